@@ -1,0 +1,95 @@
+"""What a corpus is: an ordered, reopenable stream of documents.
+
+A corpus yields the same documents in the same order whenever it is opened, so that a build which
+was stopped can go on where it was. It hands them out in blocks; behind each block stands the
+position from which `blocks` continues with the document after it. A position is plain JSON and
+means something to the corpus that made it alone. A corpus is described by a `CorpusSpec`, which
+the index's manifest keeps and from which `open_corpus` makes the corpus again.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+Json = Any
+"""Whatever `json.dumps` takes."""
+
+BLOCK_SIZE = 100
+"""Documents a block: the step in which a build commits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text with what identifies it. `id` should be unique in the corpus; `metadata` is flat JSON."""
+
+    id: str
+    title: str
+    url: str
+    text: str
+    metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some documents in order, and the position from which the stream goes on after them."""
+
+    documents: list[Document]
+    position: Json
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusSpec:
+    """How to open a corpus again: its kind, and that kind's options (plain JSON, no secrets)."""
+
+    kind: str
+    options: Mapping[str, Json]
+
+    def to_json(self) -> dict[str, Json]:
+        """As the manifest keeps it."""
+        return {"kind": self.kind, **self.options}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Json]) -> "CorpusSpec":
+        """Read what `to_json` wrote."""
+        return cls(data["kind"], {key: value for key, value in data.items() if key != "kind"})
+
+
+class Corpus(ABC):
+    """An ordered, reopenable stream of documents."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def spec(self) -> CorpusSpec:
+        """What reopens this corpus. A hub corpus resolves its revision first; raises HubError."""
+
+    @abstractmethod
+    def blocks(self, position: Json | None = None) -> Iterator[Block]:
+        """The documents from `position` (None: the start) to the end. Raises CorpusError.
+
+        The iterator is closed when its consumer stops, and frees what it holds then.
+        """
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What a person calls it, in a few words: 'wikimedia/wikipedia 20231101.en'."""
+
+    def size_hint(self) -> int | None:
+        """How many documents there are, if that is known without reading them."""
+        return None
+
+
+def in_blocks(documents: Iterable[Document], start: int, size: int = BLOCK_SIZE) -> Iterator[Block]:
+    """Cut a sequence that begins at document `start` into blocks whose position is a plain count."""
+    held: list[Document] = []
+    count = start
+    for document in documents:
+        held.append(document)
+        count += 1
+        if len(held) == size:
+            yield Block(held, count)
+            held = []
+    if held:
+        yield Block(held, count)

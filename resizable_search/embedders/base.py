@@ -1,0 +1,130 @@
+"""What an embedder is: texts in, one row of floats a text out.
+
+An embedder turns a short list of texts into an (n, width) float32 array, in their order. That one
+method is all it must have; single texts, batches and many requests at once derive from it.
+
+- `embed` does one request: at most `batch_size` texts, none of them blank. It may be called from
+  several threads at once when `concurrency` is above 1. It does not retry what the network lost:
+  it raises `ServiceError` for what another try may cure and another `EmbedderError` for what it
+  will not, and the caller decides.
+- The rows are the model's own: not centred, not truncated, not normalised. The index does that.
+- The same text and task give the same row, up to the service's own noise.
+- A text is embedded for a task: a document to be found, or a query that looks for one.
+- An embedder is described by an `EmbedderSpec`, which an index's manifest keeps. `fingerprint` says
+  when two vectors may be compared, and it is the key of the query cache. Neither holds a secret.
+- An embedder that learns from the corpus (`needs_fit`) is fitted before the first row and frozen
+  then; its state is files of JSON and .npy in a folder.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.errors import BadAnswerError
+
+Task = Literal["search_document", "search_query"]
+"""What a text is embedded for; the names are those of nomic's models."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderSpec:
+    """What the manifest keeps of an embedder, and what rebuilds it.
+
+    `width` is the full dimension; `document_task` and `query_task` are what the model is told (or
+    what is put before the text); `centred` is whether rows are centred before truncation;
+    `state_checksum` is that of a fitted embedder's state, else ''.
+    """
+
+    kind: str
+    model: str
+    width: int
+    document_task: str = ""
+    query_task: str = ""
+    centred: bool = False
+    state_checksum: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over everything that the numbers depend on."""
+        plain = {**asdict(self), "options": dict(self.options)}
+        text = json.dumps(plain, sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def space(self) -> tuple[str, int, str, str, bool, str]:
+        """What must be equal for vectors to be comparable; one model may be run in two places, so not `kind`."""
+        return (
+            self.model,
+            self.width,
+            self.document_task,
+            self.query_task,
+            self.centred,
+            self.state_checksum,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As the manifest keeps it."""
+        return {**asdict(self), "options": dict(self.options)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "EmbedderSpec":
+        """Read what `to_json` wrote."""
+        return cls(**data)
+
+
+class Embedder(ABC):
+    """Texts to vectors. See the module's docstring for the contract."""
+
+    kind: ClassVar[str]
+    needs_fit: ClassVar[bool] = False
+    """Whether it must learn from the corpus before it can embed."""
+    remote: ClassVar[bool] = False
+    """Whether a request costs money or time at a service, so that answers are journalled on arrival."""
+    batch_size: int = 100
+    """The most texts one call of `embed` takes."""
+    concurrency: int = 1
+    """How many calls of `embed` may run at once."""
+    requests_per_minute: float | None = None
+    """The service's limit, None where there is none."""
+    remark: ClassVar[str] = ""
+    """What a user must know of its vectors, in one line; '' if nothing."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> EmbedderSpec:
+        """What rebuilds it, and when its vectors may be compared."""
+
+    @abstractmethod
+    def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
+        """Embed 1 to `batch_size` texts, none of them blank.
+
+        Returns (n, width) float32, finite, row i for text i. Raises EmbedderError.
+        """
+
+    def fit(self, texts: Iterable[str], state: Path) -> None:
+        """Learn from the corpus's texts (read once) and write the state's files into the folder `state`."""
+        raise TypeError(f"{self.kind} has nothing to fit")
+
+
+def checked(vectors: NDArray[Any], n: int, width: int, who: str) -> NDArray[np.float32]:
+    """The answer as (n, width) float32, or a BadAnswerError that says what is wrong with it."""
+    if vectors.ndim != 2 or len(vectors) != n:
+        raise BadAnswerError(
+            f"{who} answered {len(vectors)} vectors for {n} texts; try again later, and tell its operator"
+        )
+    if vectors.shape[1] != width:
+        raise BadAnswerError(
+            f"{who} answered vectors of {vectors.shape[1]} dimensions where {width} were expected; "
+            "check that the endpoint serves the model that was named"
+        )
+    if not np.isfinite(vectors).all():
+        raise BadAnswerError(f"{who} answered a vector with NaN or infinity in it; try again later")
+    return np.ascontiguousarray(vectors, np.float32)

@@ -1,0 +1,94 @@
+"""Everything that can go wrong, as one tree.
+
+    RsearchError                 the message says what happened and what to do; exit code 1
+    ├── UsageError               the request itself makes no sense (a dimension of 0); exit code 2
+    ├── IndexNotFoundError       no index of that name
+    ├── IndexFormatError         an index folder that is damaged, foreign, or of a newer format
+    ├── IndexBusyError           another process is building it
+    ├── EmbedderMismatchError    a query embedded by another model than the index's
+    ├── QueryError               a query that cannot be embedded (blank, or no known word)
+    ├── CorpusError              the texts could not be read
+    │   └── HubError             the dataset hub is unreachable, or has no such dataset
+    ├── EmbedderError            the texts could not be embedded
+    │   ├── CredentialsError     no key, or a key the service refuses (401, 403)
+    │   ├── QuotaError           the service wants to be paid (402)
+    │   ├── RefusedTextError     the service refuses a text (400, 413, 422)
+    │   ├── ServiceError         the service failed, and went on failing; trying again later may help
+    │   └── BadAnswerError       the service answered with something that is no embedding of the texts
+    ├── BuildStateError          an unfinished build that this command cannot go on with
+    └── StorageError             the disk refused: no permission, no space
+
+Every message is one line and names the remedy. No message holds a secret.
+"""
+
+
+class RsearchError(Exception):
+    """Base of every error that rsearch raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(RsearchError):
+    """The request makes no sense whatever the index holds."""
+
+    exit_code = 2
+
+
+class IndexNotFoundError(RsearchError):
+    """No index of that name in the home."""
+
+
+class IndexFormatError(RsearchError):
+    """An index folder whose files are missing, damaged, foreign or of a newer format."""
+
+
+class IndexBusyError(RsearchError):
+    """Another process holds the build of this index."""
+
+
+class EmbedderMismatchError(RsearchError):
+    """Query vectors of one model, documents of another."""
+
+
+class QueryError(RsearchError):
+    """A query that no embedding can be made of."""
+
+
+class CorpusError(RsearchError):
+    """The texts could not be read."""
+
+
+class HubError(CorpusError):
+    """The dataset hub is unreachable or does not have the dataset."""
+
+
+class EmbedderError(RsearchError):
+    """The texts could not be embedded."""
+
+
+class CredentialsError(EmbedderError):
+    """No credentials, or credentials that the service refuses."""
+
+
+class QuotaError(EmbedderError):
+    """The account's quota is used up."""
+
+
+class RefusedTextError(EmbedderError):
+    """The service will not embed a text of this request, however often it is asked."""
+
+
+class ServiceError(EmbedderError):
+    """The service failed in a way that another try may cure."""
+
+
+class BadAnswerError(EmbedderError):
+    """An answer that is not one finite vector of the right width for each text."""
+
+
+class BuildStateError(RsearchError):
+    """An unfinished build that was begun with other options, or is damaged."""
+
+
+class StorageError(RsearchError):
+    """The disk refused to take or give a file."""

@@ -6,7 +6,7 @@
     ├── IndexFormatError         an index folder that is damaged, foreign, or of a newer format
     ├── IndexBusyError           another process is building it
     ├── EmbedderMismatchError    a query embedded by another model than the index's
-    ├── QueryError               a query that cannot be embedded (blank, or no known word)
+    ├── QueryError               a query that cannot be embedded (no known word in it)
     ├── CorpusError              the texts could not be read
     │   └── HubError             the dataset hub is unreachable, or has no such dataset
     ├── EmbedderError            the texts could not be embedded
@@ -16,6 +16,7 @@
     │   ├── ServiceError         the service failed, and went on failing; trying again later may help
     │   └── BadAnswerError       the service answered with something that is no embedding of the texts
     ├── BuildStateError          an unfinished build that this command cannot go on with
+    ├── BuildStoppedError        a build that was stopped; what it had is safe; exit code 130
     └── StorageError             the disk refused: no permission, no space
 
 Every message is one line and names the remedy. No message holds a secret.
@@ -83,11 +84,24 @@ class ServiceError(EmbedderError):
 
 
 class BadAnswerError(EmbedderError):
-    """An answer that is not one finite vector of the right width for each text."""
+    """An answer that is not one finite vector of the right width for each text.
+
+    `again` tells whether another try may bring a better one.
+    """
+
+    def __init__(self, message: str, *, again: bool = False) -> None:
+        super().__init__(message)
+        self.again = again
 
 
 class BuildStateError(RsearchError):
     """An unfinished build that was begun with other options, or is damaged."""
+
+
+class BuildStoppedError(RsearchError):
+    """The user stopped a build; the same command goes on with it."""
+
+    exit_code = 130
 
 
 class StorageError(RsearchError):

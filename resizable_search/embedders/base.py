@@ -12,8 +12,9 @@ method is all it must have; single texts, batches and many requests at once deri
 - A text is embedded for a task: a document to be found, or a query that looks for one.
 - An embedder is described by an `EmbedderSpec`, which an index's manifest keeps. `fingerprint` says
   when two vectors may be compared, and it is the key of the query cache. Neither holds a secret.
+- Its constructor takes keywords alone, all with defaults: `model`, and what its spec's options hold.
 - An embedder that learns from the corpus (`needs_fit`) is fitted before the first row and frozen
-  then; its state is files of JSON and .npy in a folder.
+  then; its state is files of JSON and .npy in a folder, from which `load` brings it back.
 """
 
 import hashlib
@@ -60,7 +61,7 @@ class EmbedderSpec:
 
     @property
     def space(self) -> tuple[str, int, str, str, bool, str]:
-        """What must be equal for vectors to be comparable; one model may be run in two places, so not `kind`."""
+        """What must be equal for vectors to be comparable: not `kind`, since two places may run one model."""
         return (
             self.model,
             self.width,
@@ -109,16 +110,29 @@ class Embedder(ABC):
         Returns (n, width) float32, finite, row i for text i. Raises EmbedderError.
         """
 
+    def check(self) -> str:
+        """Make sure, without embedding anything, that it can work; in a few words, why it can.
+
+        A remote one asks its service whether it takes the key. Raises EmbedderError.
+        """
+        return f"{self.kind} needs no credentials"
+
     def fit(self, texts: Iterable[str], state: Path) -> None:
         """Learn from the corpus's texts (read once) and write the state's files into the folder `state`."""
         raise TypeError(f"{self.kind} has nothing to fit")
+
+    @classmethod
+    def load(cls, state: Path) -> "Embedder":
+        """The frozen embedder whose state `fit` wrote into the folder `state`. Raises IndexFormatError."""
+        raise TypeError(f"{cls.kind} has no state to load")
 
 
 def checked(vectors: NDArray[Any], n: int, width: int, who: str) -> NDArray[np.float32]:
     """The answer as (n, width) float32, or a BadAnswerError that says what is wrong with it."""
     if vectors.ndim != 2 or len(vectors) != n:
         raise BadAnswerError(
-            f"{who} answered {len(vectors)} vectors for {n} texts; try again later, and tell its operator"
+            f"{who} answered {len(vectors)} vectors for {n} texts; try again later",
+            again=True,
         )
     if vectors.shape[1] != width:
         raise BadAnswerError(
@@ -126,5 +140,14 @@ def checked(vectors: NDArray[Any], n: int, width: int, who: str) -> NDArray[np.f
             "check that the endpoint serves the model that was named"
         )
     if not np.isfinite(vectors).all():
-        raise BadAnswerError(f"{who} answered a vector with NaN or infinity in it; try again later")
+        raise BadAnswerError(
+            f"{who} answered a vector with NaN or infinity in it; try again later", again=True
+        )
     return np.ascontiguousarray(vectors, np.float32)
+
+
+def clean(text: str) -> str:
+    """The text with what no service and no database takes, NUL and lone surrogates, as U+FFFD."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,56 @@
+"""The commands, put together. Nothing heavy is imported before a command runs."""
+
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from resizable_search import __version__
+from resizable_search.cli import bench, build, manage, query
+
+COMMANDS = ("build", "query", "bench", "list", "info", "remove", "doctor")
+
+
+class InOrder(TyperGroup):
+    """Lists the commands in the order of use."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        """The names as the help shows them."""
+        return list(COMMANDS)
+
+
+app = typer.Typer(
+    name="rsearch",
+    cls=InOrder,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the trace of an error; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Build and query embedding indexes on disk, with resizable (Matryoshka) embeddings."""
+
+
+app.add_typer(build.app, name="build")
+app.command("query")(query.query)
+app.command("bench")(bench.bench)
+app.command("list")(manage.list_indexes)
+app.command("info")(manage.info)
+app.command("remove")(manage.remove)
+app.command("doctor")(manage.doctor)

@@ -1,0 +1,211 @@
+"""`rsearch build`: make an index of a corpus."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resizable_search.cli.options import HomeOption, home_of, parse_numbers
+from resizable_search.errors import UsageError
+
+if TYPE_CHECKING:
+    from resizable_search.corpora.base import Corpus
+    from resizable_search.progress import Progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Build an index. The same command again resumes a build that was stopped; a larger --limit extends.",
+)
+
+
+class OnBadText(StrEnum):
+    """What becomes of a document that cannot be embedded."""
+
+    skip = "skip"
+    fail = "fail"
+
+
+NameOption = Annotated[str | None, typer.Option(help="Name of the index.  [default: the corpus's]")]
+LimitOption = Annotated[int | None, typer.Option(help="Read only the first so many documents.")]
+EmbedderOption = Annotated[str, typer.Option(help="nomic (remote), nomic-local, or lsa (needs no key).")]
+ModelOption = Annotated[str | None, typer.Option(help="Model of the embedder.  [default: its usual one]")]
+DimsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Dimensions to store, e.g. 64,256,768; the full one always is.  [default: all usual ones]"
+    ),
+]
+CharsOption = Annotated[int, typer.Option(help="Cut each text to its first so many characters; 0: no cut.")]
+RestartOption = Annotated[
+    bool, typer.Option("--restart", help="Begin anew; an index that exists is replaced.")
+]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option(help="Requests under way at once.  [default: 8 for nomic]")
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option(help="Requests a minute at most.  [default: 240 at Nomic's own service, else no limit]"),
+]
+OnBadTextOption = Annotated[OnBadText, typer.Option(help="Leave out a document without text, or fail.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the options of every `build` command say together."""
+
+    name: str
+    limit: int | None
+    embedder: str
+    model: str | None
+    dims: str | None
+    chars: int
+    restart: bool
+    concurrency: int | None
+    rate: float | None
+    on_bad_text: OnBadText
+    home: Path | None
+
+
+@app.command()
+def wiki100k(
+    name: NameOption = None,
+    limit: LimitOption = None,
+    embedder: EmbedderOption = "nomic",
+    model: ModelOption = None,
+    dims: DimsOption = None,
+    chars: CharsOption = 1200,
+    restart: RestartOption = False,
+    concurrency: ConcurrencyOption = None,
+    rate: RateOption = None,
+    on_bad_text: OnBadTextOption = OnBadText.skip,
+    home: HomeOption = None,
+) -> None:
+    """The first 100,000 articles of English Wikipedia, streamed from the hub."""
+    from resizable_search.corpora import presets
+
+    most = presets.wiki100k().limit
+    if limit is not None and most is not None and limit > most:
+        raise UsageError(
+            f"wiki100k is the first {most:,} articles: for more, use `rsearch build wiki --limit {limit}`"
+        )
+    request = _Request(
+        name or "wiki100k", limit or (limit if limit == 0 else most), embedder, model, dims, chars, restart,
+        concurrency, rate, on_bad_text, home,
+    )  # fmt: skip
+    _build(request, lambda progress: presets.wiki100k(chars=_cut(chars)).corpus(progress=progress))
+
+
+@app.command()
+def wiki(
+    lang: Annotated[str, typer.Option(help="Language code of the Wikipedia: en, simple, de, …")] = "en",
+    date: Annotated[str, typer.Option(help="Date of the dump.")] = "20231101",
+    name: NameOption = None,
+    limit: LimitOption = None,
+    embedder: EmbedderOption = "nomic",
+    model: ModelOption = None,
+    dims: DimsOption = None,
+    chars: CharsOption = 1200,
+    restart: RestartOption = False,
+    concurrency: ConcurrencyOption = None,
+    rate: RateOption = None,
+    on_bad_text: OnBadTextOption = OnBadText.skip,
+    home: HomeOption = None,
+) -> None:
+    """A Wikipedia of any language and size, streamed from the hub."""
+    from resizable_search.corpora import presets
+
+    request = _Request(
+        name or ("wiki" if lang == "en" else f"wiki-{lang}"), limit, embedder, model, dims, chars, restart,
+        concurrency, rate, on_bad_text, home,
+    )  # fmt: skip
+    _build(
+        request,
+        lambda progress: presets.wiki(lang=lang, date=date, chars=_cut(chars)).corpus(progress=progress),
+    )
+
+
+@app.command()
+def pydoc(
+    name: NameOption = None,
+    limit: LimitOption = None,
+    embedder: EmbedderOption = "lsa",
+    model: ModelOption = None,
+    dims: DimsOption = None,
+    chars: CharsOption = 1200,
+    restart: RestartOption = False,
+    concurrency: ConcurrencyOption = None,
+    rate: RateOption = None,
+    on_bad_text: OnBadTextOption = OnBadText.skip,
+    home: HomeOption = None,
+) -> None:
+    """The documentation of this Python's standard library: real text that every machine has."""
+    from resizable_search.corpora.pydoc import PydocCorpus
+
+    request = _Request(
+        name or "pydoc", limit, embedder, model, dims, chars, restart, concurrency, rate, on_bad_text, home
+    )
+    _build(request, lambda _: PydocCorpus(chars=_cut(chars)))
+
+
+def _cut(chars: int) -> int | None:
+    if chars < 0:
+        raise UsageError(f"--chars must be 0 (no cut) or more, not {chars}")
+    return chars or None
+
+
+def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> None:
+    dims = parse_numbers(request.dims, "--dims")
+    if request.limit is not None and request.limit < 1:
+        raise UsageError(f"--limit must be 1 or more, not {request.limit}")
+    if request.concurrency is not None and request.concurrency < 1:
+        raise UsageError(f"--concurrency must be 1 or more, not {request.concurrency}")
+    if request.rate is not None and request.rate <= 0:
+        raise UsageError(f"--rate must be above 0, not {request.rate:g}")
+
+    from resizable_search import build as builder
+    from resizable_search.cli import render_indexes
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.embedders import registry
+
+    home = home_of(request.home)
+    embedder = registry.create(request.embedder, request.model)
+    options = builder.BuildOptions(
+        name=request.name,
+        limit=request.limit,
+        dims=dims,
+        concurrency=request.concurrency,
+        requests_per_minute=request.rate,
+        on_bad_text="fail" if request.on_bad_text is OnBadText.fail else "skip",
+        restart=request.restart,
+    )
+    with shown_progress() as progress, _stop_on_signal() as stop:
+        report = builder.build(open_corpus(progress), embedder, home, options, progress, stop)
+    render_indexes.build_report(report, embedder.remark)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """Set the event on Ctrl-C or SIGTERM; the second one leaves at once, which loses nothing either."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+        sys.stderr.write("\nrsearch: stopping after this step; once more leaves at once\n")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

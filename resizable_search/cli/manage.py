@@ -1,0 +1,64 @@
+"""`rsearch list`, `info`, `remove` and `doctor`: what there is, and whether all is in order."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from resizable_search.cli.options import HomeOption, IndexArgument, JsonOption, home_of, index_name
+from resizable_search.errors import RsearchError
+
+
+def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
+    """List the indexes of the home, and the builds that are not finished."""
+    from resizable_search import manage
+    from resizable_search.cli import render_indexes
+
+    places = home_of(home)
+    render_indexes.listing(manage.overview(places), places.path, as_json=json)
+
+
+def info(index: IndexArgument = None, json: JsonOption = False, home: HomeOption = None) -> None:
+    """Show what an index is made of, what it weighs, and what a query costs."""
+    from resizable_search import manage
+    from resizable_search.cli import render_indexes
+    from resizable_search.search import open_index
+
+    places = home_of(home)
+    with open_index(index_name(index, places), home=places.path) as opened:
+        render_indexes.info(manage.describe_index(opened), as_json=json)
+
+
+def remove(
+    index: Annotated[str, typer.Argument(help="Index by name or folder.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Delete an index, or a build that is not finished."""
+    from resizable_search import manage
+    from resizable_search.cli import render_indexes
+
+    places = home_of(home)
+    target = manage.removable(index, places)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise RsearchError(f"nobody is there to be asked: say `rsearch remove {index} --yes`")
+        typer.confirm(f"delete {target.words}?", abort=True, err=True)
+    render_indexes.removed(target, manage.remove(target))
+
+
+def doctor(home: HomeOption = None, json: JsonOption = False) -> None:
+    """Tell whether credentials, hub, disk and kernels are in order, each with its remedy."""
+    from resizable_search import manage
+    from resizable_search.cli import render, render_indexes
+
+    places = home_of(home)
+    findings = []
+    for finding in manage.examine(places):
+        findings.append(finding)
+        if not json:
+            render_indexes.finding(finding)
+    if json:
+        render.json_list(findings)
+    if any(finding.state == "wrong" for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,61 @@
+"""Options that several commands share, and how their values are read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resizable_search.errors import UsageError
+from resizable_search.index.layout import Home, default_home
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home", help="Folder of all indexes.  [default: $RSEARCH_HOME, else the user's data folder]"
+    ),
+]
+IndexOption = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        "-i",
+        help="Index by name, or by folder if it has a path separator.  "
+        "[default: $RSEARCH_INDEX, else wiki100k, else the only one]",
+    ),
+]
+IndexArgument = Annotated[
+    str | None, typer.Argument(help="Index by name or folder.  [default: as for --index]")
+]
+KOption = Annotated[int, typer.Option("-k", help="Hits wanted.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def home_of(home: Path | None) -> Home:
+    """The home that a command means."""
+    return Home(home.expanduser() if home is not None else default_home())
+
+
+def index_name(index: str | None, home: Home) -> str:
+    """The index that a command means."""
+    if index is not None:
+        return index
+    from resizable_search.index.locate import default_name
+
+    return default_name(home)
+
+
+def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """A list such as `768,512,256`; spaces are passed over. Raises UsageError for anything else."""
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if not (word.isascii() and word.isdigit()):
+            raise UsageError(
+                f"{option}: {word!r} is no number; write numbers with commas between: 768,512,256"
+            )
+    numbers = tuple(map(int, words))
+    for number in numbers:
+        if numbers.count(number) > 1:
+            raise UsageError(f"{option} names {number} more than once: name each once")
+    return numbers

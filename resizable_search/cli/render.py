@@ -1,0 +1,105 @@
+"""Results as tables and JSON on stdout. Text of documents is shown as text: no markup, no escapes."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from resizable_search.search import Answer, Index
+
+PIPED_WIDTH = 160
+"""Columns of a table that does not go to a terminal, where nothing says how many there are."""
+
+
+def stdout_console() -> Console:
+    """The console of results: as wide as the terminal, or PIPED_WIDTH in a pipe ($COLUMNS rules both)."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in console._environ:
+        console.width = PIPED_WIDTH
+    return console
+
+
+def json_object(value: Any) -> None:
+    """A dataclass as one indented JSON object."""
+    sys.stdout.write(json.dumps(asdict(value), ensure_ascii=False, indent=2) + "\n")
+
+
+def json_line(value: Any) -> None:
+    """A dataclass as one line of JSON, written at once."""
+    sys.stdout.write(json.dumps(asdict(value), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def json_list(values: Sequence[Any]) -> None:
+    """Dataclasses as one indented JSON list."""
+    sys.stdout.write(json.dumps([asdict(value) for value in values], ensure_ascii=False, indent=2) + "\n")
+
+
+def size(count: int) -> str:
+    """Bytes for people: 691 MB."""
+    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while value >= 999.5 and unit != "TB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+
+
+def plain(text: str) -> str:
+    """The text on one line, without the control characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+
+
+def answer(found: "Answer", index: "Index") -> None:
+    """The hits of a query as a table, and below it what was searched and how long it took."""
+    console = stdout_console()
+    table = results_table(found, links=console.is_terminal)
+    if found.hits:
+        console.print(table)
+    else:
+        console.print("no documents")
+    console.print(Text(answer_footer(found, index), style="dim"), soft_wrap=True)
+
+
+def results_table(found: "Answer", *, links: bool) -> Table:
+    """Rank, score, title and first words; with `links` the title leads to the url, else it is a column."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=links)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("title", no_wrap=True, overflow="ellipsis", ratio=2 if links else None, max_width=48)
+    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=3 if links else None)
+    if not links:
+        table.add_column("url", no_wrap=True)
+    for hit in found.hits:
+        style = "bold cyan"
+        if links and hit.url.startswith(("http://", "https://")):
+            style += f" link {plain(hit.url).replace(' ', '%20')}"
+        words = plain(hit.text)
+        cells = [
+            Text(str(hit.rank), style="dim"),
+            Text(f"{hit.score:.4f}"),
+            Text(plain(hit.title) or hit.id, style=style),
+            Text(words if links else words[:60]),
+        ]
+        table.add_row(*cells, *([] if links else [Text(plain(hit.url))]))
+    return table
+
+
+def answer_footer(found: "Answer", index: "Index") -> str:
+    """One line: what was searched, by which plan, and how long embed, scan and rerank took."""
+    times = found.timings_ms
+    words = [
+        found.index,
+        f"{index.rows:,} × {index.full_dim}",
+        f"plan {found.plan}",
+        f"embed {times.embed:.1f} ms",
+        f"scan {times.scan:.1f} ms",
+    ]
+    if times.rerank:
+        words.append(f"rerank {times.rerank:.1f} ms")
+    return " · ".join(words)

@@ -1,0 +1,90 @@
+"""Measurements as a table that reads like timeit, and as CSV."""
+
+import csv
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from resizable_search.cli.render import stdout_console
+
+if TYPE_CHECKING:
+    from resizable_search.bench import BenchReport, Measurement
+
+
+def bench(report: "BenchReport") -> None:
+    """The measurements as a table that reads like timeit."""
+    console = stdout_console()
+    console.print(Text(bench_title(report)), soft_wrap=True)
+    console.print(bench_table(report))
+    console.print(Text(bench_footer(report), style="dim"), soft_wrap=True)
+
+
+def bench_title(report: "BenchReport") -> str:
+    """What was measured, in one line."""
+    asked = report.queries
+    which = (
+        f"{asked.count} of its own rows as queries" if asked.seed is not None else f"{asked.count} queries"
+    )
+    threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
+    return (
+        f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {which} · {threads} · "
+        f"{report.cache}"
+    )
+
+
+def bench_table(report: "BenchReport") -> Table:
+    """A row for each measurement; `s per run` is the median of timeit's repeats, `best` the least."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    names = ("dim", "rerank", "s per run", "best", "runs/s", "p50", "p95", "p99 ms", "× full")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(f"overlap@{report.k}", no_wrap=True)
+    for m in report.measurements:
+        table.add_row(
+            str(m.dim),
+            f"×{m.rerank}" if m.rerank else "–",
+            f"{m.seconds_per_run:.6f}",
+            f"{m.best_seconds_per_run:.6f}",
+            f"{m.runs_per_second:,.1f}",
+            *(f"{ms:.2f}" if ms < 10 else f"{ms:.1f}" for ms in (m.p50_ms, m.p95_ms, m.p99_ms)),
+            f"{m.speedup:.1f}",
+            _overlap(m, report.full_dim),
+        )
+    return table
+
+
+def _overlap(m: "Measurement", full: int) -> str:
+    if m.dim == full:
+        return "1.000"
+    low, high = m.overlap_ci
+    return f"{m.overlap:.3f} ± {max(m.overlap - low, high - m.overlap):.3f}"
+
+
+def bench_footer(report: "BenchReport") -> str:
+    """How to read the table."""
+    asked = report.queries
+    own = asked.seed is not None
+    where = (
+        f"queries: rows drawn with seed {asked.seed}, each left out of its own answers"
+        if own
+        else f"queries: {asked.source}, embedded in {asked.embed_seconds:.2f} s (not counted)"
+    )
+    return (
+        f"{where}; s per run: median of {report.measurements[0].repeats} repeats, best beside it; "
+        "overlap: with the full dimension's answer, 95 % interval"
+    )
+
+
+def bench_csv(report: "BenchReport") -> None:
+    """The measurements as CSV with a header."""
+    rows = []
+    for m in report.measurements:
+        row = asdict(m)
+        row["overlap_low"], row["overlap_high"] = row.pop("overlap_ci")
+        rows.append(row)
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)

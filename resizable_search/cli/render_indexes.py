@@ -1,0 +1,134 @@
+"""Indexes as a person sees them: built, listed, described, removed, examined."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from resizable_search.cli.render import json_list, json_object, plain, size, stdout_console
+from resizable_search.errors import RsearchError
+
+if TYPE_CHECKING:
+    from resizable_search.build import BuildReport
+    from resizable_search.manage import Entry, Finding, IndexInfo, Removable
+
+
+def build_report(report: "BuildReport", remark: str) -> None:
+    """What a build came to, and what to do next."""
+    manifest = report.manifest
+    dims = ", ".join(map(str, manifest.dims))
+    lines = []
+    if report.added:
+        pace = f" in {report.seconds:,.0f} s" if report.seconds >= 1 else ""
+        whole = "" if report.added == manifest.rows else f" ({report.added:,} of them now)"
+        lines.append(f"{report.name}: {manifest.rows:,} documents{whole} at {dims} dimensions{pace}")
+    else:
+        lines.append(f"{report.name} is complete: {manifest.rows:,} documents at {dims} dimensions")
+    if manifest.source.exhausted:
+        lines.append(f"the corpus ended at {manifest.source.read:,} documents")
+    if report.left_out:
+        lines.append(
+            f"left out {len(report.left_out):,} of {manifest.source.read:,}: {reasons(report.left_out)}"
+        )
+    if remark:
+        lines.append(f"{manifest.embedder['kind']}: {remark}")
+    lines.append(f'next: rsearch query "tree data structures" --index {report.name}')
+    sys.stdout.write("\n".join(map(plain, lines)) + "\n")
+
+
+def reasons(left_out: Any) -> str:
+    """The first few documents that did not make it, with why."""
+    shown = [f"{entry['id']} ({entry['reason']})" for entry in left_out[:3]]
+    return ", ".join(shown) + (" …" if len(left_out) > 3 else "")
+
+
+def listing(entries: "Sequence[Entry]", home: Path, *, as_json: bool) -> None:
+    """The indexes of a home."""
+    if as_json:
+        json_list(entries)
+        return
+    console = stdout_console()
+    if not entries:
+        console.print(f"no index in {home}: build one with `rsearch build pydoc`", soft_wrap=True)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("index", "documents", "dims", "model", "size", "changed", ""):
+        right = name in ("documents", "size")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+    for entry in entries:
+        dims = f"{entry.dims[0]}–{entry.dims[-1]}" if len(entry.dims) > 1 else ",".join(map(str, entry.dims))
+        state = "" if entry.state == "ready" else entry.state
+        cells = (
+            entry.name,
+            f"{entry.rows:,}",
+            dims,
+            entry.model,
+            size(entry.bytes),
+            entry.changed[:10],
+            state,
+        )
+        table.add_row(*(Text(plain(cell)) for cell in cells))
+    console.print(table)
+
+
+def info(found: "IndexInfo", *, as_json: bool) -> None:
+    """What an index is made of."""
+    if as_json:
+        json_object(found)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, words in info_lines(found):
+        if words:
+            table.add_row(name, Text(plain(words)))
+    stdout_console().print(table)
+
+
+def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
+    """What `info` says: a word and its line; a line that is empty is not shown."""
+    spec, corpus = found.embedder, found.corpus
+    options = ", ".join(f"{k} {v}" for k, v in corpus.items() if v is not None and k != "columns")
+    left_out = f", {found.left_out:,} left out" if found.left_out else ""
+    centred = ", centred" if spec["centred"] else ""
+    files = ", ".join(f"{name} {size(count)}" for name, count in found.files.items())
+    reads = ", ".join(f"{size(count)} at {dim}" for dim, count in found.scan_bytes.items())
+    parts = f"{found.parts} part{'s' if found.parts > 1 else ''}"
+    strange = ", ".join(found.strange)
+    return [
+        ("index", f"{found.name}  {found.folder}"),
+        ("documents", f"{found.rows:,} of {found.source_rows:,} read{left_out}"),
+        ("corpus", found.label + (", to its end" if found.corpus_exhausted else "")),
+        ("", options),
+        ("embedder", f"{spec['kind']}: {spec['model']}, {spec['width']} dimensions{centred}"),
+        ("", found.remark),
+        ("dims", f"{', '.join(map(str, found.dims))}; any other up to the last can be scanned"),
+        ("on disk", f"{size(found.bytes)}: {files}"),
+        ("a query", f"{found.embed_cost}; a scan reads {reads}"),
+        ("built", f"{found.created}, changed {found.changed}, generation {found.generation}, {parts}"),
+        ("by", f"{found.written_by}, embedder fingerprint {found.fingerprint}"),
+        ("strange", f"{strange}: not the index's; move it away" if strange else ""),
+    ]
+
+
+def removed(target: "Removable", left: Sequence[str]) -> None:
+    """That it is gone, and what was not the index's and stays."""
+    sys.stdout.write(f"removed {plain(target.words)}\n")
+    if left:
+        shown = ", ".join(left[:3]) + (" …" if len(left) > 3 else "")
+        raise RsearchError(
+            f"{target.folder} stays, for what is not the index's: {shown}; look at it, and delete it"
+        )
+
+
+def finding(found: "Finding") -> None:
+    """One line of the doctor's."""
+    console = stdout_console()
+    mark, style = ("ok", "green") if found.state == "ok" else ("wrong", "bold red")
+    line = Text(f"{found.what:<16}")
+    line.append(f"{mark:<7}", style)
+    line.append(plain(found.words))
+    console.print(line, soft_wrap=True)

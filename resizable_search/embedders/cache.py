@@ -1,0 +1,58 @@
+"""Query embeddings that were paid for once: an SQLite file keyed by fingerprint and text.
+
+The text is kept as a hash alone. A cache that cannot be read or written is no cache: a query never
+fails for it.
+"""
+
+import contextlib
+import hashlib
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS queries (
+    fingerprint TEXT NOT NULL, text_sha256 BLOB NOT NULL, vector BLOB NOT NULL,
+    PRIMARY KEY (fingerprint, text_sha256)
+) STRICT, WITHOUT ROWID
+"""
+
+
+class QueryCache:
+    """Raw query vectors by (fingerprint, text)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, fingerprint: str, text: str, width: int) -> NDArray[np.float32] | None:
+        """The (width,) float32 vector of a text, or None."""
+        if not self._path.is_file():
+            return None
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(self._open("ro")) as db:
+            row = db.execute(
+                "SELECT vector FROM queries WHERE fingerprint = ? AND text_sha256 = ?",
+                (fingerprint, _key(text)),
+            ).fetchone()
+            if row is not None and len(row[0]) == 4 * width:
+                return np.frombuffer(row[0], "<f4").astype(np.float32)
+        return None
+
+    def put(self, fingerprint: str, text: str, vector: NDArray[np.float32]) -> None:
+        """Keep the vector of a text."""
+        with contextlib.suppress(sqlite3.Error, OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.closing(self._open("rwc")) as db, db:
+                db.execute(_SCHEMA)
+                db.execute(
+                    "INSERT OR REPLACE INTO queries VALUES (?, ?, ?)",
+                    (fingerprint, _key(text), vector.astype("<f4").tobytes()),
+                )
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self._path.resolve().as_uri()}?mode={mode}", uri=True, timeout=2.0)
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

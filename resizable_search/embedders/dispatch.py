@@ -1,0 +1,182 @@
+"""Many requests at once: concurrency, pace and retries around an embedder's one method.
+
+Requests run on daemon threads, so that neither a hung one nor Ctrl-C keeps the process alive. What
+another try may cure is tried again with growing, jittered pauses; what it cannot cure is handed to
+the caller, and no further request is sent after it.
+"""
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.embedders.base import Embedder, Task
+from resizable_search.errors import BadAnswerError, RefusedTextError, ServiceError
+
+TRIES = 4
+"""How often a request is sent before it is given up. The client tries several times inside each."""
+
+FIRST_PAUSE = 1.0
+"""Seconds before the second try; doubled before each further one, with jitter of one half."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a request: its keys and texts, and (n, width) float32 vectors or why they were refused."""
+
+    keys: list[int]
+    texts: Sequence[str]
+    vectors: NDArray[np.float32] | None
+    refused: RefusedTextError | None = None
+
+
+class Pacer:
+    """Lets requests through at an even pace, so many a minute; None: at once."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._gap = 60.0 / per_minute if per_minute else 0.0
+        self._next = time.monotonic()
+        self._lock = threading.Lock()
+
+    def delay(self) -> float:
+        """Take the next place; how many seconds until its turn."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._gap
+            return turn - now
+
+
+class Dispatcher:
+    """Embeds batches on `concurrency` threads. Submit, then take answers in the order they come."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        task: Task,
+        *,
+        concurrency: int | None = None,
+        requests_per_minute: float | None = None,
+        on_retry: Callable[[str], None] | None = None,
+        tries: int = TRIES,
+    ) -> None:
+        self.concurrency = concurrency or embedder.concurrency
+        self.requests = 0
+        self.outstanding = 0
+        self._embedder = embedder
+        self._task = task
+        self._pacer = Pacer(requests_per_minute)
+        self._on_retry = on_retry
+        self._tries = tries
+        self._jobs: queue.SimpleQueue[tuple[list[int], Sequence[str]]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._failure: BaseException | None = None
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        for number in range(self.concurrency):
+            threading.Thread(target=self._work, name=f"embed-{number}", daemon=True).start()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another batch would be sent soon: two are held for each thread."""
+        return self.outstanding < 2 * self.concurrency
+
+    def submit(self, keys: list[int], texts: Sequence[str]) -> None:
+        """Have these texts embedded: at most the embedder's batch size, none blank."""
+        self.outstanding += 1
+        self._jobs.put((keys, texts))
+
+    def next(self, timeout: float | None = None) -> Answer | None:
+        """The next answer; None when `timeout` seconds bring none. Raises what ended the work."""
+        try:
+            answer = self._answers.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        self.outstanding -= 1
+        if answer is None and self._failure is not None:
+            raise self._failure
+        return answer
+
+    def drain(self, seconds: float) -> list[Answer]:
+        """Send nothing more, and what requests under way answer within so many seconds."""
+        self._stop.set()
+        found = []
+        until = time.monotonic() + seconds
+        while self.outstanding:
+            try:
+                answer = self._answers.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            self.outstanding -= 1
+            if answer is not None:
+                found.append(answer)
+        return found
+
+    def _work(self) -> None:
+        while True:
+            keys, texts = self._jobs.get()
+            answer = None
+            try:
+                answer = Answer(keys, texts, self._embed(texts))
+            except RefusedTextError as error:
+                answer = Answer(keys, texts, None, error)
+            except _StoppedError:
+                pass
+            except BaseException as error:  # it is raised again in the thread that waits
+                with self._lock:
+                    self._failure = self._failure or error
+                self._stop.set()
+            self._answers.put(answer)
+
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        pause = FIRST_PAUSE
+        for attempt in range(1, self._tries + 1):
+            self._wait(self._pacer.delay())
+            with self._lock:
+                self.requests += 1
+            try:
+                return self._embedder.embed(texts, self._task)
+            except (ServiceError, BadAnswerError) as error:
+                again = not isinstance(error, BadAnswerError) or error.again
+                if not again or attempt == self._tries:
+                    raise
+                seconds = pause * (0.5 + random.random())
+                if self._on_retry is not None:
+                    self._on_retry(
+                        f"{error}; trying again in {seconds:.0f} s ({attempt} of {self._tries - 1})"
+                    )
+                self._wait(seconds)
+                pause *= 2
+        raise AssertionError("unreachable")
+
+    def _wait(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise _StoppedError
+
+
+class _StoppedError(Exception):
+    """A request that was not sent, because the work has ended."""
+
+
+def embed_all(embedder: Embedder, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
+    """Embed any number of texts, in batches: (n, width) float32. Raises EmbedderError."""
+    out = np.empty((len(texts), embedder.spec.width), np.float32)
+    dispatcher = Dispatcher(embedder, task, tries=2)
+    try:
+        for start in range(0, len(texts), embedder.batch_size):
+            keys = list(range(start, min(start + embedder.batch_size, len(texts))))
+            dispatcher.submit(keys, [texts[i] for i in keys])
+        while dispatcher.outstanding:
+            answer = dispatcher.next()
+            if answer is not None and answer.refused is not None:
+                raise answer.refused
+            if answer is not None and answer.vectors is not None:
+                out[answer.keys] = answer.vectors
+    finally:
+        dispatcher.drain(0)
+    return out

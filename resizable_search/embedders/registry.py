@@ -1,0 +1,64 @@
+"""The embedders by name: a dict of import paths, and an entry-point group for those of others.
+
+Looking imports nothing heavy: a class is imported when it is made, and its libraries when it embeds.
+"""
+
+import inspect
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from resizable_search.embedders.base import Embedder, EmbedderSpec
+from resizable_search.errors import UsageError
+
+BUILT_IN = {
+    "nomic": "resizable_search.embedders.nomic:NomicEmbedder",
+    "nomic-local": "resizable_search.embedders.nomic_local:NomicLocalEmbedder",
+    "lsa": "resizable_search.embedders.lsa:LsaEmbedder",
+}
+
+GROUP = "resizable_search.embedders"
+"""Another package adds an embedder by an entry point of this group: its name, and its class."""
+
+
+def names() -> list[str]:
+    """The kinds that there are: our own, then those of installed packages."""
+    others = sorted(point.name for point in entry_points(group=GROUP))
+    return [*BUILT_IN, *(name for name in others if name not in BUILT_IN)]
+
+
+def embedder_class(kind: str) -> type[Embedder]:
+    """The class of a kind. Raises UsageError for one that there is not."""
+    if kind in BUILT_IN:
+        module, _, name = BUILT_IN[kind].partition(":")
+        found: Any = getattr(import_module(module), name)
+    else:
+        points = [point for point in entry_points(group=GROUP) if point.name == kind]
+        if not points:
+            raise UsageError(f"no embedder {kind!r}: choose one of {', '.join(names())}")
+        found = points[0].load()
+    if not (inspect.isclass(found) and issubclass(found, Embedder)):
+        raise UsageError(f"embedder {kind!r} is no Embedder: tell the author of the package that adds it")
+    cls: type[Embedder] = found
+    return cls
+
+
+def create(kind: str, model: str | None = None) -> Embedder:
+    """A new embedder of a kind, for a model or its default. Raises UsageError."""
+    cls: Any = embedder_class(kind)
+    made: Embedder
+    if model is None:
+        made = cls()
+        return made
+    if "model" not in inspect.signature(cls).parameters:
+        raise UsageError(f"embedder {kind!r} has no models to choose from: leave --model out")
+    made = cls(model=model)
+    return made
+
+
+def reopen(spec: EmbedderSpec, state: Path) -> Embedder:
+    """The embedder that an index was built with; `state` is where a fitted one keeps its own."""
+    cls: Any = embedder_class(spec.kind)
+    found: Embedder = cls.load(state) if cls.needs_fit else cls(model=spec.model, **spec.options)
+    return found

@@ -1,0 +1,83 @@
+"""Where everything lies: each file name of the on-disk format, once."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME_VARIABLE = "RSEARCH_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class FileNames:
+    """The names inside an index's folder and beside it."""
+
+    manifest: str = "manifest.json"
+    documents: str = "documents.sqlite"
+    parts: str = "parts"
+    embedder: str = "embedder"
+    state: str = ".state"
+    building: str = ".building"
+    work: str = "work.sqlite"
+    staged: str = "index"
+    replaced: str = "replaced"
+    lock: str = "build.lock"
+    report: str = "report.json"
+    queries: str = "queries.sqlite"
+
+    def vectors(self, dim: int) -> str:
+        """The file of the rows at one dimension."""
+        return f"{dim}.npy"
+
+
+NAMES = FileNames()
+
+
+def default_home() -> Path:
+    """The folder of all indexes: $RSEARCH_HOME, else the user's data directory."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("rsearch")
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder of all indexes, and the places in it."""
+
+    path: Path
+
+    def index(self, name: str) -> Path:
+        """The folder of a finished index."""
+        return self.path / name
+
+    def building(self, name: str) -> Path:
+        """The folder of an unfinished build."""
+        return self.path / NAMES.building / name
+
+    def state(self, name: str) -> Path:
+        """What is kept about an index beside it: its lock and its build report."""
+        return self.path / NAMES.state / name
+
+    @property
+    def queries(self) -> Path:
+        """The cache of query embeddings."""
+        return self.path / NAMES.state / NAMES.queries
+
+    def names(self) -> list[str]:
+        """The finished indexes, sorted: the folders that have a manifest."""
+        if not self.path.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.path.iterdir()
+            if not entry.name.startswith(".") and (entry / NAMES.manifest).is_file()
+        )
+
+    def unfinished(self) -> list[str]:
+        """The builds that were begun and not finished, sorted."""
+        folder = self.path / NAMES.building
+        if not folder.is_dir():
+            return []
+        return sorted(entry.name for entry in folder.iterdir() if (entry / NAMES.work).is_file())

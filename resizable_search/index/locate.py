@@ -1,0 +1,63 @@
+"""Which index is meant: by name, by folder, or by what there is."""
+
+import os
+from pathlib import Path
+
+from resizable_search.errors import IndexNotFoundError
+from resizable_search.index.layout import Home
+
+INDEX_VARIABLE = "RSEARCH_INDEX"
+FAVOURITE = "wiki100k"
+
+
+def default_name(home: Home) -> str:
+    """The index that is meant when none is named. Raises IndexNotFoundError.
+
+    $RSEARCH_INDEX, else `wiki100k` if it exists, else the only one.
+    """
+    chosen = os.environ.get(INDEX_VARIABLE)
+    if chosen:
+        return chosen
+    there = home.names()
+    if FAVOURITE in there:
+        return FAVOURITE
+    if len(there) == 1:
+        return there[0]
+    if there:
+        raise IndexNotFoundError(f"which index? name one with --index: there are {', '.join(there)}")
+    raise none_yet(home)
+
+
+def none_yet(home: Home) -> IndexNotFoundError:
+    """The error for a home without any index."""
+    unfinished = home.unfinished()
+    if unfinished:
+        return IndexNotFoundError(
+            f"no finished index in {home.path}; the build of {', '.join(unfinished)} was begun: "
+            "give its build command again to go on"
+        )
+    return IndexNotFoundError(f"no index in {home.path}: build one with `rsearch build pydoc`")
+
+
+def find_index(name: str | Path, home: Home) -> Path:
+    """The folder of an index. Raises IndexNotFoundError with the names that exist and the nearest."""
+    if isinstance(name, Path) or "/" in name or "\\" in name:
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            raise IndexNotFoundError(f"there is no folder {folder}: name one that holds an index")
+        return folder
+    folder = home.index(name)
+    if name and not name.startswith(".") and folder.is_dir():
+        return folder
+    there = home.names()
+    if name in home.unfinished():
+        raise IndexNotFoundError(
+            f"the build of {name} is not finished: give its build command again to go on"
+        )
+    if not there:
+        raise none_yet(home)
+    import difflib  # only a wrong name needs it
+
+    near = difflib.get_close_matches(name, there, 1, 0.5)
+    guess = f"did you mean {near[0]}? " if near else ""
+    raise IndexNotFoundError(f"no index {name}: {guess}there are {', '.join(there)}")

@@ -1,0 +1,188 @@
+"""The manifest: what an index is made of, written last and checked first.
+
+It is one JSON object that carries a checksum of itself. Whatever cannot be read as one, or was
+written by a newer format, is an IndexFormatError that says what to do. Secrets never enter it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from resizable_search import __version__
+from resizable_search.errors import IndexFormatError
+from resizable_search.index.layout import NAMES
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """The size in bytes and the SHA-256 of one file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One immutable part: its folder inside the index ('' for the top level), rows and files by name."""
+
+    path: str
+    rows: int
+    files: Mapping[str, FileEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the corpus was left, so that a larger limit can go on.
+
+    `read` source rows in all; the stream is reopened at `position` and `inside` more are passed over;
+    `exhausted`: it had ended there; `left_out` of the rows read have no text or were refused.
+    """
+
+    read: int = 0
+    position: Any = None
+    inside: int = 0
+    exhausted: bool = False
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What `manifest.json` says.
+
+    `corpus` and `embedder` are specs as JSON, from which each is opened again; `dims` ascending, the
+    last is the full dimension; `label` names the corpus for people; `files` are those that belong to
+    no part (an embedder's state); `plans` are tuned plans by "k:target".
+    """
+
+    rows: int
+    dims: tuple[int, ...]
+    corpus: Mapping[str, Any]
+    label: str
+    embedder: Mapping[str, Any]
+    source: Source
+    parts: tuple[Part, ...]
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    plans: Mapping[str, Any] = field(default_factory=dict)
+    generation: int = 1
+    created: str = ""
+    changed: str = ""
+    written_by: str = f"resizable_search {__version__}"
+    format: int = FORMAT_VERSION
+
+    @property
+    def full_dim(self) -> int:
+        """The embedder's width, which is always stored."""
+        return self.dims[-1]
+
+    def all_files(self) -> dict[str, FileEntry]:
+        """Every file of the index but the manifest, by its path inside the folder."""
+        found = dict(self.files)
+        for part in self.parts:
+            found.update({str(PurePosixPath(part.path) / name): entry for name, entry in part.files.items()})
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """The object as it is written, with its checksum."""
+        plain = asdict(self)
+        plain["dims"] = list(self.dims)
+        plain["parts"] = [asdict(part) for part in self.parts]
+        return {**plain, "checksum": _checksum(plain)}
+
+    def next_generation(self, **changes: Any) -> "Manifest":
+        """The manifest that follows this one, with these changes."""
+        return replace(
+            self, generation=self.generation + 1, written_by=f"resizable_search {__version__}", **changes
+        )
+
+    def write(self, folder: Path) -> None:
+        """Put the manifest in place by rename, dated now; a reader sees the old one or this one."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        dated = replace(self, created=self.created or now, changed=now)
+        temporary = folder / f"{NAMES.manifest}.new"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(dated.to_json(), file, indent=1, ensure_ascii=True)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / NAMES.manifest)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an index's folder. Raises IndexFormatError."""
+    path = folder / NAMES.manifest
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise IndexFormatError(
+            f"{folder} is not an index: it has no {NAMES.manifest}; build it again, or name another folder"
+        ) from None
+    except OSError as error:
+        raise IndexFormatError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
+    except (ValueError, RecursionError):
+        raise _damaged(path, "it is not JSON") from None
+    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+        raise _damaged(path, "it is no rsearch manifest")
+    if data["format"] > FORMAT_VERSION:
+        raise IndexFormatError(
+            f"{folder} has format {data['format']}, and this rsearch reads up to {FORMAT_VERSION}: "
+            "upgrade with `pip install -U resizable_search`"
+        )
+    checksum = data.pop("checksum", None)
+    try:
+        if checksum != _checksum(data):
+            raise _damaged(path, "its checksum does not match")
+        return _parse(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Measure a file: its size and its SHA-256."""
+    with path.open("rb") as file:
+        return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _parse(data: Mapping[str, Any]) -> Manifest:
+    parts = tuple(Part(str(p["path"]), int(p["rows"]), _entries(p["files"])) for p in data["parts"])
+    known = {name: data[name] for name in Manifest.__slots__ if name in data}
+    manifest = Manifest(
+        **{
+            **known,
+            "dims": tuple(int(dim) for dim in data["dims"]),
+            "source": Source(**data["source"]),
+            "parts": parts,
+            "files": _entries(data["files"]),
+        }
+    )
+    dims = manifest.dims
+    if not dims or dims[0] < 1 or list(dims) != sorted(set(dims)):
+        raise ValueError("its dimensions make no sense")
+    if manifest.rows != sum(part.rows for part in parts) or not parts:
+        raise ValueError("its rows do not add up")
+    for name in manifest.all_files():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise ValueError("it names a file outside its folder")
+    for part in parts:
+        lacking = {NAMES.documents, *(NAMES.vectors(dim) for dim in dims)} - set(part.files)
+        if lacking:
+            raise ValueError(f"it lists no {sorted(lacking)[0]}")
+    return manifest
+
+
+def _entries(data: Mapping[str, Any]) -> dict[str, FileEntry]:
+    return {str(name): FileEntry(int(e["bytes"]), str(e["sha256"])) for name, e in data.items()}
+
+
+def _checksum(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _damaged(path: Path, why: str) -> IndexFormatError:
+    return IndexFormatError(f"{path} is damaged ({why}): build the index again with --restart")

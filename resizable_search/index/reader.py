@@ -1,0 +1,130 @@
+"""A finished index, opened for reading: arrays memory-mapped read-only, documents on demand."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.errors import IndexFormatError
+from resizable_search.index.documents import StoredDocument, open_documents, read_documents
+from resizable_search.index.layout import NAMES
+from resizable_search.index.manifest import Manifest, Part, read_manifest
+
+
+class PartReader:
+    """One part: its arrays by dimension, and its documents."""
+
+    def __init__(self, folder: Path, part: Part, dims: Sequence[int]) -> None:
+        self.rows = part.rows
+        self.arrays = {dim: open_rows(folder / NAMES.vectors(dim), part.rows, dim) for dim in dims}
+        self._documents_path = folder / NAMES.documents
+        size = _size(self._documents_path)
+        if size != part.files[NAMES.documents].bytes:
+            raise _wrong_size(self._documents_path, size, part.files[NAMES.documents].bytes)
+        self._connection = open_documents(self._documents_path)
+        self._lock = threading.Lock()
+
+    def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
+        """The documents at these rows of the part, by row."""
+        with self._lock:
+            return read_documents(self._connection, rows, self._documents_path)
+
+    def close(self) -> None:
+        """Close the documents; arrays that are still referred to stay valid."""
+        self._connection.close()
+
+
+class IndexReader:
+    """One generation of an index. Its files never change, so it stays right while the index moves on.
+
+    Attributes: `folder`, `name`, `manifest`, `parts` (in order), `starts` (the first row of each).
+    Raises IndexFormatError for a file that is missing, truncated or not what the manifest says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.resolve().name
+        self.manifest = self._open()
+
+    def _open(self) -> Manifest:
+        manifest = read_manifest(self.folder)
+        try:
+            self.parts = [PartReader(self.folder / p.path, p, manifest.dims) for p in manifest.parts]
+        except IndexFormatError:
+            # An index that is being replaced may have been opened half in its old state.
+            if read_manifest(self.folder) == manifest:
+                raise
+            return self._open()
+        self.starts = [0, *np.cumsum([part.rows for part in self.parts])[:-1].tolist()]
+        return manifest
+
+    @cached_property
+    def dims(self) -> tuple[int, ...]:
+        """The stored dimensions, ascending."""
+        return self.manifest.dims
+
+    def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
+        """The documents at these rows of the index, by row."""
+        found: dict[int, StoredDocument] = {}
+        for part, start in zip(self.parts, self.starts, strict=True):
+            mine = [row - start for row in rows if start <= row < start + part.rows]
+            if mine:
+                for row, document in part.documents(mine).items():
+                    found[row + start] = replace(document, row=row + start)
+        return found
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The full vectors at these rows (n,) of the index, in their order: (n, full) float32."""
+        full = self.manifest.full_dim
+        out = np.empty((len(rows), full), np.float32)
+        for part, start in zip(self.parts, self.starts, strict=True):
+            mine = (rows >= start) & (rows < start + part.rows)
+            out[mine] = part.arrays[full][rows[mine] - start]
+        return out
+
+    def close(self) -> None:
+        """Close every part's documents."""
+        for part in self.parts:
+            part.close()
+
+
+def open_rows(path: Path, rows: int, dim: int) -> NDArray[np.float32]:
+    """Map a file of rows read-only: (rows, dim) float32, C order. Raises IndexFormatError."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise IndexFormatError(f"{path} is missing: build the index again with --restart") from None
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise IndexFormatError(
+            f"{path} is truncated or no .npy file ({first}): build the index again with --restart"
+        ) from None
+    if not isinstance(array, np.memmap):
+        raise IndexFormatError(f"{path} is no .npy file: build the index again with --restart")
+    if array.dtype != np.float32 or array.shape != (rows, dim) or not array.flags.c_contiguous:
+        raise IndexFormatError(
+            f"{path} holds {array.dtype} {array.shape} where float32 {(rows, dim)} belongs: "
+            "it is not this index's file; put the right one back, or build again with --restart"
+        )
+    size = _size(path)
+    if size != array.offset + array.nbytes:
+        raise _wrong_size(path, size, array.offset + array.nbytes)
+    return array.view(np.ndarray)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        raise IndexFormatError(f"{path} is missing: build the index again with --restart") from None
+
+
+def _wrong_size(path: Path, size: int, expected: int) -> IndexFormatError:
+    return IndexFormatError(
+        f"{path} has {size:,} bytes where {expected:,} belong: it was cut or changed; "
+        "build the index again with --restart"
+    )

@@ -1,0 +1,77 @@
+"""Files of rows: .npy files of (n, d) float32 that grow, and that are read back in bounded blocks."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+READ_ROWS = 4096
+"""Rows that are read at once when a file is gone through."""
+
+
+class RowsFile:
+    """A .npy file that rows are appended to.
+
+    numpy pads the header so that the number of rows may grow in place; it is written on opening
+    and again on `finish`. Rows beyond `rows` on opening, which no commit knows of, are cut off.
+    """
+
+    def __init__(self, path: Path, dim: int, rows: int = 0) -> None:
+        self.dim = dim
+        self.rows = rows
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("r+b" if path.exists() else "w+b")
+        self._start = self._write_header()
+        length = self._start + rows * dim * 4
+        if os.fstat(self._file.fileno()).st_size < length:
+            raise EOFError(f"{path} holds fewer than the {rows} rows that were committed")
+        self._file.truncate(length)
+        self._file.seek(length)
+
+    def _write_header(self) -> int:
+        self._file.seek(0)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, self.dim)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+        self._file.flush()
+        return self._file.tell()
+
+    def append(self, rows: NDArray[np.float32]) -> None:
+        """Add (n, dim) float32 rows at the end; they are not yet sure to survive."""
+        self._file.write(np.ascontiguousarray(rows, "<f4").data)
+        self.rows += len(rows)
+
+    def sync(self) -> None:
+        """Have the disk hold every row so far."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def finish(self) -> None:
+        """Write the header with the rows that there are now, and have the disk hold it."""
+        self._write_header()
+        self._file.seek(0, os.SEEK_END)
+        self.sync()
+
+    def close(self) -> None:
+        """Close the file, finished or not."""
+        self._file.close()
+
+    def __enter__(self) -> "RowsFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_blocks(path: Path, rows: int = READ_ROWS) -> Iterator[NDArray[np.float32]]:
+    """The rows of a finished file in order, some at a time, by plain reads: (up to `rows`, d) float32."""
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        (count, dim), _, _ = np.lib.format.read_array_header_1_0(file)
+        for start in range(0, count, rows):
+            n = min(rows, count - start)
+            yield np.fromfile(file, "<f4", n * dim).reshape(n, dim)

@@ -1,0 +1,108 @@
+"""From a finished build to an index in its place: derived files, checksums, manifest, rename."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from resizable_search import vectors
+from resizable_search.index.layout import NAMES
+from resizable_search.index.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
+from resizable_search.index.rows import RowsFile, read_blocks
+from resizable_search.progress import SILENT, Progress
+
+
+def derive_dims(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> None:
+    """Write every smaller dimension's file from the full one's, in one pass and bounded memory.
+
+    `dims` ascending, the last is the full dimension, whose file is in `folder` and is only read.
+    """
+    *smaller, full = dims
+    files = [RowsFile(folder / f"{NAMES.vectors(dim)}.new", dim) for dim in smaller]
+    try:
+        for block in read_blocks(folder / NAMES.vectors(full)):
+            for file in files:
+                file.append(vectors.truncate(block, file.dim))
+            progress.advance(len(block))
+        for file in files:
+            file.finish()
+    finally:
+        for file in files:
+            file.close()
+    for dim in smaller:
+        (folder / f"{NAMES.vectors(dim)}.new").replace(folder / NAMES.vectors(dim))
+
+
+def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
+    """Measure these files of a folder, for the manifest."""
+    return {name: file_entry(folder / name) for name in names}
+
+
+def part_files(dims: Sequence[int]) -> list[str]:
+    """The names of the files that a part consists of."""
+    return [*(NAMES.vectors(dim) for dim in reversed(dims)), NAMES.documents]
+
+
+def place(staged: Path, target: Path, aside: Path) -> None:
+    """Put a finished folder in its place by rename; what was there goes `aside`, and then away."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if aside.exists():
+        shutil.rmtree(aside)
+    if target.exists():
+        target.rename(aside)
+    staged.rename(target)
+    sync_folder(target.parent)
+    if aside.exists():
+        shutil.rmtree(aside)
+
+
+def place_part(staged: Path, index: Path, manifest: Manifest, part_rows: int, **changes: object) -> Manifest:
+    """Add a finished part to an index: its folder first, then the manifest that knows of it."""
+    path = f"{NAMES.parts}/{len(manifest.parts) + 1}"
+    target = index / path
+    target.parent.mkdir(exist_ok=True)
+    if target.exists():  # of an extension that was stopped before its manifest
+        shutil.rmtree(target)
+    part = Part(path, part_rows, list_files(staged, part_files(manifest.dims)))
+    staged.rename(target)
+    sync_folder(target.parent)
+    after = manifest.next_generation(rows=manifest.rows + part_rows, parts=(*manifest.parts, part), **changes)
+    after.write(index)
+    sync_folder(index)
+    return after
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk hold a folder's entries."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_index(folder: Path) -> list[str]:
+    """Delete an index: the files that its manifest names, and the folders that are empty then.
+
+    Returns the names of what else lies in the folder, which is left alone. The manifest goes first,
+    so that what is half removed is not an index.
+    """
+    manifest = read_manifest(folder)
+    names = sorted(manifest.all_files())
+    (folder / NAMES.manifest).unlink()
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
+    left = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    if not left:
+        folder.rmdir()
+    return left
+
+
+def strange_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Files in an index's folder that its manifest does not know, by their paths inside."""
+    known: Mapping[str, FileEntry] = manifest.all_files()
+    found = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return sorted(name for name in found if name != NAMES.manifest and name not in known)

@@ -1,0 +1,261 @@
+"""What there is in a home, what an index weighs, and whether this machine is in order."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from resizable_search.embedders import registry
+from resizable_search.embedders.base import EmbedderSpec
+from resizable_search.errors import IndexFormatError, RsearchError
+from resizable_search.index.layout import Home
+from resizable_search.index.locate import find_index
+from resizable_search.index.lock import build_lock
+from resizable_search.index.manifest import read_manifest
+from resizable_search.index.reader import IndexReader
+from resizable_search.index.work import Work
+from resizable_search.index.writer import remove_index, strange_files
+from resizable_search.search import Index
+
+WIKI100K_BYTES = 1_200_000_000
+"""About what the default index takes: 691 MB of vectors, the texts, and as much again while it is built."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of `rsearch list`: an index, a damaged one, or an unfinished build."""
+
+    name: str
+    state: Literal["ready", "damaged", "unfinished"]
+    rows: int = 0
+    dims: tuple[int, ...] = ()
+    model: str = ""
+    corpus: str = ""
+    bytes: int = 0
+    changed: str = ""
+    remark: str = ""
+
+
+def overview(home: Home) -> list[Entry]:
+    """Every index of the home and every unfinished build, by name."""
+    entries = []
+    for name in home.names():
+        folder = home.index(name)
+        try:
+            manifest = read_manifest(folder)
+        except IndexFormatError as error:
+            entries.append(Entry(name, "damaged", remark=str(error)))
+            continue
+        size = sum(entry.bytes for entry in manifest.all_files().values())
+        model = str(manifest.embedder.get("model", ""))
+        entries.append(
+            Entry(name, "ready", manifest.rows, manifest.dims, model, manifest.label, size, manifest.changed)
+        )
+    for name in home.unfinished():
+        with closing(Work(home.building(name))) as work:
+            rows = work.rows
+        entries.append(Entry(name, "unfinished", rows, bytes=_size(home.building(name))))
+    return entries
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """What `rsearch info` shows. `scan_bytes`: what one query reads at each stored dimension."""
+
+    name: str
+    folder: str
+    rows: int
+    dims: tuple[int, ...]
+    corpus: dict[str, Any]
+    label: str
+    source_rows: int
+    left_out: int
+    corpus_exhausted: bool
+    embedder: dict[str, Any]
+    fingerprint: str
+    remark: str
+    generation: int
+    parts: int
+    created: str
+    changed: str
+    written_by: str
+    files: dict[str, int]
+    bytes: int
+    scan_bytes: dict[int, int]
+    embed_cost: str
+    strange: list[str] = field(default_factory=list)
+
+
+def describe_index(index: Index) -> IndexInfo:
+    """Everything that a person may want to know of an index."""
+    manifest = index.manifest
+    spec = EmbedderSpec.from_json(manifest.embedder)
+    files = {name: entry.bytes for name, entry in manifest.all_files().items()}
+    cls = registry.embedder_class(spec.kind)
+    cost = (
+        f"one request to the {spec.kind} service for each new text, none for one asked before"
+        if cls.remote
+        else f"embedded on this machine by {spec.kind}, without a request"
+    )
+    return IndexInfo(
+        name=index.name,
+        folder=str(index.folder),
+        rows=index.rows,
+        dims=index.dims,
+        corpus=dict(manifest.corpus),
+        label=manifest.label,
+        source_rows=manifest.source.read,
+        left_out=manifest.source.left_out,
+        corpus_exhausted=manifest.source.exhausted,
+        embedder=spec.to_json(),
+        fingerprint=spec.fingerprint,
+        remark=cls.remark,
+        generation=manifest.generation,
+        parts=len(manifest.parts),
+        created=manifest.created,
+        changed=manifest.changed,
+        written_by=manifest.written_by,
+        files=files,
+        bytes=sum(files.values()),
+        scan_bytes={dim: index.rows * dim * 4 for dim in index.dims},
+        embed_cost=cost,
+        strange=strange_files(index.folder, manifest),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Removable:
+    """What `remove` would delete: an index (`folder`), an unfinished build (`building`), or both."""
+
+    name: str
+    words: str
+    folder: Path | None
+    building: Path | None
+    state: Path | None
+
+
+def removable(name: str, home: Home) -> Removable:
+    """What deleting that name means. Raises IndexNotFoundError, IndexFormatError."""
+    building = home.building(name) if name in home.unfinished() else None
+    state = home.state(name) if "/" not in name else None
+    if building is not None and not home.index(name).is_dir():
+        return Removable(name, f"the unfinished build of {name}", None, building, state)
+    folder = find_index(name, home)
+    manifest = read_manifest(folder)
+    words = f"{name} ({manifest.rows:,} documents in {folder})"
+    return Removable(name, words, folder, building, state)
+
+
+def remove(target: Removable) -> list[str]:
+    """Delete it. Returns what else lay in the folder and was left there. Raises IndexBusyError."""
+    if target.state is None:
+        return remove_index(target.folder) if target.folder else []
+    with build_lock(target.state, target.name):
+        if target.building is not None:
+            shutil.rmtree(target.building)
+        left = remove_index(target.folder) if target.folder is not None else []
+    shutil.rmtree(target.state, ignore_errors=True)
+    return left
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `rsearch doctor` looked at, and what to do if it is not in order."""
+
+    what: str
+    state: Literal["ok", "wrong"]
+    words: str
+
+
+def examine(home: Home) -> Iterator[Finding]:
+    """Look at credentials, hub, disk, kernels and each index, one after the other."""
+    yield _finding("credentials", _credentials)
+    yield _finding("hub", _hub)
+    yield _finding("disk", partial(_disk, home))
+    yield _finding("kernels", _kernels)
+    for name in home.names():
+        yield _finding(f"index {name}", partial(_index, home.index(name)))
+    for name in home.unfinished():
+        yield Finding(f"build {name}", "ok", "not finished: give its build command again to go on")
+
+
+def _finding(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, "ok", look())
+    except (RsearchError, OSError) as error:
+        return Finding(what, "wrong", " ".join(str(error).split()))
+
+
+def _credentials() -> str:
+    return registry.create("nomic").check()
+
+
+def _hub() -> str:
+    from resizable_search.corpora.presets import wiki100k
+
+    return wiki100k().corpus().check()
+
+
+def _disk(home: Home) -> str:
+    folder = home.path
+    while not folder.exists():
+        folder = folder.parent
+    if not _writable(folder):
+        raise RsearchError(f"{folder} is not writable: choose another home with --home or $RSEARCH_HOME")
+    free = shutil.disk_usage(folder).free
+    if free < WIKI100K_BYTES:
+        raise RsearchError(
+            f"{free / 1e9:.1f} GB free at {home.path}, and building wiki100k takes about "
+            f"{WIKI100K_BYTES / 1e9:.1f} GB: free some, or choose another home with --home"
+        )
+    return f"{free / 1e9:,.1f} GB free at {home.path}"
+
+
+def _writable(folder: Path) -> bool:
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _kernels() -> str:
+    """Scan a small made-up index with the engine, and by the definition."""
+    from resizable_search import vectors
+    from resizable_search.bench import blas_threads
+    from resizable_search.scan.base import View
+    from resizable_search.scan.numpy_engine import NumpyEngine
+    from resizable_search.topk import select
+
+    rows = vectors.normalise(np.random.default_rng(0).standard_normal((5000, 96), np.float32))
+    view = View.of(rows, 64)
+    query = vectors.truncate(rows[:1], 64)
+    found = NumpyEngine().top(view, query, 10)
+    everything = np.arange(len(rows))
+    scores, best = select(view.defined_scores(query[0], everything), everything, 10)
+    if not (np.array_equal(found.rows[0], best) and np.array_equal(found.scores[0], scores)):
+        raise RsearchError(
+            "the numpy engine finds wrong rows on this machine: reinstall numpy, and report it"
+        )
+    return f"numpy {np.__version__} scans rightly, {blas_threads()} BLAS threads"
+
+
+def _index(folder: Path) -> str:
+    with closing(IndexReader(folder)) as reader:
+        strange = strange_files(folder, reader.manifest)
+        if strange:
+            raise RsearchError(
+                f"{folder} holds what is not the index's: {', '.join(strange[:3])}; move it away"
+            )
+        return f"{reader.manifest.rows:,} documents at {', '.join(map(str, reader.dims))} dimensions"
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

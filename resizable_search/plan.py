@@ -1,0 +1,106 @@
+"""A plan: what a search does, as a value that can be printed, parsed and compared.
+
+A plan is a chain of stages `dim:precision:keep`. The first looks at every row, each later one at
+what the one before it kept. Keeps never grow and never fall below k; the last stage keeps k, so it
+names no number. Precision `exact`, the default, is left out when printed: `256:100,768`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from resizable_search.errors import UsageError
+
+Precision = Literal["exact", "float32"]
+"""`exact`: the float32 answer by whatever is fastest. `float32`: read the floats."""
+
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: the dimension it scores at, how precisely, and how many rows it keeps (None: k)."""
+
+    dim: int
+    keep: int | None = None
+    precision: Precision = "exact"
+
+    def __str__(self) -> str:
+        words = [str(self.dim)]
+        if self.precision != "exact":
+            words.append(self.precision)
+        if self.keep is not None:
+            words.append(str(self.keep))
+        return ":".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A chain of stages. Made by `Plan.of` and `Plan.parse`, checked against an index by `check`."""
+
+    stages: tuple[Stage, ...]
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.stages))
+
+    @classmethod
+    def of(cls, dim: int | None, rerank: int, k: int, full_dim: int) -> "Plan":
+        """The plan of `--dim` and `--rerank`: scan `dim`, keep rerank x k, score those at full width.
+
+        A rerank of what was scanned at the full dimension changes nothing and is left out.
+        Raises UsageError.
+        """
+        if k < 1:
+            raise UsageError(f"k must be 1 or more, not {k}")
+        if rerank < 0:
+            raise UsageError(f"rerank must be 0 (none) or more, not {rerank}")
+        dim = full_dim if dim is None else dim
+        if rerank == 0 or dim == full_dim:
+            return cls((Stage(dim),)).check(k, full_dim)
+        return cls((Stage(dim, rerank * k), Stage(full_dim))).check(k, full_dim)
+
+    @classmethod
+    def parse(cls, text: str) -> "Plan":
+        """Read what `str` prints. Raises UsageError."""
+        return cls(tuple(_parse_stage(word.strip(), text) for word in text.split(",")))
+
+    def check(self, k: int, full_dim: int) -> "Plan":
+        """The plan itself, if it can be run for k on an index of that full dimension; else UsageError."""
+        if k < 1:
+            raise UsageError(f"k must be 1 or more, not {k}")
+        *before, last = self.stages
+        for stage in self.stages:
+            if not 1 <= stage.dim <= full_dim:
+                raise UsageError(
+                    f"dimension {stage.dim} is not within 1 to {full_dim}, this index's full dimension"
+                )
+        if last.keep not in (None, k):
+            raise UsageError(f"plan {self}: the last stage keeps k ({k}); leave its {last.keep} out")
+        kept: int | None = None
+        for stage in before:
+            if stage.keep is None:
+                raise UsageError(
+                    f"plan {self}: every stage but the last says how many rows it keeps: {stage}:100"
+                )
+            if stage.keep < k:
+                raise UsageError(f"plan {self}: stage {stage} keeps fewer than k ({k}) rows")
+            if kept is not None and stage.keep > kept:
+                raise UsageError(f"plan {self}: stage {stage} keeps more rows than the one before it")
+            kept = stage.keep
+        return self
+
+    def keeps(self, k: int) -> list[int]:
+        """How many rows each stage keeps when k hits are wanted."""
+        return [k if stage.keep is None else stage.keep for stage in self.stages]
+
+
+def _parse_stage(word: str, plan: str) -> Stage:
+    dim, *rest = word.split(":")
+    precision: Precision = "exact"
+    if rest and not rest[0].isdigit():
+        name = rest.pop(0)
+        if name not in PRECISIONS:
+            raise UsageError(f"plan {plan!r}: no precision {name!r}; there are {', '.join(PRECISIONS)}")
+        precision = "float32" if name == "float32" else "exact"
+    if not (dim.isascii() and dim.isdigit()) or len(rest) > 1 or (rest and not rest[0].isdigit()):
+        raise UsageError(f"plan {plan!r}: {word!r} is not dim, dim:keep or dim:precision:keep")
+    return Stage(int(dim), int(rest[0]) if rest else None, precision)

@@ -1,0 +1,89 @@
+"""The reference engine: numpy alone, by blocks, in bounded memory.
+
+A block of rows is multiplied by BLAS in float32; rows that reach the running threshold are held as
+candidates and scored by the definition at the end. There is no n-long array and no n-long sort.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.scan.base import View, margin
+from resizable_search.topk import Top, gather, select
+
+BLOCK_ROWS = 16_384
+"""Rows a block for few queries: enough to keep BLAS's threads busy, few enough to stay out of the way."""
+
+BLOCK_SCORES = 1 << 22
+"""The most scores (queries x rows) that one block may make: 16 MB."""
+
+
+@dataclass(slots=True)
+class _Pool:
+    """The candidates of one query so far, and the fast score below which nothing can matter."""
+
+    k: int
+    slack: float
+    threshold: np.float32 = np.float32(-np.inf)
+    scores: list[NDArray[np.float32]] = field(default_factory=list)
+    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, scores: NDArray[np.float32], start: int, allowed: NDArray[np.bool_] | None) -> None:
+        """Take from one block's fast scores those that reach the threshold."""
+        reach = scores >= self.threshold
+        if allowed is not None:
+            reach &= allowed
+        found = np.flatnonzero(reach)
+        if not len(found):
+            return
+        self.scores.append(scores[found])
+        self.rows.append(found + start)
+        self.size += len(found)
+        if self.size > 4 * self.k + 256:
+            self.shrink()
+
+    def shrink(self) -> None:
+        """Raise the threshold to what the k-th best fast score allows, and drop what is below it."""
+        scores, rows = np.concatenate(self.scores), np.concatenate(self.rows)
+        if len(scores) > self.k:
+            kth = np.partition(scores, len(scores) - self.k)[len(scores) - self.k]
+            bound = np.nextafter(np.float32(float(kth) - self.slack), np.float32(-np.inf))
+            self.threshold = max(self.threshold, bound)
+            kept = scores >= self.threshold
+            scores, rows = scores[kept], rows[kept]
+        self.scores, self.rows, self.size = [scores], [rows], len(scores)
+
+    def candidates(self) -> NDArray[np.int64]:
+        """The rows that may belong to the answer, ascending, so that a file is read forwards."""
+        if not self.rows:
+            return np.empty(0, np.int64)
+        self.shrink()
+        return self.rows[0]
+
+
+class NumpyEngine:
+    """Blocks of `rows @ query` with proven margins; see `scan.base` for the contract."""
+
+    name = "numpy"
+
+    def top(self, view: View, queries: NDArray[np.float32], k: int) -> Top:
+        """The k best rows of `view` for each of the queries (m, dim) float32."""
+        n, m = len(view.stored), len(queries)
+        cut = view.stored[:, : view.dim]
+        pools = [_Pool(k, 2 * margin(view)) for _ in range(m)]
+        step = max(256, min(BLOCK_ROWS, BLOCK_SCORES // max(1, m)))
+        for start in range(0, n, step):
+            stop = min(start + step, n)
+            scores = queries @ cut[start:stop].T if m > 1 else (cut[start:stop] @ queries[0])[None]
+            if view.scale is not None:
+                scores *= view.scale[start:stop]
+            allowed = None if view.allowed is None else view.allowed[start:stop]
+            for pool, row in zip(pools, scores, strict=True):
+                pool.add(row, start, allowed)
+        found = []
+        for pool, query in zip(pools, queries, strict=True):
+            rows = pool.candidates()
+            found.append(select(view.defined_scores(query, rows), rows, k))
+        return gather(found, k)

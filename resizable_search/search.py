@@ -1,0 +1,269 @@
+"""Query an index: a plan's stages over its parts, and the hits with their documents."""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.embedders.base import Embedder, EmbedderSpec, clean
+from resizable_search.embedders.cache import QueryCache
+from resizable_search.errors import EmbedderMismatchError, QueryError, UsageError
+from resizable_search.index.documents import StoredDocument
+from resizable_search.index.layout import NAMES, Home, default_home
+from resizable_search.index.locate import find_index
+from resizable_search.index.manifest import Manifest
+from resizable_search.index.reader import IndexReader
+from resizable_search.plan import Plan
+from resizable_search.scan.numpy_engine import NumpyEngine
+from resizable_search.stages import Executor, StageRun
+from resizable_search.topk import NO_ROW, Top
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result: `rank` from 1, `row` within this generation, `score` the cosine similarity."""
+
+    rank: int
+    row: int
+    score: float
+    id: str
+    title: str
+    url: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds that a query took: to embed its text, to scan, to rerank."""
+
+    embed: float
+    scan: float
+    rerank: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query found, and how: the object that `rsearch query --json` prints."""
+
+    query: str
+    index: str
+    k: int
+    plan: str
+    timings_ms: Timings
+    hits: list[Hit]
+
+
+class Index:
+    """An index, open for reading; safe to use from several threads at once. Made by `open_index`.
+
+    It holds one generation: it goes on giving the same answers while the index on disk is changed.
+    """
+
+    def __init__(self, reader: IndexReader, home: Home, embedder: Embedder | None = None) -> None:
+        self._reader = reader
+        self._cache = QueryCache(home.queries)
+        self._embedder = embedder
+        self._lock = threading.Lock()
+        self._spec = EmbedderSpec.from_json(reader.manifest.embedder)
+        self._executor = Executor(reader, NumpyEngine(), centred=self._spec.centred)
+        if embedder is not None:
+            self._refuse_other_space(embedder.spec)
+
+    @property
+    def name(self) -> str:
+        """The index's name: that of its folder."""
+        return self._reader.name
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self._reader.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it is made of."""
+        return self._reader.manifest
+
+    @property
+    def rows(self) -> int:
+        """How many documents it has."""
+        return self.manifest.rows
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The stored dimensions, ascending; any other up to the full one can be scanned too."""
+        return self.manifest.dims
+
+    @property
+    def full_dim(self) -> int:
+        """The full dimension: the embedder's width."""
+        return self.manifest.full_dim
+
+    def query(
+        self,
+        text: str,
+        k: int = 10,
+        dim: int | None = None,
+        rerank: int = 0,
+        plan: Plan | str | None = None,
+    ) -> list[Hit]:
+        """The k documents nearest to a text, best first (all of them if there are fewer).
+
+        `dim`, `rerank` and `plan` as for `scan`. Raises UsageError for a blank text, QueryError for
+        one that cannot be embedded, EmbedderError when the embedder fails.
+        """
+        return self.answer(text, k, dim, rerank, plan).hits
+
+    def answer(
+        self,
+        text: str,
+        k: int = 10,
+        dim: int | None = None,
+        rerank: int = 0,
+        plan: Plan | str | None = None,
+    ) -> Answer:
+        """As `query`, with the plan that was run and how long its steps took."""
+        chosen = self.plan(k, dim, rerank, plan)
+        begin = time.perf_counter()
+        vector = self.embed_queries([text])
+        embedded = time.perf_counter()
+        top, runs = self.run(vector, chosen, k)
+        found = self.documents(top.rows[0])
+        hits = [
+            Hit(rank, d.row, float(score), d.id, d.title, d.url, d.text)
+            for rank, (d, score) in enumerate(zip(found, top.scores[0], strict=False), 1)
+        ]
+        timings = Timings(
+            embed=(embedded - begin) * 1e3,
+            scan=runs[0].seconds * 1e3,
+            rerank=sum(run.seconds for run in runs[1:]) * 1e3,
+        )
+        return Answer(text, self.name, k, str(chosen), timings, hits)
+
+    def scan(
+        self,
+        vectors: NDArray[Any],
+        k: int = 10,
+        dim: int | None = None,
+        rerank: int = 0,
+        plan: Plan | str | None = None,
+    ) -> Top:
+        """The k best rows for each raw query vector of full width.
+
+        `vectors` is (m, full_dim), any float type; it is centred (if the index is), cut and
+        normalised here, and never written. `dim`: scan the first so many dimensions (None: all);
+        `rerank`: score rerank x k candidates again at the full dimension; `plan`: say it all.
+        Returns Top(scores (m, k) float32, rows (m, k) int64), best first; what is asked for beyond
+        what there is has row -1, score -inf. Raises UsageError.
+        """
+        return self.run(vectors, self.plan(k, dim, rerank, plan), k)[0]
+
+    def plan(
+        self, k: int = 10, dim: int | None = None, rerank: int = 0, plan: Plan | str | None = None
+    ) -> Plan:
+        """The plan that these options mean on this index. Raises UsageError."""
+        if plan is None:
+            return Plan.of(dim, rerank, k, self.full_dim)
+        if dim is not None or rerank:
+            raise UsageError("a plan says dimension and rerank itself: give either it or them")
+        return (Plan.parse(plan) if isinstance(plan, str) else plan).check(k, self.full_dim)
+
+    def documents(self, rows: Sequence[int] | NDArray[np.int64]) -> list[StoredDocument]:
+        """The documents at these rows, in their order; rows of -1 are passed over."""
+        wanted = [int(row) for row in rows if row != NO_ROW]
+        found = self._reader.documents(wanted)
+        return [found[row] for row in wanted]
+
+    def vectors(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """The stored full vectors of these rows, copied: (len(rows), full_dim) float32."""
+        return self._reader.vectors(np.asarray(rows, np.int64))
+
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Raw query vectors of these texts, (m, full_dim) float32: from the cache, else the embedder."""
+        out = np.empty((len(texts), self.full_dim), np.float32)
+        fingerprint = self._spec.fingerprint
+        missing = []
+        for i, text in enumerate(texts):
+            if not text.strip():
+                raise UsageError("the query is blank: give it a word or more")
+            cached = self._cache.get(fingerprint, text, self.full_dim)
+            if cached is None:
+                missing.append(i)
+            else:
+                out[i] = cached
+        if missing:
+            from resizable_search.embedders.dispatch import embed_all
+
+            embedder = self._open_embedder()
+            out[missing] = embed_all(embedder, [clean(texts[i]) for i in missing], "search_query")
+            for i in missing:
+                self._cache.put(fingerprint, texts[i], out[i])
+        unknown = np.flatnonzero(~out.any(axis=1))
+        if len(unknown):
+            raise QueryError(
+                f"no word of {texts[unknown[0]]!r} occurs in {self.name}, whose embedder ({self._spec.kind}) "
+                "knows no others: try other words"
+            )
+        return out
+
+    def run(
+        self, queries: NDArray[Any], plan: Plan, k: int, skip: NDArray[np.int64] | None = None
+    ) -> tuple[Top, list[StageRun]]:
+        """Execute a checked plan for raw queries (m, full_dim): the best rows, and how each stage went.
+
+        `skip` (m,) names a row for each query that is left out of its answer, as if it were not there.
+        """
+        return self._executor.run(queries, plan, k, skip)
+
+    def _open_embedder(self) -> Embedder:
+        with self._lock:
+            if self._embedder is None:
+                from resizable_search.embedders import registry
+
+                embedder = registry.reopen(self._spec, self.folder / NAMES.embedder)
+                self._refuse_other_space(embedder.spec)
+                self._embedder = embedder
+            return self._embedder
+
+    def _refuse_other_space(self, other: EmbedderSpec) -> None:
+        if other.space != self._spec.space:
+            raise EmbedderMismatchError(
+                f"{self.name} was embedded by {describe(self._spec)}; vectors of {describe(other)} cannot be "
+                "compared with those: query it with its own embedder, or build another index with --name"
+            )
+
+    def close(self) -> None:
+        """Close the documents. Arrays that were handed out stay valid."""
+        self._reader.close()
+
+    def __enter__(self) -> "Index":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_index(
+    name: str | Path, *, home: str | Path | None = None, embedder: Embedder | None = None
+) -> Index:
+    """Open an index by its name in the home, or by its folder (a Path, or a text with a separator).
+
+    `embedder` embeds the queries instead of the one that the manifest names; it must be of the same
+    space. Raises IndexNotFoundError, IndexFormatError, EmbedderMismatchError.
+    """
+    places = Home(Path(home).expanduser() if home is not None else default_home())
+    return Index(IndexReader(find_index(name, places)), places, embedder)
+
+
+def describe(spec: EmbedderSpec) -> str:
+    """An embedder's model in words, with what sets it apart from others of its name."""
+    fitted = f" as fitted ({spec.state_checksum[:8]})" if spec.state_checksum else ""
+    return f"{spec.model} ({spec.width} dimensions){fitted}"

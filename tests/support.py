@@ -1,0 +1,125 @@
+"""A corpus, an embedder and an oracle of which everything is known, for tests of what stands on them."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from resizable_search.build import BuildOptions, build
+from resizable_search.corpora.base import Block, Corpus, CorpusSpec, Document, in_blocks
+from resizable_search.embedders.base import Embedder, EmbedderSpec, Task
+from resizable_search.index.layout import Home
+from resizable_search.search import Index, open_index
+from resizable_search.vectors import LANES
+
+
+@dataclass
+class ListCorpus(Corpus):
+    """Documents from a list; `version` is part of its spec, `break_at` fails the stream there."""
+
+    documents: list[Document]
+    version: str = "1"
+    block_size: int = 10
+    break_at: int | None = None
+    kind = "list"
+    opened: list = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        return "a list"
+
+    def spec(self) -> CorpusSpec:
+        return CorpusSpec("list", {"version": self.version})
+
+    def blocks(self, position=None) -> Iterator[Block]:
+        self.opened.append(position)
+        start = position or 0
+
+        def documents():
+            for number, document in enumerate(self.documents[start:], start):
+                if number == self.break_at:
+                    raise ConnectionError("the stream broke")
+                yield document
+
+        yield from in_blocks(documents(), start, self.block_size)
+
+
+class TableEmbedder(Embedder):
+    """Vectors from a table of texts; counts what it is asked. A made-up vector for any other text."""
+
+    kind = "table"
+
+    def __init__(
+        self,
+        *,
+        model: str = "table",
+        width: int = 96,
+        table: Mapping[str, np.ndarray] | None = None,
+        centred: bool = False,
+        remote: bool = False,
+        concurrency: int = 1,
+    ) -> None:
+        self._spec = EmbedderSpec("table", model, width, centred=centred)
+        self.table = dict(table or {})
+        self.asked: list[str] = []
+        self.remote = remote
+        self.concurrency = concurrency
+        self.batch_size = 10
+        self.before = lambda texts: None
+
+    @property
+    def spec(self) -> EmbedderSpec:
+        return self._spec
+
+    def embed(self, texts: Sequence[str], task: Task) -> np.ndarray:
+        self.before(texts)
+        self.asked.extend(texts)
+        return np.stack([self.vector(text) for text in texts])
+
+    def vector(self, text: str) -> np.ndarray:
+        if text not in self.table:
+            seed = int.from_bytes(text.encode("utf-8", "replace")[:8].ljust(8), "big")
+            rng = np.random.default_rng(seed + len(text))
+            self.table[text] = rng.standard_normal(self._spec.width).astype(np.float32)
+        return self.table[text]
+
+
+def articles(count: int, prefix: str = "a") -> list[Document]:
+    return [
+        Document(f"{prefix}{i}", f"Title {i}", f"https://example.org/{prefix}{i}", f"text {i} of {prefix}")
+        for i in range(count)
+    ]
+
+
+def index_of(rows: np.ndarray, home: Path, name: str = "made", dims: Sequence[int] | None = None) -> Index:
+    """An index whose full vectors are these rows, through the real build; its embedder is `table`."""
+    documents = articles(len(rows))
+    table = {document.text: row for document, row in zip(documents, rows, strict=True)}
+    embedder = TableEmbedder(width=rows.shape[1], table=table)
+    options = BuildOptions(name, dims=tuple(dims) if dims else None)
+    build(ListCorpus(documents), embedder, Home(home), options)
+    return open_index(name, home=home, embedder=TableEmbedder(width=rows.shape[1]))
+
+
+def oracle(rows: np.ndarray, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The defined answer, spelled out in plain Python: scores (k,) float32 and rows (k,)."""
+    scored = []
+    for number, row in enumerate(rows.tolist()):
+        lanes = [0.0] * LANES
+        for i, (x, q) in enumerate(zip(row, query.tolist(), strict=True)):
+            lanes[i % LANES] += x * q
+        while len(lanes) > 1:
+            half = len(lanes) // 2
+            lanes = [lanes[i] + lanes[i + half] for i in range(half)]
+        scored.append((-float(np.float32(lanes[0])), number))
+    scored.sort()
+    best = scored[:k]
+    return np.array([-score for score, _ in best], np.float32), np.array([row for _, row in best], np.int64)
+
+
+def float64_unit(row: np.ndarray) -> np.ndarray:
+    """A row of norm 1 in float64, by the standard library's own careful sum."""
+    length = math.sqrt(math.fsum(x * x for x in row.astype(np.float64).tolist()))
+    return row.astype(np.float64) / (length or 1.0)

@@ -13,12 +13,12 @@ from rich.text import Text
 if TYPE_CHECKING:
     from resizable_search.search import Answer, Index
 
-PIPED_WIDTH = 160
-"""Columns of a table that does not go to a terminal, where nothing says how many there are."""
+PIPED_WIDTH = 10_000
+"""Columns of a table that does not go to a terminal: enough that nothing is cut off for their sake."""
 
 
 def stdout_console() -> Console:
-    """The console of results: as wide as the terminal, or PIPED_WIDTH in a pipe ($COLUMNS rules both)."""
+    """The console of results: as wide as the terminal, or without an end in a pipe ($COLUMNS rules both)."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in console._environ:
         console.width = PIPED_WIDTH

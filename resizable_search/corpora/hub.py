@@ -1,0 +1,166 @@
+"""A dataset of the hub (huggingface.co, or what HF_ENDPOINT names), streamed without a download.
+
+The revision is resolved to a commit once, so that a build reads the same rows whenever it goes on.
+A position is {"read", "last_id", "ahead", "state"}: `read` rows were handed out so far, the last of
+them being `last_id`; `state` is the stream's own state (None: its start) `ahead` rows before that
+point. The state is taken where a block begins, once a block, because it is a deep copy. To go on,
+those `ahead` rows are read again, and the last of them must be `last_id`: a state is only a place,
+and would otherwise go on in other data without a word.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import islice
+from typing import Any, ClassVar
+
+from resizable_search.corpora import hub_client
+from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, CorpusSpec, Document, Json
+from resizable_search.errors import CorpusError, UsageError
+from resizable_search.progress import SILENT, Progress
+
+DEFAULT_CHARS = 1200
+"""Characters of a text that are kept: what fits an embedding model well enough, and the cookbook's cut."""
+
+DEFAULT_COLUMNS: Mapping[str, str | None] = {"id": "id", "title": "title", "url": "url", "text": "text"}
+"""Which column of the dataset holds which field of a document."""
+
+_FULL_SHA = re.compile(r"[0-9a-f]{40}")
+
+
+class HubCorpus(Corpus):
+    """The rows of one split of a hub dataset, in order.
+
+    `repo` is 'owner/name'; `config` and `split` choose among what the dataset has (config None: the
+    only one). `revision` is a branch, a tag or a commit (None: main as it is now). `chars` cuts each
+    text to its first characters (None: no cut). `columns` overrides entries of `DEFAULT_COLUMNS`;
+    None means that the dataset has no such column: the id is then the row's number, title and url
+    are empty. A None in a row's title, url or text reads as "". Raises UsageError for arguments that
+    make no sense.
+    """
+
+    kind: ClassVar[str] = "hub"
+
+    def __init__(
+        self,
+        *,
+        repo: str,
+        config: str | None = None,
+        split: str = "train",
+        revision: str | None = None,
+        chars: int | None = DEFAULT_CHARS,
+        columns: Mapping[str, str | None] | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+            raise UsageError(f"'{repo}' names no dataset: write OWNER/NAME, such as wikimedia/wikipedia.")
+        if chars is not None and chars < 1:
+            raise UsageError(f"A text cannot be cut to {chars} characters: give 1 or more.")
+        self.repo = repo
+        self.config = config
+        self.split = split
+        self.chars = chars
+        self.columns = {**DEFAULT_COLUMNS, **(columns or {})}
+        if unknown := self.columns.keys() - DEFAULT_COLUMNS.keys():
+            raise UsageError(
+                f"No such field: {', '.join(sorted(unknown))}; fields are {', '.join(DEFAULT_COLUMNS)}."
+            )
+        if self.columns["text"] is None:
+            raise UsageError("A corpus needs texts: name the column that holds them.")
+        self._revision = revision
+        self._sha = revision if revision and _FULL_SHA.fullmatch(revision) else None
+        self._progress = progress
+        self._source: hub_client.Source | None = None
+
+    @property
+    def label(self) -> str:
+        """The repository and the configuration: 'wikimedia/wikipedia 20231101.en'."""
+        return f"{self.repo} {self.config}" if self.config else self.repo
+
+    def spec(self) -> CorpusSpec:
+        """What reopens this corpus, its revision as a commit. Raises HubError if that must be looked up."""
+        return CorpusSpec(
+            self.kind,
+            {
+                "repo": self.repo,
+                "config": self.config,
+                "split": self.split,
+                "revision": self._commit(),
+                "chars": self.chars,
+                "columns": self.columns,
+            },
+        )
+
+    def size_hint(self) -> int | None:
+        """The rows that the dataset's card counts, if it does. Raises HubError."""
+        with hub_client.quiet(self._progress):
+            return self._open().rows(self.split)
+
+    def check(self) -> str:
+        """Ask the hub for the dataset, reading none of it: what was found, in one line. Raises HubError."""
+        with hub_client.quiet(self._progress):
+            sha = hub_client.find_commit(self.repo, self._sha or self._revision)
+        return f"{self.repo} is there, at commit {sha[:7]} ({hub_client.endpoint()})"
+
+    def blocks(self, position: Json | None = None) -> Iterator[Block]:
+        """The documents from `position` to the end. Raises HubError, or CorpusError for an odd position."""
+        with hub_client.quiet(self._progress):
+            wanted = list(dict.fromkeys(column for column in self.columns.values() if column is not None))
+            stream = self._open().stream(self.split, wanted)
+            read, ahead, state = 0, 0, None
+            if position is not None:
+                read, ahead, state = position["read"], position["ahead"], position["state"]
+            if state is not None:
+                stream.load_state_dict(state)
+            with closing(iter(stream)) as rows:
+                yield from self._continue(stream, rows, read - ahead, position)
+
+    def _continue(
+        self, stream: Any, rows: Iterator[dict[str, Any]], read: int, position: Json | None
+    ) -> Iterator[Block]:
+        state: Json | None = None
+        if position is not None:
+            state = position["state"]
+            documents = self._take(rows, position["ahead"], read)
+            if len(documents) < position["ahead"] or documents[-1].id != position["last_id"]:
+                raise CorpusError(
+                    f"{self.label} no longer has document {position['last_id']} as its row "
+                    f"{position['read']:,}: begin again with --restart."
+                )
+            read = position["read"]
+            state = stream.state_dict()
+        while documents := self._take(rows, BLOCK_SIZE, read):
+            read += len(documents)
+            place = {"read": read, "last_id": documents[-1].id, "ahead": len(documents), "state": state}
+            yield Block(documents, place)
+            state = stream.state_dict()
+
+    def _take(self, rows: Iterator[dict[str, Any]], count: int, read: int) -> list[Document]:
+        with hub_client.told_as_interruption(self.label, read):
+            found = list(islice(rows, count))
+        return [self._document(row, number) for number, row in enumerate(found, start=read)]
+
+    def _document(self, row: Mapping[str, Any], number: int) -> Document:
+        values: dict[str, str] = {}
+        for field, column in self.columns.items():
+            if column is not None and column not in row:
+                raise hub_client.missing_column(self.label, [column], row)
+            value = row[column] if column is not None else None
+            values[field] = "" if value is None else str(value)
+        if self.columns["id"] is None:
+            values["id"] = str(number)
+        values["text"] = values["text"][: self.chars]
+        return Document(values["id"], values["title"], values["url"], values["text"])
+
+    def _commit(self) -> str:
+        if self._sha is None:
+            with hub_client.quiet(self._progress):
+                self._sha = hub_client.find_commit(self.repo, self._revision)
+        return self._sha
+
+    def _open(self) -> hub_client.Source:
+        if self._source is None:
+            # A full sha needs no resolving, but this contact fails fast and says why, as opening would not.
+            self._sha = hub_client.find_commit(self.repo, self._sha or self._revision)
+            self._source = hub_client.Source(self.repo, self.config, self._sha)
+        return self._source

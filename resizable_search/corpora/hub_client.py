@@ -1,0 +1,294 @@
+"""The hub's clients, `datasets` and `huggingface_hub`: kept quiet, fast to fail and flat in memory.
+
+Nothing here is imported before it is needed: `datasets` takes more than a second.
+"""
+
+import difflib
+import logging
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from resizable_search.errors import CorpusError, HubError
+from resizable_search.progress import Progress
+
+_ROWS_AT_ONCE = 1000
+_NAMES_LISTED = 8
+_LIBRARIES = ("datasets", "huggingface_hub")
+
+
+def find_commit(repo: str, revision: str | None) -> str:
+    """The commit (40 hex digits) that `revision` of a dataset is (None: its main branch).
+
+    This is the first contact: one request without retries and one time-out (HF_HUB_ETAG_TIMEOUT, 10 s),
+    where opening a stream would take half a minute to notice that there is no hub. Raises HubError.
+    """
+    from huggingface_hub import HfApi, constants
+
+    with _told(repo, revision):
+        api = HfApi()
+        info = api.dataset_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        if info.gated:
+            api.auth_check(repo, repo_type="dataset")
+    return str(info.sha)
+
+
+def endpoint() -> str:
+    """The address of the hub that the clients talk to."""
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+class Source:
+    """One configuration of a dataset at a commit, opened: its splits and columns are known."""
+
+    def __init__(self, repo: str, config: str | None, sha: str) -> None:
+        import datasets
+
+        self._repo = repo
+        self._name = f"{repo} {config}" if config else repo
+        self._path = f"hf://datasets/{repo}"  # so that no local folder of that name is read instead
+        with _told(repo, sha), _without_bars():
+            try:
+                self._builder = datasets.load_dataset_builder(self._path, name=config, revision=sha)
+            except ValueError:
+                known = datasets.get_dataset_config_names(self._path, revision=sha)
+                if config in known or (config is None and len(known) == 1):
+                    raise
+                raise HubError(_no_config(repo, config, known)) from None
+
+    def rows(self, split: str) -> int | None:
+        """How many rows the dataset's card says there are."""
+        splits = self._builder.info.splits
+        return (splits[split].num_examples or None) if splits and split in splits else None
+
+    def stream(self, split: str, columns: Sequence[str]) -> Any:
+        """The rows as a `datasets.IterableDataset`. Raises HubError, or CorpusError for a column it lacks."""
+        from datasets.packaged_modules.parquet.parquet import Parquet
+
+        known = [str(name) for name in self._builder.config.data_files or {}]
+        if known and split not in known:
+            raise HubError(f"{self._name} has no split '{split}': choose one of {_some(split, known)}.")
+        with _told(self._repo, None), _without_bars():
+            rows = self._builder.as_streaming_dataset(split=split)
+            if rows.features is None:
+                return rows
+            if missing := [column for column in columns if column not in rows.features]:
+                raise missing_column(self._name, missing, rows.features)
+            if not isinstance(self._builder, Parquet):
+                return rows.select_columns(list(columns))
+            self._read_plainly(columns)
+            return self._builder.as_streaming_dataset(split=split)
+
+    def _read_plainly(self, columns: Sequence[str]) -> None:
+        """Let the builder read Parquet in the caller's thread, batch by batch, and those columns alone.
+
+        The client's own scanner reads a whole shard ahead (up to a gigabyte), cannot be interrupted while
+        a read is retried, and may abort the interpreter when that ends with a scan under way.
+        """
+        builder = self._builder
+        builder.config.columns = list(columns)
+
+        def tables(files: Iterable[str], row_groups_list: object) -> Iterator[tuple[Any, Any]]:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+            from datasets import DownloadConfig
+            from datasets.builder import Key
+            from datasets.utils.file_utils import xopen
+
+            for shard, file in enumerate(files):
+                with xopen(file, "rb", download_config=DownloadConfig(token=builder.token)) as stream:
+                    batches = pq.ParquetFile(stream, pre_buffer=False).iter_batches(
+                        _ROWS_AT_ONCE, columns=builder.config.columns, use_threads=False
+                    )
+                    for number, batch in enumerate(batches):
+                        yield Key(shard, number), builder._cast_table(pa.Table.from_batches([batch]))
+
+        builder._generate_tables = tables
+
+
+@contextmanager
+def quiet(progress: Progress) -> Iterator[None]:
+    """Keep the clients' logs from stderr; what they say of retries becomes notes."""
+    import datasets  # noqa: F401  (importing them is what sets their handlers)
+    import huggingface_hub  # noqa: F401
+
+    # Handlers and filters are added and removed one by one, so that streams may overlap in any order.
+    mute, notes = _Mute(), _RetryNotes(progress)
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    muted = [
+        handler for logger in loggers for handler in logger.handlers if not isinstance(handler, _RetryNotes)
+    ]
+    for handler in muted:
+        handler.addFilter(mute)
+    for logger in loggers:
+        logger.addHandler(notes)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(notes)
+        for handler in muted:
+            handler.removeFilter(mute)
+
+
+@contextmanager
+def told_as_interruption(label: str, read: int) -> Iterator[None]:
+    """Turn a failed read of the stream, after `read` rows, into HubError."""
+    try:
+        yield
+    except _failures() as error:
+        raise HubError(
+            f"Reading {label} broke off after {read:,} rows ({_reason(error)}). "
+            "Nothing is lost: the same command goes on from there."
+        ) from error
+
+
+def missing_column(label: str, missing: Sequence[str], columns: Iterable[str]) -> CorpusError:
+    """What to raise when a dataset lacks a column that is asked for."""
+    lacks = ", ".join(repr(column) for column in missing)
+    return CorpusError(
+        f"{label} has no column {lacks}: its columns are {', '.join(columns)}. Say which to read."
+    )
+
+
+class _Mute(logging.Filter):
+    """Lets nothing through."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return False
+
+
+class _RetryNotes(logging.Handler):
+    """Reports the retries that the clients log, with their cause and without addresses."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.WARNING)
+        self._progress = progress
+        self._cause = "the hub does not answer"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        cause, thrown, _ = message.partition(" thrown while requesting")
+        if thrown:
+            self._cause = _one_line(cause.strip("'"))
+        elif "etrying in" in message or "before retry" in message:
+            self._progress.note(f"{self._cause}: {_one_line(message)}")
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No progress bars of the clients."""
+    import datasets.utils
+    import huggingface_hub.utils
+
+    libraries: tuple[Any, ...] = (datasets.utils, huggingface_hub.utils)
+    shown = [library for library in libraries if not library.are_progress_bars_disabled()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the environment may insist on bars, which they warn of
+        for library in shown:
+            library.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bars()
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
+
+    return (OSError, ValueError, RuntimeError, httpx.HTTPError, httpx.InvalidURL, DatasetsError)
+
+
+@contextmanager
+def _told(repo: str, revision: str | None) -> Iterator[None]:
+    """Turn whatever the clients raise while a dataset is being opened into HubError."""
+    try:
+        yield
+    except _failures() as error:
+        raise HubError(_what_and_remedy(error, repo, revision)) from error
+
+
+def _what_and_remedy(error: Exception, repo: str, revision: str | None) -> str:
+    from huggingface_hub import errors
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
+
+    hub = f"the hub at {endpoint()}"
+    for cause in _chain(error):
+        match cause:
+            case errors.OfflineModeIsEnabled():
+                return f"{repo} cannot be read from {hub}: HF_HUB_OFFLINE is set. Unset it to go online."
+            case errors.GatedRepoError():
+                return (
+                    f"{repo} is a gated dataset: ask for access at {endpoint()}/datasets/{repo} "
+                    "and set HF_TOKEN to a token of the account that has it."
+                )
+            case errors.RevisionNotFoundError():
+                return (
+                    f"{repo} on {hub} has no revision {revision}: check the revision, "
+                    "or HF_ENDPOINT if that is a mirror."
+                )
+            case errors.EntryNotFoundError():
+                continue  # the client probes for files that need not exist
+            case errors.HfHubHTTPError() if cause.response.status_code in (401, 403, 404):
+                return (
+                    f"There is no dataset {repo} on {hub}, or it is private: check the name, "
+                    "or set HF_TOKEN to a token that may read it."
+                )
+            case errors.HfHubHTTPError():
+                return f"{hub.capitalize()} failed to answer ({_reason(cause)}): try again later."
+            case httpx.RequestError() | httpx.InvalidURL() | ConnectionError():
+                return (
+                    f"{hub.capitalize()} cannot be reached ({_reason(cause)}): "
+                    "check the network, and HF_ENDPOINT if it is set."
+                )
+    return (
+        f"{repo} on {hub} cannot be opened as a dataset ({_reason(error)}): check that it holds data files."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause that was named as such and says something, in one line."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    told = ""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, HfHubHTTPError):
+            return f"HTTP {cause.response.status_code}"
+        told, cause = str(cause) or told, cause.__cause__
+    return _one_line(told) or type(error).__name__
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it, be it named as the cause or not: the clients hide the cause at times."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _one_line(message: str) -> str:
+    """The first line, short, and without what may stand in an address's query or a token."""
+    line = message.strip().partition("\n")[0].rstrip(" .:")
+    return re.sub(r"\?\S+|\bhf_\w+", "…", line)[:200]
+
+
+def _no_config(repo: str, config: str | None, known: Sequence[str]) -> str:
+    if config is None:
+        return f"{repo} has several configurations: choose one of {_some('', known)}."
+    return f"{repo} has no configuration '{config}': choose one of {_some(config, known)}."
+
+
+def _some(wanted: str, known: Sequence[str]) -> str:
+    """A few names, those most like the wanted one first."""
+    if len(known) <= _NAMES_LISTED:
+        return ", ".join(known)
+    nearest = difflib.get_close_matches(wanted, known, _NAMES_LISTED, 0.0)
+    return f"{', '.join(nearest)} and {len(known) - len(nearest):,} others"

@@ -1,0 +1,175 @@
+"""What a fitted lsa embedder keeps: four files of JSON and .npy in one folder.
+
+    lsa.json         the format, its parameters, the hash of each other file; written last
+    terms.json       the terms, sorted; their places are the rows of the arrays
+    idf.npy          (terms,) float32, what a term weighs
+    components.npy   (terms, width) float32, C order: a term's row lies together, so that a query,
+                     which maps the file, touches a few pages of it
+
+The state's checksum is over lsa.json, and through its hashes over everything. Reading verifies all
+but components.npy, whose shape alone it checks: hashing 92 MB would cost a query more than the search.
+"""
+
+import hashlib
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.embedders.tokens import RULES
+from resizable_search.errors import IndexFormatError, StorageError
+
+FORMAT = "rsearch-lsa"
+VERSION = 1
+HEAD, TERMS, IDF, COMPONENTS = "lsa.json", "terms.json", "idf.npy", "components.npy"
+REMEDY = "build the index again with --restart"
+
+
+@dataclass(frozen=True, slots=True)
+class LsaState:
+    """The terms of a corpus, their weights, and what each adds to every dimension.
+
+    `places` gives a term's row in `idf`, (terms,) float32, and `components`, (terms, width) float32.
+    """
+
+    places: dict[str, int]
+    idf: NDArray[np.float32]
+    components: NDArray[np.float32]
+    parameters: dict[str, Any]
+    checksum: str
+
+    @property
+    def width(self) -> int:
+        """The full dimension."""
+        return int(self.components.shape[1])
+
+
+def write_state(
+    folder: Path,
+    terms: list[str],
+    idf: NDArray[np.float32],
+    components: NDArray[np.float32],
+    parameters: dict[str, Any],
+) -> None:
+    """Write the four files; the folder holds no state until the last is there. Raises StorageError."""
+    head = {
+        "format": FORMAT,
+        "version": VERSION,
+        "rules": RULES,
+        "terms": len(terms),
+        "width": components.shape[1],
+        "parameters": parameters,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / HEAD).unlink(missing_ok=True)
+        hashes = {
+            TERMS: _put(folder / TERMS, json.dumps(terms).encode()),
+            IDF: _put(folder / IDF, idf),
+            COMPONENTS: _put(folder / COMPONENTS, components),
+        }
+        head["files"] = hashes
+        head["checksum"] = _checksum(head)
+        _put(folder / HEAD, json.dumps(head, indent=1).encode())
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the state of the lsa embedder to {folder}: {error.strerror or error}; "
+            "make room or choose another folder with --home"
+        ) from error
+
+
+def _put(path: Path, content: bytes | NDArray[np.float32]) -> str:
+    """Write a file under a temporary name, move it into its place, and give its SHA-256."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb+") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            np.save(file, np.ascontiguousarray(content, np.float32), allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    os.replace(temporary, path)
+    return digest
+
+
+def _checksum(head: dict[str, Any]) -> str:
+    rest = {key: value for key, value in head.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def read_state(folder: Path) -> LsaState:
+    """What `write_state` wrote, with the components mapped. Raises IndexFormatError."""
+    head = _head(folder)
+    terms = _terms(folder, head)
+    raw = _verified(folder / IDF, head["files"][IDF])
+    idf = _array(folder / IDF, raw, (len(terms),))
+    components = _array(folder / COMPONENTS, None, (len(terms), head["width"]))
+    places = dict(zip(terms, range(len(terms)), strict=True))
+    return LsaState(places, idf, components, head["parameters"], head["checksum"])
+
+
+def _head(folder: Path) -> dict[str, Any]:
+    path = folder / HEAD
+    try:
+        head = json.loads(_bytes(path))
+    except ValueError as error:
+        raise IndexFormatError(f"{path} is no JSON; {REMEDY}") from error
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise IndexFormatError(f"{path} is not the state of an lsa embedder; {REMEDY}")
+    versions = head.get("version"), head.get("rules")
+    if versions != (VERSION, RULES):
+        raise IndexFormatError(
+            f"{path} is of format {versions[0]} with word rules {versions[1]}, "
+            f"this rsearch reads {VERSION} with {RULES}; use the version that wrote it, or {REMEDY}"
+        )
+    if head.get("checksum") != _checksum(head):
+        raise IndexFormatError(f"{path} is damaged: its checksum does not fit; {REMEDY}")
+    return head
+
+
+def _terms(folder: Path, head: dict[str, Any]) -> list[str]:
+    terms: list[str] = json.loads(_verified(folder / TERMS, head["files"][TERMS]))
+    return terms
+
+
+def _verified(path: Path, digest: str) -> bytes:
+    content = _bytes(path)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise IndexFormatError(f"{path} is damaged: its hash does not fit {HEAD}; {REMEDY}")
+    return content
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise IndexFormatError(f"{path} is missing; {REMEDY}") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
+
+
+def _array(path: Path, content: bytes | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A C-ordered float32 array of that shape, out of `content` or mapped from the file."""
+    try:
+        if content is None:
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+        else:
+            found = np.load(io.BytesIO(content), allow_pickle=False)
+    except FileNotFoundError as error:
+        raise IndexFormatError(f"{path} is missing; {REMEDY}") from error
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
+    except Exception as error:  # of a damaged header numpy raises whatever its parser meets
+        raise IndexFormatError(f"{path} is damaged or no .npy file; {REMEDY}") from error
+    if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.shape != shape:
+        raise IndexFormatError(f"{path} is not an array of float32 of the shape {shape}; {REMEDY}")
+    if not found.flags.c_contiguous:
+        raise IndexFormatError(f"{path} is not in C order; {REMEDY}")
+    return np.asarray(found)  # a plain view: indexing a memmap costs more

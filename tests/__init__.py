@@ -1,0 +1,1 @@
+"""The test suite; `tests.servers` holds the loopback services it talks to."""

@@ -1,0 +1,187 @@
+"""The hub corpus against the loopback hub, through the real clients: what is read, and from where on."""
+
+from pathlib import Path
+
+import pytest
+
+from resizable_search.corpora.hub import HubCorpus
+from resizable_search.corpora.presets import WIKIPEDIA_REVISION
+from resizable_search.errors import UsageError
+from tests.corpora.conftest import REAL, ROWS
+from tests.servers.client import Client, Failed, run_alone
+from tests.servers.dataset import CONFIG, articles
+from tests.servers.hub import DEFAULT_SHA, HubServer
+
+
+def expected(chars: int | None = 1200) -> list[list[str]]:
+    return [[row["id"], row["title"], row["url"], row["text"][:chars]] for row in articles(ROWS)]
+
+
+def test_reads_every_row_in_order(client: Client) -> None:
+    value = client.run("""
+        blocks = list(corpus().blocks())
+        value = [[len(b.documents) for b in blocks], rows(blocks)]
+    """)
+    assert value == [[100, 100, 100, 100, 100, 50], expected()]
+
+
+def test_goes_on_from_every_block_across_shards(client: Client) -> None:
+    value = client.run("""
+        blocks = list(corpus().blocks())
+        positions = [json.loads(json.dumps(b.position)) for b in blocks]
+        value = [[p["read"], p["last_id"], rows(corpus().blocks(p))] for p in positions]
+    """)
+    source = expected()
+    ends = [100, 200, 300, 400, 500, 550]
+    assert value == [[end, source[end - 1][0], source[end:]] for end in ends]
+
+
+def test_a_resumed_stream_gives_positions_that_go_on_too(client: Client) -> None:
+    value = client.run("""
+        first = [b.position for b in corpus().blocks()]
+        position, seen = None, []
+        while block := next(corpus().blocks(position), None):
+            position = json.loads(json.dumps(block.position))
+            seen.append([position["read"], position["last_id"], rows([block])])
+        value = [[[p["read"], p["last_id"]] for p in first], seen]
+    """)
+    whole, stepwise = value
+    assert [step[:2] for step in stepwise] == whole
+    assert [row for step in stepwise for row in step[2]] == expected()
+
+
+@pytest.mark.parametrize("change", ['position["last_id"] = "other"', 'position["ahead"] = 900'])
+def test_a_position_that_does_not_fit_the_data_is_refused(client: Client, change: str) -> None:
+    with pytest.raises(Failed, match=r"CorpusError: .*no longer has document .* --restart"):
+        client.run(f"""
+            position = next(corpus().blocks()).position
+            {change}
+            next(corpus().blocks(position))
+        """)
+
+
+def test_the_spec_records_the_commit_and_reopens_the_corpus(client: Client) -> None:
+    value = client.run("""
+        c = corpus(chars=200)
+        spec = c.spec()
+        again = HubCorpus(**json.loads(json.dumps(spec.options)))
+        value = [spec.to_json(), again.spec() == spec, c.label, rows(again.blocks())[:2]]
+    """)
+    columns = {"id": "id", "title": "title", "url": "url", "text": "text"}
+    assert value[0] == {
+        "kind": "hub",
+        "repo": "wikimedia/wikipedia",
+        "config": CONFIG,
+        "split": "train",
+        "revision": DEFAULT_SHA,
+        "chars": 200,
+        "columns": columns,
+    }
+    assert value[1:] == [True, "wikimedia/wikipedia 20231101.en", expected(200)[:2]]
+
+
+def test_a_pinned_commit_needs_no_hub_to_be_recorded(client: Client, hub: HubServer) -> None:
+    hub.down = True
+    spec = client.run(f"value = corpus(revision={WIKIPEDIA_REVISION!r}).spec().to_json()")
+    assert spec["revision"] == WIKIPEDIA_REVISION
+
+
+def test_a_check_reads_no_data(client: Client, hub: HubServer) -> None:
+    hub.requests.clear()
+    told = client.run("value = corpus().check()")
+    assert told == f"wikimedia/wikipedia is there, at commit {DEFAULT_SHA[:7]} ({hub.url})"
+    assert not hub.reads()
+    assert len(hub.requests) == 1
+
+
+def test_texts_are_cut_only_when_asked(client: Client) -> None:
+    assert client.run("value = rows(corpus(chars=None).blocks())") == expected(None)
+
+
+def test_other_columns_and_empty_values(client: Client) -> None:
+    value = client.run("""
+        columns = {"id": "key", "title": "headline", "url": None, "text": "body"}
+        value = [rows(corpus("other/columns", None, columns=columns).blocks()),
+                 rows(corpus("other/columns", None, columns=columns | {"id": None}).blocks())]
+    """)
+    assert value == [
+        [["7", "one", "", "First."], ["8", "", "", ""]],
+        [["0", "one", "", "First."], ["1", "", "", ""]],
+    ]
+
+
+def test_formats_other_than_parquet_resume_too(client: Client) -> None:
+    value = client.run("""
+        columns = {"id": "name", "title": None, "url": None, "text": "body"}
+        c = corpus("some/lines", None, columns=columns)
+        block = next(c.blocks())
+        value = [rows([block]), rows(c.blocks(block.position))]
+    """)
+    assert value == [[[str(n), "", "", f"text {n}"] for n in range(5)], []]
+
+
+@pytest.mark.parametrize("repo", ["other/columns", "some/lines"])
+def test_a_missing_column_is_named_with_those_there_are(client: Client, repo: str) -> None:
+    with pytest.raises(Failed, match=r"CorpusError: \S+ has no column 'id'.*: .*body"):
+        client.run(f"next(corpus({repo!r}, None).blocks())")
+
+
+def test_a_paged_listing_is_followed(client: Client, hub: HubServer) -> None:
+    hub.page = 1
+    try:
+        assert client.run('value = rows(corpus("paged/tree").blocks())') == expected()
+    finally:
+        hub.page = 1000
+
+
+def test_the_stream_reads_little_ahead(client: Client, hub: HubServer) -> None:
+    hub.requests.clear()
+    client.run("""
+        import time
+        stream = corpus("big/rows", columns={"title": None, "url": None}).blocks()
+        next(stream)
+        time.sleep(0.5)
+        stream.close()
+    """)
+    size = next((hub.repos["big/rows"] / CONFIG).iterdir()).stat().st_size
+    assert 0 < sum(read.sent for read in hub.reads()) < 0.7 * size
+
+
+def test_the_size_is_known_only_from_the_card(client: Client, hub: HubServer) -> None:
+    assert client.run("value = corpus().size_hint()") is None
+    if "real/wikipedia" in hub.repos:
+        assert client.run('value = corpus("real/wikipedia").size_hint()') == 16015
+
+
+def test_the_real_articles(client: Client, hub: HubServer) -> None:
+    if "real/wikipedia" not in hub.repos:
+        pytest.skip(f"no articles at {REAL}: set RSEARCH_TEST_DATA")
+    value = client.run("""
+        c = corpus("real/wikipedia")
+        blocks = list(c.blocks())
+        read = rows(blocks)
+        rest = rows(c.blocks(blocks[120].position))
+        longest = max(len(row[3]) for row in read)
+        value = [len(read), len({row[0] for row in read}), longest, rest == read[12100:]]
+    """)
+    assert value == [16015, 16015, 1200, True]
+
+
+def test_arguments_that_make_no_sense() -> None:
+    for options in (
+        {"repo": "wikipedia"},
+        {"repo": "a/b", "chars": 0},
+        {"repo": "a/b", "columns": {"body": "text"}},
+        {"repo": "a/b", "columns": {"text": None}},
+    ):
+        with pytest.raises(UsageError):
+            HubCorpus(**options)
+
+
+def test_importing_it_loads_no_client() -> None:
+    source = """
+        import sys
+        import resizable_search.corpora.presets
+        print([name for name in ("datasets", "huggingface_hub", "numpy", "pyarrow") if name in sys.modules])
+    """
+    assert run_alone(source, "http://127.0.0.1:9", Path()).stdout == "[]\n"

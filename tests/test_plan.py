@@ -5,9 +5,7 @@ from hypothesis import strategies as st
 from resizable_search.errors import UsageError
 from resizable_search.plan import PRECISIONS, Plan, Stage
 
-stages = st.builds(
-    Stage, st.integers(1, 4096), st.integers(1, 10_000), st.sampled_from(PRECISIONS)
-)
+stages = st.builds(Stage, st.integers(1, 4096), st.integers(1, 10_000), st.sampled_from(PRECISIONS))
 
 
 @given(st.lists(stages, max_size=4), st.builds(Stage, st.integers(1, 4096), st.none()))
@@ -26,7 +24,13 @@ def test_dim_and_rerank_as_a_plan():
 
 @pytest.mark.parametrize(
     ("dim", "rerank", "k", "word"),
-    [(0, 0, 10, "0 is not"), (769, 0, 10, "769"), (-1, 0, 10, "-1"), (64, -1, 10, "rerank"), (64, 0, 0, "k must")],
+    [
+        (0, 0, 10, "0 is not"),
+        (769, 0, 10, "769"),
+        (-1, 0, 10, "-1"),
+        (64, -1, 10, "rerank"),
+        (64, 0, 0, "k must"),
+    ],
 )
 def test_senseless_options_are_refused(dim, rerank, k, word):
     with pytest.raises(UsageError, match=word):

@@ -58,7 +58,9 @@ def test_a_zero_row_stays_zero():
 
 def test_centring_comes_before_the_cut():
     rows = np.array([[1, 2, 3, 10]], np.float32)  # its mean is 4
-    np.testing.assert_allclose(vectors.prepare(rows, 2, centred=True), [[-3 / 13**0.5, -2 / 13**0.5]], rtol=1e-6)
+    np.testing.assert_allclose(
+        vectors.prepare(rows, 2, centred=True), [[-3 / 13**0.5, -2 / 13**0.5]], rtol=1e-6
+    )
     np.testing.assert_allclose(vectors.prepare(rows, 2, centred=False), [[5**-0.5, 2 * 5**-0.5]], rtol=1e-6)
 
 

@@ -1,6 +1,6 @@
 """The commands, put together. Nothing heavy is imported before a command runs."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -14,7 +14,7 @@ COMMANDS = ("build", "query", "bench", "list", "info", "remove", "doctor")
 class InOrder(TyperGroup):
     """Lists the commands in the order of use."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """The names as the help shows them."""
         return list(COMMANDS)
 

@@ -67,6 +67,7 @@ class Source:
 
     def stream(self, split: str, columns: Sequence[str]) -> Any:
         """The rows as a `datasets.IterableDataset`. Raises HubError, or CorpusError for a column it lacks."""
+        import datasets
         from datasets.packaged_modules.parquet.parquet import Parquet
 
         known = [str(name) for name in self._builder.config.data_files or {}]
@@ -80,34 +81,30 @@ class Source:
                 raise missing_column(self._name, missing, rows.features)
             if not isinstance(self._builder, Parquet):
                 return rows.select_columns(list(columns))
-            self._read_plainly(columns)
-            return self._builder.as_streaming_dataset(split=split)
+            # A list among the arguments is what the client takes for shards: the columns are none.
+            arguments = {
+                "files": list(self._builder.config.data_files[split]),
+                "columns": tuple(columns),
+                "token": self._builder.token,
+            }
+            return datasets.IterableDataset.from_generator(_parquet_rows, gen_kwargs=arguments)
 
-    def _read_plainly(self, columns: Sequence[str]) -> None:
-        """Let the builder read Parquet in the caller's thread, batch by batch, and those columns alone.
 
-        The client's own scanner reads a whole shard ahead (up to a gigabyte), cannot be interrupted while
-        a read is retried, and may abort the interpreter when that ends with a scan under way.
-        """
-        builder = self._builder
-        builder.config.columns = list(columns)
+def _parquet_rows(files: Sequence[str], columns: Sequence[str], token: Any) -> Iterator[dict[str, Any]]:
+    """Those columns of the rows of Parquet files, read in the caller's thread, a thousand at a time.
 
-        def tables(files: Iterable[str], row_groups_list: object) -> Iterator[tuple[Any, Any]]:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-            from datasets import DownloadConfig
-            from datasets.builder import Key
-            from datasets.utils.file_utils import xopen
+    The client's own Parquet reader reads a whole shard ahead (0.6 to 0.9 GB of memory for one of 364 MB,
+    measured), does not hear Ctrl-C while a read is retried, and may abort the interpreter at exit.
+    """
+    import pyarrow.parquet as pq
+    from datasets import DownloadConfig
+    from datasets.utils.file_utils import xopen  # the client's open, with its retries
 
-            for shard, file in enumerate(files):
-                with xopen(file, "rb", download_config=DownloadConfig(token=builder.token)) as stream:
-                    batches = pq.ParquetFile(stream, pre_buffer=False).iter_batches(
-                        _ROWS_AT_ONCE, columns=builder.config.columns, use_threads=False
-                    )
-                    for number, batch in enumerate(batches):
-                        yield Key(shard, number), builder._cast_table(pa.Table.from_batches([batch]))
-
-        builder._generate_tables = tables
+    for file in files:
+        with xopen(file, "rb", download_config=DownloadConfig(token=token)) as stream:
+            parquet = pq.ParquetFile(stream, pre_buffer=False)
+            for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=list(columns), use_threads=False):
+                yield from batch.to_pylist()
 
 
 @contextmanager

@@ -113,7 +113,7 @@ class NomicEmbedder(Embedder):
             raise
         return nomic_vectors(answer, len(texts), self._spec, "Nomic")
 
-    def check_credentials(self) -> str:
+    def check(self) -> str:
         """Ask the service whether it takes the key; say in a few words which key and which service.
 
         Sends no text and costs nothing. Raises CredentialsError, or ServiceError after about 10 s.

@@ -2,9 +2,9 @@
 
 A term is a word in lower case, without its accents and its English plural, so that `Trees`, `tree`
 and `TREE'S` are one term. A word made of several ones (`OrderedDict`, `move_to_end`) counts as a
-whole and by its parts, so that it is found by either. Words that say nothing (`the`, `of`) are left
-out, single letters and digits are not (`C`, `B-tree`, `2d`). Han and kana, which are written without
-spaces, are cut into overlapping pairs, as is usual for them.
+whole and by its parts, so that it is found by either. No word is left out, neither single letters
+(`C`, `B-tree`) nor what is common (`any`, `with`): weighing them is the embedder's. Han and kana, which
+are written without spaces, are cut into overlapping pairs, as is usual for them.
 """
 
 import re
@@ -17,23 +17,6 @@ LONGEST_WORD = 64
 """In characters: what is longer is cut, so that neither the cache nor the vocabulary keeps a blob."""
 MEMO = 1 << 16
 """Words whose terms are remembered, some 12 MB; that English Wikipedia has more costs it little."""
-
-_STOP_WORDS = """
-    a about above after again against all also although always am among an and another any are as at
-    be became because become been before being below between both but by can cannot could did do does
-    doing done down during each either else etc even ever every few first for from further get had has
-    have having he her here hers herself him himself his how however i if in into is it its itself just
-    least less made many may me might more most much must my myself neither never no nor not now of off
-    often on once one only or other others otherwise our ours ourselves out over own per perhaps quite
-    rather same several shall she should since so some such than that the their theirs them themselves
-    then there therefore these they this those though through thus to together too toward towards under
-    until up upon us very via was we well were what whatever when where whether which while who whole
-    whom whose why will with within without would yet you your yours yourself yourselves
-    ain aren couldn didn doesn don hadn hasn haven isn mightn mustn needn shan shouldn wasn weren won
-    wouldn
-"""
-STOP_WORDS = frozenset(_STOP_WORDS.split())
-"""English words that tell no text from another; the last ones are what is left of `didn't`."""
 
 # Marks that are no letters to `\w` but stand inside words: combining accents, and the vowel signs of
 # Hebrew, Arabic, the scripts of India, Thai and Lao.
@@ -68,7 +51,7 @@ def _terms_of(word: str) -> tuple[str, ...]:
     lowered = word.lower()
     if word.isascii():
         if word.isalnum() and (word[1:] == lowered[1:] or word.isupper()):  # nearly all of them
-            return () if lowered in STOP_WORDS else (_singular(lowered),)
+            return (_singular(lowered),)
     else:
         word = _without_accents(word)
     parts = _PART.findall(_HUMP.sub("_", _SUFFIX.sub("", word)))
@@ -83,8 +66,6 @@ def _without_accents(word: str) -> str:
 
 
 def _term(part: str) -> tuple[str, ...]:
-    if part in STOP_WORDS:
-        return ()
     if _UNSPACED.search(part):
         return tuple(part[i : i + 2] for i in range(max(1, len(part) - 1)))
     return (_singular(part),)

@@ -494,27 +494,27 @@ def fake_get(asked, code=200):
 
 class TestCheckCredentials:
     def test_a_good_key(self, api):
-        said = NomicEmbedder().check_credentials()
+        said = NomicEmbedder().check()
         assert said == f"the key from NOMIC_API_KEY is accepted by {api.url}"
         assert api.requests == 0
 
     def test_a_good_login(self, home, monkeypatch):
         monkeypatch.delenv("NOMIC_API_KEY")
         log_in(home, login_of())
-        assert NomicEmbedder().check_credentials().startswith(f"the key from {home}/.nomic/credentials is")
+        assert NomicEmbedder().check().startswith(f"the key from {home}/.nomic/credentials is")
 
     def test_a_refused_key(self, monkeypatch):
         monkeypatch.setenv("NOMIC_API_KEY", "nk-refused")
         with pytest.raises(CredentialsError, match="HTTP 401") as caught:
-            NomicEmbedder().check_credentials()
+            NomicEmbedder().check()
         assert "nk-refused" not in message_of(caught)
 
     def test_a_failing_service(self, api):
         embedder = NomicEmbedder()
-        embedder.check_credentials()
+        embedder.check()
         api.user_status = 503
         with pytest.raises(ServiceError, match="HTTP 503"):
-            embedder.check_credentials()
+            embedder.check()
 
 
 def test_the_module_does_not_import_the_client():

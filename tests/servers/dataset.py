@@ -61,7 +61,7 @@ _ROWS_AT_ONCE = 1000
 
 
 def articles(count: int, seed: int = 0) -> Iterator[dict[str, str]]:
-    """The first `count` articles of that seed,; a longer run begins with a shorter one."""
+    """The first `count` articles of that seed; a longer run begins with a shorter one."""
     rng = random.Random(seed)
     pools = {
         topic: [rng.choice(_FRAMES).format(*rng.sample(words.split(), 3)) for _ in range(_POOL)]

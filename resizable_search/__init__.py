@@ -1,3 +1,57 @@
-"""Embedding indexes on disk, with resizable (Matryoshka) embeddings."""
+"""Embedding indexes on disk, with resizable (Matryoshka) embeddings.
+
+    from resizable_search import open_index
+
+    index = open_index("wiki100k")                                        # a name or a folder
+    hits = index.query("tree data structures", k=10, dim=256, rerank=10)  # list[Hit]
+    top = index.scan(vectors, k=10, dim=256, rerank=10)                   # (m, full) floats -> Top
+
+Building is `resizable_search.build.build`; the command line is `rsearch`. Names are loaded when they
+are first used, so that importing the package costs next to nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resizable_search.errors import RsearchError
+    from resizable_search.plan import Plan, Stage
+    from resizable_search.search import Answer, Hit, Index, Timings, open_index
+    from resizable_search.topk import Top
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "Hit",
+    "Index",
+    "Plan",
+    "RsearchError",
+    "Stage",
+    "Timings",
+    "Top",
+    "__version__",
+    "open_index",
+]
+
+_HOMES = {
+    "Answer": "search",
+    "Hit": "search",
+    "Index": "search",
+    "Plan": "plan",
+    "RsearchError": "errors",
+    "Stage": "plan",
+    "Timings": "search",
+    "Top": "topk",
+    "open_index": "search",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

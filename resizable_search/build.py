@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resizable_search.corpora.base import Corpus
-from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedding import Embedding
 from resizable_search.errors import (
@@ -234,9 +233,8 @@ class _Building:
 
     def _fill(self, work: Work, intake: Intake) -> None:
         """Read and embed whatever is still to be read and embedded."""
-        if self.base is not None:
-            spec = EmbedderSpec.from_json(self.base.embedder)
-            self.embedder = registry.reopen(spec, self.folder / NAMES.embedder)
+        if self.embedder.needs_fit and self.base is not None:
+            self.embedder = type(self.embedder).load(self.folder / NAMES.embedder)
         elif self.embedder.needs_fit:
             self._fit(work, intake)
         if intake.is_done:

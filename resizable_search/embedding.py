@@ -74,8 +74,9 @@ class Embedding:
             try:
                 self._loop()
             finally:
-                for answer in self._dispatcher.drain(GRACE_SECONDS):
-                    if answer.vectors is not None:
+                # Without a journal only the next rows in order can be kept, and what is lost cost nothing.
+                for answer in self._dispatcher.drain(GRACE_SECONDS if self._journals else 0.0):
+                    if answer.vectors is not None and self._journals:
                         self._keep(answer.keys, answer.vectors)
                 self._fold()
 

@@ -13,6 +13,7 @@ from resizable_search.errors import IndexFormatError
 from resizable_search.index.documents import StoredDocument, open_documents, read_documents
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Manifest, Part, read_manifest
+from resizable_search.index.rows import npy_header
 
 
 class PartReader:
@@ -93,27 +94,27 @@ class IndexReader:
 
 
 def open_rows(path: Path, rows: int, dim: int) -> NDArray[np.float32]:
-    """Map a file of rows read-only: (rows, dim) float32, C order. Raises IndexFormatError."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise IndexFormatError(f"{path} is missing: build the index again with --restart") from None
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise IndexFormatError(
-            f"{path} is truncated or no .npy file ({first}): build the index again with --restart"
-        ) from None
-    if not isinstance(array, np.memmap):
-        raise IndexFormatError(f"{path} is no .npy file: build the index again with --restart")
-    if array.dtype != np.float32 or array.shape != (rows, dim) or not array.flags.c_contiguous:
-        raise IndexFormatError(
-            f"{path} holds {array.dtype} {array.shape} where float32 {(rows, dim)} belongs: "
-            "it is not this index's file; put the right one back, or build again with --restart"
-        )
+    """Map a file of rows read-only: (rows, dim) float32, C order. Raises IndexFormatError.
+
+    The header must be, byte for byte, the one that numpy writes for such an array: parsing a damaged
+    one would be a guess.
+    """
+    header = npy_header(rows, dim)
     size = _size(path)
-    if size != array.offset + array.nbytes:
-        raise _wrong_size(path, size, array.offset + array.nbytes)
-    return array.view(np.ndarray)
+    try:
+        with path.open("rb") as file:
+            found = file.read(len(header))
+    except OSError as error:
+        raise IndexFormatError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+    if found != header:
+        raise IndexFormatError(
+            f"{path} is no .npy file of float32 {(rows, dim)}, so it is damaged or not this index's: "
+            "put the right one back, or build again with --restart"
+        )
+    expected = len(header) + rows * dim * 4
+    if size != expected:
+        raise _wrong_size(path, size, expected)
+    return np.memmap(path, "<f4", "r", len(header), (rows, dim)).view(np.ndarray)
 
 
 def _size(path: Path) -> int:

@@ -1,5 +1,6 @@
 """Files of rows: .npy files of (n, d) float32 that grow, and that are read back in bounded blocks."""
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,14 @@ from numpy.typing import NDArray
 
 READ_ROWS = 4096
 """Rows that are read at once when a file is gone through."""
+
+
+def npy_header(rows: int, dim: int) -> bytes:
+    """The first bytes of a .npy file of (rows, dim) float32 in C order, as numpy writes them."""
+    header = io.BytesIO()
+    shape = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    return header.getvalue()
 
 
 class RowsFile:
@@ -27,14 +36,14 @@ class RowsFile:
         self._start = self._write_header()
         length = self._start + rows * dim * 4
         if os.fstat(self._file.fileno()).st_size < length:
+            self._file.close()
             raise EOFError(f"{path} holds fewer than the {rows} rows that were committed")
         self._file.truncate(length)
         self._file.seek(length)
 
     def _write_header(self) -> int:
         self._file.seek(0)
-        header = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, self.dim)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        self._file.write(npy_header(self.rows, self.dim))
         self._file.flush()
         return self._file.tell()
 

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from resizable_search.errors import BuildStateError
+from resizable_search.index.rows import RowsFile, read_blocks
+from resizable_search.index.work import Incoming, Work
+
+
+def rows(n, d=8, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
+
+
+def test_a_rows_file_is_plain_npy_and_grows(tmp_path):
+    path = tmp_path / "8.npy"
+    made = rows(1000)
+    with RowsFile(path, 8) as file:
+        for start in range(0, 1000, 300):
+            file.append(made[start : start + 300])
+        file.finish()
+    loaded = np.load(path, mmap_mode="r")
+    np.testing.assert_array_equal(loaded, made)
+    assert [len(block) for block in read_blocks(path, 400)] == [400, 400, 200]
+    np.testing.assert_array_equal(np.concatenate(list(read_blocks(path, 7))), made)
+
+
+def test_rows_that_no_commit_knows_of_are_cut_off(tmp_path):
+    path = tmp_path / "8.npy"
+    with RowsFile(path, 8) as file:
+        file.append(rows(10))
+        file.finish()
+    with RowsFile(path, 8, rows=4) as file:
+        file.append(rows(1, seed=9))
+        file.finish()
+    np.testing.assert_array_equal(np.load(path), np.concatenate([rows(10)[:4], rows(1, seed=9)]))
+
+
+def test_rows_that_were_committed_and_are_gone_are_noticed(tmp_path):
+    with RowsFile(tmp_path / "8.npy", 8) as file:
+        file.append(rows(3))
+        file.finish()
+    with pytest.raises(EOFError):
+        RowsFile(tmp_path / "8.npy", 8, rows=4)
+
+
+def incoming(n, start=0):
+    return [Incoming(i, f"id{i}", "t", "u", "{}", f"text {i}") for i in range(start, start + n)]
+
+
+def test_answers_are_folded_up_to_the_first_gap(tmp_path):
+    work = Work(tmp_path / "w")
+    work.spool(incoming(6), [], {"read": 6})
+    work.journal([1, 2, 5], rows(3))
+    work.fold(8, lambda raw: raw)
+    assert work.rows == 0
+    work.journal([0], rows(1, seed=1))
+    work.fold(8, lambda raw: raw)
+    assert work.rows == 3
+    assert [seq for seq, _ in work.waiting(-1, 10)] == [3, 4]
+    work.close()
+    again = Work(tmp_path / "w")
+    again.leave_out(3, "odd")
+    again.journal([4], rows(1, seed=2))
+    again.fold(8, lambda raw: raw)
+    again.finish_vectors(8)
+    expected = np.concatenate([rows(1, seed=1), rows(3)[:2], rows(1, seed=2), rows(3)[2:]])
+    np.testing.assert_array_equal(np.load(again.staged / "8.npy"), expected)
+    assert again.left_out() == [{"seq": 3, "id": "id3", "reason": "odd"}]
+    again.close()
+
+
+def test_documents_are_the_same_bytes_however_many_commits_brought_them(tmp_path):
+    made = []
+    for name, step in (("one", 50), ("many", 3)):
+        work = Work(tmp_path / name)
+        for start in range(0, 50, step):
+            work.spool(incoming(min(step, 50 - start), start), [], {})
+            seqs = list(range(start, min(start + step, 50)))
+            work.append(seqs, rows(len(seqs)), 8)
+        made.append(work.finish_documents().read_bytes())
+        assert work.finish_documents().read_bytes() == made[-1]
+        work.close()
+    assert made[0] == made[1]
+
+
+def test_a_damaged_unfinished_build_says_how_to_begin_again(tmp_path):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w/work.sqlite").write_bytes(b"this is no database, " * 100)
+    with pytest.raises(BuildStateError, match="--restart"):
+        Work(tmp_path / "w")

@@ -1,0 +1,136 @@
+"""The house keeps its rules: imports run downwards, nothing heavy is loaded by looking, names are pinned."""
+
+import ast
+import inspect
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import resizable_search
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "resizable_search"
+HEAVY = {"nomic", "datasets", "numba", "sklearn", "scipy", "ray", "fastapi", "pandas", "pyarrow", "requests"}
+
+
+def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
+    )
+
+
+def test_imports_run_downwards():
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("vectors.py", "from resizable_search import plan"),
+        ("scan/base.py", "from resizable_search.index import layout"),
+        ("index/rows.py", "from resizable_search.embedders import base"),
+        ("corpora/base.py", "from resizable_search.index import layout"),
+        ("embedders/cache.py", "from resizable_search import search"),
+        ("search.py", "from resizable_search import bench"),
+        ("bench.py", "from resizable_search.cli import render"),
+    ],
+)
+def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):
+    copy = shutil.copytree(
+        PACKAGE, tmp_path / "resizable_search", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    source = copy / module
+    source.write_text(source.read_text() + f"\n{line}\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode != 0
+    assert "BROKEN" in done.stdout
+
+
+def test_heavy_libraries_are_imported_only_where_they_are_used():
+    """Not at the top of any module, so that looking loads none of them."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert not HEAVY & {name.split(".")[0] for name in names}, path
+
+
+def test_only_the_command_line_prints():
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "cli":
+            called = {
+                node.func.id
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            }
+            # The reader of compiled modules is a script of its own, which answers on stdout.
+            assert "print" not in called or path.name == "pydoc_compiled.py", path
+
+
+def test_the_public_names_are_pinned():
+    assert resizable_search.__all__ == [
+        "Answer",
+        "Hit",
+        "Index",
+        "Plan",
+        "RsearchError",
+        "Stage",
+        "Timings",
+        "Top",
+        "__version__",
+        "open_index",
+    ]
+    for name in resizable_search.__all__:
+        assert getattr(resizable_search, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        resizable_search.no_such_name  # noqa: B018
+
+
+def test_the_signatures_are_pinned():
+    from resizable_search import Index, open_index
+
+    def parameters(function):
+        return list(inspect.signature(function).parameters)
+
+    assert parameters(open_index) == ["name", "home", "embedder"]
+    assert parameters(Index.query) == ["self", "text", "k", "dim", "rerank", "plan"]
+    assert parameters(Index.scan) == ["self", "vectors", "k", "dim", "rerank", "plan"]
+    assert [f.name for f in resizable_search.Hit.__dataclass_fields__.values()] == [
+        "rank", "row", "score", "id", "title", "url", "text",
+    ]  # fmt: skip
+    assert list(resizable_search.Top.__dataclass_fields__) == ["scores", "rows"]
+
+
+def test_every_public_name_is_documented():
+    import importlib
+    import pkgutil
+
+    for info in pkgutil.walk_packages(resizable_search.__path__, "resizable_search."):
+        if info.name.endswith("pydoc_compiled"):
+            continue
+        module = importlib.import_module(info.name)
+        assert module.__doc__, info.name
+        for name, value in vars(module).items():
+            ours = getattr(value, "__module__", None) == info.name
+            if ours and not name.startswith("_") and (inspect.isclass(value) or inspect.isfunction(value)):
+                assert inspect.getdoc(value), f"{info.name}.{name}"
+
+
+def test_looking_at_the_package_loads_not_even_numpy():
+    look = "print('numpy' in sys.modules)"
+    code = f"import sys, resizable_search; {look}; resizable_search.open_index; {look}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -6,17 +6,23 @@ frozen, and embeds then; any other embeds while the corpus streams. A finished i
 corpus and embedder is extended by a further part when more rows are asked for.
 """
 
-import errno
+import json
 import shutil
-import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from resizable_search.build_options import (
+    STANDARD_DIMS,
+    BuildOptions,
+    BuildReport,
+    check_name,
+    choose_dims,
+)
 from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedding import Embedding
@@ -25,46 +31,18 @@ from resizable_search.errors import (
     BuildStoppedError,
     CorpusError,
     RsearchError,
-    StorageError,
     UsageError,
 )
 from resizable_search.index.documents import open_documents
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
+from resizable_search.index.storage import storage_errors
 from resizable_search.index.work import Work
 from resizable_search.index.writer import derive_dims, list_files, part_files, place, place_part
 from resizable_search.intake import Intake
 from resizable_search.progress import SILENT, Progress
-
-STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
-"""The dimensions that are stored by default: those below the full one, and itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
-    """How an index is built. `dims` None: the standard ones; `limit` None: the whole corpus."""
-
-    name: str
-    limit: int | None = None
-    dims: tuple[int, ...] | None = None
-    concurrency: int | None = None
-    requests_per_minute: float | None = None
-    on_bad_text: Literal["skip", "fail"] = "skip"
-    restart: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class BuildReport:
-    """What a build did. `added` is how many documents this call embedded; the other rows were there."""
-
-    name: str
-    folder: Path
-    manifest: Manifest
-    added: int = 0
-    left_out: Sequence[dict[str, Any]] = field(default_factory=list)
-    requests: int = 0
-    seconds: float = 0.0
+from resizable_search.resumption import goes_on_replacing, recover, refuse_differences
 
 
 def build(
@@ -87,30 +65,6 @@ def build(
         raise UsageError(f"--limit must be 1 or more, not {options.limit}")
     with storage_errors(home.path), build_lock(home.state(options.name), options.name), ExitStack() as stack:
         return _Building(corpus, embedder, home, options, progress, stop or threading.Event(), stack).run()
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that cannot be a folder of the home. Raises UsageError."""
-    if (
-        not name
-        or name.startswith(".")
-        or {"/", "\\"} & set(name)
-        or not name.isprintable()
-        or len(name) > 100
-    ):
-        raise UsageError(f"{name!r} is no name for an index: use letters, digits, - and _, with --name")
-
-
-def choose_dims(wanted: Sequence[int] | None, full: int, *, narrow: bool = False) -> tuple[int, ...]:
-    """The dimensions to store, ascending, the full one last. Raises UsageError for one out of range.
-
-    `narrow`: drop those beyond `full` instead, since the corpus could not give more.
-    """
-    wanted = [dim for dim in STANDARD_DIMS if dim < full] if wanted is None else wanted
-    for dim in wanted:
-        if dim < 1 or (dim > full and not narrow):
-            raise UsageError(f"--dims: {dim} is not within 1 to {full}, the embedder's full dimension")
-    return tuple(sorted({dim for dim in wanted if dim < full} | {full}))
 
 
 @dataclass(slots=True)
@@ -142,8 +96,8 @@ class _Building:
             choose_dims(self.options.dims, self.embedder.spec.width)
         if self.options.restart:
             shutil.rmtree(self.building, ignore_errors=True)
-        self._recover()
-        replaces = self.options.restart or self._goes_on_replacing()
+        recover(self.building, self.folder)
+        replaces = self.options.restart or goes_on_replacing(self.building)
         if self.folder.exists() and not replaces:
             self.base = self._finished_index()
             if self._is_complete(self.base):
@@ -156,11 +110,11 @@ class _Building:
         if self.base is not None:
             paths = [self.folder / part.path / NAMES.documents for part in self.base.parts]
             work.earlier = [self.stack.enter_context(closing(open_documents(path))) for path in paths]
-        self._check_request(work)
         start = self.base.source if self.base else Source()
         strict = self.options.on_bad_text == "fail"
         intake = Intake(self.corpus, work, start, self.options.limit, strict)
         try:
+            self._check_request(work)
             self._fill(work, intake)
             return self._finish(work, intake)
         except KeyboardInterrupt:
@@ -173,27 +127,6 @@ class _Building:
             if not (work.rows or work.count_incoming() or work.count_left_out()):
                 shutil.rmtree(self.building, ignore_errors=True)  # it holds nothing to go on with
             raise
-
-    def _recover(self) -> None:
-        """Bring a build that died between two of its last steps back to where it can go on, or end it."""
-        staged = self.building / NAMES.staged
-        if not (self.building / NAMES.work).exists():
-            # Files without the database they belong to would be taken for a new one's.
-            shutil.rmtree(self.building, ignore_errors=True)
-        elif not staged.exists() and (self.folder / NAMES.manifest).exists():
-            parts = len(read_manifest(self.folder).parts)
-            unlisted = self.folder / NAMES.parts / str(parts + 1)
-            if unlisted.exists():
-                unlisted.rename(staged)
-            else:
-                shutil.rmtree(self.building)
-
-    def _goes_on_replacing(self) -> bool:
-        """Whether there is an unfinished build that was to replace the index."""
-        if not (self.building / NAMES.work).exists():
-            return False
-        with closing(Work(self.building)) as work:
-            return bool(work.get("replaces", False))
 
     def _finished_index(self) -> Manifest:
         if not (self.folder / NAMES.manifest).exists():
@@ -208,7 +141,7 @@ class _Building:
         if self.options.dims is not None:
             dims = choose_dims(self.options.dims, manifest.full_dim, narrow=self.embedder.needs_fit)
             asked["dims"], held["dims"] = list(dims), list(manifest.dims)
-        _refuse_differences(self.options.name, "was built", asked, held)
+        refuse_differences(self.options.name, "was built", asked, held)
         return manifest
 
     def _is_complete(self, manifest: Manifest) -> bool:
@@ -228,7 +161,7 @@ class _Building:
         if begun is None:
             work.set("request", asked)
             return
-        _refuse_differences(self.options.name, "was begun", asked, begun)
+        refuse_differences(self.options.name, "was begun", asked, begun)
         self.progress.note(f"going on with {self.options.name}: {work.rows:,} documents are embedded already")
 
     def _fill(self, work: Work, intake: Intake) -> None:
@@ -290,13 +223,14 @@ class _Building:
         if not work.rows and self.base is None:
             raise self._nothing_to_embed(intake)
         if not work.rows and self.base is not None:
-            manifest = self.base.next_generation(source=source)
-            manifest.write(self.folder)
+            manifest = self.base.next_generation(source=source).write(self.folder)
         else:
             manifest = self._write(work, source)
         work.close()
         shutil.rmtree(self.building, ignore_errors=True)
-        return self._report(manifest, left_out)
+        report = self._report(manifest, left_out)
+        self._keep(report)
+        return report
 
     def _write(self, work: Work, source: Source) -> Manifest:
         """Derive, measure, and put the new index or part in its place."""
@@ -305,11 +239,11 @@ class _Building:
         dims = self.base.dims if self.base else choose_dims(self.options.dims, spec.width, narrow=narrow)
         rows = work.rows
         wanted = self.options.dims or STANDARD_DIMS[:5]
-        if narrow and max(wanted) > spec.width:
+        if self.base is None and narrow and max(wanted) > spec.width:
             self.progress.note(
                 f"the corpus gives {spec.width} dimensions, not {max(wanted)}: its documents or words are few"
             )
-        elif self.options.dims and spec.width not in self.options.dims:
+        elif self.base is None and self.options.dims and spec.width not in self.options.dims:
             self.progress.note(f"{spec.width} is stored too: the full dimension always is")
         self.progress.stage("deriving", rows, "rows")
         work.finish_vectors(spec.width)
@@ -330,51 +264,25 @@ class _Building:
             parts=(Part("", rows, list_files(work.staged, part_files(dims))),),
             files=list_files(work.staged, names),
         )
-        manifest.write(work.staged)
+        manifest = manifest.write(work.staged)
         place(work.staged, self.folder, self.building / NAMES.replaced)
-        return read_manifest(self.folder)
+        return manifest
+
+    def _keep(self, report: BuildReport) -> None:
+        """Leave what the build did beside the index: what was left out, and why, is of interest later."""
+        told = {
+            "finished": report.manifest.changed,
+            "rows": report.manifest.rows,
+            "added": report.added,
+            "requests": report.requests,
+            "seconds": round(report.seconds, 3),
+            "left_out": list(report.left_out),
+        }
+        path = self.home.state(self.options.name) / NAMES.report
+        path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
     def _report(self, manifest: Manifest, left_out: Sequence[dict[str, Any]] = ()) -> BuildReport:
         seconds = time.perf_counter() - self.began
         return BuildReport(
             self.options.name, self.folder, manifest, self.added, left_out, self.requests, seconds
         )
-
-
-def _refuse_differences(name: str, how: str, asked: dict[str, Any], held: dict[str, Any]) -> None:
-    for key in sorted({*asked, *held}):
-        if asked.get(key) != held.get(key):
-            raise BuildStateError(
-                f"{name} {how} with {key} {_show(held.get(key))}, not {_show(asked.get(key))} as asked now: "
-                "--restart builds it anew, another --name keeps both"
-            )
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return "the default" if value is None else str(value)
-
-
-@contextmanager
-def storage_errors(home: Path) -> Iterator[None]:
-    """Turn what the disk refuses into StorageError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(
-                f"the disk of {home} is full; nothing is lost: free some space, and the same command goes on"
-            ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise StorageError(
-                f"cannot write to {error.filename or home} ({error.strerror}): "
-                "choose another home with --home or $RSEARCH_HOME"
-            ) from None
-        raise
-    except sqlite3.OperationalError as error:
-        if "full" in str(error):
-            raise StorageError(
-                f"the disk of {home} is full; nothing is lost: free some space, and the same command goes on"
-            ) from None
-        raise StorageError(f"cannot write the build in {home} ({error}): check its permissions") from None

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from resizable_search.build import BuildOptions, build
+from resizable_search.build import build
+from resizable_search.build_options import BuildOptions
 from resizable_search.corpora.base import Block, Corpus, CorpusSpec, Document, in_blocks
 from resizable_search.embedders.base import Embedder, EmbedderSpec, Task
 from resizable_search.index.layout import Home

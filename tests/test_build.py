@@ -1,3 +1,4 @@
+import json
 import sqlite3
 import threading
 
@@ -5,7 +6,8 @@ import numpy as np
 import pytest
 
 from resizable_search import vectors
-from resizable_search.build import BuildOptions, build, choose_dims
+from resizable_search.build import build
+from resizable_search.build_options import BuildOptions, choose_dims
 from resizable_search.corpora.base import Document
 from resizable_search.errors import (
     BuildStateError,
@@ -397,6 +399,8 @@ def test_a_refused_text_is_found_left_out_and_told(home):
     ]
     assert report.manifest.rows == 93
     assert len(embedder.asked) == 93
+    told = json.loads((home.state("made") / NAMES.report).read_text())
+    assert (told["rows"], told["left_out"]) == (93, list(report.left_out))
     with open_index("made", home=home.path, embedder=TableEmbedder()) as index:
         top = index.scan(embedder.table["text 14 of a"][None], k=1)
         assert index.documents(top.rows[0])[0].id == "a14"

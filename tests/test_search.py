@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from resizable_search import vectors
-from resizable_search.build import BuildOptions, build
+from resizable_search.build import build
+from resizable_search.build_options import BuildOptions
 from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.errors import (
     EmbedderMismatchError,

@@ -172,13 +172,14 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
         raise UsageError(f"--rate must be above 0, not {request.rate:g}")
 
     from resizable_search import build as builder
+    from resizable_search.build_options import BuildOptions
     from resizable_search.cli import render_indexes
     from resizable_search.cli.progress import shown_progress
     from resizable_search.embedders import registry
 
     home = home_of(request.home)
     embedder = registry.create(request.embedder, request.model)
-    options = builder.BuildOptions(
+    options = BuildOptions(
         name=request.name,
         limit=request.limit,
         dims=dims,

@@ -12,7 +12,7 @@ from resizable_search.cli.render import json_list, json_object, plain, size, std
 from resizable_search.errors import RsearchError
 
 if TYPE_CHECKING:
-    from resizable_search.build import BuildReport
+    from resizable_search.build_options import BuildReport
     from resizable_search.manage import Entry, Finding, IndexInfo, Removable
 
 

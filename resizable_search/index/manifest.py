@@ -101,8 +101,8 @@ class Manifest:
             self, generation=self.generation + 1, written_by=f"resizable_search {__version__}", **changes
         )
 
-    def write(self, folder: Path) -> None:
-        """Put the manifest in place by rename, dated now; a reader sees the old one or this one."""
+    def write(self, folder: Path) -> "Manifest":
+        """Put the manifest in place by rename, dated now; a reader sees the old one or the one returned."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         dated = replace(self, created=self.created or now, changed=now)
         temporary = folder / f"{NAMES.manifest}.new"
@@ -111,6 +111,7 @@ class Manifest:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder / NAMES.manifest)
+        return dated
 
 
 def read_manifest(folder: Path) -> Manifest:

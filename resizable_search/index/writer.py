@@ -66,10 +66,12 @@ def place_part(staged: Path, index: Path, manifest: Manifest, part_rows: int, **
     part = Part(path, part_rows, list_files(staged, part_files(manifest.dims)))
     staged.rename(target)
     sync_folder(target.parent)
-    after = manifest.next_generation(rows=manifest.rows + part_rows, parts=(*manifest.parts, part), **changes)
-    after.write(index)
+    following = manifest.next_generation(
+        rows=manifest.rows + part_rows, parts=(*manifest.parts, part), **changes
+    )
+    written = following.write(index)
     sync_folder(index)
-    return after
+    return written
 
 
 def sync_folder(folder: Path) -> None:

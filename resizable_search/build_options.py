@@ -1,0 +1,62 @@
+"""What a build is asked for, and what it tells when it is done."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from resizable_search.errors import UsageError
+from resizable_search.index.manifest import Manifest
+
+STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
+"""The dimensions that are stored by default: those below the full one, and itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How an index is built. `dims` None: the standard ones; `limit` None: the whole corpus."""
+
+    name: str
+    limit: int | None = None
+    dims: tuple[int, ...] | None = None
+    concurrency: int | None = None
+    requests_per_minute: float | None = None
+    on_bad_text: Literal["skip", "fail"] = "skip"
+    restart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did. `added` is how many documents this call embedded; the other rows were there."""
+
+    name: str
+    folder: Path
+    manifest: Manifest
+    added: int = 0
+    left_out: Sequence[dict[str, Any]] = field(default_factory=list)
+    requests: int = 0
+    seconds: float = 0.0
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be a folder of the home. Raises UsageError."""
+    if (
+        not name
+        or name.startswith(".")
+        or {"/", "\\"} & set(name)
+        or not name.isprintable()
+        or len(name) > 100
+    ):
+        raise UsageError(f"{name!r} is no name for an index: use letters, digits, - and _, with --name")
+
+
+def choose_dims(wanted: Sequence[int] | None, full: int, *, narrow: bool = False) -> tuple[int, ...]:
+    """The dimensions to store, ascending, the full one last. Raises UsageError for one out of range.
+
+    `narrow`: drop those beyond `full` instead, since the corpus could not give more.
+    """
+    wanted = [dim for dim in STANDARD_DIMS if dim < full] if wanted is None else wanted
+    for dim in wanted:
+        if dim < 1 or (dim > full and not narrow):
+            raise UsageError(f"--dims: {dim} is not within 1 to {full}, the embedder's full dimension")
+    return tuple(sorted({dim for dim in wanted if dim < full} | {full}))

@@ -1,0 +1,33 @@
+"""What the disk refuses, told as StorageError with its remedy."""
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from resizable_search.errors import StorageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+@contextmanager
+def storage_errors(home: Path) -> Iterator[None]:
+    """Turn what a full or read-only disk raises while `home` is written into StorageError."""
+    full = f"the disk of {home} is full; nothing is lost: free some space, and the same command goes on"
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageError(full) from None
+        if error.errno in _REFUSED:
+            raise StorageError(
+                f"cannot write to {error.filename or home} ({error.strerror}): "
+                "choose another home with --home or $RSEARCH_HOME"
+            ) from None
+        raise
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            raise StorageError(full) from None
+        raise StorageError(f"cannot write the build in {home} ({error}): check its permissions") from None

@@ -189,8 +189,9 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
         restart=request.restart,
     )
     with shown_progress() as progress, _stop_on_signal() as stop:
-        report = builder.build(open_corpus(progress), embedder, home, options, progress, stop)
-    render_indexes.build_report(report, embedder.remark)
+        corpus = open_corpus(progress)
+        report = builder.build(corpus, embedder, home, options, progress, stop)
+    render_indexes.build_report(report, request.limit, embedder.remark, corpus.example)
 
 
 @contextmanager

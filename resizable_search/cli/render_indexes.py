@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from resizable_search.manage import Entry, Finding, IndexInfo, Removable
 
 
-def build_report(report: "BuildReport", remark: str) -> None:
+def build_report(report: "BuildReport", limit: int | None, remark: str, example: str) -> None:
     """What a build came to, and what to do next."""
     manifest = report.manifest
     dims = ", ".join(map(str, manifest.dims))
@@ -27,15 +27,15 @@ def build_report(report: "BuildReport", remark: str) -> None:
         lines.append(f"{report.name}: {manifest.rows:,} documents{whole} at {dims} dimensions{pace}")
     else:
         lines.append(f"{report.name} is complete: {manifest.rows:,} documents at {dims} dimensions")
-    if manifest.source.exhausted:
-        lines.append(f"the corpus ended at {manifest.source.read:,} documents")
+    if manifest.source.exhausted and limit is not None and manifest.source.read < limit:
+        lines.append(f"the corpus ended at {manifest.source.read:,} documents, before the limit of {limit:,}")
     if report.left_out:
         lines.append(
             f"left out {len(report.left_out):,} of {manifest.source.read:,}: {reasons(report.left_out)}"
         )
     if remark:
-        lines.append(f"{manifest.embedder['kind']}: {remark}")
-    lines.append(f'next: rsearch query "tree data structures" --index {report.name}')
+        lines.append(remark)
+    lines.append(f'next: rsearch query "{example}" --index {report.name}')
     sys.stdout.write("\n".join(map(plain, lines)) + "\n")
 
 

@@ -59,6 +59,8 @@ class Corpus(ABC):
     """An ordered, reopenable stream of documents."""
 
     kind: ClassVar[str]
+    example: ClassVar[str] = "tree data structures"
+    """A query that a newcomer may try on it."""
 
     @abstractmethod
     def spec(self) -> CorpusSpec:

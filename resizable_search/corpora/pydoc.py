@@ -43,6 +43,7 @@ class PydocCorpus(Corpus):
     """
 
     kind = "pydoc"
+    example = "walk a directory tree"
 
     def __init__(
         self, chars: int | None = DEFAULT_CHARS, *, python: str | None = None, root: Path | str | None = None

@@ -93,12 +93,13 @@ def sample_queries(index: Index, count: int = DEFAULT_SAMPLE, seed: int = 0) -> 
     """Some of the index's own rows as queries, drawn without repetition. Raises UsageError."""
     if count < 1:
         raise UsageError(f"--sample must be 1 or more, not {count}")
-    rows = np.sort(np.random.default_rng(seed).choice(index.rows, min(count, index.rows), replace=False))
+    chosen = np.random.default_rng(seed).choice(index.rows, min(count, index.rows), replace=False)
+    rows = index.found_rows()[np.sort(chosen)]
     found = index.vectors(rows)
     said = found.any(axis=1)  # a zero row, of a text without a known word, asks for nothing
     if not said.any():
         raise UsageError(f"none of the rows drawn from {index.name} has a direction: use --queries FILE")
-    return Queries(found[said], "own rows", rows[said].astype(np.int64), seed)
+    return Queries(found[said], "own rows", rows[said], seed)
 
 
 def text_queries(index: Index, texts: Sequence[str], source: str) -> Queries:

@@ -45,7 +45,7 @@ def check_name(name: str) -> None:
         or name.startswith(".")
         or {"/", "\\"} & set(name)
         or not name.isprintable()
-        or len(name) > 100
+        or len(name.encode()) > 100
     ):
         raise UsageError(f"{name!r} is no name for an index: use letters, digits, - and _, with --name")
 

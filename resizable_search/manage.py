@@ -54,7 +54,16 @@ def overview(home: Home) -> list[Entry]:
         size = sum(entry.bytes for entry in manifest.all_files().values())
         model = str(manifest.embedder.get("model", ""))
         entries.append(
-            Entry(name, "ready", manifest.rows, manifest.dims, model, manifest.label, size, manifest.changed)
+            Entry(
+                name,
+                "ready",
+                manifest.documents,
+                manifest.dims,
+                model,
+                manifest.label,
+                size,
+                manifest.changed,
+            )
         )
     for name in home.unfinished():
         with closing(Work(home.building(name))) as work:
@@ -147,7 +156,7 @@ def removable(name: str, home: Home) -> Removable:
         return Removable(name, f"the unfinished build of {name}", None, building, state)
     folder = find_index(name, home)
     manifest = read_manifest(folder)
-    words = f"{name} ({manifest.rows:,} documents in {folder})"
+    words = f"{name} ({manifest.documents:,} documents in {folder})"
     return Removable(name, words, folder, building, state)
 
 
@@ -254,7 +263,7 @@ def _index(folder: Path) -> str:
             raise RsearchError(
                 f"{folder} holds what is not the index's: {', '.join(strange[:3])}; move it away"
             )
-        return f"{reader.manifest.rows:,} documents at {', '.join(map(str, reader.dims))} dimensions"
+        return f"{reader.manifest.documents:,} documents at {', '.join(map(str, reader.dims))} dimensions"
 
 
 def _size(folder: Path) -> int:

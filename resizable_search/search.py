@@ -93,7 +93,7 @@ class Index:
     @property
     def rows(self) -> int:
         """How many documents it has."""
-        return self.manifest.rows
+        return self.manifest.documents
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -183,6 +183,10 @@ class Index:
     def vectors(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """The stored full vectors of these rows, copied: (len(rows), full_dim) float32."""
         return self._reader.vectors(np.asarray(rows, np.int64))
+
+    def found_rows(self) -> NDArray[np.int64]:
+        """The rows that a search may find, ascending: (rows,) int64."""
+        return self._reader.found_rows()
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Raw query vectors of these texts, (m, full_dim) float32: from the cache, else the embedder."""

@@ -53,7 +53,7 @@ class Executor:
         if self._centred:
             full = vectors.centre(full)
         runs: list[StageRun] = []
-        rows_in = self._reader.manifest.rows
+        rows_in = self._reader.manifest.documents
         top = Top(np.empty((0, 0), np.float32), np.empty((0, 0), np.int64))
         for stage, keep in zip(plan.stages, plan.keeps(k), strict=True):
             begin = time.perf_counter()
@@ -97,5 +97,6 @@ class Executor:
         with self._lock:
             if dim not in self._views:
                 stored = min(d for d in self._reader.dims if d >= dim)
-                self._views[dim] = [View.of(part.arrays[stored], dim) for part in self._reader.parts]
+                parts = self._reader.parts
+                self._views[dim] = [View.of(part.arrays[stored], dim, part.allowed) for part in parts]
             return self._views[dim]

@@ -24,6 +24,10 @@ class FileNames:
     report: str = "report.json"
     queries: str = "queries.sqlite"
 
+    def deleted(self, generation: int) -> str:
+        """The bitmap of a part's deleted rows, as of a generation."""
+        return f"deleted.{generation}.npy"
+
     def vectors(self, dim: int) -> str:
         """The file of the rows at one dimension."""
         return f"{dim}.npy"

@@ -30,11 +30,16 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One immutable part: its folder inside the index ('' for the top level), rows and files by name."""
+    """One immutable part: its folder inside the index ('' for the top level), rows and files by name.
+
+    `deleted` of its rows are no longer found; `bitmap` names the file that says which, '' if none are.
+    """
 
     path: str
     rows: int
     files: Mapping[str, FileEntry]
+    deleted: int = 0
+    bitmap: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,11 @@ class Manifest:
     changed: str = ""
     written_by: str = f"resizable_search {__version__}"
     format: int = FORMAT_VERSION
+
+    @property
+    def documents(self) -> int:
+        """How many documents can be found: the rows less those deleted."""
+        return self.rows - sum(part.deleted for part in self.parts)
 
     @property
     def full_dim(self) -> int:
@@ -150,7 +160,10 @@ def file_entry(path: Path) -> FileEntry:
 
 
 def _parse(data: Mapping[str, Any]) -> Manifest:
-    parts = tuple(Part(str(p["path"]), int(p["rows"]), _entries(p["files"])) for p in data["parts"])
+    parts = tuple(
+        Part(str(p["path"]), int(p["rows"]), _entries(p["files"]), int(p["deleted"]), str(p["bitmap"]))
+        for p in data["parts"]
+    )
     known = {name: data[name] for name in Manifest.__slots__ if name in data}
     manifest = Manifest(
         **{
@@ -173,6 +186,8 @@ def _parse(data: Mapping[str, Any]) -> Manifest:
         lacking = {NAMES.documents, *(NAMES.vectors(dim) for dim in dims)} - set(part.files)
         if lacking:
             raise ValueError(f"it lists no {sorted(lacking)[0]}")
+        if not 0 <= part.deleted <= part.rows or bool(part.deleted) != (part.bitmap in part.files):
+            raise ValueError("its deleted rows make no sense")
     return manifest
 
 

@@ -1,10 +1,12 @@
 """A finished index, opened for reading: arrays memory-mapped read-only, documents on demand."""
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,14 @@ class PartReader:
 
     def __init__(self, folder: Path, part: Part, dims: Sequence[int]) -> None:
         self.rows = part.rows
-        self.arrays = {dim: open_rows(folder / NAMES.vectors(dim), part.rows, dim) for dim in dims}
+        self.arrays: dict[int, NDArray[np.float32]] = {
+            dim: open_array(folder / NAMES.vectors(dim), (part.rows, dim), "<f4") for dim in dims
+        }
+        self.allowed: NDArray[np.bool_] | None = None
+        """(rows,) bool: which rows may be found; None: all."""
+        if part.bitmap:
+            packed = open_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
+            self.allowed = np.unpackbits(packed, count=part.rows) == 0
         self._documents_path = folder / NAMES.documents
         size = _size(self._documents_path)
         if size != part.files[NAMES.documents].bytes:
@@ -78,6 +87,15 @@ class IndexReader:
                     found[row + start] = replace(document, row=row + start)
         return found
 
+    def found_rows(self) -> NDArray[np.int64]:
+        """The rows of the index that may be found, ascending: all but those deleted."""
+        return np.concatenate(
+            [
+                start + (np.arange(part.rows) if part.allowed is None else np.flatnonzero(part.allowed))
+                for part, start in zip(self.parts, self.starts, strict=True)
+            ]
+        )
+
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The full vectors at these rows (n,) of the index, in their order: (n, full) float32."""
         full = self.manifest.full_dim
@@ -93,13 +111,13 @@ class IndexReader:
             part.close()
 
 
-def open_rows(path: Path, rows: int, dim: int) -> NDArray[np.float32]:
-    """Map a file of rows read-only: (rows, dim) float32, C order. Raises IndexFormatError.
+def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Map a .npy file of that shape and dtype read-only, C order. Raises IndexFormatError.
 
     The header must be, byte for byte, the one that numpy writes for such an array: parsing a damaged
     one would be a guess.
     """
-    header = npy_header(rows, dim)
+    header = npy_header(shape, dtype)
     size = _size(path)
     try:
         with path.open("rb") as file:
@@ -108,13 +126,13 @@ def open_rows(path: Path, rows: int, dim: int) -> NDArray[np.float32]:
         raise IndexFormatError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
     if found != header:
         raise IndexFormatError(
-            f"{path} is no .npy file of float32 {(rows, dim)}, so it is damaged or not this index's: "
+            f"{path} is no .npy file of {np.dtype(dtype)} {shape}, so it is damaged or not this index's: "
             "put the right one back, or build again with --restart"
         )
-    expected = len(header) + rows * dim * 4
+    expected = len(header) + math.prod(shape) * np.dtype(dtype).itemsize
     if size != expected:
         raise _wrong_size(path, size, expected)
-    return np.memmap(path, "<f4", "r", len(header), (rows, dim)).view(np.ndarray)
+    return np.memmap(path, dtype, "r", len(header), shape).view(np.ndarray)
 
 
 def _size(path: Path) -> int:

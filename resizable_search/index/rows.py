@@ -13,11 +13,10 @@ READ_ROWS = 4096
 """Rows that are read at once when a file is gone through."""
 
 
-def npy_header(rows: int, dim: int) -> bytes:
-    """The first bytes of a .npy file of (rows, dim) float32 in C order, as numpy writes them."""
+def npy_header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
+    """The first bytes of a .npy file of that shape and dtype in C order, as numpy writes them."""
     header = io.BytesIO()
-    shape = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
-    np.lib.format.write_array_header_1_0(header, shape)
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
     return header.getvalue()
 
 
@@ -43,7 +42,7 @@ class RowsFile:
 
     def _write_header(self) -> int:
         self._file.seek(0)
-        self._file.write(npy_header(self.rows, self.dim))
+        self._file.write(npy_header((self.rows, self.dim)))
         self._file.flush()
         return self._file.tell()
 

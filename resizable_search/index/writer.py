@@ -3,7 +3,10 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from resizable_search import vectors
 from resizable_search.index.layout import NAMES
@@ -71,6 +74,37 @@ def place_part(staged: Path, index: Path, manifest: Manifest, part_rows: int, **
     )
     written = following.write(index)
     sync_folder(index)
+    return written
+
+
+def delete_rows(index: Path, rows: Sequence[int]) -> Manifest:
+    """Have these rows of an index never be found again: new bitmaps, then the manifest that names them.
+
+    The rows stay where they are, and so do the numbers of the others. Returns the new manifest.
+    """
+    manifest = read_manifest(index)
+    wanted = np.unique(np.asarray(rows, np.int64))
+    name = NAMES.deleted(manifest.generation + 1)
+    parts, start, replaced = [], 0, []
+    for part in manifest.parts:
+        mine = wanted[(wanted >= start) & (wanted < start + part.rows)] - start
+        start += part.rows
+        if len(mine):
+            folder = index / part.path
+            gone = np.zeros(part.rows, bool)
+            if part.bitmap:
+                gone |= np.unpackbits(np.load(folder / part.bitmap), count=part.rows).astype(bool)
+                replaced.append(folder / part.bitmap)
+            gone[mine] = True
+            np.save(folder / name, np.packbits(gone))
+            files = {key: entry for key, entry in part.files.items() if key != part.bitmap}
+            files[name] = file_entry(folder / name)
+            part = replace(part, files=files, deleted=int(gone.sum()), bitmap=name)
+        parts.append(part)
+    written = manifest.next_generation(parts=tuple(parts)).write(index)
+    sync_folder(index)
+    for path in replaced:
+        path.unlink()
     return written
 
 

@@ -41,9 +41,10 @@ class View:
     allowed: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, stored: NDArray[np.float32], dim: int) -> "View":
+    def of(cls, stored: NDArray[np.float32], dim: int, allowed: NDArray[np.bool_] | None = None) -> "View":
         """A view of (n, width) stored rows at dim <= width; one pass over them if dim < width."""
-        return cls(stored, dim, reciprocal_lengths(stored, dim) if dim < stored.shape[1] else None)
+        scale = reciprocal_lengths(stored, dim) if dim < stored.shape[1] else None
+        return cls(stored, dim, scale, allowed)
 
     def rows(self, where: NDArray[np.int64]) -> NDArray[np.float32]:
         """The rows at `where` (c,), as they are defined at this dimension: (c, dim) float32."""

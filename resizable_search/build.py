@@ -37,7 +37,7 @@ from resizable_search.index.documents import open_documents
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
-from resizable_search.index.storage import storage_errors
+from resizable_search.index.storage import make_home, storage_errors
 from resizable_search.index.work import Work
 from resizable_search.index.writer import derive_dims, list_files, part_files, place, place_part
 from resizable_search.intake import Intake
@@ -63,6 +63,7 @@ def build(
     check_name(options.name)
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit must be 1 or more, not {options.limit}")
+    make_home(home.path)
     with storage_errors(home.path), build_lock(home.state(options.name), options.name), ExitStack() as stack:
         return _Building(corpus, embedder, home, options, progress, stop or threading.Event(), stack).run()
 

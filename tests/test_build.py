@@ -18,6 +18,7 @@ from resizable_search.errors import (
     QuotaError,
     RefusedTextError,
     ServiceError,
+    StorageError,
     UsageError,
 )
 from resizable_search.index.layout import NAMES, Home
@@ -431,6 +432,13 @@ def test_names_that_cannot_be_folders_are_refused(home, name):
 def test_a_limit_below_one_is_refused(home, limit):
     with pytest.raises(UsageError, match="--limit"):
         run(home, limit=limit)
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "file/inside"])
+def test_a_home_that_cannot_be_made_is_told(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="--home"):
+        run(Home(tmp_path / place))
 
 
 def test_a_folder_that_is_no_index_is_not_touched(home):

@@ -2,10 +2,9 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -203,7 +202,9 @@ def _stop_on_signal() -> Iterator[threading.Event]:
         if stop.is_set():
             os._exit(130)
         stop.set()
-        sys.stderr.write("\nrsearch: stopping after this step; once more leaves at once\n")
+        # Not through sys.stderr, which may be in the middle of a write: that would raise here.
+        with suppress(OSError):
+            os.write(2, b"\nrsearch: stopping after this step; once more leaves at once\n")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

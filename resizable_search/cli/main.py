@@ -1,5 +1,6 @@
 """The edge: every domain error becomes one line and an exit code; no traceback unless --debug."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -14,15 +15,25 @@ DEBUG_FLAG = "--debug"
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    _take_any_text()
     debug = DEBUG_FLAG in sys.argv
     arguments = [word for word in sys.argv[1:] if word != DEBUG_FLAG]
     sys.exit(guarded(lambda: _run(arguments), debug=debug))
+
+
+def _take_any_text() -> None:
+    """Neither bytes on stdin that are no text nor characters that stdout's encoding lacks are an error."""
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 def _run(arguments: list[str]) -> int:
     from resizable_search.cli.app import app
 
     code = app(args=arguments, prog_name="rsearch", standalone_mode=False)
+    if code == 130:  # what typer makes of Ctrl-C, without a word
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 

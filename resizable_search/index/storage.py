@@ -31,3 +31,13 @@ def storage_errors(home: Path) -> Iterator[None]:
         if "full" in str(error):
             raise StorageError(full) from None
         raise StorageError(f"cannot write the build in {home} ({error}): check its permissions") from None
+
+
+def make_home(home: Path) -> None:
+    """Make the folder of all indexes, if it is not there. Raises StorageError, whatever stands against it."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the folder {home} ({error.strerror}): choose another home with --home or $RSEARCH_HOME"
+        ) from None

@@ -1,0 +1,93 @@
+"""Index folders that are not as they were written: each is told with the file and what to do."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from resizable_search.index.manifest import _checksum
+from tests.cli.conftest import Machine, Shelf, told
+
+REBUILD = "--restart"
+
+
+def cut(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1000)
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    """Change the manifest, and let its checksum fit."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = {**manifest, **changes}
+    del manifest["checksum"]
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "checksum": _checksum(manifest)}))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+    "missing array": (lambda f: (f / "256.npy").unlink(), ("256.npy is missing", REBUILD)),
+    "truncated array": (lambda f: cut(f / "256.npy"), ("256.npy", REBUILD)),
+    "foreign array": (
+        lambda f: shutil.copy(f / "256.npy", f / "64.npy"),
+        ("64.npy", "put the right one back", REBUILD),
+    ),
+    "missing documents": (
+        lambda f: (f / "documents.sqlite").unlink(),
+        ("documents.sqlite is missing", REBUILD),
+    ),
+    "truncated documents": (lambda f: cut(f / "documents.sqlite"), ("documents.sqlite has", REBUILD)),
+    "newer format": (
+        lambda f: edit_manifest(f, format=99),
+        ("has format 99, and this rsearch reads up to", "pip install -U resizable_search"),
+    ),
+    "damaged manifest": (lambda f: cut(f / "manifest.json"), ("manifest.json is damaged", REBUILD)),
+    "missing manifest": (lambda f: (f / "manifest.json").unlink(), ("it has no manifest.json",)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_told_with_the_file_and_the_remedy(machine: Machine, shelf: Shelf, damage: str):
+    apply, words = DAMAGES[damage]
+    apply(machine.take(shelf, "pydoc"))
+    before = machine.holdings()
+    told(machine.run("query", "a list of files", "--index", "pydoc"), 1, *words)
+    assert machine.holdings() == before
+
+
+def test_the_state_of_another_fit_is_told_by_name(machine: Machine, shelf: Shelf):
+    folder = machine.take(shelf, "pydoc")
+    other = machine.take(shelf, "wiki-one") / "embedder"
+    shutil.rmtree(folder / "embedder")
+    other.rename(folder / "embedder")
+    told(
+        machine.run("query", "a list of files", "--index", "pydoc"),
+        1,
+        "pydoc was embedded by lsa-tfidf-svd",
+        "cannot be compared",
+        "query it with its own embedder",
+    )
+
+
+def test_the_missing_state_of_an_embedder_is_told(machine: Machine, shelf: Shelf):
+    shutil.rmtree(machine.take(shelf, "pydoc") / "embedder")
+    told(machine.run("query", "a list", "--index", "pydoc"), 1, "lsa.json is missing", REBUILD)
+
+
+def test_doctor_and_list_go_on_to_the_sound_indexes(machine: Machine, shelf: Shelf):
+    cut(machine.take(shelf, "wiki-odd") / "manifest.json")
+    (machine.take(shelf, "wiki-one") / "64.npy").write_text("stray")
+    machine.take(shelf, "wiki100k")
+    listed = {entry["name"]: entry["state"] for entry in machine.run("list", "--json").json}
+    assert listed == {"wiki-odd": "damaged", "wiki-one": "ready", "wiki100k": "ready"}
+    ran = machine.run("doctor", "--json")
+    assert ran.code == 1
+    found = {finding["what"]: finding for finding in ran.json}
+    assert {what: found[what]["state"] for what in found if what.startswith("index")} == {
+        "index wiki-odd": "wrong",
+        "index wiki-one": "wrong",
+        "index wiki100k": "ok",
+    }
+    assert REBUILD in found["index wiki-odd"]["words"]
+    assert "64.npy; move it away" in found["index wiki-one"]["words"]

@@ -1,0 +1,66 @@
+"""The help of each command, and what the light commands do not load."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import typer
+
+from resizable_search.cli.app import app
+from tests.cli.conftest import Machine
+from tests.cli.test_query import imported
+
+HEAVY = {"nomic", "datasets", "numba", "sklearn", "ray", "fastapi", "pyarrow", "scipy", "torch"}
+
+
+def commands(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, (*path, name))
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_says_what_each_option_does(machine: Machine, path: tuple[str, ...]):
+    ran = machine.run(*path, "--help", COLUMNS="300")
+    assert (ran.code, ran.err) == (0, "")
+    said = re.sub(r"[\s│╭╮╰╯─]+", " ", ran.out)
+    assert "rsearch " + " ".join(path) in said
+    for parameter in COMMANDS[path].params:
+        assert parameter.help, parameter.name
+        assert parameter.help.split("  [")[0] in said
+        assert all(option in said for option in parameter.opts if option.startswith("-"))
+    for name, below in getattr(COMMANDS[path], "commands", {}).items():
+        assert name in said
+        assert below.help
+
+
+@pytest.mark.parametrize("args", [(), ("build",)], ids=["rsearch", "rsearch build"])
+def test_without_arguments_the_help_is_shown(machine: Machine, args: tuple[str, ...]):
+    ran = machine.run(*args)
+    assert ran.err == ""
+    assert "Usage: rsearch" in ran.out
+
+
+def test_help_loads_nothing_heavy(machine: Machine):
+    ran = machine.run("--help", PYTHONPROFILEIMPORTTIME="1")
+    assert "resizable_search" in imported(ran.err)
+    assert not imported(ran.err) & (HEAVY | {"numpy"})
+
+
+def test_list_loads_nothing_heavy(machine: Machine):
+    ran = machine.run("list", PYTHONPROFILEIMPORTTIME="1")
+    assert "resizable_search" in imported(ran.err)
+    assert not imported(ran.err) & HEAVY
+
+
+def test_the_version_is_told(machine: Machine):
+    assert re.fullmatch(r"rsearch \d+\.\d+\.\d+\S*\n", machine.run("--version").out)
+
+
+def test_debug_shows_the_trace_and_nothing_else_does(machine: Machine):
+    with machine.start("query", "x", "--debug") as process:
+        process.stdin.close()
+        assert "Traceback (most recent call last)" in process.stderr.read()

@@ -1,0 +1,108 @@
+"""`rsearch list`, `info`, `remove` and `doctor`."""
+
+from tests.cli.conftest import ROWS, Machine, Shelf, closed_address, told
+
+
+def test_list_names_each_index_with_its_size(shelf: Shelf):
+    ran = shelf.run("list")
+    assert (ran.code, ran.err) == (0, "")
+    rows = {line.split()[0]: line for line in ran.out.splitlines()}
+    assert set(rows) == {"index", "pydoc", "wiki-odd", "wiki-one", "wiki100k"}
+    for word in (str(ROWS), "64–768", "nomic-embed-text-v1.5", " MB"):
+        assert word in rows["wiki100k"]
+    assert "\x1b" not in ran.out
+
+
+def test_list_as_json(shelf: Shelf):
+    listed = {entry["name"]: entry for entry in shelf.run("list", "--json").json}
+    assert listed["wiki100k"]["rows"] == ROWS
+    assert listed["wiki100k"]["dims"] == [64, 128, 256, 512, 768]
+    assert {entry["state"] for entry in listed.values()} == {"ready"}
+
+
+def test_list_of_an_empty_home_says_how_to_build(machine: Machine):
+    ran = machine.run("list")
+    assert (ran.code, ran.out) == (0, f"no index in {machine.home}: build one with `rsearch build pydoc`\n")
+    assert not machine.home.exists()
+
+
+def test_info_shows_corpus_embedder_dims_sizes_and_cost(shelf: Shelf):
+    ran = shelf.run("info", "wiki100k")
+    assert (ran.code, ran.err) == (0, "")
+    for words in (
+        f"{ROWS} of {ROWS} read",
+        "wikimedia/wikipedia 20231101.en",
+        "nomic: nomic-embed-text-v1.5, 768 dimensions, centred",
+        "64, 128, 256, 512, 768",
+        "768.npy 922 kB",
+        "one request to the nomic service for each new text",
+        "generation 1, 1 part",
+    ):
+        assert words in ran.out
+
+
+def test_info_as_json(shelf: Shelf):
+    found = shelf.run("info", "pydoc", "--json").json
+    assert found["name"] == "pydoc"
+    assert found["files"]["64.npy"] == 128 + found["rows"] * 64 * 4
+    assert found["bytes"] == sum(found["files"].values())
+    assert found["strange"] == []
+
+
+def test_remove_without_a_terminal_refuses_and_says_how(machine: Machine, shelf: Shelf):
+    machine.take(shelf, "wiki-one")
+    before = machine.holdings()
+    told(machine.run("remove", "wiki-one"), 1, "`rsearch remove wiki-one --yes`")
+    assert machine.holdings() == before
+
+
+def test_remove_deletes_the_index_and_nothing_else(machine: Machine, shelf: Shelf):
+    machine.take(shelf, "wiki-one")
+    machine.take(shelf, "wiki-odd")
+    ran = machine.run("remove", "wiki-one", "--yes")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("removed wiki-one (1 documents ")
+    assert {name.split("/")[0] for name in machine.holdings()} == {"wiki-odd"}
+
+
+def test_a_stray_file_is_shown_by_info_and_left_by_remove(machine: Machine, shelf: Shelf):
+    folder = machine.take(shelf, "wiki-one")
+    (folder / "notes.txt").write_text("mine")
+    shown = machine.run("info", "wiki-one")
+    assert shown.code == 0
+    assert "notes.txt: not the index's; move it away" in shown.out
+    ran = machine.run("remove", "wiki-one", "--yes")
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert f"{folder} stays, for what is not the index's: notes.txt" in ran.err
+    assert machine.holdings() == {"wiki-one/notes.txt": b"mine"}
+
+
+def test_remove_and_info_of_an_unknown_index_name_those_there_are(shelf: Shelf):
+    told(shelf.run("remove", "wiki-on", "--yes"), 1, "did you mean wiki-one?", "there are pydoc, wiki-odd")
+    told(shelf.run("info", "wiki-on"), 1, "did you mean wiki-one?")
+
+
+def test_doctor_finds_everything_in_order(shelf: Shelf):
+    ran = shelf.run("doctor")
+    assert (ran.code, ran.err) == (0, "")
+    states = {line[:16].strip(): line[16:].split()[0] for line in ran.out.splitlines()}
+    assert {"credentials", "hub", "disk", "kernels", "index wiki100k"} <= set(states)
+    assert set(states.values()) == {"ok"}
+    assert "the key from NOMIC_API_KEY is accepted" in ran.out
+
+
+def test_doctor_says_what_is_wrong_and_the_remedy_of_each(machine: Machine):
+    file = machine.folder / "a-file"
+    file.write_text("mine")
+    ran = machine.run("doctor", "--json", "--home", file, NOMIC_API_KEY="", HF_ENDPOINT=closed_address())
+    assert (ran.code, ran.err) == (1, "")
+    found = {finding["what"]: finding for finding in ran.json}
+    assert {what: finding["state"] for what, finding in found.items()} == {
+        "credentials": "wrong",
+        "hub": "wrong",
+        "disk": "wrong",
+        "kernels": "ok",
+    }
+    assert "nomic login" in found["credentials"]["words"]
+    assert "check the network, and HF_ENDPOINT" in found["hub"]["words"]
+    assert "choose another home with --home or $RSEARCH_HOME" in found["disk"]["words"]

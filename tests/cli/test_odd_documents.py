@@ -1,0 +1,38 @@
+"""Documents that no one would wish for: they are cleaned, or left out and named, and never end a build."""
+
+from pathlib import Path
+
+from resizable_search.build import BuildOptions, build
+from resizable_search.corpora.base import Document
+from resizable_search.index.layout import Home
+from resizable_search.search import open_index
+from tests.cli.conftest import ESCAPES, LONG, Shelf
+from tests.support import ListCorpus, TableEmbedder
+
+
+def test_documents_without_text_are_left_out_and_named(shelf: Shelf):
+    out = shelf.builds["wiki-odd"].out
+    assert out.startswith("wiki-odd: 7 documents at ")
+    assert "left out 3 of 10: empty (no text), blank (no text), none (no text)\n" in out
+
+
+def test_the_others_are_stored_as_they_were_but_for_what_no_database_takes(shelf: Shelf):
+    with open_index("wiki-odd", home=shelf.home) as index:
+        found = {document.id: document for document in index.documents(range(index.rows))}
+    assert list(found) == ["plain", "nul", "markup", "escapes", "long", "plain#2", ESCAPES]
+    assert found["nul"].text == "Before\ufffdafter the queue."
+    assert found["escapes"].title == ESCAPES
+    assert len(found["long"].text) == LONG
+
+
+def test_lone_surrogates_are_replaced_wherever_they_stand(tmp_path: Path):
+    odd = "a\ud800b\udfff"
+    corpus = ListCorpus([Document(odd, odd, odd, odd, {"note": odd}), Document("x", "", "", "\ud83d\ude00")])
+    embedder = TableEmbedder()
+    build(corpus, embedder, Home(tmp_path), BuildOptions("odd"))
+    assert embedder.asked == ["a\ufffdb\ufffd", "\U0001f600"]
+    with open_index("odd", home=tmp_path, embedder=TableEmbedder()) as index:
+        first, second = index.documents([0, 1])
+        assert (first.id, first.title, first.url, first.text) == ("a\ufffdb\ufffd",) * 4
+        assert second.text == "\U0001f600"
+        assert index.query("any \udcff", k=1)[0].row in (0, 1)

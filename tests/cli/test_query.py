@@ -1,0 +1,235 @@
+"""Queries on the command line: what is printed, where it may go, and what it takes."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+
+import pytest
+
+from tests.cli.conftest import (
+    COMMAND,
+    ESCAPES,
+    MARKUP,
+    PATIENCE,
+    PYDOC_ROWS,
+    Machine,
+    Shelf,
+    closed_address,
+    told,
+)
+
+ANSWER = ["query", "index", "k", "plan", "timings_ms", "hits"]
+HIT = ["rank", "row", "score", "id", "title", "url", "text"]
+
+
+def imported(err: str) -> set[str]:
+    """The top-level packages among what PYTHONPROFILEIMPORTTIME says on stderr."""
+    return {line.rsplit("|", 1)[1].strip().split(".")[0] for line in err.splitlines() if line.count("|") == 2}
+
+
+def test_json_is_one_object_with_exactly_the_promised_keys(shelf: Shelf):
+    ran = shelf.run(
+        "query", "chess", "tournament", "-i", "wiki100k", "--dim", 256, "--rerank", 10, "-k", 3, "--json"
+    )
+    assert ran.code == 0
+    assert ran.err == ""
+    answer = ran.json
+    assert list(answer) == ANSWER
+    assert list(answer["timings_ms"]) == ["embed", "scan", "rerank"]
+    assert [list(hit) for hit in answer["hits"]] == [HIT] * 3
+    assert answer["query"] == "chess tournament"
+    assert answer["index"] == "wiki100k"
+    assert answer["plan"] == "256:30,768"
+    assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
+    scores = [hit["score"] for hit in answer["hits"]]
+    assert scores == sorted(scores, reverse=True)
+    assert all("chess" in hit["text"] for hit in answer["hits"])
+
+
+def test_the_same_query_again_needs_no_service_and_no_client(shelf: Shelf):
+    query = ("query", "sourdough pastry", "-i", "wiki100k", "--json")
+    first = shelf.run(*query).json
+    nobody = closed_address()
+    again = shelf.run(
+        *query, ATLAS_API_PATH=nobody, HF_ENDPOINT=nobody, NOMIC_API_KEY="", PYTHONPROFILEIMPORTTIME="1"
+    )
+    assert again.json["hits"] == first["hits"]
+    assert imported(again.err) >= {"numpy", "resizable_search"}
+    assert not imported(again.err) & {"nomic", "datasets", "sklearn", "numba", "pyarrow", "requests"}
+
+
+def test_the_table_has_a_line_a_hit_and_says_what_was_searched(shelf: Shelf):
+    ran = shelf.run("query", "abstract syntax tree", "-i", "pydoc", "--dim", 64, "-k", 4)
+    head, *hits, foot = ran.out.splitlines()
+    assert head.split() == ["#", "score", "title", "text", "url"]
+    assert [line.split()[0] for line in hits] == ["1", "2", "3", "4"]
+    assert all("https://docs.python.org/" in line for line in hits)
+    assert foot.startswith(f"pydoc · {PYDOC_ROWS} × ")
+    assert re.search(r" · plan 64 · embed [\d.]+.* · scan [\d.]+ ms$", foot)
+    assert "\x1b" not in ran.out
+
+
+def test_titles_and_texts_with_markup_and_escapes_are_shown_as_plain_text(shelf: Shelf):
+    ran = shelf.run("query", "a heap", "-i", "wiki-odd")
+    assert MARKUP in ran.out
+    assert "[red]Markup[/red] of a heap." in ran.out
+    assert " ".join("".join(c if c.isprintable() else " " for c in ESCAPES).split()[:2]) in ran.out
+    assert not [c for c in ran.out if not c.isprintable() and c != "\n"]
+
+
+def on_a_terminal(machine: Machine, *args: str, **env: str) -> str:
+    """What the command prints on a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [COMMAND, *args],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env={**machine.env, "COLUMNS": "80", "TERM": "xterm-256color", **env},
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                more = os.read(ours, 1 << 16)
+            except OSError:  # how a terminal says that its other side is closed
+                break
+            shown += more
+        os.close(ours)
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr.read() == b""
+    return shown.decode()
+
+
+def test_on_a_terminal_titles_lead_to_their_urls_and_odd_ones_do_no_harm(shelf: Shelf):
+    shown = on_a_terminal(shelf, "query", "a heap", "-i", "wiki-odd")
+    assert "\x1b]8;" in shown
+    assert "https://example.org/markup" in shown
+    assert "http://evil" not in re.findall(r"\x1b]8;[^;]*;([^\x1b]*)", shown)
+    assert "\x1b[2J" not in shown
+    assert "\x9b" not in shown
+
+
+def test_no_color_means_no_escape_codes(shelf: Shelf):
+    assert "\x1b" not in on_a_terminal(shelf, "query", "a heap", "-i", "wiki-odd", NO_COLOR="1")
+
+
+def test_more_hits_than_documents_give_all_documents(shelf: Shelf):
+    ran = shelf.run("query", "a heap", "-i", "wiki-odd", "-k", 500, "--dim", 64, "--rerank", 2, "--json")
+    assert ran.code == 0
+    assert [hit["rank"] for hit in ran.json["hits"]] == [1, 2, 3, 4, 5, 6, 7]
+    assert len({hit["row"] for hit in ran.json["hits"]}) == 7
+
+
+def test_an_index_of_one_document_answers_and_may_be_named_by_its_folder(shelf: Shelf):
+    ran = shelf.run("query", "subject named after", "-i", f"{shelf.home}/wiki-one")
+    assert ran.code == 0
+    assert len(ran.out.splitlines()) == 3
+
+
+def test_a_dash_answers_each_line_of_stdin_with_one_object(shelf: Shelf):
+    ran = shelf.run("query", "-", "-i", "pydoc", "-k", 2, stdin="syntax tree\n\n  \narray of bytes  \n")
+    assert ran.code == 0
+    lines = [type(ran)(ran.args, 0, line, "").json for line in ran.out.splitlines()]
+    assert [line["query"] for line in lines] == ["syntax tree", "array of bytes"]
+    assert all(list(line) == ANSWER and len(line["hits"]) == 2 for line in lines)
+
+
+def test_a_dash_answers_before_the_next_line_is_read(shelf: Shelf):
+    with shelf.start("query", "-", "-i", "pydoc", "-k", 1) as process:
+        for query in ("syntax tree", "array of bytes"):
+            process.stdin.write(query + "\n")
+            process.stdin.flush()
+            assert f'"query": "{query}"' in process.stdout.readline()
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
+
+
+def test_ctrl_c_ends_a_command_that_waits_for_a_line(shelf: Shelf):
+    process = shelf.start("query", "-", "-i", "wiki-one", "-k", 1)
+    process.stdin.write("subject\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    told(shelf.end(process), 130, "stopped")
+
+
+def test_a_reader_that_goes_away_is_no_error(shelf: Shelf):
+    process = shelf.start("query", "list", "-i", "pydoc", "-k", PYDOC_ROWS, "--json")
+    with process:
+        assert process.stdout.readline() == "{\n"
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr.read() == ""
+
+
+def test_bytes_on_stdin_that_are_no_text_are_no_error(shelf: Shelf):
+    ran = shelf.run(
+        "query", "-", "-i", "wiki-one", stdin="subject é \udcff\n", PYTHONIOENCODING="utf-8:strict"
+    )
+    assert ran.code == 0
+    assert ran.json["query"] == "subject é \udcff"
+
+
+@pytest.mark.parametrize(("form", "start"), [((), "# "), (("--json",), "{")], ids=["table", "json"])
+def test_an_encoding_that_lacks_characters_is_no_error(shelf: Shelf, form: tuple[str, ...], start: str):
+    ran = shelf.run("query", "subject é \udcff", "-i", "wiki-one", *form, PYTHONIOENCODING="ascii:strict")
+    assert ran.code == 0
+    assert ran.out.startswith(start)
+    assert ran.out.isascii()
+    assert not form or ran.json["query"] == "subject é \udcff"
+
+
+def test_a_query_without_a_known_word_says_to_try_others(shelf: Shelf):
+    told(shelf.run("query", "xyzzyq", "-i", "pydoc"), 1, "no word of 'xyzzyq' occurs in pydoc", "other words")
+
+
+@pytest.mark.parametrize("blank", [(), ("",), (" \t\n",), ("", " ")], ids=["none", "empty", "white", "two"])
+def test_a_blank_query_is_refused(shelf: Shelf, blank: tuple[str, ...]):
+    told(shelf.run("query", *blank), 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--dim", 0), ("dimension 0 is not within 1 to 768",)),
+        (("--dim", 769), ("dimension 769 is not within 1 to 768",)),
+        (("--dim", -1), ("dimension -1 is not within 1 to 768",)),
+        (("--dim", "abc"), ("--dim", "integer")),
+        (("--rerank", -1), ("rerank must be 0 (none) or more, not -1",)),
+        (("-k", 0), ("k must be 1 or more, not 0",)),
+        (("--plan", "768", "--dim", 64), ("give either it or them",)),
+        (("--no-such",), ("--no-such", "--help")),
+    ],
+    ids=str,
+)
+def test_an_option_that_makes_no_sense_is_wrong_usage(
+    shelf: Shelf, options: tuple[object, ...], words: tuple[str, ...]
+):
+    nobody = closed_address()
+    told(shelf.run("query", "new words", "-i", "wiki100k", *options, ATLAS_API_PATH=nobody), 2, *words)
+
+
+def test_an_unknown_index_is_told_with_those_there_are_and_the_nearest(shelf: Shelf):
+    told(
+        shelf.run("query", "x", "--index", "pydok"),
+        1,
+        "no index pydok: did you mean pydoc?",
+        "there are pydoc, wiki-odd, wiki-one, wiki100k",
+    )
+
+
+def test_a_folder_that_is_not_there_is_told(shelf: Shelf):
+    told(shelf.run("query", "x", "--index", "./nowhere"), 1, "there is no folder nowhere")
+
+
+def test_wiki100k_is_meant_unless_another_index_is_named(shelf: Shelf):
+    told(shelf.run("query", "x", "--dim", 999), 2, "1 to 768")
+    assert shelf.run("query", "subject", "--json", RSEARCH_INDEX="wiki-one").json["index"] == "wiki-one"
+
+
+def test_without_any_index_the_command_that_builds_one_is_told(machine: Machine):
+    told(machine.run("query", "x"), 1, f"no index in {machine.home}", "rsearch build pydoc")
+    assert not machine.home.exists()

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 LANES = 32
 """Lanes of a float64 sum: element i is added to lane i mod LANES, then the lanes are folded by halves."""
 
-BLOCK_BYTES = 8 << 20
-"""How much of a float64 intermediate is held at once by the functions that work in blocks."""
+BLOCK_BYTES = 1 << 20
+"""How much of a float64 intermediate is held at once: what stays in a core's cache."""
 
 UNIT_TOLERANCE = 1e-5
 """How far from 1 the norm of a stored row may lie, and how far from 0 that of a zero row."""
@@ -57,8 +57,9 @@ def norms(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     """The Euclidean length of each row of (n, d) float32: (n,) float64."""
     out = np.empty(len(rows))
     for start, stop in spans(len(rows), rows.shape[1]):
-        block = rows[start:stop].astype(np.float64)
-        out[start:stop] = np.sqrt(lane_sum(block * block))
+        terms = rows[start:stop].astype(np.float64)
+        terms *= terms
+        out[start:stop] = np.sqrt(lane_sum(terms))
     return out
 
 
@@ -97,7 +98,9 @@ def dot(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.flo
     out = np.empty(len(rows), np.float32)
     wide = query.astype(np.float64)
     for start, stop in spans(len(rows), rows.shape[1]):
-        out[start:stop] = lane_sum(rows[start:stop].astype(np.float64) * wide)
+        terms = rows[start:stop].astype(np.float64)
+        terms *= wide
+        out[start:stop] = lane_sum(terms)
     return out
 
 

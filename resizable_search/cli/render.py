@@ -1,6 +1,7 @@
 """Results as tables and JSON on stdout. Text of documents is shown as text: no markup, no escapes."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,10 +17,17 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 10_000
 """Columns of a table that does not go to a terminal: enough that nothing is cut off for their sake."""
 
+CHARS_SHOWN = 2_000
+"""Characters of a text that are looked at for a cell of a table: a text may have millions."""
+
 
 def stdout_console() -> Console:
-    """The console of results: as wide as the terminal, or without an end in a pipe ($COLUMNS rules both)."""
-    console = Console(highlight=False, markup=False, emoji=False)
+    """The console of results: as wide as the terminal, or without an end in a pipe ($COLUMNS rules both).
+
+    With $NO_COLOR it has no escape codes at all, bold and links included.
+    """
+    colours: Any = None if os.environ.get("NO_COLOR") else "auto"
+    console = Console(color_system=colours, highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in console._environ:
         console.width = PIPED_WIDTH
     return console
@@ -27,18 +35,24 @@ def stdout_console() -> Console:
 
 def json_object(value: Any) -> None:
     """A dataclass as one indented JSON object."""
-    sys.stdout.write(json.dumps(asdict(value), ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(_dumps(asdict(value), indent=2))
 
 
 def json_line(value: Any) -> None:
     """A dataclass as one line of JSON, written at once."""
-    sys.stdout.write(json.dumps(asdict(value), ensure_ascii=False) + "\n")
+    sys.stdout.write(_dumps(asdict(value)))
     sys.stdout.flush()
 
 
 def json_list(values: Sequence[Any]) -> None:
     """Dataclasses as one indented JSON list."""
-    sys.stdout.write(json.dumps([asdict(value) for value in values], ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(_dumps([asdict(value) for value in values], indent=2))
+
+
+def _dumps(value: Any, indent: int | None = None) -> str:
+    # UTF-8 lacks lone surrogates alone, and what `main` has stdout write for one is JSON's own escape.
+    unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    return json.dumps(value, ensure_ascii=not unicode, indent=indent) + "\n"
 
 
 def size(count: int) -> str:
@@ -55,36 +69,49 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
 
 
-def answer(found: "Answer", index: "Index") -> None:
+def first_words(title: str, text: str) -> str:
+    """The text on one line, without leading lines that only repeat the title, as headings do."""
+    said = _letters(title)
+    lines = text[:CHARS_SHOWN].split("\n")
+    own = next((i for i, line in enumerate(lines) if _letters(line) not in said), 0)
+    return plain("\n".join(lines[own:]))
+
+
+def _letters(text: str) -> str:
+    return "".join(c for c in text.casefold() if c.isalnum())
+
+
+def answer(found: "Answer", index: "Index", console: Console | None = None) -> None:
     """The hits of a query as a table, and below it what was searched and how long it took."""
-    console = stdout_console()
-    table = results_table(found, links=console.is_terminal)
+    console = console or stdout_console()
     if found.hits:
-        console.print(table)
+        console.print(results_table(found, links=console.is_terminal))
     else:
         console.print("no documents")
-    console.print(Text(answer_footer(found, index), style="dim"), soft_wrap=True)
+    console.print(Text(answer_footer(found, index), style="dim"))
 
 
 def results_table(found: "Answer", *, links: bool) -> Table:
     """Rank, score, title and first words; with `links` the title leads to the url, else it is a column."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=links)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", expand=links)
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("title", no_wrap=True, overflow="ellipsis", ratio=2 if links else None, max_width=48)
-    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=3 if links else None)
-    if not links:
-        table.add_column("url", no_wrap=True)
+    if links:
+        table.add_column("title", no_wrap=True, overflow="ellipsis", ratio=3, max_width=48)
+        table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=4)
+    else:
+        for name in ("title", "text", "url"):
+            table.add_column(name, no_wrap=True)
     for hit in found.hits:
         style = "bold cyan"
         if links and hit.url.startswith(("http://", "https://")):
             style += f" link {plain(hit.url).replace(' ', '%20')}"
-        words = plain(hit.text)
+        words = first_words(hit.title, hit.text)
         cells = [
             Text(str(hit.rank), style="dim"),
             Text(f"{hit.score:.4f}"),
-            Text(plain(hit.title) or hit.id, style=style),
-            Text(words if links else words[:60]),
+            Text(plain(hit.title[:CHARS_SHOWN]) or plain(hit.id), style=style),
+            Text(words if links or len(words) <= 60 else f"{words[:59]}…"),
         ]
         table.add_row(*cells, *([] if links else [Text(plain(hit.url))]))
     return table
@@ -97,9 +124,9 @@ def answer_footer(found: "Answer", index: "Index") -> str:
         found.index,
         f"{index.rows:,} × {index.full_dim}",
         f"plan {found.plan}",
-        f"embed {times.embed:.1f} ms",
-        f"scan {times.scan:.1f} ms",
+        f"embed {times.embed:.1f}",
+        f"scan {times.scan:.1f}",
     ]
     if times.rerank:
-        words.append(f"rerank {times.rerank:.1f} ms")
-    return " · ".join(words)
+        words.append(f"rerank {times.rerank:.1f}")
+    return " · ".join(words) + " ms"

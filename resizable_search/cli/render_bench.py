@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,13 +14,16 @@ from resizable_search.cli.render import stdout_console
 if TYPE_CHECKING:
     from resizable_search.bench import BenchReport, Measurement
 
+WIDE = 88
+"""Columns from which the table stands with two spaces between its own."""
 
-def bench(report: "BenchReport") -> None:
+
+def bench(report: "BenchReport", console: Console | None = None) -> None:
     """The measurements as a table that reads like timeit."""
-    console = stdout_console()
-    console.print(Text(bench_title(report)), soft_wrap=True)
-    console.print(bench_table(report))
-    console.print(Text(bench_footer(report), style="dim"), soft_wrap=True)
+    console = console or stdout_console()
+    console.print(Text(bench_title(report)))
+    console.print(bench_table(report, wide=console.width >= WIDE))
+    console.print(Text(bench_footer(report), style="dim"))
 
 
 def bench_title(report: "BenchReport") -> str:
@@ -35,13 +39,15 @@ def bench_title(report: "BenchReport") -> str:
     )
 
 
-def bench_table(report: "BenchReport") -> Table:
+def bench_table(report: "BenchReport", *, wide: bool = True) -> Table:
     """A row for each measurement; `s per run` is the median of timeit's repeats, `best` the least."""
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, header_style="bold")
     names = ("dim", "rerank", "s per run", "best", "runs/s", "p50", "p95", "p99 ms", "× full")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(f"overlap@{report.k}", no_wrap=True)
+    # The same decimals in every row, so that points stand under points.
+    decimals = 2 if max(m.p99_ms for m in report.measurements) < 100 else 1
     for m in report.measurements:
         table.add_row(
             str(m.dim),
@@ -49,7 +55,7 @@ def bench_table(report: "BenchReport") -> Table:
             f"{m.seconds_per_run:.6f}",
             f"{m.best_seconds_per_run:.6f}",
             f"{m.runs_per_second:,.1f}",
-            *(f"{ms:.2f}" if ms < 10 else f"{ms:.1f}" for ms in (m.p50_ms, m.p95_ms, m.p99_ms)),
+            *(f"{ms:.{decimals}f}" for ms in (m.p50_ms, m.p95_ms, m.p99_ms)),
             f"{m.speedup:.1f}",
             _overlap(m, report.full_dim),
         )
@@ -64,7 +70,7 @@ def _overlap(m: "Measurement", full: int) -> str:
 
 
 def bench_footer(report: "BenchReport") -> str:
-    """How to read the table."""
+    """How to read the table, in two lines."""
     asked = report.queries
     own = asked.seed is not None
     where = (
@@ -72,10 +78,8 @@ def bench_footer(report: "BenchReport") -> str:
         if own
         else f"queries: {asked.source}, embedded in {asked.embed_seconds:.2f} s (not counted)"
     )
-    return (
-        f"{where}; s per run: median of {report.measurements[0].repeats} repeats, best beside it; "
-        "overlap: with the full dimension's answer, 95 % interval"
-    )
+    repeats = report.measurements[0].repeats
+    return f"{where}\ns per run: median of {repeats} repeats; overlap with the full dimension, 95 % interval"
 
 
 def bench_csv(report: "BenchReport") -> None:

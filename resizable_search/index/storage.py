@@ -39,5 +39,6 @@ def make_home(home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"cannot make the folder {home} ({error.strerror}): choose another home with --home or $RSEARCH_HOME"
+            f"cannot make the folder {home} ({error.strerror}): "
+            "choose another home with --home or $RSEARCH_HOME"
         ) from None

@@ -4,6 +4,7 @@ A block of rows is multiplied by BLAS in float32; rows that reach the running th
 candidates and scored by the definition at the end. There is no n-long array and no n-long sort.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 from resizable_search.scan.base import View, margin
 from resizable_search.topk import Top, gather, select
 
-BLOCK_ROWS = 16_384
-"""Rows a block for few queries: enough to keep BLAS's threads busy, few enough to stay out of the way."""
+BLOCK_ROWS = 1 << 16
+"""The most rows of a block: enough that BLAS's threads seldom meet, few enough that memory stays bounded."""
 
-BLOCK_SCORES = 1 << 22
-"""The most scores (queries x rows) that one block may make: 16 MB."""
+BLOCK_SCORES = 1 << 21
+"""The most scores (queries x rows) that one block may make: 8 MB."""
 
 
 @dataclass(slots=True)
@@ -32,10 +33,12 @@ class _Pool:
 
     def add(self, scores: NDArray[np.float32], start: int, allowed: NDArray[np.bool_] | None) -> None:
         """Take from one block's fast scores those that reach the threshold."""
+        if allowed is None and not self.rows:
+            self.threshold = self.bound(scores)  # so that the first block is not taken whole
         reach = scores >= self.threshold
         if allowed is not None:
             reach &= allowed
-        found = np.flatnonzero(reach)
+        found = reach.nonzero()[0]
         if not len(found):
             return
         self.scores.append(scores[found])
@@ -47,13 +50,17 @@ class _Pool:
     def shrink(self) -> None:
         """Raise the threshold to what the k-th best fast score allows, and drop what is below it."""
         scores, rows = np.concatenate(self.scores), np.concatenate(self.rows)
-        if len(scores) > self.k:
-            kth = np.partition(scores, len(scores) - self.k)[len(scores) - self.k]
-            bound = np.nextafter(np.float32(float(kth) - self.slack), np.float32(-np.inf))
-            self.threshold = max(self.threshold, bound)
-            kept = scores >= self.threshold
-            scores, rows = scores[kept], rows[kept]
-        self.scores, self.rows, self.size = [scores], [rows], len(scores)
+        self.threshold = max(self.threshold, self.bound(scores))
+        kept = scores >= self.threshold
+        self.scores, self.rows, self.size = [scores[kept]], [rows[kept]], int(kept.sum())
+
+    def bound(self, scores: NDArray[np.float32]) -> np.float32:
+        """The fast score below which no row matters, judged by some rows' fast scores alone."""
+        if len(scores) <= self.k:
+            return np.float32(-np.inf)
+        kth = np.partition(scores, len(scores) - self.k)[len(scores) - self.k]
+        below: np.float32 = np.nextafter(np.float32(float(kth) - self.slack), np.float32(-np.inf))
+        return below
 
     def candidates(self) -> NDArray[np.int64]:
         """The rows that may belong to the answer, ascending, so that a file is read forwards."""
@@ -73,10 +80,17 @@ class NumpyEngine:
         n, m = len(view.stored), len(queries)
         cut = view.stored[:, : view.dim]
         pools = [_Pool(k, 2 * margin(view)) for _ in range(m)]
-        step = max(256, min(BLOCK_ROWS, BLOCK_SCORES // max(1, m)))
+        most = max(256, min(BLOCK_ROWS, BLOCK_SCORES // max(1, m)))
+        blocks = max(1, math.ceil(n / most))
+        step = max(1, math.ceil(n / blocks))  # of one size: a short last block would cost nearly as much
+        held = np.empty(m * step, np.float32)
         for start in range(0, n, step):
             stop = min(start + step, n)
-            scores = queries @ cut[start:stop].T if m > 1 else (cut[start:stop] @ queries[0])[None]
+            scores = held[: m * (stop - start)].reshape(m, stop - start)
+            if m > 1:
+                np.matmul(queries, cut[start:stop].T, out=scores)
+            else:
+                np.matmul(cut[start:stop], queries[0], out=scores[0])
             if view.scale is not None:
                 scores *= view.scale[start:stop]
             allowed = None if view.allowed is None else view.allowed[start:stop]

@@ -1,0 +1,165 @@
+"""What the measuring scripts share: indexes of given vectors, interleaved timing, tables, the machine."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from resizable_search import __version__
+from resizable_search.build import build
+from resizable_search.build_options import BuildOptions
+from resizable_search.corpora.base import Block, Corpus, CorpusSpec, Document, in_blocks
+from resizable_search.embedders.base import Embedder, EmbedderSpec, Task
+from resizable_search.index.layout import Home
+from resizable_search.search import Index, open_index
+
+FILLER = "The canopy of a tree shades its trunk, and whoever counts its leaves begins at the root. "
+
+
+class MatrixCorpus(Corpus):
+    """One made-up document of some 1,200 characters for each row of a matrix; its text begins with it."""
+
+    kind = "matrix"
+
+    def __init__(self, rows: int, made_of: str) -> None:
+        self.rows = rows
+        self.made_of = made_of
+
+    @property
+    def label(self) -> str:
+        """Where the vectors come from."""
+        return self.made_of
+
+    def spec(self) -> CorpusSpec:
+        """The vectors' origin and number."""
+        return CorpusSpec(self.kind, {"made_of": self.made_of, "rows": self.rows})
+
+    def size_hint(self) -> int:
+        """The number of rows."""
+        return self.rows
+
+    def blocks(self, position: int | None = None) -> Iterator[Block]:
+        """The documents, a thousand at a time."""
+        first = position or 0
+        made = (self._document(row) for row in range(first, self.rows))
+        yield from in_blocks(made, first, 1000)
+
+    def _document(self, row: int) -> Document:
+        url = f"https://en.wikipedia.org/wiki/Article_{row}"
+        return Document(f"row{row}", f"Article {row}", url, f"{row} {FILLER * 13}")
+
+
+class RowEmbedder(Embedder):
+    """Looks the vector of a text up by the row number that it begins with."""
+
+    kind = "matrix"
+    batch_size = 1000
+
+    def __init__(self, rows: NDArray[np.float32]) -> None:
+        self._rows = rows
+        self._spec = EmbedderSpec(self.kind, "matrix", rows.shape[1])
+
+    @property
+    def spec(self) -> EmbedderSpec:
+        """The matrix's width; the rows are not centred."""
+        return self._spec
+
+    def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
+        """The rows that the texts name."""
+        return self._rows[[int(text.split(maxsplit=1)[0]) for text in texts]]
+
+
+def index_of_matrix(rows: NDArray[np.float32], made_of: str, home: Path, name: str) -> Index:
+    """An index of these full vectors (n, d), through the real build; one that is complete is opened again."""
+    corpus = MatrixCorpus(len(rows), made_of)
+    build(corpus, RowEmbedder(rows), Home(home), BuildOptions(name))
+    return open_index(name, home=home)
+
+
+def clustered(rows: int, width: int = 768, seed: int = 0) -> NDArray[np.float32]:
+    """Random unit rows (rows, width) around a thousand centres: something to search if nothing is given."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((1000, width), np.float32)
+    out = np.empty((rows, width), np.float32)
+    for start in range(0, rows, 10_000):
+        block = centres[rng.integers(0, 1000, min(10_000, rows - start))]
+        block += rng.standard_normal(block.shape, np.float32)
+        out[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    return out
+
+
+def given_vectors(path: Path | None, rows: int) -> tuple[NDArray[np.float32], str]:
+    """The first `rows` vectors of a file, or random clustered ones; and what they are, for the output."""
+    if path is None:
+        return clustered(rows), f"{rows} random clustered vectors"
+    found = np.load(path, mmap_mode="r")[:rows]
+    return found, f"{path.name}, {len(found)} rows"
+
+
+def alternate(
+    ways: Mapping[str, Callable[[int], object]], rounds: int, warm_up: int = 2
+) -> dict[str, list[float]]:
+    """Call each way once a round, with the round's number, turn about; the seconds of each call.
+
+    What disturbs the machine for a while disturbs all of them. They begin in another order each round.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    names = list(ways)
+    for number in range(-warm_up, rounds):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            begin = time.perf_counter()
+            ways[name](max(0, number))
+            spent = time.perf_counter() - begin
+            if number >= 0:
+                seconds[name].append(spent)
+    return seconds
+
+
+def median_ms(seconds: Sequence[float]) -> float:
+    """The median in milliseconds."""
+    return statistics.median(seconds) * 1e3
+
+
+def disturbed(seconds: Mapping[str, Sequence[float]]) -> str:
+    """A remark on figures that other work on the machine has spoilt, judged by median over best; else ''."""
+    spread = statistics.median(statistics.median(spent) / min(spent) for spent in seconds.values())
+    if spread < 1.3:
+        return ""
+    return f"the machine was busy (medians are {spread:.1f} times the best): measure again when it is quiet"
+
+
+def verdict(ratio: float, *, at_most: float | None = None, at_least: float | None = None) -> str:
+    """Whether a ratio is as required: 'ok (≤ 1.1)' or 'MISSED (≤ 1.1)'; '' where nothing is required."""
+    if at_most is not None:
+        return f"{'ok' if ratio <= at_most else 'MISSED'} (≤ {at_most:g})"
+    if at_least is not None:
+        return f"{'ok' if ratio >= at_least else 'MISSED'} (≥ {at_least:g})"
+    return ""
+
+
+def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+    """Print a table; the first `left` columns and the last are aligned left, figures right."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for i, heading in enumerate(headings):
+        is_text = i < left or i == len(headings) - 1
+        table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=200, highlight=False, markup=False).print(table)
+
+
+def machine() -> str:
+    """One line on the machine and the versions that the figures belong to."""
+    load = os.getloadavg()[0]
+    return (
+        f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; Python {platform.python_version()}, "
+        f"numpy {np.__version__}, resizable_search {__version__}"
+    )

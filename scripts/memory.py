@@ -1,0 +1,165 @@
+"""That building holds memory flat, and where its time goes: 10,000 and 100,000 generated articles.
+
+    .venv/bin/python scripts/memory.py [--rows 10000,100000] [--embedder nomic,lsa]
+
+Builds wiki100k through the real `datasets` and `nomic` clients against the loopback hub and API of
+tests/servers, each in a process of its own, and prints for each embedder and number of rows the peak
+of the build's anonymous memory (RssAnon of /proc, every 20 ms: mapped files apart), documents per
+second, the share of one core that the build used itself, and the seconds of each stage. The peaks of
+the most and the fewest rows may differ by less than 100 MB. Linux only.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from _measure import machine, show
+
+ROOT = Path(__file__).resolve().parents[1]
+MOST_GROWTH_MB = 100
+SAMPLE_SECONDS = 0.02
+STAGES = ("reading", "fitting", "embedding", "deriving", "writing")
+REPO = "wikimedia/wikipedia"
+
+
+@dataclass
+class Run:
+    """One build: seconds, CPU seconds, peak in MB, and the seconds of each stage."""
+
+    rows: int
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_mb: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+@contextmanager
+def server(module: str, *options: str) -> Iterator[str]:
+    """Run one of tests/servers in a process of its own; its address."""
+    words = [sys.executable, "-m", f"tests.servers.{module}", *options]
+    with subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def anonymous_mb(pid: int) -> float:
+    """RssAnon of a process in MB; 0 when it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(lines.get("RssAnon", "0 kB").split()[0]) * 1024 / 1e6
+
+
+def measured_build(rows: int, embedder: str, environment: dict[str, str]) -> Run:
+    """Build wiki100k with that many rows, and watch the process."""
+    run = Run(rows)
+    rsearch = str(Path(sysconfig.get_path("scripts")) / "rsearch")
+    words = [rsearch, "build", "wiki100k", "--limit", str(rows), "--embedder", embedder]
+    begin = time.perf_counter()
+    with subprocess.Popen(
+        words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        watcher = threading.Thread(target=_watch_stages, args=(process, run, begin))
+        watcher.start()
+        while True:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            run.peak_mb = max(run.peak_mb, anonymous_mb(process.pid))
+            time.sleep(SAMPLE_SECONDS)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        run.seconds = time.perf_counter() - begin
+        run.cpu_seconds = usage.ru_utime + usage.ru_stime
+        watcher.join()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)} failed with exit code {process.returncode}")
+    return run
+
+
+def _watch_stages(process: "subprocess.Popen[str]", run: Run, begin: float) -> None:
+    """Time the stages by the lines that the build writes to stderr when each begins."""
+    assert process.stderr is not None
+    last, since = "starting", begin
+    for line in process.stderr:
+        words = line.removeprefix("rsearch: ").split()
+        if not words or words[0] not in STAGES:
+            continue  # a note, or how far a stage is
+        now = time.perf_counter()
+        run.stages[last] = run.stages.get(last, 0.0) + now - since
+        last, since = words[0], now
+    run.stages[last] = run.stages.get(last, 0.0) + time.perf_counter() - since
+
+
+def build_all(embedder: str, sizes: list[int], folder: Path) -> bool:
+    """Build each size, print what it took; whether the peaks are as near as they must be."""
+    from tests.servers.dataset import write_wikipedia
+
+    runs = []
+    for rows in sizes:
+        articles = folder / f"articles-{rows}"
+        if not articles.is_dir():
+            write_wikipedia(articles, rows)
+        with server("hub", "--repo", f"{REPO}={articles}") as hub, server("nomic_api") as api:
+            environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "RSEARCH_"))} | {
+                "HF_ENDPOINT": hub,
+                "HF_HOME": str(folder / "hf"),
+                "ATLAS_API_PATH": api,
+                "NOMIC_API_KEY": "nk-test",
+                "RSEARCH_HOME": str(folder / f"home-{embedder}-{rows}"),
+            }
+            runs.append(measured_build(rows, embedder, environment))
+    table = []
+    for run in runs:
+        stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.stages.items())
+        table.append(
+            (
+                f"{embedder} {run.rows:,}",
+                f"{run.peak_mb:.1f}",
+                f"{run.seconds:.1f}",
+                f"{run.rows / run.seconds:,.0f}",
+                f"{run.cpu_seconds / run.seconds:.2f}",
+                stages,
+            )
+        )
+    print()
+    show(("build", "peak RssAnon MB", "s", "documents/s", "cores used", "seconds by stage"), table)
+    growth = max(runs, key=lambda run: run.rows).peak_mb - min(runs, key=lambda run: run.rows).peak_mb
+    held = growth < MOST_GROWTH_MB
+    print(f"growth: {growth:+.1f} MB, {'ok' if held else 'MISSED'} (< {MOST_GROWTH_MB})")
+    return held
+
+
+def main() -> int:
+    """Measure and print; 1 if memory grows."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", default="10000,100000", help="numbers of articles (default: %(default)s)")
+    parser.add_argument("--embedder", default="nomic,lsa", help="embedders (default: %(default)s)")
+    args = parser.parse_args()
+    sizes = [int(word) for word in args.rows.split(",")]
+    sys.path.insert(0, str(ROOT))
+    print(machine())
+    with tempfile.TemporaryDirectory() as temporary:
+        held = [build_all(embedder, sizes, Path(temporary)) for embedder in args.embedder.split(",")]
+    return 0 if all(held) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

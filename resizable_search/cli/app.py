@@ -11,8 +11,19 @@ from resizable_search.cli import bench, build, manage, query
 COMMANDS = ("build", "query", "bench", "list", "info", "remove", "doctor")
 
 
+class ReaderGoneError(Exception):
+    """Whoever read our output has gone (`| head`), which is no failure; typer would call it one."""
+
+
 class InOrder(TyperGroup):
-    """Lists the commands in the order of use."""
+    """Lists the commands in the order of use, and lets nobody mistake a closed pipe for an error."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names as the help shows them."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import typer
 from typer.exceptions import TyperException
 
+from resizable_search.cli.app import ReaderGoneError, app
 from resizable_search.errors import RsearchError
 
 DEBUG_FLAG = "--debug"
@@ -29,8 +30,6 @@ def _take_any_text() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from resizable_search.cli.app import app
-
     code = app(args=arguments, prog_name="rsearch", standalone_mode=False)
     if code == 130:  # what typer makes of Ctrl-C, without a word
         raise KeyboardInterrupt
@@ -43,8 +42,8 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
         code = action()
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): Python must not complain at exit.
+    except (BrokenPipeError, ReaderGoneError):
+        # What is still buffered has nowhere to go: Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

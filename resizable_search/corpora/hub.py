@@ -53,9 +53,9 @@ class HubCorpus(Corpus):
         progress: Progress = SILENT,
     ) -> None:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-            raise UsageError(f"'{repo}' names no dataset: write OWNER/NAME, such as wikimedia/wikipedia.")
+            raise UsageError(f"'{repo}' names no dataset: write OWNER/NAME, such as wikimedia/wikipedia")
         if chars is not None and chars < 1:
-            raise UsageError(f"A text cannot be cut to {chars} characters: give 1 or more.")
+            raise UsageError(f"a text cannot be cut to {chars} characters: give 1 or more")
         self.repo = repo
         self.config = config
         self.split = split
@@ -63,10 +63,10 @@ class HubCorpus(Corpus):
         self.columns = {**DEFAULT_COLUMNS, **(columns or {})}
         if unknown := self.columns.keys() - DEFAULT_COLUMNS.keys():
             raise UsageError(
-                f"No such field: {', '.join(sorted(unknown))}; fields are {', '.join(DEFAULT_COLUMNS)}."
+                f"no such field: {', '.join(sorted(unknown))}; fields are {', '.join(DEFAULT_COLUMNS)}"
             )
         if self.columns["text"] is None:
-            raise UsageError("A corpus needs texts: name the column that holds them.")
+            raise UsageError("a corpus needs texts: name the column that holds them")
         self._revision = revision
         self._sha = revision if revision and _FULL_SHA.fullmatch(revision) else None
         self._progress = progress
@@ -125,7 +125,7 @@ class HubCorpus(Corpus):
             if len(documents) < position["ahead"] or documents[-1].id != position["last_id"]:
                 raise CorpusError(
                     f"{self.label} no longer has document {position['last_id']} as its row "
-                    f"{position['read']:,}: begin again with --restart."
+                    f"{position['read']:,}: begin again with --restart"
                 )
             read = position["read"]
             state = stream.state_dict()

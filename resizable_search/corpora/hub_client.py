@@ -72,7 +72,7 @@ class Source:
 
         known = [str(name) for name in self._builder.config.data_files or {}]
         if known and split not in known:
-            raise HubError(f"{self._name} has no split '{split}': choose one of {_some(split, known)}.")
+            raise HubError(f"{self._name} has no split '{split}': choose one of {_some(split, known)}")
         with _told(self._repo, None), _without_bars():
             rows = self._builder.as_streaming_dataset(split=split)
             if rows.features is None:
@@ -139,8 +139,8 @@ def told_as_interruption(label: str, read: int) -> Iterator[None]:
         yield
     except _failures() as error:
         raise HubError(
-            f"Reading {label} broke off after {read:,} rows ({_reason(error)}). "
-            "Nothing is lost: the same command goes on from there."
+            f"reading {label} broke off after {read:,} rows ({_reason(error)}); "
+            "nothing is lost: the same command goes on from there"
         ) from error
 
 
@@ -148,7 +148,7 @@ def missing_column(label: str, missing: Sequence[str], columns: Iterable[str]) -
     """What to raise when a dataset lacks a column that is asked for."""
     lacks = ", ".join(repr(column) for column in missing)
     return CorpusError(
-        f"{label} has no column {lacks}: its columns are {', '.join(columns)}. Say which to read."
+        f"{label} has no column {lacks}: its columns are {', '.join(columns)}; say which to read"
     )
 
 
@@ -219,34 +219,32 @@ def _what_and_remedy(error: Exception, repo: str, revision: str | None) -> str:
     for cause in _chain(error):
         match cause:
             case errors.OfflineModeIsEnabled():
-                return f"{repo} cannot be read from {hub}: HF_HUB_OFFLINE is set. Unset it to go online."
+                return f"{repo} cannot be read from {hub}: HF_HUB_OFFLINE is set; unset it to go online"
             case errors.GatedRepoError():
                 return (
                     f"{repo} is a gated dataset: ask for access at {endpoint()}/datasets/{repo} "
-                    "and set HF_TOKEN to a token of the account that has it."
+                    "and set HF_TOKEN to a token of the account that has it"
                 )
             case errors.RevisionNotFoundError():
                 return (
                     f"{repo} on {hub} has no revision {revision}: check the revision, "
-                    "or HF_ENDPOINT if that is a mirror."
+                    "or HF_ENDPOINT if that is a mirror"
                 )
             case errors.EntryNotFoundError():
                 continue  # the client probes for files that need not exist
             case errors.HfHubHTTPError() if cause.response.status_code in (401, 403, 404):
                 return (
-                    f"There is no dataset {repo} on {hub}, or it is private: check the name, "
-                    "or set HF_TOKEN to a token that may read it."
+                    f"there is no dataset {repo} on {hub}, or it is private: check the name, "
+                    "or set HF_TOKEN to a token that may read it"
                 )
             case errors.HfHubHTTPError():
-                return f"{hub.capitalize()} failed to answer ({_reason(cause)}): try again later."
+                return f"{hub} failed to answer ({_reason(cause)}): try again later"
             case httpx.RequestError() | httpx.InvalidURL() | ConnectionError():
                 return (
-                    f"{hub.capitalize()} cannot be reached ({_reason(cause)}): "
-                    "check the network, and HF_ENDPOINT if it is set."
+                    f"{hub} cannot be reached ({_reason(cause)}): "
+                    "check the network, and HF_ENDPOINT if it is set"
                 )
-    return (
-        f"{repo} on {hub} cannot be opened as a dataset ({_reason(error)}): check that it holds data files."
-    )
+    return f"{repo} on {hub} cannot be opened as a dataset ({_reason(error)}): check that it holds data files"
 
 
 def _reason(error: BaseException) -> str:
@@ -279,8 +277,8 @@ def _one_line(message: str) -> str:
 
 def _no_config(repo: str, config: str | None, known: Sequence[str]) -> str:
     if config is None:
-        return f"{repo} has several configurations: choose one of {_some('', known)}."
-    return f"{repo} has no configuration '{config}': choose one of {_some(config, known)}."
+        return f"{repo} has several configurations: choose one of {_some('', known)}"
+    return f"{repo} has no configuration '{config}': choose one of {_some(config, known)}"
 
 
 def _some(wanted: str, known: Sequence[str]) -> str:

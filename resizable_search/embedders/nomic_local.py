@@ -36,6 +36,11 @@ class NomicLocalEmbedder(Embedder):
         """The model, its tasks and its full width."""
         return self._spec
 
+    def check(self) -> str:
+        """Make sure that gpt4all is installed and works here; the model is not loaded for it."""
+        _client()
+        return "gpt4all is installed"
+
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
         """Embed up to 64 texts. Returns (n, 768) float32; raises EmbedderError.
 

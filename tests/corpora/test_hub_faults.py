@@ -43,7 +43,7 @@ def test_a_read_that_fails_once_is_retried_and_noted(
 
 def test_a_read_that_goes_on_failing_loses_nothing(client: Client, hub: HubServer) -> None:
     hub.fail_reads(1, 410, after=5)
-    with pytest.raises(Failed, match=r"Reading faulty/gone .* after \d+ rows \(HTTP 410\)\. Nothing is lost"):
+    with pytest.raises(Failed, match=r"reading faulty/gone .* after \d+ rows \(HTTP 410\); nothing is lost"):
         client.run("""
             import builtins
             builtins.kept = kept = []
@@ -64,7 +64,7 @@ def test_a_read_that_goes_on_failing_loses_nothing(client: Client, hub: HubServe
     [
         (
             'corpus("no/such")',
-            r"There is no dataset no/such on the hub at http://127.*private: check the name",
+            r"there is no dataset no/such on the hub at http://127.*private: check the name",
         ),
         (
             'corpus("many/configs", "20231101.enn")',
@@ -92,7 +92,7 @@ def test_a_token_opens_a_gated_dataset_and_is_never_told(client: Client) -> None
             del os.environ["HF_TOKEN"]
     """
     assert client.run(source.format(token="hf_granted", repo="gated/open")) == ROWS
-    for repo, message in (("gated/open", "gated"), ("no/such", "There is no dataset")):
+    for repo, message in (("gated/open", "gated"), ("no/such", "there is no dataset")):
         with pytest.raises(Failed, match=message) as failed:
             client.run(source.format(token="hf_other", repo=repo))
         assert "hf_other" not in str(failed.value)
@@ -102,7 +102,7 @@ def test_a_failing_hub_is_told_at_once(client: Client, hub: HubServer) -> None:
     hub.down = True
     began = time.monotonic()
     with pytest.raises(
-        Failed, match=r"HubError: The hub at http://127\S+ failed to answer \(HTTP 503\): try again"
+        Failed, match=r"HubError: the hub at http://127\S+ failed to answer \(HTTP 503\): try again"
     ):
         client.run("corpus().spec()")
     assert time.monotonic() - began < 5
@@ -131,7 +131,7 @@ def test_an_unreachable_hub_is_told_at_once_and_an_exit_is_silent(tmp_path: Path
         print(time.monotonic() - began < 8)
     """
     done = run_alone(source, "http://127.0.0.1:9", tmp_path)
-    assert "HubError The hub at http://127.0.0.1:9 cannot be reached" in done.stdout
+    assert "HubError the hub at http://127.0.0.1:9 cannot be reached" in done.stdout
     assert "check the network, and HF_ENDPOINT" in done.stdout
     assert done.stdout.endswith("True\n")
     assert (done.stderr, done.returncode) == ("", 0)

@@ -73,7 +73,7 @@ class Dispatcher:
         self._pacer = Pacer(requests_per_minute)
         self._on_retry = on_retry
         self._tries = tries
-        self._jobs: queue.SimpleQueue[tuple[list[int], Sequence[str]]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[list[int], Sequence[str]] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._stop = threading.Event()
@@ -103,8 +103,10 @@ class Dispatcher:
         return answer
 
     def drain(self, seconds: float) -> list[Answer]:
-        """Send nothing more, and what requests under way answer within so many seconds."""
+        """End the work: send nothing more. Returns what requests under way answer within so many seconds."""
         self._stop.set()
+        for _ in range(self.concurrency):
+            self._jobs.put(None)
         found = []
         until = time.monotonic() + seconds
         while self.outstanding:
@@ -118,8 +120,8 @@ class Dispatcher:
         return found
 
     def _work(self) -> None:
-        while True:
-            keys, texts = self._jobs.get()
+        while (job := self._jobs.get()) is not None:
+            keys, texts = job
             answer = None
             try:
                 answer = Answer(keys, texts, self._embed(texts))
@@ -135,7 +137,9 @@ class Dispatcher:
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         pause = FIRST_PAUSE
-        for attempt in range(1, self._tries + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             self._wait(self._pacer.delay())
             with self._lock:
                 self.requests += 1
@@ -152,7 +156,6 @@ class Dispatcher:
                     )
                 self._wait(seconds)
                 pause *= 2
-        raise AssertionError("unreachable")
 
     def _wait(self, seconds: float) -> None:
         if self._stop.wait(seconds):
@@ -166,10 +169,17 @@ class _StoppedError(Exception):
 def embed_all(embedder: Embedder, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
     """Embed any number of texts, in batches: (n, width) float32. Raises EmbedderError."""
     out = np.empty((len(texts), embedder.spec.width), np.float32)
-    dispatcher = Dispatcher(embedder, task, tries=2)
+    size = embedder.batch_size
+    batches = [list(range(start, min(start + size, len(texts)))) for start in range(0, len(texts), size)]
+    dispatcher = Dispatcher(
+        embedder,
+        task,
+        concurrency=max(1, min(embedder.concurrency, len(batches))),
+        requests_per_minute=embedder.requests_per_minute,
+        tries=2,
+    )
     try:
-        for start in range(0, len(texts), embedder.batch_size):
-            keys = list(range(start, min(start + embedder.batch_size, len(texts))))
+        for keys in batches:
             dispatcher.submit(keys, [texts[i] for i in keys])
         while dispatcher.outstanding:
             answer = dispatcher.next()

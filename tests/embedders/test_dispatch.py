@@ -1,0 +1,127 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from resizable_search.embedders import dispatch
+from resizable_search.embedders.dispatch import Dispatcher, Pacer, embed_all
+from resizable_search.errors import BadAnswerError, QuotaError, RefusedTextError, ServiceError
+from tests.support import TableEmbedder
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(dispatch, "FIRST_PAUSE", 0.001)
+
+
+def failing(*errors):
+    """An embedder whose first calls fail so, one after the other."""
+    embedder = TableEmbedder()
+    left = list(errors)
+
+    def before(texts):
+        if left:
+            raise left.pop(0)
+
+    embedder.before = before
+    return embedder
+
+
+def test_what_may_be_cured_is_tried_again_and_told():
+    told = []
+    embedder = failing(ServiceError("busy"), BadAnswerError("short", again=True))
+    dispatcher = Dispatcher(embedder, "search_query", on_retry=told.append)
+    dispatcher.submit([7], ["a text"])
+    answer = dispatcher.next()
+    np.testing.assert_array_equal(answer.vectors, [embedder.vector("a text")])
+    assert (answer.keys, dispatcher.requests, len(told)) == ([7], 3, 2)
+    assert told[0].startswith("busy; trying again in")
+    dispatcher.drain(0)
+
+
+@pytest.mark.parametrize("error", [QuotaError("pay"), BadAnswerError("wrong width")])
+def test_what_cannot_be_cured_ends_the_work_after_one_request(error):
+    dispatcher = Dispatcher(failing(error), "search_query")
+    for key in range(5):
+        dispatcher.submit([key], ["x"])
+    with pytest.raises(type(error)):
+        dispatcher.next()
+    assert dispatcher.drain(1) == []
+    assert dispatcher.requests == 1
+
+
+def test_a_refused_text_is_an_answer_and_the_work_goes_on():
+    dispatcher = Dispatcher(failing(RefusedTextError("odd")), "search_document")
+    dispatcher.submit([0], ["x"])
+    dispatcher.submit([1], ["y"])
+    assert str(dispatcher.next().refused) == "odd"
+    assert dispatcher.next().vectors is not None
+    dispatcher.drain(0)
+
+
+def test_so_many_at_once_and_no_more():
+    embedder = TableEmbedder()
+    under_way, most, lock = 0, 0, threading.Lock()
+
+    def before(texts):
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.01)
+        with lock:
+            under_way -= 1
+
+    embedder.before = before
+    dispatcher = Dispatcher(embedder, "search_document", concurrency=3)
+    for key in range(12):
+        dispatcher.submit([key], [f"text {key}"])
+    assert sorted(dispatcher.next().keys[0] for _ in range(12)) == list(range(12))
+    dispatcher.drain(0)
+    assert most == 3
+
+
+def test_no_thread_outlives_the_work():
+    before = threading.active_count()
+    for _ in range(20):
+        embed_all(TableEmbedder(), [f"text {i}" for i in range(30)], "search_query")
+    until = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
+
+
+def test_draining_waits_for_what_is_under_way_and_sends_nothing_more():
+    embedder = TableEmbedder()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def before(texts):
+        begun.set()
+        go_on.wait(5)
+
+    embedder.before = before
+    dispatcher = Dispatcher(embedder, "search_document", concurrency=1)
+    dispatcher.submit([0], ["first"])
+    dispatcher.submit([1], ["second"])
+    begun.wait(5)
+    threading.Timer(0.05, go_on.set).start()
+    assert [answer.keys for answer in dispatcher.drain(5)] == [[0]]
+    assert embedder.asked == ["first"]
+
+
+def test_the_pacer_spaces_requests_evenly(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(dispatch.time, "monotonic", lambda: now)
+    pacer = Pacer(240)
+    assert [round(pacer.delay(), 6) for _ in range(4)] == [0, 0.25, 0.5, 0.75]
+    now = 200.0
+    assert pacer.delay() == 0
+    free = Pacer(None)
+    assert [free.delay() for _ in range(3)] == [0, 0, 0]
+
+
+def test_no_text_is_no_request():
+    embedder = TableEmbedder()
+    assert embed_all(embedder, [], "search_query").shape == (0, 96)
+    assert embedder.asked == []

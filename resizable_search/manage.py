@@ -253,7 +253,21 @@ def _kernels() -> str:
         raise RsearchError(
             "the numpy engine finds wrong rows on this machine: reinstall numpy, and report it"
         )
-    return f"numpy {np.__version__} scans rightly, {blas_threads()} BLAS threads"
+    return f"numpy {np.__version__} scans rightly on {blas_threads()} BLAS threads; {_compiler()}"
+
+
+def _compiler() -> str:
+    """Compile a loop: numba fails on some machines only then, for want of a fitting LLVM."""
+    try:
+        import numba
+
+        if numba.njit(lambda x: x + 1)(1) == 2:
+            return f"numba {numba.__version__} compiles"
+    except Exception as error:
+        raise RsearchError(
+            f"numba cannot compile here ({type(error).__name__}): reinstall numba and numpy"
+        ) from None
+    raise RsearchError("numba compiles wrongly here: reinstall numba and numpy")
 
 
 def _index(folder: Path) -> str:

@@ -264,7 +264,12 @@ def open_index(
     space. Raises IndexNotFoundError, IndexFormatError, EmbedderMismatchError.
     """
     places = Home(Path(home).expanduser() if home is not None else default_home())
-    return Index(IndexReader(find_index(name, places)), places, embedder)
+    reader = IndexReader(find_index(name, places))
+    try:
+        return Index(reader, places, embedder)
+    except EmbedderMismatchError:
+        reader.close()
+        raise
 
 
 def describe(spec: EmbedderSpec) -> str:

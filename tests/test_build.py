@@ -1,6 +1,7 @@
 import json
 import sqlite3
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def contents(folder):
 
 
 def stored_ids(folder):
-    with sqlite3.connect(folder / NAMES.documents) as db:
+    with closing(sqlite3.connect(folder / NAMES.documents)) as db:
         return [id_ for (id_,) in db.execute("SELECT id FROM documents ORDER BY row")]
 
 

@@ -62,9 +62,12 @@ class IndexReader:
 
     def _open(self) -> Manifest:
         manifest = read_manifest(self.folder)
+        self.parts: list[PartReader] = []
         try:
-            self.parts = [PartReader(self.folder / p.path, p, manifest.dims) for p in manifest.parts]
+            for part in manifest.parts:
+                self.parts.append(PartReader(self.folder / part.path, part, manifest.dims))
         except IndexFormatError:
+            self.close()
             # An index that is being replaced may have been opened half in its old state.
             if read_manifest(self.folder) == manifest:
                 raise

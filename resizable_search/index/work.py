@@ -67,6 +67,7 @@ class Work:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.executescript(_WORK_SCHEMA + SCHEMA.format(schema=""))
         except sqlite3.DatabaseError as error:
+            self._db.close()
             raise BuildStateError(
                 f"the unfinished build in {folder} is damaged ({error}): begin again with --restart"
             ) from None

@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+from contextlib import closing
 import urllib.request
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def stored(folder: Path, dim: int) -> np.ndarray:
 
 
 def texts(folder: Path) -> list[str]:
-    with sqlite3.connect(folder / "documents.sqlite") as db:
+    with closing(sqlite3.connect(folder / "documents.sqlite")) as db:
         found = [text for (text,) in db.execute("SELECT text FROM texts ORDER BY row")]
     db.close()
     return found

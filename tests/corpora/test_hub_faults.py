@@ -128,7 +128,7 @@ def test_an_unreachable_hub_is_told_at_once_and_an_exit_is_silent(tmp_path: Path
             corpus().spec()
         except Exception as error:
             print(type(error).__name__, error)
-        print(time.monotonic() - began < 8)
+        print(time.monotonic() - began < 20)
     """
     done = run_alone(source, "http://127.0.0.1:9", tmp_path)
     assert "HubError the hub at http://127.0.0.1:9 cannot be reached" in done.stdout

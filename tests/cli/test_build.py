@@ -3,7 +3,6 @@
 import json
 import re
 import sqlite3
-from contextlib import closing
 import urllib.request
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def stored(folder: Path, dim: int) -> np.ndarray:
 
 
 def texts(folder: Path) -> list[str]:
-    with closing(sqlite3.connect(folder / "documents.sqlite")) as db:
+    with sqlite3.connect(folder / "documents.sqlite") as db:
         found = [text for (text,) in db.execute("SELECT text FROM texts ORDER BY row")]
     db.close()
     return found

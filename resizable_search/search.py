@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder, EmbedderSpec, clean
 from resizable_search.embedders.cache import QueryCache
-from resizable_search.errors import EmbedderMismatchError, QueryError, UsageError
+from resizable_search.errors import EmbedderMismatchError, QueryError, RsearchError, UsageError
 from resizable_search.index.documents import StoredDocument
 from resizable_search.index.layout import NAMES, Home, default_home
 from resizable_search.index.locate import find_index
@@ -267,7 +267,7 @@ def open_index(
     reader = IndexReader(find_index(name, places))
     try:
         return Index(reader, places, embedder)
-    except EmbedderMismatchError:
+    except RsearchError:
         reader.close()
         raise
 

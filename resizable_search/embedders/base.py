@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.errors import BadAnswerError
+from resizable_search.errors import BadAnswerError, IndexFormatError
 
 Task = Literal["search_document", "search_query"]
 """What a text is embedded for; the names are those of nomic's models."""
@@ -77,8 +77,23 @@ class EmbedderSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "EmbedderSpec":
-        """Read what `to_json` wrote."""
-        return cls(**data)
+        """Read what `to_json` wrote. Raises IndexFormatError if it is something else."""
+        try:
+            spec = cls(**data)
+            sound = (
+                all(isinstance(v, str) for v in (spec.kind, spec.model, spec.document_task, spec.query_task))
+                and isinstance(spec.width, int)
+                and isinstance(spec.state_checksum, str)
+                and isinstance(spec.options, dict)
+            )
+        except TypeError:
+            sound = False
+        if not sound:
+            raise IndexFormatError(
+                "the manifest describes no embedder that this rsearch knows: upgrade rsearch, "
+                "or build again with --restart"
+            )
+        return spec
 
 
 class Embedder(ABC):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resizable_search.embedders.base import Embedder, EmbedderSpec
-from resizable_search.errors import UsageError
+from resizable_search.errors import IndexFormatError, UsageError
 
 BUILT_IN = {
     "nomic": "resizable_search.embedders.nomic:NomicEmbedder",
@@ -60,5 +60,16 @@ def create(kind: str, model: str | None = None) -> Embedder:
 def reopen(spec: EmbedderSpec, state: Path) -> Embedder:
     """The embedder that an index was built with; `state` is where a fitted one keeps its own."""
     cls: Any = embedder_class(spec.kind)
-    found: Embedder = cls.load(state) if cls.needs_fit else cls(model=spec.model, **spec.options)
-    return found
+    if cls.needs_fit:
+        loaded: Embedder = cls.load(state)
+        return loaded
+    options = {"model": spec.model, **spec.options}
+    try:
+        inspect.signature(cls).bind(**options)
+    except TypeError as error:
+        raise IndexFormatError(
+            f"this rsearch's {spec.kind} embedder does not take the index's options ({error}): "
+            "upgrade rsearch, or build again with --restart"
+        ) from None
+    made: Embedder = cls(**options)
+    return made

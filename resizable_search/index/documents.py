@@ -66,8 +66,10 @@ def read_documents(
                 f"WHERE row IN ({marks})",
                 some,
             ):
+                if not all(isinstance(value, str) for value in (id_, title, url, text)):
+                    raise ValueError("it holds something else than text")
                 found[row] = StoredDocument(row, id_, title, url, json.loads(metadata), text)
-    except (sqlite3.DatabaseError, ValueError) as error:
+    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
         raise IndexFormatError(f"{path} is damaged ({error}): build the index again with --restart") from None
     if len(found) != len(set(rows)):
         raise IndexFormatError(

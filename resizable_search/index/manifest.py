@@ -149,7 +149,7 @@ def read_manifest(folder: Path) -> Manifest:
         if checksum != _checksum(data):
             raise _damaged(path, "its checksum does not match")
         return _parse(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from None
 
 
@@ -174,13 +174,20 @@ def _parse(data: Mapping[str, Any]) -> Manifest:
             "files": _entries(data["files"]),
         }
     )
+    for name, kind in _KINDS.items():
+        if not isinstance(getattr(manifest, name), kind):
+            raise TypeError(f"its {name} is no {kind.__name__}")
+    for name in ("read", "inside", "left_out"):
+        if not isinstance(getattr(manifest.source, name), int):
+            raise TypeError(f"its source's {name} is no number")
     dims = manifest.dims
     if not dims or dims[0] < 1 or list(dims) != sorted(set(dims)):
         raise ValueError("its dimensions make no sense")
     if manifest.rows != sum(part.rows for part in parts) or not parts:
         raise ValueError("its rows do not add up")
     for name in manifest.all_files():
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not name.isprintable():
             raise ValueError("it names a file outside its folder")
     for part in parts:
         lacking = {NAMES.documents, *(NAMES.vectors(dim) for dim in dims)} - set(part.files)
@@ -189,6 +196,20 @@ def _parse(data: Mapping[str, Any]) -> Manifest:
         if not 0 <= part.deleted <= part.rows or bool(part.deleted) != (part.bitmap in part.files):
             raise ValueError("its deleted rows make no sense")
     return manifest
+
+
+_KINDS = {
+    "rows": int,
+    "corpus": dict,
+    "label": str,
+    "embedder": dict,
+    "plans": dict,
+    "generation": int,
+    "created": str,
+    "changed": str,
+    "written_by": str,
+}
+"""What the plain fields must be: a manifest that was written by hand may hold anything."""
 
 
 def _entries(data: Mapping[str, Any]) -> dict[str, FileEntry]:

@@ -1,6 +1,7 @@
 """A finished index, opened for reading: arrays memory-mapped read-only, documents on demand."""
 
 import math
+import stat
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -140,9 +141,14 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        found = path.stat()
     except FileNotFoundError:
         raise IndexFormatError(f"{path} is missing: build the index again with --restart") from None
+    except OSError as error:
+        raise IndexFormatError(f"{path} cannot be read ({error.strerror}): check what lies there") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise IndexFormatError(f"{path} is no file: put the right one back, or build again with --restart")
+    return found.st_size
 
 
 def _wrong_size(path: Path, size: int, expected: int) -> IndexFormatError:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 
 import numpy as np
@@ -105,12 +106,41 @@ def test_a_newer_format_asks_for_an_upgrade(folder):
         {"parts": "none"},
         {"files": {"../outside": {"bytes": 1, "sha256": ""}}},
         {"source": {"read": 1, "unknown": 2}},
+        {"dims": [1e999]},
+        {"corpus": 3},
+        {"label": None},
+        {"created": 7},
+        {"files": {"a\0b": {"bytes": 1, "sha256": ""}}},
+        {"files": {"\ud800": {"bytes": 1, "sha256": ""}}},
     ],
     ids=lambda c: json.dumps(c),
 )
 def test_a_manifest_that_makes_no_sense_is_refused(folder, changes):
     rewritten(folder, **changes)
     with pytest.raises(IndexFormatError, match="manifest.json"):
+        read_all(folder)
+
+
+@pytest.mark.parametrize(
+    "embedder",
+    [{}, {"kind": "x", "model": [], "width": 96}, {"kind": "x", "model": "x", "width": 96, "foo": 1}],
+)
+def test_an_embedder_that_is_none_is_refused(folder, embedder):
+    rewritten(folder, embedder=embedder)
+    with pytest.raises(IndexFormatError, match="describes no embedder"):
+        read_all(folder)
+
+
+@pytest.mark.parametrize("name", ["64.npy", "documents.sqlite"])
+def test_what_is_no_file_is_told(folder, name):
+    path = folder / name
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(IndexFormatError, match="no file"):
+        read_all(folder)
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(IndexFormatError, match=name):
         read_all(folder)
 
 

@@ -18,7 +18,7 @@ from resizable_search.index.locate import find_index
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import read_manifest
 from resizable_search.index.reader import IndexReader
-from resizable_search.index.work import Work
+from resizable_search.index.work import rows_so_far
 from resizable_search.index.writer import remove_index, strange_files
 from resizable_search.search import Index
 
@@ -66,8 +66,7 @@ def overview(home: Home) -> list[Entry]:
             )
         )
     for name in home.unfinished():
-        with closing(Work(home.building(name))) as work:
-            rows = work.rows
+        rows = rows_so_far(home.building(name))
         entries.append(Entry(name, "unfinished", rows, bytes=_size(home.building(name))))
     return entries
 

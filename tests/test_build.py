@@ -25,6 +25,7 @@ from resizable_search.errors import (
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import read_manifest
+from resizable_search.manage import overview
 from resizable_search.search import open_index
 from tests.support import ListCorpus, TableEmbedder, articles
 
@@ -355,6 +356,26 @@ def test_resuming_under_other_options_is_refused(home):
     with pytest.raises(BuildStateError, match="model table, not else"):
         run(home, embedder=TableEmbedder(model="else"))
     assert run(home, restart=True, embedder=TableEmbedder(model="else")).manifest.rows == 95
+
+
+def test_looking_at_a_build_that_died_while_it_was_put_in_place_changes_nothing(home, monkeypatch):
+    run(home)
+
+    def crash(folder):
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr("resizable_search.index.writer.sync_folder", crash)
+        with pytest.raises(SystemExit):
+            run(home, articles(40), TableEmbedder(model="new"), restart=True)
+    assert [(entry.name, entry.state, entry.rows) for entry in overview(home)] == [
+        ("made", "ready", 40),
+        ("made", "unfinished", 40),
+    ]
+    embedder = TableEmbedder(model="new")
+    assert run(home, articles(40), embedder).manifest.rows == 40
+    assert embedder.asked == []
+    assert not home.building("made").exists()
 
 
 def test_a_second_build_of_a_name_is_refused_with_the_pid(home):

@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,17 @@ class Incoming:
     url: str
     metadata: str
     text: str
+
+
+def rows_so_far(folder: Path) -> int:
+    """How many documents an unfinished build has embedded; it is only looked at (0 if it cannot be)."""
+    uri = (folder / NAMES.work).resolve().as_uri() + "?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as db:
+            found = db.execute("SELECT value FROM meta WHERE key = 'rows'").fetchone()
+            return int(found[0]) if found else 0
+    except (sqlite3.Error, ValueError):
+        return 0
 
 
 class Work:

@@ -47,7 +47,7 @@ class Executor:
         raw = np.atleast_2d(np.asarray(queries))
         if raw.ndim != 2 or raw.shape[1] != width:
             raise UsageError(f"query vectors have shape (m, {width}) here, not {np.shape(queries)}")
-        full = np.ascontiguousarray(raw, np.float32)
+        full = vectors.tamed(raw)
         if not np.isfinite(full).all():
             raise UsageError("a query vector has NaN or infinity in it")
         if self._centred:

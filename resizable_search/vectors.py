@@ -84,9 +84,20 @@ def truncate(rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
     return normalise(rows[:, :dim])
 
 
+def tamed(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """A float32 copy of (n, d) raw rows, those near the end of float32's range scaled down.
+
+    Their mean would overflow; a power of two changes no direction. What is beyond the range is infinite.
+    """
+    with np.errstate(over="ignore"):
+        full = np.array(rows, np.float32, order="C")
+    full[np.abs(full).max(axis=1, initial=0) > 2.0**100] *= np.float32(2.0**-64)
+    return full
+
+
 def prepare(rows: NDArray[Any], dim: int, *, centred: bool) -> NDArray[np.float32]:
     """Raw rows of full width as they are stored or asked: centred if wanted, cut to `dim`, unit length."""
-    full = np.ascontiguousarray(rows, np.float32)
+    full = tamed(rows)
     return truncate(centre(full) if centred else full, dim)
 
 

@@ -56,6 +56,17 @@ def test_a_zero_row_stays_zero():
     np.testing.assert_array_equal(vectors.truncate(rows, 5)[1], [0, 0, 0, 0, 1])
 
 
+def test_the_end_of_the_range_overflows_nothing():
+    rows = np.full((2, 96), -3e38, np.float32)
+    rows[0, 0] = 3e38
+    rows[1] = np.arange(96)
+    made = vectors.prepare(rows, 96, centred=True)
+    assert np.isfinite(made).all()
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, rtol=1e-6)
+    assert made[0, 0] > 0.9
+    assert rows[0, 0] == np.float32(3e38)
+
+
 def test_centring_comes_before_the_cut():
     rows = np.array([[1, 2, 3, 10]], np.float32)  # its mean is 4
     np.testing.assert_allclose(

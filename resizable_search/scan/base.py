@@ -12,7 +12,7 @@ A - e, and a row with a < A - 2e cannot be among the k best nor tie with them. T
 others by the definition.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +24,9 @@ from resizable_search.topk import Top
 FLOAT32_UNIT = 2.0**-24
 """Half the distance from 1 to the next float32: the relative error of one rounding."""
 
+SHORT = 1e-30
+"""The length of a cut row from which products of it are safely above float32's smallest numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -32,19 +35,28 @@ class View:
     `stored` is the file's (n, width) float32 array, width >= dim, its rows of norm 1 or 0. Where dim
     is smaller than width the rows meant are `truncate(stored, dim)`, which are not kept: `scale` (n,)
     float32 holds the reciprocal length of each cut row, near enough for candidates. `allowed` (n,)
-    bool, if given, says which rows may be found.
+    bool, if given, says which rows a fast scan may find; `doubtful` (c,) int64 are further rows, too
+    short at this dimension for float32, which are always scored by the definition.
     """
 
     stored: NDArray[np.float32]
     dim: int
     scale: NDArray[np.float32] | None = None
     allowed: NDArray[np.bool_] | None = None
+    doubtful: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     @classmethod
     def of(cls, stored: NDArray[np.float32], dim: int, allowed: NDArray[np.bool_] | None = None) -> "View":
         """A view of (n, width) stored rows at dim <= width; one pass over them if dim < width."""
-        scale = reciprocal_lengths(stored, dim) if dim < stored.shape[1] else None
-        return cls(stored, dim, scale, allowed)
+        if dim == stored.shape[1]:
+            return cls(stored, dim, None, allowed)
+        scale, doubtful = reciprocal_lengths(stored, dim)
+        if len(doubtful):
+            allowed = np.ones(len(stored), bool) if allowed is None else allowed.copy()
+            found = doubtful[allowed[doubtful]]
+            allowed[doubtful] = False
+            doubtful = found
+        return cls(stored, dim, scale, allowed, doubtful)
 
     def rows(self, where: NDArray[np.int64]) -> NDArray[np.float32]:
         """The rows at `where` (c,), as they are defined at this dimension: (c, dim) float32."""
@@ -77,26 +89,32 @@ def margin(view: View) -> float:
     gamma_d = d u / (1 - d u) bounds any order of summation, fused or not, times the norms of row and
     query (N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1); a few
     roundings more are the defined score's own, the rounded row and the scale. The scale's sum of
-    squares is in float32 too, which costs another gamma_d.
+    squares is in float32 too, which costs another gamma_d. What float32 loses below its smallest normal
+    number is at most 2^-149 a term, times a scale of at most 1 / SHORT: less than 1e-12.
     """
     terms = (view.dim + 8) * (1 if view.scale is None else 2)
     gamma = terms * FLOAT32_UNIT / (1 - terms * FLOAT32_UNIT)
     norm = 1 + vectors.UNIT_TOLERANCE
-    return gamma * norm * norm + 1e-30
+    return gamma * norm * norm + 1e-12
 
 
-def reciprocal_lengths(stored: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
-    """1 / |row[:dim]| of each row of (n, width) float32, in float32; 0 for a row that is zero there."""
+def reciprocal_lengths(
+    stored: NDArray[np.float32], dim: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """1 / |row[:dim]| of each row of (n, width) float32, in float32, and the rows shorter than SHORT.
+
+    A row that is zero there has 0, which is its score too.
+    """
     out = np.empty(len(stored), np.float32)
     step = 8192
     for start in range(0, len(stored), step):
         cut = stored[start : start + step, :dim]
         out[start : start + step] = np.einsum("ij,ij->i", cut, cut)
     np.sqrt(out, out=out)
-    # A length below the square root of float32's smallest normal number has lost its precision.
-    doubtful = np.flatnonzero(out < 1e-15)
-    out[doubtful] = vectors.norms(stored[doubtful, :dim])
-    with np.errstate(divide="ignore", over="ignore"):
-        np.divide(1, out, out=out)
-    out[~np.isfinite(out)] = 0
-    return out
+    # A sum of squares this small has lost its precision: these lengths are taken in float64.
+    small = np.flatnonzero(out < 1e-15)
+    lengths = vectors.norms(stored[small, :dim])
+    out[small] = lengths
+    out[small[lengths < SHORT]] = np.inf
+    np.divide(1, out, out=out)
+    return out, small[(lengths > 0) & (lengths < SHORT)]

@@ -98,6 +98,6 @@ class NumpyEngine:
                 pool.add(row, start, allowed)
         found = []
         for pool, query in zip(pools, queries, strict=True):
-            rows = pool.candidates()
+            rows = np.union1d(pool.candidates(), view.doubtful)
             found.append(select(view.defined_scores(query, rows), rows, k))
         return gather(found, k)

@@ -27,10 +27,12 @@ def unit_rows(n, dim, seed, kind):
         rows[:, dim // 2 :] *= rng.random((n, 1)) < 0.5
     elif kind == "tiny prefix":
         rows[:, : max(1, dim // 2)] *= np.float32(1e-18)
+    elif kind == "subnormal prefix":
+        rows[: n // 2, : max(1, dim // 2)] *= np.float32(10.0 ** -float(rng.integers(28, 45)))
     return vectors.normalise(rows)
 
 
-KINDS = ["plain", "duplicates", "near ties", "outliers", "zeros", "tiny prefix"]
+KINDS = ["plain", "duplicates", "near ties", "outliers", "zeros", "tiny prefix", "subnormal prefix"]
 
 
 def assert_defined(engine, rows, dim, queries, k):

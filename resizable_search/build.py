@@ -95,6 +95,8 @@ class _Building:
     def run(self) -> BuildReport:
         if not self.embedder.needs_fit:
             choose_dims(self.options.dims, self.embedder.spec.width)
+        elif self.options.dims is not None and min(self.options.dims) < 1:
+            raise UsageError(f"--dims: {min(self.options.dims)} is no dimension: give 1 or more")
         if self.options.restart:
             shutil.rmtree(self.building, ignore_errors=True)
         recover(self.building, self.folder)

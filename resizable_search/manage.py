@@ -154,6 +154,10 @@ def removable(name: str, home: Home) -> Removable:
     if building is not None and not home.index(name).is_dir():
         return Removable(name, f"the unfinished build of {name}", None, building, state)
     folder = find_index(name, home)
+    if folder.is_symlink():
+        raise RsearchError(
+            f"{folder} is a link: remove what it leads to by its own name, or the link with rm"
+        )
     manifest = read_manifest(folder)
     words = f"{name} ({manifest.documents:,} documents in {folder})"
     return Removable(name, words, folder, building, state)

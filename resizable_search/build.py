@@ -39,7 +39,7 @@ from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
 from resizable_search.index.storage import make_home, storage_errors
 from resizable_search.index.work import Work
-from resizable_search.index.writer import derive_dims, list_files, part_files, place, place_part
+from resizable_search.index.writer import derive, list_files, part_files, place, place_part
 from resizable_search.intake import Intake
 from resizable_search.progress import SILENT, Progress
 from resizable_search.resumption import goes_on_replacing, recover, refuse_differences
@@ -250,7 +250,7 @@ class _Building:
             self.progress.note(f"{spec.width} is stored too: the full dimension always is")
         self.progress.stage("deriving", rows, "rows")
         work.finish_vectors(spec.width)
-        derive_dims(work.staged, dims, self.progress)
+        derive(work.staged, dims, self.progress)
         self.progress.stage("writing", None, "files")
         work.finish_documents()
         if self.base is not None:

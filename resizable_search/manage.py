@@ -247,9 +247,9 @@ def _kernels() -> str:
     from resizable_search.topk import select
 
     rows = vectors.normalise(np.random.default_rng(0).standard_normal((5000, 96), np.float32))
-    view = View.of(rows, 64)
+    view = View(rows, 64)
     query = vectors.truncate(rows[:1], 64)
-    found = NumpyEngine().top(view, query, 10)
+    found = NumpyEngine().scan(view, "exact", query, 10).top
     everything = np.arange(len(rows))
     scores, best = select(view.defined_scores(query[0], everything), everything, 10)
     if not (np.array_equal(found.rows[0], best) and np.array_equal(found.scores[0], scores)):

@@ -2,7 +2,8 @@
 
 A plan is a chain of stages `dim:precision:keep`. The first looks at every row, each later one at
 what the one before it kept. Keeps never grow and never fall below k; the last stage keeps k, so it
-names no number. Precision `exact`, the default, is left out when printed: `256:100,768`.
+names no number. Precision `exact`, the default, is left out when printed: `256:100,768`. What is
+scored in int8 or in bits is not the cosine similarity, so neither can be the last stage.
 """
 
 from dataclasses import dataclass
@@ -10,10 +11,14 @@ from typing import Literal, get_args
 
 from resizable_search.errors import UsageError
 
-Precision = Literal["exact", "float32"]
-"""`exact`: the float32 answer by whatever is fastest. `float32`: read the floats."""
+Precision = Literal["exact", "float32", "int8", "bits"]
+"""How rows are scored.
 
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+`exact`: the float32 answer by whatever is fastest. `float32`: read the floats. `int8`: the codes of
+`quantise` alone. `bits`: how many signs the row and the query have in common.
+"""
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,11 @@ class Plan:
                 raise UsageError(
                     f"dimension {stage.dim} is not within 1 to {full_dim}, this index's full dimension"
                 )
+        if last.precision not in ("exact", "float32"):
+            raise UsageError(
+                f"plan {self}: scores in {last.precision} are rough: end it with an exact stage, "
+                f"as in {self._with_keep(k)},{full_dim}"
+            )
         if last.keep not in (None, k):
             raise UsageError(f"plan {self}: the last stage keeps k ({k}); leave its {last.keep} out")
         kept: int | None = None
@@ -88,6 +98,11 @@ class Plan:
             kept = stage.keep
         return self
 
+    def _with_keep(self, k: int) -> str:
+        """The plan with a number behind its last stage: how it goes on being one."""
+        *before, last = self.stages
+        return str(Plan((*before, Stage(last.dim, last.keep or 10 * k, last.precision))))
+
     def keeps(self, k: int) -> list[int]:
         """How many rows each stage keeps when k hits are wanted."""
         return [k if stage.keep is None else stage.keep for stage in self.stages]
@@ -100,7 +115,8 @@ def _parse_stage(word: str, plan: str) -> Stage:
         name = rest.pop(0)
         if name not in PRECISIONS:
             raise UsageError(f"plan {plan!r}: no precision {name!r}; there are {', '.join(PRECISIONS)}")
-        precision = "float32" if name == "float32" else "exact"
-    if not (dim.isascii() and dim.isdigit()) or len(rest) > 1 or (rest and not rest[0].isdigit()):
+        precision = next(p for p in PRECISIONS if p == name)
+    numbers = [dim, *rest]
+    if len(rest) > 1 or not all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers):
         raise UsageError(f"plan {plan!r}: {word!r} is not dim, dim:keep or dim:precision:keep")
     return Stage(int(dim), int(rest[0]) if rest else None, precision)

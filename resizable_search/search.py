@@ -71,7 +71,7 @@ class Index:
         self._embedder = embedder
         self._lock = threading.Lock()
         self._spec = EmbedderSpec.from_json(reader.manifest.embedder)
-        self._executor = Executor(reader, NumpyEngine(), centred=self._spec.centred)
+        self._executor = Executor(reader, lambda _: NumpyEngine(), centred=self._spec.centred)
         if embedder is not None:
             self._refuse_other_space(embedder.spec)
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,27 +12,38 @@ from numpy.typing import NDArray
 from resizable_search import vectors
 from resizable_search.errors import UsageError
 from resizable_search.index.reader import IndexReader
-from resizable_search.plan import Plan
+from resizable_search.plan import Plan, Precision, Stage
 from resizable_search.scan.base import Engine, View
 from resizable_search.topk import NO_ROW, Top, gather, merge, select
 
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """How one stage of a plan went: what it looked at, what it kept, and seconds."""
+    """How one stage of a plan went: what it looked at, what it kept, and seconds.
+
+    `read` is bytes of the index's files that one query looked at; `looked` how many rows, over all
+    queries, were scored by the definition; `by` what was read (float32, int8 or bits).
+    """
 
     stage: str
     rows_in: int
     rows_out: int
     seconds: float
+    read: int
+    looked: int
+    by: str
+    engine: str
 
 
 class Executor:
-    """Runs plans over the parts of one generation of an index, from any thread."""
+    """Runs plans over the parts of one generation of an index, from any thread.
 
-    def __init__(self, reader: IndexReader, engine: Engine, *, centred: bool) -> None:
-        self.engine = engine
+    `choose` says which engine runs a plan, given how many numbers a plain float32 scan would multiply.
+    """
+
+    def __init__(self, reader: IndexReader, choose: Callable[[int], Engine], *, centred: bool) -> None:
         self._reader = reader
+        self._choose = choose
         self._centred = centred
         self._views: dict[int, list[View]] = {}
         self._lock = threading.Lock()
@@ -54,49 +66,84 @@ class Executor:
             full = vectors.centre(full)
         runs: list[StageRun] = []
         rows_in = self._reader.manifest.documents
-        top = Top(np.empty((0, 0), np.float32), np.empty((0, 0), np.int64))
+        engine = self._choose(len(full) * rows_in * plan.stages[0].dim)
+        top = gather([(np.empty(0, np.float32), np.empty(0, np.int64))] * len(full), 0)
         for stage, keep in zip(plan.stages, plan.keeps(k), strict=True):
             begin = time.perf_counter()
             cut = vectors.truncate(full, stage.dim)
-            top = self._rescore(stage.dim, cut, keep, top) if runs else self._scan(stage.dim, cut, keep, skip)
             kept = min(rows_in, keep)
-            runs.append(StageRun(str(stage), rows_in, kept, time.perf_counter() - begin))
+            read, looked, by = 0, 0, ""
+            if len(full) and kept and runs:
+                top, read, looked, by = self._rescore(engine, stage, cut, kept, top)
+            elif len(full) and kept:
+                top, read, looked, by = self._scan(engine, stage, cut, kept, skip)
+            seconds = time.perf_counter() - begin
+            runs.append(StageRun(str(stage), rows_in, kept, seconds, read, looked, by, engine.name))
             rows_in = kept
-        return top, runs
+        return _widen(top, k), runs
 
-    def _scan(self, dim: int, queries: NDArray[np.float32], keep: int, skip: NDArray[np.int64] | None) -> Top:
+    def _scan(
+        self,
+        engine: Engine,
+        stage: Stage,
+        queries: NDArray[np.float32],
+        keep: int,
+        skip: NDArray[np.int64] | None,
+    ) -> tuple[Top, int, int, str]:
         more = keep + (skip is not None)
-        tops = []
-        for view, start in zip(self._views_at(dim), self._reader.starts, strict=True):
-            top = self.engine.top(view, queries, min(more, len(view.stored)))
+        tops, read, looked, by = [], 0, 0, ""
+        for view, start in zip(self._views_at(stage.dim), self._reader.starts, strict=True):
+            found = engine.scan(view, stage.precision, queries, min(more, len(view)))
+            top = found.top
             tops.append(Top(top.scores, np.where(top.rows == NO_ROW, NO_ROW, top.rows + start)))
-        best = merge(tops, more)
+            read, looked, by = read + found.read, looked + found.looked, found.by
+        best = tops[0] if len(tops) == 1 and tops[0].rows.shape[1] == more else merge(tops, more)
+        read += looked * 4 * stage.dim // len(queries)
         if skip is None:
-            return best
-        found = []
+            return best, read, looked, by
+        others = []
         for scores, rows, own in zip(best.scores, best.rows, skip, strict=True):
-            others = (rows != own) & (rows != NO_ROW)
-            found.append((scores[others][:keep], rows[others][:keep]))
-        return gather(found, keep)
+            kept = (rows != own) & (rows != NO_ROW)
+            others.append((scores[kept][:keep], rows[kept][:keep]))
+        return gather(others, keep), read, looked, by
 
-    def _rescore(self, dim: int, queries: NDArray[np.float32], keep: int, top: Top) -> Top:
-        views = self._views_at(dim)
+    def _rescore(
+        self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, top: Top
+    ) -> tuple[Top, int, int, str]:
+        # In row order, so that a file that is not in memory is read forwards.
+        rows = np.sort(top.rows, axis=1)
+        scores = np.full(rows.shape, -np.inf, np.float32)
+        for view, start in zip(self._views_at(stage.dim), self._reader.starts, strict=True):
+            # What is no row of this part, and row -1, is left at -inf.
+            np.maximum(scores, engine.score(view, stage.precision, queries, rows - start), out=scores)
         found = []
-        for query, kept in zip(queries, top.rows, strict=True):
-            # In row order, so that a file that is not in memory is read forwards.
-            rows = np.sort(kept[kept != NO_ROW])
-            scores = np.empty(len(rows), np.float32)
-            for view, start in zip(views, self._reader.starts, strict=True):
-                mine = (rows >= start) & (rows < start + len(view.stored))
-                scores[mine] = view.defined_scores(query, rows[mine] - start)
-            found.append(select(scores, rows, keep))
-        return gather(found, keep)
+        for own, where in zip(scores, rows, strict=True):
+            real = where != NO_ROW
+            found.append(select(own[real], where[real], keep))
+        each = rows.shape[1]
+        looked = each * len(queries) if stage.precision in ("exact", "float32") else 0
+        by = "float32" if stage.precision == "exact" else stage.precision
+        return gather(found, keep), each * _row_bytes(stage.precision, stage.dim), looked, by
 
     def _views_at(self, dim: int) -> list[View]:
         """Every part as a scan at this dimension sees it, kept: one that is not stored costs a pass."""
         with self._lock:
             if dim not in self._views:
                 stored = min(d for d in self._reader.dims if d >= dim)
-                parts = self._reader.parts
-                self._views[dim] = [View.of(part.arrays[stored], dim, part.allowed) for part in parts]
+                self._views[dim] = [
+                    View(part.arrays[stored], dim, part.allowed, part.tiers.get(stored), part.signs)
+                    for part in self._reader.parts
+                ]
             return self._views[dim]
+
+
+def _row_bytes(precision: Precision, dim: int) -> int:
+    """What one row weighs at a dimension."""
+    return {"int8": dim + 4, "bits": -(-dim // 64) * 8}.get(precision, 4 * dim)
+
+
+def _widen(top: Top, k: int) -> Top:
+    """The same answer in k columns, where there were fewer rows than that."""
+    if top.rows.shape[1] == k:
+        return top
+    return gather(list(zip(top.scores, top.rows, strict=True)), k)

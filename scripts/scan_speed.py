@@ -83,7 +83,7 @@ def scan(index: Index, queries: NDArray[np.float32], **options: Any) -> Way:
 def engine_alone(view: View, queries: NDArray[np.float32]) -> Way:
     """Ours, the engine without what `index.scan` does around it."""
     engine, cut = NumpyEngine(), vectors.truncate(queries, view.dim)
-    return lambda i: engine.top(view, cut[i % len(queries), None], K).rows[0]
+    return lambda i: engine.scan(view, "float32", cut[i % len(queries), None], K).top.rows[0]
 
 
 def single_queries(index: Index, queries: NDArray[np.float32], rounds: int) -> bool:
@@ -97,7 +97,7 @@ def single_queries(index: Index, queries: NDArray[np.float32], rounds: int) -> b
     lines: list[tuple[str, Way, str | None, dict[str, float]]] = [
         (f"{full} bare, mapped file", bare(mapped[full], cuts[full]), None, {}),
         (f"{full} bare, in memory", bare(copied[full], cuts[full]), None, {}),
-        (f"{full} engine alone", engine_alone(View.of(mapped[full], full), queries), f"{full} bare", {}),
+        (f"{full} engine alone", engine_alone(View(mapped[full], full), queries), f"{full} bare", {}),
         (f"{full} index.scan", scan(index, queries), f"{full} bare", {"at_most": 1.1}),
         (
             f"{full} cookbook",

@@ -14,6 +14,7 @@ class FileNames:
     manifest: str = "manifest.json"
     documents: str = "documents.sqlite"
     parts: str = "parts"
+    tiers: str = "tiers"
     embedder: str = "embedder"
     state: str = ".state"
     building: str = ".building"
@@ -31,6 +32,22 @@ class FileNames:
     def vectors(self, dim: int) -> str:
         """The file of the rows at one dimension."""
         return f"{dim}.npy"
+
+    def codes(self, dim: int) -> str:
+        """The int8 codes of the rows at one dimension."""
+        return f"{self.tiers}/{dim}.int8.npy"
+
+    def steps(self, dim: int) -> str:
+        """What a row's codes are multiplied by."""
+        return f"{self.tiers}/{dim}.scale.npy"
+
+    def errors(self, dim: int) -> str:
+        """How far each row is from what its codes say."""
+        return f"{self.tiers}/{dim}.error.npy"
+
+    def signs(self, dim: int) -> str:
+        """The sign bits of the rows; the full dimension's serve every smaller one."""
+        return f"{self.tiers}/{dim}.bits.npy"
 
 
 NAMES = FileNames()

@@ -17,6 +17,7 @@ from resizable_search.index.documents import StoredDocument, open_documents, rea
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Manifest, Part, read_manifest
 from resizable_search.index.rows import npy_header
+from resizable_search.quantise import WORD, Tier
 
 
 class PartReader:
@@ -27,6 +28,15 @@ class PartReader:
         self.arrays: dict[int, NDArray[np.float32]] = {
             dim: open_array(folder / NAMES.vectors(dim), (part.rows, dim), "<f4") for dim in dims
         }
+        self.tiers: dict[int, Tier] = {
+            dim: _open_tier(folder, part.rows, dim) for dim in dims if NAMES.codes(dim) in part.files
+        }
+        """The int8 tiers by dimension; an index from before there were any has none."""
+        self.signs: NDArray[np.uint64] | None = None
+        """(words, rows) uint64: the full rows' sign bits, word by word."""
+        if NAMES.signs(dims[-1]) in part.files:
+            words = -(-dims[-1] // WORD)
+            self.signs = open_array(folder / NAMES.signs(dims[-1]), (words, part.rows), "<u8")
         self.allowed: NDArray[np.bool_] | None = None
         """(rows,) bool: which rows may be found; None: all."""
         if part.bitmap:
@@ -113,6 +123,15 @@ class IndexReader:
         """Close every part's documents."""
         for part in self.parts:
             part.close()
+
+
+def _open_tier(folder: Path, rows: int, dim: int) -> Tier:
+    return Tier(
+        open_array(folder / NAMES.codes(dim), (rows, dim), "|i1"),
+        open_array(folder / NAMES.steps(dim), (rows,), "<f4"),
+        open_array(folder / NAMES.errors(dim), (rows,), "<f4"),
+        dim,
+    )
 
 
 def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

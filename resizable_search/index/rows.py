@@ -1,10 +1,12 @@
-"""Files of rows: .npy files of (n, d) float32 that grow, and that are read back in bounded blocks."""
+"""Files of arrays: rows of float32 that grow, arrays written in slices, and rows read back in blocks."""
 
 import io
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,11 +77,53 @@ class RowsFile:
         self.close()
 
 
-def read_blocks(path: Path, rows: int = READ_ROWS) -> Iterator[NDArray[np.float32]]:
-    """The rows of a finished file in order, some at a time, by plain reads: (up to `rows`, d) float32."""
+class ArrayFile:
+    """A .npy file of a known shape whose slices are written in any order, from any thread.
+
+    Plain writes, not a mapping: a full disk is an error then, and not the end of the process.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
+        self._dtype = np.dtype(dtype)
+        header = npy_header(shape, dtype)
+        self._start = len(header)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w+b")
+        self._file.write(header)
+        self._file.flush()
+        self._file.truncate(self._start + math.prod(shape) * self._dtype.itemsize)
+
+    def write(self, values: NDArray[Any], at: int) -> None:
+        """Write these values where the array's number `at`, counted in C order, lies, and on."""
+        data = np.ascontiguousarray(values, self._dtype).data.cast("B")
+        offset = self._start + at * self._dtype.itemsize
+        while data:
+            written = os.pwrite(self._file.fileno(), data, offset)
+            data, offset = data[written:], offset + written
+
+    def finish(self) -> None:
+        """Have the disk hold it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file, finished or not."""
+        self._file.close()
+
+
+def read_blocks(path: Path, rows: int = READ_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The rows of a finished file in order, some at a time, by plain reads.
+
+    Yields the first row's number and (up to `rows`, d) float32.
+    """
     with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        (count, dim), _, _ = np.lib.format.read_array_header_1_0(file)
+        count, dim = read_shape(file)
         for start in range(0, count, rows):
             n = min(rows, count - start)
-            yield np.fromfile(file, "<f4", n * dim).reshape(n, dim)
+            yield start, np.fromfile(file, "<f4", n * dim).reshape(n, dim)
+
+
+def read_shape(file: BinaryIO) -> tuple[int, int]:
+    """Rows and dimension of a file of rows that is open at its beginning; leaves it at the first row."""
+    np.lib.format.read_magic(file)
+    shape, _, _ = np.lib.format.read_array_header_1_0(file)
+    return int(shape[0]), int(shape[1])

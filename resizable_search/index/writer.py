@@ -3,47 +3,84 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from resizable_search import vectors
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
-from resizable_search.index.rows import RowsFile, read_blocks
+from resizable_search.index.rows import ArrayFile, read_blocks, read_shape
 from resizable_search.progress import SILENT, Progress
+from resizable_search.quantise import WORD, quantise, sign_words
+from resizable_search.threads import thread_count, unordered
 
 
-def derive_dims(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> None:
-    """Write every smaller dimension's file from the full one's, in one pass and bounded memory.
+def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> None:
+    """Write every file that follows from the full rows, in one pass over them and bounded memory.
 
-    `dims` ascending, the last is the full dimension, whose file is in `folder` and is only read.
+    That is each smaller dimension, the int8 tier of every dimension and the sign bits. `dims`
+    ascending, the last is the full dimension, whose file is in `folder` and is only read.
     """
-    *smaller, full = dims
-    files = [RowsFile(folder / f"{NAMES.vectors(dim)}.new", dim) for dim in smaller]
+    full = dims[-1]
+    with (folder / NAMES.vectors(full)).open("rb") as source:
+        n, _ = read_shape(source)
+    shapes = {name: shape for name, shape in derived_files(n, dims).items() if name != NAMES.vectors(full)}
+    files = {name: ArrayFile(folder / f"{name}.new", *shape) for name, shape in shapes.items()}
     try:
-        for block in read_blocks(folder / NAMES.vectors(full)):
-            for file in files:
-                file.append(vectors.truncate(block, file.dim))
-            progress.advance(len(block))
-        for file in files:
+        blocks = read_blocks(folder / NAMES.vectors(full))
+        for rows in unordered(lambda block: _derive_block(files, dims, n, *block), blocks, thread_count()):
+            progress.advance(rows)
+        for file in files.values():
             file.finish()
     finally:
-        for file in files:
+        for file in files.values():
             file.close()
-    for dim in smaller:
-        (folder / f"{NAMES.vectors(dim)}.new").replace(folder / NAMES.vectors(dim))
+    for name in files:
+        (folder / f"{name}.new").replace(folder / name)
+
+
+def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The arrays of a part of n rows, by their files' names: shape and dtype of each."""
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    for dim in reversed(dims):
+        found[NAMES.vectors(dim)] = (n, dim), "<f4"
+        found[NAMES.codes(dim)] = (n, dim), "|i1"
+        found[NAMES.steps(dim)] = (n,), "<f4"
+        found[NAMES.errors(dim)] = (n,), "<f4"
+    found[NAMES.signs(dims[-1])] = (-(-dims[-1] // WORD), n), "<u8"
+    return found
+
+
+def _derive_block(
+    files: Mapping[str, ArrayFile], dims: Sequence[int], n: int, start: int, block: NDArray[np.float32]
+) -> int:
+    for dim in dims:
+        rows = block
+        if dim != dims[-1]:
+            rows = vectors.truncate(block, dim)
+            files[NAMES.vectors(dim)].write(rows, start * dim)
+        codes, steps, errors = quantise(rows)
+        files[NAMES.codes(dim)].write(codes, start * dim)
+        files[NAMES.steps(dim)].write(steps, start)
+        files[NAMES.errors(dim)].write(errors, start)
+    for number, word in enumerate(sign_words(block).T):
+        files[NAMES.signs(dims[-1])].write(word, number * n + start)
+    return len(block)
 
 
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
     """Measure these files of a folder, for the manifest."""
-    return {name: file_entry(folder / name) for name in names}
+    with ThreadPoolExecutor(thread_count()) as pool:
+        return dict(zip(names, pool.map(lambda name: file_entry(folder / name), names), strict=True))
 
 
 def part_files(dims: Sequence[int]) -> list[str]:
     """The names of the files that a part consists of."""
-    return [*(NAMES.vectors(dim) for dim in reversed(dims)), NAMES.documents]
+    return [*derived_files(0, dims), NAMES.documents]
 
 
 def place(staged: Path, target: Path, aside: Path) -> None:

@@ -1,24 +1,33 @@
 """What a scan engine does, and the margins that make a fast scan exact.
 
-An engine looks through the rows of one part at one dimension and finds, for each query, the k best
-by the defined score: the dot product of the stored float32 row and the normalised float32 query,
-accumulated by `vectors.lane_sum` and rounded to float32; ties by lower row. Every engine gives the
-same rows, scores and order as every other, for one query or many.
+An engine looks through the rows of one part at one dimension and finds, for each query, the best by
+the scores of one precision. Every engine gives the same rows, scores and order as every other, for
+one query or many, on one thread or many: ties go to the lower row, and each score has one value.
 
-An engine may use any fast arithmetic to choose candidates, as long as what it leaves out is proven
-not to belong to the answer. With a fast score a of a row whose defined score is t, and |a - t| <= e
-for every row: k rows have a fast score of at least A, the k-th best, so the k-th best t is at least
-A - e, and a row with a < A - 2e cannot be among the k best nor tie with them. The engine scores the
-others by the definition.
+- `exact` and `float32`: the dot product of the stored float32 row and the normalised float32 query,
+  accumulated by `vectors.lane_sum` and rounded to float32: the defined score.
+- `int8`: a sum of integers times the row's step (`quantise`), rounded to float32.
+- `bits`: of the first `dim` signs, how many agree less how many do not, as float32.
+
+For `exact` and `float32` an engine may use any fast arithmetic to choose candidates, as long as what
+it leaves out is proven not to belong to the answer. With a fast score a of a row whose defined score
+is t, and |a - t| <= e: k rows have a - e of at least L, the k-th best of these, so the k-th best t is
+at least L, and a row with a + e < L cannot be among the k best nor tie with them. The engine scores
+the others by the definition. For a float32 product e is `margin`, the same for every row; for int8 it
+is `Slack`, from the row's own error. `float32` reads the floats; `exact` is whatever is fastest.
 """
 
+import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search import vectors
+from resizable_search.plan import Precision
+from resizable_search.quantise import IntegerQueries, Tier
 from resizable_search.topk import Top
 
 FLOAT32_UNIT = 2.0**-24
@@ -27,41 +36,91 @@ FLOAT32_UNIT = 2.0**-24
 SHORT = 1e-30
 """The length of a cut row from which products of it are safely above float32's smallest numbers."""
 
+TOO_MANY = 0.05
+"""Of a part's rows: where more survive the int8 scan, reading the floats costs less than scoring them."""
+
 
 @dataclass(frozen=True, slots=True)
+class Reciprocals:
+    """What a float32 scan needs at a dimension that is not stored.
+
+    `scale` (n,) float32 is the reciprocal length of each cut row, near enough for candidates.
+    `allowed` as the view's, less the `doubtful` rows (c,) int64: those too short at this dimension for
+    float32, which are always scored by the definition.
+    """
+
+    scale: NDArray[np.float32] | None
+    allowed: NDArray[np.bool_] | None
+    doubtful: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
 class View:
     """The rows of one part as a scan at `dim` sees them.
 
     `stored` is the file's (n, width) float32 array, width >= dim, its rows of norm 1 or 0. Where dim
-    is smaller than width the rows meant are `truncate(stored, dim)`, which are not kept: `scale` (n,)
-    float32 holds the reciprocal length of each cut row, near enough for candidates. `allowed` (n,)
-    bool, if given, says which rows a fast scan may find; `doubtful` (c,) int64 are further rows, too
-    short at this dimension for float32, which are always scored by the definition.
+    is smaller than width the rows meant are `truncate(stored, dim)`, which are not kept. `allowed` (n,)
+    bool, if given, says which rows may be found. `whole` is the int8 tier of `stored`, `signs` the
+    sign bits (words, n) uint64 of the full rows; either may be missing.
     """
 
-    stored: NDArray[np.float32]
-    dim: int
-    scale: NDArray[np.float32] | None = None
-    allowed: NDArray[np.bool_] | None = None
-    doubtful: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    def __init__(
+        self,
+        stored: NDArray[np.float32],
+        dim: int,
+        allowed: NDArray[np.bool_] | None = None,
+        whole: Tier | None = None,
+        signs: NDArray[np.uint64] | None = None,
+    ) -> None:
+        self.stored = stored
+        self.dim = dim
+        self.allowed = allowed
+        self.whole = whole
+        self.signs = signs
+        self._lock = threading.Lock()
 
-    @classmethod
-    def of(cls, stored: NDArray[np.float32], dim: int, allowed: NDArray[np.bool_] | None = None) -> "View":
-        """A view of (n, width) stored rows at dim <= width; one pass over them if dim < width."""
-        if dim == stored.shape[1]:
-            return cls(stored, dim, None, allowed)
-        scale, doubtful = reciprocal_lengths(stored, dim)
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether this dimension is not stored, so that rows are cut from longer ones."""
+        return self.dim < int(self.stored.shape[1])
+
+    @property
+    def reciprocals(self) -> Reciprocals:
+        """For a float32 scan: made by one pass over the rows if the dimension is not stored, and kept."""
+        with self._lock:
+            return self._reciprocals
+
+    @cached_property
+    def _reciprocals(self) -> Reciprocals:
+        if not self.is_cut:
+            return Reciprocals(None, self.allowed)
+        scale, doubtful = reciprocal_lengths(self.stored, self.dim)
+        allowed = self.allowed
         if len(doubtful):
-            allowed = np.ones(len(stored), bool) if allowed is None else allowed.copy()
+            allowed = np.ones(len(self), bool) if allowed is None else allowed.copy()
             found = doubtful[allowed[doubtful]]
             allowed[doubtful] = False
             doubtful = found
-        return cls(stored, dim, scale, allowed, doubtful)
+        return Reciprocals(scale, allowed, doubtful)
+
+    @property
+    def tier(self) -> Tier | None:
+        """The int8 codes at this dimension: made by one pass if it is not stored, and kept."""
+        with self._lock:
+            return self._tier
+
+    @cached_property
+    def _tier(self) -> Tier | None:
+        if self.whole is None or not self.is_cut:
+            return self.whole
+        return self.whole.cut(self.stored, self.dim)
 
     def rows(self, where: NDArray[np.int64]) -> NDArray[np.float32]:
         """The rows at `where` (c,), as they are defined at this dimension: (c, dim) float32."""
         chosen = self.stored[where]
-        return chosen if self.scale is None else vectors.truncate(chosen, self.dim)
+        return vectors.truncate(chosen, self.dim) if self.is_cut else chosen
 
     def defined_scores(self, query: NDArray[np.float32], where: NDArray[np.int64]) -> NDArray[np.float32]:
         """The defined score of one query (dim,) against the rows `where`, in ranges of bounded memory."""
@@ -71,16 +130,60 @@ class View:
         return out
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a scan of one part found, and what it took.
+
+    `looked` counts, over all queries, the rows whose defined score was computed; `read` the bytes of
+    files that one query looked at; `by` says what was read: `float32`, `int8` or `bits`.
+    """
+
+    top: Top
+    looked: int
+    read: int
+    by: str
+
+
 class Engine(Protocol):
     """Finds the best rows of one part."""
 
     name: str
 
-    def top(self, view: View, queries: NDArray[np.float32], k: int) -> Top:
+    def scan(self, view: View, precision: Precision, queries: NDArray[np.float32], k: int) -> Found:
         """The k best rows of `view` for each of the queries (m, dim) float32, unit rows; k >= 1.
 
         Where the view allows fewer than k rows, the rest is row -1, score -inf.
         """
+
+    def score(
+        self, view: View, precision: Precision, queries: NDArray[np.float32], rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The scores (m, c) float32 of each query's own rows (m, c) int64, ascending.
+
+        What is no row of this view (below 0, or from len(view) on) has score -inf.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Slack:
+    """How far an int8 score may be from the defined one: |a - t| <= factor x the row's error + base.
+
+    With q̂ the query's integers and x̂ the row's: |q·x - q̂·x̂| <= |q| |x - x̂| + |q - q̂| |x̂|, and
+    |x̂| <= |x| + |x - x̂|. The base also holds what the defined score loses when it is rounded to
+    float32, and a few roundings of float64.
+    """
+
+    factor: NDArray[np.float64]
+    base: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, queries: IntegerQueries) -> "Slack":
+        """The slack of each query: two (m,) float64."""
+        norm = 1 + vectors.UNIT_TOLERANCE
+        return cls(
+            (queries.lengths + queries.errors) * (1 + 1e-9),
+            queries.errors * norm + queries.lengths * norm * (FLOAT32_UNIT * 1.01) + 1e-12,
+        )
 
 
 def margin(view: View) -> float:
@@ -92,7 +195,7 @@ def margin(view: View) -> float:
     squares is in float32 too, which costs another gamma_d. What float32 loses below its smallest normal
     number is at most 2^-149 a term, times a scale of at most 1 / SHORT: less than 1e-12.
     """
-    terms = (view.dim + 8) * (1 if view.scale is None else 2)
+    terms = (view.dim + 8) * (2 if view.is_cut else 1)
     gamma = terms * FLOAT32_UNIT / (1 - terms * FLOAT32_UNIT)
     norm = 1 + vectors.UNIT_TOLERANCE
     return gamma * norm * norm + 1e-12

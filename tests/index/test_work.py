@@ -19,8 +19,12 @@ def test_a_rows_file_is_plain_npy_and_grows(tmp_path):
         file.finish()
     loaded = np.load(path, mmap_mode="r")
     np.testing.assert_array_equal(loaded, made)
-    assert [len(block) for block in read_blocks(path, 400)] == [400, 400, 200]
-    np.testing.assert_array_equal(np.concatenate(list(read_blocks(path, 7))), made)
+    assert [(start, len(block)) for start, block in read_blocks(path, 400)] == [
+        (0, 400),
+        (400, 400),
+        (800, 200),
+    ]
+    np.testing.assert_array_equal(np.concatenate([block for _, block in read_blocks(path, 7)]), made)
 
 
 def test_rows_that_no_commit_knows_of_are_cut_off(tmp_path):

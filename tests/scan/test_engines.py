@@ -36,9 +36,9 @@ KINDS = ["plain", "duplicates", "near ties", "outliers", "zeros", "tiny prefix",
 
 
 def assert_defined(engine, rows, dim, queries, k):
-    view = View.of(rows, dim)
+    view = View(rows, dim)
     meant = rows if dim == rows.shape[1] else vectors.truncate(rows, dim)
-    top = engine.top(view, queries, k)
+    top = engine.scan(view, "exact", queries, k).top
     assert top.scores.shape == top.rows.shape == (len(queries), k)
     for i, query in enumerate(queries):
         scores, found = oracle(meant, query, k)
@@ -82,17 +82,17 @@ def test_many_blocks_give_the_defined_answer(engine, kind, k, monkeypatch):
 def test_one_query_and_a_batch_agree_bit_for_bit(engine):
     rows = unit_rows(5000, 96, 0, "duplicates")
     queries = vectors.truncate(np.random.default_rng(1).standard_normal((33, 96)).astype(np.float32), 64)
-    view = View.of(rows, 64)
-    together = engine.top(view, queries, 10)
+    view = View(rows, 64)
+    together = engine.scan(view, "exact", queries, 10).top
     for i in range(len(queries)):
-        alone = engine.top(view, queries[i : i + 1], 10)
+        alone = engine.scan(view, "exact", queries[i : i + 1], 10).top
         np.testing.assert_array_equal(alone.rows[0], together.rows[i])
         np.testing.assert_array_equal(alone.scores[0], together.scores[i])
 
 
 def test_equal_rows_come_in_order_of_row(engine):
     rows = np.tile(unit_rows(1, 768, 0, "plain"), (2000, 1))
-    top = engine.top(View.of(rows, 768), rows[:1], 10)
+    top = engine.scan(View(rows, 768), "exact", rows[:1], 10).top
     assert top.rows[0].tolist() == list(range(10))
     assert len(set(top.scores[0].tolist())) == 1
 
@@ -101,17 +101,17 @@ def test_rows_that_are_not_allowed_are_not_found(engine):
     rows = unit_rows(300, 32, 0, "plain")
     allowed = np.zeros(300, bool)
     allowed[[7, 150, 299]] = True
-    view = View(rows, 32, allowed=allowed)
-    top = engine.top(view, rows[:1], 5)
+    view = View(rows, 32, allowed)
+    top = engine.scan(view, "exact", rows[:1], 5).top
     assert set(top.rows[0].tolist()) == {7, 150, 299, NO_ROW}
 
 
 def test_the_margin_bounds_what_float32_loses():
     for dim in (1, 8, 300, 768):
         rows = unit_rows(4000, 768, dim, "outliers")
-        view = View.of(rows, dim)
+        view = View(rows, dim)
         query = vectors.truncate(rows[:1] * np.float32(0.7) + np.float32(0.01), dim)
-        fast = (rows[:, :dim] @ query[0]) * (1 if view.scale is None else view.scale)
+        fast = (rows[:, :dim] @ query[0]) * (1 if not view.is_cut else view.reciprocals.scale)
         exact = view.defined_scores(query[0], np.arange(4000))
         assert np.abs(fast.astype(np.float64) - exact).max() <= margin(view)
 
@@ -119,4 +119,4 @@ def test_the_margin_bounds_what_float32_loses():
 def test_the_rows_are_never_written(engine):
     rows = unit_rows(100, 32, 0, "plain")
     rows.flags.writeable = False
-    engine.top(View.of(rows, 16), vectors.truncate(rows[:2], 16), 5)
+    engine.scan(View(rows, 16), "exact", vectors.truncate(rows[:2], 16), 5)

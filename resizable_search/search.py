@@ -20,7 +20,7 @@ from resizable_search.index.locate import find_index
 from resizable_search.index.manifest import Manifest
 from resizable_search.index.reader import IndexReader
 from resizable_search.plan import Plan
-from resizable_search.scan.numpy_engine import NumpyEngine
+from resizable_search.scan.choose import Chooser
 from resizable_search.stages import Executor, StageRun
 from resizable_search.topk import NO_ROW, Top
 
@@ -65,13 +65,22 @@ class Index:
     It holds one generation: it goes on giving the same answers while the index on disk is changed.
     """
 
-    def __init__(self, reader: IndexReader, home: Home, embedder: Embedder | None = None) -> None:
+    def __init__(
+        self,
+        reader: IndexReader,
+        home: Home,
+        embedder: Embedder | None = None,
+        *,
+        threads: int | None = None,
+        engine: str = "auto",
+    ) -> None:
         self._reader = reader
         self._cache = QueryCache(home.queries)
         self._embedder = embedder
         self._lock = threading.Lock()
         self._spec = EmbedderSpec.from_json(reader.manifest.embedder)
-        self._executor = Executor(reader, lambda _: NumpyEngine(), centred=self._spec.centred)
+        self._chooser = Chooser(engine, threads)
+        self._executor = Executor(reader, self._chooser.pick, centred=self._spec.centred)
         if embedder is not None:
             self._refuse_other_space(embedder.spec)
 
@@ -104,6 +113,15 @@ class Index:
     def full_dim(self) -> int:
         """The full dimension: the embedder's width."""
         return self.manifest.full_dim
+
+    @property
+    def threads(self) -> int:
+        """How many threads a scan runs on."""
+        return self._chooser.threads
+
+    def warm(self) -> str:
+        """Load the compiled kernels now, so that no query has to; says which engine runs from here on."""
+        return self._chooser.warm()
 
     def query(
         self,
@@ -256,17 +274,23 @@ class Index:
 
 
 def open_index(
-    name: str | Path, *, home: str | Path | None = None, embedder: Embedder | None = None
+    name: str | Path,
+    *,
+    home: str | Path | None = None,
+    embedder: Embedder | None = None,
+    threads: int | None = None,
+    engine: str = "auto",
 ) -> Index:
     """Open an index by its name in the home, or by its folder (a Path, or a text with a separator).
 
     `embedder` embeds the queries instead of the one that the manifest names; it must be of the same
-    space. Raises IndexNotFoundError, IndexFormatError, EmbedderMismatchError.
+    space. A scan runs on `threads` threads (None: $RSEARCH_THREADS, else the cores there are) of
+    `engine` (auto, numpy or numba). Raises UsageError, IndexNotFoundError, IndexFormatError, EmbedderMismatchError.
     """
     places = Home(Path(home).expanduser() if home is not None else default_home())
     reader = IndexReader(find_index(name, places))
     try:
-        return Index(reader, places, embedder)
+        return Index(reader, places, embedder, threads=threads, engine=engine)
     except RsearchError:
         reader.close()
         raise

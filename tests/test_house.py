@@ -105,7 +105,7 @@ def test_the_signatures_are_pinned():
     def parameters(function):
         return list(inspect.signature(function).parameters)
 
-    assert parameters(open_index) == ["name", "home", "embedder"]
+    assert parameters(open_index) == ["name", "home", "embedder", "threads", "engine"]
     assert parameters(Index.query) == ["self", "text", "k", "dim", "rerank", "plan"]
     assert parameters(Index.scan) == ["self", "vectors", "k", "dim", "rerank", "plan"]
     assert [f.name for f in resizable_search.Hit.__dataclass_fields__.values()] == [

@@ -285,7 +285,8 @@ def open_index(
 
     `embedder` embeds the queries instead of the one that the manifest names; it must be of the same
     space. A scan runs on `threads` threads (None: $RSEARCH_THREADS, else the cores there are) of
-    `engine` (auto, numpy or numba). Raises UsageError, IndexNotFoundError, IndexFormatError, EmbedderMismatchError.
+    `engine` (auto, numpy or numba). Raises UsageError, IndexNotFoundError, IndexFormatError and
+    EmbedderMismatchError.
     """
     places = Home(Path(home).expanduser() if home is not None else default_home())
     reader = IndexReader(find_index(name, places))

@@ -14,7 +14,7 @@ from resizable_search.errors import UsageError
 from resizable_search.index.reader import IndexReader
 from resizable_search.plan import Plan, Precision, Stage
 from resizable_search.scan.base import Engine, View
-from resizable_search.topk import NO_ROW, Top, gather, merge, select
+from resizable_search.topk import NO_ROW, Top, gather, merge
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,12 @@ class Executor:
         read += looked * 4 * stage.dim // len(queries)
         if skip is None:
             return best, read, looked, by
-        others = []
-        for scores, rows, own in zip(best.scores, best.rows, skip, strict=True):
-            kept = (rows != own) & (rows != NO_ROW)
-            others.append((scores[kept][:keep], rows[kept][:keep]))
-        return gather(others, keep), read, looked, by
+        # Take the row itself out of its own answer, or the last one where it is not among them.
+        own = best.rows == skip[:, None]
+        place = np.where(own.any(axis=1), own.argmax(axis=1), keep)
+        columns = np.arange(keep) + (np.arange(keep) >= place[:, None])
+        scores, rows = np.take_along_axis(best.scores, columns, 1), np.take_along_axis(best.rows, columns, 1)
+        return Top(scores, rows), read, looked, by
 
     def _rescore(
         self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, top: Top
@@ -116,14 +117,10 @@ class Executor:
         for view, start in zip(self._views_at(stage.dim), self._reader.starts, strict=True):
             # What is no row of this part, and row -1, is left at -inf.
             np.maximum(scores, engine.score(view, stage.precision, queries, rows - start), out=scores)
-        found = []
-        for own, where in zip(scores, rows, strict=True):
-            real = where != NO_ROW
-            found.append(select(own[real], where[real], keep))
         each = rows.shape[1]
         looked = each * len(queries) if stage.precision in ("exact", "float32") else 0
         by = "float32" if stage.precision == "exact" else stage.precision
-        return gather(found, keep), each * _row_bytes(stage.precision, stage.dim), looked, by
+        return engine.best(scores, rows, keep), each * _row_bytes(stage.precision, stage.dim), looked, by
 
     def _views_at(self, dim: int) -> list[View]:
         """Every part as a scan at this dimension sees it, kept: one that is not stored costs a pass."""

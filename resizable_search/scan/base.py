@@ -20,12 +20,13 @@ is `Slack`, from the row's own error. `float32` reads the floats; `exact` is wha
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search import vectors
+from resizable_search.errors import UsageError
 from resizable_search.plan import Precision
 from resizable_search.quantise import IntegerQueries, Tier
 from resizable_search.topk import Top
@@ -71,11 +72,11 @@ class View:
         whole: Tier | None = None,
         signs: NDArray[np.uint64] | None = None,
     ) -> None:
-        self.stored = stored
+        self.stored: NDArray[np.float32] = read_only(stored)
         self.dim = dim
-        self.allowed = allowed
-        self.whole = whole
-        self.signs = signs
+        self.allowed: NDArray[np.bool_] | None = None if allowed is None else read_only(allowed)
+        self.whole = None if whole is None else _read_only_tier(whole)
+        self.signs: NDArray[np.uint64] | None = None if signs is None else read_only(signs)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -115,7 +116,7 @@ class View:
     def _tier(self) -> Tier | None:
         if self.whole is None or not self.is_cut:
             return self.whole
-        return self.whole.cut(self.stored, self.dim)
+        return _read_only_tier(self.whole.cut(self.stored, self.dim))
 
     def rows(self, where: NDArray[np.int64]) -> NDArray[np.float32]:
         """The rows at `where` (c,), as they are defined at this dimension: (c, dim) float32."""
@@ -163,6 +164,33 @@ class Engine(Protocol):
         What is no row of this view (below 0, or from len(view) on) has score -inf.
         """
 
+    def best(self, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Top:
+        """The k best of each query's own rows (m, c) int64, ascending, by scores (m, c) float32.
+
+        Row -1 is none.
+        """
+
+
+def need_tier(view: "View") -> Tier:
+    """The view's int8 tier. Raises UsageError if the index has none."""
+    if view.tier is None:
+        raise UsageError("this index has no int8 tier: derive it with `rsearch warm`, or use exact stages")
+    return view.tier
+
+
+def need_signs(view: "View") -> NDArray[np.uint64]:
+    """The view's sign bits. Raises UsageError if the index has none."""
+    if view.signs is None:
+        raise UsageError("this index has no sign bits: derive them with `rsearch warm`, or use exact stages")
+    return view.signs
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers, not to be written through what is returned."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
 
 @dataclass(frozen=True, slots=True)
 class Slack:
@@ -184,6 +212,10 @@ class Slack:
             (queries.lengths + queries.errors) * (1 + 1e-9),
             queries.errors * norm + queries.lengths * norm * (FLOAT32_UNIT * 1.01) + 1e-12,
         )
+
+
+def _read_only_tier(tier: Tier) -> Tier:
+    return Tier(read_only(tier.codes), read_only(tier.steps), read_only(tier.errors), tier.dim)
 
 
 def margin(view: View) -> float:

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.errors import UsageError
 from resizable_search.plan import Precision
 from resizable_search.quantise import IntegerQueries, Tier, prefix_masks, quantise_queries, sign_words
-from resizable_search.scan.base import Found, View, margin
-from resizable_search.topk import Top, gather, select
+from resizable_search.scan.base import Found, View, margin, need_signs, need_tier
+from resizable_search.topk import NO_ROW, Top, gather, select
 
 BLOCK_ROWS = 1 << 16
 """The most rows of a block: enough that BLAS's threads seldom meet, few enough that memory stays bounded."""
@@ -101,6 +100,13 @@ class NumpyEngine:
             out[i, here] = scores(i, own[here])
         return out
 
+    def best(self, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Top:
+        """The k best of each query's own rows (m, c) int64, ascending, by scores (m, c) float32."""
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        found, chosen = (np.take_along_axis(array, order, axis=1) for array in (scores, rows))
+        found = np.where(chosen == NO_ROW, np.float32(-np.inf), found)
+        return gather(list(zip(found, chosen, strict=True)), k)
+
     def _scorer(
         self, view: View, precision: Precision, queries: NDArray[np.float32]
     ) -> Callable[[int, NDArray[np.int64]], NDArray[np.float32]]:
@@ -155,20 +161,6 @@ class NumpyEngine:
 
         top = _best(_pool_blocks(len(view), len(queries), k, 0.0, view.allowed, products), k)
         return Found(top, 0, len(view) * 8 * len(masks), "bits")
-
-
-def need_tier(view: View) -> Tier:
-    """The view's int8 tier. Raises UsageError if the index has none."""
-    if view.tier is None:
-        raise UsageError("this index has no int8 tier: derive it with `rsearch warm`, or use exact stages")
-    return view.tier
-
-
-def need_signs(view: View) -> NDArray[np.uint64]:
-    """The view's sign bits. Raises UsageError if the index has none."""
-    if view.signs is None:
-        raise UsageError("this index has no sign bits: derive them with `rsearch warm`, or use exact stages")
-    return view.signs
 
 
 def _sign_parts(

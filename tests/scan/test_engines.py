@@ -1,14 +1,17 @@
 """Every engine gives the defined answer: DESIGN's words in plain Python are the oracle."""
 
+import math
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resizable_search import vectors
-from resizable_search.scan import numpy_engine
+from resizable_search.errors import UsageError
+from resizable_search.quantise import Tier, quantise, quantise_queries, sign_words
+from resizable_search.scan import base, numba_engine, numpy_engine
 from resizable_search.scan.base import View, margin
-from resizable_search.scan.numpy_engine import NumpyEngine
 from resizable_search.topk import NO_ROW
 from tests.support import oracle
 
@@ -35,75 +38,171 @@ def unit_rows(n, dim, seed, kind):
 KINDS = ["plain", "duplicates", "near ties", "outliers", "zeros", "tiny prefix", "subnormal prefix"]
 
 
-def assert_defined(engine, rows, dim, queries, k):
-    view = View(rows, dim)
-    meant = rows if dim == rows.shape[1] else vectors.truncate(rows, dim)
-    top = engine.scan(view, "exact", queries, k).top
+PRECISIONS = ["exact", "float32", "int8", "bits"]
+
+
+def view_of(rows, dim, allowed=None):
+    """A view with all that a derived index has."""
+    return View(rows, dim, allowed, Tier(*quantise(rows), rows.shape[1]), sign_words(rows).T.copy())
+
+
+def rough_scores(view, precision, query):
+    """What the scores in int8 and in bits are, spelled out."""
+    if precision == "bits":
+        signs = (view.rows(np.arange(len(view))) > 0) == (query > 0)
+        return (2 * signs.sum(axis=1) - view.dim).astype(np.float32)
+    asked = quantise_queries(query[None])
+    sums = [
+        sum(map(int.__mul__, row, asked.codes[0].tolist())) for row in view.tier.codes[:, : view.dim].tolist()
+    ]
+    scores = [float(total) * float(step) for total, step in zip(sums, view.tier.steps, strict=True)]
+    return np.array([math.ldexp(score, -int(asked.shifts[0])) for score in scores]).astype(np.float32)
+
+
+def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=None):
+    view = view_of(rows, dim, allowed)
+    meant = view.rows(np.arange(len(rows)))
+    found = engine.scan(view, precision, queries, k)
+    top = found.top
     assert top.scores.shape == top.rows.shape == (len(queries), k)
+    assert (top.scores.dtype, top.rows.dtype) == (np.float32, np.int64)
+    may = np.arange(len(rows)) if allowed is None else np.flatnonzero(allowed)
     for i, query in enumerate(queries):
-        scores, found = oracle(meant, query, k)
-        n = len(found)
-        np.testing.assert_array_equal(top.rows[i, :n], found)
+        if precision in ("int8", "bits"):
+            all_scores = rough_scores(view, precision, query)
+            best = may[np.lexsort((may, -all_scores[may]))][:k]
+            scores = all_scores[best]
+        else:
+            scores, best = oracle(meant[may], query, k)
+            best = may[best]
+        n = len(best)
+        np.testing.assert_array_equal(top.rows[i, :n], best)
         np.testing.assert_array_equal(top.scores[i, :n], scores)
         assert (top.rows[i, n:] == NO_ROW).all()
         assert np.isneginf(top.scores[i, n:]).all()
+    return found
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.fixture
+def never_gives_up(monkeypatch):
+    """Have the int8 scan go through with small parts too, where it would leave them to the floats."""
+    monkeypatch.setattr(base, "TOO_MANY", 50.0)
+
+
+@pytest.mark.usefixtures("never_gives_up")
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(KINDS),
     st.integers(1, 60),
-    st.integers(1, 80),
+    st.integers(1, 130),
     st.sampled_from([1, 3, 10, 100]),
-    st.integers(1, 4),
+    st.integers(1, 14),
+    st.sampled_from(PRECISIONS),
     st.integers(0, 2**32 - 1),
     st.data(),
 )
-def test_the_answer_is_the_defined_one(kind, n, width, k, m, seed, data):
+def test_the_answer_is_the_defined_one(engine, kind, n, width, k, m, precision, seed, data):
     dim = data.draw(st.integers(1, width))
     rows = unit_rows(n, width, seed, kind)
     rng = np.random.default_rng(seed + 1)
     raw = rng.standard_normal((m, width)).astype(np.float32)
     raw[0] = rows[rng.integers(n)]
-    assert_defined(NumpyEngine(), rows, dim, vectors.truncate(raw, dim), k)
+    allowed = rng.random(n) < 0.7 if data.draw(st.booleans()) else None
+    assert_defined(engine, rows, dim, vectors.truncate(raw, dim), k, precision, allowed)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 10, 100, 700])
-def test_many_blocks_give_the_defined_answer(engine, kind, k, monkeypatch):
+def test_many_blocks_give_the_defined_answer(engine, kind, k, precision, monkeypatch):
     monkeypatch.setattr(numpy_engine, "BLOCK_ROWS", 64)
     monkeypatch.setattr(numpy_engine, "BLOCK_SCORES", 600)
+    monkeypatch.setattr(numba_engine, "LEAST_BYTES", 1000)
+    monkeypatch.setattr(numba_engine, "MOST_BYTES", 4000)
     rows = unit_rows(700, 48, 3, kind)
     queries = vectors.truncate(rows[[5, 600]] + np.float32(0.01), 48)
-    assert_defined(engine, rows, 48, queries, k)
-    assert_defined(engine, rows, 20, vectors.truncate(queries, 20), k)
+    assert_defined(engine, rows, 48, queries, k, precision)
+    assert_defined(engine, rows, 20, vectors.truncate(queries, 20), k, precision)
 
 
-def test_one_query_and_a_batch_agree_bit_for_bit(engine):
+@pytest.mark.parametrize("kind", ["plain", "outliers", "near ties"])
+@pytest.mark.parametrize("dim", [64, 128, 256, 300, 512, 768])
+def test_every_dimension_is_exact_and_few_rows_are_looked_at_twice(engine, kind, dim):
+    rows = unit_rows(4000, 768, dim, kind)
+    queries = vectors.truncate(unit_rows(3, 768, 1, "plain") + rows[:3] * np.float32(0.3), dim)
+    found = assert_defined(engine, rows, dim, queries, 10)
+    if engine.name == "numba" and kind != "near ties":
+        assert found.by == "int8"
+        assert 3 * 10 <= found.looked <= 3 * 4000 * base.TOO_MANY
+
+
+def test_where_too_many_rows_survive_the_floats_are_read(engine):
+    rows = unit_rows(6000, 64, 0, "near ties")
+    found = assert_defined(engine, rows, 64, rows[:2], 10)
+    assert found.by == "float32"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_one_query_and_a_batch_agree_bit_for_bit(engine, precision):
     rows = unit_rows(5000, 96, 0, "duplicates")
-    queries = vectors.truncate(np.random.default_rng(1).standard_normal((33, 96)).astype(np.float32), 64)
-    view = View(rows, 64)
-    together = engine.scan(view, "exact", queries, 10).top
+    queries = vectors.truncate(np.random.default_rng(1).standard_normal((67, 96)).astype(np.float32), 64)
+    view = view_of(rows, 64)
+    together = engine.scan(view, precision, queries, 10).top
     for i in range(len(queries)):
-        alone = engine.scan(view, "exact", queries[i : i + 1], 10).top
+        alone = engine.scan(view, precision, queries[i : i + 1], 10).top
         np.testing.assert_array_equal(alone.rows[0], together.rows[i])
         np.testing.assert_array_equal(alone.scores[0], together.scores[i])
 
 
 def test_equal_rows_come_in_order_of_row(engine):
     rows = np.tile(unit_rows(1, 768, 0, "plain"), (2000, 1))
-    top = engine.scan(View(rows, 768), "exact", rows[:1], 10).top
-    assert top.rows[0].tolist() == list(range(10))
-    assert len(set(top.scores[0].tolist())) == 1
+    for precision in PRECISIONS:
+        top = engine.scan(view_of(rows, 768), precision, rows[:1], 10).top
+        assert top.rows[0].tolist() == list(range(10))
+        assert len(set(top.scores[0].tolist())) == 1
 
 
-def test_rows_that_are_not_allowed_are_not_found(engine):
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("dim", [7, 40, 64, 96])
+def test_given_rows_get_the_scores_that_a_scan_gives_them(engine, precision, dim):
+    rows = unit_rows(300, 96, dim, "zeros")
+    view = view_of(rows, dim)
+    queries = vectors.truncate(unit_rows(9, 96, 2, "plain"), dim)
+    top = engine.scan(view, precision, queries, 300).top
+    asked = np.sort(np.concatenate([top.rows[:, :50], np.full((9, 2), NO_ROW)], axis=1), axis=1)
+    asked[:, -1] = 300  # a row of another part
+    scores = engine.score(view, precision, queries, asked)
+    for i in range(9):
+        known = dict(zip(top.rows[i].tolist(), top.scores[i].tolist(), strict=True))
+        assert scores[i].tolist() == [known.get(row, -np.inf) for row in asked[i].tolist()]
+    asked[:, -1] = NO_ROW
+    best = engine.best(scores, np.sort(asked, axis=1), 20)
+    assert best.rows.shape == (9, 20)
+
+
+def test_the_best_of_given_rows_are_ordered_by_score_and_row(engine):
+    scores = np.array([[-np.inf, 1, 3, 3, 2], [-np.inf, -np.inf, 5, 5, 5]], np.float32)
+    rows = np.array([[NO_ROW, 4, 6, 8, 9], [NO_ROW, NO_ROW, 1, 2, 3]])
+    best = engine.best(scores, rows, 4)
+    assert best.rows.tolist() == [[6, 8, 9, 4], [1, 2, 3, NO_ROW]]
+    assert best.scores.tolist() == [[3, 3, 2, 1], [5, 5, 5, -np.inf]]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rows_that_are_not_allowed_are_not_found(engine, precision):
     rows = unit_rows(300, 32, 0, "plain")
     allowed = np.zeros(300, bool)
     allowed[[7, 150, 299]] = True
-    view = View(rows, 32, allowed)
-    top = engine.scan(view, "exact", rows[:1], 5).top
+    top = engine.scan(view_of(rows, 32, allowed), precision, rows[:1], 5).top
     assert set(top.rows[0].tolist()) == {7, 150, 299, NO_ROW}
+
+
+def test_without_tiers_exact_reads_the_floats_and_rough_says_what_to_do(engine):
+    rows = unit_rows(3000, 64, 0, "plain")
+    assert engine.scan(View(rows, 64), "exact", rows[:1], 5).by == "float32"
+    for precision in ("int8", "bits"):
+        with pytest.raises(UsageError, match="rsearch warm"):
+            engine.scan(View(rows, 64), precision, rows[:1], 5)
 
 
 def test_the_margin_bounds_what_float32_loses():
@@ -119,4 +218,5 @@ def test_the_margin_bounds_what_float32_loses():
 def test_the_rows_are_never_written(engine):
     rows = unit_rows(100, 32, 0, "plain")
     rows.flags.writeable = False
-    engine.scan(View(rows, 16), "exact", vectors.truncate(rows[:2], 16), 5)
+    for precision in PRECISIONS:
+        engine.scan(view_of(rows, 16), precision, vectors.truncate(rows[:2], 16), 5)

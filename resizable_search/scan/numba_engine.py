@@ -1,0 +1,305 @@
+"""The compiled engine: int8 and sign-bit scans over the kernels, on our own threads.
+
+One query, or a few: the rows are shared out in chunks, and whichever thread is free takes the next, so
+that a busy core holds nothing up and a cold file is read forwards. Many queries: they are shared out in
+groups, and a group goes through the rows block by block, while the block is in the core's cache.
+`float32`, and what int8 cannot narrow down, is left to the numpy engine, which reads the floats by BLAS.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.plan import Precision
+from resizable_search.quantise import prefix_masks, quantise_queries, sign_words
+from resizable_search.scan import base
+from resizable_search.scan.base import Found, Slack, View, need_signs, need_tier
+from resizable_search.scan.numpy_engine import NumpyEngine
+from resizable_search.threads import run_together
+from resizable_search.topk import NO_ROW, Top
+
+MOST_BYTES = 4 << 20
+"""Of rows that a thread takes at once: a fraction of a millisecond."""
+
+LEAST_BYTES = 1 << 20
+"""Of rows that are worth another thread: waking it takes some 50 microseconds."""
+
+FEW = 4
+"""Queries a thread: from there on queries are shared out, not rows."""
+
+GROUP_QUERIES = 32
+"""Queries that go through the rows together."""
+
+POOL_NUMBERS = 1 << 23
+"""The most candidates that the pools of one group of queries may have room for: 128 MB, touched as used."""
+
+ALL = np.empty(0, np.uint8)
+"""What the kernels take for a part of which every row may be found."""
+ALL.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    """Scratch space of some threads for some queries; see `kernels`."""
+
+    lows: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    keys: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, threads: int, m: int, k: int, capacity: int) -> "_Pools":
+        return cls(
+            np.empty((threads, m, k)),
+            np.zeros((threads, m), np.int64),
+            np.empty((threads, m, capacity), np.int64),
+            np.empty((threads, m, capacity)),
+            np.zeros((threads, m), np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Where kernels write what they found."""
+
+    keys: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, m: int, k: int) -> "_Answer":
+        return cls(np.empty((m, k)), np.empty((m, k), np.int64), np.empty(m, np.int64))
+
+    def top(self) -> Top:
+        empty = np.arange(self.rows.shape[1]) >= self.sizes[:, None]
+        if empty.any():
+            self.keys[empty], self.rows[empty] = -np.inf, NO_ROW
+        return Top(self.keys.astype(np.float32), self.rows)
+
+
+_Scan = Callable[[int, int, _Pools, int], bool]
+"""Looks through rows start … stop - 1 into the pools of one thread; False: it gave up."""
+
+
+class NumbaEngine:
+    """See `scan.base` for the contract. Made by `warm.load_engine`, once the kernels are there."""
+
+    name = "numba"
+
+    def __init__(self, threads: int) -> None:
+        from resizable_search.scan import kernels
+
+        self.threads = threads
+        self._kernels = kernels
+        self._numpy = NumpyEngine()
+
+    def scan(self, view: View, precision: Precision, queries: NDArray[np.float32], k: int) -> Found:
+        """The k best rows of `view` for each of the queries (m, dim) float32."""
+        if precision == "bits":
+            return self._scan_bits(view, queries, k)
+        if precision == "int8":
+            return self._scan_int8(view, queries, k)
+        if precision == "exact" and view.tier is not None and k <= base.TOO_MANY * len(view):
+            return self._scan_exact(view, queries, k)
+        return self._numpy.scan(view, precision, queries, k)
+
+    def score(
+        self, view: View, precision: Precision, queries: NDArray[np.float32], rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The scores (m, c) float32 of each query's own rows (m, c) int64, ascending."""
+        out = np.empty(rows.shape, np.float32)
+        score = self._scorer(view, precision, queries)
+        self._share_queries(len(queries), lambda part: score(part, rows[part], out[part]))
+        return out
+
+    def best(self, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Top:
+        """The k best of each query's rows (m, c) int64 by scores (m, c) float32; row -1 is none."""
+        answer = _Answer.of(len(rows), k)
+
+        def pick(part: slice) -> None:
+            self._kernels.best_of_rows(
+                scores[part], rows[part], answer.keys[part], answer.rows[part], answer.sizes[part]
+            )
+
+        self._share_queries(len(rows), pick)
+        return answer.top()
+
+    def _scorer(
+        self, view: View, precision: Precision, queries: NDArray[np.float32]
+    ) -> Callable[[slice, NDArray[np.int64], NDArray[np.float32]], None]:
+        kernels, dim = self._kernels, view.dim
+        if precision == "bits":
+            signs, words, masks = need_signs(view), sign_words(queries), prefix_masks(dim)
+            return lambda part, rows, out: kernels.score_bits(signs, dim, masks, words[part], rows, out)
+        if precision == "int8":
+            tier, asked = need_tier(view), quantise_queries(queries)
+            codes, inverses = _padded(asked.codes), np.ldexp(1.0, -asked.shifts)
+            return lambda part, rows, out: kernels.score_int8(
+                tier.codes, tier.steps, dim, codes[part], inverses[part], rows, out
+            )
+        return lambda part, rows, out: kernels.score_exact(view.stored, dim, queries[part], rows, out)
+
+    def _scan_exact(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
+        m, n = len(queries), len(view)
+        most = int(base.TOO_MANY * n)
+        answer = _Answer.of(m, k)
+        looked: list[int] = []
+
+        def settle(part: slice, pools: _Pools) -> None:
+            found = self._kernels.settle(
+                view.stored, view.dim, queries[part], pools.rows, pools.keys, pools.counts, pools.lows,
+                pools.sizes, answer.keys[part], answer.rows[part], answer.sizes[part],
+            )  # fmt: skip
+            looked.append(found)
+
+        begin = self._int8_scan(view, queries, k, most, exact=True)
+        if not self._go_through(n, view.dim + 8, m, (k, 2 * most + 4 * k + 1024), begin, settle):
+            return self._numpy.scan(view, "float32", queries, k)
+        return Found(answer.top(), sum(looked), n * (view.dim + 8), "int8")
+
+    def _scan_int8(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
+        begin = self._int8_scan(view, queries, k, len(view), exact=False)
+        return self._rough(view, len(queries), k, k, view.dim + 4, begin, "int8")
+
+    def _scan_bits(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
+        signs, words, masks = need_signs(view), sign_words(queries), prefix_masks(view.dim)
+        allowed, dim, kernels = _allowed(view), view.dim, self._kernels
+
+        def begin(part: slice, threads: int) -> _Scan:
+            size = part.stop - part.start
+            tallies = np.zeros((threads, size, dim + 1), np.int64)
+            limits = np.full((threads, size), dim + 1, np.int64)
+            belows = np.zeros((threads, size), np.int64)
+
+            def scan(start: int, stop: int, pools: _Pools, thread: int) -> bool:
+                kernels.scan_bits(
+                    signs, allowed, dim, masks, words[part], start, stop, k, tallies[thread], limits[thread],
+                    belows[thread], pools.rows[thread], pools.keys[thread], pools.counts[thread],
+                )  # fmt: skip
+                return True
+
+            return scan
+
+        return self._rough(view, len(queries), k, 1, 8 * len(masks), begin, "bits")
+
+    def _int8_scan(
+        self, view: View, queries: NDArray[np.float32], k: int, limit: int, *, exact: bool
+    ) -> Callable[[slice, int], _Scan]:
+        tier, asked = need_tier(view), quantise_queries(queries)
+        codes, inverses, slack = _padded(asked.codes), np.ldexp(1.0, -asked.shifts), Slack.of(asked)
+        allowed, kernels = _allowed(view), self._kernels
+
+        def begin(part: slice, threads: int) -> _Scan:
+            def scan(start: int, stop: int, pools: _Pools, thread: int) -> bool:
+                narrow: bool = kernels.scan_int8(
+                    tier.codes, tier.steps, tier.errors, allowed, view.dim, codes[part], inverses[part],
+                    slack.factor[part], slack.base[part], exact, start, stop, k, limit, pools.lows[thread],
+                    pools.sizes[thread], pools.rows[thread], pools.keys[thread], pools.counts[thread],
+                )  # fmt: skip
+                return narrow
+
+            return scan
+
+        return begin
+
+    def _rough(
+        self,
+        view: View,
+        m: int,
+        k: int,
+        lows: int,
+        row_bytes: int,
+        begin: Callable[[slice, int], _Scan],
+        by: str,
+    ) -> Found:
+        answer = _Answer.of(m, k)
+
+        def pick(part: slice, pools: _Pools) -> None:
+            self._kernels.best_of_pools(
+                pools.rows, pools.keys, pools.counts, answer.keys[part], answer.rows[part], answer.sizes[part]
+            )
+
+        self._go_through(len(view), row_bytes, m, (lows, 4 * k + 1024), begin, pick)
+        return Found(answer.top(), 0, len(view) * row_bytes, by)
+
+    def _go_through(
+        self,
+        n: int,
+        row_bytes: int,
+        m: int,
+        pool: tuple[int, int],
+        begin: Callable[[slice, int], _Scan],
+        finish: Callable[[slice, _Pools], None],
+    ) -> bool:
+        """Scan n rows for m queries on the threads there are; False if a scan gave up.
+
+        `pool` is how many lows and candidates a pool has room for. `begin` makes the scan of some
+        queries on some threads, `finish` takes its pools.
+        """
+        if m >= FEW * self.threads and m > 1:
+            return self._by_queries(n, m, pool, begin, finish)
+        threads = max(1, min(self.threads, n * row_bytes // LEAST_BYTES))
+        size = max(1024, min(MOST_BYTES, n * row_bytes // (2 * threads) + row_bytes) // row_bytes)
+        everything = slice(0, m)
+        scan, pools = begin(everything, threads), _Pools.of(threads, m, *pool)
+        starts = iter(range(0, n, size))  # whoever takes the next start holds the GIL
+        gave_up: list[bool] = []
+
+        def work(thread: int) -> None:
+            for start in starts:
+                if gave_up:
+                    return
+                if not scan(start, min(start + size, n), pools, thread):
+                    gave_up.append(True)
+
+        run_together(work, threads)
+        if not gave_up:
+            finish(everything, pools)
+        return not gave_up
+
+    def _by_queries(
+        self,
+        n: int,
+        m: int,
+        pool: tuple[int, int],
+        begin: Callable[[slice, int], _Scan],
+        finish: Callable[[slice, _Pools], None],
+    ) -> bool:
+        gave_up: list[bool] = []
+
+        def work(part: slice) -> None:
+            if gave_up:
+                return
+            pools = _Pools.of(1, part.stop - part.start, *pool)
+            if begin(part, 1)(0, n, pools, 0):
+                finish(part, pools)
+            else:
+                gave_up.append(True)
+
+        self._share_queries(m, work, max(1, min(GROUP_QUERIES, POOL_NUMBERS // sum(pool))))
+        return not gave_up
+
+    def _share_queries(self, m: int, work: Callable[[slice], None], most: int = GROUP_QUERIES) -> None:
+        """Have the threads do `work` on all queries, some at a time."""
+        size = max(1, min(most, -(-m // self.threads)))
+        parts = iter([slice(start, min(start + size, m)) for start in range(0, m, size)])
+
+        def take(_: int) -> None:
+            for part in parts:
+                work(part)
+
+        run_together(take, min(self.threads, -(-m // size)))
+
+
+def _padded(codes: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The queries' integers (m, d) with zeros behind, up to a whole number of the kernels' steps."""
+    from resizable_search.scan.kernels import LANES
+
+    return np.pad(codes, ((0, 0), (0, -codes.shape[1] % LANES)))
+
+
+def _allowed(view: View) -> NDArray[np.uint8]:
+    return ALL if view.allowed is None else view.allowed.view(np.uint8)

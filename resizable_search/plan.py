@@ -7,6 +7,7 @@ scored in int8 or in bits is not the cosine similarity, so neither can be the la
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 from resizable_search.errors import UsageError
@@ -64,6 +65,7 @@ class Plan:
         return cls((Stage(dim, rerank * k), Stage(full_dim))).check(k, full_dim)
 
     @classmethod
+    @lru_cache(1000)  # noqa: B019
     def parse(cls, text: str) -> "Plan":
         """Read what `str` prints. Raises UsageError."""
         return cls(tuple(_parse_stage(word.strip(), text) for word in text.split(",")))

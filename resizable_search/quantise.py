@@ -2,7 +2,7 @@
 
 A row x of (n, d) float32 is stored as int8 codes c and a step s, so that x̂ = s c is near it, and
 with e >= |x - x̂|: for any query q, |q·x - q·x̂| <= |q| e. A query is turned into int16 numbers z and
-a power of two, q̂ = z 2^-shift, so that q̂·x̂ = (z·c) s 2^-shift, where z·c is a sum of integers that
+a power of two u, q̂ = u z, so that q̂·x̂ = (z·c) s u, where z·c is a sum of integers that
 fits into 32 bits. Such a sum has one value, in whatever order it is taken: scores in int8 and in bits
 are the same in every engine and on every machine.
 """
@@ -17,6 +17,9 @@ from resizable_search.vectors import lane_sum, norms, spans, truncate
 
 LEVELS = 127
 """The largest code: -127 to 127, so that a row and its negative have the same codes but for the sign."""
+
+PADDED = 32
+"""A query's integers are padded to a multiple of so many: what compiled loops take in one step."""
 
 WORD = 64
 """Sign bits are kept in words of so many."""
@@ -59,14 +62,14 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class IntegerQueries:
-    """Queries as integers: `codes` (m, d) int16, `shifts` (m,) int64, and how far they are off.
+    """Queries as integers: `codes` (m, d) int16 with zeros behind up to a multiple of PADDED.
 
-    `lengths` (m,) float64 are at least the queries' norms, `errors` (m,) float64 at least the
-    distances between each query and its codes times 2^-shift.
+    `units` (m,) float64 are powers of two: a query is about its codes times its unit. `lengths` (m,)
+    float64 are at least the queries' norms, `errors` (m,) float64 at least what each is off.
     """
 
     codes: NDArray[np.int16]
-    shifts: NDArray[np.int64]
+    units: NDArray[np.float64]
     lengths: NDArray[np.float64]
     errors: NDArray[np.float64]
 
@@ -110,18 +113,20 @@ def quantise_queries(queries: NDArray[np.float32]) -> IntegerQueries:
     """
     m, d = queries.shape
     wide = queries.astype(np.float64)
-    lengths = norms(queries)
-    shifts = np.zeros(m, np.int64)
-    for i in range(m):
-        largest = float(np.abs(wide[i]).max(initial=0.0))
-        if largest > 0:
-            room = _UNIT / (LEVELS * math.sqrt(d)) - math.sqrt(d)
-            _, exponent = math.frexp(min(32767 / largest, room / lengths[i]) / 1.001)
-            shifts[i] = exponent - 1
-    codes = np.rint(np.ldexp(wide, shifts[:, None])).astype(np.int16)
-    off = wide - np.ldexp(codes.astype(np.float64), -shifts[:, None])
-    off *= off
-    return IntegerQueries(codes, shifts, lengths * (1 + 1e-12), np.sqrt(lane_sum(off)) * (1 + 1e-9) + 1e-300)
+    lengths = np.sqrt(lane_sum(wide * wide))
+    largest = np.abs(wide).max(axis=1)
+    largest[largest == 0.0] = 1.0
+    room = _UNIT / (LEVELS * math.sqrt(d)) - math.sqrt(d)
+    _, exponents = np.frexp(np.minimum(32767 / largest, room / np.maximum(lengths, largest)) / 1.001)
+    powers = np.ldexp(1.0, exponents - 1)[:, None]
+    scaled = wide * powers
+    codes = np.rint(scaled)
+    padded = np.zeros((m, d + -d % PADDED), np.int16)
+    padded[:, :d] = codes
+    codes -= scaled
+    codes *= codes
+    errors = np.sqrt(lane_sum(codes)) / powers[:, 0]
+    return IntegerQueries(padded, 1 / powers[:, 0], lengths * (1 + 1e-12), errors * (1 + 1e-9) + 1e-300)
 
 
 def sign_words(rows: NDArray[np.float32]) -> NDArray[np.uint64]:

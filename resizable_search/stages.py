@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,8 @@ class Executor:
         top = gather([(np.empty(0, np.float32), np.empty(0, np.int64))] * len(full), 0)
         for stage, keep in zip(plan.stages, plan.keeps(k), strict=True):
             begin = time.perf_counter()
-            cut = vectors.truncate(full, stage.dim)
+            # Signs are those of the vector as it is: no length matters to them.
+            cut = full[:, : stage.dim] if stage.precision == "bits" else engine.truncate(full, stage.dim)
             kept = min(rows_in, keep)
             read, looked, by = 0, 0, ""
             if len(full) and kept and runs:
@@ -95,7 +97,8 @@ class Executor:
         for view, start in zip(self._views_at(stage.dim), self._reader.starts, strict=True):
             found = engine.scan(view, stage.precision, queries, min(more, len(view)))
             top = found.top
-            tops.append(Top(top.scores, np.where(top.rows == NO_ROW, NO_ROW, top.rows + start)))
+            rows = np.where(top.rows == NO_ROW, NO_ROW, top.rows + start) if start else top.rows
+            tops.append(Top(top.scores, rows))
             read, looked, by = read + found.read, looked + found.looked, found.by
         best = tops[0] if len(tops) == 1 and tops[0].rows.shape[1] == more else merge(tops, more)
         read += looked * 4 * stage.dim // len(queries)
@@ -113,10 +116,12 @@ class Executor:
     ) -> tuple[Top, int, int, str]:
         # In row order, so that a file that is not in memory is read forwards.
         rows = np.sort(top.rows, axis=1)
-        scores = np.full(rows.shape, -np.inf, np.float32)
-        for view, start in zip(self._views_at(stage.dim), self._reader.starts, strict=True):
-            # What is no row of this part, and row -1, is left at -inf.
-            np.maximum(scores, engine.score(view, stage.precision, queries, rows - start), out=scores)
+        views = zip(self._views_at(stage.dim), self._reader.starts, strict=True)
+        # What is no row of a part, and row -1, is at -inf there.
+        scores = reduce(
+            np.maximum,
+            (engine.score(view, stage.precision, queries, rows - start) for view, start in views),
+        )
         each = rows.shape[1]
         looked = each * len(queries) if stage.precision in ("exact", "float32") else 0
         by = "float32" if stage.precision == "exact" else stage.precision

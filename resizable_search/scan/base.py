@@ -164,6 +164,9 @@ class Engine(Protocol):
         What is no row of this view (below 0, or from len(view) on) has score -inf.
         """
 
+    def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+        """`vectors.truncate` of queries (m, width) float32: (m, dim) float32."""
+
     def best(self, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Top:
         """The k best of each query's own rows (m, c) int64, ascending, by scores (m, c) float32.
 

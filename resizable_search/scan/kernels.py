@@ -9,6 +9,7 @@ A *pool* is what one thread holds of one query: candidate rows with a key each, 
 nothing matters any more. Pools of several threads are (threads, queries, capacity) arrays.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from numba.extending import intrinsic
 
 LANES = 32
 """Numbers that one step of an int8 product takes; queries are padded to a multiple of it."""
+
+AHEAD = 4096
+"""How many bytes ahead a single query's scan asks for; 1024 and 8192 were slower or no faster."""
 
 GROUP = 16
 """Rows whose keys are compared with the bound at once."""
@@ -59,8 +63,11 @@ def _call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
-def _tile(rows: int, queries: int) -> Any:
+def _tile(rows: int, queries: int, *, prefetches: bool = False) -> Any:
     """An intrinsic: integer products of some consecutive rows of codes with some consecutive queries.
+
+    `prefetches`: ask for what lies AHEAD bytes further on, which the processor's own prefetching,
+    that stops at the end of each page, does not do: a quarter of the time of a scan.
 
     Called as tile(codes, row, queries, query, steps, out, place): out[j, place + i] becomes the sum over
     the first LANES x steps numbers of codes[row + i] * queries[query + j].
@@ -99,6 +106,9 @@ def _tile(rows: int, queries: int) -> Any:
                 double = builder.mul(loop.index, ir.Constant(_I64, 2 * LANES))
                 values = [load(pointer, double, ir.VectorType(_I16, LANES)) for pointer in asks]
                 for pointer, own in zip(lines, sums, strict=True):
+                    if prefetches:
+                        ahead = builder.add(offset, ir.Constant(_I64, AHEAD))
+                        _prefetch(builder, builder.gep(pointer, [ahead]))
                     narrow = load(pointer, offset, ir.VectorType(_I8, LANES))
                     wide = builder.sext(narrow, ir.VectorType(_I16, LANES))
                     for value, total in zip(values, own, strict=True):
@@ -117,7 +127,15 @@ def _tile(rows: int, queries: int) -> Any:
     return tile
 
 
+def _prefetch(builder: Any, pointer: Any) -> None:
+    read, keep, data = (ir.Constant(_I32, number) for number in (0, 3, 1))
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, *[_I32] * 3])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [pointer, read, keep, data])
+
+
 _tile_1x1 = _tile(1, 1)
+_tile_1x1_ahead = _tile(1, 1, prefetches=True)
 _tile_4x4 = _tile(4, 4)
 
 
@@ -205,8 +223,12 @@ def _products(
             row += 4
     for j in range(count):
         line = sums[j : j + 1]
-        for r in range(row, safe):
-            _tile_1x1(codes, r, asked, first + j, steps, line, r - start)
+        if j == 0:
+            for r in range(row, safe):
+                _tile_1x1_ahead(codes, r, asked, first, steps, line, r - start)
+        else:
+            for r in range(row, safe):
+                _tile_1x1(codes, r, asked, first + j, steps, line, r - start)
         for r in range(safe, stop):
             total = 0
             for i in range(dim):
@@ -233,7 +255,7 @@ def scan_int8(
     allowed: Any,
     dim: int,
     asked: Any,
-    inverses: Any,
+    units: Any,
     factors: Any,
     bases: Any,
     is_exact: bool,
@@ -250,7 +272,7 @@ def scan_int8(
     """Look through rows start … stop - 1 for every query, and keep in the pools what may matter.
 
     codes (n, width) int8, scales and errors (n,) float32, allowed (n,) uint8 or (0,); asked (m, padded)
-    int16, inverses, factors and bases (m,) float64: the powers of two and slacks of the queries. Pools:
+    int16, units, factors and bases (m,) float64: the powers of two and slacks of the queries. Pools:
     lows (m, k) float64, heaps of the k best lower bounds, with sizes (m,) int64; rows (m, capacity)
     int64 and keys (m, capacity) float64, the candidates with their upper bounds, and counts (m,) int64.
     Not `is_exact`: bounds are the int8 score itself, rounded to float32.
@@ -266,24 +288,26 @@ def scan_int8(
         end = min(begin + block, stop)
         size = end - begin
         whole = (size + GROUP - 1) // GROUP * GROUP
+        steps, off = scales[begin:end], errors[begin:end]
         for first in range(0, m, 4):
             count = min(4, m - first)
             _products(codes, begin, end, asked, first, count, dim, sums)
             for j in range(count):
                 query = first + j
-                inverse, factor, base = inverses[query], factors[query], bases[query]
+                unit, factor, base = units[query], factors[query], bases[query]
+                own, candidates, tall, low_heap = sums[j], rows[query], keys[query], lows[query]
                 if is_exact:
                     for i in range(size):
-                        score = np.float64(sums[j, i]) * np.float64(scales[begin + i]) * inverse
-                        tops[i] = score + (factor * np.float64(errors[begin + i]) + base)
+                        score = np.float64(own[i]) * np.float64(steps[i]) * unit
+                        tops[i] = score + (factor * np.float64(off[i]) + base)
                 else:
                     for i in range(size):
-                        score = np.float64(sums[j, i]) * np.float64(scales[begin + i]) * inverse
+                        score = np.float64(own[i]) * np.float64(steps[i]) * unit
                         tops[i] = np.float64(np.float32(score))
                 for i in range(size, whole):
                     tops[i] = -np.inf
                 held = sizes[query]
-                bound = lows[query, 0] if held == k else -np.inf
+                bound = low_heap[0] if held == k else -np.inf
                 for group in range(0, whole, GROUP):
                     reaches = 0
                     for i in range(group, group + GROUP):
@@ -300,17 +324,17 @@ def scan_int8(
                             continue
                         low = top
                         if is_exact:
-                            low -= 2 * (factor * np.float64(errors[row]) + base)
+                            low -= 2 * (factor * np.float64(off[i]) + base)
                         if counts[query] == capacity:
-                            counts[query] = _compact(rows[query], keys[query], capacity, bound)
+                            counts[query] = _compact(candidates, tall, capacity, bound)
                             if counts[query] > limit:
                                 return False
                         at = counts[query]
-                        rows[query, at], keys[query, at] = row, top
+                        candidates[at], tall[at] = row, top
                         counts[query] = at + 1
-                        held = _raise(lows[query], held, k, low)
+                        held = _raise(low_heap, held, k, low)
                         if held == k:
-                            bound = lows[query, 0]
+                            bound = low_heap[0]
                 sizes[query] = held
     return True
 
@@ -384,29 +408,31 @@ def scan_bits(
         whole = (size + GROUP - 1) // GROUP * GROUP
         for query in range(m):
             # The last word may be cut; the others are taken four at a time.
-            line, mask, word = signs[last], masks[last], asked[query, last]
+            line, mask, word = signs[last, begin:end], masks[last], asked[query, last]
             for i in range(size):
-                differing[i] = _popcount((line[begin + i] ^ word) & mask)
+                differing[i] = _popcount((line[i] ^ word) & mask)
             w = 0
             while w + 4 <= last:
-                line0, line1, line2, line3 = signs[w], signs[w + 1], signs[w + 2], signs[w + 3]
+                line0, line1 = signs[w, begin:end], signs[w + 1, begin:end]
+                line2, line3 = signs[w + 2, begin:end], signs[w + 3, begin:end]
                 a, b, c, d = asked[query, w], asked[query, w + 1], asked[query, w + 2], asked[query, w + 3]
                 for i in range(size):
                     differing[i] += (
-                        _popcount(line0[begin + i] ^ a)
-                        + _popcount(line1[begin + i] ^ b)
-                        + _popcount(line2[begin + i] ^ c)
-                        + _popcount(line3[begin + i] ^ d)
+                        _popcount(line0[i] ^ a)
+                        + _popcount(line1[i] ^ b)
+                        + _popcount(line2[i] ^ c)
+                        + _popcount(line3[i] ^ d)
                     )
                 w += 4
             while w < last:
-                line, word = signs[w], asked[query, w]
+                line, word = signs[w, begin:end], asked[query, w]
                 for i in range(size):
-                    differing[i] += _popcount(line[begin + i] ^ word)
+                    differing[i] += _popcount(line[i] ^ word)
                 w += 1
             for i in range(size, whole):
                 differing[i] = np.uint64(dim + 1)
             limit, below = limits[query], belows[query]
+            tally, candidates, agreed = tallies[query], rows[query], keys[query]
             # Once there are k, a later row that differs in as many signs as the worst is worse.
             bound = np.uint64(limit - 1 if below >= k else limit)
             for group in range(0, whole, GROUP):
@@ -424,15 +450,15 @@ def scan_bits(
                     count = np.int64(differing[i])
                     if counts[query] == capacity:
                         least = np.float64(dim - 2 * (limit - 1))
-                        counts[query] = _compact(rows[query], keys[query], capacity, least)
+                        counts[query] = _compact(candidates, agreed, capacity, least)
                     at = counts[query]
-                    rows[query, at], keys[query, at] = row, np.float64(dim - 2 * count)
+                    candidates[at], agreed[at] = row, np.float64(dim - 2 * count)
                     counts[query] = at + 1
-                    tallies[query, count] += 1
+                    tally[count] += 1
                     below += 1
-                    while below - tallies[query, limit - 1] >= k:
+                    while below - tally[limit - 1] >= k:
                         limit -= 1
-                        below -= tallies[query, limit]
+                        below -= tally[limit]
                     bound = np.uint64(limit - 1 if below >= k else limit)
             limits[query], belows[query] = limit, below
 
@@ -441,22 +467,89 @@ def scan_bits(
 
 
 @njit(nogil=True, cache=True)
-def best_of_pools(rows: Any, keys: Any, counts: Any, out_keys: Any, out_rows: Any, sizes: Any) -> None:
+def best_of_pools(
+    rows: Any, keys: Any, counts: Any, lows: Any, held: Any, out_keys: Any, out_rows: Any, sizes: Any
+) -> None:
     """The best of the candidates of all threads, by key and row.
 
-    rows (threads, m, capacity) int64, keys float64, counts (threads, m) int64; out_keys (m, k) float64,
-    out_rows (m, k) int64, of which sizes (m,) int64 are filled, best first.
+    Pools as of `scan_int8` with a first axis of threads: lows (threads, m, k), held (threads, m), and so
+    on; out_keys (m, k) float64, out_rows (m, k) int64, of which sizes (m,) int64 are filled, best first.
     """
     k = out_keys.shape[1]
     for query in range(rows.shape[1]):
         size = 0
+        best_keys, best_rows = out_keys[query], out_rows[query]
+        bound = -np.inf
         for thread in range(rows.shape[0]):
+            if held[thread, query] == k:
+                bound = max(bound, lows[thread, query, 0])
+        for thread in range(rows.shape[0]):
+            some_keys, some_rows = keys[thread, query], rows[thread, query]
             for i in range(counts[thread, query]):
-                size = _offer(
-                    out_keys[query], out_rows[query], size, k, keys[thread, query, i], rows[thread, query, i]
-                )
-        _unload(out_keys[query], out_rows[query], size)
+                if some_keys[i] >= bound:
+                    size = _offer(best_keys, best_rows, size, k, some_keys[i], some_rows[i])
+        _unload(best_keys, best_rows, size)
         sizes[query] = size
+
+
+@njit(nogil=True, cache=True)
+def best_by_count(
+    rows: Any, keys: Any, counts: Any, tallies: Any, dim: int, out_keys: Any, out_rows: Any, sizes: Any
+) -> None:
+    """As `best_of_pools`, for the pools of `scan_bits`: by counting, since scores are few integers.
+
+    tallies (threads, m, dim + 1) int64. Each thread's candidates are in order of row, so taking always
+    the lowest row next, and filing it behind those with as many differing signs, sorts them.
+    """
+    threads = rows.shape[0]
+    k = out_keys.shape[1]
+    places = np.empty(dim + 1, np.int64)
+    next_one = np.empty(threads, np.int64)
+    for query in range(rows.shape[1]):
+        before = 0
+        for differing in range(dim + 1):
+            places[differing] = before
+            for thread in range(threads):
+                before += tallies[thread, query, differing]
+        best_keys, best_rows = out_keys[query], out_rows[query]
+        # Beyond this many differing signs there is no place left.
+        limit = dim
+        while limit > 0 and places[limit] >= k:
+            limit -= 1
+        least = np.float64(dim - 2 * limit)
+        next_one[:] = 0
+        for thread in range(threads):
+            next_one[thread] = _next_above(keys, thread, query, counts[thread, query], -1, least)
+        size = 0
+        while True:
+            chosen = -1
+            for thread in range(threads):
+                at = next_one[thread]
+                if at < counts[thread, query] and (
+                    chosen < 0 or rows[thread, query, at] < rows[chosen, query, next_one[chosen]]
+                ):
+                    chosen = thread
+            if chosen < 0:
+                break
+            at = next_one[chosen]
+            key = keys[chosen, query, at]
+            differing = (dim - np.int64(key)) // 2
+            place = places[differing]
+            places[differing] = place + 1
+            if place < k:
+                best_keys[place], best_rows[place] = key, rows[chosen, query, at]
+                size += 1
+            next_one[chosen] = _next_above(keys, chosen, query, counts[chosen, query], at, least)
+        sizes[query] = size
+
+
+@njit(nogil=True)
+def _next_above(keys: Any, thread: int, query: int, count: int, at: int, least: float) -> int:
+    """The next candidate behind `at` whose key is `least` or more; `count` if there is none."""
+    at += 1
+    while at < count and keys[thread, query, at] < least:
+        at += 1
+    return at
 
 
 @njit(nogil=True, cache=True)
@@ -488,16 +581,60 @@ def settle(
                 size = _raise(bounds, size, k, lows[thread, query, i])
         bound = bounds[0] if size == k else -np.inf
         size = 0
+        asked, best_keys, best_rows = queries[query], out_keys[query], out_rows[query]
         for thread in range(rows.shape[0]):
+            some_keys, some_rows = keys[thread, query], rows[thread, query]
             for i in range(counts[thread, query]):
-                if keys[thread, query, i] >= bound:
-                    row = rows[thread, query, i]
-                    score = _defined(stored[row], dim, queries[query])
-                    size = _offer(out_keys[query], out_rows[query], size, k, np.float64(score), row)
+                if some_keys[i] >= bound:
+                    row = some_rows[i]
+                    score = np.float64(_defined(stored[row], dim, asked))
+                    size = _offer(best_keys, best_rows, size, k, score, row)
                     looked += 1
-        _unload(out_keys[query], out_rows[query], size)
+        _unload(best_keys, best_rows, size)
         sizes[query] = size
     return looked
+
+
+# -- queries
+
+
+@njit(nogil=True, cache=True)
+def truncate(full: Any, dim: int, out: Any) -> None:
+    """`vectors.truncate` of a few rows (m, width) float32 into out (m, dim) float32."""
+    lanes = np.empty(32, np.float64)
+    for query in range(full.shape[0]):
+        row = full[query]
+        length = _length(row, dim, lanes)
+        for i in range(dim):
+            out[query, i] = np.float32(np.float64(row[i]) / length)
+
+
+@njit(nogil=True, cache=True)
+def quantise_queries(queries: Any, codes: Any, units: Any, lengths: Any, errors: Any) -> None:
+    """`quantise.quantise_queries` of (m, d) float32: codes (m, padded) int16, the others (m,) float64."""
+    d = queries.shape[1]
+    lanes = np.empty(32, np.float64)
+    room = (2.0**31 - 1) / (127 * math.sqrt(d)) - math.sqrt(d)
+    for query in range(queries.shape[0]):
+        row = queries[query]
+        largest = np.float64(0.0)
+        for i in range(d):
+            largest = max(largest, abs(np.float64(row[i])))
+        length = _length(row, d, lanes)
+        if largest == 0.0:
+            length, largest = 0.0, 1.0
+        _, exponent = math.frexp(min(32767 / largest, room / max(length, largest)) / 1.001)
+        power = math.ldexp(1.0, exponent - 1)
+        off = 0.0
+        for i in range(d):
+            scaled = np.float64(row[i]) * power
+            code = np.rint(scaled)
+            codes[query, i] = np.int16(code)
+            off += (code - scaled) * (code - scaled)
+        codes[query, d:] = 0
+        units[query] = 1 / power
+        lengths[query] = length * (1 + 1e-12)
+        errors[query] = math.sqrt(off) / power * (1 + 1e-9) + 1e-300
 
 
 # -- scores of given rows
@@ -515,6 +652,20 @@ def _fold(lanes: Any) -> float:
 
 
 @njit(nogil=True)
+def _length(row: Any, dim: int, lanes: Any) -> float:
+    """The length of the first `dim` numbers as `vectors.norms` takes it; 1 for 0. `lanes` is scratch."""
+    lanes[:] = 0.0
+    whole = dim - dim % 32
+    for start in range(0, whole, 32):
+        for i in range(32):
+            lanes[i] += np.float64(row[start + i]) * np.float64(row[start + i])
+    for i in range(dim - whole):
+        lanes[i] += np.float64(row[whole + i]) * np.float64(row[whole + i])
+    length = math.sqrt(_fold(lanes))
+    return length if length > 0.0 else 1.0
+
+
+@njit(nogil=True)
 def _defined(row: Any, dim: int, query: Any) -> np.float32:
     """The defined score of a stored row (width,) float32, cut to `dim`, and a query (dim,) float32."""
     lanes = np.zeros(32, np.float64)
@@ -526,14 +677,7 @@ def _defined(row: Any, dim: int, query: Any) -> np.float32:
         for i in range(dim - whole):
             lanes[i] += np.float64(row[whole + i]) * np.float64(query[whole + i])
         return np.float32(_fold(lanes))
-    for start in range(0, whole, 32):
-        for i in range(32):
-            lanes[i] += np.float64(row[start + i]) * np.float64(row[start + i])
-    for i in range(dim - whole):
-        lanes[i] += np.float64(row[whole + i]) * np.float64(row[whole + i])
-    length = np.sqrt(_fold(lanes))
-    if length == 0.0:
-        length = 1.0
+    length = _length(row, dim, lanes)
     lanes[:] = 0.0
     for start in range(0, whole, 32):
         for i in range(32):
@@ -558,7 +702,7 @@ def score_exact(stored: Any, dim: int, queries: Any, rows: Any, out: Any) -> Non
 
 
 @njit(nogil=True, cache=True)
-def score_int8(codes: Any, scales: Any, dim: int, asked: Any, inverses: Any, rows: Any, out: Any) -> None:
+def score_int8(codes: Any, scales: Any, dim: int, asked: Any, units: Any, rows: Any, out: Any) -> None:
     """The int8 scores of each query's rows (m, c) int64 into out (m, c) float32; -inf for no row."""
     sums = np.empty((4, 1), np.int32)
     for query in range(rows.shape[0]):
@@ -568,7 +712,7 @@ def score_int8(codes: Any, scales: Any, dim: int, asked: Any, inverses: Any, row
                 out[query, i] = -np.inf
                 continue
             _products(codes, row, row + 1, asked, query, 1, dim, sums)
-            score = np.float64(sums[0, 0]) * np.float64(scales[row]) * inverses[query]
+            score = np.float64(sums[0, 0]) * np.float64(scales[row]) * units[query]
             out[query, i] = np.float32(score)
 
 
@@ -596,12 +740,11 @@ def best_of_rows(scores: Any, rows: Any, out_keys: Any, out_rows: Any, sizes: An
     k = out_keys.shape[1]
     for query in range(rows.shape[0]):
         size = 0
+        best_keys, best_rows = out_keys[query], out_rows[query]
         for i in range(rows.shape[1]):
             if rows[query, i] >= 0:
-                size = _offer(
-                    out_keys[query], out_rows[query], size, k, np.float64(scores[query, i]), rows[query, i]
-                )
-        _unload(out_keys[query], out_rows[query], size)
+                size = _offer(best_keys, best_rows, size, k, np.float64(scores[query, i]), rows[query, i])
+        _unload(best_keys, best_rows, size)
         sizes[query] = size
 
 
@@ -631,8 +774,11 @@ def _signatures() -> dict[Any, Any]:
         scan_bits: (
             given(u64, 2), allowed, i64, *words, i64, i64, i64, scratch(i64, 2), counts, counts, *one_pool,
         ),
-        best_of_pools: (*pools, *answer),
+        best_of_pools: (*pools, scratch(f64, 3), scratch(i64, 2), *answer),
+        best_by_count: (*pools, scratch(i64, 3), i64, *answer),
         settle: (stored, i64, scratch(f32, 2), *pools, scratch(f64, 3), scratch(i64, 2), *answer),
+        truncate: (scratch(f32, 2), i64, scratch(f32, 2)),
+        quantise_queries: (scratch(f32, 2), integers, per_query, per_query, per_query),
         score_exact: (stored, i64, scratch(f32, 2), scratch(i64, 2), scratch(f32, 2)),
         score_int8: (given(i8, 2), scales, i64, integers, per_query, scratch(i64, 2), scratch(f32, 2)),
         score_bits: (given(u64, 2), i64, *words, scratch(i64, 2), scratch(f32, 2)),

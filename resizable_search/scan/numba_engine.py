@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.plan import Precision
-from resizable_search.quantise import prefix_masks, quantise_queries, sign_words
+from resizable_search.quantise import PADDED, IntegerQueries, prefix_masks, sign_words
 from resizable_search.scan import base
 from resizable_search.scan.base import Found, Slack, View, need_signs, need_tier
 from resizable_search.scan.numpy_engine import NumpyEngine
@@ -49,15 +49,17 @@ class _Pools:
     rows: NDArray[np.int64]
     keys: NDArray[np.float64]
     counts: NDArray[np.int64]
+    tallies: NDArray[np.int64]
 
     @classmethod
-    def of(cls, threads: int, m: int, k: int, capacity: int) -> "_Pools":
+    def of(cls, threads: int, m: int, lows: int, capacity: int, tallies: int = 0) -> "_Pools":
         return cls(
-            np.empty((threads, m, k)),
+            np.empty((threads, m, lows)),
             np.zeros((threads, m), np.int64),
             np.empty((threads, m, capacity), np.int64),
             np.empty((threads, m, capacity)),
             np.zeros((threads, m), np.int64),
+            np.zeros((threads, m, tallies), np.int64),
         )
 
 
@@ -72,6 +74,9 @@ class _Answer:
     @classmethod
     def of(cls, m: int, k: int) -> "_Answer":
         return cls(np.empty((m, k)), np.empty((m, k), np.int64), np.empty(m, np.int64))
+
+    def of_queries(self, part: slice) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        return self.keys[part], self.rows[part], self.sizes[part]
 
     def top(self) -> Top:
         empty = np.arange(self.rows.shape[1]) >= self.sizes[:, None]
@@ -120,9 +125,7 @@ class NumbaEngine:
         answer = _Answer.of(len(rows), k)
 
         def pick(part: slice) -> None:
-            self._kernels.best_of_rows(
-                scores[part], rows[part], answer.keys[part], answer.rows[part], answer.sizes[part]
-            )
+            self._kernels.best_of_rows(scores[part], rows[part], *answer.of_queries(part))
 
         self._share_queries(len(rows), pick)
         return answer.top()
@@ -135,10 +138,10 @@ class NumbaEngine:
             signs, words, masks = need_signs(view), sign_words(queries), prefix_masks(dim)
             return lambda part, rows, out: kernels.score_bits(signs, dim, masks, words[part], rows, out)
         if precision == "int8":
-            tier, asked = need_tier(view), quantise_queries(queries)
-            codes, inverses = _padded(asked.codes), np.ldexp(1.0, -asked.shifts)
+            tier, asked = need_tier(view), self._integers(queries)
+            codes, units = asked.codes, asked.units
             return lambda part, rows, out: kernels.score_int8(
-                tier.codes, tier.steps, dim, codes[part], inverses[part], rows, out
+                tier.codes, tier.steps, dim, codes[part], units[part], rows, out
             )
         return lambda part, rows, out: kernels.score_exact(view.stored, dim, queries[part], rows, out)
 
@@ -151,7 +154,7 @@ class NumbaEngine:
         def settle(part: slice, pools: _Pools) -> None:
             found = self._kernels.settle(
                 view.stored, view.dim, queries[part], pools.rows, pools.keys, pools.counts, pools.lows,
-                pools.sizes, answer.keys[part], answer.rows[part], answer.sizes[part],
+                pools.sizes, *answer.of_queries(part),
             )  # fmt: skip
             looked.append(found)
 
@@ -161,41 +164,69 @@ class NumbaEngine:
         return Found(answer.top(), sum(looked), n * (view.dim + 8), "int8")
 
     def _scan_int8(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
+        answer = _Answer.of(len(queries), k)
+
+        def pick(part: slice, pools: _Pools) -> None:
+            self._kernels.best_of_pools(
+                pools.rows, pools.keys, pools.counts, pools.lows, pools.sizes, *answer.of_queries(part)
+            )
+
         begin = self._int8_scan(view, queries, k, len(view), exact=False)
-        return self._rough(view, len(queries), k, k, view.dim + 4, begin, "int8")
+        self._go_through(len(view), view.dim + 4, len(queries), (k, 4 * k + 1024), begin, pick)
+        return Found(answer.top(), 0, len(view) * (view.dim + 4), "int8")
 
     def _scan_bits(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
         signs, words, masks = need_signs(view), sign_words(queries), prefix_masks(view.dim)
         allowed, dim, kernels = _allowed(view), view.dim, self._kernels
 
+        answer = _Answer.of(len(queries), k)
+
         def begin(part: slice, threads: int) -> _Scan:
             size = part.stop - part.start
-            tallies = np.zeros((threads, size, dim + 1), np.int64)
             limits = np.full((threads, size), dim + 1, np.int64)
             belows = np.zeros((threads, size), np.int64)
 
             def scan(start: int, stop: int, pools: _Pools, thread: int) -> bool:
                 kernels.scan_bits(
-                    signs, allowed, dim, masks, words[part], start, stop, k, tallies[thread], limits[thread],
-                    belows[thread], pools.rows[thread], pools.keys[thread], pools.counts[thread],
+                    signs, allowed, dim, masks, words[part], start, stop, k, pools.tallies[thread],
+                    limits[thread], belows[thread], pools.rows[thread], pools.keys[thread], pools.counts[thread],
                 )  # fmt: skip
                 return True
 
             return scan
 
-        return self._rough(view, len(queries), k, 1, 8 * len(masks), begin, "bits")
+        def pick(part: slice, pools: _Pools) -> None:
+            kernels.best_by_count(
+                pools.rows, pools.keys, pools.counts, pools.tallies, dim, *answer.of_queries(part)
+            )
+
+        self._go_through(len(view), 8 * len(masks), len(queries), (0, 4 * k + 1024, dim + 1), begin, pick)
+        return Found(answer.top(), 0, len(view) * 8 * len(masks), "bits")
+
+    def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+        """`vectors.truncate` of queries (m, width) float32."""
+        out = np.empty((len(rows), dim), np.float32)
+        self._kernels.truncate(np.ascontiguousarray(rows), dim, out)
+        return out
+
+    def _integers(self, queries: NDArray[np.float32]) -> IntegerQueries:
+        m, d = queries.shape
+        codes = np.empty((m, d + -d % PADDED), np.int16)
+        units, lengths, errors = np.empty(m), np.empty(m), np.empty(m)
+        self._kernels.quantise_queries(queries, codes, units, lengths, errors)
+        return IntegerQueries(codes, units, lengths, errors)
 
     def _int8_scan(
         self, view: View, queries: NDArray[np.float32], k: int, limit: int, *, exact: bool
     ) -> Callable[[slice, int], _Scan]:
-        tier, asked = need_tier(view), quantise_queries(queries)
-        codes, inverses, slack = _padded(asked.codes), np.ldexp(1.0, -asked.shifts), Slack.of(asked)
+        tier, asked = need_tier(view), self._integers(queries)
+        codes, units, slack = asked.codes, asked.units, Slack.of(asked)
         allowed, kernels = _allowed(view), self._kernels
 
         def begin(part: slice, threads: int) -> _Scan:
             def scan(start: int, stop: int, pools: _Pools, thread: int) -> bool:
                 narrow: bool = kernels.scan_int8(
-                    tier.codes, tier.steps, tier.errors, allowed, view.dim, codes[part], inverses[part],
+                    tier.codes, tier.steps, tier.errors, allowed, view.dim, codes[part], units[part],
                     slack.factor[part], slack.base[part], exact, start, stop, k, limit, pools.lows[thread],
                     pools.sizes[thread], pools.rows[thread], pools.keys[thread], pools.counts[thread],
                 )  # fmt: skip
@@ -205,38 +236,18 @@ class NumbaEngine:
 
         return begin
 
-    def _rough(
-        self,
-        view: View,
-        m: int,
-        k: int,
-        lows: int,
-        row_bytes: int,
-        begin: Callable[[slice, int], _Scan],
-        by: str,
-    ) -> Found:
-        answer = _Answer.of(m, k)
-
-        def pick(part: slice, pools: _Pools) -> None:
-            self._kernels.best_of_pools(
-                pools.rows, pools.keys, pools.counts, answer.keys[part], answer.rows[part], answer.sizes[part]
-            )
-
-        self._go_through(len(view), row_bytes, m, (lows, 4 * k + 1024), begin, pick)
-        return Found(answer.top(), 0, len(view) * row_bytes, by)
-
     def _go_through(
         self,
         n: int,
         row_bytes: int,
         m: int,
-        pool: tuple[int, int],
+        pool: tuple[int, ...],
         begin: Callable[[slice, int], _Scan],
         finish: Callable[[slice, _Pools], None],
     ) -> bool:
         """Scan n rows for m queries on the threads there are; False if a scan gave up.
 
-        `pool` is how many lows and candidates a pool has room for. `begin` makes the scan of some
+        `pool` is the size of a pool, as for `_Pools.of`. `begin` makes the scan of some
         queries on some threads, `finish` takes its pools.
         """
         if m >= FEW * self.threads and m > 1:
@@ -264,7 +275,7 @@ class NumbaEngine:
         self,
         n: int,
         m: int,
-        pool: tuple[int, int],
+        pool: tuple[int, ...],
         begin: Callable[[slice, int], _Scan],
         finish: Callable[[slice, _Pools], None],
     ) -> bool:
@@ -292,13 +303,6 @@ class NumbaEngine:
                 work(part)
 
         run_together(take, min(self.threads, -(-m // size)))
-
-
-def _padded(codes: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The queries' integers (m, d) with zeros behind, up to a whole number of the kernels' steps."""
-    from resizable_search.scan.kernels import LANES
-
-    return np.pad(codes, ((0, 0), (0, -codes.shape[1] % LANES)))
 
 
 def _allowed(view: View) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search import vectors
 from resizable_search.plan import Precision
 from resizable_search.quantise import IntegerQueries, Tier, prefix_masks, quantise_queries, sign_words
 from resizable_search.scan.base import Found, View, margin, need_signs, need_tier
@@ -100,6 +101,10 @@ class NumpyEngine:
             out[i, here] = scores(i, own[here])
         return out
 
+    def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+        """`vectors.truncate` of queries (m, width) float32."""
+        return vectors.truncate(rows, dim)
+
     def best(self, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Top:
         """The k best of each query's own rows (m, c) int64, ascending, by scores (m, c) float32."""
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -141,12 +146,12 @@ class NumpyEngine:
     def _scan_int8(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
         tier, asked = need_tier(view), quantise_queries(queries)
         # Sums of integers below 2^53 are exact in float64, in whatever order BLAS takes them.
-        wide = asked.codes.astype(np.float64)
+        wide = asked.codes[:, : view.dim].astype(np.float64)
 
         def products(start: int, stop: int, scores: NDArray[np.float32]) -> None:
             sums = wide @ tier.codes[start:stop, : view.dim].astype(np.float64).T
             sums *= tier.steps[start:stop].astype(np.float64)
-            scores[:] = np.ldexp(sums, -asked.shifts[:, None])
+            np.multiply(sums, asked.units[:, None], out=scores, casting="same_kind")
 
         top = _best(_pool_blocks(len(view), len(queries), k, 0.0, view.allowed, products), k)
         return Found(top, 0, len(view) * (view.dim + 4), "int8")
@@ -179,10 +184,10 @@ def _agreement(
 
 
 def _int8_scores(tier: Tier, asked: IntegerQueries, i: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    sums = tier.codes[rows, : tier.dim].astype(np.float64) @ asked.codes[i].astype(np.float64)
+    sums = tier.codes[rows, : tier.dim].astype(np.float64) @ asked.codes[i, : tier.dim].astype(np.float64)
     sums *= tier.steps[rows].astype(np.float64)
-    scores: NDArray[np.float32] = np.ldexp(sums, -asked.shifts[i]).astype(np.float32)
-    return scores
+    sums *= asked.units[i]
+    return sums.astype(np.float32)
 
 
 def _best(pools: list[_Pool], k: int) -> Top:

@@ -189,7 +189,8 @@ class NumbaEngine:
             def scan(start: int, stop: int, pools: _Pools, thread: int) -> bool:
                 kernels.scan_bits(
                     signs, allowed, dim, masks, words[part], start, stop, k, pools.tallies[thread],
-                    limits[thread], belows[thread], pools.rows[thread], pools.keys[thread], pools.counts[thread],
+                    limits[thread], belows[thread], pools.rows[thread], pools.keys[thread],
+                    pools.counts[thread],
                 )  # fmt: skip
                 return True
 

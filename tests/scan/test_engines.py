@@ -55,9 +55,7 @@ def rough_scores(view, precision, query):
         sum(map(int.__mul__, row, asked.codes[0].tolist())) for row in view.tier.codes[:, : view.dim].tolist()
     ]
     scores = [float(total) * float(step) for total, step in zip(sums, view.tier.steps, strict=True)]
-    return np.array([math.ldexp(score, int(math.log2(asked.units[0]))) for score in scores]).astype(
-        np.float32
-    )
+    return (np.array(scores) * asked.units[0]).astype(np.float32)
 
 
 def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=None):

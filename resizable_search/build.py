@@ -43,6 +43,7 @@ from resizable_search.index.writer import derive, list_files, part_files, place,
 from resizable_search.intake import Intake
 from resizable_search.progress import SILENT, Progress
 from resizable_search.resumption import goes_on_replacing, recover, refuse_differences
+from resizable_search.scan.warm import ColdKernelsError, are_compiled, compile_kernels
 
 
 def build(
@@ -231,6 +232,7 @@ class _Building:
             manifest = self._write(work, source)
         work.close()
         shutil.rmtree(self.building, ignore_errors=True)
+        self._warm()
         report = self._report(manifest, left_out)
         self._keep(report)
         return report
@@ -270,6 +272,14 @@ class _Building:
         manifest = manifest.write(work.staged)
         place(work.staged, self.folder, self.building / NAMES.replaced)
         return manifest
+
+    def _warm(self) -> None:
+        """Compile the engine's kernels, if they are not yet, so that no query has to."""
+        if not are_compiled():
+            try:
+                compile_kernels(self.progress)
+            except ColdKernelsError as error:
+                self.progress.note(f"{error}; searches take numpy, which is slower")
 
     def _keep(self, report: BuildReport) -> None:
         """Leave what the build did beside the index: what was left out, and why, is of interest later."""

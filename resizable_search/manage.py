@@ -18,8 +18,11 @@ from resizable_search.index.locate import find_index
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import read_manifest
 from resizable_search.index.reader import IndexReader
+from resizable_search.index.storage import storage_errors
 from resizable_search.index.work import rows_so_far
-from resizable_search.index.writer import remove_index, strange_files
+from resizable_search.index.writer import add_tiers, remove_index, strange_files
+from resizable_search.progress import SILENT, Progress
+from resizable_search.scan.warm import ColdKernelsError, compile_kernels
 from resizable_search.search import Index
 
 WIKI100K_BYTES = 1_200_000_000
@@ -175,6 +178,25 @@ def remove(target: Removable) -> list[str]:
     return left
 
 
+def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]:
+    """Compile the kernels, and derive the tiers of an index that lacks them; in words, what was done.
+
+    `name` None: the kernels alone. Raises RsearchError, IndexBusyError, StorageError.
+    """
+    done = []
+    if name is not None:
+        folder = find_index(name, home)
+        with storage_errors(home.path), build_lock(home.state(folder.resolve().name), folder.name):
+            derived = add_tiers(folder, progress)
+        done.append(f"{folder.name} {'has its int8 tiers and sign bits now' if derived else 'lacks nothing'}")
+    try:
+        compiled = compile_kernels(progress)
+    except ColdKernelsError as error:
+        raise RsearchError(f"{error}; searches take numpy, which is slower: reinstall numba") from None
+    done.append(f"{compiled} kernels compiled" if compiled else "the kernels are compiled already")
+    return done
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that `rsearch doctor` looked at, and what to do if it is not in order."""
@@ -239,38 +261,35 @@ def _writable(folder: Path) -> bool:
 
 
 def _kernels() -> str:
-    """Scan a small made-up index with the engine, and by the definition."""
+    """Scan a small made-up index with each engine, and by the definition."""
     from resizable_search import vectors
-    from resizable_search.bench import blas_threads
-    from resizable_search.scan.base import View
+    from resizable_search.quantise import Tier, quantise, sign_words
+    from resizable_search.scan.base import Engine, View
     from resizable_search.scan.numpy_engine import NumpyEngine
+    from resizable_search.scan.warm import load_engine
+    from resizable_search.threads import thread_count
     from resizable_search.topk import select
 
     rows = vectors.normalise(np.random.default_rng(0).standard_normal((5000, 96), np.float32))
-    view = View(rows, 64)
+    view = View(rows, 64, None, Tier(*quantise(rows), 96), sign_words(rows).T.copy())
     query = vectors.truncate(rows[:1], 64)
-    found = NumpyEngine().scan(view, "exact", query, 10).top
     everything = np.arange(len(rows))
     scores, best = select(view.defined_scores(query[0], everything), everything, 10)
-    if not (np.array_equal(found.rows[0], best) and np.array_equal(found.scores[0], scores)):
-        raise RsearchError(
-            "the numpy engine finds wrong rows on this machine: reinstall numpy, and report it"
-        )
-    return f"numpy {np.__version__} scans rightly on {blas_threads()} BLAS threads; {_compiler()}"
-
-
-def _compiler() -> str:
-    """Compile a loop: numba fails on some machines only then, for want of a fitting LLVM."""
+    engines: list[Engine] = [NumpyEngine()]
     try:
-        import numba
-
-        if numba.njit(lambda x: x + 1)(1) == 2:
-            return f"numba {numba.__version__} compiles"
-    except Exception as error:
+        engines.append(load_engine(thread_count()))
+    except ColdKernelsError as error:
         raise RsearchError(
-            f"numba cannot compile here ({type(error).__name__}): reinstall numba and numpy"
+            f"the compiled engine cannot run ({error}), and numpy is slower: compile it with `rsearch warm`"
         ) from None
-    raise RsearchError("numba compiles wrongly here: reinstall numba and numpy")
+    for engine in engines:
+        found = engine.scan(view, "exact", query, 10).top
+        if not (np.array_equal(found.rows[0], best) and np.array_equal(found.scores[0], scores)):
+            raise RsearchError(
+                f"the {engine.name} engine finds wrong rows on this machine: "
+                f"reinstall {engine.name}, and report it"
+            )
+    return f"numpy and the compiled kernels scan rightly, on {thread_count()} threads"
 
 
 def _index(folder: Path) -> str:

@@ -119,6 +119,11 @@ class Index:
         """How many threads a scan runs on."""
         return self._chooser.threads
 
+    @property
+    def remark(self) -> str:
+        """Why searches are slower than they could be, and what to do; '' if nothing is amiss."""
+        return self._chooser.remark
+
     def warm(self) -> str:
         """Load the compiled kernels now, so that no query has to; says which engine runs from here on."""
         return self._chooser.warm()

@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 from resizable_search import __version__
 from resizable_search.cli import bench, build, manage, query
 
-COMMANDS = ("build", "query", "bench", "list", "info", "remove", "doctor")
+COMMANDS = ("build", "query", "bench", "list", "info", "remove", "warm", "doctor")
 
 
 class ReaderGoneError(Exception):
@@ -64,4 +64,5 @@ app.command("bench")(bench.bench)
 app.command("list")(manage.list_indexes)
 app.command("info")(manage.info)
 app.command("remove")(manage.remove)
+app.command("warm")(manage.warm)
 app.command("doctor")(manage.doctor)

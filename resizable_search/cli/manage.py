@@ -47,6 +47,22 @@ def remove(
     render_indexes.removed(target, manage.remove(target))
 
 
+def warm(
+    index: Annotated[
+        str | None, typer.Argument(help="Index to derive int8 tiers and sign bits for, if it has none.")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Compile the engine's kernels now, so that no query waits or does without; a build does so too."""
+    from resizable_search import manage
+    from resizable_search.cli.progress import shown_progress
+
+    with shown_progress() as progress:
+        done = manage.warm(home_of(home), index, progress)
+    for words in done:
+        typer.echo(words)
+
+
 def doctor(home: HomeOption = None, json: JsonOption = False) -> None:
     """Tell whether credentials, hub, disk and kernels are in order, each with its remedy."""
     from resizable_search import manage

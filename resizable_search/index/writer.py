@@ -72,6 +72,27 @@ def _derive_block(
     return len(block)
 
 
+def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
+    """Derive the int8 tiers and sign bits of an index that was built before there were any.
+
+    Nothing else changes, so the generation stays. Returns whether there was anything to do. The caller
+    holds the index's lock.
+    """
+    manifest = read_manifest(index)
+    wanted = derived_files(0, manifest.dims)
+    if all(set(wanted) <= set(part.files) for part in manifest.parts):
+        return False
+    progress.stage("deriving", manifest.rows, "rows")
+    parts = []
+    for part in manifest.parts:
+        folder = index / part.path
+        derive(folder, manifest.dims, progress)
+        parts.append(replace(part, files={**part.files, **list_files(folder, list(wanted))}))
+    replace(manifest, parts=tuple(parts)).write(index)
+    sync_folder(index)
+    return True
+
+
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
     """Measure these files of a folder, for the manifest."""
     with ThreadPoolExecutor(thread_count()) as pool:

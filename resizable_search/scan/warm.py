@@ -4,15 +4,28 @@ numba keeps them beside the package, or in the user's cache folder if that canno
 for one version of Python, numba and rsearch, and one kind of processor. A query that finds none takes
 numpy. That it never compiles is made sure of by numba itself: a listener to its event "numba:compile"
 (numba.core.event) breaks off what would become a compilation.
+
+numba notices a changed source only in the file of the function that it compiled, not in what that one
+calls; and asking it takes an import of a third of a second. So a stamp beside the package (or in the
+user's cache folder) says of which sources, and by which numba, the kernels were compiled.
 """
 
+import hashlib
+import json
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resizable_search.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from resizable_search.scan.numba_engine import NumbaEngine
+
+SOURCES = Path(__file__).parent / "kernels"
 
 _lock = threading.Lock()
 _loaded = False
@@ -27,7 +40,9 @@ def load_engine(threads: int) -> "NumbaEngine":
     global _loaded
     with _lock:
         if not _loaded:
-            _each_kernel(_loading)
+            if not are_compiled():
+                raise ColdKernelsError("its kernels are not compiled yet")
+            _each_kernel(_load, SILENT)
             _loaded = True
     from resizable_search.scan.numba_engine import NumbaEngine
 
@@ -43,12 +58,67 @@ def compile_kernels(progress: Progress = SILENT) -> int:
     with _lock:
         if _loaded:
             return 0
-        compiled = _each_kernel(_compiling, progress)
+        if not are_compiled():
+            _forget()
+        compiled = _each_kernel(_compile, progress)
         _loaded = True
+        _leave_stamp()
         return compiled
 
 
-def _each_kernel(prepare: Any, progress: Progress = SILENT) -> int:
+def are_compiled() -> bool:
+    """Whether the kernels were compiled from these sources, as far as can be told without numba."""
+    for place in _stamps():
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found = json.loads(place.read_bytes())
+            if found["of"] == _of() and any(Path(found["cache"]).glob("*.nbi")):
+                return True
+    return False
+
+
+def _of() -> list[str]:
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.glob("*.py")):
+        digest.update(path.read_bytes())
+    return [digest.hexdigest(), version("numba"), sys.version]
+
+
+def _stamps() -> Iterator[Path]:
+    """Where the stamp may lie, the first that can be written first."""
+    name = f"rsearch-kernels.{sys.implementation.cache_tag}.json"
+    yield SOURCES / "__pycache__" / name
+    from platformdirs import user_cache_path
+
+    yield user_cache_path("rsearch") / name
+
+
+def _leave_stamp() -> None:
+    from resizable_search.scan import kernels
+
+    text = json.dumps({"of": _of(), "cache": kernels.scan_int8.stats.cache_path})
+    for place in _stamps():
+        with suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text, encoding="utf-8")
+            return
+
+
+def _forget() -> None:
+    """Delete kernels of other sources, which numba may take for these."""
+    from resizable_search.scan import kernels
+
+    for kernel in kernels.SIGNATURES:
+        for path in Path(kernel.stats.cache_path).glob(f"*.{kernel.__name__}-*.{_tag()}*.nb?"):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _tag() -> str:
+    """How numba marks the Python that a file in its cache is for."""
+    return f"py{sys.version_info.major}{sys.version_info.minor}"
+
+
+def _each_kernel(prepare: Any, progress: Progress) -> int:
     try:
         from resizable_search.scan import kernels
 
@@ -56,26 +126,27 @@ def _each_kernel(prepare: Any, progress: Progress = SILENT) -> int:
         done = 0
         for kernel, signature in kernels.SIGNATURES.items():
             done += prepare(kernel, signature)
-            kernel.disable_compile()  # a call with other types would be a mistake of ours, not a new kernel
             progress.advance(1)
+        for kernel in kernels.SIGNATURES:
+            kernel.disable_compile()  # a call with other types would be a mistake of ours, not a new kernel
         return done
     except ColdKernelsError:
         raise
     except Exception as error:  # numba and LLVM fail in many ways; numpy serves in all of them
-        raise ColdKernelsError(f"numba cannot be used here ({type(error).__name__}: {error})") from error
+        raise ColdKernelsError(f"numba cannot be used here: {type(error).__name__}: {error}") from error
 
 
-def _compiling(kernel: Any, signature: Any) -> int:
+def _compile(kernel: Any, signature: Any) -> int:
     kernel.compile(signature)
     return int(sum(kernel.stats.cache_misses.values()) > 0)
 
 
-def _loading(kernel: Any, signature: Any) -> int:
+def _load(kernel: Any, signature: Any) -> int:
     from numba.core import event
 
     class Refusing(event.Listener):  # type: ignore[misc]
         def on_start(self, event: Any) -> None:
-            raise ColdKernelsError("the kernels are not compiled yet")
+            raise ColdKernelsError("its kernels are not compiled for this machine")
 
         def on_end(self, event: Any) -> None:
             pass

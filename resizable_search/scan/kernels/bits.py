@@ -1,0 +1,188 @@
+"""The scan of sign bits, selection by counting, and the scores of given rows."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+from resizable_search.scan.kernels.heaps import compact
+
+GROUP = 16
+"""Rows whose keys are compared with the bound at once."""
+
+
+@intrinsic
+def popcount(context: Any, word: Any) -> Any:
+    """How many bits of a word are 1."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+@njit(nogil=True, cache=True)
+def scan_bits(
+    signs: Any,
+    allowed: Any,
+    dim: int,
+    masks: Any,
+    asked: Any,
+    start: int,
+    stop: int,
+    k: int,
+    tallies: Any,
+    limits: Any,
+    belows: Any,
+    rows: Any,
+    keys: Any,
+    counts: Any,
+) -> None:
+    """Look through rows start … stop - 1 for every query, and keep what may be among its best k.
+
+    signs (words, n) uint64, of which the first len(masks) count; asked (m, words) uint64; allowed as for
+    `scan_int8`. Selection is by counting: tallies (m, dim + 1) int64 counts the candidates by how many
+    signs differ, belows (m,) int64 how many of them differ in fewer than limits (m,) int64. Candidates:
+    rows (m, capacity) int64, keys (m, capacity) float64, the score, and counts (m,) int64.
+    """
+    m = asked.shape[0]
+    words = masks.shape[0]
+    capacity = rows.shape[1]
+    block = 2048
+    differing = np.empty(block + GROUP, np.uint64)
+    last = words - 1
+    for begin in range(start, stop, block):
+        end = min(begin + block, stop)
+        size = end - begin
+        whole = (size + GROUP - 1) // GROUP * GROUP
+        for query in range(m):
+            # The last word may be cut; the others are taken four at a time.
+            line, mask, word = signs[last, begin:end], masks[last], asked[query, last]
+            for i in range(size):
+                differing[i] = popcount((line[i] ^ word) & mask)
+            w = 0
+            while w + 4 <= last:
+                line0, line1 = signs[w, begin:end], signs[w + 1, begin:end]
+                line2, line3 = signs[w + 2, begin:end], signs[w + 3, begin:end]
+                a, b, c, d = asked[query, w], asked[query, w + 1], asked[query, w + 2], asked[query, w + 3]
+                for i in range(size):
+                    differing[i] += (
+                        popcount(line0[i] ^ a)
+                        + popcount(line1[i] ^ b)
+                        + popcount(line2[i] ^ c)
+                        + popcount(line3[i] ^ d)
+                    )
+                w += 4
+            while w < last:
+                line, word = signs[w, begin:end], asked[query, w]
+                for i in range(size):
+                    differing[i] += popcount(line[i] ^ word)
+                w += 1
+            for i in range(size, whole):
+                differing[i] = np.uint64(dim + 1)
+            limit, below = limits[query], belows[query]
+            tally, candidates, agreed = tallies[query], rows[query], keys[query]
+            # Once there are k, a later row that differs in as many signs as the worst is worse.
+            bound = np.uint64(limit - 1 if below >= k else limit)
+            for group in range(0, whole, GROUP):
+                reaches = 0
+                for i in range(group, group + GROUP):
+                    reaches |= np.int64(differing[i] < bound)
+                if reaches == 0:
+                    continue
+                for i in range(group, min(group + GROUP, size)):
+                    if differing[i] >= bound:
+                        continue
+                    row = begin + i
+                    if allowed.size > 0 and allowed[row] == 0:
+                        continue
+                    count = np.int64(differing[i])
+                    if counts[query] == capacity:
+                        least = np.float64(dim - 2 * (limit - 1))
+                        counts[query] = compact(candidates, agreed, capacity, least)
+                    at = counts[query]
+                    candidates[at], agreed[at] = row, np.float64(dim - 2 * count)
+                    counts[query] = at + 1
+                    tally[count] += 1
+                    below += 1
+                    while below - tally[limit - 1] >= k:
+                        limit -= 1
+                        below -= tally[limit]
+                    bound = np.uint64(limit - 1 if below >= k else limit)
+            limits[query], belows[query] = limit, below
+
+
+@njit(nogil=True, cache=True)
+def best_by_count(
+    rows: Any, keys: Any, counts: Any, tallies: Any, dim: int, out_keys: Any, out_rows: Any, sizes: Any
+) -> None:
+    """As `best_of_pools`, for the pools of `scan_bits`: by counting, since scores are few integers.
+
+    tallies (threads, m, dim + 1) int64. Each thread's candidates are in order of row, so taking always
+    the lowest row next, and filing it behind those with as many differing signs, sorts them.
+    """
+    threads = rows.shape[0]
+    k = out_keys.shape[1]
+    places = np.empty(dim + 1, np.int64)
+    next_one = np.empty(threads, np.int64)
+    for query in range(rows.shape[1]):
+        before = 0
+        for differing in range(dim + 1):
+            places[differing] = before
+            for thread in range(threads):
+                before += tallies[thread, query, differing]
+        best_keys, best_rows = out_keys[query], out_rows[query]
+        # Beyond this many differing signs there is no place left.
+        limit = dim
+        while limit > 0 and places[limit] >= k:
+            limit -= 1
+        least = np.float64(dim - 2 * limit)
+        next_one[:] = 0
+        for thread in range(threads):
+            next_one[thread] = _next_above(keys, thread, query, counts[thread, query], -1, least)
+        size = 0
+        while True:
+            chosen = -1
+            for thread in range(threads):
+                at = next_one[thread]
+                if at < counts[thread, query] and (
+                    chosen < 0 or rows[thread, query, at] < rows[chosen, query, next_one[chosen]]
+                ):
+                    chosen = thread
+            if chosen < 0:
+                break
+            at = next_one[chosen]
+            key = keys[chosen, query, at]
+            differing = (dim - np.int64(key)) // 2
+            place = places[differing]
+            places[differing] = place + 1
+            if place < k:
+                best_keys[place], best_rows[place] = key, rows[chosen, query, at]
+                size += 1
+            next_one[chosen] = _next_above(keys, chosen, query, counts[chosen, query], at, least)
+        sizes[query] = size
+
+
+@njit(nogil=True)
+def _next_above(keys: Any, thread: int, query: int, count: int, at: int, least: float) -> int:
+    """The next candidate behind `at` whose key is `least` or more; `count` if there is none."""
+    at += 1
+    while at < count and keys[thread, query, at] < least:
+        at += 1
+    return at
+
+
+@njit(nogil=True, cache=True)
+def score_bits(signs: Any, dim: int, masks: Any, asked: Any, rows: Any, out: Any) -> None:
+    """The sign scores of each query's rows (m, c) int64 into out (m, c) float32; -inf for no row."""
+    for query in range(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            row = rows[query, i]
+            if row < 0 or row >= signs.shape[1]:
+                out[query, i] = -np.inf
+                continue
+            differing = np.uint64(0)
+            for word in range(masks.shape[0]):
+                differing += popcount((signs[word, row] ^ asked[query, word]) & masks[word])
+            out[query, i] = np.float32(dim - 2 * np.int64(differing))

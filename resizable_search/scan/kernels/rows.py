@@ -1,0 +1,142 @@
+"""Queries made ready, and the scores of given rows."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from resizable_search.scan.kernels.heaps import offer, unload
+from resizable_search.scan.kernels.products import products
+
+
+@njit(nogil=True, cache=True)
+def truncate(full: Any, dim: int, out: Any) -> None:
+    """`vectors.truncate` of a few rows (m, width) float32 into out (m, dim) float32."""
+    lanes = np.empty(32, np.float64)
+    for query in range(full.shape[0]):
+        row = full[query]
+        length = length_of(row, dim, lanes)
+        for i in range(dim):
+            out[query, i] = np.float32(np.float64(row[i]) / length)
+
+
+@njit(nogil=True, cache=True)
+def quantise_queries(queries: Any, codes: Any, units: Any, lengths: Any, errors: Any) -> None:
+    """`quantise.quantise_queries` of (m, d) float32: codes (m, padded) int16, the others (m,) float64."""
+    d = queries.shape[1]
+    lanes = np.empty(32, np.float64)
+    room = (2.0**31 - 1) / (127 * math.sqrt(d)) - math.sqrt(d)
+    for query in range(queries.shape[0]):
+        row = queries[query]
+        largest = np.float64(0.0)
+        for i in range(d):
+            largest = max(largest, abs(np.float64(row[i])))
+        length = length_of(row, d, lanes)
+        if largest == 0.0:
+            length, largest = 0.0, 1.0
+        _, exponent = math.frexp(min(32767 / largest, room / max(length, largest)) / 1.001)
+        power = math.ldexp(1.0, exponent - 1)
+        off = 0.0
+        for i in range(d):
+            scaled = np.float64(row[i]) * power
+            code = np.rint(scaled)
+            codes[query, i] = np.int16(code)
+            off += (code - scaled) * (code - scaled)
+        codes[query, d:] = 0
+        units[query] = 1 / power
+        lengths[query] = length * (1 + 1e-12)
+        errors[query] = math.sqrt(off) / power * (1 + 1e-9) + 1e-300
+
+
+@njit(nogil=True)
+def fold(lanes: Any) -> float:
+    """The 32 lanes of `vectors.lane_sum`, added by halves."""
+    width = 16
+    while width > 0:
+        for i in range(width):
+            lanes[i] += lanes[i + width]
+        width //= 2
+    return lanes[0]
+
+
+@njit(nogil=True)
+def length_of(row: Any, dim: int, lanes: Any) -> float:
+    """The length of the first `dim` numbers as `vectors.norms` takes it; 1 for 0. `lanes` is scratch."""
+    lanes[:] = 0.0
+    whole = dim - dim % 32
+    for start in range(0, whole, 32):
+        for i in range(32):
+            lanes[i] += np.float64(row[start + i]) * np.float64(row[start + i])
+    for i in range(dim - whole):
+        lanes[i] += np.float64(row[whole + i]) * np.float64(row[whole + i])
+    length = math.sqrt(fold(lanes))
+    return length if length > 0.0 else 1.0
+
+
+@njit(nogil=True)
+def defined_score(row: Any, dim: int, query: Any) -> np.float32:
+    """The defined score of a stored row (width,) float32, cut to `dim`, and a query (dim,) float32."""
+    lanes = np.zeros(32, np.float64)
+    whole = dim - dim % 32
+    if dim == row.shape[0]:
+        for start in range(0, whole, 32):
+            for i in range(32):
+                lanes[i] += np.float64(row[start + i]) * np.float64(query[start + i])
+        for i in range(dim - whole):
+            lanes[i] += np.float64(row[whole + i]) * np.float64(query[whole + i])
+        return np.float32(fold(lanes))
+    length = length_of(row, dim, lanes)
+    lanes[:] = 0.0
+    for start in range(0, whole, 32):
+        for i in range(32):
+            short = np.float32(np.float64(row[start + i]) / length)
+            lanes[i] += np.float64(short) * np.float64(query[start + i])
+    for i in range(dim - whole):
+        short = np.float32(np.float64(row[whole + i]) / length)
+        lanes[i] += np.float64(short) * np.float64(query[whole + i])
+    return np.float32(fold(lanes))
+
+
+@njit(nogil=True, cache=True)
+def score_exact(stored: Any, dim: int, queries: Any, rows: Any, out: Any) -> None:
+    """The defined scores of each query's rows (m, c) int64 into out (m, c) float32; -inf for no row."""
+    for query in range(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            row = rows[query, i]
+            if row < 0 or row >= stored.shape[0]:
+                out[query, i] = -np.inf
+            else:
+                out[query, i] = defined_score(stored[row], dim, queries[query])
+
+
+@njit(nogil=True, cache=True)
+def score_int8(codes: Any, scales: Any, dim: int, asked: Any, units: Any, rows: Any, out: Any) -> None:
+    """The int8 scores of each query's rows (m, c) int64 into out (m, c) float32; -inf for no row."""
+    sums = np.empty((4, 1), np.int32)
+    for query in range(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            row = rows[query, i]
+            if row < 0 or row >= codes.shape[0]:
+                out[query, i] = -np.inf
+                continue
+            products(codes, row, row + 1, asked, query, 1, dim, sums)
+            score = np.float64(sums[0, 0]) * np.float64(scales[row]) * units[query]
+            out[query, i] = np.float32(score)
+
+
+@njit(nogil=True, cache=True)
+def best_of_rows(scores: Any, rows: Any, out_keys: Any, out_rows: Any, sizes: Any) -> None:
+    """The best of each query's rows (m, c) int64 by scores (m, c) float32; row -1 is no row.
+
+    The answer as of `best_of_pools`.
+    """
+    k = out_keys.shape[1]
+    for query in range(rows.shape[0]):
+        size = 0
+        best_keys, best_rows = out_keys[query], out_rows[query]
+        for i in range(rows.shape[1]):
+            if rows[query, i] >= 0:
+                size = offer(best_keys, best_rows, size, k, np.float64(scores[query, i]), rows[query, i])
+        unload(best_keys, best_rows, size)
+        sizes[query] = size

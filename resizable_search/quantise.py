@@ -136,8 +136,9 @@ def sign_words(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
     """
     n, d = rows.shape
     words = -(-d // WORD)
-    packed = np.zeros((n, words * 8), np.uint8)
-    packed[:, : -(-d // 8)] = np.packbits(rows > 0, axis=1, bitorder="little")
+    packed = np.packbits(rows > 0, axis=1, bitorder="little")
+    if d % WORD:
+        packed = np.pad(packed, ((0, 0), (0, words * 8 - packed.shape[1])))
     return packed.view("<u8").astype(np.uint64, copy=False)
 
 

@@ -68,7 +68,7 @@ class Executor:
         runs: list[StageRun] = []
         rows_in = self._reader.manifest.documents
         engine = self._choose(len(full) * rows_in * plan.stages[0].dim)
-        top = gather([(np.empty(0, np.float32), np.empty(0, np.int64))] * len(full), 0)
+        top = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
         for stage, keep in zip(plan.stages, plan.keeps(k), strict=True):
             begin = time.perf_counter()
             # Signs are those of the vector as it is: no length matters to them.

@@ -84,15 +84,21 @@ def truncate(rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
 
 
 def tamed(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """A float32 copy of (n, d) raw rows, those near the end of float32's range scaled down.
+    """A float32 copy of (n, d) raw rows, those near the ends of float32's range scaled into it.
 
-    Their mean would overflow; a power of two changes no direction. What is beyond the range is infinite.
+    The mean of the largest would overflow, and what is small in float64 is 0 in float32; a power of two
+    changes no direction. What is beyond the range of float64, or is none, stays so.
     """
     with np.errstate(over="ignore"):
         full = np.array(rows, np.float32, order="C")
-    large = np.abs(full).max(axis=1, initial=0) > 2.0**100
-    if large.any():
-        full[large] *= np.float32(2.0**-64)
+    largest = np.abs(full).max(axis=1, initial=0)
+    if rows.dtype == np.float32 and (largest > 2.0**-60).all() and (largest < 2.0**100).all():
+        return full
+    largest = np.abs(rows).max(axis=1, initial=0).astype(np.float64)
+    odd = np.isfinite(largest) & ((largest >= 2.0**100) | (largest <= 2.0**-60)) & (largest > 0)
+    if odd.any():
+        _, exponents = np.frexp(largest[odd])
+        full[odd] = np.ldexp(rows[odd].astype(np.float64), -exponents[:, None])
     return full
 
 

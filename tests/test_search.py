@@ -94,12 +94,15 @@ def test_queries_of_any_scale_and_float_type_give_the_same(index, rows):
     np.testing.assert_array_equal(index.scan(query * np.float32(512), k=5, dim=64).scores, plain.scores)
 
 
-def test_queries_near_the_end_of_the_range_are_answered_and_beyond_it_refused(index, rows):
+def test_queries_near_the_ends_of_the_range_are_answered_and_endless_ones_refused(index, rows):
     plain = index.scan(rows[5:6], k=5, dim=64)
     large = rows[5:6] * np.float32(2.0**125 / np.abs(rows[5]).max())
     np.testing.assert_array_equal(index.scan(large, k=5, dim=64).rows, plain.rows)
+    for scale in (1e-200, 1e200):
+        far = rows[5:6].astype(np.float64) * scale
+        np.testing.assert_array_equal(index.scan(far, k=5, dim=64).rows, plain.rows)
     with pytest.raises(UsageError, match="infinity"):
-        index.scan(np.full((1, FULL), 1e300))
+        index.scan(np.full((1, FULL), np.inf))
 
 
 def test_neither_the_query_nor_the_stored_rows_are_written(index, rows):

@@ -93,3 +93,24 @@ def test_spans_cover_every_row_once_within_the_bound():
     assert spans[-1][1] == 100_000
     assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
     assert max(stop - start for start, stop in spans) * 768 * 8 <= vectors.BLOCK_BYTES
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-42, 1e-30, 1.0, 1e30, 1e37, 1e200, 1e300])
+def test_the_size_of_a_raw_row_changes_nothing(size):
+    row = np.random.default_rng(0).standard_normal(96) * size
+    if size > 1e-40:
+        expected = row - row.mean()
+        expected /= size
+        expected /= np.linalg.norm(expected)
+        np.testing.assert_allclose(vectors.prepare(row[None], 96, centred=True)[0], expected, atol=1e-6)
+    both = vectors.tamed(np.stack([row, np.ones(96)]))
+    np.testing.assert_array_equal(both[0], vectors.tamed(row[None])[0])
+    assert np.isfinite(both).all()
+    assert both.any(axis=1).all()
+
+
+def test_zero_and_endless_rows_stay_so():
+    rows = np.array([[0, 0], [1e-300, np.inf], [np.nan, 1]])
+    tame = vectors.tamed(rows)
+    assert not tame[0].any()
+    assert not np.isfinite(tame[1:]).all(axis=1).any()

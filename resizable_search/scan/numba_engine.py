@@ -79,8 +79,9 @@ class _Answer:
         return self.keys[part], self.rows[part], self.sizes[part]
 
     def top(self) -> Top:
-        empty = np.arange(self.rows.shape[1]) >= self.sizes[:, None]
-        if empty.any():
+        k = self.rows.shape[1]
+        if self.sizes.min(initial=k) < k:
+            empty = np.arange(k) >= self.sizes[:, None]
             self.keys[empty], self.rows[empty] = -np.inf, NO_ROW
         return Top(self.keys.astype(np.float32), self.rows)
 
@@ -297,6 +298,9 @@ class NumbaEngine:
     def _share_queries(self, m: int, work: Callable[[slice], None], most: int = GROUP_QUERIES) -> None:
         """Have the threads do `work` on all queries, some at a time."""
         size = max(1, min(most, -(-m // self.threads)))
+        if size >= m:
+            work(slice(0, m))
+            return
         parts = iter([slice(start, min(start + size, m)) for start in range(0, m, size)])
 
         def take(_: int) -> None:

@@ -1,0 +1,147 @@
+"""rsearch in the comparison: which plans are measured, what they read, and how the index is made."""
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _measure import index_of_matrix
+from _rivals import THREADS, Given, Way
+from numpy.typing import NDArray
+
+from resizable_search.errors import RsearchError
+from resizable_search.search import Index, open_index
+
+NAME = "compared"
+TARGETS = (0.99, 0.997)
+OTHER_STAGES = ("reading", "fitting", "embedding", "writing")
+"""What a build does besides deriving dimensions and tiers from the full vectors."""
+
+
+class StageClock:
+    """A progress that keeps the seconds of each stage of a build."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage, self._since = "", time.perf_counter()
+
+    def stage(self, name: str, total: int | None, unit: str) -> None:
+        """A stage begins, and the one before it ends."""
+        now = time.perf_counter()
+        self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = name, now
+
+    def advance(self, amount: int) -> None:
+        """Nothing to keep."""
+
+    def note(self, message: str) -> None:
+        """Nothing to keep."""
+
+
+class Ours:
+    """An index of what is given, built and opened for each number of threads."""
+
+    def __init__(self, given: Given, home: Path, made_of: str, say: Callable[[str], None]) -> None:
+        clock = StageClock()
+        index_of_matrix(given.rows, made_of, home, NAME, clock).close()
+        clock.stage("", None, "")
+        derived = [seconds for stage, seconds in clock.seconds.items() if stage not in ("", *OTHER_STAGES)]
+        self.derive_seconds = sum(derived) if derived else None  # None: it was there already
+        self.given = given
+        self.plan_of: dict[str, str] = {}
+        self._say = say
+        self._open = {threads: _open(home, threads) for threads in THREADS}
+        self.folder = self._open[1].folder
+
+    def ways(self) -> list[Way]:
+        """What is measured: exact scans, the cookbook's plan, tuned plans, fixed plans."""
+        full = self.given.width
+        ways = [self.way(f"rsearch exact {dim}", dim=dim) for dim in (full, 512, 256, 300)]
+        ways.append(self.way("rsearch --dim 256 --rerank 10", dim=256, rerank=10))
+        for target in TARGETS:
+            ways.append(self.tuned(target))
+        for plan in fixed_plans(full):
+            ways.append(self.way(f"rsearch {plan}", plan=plan))
+        return [way for way in ways if way is not None]
+
+    def way(self, name: str, **options: Any) -> Way | None:
+        """A way by the options of `Index.scan`; None, said, if this index has no such plan."""
+        try:
+            for index in self._open.values():  # the first query makes what is made once
+                index.scan(self.given.queries[:1], k=self.given.k, **options)
+        except RsearchError as error:
+            self._say(f"{name} is left out: {error}")
+            return None
+
+        def search(queries: NDArray[np.float32], threads: int) -> NDArray[np.int64]:
+            return self._open[threads].scan(queries, k=self.given.k, **options).rows
+
+        self.plan_of[name] = self.plan(**options)
+        files = self.files(self.plan_of[name])
+        size = sum(path.stat().st_size for path in files)
+        return Way(name, search, self.derive_seconds, size)
+
+    def tuned(self, target: float) -> Way | None:
+        """The plan that tuning finds for an overlap, on the index's own rows."""
+        self._say(f"rsearch tuned {target} is left out: there is no tuning yet")
+        return None
+
+    def plan(self, **options: Any) -> str:
+        """The plan that options of `Index.scan` mean."""
+        return str(self._open[1].plan(self.given.k, **options))
+
+    def files(self, plan: str) -> list[Path]:
+        """The files that a plan reads, as docs/format.md names them."""
+        found: dict[Path, None] = {}
+        for dim, precision in _stages(plan):
+            stored = min(d for d in self._open[1].dims if d >= dim)
+            tiers = {"bits": ("bits",), "int8": ("int8", "scale"), "exact": ("int8", "scale", "error")}
+            for tier in tiers.get(precision, ()):
+                found[self.folder / "tiers" / f"{stored}.{tier}.npy"] = None
+            if precision in ("exact", "float32"):
+                found[self.folder / f"{stored}.npy"] = None
+        return [path for path in found if path.exists()]
+
+    def scanned(self, plan: str) -> tuple[Path, int]:
+        """The file that a plan's first stage reads from end to end, and the bytes a query reads there."""
+        dim, _ = _stages(plan)[0]
+        largest = self.files(plan)[0]
+        rows = np.load(largest, mmap_mode="r")
+        stored = min(d for d in self._open[1].dims if d >= dim)
+        # Rows of an unstored dimension are read in part; the lines of the cache between are not.
+        return largest, rows.nbytes * dim // stored
+
+    def close(self) -> None:
+        """Close the indexes."""
+        for index in self._open.values():
+            index.close()
+
+
+def fixed_plans(full: int) -> Sequence[str]:
+    """Plans of bits and int8, from fast to thorough."""
+    return (
+        f"{full}:bits:100,{full}",
+        f"{full}:bits:200,{full}:int8:30,{full}",
+        f"{full}:bits:400,{full}:int8:30,{full}",
+        f"256:int8:100,{full}",
+        f"{full}:int8:30,{full}",
+    )
+
+
+def _open(home: Path, threads: int) -> Index:
+    # The engine of one thread takes no number.
+    known = "threads" in inspect.signature(open_index).parameters
+    index = open_index(NAME, home=home, **({"threads": threads} if known else {}))
+    if hasattr(index, "warm"):
+        index.warm()
+    return index
+
+
+def _stages(plan: str) -> list[tuple[int, str]]:
+    stages = []
+    for stage in plan.split(","):
+        dim, *rest = stage.split(":")
+        stages.append((int(dim), rest[0] if rest and not rest[0].isdigit() else "exact"))
+    return stages

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from _measure import index_of_matrix
+from _reads import files_of
 from _rivals import THREADS, Given, Way
 from numpy.typing import NDArray
 
@@ -53,7 +54,7 @@ class Ours:
         self.plan_of: dict[str, str] = {}
         self._say = say
         self._open = {threads: _open(home, threads) for threads in THREADS}
-        self.folder = self._open[1].folder
+        self.index = self._open[1]
 
     def ways(self) -> list[Way]:
         """What is measured: exact scans, the cookbook's plan, tuned plans, fixed plans."""
@@ -78,40 +79,15 @@ class Ours:
         def search(queries: NDArray[np.float32], threads: int) -> NDArray[np.int64]:
             return self._open[threads].scan(queries, k=self.given.k, **options).rows
 
-        self.plan_of[name] = self.plan(**options)
-        files = self.files(self.plan_of[name])
-        size = sum(path.stat().st_size for path in files)
+        plan = str(self.index.plan(self.given.k, **options))
+        self.plan_of[name] = plan
+        size = sum(path.stat().st_size for path in files_of(self.index, plan))
         return Way(name, search, self.derive_seconds, size)
 
     def tuned(self, target: float) -> Way | None:
         """The plan that tuning finds for an overlap, on the index's own rows."""
         self._say(f"rsearch tuned {target} is left out: there is no tuning yet")
         return None
-
-    def plan(self, **options: Any) -> str:
-        """The plan that options of `Index.scan` mean."""
-        return str(self._open[1].plan(self.given.k, **options))
-
-    def files(self, plan: str) -> list[Path]:
-        """The files that a plan reads, as docs/format.md names them."""
-        found: dict[Path, None] = {}
-        for dim, precision in _stages(plan):
-            stored = min(d for d in self._open[1].dims if d >= dim)
-            tiers = {"bits": ("bits",), "int8": ("int8", "scale"), "exact": ("int8", "scale", "error")}
-            for tier in tiers.get(precision, ()):
-                found[self.folder / "tiers" / f"{stored}.{tier}.npy"] = None
-            if precision in ("exact", "float32"):
-                found[self.folder / f"{stored}.npy"] = None
-        return [path for path in found if path.exists()]
-
-    def scanned(self, plan: str) -> tuple[Path, int]:
-        """The file that a plan's first stage reads from end to end, and the bytes a query reads there."""
-        dim, _ = _stages(plan)[0]
-        largest = self.files(plan)[0]
-        rows = np.load(largest, mmap_mode="r")
-        stored = min(d for d in self._open[1].dims if d >= dim)
-        # Rows of an unstored dimension are read in part; the lines of the cache between are not.
-        return largest, rows.nbytes * dim // stored
 
     def close(self) -> None:
         """Close the indexes."""
@@ -137,11 +113,3 @@ def _open(home: Path, threads: int) -> Index:
     if hasattr(index, "warm"):
         index.warm()
     return index
-
-
-def _stages(plan: str) -> list[tuple[int, str]]:
-    stages = []
-    for stage in plan.split(","):
-        dim, *rest = stage.split(":")
-        stages.append((int(dim), rest[0] if rest and not rest[0].isdigit() else "exact"))
-    return stages

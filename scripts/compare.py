@@ -20,9 +20,9 @@ from pathlib import Path
 import _rivals_faiss as on_faiss
 import _rivals_graphs as graphs
 import numpy as np
-from _bandwidth import read_bandwidth
 from _measure import alternate, disturbed, given_vectors, machine, show
 from _ours import Ours
+from _reads import read_bandwidth, scanned
 from _rivals import THREADS, Given, Way, cookbook_ways, numpy_ways, oracle, overlap, timed
 from _targets import Figures, Measured, judge
 from numpy.typing import NDArray
@@ -158,12 +158,12 @@ def table(figures: dict[str, Figures]) -> list[tuple[str, ...]]:
     return lines
 
 
-def traffic(ours: Ours, figures: dict[str, Figures], plans: dict[str, str]) -> list[tuple[str, ...]]:
+def traffic(ours: Ours, figures: dict[str, Figures]) -> list[tuple[str, ...]]:
     """What rsearch's scans read, and the share of the memory's bandwidth that they reach."""
     bandwidth: dict[tuple[Path, int], float] = {}
     lines = []
-    for name, plan in plans.items():
-        path, read = ours.scanned(plan)
+    for name, plan in ours.plan_of.items():
+        path, read = scanned(ours.index, plan)
         line = [name, f"{read / 1e6:.1f}"]
         for threads in THREADS:
             if (path, threads) not in bandwidth:
@@ -253,8 +253,7 @@ def main() -> int:
         say(f"single queries: {args.rounds} rounds of {len(figures)} ways …")
         busy = single_queries(figures, given.queries, args.rounds)
         batches(figures, given.queries, wanted, args.batch_rounds)
-        plans = {way.name: ours.plan_of[way.name] for way in own}
-        reads = traffic(ours, figures, plans)
+        reads = traffic(ours, figures)
         judged, held = judge(Measured(figures, width, len(given.rows), ours.derive_seconds))
         ours.close()
     intro = (

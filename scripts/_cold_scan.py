@@ -22,8 +22,7 @@ def main() -> None:
     cold, other, plan, query_file = sys.argv[1:]
     queries = np.load(query_file)
     with open_index(Path(other)) as index:
-        if hasattr(index, "warm"):
-            index.warm()
+        index.warm()
         for query in queries[:3]:
             index.scan(query[None], plan=plan)
     folder = Path(cold)

@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import numpy as np
@@ -166,9 +166,10 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
 
 
 def machine(*packages: str) -> str:
-    """One line on the machine and the versions that the figures belong to; further packages by name."""
+    """One line on the machine and the versions that the figures belong to, of these packages if installed."""
     load = os.getloadavg()[0]
-    further = "".join(f", {package} {version(package)}" for package in packages)
+    installed = {distribution.name for distribution in distributions()}
+    further = "".join(f", {package} {version(package)}" for package in packages if package in installed)
     return (
         f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; Python {platform.python_version()}, "
         f"numpy {np.__version__}{further}, resizable_search {__version__}"

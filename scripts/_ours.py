@@ -1,6 +1,5 @@
 """rsearch in the comparison: which plans are measured, what they read, and how the index is made."""
 
-import inspect
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,6 +52,7 @@ class Ours:
         self.given = given
         self.plan_of: dict[str, str] = {}
         self._say = say
+        self._tuned = tune(home, given.k)
         self._open = {threads: _open(home, threads) for threads in THREADS}
         self.index = self._open[1]
 
@@ -85,9 +85,12 @@ class Ours:
         return Way(name, search, self.derive_seconds, size)
 
     def tuned(self, target: float) -> Way | None:
-        """The plan that tuning finds for an overlap, on the index's own rows."""
-        self._say(f"rsearch tuned {target} is left out: there is no tuning yet")
-        return None
+        """The plan that tuning found for an overlap, on the index's own rows."""
+        if not self._tuned:
+            self._say(f"rsearch tuned {target:g} is left out: there is no tuning yet")
+            return None
+        plan = self.index.plan(self.given.k, recall=target)
+        return self.way(f"rsearch tuned {target:g} ({plan})", recall=target)
 
     def close(self) -> None:
         """Close the indexes."""
@@ -106,10 +109,12 @@ def fixed_plans(full: int) -> Sequence[str]:
     )
 
 
+def tune(home: Path, k: int) -> bool:
+    """Find and store the plans for TARGETS, on the index's own rows; whether this version can."""
+    return False
+
+
 def _open(home: Path, threads: int) -> Index:
-    # The engine of one thread takes no number.
-    known = "threads" in inspect.signature(open_index).parameters
-    index = open_index(NAME, home=home, **({"threads": threads} if known else {}))
-    if hasattr(index, "warm"):
-        index.warm()
+    index = open_index(NAME, home=home, threads=threads)
+    index.warm()
     return index

@@ -26,7 +26,11 @@ def stages(plan: str) -> list[tuple[int, str]]:
 def files_of(index: Index, plan: str) -> list[Path]:
     """The files that a plan reads, in the order of its stages; the first is scanned from end to end."""
     found: dict[Path, None] = {}
+    # numpy reads the floats for exact stages, compiled kernels the int8 codes and then some floats.
+    floats = index.warm() == "numpy"
     for dim, precision in stages(plan):
+        if floats and precision == "exact":
+            precision = "float32"
         stored = stored_dim(index, dim, precision)
         for tier in TIERS[precision]:
             found[index.folder / "tiers" / f"{stored}.{tier}.npy"] = None

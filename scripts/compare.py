@@ -3,17 +3,19 @@
     scripts/compare [--vectors FILE.npy --queries FILE.npy] [--rounds 30] [--only GROUP,GROUP]
 
 The rivals: the cookbook's functions, numpy, faiss, usearch and hnswlib, each with its best settings;
-the groups are named by --help. Single queries: the median and the 95th percentile, all ways turn about
-at one and at two threads, each timed call after an untimed one of the same way, so that caches hold
-what they would hold for a way used alone. Batches: all queries in one call. Overlap: the share of the
-float64 top k (ties by lower row) that is found, over all queries. Bytes: the index in a file; for
-rsearch, the files that the plan reads. The table goes to the terminal and to docs/benchmarks.md (unless
---only leaves rivals out); exit 1 when what must hold does not, or was not measured.
+--help names their groups. Single queries: the median and the 95th percentile, all ways turn about at
+one and at two threads, each timed call after a pause and an untimed call of the same way, so that caches
+and threads are as they would be for a way used alone. Batches: all queries in one call, the best of the
+rounds. Overlap: the share of the float64 top k (ties by lower row) that is found, over all queries.
+Bytes: the index in a file; for rsearch, the files that the plan reads. The table goes to the terminal
+and to docs/benchmarks.md (unless --only leaves rivals out); exit 1 when what must hold does not, or was
+not measured.
 """
 
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +35,9 @@ from resizable_search import vectors
 ROOT = Path(__file__).resolve().parents[1]
 BUILD_THREADS = 2
 SLOW_BATCH_SECONDS = 3.0
-PACKAGES = ("faiss-cpu", "usearch", "hnswlib", "numba", "scikit-learn")
+PAUSE_SECONDS = 0.04
+"""For as long as that, threads of OpenBLAS and OpenMP go on spinning: nobody is to pay for another's."""
+PACKAGES = ("faiss-cpu", "usearch", "hnswlib", "numba")
 GROUPS: dict[str, Callable[[Given], list[Way]]] = {
     "cookbook": cookbook_ways,
     "numpy": numpy_ways,
@@ -104,6 +108,7 @@ def single_queries(figures: dict[str, Figures], queries: NDArray[np.float32], ro
 
     def before(key: str) -> None:
         way, threads = asked[key]
+        time.sleep(PAUSE_SECONDS)
         pools.use(threads)
         way.search(queries[-1:], threads)
 
@@ -126,6 +131,7 @@ def batches(
             if not way.in_batches or name in slow:
                 continue
             for threads in way.threads:
+                time.sleep(PAUSE_SECONDS)
                 pools.use(threads)
                 answers: list[NDArray[np.int64]] = []
                 spent = timed(lambda way=way, n=threads, out=answers: out.append(way.search(queries, n)))
@@ -255,10 +261,11 @@ def main() -> int:
         batches(figures, given.queries, wanted, args.batch_rounds)
         reads = traffic(ours, figures)
         judged, held = judge(Measured(figures, width, len(given.rows), ours.derive_seconds))
+        engine = ours.index.warm()
         ours.close()
     intro = (
         f"{len(given.rows):,} × {width} ({args.described or made_of}), {len(given.queries):,} queries, "
-        f"k {given.k}, {args.rounds} rounds, milliseconds a query; {machine(*PACKAGES)}."
+        f"k {given.k}, {args.rounds} rounds, milliseconds a query; {machine(*PACKAGES)}; engine {engine}."
     )
     if busy:
         intro += f"\n\n{busy[0].upper()}{busy[1:]}."

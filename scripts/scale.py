@@ -91,6 +91,7 @@ def builds(rsearch: str, source: Path, home: Path, rows: int) -> bool:
 def growth(small: Index, large: Index, queries: NDArray[np.float32], rounds: int) -> bool:
     """Time the same plans on both; whether the time grows no faster than the rows, nearly."""
     ways: dict[str, Callable[[int], object]] = {}
+    small.warm()
     plans = []
     for plan in PLANS:
         try:
@@ -103,6 +104,7 @@ def growth(small: Index, large: Index, queries: NDArray[np.float32], rounds: int
         for index in (small, large):
             ways[f"{index.name} {plan}"] = _scan(index, queries, plan)
     seconds = alternate(ways, rounds)
+    print(f"\nengine: {large.warm()}, {THREADS} threads")
     lines, held = [], True
     factor = large.rows / small.rows
     for plan in plans:
@@ -114,8 +116,7 @@ def growth(small: Index, large: Index, queries: NDArray[np.float32], rounds: int
         share = read / many * 1e3 / read_bandwidth(path, THREADS)
         traffic = f"{read / 1e6:.1f}", f"{share:.0%}"
         lines.append((plan, f"{few:.2f}", f"{many:.2f}", f"{ratio:.2f}", *traffic, said))
-    headings = "plan", f"ms, {small.rows:,} rows", f"ms, {large.rows:,}", "growth / linear", "MB a query"
-    print()
+    headings = "plan", f"ms at {small.rows:,} rows", f"at {large.rows:,}", "growth / linear", "MB a query"
     show((*headings, "share of bandwidth", "growth required"), lines)
     if disturbed(seconds):
         print(disturbed(seconds))

@@ -140,10 +140,11 @@ def oracle(given: Given) -> NDArray[np.int64]:
     wide = given.queries.astype(np.float64)
     for start in range(0, len(given.rows), 10_000):
         block = given.rows[start : start + 10_000].astype(np.float64)
-        scores = wide @ block.T
+        scores, least = wide @ block.T, min(given.k, len(block))
         for i, (before, rows) in enumerate(best):
             # Equal rows come out of a GEMM with unequal last bits: a margin, and then a sum in one order.
-            near = np.flatnonzero(scores[i] >= np.partition(scores[i], -given.k)[-given.k] - 1e-12)
+            kth = np.partition(scores[i], -least)[-least]
+            near = np.flatnonzero(scores[i] >= kth - 1e-12)
             exact = (block[near] * wide[i]).sum(axis=1)
             merged, found = np.concatenate([before, exact]), np.concatenate([rows, near + start])
             order = np.lexsort((found, -merged))[: given.k]

@@ -13,6 +13,7 @@ temporary folder), and nothing of them stays. Linux only; exit 1 when something 
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -198,6 +199,11 @@ def main() -> int:
     parser.add_argument("--rsearch", default=rsearch, help="the command (default: this environment's)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
+        needed = (
+            4 * 4 * args.rows * WIDTH
+        )  # the rows, the index, its tenth, and what a build adds for a while
+        if shutil.disk_usage(temporary).free < needed:
+            parser.error(f"{temporary} has less than {needed / 1e9:.0f} GB free: give another with --folder")
         held = measure(args, Path(temporary))
     return 0 if held else 1
 

@@ -12,11 +12,12 @@ from _rivals import THREADS, Given, Way
 from numpy.typing import NDArray
 
 from resizable_search.errors import RsearchError
+from resizable_search.scan.warm import compile_kernels
 from resizable_search.search import Index, open_index
 
 NAME = "compared"
 TARGETS = (0.99, 0.997)
-OTHER_STAGES = ("reading", "fitting", "embedding", "writing")
+OTHER_STAGES = ("reading", "fitting", "embedding", "writing", "compiling")
 """What a build does besides deriving dimensions and tiers from the full vectors."""
 
 
@@ -52,6 +53,7 @@ class Ours:
         self.given = given
         self.plan_of: dict[str, str] = {}
         self._say = say
+        compile_kernels()
         self._tuned = tune(home, given.k)
         self._open = {threads: _open(home, threads) for threads in THREADS}
         self.index = self._open[1]

@@ -30,6 +30,7 @@ from _reads import read_bandwidth, scanned
 from numpy.typing import NDArray
 
 from resizable_search.errors import RsearchError
+from resizable_search.scan.warm import compile_kernels
 from resizable_search.search import Index, open_index
 
 WIDTH = 768
@@ -166,6 +167,7 @@ def measure(args: argparse.Namespace, folder: Path) -> bool:
     else:
         source = args.vectors
         print(f"the first {args.rows:,} rows of {source.name}; {machine()}\n")
+    compile_kernels()
     stored = np.load(source, mmap_mode="r")
     rng = np.random.default_rng(1)
     queries = stored[np.sort(rng.integers(0, args.rows // 10, 100))]

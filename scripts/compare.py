@@ -13,6 +13,7 @@ not measured.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -239,6 +240,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, print and write; 1 if something that must hold does not."""
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the index would stay behind
     found, made_of = given_vectors(args.vectors, args.rows)
     if args.queries is not None:
         asked = np.load(args.queries).astype(np.float32)

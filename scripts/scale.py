@@ -14,6 +14,7 @@ temporary folder), and nothing of them stays. Linux only; exit 1 when something 
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -70,7 +71,11 @@ def build(rsearch: str, source: Path, home: Path, name: str, rows: int) -> Watch
     words += ["--dims", f"{WIDTH},256", "--home", str(home)]
     begin = time.perf_counter()
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as process:
-        took = watch(process, begin)
+        try:
+            took = watch(process, begin)
+        except BaseException:
+            process.terminate()
+            raise
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} failed with exit code {process.returncode}")
     return took
@@ -200,6 +205,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
     parser.add_argument("--rsearch", default=rsearch, help="the command (default: this environment's)")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or gigabytes would stay behind
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
         needed = (
             4 * 4 * args.rows * WIDTH

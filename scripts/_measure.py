@@ -5,6 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from resizable_search.build_options import BuildOptions
 from resizable_search.corpora.base import Block, Corpus, CorpusSpec, Document, in_blocks
 from resizable_search.embedders.base import Embedder, EmbedderSpec, Task
 from resizable_search.index.layout import Home
+from resizable_search.progress import SILENT, Progress
 from resizable_search.search import Index, open_index
 
 FILLER = "The canopy of a tree shades its trunk, and whoever counts its leaves begins at the root. "
@@ -76,10 +78,12 @@ class RowEmbedder(Embedder):
         return self._rows[[int(text.split(maxsplit=1)[0]) for text in texts]]
 
 
-def index_of_matrix(rows: NDArray[np.float32], made_of: str, home: Path, name: str) -> Index:
+def index_of_matrix(
+    rows: NDArray[np.float32], made_of: str, home: Path, name: str, progress: Progress = SILENT
+) -> Index:
     """An index of these full vectors (n, d), through the real build; one that is complete is opened again."""
     corpus = MatrixCorpus(len(rows), made_of)
-    build(corpus, RowEmbedder(rows), Home(home), BuildOptions(name))
+    build(corpus, RowEmbedder(rows), Home(home), BuildOptions(name), progress)
     return open_index(name, home=home)
 
 
@@ -104,17 +108,22 @@ def given_vectors(path: Path | None, rows: int) -> tuple[NDArray[np.float32], st
 
 
 def alternate(
-    ways: Mapping[str, Callable[[int], object]], rounds: int, warm_up: int = 2
+    ways: Mapping[str, Callable[[int], object]],
+    rounds: int,
+    warm_up: int = 2,
+    before: Callable[[str], object] = lambda name: None,
 ) -> dict[str, list[float]]:
     """Call each way once a round, with the round's number, turn about; the seconds of each call.
 
     What disturbs the machine for a while disturbs all of them. They begin in another order each round.
+    `before` is called with a way's name ahead of each of its calls, and not timed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
     for number in range(-warm_up, rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
+            before(name)
             begin = time.perf_counter()
             ways[name](max(0, number))
             spent = time.perf_counter() - begin
@@ -139,9 +148,9 @@ def disturbed(seconds: Mapping[str, Sequence[float]]) -> str:
 def verdict(ratio: float, *, at_most: float | None = None, at_least: float | None = None) -> str:
     """Whether a ratio is as required: 'ok (≤ 1.1)' or 'MISSED (≤ 1.1)'; '' where nothing is required."""
     if at_most is not None:
-        return f"{'ok' if ratio <= at_most else 'MISSED'} (≤ {at_most:g})"
+        return f"{'ok' if ratio <= at_most else 'MISSED'} (≤ {at_most:.3g})"
     if at_least is not None:
-        return f"{'ok' if ratio >= at_least else 'MISSED'} (≥ {at_least:g})"
+        return f"{'ok' if ratio >= at_least else 'MISSED'} (≥ {at_least:.3g})"
     return ""
 
 
@@ -156,10 +165,12 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
     Console(width=200, highlight=False, markup=False).print(table)
 
 
-def machine() -> str:
-    """One line on the machine and the versions that the figures belong to."""
+def machine(*packages: str) -> str:
+    """One line on the machine and the versions that the figures belong to, of these packages if installed."""
     load = os.getloadavg()[0]
+    installed = {distribution.name for distribution in distributions()}
+    further = "".join(f", {package} {version(package)}" for package in packages if package in installed)
     return (
         f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; Python {platform.python_version()}, "
-        f"numpy {np.__version__}, resizable_search {__version__}"
+        f"numpy {np.__version__}{further}, resizable_search {__version__}"
     )

@@ -23,22 +23,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from _measure import machine, show
+from _processes import Watched, watch
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_GROWTH_MB = 100
-SAMPLE_SECONDS = 0.02
 STAGES = ("reading", "fitting", "embedding", "deriving", "writing")
 REPO = "wikimedia/wikipedia"
 
 
 @dataclass
 class Run:
-    """One build: seconds, CPU seconds, peak in MB, and the seconds of each stage."""
+    """One build: what the process took, and the seconds of each stage."""
 
     rows: int
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_mb: float = 0.0
+    took: Watched = field(default_factory=Watched)
     stages: dict[str, float] = field(default_factory=dict)
 
 
@@ -56,16 +54,6 @@ def server(module: str, *options: str) -> Iterator[str]:
             process.terminate()
 
 
-def anonymous_mb(pid: int) -> float:
-    """RssAnon of a process in MB; 0 when it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    return int(lines.get("RssAnon", "0 kB").split()[0]) * 1024 / 1e6
-
-
 def measured_build(rows: int, embedder: str, environment: dict[str, str]) -> Run:
     """Build wiki100k with that many rows, and watch the process."""
     run = Run(rows)
@@ -77,15 +65,7 @@ def measured_build(rows: int, embedder: str, environment: dict[str, str]) -> Run
     ) as process:
         watcher = threading.Thread(target=_watch_stages, args=(process, run, begin))
         watcher.start()
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            run.peak_mb = max(run.peak_mb, anonymous_mb(process.pid))
-            time.sleep(SAMPLE_SECONDS)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        run.seconds = time.perf_counter() - begin
-        run.cpu_seconds = usage.ru_utime + usage.ru_stime
+        run.took = watch(process, begin)
         watcher.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} failed with exit code {process.returncode}")
@@ -130,16 +110,17 @@ def build_all(embedder: str, sizes: list[int], folder: Path) -> bool:
         table.append(
             (
                 f"{embedder} {run.rows:,}",
-                f"{run.peak_mb:.1f}",
-                f"{run.seconds:.1f}",
-                f"{run.rows / run.seconds:,.0f}",
-                f"{run.cpu_seconds / run.seconds:.2f}",
+                f"{run.took.peak_anonymous_mb:.1f}",
+                f"{run.took.seconds:.1f}",
+                f"{run.rows / run.took.seconds:,.0f}",
+                f"{run.took.cpu_seconds / run.took.seconds:.2f}",
                 stages,
             )
         )
     print()
     show(("build", "peak RssAnon MB", "s", "documents/s", "cores used", "seconds by stage"), table)
-    growth = max(runs, key=lambda run: run.rows).peak_mb - min(runs, key=lambda run: run.rows).peak_mb
+    fewest, most = min(runs, key=lambda run: run.rows), max(runs, key=lambda run: run.rows)
+    growth = most.took.peak_anonymous_mb - fewest.took.peak_anonymous_mb
     held = growth < MOST_GROWTH_MB
     print(f"growth: {growth:+.1f} MB, {'ok' if held else 'MISSED'} (< {MOST_GROWTH_MB})")
     return held

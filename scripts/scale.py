@@ -1,0 +1,220 @@
+"""That an index of millions of rows builds in little memory, and scans as fast as memory and disk allow.
+
+    .venv/bin/python scripts/scale.py [--rows 2000000] [--vectors FILE.npy] [--rounds 20] [--folder DIR]
+
+Makes so many rows of 768 (seeded; or takes the first of a file) on disk, and has `rsearch build vectors`
+index a tenth of them and all of them, at 768 and 256 dimensions; prints the peaks of the memory of the
+processes that build (RssAnon and RSS of /proc, every 20 ms). Then the same plans on both indexes, turn
+about: the time may grow no faster than 1.1 times the rows do. Then a query whose index is not in the
+page cache (dropped, and seen to be gone), in turn with a plain read of the same files by a mebibyte:
+the scan must reach 80 % of its bytes a second. All rows take some 20 GB of disk in DIR (default: a
+temporary folder), and nothing of them stays. Linux only; exit 1 when something required is missed.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from _measure import alternate, disturbed, machine, median_ms, show, verdict
+from _page_cache import drop, read_seconds, resident
+from _processes import Watched, watch
+from _reads import read_bandwidth, scanned
+from numpy.typing import NDArray
+
+from resizable_search.errors import RsearchError
+from resizable_search.scan.warm import compile_kernels
+from resizable_search.search import Index, open_index
+
+WIDTH = 768
+BLOCK = 20_000
+K = 10
+MOST_ANONYMOUS_MB = 500
+MOST_GROWTH = 1.1
+LEAST_OF_DISK = 0.8
+THREADS = 2
+PLANS = (
+    f"{WIDTH}",
+    "256",
+    f"256:100,{WIDTH}",
+    f"{WIDTH}:bits:200,{WIDTH}:int8:30,{WIDTH}",
+    f"{WIDTH}:bits:400,{WIDTH}:int8:30,{WIDTH}",
+)
+COLD_PLANS = (f"{WIDTH}", f"{WIDTH}:float32")
+
+
+def write_rows(path: Path, rows: int, seed: int = 0) -> None:
+    """Unit rows (rows, WIDTH) float32 around a thousand centres; each block has a seed of its own."""
+    centres = np.random.default_rng(seed).standard_normal((1000, WIDTH), np.float32)
+    with path.open("wb") as file:
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (rows, WIDTH)}
+        np.lib.format.write_array_header_1_0(file, shape)
+        for start in range(0, rows, BLOCK):
+            rng = np.random.default_rng((seed, start))
+            block = rng.standard_normal((min(BLOCK, rows - start), WIDTH), np.float32)
+            block += centres[rng.integers(0, len(centres), len(block))]
+            block /= np.linalg.norm(block, axis=1, keepdims=True)
+            block.tofile(file)
+
+
+def build(rsearch: str, source: Path, home: Path, name: str, rows: int) -> Watched:
+    """Have a process of its own index the first rows of a file, and watch its memory."""
+    words = [rsearch, "build", "vectors", str(source), "--name", name, "--limit", str(rows)]
+    words += ["--dims", f"{WIDTH},256", "--home", str(home)]
+    begin = time.perf_counter()
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            took = watch(process, begin)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)} failed with exit code {process.returncode}")
+    return took
+
+
+def builds(rsearch: str, source: Path, home: Path, rows: int) -> bool:
+    """Build a tenth and all; whether the memory stays small."""
+    lines, held = [], True
+    for name, count in (("tenth", rows // 10), ("all", rows)):
+        took = build(rsearch, source, home, name, count)
+        said = verdict(took.peak_anonymous_mb, at_most=MOST_ANONYMOUS_MB)
+        held = held and "MISSED" not in said
+        figures = f"{took.seconds:.1f}", f"{count / took.seconds:,.0f}", f"{took.cpu_seconds:.1f}"
+        memory = f"{took.peak_anonymous_mb:.0f}", f"{took.peak_mb:.0f}"
+        lines.append((f"{count:,} × {WIDTH}", *figures, *memory, said))
+    show(("build", "s", "rows/s", "CPU s", "peak RssAnon MB", "peak RSS MB", "RssAnon required"), lines)
+    return held
+
+
+def growth(small: Index, large: Index, queries: NDArray[np.float32], rounds: int) -> bool:
+    """Time the same plans on both; whether the time grows no faster than the rows, nearly."""
+    ways: dict[str, Callable[[int], object]] = {}
+    small.warm()
+    plans = []
+    for plan in PLANS:
+        try:
+            for index in (small, large):
+                index.scan(queries[:1], k=K, plan=plan)
+        except RsearchError as error:
+            print(f"{plan} is left out: {error}")
+            continue
+        plans.append(plan)
+        for index in (small, large):
+            ways[f"{index.name} {plan}"] = _scan(index, queries, plan)
+    seconds = alternate(ways, rounds)
+    print(f"\nengine: {large.warm()}, {THREADS} threads")
+    lines, held = [], True
+    factor = large.rows / small.rows
+    for plan in plans:
+        few, many = (median_ms(seconds[f"{index.name} {plan}"]) for index in (small, large))
+        ratio = many / few / factor
+        said = verdict(ratio, at_most=MOST_GROWTH)
+        held = held and "MISSED" not in said
+        path, read = scanned(large, plan)
+        share = read / many * 1e3 / read_bandwidth(path, THREADS)
+        traffic = f"{read / 1e6:.1f}", f"{share:.0%}"
+        lines.append((plan, f"{few:.2f}", f"{many:.2f}", f"{ratio:.2f}", *traffic, said))
+    headings = "plan", f"ms at {small.rows:,} rows", f"at {large.rows:,}", "growth / linear", "MB a query"
+    show((*headings, "share of bandwidth", "growth required"), lines)
+    if disturbed(seconds):
+        print(disturbed(seconds))
+    return held
+
+
+def _scan(index: Index, queries: NDArray[np.float32], plan: str) -> Callable[[int], object]:
+    return lambda i: index.scan(queries[i % len(queries), None], k=K, plan=plan)
+
+
+def cold(home: Path, queries: Path, rounds: int) -> bool:
+    """Time scans from disk in turn with plain reads of what they read; whether they come near."""
+    lines, held = [], True
+    for plan in COLD_PLANS:
+        scans, reads, nbytes = [], [], 0
+        for _ in range(rounds):
+            words = [str(Path(__file__).with_name("_cold_scan.py")), str(home / "all"), str(home / "tenth")]
+            found = json.loads(subprocess.check_output([sys.executable, *words, plan, str(queries)]))
+            scans.append(found["seconds"])
+            read = {Path(path): size for path, size in found["read"].items()}
+            # Scanned from end to end; of the others, a few rows were fetched.
+            whole = [path for path, size in read.items() if size > path.stat().st_size / 2]
+            nbytes = sum(path.stat().st_size for path in whole)
+            drop(whole)
+            reads.append(read_seconds(whole))
+            if sum(map(resident, whole)) < nbytes // 2:
+                print("there is too little memory to keep the files: the plain read may be disturbed")
+        scan, plain = float(np.median(scans)), float(np.median(reads))
+        said = verdict(plain / scan, at_least=LEAST_OF_DISK)
+        held = held and "MISSED" not in said
+        speeds = f"{nbytes / scan / 1e6:,.0f}", f"{nbytes / plain / 1e6:,.0f}", f"{plain / scan:.2f}"
+        lines.append((plan, f"{nbytes / 1e6:,.0f}", f"{scan:.2f}", *speeds, said))
+    print()
+    headings = "plan, cold", "MB read", "s", "MB/s", "plain read MB/s", "ratio", "required"
+    show(headings, lines)
+    return held
+
+
+def measure(args: argparse.Namespace, folder: Path) -> bool:
+    """Make, build and measure everything in a folder."""
+    source, home, query_file = folder / "rows.npy", folder / "home", folder / "queries.npy"
+    if args.vectors is None:
+        begin = time.perf_counter()
+        write_rows(source, args.rows)
+        print(f"{args.rows:,} generated rows, {time.perf_counter() - begin:.1f} s; {machine()}\n")
+    else:
+        source = args.vectors
+        print(f"the first {args.rows:,} rows of {source.name}; {machine()}\n")
+    compile_kernels()
+    stored = np.load(source, mmap_mode="r")
+    rng = np.random.default_rng(1)
+    queries = stored[np.sort(rng.integers(0, args.rows // 10, 100))]
+    queries += rng.standard_normal(queries.shape, np.float32) * np.float32(0.02)
+    np.save(query_file, queries)
+    del stored
+    held = [builds(args.rsearch, source, home, args.rows)]
+    if args.vectors is None:
+        source.unlink()  # the index has them
+    with (
+        open_index("tenth", home=home, threads=THREADS) as small,
+        open_index("all", home=home, threads=THREADS) as large,
+    ):
+        held.append(growth(small, large, queries, args.rounds))
+    del small, large  # and with them their maps, or the files would stay in memory
+    held.append(cold(home, query_file, args.cold_rounds))
+    return all(held)
+
+
+def main() -> int:
+    """Measure and print; 1 if something required is missed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    rsearch = str(Path(sysconfig.get_path("scripts")) / "rsearch")
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--vectors", type=Path, help=f"(n, {WIDTH}) float32 .npy; default: generated rows")
+    parser.add_argument("--rounds", type=int, default=20, help="of warm scans (default: %(default)s)")
+    parser.add_argument("--cold-rounds", type=int, default=5, help="(default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
+    parser.add_argument("--rsearch", default=rsearch, help="the command (default: this environment's)")
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or gigabytes would stay behind
+    with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
+        needed = (
+            4 * 4 * args.rows * WIDTH
+        )  # the rows, the index, its tenth, and what a build adds for a while
+        if shutil.disk_usage(temporary).free < needed:
+            parser.error(f"{temporary} has less than {needed / 1e9:.0f} GB free: give another with --folder")
+        held = measure(args, Path(temporary))
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

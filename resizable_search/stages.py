@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -117,15 +116,12 @@ class Executor:
         # In row order, so that a file that is not in memory is read forwards.
         rows = np.sort(top.rows, axis=1)
         views = zip(self._views_at(stage.dim), self._reader.starts, strict=True)
-        # What is no row of a part, and row -1, is at -inf there.
-        scores = reduce(
-            np.maximum,
-            (engine.score(view, stage.precision, queries, rows - start) for view, start in views),
-        )
+        tops = [engine.rescore(view, stage.precision, queries, rows, start, keep) for view, start in views]
+        best = tops[0] if len(tops) == 1 else merge(tops, keep)
         each = rows.shape[1]
         looked = each * len(queries) if stage.precision in ("exact", "float32") else 0
         by = "float32" if stage.precision == "exact" else stage.precision
-        return engine.best(scores, rows, keep), each * _row_bytes(stage.precision, stage.dim), looked, by
+        return best, each * _row_bytes(stage.precision, stage.dim), looked, by
 
     def _views_at(self, dim: int) -> list[View]:
         """Every part as a scan at this dimension sees it, kept: one that is not stored costs a pass."""

@@ -156,22 +156,22 @@ class Engine(Protocol):
         Where the view allows fewer than k rows, the rest is row -1, score -inf.
         """
 
-    def score(
-        self, view: View, precision: Precision, queries: NDArray[np.float32], rows: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """The scores (m, c) float32 of each query's own rows (m, c) int64, ascending.
+    def rescore(
+        self,
+        view: View,
+        precision: Precision,
+        queries: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        first: int,
+        k: int,
+    ) -> Top:
+        """The k best of each query's own rows (m, c) int64, ascending, that lie in this view.
 
-        What is no row of this view (below 0, or from len(view) on) has score -inf.
+        Row `first` is the view's first; rows outside it, and -1, are passed over.
         """
 
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
         """`vectors.truncate` of queries (m, width) float32: (m, dim) float32."""
-
-    def best(self, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Top:
-        """The k best of each query's own rows (m, c) int64, ascending, by scores (m, c) float32.
-
-        Row -1 is none.
-        """
 
 
 def need_tier(view: "View") -> Tier:

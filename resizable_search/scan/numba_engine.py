@@ -112,39 +112,45 @@ class NumbaEngine:
             return self._scan_exact(view, queries, k)
         return self._numpy.scan(view, precision, queries, k)
 
-    def score(
-        self, view: View, precision: Precision, queries: NDArray[np.float32], rows: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """The scores (m, c) float32 of each query's own rows (m, c) int64, ascending."""
-        out = np.empty(rows.shape, np.float32)
-        score = self._scorer(view, precision, queries)
-        self._share_queries(len(queries), lambda part: score(part, rows[part], out[part]))
-        return out
-
-    def best(self, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Top:
-        """The k best of each query's rows (m, c) int64 by scores (m, c) float32; row -1 is none."""
+    def rescore(
+        self,
+        view: View,
+        precision: Precision,
+        queries: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        first: int,
+        k: int,
+    ) -> Top:
+        """The k best of each query's own rows (m, c) int64 that lie in this view."""
         answer = _Answer.of(len(rows), k)
-
-        def pick(part: slice) -> None:
-            self._kernels.best_of_rows(scores[part], rows[part], *answer.of_queries(part))
-
-        self._share_queries(len(rows), pick)
-        return answer.top()
-
-    def _scorer(
-        self, view: View, precision: Precision, queries: NDArray[np.float32]
-    ) -> Callable[[slice, NDArray[np.int64], NDArray[np.float32]], None]:
         kernels, dim = self._kernels, view.dim
         if precision == "bits":
             signs, words, masks = need_signs(view), sign_words(queries), prefix_masks(dim)
-            return lambda part, rows, out: kernels.score_bits(signs, dim, masks, words[part], rows, out)
-        if precision == "int8":
+
+            def work(part: slice) -> None:
+                kernels.rescore_bits(
+                    signs, dim, masks, words[part], rows[part], first, *answer.of_queries(part)
+                )
+
+        elif precision == "int8":
             tier, asked = need_tier(view), self._integers(queries)
             codes, units = asked.codes, asked.units
-            return lambda part, rows, out: kernels.score_int8(
-                tier.codes, tier.steps, dim, codes[part], units[part], rows, out
-            )
-        return lambda part, rows, out: kernels.score_exact(view.stored, dim, queries[part], rows, out)
+
+            def work(part: slice) -> None:
+                kernels.rescore_int8(
+                    tier.codes, tier.steps, dim, codes[part], units[part], rows[part], first,
+                    *answer.of_queries(part),
+                )  # fmt: skip
+
+        else:
+
+            def work(part: slice) -> None:
+                kernels.rescore_exact(
+                    view.stored, dim, queries[part], rows[part], first, *answer.of_queries(part)
+                )
+
+        self._share_queries(len(queries), work)
+        return answer.top()
 
     def _scan_exact(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
         m, n = len(queries), len(view)

@@ -16,7 +16,7 @@ from resizable_search import vectors
 from resizable_search.plan import Precision
 from resizable_search.quantise import IntegerQueries, Tier, prefix_masks, quantise_queries, sign_words
 from resizable_search.scan.base import Found, View, margin, need_signs, need_tier
-from resizable_search.topk import NO_ROW, Top, gather, select
+from resizable_search.topk import Top, gather, select
 
 BLOCK_ROWS = 1 << 16
 """The most rows of a block: enough that BLAS's threads seldom meet, few enough that memory stays bounded."""
@@ -90,27 +90,26 @@ class NumpyEngine:
             return self._scan_int8(view, queries, k)
         return self._scan_float32(view, queries, k)
 
-    def score(
-        self, view: View, precision: Precision, queries: NDArray[np.float32], rows: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """The scores (m, c) float32 of each query's own rows (m, c) int64."""
-        out = np.full(rows.shape, -np.inf, np.float32)
+    def rescore(
+        self,
+        view: View,
+        precision: Precision,
+        queries: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        first: int,
+        k: int,
+    ) -> Top:
+        """The k best of each query's own rows (m, c) int64 that lie in this view."""
         scores = self._scorer(view, precision, queries)
+        found = []
         for i, own in enumerate(rows):
-            here = (own >= 0) & (own < len(view))
-            out[i, here] = scores(i, own[here])
-        return out
+            here = own[(own >= first) & (own < first + len(view))]
+            found.append(select(scores(i, here - first), here, k))
+        return gather(found, k)
 
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
         """`vectors.truncate` of queries (m, width) float32."""
         return vectors.truncate(rows, dim)
-
-    def best(self, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Top:
-        """The k best of each query's own rows (m, c) int64, ascending, by scores (m, c) float32."""
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        found, chosen = (np.take_along_axis(array, order, axis=1) for array in (scores, rows))
-        found = np.where(chosen == NO_ROW, np.float32(-np.inf), found)
-        return gather(list(zip(found, chosen, strict=True)), k)
 
     def _scorer(
         self, view: View, precision: Precision, queries: NDArray[np.float32]

@@ -171,23 +171,17 @@ def test_given_rows_get_the_scores_that_a_scan_gives_them(engine, precision, dim
     view = view_of(rows, dim)
     queries = vectors.truncate(unit_rows(9, 96, 2, "plain"), dim)
     top = engine.scan(view, precision, queries, 300).top
-    asked = np.sort(np.concatenate([top.rows[:, :50], np.full((9, 2), NO_ROW)], axis=1), axis=1)
-    asked[:, -1] = 300  # a row of another part
-    scores = engine.score(view, precision, queries, asked)
+    asked = np.sort(np.concatenate([top.rows[:, :50] + 1000, np.full((9, 2), NO_ROW)], axis=1), axis=1)
+    asked[:, -1] = 1300  # a row of another part
+    asked[:, 2] = 999
+    best = engine.rescore(view, precision, queries, np.sort(asked, axis=1), 1000, 60)
     for i in range(9):
-        known = dict(zip(top.rows[i].tolist(), top.scores[i].tolist(), strict=True))
-        assert scores[i].tolist() == [known.get(row, -np.inf) for row in asked[i].tolist()]
-    asked[:, -1] = NO_ROW
-    best = engine.best(scores, np.sort(asked, axis=1), 20)
-    assert best.rows.shape == (9, 20)
-
-
-def test_the_best_of_given_rows_are_ordered_by_score_and_row(engine):
-    scores = np.array([[-np.inf, 1, 3, 3, 2], [-np.inf, -np.inf, 5, 5, 5]], np.float32)
-    rows = np.array([[NO_ROW, 4, 6, 8, 9], [NO_ROW, NO_ROW, 1, 2, 3]])
-    best = engine.best(scores, rows, 4)
-    assert best.rows.tolist() == [[6, 8, 9, 4], [1, 2, 3, NO_ROW]]
-    assert best.scores.tolist() == [[3, 3, 2, 1], [5, 5, 5, -np.inf]]
+        real = set(asked[i].tolist()) - {NO_ROW, 999, 1300}
+        kept = [(row + 1000, score) for row, score in zip(top.rows[i], top.scores[i], strict=True)]
+        expected = [(row, score) for row, score in kept if row in real]
+        assert best.rows[i].tolist() == [row for row, _ in expected] + [NO_ROW] * (60 - len(expected))
+        assert best.scores[i, : len(expected)].tolist() == [score for _, score in expected]
+        assert np.isneginf(best.scores[i, len(expected) :]).all()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

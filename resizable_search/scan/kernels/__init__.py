@@ -12,13 +12,12 @@ from typing import Any
 
 from numba import types
 
-from resizable_search.scan.kernels.bits import best_by_count, scan_bits, score_bits
+from resizable_search.scan.kernels.bits import best_by_count, rescore_bits, scan_bits
 from resizable_search.scan.kernels.int8 import best_of_pools, scan_int8, settle
 from resizable_search.scan.kernels.rows import (
-    best_of_rows,
     quantise_queries,
-    score_exact,
-    score_int8,
+    rescore_exact,
+    rescore_int8,
     truncate,
 )
 
@@ -54,10 +53,9 @@ def _signatures() -> dict[Any, Any]:
         settle: (stored, i64, scratch(f32, 2), *pools, scratch(f64, 3), scratch(i64, 2), *answer),
         truncate: (scratch(f32, 2), i64, scratch(f32, 2)),
         quantise_queries: (scratch(f32, 2), integers, per_query, per_query, per_query),
-        score_exact: (stored, i64, scratch(f32, 2), scratch(i64, 2), scratch(f32, 2)),
-        score_int8: (given(i8, 2), scales, i64, integers, per_query, scratch(i64, 2), scratch(f32, 2)),
-        score_bits: (given(u64, 2), i64, *words, scratch(i64, 2), scratch(f32, 2)),
-        best_of_rows: (scratch(f32, 2), scratch(i64, 2), *answer),
+        rescore_exact: (stored, i64, scratch(f32, 2), scratch(i64, 2), i64, *answer),
+        rescore_int8: (given(i8, 2), scales, i64, integers, per_query, scratch(i64, 2), i64, *answer),
+        rescore_bits: (given(u64, 2), i64, *words, scratch(i64, 2), i64, *answer),
     }  # fmt: skip
 
 
@@ -67,13 +65,12 @@ __all__ = [
     "SIGNATURES",
     "best_by_count",
     "best_of_pools",
-    "best_of_rows",
     "quantise_queries",
     "scan_bits",
     "scan_int8",
-    "score_bits",
-    "score_exact",
-    "score_int8",
+    "rescore_bits",
+    "rescore_exact",
+    "rescore_int8",
     "settle",
     "truncate",
 ]

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from resizable_search.scan.kernels.heaps import compact
+from resizable_search.scan.kernels.heaps import compact, offer, unload
 
 GROUP = 16
 """Rows whose keys are compared with the bound at once."""
@@ -174,15 +174,29 @@ def _next_above(keys: Any, thread: int, query: int, count: int, at: int, least: 
 
 
 @njit(nogil=True, cache=True)
-def score_bits(signs: Any, dim: int, masks: Any, asked: Any, rows: Any, out: Any) -> None:
-    """The sign scores of each query's rows (m, c) int64 into out (m, c) float32; -inf for no row."""
+def rescore_bits(
+    signs: Any,
+    dim: int,
+    masks: Any,
+    asked: Any,
+    rows: Any,
+    first: int,
+    out_keys: Any,
+    out_rows: Any,
+    sizes: Any,
+) -> None:
+    """As `rows.rescore_exact`, by how many signs agree less how many do not: signs (words, n) uint64."""
+    n, k = signs.shape[1], out_keys.shape[1]
     for query in range(rows.shape[0]):
+        size = 0
+        best_keys, best_rows = out_keys[query], out_rows[query]
         for i in range(rows.shape[1]):
-            row = rows[query, i]
-            if row < 0 or row >= signs.shape[1]:
-                out[query, i] = -np.inf
-                continue
-            differing = np.uint64(0)
-            for word in range(masks.shape[0]):
-                differing += popcount((signs[word, row] ^ asked[query, word]) & masks[word])
-            out[query, i] = np.float32(dim - 2 * np.int64(differing))
+            row = rows[query, i] - first
+            if 0 <= row < n:
+                differing = np.uint64(0)
+                for word in range(masks.shape[0]):
+                    differing += popcount((signs[word, row] ^ asked[query, word]) & masks[word])
+                key = np.float64(dim - 2 * np.int64(differing))
+                size = offer(best_keys, best_rows, size, k, key, row + first)
+        unload(best_keys, best_rows, size)
+        sizes[query] = size

@@ -18,6 +18,9 @@ LANES = 32
 AHEAD = 4096
 """How many bytes ahead a single query's scan asks for; 1024 and 8192 were slower or no faster."""
 
+CACHE_LINE = 64
+"""Bytes that a processor fetches at once."""
+
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
@@ -123,6 +126,25 @@ def _prefetch(builder: Any, pointer: Any) -> None:
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, *[_I32] * 3])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     builder.call(function, [pointer, read, keep, data])
+
+
+@intrinsic
+def _ask(context: Any, array: Any, offset: Any) -> Any:
+    """Have the processor fetch what lies at this byte of an array; nothing comes of one outside it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        made = context.make_array(signature.args[0])(context, builder, arguments[0])
+        _prefetch(builder, builder.gep(builder.bitcast(made.data, _I8.as_pointer()), [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@njit(nogil=True)
+def ask_for_row(array: Any, row: int, row_bytes: int, wanted: int) -> None:
+    """Have the processor fetch the first `wanted` bytes of a row that is about to be read."""
+    for offset in range(0, wanted, CACHE_LINE):
+        _ask(array, row * row_bytes + offset)
 
 
 _tile_1x1 = _tile(1, 1)

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from resizable_search.scan.kernels.heaps import offer, unload
-from resizable_search.scan.kernels.products import products
+from resizable_search.scan.kernels.products import ask_for_row, products
 
 
 @njit(nogil=True, cache=True)
@@ -99,44 +99,56 @@ def defined_score(row: Any, dim: int, query: Any) -> np.float32:
 
 
 @njit(nogil=True, cache=True)
-def score_exact(stored: Any, dim: int, queries: Any, rows: Any, out: Any) -> None:
-    """The defined scores of each query's rows (m, c) int64 into out (m, c) float32; -inf for no row."""
-    for query in range(rows.shape[0]):
-        for i in range(rows.shape[1]):
-            row = rows[query, i]
-            if row < 0 or row >= stored.shape[0]:
-                out[query, i] = -np.inf
-            else:
-                out[query, i] = defined_score(stored[row], dim, queries[query])
+def rescore_exact(
+    stored: Any, dim: int, queries: Any, rows: Any, first: int, out_keys: Any, out_rows: Any, sizes: Any
+) -> None:
+    """The best of each query's rows (m, c) int64 by the defined score.
 
-
-@njit(nogil=True, cache=True)
-def score_int8(codes: Any, scales: Any, dim: int, asked: Any, units: Any, rows: Any, out: Any) -> None:
-    """The int8 scores of each query's rows (m, c) int64 into out (m, c) float32; -inf for no row."""
-    sums = np.empty((4, 1), np.int32)
-    for query in range(rows.shape[0]):
-        for i in range(rows.shape[1]):
-            row = rows[query, i]
-            if row < 0 or row >= codes.shape[0]:
-                out[query, i] = -np.inf
-                continue
-            products(codes, row, row + 1, asked, query, 1, dim, sums)
-            score = np.float64(sums[0, 0]) * np.float64(scales[row]) * units[query]
-            out[query, i] = np.float32(score)
-
-
-@njit(nogil=True, cache=True)
-def best_of_rows(scores: Any, rows: Any, out_keys: Any, out_rows: Any, sizes: Any) -> None:
-    """The best of each query's rows (m, c) int64 by scores (m, c) float32; row -1 is no row.
-
+    Row `first` is the first of `stored` (n, width) float32; rows of other parts, and -1, are passed over.
     The answer as of `best_of_pools`.
     """
-    k = out_keys.shape[1]
+    n, k = stored.shape[0], out_keys.shape[1]
+    for query in range(rows.shape[0]):
+        size = 0
+        asked, best_keys, best_rows = queries[query], out_keys[query], out_rows[query]
+        for i in range(rows.shape[1]):
+            row = rows[query, i] - first
+            if i + 1 < rows.shape[1]:
+                ask_for_row(stored, rows[query, i + 1] - first, 4 * stored.shape[1], 4 * dim)
+            if 0 <= row < n:
+                score = np.float64(defined_score(stored[row], dim, asked))
+                size = offer(best_keys, best_rows, size, k, score, row + first)
+        unload(best_keys, best_rows, size)
+        sizes[query] = size
+
+
+@njit(nogil=True, cache=True)
+def rescore_int8(
+    codes: Any,
+    scales: Any,
+    dim: int,
+    asked: Any,
+    units: Any,
+    rows: Any,
+    first: int,
+    out_keys: Any,
+    out_rows: Any,
+    sizes: Any,
+) -> None:
+    """As `rescore_exact`, by the int8 score: codes (n, width) int8, scales (n,) float32."""
+    n, k = codes.shape[0], out_keys.shape[1]
+    sums = np.empty((4, 1), np.int32)
     for query in range(rows.shape[0]):
         size = 0
         best_keys, best_rows = out_keys[query], out_rows[query]
         for i in range(rows.shape[1]):
-            if rows[query, i] >= 0:
-                size = offer(best_keys, best_rows, size, k, np.float64(scores[query, i]), rows[query, i])
+            row = rows[query, i] - first
+            if i + 1 < rows.shape[1]:
+                ask_for_row(codes, rows[query, i + 1] - first, codes.shape[1], dim)
+            if 0 <= row < n:
+                products(codes, row, row + 1, asked, query, 1, dim, sums)
+                score = np.float64(sums[0, 0]) * np.float64(scales[row]) * units[query]
+                key = np.float64(np.float32(score))
+                size = offer(best_keys, best_rows, size, k, key, row + first)
         unload(best_keys, best_rows, size)
         sizes[query] = size

@@ -1,4 +1,10 @@
-"""The scan of sign bits, selection by counting, and the scores of given rows."""
+"""The scan of sign bits, selection by counting, and the scores of given rows.
+
+A finer query (2 to 4 bits a number against the rows' one) was tried and does not earn its cost while the
+bits are in a cache: on 100,000 stand-in rows of 768 dimensions, 256 bits of rows with 2 bits of query find
+0.990 of the ten best among 200 candidates, 384 bits with plain signs 0.993, for 8 popcounts a row
+against 6. Asking memory ahead, which int8 gains by, made this scan slower.
+"""
 
 from typing import Any
 

@@ -106,3 +106,10 @@ def test_doctor_says_what_is_wrong_and_the_remedy_of_each(machine: Machine):
     assert "nomic login" in found["credentials"]["words"]
     assert "check the network, and HF_ENDPOINT" in found["hub"]["words"]
     assert "choose another home with --home or $RSEARCH_HOME" in found["disk"]["words"]
+
+
+def test_warm_says_what_it_did(machine: Machine, shelf: Shelf):
+    ran = machine.run("warm")
+    assert ran.code == 0
+    assert ran.out in ("the kernels are compiled already\n", "10 kernels compiled\n")
+    told(machine.run("warm", "nothing"), 1, "no index")

@@ -56,16 +56,6 @@ def server(module: str, *options: str) -> Iterator[str]:
             process.terminate()
 
 
-def anonymous_mb(pid: int) -> float:
-    """RssAnon of a process in MB; 0 when it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    return int(lines.get("RssAnon", "0 kB").split()[0]) * 1024 / 1e6
-
-
 def measured_build(rows: int, corpus: Sequence[object], environment: dict[str, str]) -> Run:
     """Build an index of that many rows, and watch the process; `corpus` is what `rsearch build` is told."""
     run = Run(rows)

@@ -6,8 +6,9 @@
     hits = index.query("tree data structures", k=10, dim=256, rerank=10)  # list[Hit]
     top = index.scan(vectors, k=10, dim=256, rerank=10)                   # (m, full) floats -> Top
 
-Building is `resizable_search.build.build`; the command line is `rsearch`. Names are loaded when they
-are first used, so that importing the package costs next to nothing.
+Building is `resizable_search.build.build`, and `resizable_search.adopt.adopt` for vectors that there
+are already; the command line is `rsearch`. Names are loaded when they are first used, so that
+importing the package costs next to nothing.
 """
 
 from typing import TYPE_CHECKING, Any

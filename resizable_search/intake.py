@@ -57,14 +57,15 @@ class Intake:
                     after = replace(source, read=source.read + len(taken), inside=source.inside + len(taken))
                 else:
                     after = replace(source, read=source.read + len(taken), position=block.position, inside=0)
-                self._spool(taken, source.read, after)
+                self.take(taken, source.read, after)
                 source = after
                 yield len(taken)
                 if self.limit is not None and source.read >= self.limit:
                     return
         self.work.spool([], [], asdict(replace(source, exhausted=True)))
 
-    def _spool(self, documents: Sequence[Document], first: int, after: Source) -> None:
+    def take(self, documents: Sequence[Document], first: int, after: Source) -> None:
+        """Put some documents into `work`, the first of which is the corpus's row `first`, and move on."""
         incoming = [as_incoming(seq, document) for seq, document in enumerate(documents, first)]
         blank = [document for document in incoming if not document.text.strip()]
         if blank and self.strict:
@@ -76,7 +77,10 @@ class Intake:
 
 def as_incoming(seq: int, document: Document) -> Incoming:
     """The document as the build keeps it, without what no database takes."""
-    metadata = json.dumps(dict(document.metadata), sort_keys=True) if document.metadata else "{}"
+    metadata = _AS_JSON(dict(document.metadata)) if document.metadata else "{}"
     return Incoming(
         seq, clean(document.id), clean(document.title), clean(document.url), metadata, clean(document.text)
     )
+
+
+_AS_JSON = json.JSONEncoder(sort_keys=True).encode

@@ -109,7 +109,9 @@ def describe_index(index: Index) -> IndexInfo:
     files = {name: entry.bytes for name, entry in manifest.all_files().items()}
     cls = registry.embedder_class(spec.kind)
     cost = (
-        f"one request to the {spec.kind} service for each new text, none for one asked before"
+        "no text can be embedded here"
+        if not cls.embeds
+        else f"one request to the {spec.kind} service for each new text, none for one asked before"
         if cls.remote
         else f"embedded on this machine by {spec.kind}, without a request"
     )

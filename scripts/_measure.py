@@ -1,10 +1,12 @@
 """What the measuring scripts share: indexes of given vectors, interleaved timing, tables, the machine."""
 
+import json
 import os
 import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import distributions, version
 from pathlib import Path
 
@@ -14,10 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from resizable_search import __version__
-from resizable_search.build import build
+from resizable_search.adopt import adopt
 from resizable_search.build_options import BuildOptions
-from resizable_search.corpora.base import Block, Corpus, CorpusSpec, Document, in_blocks
-from resizable_search.embedders.base import Embedder, EmbedderSpec, Task
 from resizable_search.index.layout import Home
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search import Index, open_index
@@ -25,65 +25,27 @@ from resizable_search.search import Index, open_index
 FILLER = "The canopy of a tree shades its trunk, and whoever counts its leaves begins at the root. "
 
 
-class MatrixCorpus(Corpus):
-    """One made-up document of some 1,200 characters for each row of a matrix; its text begins with it."""
-
-    kind = "matrix"
-
-    def __init__(self, rows: int, made_of: str) -> None:
-        self.rows = rows
-        self.made_of = made_of
-
-    @property
-    def label(self) -> str:
-        """Where the vectors come from."""
-        return self.made_of
-
-    def spec(self) -> CorpusSpec:
-        """The vectors' origin and number."""
-        return CorpusSpec(self.kind, {"made_of": self.made_of, "rows": self.rows})
-
-    def size_hint(self) -> int:
-        """The number of rows."""
-        return self.rows
-
-    def blocks(self, position: int | None = None) -> Iterator[Block]:
-        """The documents, a thousand at a time."""
-        first = position or 0
-        made = (self._document(row) for row in range(first, self.rows))
-        yield from in_blocks(made, first, 1000)
-
-    def _document(self, row: int) -> Document:
-        url = f"https://en.wikipedia.org/wiki/Article_{row}"
-        return Document(f"row{row}", f"Article {row}", url, f"{row} {FILLER * 13}")
-
-
-class RowEmbedder(Embedder):
-    """Looks the vector of a text up by the row number that it begins with."""
-
-    kind = "matrix"
-    batch_size = 1000
-
-    def __init__(self, rows: NDArray[np.float32]) -> None:
-        self._rows = rows
-        self._spec = EmbedderSpec(self.kind, "matrix", rows.shape[1])
-
-    @property
-    def spec(self) -> EmbedderSpec:
-        """The matrix's width; the rows are not centred."""
-        return self._spec
-
-    def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """The rows that the texts name."""
-        return self._rows[[int(text.split(maxsplit=1)[0]) for text in texts]]
+def write_documents(path: Path, rows: int) -> None:
+    """JSON lines with a made-up document of some 1,200 characters for each of so many rows."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in range(rows):
+            url = f"https://en.wikipedia.org/wiki/Article_{row}"
+            text = f"{row} {FILLER * 13}"
+            record = {"id": f"row{row}", "title": f"Article {row}", "url": url, "text": text}
+            file.write(json.dumps(record) + "\n")
 
 
 def index_of_matrix(
     rows: NDArray[np.float32], made_of: str, home: Path, name: str, progress: Progress = SILENT
 ) -> Index:
-    """An index of these full vectors (n, d), through the real build; one that is complete is opened again."""
-    corpus = MatrixCorpus(len(rows), made_of)
-    build(corpus, RowEmbedder(rows), Home(home), BuildOptions(name), progress)
+    """An index of these full vectors (n, d), as they are adopted; one that is complete is opened again."""
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home, prefix=".") as folder:
+        vectors, documents = Path(folder) / made_of, Path(folder) / "documents.jsonl"
+        with vectors.open("wb") as file:
+            np.save(file, rows)
+        write_documents(documents, len(rows))
+        adopt(vectors, Home(home), BuildOptions(name), documents=documents, progress=progress)
     return open_index(name, home=home)
 
 

@@ -17,7 +17,7 @@ from resizable_search.search import Index, open_index
 
 NAME = "compared"
 TARGETS = (0.99, 0.997)
-OTHER_STAGES = ("reading", "fitting", "embedding", "writing", "compiling")
+OTHER_STAGES = ("checking", "adopting", "reading", "fitting", "embedding", "writing", "compiling")
 """What a build does besides deriving dimensions and tiers from the full vectors."""
 
 

@@ -1,9 +1,10 @@
 """That building holds memory flat, and where its time goes: 10,000 and 100,000 generated articles.
 
-    .venv/bin/python scripts/memory.py [--rows 10000,100000] [--embedder nomic,lsa]
+    .venv/bin/python scripts/memory.py [--rows 10000,100000] [--embedder nomic,lsa,given]
 
 Builds wiki100k through the real `datasets` and `nomic` clients against the loopback hub and API of
-tests/servers, each in a process of its own, and prints for each embedder and number of rows the peak
+tests/servers, each in a process of its own; `given` adopts a file of random vectors of 768 dimensions
+with a text of some 1,200 characters each instead. Prints for each embedder and number of rows the peak
 of the build's anonymous memory (RssAnon of /proc, every 20 ms: mapped files apart), documents per
 second, the share of one core that the build used itself, and the seconds of each stage. The peaks of
 the most and the fewest rows may differ by less than 100 MB. Linux only.
@@ -17,17 +18,18 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from _measure import machine, show
+import numpy as np
+from _measure import machine, show, write_documents
 from _processes import Watched, watch
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_GROWTH_MB = 100
-STAGES = ("reading", "fitting", "embedding", "deriving", "writing")
+STAGES = ("reading", "fitting", "checking", "adopting", "embedding", "deriving", "writing")
 REPO = "wikimedia/wikipedia"
 
 
@@ -54,11 +56,11 @@ def server(module: str, *options: str) -> Iterator[str]:
             process.terminate()
 
 
-def measured_build(rows: int, embedder: str, environment: dict[str, str]) -> Run:
-    """Build wiki100k with that many rows, and watch the process."""
+def measured_build(rows: int, corpus: Sequence[object], environment: dict[str, str]) -> Run:
+    """Build an index of that many rows, and watch the process; `corpus` is what `rsearch build` is told."""
     run = Run(rows)
     rsearch = str(Path(sysconfig.get_path("scripts")) / "rsearch")
-    words = [rsearch, "build", "wiki100k", "--limit", str(rows), "--embedder", embedder]
+    words = [rsearch, "build", *map(str, corpus)]
     begin = time.perf_counter()
     with subprocess.Popen(
         words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -86,24 +88,45 @@ def _watch_stages(process: "subprocess.Popen[str]", run: Run, begin: float) -> N
     run.stages[last] = run.stages.get(last, 0.0) + time.perf_counter() - since
 
 
-def build_all(embedder: str, sizes: list[int], folder: Path) -> bool:
-    """Build each size, print what it took; whether the peaks are as near as they must be."""
+def build_wikipedia(embedder: str, rows: int, folder: Path) -> Run:
+    """Build wiki100k with that many articles."""
     from tests.servers.dataset import write_wikipedia
 
-    runs = []
-    for rows in sizes:
-        articles = folder / f"articles-{rows}"
-        if not articles.is_dir():
-            write_wikipedia(articles, rows)
-        with server("hub", "--repo", f"{REPO}={articles}") as hub, server("nomic_api") as api:
-            environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "RSEARCH_"))} | {
-                "HF_ENDPOINT": hub,
-                "HF_HOME": str(folder / "hf"),
-                "ATLAS_API_PATH": api,
-                "NOMIC_API_KEY": "nk-test",
-                "RSEARCH_HOME": str(folder / f"home-{embedder}-{rows}"),
-            }
-            runs.append(measured_build(rows, embedder, environment))
+    articles = folder / f"articles-{rows}"
+    if not articles.is_dir():
+        write_wikipedia(articles, rows)
+    with server("hub", "--repo", f"{REPO}={articles}") as hub, server("nomic_api") as api:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "RSEARCH_"))} | {
+            "HF_ENDPOINT": hub,
+            "HF_HOME": str(folder / "hf"),
+            "ATLAS_API_PATH": api,
+            "NOMIC_API_KEY": "nk-test",
+            "RSEARCH_HOME": str(folder / f"home-{embedder}-{rows}"),
+        }
+        return measured_build(rows, ("wiki100k", "--limit", rows, "--embedder", embedder), environment)
+
+
+def adopt_vectors(rows: int, folder: Path) -> Run:
+    """Adopt a file of that many vectors, made for it."""
+    vectors, documents = folder / f"given-{rows}.npy", folder / f"given-{rows}.jsonl"
+    rng = np.random.default_rng(0)
+    made = np.lib.format.open_memmap(vectors, "w+", np.float32, (rows, 768))
+    for start in range(0, rows, 10_000):
+        made[start : start + 10_000] = rng.standard_normal(
+            (len(made[start : start + 10_000]), 768), np.float32
+        )
+    del made
+    write_documents(documents, rows)
+    environment = os.environ | {"RSEARCH_HOME": str(folder / f"home-given-{rows}")}
+    return measured_build(rows, ("vectors", vectors, "--documents", documents), environment)
+
+
+def build_all(embedder: str, sizes: list[int], folder: Path) -> bool:
+    """Build each size, print what it took; whether the peaks are as near as they must be."""
+    runs = [
+        adopt_vectors(rows, folder) if embedder == "given" else build_wikipedia(embedder, rows, folder)
+        for rows in sizes
+    ]
     table = []
     for run in runs:
         stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.stages.items())

@@ -319,7 +319,7 @@ def test_a_crash_in_the_last_steps_is_recovered(home, monkeypatch, tmp_path, ste
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"resizable_search.build.{step}", crash)
+        patched.setattr(f"resizable_search.building.{step}", crash)
         with pytest.raises(SystemExit):
             run(home)
     embedder = TableEmbedder()

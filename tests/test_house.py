@@ -41,6 +41,7 @@ def test_imports_run_downwards():
         ("corpora/base.py", "from resizable_search.index import layout"),
         ("embedders/cache.py", "from resizable_search import search"),
         ("search.py", "from resizable_search import bench"),
+        ("building.py", "from resizable_search import adopt"),
         ("bench.py", "from resizable_search.cli import render"),
     ],
 )
@@ -139,7 +140,7 @@ def test_every_command_is_in_the_readme():
     from resizable_search.cli.app import COMMANDS
 
     text = (ROOT / "README.md").read_text()
-    for command in (*COMMANDS, "build wiki100k", "build wiki ", "build pydoc"):
+    for command in (*COMMANDS, "build wiki100k", "build wiki ", "build pydoc", "build vectors"):
         assert f"rsearch {command}" in text, command
 
 

@@ -1,19 +1,23 @@
 """`rsearch build`: make an index of a corpus."""
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resizable_search.cli.options import HomeOption, home_of, parse_numbers
+from resizable_search.cli import build_vectors
+from resizable_search.cli.options import (
+    DimsOption,
+    HomeOption,
+    LimitOption,
+    NameOption,
+    RestartOption,
+    home_of,
+    parse_numbers,
+)
 from resizable_search.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,20 +37,9 @@ class OnBadText(StrEnum):
     fail = "fail"
 
 
-NameOption = Annotated[str | None, typer.Option(help="Name of the index.  [default: the corpus's]")]
-LimitOption = Annotated[int | None, typer.Option(help="Read only the first so many documents.")]
 EmbedderOption = Annotated[str, typer.Option(help="nomic (remote), nomic-local, or lsa (needs no key).")]
 ModelOption = Annotated[str | None, typer.Option(help="Model of the embedder.  [default: its usual one]")]
-DimsOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Dimensions to store, e.g. 64,256,768; the full one always is.  [default: all usual ones]"
-    ),
-]
 CharsOption = Annotated[int, typer.Option(help="Cut each text to its first so many characters; 0: no cut.")]
-RestartOption = Annotated[
-    bool, typer.Option("--restart", help="Begin anew; an index that exists is replaced.")
-]
 ConcurrencyOption = Annotated[
     int | None, typer.Option(help="Requests under way at once.  [default: 8 for nomic]")
 ]
@@ -155,6 +148,9 @@ def pydoc(
     _build(request, lambda _: PydocCorpus(chars=_cut(chars)))
 
 
+app.command()(build_vectors.vectors)
+
+
 def _cut(chars: int) -> int | None:
     if chars < 0:
         raise UsageError(f"--chars must be 0 (no cut) or more, not {chars}")
@@ -174,6 +170,7 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
     from resizable_search.build_options import BuildOptions
     from resizable_search.cli import render_indexes
     from resizable_search.cli.progress import shown_progress
+    from resizable_search.cli.stopping import stop_on_signal
     from resizable_search.embedders import registry
 
     home = home_of(request.home)
@@ -187,28 +184,7 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
         on_bad_text="fail" if request.on_bad_text is OnBadText.fail else "skip",
         restart=request.restart,
     )
-    with shown_progress() as progress, _stop_on_signal() as stop:
+    with shown_progress() as progress, stop_on_signal() as stop:
         corpus = open_corpus(progress)
         report = builder.build(corpus, embedder, home, options, progress, stop)
     render_indexes.build_report(report, request.limit, embedder.remark, corpus.example)
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """Set the event on Ctrl-C or SIGTERM; the second one leaves at once, which loses nothing either."""
-    stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(130)
-        stop.set()
-        # Not through sys.stderr, which may be in the middle of a write: that would raise here.
-        with suppress(OSError):
-            os.write(2, b"\nrsearch: stopping after this step; once more leaves at once\n")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -26,6 +26,17 @@ IndexOption = Annotated[
 IndexArgument = Annotated[
     str | None, typer.Argument(help="Index by name or folder.  [default: as for --index]")
 ]
+NameOption = Annotated[str | None, typer.Option(help="Name of the index.  [default: the corpus's]")]
+LimitOption = Annotated[int | None, typer.Option(help="Read only the first so many documents.")]
+DimsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Dimensions to store, e.g. 64,256,768; the full one always is.  [default: all usual ones]"
+    ),
+]
+RestartOption = Annotated[
+    bool, typer.Option("--restart", help="Begin anew; an index that exists is replaced.")
+]
 KOption = Annotated[int, typer.Option("-k", help="Hits wanted.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def build_report(report: "BuildReport", limit: int | None, remark: str, example: str) -> None:
-    """What a build came to, and what to do next."""
+    """What a build came to, and what to do next; `example`: a query to try, '' where there is none."""
     manifest = report.manifest
     dims = ", ".join(map(str, manifest.dims))
     lines = []
@@ -35,7 +35,8 @@ def build_report(report: "BuildReport", limit: int | None, remark: str, example:
         )
     if remark:
         lines.append(remark)
-    lines.append(f'next: rsearch query "{example}" --index {report.name}')
+    trial = f'query "{example}"' if example else "bench"
+    lines.append(f"next: rsearch {trial} --index {report.name}")
     sys.stdout.write("\n".join(map(plain, lines)) + "\n")
 
 

@@ -20,7 +20,7 @@ method is all it must have; single texts, batches and many requests at once deri
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -104,6 +104,10 @@ class Embedder(ABC):
     """Whether it must learn from the corpus before it can embed."""
     remote: ClassVar[bool] = False
     """Whether a request costs money or time at a service, so that answers are journalled on arrival."""
+    embeds: ClassVar[bool] = True
+    """Whether it can embed a text at all."""
+    known_models: ClassVar[Collection[str]] = ()
+    """Models that are meant by their name alone, whoever made vectors with them."""
     batch_size: int = 100
     """The most texts one call of `embed` takes."""
     concurrency: int = 1

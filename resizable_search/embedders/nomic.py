@@ -8,7 +8,7 @@ NOMIC_API_KEY. Headers, parsing and the back-off on 429 and 5xx (1, 2, 4, 8, 16 
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -77,6 +77,7 @@ class NomicEmbedder(Embedder):
 
     kind: ClassVar[str] = "nomic"
     remote: ClassVar[bool] = True
+    known_models: ClassVar[Collection[str]] = MODELS
     batch_size = 10
     concurrency = 8
 

@@ -18,6 +18,9 @@ BUILT_IN = {
     "lsa": "resizable_search.embedders.lsa:LsaEmbedder",
 }
 
+KEPT = {"given": "resizable_search.embedders.given:GivenEmbedder"}
+"""Kinds that an index may have been made with, and that embed nothing."""
+
 GROUP = "resizable_search.embedders"
 """Another package adds an embedder by an entry point of this group: its name, and its class."""
 
@@ -30,8 +33,8 @@ def names() -> list[str]:
 
 def embedder_class(kind: str) -> type[Embedder]:
     """The class of a kind. Raises UsageError for one that there is not."""
-    if kind in BUILT_IN:
-        module, _, name = BUILT_IN[kind].partition(":")
+    if place := (BUILT_IN.get(kind) or KEPT.get(kind)):
+        module, _, name = place.partition(":")
         found: Any = getattr(import_module(module), name)
     else:
         points = [point for point in entry_points(group=GROUP) if point.name == kind]
@@ -42,6 +45,14 @@ def embedder_class(kind: str) -> type[Embedder]:
         raise UsageError(f"embedder {kind!r} is no Embedder: tell the author of the package that adds it")
     cls: type[Embedder] = found
     return cls
+
+
+def kind_of(model: str) -> str | None:
+    """The built-in kind that knows a model by this name, or None."""
+    for kind in BUILT_IN:
+        if model in embedder_class(kind).known_models:
+            return kind
+    return None
 
 
 def create(kind: str, model: str | None = None) -> Embedder:

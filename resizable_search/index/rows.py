@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 READ_ROWS = 4096
 """Rows that are read at once when a file is gone through."""
 
+READ_BYTES = 16 << 20
+"""What they may take: rows that are wider than any model's are read fewer at once."""
+
 
 def npy_header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
     """The first bytes of a .npy file of that shape and dtype in C order, as numpy writes them."""
@@ -117,6 +120,7 @@ def read_blocks(path: Path, rows: int = READ_ROWS) -> Iterator[tuple[int, NDArra
     """
     with path.open("rb") as file:
         count, dim = read_shape(file)
+        rows = max(1, min(rows, READ_BYTES // (4 * dim)))
         for start in range(0, count, rows):
             n = min(rows, count - start)
             yield start, np.fromfile(file, "<f4", n * dim).reshape(n, dim)

@@ -10,7 +10,7 @@ committed, never shorter, and is cut back on opening.
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,6 +204,54 @@ class Work:
             self._db.execute("DELETE FROM incoming WHERE seq BETWEEN ? AND ?", (first, last))
             self._db.execute("DELETE FROM answers WHERE seq BETWEEN ? AND ?", (first, last))
             self._set("rows", file.rows)
+
+    def add(
+        self, documents: Sequence[Incoming], rows: NDArray[np.float32], dim: int, kept: Mapping[str, Any]
+    ) -> None:
+        """Make documents that come with their (n, dim) float32 prepared rows into rows of the index.
+
+        Their ids stay as they are: raises sqlite3.IntegrityError, and takes none of them, where one is
+        taken (`first_repeat` tells which). `kept` are values to keep with them, as `set` does.
+        """
+        try:
+            file = self._vectors(dim)
+            start = file.rows
+            file.append(rows)
+            file.sync()
+            with self._db:
+                self._add_documents(documents, start)
+                for key, value in kept.items():
+                    self._set(key, value)
+                self._set("rows", file.rows)
+        except BaseException:
+            self.close_vectors()  # as for `append`
+            raise
+
+    def _add_documents(self, documents: Sequence[Incoming], start: int) -> None:
+        if self.earlier and any(self._taken(document.id) for document in documents):
+            raise sqlite3.IntegrityError("an id of an earlier part")
+        self._db.executemany(
+            "INSERT INTO documents VALUES (?, ?, ?, ?, ?)",
+            ((row, d.id, d.title, d.url, d.metadata) for row, d in enumerate(documents, start)),
+        )
+        self._db.executemany(
+            "INSERT INTO texts VALUES (?, ?)", ((row, d.text) for row, d in enumerate(documents, start))
+        )
+
+    def first_repeat(self, documents: Sequence[Incoming]) -> tuple[Incoming, int] | None:
+        """The first of these documents whose id is taken, and the row of the index (or `seq`) that has it."""
+        seen: dict[str, int] = {}
+        for document in documents:
+            start = 0
+            for db in (*self.earlier, self._db):
+                found = db.execute("SELECT row FROM documents WHERE id = ?", (document.id,)).fetchone()
+                if found:
+                    return document, start + int(found[0])
+                start += int(db.execute("SELECT count(*) FROM documents").fetchone()[0])
+            if document.id in seen:
+                return document, seen[document.id]
+            seen[document.id] = document.seq
+        return None
 
     def _vectors(self, dim: int) -> RowsFile:
         if self._rows_file is None:

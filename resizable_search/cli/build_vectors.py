@@ -1,0 +1,70 @@
+"""`rsearch build vectors`: make an index of vectors that there are already."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resizable_search.cli.options import (
+    DimsOption,
+    HomeOption,
+    LimitOption,
+    NameOption,
+    RestartOption,
+    home_of,
+    parse_numbers,
+)
+
+
+def vectors(
+    file: Annotated[
+        Path, typer.Argument(help="A .npy file: a vector a row, float16, float32 or float64.", metavar="FILE")
+    ],
+    documents: Annotated[
+        Path | None,
+        typer.Option(
+            help="What each row is, in order: JSON lines or Parquet with any of id, title, url, text.  "
+            "[default: the row's number]"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model that made the vectors, e.g. nomic-embed-text-v1.5.")
+    ] = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(help="What embeds queries with that model, e.g. nomic-local.  [default: by the model]"),
+    ] = None,
+    name: NameOption = None,
+    limit: LimitOption = None,
+    dims: DimsOption = None,
+    restart: RestartOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Embeddings that you have already, in a .npy file.
+
+    rsearch build vectors FILE.npy --documents FILE.jsonl --model nomic-embed-text-v1.5
+    """
+    numbers = parse_numbers(dims, "--dims")
+
+    from resizable_search.adopt import adopt
+    from resizable_search.build_options import BuildOptions
+    from resizable_search.cli import render_indexes
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.cli.stopping import stop_on_signal
+    from resizable_search.corpora.base import Corpus
+    from resizable_search.embedders import registry
+
+    options = BuildOptions(name if name is not None else file.stem, limit, numbers, restart=restart)
+    with shown_progress() as progress, stop_on_signal() as stop:
+        report = adopt(
+            file,
+            home_of(home),
+            options,
+            documents=documents,
+            model=model,
+            embedder=embedder,
+            progress=progress,
+            stop=stop,
+        )
+    made_by = registry.embedder_class(report.manifest.embedder["kind"])
+    render_indexes.build_report(report, limit, made_by.remark, Corpus.example if made_by.embeds else "")

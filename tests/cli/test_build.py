@@ -90,7 +90,8 @@ def test_a_text_is_cut_to_its_first_1200_characters(shelf: Shelf):
 
 def test_nothing_but_the_index_is_left_of_a_build(shelf: Shelf):
     manifest = json.loads((shelf.home / "wiki100k" / "manifest.json").read_text())
-    files = {path.name for path in (shelf.home / "wiki100k").iterdir()}
+    folder = shelf.home / "wiki100k"
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == {"manifest.json", *manifest["parts"][0]["files"]}
     assert shelf.unfinished() == []
 

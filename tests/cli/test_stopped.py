@@ -96,7 +96,8 @@ def test_after_kill_9_only_what_was_under_way_is_asked_again(history: History):
 def test_the_index_is_that_of_a_build_that_nobody_disturbed(history: History, shelf: Shelf):
     mine = history.machine.holdings()
     folder = shelf.home / "wiki100k"
-    theirs = {f"wiki100k/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    theirs = {str(path.relative_to(folder.parent)): path.read_bytes() for path in files}
     manifests = [json.loads(files.pop("wiki100k/manifest.json")) for files in (mine, theirs)]
     for manifest in manifests:
         for name in ("created", "changed", "checksum"):

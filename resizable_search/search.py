@@ -17,7 +17,8 @@ from resizable_search.errors import EmbedderMismatchError, QueryError, RsearchEr
 from resizable_search.index.documents import StoredDocument
 from resizable_search.index.layout import NAMES, Home, default_home
 from resizable_search.index.locate import find_index
-from resizable_search.index.manifest import Manifest
+from resizable_search.index.manifest import Manifest, read_manifest
+from resizable_search.index.plans import TunedPlan, check_recall, plan_key, stored_plan, tune_command
 from resizable_search.index.reader import IndexReader
 from resizable_search.plan import Plan
 from resizable_search.scan.choose import Chooser
@@ -49,7 +50,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a query found, and how: the object that `rsearch query --json` prints."""
+    """What a query found, and how: the object that `rsearch query --json` prints, `explain` on demand."""
 
     query: str
     index: str
@@ -57,6 +58,7 @@ class Answer:
     plan: str
     timings_ms: Timings
     hits: list[Hit]
+    explain: list[StageRun]
 
 
 class Index:
@@ -79,6 +81,7 @@ class Index:
         self._embedder = embedder
         self._lock = threading.Lock()
         self._spec = EmbedderSpec.from_json(reader.manifest.embedder)
+        self._plans = reader.manifest.plans
         self._chooser = Chooser(engine, threads)
         self._executor = Executor(reader, self._chooser.pick, centred=self._spec.centred)
         if embedder is not None:
@@ -135,13 +138,14 @@ class Index:
         dim: int | None = None,
         rerank: int = 0,
         plan: Plan | str | None = None,
+        recall: float | None = None,
     ) -> list[Hit]:
         """The k documents nearest to a text, best first (all of them if there are fewer).
 
-        `dim`, `rerank` and `plan` as for `scan`. Raises UsageError for a blank text, QueryError for
+        `dim`, `rerank`, `plan` and `recall` as for `scan`. Raises UsageError for a blank text, QueryError for
         one that cannot be embedded, EmbedderError when the embedder fails.
         """
-        return self.answer(text, k, dim, rerank, plan).hits
+        return self.answer(text, k, dim, rerank, plan, recall).hits
 
     def answer(
         self,
@@ -150,9 +154,10 @@ class Index:
         dim: int | None = None,
         rerank: int = 0,
         plan: Plan | str | None = None,
+        recall: float | None = None,
     ) -> Answer:
         """As `query`, with the plan that was run and how long its steps took."""
-        chosen = self.plan(k, dim, rerank, plan)
+        chosen = self.plan(k, dim, rerank, plan, recall)
         begin = time.perf_counter()
         vector = self.embed_queries([text])
         embedded = time.perf_counter()
@@ -167,7 +172,7 @@ class Index:
             scan=runs[0].seconds * 1e3,
             rerank=sum(run.seconds for run in runs[1:]) * 1e3,
         )
-        return Answer(text, self.name, k, str(chosen), timings, hits)
+        return Answer(text, self.name, k, str(chosen), timings, hits, runs)
 
     def scan(
         self,
@@ -176,26 +181,66 @@ class Index:
         dim: int | None = None,
         rerank: int = 0,
         plan: Plan | str | None = None,
+        recall: float | None = None,
     ) -> Top:
         """The k best rows for each raw query vector of full width.
 
         `vectors` is (m, full_dim), any float type; it is centred (if the index is), cut and
         normalised here, and never written. `dim`: scan the first so many dimensions (None: all);
-        `rerank`: score rerank x k candidates again at the full dimension; `plan`: say it all.
+        `rerank`: score rerank x k candidates again at the full dimension; `plan`: say it all;
+        `recall`: the plan that `tune` has proven to reach that overlap, for this k alone.
         Returns Top(scores (m, k) float32, rows (m, k) int64), best first; what is asked for beyond
         what there is has row -1, score -inf. Raises UsageError.
         """
-        return self.run(vectors, self.plan(k, dim, rerank, plan), k)[0]
+        return self.run(vectors, self.plan(k, dim, rerank, plan, recall), k)[0]
 
     def plan(
-        self, k: int = 10, dim: int | None = None, rerank: int = 0, plan: Plan | str | None = None
+        self,
+        k: int = 10,
+        dim: int | None = None,
+        rerank: int = 0,
+        plan: Plan | str | None = None,
+        recall: float | None = None,
     ) -> Plan:
         """The plan that these options mean on this index. Raises UsageError."""
+        if recall is not None:
+            if dim is not None or rerank or plan is not None:
+                raise UsageError("recall names a tuned plan: give either it or a dimension, rerank or plan")
+            tuned = self.tuned(k, recall)
+            if tuned is None:
+                command = tune_command(self.name, plan_key(k, recall))
+                raise UsageError(
+                    f"{self.name} has no plan tuned for recall {recall:g} at k {k}: measure one with "
+                    f"`{command}`, or from Python with resizable_search.tune.tune(index, {recall:g}, k={k})"
+                )
+            return Plan.parse(tuned.plan)
         if plan is None:
             return Plan.of(dim, rerank, k, self.full_dim)
         if dim is not None or rerank:
             raise UsageError("a plan says dimension and rerank itself: give either it or them")
         return (Plan.parse(plan) if isinstance(plan, str) else plan).check(k, self.full_dim)
+
+    def tuned(self, k: int, recall: float) -> TunedPlan | None:
+        """The plan that was tuned for k and that overlap, with its evidence; None if none was.
+
+        Raises UsageError for a recall outside (0, 1], IndexFormatError for a plan that makes no sense.
+        """
+        Plan.of(None, 0, k, self.full_dim)
+        key = plan_key(k, check_recall(recall))
+        if key not in self._plans:
+            self.read_plans()
+        return stored_plan(self._plans, key, self.name, self.full_dim)
+
+    def tuned_plans(self) -> list[TunedPlan]:
+        """Every tuned plan, by k and target. Raises IndexFormatError for one that makes no sense."""
+        found = [stored_plan(self._plans, key, self.name, self.full_dim) for key in self._plans]
+        return sorted((plan for plan in found if plan), key=lambda plan: (plan.k, plan.recall))
+
+    def read_plans(self) -> None:
+        """Learn of plans that were tuned since the index was opened, if it still is of this generation."""
+        now = read_manifest(self.folder)
+        if (now.generation, now.parts) == (self.manifest.generation, self.manifest.parts):
+            self._plans = now.plans
 
     def documents(self, rows: Sequence[int] | NDArray[np.int64]) -> list[StoredDocument]:
         """The documents at these rows, in their order; rows of -1 are passed over."""

@@ -42,7 +42,8 @@ def test_imports_run_downwards():
         ("embedders/cache.py", "from resizable_search import search"),
         ("search.py", "from resizable_search import bench"),
         ("building.py", "from resizable_search import adopt"),
-        ("bench.py", "from resizable_search.cli import render"),
+        ("bench.py", "from resizable_search import tune"),
+        ("tune.py", "from resizable_search.cli import render"),
     ],
 )
 def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):
@@ -113,8 +114,8 @@ def test_the_signatures_are_pinned():
         return list(inspect.signature(function).parameters)
 
     assert parameters(open_index) == ["name", "home", "embedder", "threads", "engine"]
-    assert parameters(Index.query) == ["self", "text", "k", "dim", "rerank", "plan"]
-    assert parameters(Index.scan) == ["self", "vectors", "k", "dim", "rerank", "plan"]
+    assert parameters(Index.query) == ["self", "text", "k", "dim", "rerank", "plan", "recall"]
+    assert parameters(Index.scan) == ["self", "vectors", "k", "dim", "rerank", "plan", "recall"]
     assert [f.name for f in resizable_search.Hit.__dataclass_fields__.values()] == [
         "rank", "row", "score", "id", "title", "url", "text",
     ]  # fmt: skip

@@ -6,9 +6,9 @@ import typer
 from typer.core import TyperGroup
 
 from resizable_search import __version__
-from resizable_search.cli import bench, build, manage, query
+from resizable_search.cli import bench, build, manage, query, tune
 
-COMMANDS = ("build", "query", "bench", "list", "info", "remove", "warm", "doctor")
+COMMANDS = ("build", "query", "bench", "tune", "list", "info", "remove", "warm", "doctor")
 
 
 class ReaderGoneError(Exception):
@@ -61,6 +61,7 @@ def root(
 app.add_typer(build.app, name="build")
 app.command("query")(query.query)
 app.command("bench")(bench.bench)
+app.command("tune")(tune.tune)
 app.command("list")(manage.list_indexes)
 app.command("info")(manage.info)
 app.command("remove")(manage.remove)

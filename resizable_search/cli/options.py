@@ -38,6 +38,14 @@ RestartOption = Annotated[
     bool, typer.Option("--restart", help="Begin anew; an index that exists is replaced.")
 ]
 KOption = Annotated[int, typer.Option("-k", help="Hits wanted.")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", help="Threads of a scan.  [default: $RSEARCH_THREADS, else all cores]"),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option("--engine", help="auto (compiled where it is worth loading), numpy or numba."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

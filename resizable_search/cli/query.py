@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from resizable_search.cli.options import HomeOption, IndexOption, JsonOption, KOption, home_of, index_name
+from resizable_search.cli.options import (
+    EngineOption,
+    HomeOption,
+    IndexOption,
+    JsonOption,
+    KOption,
+    ThreadsOption,
+    home_of,
+    index_name,
+)
 from resizable_search.errors import UsageError
 
 DimOption = Annotated[
@@ -26,8 +35,26 @@ def query(
     dim: DimOption = None,
     rerank: RerankOption = 0,
     plan: Annotated[
-        str | None, typer.Option("--plan", help="The search as stages dim:keep,…: 64:1000,256:100,768.")
+        str | None,
+        typer.Option(
+            "--plan",
+            help="The search as stages dim:precision:keep; precisions: exact (the default, left out), "
+            "float32, int8, bits; such as 256:100,768 or 768:bits:400,768:int8:30,768.",
+        ),
     ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            "--recall",
+            help="The fastest plan proven to reach this overlap@k, as `rsearch tune` measured it; "
+            "tunes first if it has not.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")
+    ] = False,
+    threads: ThreadsOption = None,
+    engine: EngineOption = "auto",
     json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -40,18 +67,25 @@ def query(
         raise UsageError("the query is blank: give it a word or more")
 
     from resizable_search.cli import render
+    from resizable_search.cli.tune import plan_for
     from resizable_search.search import open_index
 
     places = home_of(home)
-    with open_index(index_name(index, places), home=places.path) as opened:
-        opened.plan(k, dim, rerank, plan)  # a wrong option is told before stdin is read
+    with open_index(index_name(index, places), home=places.path, threads=threads, engine=engine) as opened:
+        # A wrong option is told before stdin is read.
+        if recall is None or plan is not None or dim is not None or rerank:
+            chosen = opened.plan(k, dim, rerank, plan, recall)
+        else:
+            chosen = plan_for(opened, k, recall)
         if words == "-":
+            opened.warm()
             for line in sys.stdin:
                 if line.strip():
-                    render.json_line(opened.answer(line.strip(), k, dim, rerank, plan))
+                    answer = opened.answer(line.strip(), k, plan=chosen)
+                    render.json_line(render.answer_fields(answer, opened, explain=explain))
             return
-        answer = opened.answer(words, k, dim, rerank, plan)
+        answer = opened.answer(words, k, plan=chosen)
         if json:
-            render.json_object(answer)
+            render.json_object(render.answer_fields(answer, opened, explain=explain))
         else:
-            render.answer(answer, opened)
+            render.answer(answer, opened, explain=explain)

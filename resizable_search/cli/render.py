@@ -34,19 +34,23 @@ def stdout_console() -> Console:
 
 
 def json_object(value: Any) -> None:
-    """A dataclass as one indented JSON object."""
-    sys.stdout.write(_dumps(asdict(value), indent=2))
+    """A dataclass, or its fields, as one indented JSON object."""
+    sys.stdout.write(_dumps(_fields(value), indent=2))
 
 
 def json_line(value: Any) -> None:
-    """A dataclass as one line of JSON, written at once."""
-    sys.stdout.write(_dumps(asdict(value)))
+    """A dataclass, or its fields, as one line of JSON, written at once."""
+    sys.stdout.write(_dumps(_fields(value)))
     sys.stdout.flush()
 
 
 def json_list(values: Sequence[Any]) -> None:
     """Dataclasses as one indented JSON list."""
     sys.stdout.write(_dumps([asdict(value) for value in values], indent=2))
+
+
+def _fields(value: Any) -> Any:
+    return value if isinstance(value, dict) else asdict(value)
 
 
 def _dumps(value: Any, indent: int | None = None) -> str:
@@ -81,7 +85,36 @@ def _letters(text: str) -> str:
     return "".join(c for c in text.casefold() if c.isalnum())
 
 
-def answer(found: "Answer", index: "Index", console: Console | None = None) -> None:
+def answer_fields(found: "Answer", index: "Index", *, explain: bool) -> dict[str, Any]:
+    """An answer as the object that is printed as JSON; with `explain`, how each stage went."""
+    fields = asdict(found)
+    del fields["explain"]
+    if explain:
+        fields["explain"] = [
+            {
+                "stage": run.stage,
+                "rows_in": run.rows_in,
+                "rows_out": run.rows_out,
+                "ms": run.seconds * 1e3,
+                "read": run.by,
+                "bytes": run.read,
+                "looked": run.looked,
+                "engine": run.engine,
+                "threads": threads_of(run.engine, index),
+            }
+            for run in found.explain
+        ]
+    return fields
+
+
+def threads_of(engine: str, index: "Index") -> int:
+    """How many threads an engine runs on: numpy has those of its BLAS."""
+    from resizable_search.bench import blas_threads
+
+    return blas_threads() if engine == "numpy" else index.threads
+
+
+def answer(found: "Answer", index: "Index", console: Console | None = None, *, explain: bool = False) -> None:
     """The hits of a query as a table, and below it what was searched and how long it took."""
     console = console or stdout_console()
     if found.hits:
@@ -89,6 +122,8 @@ def answer(found: "Answer", index: "Index", console: Console | None = None) -> N
     else:
         console.print("no documents")
     console.print(Text(answer_footer(found, index), style="dim"))
+    if explain:
+        console.print(explain_table(answer_fields(found, index, explain=True)["explain"]))
 
 
 def results_table(found: "Answer", *, links: bool) -> Table:
@@ -130,3 +165,27 @@ def answer_footer(found: "Answer", index: "Index") -> str:
     if times.rerank:
         words.append(f"rerank {times.rerank:.1f}")
     return " · ".join(words) + " ms"
+
+
+def explain_table(stages: Sequence[dict[str, Any]]) -> Table:
+    """A line for each stage: rows in and out, what was read, milliseconds, and what ran it.
+
+    `looked at` counts the rows whose score by the definition was computed, after the fast look or
+    in place of it.
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("stage", overflow="fold")
+    for name in ("rows in", "rows out", "looked at", "bytes", "ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("read", no_wrap=True)
+    table.add_column("by", no_wrap=True)
+    for stage in stages:
+        table.add_row(
+            str(stage["stage"]),
+            *(f"{stage[name]:,}" for name in ("rows_in", "rows_out", "looked")),
+            size(stage["bytes"]),
+            f"{stage['ms']:.2f}",
+            str(stage["read"]),
+            f"{stage['engine']} ×{stage['threads']}",
+        )
+    return table

@@ -106,7 +106,12 @@ class Manifest:
         return {**plain, "checksum": _checksum(plain)}
 
     def next_generation(self, **changes: Any) -> "Manifest":
-        """The manifest that follows this one, with these changes."""
+        """The manifest that follows this one, with these changes.
+
+        Tuned plans were measured on these very parts, and go when the parts change.
+        """
+        if "parts" in changes:
+            changes = {"plans": {}, **changes}
         return replace(
             self, generation=self.generation + 1, written_by=f"resizable_search {__version__}", **changes
         )

@@ -1,0 +1,105 @@
+"""`rsearch tune`: the fastest plan that is proven to reach a wanted overlap, measured on this index."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resizable_search.cli.options import (
+    EngineOption,
+    HomeOption,
+    IndexOption,
+    JsonOption,
+    KOption,
+    ThreadsOption,
+    home_of,
+    index_name,
+)
+from resizable_search.errors import UsageError
+
+if TYPE_CHECKING:
+    from resizable_search.plan import Plan
+    from resizable_search.search import Index
+
+
+def tune(
+    index: IndexOption = None,
+    recall: Annotated[
+        float, typer.Option("--recall", help="Overlap@k to reach, above 0 and at most 1.")
+    ] = 0.99,
+    k: KOption = 10,
+    queries: Annotated[
+        Path | None, typer.Option("--queries", help="File of real queries, one a line; they are harder.")
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample",
+            help="Without --queries: so many of the index's own rows are the queries.  "
+            "[default: as many as the recall takes to prove, 1,680 for 0.99]",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Which rows are drawn, and which of them choose.")] = 0,
+    threads: ThreadsOption = None,
+    engine: EngineOption = "auto",
+    show: Annotated[bool, typer.Option("--show", help="Only list the plans that the index keeps.")] = False,
+    json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Measure plans on this index and keep the fastest that is proven to reach a recall.
+
+    rsearch tune --recall 0.99, then: rsearch query "tree data structures" --recall 0.99
+    """
+    from resizable_search.bench import text_queries
+    from resizable_search.cli import render, render_tune
+    from resizable_search.cli.bench import read_queries
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.index.plans import check_recall
+    from resizable_search.search import open_index
+    from resizable_search.tune import tune as measure
+
+    if queries is not None and sample is not None:
+        raise UsageError("--sample draws rows where no --queries are given: choose one of them")
+    check_recall(recall)
+    texts = None if queries is None or show else read_queries(queries)
+    places = home_of(home)
+    with open_index(index_name(index, places), home=places.path, threads=threads, engine=engine) as opened:
+        if show:
+            plans = opened.tuned_plans()
+            if json:
+                render.json_list(plans)
+            else:
+                render_tune.plans(opened.name, plans)
+            return
+        opened.plan(k)  # a wrong k is told before anything is embedded
+        with shown_progress() as progress:
+            asked = None
+            if texts is not None and queries is not None:
+                asked = text_queries(opened, list(dict.fromkeys(texts)), queries.name)
+            report = measure(opened, recall, k, asked, sample=sample, seed=seed, progress=progress)
+            if report.not_kept:
+                progress.note(f"the plan is not kept: {report.not_kept}")
+    if json:
+        render.json_object(report)
+    else:
+        render_tune.report(report)
+
+
+def plan_for(opened: "Index", k: int, recall: float) -> "Plan":
+    """The plan that the index keeps for that recall; one that it lacks is measured now, and kept."""
+    from resizable_search.plan import Plan
+
+    found = opened.tuned(k, recall)
+    if found is None:
+        from resizable_search.cli.progress import shown_progress
+        from resizable_search.tune import tune as measure
+
+        with shown_progress() as progress:
+            progress.note(f"{opened.name} has no plan for recall {recall:g} at k {k} yet: tuning it once")
+            report = measure(opened, recall, k, progress=progress)
+            if report.remark:
+                progress.note(report.remark)
+            if report.not_kept:
+                progress.note(f"the plan is not kept: {report.not_kept}")
+        found = report.tuned
+    return Plan.parse(found.plan)

@@ -1,0 +1,143 @@
+"""Tuned plans, as an index's manifest keeps them: what was measured fastest for a wanted overlap.
+
+They stand in the manifest's `plans` under `k:target`, each with its evidence. Keeping one changes
+nothing else: the generation stays, so that an open reader and an unfinished extension go on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from resizable_search.errors import IndexFormatError, RsearchError, UsageError
+from resizable_search.index.layout import Home
+from resizable_search.index.lock import build_lock
+from resizable_search.index.manifest import Manifest, read_manifest
+from resizable_search.index.storage import storage_errors
+from resizable_search.index.writer import sync_folder
+from resizable_search.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plan that was tried: the overlap@k that it was seen to have, and milliseconds a query."""
+
+    plan: str
+    overlap: float
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class TunedPlan:
+    """The fastest plan whose overlap@k is proven to reach `recall`, and the evidence.
+
+    `overlap` is the mean over `queries` queries that had no part in choosing it, `overlap_ci` its 95 %
+    interval (`confidence`), the lower end of which reaches `recall`; `chosen_on` others chose it. The
+    queries come from `source`, by `seed` if they are the index's own rows. `ms` is a single query's
+    median, files in memory, on `threads` threads of `engine`. `candidates` are all plans that were
+    timed, fastest first. `measured` is the time in UTC, `version` that of resizable_search.
+    """
+
+    plan: str
+    k: int
+    recall: float
+    overlap: float
+    overlap_ci: tuple[float, float]
+    ms: float
+    queries: int
+    chosen_on: int
+    source: str
+    seed: int | None
+    engine: str
+    threads: int
+    measured: str
+    version: str
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def key(self) -> str:
+        """Its place in the manifest."""
+        return plan_key(self.k, self.recall)
+
+
+def check_recall(recall: float) -> float:
+    """The target itself, if it is one. Raises UsageError."""
+    if not 0.0 < recall <= 1.0:
+        raise UsageError(f"recall must be above 0 and at most 1, as 0.99 is, not {recall:g}")
+    return recall
+
+
+def plan_key(k: int, recall: float) -> str:
+    """How the manifest calls the plan for k hits and that overlap: `10:0.99`."""
+    return f"{k}:{recall:.12g}"
+
+
+def stored_plan(plans: Mapping[str, Any], key: str, name: str, full_dim: int) -> TunedPlan | None:
+    """The plan of that key among a manifest's, None if there is none; `name` is the index's.
+
+    Raises IndexFormatError for one that makes no sense.
+    """
+    if key not in plans:
+        return None
+    try:
+        found = _parse(plans[key])
+        if found.key != key:
+            raise ValueError(f"it is for {found.key}")
+        Plan.parse(found.plan).check(found.k, full_dim)
+        check_recall(found.recall)
+    except (RsearchError, KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise IndexFormatError(
+            f"the plan that {name} keeps for {key!r} is damaged ({what}): measure it anew with "
+            f"`{tune_command(name, key)}`"
+        ) from None
+    return found
+
+
+def tune_command(name: str, key: str) -> str:
+    """What to type to have the plan of that key measured."""
+    k, _, recall = key.partition(":")
+    return f"rsearch tune --index {name} --recall {recall or '0.99'}{'' if k == '10' else f' -k {k}'}"
+
+
+def keep_plan(folder: Path, generation: int, tuned: TunedPlan) -> Manifest:
+    """Put a tuned plan into the manifest of an index, under the lock of its build.
+
+    `generation` is the one it was measured on. Raises IndexBusyError, StorageError, and RsearchError if
+    the index has another generation by now.
+    """
+    folder = folder.resolve()
+    home = Home(folder.parent)
+    with storage_errors(home.path), build_lock(home.state(folder.name), folder.name):
+        manifest = read_manifest(folder)
+        if manifest.generation != generation:
+            raise RsearchError(f"{folder.name} has changed while it was measured: tune it again")
+        written = replace(manifest, plans={**manifest.plans, tuned.key: asdict(tuned)}).write(folder)
+        sync_folder(folder)
+    return written
+
+
+def _parse(data: Any) -> TunedPlan:
+    if not isinstance(data, Mapping):
+        raise TypeError("it is no object")
+    low, high = data["overlap_ci"]
+    seed = data["seed"]
+    return TunedPlan(
+        plan=str(data["plan"]),
+        k=int(data["k"]),
+        recall=float(data["recall"]),
+        overlap=float(data["overlap"]),
+        overlap_ci=(float(low), float(high)),
+        ms=float(data["ms"]),
+        queries=int(data["queries"]),
+        chosen_on=int(data["chosen_on"]),
+        source=str(data["source"]),
+        seed=None if seed is None else int(seed),
+        engine=str(data["engine"]),
+        threads=int(data["threads"]),
+        measured=str(data["measured"]),
+        version=str(data["version"]),
+        candidates=tuple(
+            Candidate(str(c["plan"]), float(c["overlap"]), float(c["ms"])) for c in data["candidates"]
+        ),
+    )

@@ -9,6 +9,7 @@ are the same in every engine and on every machine.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,9 +143,11 @@ def sign_words(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
     return packed.view("<u8").astype(np.uint64, copy=False)
 
 
+@lru_cache(100)
 def prefix_masks(dim: int) -> NDArray[np.uint64]:
-    """Which bits of each word belong to the first `dim` dimensions: (ceil(dim / 64),) uint64."""
+    """Which bits of each word belong to the first `dim` dimensions: (ceil(dim / 64),) uint64, kept."""
     masks = np.full(-(-dim // WORD), ~np.uint64(0), np.uint64)
     if dim % WORD:
         masks[-1] = np.uint64((1 << dim % WORD) - 1)
+    masks.flags.writeable = False
     return masks

@@ -43,6 +43,8 @@ class Executor:
 
     def __init__(self, reader: IndexReader, choose: Callable[[int], Engine], *, centred: bool) -> None:
         self._reader = reader
+        self._width = reader.manifest.full_dim
+        self._rows = reader.manifest.documents
         self._choose = choose
         self._centred = centred
         self._views: dict[int, list[View]] = {}
@@ -55,7 +57,7 @@ class Executor:
 
         `skip` (m,) names a row for each query that is left out of its answer, as if it were not there.
         """
-        width = self._reader.manifest.full_dim
+        width = self._width
         raw = np.atleast_2d(np.asarray(queries))
         if raw.ndim != 2 or raw.shape[1] != width:
             raise UsageError(f"query vectors have shape (m, {width}) here, not {np.shape(queries)}")
@@ -65,7 +67,7 @@ class Executor:
         if self._centred:
             full = vectors.centre(full)
         runs: list[StageRun] = []
-        rows_in = self._reader.manifest.documents
+        rows_in = self._rows
         engine = self._choose(len(full) * rows_in * plan.stages[0].dim)
         top = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
         for stage, keep in zip(plan.stages, plan.keeps(k), strict=True):

@@ -189,15 +189,10 @@ class NumbaEngine:
         answer = _Answer.of(len(queries), k)
 
         def begin(part: slice, threads: int) -> _Scan:
-            size = part.stop - part.start
-            limits = np.full((threads, size), dim + 1, np.int64)
-            belows = np.zeros((threads, size), np.int64)
-
             def scan(start: int, stop: int, pools: _Pools, thread: int) -> bool:
                 kernels.scan_bits(
                     signs, allowed, dim, masks, words[part], start, stop, k, pools.tallies[thread],
-                    limits[thread], belows[thread], pools.rows[thread], pools.keys[thread],
-                    pools.counts[thread],
+                    pools.rows[thread], pools.keys[thread], pools.counts[thread],
                 )  # fmt: skip
                 return True
 
@@ -208,7 +203,7 @@ class NumbaEngine:
                 pools.rows, pools.keys, pools.counts, pools.tallies, dim, *answer.of_queries(part)
             )
 
-        self._go_through(len(view), 8 * len(masks), len(queries), (0, 4 * k + 1024, dim + 1), begin, pick)
+        self._go_through(len(view), 8 * len(masks), len(queries), (0, 4 * k + 1024, dim + 3), begin, pick)
         return Found(answer.top(), 0, len(view) * 8 * len(masks), "bits")
 
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
@@ -261,7 +256,8 @@ class NumbaEngine:
         if m >= FEW * self.threads and m > 1:
             return self._by_queries(n, m, pool, begin, finish)
         threads = max(1, min(self.threads, n * row_bytes // LEAST_BYTES))
-        size = max(1024, min(MOST_BYTES, n * row_bytes // (2 * threads) + row_bytes) // row_bytes)
+        share = n * row_bytes // (2 * threads if threads > 1 else 1) + row_bytes
+        size = max(1024, min(MOST_BYTES, share) // row_bytes)
         everything = slice(0, m)
         scan, pools = begin(everything, threads), _Pools.of(threads, m, *pool)
         starts = iter(range(0, n, size))  # whoever takes the next start holds the GIL

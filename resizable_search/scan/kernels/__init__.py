@@ -39,14 +39,14 @@ def _signatures() -> dict[Any, Any]:
     answer = (scratch(f64, 2), scratch(i64, 2), scratch(i64, 1))
     pools = (scratch(i64, 3), scratch(f64, 3), scratch(i64, 2))
     one_pool = (scratch(i64, 2), scratch(f64, 2), counts)
-    words = (scratch(u64, 1), scratch(u64, 2))
+    words = (given(u64, 1), scratch(u64, 2))
     return {
         scan_int8: (
             given(i8, 2), scales, scales, allowed, i64, integers, per_query, per_query, per_query, flag,
             i64, i64, i64, i64, scratch(f64, 2), counts, *one_pool,
         ),
         scan_bits: (
-            given(u64, 2), allowed, i64, *words, i64, i64, i64, scratch(i64, 2), counts, counts, *one_pool,
+            given(u64, 2), allowed, i64, *words, i64, i64, i64, scratch(i64, 2), *one_pool,
         ),
         best_of_pools: (*pools, scratch(f64, 3), scratch(i64, 2), *answer),
         best_by_count: (*pools, scratch(i64, 3), i64, *answer),

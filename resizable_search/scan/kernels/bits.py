@@ -39,8 +39,6 @@ def scan_bits(
     stop: int,
     k: int,
     tallies: Any,
-    limits: Any,
-    belows: Any,
     rows: Any,
     keys: Any,
     counts: Any,
@@ -48,8 +46,9 @@ def scan_bits(
     """Look through rows start … stop - 1 for every query, and keep what may be among its best k.
 
     signs (words, n) uint64, of which the first len(masks) count; asked (m, words) uint64; allowed as for
-    `scan_int8`. Selection is by counting: tallies (m, dim + 1) int64 counts the candidates by how many
-    signs differ, belows (m,) int64 how many of them differ in fewer than limits (m,) int64. Candidates:
+    `scan_int8`. Selection is by counting: tallies (m, dim + 3) int64, zeros at first, counts the candidates
+    by how many signs differ; behind that stand how far the limit has come down from dim + 1, and how many
+    candidates differ in fewer signs than the limit says. Candidates:
     rows (m, capacity) int64, keys (m, capacity) float64, the score, and counts (m,) int64.
     """
     m = asked.shape[0]
@@ -87,7 +86,7 @@ def scan_bits(
                 w += 1
             for i in range(size, whole):
                 differing[i] = np.uint64(dim + 1)
-            limit, below = limits[query], belows[query]
+            limit, below = dim + 1 - tallies[query, dim + 1], tallies[query, dim + 2]
             tally, candidates, agreed = tallies[query], rows[query], keys[query]
             # Once there are k, a later row that differs in as many signs as the worst is worse.
             bound = np.uint64(limit - 1 if below >= k else limit)
@@ -116,7 +115,7 @@ def scan_bits(
                         limit -= 1
                         below -= tally[limit]
                     bound = np.uint64(limit - 1 if below >= k else limit)
-            limits[query], belows[query] = limit, below
+            tally[dim + 1], tally[dim + 2] = dim + 1 - limit, below
 
 
 @njit(nogil=True, cache=True)
@@ -125,7 +124,7 @@ def best_by_count(
 ) -> None:
     """As `best_of_pools`, for the pools of `scan_bits`: by counting, since scores are few integers.
 
-    tallies (threads, m, dim + 1) int64. Each thread's candidates are in order of row, so taking always
+    tallies (threads, m, dim + 3) int64. Each thread's candidates are in order of row, so taking always
     the lowest row next, and filing it behind those with as many differing signs, sorts them.
     """
     threads = rows.shape[0]

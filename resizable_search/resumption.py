@@ -40,7 +40,7 @@ def goes_on_replacing(building: Path) -> bool:
 
 def refuse_differences(name: str, how: str, asked: Mapping[str, Any], held: Mapping[str, Any]) -> None:
     """Raise BuildStateError with both values where what is asked for is not what is held."""
-    for key in sorted({*asked, *held}):
+    for key in sorted({*asked, *held}, key=lambda key: (key != "kind", key)):
         if asked.get(key) != held.get(key):
             raise BuildStateError(
                 f"{name} {how} with {key} {_show(held.get(key))}, not {_show(asked.get(key))} as asked now: "

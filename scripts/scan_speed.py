@@ -147,7 +147,7 @@ def unstored(index: Index, queries: NDArray[np.float32], rounds: int) -> None:
     dim = next(dim for dim in (300, 200, 100, 50) if dim < index.full_dim)
     first = []
     for i in range(5):
-        with open_index(index.folder) as fresh:
+        with open_index(index.folder, engine="numpy") as fresh:
             begin = time.perf_counter()
             fresh.scan(queries[i, None], k=K, dim=dim)
             first.append(time.perf_counter() - begin)
@@ -200,7 +200,9 @@ def main() -> int:
         else:
             queries = rows[rng.integers(0, len(rows), 200)]
             queries = queries + rng.standard_normal(queries.shape, np.float32) * np.float32(0.02)
-        index = index_of_matrix(rows, made_of, args.home or Path(temporary), "measured")
+        made = index_of_matrix(rows, made_of, args.home or Path(temporary), "measured")
+        made.close()
+        index = open_index(made.folder, engine="numpy")
         del rows
         print(f"{index.rows:,} × {index.full_dim} ({made_of}), k {K}, {args.rounds} rounds; {machine()}\n")
         held = single_queries(index, queries, args.rounds)

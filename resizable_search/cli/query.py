@@ -83,9 +83,17 @@ def query(
                 if line.strip():
                     answer = opened.answer(line.strip(), k, plan=chosen)
                     render.json_line(render.answer_fields(answer, opened, explain=explain))
+            _tell_remark(opened.remark)
             return
         answer = opened.answer(words, k, plan=chosen)
         if json:
             render.json_object(render.answer_fields(answer, opened, explain=explain))
         else:
             render.answer(answer, opened, explain=explain)
+        _tell_remark(opened.remark)
+
+
+def _tell_remark(remark: str) -> None:
+    """Say on stderr why the search was slower than it could be."""
+    if remark:
+        sys.stderr.write(f"rsearch: {remark}\n")

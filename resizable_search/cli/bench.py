@@ -20,7 +20,8 @@ from resizable_search.errors import UsageError
 def bench(
     index: IndexOption = None,
     dims: Annotated[
-        str | None, typer.Option(help="Dimensions to measure, e.g. 768,512,256.  [default: the stored ones]")
+        str | None,
+        typer.Option(help="Dimensions to measure, e.g. 768,512,256.", show_default="the stored ones"),
     ] = None,
     rerank: Annotated[
         str | None,

@@ -38,14 +38,14 @@ class OnBadText(StrEnum):
 
 
 EmbedderOption = Annotated[str, typer.Option(help="nomic (remote), nomic-local, or lsa (needs no key).")]
-ModelOption = Annotated[str | None, typer.Option(help="Model of the embedder.  [default: its usual one]")]
+ModelOption = Annotated[str | None, typer.Option(help="Model of the embedder.", show_default="its usual one")]
 CharsOption = Annotated[int, typer.Option(help="Cut each text to its first so many characters; 0: no cut.")]
 ConcurrencyOption = Annotated[
-    int | None, typer.Option(help="Requests under way at once.  [default: 8 for nomic]")
+    int | None, typer.Option(help="Requests under way at once.", show_default="8 for nomic")
 ]
 RateOption = Annotated[
     float | None,
-    typer.Option(help="Requests a minute at most.  [default: 240 at Nomic's own service, else no limit]"),
+    typer.Option(help="Requests a minute at most.", show_default="240 at Nomic's own service, else no limit"),
 ]
 OnBadTextOption = Annotated[OnBadText, typer.Option(help="Leave out a document without text, or fail.")]
 

@@ -11,7 +11,9 @@ from resizable_search.index.layout import Home, default_home
 HomeOption = Annotated[
     Path | None,
     typer.Option(
-        "--home", help="Folder of all indexes.  [default: $RSEARCH_HOME, else the user's data folder]"
+        "--home",
+        help="Folder of all indexes.",
+        show_default="$RSEARCH_HOME, else the user's data folder",
     ),
 ]
 IndexOption = Annotated[
@@ -19,19 +21,19 @@ IndexOption = Annotated[
     typer.Option(
         "--index",
         "-i",
-        help="Index by name, or by folder if it has a path separator.  "
-        "[default: $RSEARCH_INDEX, else wiki100k, else the only one]",
+        help="Index by name, or by folder if it has a path separator.",
+        show_default="$RSEARCH_INDEX, else wiki100k, else the only one",
     ),
 ]
 IndexArgument = Annotated[
-    str | None, typer.Argument(help="Index by name or folder.  [default: as for --index]")
+    str | None, typer.Argument(help="Index by name or folder.", show_default="as for --index")
 ]
-NameOption = Annotated[str | None, typer.Option(help="Name of the index.  [default: the corpus's]")]
+NameOption = Annotated[str | None, typer.Option(help="Name of the index.", show_default="the corpus's")]
 LimitOption = Annotated[int | None, typer.Option(help="Read only the first so many documents.")]
 DimsOption = Annotated[
     str | None,
     typer.Option(
-        help="Dimensions to store, e.g. 64,256,768; the full one always is.  [default: all usual ones]"
+        help="Dimensions to store, e.g. 64,256,768; the full one always is.", show_default="all usual ones"
     ),
 ]
 RestartOption = Annotated[
@@ -40,7 +42,7 @@ RestartOption = Annotated[
 KOption = Annotated[int, typer.Option("-k", help="Hits wanted.")]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", help="Threads of a scan.  [default: $RSEARCH_THREADS, else all cores]"),
+    typer.Option("--threads", help="Threads of a scan.", show_default="$RSEARCH_THREADS, else all cores"),
 ]
 EngineOption = Annotated[
     str,

@@ -19,7 +19,7 @@ from resizable_search.errors import UsageError
 
 DimOption = Annotated[
     int | None,
-    typer.Option("--dim", help="Scan the first so many dimensions.  [default: the full dimension]"),
+    typer.Option("--dim", help="Scan the first so many dimensions.", show_default="the full dimension"),
 ]
 RerankOption = Annotated[
     int, typer.Option("--rerank", help="Score RERANK x K candidates again at the full dimension; 0: none.")

@@ -35,8 +35,8 @@ def tune(
         int | None,
         typer.Option(
             "--sample",
-            help="Without --queries: so many of the index's own rows are the queries.  "
-            "[default: as many as the recall takes to prove, 1,680 for 0.99]",
+            help="Without --queries: so many of the index's own rows are the queries.",
+            show_default="as many as the recall takes to prove, 1,680 for 0.99",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Which rows are drawn, and which of them choose.")] = 0,

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli.render import json_list, json_object, plain, size, stdout_console
+from resizable_search.cli.render import (
+    json_list,
+    json_object,
+    one_line,
+    plain,
+    show_table,
+    size,
+    stdout_console,
+)
 from resizable_search.errors import RsearchError
 
 if TYPE_CHECKING:
@@ -55,10 +63,21 @@ def listing(entries: "Sequence[Entry]", home: Path, *, as_json: bool) -> None:
     if not entries:
         console.print(f"no index in {home}: build one with `rsearch build pydoc`", soft_wrap=True)
         return
+    show_table(listing_table(entries), console)
+
+
+def listing_table(entries: "Sequence[Entry]") -> Table:
+    """A line for each index; on a narrow terminal names give way, and the counts stay."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    least = {"index": 8, "documents": max(len(f"{entry.rows:,}") for entry in entries)}
     for name in ("index", "documents", "dims", "model", "size", "changed", ""):
         right = name in ("documents", "size")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        table.add_column(
+            one_line(name),
+            justify="right" if right else "left",
+            no_wrap=name == "documents",
+            min_width=least.get(name),
+        )
     for entry in entries:
         dims = f"{entry.dims[0]}–{entry.dims[-1]}" if len(entry.dims) > 1 else ",".join(map(str, entry.dims))
         state = "" if entry.state == "ready" else entry.state
@@ -71,8 +90,8 @@ def listing(entries: "Sequence[Entry]", home: Path, *, as_json: bool) -> None:
             entry.changed[:10],
             state,
         )
-        table.add_row(*(Text(plain(cell)) for cell in cells))
-    console.print(table)
+        table.add_row(*(one_line(plain(cell)) for cell in cells))
+    return table
 
 
 def info(found: "IndexInfo", *, as_json: bool) -> None:
@@ -86,7 +105,7 @@ def info(found: "IndexInfo", *, as_json: bool) -> None:
     for name, words in info_lines(found):
         if words:
             table.add_row(name, Text(plain(words)))
-    stdout_console().print(table)
+    show_table(table, stdout_console())
 
 
 def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder, EmbedderSpec, clean
 from resizable_search.embedders.cache import QueryCache
-from resizable_search.errors import EmbedderMismatchError, QueryError, RsearchError, UsageError
+from resizable_search.errors import (
+    EmbedderMismatchError,
+    IndexFormatError,
+    QueryError,
+    RsearchError,
+    UsageError,
+)
 from resizable_search.index.documents import StoredDocument
 from resizable_search.index.layout import NAMES, Home, default_home
 from resizable_search.index.locate import find_index
@@ -80,6 +86,7 @@ class Index:
         self._cache = QueryCache(home.queries)
         self._embedder = embedder
         self._lock = threading.Lock()
+        self._closed = False
         self._spec = EmbedderSpec.from_json(reader.manifest.embedder)
         self._plans = reader.manifest.plans
         self._chooser = Chooser(engine, threads)
@@ -243,14 +250,28 @@ class Index:
             self._plans = now.plans
 
     def documents(self, rows: Sequence[int] | NDArray[np.int64]) -> list[StoredDocument]:
-        """The documents at these rows, in their order; rows of -1 are passed over."""
+        """The documents at these rows, in their order; rows of -1 are passed over. Raises UsageError."""
         wanted = [int(row) for row in rows if row != NO_ROW]
-        found = self._reader.documents(wanted)
+        self._refuse_unknown_rows(np.array(wanted, object))
+        try:
+            found = self._reader.documents(wanted)
+        except IndexFormatError:
+            if self._closed:
+                raise UsageError(f"{self.name} is closed: open it again with open_index") from None
+            raise
         return [found[row] for row in wanted]
 
     def vectors(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-        """The stored full vectors of these rows, copied: (len(rows), full_dim) float32."""
+        """The stored full vectors of these rows, copied: (len(rows), full_dim) float32. Raises UsageError."""
+        self._refuse_unknown_rows(np.asarray(rows))
         return self._reader.vectors(np.asarray(rows, np.int64))
+
+    def _refuse_unknown_rows(self, rows: NDArray[Any]) -> None:
+        unknown = rows[(rows < 0) | (rows >= self.manifest.rows)]
+        if len(unknown):
+            raise UsageError(
+                f"row {unknown[0]} is not within 0 to {self.manifest.rows - 1}, {self.name}'s rows"
+            )
 
     def found_rows(self) -> NDArray[np.int64]:
         """The rows that a search may find, ascending: (rows,) int64."""
@@ -312,6 +333,7 @@ class Index:
 
     def close(self) -> None:
         """Close the documents. Arrays that were handed out stay valid."""
+        self._closed = True
         self._reader.close()
 
     def __enter__(self) -> "Index":

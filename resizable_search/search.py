@@ -21,7 +21,7 @@ from resizable_search.errors import (
     UsageError,
 )
 from resizable_search.index.documents import StoredDocument
-from resizable_search.index.layout import NAMES, Home, default_home
+from resizable_search.index.layout import NAMES, Home, default_home, expanded
 from resizable_search.index.locate import find_index
 from resizable_search.index.manifest import Manifest, read_manifest
 from resizable_search.index.plans import TunedPlan, check_recall, plan_key, stored_plan, tune_command
@@ -360,7 +360,7 @@ def open_index(
     `engine` (auto, numpy or numba). Raises UsageError, IndexNotFoundError, IndexFormatError and
     EmbedderMismatchError.
     """
-    places = Home(Path(home).expanduser() if home is not None else default_home())
+    places = Home(expanded(home) if home is not None else default_home())
     reader = IndexReader(find_index(name, places))
     try:
         return Index(reader, places, embedder, threads=threads, engine=engine)

@@ -33,7 +33,7 @@ def bench(
         int,
         typer.Option("--sample", help="Without --queries: so many of the index's own rows are the queries."),
     ] = 200,
-    seed: Annotated[int, typer.Option("--seed", help="Which rows are drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Which rows are drawn.")] = 0,
     json: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     home: HomeOption = None,

@@ -161,10 +161,6 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
     dims = parse_numbers(request.dims, "--dims")
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit must be 1 or more, not {request.limit}")
-    if request.concurrency is not None and request.concurrency < 1:
-        raise UsageError(f"--concurrency must be 1 or more, not {request.concurrency}")
-    if request.rate is not None and request.rate <= 0:
-        raise UsageError(f"--rate must be above 0, not {request.rate:g}")
 
     from resizable_search import build as builder
     from resizable_search.build_options import BuildOptions
@@ -174,7 +170,6 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
     from resizable_search.embedders import registry
 
     home = home_of(request.home)
-    embedder = registry.create(request.embedder, request.model)
     options = BuildOptions(
         name=request.name,
         limit=request.limit,
@@ -184,6 +179,7 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
         on_bad_text="fail" if request.on_bad_text is OnBadText.fail else "skip",
         restart=request.restart,
     )
+    embedder = registry.create(request.embedder, request.model)
     with shown_progress() as progress, stop_on_signal() as stop:
         corpus = open_corpus(progress)
         report = builder.build(corpus, embedder, home, options, progress, stop)

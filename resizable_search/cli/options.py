@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from resizable_search.errors import UsageError
-from resizable_search.index.layout import Home, default_home
+from resizable_search.index.layout import Home, default_home, expanded
+from resizable_search.wording import quoted
 
 HomeOption = Annotated[
     Path | None,
@@ -50,10 +51,13 @@ EngineOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+MOST_DIGITS = 9
+"""Of a number in a list: more than any dimension has, and few enough to compute with."""
+
 
 def home_of(home: Path | None) -> Home:
     """The home that a command means."""
-    return Home(home.expanduser() if home is not None else default_home())
+    return Home(expanded(home) if home is not None else default_home())
 
 
 def index_name(index: str | None, home: Home) -> str:
@@ -73,7 +77,11 @@ def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
     for word in words:
         if not (word.isascii() and word.isdigit()):
             raise UsageError(
-                f"{option}: {word!r} is no number; write numbers with commas between: 768,512,256"
+                f"{option}: {quoted(word)} is no number; write numbers with commas between: 768,512,256"
+            )
+        if len(word) > MOST_DIGITS:
+            raise UsageError(
+                f"{option}: {quoted(word)} is too large: write numbers of up to {MOST_DIGITS} digits"
             )
     numbers = tuple(map(int, words))
     for number in numbers:

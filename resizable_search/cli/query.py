@@ -15,7 +15,7 @@ from resizable_search.cli.options import (
     home_of,
     index_name,
 )
-from resizable_search.errors import UsageError
+from resizable_search.errors import RsearchError, UsageError
 
 DimOption = Annotated[
     int | None,
@@ -78,6 +78,8 @@ def query(
         else:
             chosen = plan_for(opened, k, recall)
         if words == "-":
+            if sys.stdin is None:
+                raise RsearchError("stdin is closed: send one query a line to it")
             opened.warm()
             for line in sys.stdin:
                 if line.strip():

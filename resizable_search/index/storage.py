@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resizable_search.errors import StorageError
+from resizable_search.index.layout import ANOTHER_HOME
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-
-ANOTHER_HOME = "choose another home with --home or $RSEARCH_HOME"
 
 
 @contextmanager

@@ -76,6 +76,8 @@ def test_the_table_reads_like_timeit(ran: dict[str, Ran]):
         (("--dims", "64,256,64"), ("--dims names 64 more than once",)),
         (("--dims", "64,769"), ("dimension 769 is not within 1 to 768",)),
         (("--rerank", "-1"), ("--rerank: '-1' is no number",)),
+        (("--dims", "9" * 5000), ("--dims: '99", "…' is too large")),
+        (("--seed", "-1"), ("--seed", "greater than or equal to 0")),
         (("--json", "--csv"), ("one of --json and --csv",)),
         (("--queries", "nowhere.txt"), ("cannot read nowhere.txt", "one query a line")),
         (("--queries", "/dev/null"), ("/dev/null has no query",)),

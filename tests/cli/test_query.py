@@ -225,6 +225,26 @@ def test_a_folder_that_is_not_there_is_told(shelf: Shelf):
     told(shelf.run("query", "x", "--index", "./nowhere"), 1, "there is no folder nowhere")
 
 
+@pytest.mark.parametrize(
+    "command", [("query", "x", "-i"), ("info",), ("remove", "--yes")], ids=lambda c: c[0]
+)
+def test_a_name_or_folder_that_no_disk_could_hold_is_not_there(shelf: Shelf, command: tuple[str, ...]):
+    told(shelf.run(*command, "a" * 300), 1, "no index aaa", "there are pydoc")
+    told(shelf.run(*command, f"./{'a' * 300}"), 1, "there is no folder aaa")
+
+
+@pytest.mark.parametrize("command", [("query", "x"), ("list",), ("remove", "x")], ids=lambda c: c[0])
+def test_a_home_that_no_disk_could_hold_is_told(machine: Machine, command: tuple[str, ...]):
+    words = ("cannot read the folder", "--home or $RSEARCH_HOME")
+    told(machine.run(*command, "--home", f"{machine.folder}/{'a' * 300}"), 1, *words)
+
+
+def test_the_folder_of_an_unknown_user_is_told(machine: Machine):
+    told(machine.run("list", RSEARCH_HOME="~nouser/x"), 2, "~nouser/x is in the folder of a user")
+    told(machine.run("list", "--home", "~nouser/x"), 2, "~nouser/x is in the folder of a user")
+    told(machine.run("query", "x", "-i", "~nouser/x"), 2, "~nouser/x is in the folder of a user")
+
+
 def test_wiki100k_is_meant_unless_another_index_is_named(shelf: Shelf):
     told(shelf.run("query", "x", "--dim", 999), 2, "1 to 768")
     assert shelf.run("query", "subject", "--json", RSEARCH_INDEX="wiki-one").json["index"] == "wiki-one"

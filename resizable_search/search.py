@@ -30,6 +30,7 @@ from resizable_search.plan import Plan
 from resizable_search.scan.choose import Chooser
 from resizable_search.stages import Executor, StageRun
 from resizable_search.topk import NO_ROW, Top
+from resizable_search.wording import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +279,12 @@ class Index:
         return self._reader.found_rows()
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Raw query vectors of these texts, (m, full_dim) float32: from the cache, else the embedder."""
+        """Raw query vectors of these texts, (m, full_dim) float32: from the cache, else the embedder.
+
+        Raises UsageError, QueryError and EmbedderError.
+        """
+        if isinstance(texts, str):
+            raise UsageError("embed_queries takes a list of texts, not one text: put it into a list")
         out = np.empty((len(texts), self.full_dim), np.float32)
         fingerprint = self._spec.fingerprint
         missing = []
@@ -300,8 +306,9 @@ class Index:
         unknown = np.flatnonzero(~out.any(axis=1))
         if len(unknown):
             raise QueryError(
-                f"no word of {texts[unknown[0]]!r} occurs in {self.name}, whose embedder ({self._spec.kind}) "
-                "knows no others: try other words"
+                f"no word of {quoted(texts[unknown[0]])} occurs in {self.name}, "
+                f"whose embedder ({self._spec.kind}) knows no others: try other words",
+                int(unknown[0]),
             )
         return out
 

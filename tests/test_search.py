@@ -182,6 +182,11 @@ def test_a_query_is_embedded_once_and_then_cached(rows, tmp_path):
     assert b"question" not in (tmp_path / ".state/queries.sqlite").read_bytes()
 
 
+def test_one_text_is_not_a_list_of_texts(index):
+    with pytest.raises(UsageError, match="put it into a list"):
+        index.embed_queries("walk")
+
+
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
 def test_a_blank_query_is_refused(index, text):
     with pytest.raises(UsageError, match="blank"):

@@ -14,7 +14,10 @@ from resizable_search.cli.options import (
     index_name,
     parse_numbers,
 )
-from resizable_search.errors import UsageError
+from resizable_search.errors import QueryError, UsageError
+
+MOST_BYTES = 64_000_000
+"""Of a file of queries: more than anybody measures with."""
 
 
 def bench(
@@ -57,11 +60,13 @@ def bench(
     with open_index(index_name(index, places), home=places.path) as opened:
         for dim in numbers or ():
             opened.plan(k, dim)  # a wrong dimension is told before anything is embedded
-        asked = (
-            measuring.sample_queries(opened, sample, seed)
-            if texts is None
-            else measuring.text_queries(opened, texts, str(queries))
-        )
+        if texts is None:
+            asked = measuring.sample_queries(opened, sample, seed)
+        else:
+            try:
+                asked = measuring.text_queries(opened, list(texts.values()), str(queries))
+            except QueryError as error:
+                raise QueryError(f"{queries}, line {list(texts)[error.at]}: {error}") from None
         with shown_progress() as progress:
             report = measuring.run_bench(opened, asked, numbers, reranks, k, progress)
     if json:
@@ -72,14 +77,17 @@ def bench(
         render_bench.bench(report)
 
 
-def read_queries(path: Path) -> list[str]:
-    """The lines of a file that are not blank. Raises UsageError."""
+def read_queries(path: Path) -> dict[int, str]:
+    """The lines of a file that are not blank, by their numbers from 1. Raises UsageError."""
+    remedy = "name a file with one query a line"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UsageError(f"{path} has more than {MOST_BYTES // 10**6} MB: {remedy}")
+        lines = content.decode("utf-8-sig").split("\n")  # splitlines would split at U+2028 and others too
     except OSError as error:
-        raise UsageError(
-            f"cannot read {path} ({error.strerror}): name a file with one query a line"
-        ) from None
+        raise UsageError(f"cannot read {path} ({error.strerror}): {remedy}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text: name a file with one query a line") from None
-    return [line.strip() for line in lines if line.strip()]
+        raise UsageError(f"{path} is not UTF-8 text: {remedy}") from None
+    return {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}

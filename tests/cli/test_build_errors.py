@@ -131,6 +131,8 @@ def test_a_document_without_text_ends_the_build_if_that_is_asked(machine: Machin
         (("wiki100k", "--limit", 100_001), ("rsearch build wiki --limit 100001",)),
         (("pydoc", "--dims", "64,128,64"), ("--dims names 64 more than once: name each once",)),
         (("wiki100k", "--dims", "64,769"), ("769 is not within 1 to 768",)),
+        (("pydoc", "--dims", "64,769"), ("769 is not within 1 to 768, the most that lsa makes",)),
+        (("wiki100k", "--embedder", "lsa", "--dims", "1024"), ("1024 is not within 1 to 768",)),
         (("pydoc", "--chars", -1), ("--chars must be 0 (no cut) or more, not -1",)),
         *(
             (("wiki100k", "--rate", rate), ("--rate must be above 0",))

@@ -137,6 +137,18 @@ def test_a_dash_answers_each_line_of_stdin_with_one_object(shelf: Shelf):
     assert all(list(line) == ANSWER and len(line["hits"]) == 2 for line in lines)
 
 
+def test_a_line_of_unknown_words_has_no_hits_is_told_and_stops_nothing(shelf: Shelf):
+    asked = "\ufeffsyntax tree\n\nxyzzyq\narray of bytes\n"
+    ran = shelf.run("query", "-", "-i", "pydoc", "-k", 2, stdin=asked)
+    lines = [type(ran)(ran.args, 0, line, "").json for line in ran.out.splitlines()]
+    assert [(line["query"], len(line["hits"])) for line in lines] == [
+        ("syntax tree", 2), ("xyzzyq", 0), ("array of bytes", 2),
+    ]  # fmt: skip
+    assert all(list(line) == ANSWER and line["plan"] == lines[0]["plan"] for line in lines)
+    assert ran.err.startswith("rsearch: line 3: no word of 'xyzzyq' occurs in pydoc")
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+
+
 def test_a_dash_answers_before_the_next_line_is_read(shelf: Shelf):
     with shelf.start("query", "-", "-i", "pydoc", "-k", 1) as process:
         for query in ("syntax tree", "array of bytes"):
@@ -184,6 +196,12 @@ def test_an_encoding_that_lacks_characters_is_no_error(shelf: Shelf, form: tuple
 
 def test_a_query_without_a_known_word_says_to_try_others(shelf: Shelf):
     told(shelf.run("query", "xyzzyq", "-i", "pydoc"), 1, "no word of 'xyzzyq' occurs in pydoc", "other words")
+
+
+def test_a_long_query_without_a_known_word_is_not_told_whole(shelf: Shelf):
+    ran = shelf.run("query", "xyzzyq" * 2000, "-i", "pydoc")
+    told(ran, 1, "no word of 'xyzzyq", "…' occurs in pydoc")
+    assert len(ran.err) < 300
 
 
 @pytest.mark.parametrize("blank", [(), ("",), (" \t\n",), ("", " ")], ids=["none", "empty", "white", "two"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resizable_search.errors import UsageError
+from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Manifest
 from resizable_search.wording import quoted
 
@@ -64,6 +65,7 @@ def check_name(name: str) -> None:
         or {"/", "\\"} & set(name)
         or not name.isprintable()
         or len(name.encode()) > 100
+        or name.startswith(NAMES.queries)  # the cache's file and SQLite's own lie where its state would
     ):
         raise UsageError(
             f"{quoted(name)} is no name for an index: use letters, digits, - and _, up to 100, with --name"

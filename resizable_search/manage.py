@@ -12,11 +12,11 @@ import numpy as np
 
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import EmbedderSpec
-from resizable_search.errors import IndexFormatError, RsearchError
+from resizable_search.errors import IndexFormatError, RsearchError, UsageError
 from resizable_search.index.layout import Home
 from resizable_search.index.locate import find_index
 from resizable_search.index.lock import build_lock
-from resizable_search.index.manifest import read_manifest
+from resizable_search.index.manifest import Manifest, read_manifest
 from resizable_search.index.reader import IndexReader
 from resizable_search.index.storage import storage_errors
 from resizable_search.index.work import rows_so_far
@@ -25,7 +25,7 @@ from resizable_search.index.writer import add_tiers, remove_index, strange_files
 from resizable_search.progress import SILENT, Progress
 from resizable_search.scan.warm import ColdKernelsError, compile_kernels
 from resizable_search.search import Index
-from resizable_search.wording import counted
+from resizable_search.wording import counted, dimensions
 
 WIKI100K_BYTES = 1_200_000_000
 """About what the default index takes: 691 MB of vectors, the texts, and as much again while it is built."""
@@ -102,6 +102,7 @@ class IndexInfo:
     scan_bytes: dict[int, int]
     embed_cost: str
     strange: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
 
 def describe_index(index: Index) -> IndexInfo:
@@ -109,14 +110,20 @@ def describe_index(index: Index) -> IndexInfo:
     manifest = index.manifest
     spec = EmbedderSpec.from_json(manifest.embedder)
     files = {name: entry.bytes for name, entry in manifest.all_files().items()}
-    cls = registry.embedder_class(spec.kind)
-    cost = (
-        "no text can be embedded here"
-        if not cls.embeds
-        else f"one request to the {spec.kind} service for each new text, none for one asked before"
-        if cls.remote
-        else f"embedded on this machine by {spec.kind}, without a request"
-    )
+    remark = ""
+    try:
+        cls = registry.embedder_class(spec.kind)
+    except UsageError as error:  # of a package that is not installed here: all else can be told
+        cost = str(error)
+    else:
+        remark = cls.remark
+        cost = (
+            "no text can be embedded here"
+            if not cls.embeds
+            else f"one request to the {spec.kind} service for each new text, none for one asked before"
+            if cls.remote
+            else f"embedded on this machine by {spec.kind}, without a request"
+        )
     return IndexInfo(
         name=index.name,
         folder=str(index.folder),
@@ -129,7 +136,7 @@ def describe_index(index: Index) -> IndexInfo:
         corpus_exhausted=manifest.source.exhausted,
         embedder=spec.to_json(),
         fingerprint=spec.fingerprint,
-        remark=cls.remark,
+        remark=remark,
         generation=manifest.generation,
         parts=len(manifest.parts),
         created=manifest.created,
@@ -140,6 +147,7 @@ def describe_index(index: Index) -> IndexInfo:
         scan_bytes={dim: index.rows * dim * 4 for dim in index.dims},
         embed_cost=cost,
         strange=strange_files(index.folder, manifest),
+        damaged=damaged_files(index.folder, manifest),
     )
 
 
@@ -327,7 +335,23 @@ def _index(folder: Path) -> str:
             raise RsearchError(
                 f"{folder} holds what is not the index's: {', '.join(strange[:3])}; move it away"
             )
-        return f"{reader.manifest.documents:,} documents at {', '.join(map(str, reader.dims))} dimensions"
+        damaged = damaged_files(folder, reader.manifest)
+        if damaged:
+            raise RsearchError(f"{damaged[0]}: build the index again with --restart")
+        documents = counted(reader.manifest.documents, "document")
+        return f"{documents} at {dimensions(reader.dims)}"
+
+
+def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
+    """What is wrong with the files that opening an index does not look at (embedder/), a phrase for each."""
+    found = []
+    for name, entry in sorted(manifest.files.items()):
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path} is missing")
+        elif path.stat().st_size != entry.bytes:
+            found.append(f"{path} has {path.stat().st_size:,} bytes where {entry.bytes:,} belong")
+    return found
 
 
 def _size(folder: Path) -> int:

@@ -1,5 +1,7 @@
 """Words that messages share: counts in the right number, texts cut to a length that one can read."""
 
+from collections.abc import Sequence
+
 SHOWN = 60
 """Characters of a text that a message quotes."""
 
@@ -7,6 +9,11 @@ SHOWN = 60
 def counted(count: int, noun: str) -> str:
     """`1 document`, `1,234 documents`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def dimensions(dims: Sequence[int]) -> str:
+    """`64, 128 dimensions`, `1 dimension`."""
+    return f"{', '.join(map(str, dims))} dimension{'' if list(dims) == [1] else 's'}"
 
 
 def quoted(text: str) -> str:

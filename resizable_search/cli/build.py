@@ -90,8 +90,8 @@ def wiki100k(
             f"wiki100k is the first {most:,} articles: for more, use `rsearch build wiki --limit {limit}`"
         )
     request = _Request(
-        name or "wiki100k", limit or (limit if limit == 0 else most), embedder, model, dims, chars, restart,
-        concurrency, rate, on_bad_text, home,
+        _chosen(name, "wiki100k"), limit or (limit if limit == 0 else most), embedder, model, dims, chars,
+        restart, concurrency, rate, on_bad_text, home,
     )  # fmt: skip
     _build(request, lambda progress: presets.wiki100k(chars=_cut(chars)).corpus(progress=progress))
 
@@ -116,8 +116,8 @@ def wiki(
     from resizable_search.corpora import presets
 
     request = _Request(
-        name or ("wiki" if lang == "en" else f"wiki-{lang}"), limit, embedder, model, dims, chars, restart,
-        concurrency, rate, on_bad_text, home,
+        _chosen(name, "wiki" if lang == "en" else f"wiki-{lang}"), limit, embedder, model, dims, chars,
+        restart, concurrency, rate, on_bad_text, home,
     )  # fmt: skip
     _build(
         request,
@@ -143,12 +143,26 @@ def pydoc(
     from resizable_search.corpora.pydoc import PydocCorpus
 
     request = _Request(
-        name or "pydoc", limit, embedder, model, dims, chars, restart, concurrency, rate, on_bad_text, home
+        _chosen(name, "pydoc"),
+        limit,
+        embedder,
+        model,
+        dims,
+        chars,
+        restart,
+        concurrency,
+        rate,
+        on_bad_text,
+        home,
     )
     _build(request, lambda _: PydocCorpus(chars=_cut(chars)))
 
 
 app.command()(build_vectors.vectors)
+
+
+def _chosen(name: str | None, usual: str) -> str:
+    return usual if name is None else name  # '' is a name that the build refuses
 
 
 def _cut(chars: int) -> int | None:
@@ -183,4 +197,4 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
     with shown_progress() as progress, stop_on_signal() as stop:
         corpus = open_corpus(progress)
         report = builder.build(corpus, embedder, home, options, progress, stop)
-    render_indexes.build_report(report, request.limit, embedder.remark, corpus.example)
+    render_indexes.build_report(report, request.limit, embedder.remark, corpus.example, request.home)

@@ -69,4 +69,5 @@ def vectors(
             stop=stop,
         )
     made_by = registry.embedder_class(report.manifest.embedder["kind"])
-    render_indexes.build_report(report, limit, made_by.remark, Corpus.example if made_by.embeds else "")
+    example = Corpus.example if made_by.embeds else ""
+    render_indexes.build_report(report, limit, made_by.remark, example, home)

@@ -25,9 +25,14 @@ def main() -> None:
     if sys.stdout is None:
         sys.exit(_tell("stdout is closed: send it to a file, or to /dev/null", 1))
     _take_any_text()
-    debug = DEBUG_FLAG in sys.argv
-    arguments = [word for word in sys.argv[1:] if word != DEBUG_FLAG]
+    arguments, debug = take_debug(sys.argv[1:])
     sys.exit(_flushed(guarded(lambda: _run(arguments), debug=debug)))
+
+
+def take_debug(words: list[str]) -> tuple[list[str], bool]:
+    """The arguments without `--debug`, which may stand anywhere before `--`, and whether it was there."""
+    end = words.index("--") if "--" in words else len(words)
+    return [word for word in words[:end] if word != DEBUG_FLAG] + words[end:], DEBUG_FLAG in words[:end]
 
 
 def _fill_closed_streams() -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resizable_search.cli.render import one_line, show_table, stdout_console
+from resizable_search.wording import counted
 
 if TYPE_CHECKING:
     from resizable_search.bench import BenchReport, Measurement
@@ -29,10 +30,13 @@ def bench(report: "BenchReport", console: Console | None = None) -> None:
 def bench_title(report: "BenchReport") -> str:
     """What was measured, in one line."""
     asked = report.queries
+    queries = "query" if asked.count == 1 else "queries"
     which = (
-        f"{asked.count} of its own rows as queries" if asked.seed is not None else f"{asked.count} queries"
+        f"{asked.count} of its own rows as {queries}"
+        if asked.seed is not None
+        else f"{asked.count} {queries}"
     )
-    threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
+    threads = counted(report.threads, "thread")
     return (
         f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {which} · {threads} · "
         f"{report.cache}"

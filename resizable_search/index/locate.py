@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from resizable_search.errors import IndexNotFoundError
+from resizable_search.errors import IndexNotFoundError, UsageError
 from resizable_search.index.layout import Home, expanded
 
 INDEX_VARIABLE = "RSEARCH_INDEX"
@@ -41,6 +41,8 @@ def none_yet(home: Home) -> IndexNotFoundError:
 
 def find_index(name: str | Path, home: Home) -> Path:
     """The folder of an index. Raises IndexNotFoundError with the names that exist and the nearest."""
+    if name == "":
+        raise UsageError("the name of the index is empty: name one, or leave it out")
     if isinstance(name, Path) or "/" in name or "\\" in name:
         folder = expanded(name)
         if not os.path.isdir(folder):

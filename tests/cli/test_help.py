@@ -1,6 +1,8 @@
 """The help of each command, and what the light commands do not load."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -60,6 +62,12 @@ def test_list_loads_nothing_heavy(machine: Machine):
 
 def test_the_version_is_told(machine: Machine):
     assert re.fullmatch(r"rsearch \d+\.\d+\.\d+\S*\n", machine.run("--version").out)
+
+
+def test_the_package_runs_as_a_module(machine: Machine):
+    command = [sys.executable, "-m", "resizable_search", "--version"]
+    ran = subprocess.run(command, capture_output=True, text=True, env=machine.env)
+    assert (ran.stdout, ran.stderr) == (machine.run("--version").out, "")
 
 
 def test_debug_shows_the_trace_and_nothing_else_does(machine: Machine):

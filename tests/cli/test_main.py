@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from resizable_search.cli.main import take_debug
 from tests.cli.conftest import COMMAND, PATIENCE, Machine, Ran, Shelf, told
 
 FULL = "cannot write the output (No space left on device): make room, or send it elsewhere"
@@ -28,6 +29,12 @@ def through_a_shell(machine: Machine, words: str) -> Ran:
 def test_an_output_that_cannot_be_written_is_told(shelf: Shelf, command: str):
     told(through_a_shell(shelf, f"{command} >/dev/full"), 1, FULL)
     told(through_a_shell(shelf, f"{command} >&-"), 1, "stdout is closed: send it to a file")
+
+
+def test_debug_behind_two_dashes_is_a_word_like_others():
+    assert take_debug(["query", "--debug", "x", "--debug"]) == (["query", "x"], True)
+    assert take_debug(["query", "--", "--debug"]) == (["query", "--", "--debug"], False)
+    assert take_debug(["query", "--debug", "--", "--debug"]) == (["query", "--", "--debug"], True)
 
 
 def test_with_stderr_closed_too_the_exit_code_tells(shelf: Shelf):

@@ -1,9 +1,12 @@
 """`rsearch list`, `info`, `remove` and `doctor`."""
 
+import json
+
 import pytest
 
 from resizable_search.index.lock import build_lock
 from tests.cli.conftest import ROWS, Machine, Shelf, closed_address, told
+from tests.cli.test_damage import edit_manifest
 
 
 def test_list_names_each_index_with_its_size(shelf: Shelf):
@@ -141,6 +144,27 @@ def test_a_stray_file_is_shown_by_info_and_left_by_remove(machine: Machine, shel
 def test_remove_and_info_of_an_unknown_index_name_those_there_are(shelf: Shelf):
     told(shelf.run("remove", "wiki-on", "--yes"), 1, "did you mean wiki-one?", "there are pydoc, wiki-odd")
     told(shelf.run("info", "wiki-on"), 1, "did you mean wiki-one?")
+
+
+def test_names_of_any_length_stand_apart_from_the_words_of_the_doctor(machine: Machine, shelf: Shelf):
+    machine.take(shelf, "wiki-one").rename(machine.home / "a-rather-long-name")
+    ran = machine.run("doctor", HF_ENDPOINT=closed_address())
+    assert "index a-rather-long-name  ok     1 document at " in ran.out
+
+
+def test_info_of_an_index_whose_embedder_is_not_installed_shows_the_rest(machine: Machine, shelf: Shelf):
+    folder = machine.take(shelf, "wiki-one")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    edit_manifest(folder, embedder={**manifest["embedder"], "kind": "word2vec"})
+    ran = machine.run("info", "wiki-one")
+    assert ran.code == 0
+    for words in (
+        "word2vec: lsa-tfidf-svd",
+        "no embedder 'word2vec'",
+        "install what adds it",
+        "documents.sqlite",
+    ):
+        assert words in ran.out
 
 
 def test_doctor_finds_everything_in_order(shelf: Shelf):

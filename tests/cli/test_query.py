@@ -263,6 +263,11 @@ def test_the_folder_of_an_unknown_user_is_told(machine: Machine):
     told(machine.run("query", "x", "-i", "~nouser/x"), 2, "~nouser/x is in the folder of a user")
 
 
+@pytest.mark.parametrize("command", [("query", "x", "-i"), ("info",), ("remove", "-y")], ids=lambda c: c[0])
+def test_an_empty_name_is_no_index(shelf: Shelf, command: tuple[str, ...]):
+    told(shelf.run(*command, ""), 2, "the name of the index is empty")
+
+
 def test_wiki100k_is_meant_unless_another_index_is_named(shelf: Shelf):
     told(shelf.run("query", "x", "--dim", 999), 2, "1 to 768")
     assert shelf.run("query", "subject", "--json", RSEARCH_INDEX="wiki-one").json["index"] == "wiki-one"

@@ -126,7 +126,7 @@ def test_fewer_documents_than_dimensions_make_a_narrower_index_and_say_so(shelf:
 def test_a_corpus_that_ends_before_the_limit_is_complete_and_said_to_have_ended(shelf: Shelf):
     ran = shelf.builds["wiki-one"]
     assert ran.out.startswith("wiki-one: 1 document at 1 dimension")
-    assert "the corpus ended at 1 documents, before the limit of 7\n" in ran.out
+    assert "the corpus ended at 1 document, before the limit of 7\n" in ran.out
     assert "rsearch: the corpus gives 1 dimensions, not 768: its documents or words are few\n" in ran.err
 
 

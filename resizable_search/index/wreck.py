@@ -5,10 +5,17 @@ from pathlib import Path
 
 from resizable_search.index.layout import NAMES
 
-_PART = rf"(?:{NAMES.parts}/[0-9]+/)?"
+_PART = "|".join(
+    (
+        r"[0-9]+\.npy(?:\.new)?",
+        rf"{NAMES.tiers}/[0-9]+\.[a-z0-9]+\.npy(?:\.new)?",
+        r"deleted\.[0-9]+\.npy",
+        re.escape(NAMES.documents),
+    )
+)
 _OWN = re.compile(
     rf"{re.escape(NAMES.manifest)}(?:\.new)?"
-    rf"|{_PART}(?:[0-9]+\.npy(?:\.new)?|{NAMES.tiers}/[0-9]+\.[a-z0-9]+\.npy(?:\.new)?|deleted\.[0-9]+\.npy|{re.escape(NAMES.documents)})"
+    rf"|(?:{NAMES.parts}/[0-9]+/)?(?:{_PART})"
     rf"|{NAMES.embedder}/[^/]+\.(?:json|npy)(?:\.tmp)?"
 )
 """Paths inside an index's folder that the format (docs/format.md) uses."""

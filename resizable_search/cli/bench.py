@@ -1,7 +1,7 @@
 """`rsearch bench`: what each dimension costs and loses on this index."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,10 @@ from resizable_search.cli.options import (
     parse_numbers,
 )
 from resizable_search.errors import QueryError, UsageError
+
+if TYPE_CHECKING:
+    from resizable_search.bench import Queries
+    from resizable_search.search import Index
 
 MOST_BYTES = 64_000_000
 """Of a file of queries: more than anybody measures with."""
@@ -63,10 +67,7 @@ def bench(
         if texts is None:
             asked = measuring.sample_queries(opened, sample, seed)
         else:
-            try:
-                asked = measuring.text_queries(opened, list(texts.values()), str(queries))
-            except QueryError as error:
-                raise QueryError(f"{queries}, line {list(texts)[error.at]}: {error}") from None
+            asked = embed_lines(opened, texts, str(queries))
         with shown_progress() as progress:
             report = measuring.run_bench(opened, asked, numbers, reranks, k, progress)
     if json:
@@ -75,6 +76,16 @@ def bench(
         render_bench.bench_csv(report)
     else:
         render_bench.bench(report)
+
+
+def embed_lines(index: "Index", lines: dict[int, str], source: str) -> "Queries":
+    """Texts as queries. Raises UsageError if there is none, QueryError with the line that cannot be one."""
+    from resizable_search.bench import text_queries
+
+    try:
+        return text_queries(index, list(lines.values()), source)
+    except QueryError as error:
+        raise QueryError(f"{source}, line {list(lines)[error.at]}: {error}") from None
 
 
 def read_queries(path: Path) -> dict[int, str]:

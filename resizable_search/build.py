@@ -15,6 +15,7 @@ from resizable_search.building import Building, locked
 from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedding import Embedding
+from resizable_search.errors import UsageError
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import Source
 from resizable_search.index.work import Work
@@ -37,6 +38,11 @@ def build(
     StorageError and BuildStoppedError. In each case what was embedded is safe, and the same call
     goes on with it.
     """
+    widest = embedder.widest
+    if options.dims and widest is not None and max(options.dims) > widest:
+        raise UsageError(
+            f"--dims: {max(options.dims)} is not within 1 to {widest}, the most that {embedder.kind} makes"
+        )
     with locked(home, options) as stack:
         return _EmbeddedBuilding(
             corpus=corpus,

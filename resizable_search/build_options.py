@@ -1,20 +1,32 @@
 """What a build is asked for, and what it tells when it is done."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from resizable_search.errors import UsageError
+from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Manifest
+from resizable_search.wording import quoted
 
 STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
 """The dimensions that are stored by default: those below the full one, and itself."""
 
+MOST_AT_ONCE = 256
+"""Requests that may be under way at once: each has a thread."""
+
+LEAST_RATE = 0.001
+"""Requests a minute: with fewer, a build would wait for weeks."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """How an index is built. `dims` None: the standard ones; `limit` None: the whole corpus."""
+    """How an index is built. `dims` None: the standard ones; `limit` None: the whole corpus.
+
+    Raises UsageError for a concurrency or a rate that makes no sense.
+    """
 
     name: str
     limit: int | None = None
@@ -23,6 +35,13 @@ class BuildOptions:
     requests_per_minute: float | None = None
     on_bad_text: Literal["skip", "fail"] = "skip"
     restart: bool = False
+
+    def __post_init__(self) -> None:
+        at_once, rate = self.concurrency, self.requests_per_minute
+        if at_once is not None and not 1 <= at_once <= MOST_AT_ONCE:
+            raise UsageError(f"--concurrency must be 1 to {MOST_AT_ONCE}, not {at_once}")
+        if rate is not None and not LEAST_RATE <= rate < math.inf:
+            raise UsageError(f"--rate must be above 0, {LEAST_RATE} or more and finite, not {rate:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +65,11 @@ def check_name(name: str) -> None:
         or {"/", "\\"} & set(name)
         or not name.isprintable()
         or len(name.encode()) > 100
+        or name.startswith(NAMES.queries)  # the cache's file and SQLite's own lie where its state would
     ):
-        raise UsageError(f"{name!r} is no name for an index: use letters, digits, - and _, with --name")
+        raise UsageError(
+            f"{quoted(name)} is no name for an index: use letters, digits, - and _, up to 100, with --name"
+        )
 
 
 def choose_dims(wanted: Sequence[int] | None, full: int, *, narrow: bool = False) -> tuple[int, ...]:

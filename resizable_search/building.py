@@ -39,6 +39,7 @@ from resizable_search.intake import Intake
 from resizable_search.progress import Progress
 from resizable_search.resumption import goes_on_replacing, recover, refuse_differences
 from resizable_search.scan.warm import ColdKernelsError, are_compiled, compile_kernels
+from resizable_search.wording import counted
 
 
 @contextmanager
@@ -146,11 +147,10 @@ class Building(ABC):
             self.fill(work, intake)
             return self._finish(work, intake)
         except KeyboardInterrupt:
-            safe = work.rows + (self.base.rows if self.base else 0)
+            rows = work.rows + (self.base.rows if self.base else 0)
+            safe = f"{counted(rows, 'document')} {'is' if rows == 1 else 'are'} {self.verb} and safe"
             again = "without --restart " if self.options.restart else ""
-            raise BuildStoppedError(
-                f"stopped: {safe:,} documents are {self.verb} and safe; the same command {again}goes on"
-            ) from None
+            raise BuildStoppedError(f"stopped: {safe}; the same command {again}goes on") from None
         except RsearchError as error:
             if self.is_hopeless(work, error):
                 shutil.rmtree(self.building, ignore_errors=True)
@@ -190,9 +190,8 @@ class Building(ABC):
             work.set("request", asked)
             return
         refuse_differences(self.options.name, "was begun", asked, begun)
-        self.progress.note(
-            f"going on with {self.options.name}: {work.rows:,} documents are {self.verb} already"
-        )
+        done = f"{counted(work.rows, 'document')} {'is' if work.rows == 1 else 'are'}"
+        self.progress.note(f"going on with {self.options.name}: {done} {self.verb} already")
 
     def _finish(self, work: Work, intake: Intake) -> BuildReport:
         source = replace(intake.source, left_out=intake.start.left_out + work.count_left_out())

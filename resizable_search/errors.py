@@ -52,7 +52,11 @@ class EmbedderMismatchError(RsearchError):
 
 
 class QueryError(RsearchError):
-    """A query that no embedding can be made of."""
+    """A query that no embedding can be made of. `at` is its place among those asked together, from 0."""
+
+    def __init__(self, message: str, at: int = 0) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 class CorpusError(RsearchError):

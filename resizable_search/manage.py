@@ -12,18 +12,20 @@ import numpy as np
 
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import EmbedderSpec
-from resizable_search.errors import IndexFormatError, RsearchError
+from resizable_search.errors import IndexFormatError, RsearchError, UsageError
 from resizable_search.index.layout import Home
 from resizable_search.index.locate import find_index
 from resizable_search.index.lock import build_lock
-from resizable_search.index.manifest import read_manifest
+from resizable_search.index.manifest import Manifest, read_manifest
 from resizable_search.index.reader import IndexReader
 from resizable_search.index.storage import storage_errors
 from resizable_search.index.work import rows_so_far
+from resizable_search.index.wreck import is_wreck, remove_wreck
 from resizable_search.index.writer import add_tiers, remove_index, strange_files
 from resizable_search.progress import SILENT, Progress
 from resizable_search.scan.warm import ColdKernelsError, compile_kernels
 from resizable_search.search import Index
+from resizable_search.wording import counted, dimensions
 
 WIKI100K_BYTES = 1_200_000_000
 """About what the default index takes: 691 MB of vectors, the texts, and as much again while it is built."""
@@ -100,6 +102,7 @@ class IndexInfo:
     scan_bytes: dict[int, int]
     embed_cost: str
     strange: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
 
 def describe_index(index: Index) -> IndexInfo:
@@ -107,14 +110,20 @@ def describe_index(index: Index) -> IndexInfo:
     manifest = index.manifest
     spec = EmbedderSpec.from_json(manifest.embedder)
     files = {name: entry.bytes for name, entry in manifest.all_files().items()}
-    cls = registry.embedder_class(spec.kind)
-    cost = (
-        "no text can be embedded here"
-        if not cls.embeds
-        else f"one request to the {spec.kind} service for each new text, none for one asked before"
-        if cls.remote
-        else f"embedded on this machine by {spec.kind}, without a request"
-    )
+    remark = ""
+    try:
+        cls = registry.embedder_class(spec.kind)
+    except UsageError as error:  # of a package that is not installed here: all else can be told
+        cost = str(error)
+    else:
+        remark = cls.remark
+        cost = (
+            "no text can be embedded here"
+            if not cls.embeds
+            else f"one request to the {spec.kind} service for each new text, none for one asked before"
+            if cls.remote
+            else f"embedded on this machine by {spec.kind}, without a request"
+        )
     return IndexInfo(
         name=index.name,
         folder=str(index.folder),
@@ -127,7 +136,7 @@ def describe_index(index: Index) -> IndexInfo:
         corpus_exhausted=manifest.source.exhausted,
         embedder=spec.to_json(),
         fingerprint=spec.fingerprint,
-        remark=cls.remark,
+        remark=remark,
         generation=manifest.generation,
         parts=len(manifest.parts),
         created=manifest.created,
@@ -138,46 +147,71 @@ def describe_index(index: Index) -> IndexInfo:
         scan_bytes={dim: index.rows * dim * 4 for dim in index.dims},
         embed_cost=cost,
         strange=strange_files(index.folder, manifest),
+        damaged=damaged_files(index.folder, manifest),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Removable:
-    """What `remove` would delete: an index (`folder`), an unfinished build (`building`), or both."""
+    """What `remove` would delete: an index (`folder`), an unfinished build (`building`), or both.
+
+    `home` is the folder it lies in; `state` is where its lock lies, None outside the home of all
+    indexes; `damaged`: its manifest cannot be read.
+    """
 
     name: str
     words: str
+    home: Path
     folder: Path | None
     building: Path | None
     state: Path | None
+    damaged: bool = False
 
 
 def removable(name: str, home: Home) -> Removable:
-    """What deleting that name means. Raises IndexNotFoundError, IndexFormatError."""
-    building = home.building(name) if name in home.unfinished() else None
-    state = home.state(name) if "/" not in name else None
-    if building is not None and not home.index(name).is_dir():
-        return Removable(name, f"the unfinished build of {name}", None, building, state)
+    """What deleting that name, or that folder, means. Raises IndexNotFoundError, IndexFormatError."""
+    if name in home.unfinished() and not home.index(name).is_dir():
+        words = f"the unfinished build of {name}"
+        return Removable(name, words, home.path, None, home.building(name), home.state(name))
     folder = find_index(name, home)
     if folder.is_symlink():
         raise RsearchError(
             f"{folder} is a link: remove what it leads to by its own name, or the link with rm"
         )
-    manifest = read_manifest(folder)
-    words = f"{name} ({manifest.documents:,} documents in {folder})"
-    return Removable(name, words, folder, building, state)
+    real = folder.resolve()
+    at_home = real.parent == home.path.resolve()  # also if it was named by its folder
+    state = home.state(real.name) if at_home else None
+    building = home.building(real.name) if at_home and real.name in home.unfinished() else None
+    damaged = False
+    try:
+        words = f"{counted(read_manifest(folder).documents, 'document')} in {folder}"
+    except IndexFormatError:
+        if not is_wreck(folder):
+            raise
+        damaged, words = True, f"damaged, in {folder}"
+    return Removable(name, f"{name} ({words})", real.parent, folder, building, state, damaged)
 
 
 def remove(target: Removable) -> list[str]:
-    """Delete it. Returns what else lay in the folder and was left there. Raises IndexBusyError."""
-    if target.state is None:
-        return remove_index(target.folder) if target.folder else []
-    with build_lock(target.state, target.name):
-        if target.building is not None:
-            shutil.rmtree(target.building)
-        left = remove_index(target.folder) if target.folder is not None else []
-    shutil.rmtree(target.state, ignore_errors=True)
-    return left
+    """Delete it. Returns what else lay in the folder and was left there.
+
+    Raises IndexBusyError, and StorageError if the disk refuses.
+    """
+    with storage_errors(target.home, "check its permissions"):
+        if target.state is None:
+            return _remove_folder(target)
+        with build_lock(target.state, target.name):
+            if target.building is not None:
+                shutil.rmtree(target.building)
+            left = _remove_folder(target)
+        shutil.rmtree(target.state, ignore_errors=True)
+        return left
+
+
+def _remove_folder(target: Removable) -> list[str]:
+    if target.folder is None:
+        return []
+    return remove_wreck(target.folder) if target.damaged else remove_index(target.folder)
 
 
 def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]:
@@ -301,7 +335,23 @@ def _index(folder: Path) -> str:
             raise RsearchError(
                 f"{folder} holds what is not the index's: {', '.join(strange[:3])}; move it away"
             )
-        return f"{reader.manifest.documents:,} documents at {', '.join(map(str, reader.dims))} dimensions"
+        damaged = damaged_files(folder, reader.manifest)
+        if damaged:
+            raise RsearchError(f"{damaged[0]}: build the index again with --restart")
+        documents = counted(reader.manifest.documents, "document")
+        return f"{documents} at {dimensions(reader.dims)}"
+
+
+def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
+    """What is wrong with the files that opening an index does not look at (embedder/), a phrase for each."""
+    found = []
+    for name, entry in sorted(manifest.files.items()):
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path} is missing")
+        elif path.stat().st_size != entry.bytes:
+            found.append(f"{path} has {path.stat().st_size:,} bytes where {entry.bytes:,} belong")
+    return found
 
 
 def _size(folder: Path) -> int:

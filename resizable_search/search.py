@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder, EmbedderSpec, clean
 from resizable_search.embedders.cache import QueryCache
-from resizable_search.errors import EmbedderMismatchError, QueryError, RsearchError, UsageError
+from resizable_search.errors import (
+    EmbedderMismatchError,
+    IndexFormatError,
+    QueryError,
+    RsearchError,
+    UsageError,
+)
 from resizable_search.index.documents import StoredDocument
-from resizable_search.index.layout import NAMES, Home, default_home
+from resizable_search.index.layout import NAMES, Home, default_home, expanded
 from resizable_search.index.locate import find_index
 from resizable_search.index.manifest import Manifest, read_manifest
 from resizable_search.index.plans import TunedPlan, check_recall, plan_key, stored_plan, tune_command
@@ -24,6 +30,7 @@ from resizable_search.plan import Plan
 from resizable_search.scan.choose import Chooser
 from resizable_search.stages import Executor, StageRun
 from resizable_search.topk import NO_ROW, Top
+from resizable_search.wording import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class Index:
         self._cache = QueryCache(home.queries)
         self._embedder = embedder
         self._lock = threading.Lock()
+        self._closed = False
         self._spec = EmbedderSpec.from_json(reader.manifest.embedder)
         self._plans = reader.manifest.plans
         self._chooser = Chooser(engine, threads)
@@ -243,21 +251,40 @@ class Index:
             self._plans = now.plans
 
     def documents(self, rows: Sequence[int] | NDArray[np.int64]) -> list[StoredDocument]:
-        """The documents at these rows, in their order; rows of -1 are passed over."""
+        """The documents at these rows, in their order; rows of -1 are passed over. Raises UsageError."""
         wanted = [int(row) for row in rows if row != NO_ROW]
-        found = self._reader.documents(wanted)
+        self._refuse_unknown_rows(np.array(wanted, object))
+        try:
+            found = self._reader.documents(wanted)
+        except IndexFormatError:
+            if self._closed:
+                raise UsageError(f"{self.name} is closed: open it again with open_index") from None
+            raise
         return [found[row] for row in wanted]
 
     def vectors(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-        """The stored full vectors of these rows, copied: (len(rows), full_dim) float32."""
+        """The stored full vectors of these rows, copied: (len(rows), full_dim) float32. Raises UsageError."""
+        self._refuse_unknown_rows(np.asarray(rows))
         return self._reader.vectors(np.asarray(rows, np.int64))
+
+    def _refuse_unknown_rows(self, rows: NDArray[Any]) -> None:
+        unknown = rows[(rows < 0) | (rows >= self.manifest.rows)]
+        if len(unknown):
+            raise UsageError(
+                f"row {unknown[0]} is not within 0 to {self.manifest.rows - 1}, {self.name}'s rows"
+            )
 
     def found_rows(self) -> NDArray[np.int64]:
         """The rows that a search may find, ascending: (rows,) int64."""
         return self._reader.found_rows()
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Raw query vectors of these texts, (m, full_dim) float32: from the cache, else the embedder."""
+        """Raw query vectors of these texts, (m, full_dim) float32: from the cache, else the embedder.
+
+        Raises UsageError, QueryError and EmbedderError.
+        """
+        if isinstance(texts, str):
+            raise UsageError("embed_queries takes a list of texts, not one text: put it into a list")
         out = np.empty((len(texts), self.full_dim), np.float32)
         fingerprint = self._spec.fingerprint
         missing = []
@@ -279,8 +306,9 @@ class Index:
         unknown = np.flatnonzero(~out.any(axis=1))
         if len(unknown):
             raise QueryError(
-                f"no word of {texts[unknown[0]]!r} occurs in {self.name}, whose embedder ({self._spec.kind}) "
-                "knows no others: try other words"
+                f"no word of {quoted(texts[unknown[0]])} occurs in {self.name}, "
+                f"whose embedder ({self._spec.kind}) knows no others: try other words",
+                int(unknown[0]),
             )
         return out
 
@@ -312,6 +340,7 @@ class Index:
 
     def close(self) -> None:
         """Close the documents. Arrays that were handed out stay valid."""
+        self._closed = True
         self._reader.close()
 
     def __enter__(self) -> "Index":
@@ -338,7 +367,7 @@ def open_index(
     `engine` (auto, numpy or numba). Raises UsageError, IndexNotFoundError, IndexFormatError and
     EmbedderMismatchError.
     """
-    places = Home(Path(home).expanduser() if home is not None else default_home())
+    places = Home(expanded(home) if home is not None else default_home())
     reader = IndexReader(find_index(name, places))
     try:
         return Index(reader, places, embedder, threads=threads, engine=engine)

@@ -144,6 +144,29 @@ def test_hits_carry_their_documents(index):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("row", [-2, 400, 10**6, 10**30], ids=str)
+def test_rows_that_there_are_not_are_refused(index, row):
+    with pytest.raises(UsageError, match=f"row {row} is not within 0 to 399"):
+        index.documents([7, row])
+    with pytest.raises(UsageError, match=f"row {row} is not within 0 to 399"):
+        index.vectors([7, row])
+
+
+def test_no_row_has_no_vector_and_is_passed_over_among_documents(index):
+    assert [found.id for found in index.documents([NO_ROW, 7])] == ["a7"]
+    with pytest.raises(UsageError, match="row -1"):
+        index.vectors([NO_ROW])
+    assert index.vectors([]).shape == (0, FULL)
+    assert index.documents([]) == []
+
+
+def test_a_closed_index_says_that_it_is_closed(rows, tmp_path):
+    opened = index_of(rows[:20], tmp_path)
+    opened.close()
+    with pytest.raises(UsageError, match="made is closed: open it again"):
+        opened.query("text 7 of a")
+
+
 def test_a_query_is_embedded_once_and_then_cached(rows, tmp_path):
     with index_of(rows[:20], tmp_path) as first:
         embedder = first._embedder
@@ -157,6 +180,11 @@ def test_a_query_is_embedded_once_and_then_cached(rows, tmp_path):
         second.query("another")
         assert fresh.asked == ["another"]
     assert b"question" not in (tmp_path / ".state/queries.sqlite").read_bytes()
+
+
+def test_one_text_is_not_a_list_of_texts(index):
+    with pytest.raises(UsageError, match="put it into a list"):
+        index.embed_queries("walk")
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])

@@ -1,7 +1,7 @@
 """`rsearch bench`: what each dimension costs and loses on this index."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,13 +14,21 @@ from resizable_search.cli.options import (
     index_name,
     parse_numbers,
 )
-from resizable_search.errors import UsageError
+from resizable_search.errors import QueryError, UsageError
+
+if TYPE_CHECKING:
+    from resizable_search.bench import Queries
+    from resizable_search.search import Index
+
+MOST_BYTES = 64_000_000
+"""Of a file of queries: more than anybody measures with."""
 
 
 def bench(
     index: IndexOption = None,
     dims: Annotated[
-        str | None, typer.Option(help="Dimensions to measure, e.g. 768,512,256.  [default: the stored ones]")
+        str | None,
+        typer.Option(help="Dimensions to measure, e.g. 768,512,256.", show_default="the stored ones"),
     ] = None,
     rerank: Annotated[
         str | None,
@@ -32,7 +40,7 @@ def bench(
         int,
         typer.Option("--sample", help="Without --queries: so many of the index's own rows are the queries."),
     ] = 200,
-    seed: Annotated[int, typer.Option("--seed", help="Which rows are drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Which rows are drawn.")] = 0,
     json: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     home: HomeOption = None,
@@ -56,11 +64,10 @@ def bench(
     with open_index(index_name(index, places), home=places.path) as opened:
         for dim in numbers or ():
             opened.plan(k, dim)  # a wrong dimension is told before anything is embedded
-        asked = (
-            measuring.sample_queries(opened, sample, seed)
-            if texts is None
-            else measuring.text_queries(opened, texts, str(queries))
-        )
+        if texts is None:
+            asked = measuring.sample_queries(opened, sample, seed)
+        else:
+            asked = embed_lines(opened, texts, str(queries))
         with shown_progress() as progress:
             report = measuring.run_bench(opened, asked, numbers, reranks, k, progress)
     if json:
@@ -71,14 +78,27 @@ def bench(
         render_bench.bench(report)
 
 
-def read_queries(path: Path) -> list[str]:
-    """The lines of a file that are not blank. Raises UsageError."""
+def embed_lines(index: "Index", lines: dict[int, str], source: str) -> "Queries":
+    """Texts as queries. Raises UsageError if there is none, QueryError with the line that cannot be one."""
+    from resizable_search.bench import text_queries
+
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return text_queries(index, list(lines.values()), source)
+    except QueryError as error:
+        raise QueryError(f"{source}, line {list(lines)[error.at]}: {error}") from None
+
+
+def read_queries(path: Path) -> dict[int, str]:
+    """The lines of a file that are not blank, by their numbers from 1. Raises UsageError."""
+    remedy = "name a file with one query a line"
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UsageError(f"{path} has more than {MOST_BYTES // 10**6} MB: {remedy}")
+        lines = content.decode("utf-8-sig").split("\n")  # splitlines would split at U+2028 and others too
     except OSError as error:
-        raise UsageError(
-            f"cannot read {path} ({error.strerror}): name a file with one query a line"
-        ) from None
+        raise UsageError(f"cannot read {path} ({error.strerror}): {remedy}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text: name a file with one query a line") from None
-    return [line.strip() for line in lines if line.strip()]
+        raise UsageError(f"{path} is not UTF-8 text: {remedy}") from None
+    return {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}

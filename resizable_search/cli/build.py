@@ -38,14 +38,14 @@ class OnBadText(StrEnum):
 
 
 EmbedderOption = Annotated[str, typer.Option(help="nomic (remote), nomic-local, or lsa (needs no key).")]
-ModelOption = Annotated[str | None, typer.Option(help="Model of the embedder.  [default: its usual one]")]
+ModelOption = Annotated[str | None, typer.Option(help="Model of the embedder.", show_default="its usual one")]
 CharsOption = Annotated[int, typer.Option(help="Cut each text to its first so many characters; 0: no cut.")]
 ConcurrencyOption = Annotated[
-    int | None, typer.Option(help="Requests under way at once.  [default: 8 for nomic]")
+    int | None, typer.Option(help="Requests under way at once.", show_default="8 for nomic")
 ]
 RateOption = Annotated[
     float | None,
-    typer.Option(help="Requests a minute at most.  [default: 240 at Nomic's own service, else no limit]"),
+    typer.Option(help="Requests a minute at most.", show_default="240 at Nomic's own service, else no limit"),
 ]
 OnBadTextOption = Annotated[OnBadText, typer.Option(help="Leave out a document without text, or fail.")]
 
@@ -90,8 +90,8 @@ def wiki100k(
             f"wiki100k is the first {most:,} articles: for more, use `rsearch build wiki --limit {limit}`"
         )
     request = _Request(
-        name or "wiki100k", limit or (limit if limit == 0 else most), embedder, model, dims, chars, restart,
-        concurrency, rate, on_bad_text, home,
+        _chosen(name, "wiki100k"), limit or (limit if limit == 0 else most), embedder, model, dims, chars,
+        restart, concurrency, rate, on_bad_text, home,
     )  # fmt: skip
     _build(request, lambda progress: presets.wiki100k(chars=_cut(chars)).corpus(progress=progress))
 
@@ -116,8 +116,8 @@ def wiki(
     from resizable_search.corpora import presets
 
     request = _Request(
-        name or ("wiki" if lang == "en" else f"wiki-{lang}"), limit, embedder, model, dims, chars, restart,
-        concurrency, rate, on_bad_text, home,
+        _chosen(name, "wiki" if lang == "en" else f"wiki-{lang}"), limit, embedder, model, dims, chars,
+        restart, concurrency, rate, on_bad_text, home,
     )  # fmt: skip
     _build(
         request,
@@ -143,12 +143,26 @@ def pydoc(
     from resizable_search.corpora.pydoc import PydocCorpus
 
     request = _Request(
-        name or "pydoc", limit, embedder, model, dims, chars, restart, concurrency, rate, on_bad_text, home
+        _chosen(name, "pydoc"),
+        limit,
+        embedder,
+        model,
+        dims,
+        chars,
+        restart,
+        concurrency,
+        rate,
+        on_bad_text,
+        home,
     )
     _build(request, lambda _: PydocCorpus(chars=_cut(chars)))
 
 
 app.command()(build_vectors.vectors)
+
+
+def _chosen(name: str | None, usual: str) -> str:
+    return usual if name is None else name  # '' is a name that the build refuses
 
 
 def _cut(chars: int) -> int | None:
@@ -161,10 +175,6 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
     dims = parse_numbers(request.dims, "--dims")
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit must be 1 or more, not {request.limit}")
-    if request.concurrency is not None and request.concurrency < 1:
-        raise UsageError(f"--concurrency must be 1 or more, not {request.concurrency}")
-    if request.rate is not None and request.rate <= 0:
-        raise UsageError(f"--rate must be above 0, not {request.rate:g}")
 
     from resizable_search import build as builder
     from resizable_search.build_options import BuildOptions
@@ -174,7 +184,6 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
     from resizable_search.embedders import registry
 
     home = home_of(request.home)
-    embedder = registry.create(request.embedder, request.model)
     options = BuildOptions(
         name=request.name,
         limit=request.limit,
@@ -184,7 +193,8 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
         on_bad_text="fail" if request.on_bad_text is OnBadText.fail else "skip",
         restart=request.restart,
     )
+    embedder = registry.create(request.embedder, request.model)
     with shown_progress() as progress, stop_on_signal() as stop:
         corpus = open_corpus(progress)
         report = builder.build(corpus, embedder, home, options, progress, stop)
-    render_indexes.build_report(report, request.limit, embedder.remark, corpus.example)
+    render_indexes.build_report(report, request.limit, embedder.remark, corpus.example, request.home)

@@ -23,8 +23,8 @@ def vectors(
     documents: Annotated[
         Path | None,
         typer.Option(
-            help="What each row is, in order: JSON lines or Parquet with any of id, title, url, text.  "
-            "[default: the row's number]"
+            help="What each row is, in order: JSON lines or Parquet with any of id, title, url, text.",
+            show_default="the row's number",
         ),
     ] = None,
     model: Annotated[
@@ -32,7 +32,9 @@ def vectors(
     ] = None,
     embedder: Annotated[
         str | None,
-        typer.Option(help="What embeds queries with that model, e.g. nomic-local.  [default: by the model]"),
+        typer.Option(
+            help="What embeds queries with that model, e.g. nomic-local.", show_default="by the model"
+        ),
     ] = None,
     name: NameOption = None,
     limit: LimitOption = None,
@@ -67,4 +69,5 @@ def vectors(
             stop=stop,
         )
     made_by = registry.embedder_class(report.manifest.embedder["kind"])
-    render_indexes.build_report(report, limit, made_by.remark, Corpus.example if made_by.embeds else "")
+    example = Corpus.example if made_by.embeds else ""
+    render_indexes.build_report(report, limit, made_by.remark, example, home)

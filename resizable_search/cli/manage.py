@@ -41,7 +41,7 @@ def remove(
     places = home_of(home)
     target = manage.removable(index, places)
     if not yes:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise RsearchError(f"nobody is there to be asked: say `rsearch remove {index} --yes`")
         typer.confirm(f"delete {target.words}?", abort=True, err=True)
     render_indexes.removed(target, manage.remove(target))

@@ -6,12 +6,15 @@ from typing import Annotated
 import typer
 
 from resizable_search.errors import UsageError
-from resizable_search.index.layout import Home, default_home
+from resizable_search.index.layout import Home, default_home, expanded
+from resizable_search.wording import quoted
 
 HomeOption = Annotated[
     Path | None,
     typer.Option(
-        "--home", help="Folder of all indexes.  [default: $RSEARCH_HOME, else the user's data folder]"
+        "--home",
+        help="Folder of all indexes.",
+        show_default="$RSEARCH_HOME, else the user's data folder",
     ),
 ]
 IndexOption = Annotated[
@@ -19,19 +22,19 @@ IndexOption = Annotated[
     typer.Option(
         "--index",
         "-i",
-        help="Index by name, or by folder if it has a path separator.  "
-        "[default: $RSEARCH_INDEX, else wiki100k, else the only one]",
+        help="Index by name, or by folder if it has a path separator.",
+        show_default="$RSEARCH_INDEX, else wiki100k, else the only one",
     ),
 ]
 IndexArgument = Annotated[
-    str | None, typer.Argument(help="Index by name or folder.  [default: as for --index]")
+    str | None, typer.Argument(help="Index by name or folder.", show_default="as for --index")
 ]
-NameOption = Annotated[str | None, typer.Option(help="Name of the index.  [default: the corpus's]")]
+NameOption = Annotated[str | None, typer.Option(help="Name of the index.", show_default="the corpus's")]
 LimitOption = Annotated[int | None, typer.Option(help="Read only the first so many documents.")]
 DimsOption = Annotated[
     str | None,
     typer.Option(
-        help="Dimensions to store, e.g. 64,256,768; the full one always is.  [default: all usual ones]"
+        help="Dimensions to store, e.g. 64,256,768; the full one always is.", show_default="all usual ones"
     ),
 ]
 RestartOption = Annotated[
@@ -40,7 +43,7 @@ RestartOption = Annotated[
 KOption = Annotated[int, typer.Option("-k", help="Hits wanted.")]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", help="Threads of a scan.  [default: $RSEARCH_THREADS, else all cores]"),
+    typer.Option("--threads", help="Threads of a scan.", show_default="$RSEARCH_THREADS, else all cores"),
 ]
 EngineOption = Annotated[
     str,
@@ -48,10 +51,13 @@ EngineOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+MOST_DIGITS = 9
+"""Of a number in a list: more than any dimension has, and few enough to compute with."""
+
 
 def home_of(home: Path | None) -> Home:
     """The home that a command means."""
-    return Home(home.expanduser() if home is not None else default_home())
+    return Home(expanded(home) if home is not None else default_home())
 
 
 def index_name(index: str | None, home: Home) -> str:
@@ -71,7 +77,11 @@ def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
     for word in words:
         if not (word.isascii() and word.isdigit()):
             raise UsageError(
-                f"{option}: {word!r} is no number; write numbers with commas between: 768,512,256"
+                f"{option}: {quoted(word)} is no number; write numbers with commas between: 768,512,256"
+            )
+        if len(word) > MOST_DIGITS:
+            raise UsageError(
+                f"{option}: {quoted(word)} is too large: write numbers of up to {MOST_DIGITS} digits"
             )
     numbers = tuple(map(int, words))
     for number in numbers:

@@ -15,11 +15,14 @@ from resizable_search.cli.options import (
     home_of,
     index_name,
 )
-from resizable_search.errors import UsageError
+from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
+
+BOM = "\ufeff"
+"""What some programs put before UTF-8."""
 
 DimOption = Annotated[
     int | None,
-    typer.Option("--dim", help="Scan the first so many dimensions.  [default: the full dimension]"),
+    typer.Option("--dim", help="Scan the first so many dimensions.", show_default="the full dimension"),
 ]
 RerankOption = Annotated[
     int, typer.Option("--rerank", help="Score RERANK x K candidates again at the full dimension; 0: none.")
@@ -68,7 +71,7 @@ def query(
 
     from resizable_search.cli import render
     from resizable_search.cli.tune import plan_for
-    from resizable_search.search import open_index
+    from resizable_search.search import Answer, Timings, open_index
 
     places = home_of(home)
     with open_index(index_name(index, places), home=places.path, threads=threads, engine=engine) as opened:
@@ -78,12 +81,24 @@ def query(
         else:
             chosen = plan_for(opened, k, recall)
         if words == "-":
+            if sys.stdin is None:
+                raise RsearchError("stdin is closed: send one query a line to it")
             opened.warm()
-            for line in sys.stdin:
-                if line.strip():
-                    answer = opened.answer(line.strip(), k, plan=chosen)
-                    render.json_line(render.answer_fields(answer, opened, explain=explain))
+            failed = False
+            for number, line in enumerate(sys.stdin, 1):
+                asked = line.removeprefix(BOM if number == 1 else "").strip()
+                if not asked:
+                    continue
+                try:
+                    answer = opened.answer(asked, k, plan=chosen)
+                except (QueryError, RefusedTextError) as error:  # of this text alone: the others have answers
+                    failed = True
+                    sys.stderr.write(f"rsearch: line {number}: {error}\n")
+                    answer = Answer(asked, opened.name, k, str(chosen), Timings(0.0, 0.0, 0.0), [], [])
+                render.json_line(render.answer_fields(answer, opened, explain=explain))
             _tell_remark(opened.remark)
+            if failed:
+                raise typer.Exit(1)
             return
         answer = opened.answer(words, k, plan=chosen)
         if json:

@@ -22,15 +22,33 @@ CHARS_SHOWN = 2_000
 
 
 def stdout_console() -> Console:
-    """The console of results: as wide as the terminal, or without an end in a pipe ($COLUMNS rules both).
+    """The console of results: as wide as the terminal ($COLUMNS rules it), or without an end in a pipe.
 
     With $NO_COLOR it has no escape codes at all, bold and links included.
     """
     colours: Any = None if os.environ.get("NO_COLOR") else "auto"
     console = Console(color_system=colours, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal and "COLUMNS" not in console._environ:
+    if not console.is_terminal:
         console.width = PIPED_WIDTH
     return console
+
+
+def one_line(words: str) -> Text:
+    """A cell that stays on one line in a column that gives way on a narrow terminal: one that may be wrapped.
+
+    rich narrows such columns first, and the others only when nothing is left of these.
+    """
+    return Text(words, no_wrap=True, overflow="ellipsis")
+
+
+def show_table(table: Table, console: Console) -> None:
+    """Print a table; in a pipe, without the spaces that fill its lines up to the last column's width."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    console.file.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
 
 
 def json_object(value: Any) -> None:
@@ -118,7 +136,7 @@ def answer(found: "Answer", index: "Index", console: Console | None = None, *, e
     """The hits of a query as a table, and below it what was searched and how long it took."""
     console = console or stdout_console()
     if found.hits:
-        console.print(results_table(found, links=console.is_terminal))
+        show_table(results_table(found, links=console.is_terminal), console)
     else:
         console.print("no documents")
     console.print(Text(answer_footer(found, index), style="dim"))
@@ -129,22 +147,24 @@ def answer(found: "Answer", index: "Index", console: Console | None = None, *, e
 def results_table(found: "Answer", *, links: bool) -> Table:
     """Rank, score, title and first words; with `links` the title leads to the url, else it is a column."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", expand=links)
-    table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("score", justify="right", no_wrap=True)
+    # On a narrow terminal title and text give way, and these two stay.
+    ranks, scores = [str(hit.rank) for hit in found.hits], [f"{hit.score:.4f}" for hit in found.hits]
+    table.add_column("#", justify="right", no_wrap=True, min_width=max(map(len, ranks)))
+    table.add_column("score", justify="right", no_wrap=True, min_width=max(map(len, scores)))
     if links:
         table.add_column("title", no_wrap=True, overflow="ellipsis", ratio=3, max_width=48)
         table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=4)
     else:
         for name in ("title", "text", "url"):
             table.add_column(name, no_wrap=True)
-    for hit in found.hits:
+    for hit, rank, score in zip(found.hits, ranks, scores, strict=True):
         style = "bold cyan"
         if links and hit.url.startswith(("http://", "https://")):
             style += f" link {plain(hit.url).replace(' ', '%20')}"
         words = first_words(hit.title, hit.text)
         cells = [
-            Text(str(hit.rank), style="dim"),
-            Text(f"{hit.score:.4f}"),
+            Text(rank, style="dim"),
+            Text(score),
             Text(plain(hit.title[:CHARS_SHOWN]) or plain(hit.id), style=style),
             Text(words if links or len(words) <= 60 else f"{words[:59]}…"),
         ]

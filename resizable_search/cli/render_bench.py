@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli.render import stdout_console
+from resizable_search.cli.render import one_line, show_table, stdout_console
+from resizable_search.wording import counted
 
 if TYPE_CHECKING:
     from resizable_search.bench import BenchReport, Measurement
@@ -22,17 +23,20 @@ def bench(report: "BenchReport", console: Console | None = None) -> None:
     """The measurements as a table that reads like timeit."""
     console = console or stdout_console()
     console.print(Text(bench_title(report)))
-    console.print(bench_table(report, wide=console.width >= WIDE))
+    show_table(bench_table(report, wide=console.width >= WIDE), console)
     console.print(Text(bench_footer(report), style="dim"))
 
 
 def bench_title(report: "BenchReport") -> str:
     """What was measured, in one line."""
     asked = report.queries
+    queries = "query" if asked.count == 1 else "queries"
     which = (
-        f"{asked.count} of its own rows as queries" if asked.seed is not None else f"{asked.count} queries"
+        f"{asked.count} of its own rows as {queries}"
+        if asked.seed is not None
+        else f"{asked.count} {queries}"
     )
-    threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
+    threads = counted(report.threads, "thread")
     return (
         f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {which} · {threads} · "
         f"{report.cache}"
@@ -43,13 +47,15 @@ def bench_table(report: "BenchReport", *, wide: bool = True) -> Table:
     """A row for each measurement; `s per run` is the median of timeit's repeats, `best` the least."""
     table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, header_style="bold")
     names = ("dim", "rerank", "s per run", "best", "runs/s", "p50", "p95", "p99 ms", "× full")
+    # What a line is of stays on it, however narrow the terminal is.
+    kept = {"dim": max(3, len(str(report.full_dim))), "rerank": 6}
     for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column(f"overlap@{report.k}", no_wrap=True)
+        table.add_column(one_line(name), justify="right", no_wrap=name in kept, min_width=kept.get(name))
+    table.add_column(one_line(f"overlap@{report.k}"))
     # The same decimals in every row, so that points stand under points.
     decimals = 2 if max(m.p99_ms for m in report.measurements) < 100 else 1
     for m in report.measurements:
-        table.add_row(
+        cells = (
             str(m.dim),
             f"×{m.rerank}" if m.rerank else "–",
             f"{m.seconds_per_run:.6f}",
@@ -59,6 +65,7 @@ def bench_table(report: "BenchReport", *, wide: bool = True) -> Table:
             f"{m.speedup:.1f}",
             _overlap(m, report.full_dim),
         )
+        table.add_row(*map(one_line, cells))
     return table
 
 

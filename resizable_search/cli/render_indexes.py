@@ -1,5 +1,6 @@
 """Indexes as a person sees them: built, listed, described, removed, examined."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,27 +9,44 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli.render import json_list, json_object, plain, size, stdout_console
+from resizable_search.cli.render import (
+    json_list,
+    json_object,
+    one_line,
+    plain,
+    show_table,
+    size,
+    stdout_console,
+)
 from resizable_search.errors import RsearchError
+from resizable_search.wording import counted, dimensions
 
 if TYPE_CHECKING:
     from resizable_search.build_options import BuildReport
     from resizable_search.manage import Entry, Finding, IndexInfo, Removable
 
 
-def build_report(report: "BuildReport", limit: int | None, remark: str, example: str) -> None:
-    """What a build came to, and what to do next; `example`: a query to try, '' where there is none."""
+def build_report(
+    report: "BuildReport", limit: int | None, remark: str, example: str, home: Path | None = None
+) -> None:
+    """What a build came to, and what to do next.
+
+    `example` is a query to try, '' where there is none; `home` that of the index, if it was named.
+    """
     manifest = report.manifest
-    dims = ", ".join(map(str, manifest.dims))
+    documents = counted(manifest.rows, "document")
+    dims = dimensions(manifest.dims)
     lines = []
     if report.added:
         pace = f" in {report.seconds:,.0f} s" if report.seconds >= 1 else ""
         whole = "" if report.added == manifest.rows else f" ({report.added:,} of them now)"
-        lines.append(f"{report.name}: {manifest.rows:,} documents{whole} at {dims} dimensions{pace}")
+        lines.append(f"{report.name}: {documents}{whole} at {dims}{pace}")
     else:
-        lines.append(f"{report.name} is complete: {manifest.rows:,} documents at {dims} dimensions")
+        lines.append(f"{report.name} is complete: {documents} at {dims}")
     if manifest.source.exhausted and limit is not None and manifest.source.read < limit:
-        lines.append(f"the corpus ended at {manifest.source.read:,} documents, before the limit of {limit:,}")
+        lines.append(
+            f"the corpus ended at {counted(manifest.source.read, 'document')}, before the limit of {limit:,}"
+        )
     if report.left_out:
         lines.append(
             f"left out {len(report.left_out):,} of {manifest.source.read:,}: {reasons(report.left_out)}"
@@ -36,8 +54,10 @@ def build_report(report: "BuildReport", limit: int | None, remark: str, example:
     if remark:
         lines.append(remark)
     trial = f'query "{example}"' if example else "bench"
-    lines.append(f"next: rsearch {trial} --index {report.name}")
-    sys.stdout.write("\n".join(map(plain, lines)) + "\n")
+    place = f" --home {shlex.quote(str(home))}" if home is not None else ""
+    lines = [plain(line) for line in lines]  # but not the last, which is to be copied
+    lines.append(f"next: rsearch {trial} --index {shlex.quote(report.name)}{place}")
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def reasons(left_out: Any) -> str:
@@ -55,10 +75,21 @@ def listing(entries: "Sequence[Entry]", home: Path, *, as_json: bool) -> None:
     if not entries:
         console.print(f"no index in {home}: build one with `rsearch build pydoc`", soft_wrap=True)
         return
+    show_table(listing_table(entries), console)
+
+
+def listing_table(entries: "Sequence[Entry]") -> Table:
+    """A line for each index; on a narrow terminal names give way, and the counts stay."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    least = {"index": 8, "documents": max(len(f"{entry.rows:,}") for entry in entries)}
     for name in ("index", "documents", "dims", "model", "size", "changed", ""):
         right = name in ("documents", "size")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        table.add_column(
+            one_line(name),
+            justify="right" if right else "left",
+            no_wrap=name == "documents",
+            min_width=least.get(name),
+        )
     for entry in entries:
         dims = f"{entry.dims[0]}–{entry.dims[-1]}" if len(entry.dims) > 1 else ",".join(map(str, entry.dims))
         state = "" if entry.state == "ready" else entry.state
@@ -71,8 +102,8 @@ def listing(entries: "Sequence[Entry]", home: Path, *, as_json: bool) -> None:
             entry.changed[:10],
             state,
         )
-        table.add_row(*(Text(plain(cell)) for cell in cells))
-    console.print(table)
+        table.add_row(*(one_line(plain(cell)) for cell in cells))
+    return table
 
 
 def info(found: "IndexInfo", *, as_json: bool) -> None:
@@ -86,7 +117,7 @@ def info(found: "IndexInfo", *, as_json: bool) -> None:
     for name, words in info_lines(found):
         if words:
             table.add_row(name, Text(plain(words)))
-    stdout_console().print(table)
+    show_table(table, stdout_console())
 
 
 def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
@@ -97,7 +128,7 @@ def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
     centred = ", centred" if spec["centred"] else ""
     files = ", ".join(f"{name} {size(count)}" for name, count in found.files.items())
     reads = ", ".join(f"{size(count)} at {dim}" for dim, count in found.scan_bytes.items())
-    parts = f"{found.parts} part{'s' if found.parts > 1 else ''}"
+    parts = counted(found.parts, "part")
     strange = ", ".join(found.strange)
     return [
         ("index", f"{found.name}  {found.folder}"),
@@ -111,6 +142,7 @@ def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
         ("a query", f"{found.embed_cost}; a scan reads {reads}"),
         ("built", f"{found.created}, changed {found.changed}, generation {found.generation}, {parts}"),
         ("by", f"{found.written_by}, embedder fingerprint {found.fingerprint}"),
+        ("damaged", "; ".join(found.damaged)),
         ("strange", f"{strange}: not the index's; move it away" if strange else ""),
     ]
 
@@ -129,7 +161,7 @@ def finding(found: "Finding") -> None:
     """One line of the doctor's."""
     console = stdout_console()
     mark, style = ("ok", "green") if found.state == "ok" else ("wrong", "bold red")
-    line = Text(f"{found.what:<16}")
+    line = Text(f"{plain(found.what):<14}  ")
     line.append(f"{mark:<7}", style)
     line.append(plain(found.words))
     console.print(line, soft_wrap=True)

@@ -35,11 +35,13 @@ def tune(
         int | None,
         typer.Option(
             "--sample",
-            help="Without --queries: so many of the index's own rows are the queries.  "
-            "[default: as many as the recall takes to prove, 1,680 for 0.99]",
+            help="Without --queries: so many of the index's own rows are the queries.",
+            show_default="as many as the recall takes to prove, 1,680 for 0.99",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Which rows are drawn, and which of them choose.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Which rows are drawn, and which of them choose.")
+    ] = 0,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
     show: Annotated[bool, typer.Option("--show", help="Only list the plans that the index keeps.")] = False,
@@ -50,9 +52,8 @@ def tune(
 
     rsearch tune --recall 0.99, then: rsearch query "tree data structures" --recall 0.99
     """
-    from resizable_search.bench import text_queries
     from resizable_search.cli import render, render_tune
-    from resizable_search.cli.bench import read_queries
+    from resizable_search.cli.bench import embed_lines, read_queries
     from resizable_search.cli.progress import shown_progress
     from resizable_search.index.plans import check_recall
     from resizable_search.search import open_index
@@ -75,7 +76,9 @@ def tune(
         with shown_progress() as progress:
             asked = None
             if texts is not None and queries is not None:
-                asked = text_queries(opened, list(dict.fromkeys(texts)), queries.name)
+                first = {text: number for number, text in reversed(texts.items())}
+                distinct = {number: text for number, text in texts.items() if first[text] == number}
+                asked = embed_lines(opened, distinct, queries.name)
             report = measure(opened, recall, k, asked, sample=sample, seed=seed, progress=progress)
             if report.not_kept:
                 progress.note(f"the plan is not kept: {report.not_kept}")

@@ -108,6 +108,8 @@ class Embedder(ABC):
     """Whether it can embed a text at all."""
     known_models: ClassVar[Collection[str]] = ()
     """Models that are meant by their name alone, whoever made vectors with them."""
+    widest: int | None = None
+    """The most dimensions that one which learns from the corpus may come to; None where `spec` tells."""
     batch_size: int = 100
     """The most texts one call of `embed` takes."""
     concurrency: int = 1

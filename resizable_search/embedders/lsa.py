@@ -72,7 +72,7 @@ class LsaEmbedder(Embedder):
     def __init__(self, *, width: int = WIDTH, seed: int = 0, sample: int = SAMPLE) -> None:
         if width < 1 or sample < 1:
             raise UsageError("the lsa embedder needs a width and a sample of at least 1")
-        self._width = width
+        self._width = self.widest = width
         self._seed = seed
         self._sample = sample
         self._state: LsaState | None = None

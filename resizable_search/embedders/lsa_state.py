@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from resizable_search.errors import IndexFormatError, StorageError
 FORMAT = "rsearch-lsa"
 VERSION = 1
 HEAD, TERMS, IDF, COMPONENTS = "lsa.json", "terms.json", "idf.npy", "components.npy"
+MOST_BYTES = 256_000_000
+"""Of a file that is read whole: 30,000 words have less than a megabyte."""
 REMEDY = "build the index again with --restart"
 
 
@@ -148,6 +151,7 @@ def _verified(path: Path, digest: str) -> bytes:
 
 def _bytes(path: Path) -> bytes:
     try:
+        _check_file(path)
         return path.read_bytes()
     except FileNotFoundError as error:
         raise IndexFormatError(f"{path} is missing; {REMEDY}") from error
@@ -155,13 +159,25 @@ def _bytes(path: Path) -> bytes:
         raise StorageError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
 
 
+def _check_file(path: Path) -> None:
+    """Refuse what a read would wait for, or never come to the end of."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise IndexFormatError(f"{path} is no file; {REMEDY}")
+    if path.name != COMPONENTS and found.st_size > MOST_BYTES:
+        raise IndexFormatError(f"{path} is damaged: it has {found.st_size:,} bytes; {REMEDY}")
+
+
 def _array(path: Path, content: bytes | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """A C-ordered float32 array of that shape, out of `content` or mapped from the file."""
     try:
         if content is None:
+            _check_file(path)
             found = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
             found = np.load(io.BytesIO(content), allow_pickle=False)
+    except IndexFormatError:
+        raise
     except FileNotFoundError as error:
         raise IndexFormatError(f"{path} is missing; {REMEDY}") from error
     except OSError as error:

@@ -87,7 +87,10 @@ class NomicLocalEmbedder(Embedder):
 
 def _client() -> Any:
     """`nomic.embed`, if it has gpt4all to run models with."""
-    missing = 'gpt4all is {}: `pip install "resizable_search[local]"`, or use `--embedder nomic`'
+    missing = (
+        'gpt4all is {}: `pip install "resizable_search[local]"` (in a clone: `pip install ".[local]"`), '
+        "or use `--embedder nomic`"
+    )
     try:
         import nomic.embed
     except OSError as error:  # gpt4all loads its native library when it is imported

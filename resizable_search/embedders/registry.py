@@ -39,8 +39,16 @@ def embedder_class(kind: str) -> type[Embedder]:
     else:
         points = [point for point in entry_points(group=GROUP) if point.name == kind]
         if not points:
-            raise UsageError(f"no embedder {kind!r}: choose one of {', '.join(names())}")
-        found = points[0].load()
+            raise UsageError(
+                f"no embedder {kind!r}: choose one of {', '.join(names())}, or install what adds it"
+            )
+        try:
+            found = points[0].load()
+        except Exception as error:  # another's package may fail in any way
+            raise UsageError(
+                f"embedder {kind!r} cannot be loaded ({type(error).__name__}: {error}): "
+                "install its package again, or tell its author"
+            ) from error
     if not (inspect.isclass(found) and issubclass(found, Embedder)):
         raise UsageError(f"embedder {kind!r} is no Embedder: tell the author of the package that adds it")
     cls: type[Embedder] = found

@@ -4,7 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from resizable_search.errors import StorageError, UsageError
+
 HOME_VARIABLE = "RSEARCH_HOME"
+ANOTHER_HOME = f"choose another home with --home or ${HOME_VARIABLE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,20 @@ def default_home() -> Path:
     """The folder of all indexes: $RSEARCH_HOME, else the user's data directory."""
     chosen = os.environ.get(HOME_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     from platformdirs import user_data_path
 
     return user_data_path("rsearch")
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` replaced by the user's folder. Raises UsageError if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{path} is in the folder of a user that this machine does not know: write it out"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +100,24 @@ class Home:
         return self.path / NAMES.state / NAMES.queries
 
     def names(self) -> list[str]:
-        """The finished indexes, sorted: the folders that have a manifest."""
-        if not self.path.is_dir():
-            return []
+        """The finished indexes, sorted: the folders that have a manifest. Raises StorageError."""
         return sorted(
             entry.name
-            for entry in self.path.iterdir()
+            for entry in _entries(self.path)
             if not entry.name.startswith(".") and (entry / NAMES.manifest).is_file()
         )
 
     def unfinished(self) -> list[str]:
-        """The builds that were begun and not finished, sorted."""
+        """The builds that were begun and not finished, sorted. Raises StorageError."""
         folder = self.path / NAMES.building
-        if not folder.is_dir():
-            return []
-        return sorted(entry.name for entry in folder.iterdir() if (entry / NAMES.work).is_file())
+        return sorted(entry.name for entry in _entries(folder) if (entry / NAMES.work).is_file())
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder: nothing if it is none."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StorageError(f"cannot read the folder {folder} ({error.strerror}): {ANOTHER_HOME}") from None

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from resizable_search.errors import IndexNotFoundError
-from resizable_search.index.layout import Home
+from resizable_search.errors import IndexNotFoundError, UsageError
+from resizable_search.index.layout import Home, expanded
 
 INDEX_VARIABLE = "RSEARCH_INDEX"
 FAVOURITE = "wiki100k"
@@ -41,13 +41,15 @@ def none_yet(home: Home) -> IndexNotFoundError:
 
 def find_index(name: str | Path, home: Home) -> Path:
     """The folder of an index. Raises IndexNotFoundError with the names that exist and the nearest."""
+    if name == "":
+        raise UsageError("the name of the index is empty: name one, or leave it out")
     if isinstance(name, Path) or "/" in name or "\\" in name:
-        folder = Path(name).expanduser()
-        if not folder.is_dir():
+        folder = expanded(name)
+        if not os.path.isdir(folder):
             raise IndexNotFoundError(f"there is no folder {folder}: name one that holds an index")
         return folder
     folder = home.index(name)
-    if name and not name.startswith(".") and folder.is_dir():
+    if name and not name.startswith(".") and os.path.isdir(folder):
         return folder
     there = home.names()
     if name in home.unfinished():

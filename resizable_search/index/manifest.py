@@ -7,6 +7,7 @@ written by a newer format, is an IndexFormatError that says what to do. Secrets 
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from resizable_search.errors import IndexFormatError
 from resizable_search.index.layout import NAMES
 
 FORMAT_VERSION = 1
+MOST_BYTES = 64_000_000
+"""Of a manifest: it has a few kB, and some hundred bytes for each file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,11 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an index's folder. Raises IndexFormatError."""
     path = folder / NAMES.manifest
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise _damaged(path, "it is no file")
+        if found.st_size > MOST_BYTES:
+            raise _damaged(path, f"it has {found.st_size:,} bytes")
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise IndexFormatError(

@@ -7,14 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resizable_search.errors import StorageError
+from resizable_search.index.layout import ANOTHER_HOME
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 @contextmanager
-def storage_errors(home: Path) -> Iterator[None]:
-    """Turn what a full or read-only disk raises while `home` is written into StorageError."""
+def storage_errors(home: Path, remedy: str = ANOTHER_HOME) -> Iterator[None]:
+    """Turn what a full or read-only disk raises while `home` is written into StorageError.
+
+    `remedy` is what to do where writing is not allowed.
+    """
     full = f"the disk of {home} is full; nothing is lost: free some space, and the same command goes on"
     try:
         yield
@@ -23,8 +27,7 @@ def storage_errors(home: Path) -> Iterator[None]:
             raise StorageError(full) from None
         if error.errno in _REFUSED:
             raise StorageError(
-                f"cannot write to {error.filename or home} ({error.strerror}): "
-                "choose another home with --home or $RSEARCH_HOME"
+                f"cannot write to {error.filename or home} ({error.strerror}): {remedy}"
             ) from None
         raise
     except sqlite3.OperationalError as error:
@@ -38,7 +41,4 @@ def make_home(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(
-            f"cannot make the folder {home} ({error.strerror}): "
-            "choose another home with --home or $RSEARCH_HOME"
-        ) from None
+        raise StorageError(f"cannot make the folder {home} ({error.strerror}): {ANOTHER_HOME}") from None

@@ -2,9 +2,12 @@
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 
+from resizable_search.cli.bench import read_queries
+from resizable_search.errors import UsageError
 from tests.cli.conftest import ROWS, Ran, Shelf, told
 
 RUNS = {
@@ -70,12 +73,29 @@ def test_the_table_reads_like_timeit(ran: dict[str, Ran]):
     assert "\x1b" not in ran["table"].out
 
 
+def test_a_line_of_unknown_words_is_told_by_its_number(shelf: Shelf):
+    (shelf.folder / "odd.txt").write_text("\ufeffsyntax\u2028tree\n\x0b\nxyzzyq\n", encoding="utf-8")
+    told(shelf.run("bench", "-i", "pydoc", "--queries", "odd.txt"), 1, "odd.txt, line 3: no word of 'xyzzyq'")
+
+
+def test_lines_end_at_line_feeds_alone_and_a_byte_order_mark_is_none_of_them(tmp_path: Path):
+    (tmp_path / "odd.txt").write_bytes("\ufeffone\u2028still one\x0bstill\r\n\n two\n".encode())
+    assert read_queries(tmp_path / "odd.txt") == {1: "one\u2028still one\x0bstill", 3: "two"}
+
+
+def test_a_file_of_queries_without_an_end_is_refused():
+    with pytest.raises(UsageError, match="more than 64 MB"):
+        read_queries(Path("/dev/zero"))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--dims", "64,256,64"), ("--dims names 64 more than once",)),
         (("--dims", "64,769"), ("dimension 769 is not within 1 to 768",)),
         (("--rerank", "-1"), ("--rerank: '-1' is no number",)),
+        (("--dims", "9" * 5000), ("--dims: '99", "…' is too large")),
+        (("--seed", "-1"), ("--seed", "greater than or equal to 0")),
         (("--json", "--csv"), ("one of --json and --csv",)),
         (("--queries", "nowhere.txt"), ("cannot read nowhere.txt", "one query a line")),
         (("--queries", "/dev/null"), ("/dev/null has no query",)),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sqlite3
 import urllib.request
 from pathlib import Path
@@ -27,6 +28,15 @@ from tests.servers.nomic_api import KEY, NomicServer
 
 def stored(folder: Path, dim: int) -> np.ndarray:
     return np.load(folder / f"{dim}.npy", mmap_mode="r")
+
+
+def test_the_next_command_is_quoted_for_the_shell_and_names_the_home(machine: Machine):
+    home = machine.folder / "two  words"
+    ran = machine.run("build", "wiki", "--lang", "one", "--embedder", "lsa", "--name", "a b", "--home", home)
+    assert ran.code == 0
+    assert ran.out.startswith("a b: 1 document at ")
+    follows = shlex.split(ran.out.splitlines()[-1].removeprefix("next: rsearch "))
+    assert follows == ["query", "tree data structures", "--index", "a b", "--home", str(home)]
 
 
 def texts(folder: Path) -> list[str]:
@@ -115,8 +125,8 @@ def test_fewer_documents_than_dimensions_make_a_narrower_index_and_say_so(shelf:
 
 def test_a_corpus_that_ends_before_the_limit_is_complete_and_said_to_have_ended(shelf: Shelf):
     ran = shelf.builds["wiki-one"]
-    assert ran.out.startswith("wiki-one: 1 documents at 1 dimensions")
-    assert "the corpus ended at 1 documents, before the limit of 7\n" in ran.out
+    assert ran.out.startswith("wiki-one: 1 document at 1 dimension")
+    assert "the corpus ended at 1 document, before the limit of 7\n" in ran.out
     assert "rsearch: the corpus gives 1 dimensions, not 768: its documents or words are few\n" in ran.err
 
 

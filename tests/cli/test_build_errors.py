@@ -131,14 +131,26 @@ def test_a_document_without_text_ends_the_build_if_that_is_asked(machine: Machin
         (("wiki100k", "--limit", 100_001), ("rsearch build wiki --limit 100001",)),
         (("pydoc", "--dims", "64,128,64"), ("--dims names 64 more than once: name each once",)),
         (("wiki100k", "--dims", "64,769"), ("769 is not within 1 to 768",)),
+        (("pydoc", "--dims", "64,769"), ("769 is not within 1 to 768, the most that lsa makes",)),
+        (("wiki100k", "--embedder", "lsa", "--dims", "1024"), ("1024 is not within 1 to 768",)),
         (("pydoc", "--chars", -1), ("--chars must be 0 (no cut) or more, not -1",)),
-        (("wiki100k", "--rate", 0), ("--rate must be above 0",)),
+        *(
+            (("wiki100k", "--rate", rate), ("--rate must be above 0",))
+            for rate in (0, -1, "nan", "inf", 1e-300)
+        ),
+        *((("wiki100k", "--concurrency", n), ("--concurrency must be 1 to 256",)) for n in (0, 100_000)),
+        (("pydoc", "--dims", "9" * 5000), ("--dims: '99", "…' is too large")),
+        (("pydoc", "--name", "a" * 300), ("…' is no name for an index", "up to 100")),
+        (("pydoc", "--home", "~nouser/x"), ("~nouser/x is in the folder of a user",)),
         (("pydoc", "--embedder", "word2vec"), ("no embedder 'word2vec'", "nomic, nomic-local, lsa")),
         (
             ("pydoc", "--embedder", "nomic", "--model", "gpt"),
             ("unknown Nomic model", "nomic-embed-text-v1.5"),
         ),
         (("pydoc", "--name", "漢" * 100), ("is no name for an index",)),
+        (("pydoc", "--name", ""), ("'' is no name for an index",)),
+        (("pydoc", "--name", "queries.sqlite"), ("'queries.sqlite' is no name for an index",)),
+        (("pydoc", "--name", "queries.sqlite-wal"), ("is no name for an index",)),
         (("pydoc", "--on-bad-text", "cry"), ("--on-bad-text", "skip", "fail")),
         (("everything",), ("everything", "--help")),
     ],

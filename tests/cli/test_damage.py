@@ -1,6 +1,7 @@
 """Index folders that are not as they were written: each is told with the file and what to do."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,49 @@ def test_the_state_of_another_fit_is_told_by_name(machine: Machine, shelf: Shelf
 def test_the_missing_state_of_an_embedder_is_told(machine: Machine, shelf: Shelf):
     shutil.rmtree(machine.take(shelf, "pydoc") / "embedder")
     told(machine.run("query", "a list", "--index", "pydoc"), 1, "lsa.json is missing", REBUILD)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "embedder" / "components.npy").unlink(), "components.npy is missing"),
+        (lambda f: cut(f / "embedder" / "components.npy"), "components.npy has "),
+        (lambda f: shutil.rmtree(f / "embedder"), "components.npy is missing"),
+    ],
+    ids=["missing", "cut", "all missing"],
+)
+def test_a_damaged_embedder_is_told_by_doctor_and_info(
+    machine: Machine, shelf: Shelf, damage: Callable[[Path], object], words: str
+):
+    damage(machine.take(shelf, "pydoc"))
+    shown = machine.run("info", "pydoc")
+    assert shown.code == 0
+    assert f"damaged    {machine.home / 'pydoc' / 'embedder'}/" in shown.out
+    assert words in shown.out
+    found = {finding["what"]: finding for finding in machine.run("doctor", "--json").json}
+    assert found["index pydoc"]["state"] == "wrong"
+    assert words in found["index pydoc"]["words"]
+    assert REBUILD in found["index pydoc"]["words"]
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "embedder/lsa.json", "embedder/terms.json", "embedder/components.npy"]
+)
+def test_what_is_no_file_is_told_and_not_waited_for(machine: Machine, shelf: Shelf, name: str):
+    folder = machine.take(shelf, "pydoc")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    told(machine.run("query", "a list", "--index", "pydoc"), 1, name, "is no file", REBUILD)
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    told(machine.run("query", "a list", "--index", "pydoc"), 1, name, "is no file", REBUILD)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "embedder/lsa.json"])
+def test_a_file_of_senseless_size_is_not_read(machine: Machine, shelf: Shelf, name: str):
+    folder = machine.take(shelf, "pydoc")
+    os.truncate(folder / name, 10**10)
+    told(machine.run("query", "a list", "--index", "pydoc"), 1, name, "it has 10,000,000,000 bytes", REBUILD)
 
 
 def test_doctor_and_list_go_on_to_the_sound_indexes(machine: Machine, shelf: Shelf):

@@ -1,6 +1,8 @@
 """The help of each command, and what the light commands do not load."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -30,7 +32,9 @@ def test_help_says_what_each_option_does(machine: Machine, path: tuple[str, ...]
     assert "rsearch " + " ".join(path) in said
     for parameter in COMMANDS[path].params:
         assert parameter.help, parameter.name
-        assert parameter.help.split("  [")[0] in said
+        assert parameter.help in said
+        if isinstance(parameter.show_default, str):
+            assert f"{parameter.help} [default: ({parameter.show_default})]" in said
         assert all(option in said for option in parameter.opts if option.startswith("-"))
     for name, below in getattr(COMMANDS[path], "commands", {}).items():
         assert name in said
@@ -58,6 +62,12 @@ def test_list_loads_nothing_heavy(machine: Machine):
 
 def test_the_version_is_told(machine: Machine):
     assert re.fullmatch(r"rsearch \d+\.\d+\.\d+\S*\n", machine.run("--version").out)
+
+
+def test_the_package_runs_as_a_module(machine: Machine):
+    command = [sys.executable, "-m", "resizable_search", "--version"]
+    ran = subprocess.run(command, capture_output=True, text=True, env=machine.env)
+    assert (ran.stdout, ran.stderr) == (machine.run("--version").out, "")
 
 
 def test_debug_shows_the_trace_and_nothing_else_does(machine: Machine):

@@ -1,6 +1,12 @@
 """`rsearch list`, `info`, `remove` and `doctor`."""
 
+import json
+
+import pytest
+
+from resizable_search.index.lock import build_lock
 from tests.cli.conftest import ROWS, Machine, Shelf, closed_address, told
+from tests.cli.test_damage import edit_manifest
 
 
 def test_list_names_each_index_with_its_size(shelf: Shelf):
@@ -61,8 +67,66 @@ def test_remove_deletes_the_index_and_nothing_else(machine: Machine, shelf: Shel
     machine.take(shelf, "wiki-odd")
     ran = machine.run("remove", "wiki-one", "--yes")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.startswith("removed wiki-one (1 documents ")
+    assert ran.out.startswith("removed wiki-one (1 document in ")
     assert {name.split("/")[0] for name in machine.holdings()} == {"wiki-odd"}
+
+
+def test_remove_by_the_folder_of_an_index_of_the_home_takes_its_lock_and_its_state(
+    machine: Machine, shelf: Shelf
+):
+    folder = machine.take(shelf, "wiki-one")
+    state = machine.home / ".state" / "wiki-one"
+    with build_lock(state, "wiki-one"):
+        told(machine.run("remove", f"{folder}/", "--yes"), 1, "is being built by process", "wait for it")
+    assert folder.is_dir()
+    assert machine.run("remove", f"{folder}/", "--yes").code == 0
+    assert not folder.exists()
+    assert not state.exists()
+
+
+def test_remove_of_a_folder_elsewhere_needs_no_state(machine: Machine, shelf: Shelf):
+    machine.take(shelf, "wiki-one").rename(machine.folder / "moved")
+    assert machine.run("remove", "./moved", "--yes").code == 0
+    assert not (machine.folder / "moved").exists()
+    assert not (machine.home / ".state").exists()
+
+
+@pytest.mark.parametrize("manifest", ["", "{", "[]"])
+def test_a_damaged_index_is_removed_but_for_what_is_not_the_formats(
+    machine: Machine, shelf: Shelf, manifest: str
+):
+    folder = machine.take(shelf, "wiki-one")
+    (folder / "manifest.json").write_text(manifest)
+    (folder / "parts" / "2").mkdir(parents=True)
+    (folder / "parts" / "2" / "64.npy").write_text("of a part")
+    (folder / "parts" / "2" / "thesis.npy").write_text("mine")
+    (folder / "notes.txt").write_text("mine")
+    told(machine.run("remove", "wiki-one"), 1, "`rsearch remove wiki-one --yes`")
+    ran = machine.run("remove", "wiki-one", "--yes")
+    assert ran.out == f"removed wiki-one (damaged, in {folder})\n"
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert "stays, for what is not the index's: notes.txt, parts/2/thesis.npy; look at it" in ran.err
+    assert machine.holdings() == {"wiki-one/notes.txt": b"mine", "wiki-one/parts/2/thesis.npy": b"mine"}
+
+
+def test_a_damaged_index_without_anything_else_leaves_nothing(machine: Machine, shelf: Shelf):
+    folder = machine.take(shelf, "wiki-one")
+    (folder / "manifest.json").write_text("{")
+    assert machine.run("remove", "wiki-one", "--yes").code == 0
+    assert not folder.exists()
+
+
+def test_a_folder_without_a_manifest_is_not_removed(machine: Machine):
+    (machine.home / "thesis").mkdir(parents=True)
+    (machine.home / "thesis" / "64.npy").write_text("mine")
+    told(machine.run("remove", "thesis", "--yes"), 1, "it has no manifest.json")
+    assert machine.holdings() == {"thesis/64.npy": b"mine"}
+
+
+def test_a_state_that_cannot_be_written_is_told_by_remove(machine: Machine, shelf: Shelf):
+    machine.take(shelf, "wiki-one")
+    (machine.home / ".state").write_text("a file")
+    told(machine.run("remove", "wiki-one", "--yes"), 1, "cannot write to", ".state", "check its permissions")
 
 
 def test_a_stray_file_is_shown_by_info_and_left_by_remove(machine: Machine, shelf: Shelf):
@@ -80,6 +144,27 @@ def test_a_stray_file_is_shown_by_info_and_left_by_remove(machine: Machine, shel
 def test_remove_and_info_of_an_unknown_index_name_those_there_are(shelf: Shelf):
     told(shelf.run("remove", "wiki-on", "--yes"), 1, "did you mean wiki-one?", "there are pydoc, wiki-odd")
     told(shelf.run("info", "wiki-on"), 1, "did you mean wiki-one?")
+
+
+def test_names_of_any_length_stand_apart_from_the_words_of_the_doctor(machine: Machine, shelf: Shelf):
+    machine.take(shelf, "wiki-one").rename(machine.home / "a-rather-long-name")
+    ran = machine.run("doctor", HF_ENDPOINT=closed_address())
+    assert "index a-rather-long-name  ok     1 document at " in ran.out
+
+
+def test_info_of_an_index_whose_embedder_is_not_installed_shows_the_rest(machine: Machine, shelf: Shelf):
+    folder = machine.take(shelf, "wiki-one")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    edit_manifest(folder, embedder={**manifest["embedder"], "kind": "word2vec"})
+    ran = machine.run("info", "wiki-one")
+    assert ran.code == 0
+    for words in (
+        "word2vec: lsa-tfidf-svd",
+        "no embedder 'word2vec'",
+        "install what adds it",
+        "documents.sqlite",
+    ):
+        assert words in ran.out
 
 
 def test_doctor_finds_everything_in_order(shelf: Shelf):

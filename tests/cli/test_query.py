@@ -137,6 +137,18 @@ def test_a_dash_answers_each_line_of_stdin_with_one_object(shelf: Shelf):
     assert all(list(line) == ANSWER and len(line["hits"]) == 2 for line in lines)
 
 
+def test_a_line_of_unknown_words_has_no_hits_is_told_and_stops_nothing(shelf: Shelf):
+    asked = "\ufeffsyntax tree\n\nxyzzyq\narray of bytes\n"
+    ran = shelf.run("query", "-", "-i", "pydoc", "-k", 2, stdin=asked)
+    lines = [type(ran)(ran.args, 0, line, "").json for line in ran.out.splitlines()]
+    assert [(line["query"], len(line["hits"])) for line in lines] == [
+        ("syntax tree", 2), ("xyzzyq", 0), ("array of bytes", 2),
+    ]  # fmt: skip
+    assert all(list(line) == ANSWER and line["plan"] == lines[0]["plan"] for line in lines)
+    assert ran.err.startswith("rsearch: line 3: no word of 'xyzzyq' occurs in pydoc")
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+
+
 def test_a_dash_answers_before_the_next_line_is_read(shelf: Shelf):
     with shelf.start("query", "-", "-i", "pydoc", "-k", 1) as process:
         for query in ("syntax tree", "array of bytes"):
@@ -186,6 +198,12 @@ def test_a_query_without_a_known_word_says_to_try_others(shelf: Shelf):
     told(shelf.run("query", "xyzzyq", "-i", "pydoc"), 1, "no word of 'xyzzyq' occurs in pydoc", "other words")
 
 
+def test_a_long_query_without_a_known_word_is_not_told_whole(shelf: Shelf):
+    ran = shelf.run("query", "xyzzyq" * 2000, "-i", "pydoc")
+    told(ran, 1, "no word of 'xyzzyq", "…' occurs in pydoc")
+    assert len(ran.err) < 300
+
+
 @pytest.mark.parametrize("blank", [(), ("",), (" \t\n",), ("", " ")], ids=["none", "empty", "white", "two"])
 def test_a_blank_query_is_refused(shelf: Shelf, blank: tuple[str, ...]):
     told(shelf.run("query", *blank), 2)
@@ -223,6 +241,31 @@ def test_an_unknown_index_is_told_with_those_there_are_and_the_nearest(shelf: Sh
 
 def test_a_folder_that_is_not_there_is_told(shelf: Shelf):
     told(shelf.run("query", "x", "--index", "./nowhere"), 1, "there is no folder nowhere")
+
+
+@pytest.mark.parametrize(
+    "command", [("query", "x", "-i"), ("info",), ("remove", "--yes")], ids=lambda c: c[0]
+)
+def test_a_name_or_folder_that_no_disk_could_hold_is_not_there(shelf: Shelf, command: tuple[str, ...]):
+    told(shelf.run(*command, "a" * 300), 1, "no index aaa", "there are pydoc")
+    told(shelf.run(*command, f"./{'a' * 300}"), 1, "there is no folder aaa")
+
+
+@pytest.mark.parametrize("command", [("query", "x"), ("list",), ("remove", "x")], ids=lambda c: c[0])
+def test_a_home_that_no_disk_could_hold_is_told(machine: Machine, command: tuple[str, ...]):
+    words = ("cannot read the folder", "--home or $RSEARCH_HOME")
+    told(machine.run(*command, "--home", f"{machine.folder}/{'a' * 300}"), 1, *words)
+
+
+def test_the_folder_of_an_unknown_user_is_told(machine: Machine):
+    told(machine.run("list", RSEARCH_HOME="~nouser/x"), 2, "~nouser/x is in the folder of a user")
+    told(machine.run("list", "--home", "~nouser/x"), 2, "~nouser/x is in the folder of a user")
+    told(machine.run("query", "x", "-i", "~nouser/x"), 2, "~nouser/x is in the folder of a user")
+
+
+@pytest.mark.parametrize("command", [("query", "x", "-i"), ("info",), ("remove", "-y")], ids=lambda c: c[0])
+def test_an_empty_name_is_no_index(shelf: Shelf, command: tuple[str, ...]):
+    told(shelf.run(*command, ""), 2, "the name of the index is empty")
 
 
 def test_wiki100k_is_meant_unless_another_index_is_named(shelf: Shelf):

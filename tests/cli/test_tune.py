@@ -88,6 +88,7 @@ def test_a_plan_that_cannot_be_kept_is_printed_all_the_same(own: Machine):
         (("--sample", 1), ("--sample must be 2 or more",)),
         (("--sample", 5, "--queries", "x"), ("choose one of them",)),
         (("--queries", "nowhere.txt"), ("cannot read nowhere.txt",)),
+        (("--seed", -1), ("--seed", "greater than or equal to 0")),
         (("--threads", 0), ("threads must be",)),
         (("--engine", "fast"), ("no engine 'fast'",)),
     ],
@@ -97,6 +98,11 @@ def test_an_option_that_makes_no_sense_is_wrong_usage(
     shelf: Shelf, options: tuple[object, ...], words: tuple[str, ...]
 ):
     told(shelf.run("tune", "-i", "pydoc", *options), 2, *words)
+
+
+def test_a_line_of_unknown_words_is_told_by_its_number(shelf: Shelf):
+    (shelf.folder / "odd-tune.txt").write_text("syntax tree\nsyntax tree\n\nxyzzyq\n")
+    told(shelf.run("tune", "-i", "pydoc", "--queries", "odd-tune.txt"), 1, "odd-tune.txt, line 4: no word of")
 
 
 STAGE = ["stage", "rows_in", "rows_out", "ms", "read", "bytes", "looked", "engine", "threads"]

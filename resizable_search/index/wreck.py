@@ -1,0 +1,45 @@
+"""An index whose manifest cannot be read: which files are the format's own is told by their names."""
+
+import re
+from pathlib import Path
+
+from resizable_search.index.layout import NAMES
+
+_PART = "|".join(
+    (
+        r"[0-9]+\.npy(?:\.new)?",
+        rf"{NAMES.tiers}/[0-9]+\.[a-z0-9]+\.npy(?:\.new)?",
+        r"deleted\.[0-9]+\.npy",
+        re.escape(NAMES.documents),
+    )
+)
+_OWN = re.compile(
+    rf"{re.escape(NAMES.manifest)}(?:\.new)?"
+    rf"|(?:{NAMES.parts}/[0-9]+/)?(?:{_PART})"
+    rf"|{NAMES.embedder}/[^/]+\.(?:json|npy)(?:\.tmp)?"
+)
+"""Paths inside an index's folder that the format (docs/format.md) uses."""
+
+
+def is_wreck(folder: Path) -> bool:
+    """Whether something lies where an index has its manifest, so that the folder was meant as one."""
+    manifest = folder / NAMES.manifest
+    return manifest.is_symlink() or (manifest.exists() and not manifest.is_dir())
+
+
+def remove_wreck(folder: Path) -> list[str]:
+    """Delete what bears a name of the format, and the folders that are empty then; the manifest last.
+
+    Returns the paths of what else lies in the folder, which is left alone. Links are never followed.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    own = [path for path in found if _OWN.fullmatch(path.relative_to(folder).as_posix())]
+    for path in sorted(own, key=lambda path: path == folder / NAMES.manifest):
+        path.unlink()
+    for path in sorted((p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink()), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
+    left = [str(path.relative_to(folder)) for path in found if path not in own]
+    if not left:
+        folder.rmdir()
+    return left

@@ -1,0 +1,49 @@
+"""The edge of the command: streams that are closed or full."""
+
+import subprocess
+
+import pytest
+
+from resizable_search.cli.main import take_debug
+from tests.cli.conftest import COMMAND, PATIENCE, Machine, Ran, Shelf, told
+
+FULL = "cannot write the output (No space left on device): make room, or send it elsewhere"
+
+
+def through_a_shell(machine: Machine, words: str) -> Ran:
+    """Run `rsearch` with these arguments and redirections."""
+    ran = subprocess.run(
+        ["bash", "-c", f'exec "$0" {words}', COMMAND],
+        capture_output=True,
+        text=True,
+        env=machine.env,
+        cwd=machine.folder,
+        timeout=PATIENCE,
+    )
+    return Ran([words], ran.returncode, ran.stdout, ran.stderr).keeps_promises()
+
+
+@pytest.mark.parametrize(
+    "command", ["list", "--version", "--help", "build", "query subject -i wiki-one --json"]
+)
+def test_an_output_that_cannot_be_written_is_told(shelf: Shelf, command: str):
+    told(through_a_shell(shelf, f"{command} >/dev/full"), 1, FULL)
+    told(through_a_shell(shelf, f"{command} >&-"), 1, "stdout is closed: send it to a file")
+
+
+def test_debug_behind_two_dashes_is_a_word_like_others():
+    assert take_debug(["query", "--debug", "x", "--debug"]) == (["query", "x"], True)
+    assert take_debug(["query", "--", "--debug"]) == (["query", "--", "--debug"], False)
+    assert take_debug(["query", "--debug", "--", "--debug"]) == (["query", "--", "--debug"], True)
+
+
+def test_with_stderr_closed_too_the_exit_code_tells(shelf: Shelf):
+    assert through_a_shell(shelf, "list >/dev/full 2>&-").code == 1
+    assert through_a_shell(shelf, "list >&- 2>/dev/full").code == 1
+    assert through_a_shell(shelf, "query subject -i wiki-one --dim 0 2>&-").code == 2
+
+
+def test_a_closed_stdin_is_told_where_it_is_read(shelf: Shelf):
+    told(through_a_shell(shelf, "query - -i wiki-one <&-"), 1, "stdin is closed: send one query a line to it")
+    told(through_a_shell(shelf, "remove wiki-one <&-"), 1, "nobody is there to be asked")
+    assert through_a_shell(shelf, "query subject -i wiki-one <&-").code == 0

@@ -1,0 +1,19 @@
+from resizable_search.wording import SHOWN, counted, dimensions, quoted
+
+
+def test_counts_are_in_the_right_number():
+    assert [counted(n, "document") for n in (0, 1, 2, 1234)] == [
+        "0 documents", "1 document", "2 documents", "1,234 documents",
+    ]  # fmt: skip
+
+
+def test_dimensions_are_listed():
+    assert dimensions((64, 128)) == "64, 128 dimensions"
+    assert dimensions((768,)) == "768 dimensions"
+    assert dimensions((1,)) == "1 dimension"
+
+
+def test_a_long_text_is_quoted_in_part():
+    assert quoted("short") == "'short'"
+    assert quoted("x" * 1000) == f"'{'x' * SHOWN}…'"
+    assert quoted("two\nlines") == r"'two\nlines'"

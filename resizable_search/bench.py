@@ -1,27 +1,32 @@
-"""What each dimension costs and loses: throughput as timeit measures it, and overlap with the full scan."""
+"""What each way to search costs and loses: throughput as timeit measures it, overlap with the full scan."""
 
-import itertools
 import math
 import statistics
 import time
-import timeit
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search import timing
+from resizable_search.bench_options import BenchOptions
 from resizable_search.errors import UsageError
-from resizable_search.plan import Plan
+from resizable_search.plan import Plan, Stage
 from resizable_search.progress import SILENT, Progress
-from resizable_search.search import Index
+from resizable_search.search import Index, open_index
+from resizable_search.timing import blas_threads as blas_threads
 from resizable_search.topk import NO_ROW
-
-REPEATS = 5
-"""How often timeit repeats its loop; its own default."""
 
 DEFAULT_SAMPLE = 200
 """How many of the index's own rows serve as queries where none are given."""
+
+MOST_SAMPLE = 100_000
+"""The most rows that are drawn: their vectors and answers are held at once."""
+
+AT_ONCE = 256
+"""How many queries a batch has where only the answers matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +48,33 @@ class Queries:
 class Measurement:
     """One way to search, measured.
 
-    `seconds_per_run` is the median of timeit's repeats and `best_seconds_per_run` the least;
-    `runs_per_second` belongs to the median. p50, p95, p99: single queries, in milliseconds.
-    `speedup` is against the full dimension. `overlap`: the mean share of the full dimension's top k
-    that is found, and its 95 % confidence interval (normal approximation over the queries).
+    `rerank`: how many times k its first stage keeps for the full dimension; None: the plan is none of
+    a dimension and a rerank. A call brings `batch` queries. `seconds_per_run` is a call's time divided
+    by them, the median of the repeats, and `best_seconds_per_run` the least; `runs_per_second` belongs
+    to the median. A repeat is `loops` calls. p50, p95, p99: of `calls` single calls, in milliseconds,
+    a whole batch each. `speedup` is against the full dimension in such batches on as many threads.
+    `overlap`: the mean share of the full dimension's top k that is found, and its 95 % confidence
+    interval (normal approximation over the queries; None for one query).
     """
 
     dim: int
-    rerank: int
+    rerank: int | None
     plan: str
+    batch: int
+    threads: int
+    engine: str
     seconds_per_run: float
     best_seconds_per_run: float
     runs_per_second: float
     loops: int
     repeats: int
+    calls: int
     p50_ms: float
     p95_ms: float
     p99_ms: float
     speedup: float
     overlap: float
-    overlap_ci: tuple[float, float]
+    overlap_ci: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,12 @@ class QueryInfo:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """What `rsearch bench --json` prints. The files are in memory (`warm`) when it is measured."""
+    """What `rsearch bench --json` prints.
+
+    `threads`: how many the engine ran on, the most where several numbers were asked. `cache`: whether
+    the files were in memory (`warm`) or dropped before each run (`cold`); `cold_stayed` is the share of
+    them that could not be dropped, the worst of all runs, None if warm.
+    """
 
     index: str
     rows: int
@@ -85,14 +102,22 @@ class BenchReport:
     k: int
     queries: QueryInfo
     threads: int
+    engine: str
     cache: str
+    cold_stayed: float | None
     measurements: list[Measurement]
+
+    def missing(self, target: float) -> list[Measurement]:
+        """One measurement of each plan whose mean overlap is below the target, in order."""
+        return [m for m in {m.plan: m for m in self.measurements}.values() if m.overlap < target]
 
 
 def sample_queries(index: Index, count: int = DEFAULT_SAMPLE, seed: int = 0) -> Queries:
     """Some of the index's own rows as queries, drawn without repetition. Raises UsageError."""
-    if count < 1:
-        raise UsageError(f"--sample must be 1 or more, not {count}")
+    if not 1 <= count <= MOST_SAMPLE:
+        raise UsageError(f"--sample must be 1 to {MOST_SAMPLE:,}, not {count}")
+    if seed < 0:
+        raise UsageError(f"--seed must be 0 or more, not {seed}")
     chosen = np.random.default_rng(seed).choice(index.rows, min(count, index.rows), replace=False)
     rows = index.found_rows()[np.sort(chosen)]
     found = index.vectors(rows)
@@ -112,103 +137,130 @@ def text_queries(index: Index, texts: Sequence[str], source: str) -> Queries:
 
 
 def run_bench(
-    index: Index,
-    queries: Queries,
-    dims: Sequence[int] | None = None,
-    reranks: Sequence[int] = (),
-    k: int = 10,
-    progress: Progress = SILENT,
+    index: Index, queries: Queries, options: BenchOptions | None = None, progress: Progress = SILENT
 ) -> BenchReport:
-    """Measure each dimension, plain and with each rerank, one query at a time, files in memory.
+    """Measure each plan, in batches of each size, on each number of threads.
 
-    `dims` None: every stored one. The full dimension is always measured, and comes first: the
-    others are compared with it. Raises UsageError.
+    The full dimension is always measured, and comes first: the others are compared with it. Answers
+    do not depend on batches and threads, so overlaps are taken once a plan. Raises UsageError, and
+    RsearchError where cold files are asked for and cannot be had.
     """
-    full = index.full_dim
-    others = [dim for dim in (sorted(index.dims, reverse=True) if dims is None else dims) if dim != full]
-    plans = [(full, 0, Plan.of(full, 0, k, full))]
-    plans += [
-        (dim, rerank, Plan.of(dim, rerank, k, full))
-        for dim in others
-        for rerank in dict.fromkeys((0, *reranks))
-    ]
-    progress.stage("measuring", len(plans), "plans")
-    measurements: list[Measurement] = []
+    options = (options or BenchOptions()).check()
+    plans = options.chosen_plans(index.full_dim, index.dims)
+    engine = index.warm()
+    if index.remark:
+        progress.note(index.remark)
+    progress.stage("comparing answers", len(plans), "plans")
+    overlaps: list[tuple[float, tuple[float, float] | None]] = []
     truth: list[NDArray[np.int64]] = []
-    for dim, rerank, plan in plans:
-        answers, latencies = _ask_all(index, queries, plan, k)
-        truth = truth or answers
-        loops, seconds = _timeit(index, queries, plan, k)
-        median = statistics.median(seconds)
-        first = measurements[0].seconds_per_run if measurements else median
-        overlap, interval = overlap_at_k(truth, answers)
-        p50, p95, p99 = np.percentile(np.array(latencies) * 1e3, (50, 95, 99)).tolist()
-        measurements.append(
-            Measurement(
-                dim=dim,
-                rerank=rerank,
-                plan=str(plan),
-                seconds_per_run=median,
-                best_seconds_per_run=min(seconds),
-                runs_per_second=1 / median,
-                loops=loops,
-                repeats=REPEATS,
-                p50_ms=p50,
-                p95_ms=p95,
-                p99_ms=p99,
-                speedup=first / median,
-                overlap=overlap,
-                overlap_ci=interval,
-            )
-        )
+    for plan in plans:
+        found = answers(index, queries, plan, options.k)
+        truth = truth or found
+        mean, interval = overlap_at_k(truth, found)
+        overlaps.append((mean, interval if len(found) > 1 else None))
         progress.advance(1)
-    info = QueryInfo(len(queries.vectors), queries.source, queries.seed, queries.seconds)
-    return BenchReport(index.name, index.rows, full, k, info, blas_threads(), "warm", measurements)
+    measurements: list[Measurement] = []
+    stayed = 0.0
+    progress.stage("measuring", len(plans) * len(options.batches) * max(1, len(options.threads)), "ways")
+    for wanted in options.threads or (None,):
+        with _on_threads(index, wanted, engine) as (opened, threads):
+            for batch in options.batches:
+                batches = timing.Batches(queries.vectors, queries.own_rows, batch)
+                full_seconds = 0.0
+                for plan, (overlap, overlap_ci) in zip(plans, overlaps, strict=True):
+                    timed = _timed(opened, batches, plan, options, engine)
+                    median = statistics.median(timed.seconds) / batch
+                    full_seconds = full_seconds or median
+                    stayed = max(stayed, timed.stayed)
+                    p50, p95, p99 = timed.percentiles_ms
+                    measurements.append(
+                        Measurement(
+                            dim=plan.stages[0].dim,
+                            rerank=_rerank(plan, options.k, index.full_dim),
+                            plan=str(plan),
+                            batch=batch,
+                            threads=threads,
+                            engine=timed.engine,
+                            seconds_per_run=median,
+                            best_seconds_per_run=min(timed.seconds) / batch,
+                            runs_per_second=1 / median,
+                            loops=timed.loops,
+                            repeats=len(timed.seconds),
+                            calls=len(timed.calls),
+                            p50_ms=p50,
+                            p95_ms=p95,
+                            p99_ms=p99,
+                            speedup=full_seconds / median,
+                            overlap=overlap,
+                            overlap_ci=overlap_ci,
+                        )
+                    )
+                    progress.advance(1)
+    return BenchReport(
+        index=index.name,
+        rows=index.rows,
+        full_dim=index.full_dim,
+        k=options.k,
+        queries=QueryInfo(len(queries.vectors), queries.source, queries.seed, queries.seconds),
+        threads=max(m.threads for m in measurements),
+        engine=engine,
+        cache="cold" if options.cold else "warm",
+        cold_stayed=stayed if options.cold else None,
+        measurements=measurements,
+    )
+
+
+def answers(index: Index, queries: Queries, plan: Plan, k: int) -> list[NDArray[np.int64]]:
+    """The rows that a plan finds for each query, in batches: what they cost one by one is not asked."""
+    found: list[NDArray[np.int64]] = []
+    for start in range(0, len(queries.vectors), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        own = None if queries.own_rows is None else queries.own_rows[part]
+        top, _ = index.run(queries.vectors[part], plan, k, own)
+        found += [rows[rows != NO_ROW] for rows in top.rows]
+    return found
 
 
 def overlap_at_k(
     truth: Sequence[NDArray[np.int64]], found: Sequence[NDArray[np.int64]]
 ) -> tuple[float, tuple[float, float]]:
-    """The mean share of the true rows that were found, query by query, and its 95 % interval."""
-    shares = np.array([len(np.intersect1d(t, f)) / max(1, len(t)) for t, f in zip(truth, found, strict=True)])
+    """The mean share of the true rows that were found, query by query, and its 95 % interval.
+
+    Where there is nothing to find, the whole of it is found: 1. One query has no interval but itself.
+    """
+    shares = np.array(
+        [len(np.intersect1d(t, f)) / len(t) if len(t) else 1.0 for t, f in zip(truth, found, strict=True)]
+    )
     mean = float(shares.mean())
     half = 1.96 * float(shares.std(ddof=1)) / math.sqrt(len(shares)) if len(shares) > 1 else 0.0
     return mean, (max(0.0, mean - half), min(1.0, mean + half))
 
 
-def blas_threads() -> int:
-    """How many threads numpy's matrix products use."""
-    from threadpoolctl import threadpool_info
-
-    return max(
-        (int(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas"), default=1
-    )
-
-
-def _ask(index: Index, queries: Queries, plan: Plan, k: int, i: int) -> NDArray[np.int64]:
-    own = None if queries.own_rows is None else queries.own_rows[i : i + 1]
-    top, _ = index.run(queries.vectors[i : i + 1], plan, k, own)
-    found: NDArray[np.int64] = top.rows[0]
-    return found
+def _rerank(plan: Plan, k: int, full: int) -> int | None:
+    """The rerank that a plan is, whatever the precision of its scan; None if it is more than that."""
+    first, *more = plan.stages
+    if not more:
+        return 0
+    keep = plan.keeps(k)[0]
+    return keep // k if more == [Stage(full)] and keep % k == 0 else None
 
 
-def _ask_all(
-    index: Index, queries: Queries, plan: Plan, k: int
-) -> tuple[list[NDArray[np.int64]], list[float]]:
-    """Every query's rows and its seconds, after one that brings the files into memory."""
-    _ask(index, queries, plan, k, 0)
-    answers, seconds = [], []
-    for i in range(len(queries.vectors)):
-        begin = time.perf_counter()
-        rows = _ask(index, queries, plan, k, i)
-        seconds.append(time.perf_counter() - begin)
-        answers.append(rows[rows != NO_ROW])
-    return answers, seconds
+def _timed(
+    index: Index, batches: timing.Batches, plan: Plan, options: BenchOptions, engine: str
+) -> timing.Timed:
+    if options.cold:
+        return timing.time_cold(
+            index, lambda fresh, turn: batches.ask(fresh, plan, options.k, turn), engine, len(batches)
+        )
+    return timing.time_warm(lambda turn: batches.ask(index, plan, options.k, turn), len(batches))
 
 
-def _timeit(index: Index, queries: Queries, plan: Plan, k: int) -> tuple[int, list[float]]:
-    """Loops a repeat, as timeit's autorange chooses them, and seconds a run for each repeat."""
-    turn = itertools.cycle(range(len(queries.vectors)))
-    timer = timeit.Timer(lambda: _ask(index, queries, plan, k, next(turn)))
-    loops, _ = timer.autorange()
-    return loops, [seconds / loops for seconds in timer.repeat(REPEATS, loops)]
+@contextmanager
+def _on_threads(index: Index, wanted: int | None, engine: str) -> Iterator[tuple[Index, int]]:
+    """The index on so many threads (None: as it is), numpy's own included; and how many they are."""
+    with ExitStack() as stack:
+        if wanted is not None:
+            index = stack.enter_context(open_index(index.folder, threads=wanted, engine=engine))
+            stack.enter_context(timing.blas_limited(wanted))
+            index.warm()
+        yield index, blas_threads() if engine == "numpy" else index.threads

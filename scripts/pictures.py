@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.text import Text
 
 from resizable_search.bench import run_bench, sample_queries
+from resizable_search.bench_options import BenchOptions
 from resizable_search.cli import render, render_bench
 from resizable_search.search import Index, open_index
 
@@ -86,7 +87,7 @@ def draw(index: Index, folder: Path, widths: dict[str, int]) -> None:
     """Run query and bench once, and draw them at each width; `widths` by what is added to the name."""
     index.answer(QUERY, HITS, DIM, RERANK)  # its embedding is cached then, as in daily use
     answer = index.answer(QUERY, HITS, DIM, RERANK)
-    report = run_bench(index, sample_queries(index), DIMS, (RERANK,))
+    report = run_bench(index, sample_queries(index), BenchOptions(DIMS, (RERANK,)))
     for suffix, width in widths.items():
         picture(
             QUERY_COMMAND, lambda c: render.answer(answer, index, c), width, folder / f"query{suffix}.svg"

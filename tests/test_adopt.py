@@ -13,6 +13,7 @@ import pytest
 from resizable_search import vectors
 from resizable_search.adopt import adopt, model_spec
 from resizable_search.bench import run_bench, sample_queries
+from resizable_search.bench_options import BenchOptions
 from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
 from resizable_search.embedders import registry
@@ -338,7 +339,7 @@ def test_an_index_of_unknown_vectors_is_searched_with_vectors(home, tmp_path):
             index.query("some words")
         top = index.scan(raw[[7, 300]] * 5, k=3, dim=64, rerank=10)
         assert top.rows[:, 0].tolist() == [7, 300]
-        report = run_bench(index, sample_queries(index, 5), dims=(64, 96))
+        report = run_bench(index, sample_queries(index, 5), BenchOptions(dims=(64, 96)))
         assert {m.dim: m.overlap for m in report.measurements}[96] == 1.0
         info = describe_index(index)
         assert (info.rows, info.embed_cost) == (N, "no text can be embedded here")

@@ -13,7 +13,19 @@ import resizable_search
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "resizable_search"
-HEAVY = {"nomic", "datasets", "numba", "sklearn", "scipy", "ray", "fastapi", "pandas", "pyarrow", "requests"}
+HEAVY = {
+    "nomic",
+    "matplotlib",
+    "datasets",
+    "numba",
+    "sklearn",
+    "scipy",
+    "ray",
+    "fastapi",
+    "pandas",
+    "pyarrow",
+    "requests",
+}
 
 
 def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:

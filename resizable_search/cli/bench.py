@@ -1,10 +1,11 @@
-"""`rsearch bench`: what each dimension costs and loses on this index."""
+"""`rsearch bench`: what each way to search costs and loses on this index."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resizable_search.bench_options import MOST_BATCH, BenchOptions
 from resizable_search.cli.options import (
     HomeOption,
     IndexOption,
@@ -14,14 +15,22 @@ from resizable_search.cli.options import (
     index_name,
     parse_numbers,
 )
-from resizable_search.errors import QueryError, UsageError
+from resizable_search.errors import QueryError, RsearchError, UsageError
+from resizable_search.plan import PRECISIONS, Precision
+from resizable_search.threads import MOST
 
 if TYPE_CHECKING:
-    from resizable_search.bench import Queries
+    from resizable_search.bench import Measurement, Queries
     from resizable_search.search import Index
 
 MOST_BYTES = 64_000_000
 """Of a file of queries: more than anybody measures with."""
+
+LARGEST = 10**6
+"""No list of numbers means anything beyond this."""
+
+NAMED = 5
+"""How many ways that miss --min-recall are named."""
 
 
 def bench(
@@ -34,48 +43,142 @@ def bench(
         str | None,
         typer.Option("--rerank", help="Measure each dimension with these reranks too, e.g. 10 or 5,10."),
     ] = None,
+    precisions: Annotated[
+        str,
+        typer.Option(
+            "--precisions",
+            help="Measure each dimension in each of these: exact,float32,int8,bits. The last two keep "
+            "RERANK x K (10 x K) candidates for an exact stage at the full dimension.",
+        ),
+    ] = "exact",
+    plan: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plan", help="Measure this plan too, e.g. 768:bits:400,768:int8:30,768; may be repeated."
+        ),
+    ] = None,
     k: KOption = 10,
+    batch: Annotated[
+        str, typer.Option("--batch", help="How many queries a call brings, e.g. 1,32,1000.")
+    ] = "1",
+    threads: Annotated[
+        str | None,
+        typer.Option(
+            "--threads",
+            help="Threads of the engine, e.g. 1,2.",
+            show_default="$RSEARCH_THREADS, else all cores",
+        ),
+    ] = None,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Drop the index's files from the page cache before every measured run."),
+    ] = False,
     queries: Annotated[Path | None, typer.Option("--queries", help="File of queries, one a line.")] = None,
     sample: Annotated[
         int,
         typer.Option("--sample", help="Without --queries: so many of the index's own rows are the queries."),
     ] = 200,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Which rows are drawn.")] = 0,
+    min_recall: Annotated[
+        float | None,
+        typer.Option(
+            "--min-recall",
+            help="Exit with 1 if the mean overlap of anything measured is below this, e.g. 0.95.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw overlap against runs per second: .svg or .png (extra `plot`)."),
+    ] = None,
     json: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Measure throughput and overlap by dimension, as timeit does.
+    """Measure throughput and overlap by dimension or plan, as timeit does.
 
     rsearch bench --dims 768,512,256 --rerank 10
     """
-    numbers = parse_numbers(dims, "--dims")
-    reranks = parse_numbers(rerank, "--rerank") or ()
     if json and csv:
         raise UsageError("choose one of --json and --csv")
+    if min_recall is not None and not 0 <= min_recall <= 1:
+        raise UsageError(f"--min-recall must be 0 to 1, not {min_recall:g}")
+    options = BenchOptions(
+        dims=_numbers(dims, "--dims"),
+        reranks=_numbers(rerank, "--rerank") or (),
+        precisions=tuple(_precision(word.strip()) for word in dict.fromkeys(precisions.split(","))),
+        plans=tuple(plan or ()),
+        k=k,
+        batches=_numbers(batch, "--batch", MOST_BATCH, least=1) or (1,),
+        threads=_numbers(threads, "--threads", MOST, least=1) or (),
+        cold=cold,
+    ).check()
     texts = None if queries is None else read_queries(queries)
 
     from resizable_search import bench as measuring
+    from resizable_search import plot as plotting
     from resizable_search.cli import render, render_bench
     from resizable_search.cli.progress import shown_progress
+    from resizable_search.index import page_cache
     from resizable_search.search import open_index
 
+    if plot is not None:
+        plotting.check_target(plot)
+    if cold:
+        page_cache.check()
     places = home_of(home)
     with open_index(index_name(index, places), home=places.path) as opened:
-        for dim in numbers or ():
-            opened.plan(k, dim)  # a wrong dimension is told before anything is embedded
+        # A wrong dimension or plan is told before anything is embedded.
+        options.chosen_plans(opened.full_dim, opened.dims)
         if texts is None:
             asked = measuring.sample_queries(opened, sample, seed)
         else:
             asked = embed_lines(opened, texts, str(queries))
         with shown_progress() as progress:
-            report = measuring.run_bench(opened, asked, numbers, reranks, k, progress)
+            report = measuring.run_bench(opened, asked, options, progress)
     if json:
         render.json_object(report)
     elif csv:
         render_bench.bench_csv(report)
     else:
         render_bench.bench(report)
+    if plot is not None:
+        plotting.plot(report, plot)
+    if min_recall is not None:
+        _judge(report.missing(min_recall), min_recall)
+
+
+def _judge(missing: "list[Measurement]", target: float) -> None:
+    """Raise RsearchError if there is anything whose overlap is below the target."""
+    if not missing:
+        return
+    named = [f"{m.plan} ({m.overlap:.3f})" for m in missing[:NAMED]]
+    others = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    raise RsearchError(
+        f"below --min-recall {target:g}: {', '.join(named)}{others}; rerank more, or take more dimensions"
+    )
+
+
+def _numbers(text: str | None, option: str, most: int = LARGEST, *, least: int = 0) -> tuple[int, ...] | None:
+    """A list of numbers from `least` to `most`. Raises UsageError."""
+    if text is None:
+        return None
+    for word in text.split(","):
+        digits = word.strip().lstrip("0")
+        if digits.isdigit() and (len(digits) > len(str(most)) or int(digits) > most):
+            raise UsageError(f"{option}: at most {most:,}, not {digits[:20]}")
+    numbers = parse_numbers(text, option)
+    for number in numbers or ():
+        if number < least:
+            raise UsageError(f"{option}: at least {least}, not {number}")
+    return numbers
+
+
+def _precision(word: str) -> Precision:
+    """A precision by its name. Raises UsageError."""
+    for precision in PRECISIONS:
+        if precision == word:
+            return precision
+    raise UsageError(f"--precisions: there is no {word!r}; choose among {','.join(PRECISIONS)}")
 
 
 def embed_lines(index: "Index", lines: dict[int, str], source: str) -> "Queries":

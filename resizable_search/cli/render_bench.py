@@ -2,100 +2,208 @@
 
 import csv
 import sys
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli.render import one_line, show_table, stdout_console
-from resizable_search.wording import counted
+from resizable_search.cli.render import show_table, stdout_console
 
 if TYPE_CHECKING:
     from resizable_search.bench import BenchReport, Measurement
 
-WIDE = 88
-"""Columns from which the table stands with two spaces between its own."""
+GAPS = (2, 1)
+"""Columns between two of the table; one where two make it too wide."""
+
+FEW = 20
+"""Of fewer calls than this, a 95th and a 99th percentile are not told."""
+
+PLAN_ROOM = 16
+"""A plan is broken into lines of at least so many letters: two stages, mostly."""
+
+LEAST_NEEDED = ("best", "p95", "s per run", "p50")
+"""What a table that is too wide for its terminal leaves out, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its name, its cells, and whether they stand left."""
+
+    name: str
+    cells: tuple[str, ...]
+    left: bool = False
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
+        return max(len(line) for cell in (self.name, *self.cells) for line in cell.split("\n"))
 
 
 def bench(report: "BenchReport", console: Console | None = None) -> None:
     """The measurements as a table that reads like timeit."""
     console = console or stdout_console()
+    columns, gap = fitted(bench_columns(report), console.width)
     console.print(Text(bench_title(report)))
-    show_table(bench_table(report, wide=console.width >= WIDE), console)
+    show_table(bench_table(columns, gap), console)
     console.print(Text(bench_footer(report), style="dim"))
 
 
 def bench_title(report: "BenchReport") -> str:
     """What was measured, in one line."""
     asked = report.queries
-    queries = "query" if asked.count == 1 else "queries"
-    which = (
-        f"{asked.count} of its own rows as {queries}"
-        if asked.seed is not None
-        else f"{asked.count} {queries}"
-    )
-    threads = counted(report.threads, "thread")
+    which = _many(asked.count, "query", "queries")
+    if asked.seed is not None:
+        which = f"{asked.count} of its own rows as {'query' if asked.count == 1 else 'queries'}"
+    counts = list(dict.fromkeys(m.threads for m in report.measurements))
+    threads = _many(counts[0], "thread", "threads") if len(counts) == 1 else f"{_listed(counts)} threads"
     return (
         f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {which} · {threads} · "
         f"{report.cache}"
     )
 
 
-def bench_table(report: "BenchReport", *, wide: bool = True) -> Table:
-    """A row for each measurement; `s per run` is the median of timeit's repeats, `best` the least."""
-    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, header_style="bold")
-    names = ("dim", "rerank", "s per run", "best", "runs/s", "p50", "p95", "p99 ms", "× full")
-    # What a line is of stays on it, however narrow the terminal is.
-    kept = {"dim": max(3, len(str(report.full_dim))), "rerank": 6}
-    for name in names:
-        table.add_column(one_line(name), justify="right", no_wrap=name in kept, min_width=kept.get(name))
-    table.add_column(one_line(f"overlap@{report.k}"))
+def bench_columns(report: "BenchReport") -> list[Column]:
+    """All that is told of each measurement. What is the same for all of them has no column."""
+    measured = report.measurements
     # The same decimals in every row, so that points stand under points.
-    decimals = 2 if max(m.p99_ms for m in report.measurements) < 100 else 1
-    for m in report.measurements:
-        cells = (
-            str(m.dim),
-            f"×{m.rerank}" if m.rerank else "–",
-            f"{m.seconds_per_run:.6f}",
-            f"{m.best_seconds_per_run:.6f}",
-            f"{m.runs_per_second:,.1f}",
-            *(f"{ms:.{decimals}f}" for ms in (m.p50_ms, m.p95_ms, m.p99_ms)),
-            f"{m.speedup:.1f}",
-            _overlap(m, report.full_dim),
-        )
-        table.add_row(*map(one_line, cells))
+    decimals = 2 if max(m.p99_ms for m in measured) < 100 else 1
+    full = str(report.full_dim)
+    plain = all(m.plan in _by_dim_and_rerank(m, report) for m in measured)
+    columns = [
+        Column("dim", tuple(str(m.dim) for m in measured)),
+        Column("rerank", tuple(f"×{m.rerank}" if m.rerank else "–" for m in measured)),
+    ]
+    if not plain:
+        columns = [Column("plan", tuple(m.plan for m in measured), left=True)]
+    for name, values in (
+        ("batch", [m.batch for m in measured]),
+        ("threads", [m.threads for m in measured]),
+    ):
+        if len(set(values)) > 1 or (name == "batch" and values[0] > 1):
+            columns.append(Column(name, tuple(f"{value:,}" for value in values)))
+    columns += [
+        Column("s per run", tuple(f"{m.seconds_per_run:.6f}" for m in measured)),
+        Column("best", tuple(f"{m.best_seconds_per_run:.6f}" for m in measured)),
+        Column("runs/s", tuple(f"{m.runs_per_second:,.1f}" for m in measured)),
+    ]
+    enough = [m.calls >= FEW for m in measured]
+    p50, p95, p99 = (
+        tuple(f"{ms:.{decimals}f}" for ms in values)
+        for values in zip(*((m.p50_ms, m.p95_ms, m.p99_ms) for m in measured), strict=True)
+    )
+    if any(enough):
+        columns.append(Column("p50", p50))
+        for name, cells in (("p95", p95), ("p99 ms", p99)):
+            told = tuple(cell if of_many else "–" for cell, of_many in zip(cells, enough, strict=True))
+            columns.append(Column(name, told))
+    else:
+        columns.append(Column("p50 ms", p50))
+    return [
+        *columns,
+        Column("× full", tuple(f"{m.speedup:.1f}" for m in measured)),
+        Column(f"overlap@{report.k}", tuple(_overlap(m, full) for m in measured), left=True),
+    ]
+
+
+def fitted(columns: list[Column], width: int) -> tuple[list[Column], int]:
+    """The columns that a terminal of this width has room for, and the gap between them.
+
+    A long plan is broken behind its commas first; then the columns that are needed least go.
+    """
+    for left_out in range(len(LEAST_NEEDED) + 1):
+        kept = [column for column in columns if column.name not in LEAST_NEEDED[:left_out]]
+        for gap in GAPS:
+            room = width - sum(column.width + gap for column in kept[1:])
+            if kept[0].width <= room:
+                return kept, gap
+            if kept[0].name == "plan":
+                broken = _broken(kept[0], room)
+                if broken.width <= room and room >= PLAN_ROOM:
+                    return [broken, *kept[1:]], gap
+    return kept, GAPS[-1]
+
+
+def bench_table(columns: Sequence[Column], gap: int) -> Table:
+    """The columns side by side."""
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.name, justify="left" if column.left else "right", no_wrap=True)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*(Text(cell) for cell in cells))
     return table
 
 
-def _overlap(m: "Measurement", full: int) -> str:
-    if m.dim == full:
-        return "1.000"
-    low, high = m.overlap_ci
-    return f"{m.overlap:.3f} ± {max(m.overlap - low, high - m.overlap):.3f}"
-
-
 def bench_footer(report: "BenchReport") -> str:
-    """How to read the table, in two lines."""
-    asked = report.queries
-    own = asked.seed is not None
-    where = (
-        f"queries: rows drawn with seed {asked.seed}, each left out of its own answers"
-        if own
+    """How to read the table, in a few lines."""
+    asked, measured = report.queries, report.measurements
+    lines = [
+        f"queries: rows of seed {asked.seed}, each left out of its own answers"
+        if asked.seed is not None
         else f"queries: {asked.source}, embedded in {asked.embed_seconds:.2f} s (not counted)"
-    )
-    repeats = report.measurements[0].repeats
-    return f"{where}\ns per run: median of {repeats} repeats; overlap with the full dimension, 95 % interval"
+    ]
+    lines[0] += f"; engine: {report.engine}"
+    counts = sorted({m.repeats for m in measured})
+    repeats = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    interval = ", 95 % interval" if measured[0].overlap_ci else ""
+    overlap = f"overlap with the full dimension{interval}"
+    if report.cold_stayed is None:
+        lines.append(f"s per run: median of {repeats} repeats; {overlap}")
+    else:
+        lines += [
+            f"s per run: median of {repeats} cold runs; {overlap}",
+            "cold: before each run the index was opened anew and its files dropped from the page cache "
+            f"(posix_fadvise); {report.cold_stayed * 100:.1f} % of them stayed",
+        ]
+    if any(m.batch > 1 for m in measured):
+        lines.append("batch: s per run and runs/s are by query, p50 to p99 are what the whole batch takes")
+    if report.cold_stayed is None and any(m.calls < FEW for m in measured):
+        lines.append(f"no p95 and p99: of fewer than {FEW} calls they would mean nothing")
+    return "\n".join(lines)
 
 
 def bench_csv(report: "BenchReport") -> None:
-    """The measurements as CSV with a header."""
+    """The measurements as CSV with a header; an interval that there is not is empty."""
     rows = []
     for m in report.measurements:
         row = asdict(m)
-        row["overlap_low"], row["overlap_high"] = row.pop("overlap_ci")
+        row["overlap_low"], row["overlap_high"] = row.pop("overlap_ci") or (None, None)
         rows.append(row)
     writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+
+
+def _overlap(m: "Measurement", full: str) -> str:
+    if m.plan == full or m.overlap_ci is None:
+        return f"{m.overlap:.3f}"
+    low, high = m.overlap_ci
+    return f"{m.overlap:.3f} ± {max(m.overlap - low, high - m.overlap):.3f}"
+
+
+def _by_dim_and_rerank(m: "Measurement", report: "BenchReport") -> tuple[str, ...]:
+    """The plans that a dimension and a rerank say whole."""
+    return str(m.dim), f"{m.dim}:{(m.rerank or 0) * report.k},{report.full_dim}"
+
+
+def _broken(plans: Column, room: int) -> Column:
+    """The plans on several lines, each as full as the room allows."""
+    cells = []
+    for plan in plans.cells:
+        lines = [""]
+        for stage in plan.replace(",", ",\n").split("\n"):
+            if lines[-1] and len(lines[-1]) + len(stage) > room:
+                lines.append(" ")
+            lines[-1] += stage
+        cells.append("\n".join(lines))
+    return Column(plans.name, tuple(cells), plans.left)
+
+
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
+
+
+def _listed(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values))

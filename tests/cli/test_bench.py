@@ -2,27 +2,37 @@
 
 import csv
 import io
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from resizable_search.cli.bench import read_queries
 from resizable_search.errors import UsageError
-from tests.cli.conftest import ROWS, Ran, Shelf, told
+from tests.cli.conftest import ROWS, Ran, Shelf, told, told_last
 
 RUNS = {
     "json": ("--dims", "64", "--rerank", "2", "--sample", 30, "--json"),
     "csv": ("--dims", "768", "--sample", 5, "--csv"),
     "table": ("--dims", " 768", "-k", 3, "--queries", "queries.txt"),
+    "ways": (
+        *("--dims", "64", "--precisions", "exact,bits", "--plan", "768:bits:40,768:int8:30,768"),
+        *("--batch", "1,7", "--threads", "1", "--sample", 5, "--plot", "ways.svg", "--json"),
+    ),
+    "judged": ("--dims", "64", "--sample", 20, "--min-recall", "0.999"),
+    "passed": ("--dims", "768", "--sample", 20, "--min-recall", "1"),
+    "one row": ("-i", "wiki-one", "--sample", 5, "--json"),
 }
 
 
 @pytest.fixture(scope="module")
 def ran(shelf: Shelf) -> dict[str, Ran]:
     (shelf.folder / "queries.txt").write_text("chess gambit\n\n  \nvolcano erosion  \n")
+    # The last `-i` counts.
     started = {name: shelf.start("bench", "-i", "wiki100k", *args) for name, args in RUNS.items()}
     ended = {name: shelf.end(process) for name, process in started.items()}
-    assert all(one.code == 0 for one in ended.values())
+    assert {name for name, one in ended.items() if one.code} == {"judged"}
     return ended
 
 
@@ -54,6 +64,43 @@ def test_the_figures_fit_each_other(ran: dict[str, Ran]):
         low, high = m["overlap_ci"]
         assert 0 <= low <= m["overlap"] <= high <= 1
     assert measured[1]["overlap"] < measured[2]["overlap"]
+
+
+def test_plans_precisions_batches_and_threads_are_measured(ran: dict[str, Ran], shelf: Shelf):
+    report = ran["ways"].json
+    plans = ["768", "64", "64:bits:100,768", "768:bits:40,768:int8:30,768"]
+    ways = [(m["batch"], m["plan"], m["rerank"]) for m in report["measurements"]]
+    assert ways == [(batch, *way) for batch in (1, 7) for way in zip(plans, (0, 0, 10, None), strict=True)]
+    assert report["threads"] == 1
+    assert {m["threads"] for m in report["measurements"]} == {1}
+    assert {m["engine"] for m in report["measurements"]} == {report["engine"]}
+    assert (report["cache"], report["cold_stayed"]) == ("warm", None)
+    picture = (shelf.folder / "ways.svg").read_text()
+    assert picture.startswith("<?xml")
+    assert "</svg>" in picture
+
+
+def test_what_misses_the_least_recall_is_named_behind_the_table(ran: dict[str, Ran]):
+    assert "overlap@10" in ran["judged"].out
+    assert ran["judged"].code == 1
+    assert ran["judged"].last.startswith("rsearch: below --min-recall 0.999: 64 (0.")
+    assert "overlap@10" in ran["passed"].out
+
+
+def test_an_index_of_one_row_loses_nothing_and_has_no_interval(ran: dict[str, Ran]):
+    measured = ran["one row"].json["measurements"]
+    assert {(m["overlap"], m["overlap_ci"]) for m in measured} == {(1.0, None)}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can drop files")
+def test_cold_runs_say_what_stayed_or_that_all_did(shelf: Shelf):
+    ran = shelf.run("bench", "-i", "pydoc", "--dims", "64", "--sample", 5, "--cold")
+    if ran.code:  # on a RAM disk nothing can be dropped
+        told_last(ran, 1, "stay in memory", "without --cold")
+        return
+    title, *_, how = ran.out.splitlines()
+    assert title.endswith(" · cold")
+    assert re.search(r"\(posix_fadvise\); \d+\.\d % of them stayed$", how)
 
 
 def test_csv_has_a_header_and_a_row_a_measurement(ran: dict[str, Ran]):
@@ -94,13 +141,26 @@ def test_a_file_of_queries_without_an_end_is_refused():
         (("--dims", "64,256,64"), ("--dims names 64 more than once",)),
         (("--dims", "64,769"), ("dimension 769 is not within 1 to 768",)),
         (("--rerank", "-1"), ("--rerank: '-1' is no number",)),
-        (("--dims", "9" * 5000), ("--dims: '99", "…' is too large")),
+        (("--dims", "9" * 5000), ("--dims: at most",)),
         (("--seed", "-1"), ("--seed", "greater than or equal to 0")),
         (("--json", "--csv"), ("one of --json and --csv",)),
+        (("--batch", "0"), ("--batch: at least 1",)),
+        (("--batch", "1,99999999999999999999"), ("--batch: at most 10,000",)),
+        (("--threads", "9999"), ("--threads: at most 1,024",)),
+        (("-k", "99999999999"), ("k must be 1 to 10,000",)),
+        (("--rerank", "9" * 5000), ("--rerank: at most",)),
+        (("--sample", "0"), ("--sample must be 1 to 100,000",)),
+        (("--precisions", "exact,int4"), ("no 'int4'", "exact,float32,int8,bits")),
+        (("--plan", "768:bits:400"), ("end it with an exact stage",)),
+        (("--plan", "768:bits:9,768"), ("keeps fewer than k",)),
+        (("--cold", "--batch", "1,2"), ("leave --batch out",)),
+        (("--plot", "bench.pdf"), ("--plot draws .svg or .png",)),
+        (("--min-recall", "1.01"), ("--min-recall must be 0 to 1",)),
+        (("--min-recall", "nan"), ("--min-recall must be 0 to 1",)),
         (("--queries", "nowhere.txt"), ("cannot read nowhere.txt", "one query a line")),
         (("--queries", "/dev/null"), ("/dev/null has no query",)),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_an_option_that_makes_no_sense_is_wrong_usage(
     shelf: Shelf, options: tuple[object, ...], words: tuple[str, ...]

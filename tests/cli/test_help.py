@@ -12,7 +12,7 @@ from resizable_search.cli.app import app
 from tests.cli.conftest import Machine
 from tests.cli.test_query import imported
 
-HEAVY = {"nomic", "datasets", "numba", "sklearn", "ray", "fastapi", "pyarrow", "scipy", "torch"}
+HEAVY = {"nomic", "matplotlib", "datasets", "numba", "sklearn", "ray", "fastapi", "pyarrow", "scipy", "torch"}
 
 
 def commands(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:

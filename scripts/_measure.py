@@ -74,11 +74,12 @@ def alternate(
     rounds: int,
     warm_up: int = 2,
     before: Callable[[str], object] = lambda name: None,
+    burst: int = 1,
 ) -> dict[str, list[float]]:
-    """Call each way once a round, with the round's number, turn about; the seconds of each call.
+    """Call each way `burst` times a round, each time with the next number, turn about; each call's seconds.
 
     What disturbs the machine for a while disturbs all of them. They begin in another order each round.
-    `before` is called with a way's name ahead of each of its calls, and not timed.
+    `before` is called with a way's name ahead of its calls of a round, and not timed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
@@ -86,11 +87,12 @@ def alternate(
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             before(name)
-            begin = time.perf_counter()
-            ways[name](max(0, number))
-            spent = time.perf_counter() - begin
-            if number >= 0:
-                seconds[name].append(spent)
+            for call in range(burst):
+                begin = time.perf_counter()
+                ways[name](max(0, number) * burst + call)
+                spent = time.perf_counter() - begin
+                if number >= 0:
+                    seconds[name].append(spent)
     return seconds
 
 

@@ -1,6 +1,6 @@
 """Every way to search, beside its rivals, in one run and one table; what must hold, with verdicts.
 
-    scripts/compare [--vectors FILE.npy --queries FILE.npy] [--rounds 30] [--only GROUP,GROUP]
+    scripts/compare [--vectors FILE.npy --queries FILE.npy] [--rounds 12] [--only GROUP,GROUP]
 
 The rivals: the cookbook's functions, numpy, faiss, usearch and hnswlib, each with its best settings;
 --help names their groups. Single queries: the median and the 95th percentile, all ways turn about at
@@ -38,6 +38,8 @@ BUILD_THREADS = 2
 SLOW_BATCH_SECONDS = 3.0
 PAUSE_SECONDS = 0.04
 """For as long as that, threads of OpenBLAS and OpenMP go on spinning: nobody is to pay for another's."""
+UNTIMED, BURST = 3, 5
+"""Calls of a way after such a pause: those that bring its data and code into the caches, those timed."""
 PACKAGES = ("faiss-cpu", "usearch", "hnswlib", "numba")
 GROUPS: dict[str, Callable[[Given], list[Way]]] = {
     "cookbook": cookbook_ways,
@@ -111,9 +113,10 @@ def single_queries(figures: dict[str, Figures], queries: NDArray[np.float32], ro
         way, threads = asked[key]
         time.sleep(PAUSE_SECONDS)
         pools.use(threads)
-        way.search(queries[-1:], threads)
+        for i in range(UNTIMED):
+            way.search(queries[-1 - i, None], threads)
 
-    seconds = alternate({key: calls(key) for key in asked}, rounds, warm_up=1, before=before)
+    seconds = alternate({key: calls(key) for key in asked}, rounds, warm_up=0, before=before, burst=BURST)
     for key, spent in seconds.items():
         way, threads = asked[key]
         figures[way.name].single[threads] = spent
@@ -222,7 +225,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--queries", type=Path, help="(m, d) float32 .npy; default: rows, disturbed")
     parser.add_argument("--described", help="what the vectors are, for the page")
     parser.add_argument("--rows", type=int, default=100_000, help="so many rows (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=30, help="of single queries (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=12, help="of single queries (default: %(default)s)")
     parser.add_argument("--batch-rounds", type=int, default=3, help="of batches (default: %(default)s)")
     parser.add_argument("--only", help=f"rivals, of: {','.join(GROUPS)}; or none")
     parser.add_argument("--out", type=Path, help="the page (default: docs/benchmarks.md, if all rivals ran)")
@@ -267,7 +270,8 @@ def main() -> int:
         ours.close()
     intro = (
         f"{len(given.rows):,} × {width} ({args.described or made_of}), {len(given.queries):,} queries, "
-        f"k {given.k}, {args.rounds} rounds, milliseconds a query; {machine(*PACKAGES)}; engine {engine}."
+        f"k {given.k}, {args.rounds} rounds of {BURST} calls, milliseconds a query; {machine(*PACKAGES)}; "
+        f"engine {engine}."
     )
     if busy:
         intro += f"\n\n{busy[0].upper()}{busy[1:]}."

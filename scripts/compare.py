@@ -5,11 +5,11 @@
 The rivals: the cookbook's functions, numpy, faiss, usearch and hnswlib, each with its best settings;
 --help names their groups. Single queries: the median and the 95th percentile, all ways turn about at
 one and at two threads, a few timed calls after a pause and some untimed ones of the same way,
-so that caches and threads are as they would be for a way used alone. Batches: all queries in one call, the best of the
-rounds. Overlap: the share of the float64 top k (ties by lower row) that is found, over all queries.
-Bytes: the index in a file; for rsearch, the files that the plan reads. The table goes to the terminal
-and to docs/benchmarks.md (unless --only leaves rivals out); exit 1 when what must hold does not, or was
-not measured.
+so that caches and threads are as they would be for a way used alone. Batches: all queries in one call,
+the best of the rounds. Overlap: the share of the float64 top k (ties by lower row) that is found, over
+all queries. Bytes: the index in a file; for rsearch, the files that the plan reads. The table goes to
+the terminal and to docs/benchmarks.md (unless --only leaves rivals out); exit 1 when what must hold does
+not, or was not measured.
 """
 
 import argparse

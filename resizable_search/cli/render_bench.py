@@ -24,7 +24,7 @@ FEW = 20
 PLAN_ROOM = 16
 """A plan is broken into lines of at least so many letters: two stages, mostly."""
 
-LEAST_NEEDED = ("best", "p95", "s per run", "p50")
+LEAST_NEEDED = ("best", "p95", "s per run", "p50", "p99 ms", "× full")
 """What a table that is too wide for its terminal leaves out, in this order."""
 
 

@@ -37,7 +37,7 @@ def test_vectors_alone_can_be_listed_measured_and_removed(machine: Machine, file
     ran = machine.run("build", "vectors", file.name, "--dims", "64,256")
     assert (ran.code, ran.out.splitlines()[0]) == (0, "my vectors: 200 documents at 64, 256, 768 dimensions")
     assert "index.scan in Python" in ran.out
-    assert ran.out.endswith("\nnext: rsearch bench --index my vectors\n")
+    assert ran.out.endswith("\nnext: rsearch bench --index 'my vectors'\n")
     again = machine.run("build", "vectors", file)
     assert again.out.startswith("my vectors is complete: 200 documents")
 

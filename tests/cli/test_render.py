@@ -15,12 +15,14 @@ from resizable_search.search import Answer, Hit, Timings
 from tests.cli.conftest import COMMAND, PATIENCE, Shelf
 
 HITS = [Hit(i, i, -0.1234 if i == 9 else 0.7, "id", "A long title", "", "words " * 30) for i in range(1, 11)]
-ANSWER = Answer("words", "made", 10, "768", Timings(1, 1, 0), HITS)
+ANSWER = Answer("words", "made", 10, "768", Timings(1, 1, 0), HITS, [])
 MEASURED = [
-    Measurement(dim, rerank, "", 0.01, 0.01, 100.0, 1, 5, 10.0, 11.0, 12.0, 1.0, 0.9, (0.8, 1.0))
-    for dim, rerank in ((768, 0), (256, 10))
+    Measurement(
+        dim, rerank, plan, 1, 2, "numpy", 0.01, 0.01, 100.0, 1, 5, 100, 10.0, 11.0, 12.0, 1.0, 0.9, (0.8, 1.0)
+    )
+    for dim, rerank, plan in ((768, 0, "768"), (256, 10, "256:100,768"))
 ]
-REPORT = BenchReport("made", 1000, 768, 10, QueryInfo(5, "", 0, 0.0), 2, "warm", MEASURED)
+REPORT = BenchReport("made", 1000, 768, 10, QueryInfo(5, "", 0, 0.0), 2, "numpy", "warm", None, MEASURED)
 ENTRIES = [
     Entry("wiki100k" * 8, "ready", 1_234_567, (64, 768), "nomic-embed-text-v1.5", bytes=10**9),
     Entry("b", "unfinished"),
@@ -42,9 +44,11 @@ def test_on_a_narrow_terminal_ranks_and_scores_stay(width: int):
     assert len(lines) == 11
 
 
-@pytest.mark.parametrize("width", [20, 30, 40, 59, 80])
+@pytest.mark.parametrize("width", [34, 40, 59, 80])
 def test_on_a_narrow_terminal_bench_keeps_dim_and_rerank(width: int):
-    lines = shown(render_bench.bench_table(REPORT, wide=False), width)
+    columns, gap = render_bench.fitted(render_bench.bench_columns(REPORT), width)
+    lines = shown(render_bench.bench_table(columns, gap), width)
+    assert not [line for line in lines if "…" in line]
     assert [line.split()[:2] for line in lines] == [["dim", "rerank"], ["768", "–"], ["256", "×10"]]
 
 

@@ -90,6 +90,7 @@ class Index:
         self._closed = False
         self._spec = EmbedderSpec.from_json(reader.manifest.embedder)
         self._plans = reader.manifest.plans
+        self._tuned: dict[tuple[int, float], TunedPlan] = {}  # read from them, once
         self._chooser = Chooser(engine, threads)
         self._executor = Executor(reader, self._chooser.pick, centred=self._spec.centred)
         if embedder is not None:
@@ -233,11 +234,17 @@ class Index:
 
         Raises UsageError for a recall outside (0, 1], IndexFormatError for a plan that makes no sense.
         """
+        known = self._tuned.get((k, recall))
+        if known is not None:
+            return known
         Plan.of(None, 0, k, self.full_dim)
         key = plan_key(k, check_recall(recall))
         if key not in self._plans:
             self.read_plans()
-        return stored_plan(self._plans, key, self.name, self.full_dim)
+        found = stored_plan(self._plans, key, self.name, self.full_dim)
+        if found is not None:
+            self._tuned[k, recall] = found
+        return found
 
     def tuned_plans(self) -> list[TunedPlan]:
         """Every tuned plan, by k and target. Raises IndexFormatError for one that makes no sense."""
@@ -248,7 +255,7 @@ class Index:
         """Learn of plans that were tuned since the index was opened, if it still is of this generation."""
         now = read_manifest(self.folder)
         if (now.generation, now.parts) == (self.manifest.generation, self.manifest.parts):
-            self._plans = now.plans
+            self._plans, self._tuned = now.plans, {}
 
     def documents(self, rows: Sequence[int] | NDArray[np.int64]) -> list[StoredDocument]:
         """The documents at these rows, in their order; rows of -1 are passed over. Raises UsageError."""

@@ -6,8 +6,10 @@ groups, and a group goes through the rows block by block, while the block is in 
 `float32`, and what int8 cannot narrow down, is left to the numpy engine, which reads the floats by BLAS.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from resizable_search.plan import Precision
 from resizable_search.quantise import PADDED, IntegerQueries, prefix_masks, sign_words
 from resizable_search.scan import base
+from resizable_search.scan.ahead import WAITING, read_ahead
 from resizable_search.scan.base import Found, Slack, View, need_signs, need_tier
 from resizable_search.scan.numpy_engine import NumpyEngine
 from resizable_search.threads import run_together
@@ -28,6 +31,9 @@ LEAST_BYTES = 1 << 20
 
 FEW = 4
 """Queries a thread: from there on queries are shared out, not rows."""
+
+AHEAD_CHUNKS = 2
+"""Chunks a thread that the disk is asked for ahead, where a scan waits for it."""
 
 GROUP_QUERIES = 32
 """Queries that go through the rows together."""
@@ -166,7 +172,9 @@ class NumbaEngine:
             looked.append(found)
 
         begin = self._int8_scan(view, queries, k, most, exact=True)
-        if not self._go_through(n, view.dim + 8, m, (k, 2 * most + 4 * k + 1024), begin, settle):
+        pool = k, 2 * most + 4 * k + 1024
+        ahead = partial(read_ahead, need_tier(view).codes)
+        if not self._go_through(n, view.dim + 8, m, pool, begin, settle, ahead):
             return self._numpy.scan(view, "float32", queries, k)
         return Found(answer.top(), sum(looked), n * (view.dim + 8), "int8")
 
@@ -179,7 +187,8 @@ class NumbaEngine:
             )
 
         begin = self._int8_scan(view, queries, k, len(view), exact=False)
-        self._go_through(len(view), view.dim + 4, len(queries), (k, 4 * k + 1024), begin, pick)
+        ahead = partial(read_ahead, need_tier(view).codes)
+        self._go_through(len(view), view.dim + 4, len(queries), (k, 4 * k + 1024), begin, pick, ahead)
         return Found(answer.top(), 0, len(view) * (view.dim + 4), "int8")
 
     def _scan_bits(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
@@ -203,7 +212,12 @@ class NumbaEngine:
                 pools.rows, pools.keys, pools.counts, pools.tallies, dim, *answer.of_queries(part)
             )
 
-        self._go_through(len(view), 8 * len(masks), len(queries), (0, 4 * k + 1024, dim + 3), begin, pick)
+        def ahead(start: int, stop: int) -> None:
+            for line in signs[: len(masks)]:
+                read_ahead(line, start, stop)
+
+        pool = 0, 4 * k + 1024, dim + 3
+        self._go_through(len(view), 8 * len(masks), len(queries), pool, begin, pick, ahead)
         return Found(answer.top(), 0, len(view) * 8 * len(masks), "bits")
 
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
@@ -247,11 +261,12 @@ class NumbaEngine:
         pool: tuple[int, ...],
         begin: Callable[[slice, int], _Scan],
         finish: Callable[[slice, _Pools], None],
+        ahead: Callable[[int, int], None],
     ) -> bool:
         """Scan n rows for m queries on the threads there are; False if a scan gave up.
 
         `pool` is the size of a pool, as for `_Pools.of`. `begin` makes the scan of some
-        queries on some threads, `finish` takes its pools.
+        queries on some threads, `finish` takes its pools, `ahead` has rows read that are not in memory.
         """
         if m >= FEW * self.threads and m > 1:
             return self._by_queries(n, m, pool, begin, finish)
@@ -267,8 +282,12 @@ class NumbaEngine:
             for start in starts:
                 if gave_up:
                     return
-                if not scan(start, min(start + size, n), pools, thread):
+                stop = min(start + size, n)
+                since = time.perf_counter()
+                if not scan(start, stop, pools, thread):
                     gave_up.append(True)
+                if (stop - start) * row_bytes < WAITING * (time.perf_counter() - since):
+                    ahead(stop, min(stop + AHEAD_CHUNKS * threads * size, n))
 
         run_together(work, threads)
         if not gave_up:

@@ -35,6 +35,9 @@ FEW = 4
 AHEAD_CHUNKS = 2
 """Chunks a thread that the disk is asked for ahead, where a scan waits for it."""
 
+MOST_ASKED = 1000
+"""Candidates that the disk is asked for at once, where a scan waited for it."""
+
 GROUP_QUERIES = 32
 """Queries that go through the rows together."""
 
@@ -164,7 +167,11 @@ class NumbaEngine:
         answer = _Answer.of(m, k)
         looked: list[int] = []
 
+        waited: list[bool] = []
+
         def settle(part: slice, pools: _Pools) -> None:
+            if waited:
+                _ask_for_candidates(view.stored, pools, k)
             found = self._kernels.settle(
                 view.stored, view.dim, queries[part], pools.rows, pools.keys, pools.counts, pools.lows,
                 pools.sizes, *answer.of_queries(part),
@@ -173,7 +180,11 @@ class NumbaEngine:
 
         begin = self._int8_scan(view, queries, k, most, exact=True)
         pool = k, 2 * most + 4 * k + 1024
-        ahead = partial(read_ahead, need_tier(view).codes)
+
+        def ahead(start: int, stop: int) -> None:
+            waited.append(True)
+            read_ahead(need_tier(view).codes, start, stop)
+
         if not self._go_through(n, view.dim + 8, m, pool, begin, settle, ahead):
             return self._numpy.scan(view, "float32", queries, k)
         return Found(answer.top(), sum(looked), n * (view.dim + 8), "int8")
@@ -329,6 +340,17 @@ class NumbaEngine:
                 work(part)
 
         run_together(take, min(self.threads, -(-m // size)))
+
+
+def _ask_for_candidates(stored: NDArray[np.float32], pools: _Pools, k: int) -> None:
+    """Have the rows that will be looked at again be read all at once, and not one after the other."""
+    for query in range(pools.counts.shape[1]):
+        full = pools.sizes[:, query] == k
+        bound = pools.lows[full, query, 0].max() if full.any() else -np.inf
+        for thread, count in enumerate(pools.counts[:, query]):
+            rows = pools.rows[thread, query, :count][pools.keys[thread, query, :count] >= bound]
+            for row in rows[:MOST_ASKED].tolist():
+                read_ahead(stored, row, row + 1)
 
 
 def _allowed(view: View) -> NDArray[np.uint8]:

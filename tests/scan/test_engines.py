@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from resizable_search import vectors
 from resizable_search.errors import UsageError
 from resizable_search.quantise import Tier, quantise, quantise_queries, sign_words
-from resizable_search.scan import base, numba_engine, numpy_engine
+from resizable_search.scan import base, numpy_engine, schedule
 from resizable_search.scan.base import View, margin
 from resizable_search.topk import NO_ROW, select
 from tests.support import oracle
@@ -119,8 +119,8 @@ def test_the_answer_is_the_defined_one(engine, kind, n, width, k, m, precision, 
 def test_many_blocks_give_the_defined_answer(engine, kind, k, precision, monkeypatch):
     monkeypatch.setattr(numpy_engine, "BLOCK_ROWS", 64)
     monkeypatch.setattr(numpy_engine, "BLOCK_SCORES", 600)
-    monkeypatch.setattr(numba_engine, "LEAST_BYTES", 1000)
-    monkeypatch.setattr(numba_engine, "MOST_BYTES", 4000)
+    monkeypatch.setattr(schedule, "LEAST_BYTES", 1000)
+    monkeypatch.setattr(schedule, "MOST_BYTES", 4000)
     rows = unit_rows(700, 48, 3, kind)
     queries = vectors.truncate(rows[[5, 600]] + np.float32(0.01), 48)
     assert_defined(engine, rows, 48, queries, k, precision)

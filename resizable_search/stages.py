@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from resizable_search import vectors
 from resizable_search.errors import UsageError
 from resizable_search.index.reader import IndexReader
-from resizable_search.plan import Plan, Precision, Stage
+from resizable_search.plan import Plan, Stage
 from resizable_search.scan.base import Engine, View
 from resizable_search.topk import NO_ROW, Top, gather, merge
 
@@ -117,13 +117,13 @@ class Executor:
     ) -> tuple[Top, int, int, str]:
         # In row order, so that a file that is not in memory is read forwards.
         rows = np.sort(top.rows, axis=1)
-        views = zip(self._views_at(stage.dim), self._reader.starts, strict=True)
-        tops = [engine.rescore(view, stage.precision, queries, rows, start, keep) for view, start in views]
+        tops, read, looked, by = [], 0, 0, ""
+        for view, start in zip(self._views_at(stage.dim), self._reader.starts, strict=True):
+            found = engine.rescore(view, stage.precision, queries, rows, start, keep)
+            tops.append(found.top)
+            read, looked, by = read + found.read, looked + found.looked, found.by
         best = tops[0] if len(tops) == 1 else merge(tops, keep)
-        each = rows.shape[1]
-        looked = each * len(queries) if stage.precision in ("exact", "float32") else 0
-        by = "float32" if stage.precision == "exact" else stage.precision
-        return best, each * _row_bytes(stage.precision, stage.dim), looked, by
+        return best, read + looked * 4 * stage.dim // len(queries), looked, by
 
     def _views_at(self, dim: int) -> list[View]:
         """Every part as a scan at this dimension sees it, kept: one that is not stored costs a pass."""
@@ -135,11 +135,6 @@ class Executor:
                     for part in self._reader.parts
                 ]
             return self._views[dim]
-
-
-def _row_bytes(precision: Precision, dim: int) -> int:
-    """What one row weighs at a dimension."""
-    return {"int8": dim + 4, "bits": -(-dim // 64) * 8}.get(precision, 4 * dim)
 
 
 def _widen(top: Top, k: int) -> Top:

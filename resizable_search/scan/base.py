@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from resizable_search import vectors
 from resizable_search.errors import UsageError
 from resizable_search.plan import Precision
-from resizable_search.quantise import IntegerQueries, Tier
+from resizable_search.quantise import WORD, IntegerQueries, Tier
 from resizable_search.topk import Top
 
 FLOAT32_UNIT = 2.0**-24
@@ -107,6 +107,11 @@ class View:
         return Reciprocals(scale, allowed, doubtful)
 
     @property
+    def has_tier(self) -> bool:
+        """Whether the int8 codes at this dimension are there, without a pass to make them."""
+        return self.whole is not None and not self.is_cut
+
+    @property
     def tier(self) -> Tier | None:
         """The int8 codes at this dimension: made by one pass if it is not stored, and kept."""
         with self._lock:
@@ -133,10 +138,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a scan of one part found, and what it took.
+    """What a look through rows of one part found, and what it took.
 
     `looked` counts, over all queries, the rows whose defined score was computed; `read` the bytes of
-    files that one query looked at; `by` says what was read: `float32`, `int8` or `bits`.
+    files that one query looked at, those rows apart; `by` says what was read: `float32`, `int8` or `bits`.
     """
 
     top: Top
@@ -164,7 +169,7 @@ class Engine(Protocol):
         rows: NDArray[np.int64],
         first: int,
         k: int,
-    ) -> Top:
+    ) -> Found:
         """The k best of each query's own rows (m, c) int64, ascending, that lie in this view.
 
         Row `first` is the view's first; rows outside it, and -1, are passed over.
@@ -172,6 +177,20 @@ class Engine(Protocol):
 
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
         """`vectors.truncate` of queries (m, width) float32: (m, dim) float32."""
+
+
+def rescored(view: View, precision: Precision, rows: NDArray[np.int64], first: int, top: Top) -> Found:
+    """What was found among the rows (m, c) that lie in this view, all of them scored by that precision."""
+    own = rows_in(view, rows, first)
+    if precision in ("exact", "float32"):
+        return Found(top, own, 0, "float32")
+    row_bytes = view.dim + 4 if precision == "int8" else -(-view.dim // WORD) * 8
+    return Found(top, 0, own * row_bytes // len(rows), precision)
+
+
+def rows_in(view: View, rows: NDArray[np.int64], first: int) -> int:
+    """How many of these rows lie in this view, whose first is row `first`."""
+    return int(np.count_nonzero((rows >= first) & (rows < first + len(view))))
 
 
 def need_tier(view: "View") -> Tier:

@@ -13,13 +13,15 @@ from resizable_search.scan.ahead import ask_for_rows
 from resizable_search.scan.base import Found, Slack, View, need_signs, need_tier
 from resizable_search.scan.numpy_engine import NumpyEngine
 from resizable_search.scan.schedule import Begin, Pools, PoolSize, Results, Scan, look_through, share_queries
-from resizable_search.topk import Top
 
 ROOM = 1024
 """Candidates that a pool holds beyond the few times k that it needs: it is thinned out when it is full."""
 
 MOST_ASKED = 1000
 """Candidates that the disk is asked for at once, where a scan waited for it."""
+
+NARROWED = 3
+"""Times k: from so many rows on, their int8 codes are asked which of them to score by the definition."""
 
 ALL = np.empty(0, np.uint8)
 """What the kernels take for a part of which every row may be found."""
@@ -56,10 +58,13 @@ class NumbaEngine:
         rows: NDArray[np.int64],
         first: int,
         k: int,
-    ) -> Top:
+    ) -> Found:
         """The k best of each query's own rows (m, c) int64 that lie in this view."""
         results = Results.of(len(rows), k)
         kernels, dim = self._kernels, view.dim
+        narrows = precision == "exact" and rows.shape[1] >= NARROWED * k and view.has_tier
+        if narrows:
+            return self._rescore_narrowed(view, queries, rows, first, results)
         if precision == "bits":
             signs, words, masks = need_signs(view), sign_words(queries), prefix_masks(dim)
 
@@ -86,7 +91,32 @@ class NumbaEngine:
                 )
 
         share_queries(len(queries), self.threads, work)
-        return results.top()
+        return base.rescored(view, precision, rows, first, results.top())
+
+    def _rescore_narrowed(
+        self,
+        view: View,
+        queries: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        first: int,
+        results: Results,
+    ) -> Found:
+        """As `rescore` by exact, where the int8 codes say which rows need not be looked at."""
+        tier, asked = need_tier(view), self._integers(queries)
+        codes, units, slack = asked.codes, asked.units, Slack.of(asked)
+        looked: list[int] = []
+
+        def work(part: slice) -> None:
+            found = self._kernels.rescore_narrowed(
+                view.stored, tier.codes, tier.steps, tier.errors, view.dim, queries[part], codes[part],
+                units[part], slack.factor[part], slack.base[part], rows[part], first,
+                *results.of_queries(part),
+            )  # fmt: skip
+            looked.append(found)
+
+        share_queries(len(queries), self.threads, work)
+        read = base.rows_in(view, rows, first) * (view.dim + 8) // len(rows)
+        return Found(results.top(), sum(looked), read, "int8")
 
     def _scan_exact(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
         n, row_bytes = len(view), view.dim + 8

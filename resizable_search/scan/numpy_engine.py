@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from resizable_search import vectors
 from resizable_search.plan import Precision
 from resizable_search.quantise import IntegerQueries, Tier, prefix_masks, quantise_queries, sign_words
-from resizable_search.scan.base import Found, View, margin, need_signs, need_tier
+from resizable_search.scan.base import Found, View, margin, need_signs, need_tier, rescored
 from resizable_search.topk import Top, gather, select
 
 BLOCK_ROWS = 1 << 16
@@ -98,14 +98,14 @@ class NumpyEngine:
         rows: NDArray[np.int64],
         first: int,
         k: int,
-    ) -> Top:
+    ) -> Found:
         """The k best of each query's own rows (m, c) int64 that lie in this view."""
         scores = self._scorer(view, precision, queries)
         found = []
         for i, own in enumerate(rows):
             here = own[(own >= first) & (own < first + len(view))]
             found.append(select(scores(i, here - first), here, k))
-        return gather(found, k)
+        return rescored(view, precision, rows, first, gather(found, k))
 
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
         """`vectors.truncate` of queries (m, width) float32."""

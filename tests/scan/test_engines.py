@@ -174,7 +174,7 @@ def test_given_rows_get_the_scores_that_a_scan_gives_them(engine, precision, dim
     asked = np.sort(np.concatenate([top.rows[:, :50] + 1000, np.full((9, 2), NO_ROW)], axis=1), axis=1)
     asked[:, -1] = 1300  # a row of another part
     asked[:, 2] = 999
-    best = engine.rescore(view, precision, queries, np.sort(asked, axis=1), 1000, 60)
+    best = engine.rescore(view, precision, queries, np.sort(asked, axis=1), 1000, 60).top
     for i in range(9):
         real = set(asked[i].tolist()) - {NO_ROW, 999, 1300}
         kept = [(row + 1000, score) for row, score in zip(top.rows[i], top.scores[i], strict=True)]
@@ -182,6 +182,22 @@ def test_given_rows_get_the_scores_that_a_scan_gives_them(engine, precision, dim
         assert best.rows[i].tolist() == [row for row, _ in expected] + [NO_ROW] * (60 - len(expected))
         assert best.scores[i, : len(expected)].tolist() == [score for _, score in expected]
         assert np.isneginf(best.scores[i, len(expected) :]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [1, 5, 30])
+def test_given_rows_that_their_codes_rule_out_change_nothing(engine, kind, k):
+    rows = unit_rows(700, 96, 4, kind)
+    view, floats = view_of(rows, 96), View(rows, 96)
+    queries = vectors.truncate(unit_rows(9, 96, 2, "plain"), 96)
+    queries[0] = rows[5]
+    given = np.sort(np.random.default_rng(0).permuted(np.tile(np.arange(-1, 705), (9, 1)), axis=1)[:, :400])
+    found = engine.rescore(view, "exact", queries, given, 2, k)
+    plain = engine.rescore(floats, "exact", queries, given, 2, k)
+    np.testing.assert_array_equal(found.top.rows, plain.top.rows)
+    np.testing.assert_array_equal(found.top.scores, plain.top.scores)
+    if found.by == "int8" and kind == "plain":
+        assert 9 * k <= found.looked < plain.looked / 3
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

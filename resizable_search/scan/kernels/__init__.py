@@ -18,6 +18,7 @@ from resizable_search.scan.kernels.rows import (
     quantise_queries,
     rescore_exact,
     rescore_int8,
+    rescore_narrowed,
     truncate,
 )
 
@@ -54,6 +55,10 @@ def _signatures() -> dict[Any, Any]:
         truncate: (scratch(f32, 2), i64, scratch(f32, 2)),
         quantise_queries: (scratch(f32, 2), integers, per_query, per_query, per_query),
         rescore_exact: (stored, i64, scratch(f32, 2), scratch(i64, 2), i64, *answer),
+        rescore_narrowed: (
+            stored, given(i8, 2), scales, scales, i64, scratch(f32, 2), integers, per_query, per_query,
+            per_query, scratch(i64, 2), i64, *answer,
+        ),
         rescore_int8: (given(i8, 2), scales, i64, integers, per_query, scratch(i64, 2), i64, *answer),
         rescore_bits: (given(u64, 2), i64, *words, scratch(i64, 2), i64, *answer),
     }  # fmt: skip
@@ -71,6 +76,7 @@ __all__ = [
     "rescore_bits",
     "rescore_exact",
     "rescore_int8",
+    "rescore_narrowed",
     "settle",
     "truncate",
 ]

@@ -181,3 +181,17 @@ def products(
             for i in range(dim):
                 total += np.int64(codes[r, i]) * np.int64(asked[first + j, i])
             sums[j, r - start] = total
+
+
+@njit(nogil=True)
+def product(codes: Any, row: int, asked: Any, query: int, dim: int, sums: Any) -> Any:
+    """The integer product of one row with one query; sums (1, 1) int32 is scratch."""
+    n, width = codes.shape
+    padded = asked.shape[1]
+    if (n - row) * width >= padded:  # a step may reach beyond the row, but never beyond the file
+        _tile_1x1(codes, row, asked, query, padded // LANES, sums, 0)
+        return np.int64(sums[0, 0])
+    total = 0
+    for i in range(dim):
+        total += np.int64(codes[row, i]) * np.int64(asked[query, i])
+    return total

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from resizable_search.scan.kernels.heaps import offer, unload
-from resizable_search.scan.kernels.products import ask_for_row, products
+from resizable_search.scan.kernels.heaps import offer, raise_lows, unload
+from resizable_search.scan.kernels.products import ask_for_row, product
 
 
 @njit(nogil=True, cache=True)
@@ -123,6 +123,69 @@ def rescore_exact(
 
 
 @njit(nogil=True, cache=True)
+def rescore_narrowed(
+    stored: Any,
+    codes: Any,
+    scales: Any,
+    errors: Any,
+    dim: int,
+    queries: Any,
+    asked: Any,
+    units: Any,
+    factors: Any,
+    bases: Any,
+    rows: Any,
+    first: int,
+    out_keys: Any,
+    out_rows: Any,
+    sizes: Any,
+) -> int:
+    """As `rescore_exact`, scoring only rows that their int8 codes do not rule out; returns how many.
+
+    codes (n, width) int8, scales and errors (n,) float32; asked (m, padded) int16, units, factors and
+    bases (m,) float64 as for `scan_int8`.
+    """
+    n, k = stored.shape[0], out_keys.shape[1]
+    given = rows.shape[1]
+    left = np.empty(given, np.int64)
+    tops = np.empty(given, np.float64)
+    lows = np.empty(k, np.float64)
+    sums = np.empty((1, 1), np.int32)
+    looked = 0
+    for query in range(rows.shape[0]):
+        held = count = 0
+        unit, factor, base = units[query], factors[query], bases[query]
+        for i in range(given):
+            if i + 4 < given:
+                ask_for_row(codes, rows[query, i + 4] - first, codes.shape[1], dim)
+            row = rows[query, i] - first
+            if 0 <= row < n:
+                total = product(codes, row, asked, query, dim, sums)
+                score = np.float64(total) * np.float64(scales[row]) * unit
+                slack = factor * np.float64(errors[row]) + base
+                left[count], tops[count] = row, score + slack
+                count += 1
+                held = raise_lows(lows, held, k, score - slack)
+        bound = lows[0] if held == k else -np.inf
+        kept = 0
+        for i in range(count):
+            if tops[i] >= bound:
+                left[kept] = left[i]
+                kept += 1
+        size = 0
+        query_row, best_keys, best_rows = queries[query], out_keys[query], out_rows[query]
+        for i in range(kept):
+            if i + 1 < kept:
+                ask_for_row(stored, left[i + 1], 4 * stored.shape[1], 4 * dim)
+            score = np.float64(defined_score(stored[left[i]], dim, query_row))
+            size = offer(best_keys, best_rows, size, k, score, left[i] + first)
+        unload(best_keys, best_rows, size)
+        sizes[query] = size
+        looked += kept
+    return looked
+
+
+@njit(nogil=True, cache=True)
 def rescore_int8(
     codes: Any,
     scales: Any,
@@ -137,7 +200,7 @@ def rescore_int8(
 ) -> None:
     """As `rescore_exact`, by the int8 score: codes (n, width) int8, scales (n,) float32."""
     n, k = codes.shape[0], out_keys.shape[1]
-    sums = np.empty((4, 1), np.int32)
+    sums = np.empty((1, 1), np.int32)
     for query in range(rows.shape[0]):
         size = 0
         best_keys, best_rows = out_keys[query], out_rows[query]
@@ -146,8 +209,8 @@ def rescore_int8(
             if i + 1 < rows.shape[1]:
                 ask_for_row(codes, rows[query, i + 1] - first, codes.shape[1], dim)
             if 0 <= row < n:
-                products(codes, row, row + 1, asked, query, 1, dim, sums)
-                score = np.float64(sums[0, 0]) * np.float64(scales[row]) * units[query]
+                total = product(codes, row, asked, query, dim, sums)
+                score = np.float64(total) * np.float64(scales[row]) * units[query]
                 key = np.float64(np.float32(score))
                 size = offer(best_keys, best_rows, size, k, key, row + first)
         unload(best_keys, best_rows, size)

@@ -31,7 +31,7 @@ from resizable_search.errors import BuildStateError, BuildStoppedError, CorpusEr
 from resizable_search.index.documents import open_documents
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.lock import build_lock
-from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
+from resizable_search.index.manifest import Manifest, Part, Source, file_entry, read_manifest
 from resizable_search.index.storage import make_home, storage_errors
 from resizable_search.index.work import Work
 from resizable_search.index.writer import derive, list_files, part_files, place, place_part
@@ -140,7 +140,7 @@ class Building(ABC):
             work.set("replaces", True)
         if self.base is not None:
             paths = [self.folder / part.path / NAMES.documents for part in self.base.parts]
-            work.earlier = [self.stack.enter_context(closing(open_documents(path))) for path in paths]
+            work.ids.earlier = [self.stack.enter_context(closing(open_documents(path))) for path in paths]
         intake = self.intake(work, self.base.source if self.base else Source())
         try:
             self._check_request(work)
@@ -244,6 +244,7 @@ class Building(ABC):
             files=list_files(work.staged, names),
         )
         manifest = manifest.write(work.staged)
+        work.set("placing", file_entry(work.staged / NAMES.manifest).sha256)
         place(work.staged, self.folder, self.building / NAMES.replaced)
         return manifest
 

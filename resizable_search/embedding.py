@@ -76,8 +76,8 @@ class Embedding:
             finally:
                 # Without a journal only the next rows in order can be kept, and what is lost cost nothing.
                 for answer in self._dispatcher.drain(GRACE_SECONDS if self._journals else 0.0):
-                    if answer.vectors is not None and self._journals:
-                        self._keep(answer.keys, answer.vectors)
+                    if self._journals:
+                        self._keep(answer)
                 self._fold()
 
     def _loop(self) -> None:
@@ -104,7 +104,7 @@ class Embedding:
 
     def _take(self, answer: Answer) -> None:
         if answer.vectors is not None:
-            self._keep(answer.keys, answer.vectors)
+            self._keep(answer)
             if self._unfolded >= FOLD_ROWS:
                 self._fold()
         elif answer.refused is not None and len(answer.keys) > 1:
@@ -118,9 +118,12 @@ class Embedding:
             self._work.leave_out(answer.keys[0], str(answer.refused))
             self._progress.advance(1)
 
-    def _keep(self, seqs: list[int], raw: NDArray[np.float32]) -> None:
+    def _keep(self, answer: Answer) -> None:
+        seqs, raw = answer.keys, answer.vectors
+        if raw is None:
+            return
         if self._journals:
-            self._work.journal(seqs, raw)
+            self._work.journal(seqs, answer.texts, raw)
             self._unfolded += len(seqs)
         else:
             self._work.append(seqs, self._prepare(raw), self._spec.width)

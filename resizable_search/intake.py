@@ -8,7 +8,7 @@ from typing import cast
 
 from resizable_search.corpora.base import Block, Corpus, Document
 from resizable_search.embedders.base import clean
-from resizable_search.errors import CorpusError
+from resizable_search.errors import BuildStateError, CorpusError
 from resizable_search.index.manifest import Source
 from resizable_search.index.work import Incoming, Work
 
@@ -44,25 +44,45 @@ class Intake:
         if self.is_done:
             return
         source = self.source
-        blocks = cast("Generator[Block, None, None]", self.corpus.blocks(source.position))
+        to_pass, last_id = source.inside, source.last_id
+        start = source.position  # of the block that comes next
+        blocks = cast("Generator[Block, None, None]", self.corpus.blocks(start))
         with closing(blocks):
             for block in blocks:
-                documents = block.documents[source.inside :]
-                if not documents:
-                    source = replace(source, inside=source.inside - len(block.documents))
-                    continue
-                room = len(documents) if self.limit is None else self.limit - source.read
-                taken = documents[:room]
-                if len(taken) < len(documents):
-                    after = replace(source, read=source.read + len(taken), inside=source.inside + len(taken))
-                else:
-                    after = replace(source, read=source.read + len(taken), position=block.position, inside=0)
-                self.take(taken, source.read, after)
-                source = after
-                yield len(taken)
-                if self.limit is not None and source.read >= self.limit:
-                    return
+                passed = min(to_pass, len(block.documents))
+                to_pass -= passed
+                if passed and not to_pass:
+                    self._check_last(source.read, last_id, block.documents[passed - 1].id)
+                documents = block.documents[passed:]
+                if documents:
+                    room = len(documents) if self.limit is None else self.limit - source.read
+                    taken = documents[:room]
+                    # The position stays before the last row, so that it can be looked at again.
+                    after = replace(
+                        source,
+                        read=source.read + len(taken),
+                        position=start,
+                        inside=passed + len(taken),
+                        last_id=clean(taken[-1].id),
+                    )
+                    self.take(taken, source.read, after)
+                    source = after
+                    yield len(taken)
+                    if self.limit is not None and source.read >= self.limit:
+                        return
+                start = block.position
+        if to_pass:
+            self._check_last(source.read, last_id, None)
         self.work.spool([], [], asdict(replace(source, exhausted=True)))
+
+    def _check_last(self, row: int, expected: str, found: str | None) -> None:
+        """Refuse a corpus whose row, the last that was read, is another now, or is gone."""
+        if expected and (found is None or clean(found) != expected):
+            now = "is gone" if found is None else f"is {found!r}"
+            raise BuildStateError(
+                f"{self.corpus.label} has changed since it was read: its document {row:,} was {expected!r} "
+                f"and {now} now: --restart builds it anew, another --name keeps both"
+            )
 
     def take(self, documents: Sequence[Document], first: int, after: Source) -> None:
         """Put some documents into `work`, the first of which is the corpus's row `first`, and move on."""

@@ -64,11 +64,10 @@ class Plan:
             return cls((Stage(dim),)).check(k, full_dim)
         return cls((Stage(dim, rerank * k), Stage(full_dim))).check(k, full_dim)
 
-    @classmethod
-    @lru_cache(1000)  # noqa: B019
-    def parse(cls, text: str) -> "Plan":
+    @staticmethod
+    def parse(text: str) -> "Plan":
         """Read what `str` prints. Raises UsageError."""
-        return cls(tuple(_parse_stage(word.strip(), text) for word in text.split(",")))
+        return _parse(text)
 
     def check(self, k: int, full_dim: int) -> "Plan":
         """The plan itself, if it can be run for k on an index of that full dimension; else UsageError."""
@@ -108,6 +107,11 @@ class Plan:
     def keeps(self, k: int) -> list[int]:
         """How many rows each stage keeps when k hits are wanted."""
         return [k if stage.keep is None else stage.keep for stage in self.stages]
+
+
+@lru_cache(1000)  # a tuned plan is asked for with each query
+def _parse(text: str) -> Plan:
+    return Plan(tuple(_parse_stage(word.strip(), text) for word in text.split(",")))
 
 
 def _parse_stage(word: str, plan: str) -> Stage:

@@ -75,10 +75,9 @@ def placed(
             for j, box in enumerate(found)
             if j != i and math.dist(points[j], box.nearest(points[j])) > NEAR
         ]
-        best = min(
-            _around(points[i], sizes[i]),
-            key=lambda box: _cost(box, points[i], marks, others, lines, leaders, bounds),  # noqa: B023
-        )
+        boxes = _around(points[i], sizes[i])
+        costs = [_cost(box, points[i], marks, others, lines, leaders, bounds) for box in boxes]
+        best = boxes[costs.index(min(costs))]
         if sweep:
             found[i] = best
         else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from resizable_search.errors import BuildStateError
 from resizable_search.index.layout import NAMES
-from resizable_search.index.manifest import read_manifest
+from resizable_search.index.manifest import file_entry, read_manifest
 from resizable_search.index.work import Work
 
 
@@ -21,6 +21,12 @@ def recover(building: Path, folder: Path) -> None:
     if not (building / NAMES.work).exists():
         # Files without the database they belong to would be taken for a new one's.
         shutil.rmtree(building, ignore_errors=True)
+    elif (staged / NAMES.manifest).exists() and (folder / NAMES.manifest).exists():
+        # Both are whole; if they have changed places already, the new one is where it belongs.
+        with closing(Work(building)) as work:
+            placed = work.get("placing") == file_entry(folder / NAMES.manifest).sha256
+        if placed:
+            shutil.rmtree(building)
     elif not staged.exists() and (folder / NAMES.manifest).exists():
         parts = len(read_manifest(folder).parts)
         unlisted = folder / NAMES.parts / str(parts + 1)

@@ -1,6 +1,5 @@
 """Query an index: a plan's stages over its parts, and the hits with their documents."""
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,26 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.embedders.base import Embedder, EmbedderSpec, clean
+from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedders.cache import QueryCache
-from resizable_search.errors import (
-    EmbedderMismatchError,
-    IndexFormatError,
-    QueryError,
-    RsearchError,
-    UsageError,
-)
+from resizable_search.errors import IndexFormatError, RsearchError, UsageError
 from resizable_search.index.documents import StoredDocument
-from resizable_search.index.layout import NAMES, Home, default_home, expanded
+from resizable_search.index.layout import Home, default_home, expanded
 from resizable_search.index.locate import find_index
-from resizable_search.index.manifest import Manifest, read_manifest
-from resizable_search.index.plans import TunedPlan, check_recall, plan_key, stored_plan, tune_command
+from resizable_search.index.manifest import Manifest
+from resizable_search.index.plans import StoredPlans, TunedPlan, plan_key, tune_command
 from resizable_search.index.reader import IndexReader
 from resizable_search.plan import Plan
+from resizable_search.questions import Questions
 from resizable_search.scan.choose import Chooser
 from resizable_search.stages import Executor, StageRun
 from resizable_search.topk import NO_ROW, Top
-from resizable_search.wording import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +77,12 @@ class Index:
         engine: str = "auto",
     ) -> None:
         self._reader = reader
-        self._cache = QueryCache(home.queries)
-        self._embedder = embedder
-        self._lock = threading.Lock()
         self._closed = False
-        self._spec = EmbedderSpec.from_json(reader.manifest.embedder)
-        self._plans = reader.manifest.plans
-        self._tuned: dict[tuple[int, float], TunedPlan] = {}  # read from them, once
+        spec = EmbedderSpec.from_json(reader.manifest.embedder)
         self._chooser = Chooser(engine, threads)
-        self._executor = Executor(reader, self._chooser.pick, centred=self._spec.centred)
-        if embedder is not None:
-            self._refuse_other_space(embedder.spec)
+        self._questions = Questions(reader.name, reader.folder, spec, QueryCache(home.queries), embedder)
+        self._plans = StoredPlans(reader.folder, reader.manifest)
+        self._executor = Executor(reader, self._chooser.pick, centred=spec.centred)
 
     @property
     def name(self) -> str:
@@ -234,28 +222,15 @@ class Index:
 
         Raises UsageError for a recall outside (0, 1], IndexFormatError for a plan that makes no sense.
         """
-        known = self._tuned.get((k, recall))
-        if known is not None:
-            return known
-        Plan.of(None, 0, k, self.full_dim)
-        key = plan_key(k, check_recall(recall))
-        if key not in self._plans:
-            self.read_plans()
-        found = stored_plan(self._plans, key, self.name, self.full_dim)
-        if found is not None:
-            self._tuned[k, recall] = found
-        return found
+        return self._plans.get(k, recall)
 
     def tuned_plans(self) -> list[TunedPlan]:
         """Every tuned plan, by k and target. Raises IndexFormatError for one that makes no sense."""
-        found = [stored_plan(self._plans, key, self.name, self.full_dim) for key in self._plans]
-        return sorted((plan for plan in found if plan), key=lambda plan: (plan.k, plan.recall))
+        return self._plans.all()
 
     def read_plans(self) -> None:
         """Learn of plans that were tuned since the index was opened, if it still is of this generation."""
-        now = read_manifest(self.folder)
-        if (now.generation, now.parts) == (self.manifest.generation, self.manifest.parts):
-            self._plans, self._tuned = now.plans, {}
+        self._plans.read_again()
 
     def documents(self, rows: Sequence[int] | NDArray[np.int64]) -> list[StoredDocument]:
         """The documents at these rows, in their order; rows of -1 are passed over. Raises UsageError."""
@@ -290,34 +265,7 @@ class Index:
 
         Raises UsageError, QueryError and EmbedderError.
         """
-        if isinstance(texts, str):
-            raise UsageError("embed_queries takes a list of texts, not one text: put it into a list")
-        out = np.empty((len(texts), self.full_dim), np.float32)
-        fingerprint = self._spec.fingerprint
-        missing = []
-        for i, text in enumerate(texts):
-            if not text.strip():
-                raise UsageError("the query is blank: give it a word or more")
-            cached = self._cache.get(fingerprint, text, self.full_dim)
-            if cached is None:
-                missing.append(i)
-            else:
-                out[i] = cached
-        if missing:
-            from resizable_search.embedders.dispatch import embed_all
-
-            embedder = self._open_embedder()
-            out[missing] = embed_all(embedder, [clean(texts[i]) for i in missing], "search_query")
-            for i in missing:
-                self._cache.put(fingerprint, texts[i], out[i])
-        unknown = np.flatnonzero(~out.any(axis=1))
-        if len(unknown):
-            raise QueryError(
-                f"no word of {quoted(texts[unknown[0]])} occurs in {self.name}, "
-                f"whose embedder ({self._spec.kind}) knows no others: try other words",
-                int(unknown[0]),
-            )
-        return out
+        return self._questions.embed(texts)
 
     def run(
         self, queries: NDArray[Any], plan: Plan, k: int, skip: NDArray[np.int64] | None = None
@@ -327,23 +275,6 @@ class Index:
         `skip` (m,) names a row for each query that is left out of its answer, as if it were not there.
         """
         return self._executor.run(queries, plan, k, skip)
-
-    def _open_embedder(self) -> Embedder:
-        with self._lock:
-            if self._embedder is None:
-                from resizable_search.embedders import registry
-
-                embedder = registry.reopen(self._spec, self.folder / NAMES.embedder)
-                self._refuse_other_space(embedder.spec)
-                self._embedder = embedder
-            return self._embedder
-
-    def _refuse_other_space(self, other: EmbedderSpec) -> None:
-        if other.space != self._spec.space:
-            raise EmbedderMismatchError(
-                f"{self.name} was embedded by {describe(self._spec)}; vectors of {describe(other)} cannot be "
-                "compared with those: query it with its own embedder, or build another index with --name"
-            )
 
     def close(self) -> None:
         """Close the documents. Arrays that were handed out stay valid."""
@@ -381,9 +312,3 @@ def open_index(
     except RsearchError:
         reader.close()
         raise
-
-
-def describe(spec: EmbedderSpec) -> str:
-    """An embedder's model in words, with what sets it apart from others of its name."""
-    fitted = f" as fitted ({spec.state_checksum[:8]})" if spec.state_checksum else ""
-    return f"{spec.model} ({spec.width} dimensions){fitted}"

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _page_cache import drop, resident
+from _reads import drop
 
+from resizable_search.index.page_cache import resident
 from resizable_search.search import open_index
 
 

@@ -1,5 +1,6 @@
 """What the measuring scripts share: indexes of given vectors, interleaved timing, tables, the machine."""
 
+import argparse
 import json
 import os
 import platform
@@ -67,6 +68,38 @@ def given_vectors(path: Path | None, rows: int) -> tuple[NDArray[np.float32], st
         return clustered(rows), f"{rows} random clustered vectors"
     found = np.load(path, mmap_mode="r")[:rows]
     return found, f"{path.name}, {len(found)} rows"
+
+
+def disturbed_rows(rows: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Some of these rows (n, d), a little disturbed, as queries (count, d)."""
+    rng = np.random.default_rng(1)
+    found: NDArray[np.float32] = rows[rng.integers(0, len(rows), count)]
+    return found + rng.standard_normal(found.shape, np.float32) * np.float32(0.02)
+
+
+def given_queries(path: Path | None, rows: NDArray[np.float32], count: int = 200) -> NDArray[np.float32]:
+    """The queries of a file, (m, d) float32, or `count` disturbed rows."""
+    return disturbed_rows(rows, count) if path is None else np.load(path).astype(np.float32)
+
+
+def parser_of(docstring: str | None) -> argparse.ArgumentParser:
+    """A script's arguments, its docstring as help."""
+    return argparse.ArgumentParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_given(
+    parser: argparse.ArgumentParser, rounds: int, *, queries: bool = True, home: bool = True
+) -> None:
+    """What most scripts can be given: vectors, queries, how many rows and rounds, and where to keep them."""
+    parser.add_argument("--vectors", type=Path, help="(n, d) float32 .npy; default: random clustered ones")
+    if queries:
+        parser.add_argument("--queries", type=Path, help="(m, d) float32 .npy; default: rows, disturbed")
+    parser.add_argument("--rows", type=int, default=100_000, help="so many rows (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=rounds, help="(default: %(default)s)")
+    if home:
+        parser.add_argument("--home", type=Path, help="keep the index here, not in a folder that goes")
 
 
 def alternate(

@@ -1,17 +1,42 @@
 """Which files of an index a plan reads, as docs/format.md names them, and how fast memory gives them."""
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.index import page_cache
 from resizable_search.search import Index
 
 REPEATS = 7
 READERS = (np.add.reduce, np.bitwise_or.reduce, np.maximum.reduce)
 TIERS = {"bits": ("bits",), "int8": ("int8", "scale"), "exact": ("int8", "scale", "error"), "float32": ()}
+
+
+BUFFER = 1 << 20
+MOST_RESIDENT = 0.01
+
+
+def drop(paths: Sequence[Path]) -> None:
+    """Drop files from the page cache; RuntimeError if much of one stays: some process has it mapped."""
+    for path in paths:
+        left = page_cache.drop([path])
+        if left > MOST_RESIDENT and page_cache.resident(path) > BUFFER:
+            raise RuntimeError(f"{left:.0%} of {path} stays in memory: some process has it mapped")
+
+
+def read_seconds(paths: Sequence[Path]) -> float:
+    """Seconds to read files one after the other, from begin to end, into a buffer of a mebibyte."""
+    buffer = bytearray(BUFFER)
+    begin = time.perf_counter()
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+    return time.perf_counter() - begin
 
 
 def stages(plan: str) -> list[tuple[int, str]]:

@@ -23,7 +23,7 @@ from pathlib import Path
 import _rivals_faiss as on_faiss
 import _rivals_graphs as graphs
 import numpy as np
-from _measure import alternate, disturbed, given_vectors, machine, show
+from _measure import add_given, alternate, disturbed, given_queries, given_vectors, machine, parser_of, show
 from _ours import Ours
 from _reads import read_bandwidth, scanned
 from _rivals import THREADS, Given, Way, cookbook_ways, numpy_ways, oracle, overlap, timed
@@ -218,14 +218,9 @@ def _ms(seconds: float) -> str:
 
 def arguments() -> argparse.Namespace:
     """What the command line says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--vectors", type=Path, help="(n, d) float32 .npy; default: random clustered ones")
-    parser.add_argument("--queries", type=Path, help="(m, d) float32 .npy; default: rows, disturbed")
+    parser = parser_of(__doc__)
+    add_given(parser, rounds=12, home=False)
     parser.add_argument("--described", help="what the vectors are, for the page")
-    parser.add_argument("--rows", type=int, default=100_000, help="so many rows (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=12, help="of single queries (default: %(default)s)")
     parser.add_argument("--batch-rounds", type=int, default=3, help="of batches (default: %(default)s)")
     parser.add_argument("--only", help=f"rivals, of: {','.join(GROUPS)}; or none")
     parser.add_argument("--out", type=Path, help="the page (default: docs/benchmarks.md, if all rivals ran)")
@@ -245,12 +240,7 @@ def main() -> int:
     args = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the index would stay behind
     found, made_of = given_vectors(args.vectors, args.rows)
-    if args.queries is not None:
-        asked = np.load(args.queries).astype(np.float32)
-    else:
-        rng = np.random.default_rng(1)
-        asked = found[rng.integers(0, len(found), 1000)]
-        asked = asked + rng.standard_normal(asked.shape, np.float32) * np.float32(0.02)
+    asked = given_queries(args.queries, found, 1000)
     width = found.shape[1]
     given = Given(vectors.truncate(found, width), vectors.truncate(asked, width), k=10)
     del found, asked

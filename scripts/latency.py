@@ -9,7 +9,6 @@ query's embedding is cached, as it is the second time it is asked, and its outpu
 Without --vectors, random clustered ones stand in; an index that --home holds is used again.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -19,7 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from _measure import alternate, disturbed, given_vectors, index_of_matrix, machine, median_ms, show, verdict
+from _measure import (
+    add_given,
+    alternate,
+    disturbed,
+    given_vectors,
+    index_of_matrix,
+    machine,
+    median_ms,
+    parser_of,
+    show,
+    verdict,
+)
 
 from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.embedders.cache import QueryCache
@@ -82,13 +92,8 @@ def process(words: list[str]) -> Callable[[int], object]:
 
 def main() -> int:
     """Measure and print; 1 if something required is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--vectors", type=Path, help="(n, 768) float32 .npy; default: random clustered ones")
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--home", type=Path, help="keep the index here; default: a folder that is deleted")
+    parser = parser_of(__doc__)
+    add_given(parser, rounds=15, queries=False)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         home = args.home or Path(temporary) / "home"

@@ -10,7 +10,6 @@ second, the share of one core that the build used itself, and the seconds of eac
 the most and the fewest rows may differ by less than 100 MB. Linux only.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from _measure import machine, show, write_documents
+from _measure import machine, parser_of, show, write_documents
 from _processes import Watched, watch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,9 +150,7 @@ def build_all(embedder: str, sizes: list[int], folder: Path) -> bool:
 
 def main() -> int:
     """Measure and print; 1 if memory grows."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", default="10000,100000", help="numbers of articles (default: %(default)s)")
     parser.add_argument("--embedder", default="nomic,lsa", help="embedders (default: %(default)s)")
     args = parser.parse_args()

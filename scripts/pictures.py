@@ -8,7 +8,6 @@ picture: docs/images/query.svg and bench.svg, or in another folder with --out, w
 draws each at 80 and at 120 columns. Run it on a machine that does nothing else: the figures are real.
 """
 
-import argparse
 import io
 import os
 import re
@@ -18,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from _measure import parser_of
 from rich.console import Console
 from rich.text import Text
 
@@ -97,9 +97,7 @@ def draw(index: Index, folder: Path, widths: dict[str, int]) -> None:
 
 def main() -> None:
     """Build what is missing, run, draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--home", type=Path, default=ROOT / ".venv/demo", help="where the demo's index is")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/images")
     parser.add_argument("--all-widths", action="store_true", help="at 80 and 120 columns, for a look")

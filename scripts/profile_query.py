@@ -10,7 +10,6 @@ cached: the whole process, and what its imports take by package (python -X impor
 --vectors, random clustered ones stand in; an index that --home holds is used again.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from _measure import given_vectors, index_of_matrix, machine, show
+from _measure import add_given, given_queries, given_vectors, index_of_matrix, machine, parser_of, show
 from _reads import read_bandwidth, scanned
 from latency import NAME, TEXT, prepare
 from numpy.typing import NDArray
@@ -79,7 +78,7 @@ def plan_lines(
     engine = NumbaEngine(index.threads)
     index.warm()
     clock = Clock()
-    engine._kernels = clock.kernels  # type: ignore[assignment]
+    engine._kernels = clock.kernels  # type: ignore[assignment]  # a clock that calls them
     index._chooser._engine = engine
     for i in range(5):
         index.scan(queries[i % len(queries)], k=K, plan=plan)
@@ -142,24 +141,13 @@ def one_shot(home: Path) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--vectors", type=Path, help="(n, 768) float32 .npy; default: random clustered ones")
-    parser.add_argument("--queries", type=Path, help="(m, 768) float32 .npy; default: rows, disturbed")
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--home", type=Path, help="keep the index here; default: a folder that is deleted")
+    parser = parser_of(__doc__)
+    add_given(parser, rounds=200)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         home = args.home or Path(temporary)
         rows, made_of = given_vectors(args.vectors, args.rows)
-        if args.queries is not None:
-            queries = np.load(args.queries).astype(np.float32)
-        else:
-            rng = np.random.default_rng(1)
-            queries = rows[rng.integers(0, len(rows), 200)]
-            queries = queries + rng.standard_normal(queries.shape, np.float32) * np.float32(0.02)
+        queries = given_queries(args.queries, rows)
         compile_kernels()
         index_of_matrix(rows, made_of, home, NAME).close()
         print(f"{len(rows):,} × 768 ({made_of}), k {K}, {args.rounds} rounds; {machine()}\n")

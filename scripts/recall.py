@@ -12,14 +12,13 @@ What is absent is left out, and said so. In (a) and (c) rows of the index are th
 out of its own answers. The overlaps are those of `rsearch bench`; indexes in --home are used again.
 """
 
-import argparse
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from _measure import given_vectors, index_of_matrix, machine, show
+from _measure import given_vectors, index_of_matrix, machine, parser_of, show
 from numpy.typing import NDArray
 
 from resizable_search.bench import Queries, overlap_at_k, sample_queries
@@ -134,9 +133,7 @@ def pydoc(home: Path, sample: int) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--vectors", type=Path, help="(n, 768) float32 .npy")
     parser.add_argument("--queries", type=Path, help="(m, 768) float32 .npy")
     parser.add_argument("--sample", type=int, default=1000, help="own rows as queries in (a) and (c)")

@@ -24,13 +24,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from _measure import alternate, disturbed, machine, median_ms, show, verdict
-from _page_cache import drop, read_seconds, resident
+from _measure import alternate, disturbed, machine, median_ms, parser_of, show, verdict
 from _processes import Watched, watch
-from _reads import read_bandwidth, scanned
+from _reads import drop, read_bandwidth, read_seconds, scanned
 from numpy.typing import NDArray
 
 from resizable_search.errors import RsearchError
+from resizable_search.index.page_cache import resident
 from resizable_search.scan.warm import compile_kernels
 from resizable_search.search import Index, open_index
 
@@ -194,9 +194,7 @@ def measure(args: argparse.Namespace, folder: Path) -> bool:
 
 def main() -> int:
     """Measure and print; 1 if something required is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     rsearch = str(Path(sysconfig.get_path("scripts")) / "rsearch")
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--vectors", type=Path, help=f"(n, {WIDTH}) float32 .npy; default: generated rows")
@@ -207,9 +205,8 @@ def main() -> int:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or gigabytes would stay behind
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
-        needed = (
-            4 * 4 * args.rows * WIDTH
-        )  # the rows, the index, its tenth, and what a build adds for a while
+        # The rows, the index, its tenth, and what a build adds for a while.
+        needed = 4 * 4 * args.rows * WIDTH
         if shutil.disk_usage(temporary).free < needed:
             parser.error(f"{temporary} has less than {needed / 1e9:.0f} GB free: give another with --folder")
         held = measure(args, Path(temporary))

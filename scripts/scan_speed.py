@@ -13,7 +13,6 @@ its exact scan gives up on it there, and may take 1.2 times as long as reading t
 --vectors, random clustered ones stand in; an index that --home holds is used again.
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -23,7 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _measure import alternate, disturbed, given_vectors, index_of_matrix, machine, median_ms, show, verdict
+from _measure import (
+    add_given,
+    alternate,
+    disturbed,
+    given_queries,
+    given_vectors,
+    index_of_matrix,
+    machine,
+    median_ms,
+    parser_of,
+    show,
+    verdict,
+)
 from numpy.typing import NDArray
 
 from resizable_search import vectors
@@ -212,23 +223,12 @@ def adversarial(rounds: int) -> bool:
 
 def main() -> int:
     """Measure and print; 1 if something required is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--vectors", type=Path, help="(n, 768) float32 .npy; default: random clustered ones")
-    parser.add_argument("--queries", type=Path, help="(m, 768) float32 .npy; default: rows, disturbed")
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--home", type=Path, help="keep the index here; default: a folder that is deleted")
+    parser = parser_of(__doc__)
+    add_given(parser, rounds=40)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         rows, made_of = given_vectors(args.vectors, args.rows)
-        rng = np.random.default_rng(1)
-        if args.queries is not None:
-            queries = np.load(args.queries).astype(np.float32)
-        else:
-            queries = rows[rng.integers(0, len(rows), 200)]
-            queries = queries + rng.standard_normal(queries.shape, np.float32) * np.float32(0.02)
+        queries = given_queries(args.queries, rows)
         made = index_of_matrix(rows, made_of, args.home or Path(temporary), "measured")
         made.close()
         index = open_index(made.folder, engine="numpy")

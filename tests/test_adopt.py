@@ -32,7 +32,8 @@ from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import read_manifest
 from resizable_search.index.work import Work
 from resizable_search.index.writer import derived_files
-from resizable_search.manage import describe_index, overview, removable, remove
+from resizable_search.manage.overview import describe_index, overview
+from resizable_search.manage.removal import removable, remove
 from resizable_search.search import open_index
 from tests.support import ListCorpus, TableEmbedder, articles
 

@@ -1,8 +1,10 @@
+import contextlib
 import json
 import sqlite3
 import threading
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from resizable_search.errors import (
     BuildStoppedError,
     CorpusError,
     IndexBusyError,
+    IndexFormatError,
     IndexNotFoundError,
     QuotaError,
     RefusedTextError,
@@ -23,10 +26,12 @@ from resizable_search.errors import (
     StorageError,
     UsageError,
 )
+from resizable_search.index import writer
+from resizable_search.index.ids import TakenIds
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import read_manifest
-from resizable_search.manage import overview
+from resizable_search.manage.overview import overview
 from resizable_search.quantise import quantise
 from resizable_search.search import open_index
 from tests.support import ListCorpus, TableEmbedder, articles
@@ -294,9 +299,7 @@ def test_stop_ends_the_build_with_everything_answered_kept(home):
 
 
 def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_path):
-    from resizable_search.index.work import Work
-
-    original = Work._unique
+    original = TakenIds.unique
     calls = iter(range(10_000))
 
     def interrupted(self, id_):
@@ -304,7 +307,7 @@ def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_pa
             raise KeyboardInterrupt
         return original(self, id_)
 
-    monkeypatch.setattr(Work, "_unique", interrupted)
+    monkeypatch.setattr(TakenIds, "unique", interrupted)
     with pytest.raises(BuildStoppedError):
         run(home)
     run(home)
@@ -385,6 +388,45 @@ def test_looking_at_a_build_that_died_while_it_was_put_in_place_changes_nothing(
         ("made", "ready", 40),
         ("made", "unfinished", 40),
     ]
+    embedder = TableEmbedder(model="new")
+    assert run(home, articles(40), embedder).manifest.rows == 40
+    assert embedder.asked == []
+    assert not home.building("made").exists()
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_whoever_looks_while_an_index_is_replaced_finds_one(home, monkeypatch, exchanges):
+    run(home)
+    seen = []
+    rename = Path.rename
+
+    def watched(path, target):
+        result = rename(path, target)
+        with contextlib.suppress(IndexFormatError, FileNotFoundError):
+            seen.append(read_manifest(home.index("made")).rows)
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", watched)
+        if not exchanges:
+            patched.setattr(writer, "exchange", lambda one, other: False)
+        elif not writer.exchange(home.path, home.path):
+            pytest.skip("this system cannot exchange folders")
+        run(home, articles(40), TableEmbedder(model="new"), restart=True)
+    assert seen == [40] if exchanges else seen[-1] == 40
+    assert read_manifest(home.index("made")).rows == 40
+
+
+def test_a_build_that_died_between_exchange_and_clearing_up_is_complete(home, monkeypatch):
+    run(home)
+
+    def crash(*args):
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", crash)  # what comes right after the exchange
+        with pytest.raises(SystemExit):
+            run(home, articles(40), TableEmbedder(model="new"), restart=True)
     embedder = TableEmbedder(model="new")
     assert run(home, articles(40), embedder).manifest.rows == 40
     assert embedder.asked == []

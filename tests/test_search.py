@@ -169,7 +169,7 @@ def test_a_closed_index_says_that_it_is_closed(rows, tmp_path):
 
 def test_a_query_is_embedded_once_and_then_cached(rows, tmp_path):
     with index_of(rows[:20], tmp_path) as first:
-        embedder = first._embedder
+        embedder = first._questions.embedder
         first.query("a new question")
         first.query("a new question")
         assert embedder.asked == ["a new question"]
@@ -195,7 +195,7 @@ def test_a_blank_query_is_refused(index, text):
 
 def test_a_query_without_a_direction_says_so(rows, tmp_path):
     with index_of(rows[:5], tmp_path) as opened:
-        opened._embedder.table["nothing"] = np.zeros(FULL, np.float32)
+        opened._questions.embedder.table["nothing"] = np.zeros(FULL, np.float32)
         with pytest.raises(QueryError, match="no word of 'nothing'"):
             opened.query("nothing")
 

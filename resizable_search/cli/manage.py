@@ -11,22 +11,22 @@ from resizable_search.errors import RsearchError
 
 def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
     """List the indexes of the home, and the builds that are not finished."""
-    from resizable_search import manage
     from resizable_search.cli import render_indexes
+    from resizable_search.manage.overview import overview
 
     places = home_of(home)
-    render_indexes.listing(manage.overview(places), places.path, as_json=json)
+    render_indexes.listing(overview(places), places.path, as_json=json)
 
 
 def info(index: IndexArgument = None, json: JsonOption = False, home: HomeOption = None) -> None:
     """Show what an index is made of, what it weighs, and what a query costs."""
-    from resizable_search import manage
     from resizable_search.cli import render_indexes
+    from resizable_search.manage.overview import describe_index
     from resizable_search.search import open_index
 
     places = home_of(home)
     with open_index(index_name(index, places), home=places.path) as opened:
-        render_indexes.info(manage.describe_index(opened), as_json=json)
+        render_indexes.info(describe_index(opened), as_json=json)
 
 
 def remove(
@@ -35,16 +35,16 @@ def remove(
     home: HomeOption = None,
 ) -> None:
     """Delete an index, or a build that is not finished."""
-    from resizable_search import manage
     from resizable_search.cli import render_indexes
+    from resizable_search.manage import removal
 
     places = home_of(home)
-    target = manage.removable(index, places)
+    target = removal.removable(index, places)
     if not yes:
         if sys.stdin is None or not sys.stdin.isatty():
             raise RsearchError(f"nobody is there to be asked: say `rsearch remove {index} --yes`")
         typer.confirm(f"delete {target.words}?", abort=True, err=True)
-    render_indexes.removed(target, manage.remove(target))
+    render_indexes.removed(target, removal.remove(target))
 
 
 def warm(
@@ -54,23 +54,23 @@ def warm(
     home: HomeOption = None,
 ) -> None:
     """Compile the engine's kernels now, so that no query waits or does without; a build does so too."""
-    from resizable_search import manage
     from resizable_search.cli.progress import shown_progress
+    from resizable_search.manage import warming
 
     with shown_progress() as progress:
-        done = manage.warm(home_of(home), index, progress)
+        done = warming.warm(home_of(home), index, progress)
     for words in done:
         typer.echo(words)
 
 
 def doctor(home: HomeOption = None, json: JsonOption = False) -> None:
     """Tell whether credentials, hub, disk and kernels are in order, each with its remedy."""
-    from resizable_search import manage
     from resizable_search.cli import render, render_indexes
+    from resizable_search.manage.doctor import examine
 
     places = home_of(home)
     findings = []
-    for finding in manage.examine(places):
+    for finding in examine(places):
         findings.append(finding)
         if not json:
             render_indexes.finding(finding)

@@ -23,7 +23,9 @@ from resizable_search.wording import counted, dimensions
 
 if TYPE_CHECKING:
     from resizable_search.build_options import BuildReport
-    from resizable_search.manage import Entry, Finding, IndexInfo, Removable
+    from resizable_search.manage.doctor import Finding
+    from resizable_search.manage.overview import Entry, IndexInfo
+    from resizable_search.manage.removal import Removable
 
 
 def build_report(

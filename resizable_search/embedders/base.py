@@ -20,7 +20,7 @@ method is all it must have; single texts, batches and many requests at once deri
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -116,6 +116,8 @@ class Embedder(ABC):
     """How many calls of `embed` may run at once."""
     requests_per_minute: float | None = None
     """The service's limit, None where there is none."""
+    before_repeat: Callable[[], None] | None = None
+    """Called before a request that a client repeats by itself; may wait, or raise to have it not sent."""
     remark: ClassVar[str] = ""
     """What a user must know of its vectors, in one line; '' if nothing."""
 

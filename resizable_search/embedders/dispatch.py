@@ -2,7 +2,8 @@
 
 Requests run on daemon threads, so that neither a hung one nor Ctrl-C keeps the process alive. What
 another try may cure is tried again with growing, jittered pauses; what it cannot cure is handed to
-the caller, and no further request is sent after it.
+the caller, and no further request is sent after it: not even one that a client repeats by itself,
+which has its place in the pace like any other.
 """
 
 import queue
@@ -25,6 +26,10 @@ FIRST_PAUSE = 1.0
 """Seconds before the second try; doubled before each further one, with jitter of one half."""
 
 
+FILL = 0.99
+"""The share of a permitted rate that is used: requests may arrive closer together than they were sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came of a request: its keys and texts, and (n, width) float32 vectors or why they were refused."""
@@ -36,10 +41,13 @@ class Answer:
 
 
 class Pacer:
-    """Lets requests through at an even pace, so many a minute; None: at once."""
+    """Lets requests through at an even pace, so many a minute; None: at once.
+
+    An even pace keeps any window's limit without remembering what was sent, also across restarts.
+    """
 
     def __init__(self, per_minute: float | None) -> None:
-        self._gap = 60.0 / per_minute if per_minute else 0.0
+        self._gap = 60.0 / (per_minute * FILL) if per_minute else 0.0
         self._next = time.monotonic()
         self._lock = threading.Lock()
 
@@ -53,7 +61,11 @@ class Pacer:
 
 
 class Dispatcher:
-    """Embeds batches on `concurrency` threads. Submit, then take answers in the order they come."""
+    """Embeds batches on `concurrency` threads. Submit, then take answers in the order they come.
+
+    Asking for the next answer says that the one before is safe: never more than `concurrency`
+    requests have been sent whose answers are not.
+    """
 
     def __init__(
         self,
@@ -78,6 +90,9 @@ class Dispatcher:
         self._failure: BaseException | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self._places = threading.Semaphore(self.concurrency)
+        self._unsafe = 0
+        embedder.before_repeat = self._before_repeat
         for number in range(self.concurrency):
             threading.Thread(target=self._work, name=f"embed-{number}", daemon=True).start()
 
@@ -93,11 +108,15 @@ class Dispatcher:
 
     def next(self, timeout: float | None = None) -> Answer | None:
         """The next answer; None when `timeout` seconds bring none. Raises what ended the work."""
+        if self._unsafe:
+            self._unsafe = 0
+            self._places.release()
         try:
             answer = self._answers.get(timeout=timeout)
         except queue.Empty:
             return None
         self.outstanding -= 1
+        self._unsafe = 1
         if answer is None and self._failure is not None:
             raise self._failure
         return answer
@@ -105,6 +124,7 @@ class Dispatcher:
     def drain(self, seconds: float) -> list[Answer]:
         """End the work: send nothing more. Returns what requests under way answer within so many seconds."""
         self._stop.set()
+        self._places.release(self.concurrency)
         for _ in range(self.concurrency):
             self._jobs.put(None)
         found = []
@@ -123,6 +143,7 @@ class Dispatcher:
         while (job := self._jobs.get()) is not None:
             keys, texts = job
             answer = None
+            self._places.acquire()
             try:
                 answer = Answer(keys, texts, self._embed(texts))
             except RefusedTextError as error:
@@ -133,6 +154,7 @@ class Dispatcher:
                 with self._lock:
                     self._failure = self._failure or error
                 self._stop.set()
+                self._places.release(self.concurrency)
             self._answers.put(answer)
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -140,9 +162,7 @@ class Dispatcher:
         attempt = 0
         while True:
             attempt += 1
-            self._wait(self._pacer.delay())
-            with self._lock:
-                self.requests += 1
+            self._take_turn()
             try:
                 return self._embedder.embed(texts, self._task)
             except (ServiceError, BadAnswerError) as error:
@@ -156,6 +176,15 @@ class Dispatcher:
                     )
                 self._wait(seconds)
                 pause *= 2
+
+    def _before_repeat(self) -> None:
+        """A client is about to repeat a request by itself."""
+        self._take_turn()
+
+    def _take_turn(self) -> None:
+        self._wait(self._pacer.delay())
+        with self._lock:
+            self.requests += 1
 
     def _wait(self, seconds: float) -> None:
         if self._stop.wait(seconds):

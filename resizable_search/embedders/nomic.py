@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder, EmbedderSpec, Task, checked
-from resizable_search.embedders.nomic_client import ADDRESS_VARIABLE, client_class, refusal, shown, told
+from resizable_search.embedders.nomic_client import ADDRESS_VARIABLE, Call, client_class, refusal, shown, told
 from resizable_search.errors import BadAnswerError, CredentialsError, UsageError
 
 DEFAULT_MODEL = "nomic-embed-text-v1.5"
@@ -96,12 +96,16 @@ class NomicEmbedder(Embedder):
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
         """Embed up to ten texts in one request. Returns (n, 768) float32; raises EmbedderError.
 
-        The client repeats a request that was answered with 429 or 5xx up to five times.
+        The client repeats a request that was answered with 429 or 5xx up to five times, each
+        time asking `before_repeat`, and no more once the deadline has passed.
         """
         client = self._connected(min(self._deadline, CONNECT_SECONDS))
         import nomic.embed
 
+        call = Call(self.before_repeat)
+
         def request() -> Any:
+            client.calls.now = call
             nomic.embed.atlas_class = client
             return nomic.embed.text_api_request(
                 list(texts), self._spec.model, task, dimensionality=WIDTH, long_text_mode="truncate"
@@ -112,6 +116,8 @@ class NomicEmbedder(Embedder):
         except CredentialsError:
             self._forget(client)
             raise
+        finally:
+            call.over = True
         return nomic_vectors(answer, len(texts), self._spec, "Nomic")
 
     def check(self) -> str:

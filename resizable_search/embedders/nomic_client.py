@@ -8,7 +8,9 @@ import functools
 import json
 import os
 import re
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from resizable_search.embedders.deadline import call_with_deadline
@@ -31,6 +33,40 @@ NO_CREDENTIALS = (
 T = TypeVar("T")
 
 
+@dataclass(slots=True)
+class Call:
+    """One call of the client, which may send its request several times.
+
+    `before_repeat` is called before each but the first. Once it is `over`, given up by who waited
+    for it, nothing more is sent.
+    """
+
+    before_repeat: Callable[[], None] | None = None
+    over: bool = False
+    sent: int = 0
+
+    def sending(self) -> None:
+        """A request is about to be sent. Raises ServiceError to have it not sent."""
+        self.sent += 1
+        if self.over:
+            raise ServiceError("the call was given up; try again later")
+        if self.sent > 1 and self.before_repeat is not None:
+            self.before_repeat()
+
+
+class _Header(dict[str, str]):
+    """The header of a call's requests. `requests` asks it for its items each time that one is sent."""
+
+    def __init__(self, header: dict[str, str], call: Call | None) -> None:
+        super().__init__(header)
+        self._call = call
+
+    def items(self) -> Any:
+        if self._call is not None:
+            self._call.sending()
+        return super().items()
+
+
 @functools.cache
 def client_class() -> Callable[[], Any]:
     """The client's AtlasClass with NOMIC_API_KEY before the login file.
@@ -49,6 +85,7 @@ def client_class() -> Callable[[], Any]:
             self.key_source = KEY_VARIABLE if key else str(nomic.cli.nomic_base_path / "credentials")
             from_key: dict[str, Any] = {"token": key, "tenant": "production", "expires": None}
             self._credentials = from_key if key else self._login()
+            self.calls = threading.local()
             # a header with other characters is refused by an error that quotes it
             if not re.fullmatch(r"[!-~]+", self._credentials["token"]):
                 raise CredentialsError(
@@ -56,6 +93,14 @@ def client_class() -> Callable[[], Any]:
                     f"run `nomic login` again, or set {KEY_VARIABLE} to the key alone"
                 )
             super().__init__()
+
+        @property
+        def header(self) -> dict[str, str]:
+            return _Header(self._header, getattr(self.calls, "now", None))
+
+        @header.setter
+        def header(self, value: dict[str, str]) -> None:
+            self._header = value
 
         @property
         def credentials(self) -> dict[str, Any]:

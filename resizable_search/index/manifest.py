@@ -49,8 +49,9 @@ class Part:
 class Source:
     """Where the corpus was left, so that a larger limit can go on.
 
-    `read` source rows in all; the stream is reopened at `position` and `inside` more are passed over;
-    `exhausted`: it had ended there; `left_out` of the rows read have no text or were refused.
+    `read` source rows in all, the last of them `last_id`; the stream is reopened at `position` and
+    `inside` more are passed over, the last of which must be that one; `exhausted`: it had ended there;
+    `left_out` of the rows read have no text or were refused.
     """
 
     read: int = 0
@@ -58,6 +59,7 @@ class Source:
     inside: int = 0
     exhausted: bool = False
     left_out: int = 0
+    last_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

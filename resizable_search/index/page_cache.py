@@ -46,6 +46,13 @@ def drop(files: Iterable[Path]) -> float:
     return stayed / max(1, pages)
 
 
+def resident(path: Path) -> int:
+    """The bytes of a file that are in memory; looking brings none in. Raises OSError."""
+    with path.open("rb") as file:
+        held, _ = _resident(file.fileno())
+        return min(held * mmap.PAGESIZE, os.fstat(file.fileno()).st_size)
+
+
 def _resident(descriptor: int) -> tuple[int, int]:
     """How many of a file's pages are in memory, and how many it has; looking brings none in."""
     size = os.fstat(descriptor).st_size

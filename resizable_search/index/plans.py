@@ -94,6 +94,47 @@ def stored_plan(plans: Mapping[str, Any], key: str, name: str, full_dim: int) ->
     return found
 
 
+class StoredPlans:
+    """The tuned plans of an index that is open, as its manifest has them; each is read once."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._plans = manifest.plans
+        self._read: dict[tuple[int, float], TunedPlan] = {}
+
+    def get(self, k: int, recall: float) -> TunedPlan | None:
+        """The plan for k hits and that overlap; None if there is none, also on disk by now.
+
+        Raises UsageError for a recall outside (0, 1], IndexFormatError for a plan that makes no sense.
+        """
+        known = self._read.get((k, recall))
+        if known is not None:
+            return known
+        Plan.of(None, 0, k, self._manifest.full_dim)
+        key = plan_key(k, check_recall(recall))
+        if key not in self._plans:
+            self.read_again()
+        found = self._stored(key)
+        if found is not None:
+            self._read[k, recall] = found
+        return found
+
+    def all(self) -> list[TunedPlan]:
+        """Every tuned plan, by k and target. Raises IndexFormatError for one that makes no sense."""
+        found = [self._stored(key) for key in self._plans]
+        return sorted((plan for plan in found if plan), key=lambda plan: (plan.k, plan.recall))
+
+    def read_again(self) -> None:
+        """Learn of plans that were tuned meanwhile, if the index still is of this generation."""
+        now = read_manifest(self._folder)
+        if (now.generation, now.parts) == (self._manifest.generation, self._manifest.parts):
+            self._plans, self._read = now.plans, {}
+
+    def _stored(self, key: str) -> TunedPlan | None:
+        return stored_plan(self._plans, key, self._folder.name, self._manifest.full_dim)
+
+
 def tune_command(name: str, key: str) -> str:
     """What to type to have the plan of that key measured."""
     k, _, recall = key.partition(":")

@@ -7,6 +7,7 @@ and synced before the transaction that counts them, so a vector file may be long
 committed, never shorter, and is cut back on opening.
 """
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from resizable_search.errors import BuildStateError
 from resizable_search.index.documents import SCHEMA
+from resizable_search.index.ids import IDS_SCHEMA, TakenIds
 from resizable_search.index.layout import NAMES
 from resizable_search.index.rows import RowsFile
 
@@ -33,9 +35,10 @@ CREATE TABLE IF NOT EXISTS incoming (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, url TEXT NOT NULL,
     metadata TEXT NOT NULL, text TEXT NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS answers (seq INTEGER PRIMARY KEY, vector BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS journal (
+    seq INTEGER PRIMARY KEY, text_sha256 BLOB NOT NULL, vector BLOB NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS left_out (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS repeats (id TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT;
 """
 
 Prepare = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -65,24 +68,29 @@ def rows_so_far(folder: Path) -> int:
         return 0
 
 
+def text_key(text: str) -> bytes:
+    """What an answer is filed under beside its row: the SHA-256 of the text that was embedded."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
 class Work:
-    """The state of an unfinished build, in `folder`. `earlier` are documents whose ids are taken."""
+    """The state of an unfinished build, in `folder`. `ids` knows which ids are taken."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.staged = folder / NAMES.staged
-        self.earlier: Sequence[sqlite3.Connection] = ()
         self._rows_file: RowsFile | None = None
         self.staged.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(folder / NAMES.work)
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.executescript(_WORK_SCHEMA + SCHEMA.format(schema=""))
+            self._db.executescript(_WORK_SCHEMA + IDS_SCHEMA + SCHEMA.format(schema=""))
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise BuildStateError(
                 f"the unfinished build in {folder} is damaged ({error}): begin again with --restart"
             ) from None
+        self.ids = TakenIds(self._db)
 
     def get(self, key: str, default: Any = None) -> Any:
         """A value that was set, as JSON."""
@@ -117,7 +125,7 @@ class Work:
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
         """Up to `limit` (seq, text) behind `after` that have no answer yet, in order."""
         return self._db.execute(
-            "SELECT seq, text FROM incoming WHERE seq > ? AND seq NOT IN (SELECT seq FROM answers) "
+            "SELECT seq, text FROM incoming WHERE seq > ? AND seq NOT IN (SELECT seq FROM journal) "
             "ORDER BY seq LIMIT ?",
             (after, limit),
         ).fetchall()
@@ -135,12 +143,13 @@ class Work:
         """How many documents wait to be folded."""
         return int(self._db.execute("SELECT count(*) FROM incoming").fetchone()[0])
 
-    def journal(self, seqs: Sequence[int], vectors: NDArray[np.float32]) -> None:
-        """Keep a service's answer at once: (n, width) float32 for these documents."""
+    def journal(self, seqs: Sequence[int], texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Keep a service's answer at once: (n, width) float32 for the texts of these documents."""
+        rows = zip(seqs, texts, vectors, strict=True)
         with self._db:
             self._db.executemany(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?)",
-                ((seq, row.astype("<f4").tobytes()) for seq, row in zip(seqs, vectors, strict=True)),
+                "INSERT OR REPLACE INTO journal VALUES (?, ?, ?)",
+                ((seq, text_key(text), row.astype("<f4").tobytes()) for seq, text, row in rows),
             )
 
     def leave_out(self, seq: int, reason: str) -> None:
@@ -164,13 +173,19 @@ class Work:
         """Fold the journalled answers that no gap precedes."""
         while True:
             found = self._db.execute(
-                "SELECT seq, vector FROM incoming LEFT JOIN answers USING (seq) ORDER BY seq LIMIT ?",
+                "SELECT seq, text, text_sha256, vector FROM incoming LEFT JOIN journal USING (seq) "
+                "ORDER BY seq LIMIT ?",
                 (FOLD_AT_MOST,),
             ).fetchall()
             answered = []
-            for seq, vector in found:
+            for seq, text, key, vector in found:
                 if vector is None:
                     break
+                if key != text_key(text) or len(vector) != 4 * width:
+                    raise BuildStateError(
+                        f"the unfinished build in {self.folder} is damaged (an answer is not of the text of "
+                        f"document {seq:,}): begin again with --restart"
+                    )
                 answered.append((seq, vector))
             if not answered:
                 return
@@ -198,11 +213,11 @@ class Work:
             for row, (id_, title, url, metadata, text) in enumerate(documents, start):
                 self._db.execute(
                     "INSERT INTO documents VALUES (?, ?, ?, ?, ?)",
-                    (row, self._unique(id_), title, url, metadata),
+                    (row, self.ids.unique(id_), title, url, metadata),
                 )
                 self._db.execute("INSERT INTO texts VALUES (?, ?)", (row, text))
             self._db.execute("DELETE FROM incoming WHERE seq BETWEEN ? AND ?", (first, last))
-            self._db.execute("DELETE FROM answers WHERE seq BETWEEN ? AND ?", (first, last))
+            self._db.execute("DELETE FROM journal WHERE seq BETWEEN ? AND ?", (first, last))
             self._set("rows", file.rows)
 
     def add(
@@ -228,7 +243,7 @@ class Work:
             raise
 
     def _add_documents(self, documents: Sequence[Incoming], start: int) -> None:
-        if self.earlier and any(self._taken(document.id) for document in documents):
+        if self.ids.earlier and any(self.ids.is_taken(document.id) for document in documents):
             raise sqlite3.IntegrityError("an id of an earlier part")
         self._db.executemany(
             "INSERT INTO documents VALUES (?, ?, ?, ?, ?)",
@@ -242,12 +257,9 @@ class Work:
         """The first of these documents whose id is taken, and the row of the index (or `seq`) that has it."""
         seen: dict[str, int] = {}
         for document in documents:
-            start = 0
-            for db in (*self.earlier, self._db):
-                found = db.execute("SELECT row FROM documents WHERE id = ?", (document.id,)).fetchone()
-                if found:
-                    return document, start + int(found[0])
-                start += int(db.execute("SELECT count(*) FROM documents").fetchone()[0])
+            row = self.ids.row_of(document.id)
+            if row is not None:
+                return document, row
             if document.id in seen:
                 return document, seen[document.id]
             seen[document.id] = document.seq
@@ -260,23 +272,6 @@ class Work:
             except EOFError as error:
                 raise BuildStateError(f"{error}: begin again with --restart") from None
         return self._rows_file
-
-    def _unique(self, id_: str) -> str:
-        """The id itself, or with '#2', '#3', … behind it where it is taken."""
-        if not self._taken(id_):
-            return id_
-        last = self._db.execute("SELECT last FROM repeats WHERE id = ?", (id_,)).fetchone()
-        number = last[0] if last else 1
-        while True:
-            number += 1
-            unique = f"{id_}#{number}"
-            if not self._taken(unique):
-                self._db.execute("INSERT OR REPLACE INTO repeats VALUES (?, ?)", (id_, number))
-                return unique
-
-    def _taken(self, id_: str) -> bool:
-        query = "SELECT 1 FROM documents WHERE id = ?"
-        return any(db.execute(query, (id_,)).fetchone() for db in (self._db, *self.earlier))
 
     def finish_vectors(self, dim: int) -> Path:
         """Complete the file of full vectors; its path."""

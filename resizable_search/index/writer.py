@@ -1,5 +1,6 @@
 """From a finished build to an index in its place: derived files, checksums, manifest, rename."""
 
+import ctypes
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from resizable_search.index.rows import ArrayFile, read_blocks, read_shape
 from resizable_search.progress import SILENT, Progress
 from resizable_search.quantise import WORD, quantise, sign_words
 from resizable_search.threads import thread_count, unordered
+
+RENAME_EXCHANGE = 2
+"""Of renameat2(2)."""
 
 
 def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> None:
@@ -105,16 +109,36 @@ def part_files(dims: Sequence[int]) -> list[str]:
 
 
 def place(staged: Path, target: Path, aside: Path) -> None:
-    """Put a finished folder in its place by rename; what was there goes `aside`, and then away."""
+    """Put a finished folder in its place by rename; what was there goes `aside`, and then away.
+
+    Where the system can exchange two folders in one step (Linux), readers find one or the other at any
+    moment; elsewhere there is an instant without either.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     if aside.exists():
         shutil.rmtree(aside)
-    if target.exists():
-        target.rename(aside)
-    staged.rename(target)
+    if target.exists() and exchange(staged, target):
+        staged.rename(aside)
+    else:
+        if target.exists():
+            target.rename(aside)
+        staged.rename(target)
     sync_folder(target.parent)
     if aside.exists():
         shutil.rmtree(aside)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Have two folders change places in one step; False, and nothing done, where that cannot be.
+
+    By renameat2 of Linux's C library, which Python does not offer.
+    """
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here = -100  # AT_FDCWD: names are as for open
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), RENAME_EXCHANGE) == 0)
 
 
 def place_part(staged: Path, index: Path, manifest: Manifest, part_rows: int, **changes: object) -> Manifest:

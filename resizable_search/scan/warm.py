@@ -144,7 +144,7 @@ def _compile(kernel: Any, signature: Any) -> int:
 def _load(kernel: Any, signature: Any) -> int:
     from numba.core import event
 
-    class Refusing(event.Listener):  # type: ignore[misc]
+    class Refusing(event.Listener):  # type: ignore[misc]  # numba is untyped to mypy
         def on_start(self, event: Any) -> None:
             raise ColdKernelsError("its kernels are not compiled for this machine")
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from resizable_search.bench import BenchReport, Measurement, QueryInfo
 from resizable_search.cli import render, render_bench, render_indexes
-from resizable_search.manage import Entry
+from resizable_search.manage.overview import Entry
 from resizable_search.search import Answer, Hit, Timings
 from tests.cli.conftest import COMMAND, PATIENCE, Shelf
 

@@ -114,11 +114,60 @@ def test_the_pacer_spaces_requests_evenly(monkeypatch):
     now = 100.0
     monkeypatch.setattr(dispatch.time, "monotonic", lambda: now)
     pacer = Pacer(240)
-    assert [round(pacer.delay(), 6) for _ in range(4)] == [0, 0.25, 0.5, 0.75]
+    pauses = [pacer.delay() * dispatch.FILL for _ in range(4)]
+    np.testing.assert_allclose(pauses, [0, 0.25, 0.5, 0.75])
     now = 200.0
     assert pacer.delay() == 0
     free = Pacer(None)
     assert [free.delay() for _ in range(3)] == [0, 0, 0]
+
+
+def test_no_more_are_sent_than_have_places_until_their_answers_are_safe():
+    embedder = TableEmbedder()
+    dispatcher = Dispatcher(embedder, "search_document", concurrency=3)
+    for key in range(12):
+        dispatcher.submit([key], [f"text {key}"])
+    time.sleep(0.1)
+    assert len(embedder.asked) == 3
+    dispatcher.next()  # not known to be safe yet
+    time.sleep(0.1)
+    assert len(embedder.asked) == 3
+    dispatcher.next()
+    time.sleep(0.1)
+    assert len(embedder.asked) == 4
+    dispatcher.drain(1)
+
+
+def test_what_a_client_repeats_by_itself_has_its_place_in_the_pace(monkeypatch):
+    embedder = TableEmbedder()
+    embedder.before = lambda texts: embedder.before_repeat()
+    dispatcher = Dispatcher(embedder, "search_document", concurrency=1, requests_per_minute=600)
+    begun = time.monotonic()
+    for key in range(2):
+        dispatcher.submit([key], ["x"])
+        dispatcher.next()
+    assert dispatcher.requests == 4
+    assert time.monotonic() - begun > 0.29
+    dispatcher.drain(0)
+
+
+def test_nothing_is_repeated_once_the_work_has_ended():
+    embedder = TableEmbedder()
+    begun, go_on, sent = threading.Event(), threading.Event(), []
+
+    def before(texts):
+        begun.set()
+        go_on.wait(5)
+        embedder.before_repeat()
+        sent.append(texts)
+
+    embedder.before = before
+    dispatcher = Dispatcher(embedder, "search_document", concurrency=1)
+    dispatcher.submit([0], ["x"])
+    begun.wait(5)
+    threading.Timer(0.05, go_on.set).start()
+    assert dispatcher.drain(5) == []
+    assert sent == []
 
 
 def test_no_text_is_no_request():

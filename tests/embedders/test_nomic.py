@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -244,6 +245,38 @@ class TestRefusals:
         api.spoil(status(503), times=3)
         assert NomicEmbedder().embed(["a text"], "search_document").shape == (1, 768)
         assert (api.asked["a text"], api.answered["a text"]) == (4, 1)
+
+    def test_what_the_client_repeats_asks_for_its_turn_each_time(self, api, slept):
+        embedder, turns = NomicEmbedder(), []
+        embedder.before_repeat = lambda: turns.append(api.asked["x"])
+        api.spoil(status(503), 3)
+        embedder.embed(["x"], "search_document")
+        assert turns == [1, 2, 3]
+        assert api.asked["x"] == 4
+
+    def test_what_has_no_turn_is_not_repeated(self, api, slept):
+        embedder = NomicEmbedder()
+
+        def refuse():
+            raise ServiceError("the work has ended")
+
+        embedder.before_repeat = refuse
+        api.spoil(status(503), 3)
+        with pytest.raises(ServiceError, match="the work has ended"):
+            embedder.embed(["x"], "search_document")
+        assert api.asked["x"] == 1
+
+    def test_a_call_that_was_given_up_sends_nothing_more(self, api, monkeypatch):
+        pause = threading.Event()
+        monkeypatch.setattr(nomic.embed, "time", SimpleNamespace(sleep=lambda seconds: pause.wait(10)))
+        embedder = NomicEmbedder(deadline=0.5)
+        embedder.embed(["before"], "search_document")
+        api.spoil(status(503), 1)
+        with pytest.raises(ServiceError, match="did not answer within"):
+            embedder.embed(["x"], "search_document")
+        pause.set()
+        time.sleep(0.2)
+        assert api.asked["x"] == 1
 
     def test_of_a_text_with_a_marker(self, api):
         api.spoil(status(422, marker="poison"), None)

@@ -22,10 +22,7 @@ def droppable(tmp_path):
 
 
 def held(path):
-    with path.open("rb") as file:
-        stayed, pages = page_cache._resident(file.fileno())
-    assert pages == -(-path.stat().st_size // os.sysconf("SC_PAGESIZE"))
-    return stayed / pages
+    return page_cache.resident(path) / path.stat().st_size
 
 
 @linux

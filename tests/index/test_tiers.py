@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from resizable_search import manage
 from resizable_search.errors import IndexFormatError, UsageError
 from resizable_search.index.layout import Home
 from resizable_search.index.manifest import read_manifest
 from resizable_search.index.writer import add_tiers, derive, derived_files
+from resizable_search.manage import warming
 from resizable_search.search import open_index
 from tests.scan.test_engines import unit_rows
 from tests.support import index_of
@@ -57,7 +57,7 @@ def test_an_index_without_tiers_is_searched_by_its_floats_and_gets_them_by_warm(
         for plan in ("64:int8:50,96", "96:bits:50,96"):
             with pytest.raises(UsageError, match="rsearch warm"):
                 bare.scan(rows[:3], k=7, plan=plan)
-    words = manage.warm(Home(tmp_path), "made")
+    words = warming.warm(Home(tmp_path), "made")
     assert words[0] == "made has its int8 tiers and sign bits now"
     assert contents(folder) == before
     assert read_manifest(folder).generation == generation
@@ -65,7 +65,7 @@ def test_an_index_without_tiers_is_searched_by_its_floats_and_gets_them_by_warm(
         np.testing.assert_array_equal(
             index.scan(rows[:3], k=7, plan="64:int8:50,96:bits:20,96").rows, expected.rows
         )
-    assert manage.warm(Home(tmp_path), "made")[0] == "made lacks nothing"
+    assert warming.warm(Home(tmp_path), "made")[0] == "made lacks nothing"
     assert not add_tiers(folder)
 
 

@@ -53,23 +53,32 @@ def incoming(n, start=0):
 def test_answers_are_folded_up_to_the_first_gap(tmp_path):
     work = Work(tmp_path / "w")
     work.spool(incoming(6), [], {"read": 6})
-    work.journal([1, 2, 5], rows(3))
+    work.journal([1, 2, 5], ["text 1", "text 2", "text 5"], rows(3))
     work.fold(8, lambda raw: raw)
     assert work.rows == 0
-    work.journal([0], rows(1, seed=1))
+    work.journal([0], ["text 0"], rows(1, seed=1))
     work.fold(8, lambda raw: raw)
     assert work.rows == 3
     assert [seq for seq, _ in work.waiting(-1, 10)] == [3, 4]
     work.close()
     again = Work(tmp_path / "w")
     again.leave_out(3, "odd")
-    again.journal([4], rows(1, seed=2))
+    again.journal([4], ["text 4"], rows(1, seed=2))
     again.fold(8, lambda raw: raw)
     again.finish_vectors(8)
     expected = np.concatenate([rows(1, seed=1), rows(3)[:2], rows(1, seed=2), rows(3)[2:]])
     np.testing.assert_array_equal(np.load(again.staged / "8.npy"), expected)
     assert again.left_out() == [{"seq": 3, "id": "id3", "reason": "odd"}]
     again.close()
+
+
+def test_an_answer_to_another_text_is_not_folded(tmp_path):
+    work = Work(tmp_path / "w")
+    work.spool(incoming(2), [], {"read": 2})
+    work.journal([0, 1], ["text 0", "another text"], rows(2))
+    with pytest.raises(BuildStateError, match="of document 1.*--restart"):
+        work.fold(8, lambda raw: raw)
+    work.close()
 
 
 def test_documents_are_the_same_bytes_however_many_commits_brought_them(tmp_path):

@@ -1,0 +1,78 @@
+"""Delete an index or an unfinished build, and nothing that is not theirs."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from resizable_search.errors import IndexFormatError, RsearchError
+from resizable_search.index.layout import Home
+from resizable_search.index.locate import find_index
+from resizable_search.index.lock import build_lock
+from resizable_search.index.manifest import read_manifest
+from resizable_search.index.storage import storage_errors
+from resizable_search.index.wreck import is_wreck, remove_wreck
+from resizable_search.index.writer import remove_index
+from resizable_search.wording import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Removable:
+    """What `remove` would delete: an index (`folder`), an unfinished build (`building`), or both.
+
+    `home` is the folder it lies in; `state` is where its lock lies, None outside the home of all
+    indexes; `damaged`: its manifest cannot be read.
+    """
+
+    name: str
+    words: str
+    home: Path
+    folder: Path | None
+    building: Path | None
+    state: Path | None
+    damaged: bool = False
+
+
+def removable(name: str, home: Home) -> Removable:
+    """What deleting that name, or that folder, means. Raises IndexNotFoundError, IndexFormatError."""
+    if name in home.unfinished() and not home.index(name).is_dir():
+        words = f"the unfinished build of {name}"
+        return Removable(name, words, home.path, None, home.building(name), home.state(name))
+    folder = find_index(name, home)
+    if folder.is_symlink():
+        raise RsearchError(
+            f"{folder} is a link: remove what it leads to by its own name, or the link with rm"
+        )
+    real = folder.resolve()
+    at_home = real.parent == home.path.resolve()  # also if it was named by its folder
+    state = home.state(real.name) if at_home else None
+    building = home.building(real.name) if at_home and real.name in home.unfinished() else None
+    damaged = False
+    try:
+        words = f"{counted(read_manifest(folder).documents, 'document')} in {folder}"
+    except IndexFormatError:
+        if not is_wreck(folder):
+            raise
+        damaged, words = True, f"damaged, in {folder}"
+    return Removable(name, f"{name} ({words})", real.parent, folder, building, state, damaged)
+
+
+def remove(target: Removable) -> list[str]:
+    """Delete it. Returns what else lay in the folder and was left there.
+
+    Raises IndexBusyError, and StorageError if the disk refuses.
+    """
+    with storage_errors(target.home, "check its permissions"):
+        if target.state is None:
+            return _remove_folder(target)
+        with build_lock(target.state, target.name):
+            if target.building is not None:
+                shutil.rmtree(target.building)
+            left = _remove_folder(target)
+        shutil.rmtree(target.state, ignore_errors=True)
+        return left
+
+
+def _remove_folder(target: Removable) -> list[str]:
+    if target.folder is None:
+        return []
+    return remove_wreck(target.folder) if target.damaged else remove_index(target.folder)

@@ -1,0 +1,89 @@
+"""Texts that are asked, as vectors: from the cache, or by the embedder that the index was made with."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.embedders.base import Embedder, EmbedderSpec, clean
+from resizable_search.embedders.cache import QueryCache
+from resizable_search.errors import EmbedderMismatchError, QueryError, UsageError
+from resizable_search.index.layout import NAMES
+from resizable_search.wording import quoted
+
+
+class Questions:
+    """Embeds the queries of the index `name` in `folder`; safe to use from several threads at once.
+
+    `embedder` None: the one that `spec` names, opened when a text is not in the cache. Raises
+    EmbedderMismatchError for one of another space.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, spec: EmbedderSpec, cache: QueryCache, embedder: Embedder | None
+    ) -> None:
+        self.embedder = embedder
+        self._name = name
+        self._folder = folder
+        self._spec = spec
+        self._cache = cache
+        self._lock = threading.Lock()
+        if embedder is not None:
+            self._refuse_other_space(embedder.spec)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Raw vectors of these texts, (m, width) float32. Raises UsageError, QueryError and EmbedderError."""
+        if isinstance(texts, str):
+            raise UsageError("embed_queries takes a list of texts, not one text: put it into a list")
+        out = np.empty((len(texts), self._spec.width), np.float32)
+        fingerprint = self._spec.fingerprint
+        missing = []
+        for i, text in enumerate(texts):
+            if not text.strip():
+                raise UsageError("the query is blank: give it a word or more")
+            cached = self._cache.get(fingerprint, text, self._spec.width)
+            if cached is None:
+                missing.append(i)
+            else:
+                out[i] = cached
+        if missing:
+            from resizable_search.embedders.dispatch import embed_all
+
+            embedder = self._opened()
+            out[missing] = embed_all(embedder, [clean(texts[i]) for i in missing], "search_query")
+            for i in missing:
+                self._cache.put(fingerprint, texts[i], out[i])
+        unknown = np.flatnonzero(~out.any(axis=1))
+        if len(unknown):
+            raise QueryError(
+                f"no word of {quoted(texts[unknown[0]])} occurs in {self._name}, "
+                f"whose embedder ({self._spec.kind}) knows no others: try other words",
+                int(unknown[0]),
+            )
+        return out
+
+    def _opened(self) -> Embedder:
+        with self._lock:
+            if self.embedder is None:
+                from resizable_search.embedders import registry
+
+                embedder = registry.reopen(self._spec, self._folder / NAMES.embedder)
+                self._refuse_other_space(embedder.spec)
+                self.embedder = embedder
+            return self.embedder
+
+    def _refuse_other_space(self, other: EmbedderSpec) -> None:
+        if other.space != self._spec.space:
+            raise EmbedderMismatchError(
+                f"{self._name} was embedded by {_described(self._spec)}; vectors of {_described(other)} "
+                "cannot be compared with those: query it with its own embedder, or build another index "
+                "with --name"
+            )
+
+
+def _described(spec: EmbedderSpec) -> str:
+    """An embedder's model in words, with what sets it apart from others of its name."""
+    fitted = f" as fitted ({spec.state_checksum[:8]})" if spec.state_checksum else ""
+    return f"{spec.model} ({spec.width} dimensions){fitted}"

@@ -69,6 +69,8 @@ class Executor:
         runs: list[StageRun] = []
         rows_in = self._rows
         engine = self._choose(len(full) * rows_in * plan.stages[0].dim)
+        if skip is None and (both := self._both_stages(engine, full, plan, k)):
+            return both
         top = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
         for stage, keep in zip(plan.stages, plan.keeps(k), strict=True):
             begin = time.perf_counter()
@@ -84,6 +86,29 @@ class Executor:
             runs.append(StageRun(str(stage), rows_in, kept, seconds, read, looked, by, engine.name))
             rows_in = kept
         return _widen(top, k), runs
+
+    def _both_stages(
+        self, engine: Engine, full: NDArray[np.float32], plan: Plan, k: int
+    ) -> tuple[Top, list[StageRun]] | None:
+        """As `run`, of sign bits and an exact stage over one part, which engines may do as one."""
+        if [stage.precision for stage in plan.stages] != ["bits", "exact"] or len(self._reader.parts) > 1:
+            return None
+        (first, second), (keep, _) = plan.stages, plan.keeps(k)
+        keep, k_in = min(keep, self._rows), min(k, self._rows)
+        if not (k_in and len(full)):
+            return None
+        begin = time.perf_counter()
+        bits, exact = self._views_at(first.dim)[0], self._views_at(second.dim)[0]
+        both = engine.scan_and_rescore(bits, keep, exact, full, k_in)
+        if both is None:
+            return None
+        one, two, seconds = both
+        reread = two.read + two.looked * 4 * second.dim // len(full)
+        rest = time.perf_counter() - begin - seconds
+        return _widen(two.top, k), [
+            StageRun(str(first), self._rows, keep, seconds, one.read, one.looked, one.by, engine.name),
+            StageRun(str(second), keep, k_in, rest, reread, two.looked, two.by, engine.name),
+        ]
 
     def _scan(
         self,

@@ -175,6 +175,20 @@ class Engine(Protocol):
         Row `first` is the view's first; rows outside it, and -1, are passed over.
         """
 
+    def scan_and_rescore(
+        self,
+        bits: View,
+        keep: int,
+        exact: View,
+        queries: NDArray[np.float32],
+        k: int,
+    ) -> tuple[Found, Found, float] | None:
+        """A scan of sign bits and an exact rescore of what it keeps, as one; None: do them one by one.
+
+        `bits` and `exact` are views of the same rows, `queries` (m, width) float32. What the first keeps
+        is not told (its `top` is empty); the number is the seconds that it took.
+        """
+
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
         """`vectors.truncate` of queries (m, width) float32: (m, dim) float32."""
 

@@ -3,6 +3,8 @@
 `float32`, and what int8 cannot narrow down, is left to the numpy engine, which reads the floats by BLAS.
 """
 
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,17 @@ from resizable_search.scan import base
 from resizable_search.scan.ahead import ask_for_rows
 from resizable_search.scan.base import Found, Slack, View, need_signs, need_tier
 from resizable_search.scan.numpy_engine import NumpyEngine
-from resizable_search.scan.schedule import Begin, Pools, PoolSize, Results, Scan, look_through, share_queries
+from resizable_search.scan.schedule import (
+    Begin,
+    Finish,
+    Pools,
+    PoolSize,
+    Results,
+    Scan,
+    look_through,
+    share_queries,
+)
+from resizable_search.topk import Top
 
 ROOM = 1024
 """Candidates that a pool holds beyond the few times k that it needs: it is thinned out when it is full."""
@@ -26,6 +38,9 @@ NARROWED = 3
 ALL = np.empty(0, np.uint8)
 """What the kernels take for a part of which every row may be found."""
 ALL.flags.writeable = False
+
+
+EMPTY = Top(np.empty((0, 0), np.float32), np.empty((0, 0), np.int64))
 
 
 class NumbaEngine:
@@ -154,10 +169,51 @@ class NumbaEngine:
         return Found(results.top(), 0, n * row_bytes, "int8")
 
     def _scan_bits(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
+        kernels, results = self._kernels, Results.of(len(queries), k)
+
+        def pick(part: slice, pools: Pools, waited: bool) -> None:
+            kernels.best_by_count(
+                pools.rows, pools.keys, pools.counts, pools.tallies, view.dim, *results.of_queries(part)
+            )
+
+        read = self._bits_pass(view, queries, k, pick)
+        return Found(results.top(), 0, read, "bits")
+
+    def scan_and_rescore(
+        self, bits: View, keep: int, exact: View, queries: NDArray[np.float32], k: int
+    ) -> tuple[Found, Found, float] | None:
+        """A scan of sign bits and an exact rescore of what it keeps, as one; None: do them one by one."""
+        if keep < NARROWED * k or not exact.has_tier:
+            return None
+        begin = time.perf_counter()
+        m = len(queries)
+        kept, results = Results.of(m, keep), Results.of(m, k)
+        tier, cut = need_tier(exact), self.truncate(queries, exact.dim)
+        asked = self._integers(cut)
+        codes, units, slack = asked.codes, asked.units, Slack.of(asked)
+        looked: list[int] = []
+        scanned = 0.0
+
+        def finish(part: slice, pools: Pools, waited: bool) -> None:
+            nonlocal scanned
+            scanned = time.perf_counter()
+            found = self._kernels.rescore_best_by_count(
+                pools.rows, pools.keys, pools.counts, pools.tallies, bits.dim, *kept.of_queries(part),
+                exact.stored, tier.codes, tier.steps, tier.errors, exact.dim, cut[part], codes[part],
+                units[part], slack.factor[part], slack.base[part], *results.of_queries(part),
+            )  # fmt: skip
+            looked.append(found)
+
+        read = self._bits_pass(bits, queries[:, : bits.dim], keep, finish)
+        first = Found(EMPTY, 0, read, "bits")
+        second = Found(results.top(), sum(looked), int(kept.sizes.sum()) * (exact.dim + 8) // m, "int8")
+        return first, second, scanned - begin
+
+    def _bits_pass(self, view: View, queries: NDArray[np.float32], k: int, finish: Finish) -> int:
+        """Look through the sign bits for the k best of each query; the bytes that one query read."""
         signs, words, masks = need_signs(view), sign_words(queries), prefix_masks(view.dim)
         allowed, dim, kernels = _allowed(view), view.dim, self._kernels
         n, row_bytes = len(view), 8 * len(masks)
-        results = Results.of(len(queries), k)
 
         def begin(part: slice) -> Scan:
             def scan(start: int, stop: int, pools: Pools, thread: int) -> bool:
@@ -169,14 +225,9 @@ class NumbaEngine:
 
             return scan
 
-        def pick(part: slice, pools: Pools, waited: bool) -> None:
-            kernels.best_by_count(
-                pools.rows, pools.keys, pools.counts, pools.tallies, dim, *results.of_queries(part)
-            )
-
         size = PoolSize(lows=0, candidates=4 * k + ROOM, tallies=dim + 3)
-        look_through(n, row_bytes, len(queries), self.threads, size, begin, pick)
-        return Found(results.top(), 0, n * row_bytes, "bits")
+        look_through(n, row_bytes, len(queries), self.threads, size, begin, finish)
+        return n * row_bytes
 
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
         """`vectors.truncate` of queries (m, width) float32."""

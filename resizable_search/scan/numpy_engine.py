@@ -107,6 +107,12 @@ class NumpyEngine:
             found.append(select(scores(i, here - first), here, k))
         return rescored(view, precision, rows, first, gather(found, k))
 
+    def scan_and_rescore(
+        self, bits: View, keep: int, exact: View, queries: NDArray[np.float32], k: int
+    ) -> None:
+        """Nothing is gained here by doing both as one."""
+        return
+
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
         """`vectors.truncate` of queries (m, width) float32."""
         return vectors.truncate(rows, dim)

@@ -13,6 +13,7 @@ from typing import Any
 from numba import types
 
 from resizable_search.scan.kernels.bits import best_by_count, rescore_bits, scan_bits
+from resizable_search.scan.kernels.chains import rescore_best_by_count
 from resizable_search.scan.kernels.int8 import best_of_pools, scan_int8, settle
 from resizable_search.scan.kernels.rows import (
     quantise_queries,
@@ -59,6 +60,10 @@ def _signatures() -> dict[Any, Any]:
             stored, given(i8, 2), scales, scales, i64, scratch(f32, 2), integers, per_query, per_query,
             per_query, scratch(i64, 2), i64, *answer,
         ),
+        rescore_best_by_count: (
+            *pools, scratch(i64, 3), i64, *answer, stored, given(i8, 2), scales, scales, i64,
+            scratch(f32, 2), integers, per_query, per_query, per_query, *answer,
+        ),
         rescore_int8: (given(i8, 2), scales, i64, integers, per_query, scratch(i64, 2), i64, *answer),
         rescore_bits: (given(u64, 2), i64, *words, scratch(i64, 2), i64, *answer),
     }  # fmt: skip
@@ -73,6 +78,7 @@ __all__ = [
     "quantise_queries",
     "scan_bits",
     "scan_int8",
+    "rescore_best_by_count",
     "rescore_bits",
     "rescore_exact",
     "rescore_int8",

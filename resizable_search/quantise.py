@@ -22,6 +22,9 @@ LEVELS = 127
 PADDED = 32
 """A query's integers are padded to a multiple of so many: what compiled loops take in one step."""
 
+COPIED = 128 << 20
+"""Bytes of codes that a dimension which is not stored may take in memory."""
+
 WORD = 64
 """Sign bits are kept in words of so many."""
 
@@ -45,9 +48,13 @@ class Tier:
     def cut(self, stored: NDArray[np.float32], dim: int) -> "Tier":
         """The same codes for a smaller dimension: new steps and errors, by one pass over `stored`.
 
-        `stored` (n, width) float32 are the rows that the codes are of.
+        `stored` (n, width) float32 are the rows that the codes are of. Up to COPIED bytes of codes are
+        copied, side by side, since memory gives parts of rows no faster than whole ones.
         """
         n = len(stored)
+        wide = dim + -dim % PADDED
+        copies = wide < self.codes.shape[1] and n * wide <= COPIED
+        kept = np.empty((n, wide), np.int8) if copies else self.codes
         steps, errors = np.empty(n, np.float32), np.empty(n, np.float32)
         for start, stop in spans(n, stored.shape[1]):
             rows, codes = stored[start:stop, :dim], self.codes[start:stop, :dim]
@@ -58,7 +65,9 @@ class Tier:
             step[step > 2.5] = 0.0
             steps[start:stop] = step
             errors[start:stop] = _distances(truncate(rows, dim), codes, steps[start:stop])
-        return Tier(self.codes, steps, errors, dim)
+            if copies:
+                kept[start:stop] = self.codes[start:stop, :wide]
+        return Tier(kept, steps, errors, dim)
 
 
 @dataclass(frozen=True, slots=True)

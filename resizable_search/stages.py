@@ -16,6 +16,9 @@ from resizable_search.plan import Plan, Stage
 from resizable_search.scan.base import Engine, View
 from resizable_search.topk import NO_ROW, Top, gather, merge
 
+MOST_CUT = 4
+"""Dimensions that are not stored whose views are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
@@ -48,6 +51,7 @@ class Executor:
         self._choose = choose
         self._centred = centred
         self._views: dict[int, list[View]] = {}
+        self._cut: list[int] = []
         self._lock = threading.Lock()
 
     def run(
@@ -151,8 +155,15 @@ class Executor:
         return best, read + looked * 4 * stage.dim // len(queries), looked, by
 
     def _views_at(self, dim: int) -> list[View]:
-        """Every part as a scan at this dimension sees it, kept: one that is not stored costs a pass."""
+        """Every part as a scan at this dimension sees it, kept: one that is not stored costs a pass.
+
+        Of those that are not stored, which cost memory too, the few last used are kept.
+        """
         with self._lock:
+            if dim not in self._reader.dims:
+                self._cut = [d for d in self._cut if d != dim][1 - MOST_CUT :] + [dim]
+                for gone in set(self._views) - {*self._reader.dims, *self._cut}:
+                    del self._views[gone]
             if dim not in self._views:
                 stored = min(d for d in self._reader.dims if d >= dim)
                 self._views[dim] = [

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resizable_search import quantise as quantise_module
 from resizable_search import vectors
 from resizable_search.quantise import Tier, prefix_masks, quantise, quantise_queries, sign_words
 from tests.scan.test_engines import KINDS, unit_rows
@@ -33,6 +34,16 @@ def test_the_error_bounds_what_the_codes_lose(kind, n, width, seed, data):
         assert true <= errors[i] <= true * (1 + 1e-6) + 1e-44
         assert distance(short[i], codes[i, :dim], cut.steps[i]) <= cut.errors[i]
         assert cut.errors[i] <= 1.01
+
+
+@pytest.mark.parametrize("most", [0, 1 << 20])
+def test_a_cut_tier_copies_its_codes_where_they_are_few(monkeypatch, most):
+    monkeypatch.setattr(quantise_module, "COPIED", most)
+    rows = np.random.default_rng(0).standard_normal((50, 128), np.float32)
+    codes, steps, errors = quantise(rows)
+    cut = Tier(codes, steps, errors, 128).cut(rows, 40)
+    np.testing.assert_array_equal(cut.codes[:, :40], codes[:, :40])
+    assert cut.codes.shape == ((50, 64) if most else (50, 128))
 
 
 def test_the_largest_number_has_the_largest_code():

@@ -259,3 +259,15 @@ def test_documents_are_read_from_many_threads(index):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda i: index.documents([i % 400])[0].id, range(800)))
     assert found == [f"a{i % 400}" for i in range(800)]
+
+
+def test_of_dimensions_that_are_not_stored_the_few_last_used_are_kept(rows, tmp_path):
+    with index_of(rows[:20], tmp_path) as index:
+        stored = set(index.dims)
+        others = [dim for dim in range(1, FULL) if dim not in stored][:9]
+        for dim in others:
+            index.scan(rows[:1], dim=dim)
+        index.scan(rows[:1], dim=others[-4])
+        index.scan(rows[:1], dim=others[0])
+        kept = set(index._executor._views) - stored
+        assert kept == {others[0], others[-4], others[-1], others[-2]}

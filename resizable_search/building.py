@@ -8,7 +8,6 @@ extended by a further part when more rows are asked for.
 """
 
 import json
-import shutil
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -31,13 +30,20 @@ from resizable_search.errors import BuildStateError, BuildStoppedError, CorpusEr
 from resizable_search.index.documents import open_documents
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.lock import build_lock
-from resizable_search.index.manifest import Manifest, Part, Source, file_entry, read_manifest
+from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
 from resizable_search.index.storage import make_home, storage_errors
 from resizable_search.index.work import Work
-from resizable_search.index.writer import derive, list_files, part_files, place, place_part
+from resizable_search.index.wreck import is_wreck
+from resizable_search.index.writer import derive, list_files, part_files, place_part
 from resizable_search.intake import Intake
 from resizable_search.progress import Progress
-from resizable_search.resumption import goes_on_replacing, recover, refuse_differences
+from resizable_search.resumption import (
+    discard,
+    goes_on_replacing,
+    put_in_place,
+    recover,
+    refuse_differences,
+)
 from resizable_search.scan.warm import ColdKernelsError, are_compiled, compile_kernels
 from resizable_search.wording import counted
 
@@ -126,13 +132,13 @@ class Building(ABC):
         elif self.options.dims is not None and min(self.options.dims) < 1:
             raise UsageError(f"--dims: {min(self.options.dims)} is no dimension: give 1 or more")
         if self.options.restart:
-            shutil.rmtree(self.building, ignore_errors=True)
+            self._refuse_foreign_folder()
+            discard(self.building)
         recover(self.building, self.folder)
         replaces = self.options.restart or goes_on_replacing(self.building)
         if self.folder.exists() and not replaces:
             self.base = self._finished_index()
-            if self._is_complete(self.base):
-                shutil.rmtree(self.building, ignore_errors=True)
+            if self._is_complete(self.base):  # an extension that was begun is paid for, and stays
                 return self._report(self.base)
         self.check()
         work = self.stack.enter_context(closing(Work(self.building)))
@@ -143,7 +149,7 @@ class Building(ABC):
             work.ids.earlier = [self.stack.enter_context(closing(open_documents(path))) for path in paths]
         intake = self.intake(work, self.base.source if self.base else Source())
         try:
-            self._check_request(work)
+            self._check_request(work, intake)
             self.fill(work, intake)
             return self._finish(work, intake)
         except KeyboardInterrupt:
@@ -153,16 +159,20 @@ class Building(ABC):
             raise BuildStoppedError(f"stopped: {safe}; the same command {again}goes on") from None
         except RsearchError as error:
             if self.is_hopeless(work, error):
-                shutil.rmtree(self.building, ignore_errors=True)
+                discard(self.building)
             raise
 
-    def _finished_index(self) -> Manifest:
-        if not (self.folder / NAMES.manifest).exists():
+    def _refuse_foreign_folder(self) -> None:
+        if self.folder.exists() and not is_wreck(self.folder):
             raise BuildStateError(
                 f"{self.folder} exists and is no index: move it away, or choose another --name"
             )
+
+    def _finished_index(self) -> Manifest:
+        self._refuse_foreign_folder()
         manifest = read_manifest(self.folder)
         spec = EmbedderSpec.from_json(manifest.embedder)
+        self.corpus.pin(manifest.corpus)
         asked = {**self.corpus.spec().to_json(), **self.asked}
         if asked["model"] is None:
             asked["model"] = spec.model
@@ -177,19 +187,22 @@ class Building(ABC):
         limit = self.options.limit
         return manifest.source.exhausted or (limit is not None and manifest.source.read >= limit)
 
-    def _check_request(self, work: Work) -> None:
-        """Begin an unfinished build, or make sure that it was begun by the same request."""
+    def _check_request(self, work: Work, intake: Intake) -> None:
+        """Begin an unfinished build, or make sure that it was begun by the same request and is whole."""
+        begun = work.get("request")
+        if begun is not None:
+            self.corpus.pin(begun)
         asked = {
             **self.corpus.spec().to_json(),
             **self.asked,
             "dims": None if self.options.dims is None else sorted(self.options.dims),
             "extends generation": None if self.base is None else self.base.generation,
         }
-        begun = work.get("request")
         if begun is None:
             work.set("request", asked)
             return
         refuse_differences(self.options.name, "was begun", asked, begun)
+        intake.check_counts()
         done = f"{counted(work.rows, 'document')} {'is' if work.rows == 1 else 'are'}"
         self.progress.note(f"going on with {self.options.name}: {done} {self.verb} already")
 
@@ -203,7 +216,7 @@ class Building(ABC):
         else:
             raise self.nothing_to_embed(intake)
         work.close()
-        shutil.rmtree(self.building, ignore_errors=True)
+        discard(self.building)
         self._warm()
         report = self._report(manifest, left_out)
         self._keep(report)
@@ -211,7 +224,7 @@ class Building(ABC):
 
     def nothing_to_embed(self, intake: Intake) -> CorpusError:
         """Clear up after a corpus without a single text: the error that says so."""
-        shutil.rmtree(self.building, ignore_errors=True)
+        discard(self.building)
         return CorpusError(
             f"{self.corpus.label} has no document with text among the {intake.source.read:,} that were read: "
             "there is nothing to index; choose another corpus or a larger --limit"
@@ -243,10 +256,7 @@ class Building(ABC):
             parts=(Part("", rows, list_files(work.staged, part_files(dims))),),
             files=list_files(work.staged, names),
         )
-        manifest = manifest.write(work.staged)
-        work.set("placing", file_entry(work.staged / NAMES.manifest).sha256)
-        place(work.staged, self.folder, self.building / NAMES.replaced)
-        return manifest
+        return put_in_place(work, manifest, self.folder)
 
     def _tell_of_width(self, width: int) -> None:
         wanted = self.options.dims or STANDARD_DIMS[:5]

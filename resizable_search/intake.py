@@ -75,6 +75,19 @@ class Intake:
             self._check_last(source.read, last_id, None)
         self.work.spool([], [], asdict(replace(source, exhausted=True)))
 
+    def check_counts(self) -> None:
+        """Refuse an unfinished build that does not hold each document that it has read.
+
+        Each is embedded, waits, or was left out. Raises BuildStateError.
+        """
+        read = self.source.read - self.start.read
+        held = self.work.rows + self.work.count_incoming() + self.work.count_left_out()
+        if read != held or not self.work.has_its_rows:
+            raise BuildStateError(
+                f"the unfinished build in {self.work.folder} is damaged ({read:,} documents were read, and "
+                f"{held:,} are there): begin again with --restart"
+            )
+
     def _check_last(self, row: int, expected: str, found: str | None) -> None:
         """Refuse a corpus whose row, the last that was read, is another now, or is gone."""
         if expected and (found is None or clean(found) != expected):

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder, EmbedderSpec, clean
 from resizable_search.embedders.cache import QueryCache
-from resizable_search.errors import EmbedderMismatchError, QueryError, UsageError
+from resizable_search.errors import EmbedderMismatchError, QueryError, RsearchError, UsageError
 from resizable_search.index.layout import NAMES
 from resizable_search.wording import quoted
 
@@ -32,6 +33,14 @@ class Questions:
         self._lock = threading.Lock()
         if embedder is not None:
             self._refuse_other_space(embedder.spec)
+
+    def hold(self) -> None:
+        """Read what a fitted embedder knows now: its files go when the index is replaced.
+
+        What is wrong with them is told when a text is to be embedded.
+        """
+        with suppress(RsearchError):
+            self._opened()
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Raw vectors of these texts, (m, width) float32. Raises UsageError, QueryError and EmbedderError."""

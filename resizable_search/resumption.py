@@ -8,8 +8,9 @@ from typing import Any
 
 from resizable_search.errors import BuildStateError
 from resizable_search.index.layout import NAMES
-from resizable_search.index.manifest import file_entry, read_manifest
+from resizable_search.index.manifest import Manifest, file_entry, read_manifest
 from resizable_search.index.work import Work
+from resizable_search.index.writer import place
 
 
 def recover(building: Path, folder: Path) -> None:
@@ -17,23 +18,48 @@ def recover(building: Path, folder: Path) -> None:
 
     `building` is the unfinished build's folder, `folder` the index's.
     """
-    staged = building / NAMES.staged
+    staged, aside = building / NAMES.staged, building / NAMES.replaced
     if not (building / NAMES.work).exists():
         # Files without the database they belong to would be taken for a new one's.
-        shutil.rmtree(building, ignore_errors=True)
-    elif (staged / NAMES.manifest).exists() and (folder / NAMES.manifest).exists():
-        # Both are whole; if they have changed places already, the new one is where it belongs.
+        discard(building)
+        return
+    if aside.exists() and not folder.exists():
+        aside.rename(folder)  # it serves on until the new one is in its place
+    if (staged / NAMES.manifest).exists() and (folder / NAMES.manifest).exists():
         with closing(Work(building)) as work:
-            placed = work.get("placing") == file_entry(folder / NAMES.manifest).sha256
-        if placed:
-            shutil.rmtree(building)
+            placing = work.get(_PLACING)
+        if placing not in (None, file_entry(staged / NAMES.manifest).sha256):
+            discard(building)  # they have changed places already, and this is the old one
     elif not staged.exists() and (folder / NAMES.manifest).exists():
         parts = len(read_manifest(folder).parts)
         unlisted = folder / NAMES.parts / str(parts + 1)
         if unlisted.exists():
             unlisted.rename(staged)
         else:
-            shutil.rmtree(building)
+            discard(building)
+
+
+def put_in_place(work: Work, manifest: Manifest, folder: Path) -> Manifest:
+    """Write the manifest of a finished build, and put all of it where the index belongs, as `folder`.
+
+    The build remembers which of two folders is its own, so that `recover` knows whether they have been
+    exchanged, whatever was done to the new index since. Returns the manifest as written.
+    """
+    work.set(_PLACING, None)
+    written = manifest.write(work.staged)
+    work.set(_PLACING, file_entry(work.staged / NAMES.manifest).sha256)
+    place(work.staged, folder, work.folder / NAMES.replaced)
+    return written
+
+
+def discard(building: Path) -> None:
+    """Delete an unfinished build.
+
+    Its database goes first: without it nobody takes what else is left, if this is interrupted, for a
+    build to go on with.
+    """
+    (building / NAMES.work).unlink(missing_ok=True)
+    shutil.rmtree(building, ignore_errors=True)
 
 
 def goes_on_replacing(building: Path) -> bool:
@@ -58,3 +84,7 @@ def _show(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return "the default" if value is None else str(value)
+
+
+_PLACING = "placing"
+"""The checksum of the manifest of the build that is being put in its place."""

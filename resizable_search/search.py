@@ -81,6 +81,8 @@ class Index:
         spec = EmbedderSpec.from_json(reader.manifest.embedder)
         self._chooser = Chooser(engine, threads)
         self._questions = Questions(reader.name, reader.folder, spec, QueryCache(home.queries), embedder)
+        if spec.state_checksum:
+            self._questions.hold()
         self._plans = StoredPlans(reader.folder, reader.manifest)
         self._executor = Executor(reader, self._chooser.pick, centred=spec.centred)
 
@@ -306,9 +308,13 @@ def open_index(
     EmbedderMismatchError.
     """
     places = Home(expanded(home) if home is not None else default_home())
-    reader = IndexReader(find_index(name, places))
-    try:
-        return Index(reader, places, embedder, threads=threads, engine=engine)
-    except RsearchError:
-        reader.close()
-        raise
+    while True:
+        reader = IndexReader(find_index(name, places))
+        try:
+            index = Index(reader, places, embedder, threads=threads, engine=engine)
+        except RsearchError:
+            reader.close()
+            raise
+        if reader.is_in_place or not reader.manifest.files:
+            return index
+        index.close()  # replaced meanwhile: the embedder's files may be the new index's

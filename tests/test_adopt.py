@@ -484,7 +484,7 @@ def test_a_process_that_dies_at_a_block_goes_on(home, monkeypatch, undisturbed, 
     assert contents(report.folder) == expected
 
 
-@pytest.mark.parametrize("step", ["derive", "list_files", "place"])
+@pytest.mark.parametrize("step", ["building.derive", "building.list_files", "resumption.place"])
 def test_a_process_that_dies_in_the_last_steps_goes_on(home, monkeypatch, undisturbed, step):
     expected, file, documents = undisturbed
 
@@ -492,7 +492,7 @@ def test_a_process_that_dies_in_the_last_steps_goes_on(home, monkeypatch, undist
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"resizable_search.building.{step}", crash)
+        patched.setattr(f"resizable_search.{step}", crash)
         with pytest.raises(SystemExit):
             run(home, file, documents)
     report = run(home, file, documents)

@@ -278,7 +278,7 @@ def test_a_stream_that_breaks_keeps_what_it_brought(home):
         run(home, corpus=broken, embedder=embedder)
     mended = ListCorpus(articles(95))
     report = run(home, corpus=mended, embedder=embedder)
-    assert mended.opened == [50]
+    assert mended.opened == [40]  # the last block is looked at again
     assert report.manifest.rows == 95
     assert len(embedder.asked) == 95
 
@@ -316,13 +316,13 @@ def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_pa
     assert contents(home.index("made")) == contents(whole.index("made"))
 
 
-@pytest.mark.parametrize("step", ["derive", "list_files", "place"])
+@pytest.mark.parametrize("step", ["building.derive", "building.list_files", "resumption.place"])
 def test_a_crash_in_the_last_steps_is_recovered(home, monkeypatch, tmp_path, step):
     def crash(*args, **kwargs):
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"resizable_search.building.{step}", crash)
+        patched.setattr(f"resizable_search.{step}", crash)
         with pytest.raises(SystemExit):
             run(home)
     embedder = TableEmbedder()
@@ -378,7 +378,8 @@ def test_looking_at_a_build_that_died_while_it_was_put_in_place_changes_nothing(
     run(home)
 
     def crash(folder):
-        raise SystemExit
+        if folder == home.path:  # what comes after the exchange
+            raise SystemExit
 
     with monkeypatch.context() as patched:
         patched.setattr("resizable_search.index.writer.sync_folder", crash)

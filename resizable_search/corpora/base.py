@@ -66,6 +66,13 @@ class Corpus(ABC):
     def spec(self) -> CorpusSpec:
         """What reopens this corpus. A hub corpus resolves its revision first; raises HubError."""
 
+    def pin(self, held: Mapping[str, Json]) -> None:
+        """Take over what an earlier run settled and this one leaves open; `held` is its spec as JSON.
+
+        A hub's branch moves on, and a build that goes on reads what it began with.
+        """
+        return
+
     @abstractmethod
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents from `position` (None: the start) to the end. Raises CorpusError.

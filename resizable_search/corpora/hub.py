@@ -91,6 +91,12 @@ class HubCorpus(Corpus):
             },
         )
 
+    def pin(self, held: Mapping[str, Json]) -> None:
+        """Stay at the commit that an earlier run found its main branch at, if no revision is asked for."""
+        same = all(held.get(key) == getattr(self, key) for key in ("kind", "repo"))
+        if same and self._revision is None and isinstance(held.get("revision"), str):
+            self._sha = held["revision"]
+
     def size_hint(self) -> int | None:
         """The rows that the dataset's card counts, if it does. Raises HubError."""
         with hub_client.quiet(self._progress):

@@ -1,13 +1,17 @@
 """Which index is meant: by name, by folder, or by what there is."""
 
 import os
+import time
 from pathlib import Path
 
 from resizable_search.errors import IndexNotFoundError, UsageError
-from resizable_search.index.layout import Home, expanded
+from resizable_search.index.layout import NAMES, Home, expanded
 
 INDEX_VARIABLE = "RSEARCH_INDEX"
 FAVOURITE = "wiki100k"
+
+REPLACED_SECONDS = 1.0
+"""How long a reader waits for an index that is being replaced this moment."""
 
 
 def default_name(home: Home) -> str:
@@ -18,6 +22,8 @@ def default_name(home: Home) -> str:
     chosen = os.environ.get(INDEX_VARIABLE)
     if chosen:
         return chosen
+    for name in home.unfinished():
+        await_replacement(home.index(name))
     there = home.names()
     if FAVOURITE in there:
         return FAVOURITE
@@ -45,11 +51,11 @@ def find_index(name: str | Path, home: Home) -> Path:
         raise UsageError("the name of the index is empty: name one, or leave it out")
     if isinstance(name, Path) or "/" in name or "\\" in name:
         folder = expanded(name)
-        if not os.path.isdir(folder):
+        if not os.path.isdir(folder) and not await_replacement(folder):
             raise IndexNotFoundError(f"there is no folder {folder}: name one that holds an index")
         return folder
     folder = home.index(name)
-    if name and not name.startswith(".") and os.path.isdir(folder):
+    if not name.startswith(".") and (os.path.isdir(folder) or await_replacement(folder)):
         return folder
     there = home.names()
     if name in home.unfinished():
@@ -63,3 +69,20 @@ def find_index(name: str | Path, home: Home) -> Path:
     near = difflib.get_close_matches(name, there, 1, 0.5)
     guess = f"did you mean {near[0]}? " if near else ""
     raise IndexNotFoundError(f"no index {name}: {guess}there are {', '.join(there)}")
+
+
+def await_replacement(folder: Path) -> bool:
+    """Whether an index that was not there a moment ago is there now, after waiting up to a second.
+
+    Where the system cannot exchange two folders in one step (`writer.place`), the old index is put
+    aside before the new one takes its place: only for that instant is it waited for.
+    """
+    aside = Home(folder.parent).building(folder.name) / NAMES.replaced
+    until = time.monotonic() + REPLACED_SECONDS
+    waited = False
+    while aside.exists() and not folder.exists():
+        if time.monotonic() > until:
+            return False
+        waited = True
+        time.sleep(0.005)
+    return waited or folder.exists()

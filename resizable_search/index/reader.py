@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from resizable_search.errors import IndexFormatError
 from resizable_search.index.documents import StoredDocument, open_documents, read_documents
 from resizable_search.index.layout import NAMES
+from resizable_search.index.locate import await_replacement
 from resizable_search.index.manifest import Manifest, Part, read_manifest
 from resizable_search.index.rows import npy_header
 from resizable_search.quantise import WORD, Tier
+
+MOST_TRIES = 20
+"""How often an index is opened anew because it was replaced in the middle of that."""
 
 
 class PartReader:
@@ -72,19 +76,37 @@ class IndexReader:
         self.manifest = self._open()
 
     def _open(self) -> Manifest:
-        manifest = read_manifest(self.folder)
-        self.parts: list[PartReader] = []
-        try:
-            for part in manifest.parts:
-                self.parts.append(PartReader(self.folder / part.path, part, manifest.dims))
-        except IndexFormatError:
-            self.close()
-            # An index that is being replaced may have been opened half in its old state.
-            if read_manifest(self.folder) == manifest:
-                raise
-            return self._open()
+        tries = 0
+        while True:
+            tries += 1
+            self._place = _place(self.folder)
+            self.parts: list[PartReader] = []
+            manifest = None
+            try:
+                manifest = read_manifest(self.folder)
+                for part in manifest.parts:
+                    self.parts.append(PartReader(self.folder / part.path, part, manifest.dims))
+            except IndexFormatError:
+                self.close()
+                if tries == MOST_TRIES or not self._has_moved_on(manifest):
+                    raise
+                continue
+            if self.is_in_place or tries == MOST_TRIES:
+                break
+            self.close()  # replaced meanwhile: some of the files may be the old index's, some the new one's
         self.starts = [0, *np.cumsum([part.rows for part in self.parts])[:-1].tolist()]
         return manifest
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the folder still is the one that was opened: an index is replaced by another folder."""
+        return self._place is not None and self._place == _place(self.folder)
+
+    def _has_moved_on(self, manifest: Manifest | None) -> bool:
+        """Whether the index that could not be opened as `manifest` says is another one by now."""
+        if not self.is_in_place:
+            return await_replacement(self.folder)
+        return manifest is not None and read_manifest(self.folder) != manifest
 
     @cached_property
     def dims(self) -> tuple[int, ...]:
@@ -123,6 +145,15 @@ class IndexReader:
         """Close every part's documents."""
         for part in self.parts:
             part.close()
+
+
+def _place(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another of the same name; None if there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _open_tier(folder: Path, rows: int, dim: int) -> Tier:

@@ -110,6 +110,13 @@ class Work:
         """Documents that are embedded, folded and safe."""
         return int(self.get("rows", 0))
 
+    @property
+    def has_its_rows(self) -> bool:
+        """Whether the documents that are filed are as many as the rows that are committed."""
+        return bool(
+            self._db.execute("SELECT coalesce(max(row) + 1, 0) FROM documents").fetchone()[0] == self.rows
+        )
+
     def spool(self, documents: Iterable[Incoming], blank: Iterable[Incoming], stream: Any) -> None:
         """Take documents in, note those without text, and move the stream's position, all at once."""
         with self._db:

@@ -115,8 +115,8 @@ def place(staged: Path, target: Path, aside: Path) -> None:
     moment; elsewhere there is an instant without either.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if aside.exists():
-        shutil.rmtree(aside)
+    sync_folder(staged)
+    _remove_folder(aside)
     if target.exists() and exchange(staged, target):
         staged.rename(aside)
     else:
@@ -124,8 +124,15 @@ def place(staged: Path, target: Path, aside: Path) -> None:
             target.rename(aside)
         staged.rename(target)
     sync_folder(target.parent)
-    if aside.exists():
-        shutil.rmtree(aside)
+    _remove_folder(aside)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Delete a folder with all that is in it, or a link to one."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -146,9 +153,9 @@ def place_part(staged: Path, index: Path, manifest: Manifest, part_rows: int, **
     path = f"{NAMES.parts}/{len(manifest.parts) + 1}"
     target = index / path
     target.parent.mkdir(exist_ok=True)
-    if target.exists():  # of an extension that was stopped before its manifest
-        shutil.rmtree(target)
+    _remove_folder(target)  # of an extension that was stopped before its manifest
     part = Part(path, part_rows, list_files(staged, part_files(manifest.dims)))
+    sync_folder(staged)
     staged.rename(target)
     sync_folder(target.parent)
     following = manifest.next_generation(

@@ -12,6 +12,7 @@ from resizable_search.index.manifest import read_manifest
 from resizable_search.index.storage import storage_errors
 from resizable_search.index.wreck import is_wreck, remove_wreck
 from resizable_search.index.writer import remove_index
+from resizable_search.resumption import discard
 from resizable_search.wording import counted
 
 
@@ -66,7 +67,7 @@ def remove(target: Removable) -> list[str]:
             return _remove_folder(target)
         with build_lock(target.state, target.name):
             if target.building is not None:
-                shutil.rmtree(target.building)
+                discard(target.building)
             left = _remove_folder(target)
         shutil.rmtree(target.state, ignore_errors=True)
         return left

@@ -80,9 +80,10 @@ def await_replacement(folder: Path) -> bool:
     aside = Home(folder.parent).building(folder.name) / NAMES.replaced
     until = time.monotonic() + REPLACED_SECONDS
     waited = False
-    while aside.exists() and not folder.exists():
+    # os.path.exists takes names that no disk could hold; Path.exists raises.
+    while os.path.exists(aside) and not os.path.exists(folder):
         if time.monotonic() > until:
             return False
         waited = True
         time.sleep(0.005)
-    return waited or folder.exists()
+    return waited or os.path.exists(folder)

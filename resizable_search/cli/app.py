@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from resizable_search import __version__
-from resizable_search.cli import bench, build, manage, query, tune
+from resizable_search.cli import bench, build, manage, query, tune, verify
 
 COMMANDS = ("build", "query", "bench", "tune", "list", "info", "remove", "warm", "doctor")
 
@@ -65,5 +65,7 @@ app.command("tune")(tune.tune)
 app.command("list")(manage.list_indexes)
 app.command("info")(manage.info)
 app.command("remove")(manage.remove)
+app.command("verify")(verify.verify)
+app.command("repair")(verify.repair)
 app.command("warm")(manage.warm)
 app.command("doctor")(manage.doctor)

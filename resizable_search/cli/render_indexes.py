@@ -144,6 +144,7 @@ def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
         ("a query", f"{found.embed_cost}; a scan reads {reads}"),
         ("built", f"{found.created}, changed {found.changed}, generation {found.generation}, {parts}"),
         ("by", f"{found.written_by}, embedder fingerprint {found.fingerprint}"),
+        ("verified", found.verified),
         ("damaged", "; ".join(found.damaged)),
         ("strange", f"{strange}: not the index's; move it away" if strange else ""),
     ]

@@ -26,6 +26,7 @@ class FileNames:
     replaced: str = "replaced"
     lock: str = "build.lock"
     report: str = "report.json"
+    verified: str = "verified.json"
     queries: str = "queries.sqlite"
 
     def deleted(self, generation: int) -> str:

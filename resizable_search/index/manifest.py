@@ -126,12 +126,17 @@ class Manifest:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         dated = replace(self, created=self.created or now, changed=now)
         temporary = folder / f"{NAMES.manifest}.new"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(dated.to_json(), file, indent=1, ensure_ascii=True)
+        with temporary.open("wb") as file:
+            file.write(manifest_text(dated.to_json()))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder / NAMES.manifest)
         return dated
+
+
+def manifest_text(data: Mapping[str, Any]) -> bytes:
+    """A manifest's object as its file holds it: another text of the same object is not as it was written."""
+    return json.dumps(data, indent=1, ensure_ascii=True).encode("ascii")
 
 
 def read_manifest(folder: Path) -> Manifest:

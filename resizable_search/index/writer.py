@@ -3,10 +3,11 @@
 import ctypes
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,25 @@ def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> No
     That is each smaller dimension, the int8 tier of every dimension and the sign bits. `dims`
     ascending, the last is the full dimension, whose file is in `folder` and is only read.
     """
-    full = dims[-1]
-    with (folder / NAMES.vectors(full)).open("rb") as source:
+    names = [name for name in derived_files(0, dims) if name != NAMES.vectors(dims[-1])]
+    derive_beside(folder, dims, names, progress)
+    for name in names:
+        beside(folder / name).replace(folder / name)
+
+
+def beside(path: Path) -> Path:
+    """The name under which a file is written before it is moved into its place."""
+    return path.with_name(f"{path.name}.new")
+
+
+def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progress: Progress) -> None:
+    """As `derive`, but these files alone, each left under the name that `beside` gives."""
+    with (folder / NAMES.vectors(dims[-1])).open("rb") as source:
         n, _ = read_shape(source)
-    shapes = {name: shape for name, shape in derived_files(n, dims).items() if name != NAMES.vectors(full)}
-    files = {name: ArrayFile(folder / f"{name}.new", *shape) for name, shape in shapes.items()}
+    shapes = derived_files(n, dims)
+    files = {name: ArrayFile(beside(folder / name), *shapes[name]) for name in names}
     try:
-        blocks = read_blocks(folder / NAMES.vectors(full))
+        blocks = read_blocks(folder / NAMES.vectors(dims[-1]))
         for rows in unordered(lambda block: _derive_block(files, dims, n, *block), blocks, thread_count()):
             progress.advance(rows)
         for file in files.values():
@@ -43,8 +56,6 @@ def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> No
     finally:
         for file in files.values():
             file.close()
-    for name in files:
-        (folder / f"{name}.new").replace(folder / name)
 
 
 def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -63,17 +74,30 @@ def _derive_block(
     files: Mapping[str, ArrayFile], dims: Sequence[int], n: int, start: int, block: NDArray[np.float32]
 ) -> int:
     for dim in dims:
-        rows = block
-        if dim != dims[-1]:
-            rows = vectors.truncate(block, dim)
-            files[NAMES.vectors(dim)].write(rows, start * dim)
-        codes, steps, errors = quantise(rows)
-        files[NAMES.codes(dim)].write(codes, start * dim)
-        files[NAMES.steps(dim)].write(steps, start)
-        files[NAMES.errors(dim)].write(errors, start)
-    for number, word in enumerate(sign_words(block).T):
-        files[NAMES.signs(dims[-1])].write(word, number * n + start)
+        for name, values in derived_rows(block, dim, dims[-1], files).items():
+            files[name].write(values, start * (values.size // len(block)))
+    if NAMES.signs(dims[-1]) in files:
+        for number, word in enumerate(sign_words(block).T):
+            files[NAMES.signs(dims[-1])].write(word, number * n + start)
     return len(block)
+
+
+def derived_rows(
+    block: NDArray[np.float32], dim: int, full: int, wanted: Container[str]
+) -> dict[str, NDArray[Any]]:
+    """What follows at one dimension from full rows (n, full), by the files' names, those wanted alone.
+
+    That is the rows (n, dim) themselves, unless it is the full dimension, and their int8 tier: codes
+    (n, dim), steps and errors (n,).
+    """
+    tier = (NAMES.codes(dim), NAMES.steps(dim), NAMES.errors(dim))
+    if dim != full and NAMES.vectors(dim) not in wanted and not any(name in wanted for name in tier):
+        return {}
+    rows = block if dim == full else vectors.truncate(block, dim)
+    found: dict[str, NDArray[Any]] = {} if dim == full else {NAMES.vectors(dim): rows}
+    if any(name in wanted for name in tier):
+        found.update(zip(tier, quantise(rows), strict=True))
+    return {name: values for name, values in found.items() if name in wanted}
 
 
 def add_tiers(index: Path, progress: Progress = SILENT) -> bool:

@@ -11,6 +11,7 @@ from resizable_search.index.layout import Home
 from resizable_search.index.manifest import Manifest, read_manifest
 from resizable_search.index.work import rows_so_far
 from resizable_search.index.writer import strange_files
+from resizable_search.manage.verification import last_verified
 from resizable_search.search import Index
 
 
@@ -86,6 +87,7 @@ class IndexInfo:
     embed_cost: str
     strange: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    verified: str = "never"
 
 
 def describe_index(index: Index) -> IndexInfo:
@@ -131,6 +133,7 @@ def describe_index(index: Index) -> IndexInfo:
         embed_cost=cost,
         strange=strange_files(index.folder, manifest),
         damaged=damaged_files(index.folder, manifest),
+        verified=last_verified(index.folder),
     )
 
 

@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 from resizable_search import __version__
 from resizable_search.cli import bench, build, manage, query, tune, verify
 
-COMMANDS = ("build", "query", "bench", "tune", "list", "info", "remove", "warm", "doctor")
+COMMANDS = ("build", "query", "bench", "tune", "list", "info", "remove", "verify", "repair", "warm", "doctor")
 
 
 class ReaderGoneError(Exception):

@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from resizable_search import vectors
-from resizable_search.build_options import BuildOptions, BuildReport, check_name
-from resizable_search.building import Building, locked
+from resizable_search.build_options import BuildOptions, check_name
+from resizable_search.build_place import locked
+from resizable_search.build_report import BuildReport
+from resizable_search.building import Building
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
@@ -55,13 +57,13 @@ def adopt(
     stop = stop or threading.Event()
     with closing(VectorsCorpus(file, documents, progress=progress, stop=stop)) as corpus:
         spec = model_spec(model, embedder, corpus.npy.width, file)
-        with locked(home, options) as stack:
+        with locked(home, options, progress) as (stack, logged):
             return _Adoption(
                 corpus=corpus,
                 embedder=spec,
                 home=home,
                 options=options,
-                progress=progress,
+                progress=logged,
                 stop=stop,
                 stack=stack,
             ).run()
@@ -114,6 +116,7 @@ class _Adoption(Building):
 
     def fill(self, work: Work, intake: Intake) -> None:
         goal = min(self.options.limit or self.corpus.npy.rows, self.corpus.npy.rows)
+        self.make_sure_of_room(goal - intake.start.read)
         self.progress.stage("adopting", goal - intake.start.read, "rows")
         self.progress.advance(work.rows)
         with closing(intake.read()) as reading:

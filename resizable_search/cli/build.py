@@ -15,6 +15,7 @@ from resizable_search.cli.options import (
     LimitOption,
     NameOption,
     RestartOption,
+    command_to_go_on,
     home_of,
     parse_numbers,
 )
@@ -47,6 +48,9 @@ RateOption = Annotated[
     float | None,
     typer.Option(help="Requests a minute at most.", show_default="240 at Nomic's own service, else no limit"),
 ]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Tell what it would do, cost and take; write and pay nothing.")
+]
 OnBadTextOption = Annotated[OnBadText, typer.Option(help="Leave out a document without text, or fail.")]
 
 
@@ -64,6 +68,7 @@ class _Request:
     concurrency: int | None
     rate: float | None
     on_bad_text: OnBadText
+    dry_run: bool
     home: Path | None
 
 
@@ -79,6 +84,7 @@ def wiki100k(
     concurrency: ConcurrencyOption = None,
     rate: RateOption = None,
     on_bad_text: OnBadTextOption = OnBadText.skip,
+    dry_run: DryRunOption = False,
     home: HomeOption = None,
 ) -> None:
     """The first 100,000 articles of English Wikipedia, streamed from the hub."""
@@ -91,7 +97,7 @@ def wiki100k(
         )
     request = _Request(
         _chosen(name, "wiki100k"), limit or (limit if limit == 0 else most), embedder, model, dims, chars,
-        restart, concurrency, rate, on_bad_text, home,
+        restart, concurrency, rate, on_bad_text, dry_run, home,
     )  # fmt: skip
     _build(request, lambda progress: presets.wiki100k(chars=_cut(chars)).corpus(progress=progress))
 
@@ -110,6 +116,7 @@ def wiki(
     concurrency: ConcurrencyOption = None,
     rate: RateOption = None,
     on_bad_text: OnBadTextOption = OnBadText.skip,
+    dry_run: DryRunOption = False,
     home: HomeOption = None,
 ) -> None:
     """A Wikipedia of any language and size, streamed from the hub."""
@@ -117,7 +124,7 @@ def wiki(
 
     request = _Request(
         _chosen(name, "wiki" if lang == "en" else f"wiki-{lang}"), limit, embedder, model, dims, chars,
-        restart, concurrency, rate, on_bad_text, home,
+        restart, concurrency, rate, on_bad_text, dry_run, home,
     )  # fmt: skip
     _build(
         request,
@@ -137,6 +144,7 @@ def pydoc(
     concurrency: ConcurrencyOption = None,
     rate: RateOption = None,
     on_bad_text: OnBadTextOption = OnBadText.skip,
+    dry_run: DryRunOption = False,
     home: HomeOption = None,
 ) -> None:
     """The documentation of this Python's standard library: real text that every machine has."""
@@ -153,6 +161,7 @@ def pydoc(
         concurrency,
         rate,
         on_bad_text,
+        dry_run,
         home,
     )
     _build(request, lambda _: PydocCorpus(chars=_cut(chars)))
@@ -178,7 +187,7 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
 
     from resizable_search import build as builder
     from resizable_search.build_options import BuildOptions
-    from resizable_search.cli import render_indexes
+    from resizable_search.cli import render_forecast, render_indexes
     from resizable_search.cli.progress import shown_progress
     from resizable_search.cli.stopping import stop_on_signal
     from resizable_search.embedders import registry
@@ -192,9 +201,14 @@ def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> No
         requests_per_minute=request.rate,
         on_bad_text="fail" if request.on_bad_text is OnBadText.fail else "skip",
         restart=request.restart,
+        command=command_to_go_on(),
     )
     embedder = registry.create(request.embedder, request.model)
     with shown_progress() as progress, stop_on_signal() as stop:
         corpus = open_corpus(progress)
+        if request.dry_run:
+            found = builder.forecast(corpus, embedder, home, options, progress)
+            render_forecast.forecast(found)
+            raise typer.Exit(0 if found.ok else 1)
         report = builder.build(corpus, embedder, home, options, progress, stop)
     render_indexes.build_report(report, request.limit, embedder.remark, corpus.example, request.home)

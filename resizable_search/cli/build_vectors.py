@@ -11,6 +11,7 @@ from resizable_search.cli.options import (
     LimitOption,
     NameOption,
     RestartOption,
+    command_to_go_on,
     home_of,
     parse_numbers,
 )
@@ -56,7 +57,13 @@ def vectors(
     from resizable_search.corpora.base import Corpus
     from resizable_search.embedders import registry
 
-    options = BuildOptions(name if name is not None else file.stem, limit, numbers, restart=restart)
+    options = BuildOptions(
+        name if name is not None else file.stem,
+        limit,
+        numbers,
+        restart=restart,
+        command=command_to_go_on(),
+    )
     with shown_progress() as progress, stop_on_signal() as stop:
         report = adopt(
             file,

@@ -15,14 +15,14 @@ from resizable_search.cli.render import (
     one_line,
     plain,
     show_table,
-    size,
     stdout_console,
 )
 from resizable_search.errors import RsearchError
-from resizable_search.wording import counted, dimensions
+from resizable_search.wording import counted, dimensions, duration, size
 
 if TYPE_CHECKING:
-    from resizable_search.build_options import BuildReport
+    from resizable_search.build_report import BuildReport
+    from resizable_search.embedders.dispatch import Spent
     from resizable_search.manage.doctor import Finding
     from resizable_search.manage.overview import Entry, IndexInfo
     from resizable_search.manage.removal import Removable
@@ -53,6 +53,8 @@ def build_report(
         lines.append(
             f"left out {len(report.left_out):,} of {manifest.source.read:,}: {reasons(report.left_out)}"
         )
+    if report.total.requests:
+        lines.append(costs(report))
     if remark:
         lines.append(remark)
     trial = f'query "{example}"' if example else "bench"
@@ -60,6 +62,20 @@ def build_report(
     lines = [plain(line) for line in lines]  # but not the last, which is to be copied
     lines.append(f"next: rsearch {trial} --index {shlex.quote(report.name)}{place}")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def costs(report: "BuildReport") -> str:
+    """What was asked of a service, by this run and by all runs of the build."""
+    line = _asked(report.spent)
+    if report.runs > 1:
+        line += f"; in all {report.runs} runs {_asked(report.total)}, {duration(report.total_seconds)}"
+    return line
+
+
+def _asked(spent: "Spent") -> str:
+    repeated = f" ({spent.repeats:,} repeated)" if spent.repeats else ""
+    tokens = f", {counted(spent.tokens, 'token')}" if spent.tokens else ""
+    return f"{counted(spent.requests, 'request')}{repeated}{tokens}"
 
 
 def reasons(left_out: Any) -> str:

@@ -110,6 +110,8 @@ class Embedder(ABC):
     """Models that are meant by their name alone, whoever made vectors with them."""
     widest: int | None = None
     """The most dimensions that one which learns from the corpus may come to; None where `spec` tells."""
+    most_state_bytes: ClassVar[int] = 0
+    """What the files of one that learns from the corpus may take."""
     batch_size: int = 100
     """The most texts one call of `embed` takes."""
     concurrency: int = 1
@@ -118,6 +120,8 @@ class Embedder(ABC):
     """The service's limit, None where there is none."""
     before_repeat: Callable[[], None] | None = None
     """Called before a request that a client repeats by itself; may wait, or raise to have it not sent."""
+    on_usage: Callable[[int], None] | None = None
+    """Called with the tokens that an answer says it has cost; a service may tell none."""
     remark: ClassVar[str] = ""
     """What a user must know of its vectors, in one line; '' if nothing."""
 

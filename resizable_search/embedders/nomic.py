@@ -118,7 +118,10 @@ class NomicEmbedder(Embedder):
             raise
         finally:
             call.over = True
-        return nomic_vectors(answer, len(texts), self._spec, "Nomic")
+        found = nomic_vectors(answer, len(texts), self._spec, "Nomic")
+        if self.on_usage is not None:
+            self.on_usage(_tokens(answer))
+        return found
 
     def check(self) -> str:
         """Ask the service whether it takes the key; say in a few words which key and which service.
@@ -155,3 +158,10 @@ class NomicEmbedder(Embedder):
         with self._lock:
             if self._client is client:
                 self._client = None
+
+
+def _tokens(answer: Mapping[str, Any]) -> int:
+    """The tokens that the client's answer says were billed; 0 if it says nothing that makes sense."""
+    usage = answer.get("usage")
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) and tokens > 0 else 0

@@ -26,6 +26,7 @@ class FileNames:
     replaced: str = "replaced"
     lock: str = "build.lock"
     report: str = "report.json"
+    log: str = "build.log"
     verified: str = "verified.json"
     queries: str = "queries.sqlite"
 

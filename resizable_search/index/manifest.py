@@ -17,6 +17,7 @@ from typing import Any
 from resizable_search import __version__
 from resizable_search.errors import IndexFormatError
 from resizable_search.index.layout import NAMES
+from resizable_search.index.steps import Step, reached
 
 FORMAT_VERSION = 1
 MOST_BYTES = 64_000_000
@@ -130,7 +131,9 @@ class Manifest:
             file.write(manifest_text(dated.to_json()))
             file.flush()
             os.fsync(file.fileno())
+        reached(Step.MANIFEST_BESIDE)
         temporary.replace(folder / NAMES.manifest)
+        reached(Step.MANIFEST)
         return dated
 
 

@@ -1,6 +1,7 @@
 """What the disk refuses, told as StorageError with its remedy."""
 
 import errno
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,13 @@ def storage_errors(home: Path, remedy: str = ANOTHER_HOME) -> Iterator[None]:
         if "full" in str(error):
             raise StorageError(full) from None
         raise StorageError(f"cannot write the build in {home} ({error}): check its permissions") from None
+
+
+def free_bytes(folder: Path) -> int:
+    """What may still be written where a folder lies, or will lie."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def make_home(home: Path) -> None:

@@ -12,7 +12,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from resizable_search.index.documents import SCHEMA
 from resizable_search.index.ids import IDS_SCHEMA, TakenIds
 from resizable_search.index.layout import NAMES
 from resizable_search.index.rows import RowsFile
+from resizable_search.index.steps import Step, reached
 
 FOLD_AT_MOST = 1000
 """Documents folded in one transaction."""
@@ -55,17 +55,6 @@ class Incoming:
     url: str
     metadata: str
     text: str
-
-
-def rows_so_far(folder: Path) -> int:
-    """How many documents an unfinished build has embedded; it is only looked at (0 if it cannot be)."""
-    uri = (folder / NAMES.work).resolve().as_uri() + "?mode=ro"
-    try:
-        with closing(sqlite3.connect(uri, uri=True)) as db:
-            found = db.execute("SELECT value FROM meta WHERE key = 'rows'").fetchone()
-            return int(found[0]) if found else 0
-    except (sqlite3.Error, ValueError):
-        return 0
 
 
 def text_key(text: str) -> bytes:
@@ -111,6 +100,11 @@ class Work:
         return int(self.get("rows", 0))
 
     @property
+    def safe(self) -> int:
+        """Documents whose vectors are safe, be they rows already or answers that wait for one before them."""
+        return self.rows + int(self._db.execute("SELECT count(*) FROM journal").fetchone()[0])
+
+    @property
     def has_its_rows(self) -> bool:
         """Whether the documents that are filed are as many as the rows that are committed."""
         return bool(
@@ -119,6 +113,7 @@ class Work:
 
     def spool(self, documents: Iterable[Incoming], blank: Iterable[Incoming], stream: Any) -> None:
         """Take documents in, note those without text, and move the stream's position, all at once."""
+        reached(Step.READ)
         with self._db:
             self._db.executemany(
                 "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?)",
@@ -128,6 +123,7 @@ class Work:
                 "INSERT INTO left_out VALUES (?, ?, 'no text')", ((d.seq, d.id) for d in blank)
             )
             self._set("stream", stream)
+        reached(Step.SPOOLED)
 
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
         """Up to `limit` (seq, text) behind `after` that have no answer yet, in order."""
@@ -152,12 +148,14 @@ class Work:
 
     def journal(self, seqs: Sequence[int], texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Keep a service's answer at once: (n, width) float32 for the texts of these documents."""
+        reached(Step.ANSWERED)
         rows = zip(seqs, texts, vectors, strict=True)
         with self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO journal VALUES (?, ?, ?)",
                 ((seq, text_key(text), row.astype("<f4").tobytes()) for seq, text, row in rows),
             )
+        reached(Step.JOURNALLED)
 
     def leave_out(self, seq: int, reason: str) -> None:
         """Give a document up, for the report to tell."""
@@ -209,8 +207,7 @@ class Work:
             raise
 
     def _append(self, seqs: Sequence[int], rows: NDArray[np.float32], file: RowsFile) -> None:
-        file.append(rows)
-        file.sync()
+        self._extend(file, rows)
         first, last, start = seqs[0], seqs[-1], file.rows - len(rows)
         with self._db:
             documents = self._db.execute(
@@ -226,6 +223,15 @@ class Work:
             self._db.execute("DELETE FROM incoming WHERE seq BETWEEN ? AND ?", (first, last))
             self._db.execute("DELETE FROM journal WHERE seq BETWEEN ? AND ?", (first, last))
             self._set("rows", file.rows)
+            reached(Step.FILED)
+        reached(Step.COUNTED)
+
+    def _extend(self, file: RowsFile, rows: NDArray[np.float32]) -> None:
+        """Have the disk hold further rows, which are not counted yet."""
+        file.append(rows)
+        reached(Step.APPENDED)
+        file.sync()
+        reached(Step.SYNCED)
 
     def add(
         self, documents: Sequence[Incoming], rows: NDArray[np.float32], dim: int, kept: Mapping[str, Any]
@@ -238,13 +244,14 @@ class Work:
         try:
             file = self._vectors(dim)
             start = file.rows
-            file.append(rows)
-            file.sync()
+            self._extend(file, rows)
             with self._db:
                 self._add_documents(documents, start)
                 for key, value in kept.items():
                     self._set(key, value)
                 self._set("rows", file.rows)
+                reached(Step.FILED)
+            reached(Step.COUNTED)
         except BaseException:
             self.close_vectors()  # as for `append`
             raise
@@ -285,6 +292,7 @@ class Work:
         file = self._vectors(dim)
         file.finish()
         self.close_vectors()
+        reached(Step.COMPLETED)
         return self.staged / NAMES.vectors(dim)
 
     def finish_documents(self) -> Path:
@@ -304,12 +312,14 @@ class Work:
             with self._db:
                 self._db.execute("INSERT INTO copy.documents SELECT * FROM documents ORDER BY row")
                 self._db.execute("INSERT INTO copy.texts SELECT * FROM texts ORDER BY row")
+            reached(Step.COPIED)
             self._db.execute("VACUUM copy INTO ?", (str(path),))
         finally:
             self._db.execute("DETACH copy")
         copy.unlink()
         with path.open("rb") as file:
             os.fsync(file.fileno())
+        reached(Step.DOCUMENTS)
         return path
 
     def close_vectors(self) -> None:

@@ -1,6 +1,7 @@
 """From a finished build to an index in its place: derived files, checksums, manifest, rename."""
 
 import ctypes
+import math
 import os
 import shutil
 from collections.abc import Container, Mapping, Sequence
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from resizable_search import vectors
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
-from resizable_search.index.rows import ArrayFile, read_blocks, read_shape
+from resizable_search.index.rows import ArrayFile, npy_header, read_blocks, read_shape
+from resizable_search.index.steps import Step, reached
 from resizable_search.progress import SILENT, Progress
 from resizable_search.quantise import WORD, quantise, sign_words
 from resizable_search.threads import thread_count, unordered
@@ -32,8 +34,10 @@ def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> No
     """
     names = [name for name in derived_files(0, dims) if name != NAMES.vectors(dims[-1])]
     derive_beside(folder, dims, names, progress)
+    reached(Step.DERIVED_BESIDE)
     for name in names:
         beside(folder / name).replace(folder / name)
+    reached(Step.DERIVED)
 
 
 def beside(path: Path) -> Path:
@@ -68,6 +72,14 @@ def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...
         found[NAMES.errors(dim)] = (n,), "<f4"
     found[NAMES.signs(dims[-1])] = (-(-dims[-1] // WORD), n), "<u8"
     return found
+
+
+def array_bytes(n: int, dims: Sequence[int]) -> dict[str, int]:
+    """The size of every array's file of a part of n rows, by its name: exact."""
+    return {
+        name: len(npy_header(shape, dtype)) + math.prod(shape) * np.dtype(dtype).itemsize
+        for name, (shape, dtype) in derived_files(n, dims).items()
+    }
 
 
 def _derive_block(
@@ -124,7 +136,9 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
     """Measure these files of a folder, for the manifest."""
     with ThreadPoolExecutor(thread_count()) as pool:
-        return dict(zip(names, pool.map(lambda name: file_entry(folder / name), names), strict=True))
+        found = dict(zip(names, pool.map(lambda name: file_entry(folder / name), names), strict=True))
+    reached(Step.MEASURED)
+    return found
 
 
 def part_files(dims: Sequence[int]) -> list[str]:
@@ -142,12 +156,14 @@ def place(staged: Path, target: Path, aside: Path) -> None:
     sync_folder(staged)
     _remove_folder(aside)
     if target.exists() and exchange(staged, target):
+        reached(Step.EXCHANGED)
         staged.rename(aside)
     else:
         if target.exists():
             target.rename(aside)
         staged.rename(target)
     sync_folder(target.parent)
+    reached(Step.PLACED)
     _remove_folder(aside)
 
 
@@ -182,11 +198,13 @@ def place_part(staged: Path, index: Path, manifest: Manifest, part_rows: int, **
     sync_folder(staged)
     staged.rename(target)
     sync_folder(target.parent)
+    reached(Step.PART_PLACED)
     following = manifest.next_generation(
         rows=manifest.rows + part_rows, parts=(*manifest.parts, part), **changes
     )
     written = following.write(index)
     sync_folder(index)
+    reached(Step.PART_LISTED)
     return written
 
 

@@ -9,7 +9,7 @@ from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.errors import IndexFormatError, UsageError
 from resizable_search.index.layout import Home
 from resizable_search.index.manifest import Manifest, read_manifest
-from resizable_search.index.work import rows_so_far
+from resizable_search.index.unfinished import look
 from resizable_search.index.writer import strange_files
 from resizable_search.manage.verification import last_verified
 from resizable_search.search import Index
@@ -55,7 +55,8 @@ def overview(home: Home) -> list[Entry]:
             )
         )
     for name in home.unfinished():
-        rows = rows_so_far(home.building(name))
+        found = look(home.building(name))
+        rows = found.safe if found else 0
         entries.append(Entry(name, "unfinished", rows, bytes=_size(home.building(name))))
     return entries
 

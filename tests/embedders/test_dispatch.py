@@ -35,7 +35,7 @@ def test_what_may_be_cured_is_tried_again_and_told():
     dispatcher.submit([7], ["a text"])
     answer = dispatcher.next()
     np.testing.assert_array_equal(answer.vectors, [embedder.vector("a text")])
-    assert (answer.keys, dispatcher.requests, len(told)) == ([7], 3, 2)
+    assert (answer.keys, dispatcher.spent.requests, len(told)) == ([7], 3, 2)
     assert told[0].startswith("busy; trying again in")
     dispatcher.drain(0)
 
@@ -48,7 +48,7 @@ def test_what_cannot_be_cured_ends_the_work_after_one_request(error):
     with pytest.raises(type(error)):
         dispatcher.next()
     assert dispatcher.drain(1) == []
-    assert dispatcher.requests == 1
+    assert dispatcher.spent.requests == 1
 
 
 def test_a_refused_text_is_an_answer_and_the_work_goes_on():
@@ -146,7 +146,7 @@ def test_what_a_client_repeats_by_itself_has_its_place_in_the_pace(monkeypatch):
     for key in range(2):
         dispatcher.submit([key], ["x"])
         dispatcher.next()
-    assert dispatcher.requests == 4
+    assert dispatcher.spent.requests == 4
     assert time.monotonic() - begun > 0.29
     dispatcher.drain(0)
 

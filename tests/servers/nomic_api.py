@@ -95,11 +95,12 @@ NO_ROWS = Fault("no_rows")
 
 @dataclass(slots=True)
 class _Planned:
-    """A fault, for so many more requests (None: for all), each with a probability."""
+    """A fault, once `after` requests have passed, for so many more (None: all), each with a probability."""
 
     fault: Fault
     left: int | None
     probability: float
+    after: int = 0
 
 
 class Vectors:
@@ -203,6 +204,10 @@ class NomicServer:
         self.user_requests = 0
         self.user_status = 200
         """What `GET /v1/user` is answered with, when the key is right."""
+        self.arrived: list[float] = []
+        """When each request to embed came, by time.monotonic."""
+        self.first_fault: float | None = None
+        """When the first fault befell a request, after the latency."""
         self.most_at_once = 0
         """The most requests to embed that were under way at the same time."""
         self.last_headers: dict[str, str] = {}
@@ -227,10 +232,18 @@ class NomicServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def spoil(self, fault: Fault, times: int | None = 1, *, probability: float = 1.0) -> None:
-        """Let a fault befall the next `times` requests (None: all to come), each with that probability."""
+    @property
+    def under_way(self) -> int:
+        """Requests to embed that have come and are not answered yet."""
+        return self._under_way
+
+    def spoil(self, fault: Fault, times: int | None = 1, *, probability: float = 1.0, after: int = 0) -> None:
+        """Let a fault befall the next `times` requests (None: all to come), each with that probability.
+
+        The first `after` requests that it might befall are spared.
+        """
         with self._lock:
-            self._planned.append(_Planned(fault, times, probability))
+            self._planned.append(_Planned(fault, times, probability, after))
 
     def heal(self) -> None:
         """Forget all faults, and let go of what hangs."""
@@ -258,6 +271,7 @@ class NomicServer:
         """Answer `POST /v1/embedding/text`; None: drop the connection."""
         with self._lock:
             self.requests += 1
+            self.arrived.append(time.monotonic())
             self._under_way += 1
             self.most_at_once = max(self.most_at_once, self._under_way)
         try:
@@ -283,6 +297,8 @@ class NomicServer:
             self.last_headers, self.last_request = headers, request
             self.asked.update(texts)
             fault = self._fault(texts)
+            if fault is not None and self.first_fault is None:
+                self.first_fault = time.monotonic()
             released = self._released
         if fault is not None and fault.kind == "status":
             said = fault.body.replace("{key}", headers["Authorization"].removeprefix("Bearer "))
@@ -301,6 +317,9 @@ class NomicServer:
         """The fault that befalls this request, if any; called under the lock."""
         for planned in self._planned:
             if planned.fault.marker and not any(planned.fault.marker in text for text in texts):
+                continue
+            if planned.after > 0:
+                planned.after -= 1
                 continue
             if planned.probability < 1 and self._chance.random() >= planned.probability:
                 continue

@@ -7,7 +7,7 @@ does, and a build never fails for it.
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -75,4 +75,5 @@ def logged(progress: Progress, path: Path) -> Iterator[LoggedProgress]:
     try:
         yield LoggedProgress(progress, logger)
     finally:
-        handler.close()
+        with suppress(OSError):  # what it could not write before, it cannot write now
+            handler.close()

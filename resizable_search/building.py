@@ -136,7 +136,7 @@ class Building(ABC):
         make_sure_of_room(
             self.options.name,
             self.home.path,
-            lambda rows: sum(array_bytes(rows, self.dims).values()) - size_of(self.building),
+            lambda rows: sum(array_bytes(rows, self.dims).values()) - size_of(self.building / NAMES.staged),
             [lambda: rows, lambda: rows if (count := there()) is None else min(rows, count - earlier)],
         )
 

@@ -12,6 +12,7 @@ from resizable_search import vectors
 from resizable_search.build_log import LoggedProgress
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.dispatch import Answer, Dispatcher, Spent
+from resizable_search.errors import RefusedTextError
 from resizable_search.index.work import Work
 
 FOLD_ROWS = 100
@@ -142,10 +143,11 @@ class Embedding:
             self._dispatcher.submit(answer.keys[:middle], answer.texts[:middle])
             self._dispatcher.submit(answer.keys[middle:], answer.texts[middle:])
         elif answer.refused is not None:
+            document = self._work.id_of(answer.keys[0])
             if self._strict:
-                raise answer.refused
+                raise RefusedTextError(f"document {document!r}: {answer.refused}")
             self._work.leave_out(answer.keys[0], str(answer.refused))
-            self._progress.log(f"document {answer.keys[0]:,} is left out: {answer.refused}")
+            self._progress.log(f"document {document!r} is left out: {answer.refused}")
             self._progress.advance(1)
 
     def _keep(self, answer: Answer) -> None:

@@ -26,7 +26,10 @@ class Unfinished:
 
 def look(folder: Path) -> Unfinished | None:
     """The unfinished build in a folder; None where there is none that can be read."""
-    uri = (folder / NAMES.work).resolve().as_uri() + "?mode=ro"
+    path = (folder / NAMES.work).resolve()
+    # SQLite makes files of its own to read a log of transactions; where there is none, it need not.
+    still = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    uri = f"{path.as_uri()}?mode=ro{still}"
     try:
         with closing(sqlite3.connect(uri, uri=True)) as db:
             kept = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")}

@@ -157,6 +157,10 @@ class Work:
             )
         reached(Step.JOURNALLED)
 
+    def id_of(self, seq: int) -> str:
+        """The id of a document that waits, as the corpus has it."""
+        return str(self._db.execute("SELECT id FROM incoming WHERE seq = ?", (seq,)).fetchone()[0])
+
     def leave_out(self, seq: int, reason: str) -> None:
         """Give a document up, for the report to tell."""
         with self._db:

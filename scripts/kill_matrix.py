@@ -55,6 +55,8 @@ def main() -> int:
         ground(Path(folder), plain_environment(), args.rows) as place,
         ThreadPoolExecutor(args.at_once) as pool,
     ):
+        expected = [place.fresh, *([place.extended, place.other] if args.steps == "all" else [])]
+        assert expected  # they are built now, one after the other
         killed = [pool.submit(place.killed_at_random, f"r{i}", rngs[i]) for i in range(args.kills)]
         steps = [
             pool.submit(place.killed_at, step, f"s{i}", rngs[args.kills + i])

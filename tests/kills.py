@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from resizable_search.index.layout import NAMES
@@ -61,10 +62,26 @@ class Ground:
         self.folder, self.rows = folder, rows
         self._env = {**env, "HF_ENDPOINT": hub.url, "NOMIC_API_KEY": KEY, "OPENBLAS_NUM_THREADS": "1"}
         self._build = ("build", NAME, "--limit", str(rows), "--concurrency", str(CONCURRENCY))
-        self.fresh = self._undisturbed("fresh")
-        self.part = self._undisturbed("part", "--limit", str(rows // 3))
-        self.other = self._undisturbed("other", "--chars", "300")
-        self.extended = self._undisturbed("extended", begun=self.part)
+
+    @cached_property
+    def fresh(self) -> Machine:
+        """A whole index."""
+        return self._undisturbed("fresh")
+
+    @cached_property
+    def part(self) -> Machine:
+        """One of a third of the articles."""
+        return self._undisturbed("part", "--limit", str(self.rows // 3))
+
+    @cached_property
+    def other(self) -> Machine:
+        """One of other texts."""
+        return self._undisturbed("other", "--chars", "300")
+
+    @cached_property
+    def extended(self) -> Machine:
+        """A third that was extended to the whole."""
+        return self._undisturbed("extended", begun=self.part)
 
     def _machine(self, name: str) -> Machine:
         return Machine(self.folder / name, dict(self._env))

@@ -34,6 +34,9 @@ LONGEST_PAUSE = 60.0
 FILL = 0.99
 """The share of a permitted rate that is used: requests may arrive closer together than they were sent."""
 
+CATCH_UP = 1.0
+"""Seconds of places that may be taken after their turn: a thread that wakes late loses none of the rate."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -60,7 +63,8 @@ class Spent:
 class Pacer:
     """Lets requests through at an even pace, so many a minute; None: at once.
 
-    An even pace keeps any window's limit without remembering what was sent, also across restarts.
+    An even pace keeps any window's limit without remembering what was sent, also across restarts: what may
+    be caught up is less than `FILL` leaves of a window of minutes.
     """
 
     def __init__(self, per_minute: float | None) -> None:
@@ -72,9 +76,9 @@ class Pacer:
         """Take the next place; how many seconds until its turn."""
         with self._lock:
             now = time.monotonic()
-            turn = max(now, self._next)
+            turn = max(now - CATCH_UP, self._next)
             self._next = turn + self._gap
-            return turn - now
+            return max(0.0, turn - now)
 
 
 class Dispatcher:

@@ -233,14 +233,15 @@ def sync_folder(folder: Path) -> None:
 def remove_index(folder: Path) -> list[str]:
     """Delete an index: the files that its manifest names, and the folders that are empty then.
 
-    Returns the names of what else lies in the folder, which is left alone. The manifest goes first,
-    so that what is half removed is not an index.
+    Returns the names of what else lies in the folder, which is left alone. The manifest goes first, so
+    that what is half removed is no index; under its other name it tells a later `remove` that it was one.
     """
     manifest = read_manifest(folder)
     names = sorted(manifest.all_files())
-    (folder / NAMES.manifest).unlink()
+    (folder / NAMES.manifest).replace(folder / NAMES.removed)
     for name in names:
         (folder / name).unlink(missing_ok=True)
+    (folder / NAMES.removed).unlink()
     for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
         if not any(path.iterdir()):
             path.rmdir()

@@ -18,7 +18,8 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
     done = []
     if name is not None:
         folder = find_index(name, home)
-        with storage_errors(home.path), build_lock(home.state(folder.resolve().name), folder.name):
+        place = folder.resolve()
+        with storage_errors(place.parent), build_lock(Home(place.parent).state(place.name), place.name):
             derived = add_tiers(folder, progress)
         done.append(f"{folder.name} {'has its int8 tiers and sign bits now' if derived else 'lacks nothing'}")
     try:

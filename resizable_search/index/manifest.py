@@ -17,6 +17,7 @@ from typing import Any
 from resizable_search import __version__
 from resizable_search.errors import IndexFormatError
 from resizable_search.index.layout import NAMES
+from resizable_search.index.storage import unreadable
 
 FORMAT_VERSION = 1
 MOST_BYTES = 64_000_000
@@ -154,7 +155,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} is not an index: it has no {NAMES.manifest}; build it again, or name another folder"
         ) from None
     except OSError as error:
-        raise IndexFormatError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
+        raise unreadable(path, error) from None
     except (ValueError, RecursionError):
         raise _damaged(path, "it is not JSON") from None
     if not isinstance(data, dict) or not isinstance(data.get("format"), int):

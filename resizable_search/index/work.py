@@ -25,6 +25,7 @@ from resizable_search.index.documents import SCHEMA
 from resizable_search.index.ids import IDS_SCHEMA, TakenIds
 from resizable_search.index.layout import NAMES
 from resizable_search.index.rows import RowsFile
+from resizable_search.index.storage import as_the_system_says
 
 FOLD_AT_MOST = 1000
 """Documents folded in one transaction."""
@@ -81,16 +82,23 @@ class Work:
         self.staged = folder / NAMES.staged
         self._rows_file: RowsFile | None = None
         self.staged.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / NAMES.work)
-        try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.executescript(_WORK_SCHEMA + IDS_SCHEMA + SCHEMA.format(schema=""))
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise BuildStateError(
-                f"the unfinished build in {folder} is damaged ({error}): begin again with --restart"
-            ) from None
+        with as_the_system_says(folder):
+            self._db = self._open()
         self.ids = TakenIds(self._db)
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.folder / NAMES.work)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_WORK_SCHEMA + IDS_SCHEMA + SCHEMA.format(schema=""))
+        except sqlite3.DatabaseError as error:
+            db.close()
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise  # the disk's, not the file's
+            raise BuildStateError(
+                f"the unfinished build in {self.folder} is damaged ({error}): begin again with --restart"
+            ) from None
+        return db
 
     def get(self, key: str, default: Any = None) -> Any:
         """A value that was set, as JSON."""
@@ -139,7 +147,8 @@ class Work:
 
     def texts(self) -> Iterable[str]:
         """Every text that is waiting, in order."""
-        reader = sqlite3.connect(self.folder / NAMES.work)
+        with as_the_system_says(self.folder):
+            reader = sqlite3.connect(self.folder / NAMES.work)
         try:
             for (text,) in reader.execute("SELECT text FROM incoming ORDER BY seq"):
                 yield text
@@ -296,7 +305,8 @@ class Work:
         copy = self.folder / "documents.copy"
         for old in (path, copy):
             old.unlink(missing_ok=True)
-        self._db.execute("ATTACH ? AS copy", (str(copy),))
+        with as_the_system_says(self.folder):
+            self._db.execute("ATTACH ? AS copy", (str(copy),))
         try:
             # The copy is thrown away on a crash, so it need not wait for the disk.
             self._db.execute("PRAGMA copy.synchronous = OFF")

@@ -12,9 +12,11 @@ from resizable_search.build_options import BuildOptions
 from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFoundError, RsearchError
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.lock import build_lock
+from resizable_search.index.storage import beside
 from resizable_search.manage.removal import removable, remove
 from resizable_search.manage.warming import warm
 from resizable_search.search import open_index
+from tests.index.test_tiers import without_tiers
 from tests.support import ListCorpus, TableEmbedder, articles, index_of
 
 
@@ -81,6 +83,7 @@ def test_an_index_whose_removal_was_broken_off_is_built_anew_with_restart(home, 
 
 def test_the_folder_of_an_index_of_another_home_is_locked_there(home, tmp_path):
     here = Home(tmp_path / "here")
+    without_tiers(home.index("made"))
     with build_lock(home.state("made"), "made"):
         with pytest.raises(IndexBusyError, match=str(os.getpid())):
             remove(removable(str(home.index("made")), here))
@@ -88,3 +91,10 @@ def test_the_folder_of_an_index_of_another_home_is_locked_there(home, tmp_path):
             warm(here, str(home.index("made")))
     assert remove(removable(str(home.index("made")), here)) == []
     assert not home.state("made").exists()
+
+
+def test_what_somebody_left_who_died_while_writing_goes_with_the_index(home):
+    for name in (NAMES.manifest, "8.npy"):
+        beside(home.index("made") / name).write_text("half of it")
+    assert remove(removable("made", home)) == []
+    assert not home.index("made").exists()

@@ -6,7 +6,6 @@ written by a newer format, is an IndexFormatError that says what to do. Secrets 
 
 import hashlib
 import json
-import os
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +16,7 @@ from typing import Any
 from resizable_search import __version__
 from resizable_search.errors import IndexFormatError
 from resizable_search.index.layout import NAMES
-from resizable_search.index.storage import unreadable
+from resizable_search.index.storage import replace_file, unreadable
 
 FORMAT_VERSION = 1
 MOST_BYTES = 64_000_000
@@ -126,12 +125,7 @@ class Manifest:
         """Put the manifest in place by rename, dated now; a reader sees the old one or the one returned."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         dated = replace(self, created=self.created or now, changed=now)
-        temporary = folder / f"{NAMES.manifest}.new"
-        with temporary.open("wb") as file:
-            file.write(manifest_text(dated.to_json()))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / NAMES.manifest)
+        replace_file(folder / NAMES.manifest, manifest_text(dated.to_json()))
         return dated
 
 

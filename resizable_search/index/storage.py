@@ -1,6 +1,7 @@
 """What the disk, or the system, refuses, told as StorageError with its remedy."""
 
 import errno
+import os
 import resource
 import sqlite3
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 _LIMITS = (*_FULL, *_TOO_MANY, errno.EFBIG)
 _FAILED = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO)
+
+CHECK = "check its permissions"
+"""What to do where an index that there is cannot be written: another home would not help."""
 
 PROBE_BYTES = 1 << 16
 """What is written to learn why SQLite could not write: more than it asks for at once."""
@@ -127,3 +131,25 @@ def make_home(home: Path) -> None:
         if error.errno in _LIMITS:
             raise refusal(error, home) or error from None
         raise StorageError(f"cannot make the folder {home} ({error.strerror}): {ANOTHER_HOME}") from None
+
+
+def beside(path: Path) -> Path:
+    """The name under which a file is written before it is moved into its place."""
+    return path.with_name(f"{path.name}.new")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in one step: whoever reads it, and whatever happens, finds the old content or the new.
+
+    Where it cannot be written nothing is left of the new one. Raises OSError.
+    """
+    temporary = beside(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

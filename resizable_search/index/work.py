@@ -10,9 +10,10 @@ committed, never shorter, and is cut back on opening.
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,12 @@ class Incoming:
 def rows_so_far(folder: Path) -> int:
     """How many documents an unfinished build has embedded; it is only looked at (0 if it cannot be)."""
     uri = (folder / NAMES.work).resolve().as_uri() + "?mode=ro"
-    try:
-        with closing(sqlite3.connect(uri, uri=True)) as db:
+    # Where SQLite cannot make the files that go with a log, it is read without what only the log holds.
+    for how in ("", "&immutable=1"):
+        with suppress(sqlite3.Error, ValueError), closing(sqlite3.connect(uri + how, uri=True)) as db:
             found = db.execute("SELECT value FROM meta WHERE key = 'rows'").fetchone()
             return int(found[0]) if found else 0
-    except (sqlite3.Error, ValueError):
-        return 0
+    return 0
 
 
 def text_key(text: str) -> bytes:
@@ -81,9 +82,15 @@ class Work:
         self.folder = folder
         self.staged = folder / NAMES.staged
         self._rows_file: RowsFile | None = None
-        self.staged.mkdir(parents=True, exist_ok=True)
-        with as_the_system_says(folder):
-            self._db = self._open()
+        is_new = not (folder / NAMES.work).exists()
+        try:
+            self.staged.mkdir(parents=True, exist_ok=True)
+            with as_the_system_says(folder):
+                self._db = self._open()
+        except BaseException:
+            if is_new:  # what could not be begun is no build to go on with
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         self.ids = TakenIds(self._db)
 
     def _open(self) -> sqlite3.Connection:

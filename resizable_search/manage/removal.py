@@ -8,7 +8,7 @@ from resizable_search.index.layout import Home
 from resizable_search.index.locate import find_index
 from resizable_search.index.lock import BuildLock, build_lock
 from resizable_search.index.manifest import read_manifest
-from resizable_search.index.storage import storage_errors
+from resizable_search.index.storage import CHECK, storage_errors
 from resizable_search.index.wreck import is_wreck, remove_wreck
 from resizable_search.index.writer import remove_index
 from resizable_search.resumption import discard
@@ -66,7 +66,7 @@ def remove(target: Removable) -> list[str]:
     Raises IndexBusyError, IndexNotFoundError if it is gone by now, RsearchError if it is another by now
     than what was shown, and StorageError if the disk refuses.
     """
-    with storage_errors(target.home, "check its permissions"):
+    with storage_errors(target.home, CHECK):
         if target.state is None:
             return _remove_folder(target)
         with build_lock(target.state, target.name) as lock:

@@ -8,7 +8,12 @@ import sqlite3
 import pytest
 
 from resizable_search.errors import OpenFilesError, StorageError
-from resizable_search.index.storage import as_the_system_says, make_home, storage_errors
+from resizable_search.index.storage import (
+    as_the_system_says,
+    make_home,
+    replace_file,
+    storage_errors,
+)
 
 FULL = "the disk of .* is full; nothing is lost: free some space, and the same command goes on"
 
@@ -88,3 +93,16 @@ def test_a_home_that_cannot_be_made_for_want_of_room_is_told_so(tmp_path, monkey
     monkeypatch.setattr(type(tmp_path), "mkdir", refuse)
     with pytest.raises(StorageError, match=FULL):
         make_home(tmp_path / "home")
+
+
+def test_a_file_that_cannot_be_replaced_stays_and_nothing_lies_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "manifest.json"
+    replace_file(path, b"old")
+
+    def refuse(handle):
+        raise system(errno.ENOSPC)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(path, b"new")
+    assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("manifest.json", b"old")]

@@ -31,7 +31,7 @@ from resizable_search.index.documents import open_documents
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
-from resizable_search.index.storage import make_home, storage_errors
+from resizable_search.index.storage import make_home, replace_file, storage_errors
 from resizable_search.index.work import Work
 from resizable_search.index.wreck import is_wreck
 from resizable_search.index.writer import derive, list_files, part_files, place_part
@@ -59,7 +59,16 @@ def locked(home: Home, options: BuildOptions) -> Iterator[ExitStack]:
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit must be 1 or more, not {options.limit}")
     make_home(home.path)
-    with storage_errors(home.path), build_lock(home.state(options.name), options.name), ExitStack() as stack:
+
+    def again() -> str:
+        begun = options.restart and (home.building(options.name) / NAMES.work).exists()
+        return "the same command without --restart" if begun else "the same command"
+
+    with (
+        storage_errors(home.path, again=again),
+        build_lock(home.state(options.name), options.name),
+        ExitStack() as stack,
+    ):
         yield stack
 
 
@@ -141,9 +150,8 @@ class Building(ABC):
             if self._is_complete(self.base):  # an extension that was begun is paid for, and stays
                 return self._report(self.base)
         self.check()
-        work = self.stack.enter_context(closing(Work(self.building)))
-        if replaces:
-            work.set("replaces", True)
+        kept = {"replaces": True} if replaces else {}
+        work = self.stack.enter_context(closing(Work(self.building, **kept)))
         if self.base is not None:
             paths = [self.folder / part.path / NAMES.documents for part in self.base.parts]
             work.ids.earlier = [self.stack.enter_context(closing(open_documents(path))) for path in paths]
@@ -276,7 +284,10 @@ class Building(ABC):
                 self.progress.note(f"{error}; searches take numpy, which is slower")
 
     def _keep(self, report: BuildReport) -> None:
-        """Leave what the build did beside the index: what was left out, and why, is of interest later."""
+        """Leave what the build did beside the index: what was left out, and why, is of interest later.
+
+        The index is in its place by now, so a disk without room for this does not make the build fail.
+        """
         told = {
             "finished": report.manifest.changed,
             "rows": report.manifest.rows,
@@ -286,7 +297,10 @@ class Building(ABC):
             "left_out": list(report.left_out),
         }
         path = self.home.state(self.options.name) / NAMES.report
-        path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        try:
+            replace_file(path, (json.dumps(told, indent=1) + "\n").encode())
+        except OSError as error:
+            self.progress.note(f"the index is complete, but {path} cannot be written ({error.strerror})")
 
     def _report(self, manifest: Manifest, left_out: Sequence[dict[str, Any]] = ()) -> BuildReport:
         seconds = time.perf_counter() - self.began

@@ -4,7 +4,7 @@ import errno
 import os
 import resource
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,29 +26,34 @@ PROBE_BYTES = 1 << 16
 
 
 @contextmanager
-def storage_errors(home: Path, remedy: str = ANOTHER_HOME) -> Iterator[None]:
+def storage_errors(
+    home: Path, remedy: str = ANOTHER_HOME, again: Callable[[], str] = lambda: "the same command"
+) -> Iterator[None]:
     """Turn what a full, read-only or failing disk raises while `home` is written into StorageError.
 
-    `remedy` is what to do where writing is not allowed.
+    `remedy` is what to do where writing is not allowed, `again` names the command that goes on once there
+    is room.
     """
     try:
         yield
     except OSError as error:
-        raise refusal(error, home, remedy) or error from None
+        raise refusal(error, home, remedy, again()) or error from None
     except StorageError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in _LIMITS:  # what an embedder's state met, say
-            raise refusal(cause, home, remedy) or error from None
+            raise refusal(cause, home, remedy, again()) or error from None
         raise
     except sqlite3.DatabaseError as error:
-        raise _sqlite_refusal(error, home, remedy) from None
+        raise _sqlite_refusal(error, home, again()) from None
 
 
-def refusal(error: OSError, home: Path, remedy: str = ANOTHER_HOME) -> StorageError | None:
+def refusal(
+    error: OSError, home: Path, remedy: str = ANOTHER_HOME, again: str = "the same command"
+) -> StorageError | None:
     """The error for what the system refused below `home`; None if it is none of the disk's."""
     place = error.filename or home
     if error.errno in _FULL:
-        return _full(home)
+        return _full(home, again)
     if error.errno in _TOO_MANY:
         return too_many_files(error)
     if error.errno == errno.EFBIG:
@@ -89,11 +94,11 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _sqlite_refusal(error: sqlite3.DatabaseError, home: Path, remedy: str) -> Exception:
+def _sqlite_refusal(error: sqlite3.DatabaseError, home: Path, again: str) -> Exception:
     """The error for what SQLite could not do below `home`; itself if it is nothing of the disk's."""
     code = _code(error)
     if code == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
-        return _full(home)
+        return _full(home, again)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StorageError(
             f"the unfinished build in {home} is damaged ({error}): begin again with --restart"
@@ -110,10 +115,8 @@ def _limits_files() -> bool:
     return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
 
 
-def _full(home: Path) -> StorageError:
-    return StorageError(
-        f"the disk of {home} is full; nothing is lost: free some space, and the same command goes on"
-    )
+def _full(home: Path, again: str) -> StorageError:
+    return StorageError(f"the disk of {home} is full; nothing is lost: free some space, and {again} goes on")
 
 
 def unreadable(path: Path, error: OSError) -> IndexFormatError | StorageError:

@@ -75,10 +75,17 @@ def text_key(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-class Work:
-    """The state of an unfinished build, in `folder`. `ids` knows which ids are taken."""
+def _set(db: sqlite3.Connection, key: str, value: Any) -> None:
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
-    def __init__(self, folder: Path) -> None:
+
+class Work:
+    """The state of an unfinished build, in `folder`. `ids` knows which ids are taken.
+
+    `kept` are values that are kept with it from its beginning, as `set` does.
+    """
+
+    def __init__(self, folder: Path, **kept: Any) -> None:
         self.folder = folder
         self.staged = folder / NAMES.staged
         self._rows_file: RowsFile | None = None
@@ -86,18 +93,21 @@ class Work:
         try:
             self.staged.mkdir(parents=True, exist_ok=True)
             with as_the_system_says(folder):
-                self._db = self._open()
+                self._db = self._open(kept)
         except BaseException:
             if is_new:  # what could not be begun is no build to go on with
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         self.ids = TakenIds(self._db)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, kept: Mapping[str, Any]) -> sqlite3.Connection:
         db = sqlite3.connect(self.folder / NAMES.work)
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_WORK_SCHEMA + IDS_SCHEMA + SCHEMA.format(schema=""))
+            with db:
+                for key, value in kept.items():
+                    _set(db, key, value)
         except sqlite3.DatabaseError as error:
             db.close()
             if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
@@ -118,7 +128,7 @@ class Work:
             self._set(key, value)
 
     def _set(self, key: str, value: Any) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+        _set(self._db, key, value)
 
     @property
     def rows(self) -> int:

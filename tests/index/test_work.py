@@ -105,7 +105,7 @@ def test_a_damaged_unfinished_build_says_how_to_begin_again(tmp_path):
 
 
 def test_a_build_that_could_not_be_begun_leaves_nothing_behind(tmp_path, monkeypatch):
-    def refuse(self):
+    def refuse(self, kept):
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr(Work, "_open", refuse)

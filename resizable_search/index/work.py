@@ -323,7 +323,14 @@ class Work:
         for old in (path, copy):
             old.unlink(missing_ok=True)
         with as_the_system_says(self.folder):
-            self._db.execute("ATTACH ? AS copy", (str(copy),))
+            self._write_documents(copy, path)
+        copy.unlink()
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        return path
+
+    def _write_documents(self, copy: Path, path: Path) -> None:
+        self._db.execute("ATTACH ? AS copy", (str(copy),))
         try:
             # The copy is thrown away on a crash, so it need not wait for the disk.
             self._db.execute("PRAGMA copy.synchronous = OFF")
@@ -334,10 +341,6 @@ class Work:
             self._db.execute("VACUUM copy INTO ?", (str(path),))
         finally:
             self._db.execute("DETACH copy")
-        copy.unlink()
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        return path
 
     def close_vectors(self) -> None:
         """Close the file of vectors."""

@@ -32,13 +32,19 @@ def locked(
     make_home(home.path)
     state = home.state(options.name)
     with (
-        storage_errors(home.path),
+        storage_errors(home.path, again=lambda: again(home, options)),
         build_lock(state, options.name),
         logged(progress, state / NAMES.log) as log,
         ExitStack() as stack,
     ):
         log.log(f"begun: rsearch {__version__}, {options.command or 'from Python'}")
         yield stack, log
+
+
+def again(home: Home, options: BuildOptions) -> str:
+    """How a build is gone on with: a restart that has begun is not begun once more."""
+    begun = options.restart and (home.building(options.name) / NAMES.work).exists()
+    return "the same command without --restart" if begun else "the same command"
 
 
 def make_sure_of_room(

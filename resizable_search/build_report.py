@@ -9,6 +9,7 @@ from typing import Any
 from resizable_search.build_log import LoggedProgress
 from resizable_search.embedders.dispatch import Spent
 from resizable_search.index.manifest import Manifest
+from resizable_search.index.storage import replace_file
 from resizable_search.wording import counted
 
 
@@ -32,7 +33,10 @@ class BuildReport:
 
 
 def keep_report(report: BuildReport, path: Path, progress: LoggedProgress) -> None:
-    """Leave what the build did beside the index: what was left out, and why, is of interest later."""
+    """Leave what the build did beside the index: what was left out, and why, is of interest later.
+
+    The index is in its place by now, so a disk without room for this does not make the build fail.
+    """
     told = {
         "finished": report.manifest.changed,
         "rows": report.manifest.rows,
@@ -46,7 +50,10 @@ def keep_report(report: BuildReport, path: Path, progress: LoggedProgress) -> No
         },
         "left_out": list(report.left_out),
     }
-    path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    try:
+        replace_file(path, (json.dumps(told, indent=1) + "\n").encode())
+    except OSError as error:
+        progress.note(f"the index is complete, but {path} cannot be written ({error.strerror})")
     left = f", {counted(len(report.left_out), 'document')} left out" if report.left_out else ""
     progress.log(
         f"finished: {counted(report.manifest.rows, 'document')}{left}, "

@@ -23,7 +23,7 @@ from resizable_search.build_options import (
     BuildOptions,
     choose_dims,
 )
-from resizable_search.build_place import make_sure_of_room, size_of
+from resizable_search.build_place import again, make_sure_of_room, size_of
 from resizable_search.build_report import BuildReport, keep_report
 from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import EmbedderSpec
@@ -32,6 +32,7 @@ from resizable_search.errors import (
     BuildStoppedError,
     CorpusError,
     RsearchError,
+    StorageError,
     UsageError,
 )
 from resizable_search.index.documents import open_documents
@@ -160,16 +161,15 @@ class Building(ABC):
             if self.is_complete(self.base):  # an extension that was begun is paid for, and stays
                 return self._report(self.base)
         self.check()
-        work = self.stack.enter_context(closing(Work(self.building)))
-        if replaces:
-            work.set("replaces", True)
+        kept = {"replaces": True} if replaces else {}
+        work = self.stack.enter_context(closing(Work(self.building, **kept)))
         self.account.open(work)
         if self.base is not None:
             paths = [self.folder / part.path / NAMES.documents for part in self.base.parts]
             work.ids.earlier = [self.stack.enter_context(closing(open_documents(path))) for path in paths]
         intake = self.intake(work, self.base.source if self.base else Source())
         try:
-            with storage_errors(self.home.path):
+            with storage_errors(self.home.path, again=lambda: again(self.home, self.options)):
                 self._check_request(work, intake)
                 self.fill(work, intake)
                 self.account.save(work)
@@ -181,22 +181,26 @@ class Building(ABC):
         except RsearchError as error:
             if self.is_hopeless(work, error):
                 discard(self.building)
+            elif isinstance(error, StorageError):
+                error.kept = self._safe(work)  # how to go on, it has said
             elif not isinstance(error, BuildStateError | UsageError):
                 error.kept = self._kept(work)
             self.progress.log(f"ended: {error}")
             raise
 
-    def _kept(self, work: Work) -> str:
-        """How far the build has come, and how to go on with it."""
+    def _safe(self, work: Work) -> str:
+        """How far the build has come."""
         try:
             self.account.save(work)
             rows = work.safe + (self.base.rows if self.base else 0)
         except sqlite3.Error:  # the disk that ended the build may refuse this too
             return "nothing is lost"
-        safe = f"{counted(rows, 'document')} {'is' if rows == 1 else 'are'} {self.verb} and safe"
-        again = "without --restart " if self.options.restart else ""
+        return f"{counted(rows, 'document')} {'is' if rows == 1 else 'are'} {self.verb} and safe"
+
+    def _kept(self, work: Work) -> str:
+        """How far the build has come, and how to go on with it."""
         command = f": `{self.options.command}`" if self.options.command else ""
-        return f"{safe}; the same command {again}goes on{command}"
+        return f"{self._safe(work)}; {again(self.home, self.options)} goes on{command}"
 
     def refuse_foreign_folder(self) -> None:
         """Refuse to write over a folder that is no index. Raises BuildStateError."""

@@ -19,6 +19,7 @@
     ├── BuildStateError          an unfinished build that this command cannot go on with
     ├── BuildStoppedError        a build that was stopped; what it had is safe; exit code 130
     └── StorageError             the disk refused: no permission, no space
+        └── OpenFilesError       the system lets no more files be opened
 
 Every message is one line and names the remedy. No message holds a secret.
 """
@@ -121,3 +122,7 @@ class BuildStoppedError(RsearchError):
 
 class StorageError(RsearchError):
     """The disk refused to take or give a file."""
+
+
+class OpenFilesError(StorageError):
+    """The limit of open files, of this process or of the machine, is reached."""

@@ -166,7 +166,7 @@ def main() -> int:
             (
                 o.name,
                 str(o.requests),
-                str(o.repeats),
+                str(o.repeats) if o.ended == "finished" else "",
                 f"{o.seconds:.1f}",
                 str(o.twice),
                 str(o.late) if o.name.split(",")[0] in FINAL else "",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resizable_search.errors import IndexFormatError
+from resizable_search.index.storage import unreadable
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS {schema}documents (
@@ -42,9 +43,21 @@ def open_documents(path: Path) -> sqlite3.Connection:
         raise IndexFormatError(f"{path} is missing: build the index again with --restart")
     # The file never changes once its part is listed in a manifest, so SQLite need not lock it.
     uri = path.resolve().as_uri() + "?mode=ro&immutable=1"
-    connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    try:
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    except sqlite3.OperationalError as error:
+        raise _unopened(path, error) from None
     connection.text_factory = bytes_to_text
     return connection
+
+
+def _unopened(path: Path, error: sqlite3.OperationalError) -> Exception:
+    """Why SQLite could not open a file, which it does not tell."""
+    try:
+        with path.open("rb"):
+            return IndexFormatError(f"{path} cannot be opened ({error}): check what lies there")
+    except OSError as why:
+        return unreadable(path, why)
 
 
 def bytes_to_text(data: bytes) -> str:

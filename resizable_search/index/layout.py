@@ -24,6 +24,7 @@ class FileNames:
     work: str = "work.sqlite"
     staged: str = "index"
     replaced: str = "replaced"
+    removed: str = "removed.json"
     lock: str = "build.lock"
     report: str = "report.json"
     log: str = "build.log"

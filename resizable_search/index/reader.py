@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.errors import IndexFormatError
+from resizable_search.errors import IndexFormatError, OpenFilesError
 from resizable_search.index.documents import StoredDocument, open_documents, read_documents
 from resizable_search.index.layout import NAMES
 from resizable_search.index.locate import await_replacement
 from resizable_search.index.manifest import Manifest, Part, read_manifest
 from resizable_search.index.rows import npy_header
+from resizable_search.index.storage import unreadable
+from resizable_search.open_files import raise_limit
 from resizable_search.quantise import WORD, Tier
 
 MOST_TRIES = 20
@@ -89,6 +91,11 @@ class IndexReader:
             except IndexFormatError:
                 self.close()
                 if tries == MOST_TRIES or not self._has_moved_on(manifest):
+                    raise
+                continue
+            except OpenFilesError:
+                self.close()
+                if not raise_limit():
                     raise
                 continue
             if self.is_in_place or tries == MOST_TRIES:
@@ -177,7 +184,7 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         with path.open("rb") as file:
             found = file.read(len(header))
     except OSError as error:
-        raise IndexFormatError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+        raise unreadable(path, error) from None
     if found != header:
         raise IndexFormatError(
             f"{path} is no .npy file of {np.dtype(dtype)} {shape}, so it is damaged or not this index's: "
@@ -186,7 +193,10 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     expected = len(header) + math.prod(shape) * np.dtype(dtype).itemsize
     if size != expected:
         raise _wrong_size(path, size, expected)
-    return np.memmap(path, dtype, "r", len(header), shape).view(np.ndarray)
+    try:
+        return np.memmap(path, dtype, "r", len(header), shape).view(np.ndarray)
+    except OSError as error:  # each mapping keeps a file open
+        raise unreadable(path, error) from None
 
 
 def _size(path: Path) -> int:

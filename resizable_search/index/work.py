@@ -10,6 +10,7 @@ committed, never shorter, and is cut back on opening.
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from resizable_search.index.ids import IDS_SCHEMA, TakenIds
 from resizable_search.index.layout import NAMES
 from resizable_search.index.rows import RowsFile
 from resizable_search.index.steps import Step, reached
+from resizable_search.index.storage import as_the_system_says
 
 FOLD_AT_MOST = 1000
 """Documents folded in one transaction."""
@@ -62,24 +64,47 @@ def text_key(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-class Work:
-    """The state of an unfinished build, in `folder`. `ids` knows which ids are taken."""
+def _set(db: sqlite3.Connection, key: str, value: Any) -> None:
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
-    def __init__(self, folder: Path) -> None:
+
+class Work:
+    """The state of an unfinished build, in `folder`. `ids` knows which ids are taken.
+
+    `kept` are values that are kept with it from its beginning, as `set` does.
+    """
+
+    def __init__(self, folder: Path, **kept: Any) -> None:
         self.folder = folder
         self.staged = folder / NAMES.staged
         self._rows_file: RowsFile | None = None
-        self.staged.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / NAMES.work)
+        is_new = not (folder / NAMES.work).exists()
         try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.executescript(_WORK_SCHEMA + IDS_SCHEMA + SCHEMA.format(schema=""))
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise BuildStateError(
-                f"the unfinished build in {folder} is damaged ({error}): begin again with --restart"
-            ) from None
+            self.staged.mkdir(parents=True, exist_ok=True)
+            with as_the_system_says(folder):
+                self._db = self._open(kept)
+        except BaseException:
+            if is_new:  # what could not be begun is no build to go on with
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         self.ids = TakenIds(self._db)
+
+    def _open(self, kept: Mapping[str, Any]) -> sqlite3.Connection:
+        db = sqlite3.connect(self.folder / NAMES.work)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_WORK_SCHEMA + IDS_SCHEMA + SCHEMA.format(schema=""))
+            with db:
+                for key, value in kept.items():
+                    _set(db, key, value)
+        except sqlite3.DatabaseError as error:
+            db.close()
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise  # the disk's, not the file's
+            raise BuildStateError(
+                f"the unfinished build in {self.folder} is damaged ({error}): begin again with --restart"
+            ) from None
+        return db
 
     def get(self, key: str, default: Any = None) -> Any:
         """A value that was set, as JSON."""
@@ -92,7 +117,7 @@ class Work:
             self._set(key, value)
 
     def _set(self, key: str, value: Any) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+        _set(self._db, key, value)
 
     @property
     def rows(self) -> int:
@@ -135,7 +160,8 @@ class Work:
 
     def texts(self) -> Iterable[str]:
         """Every text that is waiting, in order."""
-        reader = sqlite3.connect(self.folder / NAMES.work)
+        with as_the_system_says(self.folder):
+            reader = sqlite3.connect(self.folder / NAMES.work)
         try:
             for (text,) in reader.execute("SELECT text FROM incoming ORDER BY seq"):
                 yield text
@@ -308,6 +334,14 @@ class Work:
         copy = self.folder / "documents.copy"
         for old in (path, copy):
             old.unlink(missing_ok=True)
+        with as_the_system_says(self.folder):
+            self._write_documents(copy, path)
+        copy.unlink()
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        return path
+
+    def _write_documents(self, copy: Path, path: Path) -> None:
         self._db.execute("ATTACH ? AS copy", (str(copy),))
         try:
             # The copy is thrown away on a crash, so it need not wait for the disk.
@@ -320,11 +354,7 @@ class Work:
             self._db.execute("VACUUM copy INTO ?", (str(path),))
         finally:
             self._db.execute("DETACH copy")
-        copy.unlink()
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
         reached(Step.DOCUMENTS)
-        return path
 
     def close_vectors(self) -> None:
         """Close the file of vectors."""

@@ -4,8 +4,9 @@ import ctypes
 import math
 import os
 import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
 from resizable_search.index.rows import ArrayFile, npy_header, read_blocks, read_shape
 from resizable_search.index.steps import Step, reached
+from resizable_search.index.storage import beside
 from resizable_search.progress import SILENT, Progress
 from resizable_search.quantise import WORD, quantise, sign_words
 from resizable_search.threads import thread_count, unordered
@@ -40,18 +42,15 @@ def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> No
     reached(Step.DERIVED)
 
 
-def beside(path: Path) -> Path:
-    """The name under which a file is written before it is moved into its place."""
-    return path.with_name(f"{path.name}.new")
-
-
 def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progress: Progress) -> None:
     """As `derive`, but these files alone, each left under the name that `beside` gives."""
     with (folder / NAMES.vectors(dims[-1])).open("rb") as source:
         n, _ = read_shape(source)
     shapes = derived_files(n, dims)
-    files = {name: ArrayFile(beside(folder / name), *shapes[name]) for name in names}
+    files: dict[str, ArrayFile] = {}
     try:
+        for name in names:
+            files[name] = ArrayFile(beside(folder / name), *shapes[name])
         blocks = read_blocks(folder / NAMES.vectors(dims[-1]))
         for rows in unordered(lambda block: _derive_block(files, dims, n, *block), blocks, thread_count()):
             progress.advance(rows)
@@ -112,6 +111,12 @@ def derived_rows(
     return {name: values for name, values in found.items() if name in wanted}
 
 
+def has_tiers(manifest: Manifest) -> bool:
+    """Whether an index lacks nothing that is derived."""
+    wanted = set(derived_files(0, manifest.dims))
+    return all(wanted <= set(part.files) for part in manifest.parts)
+
+
 def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
     """Derive the int8 tiers and sign bits of an index that was built before there were any.
 
@@ -119,18 +124,34 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
     holds the index's lock.
     """
     manifest = read_manifest(index)
-    wanted = derived_files(0, manifest.dims)
-    if all(set(wanted) <= set(part.files) for part in manifest.parts):
+    if has_tiers(manifest):
         return False
+    wanted = derived_files(0, manifest.dims)
     progress.stage("deriving", manifest.rows, "rows")
     parts = []
-    for part in manifest.parts:
-        folder = index / part.path
-        derive(folder, manifest.dims, progress)
-        parts.append(replace(part, files={**part.files, **list_files(folder, list(wanted))}))
-    replace(manifest, parts=tuple(parts)).write(index)
+    try:
+        for part in manifest.parts:
+            folder = index / part.path
+            derive(folder, manifest.dims, progress)
+            parts.append(replace(part, files={**part.files, **list_files(folder, list(wanted))}))
+        replace(manifest, parts=tuple(parts)).write(index)
+    except BaseException:
+        _remove_unlisted(index, manifest, wanted)
+        raise
     sync_folder(index)
     return True
+
+
+def _remove_unlisted(index: Path, manifest: Manifest, names: Iterable[str]) -> None:
+    """Delete files of the parts that were begun, or are there and not in the manifest."""
+    for part in manifest.parts:
+        for name in names:
+            path = index / part.path / name
+            beside(path).unlink(missing_ok=True)
+            if name not in part.files:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            (index / part.path / NAMES.tiers).rmdir()  # if nothing is left in it
 
 
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
@@ -227,7 +248,10 @@ def delete_rows(index: Path, rows: Sequence[int]) -> Manifest:
                 gone |= np.unpackbits(np.load(folder / part.bitmap), count=part.rows).astype(bool)
                 replaced.append(folder / part.bitmap)
             gone[mine] = True
-            np.save(folder / name, np.packbits(gone))
+            packed = np.packbits(gone)
+            with closing(ArrayFile(folder / name, packed.shape, "|u1")) as bitmap:
+                bitmap.write(packed, 0)
+                bitmap.finish()
             files = {key: entry for key, entry in part.files.items() if key != part.bitmap}
             files[name] = file_entry(folder / name)
             part = replace(part, files=files, deleted=int(gone.sum()), bitmap=name)
@@ -251,14 +275,16 @@ def sync_folder(folder: Path) -> None:
 def remove_index(folder: Path) -> list[str]:
     """Delete an index: the files that its manifest names, and the folders that are empty then.
 
-    Returns the names of what else lies in the folder, which is left alone. The manifest goes first,
-    so that what is half removed is not an index.
+    Returns the names of what else lies in the folder, which is left alone. The manifest goes first, so
+    that what is half removed is no index; under its other name it tells a later `remove` that it was one.
     """
     manifest = read_manifest(folder)
     names = sorted(manifest.all_files())
-    (folder / NAMES.manifest).unlink()
-    for name in names:
+    (folder / NAMES.manifest).replace(folder / NAMES.removed)
+    for name in (NAMES.manifest, *names):
         (folder / name).unlink(missing_ok=True)
+        beside(folder / name).unlink(missing_ok=True)  # of somebody who died while writing it
+    (folder / NAMES.removed).unlink()
     for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
         if not any(path.iterdir()):
             path.rmdir()

@@ -188,15 +188,21 @@ class Milestones(NomicServer):
         return answer
 
 
-@pytest.fixture(scope="session")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+@contextmanager
+def a_hub(folder: Path) -> Iterator[HubServer]:
     """A hub with a generated Wikipedia, in English, in odd documents (`odd`) and in one document (`one`)."""
-    folder = tmp_path_factory.mktemp("hub")
     write_wikipedia(folder, ARTICLES, shards=2, rows_per_group=100)
     write_language(folder, "odd", odd_documents())
     write_language(folder, "one", [next(articles(1))])
     write_card(folder, [CONFIG, "20231101.odd", "20231101.one"])
     with HubServer({"wikimedia/wikipedia": folder}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    """The hub of this session."""
+    with a_hub(tmp_path_factory.mktemp("hub")) as server:
         yield server
 
 
@@ -238,13 +244,18 @@ def api() -> Iterator[NomicServer]:
 
 @pytest.fixture(scope="session")
 def env(hub: HubServer, api: NomicServer, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """The environment of the commands: the services of this session, and nothing of the user's."""
+    """The environment of the commands of this session."""
+    return environment(hub.url, api.url, tmp_path_factory.mktemp("hf"))
+
+
+def environment(hub: str, api: str, cache: Path) -> dict[str, str]:
+    """The environment of the commands: these services, a cache for datasets, and nothing of the user's."""
     foreign = ("HF_", "HUGGING", "NOMIC", "ATLAS", "RSEARCH", "XDG_", "COLUMNS", "LINES", "NO_COLOR", "FORCE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return kept | {
-        "HF_HOME": str(tmp_path_factory.mktemp("hf")),
-        "HF_ENDPOINT": hub.url,
-        "ATLAS_API_PATH": api.url,
+        "HF_HOME": str(cache),
+        "HF_ENDPOINT": hub,
+        "ATLAS_API_PATH": api,
         "NOMIC_API_KEY": KEY,
         "OPENBLAS_NUM_THREADS": "1",  # several commands run at once, and each starts its threads
     }

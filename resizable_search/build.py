@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from resizable_search.build_options import BuildOptions, BuildReport
-from resizable_search.building import Building, locked
+from resizable_search.building import Building, asked_of, locked
 from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import Embedder, EmbedderSpec
+from resizable_search.embedders.trust import Trust
 from resizable_search.embedding import Embedding
 from resizable_search.errors import UsageError
 from resizable_search.index.layout import NAMES, Home
@@ -68,8 +69,9 @@ class _EmbeddedBuilding(Building):
 
     @property
     def asked(self) -> dict[str, Any]:
-        model = None if self.embedder.needs_fit else self.embedder.spec.model
-        return {"embedder": self.embedder.kind, "model": model}
+        if self.embedder.needs_fit:
+            return {"embedder": self.embedder.kind, "model": None}
+        return asked_of(self.embedder.spec)
 
     @property
     def narrow(self) -> bool:
@@ -77,6 +79,7 @@ class _EmbeddedBuilding(Building):
 
     def check(self) -> None:
         self.embedder.check()
+        Trust(self.home.trusted).give(self.embedder)
 
     def intake(self, work: Work, start: Source) -> Intake:
         return Intake(self.corpus, work, start, self.options.limit, self.options.on_bad_text == "fail")

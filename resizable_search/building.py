@@ -63,6 +63,15 @@ def locked(home: Home, options: BuildOptions) -> Iterator[ExitStack]:
         yield stack
 
 
+def asked_of(spec: EmbedderSpec) -> dict[str, Any]:
+    """What is asked of an embedder: its kind, its model, and prefixes, which make other vectors."""
+    prefixes = {
+        name: spec.options[name] for name in ("document_prefix", "query_prefix") if name in spec.options
+    }
+    width = {"width": spec.width} if prefixes else {}
+    return {"embedder": spec.kind, "model": spec.model, **prefixes, **width}
+
+
 @dataclass(slots=True, kw_only=True)
 class Building(ABC):
     """One run of a build, under its lock. What differs from one kind of build to another is abstract."""
@@ -90,7 +99,7 @@ class Building(ABC):
     @property
     @abstractmethod
     def asked(self) -> dict[str, Any]:
-        """What is asked of the embedder: its kind, and its model (None where fitting makes it)."""
+        """What is asked of the embedder, as `asked_of` has it; its model is None where fitting makes it."""
 
     @property
     def narrow(self) -> bool:
@@ -176,7 +185,7 @@ class Building(ABC):
         asked = {**self.corpus.spec().to_json(), **self.asked}
         if asked["model"] is None:
             asked["model"] = spec.model
-        held = {**manifest.corpus, "embedder": spec.kind, "model": spec.model}
+        held = {**manifest.corpus, **asked_of(spec)}
         if self.options.dims is not None:
             dims = choose_dims(self.options.dims, manifest.full_dim, narrow=self.narrow)
             asked["dims"], held["dims"] = list(dims), list(manifest.dims)

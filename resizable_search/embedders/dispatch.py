@@ -92,7 +92,7 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._places = threading.Semaphore(self.concurrency)
         self._unsafe = 0
-        embedder.before_repeat = self._before_repeat
+        embedder.before_repeat, embedder.tell = self._before_repeat, on_retry
         for number in range(self.concurrency):
             threading.Thread(target=self._work, name=f"embed-{number}", daemon=True).start()
 
@@ -169,7 +169,7 @@ class Dispatcher:
                 again = not isinstance(error, BadAnswerError) or error.again
                 if not again or attempt == self._tries:
                     raise
-                seconds = pause * (0.5 + random.random())
+                seconds = max(pause * (0.5 + random.random()), getattr(error, "retry_after", None) or 0.0)
                 if self._on_retry is not None:
                     self._on_retry(
                         f"{error}; trying again in {seconds:.0f} s ({attempt} of {self._tries - 1})"
@@ -198,8 +198,10 @@ class _StoppedError(Exception):
 def embed_all(embedder: Embedder, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
     """Embed any number of texts, in batches: (n, width) float32. Raises EmbedderError."""
     out = np.empty((len(texts), embedder.spec.width), np.float32)
-    size = embedder.batch_size
-    batches = [list(range(start, min(start + size, len(texts)))) for start in range(0, len(texts), size)]
+    batches: list[list[int]] = []
+    while (start := batches[-1][-1] + 1 if batches else 0) < len(texts):
+        count = embedder.fit_in(texts[start : start + embedder.batch_size])
+        batches.append(list(range(start, start + count)))
     dispatcher = Dispatcher(
         embedder,
         task,

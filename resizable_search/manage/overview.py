@@ -101,7 +101,7 @@ def describe_index(index: Index) -> IndexInfo:
     except UsageError as error:  # of a package that is not installed here: all else can be told
         cost = str(error)
     else:
-        remark = cls.remark
+        remark = cls.remark_on(spec)
         cost = (
             "no text can be embedded here"
             if not cls.embeds

@@ -66,7 +66,9 @@ def locked(home: Home, options: BuildOptions) -> Iterator[ExitStack]:
 def asked_of(spec: EmbedderSpec) -> dict[str, Any]:
     """What is asked of an embedder: its kind, its model, and prefixes, which make other vectors."""
     prefixes = {
-        name: spec.options[name] for name in ("document_prefix", "query_prefix") if name in spec.options
+        f"{side} prefix": spec.options[f"{side}_prefix"]
+        for side in ("document", "query")
+        if f"{side}_prefix" in spec.options
     }
     width = {"width": spec.width} if prefixes else {}
     return {"embedder": spec.kind, "model": spec.model, **prefixes, **width}

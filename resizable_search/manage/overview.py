@@ -105,7 +105,7 @@ def describe_index(index: Index) -> IndexInfo:
         cost = (
             "no text can be embedded here"
             if not cls.embeds
-            else f"one request to the {spec.kind} service for each new text, none for one asked before"
+            else f"one request to {_service(spec)} for each new text, none for one asked before"
             if cls.remote
             else f"embedded on this machine by {spec.kind}, without a request"
         )
@@ -135,6 +135,11 @@ def describe_index(index: Index) -> IndexInfo:
         damaged=damaged_files(index.folder, manifest),
         verified=last_verified(index.folder),
     )
+
+
+def _service(spec: EmbedderSpec) -> str:
+    address = spec.options.get("base_url")
+    return f"{address} ({spec.options.get('served_as')})" if address else f"the {spec.kind} service"
 
 
 def damaged_files(folder: Path, manifest: Manifest) -> list[str]:

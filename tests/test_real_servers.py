@@ -1,12 +1,15 @@
 """The openai embedder against servers that others wrote, on loopback, with models made on the spot.
 
-They are not among the development packages, since llama-cpp-python is compiled for minutes:
+They are not among the development packages, since llama-cpp-python is compiled for minutes and the
+others bring PyTorch. Where they are missing, tests say so:
 
     pip install gguf "llama-cpp-python[server]"
+    pipx install "infinity-emb[server,torch]"     # and in .venv: pip install torch ".[sentence-transformers]"
 """
 
 import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +26,7 @@ import pytest
 from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
 from resizable_search.embedders.openai import OpenAIEmbedder
+from resizable_search.embedders.sentence import SentenceTransformersEmbedder
 from resizable_search.index.layout import Home
 from resizable_search.search import open_index
 from tests.servers.gguf_model import CONTEXT, WIDTH, write_model
@@ -35,7 +39,7 @@ PATIENCE = 60.0
 @contextmanager
 def serving(*command: str, port: int, folder: Path) -> Iterator[str]:
     """Run a server until its port answers, and end it afterwards; the base URL of its API."""
-    environment = {**os.environ, "NO_PROXY": "127.0.0.1", "HOME": str(folder)}
+    environment = {**os.environ, "NO_PROXY": "127.0.0.1", "HOME": str(folder), "HF_HUB_OFFLINE": "1"}
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
@@ -68,7 +72,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
-    """llama-cpp-python's server; what it is for, a hosted model's stand-in, needs no good model."""
+    """llama-cpp-python's server; its model means nothing, which here is enough."""
     missing = [name for name in ("llama_cpp", "gguf", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f'no {", ".join(missing)}: pip install gguf "llama-cpp-python[server]"')
@@ -118,3 +122,31 @@ def test_an_index_is_built_with_llama_cpp_and_finds_it_again(llama, tmp_path):
 
 def test_a_text_that_is_too_long_for_llama_cpp_is_embedded_all_the_same(llama):
     assert embedder_at(llama).embed(["tree " * 1000], "search_document").shape == (1, WIDTH)
+
+
+@pytest.fixture(scope="module")
+def infinity(tmp_path_factory, tiny_model):
+    """Infinity's server, with the same model as the sentence-transformers embedder."""
+    command = shutil.which("infinity_emb")
+    if command is None:
+        pytest.skip('no infinity_emb: pipx install "infinity-emb[server,torch]"')
+    folder, port = tmp_path_factory.mktemp("infinity"), free_port()
+    options = (
+        "--model-id", str(tiny_model), "--served-model-name", "tiny", "--engine", "torch", "--device", "cpu",
+        "--no-bettertransformer", "--no-model-warmup", "--url-prefix", "/v1", "--host", "127.0.0.1",
+        "--port", str(port),
+    )  # fmt: skip
+    with serving(command, "v2", *options, port=port, folder=folder) as url:
+        yield url
+
+
+def test_infinity_gives_the_vectors_that_sentence_transformers_gives(infinity, tiny_model):
+    here = SentenceTransformersEmbedder(model=str(tiny_model))
+    there = embedder_at(infinity, document_prefix="document: ", query_prefix="query: ")
+    texts = ["a tree", "the violin, played with a bow", "rocks and ice"]
+    for task in ("search_document", "search_query"):
+        rows = here.embed(texts, task)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # as infinity answers them
+        np.testing.assert_allclose(there.embed(texts, task), rows, atol=1e-5)
+    assert there.spec.space == here.spec.space
+    assert there._encoding == "base64"

@@ -158,6 +158,7 @@ def _load(where: str) -> Any:
     """The model of a folder or of the hub; without bars and warnings, which have no switch of their own."""
     try:
         from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # loaded lazily
+        from huggingface_hub.utils import logging as hub_logging
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
     except ImportError as error:
@@ -168,6 +169,7 @@ def _load(where: str) -> Any:
         ) from error
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     disable_progress_bars()
     try:
         return SentenceTransformer(where)

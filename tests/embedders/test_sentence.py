@@ -10,7 +10,7 @@ from resizable_search.embedders import registry
 from resizable_search.embedders.models import MODELS, ModelCard
 from resizable_search.embedders.sentence import SentenceTransformersEmbedder, prompts_of
 from resizable_search.errors import EmbedderError, UsageError
-from tests.embedders.conftest import PROMPTS
+from tests.conftest import PROMPTS
 
 UNKNOWN = ModelCard("mine", 0, 0)
 

@@ -254,7 +254,8 @@ class Building(ABC):
         self.progress.stage("writing", None, "files")
         work.finish_documents()
         if self.base is not None:
-            return place_part(work.staged, self.folder, self.base, rows, source=source)
+            embedder = spec.to_json()  # the same model, which may be reached at another address by now
+            return place_part(work.staged, self.folder, self.base, rows, source=source, embedder=embedder)
         state = work.staged / NAMES.embedder
         names = sorted(f"{NAMES.embedder}/{path.name}" for path in state.iterdir()) if state.is_dir() else []
         manifest = Manifest(

@@ -111,9 +111,16 @@ def embedder_elsewhere(
     """
     from resizable_search.embedders import registry
 
-    if kind is None:
-        kind = spec.kind if "base_url" in spec.options else "openai"
     given = {name: value for name, value in options.items() if value is not None}
+    if kind is None:
+        if "base_url" not in spec.options and "base_url" not in given:
+            raise UsageError("say with --base-url or --embedder what else is to embed the query")
+        kind = spec.kind if "base_url" in spec.options else "openai"
+    cls = registry.embedder_class(kind)
+    if cls.needs_fit or not cls.embeds:
+        raise UsageError(
+            f"--embedder: {kind} runs no model that an index could have been made with elsewhere"
+        )
     if kind == spec.kind and "served_as" in spec.options:
         if model is not None:
             given["served_as"] = model

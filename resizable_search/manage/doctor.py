@@ -127,10 +127,10 @@ def _endpoints(home: Home) -> Iterator[Finding]:
     for name in home.names():
         with suppress(RsearchError):  # what is wrong with an index is told below
             spec = EmbedderSpec.from_json(read_manifest(home.index(name)).embedder)
-            asked = tuple(spec.options.get(option) for option in ("base_url", "api_key_env", "served_as"))
-            if asked[0] is None or asked in seen:
+            asked = [spec.options.get(option) for option in ("base_url", "api_key_env", "served_as")]
+            if asked[0] is None or str(asked) in seen:
                 continue
-            seen.add(asked)
+            seen.add(str(asked))
             yield _finding("endpoint", partial(_endpoint, home, name, spec))
 
 

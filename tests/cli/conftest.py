@@ -329,12 +329,12 @@ class Inside:
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
 
-LONG = " ".join(f"word{i}" for i in range(90))
+WORDY = " ".join(f"word{i}" for i in range(90))
 """The text of the last document, longer than the others."""
 
 
 def documents() -> list[Document]:
-    return [*some_articles(39), Document("long", "Long", "", LONG)]
+    return [*some_articles(39), Document("long", "Long", "", WORDY)]
 
 
 @pytest.fixture

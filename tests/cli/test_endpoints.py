@@ -189,6 +189,25 @@ def test_queries_may_be_embedded_at_another_place_that_runs_the_model(
     )  # fmt: skip
 
 
+def test_an_index_goes_on_at_another_address(inside: Inside, endpoint: OpenAIServer):
+    with OpenAIServer() as gone:
+        assert inside.run(*FEW, *at(gone), "--limit", 20).code == 0
+    told_last(inside.run(*FEW, *at(gone)), 1, "cannot reach")
+    assert inside.run(*FEW, *at(endpoint)).code == 0
+    assert endpoint.answered.total() == 20 + 1
+    assert inside.run("query", "tree", "-k", 1).code == 0
+    assert endpoint.last_request["input"] == ["search_query: tree"]
+
+
+def test_another_place_that_is_none_is_told(inside: Inside):
+    np.save(inside.folder / "v.npy", np.eye(3, 768, dtype=np.float32))
+    assert inside.run("build", "vectors", "v.npy", "--model", "nomic-embed-text-v1.5").code == 0
+    told(inside.run("query", "x", "--model", "nomic-embed-text"), 2, "--base-url or --embedder")
+    for kind in ("lsa", "given"):
+        told(inside.run("query", "x", "--embedder", kind), 2, f"{kind} runs no model")
+    told(inside.run("query", "x", "--embedder", "nomic", "--base-url", "http://x/v1"), 2, "no --base-url")
+
+
 def test_an_index_of_a_stranger_gets_no_key_unless_its_user_says_so(inside: Inside, endpoint: OpenAIServer):
     assert inside.run(*FEW, *at(endpoint)).code == 0
     manifest = json.loads((inside.home / "pydoc" / "manifest.json").read_text())

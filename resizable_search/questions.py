@@ -122,9 +122,12 @@ def embedder_elsewhere(
             f"--embedder: {kind} runs no model that an index could have been made with elsewhere"
         )
     if kind == spec.kind and "served_as" in spec.options:
+        held = dict(spec.options)
+        if "base_url" in given:
+            held.pop("api_key_env", None)  # it was for the index's address, and who made it chose it
         if model is not None:
-            given["served_as"] = model
-        return registry.create(kind, spec.model, {**spec.options, **given})
+            held["served_as"] = model
+        return registry.create(kind, spec.model, {**held, **given})
     return registry.create(kind, model or spec.model, given)
 
 

@@ -135,7 +135,7 @@ def query(
 def _another_embedder(
     name: str, places: Home, kind: str | None, model: str | None, base_url: str | None, variable: str | None
 ) -> "Embedder":
-    """The embedder that these options describe, for the index of that name; its user trusts it."""
+    """The embedder that these options describe, for the index of that name."""
     from resizable_search.embedders.base import EmbedderSpec
     from resizable_search.embedders.trust import Trust
     from resizable_search.index.locate import find_index
@@ -144,8 +144,12 @@ def _another_embedder(
 
     spec = EmbedderSpec.from_json(read_manifest(find_index(name, places)).embedder)
     made = embedder_elsewhere(spec, kind, model, {"base_url": base_url, "api_key_env": variable})
-    with suppress(OSError):  # of a home that cannot be written: it is asked again next time
-        Trust(places.trusted).give(made)
+    trust = Trust(places.trusted)
+    if base_url is None and "base_url" in spec.options and kind in (None, spec.kind):
+        trust.ask(made, name)
+    else:
+        with suppress(OSError):  # of a home that cannot be written: it is asked again next time
+            trust.give(made)
     return made
 
 

@@ -128,9 +128,9 @@ class OpenAIEmbedder(Embedder):
 
     @property
     def entrusts(self) -> tuple[str, str] | None:
-        """The address, and the variable whose key it is sent; None where no stranger could gain by it."""
-        own = (self._base_url, self._variable) == (DEFAULT_URL, DEFAULT_VARIABLE)
-        if own or is_local(self._base_url) or not os.environ.get(self._variable, "").strip():
+        """The address and the variable whose key it is sent, unless that is what the variable is for."""
+        own = self._base_url == DEFAULT_URL or is_local(self._base_url)
+        if (own and self._variable == DEFAULT_VARIABLE) or not os.environ.get(self._variable, "").strip():
             return None
         return self._base_url, self._variable
 

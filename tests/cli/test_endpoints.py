@@ -225,11 +225,14 @@ def test_an_index_of_a_stranger_gets_no_key_unless_its_user_says_so(inside: Insi
     )
     findings = {f["what"]: f for f in inside.run("doctor", "--json").json}
     assert "would get the key" in findings["endpoint"]["words"]
-    assert (
-        inside.run("query", "tree", "--base-url", endpoint.base_url).code == 0
-    )  # loopback: nobody gains by it
-    assert endpoint.last_headers["Authorization"] == f"Bearer {NEVER}"
+    named = ("--api-key-env", "AWS_SECRET_ACCESS_KEY")
+    told(inside.run("query", "tree", *named), 1, stranger, "would get the key")
+    here = ("--base-url", endpoint.base_url)
+    assert inside.run("query", "tree", *here).code == 0
+    assert "Authorization" not in endpoint.last_headers  # that variable was the stranger's idea
     assert not (inside.home / ".state" / "trusted.json").exists()
+    assert inside.run("query", "another tree", *here, *named).code == 0
+    assert endpoint.last_headers["Authorization"] == f"Bearer {NEVER}"
 
 
 def test_adopted_vectors_are_queried_at_an_endpoint(inside: Inside, endpoint: OpenAIServer):

@@ -29,6 +29,8 @@ def test_a_secret_goes_nowhere_that_its_owner_did_not_say(tmp_path):
     trust.ask(embedder_at(), "wiki")
     with pytest.raises(CredentialsError, match="AWS_SECRET_ACCESS_KEY"):
         trust.ask(embedder_at(variable="AWS_SECRET_ACCESS_KEY"), "wiki")
+    with pytest.raises(CredentialsError, match="AWS_SECRET_ACCESS_KEY"):
+        trust.ask(embedder_at("http://127.0.0.1:11434/v1", "AWS_SECRET_ACCESS_KEY"), "wiki")
     with pytest.raises(CredentialsError, match="other"):
         trust.ask(embedder_at("https://other.example.org/v1"), "wiki")
     assert "S3cret" not in (tmp_path / "home" / "trusted.json").read_text()

@@ -14,9 +14,10 @@ from resizable_search.build_log import unlogged
 from resizable_search.build_options import BuildOptions, check_name
 from resizable_search.build_place import locked
 from resizable_search.build_report import BuildReport
-from resizable_search.building import Building
+from resizable_search.building import Building, asked_of
 from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import Embedder, EmbedderSpec
+from resizable_search.embedders.trust import Trust
 from resizable_search.embedding import Embedding
 from resizable_search.errors import UsageError
 from resizable_search.forecast import Forecast
@@ -103,8 +104,9 @@ class _EmbeddedBuilding(Building):
 
     @property
     def asked(self) -> dict[str, Any]:
-        model = None if self.embedder.needs_fit else self.embedder.spec.model
-        return {"embedder": self.embedder.kind, "model": model}
+        if self.embedder.needs_fit:
+            return {"embedder": self.embedder.kind, "model": None}
+        return asked_of(self.embedder.spec)
 
     @property
     def narrow(self) -> bool:
@@ -112,6 +114,7 @@ class _EmbeddedBuilding(Building):
 
     def check(self) -> None:
         self.embedder.check()
+        Trust(self.home.trusted).give(self.embedder)
 
     def intake(self, work: Work, start: Source) -> Intake:
         return Intake(self.corpus, work, start, self.options.limit, self.options.on_bad_text == "fail")

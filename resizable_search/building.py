@@ -55,6 +55,17 @@ from resizable_search.scan.warm import warm_up
 from resizable_search.wording import counted
 
 
+def asked_of(spec: EmbedderSpec) -> dict[str, Any]:
+    """What is asked of an embedder: its kind, its model, and prefixes, which make other vectors."""
+    prefixes = {
+        f"{side} prefix": spec.options[f"{side}_prefix"]
+        for side in ("document", "query")
+        if f"{side}_prefix" in spec.options
+    }
+    width = {"width": spec.width} if prefixes else {}
+    return {"embedder": spec.kind, "model": spec.model, **prefixes, **width}
+
+
 @dataclass(slots=True, kw_only=True)
 class Building(ABC):
     """One run of a build, under its lock. What differs from one kind of build to another is abstract."""
@@ -81,7 +92,7 @@ class Building(ABC):
     @property
     @abstractmethod
     def asked(self) -> dict[str, Any]:
-        """What is asked of the embedder: its kind, and its model (None where fitting makes it)."""
+        """What is asked of the embedder, as `asked_of` has it; its model is None where fitting makes it."""
 
     @property
     def narrow(self) -> bool:
@@ -218,7 +229,7 @@ class Building(ABC):
         asked = {**self.corpus.spec().to_json(), **self.asked}
         if asked["model"] is None:
             asked["model"] = spec.model
-        held = {**manifest.corpus, "embedder": spec.kind, "model": spec.model}
+        held = {**manifest.corpus, **asked_of(spec)}
         if self.options.dims is not None:
             dims = choose_dims(self.options.dims, manifest.full_dim, narrow=self.narrow)
             asked["dims"], held["dims"] = list(dims), list(manifest.dims)
@@ -293,7 +304,8 @@ class Building(ABC):
         self.progress.stage("writing", None, "files")
         work.finish_documents()
         if self.base is not None:
-            return place_part(work.staged, self.folder, self.base, rows, source=source)
+            embedder = spec.to_json()  # the same model, which may be reached at another address by now
+            return place_part(work.staged, self.folder, self.base, rows, source=source, embedder=embedder)
         state = work.staged / NAMES.embedder
         names = sorted(f"{NAMES.embedder}/{path.name}" for path in state.iterdir()) if state.is_dir() else []
         manifest = Manifest(

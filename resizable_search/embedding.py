@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,7 @@ class Embedding:
         self._stop = stop
         self._strict = strict
         self._batch_size = embedder.batch_size
+        self._fit_in = embedder.fit_in
         self._spec = embedder.spec
         # Answers that come in order and cost nothing need no journal.
         self._journals = embedder.remote or embedder.concurrency > 1
@@ -130,7 +132,8 @@ class Embedding:
                 self._has_read_all = rows is None
                 if rows == 0:
                     return []
-        return [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
+        count = self._fit_in([text for _, text in islice(self._waiting, self._batch_size)])
+        return [self._waiting.popleft() for _ in range(count)]
 
     def _take(self, answer: Answer) -> None:
         if answer.vectors is not None:

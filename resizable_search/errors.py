@@ -92,7 +92,11 @@ class RefusedTextError(EmbedderError):
 
 
 class ServiceError(EmbedderError):
-    """The service failed in a way that another try may cure."""
+    """The service failed in a way that another try may cure, after `retry_after` seconds if it said so."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class RateLimitedError(ServiceError):

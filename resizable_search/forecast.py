@@ -43,7 +43,8 @@ class Forecast:
     `safe` of them are embedded already. None stands for what cannot be known beforehand. `requests`,
     `tokens` and `minutes` are of what is still to be embedded; `tokens`, the size of documents.sqlite
     and `peak_bytes`, the most that the build takes while it goes on, are estimated from the texts of
-    the first `sampled` documents. `files` are bytes by name.
+    the first `sampled` documents. `files` are bytes by name. `billed`: what the look itself cost, '' if
+    nothing.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Forecast:
     files: dict[str, int]
     peak_bytes: int
     free_bytes: int
+    billed: str
     findings: tuple[Finding, ...]
 
     @property
@@ -134,6 +136,7 @@ def forecast(building: Building, embedder: Embedder | None) -> Forecast:
         files=files,
         peak_bytes=sum(files.values()) + 2 * files.get(NAMES.documents, 0),
         free_bytes=free_bytes(building.home.path),
+        billed="" if embedder is None else embedder.check_costs,
         findings=tuple(findings),
     )
 

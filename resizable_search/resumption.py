@@ -87,6 +87,8 @@ def refuse_differences(name: str, how: str, asked: Mapping[str, Any], held: Mapp
 def _show(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
+    if isinstance(value, str) and value != value.strip() or value == "":  # a prefix, whose spaces count
+        return repr(value)
     return "the default" if value is None else str(value)
 
 

@@ -31,7 +31,7 @@ def forecast_lines(found: "Forecast") -> list[tuple[str, str]]:
         lines += [("documents", _documents(found)), *_costs(found), *_disk(found)]
     for finding in found.findings:
         lines.append((finding.what, f"{'ok' if finding.ok else 'wrong'}: {finding.words}"))
-    lines.append(("", "nothing was written, nothing was billed"))
+    lines.append(("", f"nothing was written; {found.billed or 'nothing was billed'}"))
     return lines
 
 

@@ -154,6 +154,7 @@ def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
         ("corpus", found.label + (", to its end" if found.corpus_exhausted else "")),
         ("", options),
         ("embedder", f"{spec['kind']}: {spec['model']}, {spec['width']} dimensions{centred}"),
+        ("", prefixes(spec["options"])),
         ("", found.remark),
         ("dims", f"{', '.join(map(str, found.dims))}; any other up to the last can be scanned"),
         ("on disk", f"{size(found.bytes)}: {files}"),
@@ -164,6 +165,15 @@ def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
         ("damaged", "; ".join(found.damaged)),
         ("strange", f"{strange}: not the index's; move it away" if strange else ""),
     ]
+
+
+def prefixes(options: dict[str, Any]) -> str:
+    """What stands before texts, and which variable holds the key, of an embedder that is told such things."""
+    sides = (("documents", "document_prefix"), ("queries", "query_prefix"))
+    words = [f"{side} as '{options[option]}…'" for side, option in sides if options.get(option)]
+    if "api_key_env" in options:
+        words.append(f"a key, if one is wanted, from {options['api_key_env']}")
+    return ", ".join(words)
 
 
 def removed(target: "Removable", left: Sequence[str]) -> None:

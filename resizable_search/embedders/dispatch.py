@@ -120,7 +120,7 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._places = threading.Semaphore(self.concurrency)
         self._unsafe = 0
-        embedder.before_repeat = self._before_repeat
+        embedder.before_repeat, embedder.tell = self._before_repeat, on_retry
         embedder.on_usage = self._count_tokens
         for number in range(self.concurrency):
             threading.Thread(target=self._work, name=f"embed-{number}", daemon=True).start()
@@ -208,7 +208,7 @@ class Dispatcher:
                 tries = self._busy_tries if isinstance(error, RateLimitedError) else self._tries
                 if not again or attempt >= tries:
                     raise
-                seconds = pause * (0.5 + random.random())
+                seconds = max(pause * (0.5 + random.random()), getattr(error, "retry_after", None) or 0.0)
                 if self._on_retry is not None:
                     self._on_retry(f"{error}; trying again in {seconds:.0f} s ({attempt} of {tries - 1})")
                 self._pause(seconds)
@@ -261,8 +261,10 @@ class _StoppedError(Exception):
 def embed_all(embedder: Embedder, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
     """Embed any number of texts, in batches: (n, width) float32. Raises EmbedderError."""
     out = np.empty((len(texts), embedder.spec.width), np.float32)
-    size = embedder.batch_size
-    batches = [list(range(start, min(start + size, len(texts)))) for start in range(0, len(texts), size)]
+    batches: list[list[int]] = []
+    while (start := batches[-1][-1] + 1 if batches else 0) < len(texts):
+        count = embedder.fit_in(texts[start : start + embedder.batch_size])
+        batches.append(list(range(start, start + count)))
     dispatcher = Dispatcher(
         embedder,
         task,

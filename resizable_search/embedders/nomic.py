@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.embedders.base import Embedder, EmbedderSpec, Task, checked
+from resizable_search.embedders.base import Embedder, EmbedderSpec, Task, billed_tokens, checked
 from resizable_search.embedders.nomic_client import ADDRESS_VARIABLE, Call, client_class, refusal, shown, told
 from resizable_search.errors import BadAnswerError, CredentialsError, UsageError
 
@@ -120,7 +120,7 @@ class NomicEmbedder(Embedder):
             call.over = True
         found = nomic_vectors(answer, len(texts), self._spec, "Nomic")
         if self.on_usage is not None:
-            self.on_usage(_tokens(answer))
+            self.on_usage(billed_tokens(answer))
         return found
 
     def check(self) -> str:
@@ -158,10 +158,3 @@ class NomicEmbedder(Embedder):
         with self._lock:
             if self._client is client:
                 self._client = None
-
-
-def _tokens(answer: Mapping[str, Any]) -> int:
-    """The tokens that the client's answer says were billed; 0 if it says nothing that makes sense."""
-    usage = answer.get("usage")
-    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return tokens if isinstance(tokens, int) and tokens > 0 else 0

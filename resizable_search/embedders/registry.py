@@ -4,6 +4,7 @@ Looking imports nothing heavy: a class is imported when it is made, and its libr
 """
 
 import inspect
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +16,8 @@ from resizable_search.errors import IndexFormatError, UsageError
 BUILT_IN = {
     "nomic": "resizable_search.embedders.nomic:NomicEmbedder",
     "nomic-local": "resizable_search.embedders.nomic_local:NomicLocalEmbedder",
+    "openai": "resizable_search.embedders.openai:OpenAIEmbedder",
+    "sentence-transformers": "resizable_search.embedders.sentence:SentenceTransformersEmbedder",
     "lsa": "resizable_search.embedders.lsa:LsaEmbedder",
 }
 
@@ -63,16 +66,32 @@ def kind_of(model: str) -> str | None:
     return None
 
 
-def create(kind: str, model: str | None = None) -> Embedder:
-    """A new embedder of a kind, for a model or its default. Raises UsageError."""
+def parameters(kind: str) -> Collection[str]:
+    """What the constructor of a kind takes. Raises UsageError for one that there is not."""
+    return inspect.signature(embedder_class(kind)).parameters
+
+
+def create(
+    kind: str, model: str | None = None, options: Mapping[str, str | int | None] | None = None
+) -> Embedder:
+    """A new embedder of a kind, for a model or its default. Raises UsageError.
+
+    `options` are further keywords of its constructor, such as `base_url`; None is what it takes anyway.
+    """
     cls: Any = embedder_class(kind)
-    made: Embedder
-    if model is None:
-        made = cls()
-        return made
-    if "model" not in inspect.signature(cls).parameters:
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    if model is not None:
+        given["model"] = model
+    known = parameters(kind)
+    if "model" in given and "model" not in known:
         raise UsageError(f"embedder {kind!r} has no models to choose from: leave --model out")
-    made = cls(model=model)
+    for name in given:
+        if name not in known:
+            option = name.replace("_", "-")
+            raise UsageError(
+                f"embedder {kind!r} has no --{option}: leave it out, or choose another --embedder"
+            )
+    made: Embedder = cls(**given)
     return made
 
 
@@ -90,5 +109,11 @@ def reopen(spec: EmbedderSpec, state: Path) -> Embedder:
             f"this rsearch's {spec.kind} embedder does not take the index's options ({error}): "
             "upgrade rsearch, or build again with --restart"
         ) from None
-    made: Embedder = cls(**options)
+    try:
+        made: Embedder = cls(**options)
+    except (UsageError, TypeError, ValueError, AttributeError) as error:
+        raise IndexFormatError(
+            f"the index's options for its {spec.kind} embedder make no sense ({error}): "
+            "build again with --restart"
+        ) from None
     return made

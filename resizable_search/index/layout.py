@@ -30,6 +30,7 @@ class FileNames:
     log: str = "build.log"
     verified: str = "verified.json"
     queries: str = "queries.sqlite"
+    trusted: str = "trusted.json"
 
     def deleted(self, generation: int) -> str:
         """The bitmap of a part's deleted rows, as of a generation."""
@@ -101,6 +102,11 @@ class Home:
     def queries(self) -> Path:
         """The cache of query embeddings."""
         return self.path / NAMES.state / NAMES.queries
+
+    @property
+    def trusted(self) -> Path:
+        """The addresses that a secret may be sent to."""
+        return self.path / NAMES.state / NAMES.trusted
 
     def names(self) -> list[str]:
         """The finished indexes, sorted: the folders that have a manifest. Raises StorageError."""

@@ -102,11 +102,11 @@ def describe_index(index: Index) -> IndexInfo:
     except UsageError as error:  # of a package that is not installed here: all else can be told
         cost = str(error)
     else:
-        remark = cls.remark
+        remark = cls.remark_on(spec)
         cost = (
             "no text can be embedded here"
             if not cls.embeds
-            else f"one request to the {spec.kind} service for each new text, none for one asked before"
+            else f"one request to {_service(spec)} for each new text, none for one asked before"
             if cls.remote
             else f"embedded on this machine by {spec.kind}, without a request"
         )
@@ -136,6 +136,11 @@ def describe_index(index: Index) -> IndexInfo:
         damaged=damaged_files(index.folder, manifest),
         verified=last_verified(index.folder),
     )
+
+
+def _service(spec: EmbedderSpec) -> str:
+    address = spec.options.get("base_url")
+    return f"{address} ({spec.options.get('served_as')})" if address else f"the {spec.kind} service"
 
 
 def damaged_files(folder: Path, manifest: Manifest) -> list[str]:

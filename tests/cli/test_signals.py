@@ -59,7 +59,7 @@ def test_a_dry_run_writes_nothing_and_pays_nothing(machine: Machine):
         r"free +\d+ GB",
         r"corpus +ok: wikimedia/wikipedia is there",
         r"embedder +ok: the key from NOMIC_API_KEY is accepted",
-        r" +nothing was written, nothing was billed",
+        r" +nothing was written; nothing was billed",
     ):
         assert re.search(rf"^{line}", ran.out, re.MULTILINE), line
     ran = machine.run(*BUILD, "--dry-run", NOMIC_API_KEY="")

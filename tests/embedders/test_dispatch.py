@@ -40,6 +40,30 @@ def test_what_may_be_cured_is_tried_again_and_told():
     dispatcher.drain(0)
 
 
+def test_a_service_that_says_how_long_to_wait_is_not_asked_sooner():
+    told = []
+    dispatcher = Dispatcher(
+        failing(ServiceError("busy", retry_after=0.2)), "search_query", on_retry=told.append
+    )
+    begun = time.monotonic()
+    dispatcher.submit([0], ["x"])
+    assert dispatcher.next().vectors is not None
+    assert time.monotonic() - begun > 0.19
+    assert len(told) == 1
+    dispatcher.drain(0)
+
+
+def test_batches_are_as_large_as_the_embedder_says():
+    embedder, sizes = TableEmbedder(), []
+    embedder.fit_in = lambda texts: min(len(texts), 1 + len(texts[0]) % 3)
+    embedder.before = lambda texts: sizes.append(len(texts))
+    texts = ["x" * (i % 5 + 1) for i in range(23)]
+    rows = embed_all(embedder, texts, "search_query")
+    np.testing.assert_array_equal(rows, [embedder.vector(text) for text in texts])
+    assert sum(sizes) == 23
+    assert set(sizes) == {1, 2}
+
+
 @pytest.mark.parametrize("error", [QuotaError("pay"), BadAnswerError("wrong width")])
 def test_what_cannot_be_cured_ends_the_work_after_one_request(error):
     dispatcher = Dispatcher(failing(error), "search_query")

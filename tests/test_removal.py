@@ -9,9 +9,10 @@ import pytest
 
 from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
-from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFoundError, RsearchError
+from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.lock import build_lock
+from resizable_search.index.reader import PartReader
 from resizable_search.index.storage import beside
 from resizable_search.manage.removal import removable, remove
 from resizable_search.manage.warming import warm
@@ -65,10 +66,23 @@ def test_a_removal_that_was_broken_off_is_ended_by_the_next(home, monkeypatch):
         with pytest.raises(SystemExit):
             remove(removable("made", home))
     assert home.names() == []
-    with pytest.raises(IndexFormatError, match="is not an index"):
+    with pytest.raises(IndexNotFoundError, match="is being removed.*`rsearch remove` ends it"):
         open_index("made", home=home.path)
     assert remove(removable("made", home)) == []
     assert not home.index("made").exists()
+
+
+def test_an_index_that_is_removed_while_it_is_opened_is_not_called_damaged(home, monkeypatch):
+    seen = removable("made", home)
+
+    def gone(*args):
+        monkeypatch.undo()
+        remove(seen)
+        return PartReader(*args)
+
+    monkeypatch.setattr("resizable_search.index.reader.PartReader", gone)
+    with pytest.raises(IndexNotFoundError, match="has been removed, or is empty: build it again"):
+        open_index("made", home=home.path)
 
 
 def test_an_index_whose_removal_was_broken_off_is_built_anew_with_restart(home, monkeypatch):

@@ -74,11 +74,12 @@ def _take(path: Path, name: str) -> int:
     until = time.monotonic() + HOLDER_SECONDS
     while True:
         late = time.monotonic() > until
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # the folder was deleted in this moment, with the index
-            if late:
+        except (FileNotFoundError, FileExistsError):
+            # Where nothing stands in its place, the folder was deleted in this moment, with the index.
+            if late or (os.path.lexists(path.parent) and not path.parent.is_dir()):
                 raise
             time.sleep(LOOK_SECONDS)
             continue

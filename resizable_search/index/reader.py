@@ -12,11 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.errors import IndexFormatError, OpenFilesError
+from resizable_search.errors import (
+    IndexBusyError,
+    IndexFormatError,
+    IndexNotFoundError,
+    OpenFilesError,
+)
 from resizable_search.index.documents import StoredDocument, open_documents, read_documents
 from resizable_search.index.layout import NAMES
-from resizable_search.index.locate import await_replacement
+from resizable_search.index.locate import await_replacement, what_is_left
 from resizable_search.index.manifest import Manifest, Part, read_manifest
+from resizable_search.index.place import Place
 from resizable_search.index.rows import npy_header
 from resizable_search.index.storage import unreadable
 from resizable_search.open_files import raise_limit
@@ -69,7 +75,9 @@ class IndexReader:
     """One generation of an index. Its files never change, so it stays right while the index moves on.
 
     Attributes: `folder`, `name`, `manifest`, `parts` (in order), `starts` (the first row of each).
-    Raises IndexFormatError for a file that is missing, truncated or not what the manifest says.
+    Raises IndexFormatError for a file that is missing, truncated or not what the manifest says,
+    IndexNotFoundError for an index that is removed meanwhile, OpenFilesError, and IndexBusyError for one
+    that is replaced too often to be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,19 +86,20 @@ class IndexReader:
         self.manifest = self._open()
 
     def _open(self) -> Manifest:
-        tries = 0
-        while True:
-            tries += 1
-            self._place = _place(self.folder)
-            self.parts: list[PartReader] = []
+        self.parts: list[PartReader] = []
+        self._place: Place | None = None
+        for _ in range(MOST_TRIES):
             manifest = None
             try:
+                self._place, self.parts = Place(self.folder), []
                 manifest = read_manifest(self.folder)
                 for part in manifest.parts:
                     self.parts.append(PartReader(self.folder / part.path, part, manifest.dims))
             except IndexFormatError:
+                moved_on = self._has_moved_on(manifest)
                 self.close()
-                if tries == MOST_TRIES or not self._has_moved_on(manifest):
+                if not moved_on:
+                    self._refuse_removed()
                     raise
                 continue
             except OpenFilesError:
@@ -98,22 +107,35 @@ class IndexReader:
                 if not raise_limit():
                     raise
                 continue
-            if self.is_in_place or tries == MOST_TRIES:
-                break
+            if self.is_in_place:
+                self.starts = [0, *np.cumsum([part.rows for part in self.parts])[:-1].tolist()]
+                return manifest
             self.close()  # replaced meanwhile: some of the files may be the old index's, some the new one's
-        self.starts = [0, *np.cumsum([part.rows for part in self.parts])[:-1].tolist()]
-        return manifest
+        raise IndexBusyError(f"{self.folder} is replaced again and again: try again later")
+
+    def _refuse_removed(self) -> None:
+        """What is missing of an index that somebody removes is no damage. Raises IndexNotFoundError."""
+        left = what_is_left(self.folder)
+        if not left:
+            raise IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again") from None
+        if NAMES.removed in left:
+            raise IndexNotFoundError(
+                f"{self.folder} is being removed, or that was broken off: `rsearch remove` ends it"
+            ) from None
 
     @property
     def is_in_place(self) -> bool:
         """Whether the folder still is the one that was opened: an index is replaced by another folder."""
-        return self._place is not None and self._place == _place(self.folder)
+        return self._place is not None and self._place.is_in_place
 
     def _has_moved_on(self, manifest: Manifest | None) -> bool:
         """Whether the index that could not be opened as `manifest` says is another one by now."""
         if not self.is_in_place:
             return await_replacement(self.folder)
-        return manifest is not None and read_manifest(self.folder) != manifest
+        try:
+            return manifest is not None and read_manifest(self.folder) != manifest
+        except IndexFormatError:
+            return not self.is_in_place
 
     @cached_property
     def dims(self) -> tuple[int, ...]:
@@ -150,17 +172,10 @@ class IndexReader:
 
     def close(self) -> None:
         """Close every part's documents."""
+        if self._place is not None:
+            self._place.release()
         for part in self.parts:
             part.close()
-
-
-def _place(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another of the same name; None if there is none."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _open_tier(folder: Path, rows: int, dim: int) -> Tier:

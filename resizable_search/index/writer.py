@@ -284,11 +284,12 @@ def remove_index(folder: Path) -> list[str]:
     for name in (NAMES.manifest, *names):
         (folder / name).unlink(missing_ok=True)
         beside(folder / name).unlink(missing_ok=True)  # of somebody who died while writing it
-    (folder / NAMES.removed).unlink()
     for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
         if not any(path.iterdir()):
             path.rmdir()
     left = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    (folder / NAMES.removed).unlink()
+    left.remove(NAMES.removed)
     if not left:
         folder.rmdir()
     return left

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
 from resizable_search.index.layout import Home
-from resizable_search.index.locate import find_index
+from resizable_search.index.locate import find_index, what_is_left
 from resizable_search.index.lock import BuildLock, build_lock
 from resizable_search.index.manifest import read_manifest
 from resizable_search.index.storage import CHECK, storage_errors
@@ -53,6 +53,8 @@ def removable(name: str, home: Home) -> Removable:
         words = f"{counted(read_manifest(folder).documents, 'document')} in {folder}"
     except IndexFormatError:
         if not is_wreck(folder):
+            if not what_is_left(folder):
+                raise IndexNotFoundError(f"{folder} has been removed, or is empty") from None
             raise
         damaged, words = True, f"damaged, in {folder}"
     return Removable(

@@ -162,6 +162,27 @@ def test_removing_the_state_leaves_the_lock_that_is_made_in_that_moment(state, m
         assert f"process {os.getpid()} on " in refused(state)
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError, FileExistsError])
+def test_a_folder_that_is_deleted_while_the_lock_is_made_is_made_again(state, monkeypatch, error):
+    """Path.mkdir finds the folder there, and then it is not; or the file is to be made in it."""
+    mkdir = Path.mkdir
+
+    def late(path, **options):
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+        raise error(str(path))
+
+    monkeypatch.setattr(Path, "mkdir", late)
+    with build_lock(state, "made"):
+        assert f"process {os.getpid()} on " in refused(state)
+
+
+def test_what_stands_in_the_place_of_the_folder_is_told_at_once(state):
+    state.parent.mkdir(parents=True)
+    state.write_text("a file")
+    with pytest.raises(FileExistsError), build_lock(state, "made"):
+        pass
+
+
 def test_a_file_system_without_locks_is_told(state, monkeypatch):
     def refuse(handle, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -72,9 +72,9 @@ def _shape(rng: Random, content: bytes, name: str, sound: Sound) -> Change:
     new = rng.choice(others)
     written = ", ".join(map(str, new)) + ("," if len(new) == 1 else "")
     data = numbers
-    if rng.random() < 0.3 and len(new) == len(axes) and new[1:] == axes[1:] and abs(n - new[0]) == 1:
+    if rng.random() < 0.5 and new in others[:2]:  # with as many numbers as it says
         row = len(numbers) // n
-        data = numbers + numbers[:row] if new[0] > n else numbers[:-row]
+        data = numbers + numbers[:row] if new == others[0] else numbers[:-row]
     return Change("bytes", _header(text.replace(b"(%s)" % old, b"(%s)" % written.encode(), 1)) + data)
 
 

@@ -63,8 +63,8 @@ class Judge:
             room.prepare()
         return cls(room, engines, sound)
 
-    def judge(self, case: Case, command: int = 0) -> Outcome:
-        """Do everything to the index of a case. Raises Wrong. `command` chooses what is run as a command."""
+    def judge(self, case: Case, command: int | None = None) -> Outcome:
+        """Do everything to the index of a case. Raises Wrong. `command`: which is run, too."""
         sound = self.sound[case.index]
         folder = self.room.put(case, sound)
         home = Home(self.room.home)
@@ -75,7 +75,7 @@ class Judge:
         finally:
             self._make_sure_unharmed()
 
-    def _judged(self, case: Case, sound: Sound, folder: Path, home: Home, command: int) -> Outcome:
+    def _judged(self, case: Case, sound: Sound, folder: Path, home: Home, command: int | None) -> Outcome:
         outcome: Outcome = "right"
         if tame(lambda: overview(home), "list") is None:
             outcome = "refused"
@@ -83,7 +83,8 @@ class Judge:
             outcome = "refused"
         bad = self._verified(case, sound, folder, home)
         tame(lambda: list(doctor.examine_indexes(home)), "doctor")
-        run_command(command, case.index, home.path)
+        if command is not None:
+            run_command(command, case.index, home.path)
         done = tame(lambda: verification.repair(case.index, home), "repair")
         self._look_at_repair(case, sound, folder, bad, done)
         self._removed(case, home, folder)
@@ -94,8 +95,6 @@ class Judge:
     def _searched(self, case: Case, sound: Sound, folder: Path) -> bool | None:
         outcome: bool | None = True
         for engine in self.engines:
-            with suppress(RsearchError):  # to be told below
-                open_index(folder, home=self.room.home, engine=engine).close()
             index = tame(lambda e=engine: open_index(folder, home=self.room.home, engine=e), "open")
             if index is None:
                 return None

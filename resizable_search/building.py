@@ -145,8 +145,12 @@ class Building(ABC):
         if replaces:
             work.set("replaces", True)
         if self.base is not None:
-            paths = [self.folder / part.path / NAMES.documents for part in self.base.parts]
-            work.ids.earlier = [self.stack.enter_context(closing(open_documents(path))) for path in paths]
+            work.ids.earlier = [
+                self.stack.enter_context(
+                    closing(open_documents(self.folder / part.path / NAMES.documents, part.rows))
+                )
+                for part in self.base.parts
+            ]
         intake = self.intake(work, self.base.source if self.base else Source())
         try:
             self._check_request(work, intake)

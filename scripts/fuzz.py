@@ -39,6 +39,8 @@ from tests.fuzzing.commands import COMMANDS  # noqa: E402
 from tests.fuzzing.judge import TARGETS, Judge, no_case  # noqa: E402
 from tests.fuzzing.sound import FITTED, GIVEN, Sound, scratch  # noqa: E402
 
+STATM = Path("/proc/self/statm")
+
 MEMORY = 1 << 30
 """Bytes of address space that a case may take beyond what the sound index does."""
 
@@ -57,9 +59,8 @@ def work(pipe: Connection, folder: Path, trace: Path) -> None:
         for sound in judge.sound.values():
             for command in (None, *range(len(COMMANDS))):
                 judge.judge(no_case(sound), command)
-        pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
-        if pages:
-            limit = pages * resource.getpagesize() + MEMORY
+        if STATM.exists():  # Linux
+            limit = int(STATM.read_text().split()[0]) * resource.getpagesize() + MEMORY
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         pipe.send("ready")
         while True:
@@ -74,7 +75,7 @@ def work(pipe: Connection, folder: Path, trace: Path) -> None:
 
 
 class Worker:
-    """A process that judges one case after the other, and is started anew after one that it did not survive."""
+    """A process that judges one case after the other, started anew after one that it did not survive."""
 
     def __init__(self, folder: Path, limit: float) -> None:
         self.folder = folder
@@ -145,9 +146,7 @@ def kind_of(words: str) -> str:
     return re.sub(r"'[^']*'|\"[^\"]*\"|[\d.,]+|/\S+", "#", words.removeprefix("tests."))[-160:]
 
 
-def run(
-    target: str, args: argparse.Namespace, worker: Worker, sound: dict[str, Sound], tally: Tally
-) -> None:
+def run(target: str, args: argparse.Namespace, worker: Worker, sound: dict[str, Sound], tally: Tally) -> None:
     """Judge cases of a target until the time is over, or the one that was asked for."""
     until = time.monotonic() + args.seconds
     number = 0 if args.case is None else args.case
@@ -182,7 +181,9 @@ def save(folder: Path, case: Case, command: int | None, words: str) -> None:
     others = {name: change.kind for name, change in case.changes.items() if change.kind != "bytes"}
     command_words = "" if command is None else f"command: {' '.join(COMMANDS[command])}\n"
     (folder / "failure.txt").write_text(
-        f".venv/bin/python scripts/fuzz.py {words}\n{command_words}{others or ''}\n", "utf-8", "backslashreplace"
+        f".venv/bin/python scripts/fuzz.py {words}\n{command_words}{others or ''}\n",
+        "utf-8",
+        "backslashreplace",
     )
 
 

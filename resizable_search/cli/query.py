@@ -16,6 +16,7 @@ from resizable_search.cli.options import (
     index_name,
 )
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
+from resizable_search.wording import plain
 
 BOM = "\ufeff"
 """What some programs put before UTF-8."""
@@ -93,7 +94,7 @@ def query(
                     answer = opened.answer(asked, k, plan=chosen)
                 except (QueryError, RefusedTextError) as error:  # of this text alone: the others have answers
                     failed = True
-                    sys.stderr.write(f"rsearch: line {number}: {error}\n")
+                    sys.stderr.write(f"rsearch: line {number}: {plain(str(error))}\n")
                     answer = Answer(asked, opened.name, k, str(chosen), Timings(0.0, 0.0, 0.0), [], [])
                 render.json_line(render.answer_fields(answer, opened, explain=explain))
             _tell_remark(opened.remark)

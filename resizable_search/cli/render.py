@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from resizable_search.wording import plain
+
 if TYPE_CHECKING:
     from resizable_search.search import Answer, Index
 
@@ -84,11 +86,6 @@ def size(count: int) -> str:
     while value >= 999.5 and unit != "TB":
         value, unit = value / 1000, next(units)
     return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
-
-
-def plain(text: str) -> str:
-    """The text on one line, without the control characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
 
 
 def first_words(title: str, text: str) -> str:

@@ -13,13 +13,12 @@ from resizable_search.cli.render import (
     json_list,
     json_object,
     one_line,
-    plain,
     show_table,
     size,
     stdout_console,
 )
 from resizable_search.errors import RsearchError
-from resizable_search.wording import counted, dimensions
+from resizable_search.wording import counted, dimensions, plain
 
 if TYPE_CHECKING:
     from resizable_search.build_options import BuildReport

@@ -16,6 +16,7 @@ from resizable_search import vectors
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
 from resizable_search.index.rows import ArrayFile, read_blocks, read_shape
+from resizable_search.index.wreck import remove_own
 from resizable_search.progress import SILENT, Progress
 from resizable_search.quantise import WORD, quantise, sign_words
 from resizable_search.threads import thread_count, unordered
@@ -236,22 +237,13 @@ def remove_index(folder: Path) -> list[str]:
     Returns the names of what else lies in the folder, which is left alone. The manifest goes first,
     so that what is half removed is not an index.
     """
-    manifest = read_manifest(folder)
-    names = sorted(manifest.all_files())
+    names = read_manifest(folder).all_files()
     (folder / NAMES.manifest).unlink()
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
-    for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
-        if not any(path.iterdir()):
-            path.rmdir()
-    left = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    if not left:
-        folder.rmdir()
-    return left
+    return remove_own(folder, names.__contains__)
 
 
 def strange_files(folder: Path, manifest: Manifest) -> list[str]:
     """Files in an index's folder that its manifest does not know, by their paths inside."""
     known: Mapping[str, FileEntry] = manifest.all_files()
-    found = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    found = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_symlink() or p.is_file())
     return sorted(name for name in found if name != NAMES.manifest and name not in known)

@@ -34,7 +34,9 @@ def mutated(rng: Random, sound: Sound) -> Case:
     return Case("npy", sound.name, tuple(words), changes, relisted)
 
 
-def _header(text: bytes, version: tuple[int, int] = (1, 0), pad: int = 64, length: int | None = None) -> bytes:
+def _header(
+    text: bytes, version: tuple[int, int] = (1, 0), pad: int = 64, length: int | None = None
+) -> bytes:
     """A .npy header with that text, whose length may lie."""
     wide = 2 if version == (1, 0) else 4
     padded = text + b" " * (-(len(text) + 9 + wide) % pad) + b"\n"
@@ -65,9 +67,9 @@ def _shape(rng: Random, content: bytes, name: str, sound: Sound) -> Change:
     axes = [int(axis) for axis in old.split(b",") if axis.strip()]
     n = axes[0]
     others: list[list[Any]] = [
-        [n + 1, *axes[1:]], [n - 1, *axes[1:]], axes[::-1], [n, 1, *axes[1:]], [0, *axes[1:]], [-n, *axes[1:]],
-        [10**12, *axes[1:]], [2**63, *axes[1:]], [10**30], [], [float(n), *axes[1:]], [True], ["x"], [2**31, 2**31],
-        [1] * 64, [0] * 40,
+        [n + 1, *axes[1:]], [n - 1, *axes[1:]], axes[::-1], [n, 1, *axes[1:]], [0, *axes[1:]],
+        [-n, *axes[1:]], [10**12, *axes[1:]], [2**63, *axes[1:]], [10**30], [], [float(n), *axes[1:]],
+        [True], ["x"], [2**31, 2**31], [1] * 64, [0] * 40,
     ]  # fmt: skip
     new = rng.choice(others)
     written = ", ".join(map(str, new)) + ("," if len(new) == 1 else "")
@@ -103,11 +105,12 @@ def _length(rng: Random, content: bytes, name: str, sound: Sound) -> Change:
 def _expression(rng: Random, content: bytes, name: str, sound: Sound) -> Change:
     _, numbers = _apart(content)
     text = rng.choice(
-        (b"__import__('os').abort()", b"{}", b"{'descr': '<f4'}", b"(" * 5000, b"[" * 30_000, b"-" * 9000 + b"1",
+        (b"__import__('os').abort()", b"{}", b"{'descr': '<f4'}", b"(" * 5000, b"[" * 30_000,
          b"{'descr': lambda: 0, 'fortran_order': False, 'shape': (1,), }", b"\xff\xfe", b"", b"'" * 9,
+         b"-" * 9000 + b"1", b"{'descr': '<f4', " * 500,
          b"{'descr': '<f4', 'fortran_order': False, 'shape': (60L, 96L), }", b"1" * 5000, b"\0" * 100,
          b"{'descr': [('a', '<f4', (9999999,))], 'fortran_order': False, 'shape': (60, 96), }", b"9**9**9",
-         b"{'descr': '<f4', 'fortran_order': False, 'shape': (60, 96), 'more': 1, }", b"{'descr': '<f4', " * 500)
+         b"{'descr': '<f4', 'fortran_order': False, 'shape': (60, 96), 'more': 1, }")
     )  # fmt: skip
     return Change("bytes", _header(text, rng.choice(((1, 0), (2, 0), (3, 0)))) + numbers)
 

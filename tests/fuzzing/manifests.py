@@ -252,7 +252,9 @@ def _bitmap(rng: Random, data: Data, changes: Changes, sound: Sound) -> str:
         file = io.BytesIO()
         np.save(file, packed)
         changes[str(PurePosixPath(part["path"]) / name)] = Change("bytes", file.getvalue())
-        part.update(deleted=part["rows"], bitmap=name, files={**files, name: {"bytes": 1, "sha256": "0" * 64}})
+        part.update(
+            deleted=part["rows"], bitmap=name, files={**files, name: {"bytes": 1, "sha256": "0" * 64}}
+        )
     else:
         part["files"] = {k: v for k, v in files.items() if "deleted" not in k}
     return f"bitmap: {kind}"
@@ -326,10 +328,13 @@ def _plans(rng: Random, data: Data, changes: Changes, sound: Sound) -> str:
     if kind == "stages":
         plan["plan"] = rng.choice(
             ("96:bits:999999999999999999,96", "96:int8:20", "0", "-1", "97", "96:bits:5,96", "", ",", "96,96",
-             "96:bits:20,96:bits:20,96:bits:20,96", "1:bits:20,96", "33:int8:20,96", "96:x:1,96", "٩٦", "96\n")
+             "96:bits:20,96:bits:20,96:bits:20,96", "1:bits:20,96", "33:int8:20,96", "96:x:1,96", "٩٦",
+             "96\n")
         )  # fmt: skip
     elif kind == "key":
-        new = rng.choice(("10:0.90", "9:0.9", "", ":", "10:nan", "10:0.9; rm -rf x", "`x`", "$(x)", "a" * 500))
+        new = rng.choice(
+            ("10:0.90", "9:0.9", "", ":", "10:nan", "10:0.9; rm -rf x", "`x`", "$(x)", "a" * 500)
+        )
         plans[new] = plans.pop(key)
     elif kind == "long":
         plan["plan"] = "96:bits:20," * rng.choice((10, 1000, 50_000)) + "96"
@@ -343,11 +348,8 @@ def _plans(rng: Random, data: Data, changes: Changes, sound: Sound) -> str:
 
 def _links(rng: Random, data: Data, changes: Changes, sound: Sound) -> str:
     """Links in the place of files and folders, to the same content or another."""
-    place = rng.choice(("64.npy", "tiers", "embedder", "parts", "parts/2", "parts/2/tiers", NAMES.documents))
-    if place not in ("64.npy", NAMES.documents) and not any(name.startswith(f"{place}/") for name in sound.files):
-        place = NAMES.documents
-    if place == "64.npy" and place not in sound.files:
-        place = NAMES.documents
+    folders = {str(above) for name in sound.files for above in PurePosixPath(name).parents} - {"."}
+    place = rng.choice((f"{sound.manifest['dims'][0]}.npy", NAMES.documents, *sorted(folders)))
     target = rng.choice((f"{OUTSIDE}/{sound.name}/{place}", "nowhere", place.rpartition("/")[2], "."))
     changes[place] = Change("link", target)
     return f"{place} is a link to {target}"
@@ -360,5 +362,6 @@ def _generation(rng: Random, data: Data, changes: Changes, sound: Sound) -> str:
 
 
 KNOWING = [
-    _parts, _parts, _rows, _dims, _dims, _bitmap, _file_names, _entries, _embedder, _plans, _links, _generation,
+    _parts, _parts, _rows, _dims, _dims, _bitmap, _file_names, _entries, _embedder, _plans, _links,
+    _generation,
 ]  # fmt: skip

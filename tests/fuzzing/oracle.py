@@ -58,9 +58,12 @@ def meaning(data: dict[str, Any], sound: Sound, folder: Path) -> Meaning:
     parts = [sound.parts[path] for path in paths]
     allowed = []
     for told, part in zip(data["parts"], parts, strict=True):
-        if told["rows"] != len(part.rows) or told["bitmap"] not in part.allowed:
-            raise Unknown(f"rows {told['rows']!r}, bitmap {told['bitmap']!r}")
-        allowed.append(part.allowed[told["bitmap"]])
+        if told["rows"] != len(part.rows):
+            raise Unknown(f"rows {told['rows']!r}")
+        allowed.append(np.ones(len(part.rows), bool))
+        if told["bitmap"]:
+            packed = np.load(folder / told["path"] / told["bitmap"])
+            allowed[-1] = np.unpackbits(packed, count=len(part.rows)) == 0
         if told["deleted"] != np.count_nonzero(~allowed[-1]):
             raise Unknown(f"deleted {told['deleted']!r}")
     if data["dims"][-1] != sound.full or data["embedder"]["width"] != sound.full:
@@ -98,7 +101,9 @@ def _scores(full: np.ndarray, meant: Meaning, stage: Any, query: np.ndarray, row
         tier = Tier(*quantise(held), stored)
         tier = tier if stored == stage.dim else tier.cut(held, stage.dim)
         integers = quantise_queries(cut)
-        sums = tier.codes[rows, : stage.dim].astype(np.int64) @ integers.codes[0, : stage.dim].astype(np.int64)
+        sums = tier.codes[rows, : stage.dim].astype(np.int64) @ integers.codes[0, : stage.dim].astype(
+            np.int64
+        )
         return (sums * tier.steps[rows].astype(np.float64) * integers.units[0]).astype(np.float32)
     seen = held[rows] if stored == stage.dim else vectors.truncate(held[rows], stage.dim)
     return vectors.dot(seen, cut[0])

@@ -45,7 +45,9 @@ def _put(content: bytes, at: int, new: bytes) -> bytes:
 
 
 def _odd_number(rng: Random, wide: int) -> bytes:
-    value = rng.choice((0, 1, 2, 3, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, rng.getrandbits(32)))
+    value = rng.choice(
+        (0, 1, 2, 3, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, rng.getrandbits(32))
+    )
     return (value % (1 << 8 * wide)).to_bytes(wide, "big")
 
 
@@ -116,14 +118,18 @@ def _cell_head(rng: Random, content: bytes) -> bytes:
     if not cells:
         return content
     at = min(rng.choice(cells) + rng.randrange(12), len(content) - 1)
-    return _put(content, at, bytes([rng.choice((0, 1, 7, 8, 9, 10, 12, 13, 0x7F, 0x80, 0xFF, rng.randrange(256)))]))
+    return _put(
+        content, at, bytes([rng.choice((0, 1, 7, 8, 9, 10, 12, 13, 0x7F, 0x80, 0xFF, rng.randrange(256)))])
+    )
 
 
 def _overflow(rng: Random, content: bytes) -> bytes:
     """Another first page for what of a cell goes on elsewhere, or another next one."""
     pages = _pages(content)
     at = rng.randrange(1, pages) * PAGE + rng.choice((0, PAGE - 4))
-    return _put(content, at, struct.pack(">I", rng.choice((0, 1, rng.randrange(1, pages + 1), pages + 9, 2**32 - 1))))
+    return _put(
+        content, at, struct.pack(">I", rng.choice((0, 1, rng.randrange(1, pages + 1), pages + 9, 2**32 - 1)))
+    )
 
 
 def _pages_swapped(rng: Random, content: bytes) -> bytes:
@@ -145,8 +151,12 @@ def _page_blank(rng: Random, content: bytes) -> bytes:
 
 
 def _of_another_size(rng: Random, content: bytes) -> bytes:
-    size = rng.choice((0, 1, 99, 100, 512, PAGE, len(content) - PAGE, len(content) - 1, rng.randrange(len(content))))
-    return rng.choice((content[:size], content + b"\0" * PAGE, content + content, content[:size] + b"\xff" * 100))
+    size = rng.choice(
+        (0, 1, 99, 100, 512, PAGE, len(content) - PAGE, len(content) - 1, rng.randrange(len(content)))
+    )
+    return rng.choice(
+        (content[:size], content + b"\0" * PAGE, content + content, content[:size] + b"\xff" * 100)
+    )
 
 
 PAGE_EDITS: list[tuple[str, Callable[[Random, bytes], bytes]]] = [

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,15 +28,14 @@ GIVEN, FITTED = "given", "fitted"
 ROWS, FIRST_PART, WIDTH = 95, 60, 96
 DELETED = (3, 17, 70)
 WHEN = "2026-01-01T00:00:00+00:00"
-WORDS = "tree heap queue graph list stack leaf root node edge path cycle sort search merge hash table".split()
+WORDS = ("tree", "heap", "queue", "graph", "list", "stack", "leaf", "root", "node", "edge", "path", "sort")
 
 
 @dataclass(frozen=True)
 class SoundPart:
-    """One part: its full rows (n, full) float32, which of them may be found, and (id, title, url, text)."""
+    """One part: its full rows (n, full) float32, and (id, title, url, text) of each."""
 
     rows: np.ndarray
-    allowed: dict[str, np.ndarray]
     documents: list[tuple[str, str, str, str]]
 
 
@@ -55,13 +54,9 @@ class Sound:
                 self.files[path.relative_to(self.folder).as_posix()] = path.read_bytes()
         for part in read_manifest(self.folder).parts:
             rows = np.load(self.folder / part.path / NAMES.vectors(self.full))
-            allowed = {"": np.ones(part.rows, bool)}
-            if part.bitmap:
-                packed = np.load(self.folder / part.path / part.bitmap)
-                allowed[part.bitmap] = np.unpackbits(packed, count=part.rows) == 0
             start = 0 if part.path == "" else FIRST_PART
             known = documents()[start : start + part.rows]
-            self.parts[part.path] = SoundPart(rows, allowed, [(d.id, d.title, d.url, d.text) for d in known])
+            self.parts[part.path] = SoundPart(rows, [(d.id, d.title, d.url, d.text) for d in known])
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -189,8 +184,6 @@ def _tuned(plan: str, k: int, recall: float) -> TunedPlan:
 
 
 def _fields(plan: TunedPlan) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return asdict(plan)
 
 

@@ -176,8 +176,12 @@ class Building(ABC):
         work = self.stack.enter_context(closing(Work(self.building, **kept)))
         self.account.open(work)
         if self.base is not None:
-            paths = [self.folder / part.path / NAMES.documents for part in self.base.parts]
-            work.ids.earlier = [self.stack.enter_context(closing(open_documents(path))) for path in paths]
+            work.ids.earlier = [
+                self.stack.enter_context(
+                    closing(open_documents(self.folder / part.path / NAMES.documents, part.rows))
+                )
+                for part in self.base.parts
+            ]
         intake = self.intake(work, self.base.source if self.base else Source())
         try:
             with storage_errors(self.home.path, again=lambda: again(self.home, self.options)):

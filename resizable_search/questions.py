@@ -13,7 +13,7 @@ from resizable_search.embedders.cache import QueryCache
 from resizable_search.embedders.trust import Trust
 from resizable_search.errors import EmbedderMismatchError, QueryError, RsearchError, UsageError
 from resizable_search.index.layout import NAMES
-from resizable_search.wording import quoted
+from resizable_search.wording import clipped, quoted
 
 
 class Questions:
@@ -76,7 +76,7 @@ class Questions:
         if len(unknown):
             raise QueryError(
                 f"no word of {quoted(texts[unknown[0]])} occurs in {self._name}, "
-                f"whose embedder ({self._spec.kind}) knows no others: try other words",
+                f"whose embedder ({clipped(self._spec.kind)}) knows no others: try other words",
                 int(unknown[0]),
             )
         return out
@@ -134,4 +134,4 @@ def embedder_elsewhere(
 def _described(spec: EmbedderSpec) -> str:
     """An embedder's model in words, with what sets it apart from others of its name."""
     fitted = f" as fitted ({spec.state_checksum[:8]})" if spec.state_checksum else ""
-    return f"{spec.model} ({spec.width} dimensions){fitted}"
+    return f"{clipped(spec.model)} ({spec.width} dimensions){fitted}"

@@ -19,6 +19,7 @@ from resizable_search.cli.options import (
 )
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
 from resizable_search.index.layout import Home
+from resizable_search.wording import plain
 
 if TYPE_CHECKING:
     from resizable_search.embedders.base import Embedder
@@ -117,7 +118,7 @@ def query(
                     answer = opened.answer(asked, k, plan=chosen)
                 except (QueryError, RefusedTextError) as error:  # of this text alone: the others have answers
                     failed = True
-                    sys.stderr.write(f"rsearch: line {number}: {error}\n")
+                    sys.stderr.write(f"rsearch: line {number}: {plain(str(error))}\n")
                     answer = Answer(asked, opened.name, k, str(chosen), Timings(0.0, 0.0, 0.0), [], [])
                 render.json_line(render.answer_fields(answer, opened, explain=explain))
             _tell_remark(opened.remark)

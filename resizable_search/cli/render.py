@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.wording import size
+from resizable_search.wording import plain, size
 
 if TYPE_CHECKING:
     from resizable_search.search import Answer, Index
@@ -77,11 +77,6 @@ def _dumps(value: Any, indent: int | None = None) -> str:
     # UTF-8 lacks lone surrogates alone, and what `main` has stdout write for one is JSON's own escape.
     unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
     return json.dumps(value, ensure_ascii=not unicode, indent=indent) + "\n"
-
-
-def plain(text: str) -> str:
-    """The text on one line, without the control characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
 
 
 def first_words(title: str, text: str) -> str:

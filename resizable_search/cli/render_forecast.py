@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli.render import plain, show_table, stdout_console
-from resizable_search.wording import counted, duration, size
+from resizable_search.cli.render import show_table, stdout_console
+from resizable_search.wording import counted, duration, plain, size
 
 if TYPE_CHECKING:
     from resizable_search.forecast import Forecast

@@ -13,12 +13,11 @@ from resizable_search.cli.render import (
     json_list,
     json_object,
     one_line,
-    plain,
     show_table,
     stdout_console,
 )
 from resizable_search.errors import RsearchError
-from resizable_search.wording import counted, dimensions, duration, size
+from resizable_search.wording import counted, dimensions, duration, plain, size
 
 if TYPE_CHECKING:
     from resizable_search.build_report import BuildReport

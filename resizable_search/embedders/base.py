@@ -84,7 +84,9 @@ class EmbedderSpec:
             spec = cls(**data)
             sound = (
                 all(isinstance(v, str) for v in (spec.kind, spec.model, spec.document_task, spec.query_task))
-                and isinstance(spec.width, int)
+                and type(spec.width) is int
+                and spec.width > 0
+                and isinstance(spec.centred, bool)
                 and isinstance(spec.state_checksum, str)
                 and isinstance(spec.options, dict)
             )

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders.tokens import RULES
 from resizable_search.errors import IndexFormatError, StorageError
+from resizable_search.wording import BACK
 
 FORMAT = "rsearch-lsa"
 VERSION = 1
 HEAD, TERMS, IDF, COMPONENTS = "lsa.json", "terms.json", "idf.npy", "components.npy"
 MOST_BYTES = 256_000_000
 """Of a file that is read whole: 30,000 words have less than a megabyte."""
-REMEDY = "build the index again with --restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +123,18 @@ def _head(folder: Path) -> dict[str, Any]:
     try:
         head = json.loads(_bytes(path))
     except ValueError as error:
-        raise IndexFormatError(f"{path} is no JSON; {REMEDY}") from error
+        raise IndexFormatError(f"{path} is no JSON; {BACK}") from error
     if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise IndexFormatError(f"{path} is not the state of an lsa embedder; {REMEDY}")
+        raise IndexFormatError(f"{path} is not the state of an lsa embedder; {BACK}")
     versions = head.get("version"), head.get("rules")
     if versions != (VERSION, RULES):
         raise IndexFormatError(
             f"{path} is of format {versions[0]} with word rules {versions[1]}, "
-            f"this rsearch reads {VERSION} with {RULES}; use the version that wrote it, or {REMEDY}"
+            f"this rsearch reads {VERSION} with {RULES}; use the version that wrote it, "
+            "or build the index again with --restart"
         )
     if head.get("checksum") != _checksum(head):
-        raise IndexFormatError(f"{path} is damaged: its checksum does not fit; {REMEDY}")
+        raise IndexFormatError(f"{path} is damaged: its checksum does not fit; {BACK}")
     return head
 
 
@@ -145,7 +146,7 @@ def _terms(folder: Path, head: dict[str, Any]) -> list[str]:
 def _verified(path: Path, digest: str) -> bytes:
     content = _bytes(path)
     if hashlib.sha256(content).hexdigest() != digest:
-        raise IndexFormatError(f"{path} is damaged: its hash does not fit {HEAD}; {REMEDY}")
+        raise IndexFormatError(f"{path} is damaged: its hash does not fit {HEAD}; {BACK}")
     return content
 
 
@@ -154,7 +155,7 @@ def _bytes(path: Path) -> bytes:
         _check_file(path)
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise IndexFormatError(f"{path} is missing; {REMEDY}") from error
+        raise IndexFormatError(f"{path} is missing; {BACK}") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
 
@@ -163,9 +164,9 @@ def _check_file(path: Path) -> None:
     """Refuse what a read would wait for, or never come to the end of."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise IndexFormatError(f"{path} is no file; {REMEDY}")
+        raise IndexFormatError(f"{path} is no file; {BACK}")
     if path.name != COMPONENTS and found.st_size > MOST_BYTES:
-        raise IndexFormatError(f"{path} is damaged: it has {found.st_size:,} bytes; {REMEDY}")
+        raise IndexFormatError(f"{path} is damaged: it has {found.st_size:,} bytes; {BACK}")
 
 
 def _array(path: Path, content: bytes | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -179,13 +180,13 @@ def _array(path: Path, content: bytes | None, shape: tuple[int, ...]) -> NDArray
     except IndexFormatError:
         raise
     except FileNotFoundError as error:
-        raise IndexFormatError(f"{path} is missing; {REMEDY}") from error
+        raise IndexFormatError(f"{path} is missing; {BACK}") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
     except Exception as error:  # of a damaged header numpy raises whatever its parser meets
-        raise IndexFormatError(f"{path} is damaged or no .npy file; {REMEDY}") from error
+        raise IndexFormatError(f"{path} is damaged or no .npy file; {BACK}") from error
     if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.shape != shape:
-        raise IndexFormatError(f"{path} is not an array of float32 of the shape {shape}; {REMEDY}")
+        raise IndexFormatError(f"{path} is not an array of float32 of the shape {shape}; {BACK}")
     if not found.flags.c_contiguous:
-        raise IndexFormatError(f"{path} is not in C order; {REMEDY}")
+        raise IndexFormatError(f"{path} is not in C order; {BACK}")
     return np.asarray(found)  # a plain view: indexing a memmap costs more

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from resizable_search.embedders.base import Embedder, EmbedderSpec
-from resizable_search.errors import IndexFormatError, UsageError
+from resizable_search.errors import IndexFormatError, RsearchError, UsageError
+from resizable_search.wording import clipped, quoted
 
 BUILT_IN = {
     "nomic": "resizable_search.embedders.nomic:NomicEmbedder",
@@ -43,17 +44,19 @@ def embedder_class(kind: str) -> type[Embedder]:
         points = [point for point in entry_points(group=GROUP) if point.name == kind]
         if not points:
             raise UsageError(
-                f"no embedder {kind!r}: choose one of {', '.join(names())}, or install what adds it"
+                f"no embedder {quoted(kind)}: choose one of {', '.join(names())}, or install what adds it"
             )
         try:
             found = points[0].load()
         except Exception as error:  # another's package may fail in any way
             raise UsageError(
-                f"embedder {kind!r} cannot be loaded ({type(error).__name__}: {error}): "
+                f"embedder {quoted(kind)} cannot be loaded ({type(error).__name__}: {error}): "
                 "install its package again, or tell its author"
             ) from error
     if not (inspect.isclass(found) and issubclass(found, Embedder)):
-        raise UsageError(f"embedder {kind!r} is no Embedder: tell the author of the package that adds it")
+        raise UsageError(
+            f"embedder {quoted(kind)} is no Embedder: tell the author of the package that adds it"
+        )
     cls: type[Embedder] = found
     return cls
 
@@ -101,19 +104,19 @@ def reopen(spec: EmbedderSpec, state: Path) -> Embedder:
     if cls.needs_fit:
         loaded: Embedder = cls.load(state)
         return loaded
-    options = {"model": spec.model, **spec.options}
     try:
-        inspect.signature(cls).bind(**options)
-    except TypeError as error:
+        made: Embedder = cls(**{"model": spec.model, **spec.options})
+        takes = dict(made.spec.options) == dict(spec.options)
+        why = "it knows others"
+    except UsageError as error:  # said of an option of a command, which is not what is wrong here
+        takes, why = False, str(error)
+    except RsearchError:
+        raise
+    except Exception as error:  # what an option of a wrong type comes to, nobody knows
+        takes, why = False, clipped(f"{type(error).__name__}: {error}")
+    if not takes:
         raise IndexFormatError(
-            f"this rsearch's {spec.kind} embedder does not take the index's options ({error}): "
+            f"this rsearch's {spec.kind} embedder does not take the index's options ({why}): "
             "upgrade rsearch, or build again with --restart"
-        ) from None
-    try:
-        made: Embedder = cls(**options)
-    except (UsageError, TypeError, ValueError, AttributeError) as error:
-        raise IndexFormatError(
-            f"the index's options for its {spec.kind} embedder make no sense ({error}): "
-            "build again with --restart"
-        ) from None
+        )
     return made

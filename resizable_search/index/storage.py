@@ -14,7 +14,16 @@ from resizable_search.index.layout import ANOTHER_HOME
 from resizable_search.open_files import too_many_files
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ELOOP,
+)
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 _LIMITS = (*_FULL, *_TOO_MANY, errno.EFBIG)
 _FAILED = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO)
@@ -122,8 +131,10 @@ def _full(home: Path, again: str) -> StorageError:
 
 def unreadable(path: Path, error: OSError) -> IndexFormatError | StorageError:
     """The error for a file of an index that the system does not let be read."""
+    if error.errno == errno.ENOMEM:
+        return StorageError(f"{path} cannot be mapped ({error.strerror}): allow more memory with `ulimit -v`")
     return too_many_files(error) or IndexFormatError(
-        f"{path} cannot be read ({error.strerror}): check its permissions"
+        f"{path} cannot be read ({error.strerror}): check what lies there, and its permissions"
     )
 
 

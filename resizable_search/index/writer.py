@@ -20,6 +20,7 @@ from resizable_search.index.manifest import FileEntry, Manifest, Part, file_entr
 from resizable_search.index.rows import ArrayFile, npy_header, read_blocks, read_shape
 from resizable_search.index.steps import Step, reached
 from resizable_search.index.storage import beside
+from resizable_search.index.wreck import remove_own
 from resizable_search.progress import SILENT, Progress
 from resizable_search.quantise import WORD, quantise, sign_words
 from resizable_search.threads import thread_count, unordered
@@ -278,25 +279,15 @@ def remove_index(folder: Path) -> list[str]:
     Returns the names of what else lies in the folder, which is left alone. The manifest goes first, so
     that what is half removed is no index; under its other name it tells a later `remove` that it was one.
     """
-    manifest = read_manifest(folder)
-    names = sorted(manifest.all_files())
+    names = read_manifest(folder).all_files()
     (folder / NAMES.manifest).replace(folder / NAMES.removed)
-    for name in (NAMES.manifest, *names):
-        (folder / name).unlink(missing_ok=True)
-        beside(folder / name).unlink(missing_ok=True)  # of somebody who died while writing it
-    for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
-        if not any(path.iterdir()):
-            path.rmdir()
-    left = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    (folder / NAMES.removed).unlink()
-    left.remove(NAMES.removed)
-    if not left:
-        folder.rmdir()
-    return left
+    # Files beside others are of somebody who died while writing them.
+    written = {beside(Path(name)).as_posix() for name in (NAMES.manifest, *names)}
+    return remove_own(folder, {NAMES.removed, *names, *written}.__contains__)
 
 
 def strange_files(folder: Path, manifest: Manifest) -> list[str]:
     """Files in an index's folder that its manifest does not know, by their paths inside."""
     known: Mapping[str, FileEntry] = manifest.all_files()
-    found = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    found = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_symlink() or p.is_file())
     return sorted(name for name in found if name != NAMES.manifest and name not in known)

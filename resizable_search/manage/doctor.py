@@ -43,6 +43,11 @@ def examine(home: Home) -> Iterator[Finding]:
     yield _finding("disk", partial(_disk, home))
     yield _finding("kernels", _kernels)
     yield from _endpoints(home)
+    yield from examine_indexes(home)
+
+
+def examine_indexes(home: Home) -> Iterator[Finding]:
+    """Look at each index of the home, and name the builds that are not finished."""
     for name in home.names():
         yield _finding(f"index {name}", partial(_index, home.index(name)))
     for name in home.unfinished():

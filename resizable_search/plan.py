@@ -78,7 +78,9 @@ class Plan:
         if k < 1:
             raise UsageError(f"k must be 1 or more, not {k}")
         if len(self.stages) > MOST_STAGES:
-            raise UsageError(f"a plan has up to {MOST_STAGES} stages, not {len(self.stages):,}")
+            raise UsageError(
+                f"a plan has up to {MOST_STAGES} stages, not {len(self.stages):,}: leave some out"
+            )
         *before, last = self.stages
         for stage in self.stages:
             if not 1 <= stage.dim <= full_dim:
@@ -117,7 +119,10 @@ class Plan:
 
 @lru_cache(1000)  # a tuned plan is asked for with each query
 def _parse(text: str) -> Plan:
-    return Plan(tuple(_parse_stage(word.strip(), text) for word in text.split(",")))
+    words = text.split(",", MOST_STAGES)
+    if len(words) > MOST_STAGES:
+        raise UsageError(f"plan {quoted(text)}: it has more than {MOST_STAGES} stages: leave some out")
+    return Plan(tuple(_parse_stage(word.strip(), text) for word in words))
 
 
 def _parse_stage(word: str, plan: str) -> Stage:

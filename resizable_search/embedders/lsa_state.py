@@ -122,7 +122,8 @@ def _head(folder: Path) -> dict[str, Any]:
     path = folder / HEAD
     try:
         head = json.loads(_bytes(path))
-    except ValueError as error:
+        checksum = _checksum(head) if isinstance(head, dict) else ""
+    except (ValueError, RecursionError) as error:
         raise IndexFormatError(f"{path} is no JSON; {BACK}") from error
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise IndexFormatError(f"{path} is not the state of an lsa embedder; {BACK}")
@@ -133,13 +134,31 @@ def _head(folder: Path) -> dict[str, Any]:
             f"this rsearch reads {VERSION} with {RULES}; use the version that wrote it, "
             "or build the index again with --restart"
         )
-    if head.get("checksum") != _checksum(head):
+    if head.get("checksum") != checksum:
         raise IndexFormatError(f"{path} is damaged: its checksum does not fit; {BACK}")
+    if not _makes_sense(head):
+        raise IndexFormatError(f"{path} is damaged: it describes no state; {BACK}")
     return head
 
 
+def _makes_sense(head: dict[str, Any]) -> bool:
+    """Whether the fields are what they must be: a checksum that fits may be anybody's."""
+    files, parameters = head.get("files"), head.get("parameters")
+    return (
+        isinstance(files, dict)
+        and all(isinstance(files.get(name), str) for name in (TERMS, IDF, COMPONENTS))
+        and isinstance(parameters, dict)
+        and set(parameters) == {"width", "seed", "sample"}
+        and all(type(number) is int for number in (*parameters.values(), head.get("width")))
+        and min(parameters["width"], parameters["sample"], head["width"]) > 0
+    )
+
+
 def _terms(folder: Path, head: dict[str, Any]) -> list[str]:
-    terms: list[str] = json.loads(_verified(folder / TERMS, head["files"][TERMS]))
+    path = folder / TERMS
+    terms: list[str] = json.loads(_verified(path, head["files"][TERMS]))
+    if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
+        raise IndexFormatError(f"{path} is damaged: it is no list of words; {BACK}")
     return terms
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from resizable_search.embedders.lsa_state import _checksum
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import manifest_text
 from tests.fuzzing.cases import OUTSIDE, Case, Change
-from tests.fuzzing.sound import Sound, listed, with_checksum
+from tests.fuzzing.sound import Sound, listed, relist, with_checksum
 
 DEEP = "@deep@"
 """Stands for lists in lists that json.dumps could not write."""
@@ -32,7 +33,7 @@ def mutated(rng: Random, sound: Sound) -> Case:
         edit = rng.choice(ANYWHERE if rng.random() < 0.4 else KNOWING)
         try:
             words.append(edit(rng, data, changes, sound))
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError):
             words.append(f"{edit.__name__} came too late")  # an earlier one has left nothing to it
     text, how = _text(rng, data)
     return Case("manifest", sound.name, (*words, *how), {**changes, NAMES.manifest: Change("bytes", text)})
@@ -355,6 +356,19 @@ def _links(rng: Random, data: Data, changes: Changes, sound: Sound) -> str:
     return f"{place} is a link to {target}"
 
 
+def _head(rng: Random, data: Data, changes: Changes, sound: Sound) -> str:
+    """What a fitted embedder says of itself, with a checksum that fits."""
+    head = json.loads(sound.files["embedder/lsa.json"])
+    del head["checksum"]
+    node, key = _place(rng, head)
+    node[key] = _odd(rng, node[key])
+    text = json.dumps({**head, "checksum": _checksum(head)}, indent=1).encode()
+    changes["embedder/lsa.json"] = Change("bytes", text)
+    if rng.random() < 0.5:
+        relist(data, "embedder/lsa.json", text)
+    return f"lsa.json: {key} is {node[key]!r:.60}"
+
+
 def _generation(rng: Random, data: Data, changes: Changes, sound: Sound) -> str:
     data["generation"] = rng.choice((0, -1, 2**63, 10**400, 1.0, True, "1", None))
     data["format"] = rng.choice((1, 1, 0, -1, True, 1.0, 2, 10**30, "1"))
@@ -363,5 +377,5 @@ def _generation(rng: Random, data: Data, changes: Changes, sound: Sound) -> str:
 
 KNOWING = [
     _parts, _parts, _rows, _dims, _dims, _bitmap, _file_names, _entries, _embedder, _plans, _links,
-    _generation,
+    _generation, _head,
 ]  # fmt: skip

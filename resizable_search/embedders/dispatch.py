@@ -6,6 +6,7 @@ the caller, and no further request is sent after it: not even one that a client 
 which has its place in the pace like any other.
 """
 
+import math
 import queue
 import random
 import threading
@@ -25,6 +26,9 @@ TRIES = 4
 FIRST_PAUSE = 1.0
 """Seconds before the second try; doubled before each further one, with jitter of one half."""
 
+
+PATIENCE = 20.0
+"""Seconds that a query waits at most if a service asks it to; a build waits longer."""
 
 FILL = 0.99
 """The share of a permitted rate that is used: requests may arrive closer together than they were sent."""
@@ -76,6 +80,7 @@ class Dispatcher:
         requests_per_minute: float | None = None,
         on_retry: Callable[[str], None] | None = None,
         tries: int = TRIES,
+        patience: float = math.inf,
     ) -> None:
         self.concurrency = concurrency or embedder.concurrency
         self.requests = 0
@@ -85,6 +90,7 @@ class Dispatcher:
         self._pacer = Pacer(requests_per_minute)
         self._on_retry = on_retry
         self._tries = tries
+        self._patience = patience
         self._jobs: queue.SimpleQueue[tuple[list[int], Sequence[str]] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
@@ -167,9 +173,10 @@ class Dispatcher:
                 return self._embedder.embed(texts, self._task)
             except (ServiceError, BadAnswerError) as error:
                 again = not isinstance(error, BadAnswerError) or error.again
-                if not again or attempt == self._tries:
+                asked = getattr(error, "retry_after", None) or 0.0
+                if not again or attempt == self._tries or asked > self._patience:
                     raise
-                seconds = max(pause * (0.5 + random.random()), getattr(error, "retry_after", None) or 0.0)
+                seconds = max(pause * (0.5 + random.random()), asked)
                 if self._on_retry is not None:
                     self._on_retry(
                         f"{error}; trying again in {seconds:.0f} s ({attempt} of {self._tries - 1})"
@@ -208,6 +215,7 @@ def embed_all(embedder: Embedder, texts: Sequence[str], task: Task) -> NDArray[n
         concurrency=max(1, min(embedder.concurrency, len(batches))),
         requests_per_minute=embedder.requests_per_minute,
         tries=2,
+        patience=PATIENCE,
     )
     try:
         for keys in batches:

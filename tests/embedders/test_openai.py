@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from resizable_search.embedders import registry
+from resizable_search.embedders.addresses import checked_url
 from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.embedders.dispatch import Dispatcher, embed_all
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.embedders.openai import OpenAIEmbedder, rows_of
-from resizable_search.embedders.openai_client import checked_url, retry_after, said
+from resizable_search.embedders.openai_client import retry_after, said
 from resizable_search.errors import (
     BadAnswerError,
     CredentialsError,

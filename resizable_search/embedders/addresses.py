@@ -38,7 +38,8 @@ def checked_url(url: str) -> str:
 
 def checked_variable(name: str) -> str:
     """The name of an environment variable. Raises UsageError, which does not show what may be a key."""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+    like_a_key = len(name) >= 20 and re.search(r"[a-z]", name) and re.search(r"[A-Z0-9]", name)  # hf_…, gsk_…
+    if like_a_key or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise UsageError(
             "--api-key-env takes the name of an environment variable that holds the key, such as "
             f"{DEFAULT_VARIABLE}, not the key itself"

@@ -169,10 +169,11 @@ class TestAddresses:
             checked_url(given)
         assert "S3cret" not in str(caught.value)
 
-    def test_a_key_in_place_of_a_variables_name_is_not_shown(self, api):
+    @pytest.mark.parametrize("key", [SECRET, "hf_AbCdEfGhIjKlMnOpQrStUv", "gsk_0123456789abcdefghij", ""])
+    def test_a_key_in_place_of_a_variables_name_is_not_shown(self, api, key):
         with pytest.raises(UsageError, match="not the key itself") as caught:
-            embedder_of(api, api_key_env=SECRET)
-        message_of(caught)
+            embedder_of(api, api_key_env=key)
+        assert key == "" or key not in message_of(caught)
 
 
 class TestAnswers:

@@ -6,6 +6,7 @@ the caller, and no further request is sent after it: not even one that a client 
 which has its place in the pace like any other.
 """
 
+import math
 import queue
 import random
 import threading
@@ -30,6 +31,9 @@ FIRST_PAUSE = 1.0
 
 LONGEST_PAUSE = 60.0
 """Seconds: pauses grow no further."""
+
+PATIENCE = 20.0
+"""Seconds that a query waits at most if a service asks it to; a build waits longer."""
 
 FILL = 0.99
 """The share of a permitted rate that is used: requests may arrive closer together than they were sent."""
@@ -99,6 +103,7 @@ class Dispatcher:
         on_repeat: Callable[[], None] | None = None,
         tries: int = TRIES,
         busy_tries: int = BUSY_TRIES,
+        patience: float = math.inf,
     ) -> None:
         """`on_retry` is told why a request is sent again, `on_repeat` that a client repeats one by itself."""
         self.concurrency = concurrency or embedder.concurrency
@@ -113,6 +118,7 @@ class Dispatcher:
         self._busy_tries = busy_tries
         self._waiting_for_turn = 0
         self._pausing = 0
+        self._patience = patience
         self._jobs: queue.SimpleQueue[tuple[list[int], Sequence[str]] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
@@ -205,10 +211,11 @@ class Dispatcher:
                 return self._embedder.embed(texts, self._task)
             except (ServiceError, BadAnswerError) as error:
                 again = not isinstance(error, BadAnswerError) or error.again
+                asked = getattr(error, "retry_after", None) or 0.0
                 tries = self._busy_tries if isinstance(error, RateLimitedError) else self._tries
-                if not again or attempt >= tries:
+                if not again or attempt >= tries or asked > self._patience:
                     raise
-                seconds = max(pause * (0.5 + random.random()), getattr(error, "retry_after", None) or 0.0)
+                seconds = max(pause * (0.5 + random.random()), asked)
                 if self._on_retry is not None:
                     self._on_retry(f"{error}; trying again in {seconds:.0f} s ({attempt} of {tries - 1})")
                 self._pause(seconds)
@@ -272,6 +279,7 @@ def embed_all(embedder: Embedder, texts: Sequence[str], task: Task) -> NDArray[n
         requests_per_minute=embedder.requests_per_minute,
         tries=2,
         busy_tries=2,
+        patience=PATIENCE,
     )
     try:
         for keys in batches:

@@ -15,17 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders import models
-from resizable_search.embedders.base import Embedder, EmbedderSpec, Task, billed_tokens, checked
-from resizable_search.embedders.openai_client import (
+from resizable_search.embedders.addresses import (
     DEFAULT_URL,
     DEFAULT_VARIABLE,
     URL_VARIABLE,
-    Endpoint,
-    TooLongError,
     checked_url,
     checked_variable,
     is_local,
 )
+from resizable_search.embedders.base import Embedder, EmbedderSpec, Task, billed_tokens, checked
+from resizable_search.embedders.openai_client import Endpoint, TooLongError
 from resizable_search.errors import BadAnswerError, EmbedderError, RefusedTextError, UsageError
 
 DEADLINE_SECONDS = 120.0

@@ -5,7 +5,6 @@ little else. One POST of httpx2 is all that is needed, with its status, headers 
 official client would hide them behind retries of its own, follow redirects, and demand a key.
 """
 
-import ipaddress
 import json
 import os
 import re
@@ -14,9 +13,10 @@ import time
 import weakref
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from resizable_search import __version__
+from resizable_search.embedders.addresses import DEFAULT_URL, is_local, origin, parts_of, same_server
 from resizable_search.embedders.deadline import call_with_deadline
 from resizable_search.embedders.nomic_client import reason
 from resizable_search.errors import (
@@ -26,12 +26,7 @@ from resizable_search.errors import (
     RateLimitedError,
     RefusedTextError,
     ServiceError,
-    UsageError,
 )
-
-DEFAULT_URL = "https://api.openai.com/v1"
-DEFAULT_VARIABLE = "OPENAI_API_KEY"
-URL_VARIABLE = "OPENAI_BASE_URL"
 
 MOST_REDIRECTS = 3
 MOST_PATIENCE = 600.0
@@ -45,7 +40,6 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _REDIRECTS = (301, 302, 307, 308)
-_PORTS = {"http": 80, "https": 443}
 
 
 class TooLongError(RefusedTextError):
@@ -58,44 +52,6 @@ class TooLongError(RefusedTextError):
         super().__init__(message)
         self.limit = limit
         self.share = share
-
-
-def checked_url(url: str) -> str:
-    """A base URL as it is kept: without `/` or `/embeddings` at its end. Raises UsageError.
-
-    One with a user, a password or a query is refused: a secret in it would come into the index.
-    """
-    parts = _split(url.strip())
-    if parts is None or parts.scheme not in _PORTS or not parts.hostname or re.search(r"\s", url.strip()):
-        raise UsageError(
-            f"--base-url: {_shown(url)!r} is no address; give one like http://127.0.0.1:11434/v1"
-        )
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise UsageError(
-            "--base-url must hold no user, password, query or fragment, since the index keeps it: leave them "
-            "out, and name the variable that holds a key with --api-key-env"
-        )
-    path = parts.path.rstrip("/").removesuffix("/embeddings").rstrip("/")
-    return f"{parts.scheme}://{parts.netloc.lower()}{path}"
-
-
-def checked_variable(name: str) -> str:
-    """The name of an environment variable. Raises UsageError, which does not show what may be a key."""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise UsageError(
-            "--api-key-env takes the name of an environment variable that holds the key, such as "
-            f"{DEFAULT_VARIABLE}, not the key itself"
-        )
-    return name
-
-
-def is_local(url: str) -> bool:
-    """Whether an address is this machine's own."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Endpoint:
@@ -191,12 +147,12 @@ class Endpoint:
 
     def _redirected(self, url: str, location: str) -> str:
         """Where a redirect leads, if that is the same server. Raises EmbedderError."""
-        there = _split(urljoin(url, location))
+        there = parts_of(urljoin(url, location))
         if there is None or not location:
             raise EmbedderError(f"{self.base_url} redirects to no address; {self._look_at_url()}")
-        if not _same_server(urlsplit(url), there):
+        if not same_server(urlsplit(url), there):
             raise EmbedderError(
-                f"{self.base_url} redirects to {_origin(there)}, which is not sent the texts nor the key: "
+                f"{self.base_url} redirects to {origin(there)}, which is not sent the texts nor the key: "
                 "give that address with --base-url if you trust it"
             )
         return there.geturl()
@@ -302,34 +258,3 @@ def _without(text: str, key: str) -> str:
     if key:
         text = text.replace(key, "***")
     return _KEY.sub("***", text)[:200]
-
-
-def _split(url: str) -> SplitResult | None:
-    """The parts of a URL, None if it is none."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises for one that is no number
-    except ValueError:
-        return None
-    return parts
-
-
-def _same_server(here: SplitResult, there: SplitResult) -> bool:
-    """Whether a redirect stays at one server; it may lead from http to https, not back."""
-    if there.scheme not in _PORTS or here.hostname != there.hostname or "@" in there.netloc:
-        return False
-    if here.scheme == "http" and there.scheme == "https":
-        return (here.port, there.port) in ((None, None), (80, None), (None, 443), (80, 443))
-    return here.scheme == there.scheme and (here.port or _PORTS[here.scheme]) == (
-        there.port or _PORTS[there.scheme]
-    )
-
-
-def _origin(parts: SplitResult) -> str:
-    """Scheme, host and port, without a user."""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def _shown(url: str) -> str:
-    """A would-be URL for a message: short, without what may be a password."""
-    return re.sub(r"(?:(?<=//)|^)[^/@]*@", "", url)[:80]

@@ -53,6 +53,12 @@ def test_a_service_that_says_how_long_to_wait_is_not_asked_sooner():
     dispatcher.drain(0)
 
 
+def test_a_query_is_not_kept_waiting_for_long():
+    embedder = failing(ServiceError("busy", retry_after=300.0))
+    with pytest.raises(ServiceError, match="busy"):
+        embed_all(embedder, ["x"], "search_query")
+
+
 def test_batches_are_as_large_as_the_embedder_says():
     embedder, sizes = TableEmbedder(), []
     embedder.fit_in = lambda texts: min(len(texts), 1 + len(texts[0]) % 3)

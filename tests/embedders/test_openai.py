@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from resizable_search.embedders import registry
+from resizable_search.embedders.addresses import checked_url
 from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.embedders.dispatch import Dispatcher, embed_all
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.embedders.openai import OpenAIEmbedder, rows_of
-from resizable_search.embedders.openai_client import checked_url, retry_after, said
+from resizable_search.embedders.openai_client import retry_after, said
 from resizable_search.errors import (
     BadAnswerError,
     CredentialsError,
@@ -169,10 +170,11 @@ class TestAddresses:
             checked_url(given)
         assert "S3cret" not in str(caught.value)
 
-    def test_a_key_in_place_of_a_variables_name_is_not_shown(self, api):
+    @pytest.mark.parametrize("key", [SECRET, "hf_AbCdEfGhIjKlMnOpQrStUv", "gsk_0123456789abcdefghij", ""])
+    def test_a_key_in_place_of_a_variables_name_is_not_shown(self, api, key):
         with pytest.raises(UsageError, match="not the key itself") as caught:
-            embedder_of(api, api_key_env=SECRET)
-        message_of(caught)
+            embedder_of(api, api_key_env=key)
+        assert key == "" or key not in message_of(caught)
 
 
 class TestAnswers:

@@ -18,6 +18,7 @@
     │   └── BadAnswerError       the service answered with something that is no embedding of the texts
     ├── BuildStateError          an unfinished build that this command cannot go on with
     ├── BuildStoppedError        a build that was stopped; what it had is safe; exit code 130
+    ├── ExhaustedError           this process may have no more memory or threads
     └── StorageError             the disk refused: no permission, no space
         └── OpenFilesError       the system lets no more files be opened
 
@@ -126,6 +127,10 @@ class BuildStoppedError(RsearchError):
 
 class StorageError(RsearchError):
     """The disk refused to take or give a file."""
+
+
+class ExhaustedError(RsearchError):
+    """The limit of memory or threads, of this process or of the machine, is reached."""
 
 
 class OpenFilesError(StorageError):

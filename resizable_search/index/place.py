@@ -5,7 +5,7 @@ import weakref
 from pathlib import Path
 
 from resizable_search.index.storage import unreadable
-from resizable_search.open_files import too_many_files
+from resizable_search.limits import too_many_files
 
 
 class Place:

@@ -28,7 +28,7 @@ from resizable_search.index.manifest import Manifest, Part, read_manifest
 from resizable_search.index.place import Place
 from resizable_search.index.rows import npy_header
 from resizable_search.index.storage import unreadable
-from resizable_search.open_files import raise_limit
+from resizable_search.limits import raise_limit
 from resizable_search.quantise import WORD, Tier
 from resizable_search.wording import BACK, clipped
 

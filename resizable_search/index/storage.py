@@ -11,7 +11,7 @@ from pathlib import Path
 
 from resizable_search.errors import IndexFormatError, StorageError
 from resizable_search.index.layout import ANOTHER_HOME
-from resizable_search.open_files import too_many_files
+from resizable_search.limits import too_many_files
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (

@@ -26,7 +26,7 @@ from resizable_search.index.manifest import FileEntry, Manifest, Part, manifest_
 from resizable_search.index.reader import open_array
 from resizable_search.index.rows import npy_header, read_blocks
 from resizable_search.index.writer import derived_files, derived_rows
-from resizable_search.open_files import too_many_files
+from resizable_search.limits import too_many_files
 from resizable_search.progress import SILENT, Progress
 from resizable_search.quantise import sign_words
 from resizable_search.vectors import UNIT_TOLERANCE, norms

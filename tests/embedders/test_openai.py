@@ -127,7 +127,7 @@ class TestSpec:
         "options", [{"base_url": 5}, {"base_url": "ftp://x"}, {"document_prefix": 7}, {"api_key_env": "a b"}]
     )
     def test_options_of_an_index_that_make_no_sense_are_refused(self, options):
-        with pytest.raises(IndexFormatError, match="make no sense"):
+        with pytest.raises(IndexFormatError, match="does not take the index's options"):
             registry.reopen(EmbedderSpec("openai", "x", 3, options={"width": 3, **options}), Path())
 
     def test_without_a_model_it_says_so(self):

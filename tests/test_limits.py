@@ -1,4 +1,4 @@
-"""The limit of open files: told with its remedy wherever it is met, and raised where that is allowed."""
+"""Limits of this process: told with their remedies wherever they are met, and raised where they may be."""
 
 import errno
 import gc
@@ -14,7 +14,7 @@ from resizable_search.errors import OpenFilesError, ServiceError
 from resizable_search.index import reader
 from resizable_search.index.manifest import read_manifest
 from resizable_search.index.verify import _wrong_bytes
-from resizable_search.open_files import raise_limit, too_many_files
+from resizable_search.limits import exhausted, raise_limit
 from resizable_search.progress import SILENT
 from resizable_search.search import open_index
 from tests.support import index_of
@@ -97,9 +97,33 @@ def machine_wide() -> None:
     raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
 
 
+def no_thread() -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def no_memory() -> None:
+    raise MemoryError
+
+
+def no_room_for_a_mapping() -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+def no_room_for_a_module() -> None:
+    raise ImportError("x.so: failed to map segment from shared object")
+
+
 @pytest.mark.parametrize(
     ("fail", "words"),
-    [(wrapped, "ulimit -n"), (missing_module, "ulimit -n"), (machine_wide, "the machine has too many files")],
+    [
+        (wrapped, "ulimit -n"),
+        (missing_module, "ulimit -n"),
+        (machine_wide, "the machine has too many files"),
+        (no_thread, "ulimit -u"),
+        (no_memory, "out of memory"),
+        (no_room_for_a_mapping, "ulimit -v"),
+        (no_room_for_a_module, "ulimit -v"),
+    ],
 )
 def test_the_edge_tells_the_limit_wherever_it_was_met(fail, words, capsys):
     assert guarded(lambda: fail() or 0) == 1
@@ -109,7 +133,8 @@ def test_the_edge_tells_the_limit_wherever_it_was_met(fail, words, capsys):
     assert "internal error" not in said
 
 
-def test_other_errors_are_not_of_the_limit():
-    assert too_many_files(OSError(errno.ENOENT, "no such file")) is None
-    assert too_many_files(ImportError("no module named x")) is None
-    assert too_many_files(None) is None
+def test_other_errors_are_of_no_limit():
+    assert exhausted(OSError(errno.ENOENT, "no such file")) is None
+    assert exhausted(ImportError("no module named x")) is None
+    assert exhausted(RuntimeError("a mistake of ours")) is None
+    assert exhausted(None) is None

@@ -34,14 +34,15 @@ from resizable_search.errors import (
     RsearchError,
     UsageError,
 )
-from resizable_search.index.documents import open_documents
+from resizable_search.index.changes import place_part
+from resizable_search.index.ids import ids_of
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
 from resizable_search.index.steps import Step, reached
 from resizable_search.index.storage import storage_errors
 from resizable_search.index.work import Work
 from resizable_search.index.wreck import is_wreck
-from resizable_search.index.writer import array_bytes, derive, list_files, part_files, place_part
+from resizable_search.index.writer import array_bytes, derive, list_files, part_files
 from resizable_search.intake import Intake
 from resizable_search.resumption import (
     discard,
@@ -165,8 +166,8 @@ class Building(ABC):
             work.set("replaces", True)
         self.account.open(work)
         if self.base is not None:
-            paths = [self.folder / part.path / NAMES.documents for part in self.base.parts]
-            work.ids.earlier = [self.stack.enter_context(closing(open_documents(path))) for path in paths]
+            work.ids.earlier = self.stack.enter_context(ids_of(self.folder, self.base))
+            work.ids.rows = self.base.rows
         intake = self.intake(work, self.base.source if self.base else Source())
         try:
             with storage_errors(self.home.path):
@@ -234,7 +235,7 @@ class Building(ABC):
             **self.corpus.spec().to_json(),
             **self.asked,
             "dims": None if self.options.dims is None else sorted(self.options.dims),
-            "extends generation": None if self.base is None else self.base.generation,
+            "extends rows read": None if self.base is None else self.base.source.read,
         }
         if begun is not None:
             refuse_differences(self.options.name, "was begun", asked, begun)
@@ -301,6 +302,7 @@ class Building(ABC):
             source=source,
             parts=(Part("", rows, list_files(work.staged, part_files(dims))),),
             files=list_files(work.staged, names),
+            fitted_rows=rows if names else 0,
         )
         return put_in_place(work, manifest, self.folder)
 

@@ -20,7 +20,7 @@ from resizable_search.errors import IndexFormatError
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import read_manifest
 from resizable_search.index.verify import kind_of
-from resizable_search.index.writer import delete_rows
+from resizable_search.index.changes import delete_rows
 from resizable_search.manage.verification import repair, verify
 
 NAME = "flipped"

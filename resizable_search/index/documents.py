@@ -1,13 +1,16 @@
 """The documents of one part, in SQLite: who they are in one table, their texts in another."""
 
 import json
+import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resizable_search.errors import IndexFormatError
+from resizable_search.index.steps import Step, reached
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS {schema}documents (
@@ -45,6 +48,28 @@ def open_documents(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
     connection.text_factory = bytes_to_text
     return connection
+
+
+def write_documents(path: Path, copy: Path, fill: Callable[[sqlite3.Connection], None]) -> None:
+    """Write a file of documents anew: the same rows make the same bytes, however they came.
+
+    `fill` brings the rows in order into a database at `copy`, which is thrown away; VACUUM INTO then
+    lays the pages out from the rows alone.
+    """
+    for old in (path, copy):
+        old.unlink(missing_ok=True)
+    with closing(sqlite3.connect(copy, isolation_level="DEFERRED")) as db:
+        # The copy is lost in a crash, so it need not wait for the disk, nor be undone.
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA journal_mode = OFF")
+        db.executescript(SCHEMA.format(schema=""))
+        fill(db)
+        reached(Step.COPIED)
+        db.execute("VACUUM INTO ?", (str(path),))
+    copy.unlink()
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    reached(Step.DOCUMENTS)
 
 
 def bytes_to_text(data: bytes) -> str:

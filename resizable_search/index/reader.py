@@ -41,11 +41,8 @@ class PartReader:
         if NAMES.signs(dims[-1]) in part.files:
             words = -(-dims[-1] // WORD)
             self.signs = open_array(folder / NAMES.signs(dims[-1]), (words, part.rows), "<u8")
-        self.allowed: NDArray[np.bool_] | None = None
+        self.allowed = allowed_rows(folder, part)
         """(rows,) bool: which rows may be found; None: all."""
-        if part.bitmap:
-            packed = open_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
-            self.allowed = np.unpackbits(packed, count=part.rows) == 0
         self._documents_path = folder / NAMES.documents
         size = _size(self._documents_path)
         if size != part.files[NAMES.documents].bytes:
@@ -145,6 +142,15 @@ class IndexReader:
         """Close every part's documents."""
         for part in self.parts:
             part.close()
+
+
+def allowed_rows(folder: Path, part: Part) -> NDArray[np.bool_] | None:
+    """(rows,) bool: which rows of a part, which lies in `folder`, may be found; None: all."""
+    if not part.bitmap:
+        return None
+    packed = open_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
+    found: NDArray[np.bool_] = np.unpackbits(packed, count=part.rows) == 0
+    return found
 
 
 def _place(folder: Path) -> tuple[int, int] | None:

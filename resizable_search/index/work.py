@@ -9,7 +9,6 @@ committed, never shorter, and is cut back on opening.
 
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.errors import BuildStateError
-from resizable_search.index.documents import SCHEMA
+from resizable_search.index.documents import SCHEMA, write_documents
 from resizable_search.index.ids import IDS_SCHEMA, TakenIds
 from resizable_search.index.layout import NAMES
 from resizable_search.index.rows import RowsFile
@@ -305,25 +304,15 @@ class Work:
         The copy brings the rows in order; VACUUM INTO then lays the pages out from the rows alone.
         """
         path = self.staged / NAMES.documents
-        copy = self.folder / "documents.copy"
-        for old in (path, copy):
-            old.unlink(missing_ok=True)
-        self._db.execute("ATTACH ? AS copy", (str(copy),))
-        try:
-            # The copy is thrown away on a crash, so it need not wait for the disk.
-            self._db.execute("PRAGMA copy.synchronous = OFF")
-            self._db.executescript(SCHEMA.format(schema="copy."))
-            with self._db:
-                self._db.execute("INSERT INTO copy.documents SELECT * FROM documents ORDER BY row")
-                self._db.execute("INSERT INTO copy.texts SELECT * FROM texts ORDER BY row")
-            reached(Step.COPIED)
-            self._db.execute("VACUUM copy INTO ?", (str(path),))
-        finally:
-            self._db.execute("DETACH copy")
-        copy.unlink()
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        reached(Step.DOCUMENTS)
+
+        def fill(copy: sqlite3.Connection) -> None:
+            copy.execute("ATTACH ? AS work", (str(self.folder / NAMES.work),))
+            with copy:
+                copy.execute("INSERT INTO documents SELECT * FROM work.documents ORDER BY row")
+                copy.execute("INSERT INTO texts SELECT * FROM work.texts ORDER BY row")
+            copy.execute("DETACH work")
+
+        write_documents(path, self.folder / NAMES.documents_copy, fill)
         return path
 
     def close_vectors(self) -> None:

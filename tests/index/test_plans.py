@@ -20,7 +20,7 @@ from resizable_search.index.plans import (
     stored_plan,
     tune_command,
 )
-from resizable_search.index.writer import delete_rows
+from resizable_search.index.changes import delete_rows
 from resizable_search.search import open_index
 from tests.support import ListCorpus, TableEmbedder, articles
 

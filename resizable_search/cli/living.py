@@ -1,0 +1,67 @@
+"""`rsearch delete` and `compact`: change an index that is there."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from resizable_search.cli.options import HomeOption, IndexArgument, home_of, index_name
+from resizable_search.errors import RsearchError, UsageError
+
+
+def delete(
+    index: Annotated[str, typer.Argument(help="Index by name or folder.")],
+    ids: Annotated[list[str], typer.Argument(help="Ids of documents; - reads them from stdin, one a line.")],
+    missing_ok: Annotated[
+        bool, typer.Option("--missing-ok", help="Pass over ids that there are not.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it would do; write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Have documents never be found again; `rsearch compact` takes them off the disk."""
+    from resizable_search.cli import render_living
+    from resizable_search.index.locate import find_index
+    from resizable_search.living import deletion
+    from resizable_search.wording import counted
+
+    folder = find_index(index, home_of(home))
+    wanted = _read_ids(ids)
+    found = deletion.deletion(folder, wanted, missing_ok=missing_ok)
+    if not dry_run and found.rows:
+        if not yes:
+            if sys.stdin is None or not sys.stdin.isatty():
+                raise RsearchError("nobody is there to be asked: give the same command with --yes")
+            typer.confirm(
+                f"delete {counted(len(found.rows), 'document')} of {found.index}?", abort=True, err=True
+            )
+        found = deletion.delete(folder, wanted, missing_ok=missing_ok)
+    render_living.deleted(found, dry_run=dry_run)
+
+
+def _read_ids(words: list[str]) -> list[str]:
+    """The ids that are meant, each once, in order. Raises UsageError where there are none."""
+    found: list[str] = []
+    for word in words:
+        if word == "-":
+            found += [line for raw in sys.stdin or () if (line := raw.rstrip("\r\n"))]
+        else:
+            found.append(word)
+    if not found:
+        raise UsageError("no id was given: name documents by the ids that `rsearch query --json` shows")
+    return list(dict.fromkeys(found))
+
+
+def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
+    """Make an index one part again, without a byte of what was deleted; answers stay as they are."""
+    from resizable_search.cli import render_living
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.cli.stopping import stop_on_signal
+    from resizable_search.index.locate import find_index
+    from resizable_search.living import compaction
+
+    places = home_of(home)
+    folder = find_index(index_name(index, places), places)
+    with shown_progress() as progress, stop_on_signal() as stop:
+        done = compaction.compact(folder, progress, stop)
+    render_living.compacted(done)

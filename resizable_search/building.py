@@ -40,7 +40,7 @@ from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
 from resizable_search.index.steps import Step, reached
 from resizable_search.index.storage import storage_errors
-from resizable_search.index.work import Work
+from resizable_search.index.work import CHANGE, Work
 from resizable_search.index.wreck import is_wreck
 from resizable_search.index.writer import array_bytes, derive, list_files, part_files
 from resizable_search.intake import Intake
@@ -100,6 +100,10 @@ class Building(ABC):
     def fill(self, work: Work, intake: Intake) -> None:
         """Bring every row that is still to come into `work`."""
 
+    def follow(self, base: Manifest) -> BuildReport:
+        """Bring the index that is there to what its corpus, a living one, holds now."""
+        raise NotImplementedError(f"{self.corpus.kind} is no corpus that changes")
+
     def is_hopeless(self, work: Work, error: RsearchError) -> bool:
         """Whether an unfinished build that ended so holds nothing to go on with."""
         return not (work.rows or work.count_incoming() or work.count_left_out())
@@ -158,6 +162,8 @@ class Building(ABC):
         replaces = self.options.restart or goes_on_replacing(self.building)
         if self.folder.exists() and not replaces:
             self.base = self.finished_index()
+            if self.corpus.is_living:
+                return self.follow(self.base)
             if self.is_complete(self.base):  # an extension that was begun is paid for, and stays
                 return self._report(self.base)
         self.check()
@@ -229,6 +235,11 @@ class Building(ABC):
 
     def check_begun(self, begun: Mapping[str, Any] | None) -> dict[str, Any]:
         """What is asked for; refused where an unfinished build was begun for something else."""
+        if begun is not None and begun.get("kind") == CHANGE:
+            raise BuildStateError(
+                f"a change of {self.options.name} was stopped: give its command again, or delete "
+                f"{self.building} to give up what was embedded for it"
+            )
         if begun is not None:
             self.corpus.pin(begun)
         asked = {

@@ -58,7 +58,7 @@ class Embedding:
         self._batch_size = embedder.batch_size
         self._spec = embedder.spec
         # Answers that come in order and cost nothing need no journal.
-        self._journals = embedder.remote or embedder.concurrency > 1
+        self._journals = embedder.remote or embedder.concurrency > 1 or work.journals_all
         self._dispatcher = Dispatcher(
             embedder,
             "search_document",

@@ -36,12 +36,15 @@ def build_report(
     `example` is a query to try, '' where there is none; `home` that of the index, if it was named.
     """
     manifest = report.manifest
-    documents = counted(manifest.rows, "document")
+    documents = counted(manifest.documents, "document")
     dims = dimensions(manifest.dims)
     lines = []
-    if report.added:
-        pace = f" in {report.seconds:,.0f} s" if report.seconds >= 1 else ""
-        whole = "" if report.added == manifest.rows else f" ({report.added:,} of them now)"
+    pace = f" in {report.seconds:,.0f} s" if report.seconds >= 1 else ""
+    if report.changes is not None:
+        lines.append(f"{report.name}: {documents} at {dims}{pace}")
+        lines.append(changes(report))
+    elif report.added:
+        whole = "" if report.added == manifest.documents else f" ({report.added:,} of them now)"
         lines.append(f"{report.name}: {documents}{whole} at {dims}{pace}")
     else:
         lines.append(f"{report.name} is complete: {documents} at {dims}")
@@ -62,6 +65,19 @@ def build_report(
     lines = [plain(line) for line in lines]  # but not the last, which is to be copied
     lines.append(f"next: rsearch {trial} --index {shlex.quote(report.name)}{place}")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def changes(report: "BuildReport") -> str:
+    """What became of the documents of an index that was there."""
+    found = report.changes
+    if found is None or not found.any:
+        return "nothing has changed, and nothing was written"
+    figures = ", ".join(
+        f"{count:,} {name}"
+        for name in ("added", "changed", "renamed", "removed", "unchanged")
+        if (count := getattr(found, name))
+    )
+    return f"{figures}; {counted(report.added, 'text')} embedded"
 
 
 def costs(report: "BuildReport") -> str:

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from resizable_search.index.steps import Step, reached
 
 FOLD_AT_MOST = 1000
 """Documents folded in one transaction."""
+
+CHANGE = "change"
+"""The kind that an unfinished change of an index asks for, where a build names that of its corpus."""
 
 _WORK_SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -63,6 +66,9 @@ def text_key(text: str) -> bytes:
 
 class Work:
     """The state of an unfinished build, in `folder`. `ids` knows which ids are taken."""
+
+    journals_all: ClassVar[bool] = False
+    """Whether even answers that cost nothing are journalled, since they need not come in order."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

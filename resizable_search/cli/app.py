@@ -15,6 +15,7 @@ COMMANDS = (
     "tune",
     "list",
     "info",
+    "add",
     "delete",
     "compact",
     "remove",
@@ -78,6 +79,7 @@ app.command("bench")(bench.bench)
 app.command("tune")(tune.tune)
 app.command("list")(manage.list_indexes)
 app.command("info")(manage.info)
+app.command("add")(living.add)
 app.command("delete")(living.delete)
 app.command("compact")(living.compact)
 app.command("remove")(manage.remove)

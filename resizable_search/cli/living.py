@@ -1,12 +1,53 @@
-"""`rsearch delete` and `compact`: change an index that is there."""
+"""`rsearch add`, `delete` and `compact`: change an index that is there."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from resizable_search.cli.options import HomeOption, IndexArgument, home_of, index_name
 from resizable_search.errors import RsearchError, UsageError
+
+
+def add(
+    index: Annotated[str, typer.Argument(help="Index by name or folder.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of documents (id, title, url, text): JSON lines or Parquet.")
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let a document take the place of the one that has its id.")
+    ] = False,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Requests under way at once.", show_default="8 for nomic")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Requests a minute at most.", show_default="240 at Nomic's own service, else no limit"
+        ),
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Take documents of files into an index; it costs what they cost, not what the index weighs."""
+    from resizable_search.build_options import BuildOptions
+    from resizable_search.cli import render_indexes
+    from resizable_search.cli.options import command_to_go_on
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.cli.stopping import stop_on_signal
+    from resizable_search.index.locate import find_index
+    from resizable_search.living import addition
+
+    folder = find_index(index, home_of(home))
+    options = BuildOptions(
+        folder.resolve().name,
+        concurrency=concurrency,
+        requests_per_minute=rate,
+        command=command_to_go_on(),
+    )
+    with shown_progress() as progress, stop_on_signal() as stop:
+        report = addition.add(folder, files, replace=replace, options=options, progress=progress, stop=stop)
+    render_indexes.build_report(report, None, "", "", home)
 
 
 def delete(

@@ -163,14 +163,19 @@ def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
     files = ", ".join(f"{name} {size(count)}" for name, count in found.files.items())
     reads = ", ".join(f"{size(count)} at {dim}" for dim, count in found.scan_bytes.items())
     parts = counted(found.parts, "part")
+    compact = f": `rsearch compact {found.name}` takes them off the disk" if found.deleted else ""
+    deleted = f", {found.deleted:,} deleted{compact}" if found.deleted else ""
+    unfitted = f"{found.unfitted:,} of {found.rows:,} documents came after it was fitted"
+    due = "; a refit is due: build it again with --refit" if 2 * found.unfitted > found.rows else ""
     strange = ", ".join(found.strange)
     return [
         ("index", f"{found.name}  {found.folder}"),
-        ("documents", f"{found.rows:,} of {found.source_rows:,} read{left_out}"),
+        ("documents", f"{found.rows:,} of {found.source_rows:,} read{left_out}{deleted}"),
         ("corpus", found.label + (", to its end" if found.corpus_exhausted else "")),
         ("", options),
         ("embedder", f"{spec['kind']}: {spec['model']}, {spec['width']} dimensions{centred}"),
         ("", found.remark),
+        ("", unfitted + due if found.unfitted else ""),
         ("dims", f"{', '.join(map(str, found.dims))}; any other up to the last can be scanned"),
         ("on disk", f"{size(found.bytes)}: {files}"),
         ("a query", f"{found.embed_cost}; a scan reads {reads}"),

@@ -155,6 +155,10 @@ class Pending(Work):
         """How many documents come."""
         return self._one("SELECT count(*) FROM pending")
 
+    def coming_ids(self) -> list[str]:
+        """The ids of the documents that come."""
+        return [id_ for (id_,) in self._db.execute("SELECT id FROM pending JOIN incoming USING (seq)")]
+
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
         """As for a build, each text once."""
         return self._db.execute(

@@ -46,7 +46,7 @@ class Step(StrEnum):
 OF_CHANGES = frozenset(
     (Step.MARKED, Step.SWEPT, Step.COMPARED, Step.GATHERED, Step.KEPT_VECTORS, Step.FORGOTTEN)
 )
-"""Those that a build from a corpus that does not change never reaches: of deleting, compacting, syncing."""
+"""Those of deleting, compacting, syncing and adding, which a build of a new index never reaches."""
 
 
 def _nothing(step: Step) -> None:

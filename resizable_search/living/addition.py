@@ -1,7 +1,7 @@
 """Take documents of files into an index: they become a further part.
 
-What that costs is what the new documents cost: of the parts that are there, only ids are looked up. An
-id that the index has is refused, or its document replaced.
+What that costs is what the new documents cost: of the parts that are there, only ids are looked up. A
+document that the index has just so is passed over; one whose id another has is refused, or replaces it.
 """
 
 import dataclasses
@@ -120,25 +120,25 @@ class _Adding(Changing):
         coming, sources = [], []
         for document in some:
             found = _find(parts, document.id)
-            if found is not None and not self.replaces:
-                raise CorpusError(
-                    f"{self.options.name} has a document {document.id!r}: nothing was added; "
-                    "take it in its place with --replace, or give it another id"
-                )
-            if not document.text.strip():
-                continue
             if found is None:
-                coming.append(document)
-                sources.append(None)
+                if document.text.strip():
+                    coming.append(document)
+                    sources.append(None)
                 continue
             part, row = found
             held = read_documents(part.db, [row], self.folder)[row]
-            if as_incoming(document.seq, Document(held.id, held.title, held.url, held.text, held.metadata)) == (
-                document
+            if document == as_incoming(
+                document.seq, Document(held.id, held.title, held.url, held.text, held.metadata)
             ):
                 continue
-            coming.append(document)
-            sources.append(part.start + row if held.text == document.text else None)
+            if not self.replaces:
+                raise CorpusError(
+                    f"{self.options.name} has another document {document.id!r}: nothing was added; "
+                    "take it in its place with --replace, or give it another id"
+                )
+            if document.text.strip():
+                coming.append(document)
+                sources.append(part.start + row if held.text == document.text else None)
         work.put(coming, sources)
         work.leave_out_blank(blank)
 

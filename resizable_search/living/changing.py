@@ -23,7 +23,7 @@ from resizable_search.build_report import BuildReport, Changes, keep_report
 from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedding import Embedding
 from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, UsageError
-from resizable_search.index.changes import delete_rows, place_part
+from resizable_search.index.changes import delete_rows, place_part, sweep
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import Manifest, Source
 from resizable_search.index.reader import IndexReader
@@ -159,6 +159,7 @@ class Changing(ABC):
         work.close()
         discard(self.building)
         if not changes.any:
+            sweep(self.folder, self.base)  # what a run that died behind its manifest has left
             self.progress.log(f"nothing has changed: {counted(changes.unchanged, 'document')}")
         report = self._report(written, changes, left_out)
         if changes.any:

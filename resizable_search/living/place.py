@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from resizable_search.index.changes import sweep
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.lock import build_lock
+from resizable_search.index.manifest import read_manifest
 from resizable_search.index.storage import storage_errors
 from resizable_search.resumption import recover
 
@@ -24,6 +26,7 @@ def changing(folder: Path) -> Iterator[Home]:
         building = home.building(place.name)
         recover(building, place)
         tidy(building)
+        sweep(place, read_manifest(place))
         yield home
 
 

@@ -52,11 +52,18 @@ def test_documents_become_a_part_and_are_found(made, tmp_path):
 
 def test_an_id_that_there_is_adds_nothing(made, tmp_path):
     before = made.contents()
-    file = write(tmp_path / "new.jsonl", [*articles(2, "b"), articles(8)[7]])
-    with pytest.raises(CorpusError, match=r"made has a document 'a7': nothing was added; .* --replace"):
+    file = write(tmp_path / "new.jsonl", [*articles(2, "b"), Document("a7", "", "", "other")])
+    with pytest.raises(CorpusError, match=r"made has another document 'a7': nothing was added; .* --replace"):
         added(made, file)
     assert made.contents() == before
     assert not made.home.building("made").exists()
+
+
+def test_documents_that_the_index_has_just_so_are_passed_over(made, tmp_path):
+    before = made.contents()
+    report = added(made, write(tmp_path / "new.jsonl", articles(8)))
+    assert report.changes == Changes(unchanged=40)
+    assert made.contents() == before
 
 
 def test_an_id_that_the_files_have_twice_adds_nothing(made, tmp_path):

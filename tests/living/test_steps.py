@@ -46,6 +46,8 @@ TIMES = {
     ("add", Step.ANSWERED): 2,
     # The first of these is that of looking for what an earlier change has left.
     **{(what, step): 2 for what in ("sync", "add") for step in (Step.UNLINKED, Step.DISCARDED)},
+    ("add", Step.SWEPT): 2,
+    ("delete", Step.SWEPT): 2,
 }
 
 

@@ -38,7 +38,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a build would do. `state`: what it finds; `documents`: how many it would read in all.
+    """What a build would do. `state`: what it finds (`follows`: an index whose corpus changes is brought
+    to what that holds now, which only comparing tells); `documents`: how many it would read in all.
 
     `safe` of them are embedded already. None stands for what cannot be known beforehand. `requests`,
     `tokens` and `minutes` are of what is still to be embedded; `tokens`, the size of documents.sqlite
@@ -50,7 +51,7 @@ class Forecast:
     folder: Path
     corpus: str
     embedder: str
-    state: Literal["new", "goes on", "replaces", "extends", "complete"]
+    state: Literal["new", "goes on", "replaces", "extends", "complete", "follows"]
     documents: int | None
     safe: int
     sampled: int
@@ -105,7 +106,8 @@ def forecast(building: Building, embedder: Embedder | None) -> Forecast:
     if building.folder.exists() and not replaces and reachable:
         building.base = building.finished_index()
     base = building.base
-    complete = base is not None and building.is_complete(base)
+    follows = base is not None and corpus.is_living
+    complete = base is not None and (follows or building.is_complete(base))
     if unfinished is not None and not complete and reachable:
         building.check_begun(unfinished.request)
     sample = _sample(corpus, options.limit) if reachable and not complete else _Sample()
@@ -122,7 +124,7 @@ def forecast(building: Building, embedder: Embedder | None) -> Forecast:
         folder=building.folder,
         corpus=corpus.label,
         embedder="" if embedder is None else embedder.kind,
-        state=state,
+        state="follows" if follows else state,
         documents=documents if base is None or not complete else base.source.read,
         safe=safe,
         sampled=sample.count,

@@ -19,7 +19,7 @@ def deleted(found: "Deletion", *, dry_run: bool) -> None:
     if found.missing:
         lines.append(f"passed over {counted(len(found.missing), 'id')} that it does not have")
     if found.rows and not dry_run:
-        lines.append(f"they are on the disk until `rsearch compact {found.index}`")
+        lines.append(f"their rows stay on the disk until `rsearch compact {found.index}`")
     sys.stdout.write("".join(f"{plain(line)}\n" for line in lines))
 
 

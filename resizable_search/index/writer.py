@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from resizable_search import vectors
 from resizable_search.index.layout import NAMES
-from resizable_search.index.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
+from resizable_search.index.manifest import FileEntry, Manifest, file_entry, read_manifest
 from resizable_search.index.rows import ArrayFile, npy_header, read_blocks, read_shape
 from resizable_search.index.steps import Step, reached
 from resizable_search.progress import SILENT, Progress

@@ -53,9 +53,7 @@ class Compaction:
     fitted: bool
 
 
-def compact(
-    folder: Path, progress: Progress = SILENT, stop: threading.Event | None = None
-) -> Compaction:
+def compact(folder: Path, progress: Progress = SILENT, stop: threading.Event | None = None) -> Compaction:
     """Make the index in `folder` one part without deleted rows; readers see the old or the new whole.
 
     Raises RsearchError where every document is deleted, BuildStateError for an unfinished build of it,
@@ -198,9 +196,7 @@ class _Compacting:
 
     def _go_on(self) -> None:
         if self.stop.is_set():
-            raise BuildStoppedError(
-                f"stopped: {self.folder.name} is as it was; the same command begins anew"
-            )
+            raise BuildStoppedError(f"stopped: {self.folder.name} is as it was; the same command begins anew")
 
 
 def _kept_rows(folder: Path, manifest: Manifest) -> Iterator[NDArray[np.bool_]]:

@@ -184,7 +184,9 @@ class Pending(Work):
         """Give up a text, and each document that has it."""
         with self._db:
             same = "seq IN (SELECT seq FROM pending WHERE key = (SELECT key FROM pending WHERE seq = ?))"
-            self._db.execute(f"INSERT INTO left_out SELECT seq, id, ? FROM incoming WHERE {same}", (reason, seq))
+            self._db.execute(
+                f"INSERT INTO left_out SELECT seq, id, ? FROM incoming WHERE {same}", (reason, seq)
+            )
             self._db.execute(f"DELETE FROM incoming WHERE {same}", (seq,))
             self._db.execute("DELETE FROM pending WHERE seq NOT IN (SELECT seq FROM incoming)")
 

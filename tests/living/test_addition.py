@@ -8,7 +8,13 @@ from resizable_search.build_options import BuildOptions
 from resizable_search.build_report import Changes
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
-from resizable_search.errors import BuildStateError, CorpusError, EmbedderMismatchError, ServiceError, UsageError
+from resizable_search.errors import (
+    BuildStateError,
+    CorpusError,
+    EmbedderMismatchError,
+    ServiceError,
+    UsageError,
+)
 from resizable_search.index.manifest import read_manifest
 from resizable_search.living.addition import add
 from resizable_search.living.deletion import delete
@@ -168,7 +174,9 @@ def test_info_tells_when_a_refit_is_due(place, tmp_path):
 
     assert "came after it was fitted" not in told()
     for count, prefix in ((20, "b"), (20, "c")):
-        file = write(tmp_path / "n.jsonl", [Document(f"{prefix}{i}", "", "", "tree1 data") for i in range(count)])
+        file = write(
+            tmp_path / "n.jsonl", [Document(f"{prefix}{i}", "", "", "tree1 data") for i in range(count)]
+        )
         add(place.folder, [file])
         assert ("a refit is due" in told()) is (prefix == "c")
     assert "40 of 70 documents came after it was fitted; a refit is due" in told()

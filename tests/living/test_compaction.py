@@ -16,7 +16,9 @@ from resizable_search.manage.verification import repair, verify
 from tests.support import ListCorpus, TableEmbedder, articles
 
 SECRET = [
-    Document("id-of-hers", "title-of-hers", "https://hers.example/", "text-of-hers", {"note": "note-of-hers"}),
+    Document(
+        "id-of-hers", "title-of-hers", "https://hers.example/", "text-of-hers", {"note": "note-of-hers"}
+    ),
     Document("last-of-all", "t", "u", "text of the last"),
 ]
 
@@ -58,7 +60,14 @@ def test_it_is_the_very_index_that_a_build_of_what_is_left_makes(made, tmp_path)
 def test_no_byte_of_a_deleted_document_remains(made):
     # A build that leaves a document out names it in its log and report.
     made.build([*articles(95), *SECRET, Document("id-of-hers", "", "", " ")], limit=98)
-    needles = [b"text-of-hers", b"title-of-hers", b"hers.example", b"note-of-hers", b"id-of-hers", b"last-of-all"]
+    needles = [
+        b"text-of-hers",
+        b"title-of-hers",
+        b"hers.example",
+        b"note-of-hers",
+        b"id-of-hers",
+        b"last-of-all",
+    ]
     raw = TableEmbedder(width=96).vector("text-of-hers")
     rows = [vectors.prepare(raw[None], 96, centred=False)]
     rows.append(vectors.truncate(rows[0], 16))

@@ -232,3 +232,14 @@ def test_lsa_projects_what_comes_into_the_space_that_it_was_fitted_on(place):
     assert (report.manifest.embedder, report.manifest.fitted_rows) == (before.embedder, 30)
     with_lsa = np.load(place.folder / f"parts/2/{before.full_dim}.npy")
     assert np.linalg.norm(with_lsa[0]) == pytest.approx(1)
+
+
+def test_what_a_build_would_do_is_told_without_comparing(living):
+    from resizable_search.build import forecast
+    from resizable_search.build_options import BuildOptions
+    from resizable_search.cli.render_forecast import forecast_lines
+
+    corpus = ListCorpus(articles(45), is_living=True)
+    found = forecast(corpus, TableEmbedder(width=96), living.place.home, BuildOptions("made", dims=(16,)))
+    assert (found.state, found.files) == ("follows", {})
+    assert "compared with its corpus" in dict(forecast_lines(found))["would be"]

@@ -38,10 +38,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a build would do. `state`: what it finds (`follows`: an index whose corpus changes is brought
-    to what that holds now, which only comparing tells); `documents`: how many it would read in all.
+    """What a build would do. `state`: what it finds; `documents`: how many it would read in all.
 
-    `safe` of them are embedded already. None stands for what cannot be known beforehand. `requests`,
+    `safe` of them are embedded already. State `follows`: the index is brought to what its corpus holds
+    now, which only comparing tells. None stands for what cannot be known beforehand. `requests`,
     `tokens` and `minutes` are of what is still to be embedded; `tokens`, the size of documents.sqlite
     and `peak_bytes`, the most that the build takes while it goes on, are estimated from the texts of
     the first `sampled` documents. `files` are bytes by name.

@@ -117,7 +117,8 @@ class _Adding(Changing):
             raise CorpusError(
                 f"document {blank[0].id!r} has no text: leave such documents out with --on-bad-text skip"
             )
-        coming, sources = [], []
+        coming: list[Incoming] = []
+        sources: list[int | None] = []
         for document in some:
             found = _find(parts, document.id)
             if found is None:

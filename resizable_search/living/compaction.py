@@ -170,7 +170,7 @@ class _Compacting:
                 for table, columns in (("documents", 5), ("texts", 2)):
                     marks = ", ".join("?" * columns)
                     found = held.execute(f"SELECT * FROM {table} ORDER BY row")
-                    for some in iter(lambda found=found: found.fetchmany(AT_ONCE), []):
+                    while some := found.fetchmany(AT_ONCE):
                         rows = [(new_rows[row], *rest) for row, *rest in some if row in new_rows]
                         copy.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
                         if table == "documents":

@@ -53,8 +53,8 @@ def deletion(folder: Path, ids: Sequence[str], *, missing_ok: bool = False) -> D
         shown = ", ".join(quoted(id_) for id_ in list(missing)[:SHOWN_IDS])
         more = " …" if len(missing) > SHOWN_IDS else ""
         raise RsearchError(
-            f"{name} has no document {shown}{more} ({counted(len(missing), 'id')} of {len(set(ids)):,} unknown): "
-            "nothing was deleted; leave them out, or pass over them with --missing-ok"
+            f"{name} has no document {shown}{more} ({counted(len(missing), 'id')} of {len(set(ids)):,} "
+            "unknown): nothing was deleted; leave them out, or pass over them with --missing-ok"
         )
     left = manifest.documents - len(found)
     return Deletion(name, folder, tuple(found), tuple(found.values()), tuple(missing), left)

@@ -1,4 +1,4 @@
-"""What a change of an index is about to do: which documents come, whose vector there is already, which rows go.
+"""What a change of an index is about to do: which documents come, with whose vectors, and which rows go.
 
 It lies in the database of an unfinished build. What is compared is found out anew in each run; the
 answers of a service are kept under the hash of their text, whatever the document is by then, so that no

@@ -23,7 +23,7 @@ from resizable_search.living.pending import Pending
 
 
 @dataclass(slots=True, kw_only=True)
-class Sync(Changing):
+class _Sync(Changing):
     """One run of a sync."""
 
     corpus: Corpus
@@ -73,9 +73,9 @@ class Sync(Changing):
         return Source(read=self.read, exhausted=self.exhausted, left_out=work.count_left_out())
 
 
-def sync_of(building: Building, embedder: Embedder, base: Manifest) -> Sync:
+def sync_of(building: Building, embedder: Embedder, base: Manifest) -> Changing:
     """The sync that `building`, whose index is there already, comes to."""
-    return Sync(
+    return _Sync(
         home=building.home,
         options=building.options,
         base=base,

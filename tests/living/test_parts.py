@@ -18,8 +18,8 @@ from tests.support import TableEmbedder, articles
 
 ROWS = 140
 PLANS = (
-    "96", "96:float32", "16", "50", "16:40,96", "50:float32:30,96", "96:bits:60,96", "96:bits:60,96:int8:30,96",
-    "96:int8:40,96:float32", "50:bits:90,50:int8:40,16:20,96",
+    "96", "96:float32", "16", "50", "16:40,96", "50:float32:30,96", "96:bits:60,96",
+    "96:bits:60,96:int8:30,96", "96:int8:40,96:float32", "50:bits:90,50:int8:40,16:20,96",
 )  # fmt: skip
 
 

@@ -23,9 +23,10 @@ from resizable_search.errors import UsageError
 from resizable_search.forecast import Forecast
 from resizable_search.forecast import forecast as forecast_of
 from resizable_search.index.layout import NAMES, Home
-from resizable_search.index.manifest import Source
+from resizable_search.index.manifest import Manifest, Source
 from resizable_search.index.work import Work
 from resizable_search.intake import Intake
+from resizable_search.living.sync import sync_of
 from resizable_search.progress import SILENT, Progress
 
 
@@ -115,6 +116,12 @@ class _EmbeddedBuilding(Building):
     def check(self) -> None:
         self.embedder.check()
         Trust(self.home.trusted).give(self.embedder)
+
+    def follow(self, base: Manifest) -> BuildReport:
+        embedder = self.embedder
+        if embedder.needs_fit:
+            embedder = type(embedder).load(self.folder / NAMES.embedder)
+        return sync_of(self, embedder, base).run()
 
     def intake(self, work: Work, start: Source) -> Intake:
         return Intake(self.corpus, work, start, self.options.limit, self.options.on_bad_text == "fail")

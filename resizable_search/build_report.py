@@ -14,10 +14,30 @@ from resizable_search.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """How many documents a change adds, replaces by another content, removes, renames and leaves alone.
+
+    A renamed one has the text of one that vanished, and its vector.
+    """
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    renamed: int = 0
+    unchanged: int = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.added or self.changed or self.removed or self.renamed)
+
+
+@dataclass(frozen=True, slots=True)
 class BuildReport:
     """What a build did. `added` is how many documents this call embedded; the other rows were there.
 
     `spent` and `seconds` are of this call, `total` and `total_seconds` of all `runs` of the build.
+    `changes` is what became of the documents where an index that was there has been changed.
     """
 
     name: str
@@ -30,6 +50,7 @@ class BuildReport:
     total: Spent = Spent()
     total_seconds: float = 0.0
     runs: int = 0
+    changes: Changes | None = None
 
 
 def keep_report(report: BuildReport, path: Path, progress: LoggedProgress) -> None:
@@ -40,7 +61,9 @@ def keep_report(report: BuildReport, path: Path, progress: LoggedProgress) -> No
     told = {
         "finished": report.manifest.changed,
         "rows": report.manifest.rows,
+        "documents": report.manifest.documents,
         "added": report.added,
+        **({"changes": asdict(report.changes)} if report.changes else {}),
         **asdict(report.spent),
         "seconds": round(report.seconds, 3),
         "total": {
@@ -56,7 +79,7 @@ def keep_report(report: BuildReport, path: Path, progress: LoggedProgress) -> No
         progress.note(f"the index is complete, but {path} cannot be written ({error.strerror})")
     left = f", {counted(len(report.left_out), 'document')} left out" if report.left_out else ""
     progress.log(
-        f"finished: {counted(report.manifest.rows, 'document')}{left}, "
+        f"finished: {counted(report.manifest.documents, 'document')}{left}, "
         f"{counted(report.spent.requests, 'request')}, {report.spent.repeats:,} of them repeated, "
         f"{counted(report.spent.tokens, 'token')}, {report.seconds:,.1f} s"
     )

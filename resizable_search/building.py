@@ -35,14 +35,15 @@ from resizable_search.errors import (
     StorageError,
     UsageError,
 )
-from resizable_search.index.documents import open_documents
+from resizable_search.index.changes import place_part
+from resizable_search.index.ids import ids_of
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
 from resizable_search.index.steps import Step, reached
 from resizable_search.index.storage import storage_errors
-from resizable_search.index.work import Work
+from resizable_search.index.work import CHANGE, Work
 from resizable_search.index.wreck import is_wreck
-from resizable_search.index.writer import array_bytes, derive, list_files, part_files, place_part
+from resizable_search.index.writer import array_bytes, derive, list_files, part_files
 from resizable_search.intake import Intake
 from resizable_search.resumption import (
     discard,
@@ -111,6 +112,10 @@ class Building(ABC):
     def fill(self, work: Work, intake: Intake) -> None:
         """Bring every row that is still to come into `work`."""
 
+    def follow(self, base: Manifest) -> BuildReport:
+        """Bring the index that is there to what its corpus, a living one, holds now."""
+        raise NotImplementedError(f"{self.corpus.kind} is no corpus that changes")
+
     def is_hopeless(self, work: Work, error: RsearchError) -> bool:
         """Whether an unfinished build that ended so holds nothing to go on with."""
         return not (work.rows or work.count_incoming() or work.count_left_out())
@@ -169,6 +174,8 @@ class Building(ABC):
         replaces = self.options.restart or goes_on_replacing(self.building)
         if self.folder.exists() and not replaces:
             self.base = self.finished_index()
+            if self.corpus.is_living:
+                return self.follow(self.base)
             if self.is_complete(self.base):  # an extension that was begun is paid for, and stays
                 return self._report(self.base)
         self.check()
@@ -176,12 +183,8 @@ class Building(ABC):
         work = self.stack.enter_context(closing(Work(self.building, **kept)))
         self.account.open(work)
         if self.base is not None:
-            work.ids.earlier = [
-                self.stack.enter_context(
-                    closing(open_documents(self.folder / part.path / NAMES.documents, part.rows))
-                )
-                for part in self.base.parts
-            ]
+            work.ids.earlier = self.stack.enter_context(ids_of(self.folder, self.base))
+            work.ids.rows = self.base.rows
         intake = self.intake(work, self.base.source if self.base else Source())
         try:
             with storage_errors(self.home.path, again=lambda: again(self.home, self.options)):
@@ -247,13 +250,18 @@ class Building(ABC):
 
     def check_begun(self, begun: Mapping[str, Any] | None) -> dict[str, Any]:
         """What is asked for; refused where an unfinished build was begun for something else."""
+        if begun is not None and begun.get("kind") == CHANGE:
+            raise BuildStateError(
+                f"a change of {self.options.name} was stopped: give its command again, or delete "
+                f"{self.building} to give up what was embedded for it"
+            )
         if begun is not None:
             self.corpus.pin(begun)
         asked = {
             **self.corpus.spec().to_json(),
             **self.asked,
             "dims": None if self.options.dims is None else sorted(self.options.dims),
-            "extends generation": None if self.base is None else self.base.generation,
+            "extends rows read": None if self.base is None else self.base.source.read,
         }
         if begun is not None:
             refuse_differences(self.options.name, "was begun", asked, begun)
@@ -321,6 +329,7 @@ class Building(ABC):
             source=source,
             parts=(Part("", rows, list_files(work.staged, part_files(dims))),),
             files=list_files(work.staged, names),
+            fitted_rows=rows if names else 0,
         )
         return put_in_place(work, manifest, self.folder)
 

@@ -60,7 +60,7 @@ class Embedding:
         self._fit_in = embedder.fit_in
         self._spec = embedder.spec
         # Answers that come in order and cost nothing need no journal.
-        self._journals = embedder.remote or embedder.concurrency > 1
+        self._journals = embedder.remote or embedder.concurrency > 1 or work.journals_all
         self._dispatcher = Dispatcher(
             embedder,
             "search_document",

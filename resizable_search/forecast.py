@@ -40,7 +40,8 @@ class Finding:
 class Forecast:
     """What a build would do. `state`: what it finds; `documents`: how many it would read in all.
 
-    `safe` of them are embedded already. None stands for what cannot be known beforehand. `requests`,
+    `safe` of them are embedded already. State `follows`: the index is brought to what its corpus holds
+    now, which only comparing tells. None stands for what cannot be known beforehand. `requests`,
     `tokens` and `minutes` are of what is still to be embedded; `tokens`, the size of documents.sqlite
     and `peak_bytes`, the most that the build takes while it goes on, are estimated from the texts of
     the first `sampled` documents. `files` are bytes by name. `billed`: what the look itself cost, '' if
@@ -51,7 +52,7 @@ class Forecast:
     folder: Path
     corpus: str
     embedder: str
-    state: Literal["new", "goes on", "replaces", "extends", "complete"]
+    state: Literal["new", "goes on", "replaces", "extends", "complete", "follows"]
     documents: int | None
     safe: int
     sampled: int
@@ -107,7 +108,8 @@ def forecast(building: Building, embedder: Embedder | None) -> Forecast:
     if building.folder.exists() and not replaces and reachable:
         building.base = building.finished_index()
     base = building.base
-    complete = base is not None and building.is_complete(base)
+    follows = base is not None and corpus.is_living
+    complete = base is not None and (follows or building.is_complete(base))
     if unfinished is not None and not complete and reachable:
         building.check_begun(unfinished.request)
     sample = _sample(corpus, options.limit) if reachable and not complete else _Sample()
@@ -124,7 +126,7 @@ def forecast(building: Building, embedder: Embedder | None) -> Forecast:
         folder=building.folder,
         corpus=corpus.label,
         embedder="" if embedder is None else embedder.kind,
-        state=state,
+        state="follows" if follows else state,
         documents=documents if base is None or not complete else base.source.read,
         safe=safe,
         sampled=sample.count,

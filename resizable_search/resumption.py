@@ -20,12 +20,12 @@ def recover(building: Path, folder: Path) -> None:
     `building` is the unfinished build's folder, `folder` the index's.
     """
     staged, aside = building / NAMES.staged, building / NAMES.replaced
+    if aside.exists() and not folder.exists():
+        aside.rename(folder)  # it serves on until the new one is in its place
     if not (building / NAMES.work).exists():
         # Files without the database they belong to would be taken for a new one's.
         discard(building)
         return
-    if aside.exists() and not folder.exists():
-        aside.rename(folder)  # it serves on until the new one is in its place
     if (staged / NAMES.manifest).exists() and (folder / NAMES.manifest).exists():
         with closing(Work(building)) as work:
             placing = work.get(_PLACING)

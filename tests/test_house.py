@@ -61,6 +61,7 @@ def test_imports_run_downwards():
         ("building.py", "from resizable_search import adopt"),
         ("bench.py", "from resizable_search import tune"),
         ("tune.py", "from resizable_search.cli import render"),
+        ("living/pending.py", "from resizable_search import build"),
     ],
 )
 def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):

@@ -40,7 +40,10 @@ DimsOption = Annotated[
     ),
 ]
 RestartOption = Annotated[
-    bool, typer.Option("--restart", help="Begin anew; an index that exists is replaced.")
+    bool,
+    typer.Option(
+        "--restart", "--refit", help="Begin anew; an index that exists is replaced, lsa is fitted again."
+    ),
 ]
 KOption = Annotated[int, typer.Option("-k", help="Hits wanted.")]
 ThreadsOption = Annotated[
@@ -64,7 +67,7 @@ def home_of(home: Path | None) -> Home:
 
 def command_to_go_on() -> str:
     """What a person types to go on with the build that this command began."""
-    once = {"--restart", "--debug", "--dry-run"}
+    once = {"--restart", "--refit", "--debug", "--dry-run"}
     return shlex.join(["rsearch", *(word for word in sys.argv[1:] if word not in once)])
 
 

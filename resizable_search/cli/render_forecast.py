@@ -27,7 +27,7 @@ def forecast(found: "Forecast") -> None:
 def forecast_lines(found: "Forecast") -> list[tuple[str, str]]:
     """A word and its line; a line is left out where there is nothing to say."""
     lines = [("index", f"{found.name}  {found.folder}"), ("would be", _state(found))]
-    if found.state != "complete":
+    if found.state not in ("complete", "follows"):
         lines += [("documents", _documents(found)), *_costs(found), *_disk(found)]
     for finding in found.findings:
         lines.append((finding.what, f"{'ok' if finding.ok else 'wrong'}: {finding.words}"))
@@ -43,6 +43,7 @@ def _state(found: "Forecast") -> str:
         "replaces": "replaced, once the new one is whole",
         "extends": f"extended: {safe}",
         "complete": f"left as it is: it is complete, with {counted(found.safe, 'document')} read",
+        "follows": "compared with its corpus: what is new or has changed is embedded, what vanished dropped",
     }[found.state]
 
 

@@ -94,6 +94,11 @@ class Corpus(ABC):
         """Whether reading it takes a network."""
         return False
 
+    @property
+    def is_living(self) -> bool:
+        """Whether its documents may be others when it is read again, so that its index is to follow them."""
+        return False
+
     def check(self) -> str:
         """Make sure, reading no document, that it is there; in a few words, where. Raises CorpusError."""
         return f"{self.label} is read on this machine"

@@ -11,13 +11,15 @@ import os
 import sqlite3
 import stat
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resizable_search.errors import IndexFormatError
-from resizable_search.index.storage import unreadable
+from resizable_search.index.steps import Step, reached
+from resizable_search.index.storage import as_the_system_says, unreadable
 from resizable_search.wording import BACK, clipped
 
 SCHEMA = """
@@ -98,6 +100,28 @@ def connect(path: Path, rows: int) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def write_documents(path: Path, copy: Path, fill: Callable[[sqlite3.Connection], None]) -> None:
+    """Write a file of documents anew: the same rows make the same bytes, however they came.
+
+    `fill` brings the rows in order into a database at `copy`, which is thrown away; VACUUM INTO then
+    lays the pages out from the rows alone.
+    """
+    for old in (path, copy):
+        old.unlink(missing_ok=True)
+    with as_the_system_says(copy.parent), closing(sqlite3.connect(copy, isolation_level="DEFERRED")) as db:
+        # The copy is lost in a crash, so it need not wait for the disk, nor be undone.
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("PRAGMA journal_mode = OFF")
+        db.executescript(SCHEMA.format(schema=""))
+        fill(db)
+        reached(Step.COPIED)
+        db.execute("VACUUM INTO ?", (str(path),))
+    copy.unlink()
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    reached(Step.DOCUMENTS)
 
 
 def read_documents(

@@ -22,6 +22,8 @@ class FileNames:
     state: str = ".state"
     building: str = ".building"
     work: str = "work.sqlite"
+    documents_copy: str = "documents.copy"
+    compacted: str = "compacted"
     staged: str = "index"
     replaced: str = "replaced"
     removed: str = "removed.json"
@@ -32,7 +34,7 @@ class FileNames:
     queries: str = "queries.sqlite"
     trusted: str = "trusted.json"
 
-    def deleted(self, generation: int) -> str:
+    def deleted(self, generation: int | str) -> str:
         """The bitmap of a part's deleted rows, as of a generation."""
         return f"deleted.{generation}.npy"
 

@@ -71,7 +71,8 @@ class Manifest:
 
     `corpus` and `embedder` are specs as JSON, from which each is opened again; `dims` ascending, the
     last is the full dimension; `label` names the corpus for people; `files` are those that belong to
-    no part (an embedder's state); `plans` are tuned plans by "k:target".
+    no part (an embedder's state); `plans` are tuned plans by "k:target"; a fitted embedder has learned
+    from the first `fitted_rows` rows.
     """
 
     rows: int
@@ -83,6 +84,7 @@ class Manifest:
     parts: tuple[Part, ...]
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     plans: Mapping[str, Any] = field(default_factory=dict)
+    fitted_rows: int = 0
     generation: int = 1
     created: str = ""
     changed: str = ""

@@ -58,15 +58,8 @@ class PartReader:
         if NAMES.signs(full) in part.files:
             words = -(-full // WORD)
             self.signs = open_array(folder / NAMES.signs(full), (words, part.rows), "<u8", anew)
-        self.allowed: NDArray[np.bool_] | None = None
+        self.allowed = allowed_rows(folder, part)
         """(rows,) bool: which rows may be found; None: all."""
-        if part.bitmap:
-            packed = open_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
-            self.allowed = np.unpackbits(packed, count=part.rows) == 0
-            if part.rows - np.count_nonzero(self.allowed) != part.deleted:
-                raise IndexFormatError(
-                    f"{folder / part.bitmap} has other rows deleted than the manifest counts: {BACK}"
-                )
         self._documents_path = folder / NAMES.documents
         self._connection = _open_documents(self._documents_path, part)
         self._lock = threading.Lock()
@@ -193,6 +186,22 @@ class IndexReader:
             self._place.release()
         for part in self.parts:
             part.close()
+
+
+def allowed_rows(folder: Path, part: Part) -> NDArray[np.bool_] | None:
+    """(rows,) bool: which rows of a part, which lies in `folder`, may be found; None: all.
+
+    Raises IndexFormatError.
+    """
+    if not part.bitmap:
+        return None
+    packed = open_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
+    found: NDArray[np.bool_] = np.unpackbits(packed, count=part.rows) == 0
+    if part.rows - np.count_nonzero(found) != part.deleted:
+        raise IndexFormatError(
+            f"{folder / part.bitmap} has other rows deleted than the manifest counts: {BACK}"
+        )
+    return found
 
 
 def _folder_number(folder: Path) -> tuple[int, int] | None:

@@ -58,6 +58,7 @@ def check_manifest(data: Mapping[str, Any]) -> None:
     """Raise ValueError, with what is wrong in a few words, for an object that describes no index."""
     _check_values(data)
     _check_fields(data, _FIELDS, "its")
+    _check_fields(data, {"fitted_rows": int}, "its", optional=True)
     _check_fields(data["source"], _SOURCE, "its source's", optional=True)
     if set(data["source"]) - {*_SOURCE, "position"}:
         raise ValueError("its source has a field of another format")

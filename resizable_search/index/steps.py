@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Step(StrEnum):
-    """What has just been done, in the order of a build."""
+    """What has just been done, in the order of a build; then what other changes of an index do."""
 
     READ = "documents read, nothing of them kept"
     SPOOLED = "documents kept"
@@ -35,6 +35,18 @@ class Step(StrEnum):
     UNLINKED = "the unfinished build's database deleted"
     DISCARDED = "the unfinished build deleted"
     REPORTED = "the report written"
+    MARKED = "rows marked as deleted, not listed"
+    SWEPT = "bitmaps that are no longer listed deleted"
+    COMPARED = "what has changed is known"
+    GATHERED = "the vectors of a change gathered"
+    KEPT_VECTORS = "the vectors that stay copied"
+    FORGOTTEN = "the logs of earlier builds deleted"
+
+
+OF_CHANGES = frozenset(
+    (Step.MARKED, Step.SWEPT, Step.COMPARED, Step.GATHERED, Step.KEPT_VECTORS, Step.FORGOTTEN)
+)
+"""Those of deleting, compacting, syncing and adding, which a build of a new index never reaches."""
 
 
 def _nothing(step: Step) -> None:

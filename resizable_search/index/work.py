@@ -9,19 +9,18 @@ committed, never shorter, and is cut back on opening.
 
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.errors import BuildStateError
-from resizable_search.index.documents import SCHEMA
+from resizable_search.index.documents import SCHEMA, write_documents
 from resizable_search.index.ids import IDS_SCHEMA, TakenIds
 from resizable_search.index.layout import NAMES
 from resizable_search.index.rows import RowsFile
@@ -30,6 +29,9 @@ from resizable_search.index.storage import as_the_system_says
 
 FOLD_AT_MOST = 1000
 """Documents folded in one transaction."""
+
+CHANGE = "change"
+"""The kind that an unfinished change of an index asks for, where a build names that of its corpus."""
 
 _WORK_SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -73,6 +75,9 @@ class Work:
 
     `kept` are values that are kept with it from its beginning, as `set` does.
     """
+
+    journals_all: ClassVar[bool] = False
+    """Whether even answers that cost nothing are journalled, since they need not come in order."""
 
     def __init__(self, folder: Path, **kept: Any) -> None:
         self.folder = folder
@@ -331,30 +336,16 @@ class Work:
         The copy brings the rows in order; VACUUM INTO then lays the pages out from the rows alone.
         """
         path = self.staged / NAMES.documents
-        copy = self.folder / "documents.copy"
-        for old in (path, copy):
-            old.unlink(missing_ok=True)
-        with as_the_system_says(self.folder):
-            self._write_documents(copy, path)
-        copy.unlink()
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        return path
 
-    def _write_documents(self, copy: Path, path: Path) -> None:
-        self._db.execute("ATTACH ? AS copy", (str(copy),))
-        try:
-            # The copy is thrown away on a crash, so it need not wait for the disk.
-            self._db.execute("PRAGMA copy.synchronous = OFF")
-            self._db.executescript(SCHEMA.format(schema="copy."))
-            with self._db:
-                self._db.execute("INSERT INTO copy.documents SELECT * FROM documents ORDER BY row")
-                self._db.execute("INSERT INTO copy.texts SELECT * FROM texts ORDER BY row")
-            reached(Step.COPIED)
-            self._db.execute("VACUUM copy INTO ?", (str(path),))
-        finally:
-            self._db.execute("DETACH copy")
-        reached(Step.DOCUMENTS)
+        def fill(copy: sqlite3.Connection) -> None:
+            copy.execute("ATTACH ? AS work", (str(self.folder / NAMES.work),))
+            with copy:
+                copy.execute("INSERT INTO documents SELECT * FROM work.documents ORDER BY row")
+                copy.execute("INSERT INTO texts SELECT * FROM work.texts ORDER BY row")
+            copy.execute("DETACH work")
+
+        write_documents(path, self.folder / NAMES.documents_copy, fill)
+        return path
 
     def close_vectors(self) -> None:
         """Close the file of vectors."""

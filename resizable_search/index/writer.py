@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from resizable_search import vectors
 from resizable_search.index.layout import NAMES
-from resizable_search.index.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
+from resizable_search.index.manifest import FileEntry, Manifest, file_entry, read_manifest
 from resizable_search.index.rows import ArrayFile, npy_header, read_blocks, read_shape
 from resizable_search.index.steps import Step, reached
 from resizable_search.index.storage import beside
@@ -176,7 +176,7 @@ def place(staged: Path, target: Path, aside: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     sync_folder(staged)
-    _remove_folder(aside)
+    remove_folder(aside)
     if target.exists() and exchange(staged, target):
         reached(Step.EXCHANGED)
         staged.rename(aside)
@@ -186,10 +186,10 @@ def place(staged: Path, target: Path, aside: Path) -> None:
         staged.rename(target)
     sync_folder(target.parent)
     reached(Step.PLACED)
-    _remove_folder(aside)
+    remove_folder(aside)
 
 
-def _remove_folder(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """Delete a folder with all that is in it, or a link to one."""
     if folder.is_symlink():
         folder.unlink()
@@ -208,60 +208,6 @@ def exchange(one: Path, other: Path) -> bool:
         return False
     here = -100  # AT_FDCWD: names are as for open
     return bool(rename(here, os.fsencode(one), here, os.fsencode(other), RENAME_EXCHANGE) == 0)
-
-
-def place_part(staged: Path, index: Path, manifest: Manifest, part_rows: int, **changes: object) -> Manifest:
-    """Add a finished part to an index: its folder first, then the manifest that knows of it."""
-    path = f"{NAMES.parts}/{len(manifest.parts) + 1}"
-    target = index / path
-    target.parent.mkdir(exist_ok=True)
-    _remove_folder(target)  # of an extension that was stopped before its manifest
-    part = Part(path, part_rows, list_files(staged, part_files(manifest.dims)))
-    sync_folder(staged)
-    staged.rename(target)
-    sync_folder(target.parent)
-    reached(Step.PART_PLACED)
-    following = manifest.next_generation(
-        rows=manifest.rows + part_rows, parts=(*manifest.parts, part), **changes
-    )
-    written = following.write(index)
-    sync_folder(index)
-    reached(Step.PART_LISTED)
-    return written
-
-
-def delete_rows(index: Path, rows: Sequence[int]) -> Manifest:
-    """Have these rows of an index never be found again: new bitmaps, then the manifest that names them.
-
-    The rows stay where they are, and so do the numbers of the others. Returns the new manifest.
-    """
-    manifest = read_manifest(index)
-    wanted = np.unique(np.asarray(rows, np.int64))
-    name = NAMES.deleted(manifest.generation + 1)
-    parts, start, replaced = [], 0, []
-    for part in manifest.parts:
-        mine = wanted[(wanted >= start) & (wanted < start + part.rows)] - start
-        start += part.rows
-        if len(mine):
-            folder = index / part.path
-            gone = np.zeros(part.rows, bool)
-            if part.bitmap:
-                gone |= np.unpackbits(np.load(folder / part.bitmap), count=part.rows).astype(bool)
-                replaced.append(folder / part.bitmap)
-            gone[mine] = True
-            packed = np.packbits(gone)
-            with closing(ArrayFile(folder / name, packed.shape, "|u1")) as bitmap:
-                bitmap.write(packed, 0)
-                bitmap.finish()
-            files = {key: entry for key, entry in part.files.items() if key != part.bitmap}
-            files[name] = file_entry(folder / name)
-            part = replace(part, files=files, deleted=int(gone.sum()), bitmap=name)
-        parts.append(part)
-    written = manifest.next_generation(parts=tuple(parts)).write(index)
-    sync_folder(index)
-    for path in replaced:
-        path.unlink()
-    return written
 
 
 def sync_folder(folder: Path) -> None:

@@ -63,7 +63,10 @@ def overview(home: Home) -> list[Entry]:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What `rsearch info` shows. `scan_bytes`: what one query reads at each stored dimension."""
+    """What `rsearch info` shows. `scan_bytes`: what one query reads at each stored dimension.
+
+    `deleted` rows are still on the disk; `unfitted` documents came after the embedder was fitted.
+    """
 
     name: str
     folder: str
@@ -79,6 +82,8 @@ class IndexInfo:
     remark: str
     generation: int
     parts: int
+    deleted: int
+    unfitted: int
     created: str
     changed: str
     written_by: str
@@ -125,6 +130,8 @@ def describe_index(index: Index) -> IndexInfo:
         remark=remark,
         generation=manifest.generation,
         parts=len(manifest.parts),
+        deleted=manifest.rows - manifest.documents,
+        unfitted=int((index.found_rows() >= manifest.fitted_rows).sum()) if manifest.fitted_rows else 0,
         created=manifest.created,
         changed=manifest.changed,
         written_by=manifest.written_by,

@@ -4,6 +4,7 @@
 """
 
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,14 @@ from resizable_search.scan.numpy_engine import NumpyEngine
 from resizable_search.scan.schedule import (
     Begin,
     Finish,
+    Lot,
     Pools,
     PoolSize,
     Results,
     Scan,
+    is_few,
     look_through,
+    look_through_lots,
     share_queries,
 )
 from resizable_search.topk import Top
@@ -133,7 +137,35 @@ class NumbaEngine:
         read = base.rows_in(view, rows, first) * (view.dim + 8) // len(rows)
         return Found(results.top(), sum(looked), read, "int8")
 
+    def scan_parts(
+        self, views: Sequence[View], precision: Precision, queries: NDArray[np.float32], k: int
+    ) -> list[Found]:
+        """As `scan` of each view, by one call of the threads where that is what takes the time."""
+        together = len(views) > 1 and is_few(len(queries), self.threads)
+        narrow = [view.tier is not None and k <= base.TOO_MANY * len(view) for view in views]
+        if precision != "exact" or not together or not all(narrow):
+            return [self.scan(view, precision, queries, min(k, len(view))) for view in views]
+        asked = self._integers(queries)
+        made = [self._exact_lot(view, queries, k, asked) for view in views]
+        done = look_through_lots([lot for lot, _ in made], views[0].dim + 8, len(queries), self.threads)
+        return [
+            found() if fine else self._numpy.scan(view, "float32", queries, k)
+            for view, (_, found), fine in zip(views, made, done, strict=True)
+        ]
+
     def _scan_exact(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
+        lot, found = self._exact_lot(view, queries, k, self._integers(queries))
+        row_bytes = view.dim + 8
+        if not look_through(
+            lot.rows, row_bytes, len(queries), self.threads, lot.size, lot.begin, lot.finish
+        ):
+            return self._numpy.scan(view, "float32", queries, k)
+        return found()
+
+    def _exact_lot(
+        self, view: View, queries: NDArray[np.float32], k: int, asked: IntegerQueries
+    ) -> tuple[Lot, Callable[[], Found]]:
+        """The exact scan of one part, and what it has found once it was looked through."""
         n, row_bytes = len(view), view.dim + 8
         most = int(base.TOO_MANY * n)
         results = Results.of(len(queries), k)
@@ -148,11 +180,10 @@ class NumbaEngine:
             )  # fmt: skip
             looked.append(found)
 
-        begin = self._int8_scan(view, queries, k, most, exact=True)
+        begin = self._int8_scan(view, asked, k, most, exact=True)
         size = PoolSize(lows=k, candidates=2 * most + 4 * k + ROOM)
-        if not look_through(n, row_bytes, len(queries), self.threads, size, begin, settle):
-            return self._numpy.scan(view, "float32", queries, k)
-        return Found(results.top(), sum(looked), n * row_bytes, "int8")
+        lot = Lot(n, size, begin, settle)
+        return lot, lambda: Found(results.top(), sum(looked), n * row_bytes, "int8")
 
     def _scan_int8(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
         n, row_bytes = len(view), view.dim + 4
@@ -163,7 +194,7 @@ class NumbaEngine:
                 pools.rows, pools.keys, pools.counts, pools.lows, pools.sizes, *results.of_queries(part)
             )
 
-        begin = self._int8_scan(view, queries, k, n, exact=False)
+        begin = self._int8_scan(view, self._integers(queries), k, n, exact=False)
         size = PoolSize(lows=k, candidates=4 * k + ROOM)
         look_through(n, row_bytes, len(queries), self.threads, size, begin, pick)
         return Found(results.top(), 0, n * row_bytes, "int8")
@@ -242,10 +273,8 @@ class NumbaEngine:
         self._kernels.quantise_queries(queries, codes, units, lengths, errors)
         return IntegerQueries(codes, units, lengths, errors)
 
-    def _int8_scan(
-        self, view: View, queries: NDArray[np.float32], k: int, limit: int, *, exact: bool
-    ) -> Begin:
-        tier, asked = need_tier(view), self._integers(queries)
+    def _int8_scan(self, view: View, asked: IntegerQueries, k: int, limit: int, *, exact: bool) -> Begin:
+        tier = need_tier(view)
         codes, units, slack = asked.codes, asked.units, Slack.of(asked)
         allowed, kernels = _allowed(view), self._kernels
 

@@ -152,7 +152,7 @@ class Lot:
 
 
 def look_through_lots(lots: Sequence[Lot], row_bytes: int, queries: int, threads: int) -> list[bool]:
-    """As `look_through` for a few queries, of several parts by one call of the threads; False where it gave up.
+    """As `look_through` for a few queries, of several parts by one call of the threads; False: it gave up.
 
     Lower bounds that were found in one part hold in every other, so the parts share them: what a part
     finds may be fewer than k, and never lacks what belongs to the k best of all.

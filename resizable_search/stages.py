@@ -124,8 +124,8 @@ class Executor:
     ) -> tuple[Top, int, int, str]:
         more = keep + (skip is not None)
         tops, read, looked, by = [], 0, 0, ""
-        for view, start in zip(self._views_at(stage.dim), self._reader.starts, strict=True):
-            found = engine.scan(view, stage.precision, queries, min(more, len(view)))
+        parts = engine.scan_parts(self._views_at(stage.dim), stage.precision, queries, more)
+        for found, start in zip(parts, self._reader.starts, strict=True):
             top = found.top
             rows = np.where(top.rows == NO_ROW, NO_ROW, top.rows + start) if start else top.rows
             tops.append(Top(top.scores, rows))

@@ -18,6 +18,7 @@ is `Slack`, from the row's own error. `float32` reads the floats; `exact` is wha
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -159,6 +160,14 @@ class Engine(Protocol):
         """The k best rows of `view` for each of the queries (m, dim) float32, unit rows; k >= 1.
 
         Where the view allows fewer than k rows, the rest is row -1, score -inf.
+        """
+
+    def scan_parts(
+        self, views: Sequence[View], precision: Precision, queries: NDArray[np.float32], k: int
+    ) -> "list[Found]":
+        """As `scan`, of every part of an index: what each finds has all its rows among the k best of all.
+
+        It may lack others, and have up to k columns, whatever the part's rows.
         """
 
     def rescore(

@@ -212,6 +212,12 @@ class Judge:
         } - named
         if missed:
             raise Wrong(f"verify does not name {sorted(missed)}")
+        for file in case.changes if case.target == "sqlite" else ():
+            part = str(PurePosixPath(file).parent).removeprefix(".")
+            if PurePosixPath(file).name != NAMES.documents or file in named:
+                continue
+            if (state := self._held(sound, folder, part).state) != "whole":
+                raise Wrong(f"verify does not name {file}, which is {state}")
         if not case.changes and named:
             raise Wrong(f"verify names {sorted(named)} of a sound index")
         return named

@@ -9,6 +9,7 @@ from typing import Any
 from resizable_search.errors import BuildStateError
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Manifest, file_entry, read_manifest
+from resizable_search.index.steps import Step, reached
 from resizable_search.index.work import Work
 from resizable_search.index.writer import place
 
@@ -48,6 +49,7 @@ def put_in_place(work: Work, manifest: Manifest, folder: Path) -> Manifest:
     work.set(_PLACING, None)
     written = manifest.write(work.staged)
     work.set(_PLACING, file_entry(work.staged / NAMES.manifest).sha256)
+    reached(Step.PLACING)
     place(work.staged, folder, work.folder / NAMES.replaced)
     return written
 
@@ -59,7 +61,9 @@ def discard(building: Path) -> None:
     build to go on with.
     """
     (building / NAMES.work).unlink(missing_ok=True)
+    reached(Step.UNLINKED)
     shutil.rmtree(building, ignore_errors=True)
+    reached(Step.DISCARDED)
 
 
 def goes_on_replacing(building: Path) -> bool:
@@ -83,6 +87,8 @@ def refuse_differences(name: str, how: str, asked: Mapping[str, Any], held: Mapp
 def _show(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
+    if isinstance(value, str) and value != value.strip() or value == "":  # a prefix, whose spaces count
+        return repr(value)
     return "the default" if value is None else str(value)
 
 

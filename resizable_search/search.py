@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedders.cache import QueryCache
+from resizable_search.embedders.trust import Trust
 from resizable_search.errors import IndexFormatError, RsearchError, UsageError
 from resizable_search.index.documents import StoredDocument
 from resizable_search.index.layout import Home, default_home, expanded
@@ -80,7 +81,9 @@ class Index:
         self._closed = False
         spec = EmbedderSpec.from_json(reader.manifest.embedder)
         self._chooser = Chooser(engine, threads)
-        self._questions = Questions(reader.name, reader.folder, spec, QueryCache(home.queries), embedder)
+        self._questions = Questions(
+            reader.name, reader.folder, spec, QueryCache(home.queries), Trust(home.trusted), embedder
+        )
         if spec.state_checksum:
             self._questions.hold()
         self._plans = StoredPlans(reader.folder, reader.manifest)

@@ -1,5 +1,7 @@
 import contextlib
+import errno
 import json
+import os
 import sqlite3
 import threading
 from collections import Counter
@@ -32,6 +34,7 @@ from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import read_manifest
 from resizable_search.manage.overview import overview
+from resizable_search.progress import Silent
 from resizable_search.quantise import quantise
 from resizable_search.search import open_index
 from tests.support import ListCorpus, TableEmbedder, articles
@@ -435,10 +438,49 @@ def test_a_build_that_died_between_exchange_and_clearing_up_is_complete(home, mo
 
 
 def test_a_second_build_of_a_name_is_refused_with_the_pid(home):
-    import os
-
     with build_lock(home.state("made"), "made"), pytest.raises(IndexBusyError, match=str(os.getpid())):
         run(home)
+
+
+# -- a disk that is full
+
+
+def no_room(*args, **options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("options", "again"), [({}, "the same command goes on"), ({"restart": True}, "without --restart goes on")]
+)
+def test_a_full_disk_says_which_command_goes_on(home, monkeypatch, options, again):
+    run(home, articles(20))
+    embedder = TableEmbedder(model="table")
+    with monkeypatch.context() as patched:
+        patched.setattr("resizable_search.building.derive", no_room)
+        with pytest.raises(StorageError, match=f"is full; nothing is lost: free some space, and .*{again}"):
+            run(home, articles(40), embedder, name="made" if options else "new", **options)
+    assert run(home, articles(40), embedder, name="made" if options else "new").manifest.rows == 40
+    assert len(embedder.asked) == 40
+
+
+def test_a_restart_that_the_disk_does_not_let_begin_is_begun_again(home, monkeypatch):
+    run(home, articles(20))
+    with monkeypatch.context() as patched:
+        patched.setattr("resizable_search.index.work._set", no_room)
+        with pytest.raises(StorageError, match="and the same command goes on"):
+            run(home, articles(40), restart=True)
+    assert home.unfinished() == []
+    assert run(home, articles(40), restart=True).manifest.rows == 40
+
+
+def test_a_report_that_cannot_be_kept_is_noted_and_the_index_is_complete(home, monkeypatch):
+    noted = []
+    monkeypatch.setattr(Silent, "note", lambda self, message: noted.append(message))
+    monkeypatch.setattr("resizable_search.build_report.replace_file", no_room)
+    assert run(home).manifest.rows == 95
+    assert "the index is complete, but " in noted[-1]
+    assert "report.json cannot be written (No space left on device)" in noted[-1]
+    assert home.unfinished() == []
 
 
 # -- a service that fails
@@ -494,7 +536,7 @@ def test_a_refused_text_ends_a_strict_build(home):
             raise RefusedTextError("too odd")
 
     embedder.before = refuse
-    with pytest.raises(RefusedTextError, match="too odd"):
+    with pytest.raises(RefusedTextError, match="^document 'a13': too odd; [0-9]+ documents are embedded"):
         run(home, embedder=embedder, on_bad_text="fail")
 
 

@@ -25,6 +25,11 @@ HEAVY = {
     "pandas",
     "pyarrow",
     "requests",
+    "httpx2",
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "huggingface_hub",
 }
 
 

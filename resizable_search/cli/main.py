@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from resizable_search.cli.app import ReaderGoneError, app
 from resizable_search.errors import RsearchError
+from resizable_search.open_files import too_many_files
 from resizable_search.wording import plain
 
 DEBUG_FLAG = "--debug"
@@ -82,12 +83,15 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
     except RsearchError as error:
         if debug:
             raise
-        return _tell(str(error), error.exit_code)
+        # Whoever met the limit of open files saw only that a file or a service could not be reached.
+        return _tell(str(too_many_files(error) or error), error.exit_code)
     except MemoryError:
         return _tell("out of memory: use fewer --dims or a smaller batch", 1)
     except Exception as error:
         if debug:
             raise
+        if (too_many := too_many_files(error)) is not None:
+            return _tell(str(too_many), too_many.exit_code)
         if isinstance(error, OSError) and error.errno in _REFUSED_OUTPUT and error.filename is None:
             _drop_output()
             return _tell_of_output(error)

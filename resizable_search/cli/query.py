@@ -1,10 +1,12 @@
 """`rsearch query`: the documents nearest to a text."""
 
 import sys
-from typing import Annotated
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption
 from resizable_search.cli.options import (
     EngineOption,
     HomeOption,
@@ -16,7 +18,11 @@ from resizable_search.cli.options import (
     index_name,
 )
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
+from resizable_search.index.layout import Home
 from resizable_search.wording import plain
+
+if TYPE_CHECKING:
+    from resizable_search.embedders.base import Embedder
 
 BOM = "\ufeff"
 """What some programs put before UTF-8."""
@@ -57,6 +63,20 @@ def query(
     explain: Annotated[
         bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")
     ] = False,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            "--embedder",
+            help="What embeds the query: the index's model at another place, e.g. openai.",
+            show_default="the index's",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="What the model is called there.", show_default="as in the index"),
+    ] = None,
+    base_url: BaseUrlOption = None,
+    api_key_env: ApiKeyEnvOption = None,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
     json: JsonOption = False,
@@ -75,7 +95,11 @@ def query(
     from resizable_search.search import Answer, Timings, open_index
 
     places = home_of(home)
-    with open_index(index_name(index, places), home=places.path, threads=threads, engine=engine) as opened:
+    name = index_name(index, places)
+    other = None
+    if any(word is not None for word in (embedder, model, base_url, api_key_env)):
+        other = _another_embedder(name, places, embedder, model, base_url, api_key_env)
+    with open_index(name, home=places.path, embedder=other, threads=threads, engine=engine) as opened:
         # A wrong option is told before stdin is read.
         if recall is None or plan is not None or dim is not None or rerank:
             chosen = opened.plan(k, dim, rerank, plan, recall)
@@ -107,6 +131,27 @@ def query(
         else:
             render.answer(answer, opened, explain=explain)
         _tell_remark(opened.remark)
+
+
+def _another_embedder(
+    name: str, places: Home, kind: str | None, model: str | None, base_url: str | None, variable: str | None
+) -> "Embedder":
+    """The embedder that these options describe, for the index of that name."""
+    from resizable_search.embedders.base import EmbedderSpec
+    from resizable_search.embedders.trust import Trust
+    from resizable_search.index.locate import find_index
+    from resizable_search.index.manifest import read_manifest
+    from resizable_search.questions import embedder_elsewhere
+
+    spec = EmbedderSpec.from_json(read_manifest(find_index(name, places)).embedder)
+    made = embedder_elsewhere(spec, kind, model, {"base_url": base_url, "api_key_env": variable})
+    trust = Trust(places.trusted)
+    if base_url is None and "base_url" in spec.options and kind in (None, spec.kind):
+        trust.ask(made, name)
+    else:
+        with suppress(OSError):  # of a home that cannot be written: it is asked again next time
+            trust.give(made)
+    return made
 
 
 def _tell_remark(remark: str) -> None:

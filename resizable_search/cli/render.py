@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.wording import plain
+from resizable_search.wording import plain, size
 
 if TYPE_CHECKING:
     from resizable_search.search import Answer, Index
@@ -77,15 +77,6 @@ def _dumps(value: Any, indent: int | None = None) -> str:
     # UTF-8 lacks lone surrogates alone, and what `main` has stdout write for one is JSON's own escape.
     unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
     return json.dumps(value, ensure_ascii=not unicode, indent=indent) + "\n"
-
-
-def size(count: int) -> str:
-    """Bytes for people: 691 MB."""
-    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while value >= 999.5 and unit != "TB":
-        value, unit = value / 1000, next(units)
-    return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
 
 
 def first_words(title: str, text: str) -> str:

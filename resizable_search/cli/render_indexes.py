@@ -14,14 +14,14 @@ from resizable_search.cli.render import (
     json_object,
     one_line,
     show_table,
-    size,
     stdout_console,
 )
 from resizable_search.errors import RsearchError
-from resizable_search.wording import counted, dimensions, plain
+from resizable_search.wording import counted, dimensions, duration, plain, size
 
 if TYPE_CHECKING:
-    from resizable_search.build_options import BuildReport
+    from resizable_search.build_report import BuildReport
+    from resizable_search.embedders.dispatch import Spent
     from resizable_search.manage.doctor import Finding
     from resizable_search.manage.overview import Entry, IndexInfo
     from resizable_search.manage.removal import Removable
@@ -52,6 +52,8 @@ def build_report(
         lines.append(
             f"left out {len(report.left_out):,} of {manifest.source.read:,}: {reasons(report.left_out)}"
         )
+    if report.total.requests:
+        lines.append(costs(report))
     if remark:
         lines.append(remark)
     trial = f'query "{example}"' if example else "bench"
@@ -59,6 +61,20 @@ def build_report(
     lines = [plain(line) for line in lines]  # but not the last, which is to be copied
     lines.append(f"next: rsearch {trial} --index {shlex.quote(report.name)}{place}")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def costs(report: "BuildReport") -> str:
+    """What was asked of a service, by this run and by all runs of the build."""
+    line = _asked(report.spent)
+    if report.runs > 1:
+        line += f"; in all {report.runs} runs {_asked(report.total)}, {duration(report.total_seconds)}"
+    return line
+
+
+def _asked(spent: "Spent") -> str:
+    repeated = f" ({spent.repeats:,} repeated)" if spent.repeats else ""
+    tokens = f", {counted(spent.tokens, 'token')}" if spent.tokens else ""
+    return f"{counted(spent.requests, 'request')}{repeated}{tokens}"
 
 
 def reasons(left_out: Any) -> str:
@@ -137,6 +153,7 @@ def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
         ("corpus", found.label + (", to its end" if found.corpus_exhausted else "")),
         ("", options),
         ("embedder", f"{spec['kind']}: {spec['model']}, {spec['width']} dimensions{centred}"),
+        ("", prefixes(spec["options"])),
         ("", found.remark),
         ("dims", f"{', '.join(map(str, found.dims))}; any other up to the last can be scanned"),
         ("on disk", f"{size(found.bytes)}: {files}"),
@@ -147,6 +164,15 @@ def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
         ("damaged", "; ".join(found.damaged)),
         ("strange", f"{strange}: not the index's; move it away" if strange else ""),
     ]
+
+
+def prefixes(options: dict[str, Any]) -> str:
+    """What stands before texts, and which variable holds the key, of an embedder that is told such things."""
+    sides = (("documents", "document_prefix"), ("queries", "query_prefix"))
+    words = [f"{side} as '{options[option]}…'" for side, option in sides if options.get(option)]
+    if "api_key_env" in options:
+        words.append(f"a key, if one is wanted, from {options['api_key_env']}")
+    return ", ".join(words)
 
 
 def removed(target: "Removable", left: Sequence[str]) -> None:

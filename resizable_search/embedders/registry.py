@@ -4,6 +4,7 @@ Looking imports nothing heavy: a class is imported when it is made, and its libr
 """
 
 import inspect
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +17,8 @@ from resizable_search.wording import clipped, quoted
 BUILT_IN = {
     "nomic": "resizable_search.embedders.nomic:NomicEmbedder",
     "nomic-local": "resizable_search.embedders.nomic_local:NomicLocalEmbedder",
+    "openai": "resizable_search.embedders.openai:OpenAIEmbedder",
+    "sentence-transformers": "resizable_search.embedders.sentence:SentenceTransformersEmbedder",
     "lsa": "resizable_search.embedders.lsa:LsaEmbedder",
 }
 
@@ -66,16 +69,32 @@ def kind_of(model: str) -> str | None:
     return None
 
 
-def create(kind: str, model: str | None = None) -> Embedder:
-    """A new embedder of a kind, for a model or its default. Raises UsageError."""
+def parameters(kind: str) -> Collection[str]:
+    """What the constructor of a kind takes. Raises UsageError for one that there is not."""
+    return inspect.signature(embedder_class(kind)).parameters
+
+
+def create(
+    kind: str, model: str | None = None, options: Mapping[str, str | int | None] | None = None
+) -> Embedder:
+    """A new embedder of a kind, for a model or its default. Raises UsageError.
+
+    `options` are further keywords of its constructor, such as `base_url`; None is what it takes anyway.
+    """
     cls: Any = embedder_class(kind)
-    made: Embedder
-    if model is None:
-        made = cls()
-        return made
-    if "model" not in inspect.signature(cls).parameters:
-        raise UsageError(f"embedder {quoted(kind)} has no models to choose from: leave --model out")
-    made = cls(model=model)
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    if model is not None:
+        given["model"] = model
+    known = parameters(kind)
+    if "model" in given and "model" not in known:
+        raise UsageError(f"embedder {kind!r} has no models to choose from: leave --model out")
+    for name in given:
+        if name not in known:
+            option = name.replace("_", "-")
+            raise UsageError(
+                f"embedder {kind!r} has no --{option}: leave it out, or choose another --embedder"
+            )
+    made: Embedder = cls(**given)
     return made
 
 
@@ -89,6 +108,8 @@ def reopen(spec: EmbedderSpec, state: Path) -> Embedder:
         made: Embedder = cls(**{**spec.options, "model": spec.model})
         takes = dict(made.spec.options) == dict(spec.options)
         why = "it knows others"
+    except UsageError as error:  # said of an option of a command, which is not what is wrong here
+        takes, why = False, str(error)
     except RsearchError:
         raise
     except Exception as error:  # what an option of a wrong type comes to, nobody knows

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from resizable_search.errors import IndexFormatError
+from resizable_search.index.storage import unreadable
 from resizable_search.wording import BACK, clipped
 
 SCHEMA = """
@@ -73,9 +74,9 @@ def open_documents(path: Path, rows: int) -> sqlite3.Connection:
     except FileNotFoundError:
         raise IndexFormatError(f"{path} is missing: {BACK}") from None
     except OSError as error:
-        raise IndexFormatError(f"{path} cannot be read ({error.strerror}): check what lies there") from None
+        raise unreadable(path, error) from None
     except (sqlite3.Error, ValueError) as error:
-        raise _damaged(path, str(error)) from None
+        raise _unopened(path, error) from None
 
 
 def connect(path: Path, rows: int) -> sqlite3.Connection:
@@ -167,6 +168,17 @@ def _check_header(path: Path) -> None:
         raise ValueError("its header tells another size")
     if (writing, reading, changes) != (1, 1, _WRITTEN_ONCE) or head[92:96] != head[24:28]:
         raise ValueError("it was written to after it was built")
+
+
+def _unopened(path: Path, error: Exception) -> Exception:
+    """What to raise where a file is damaged, or could not be opened and SQLite does not tell why."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CANTOPEN:
+        return _damaged(path, str(error))
+    try:
+        with path.open("rb"):
+            return IndexFormatError(f"{path} cannot be opened ({error}): check what lies there")
+    except OSError as why:
+        return unreadable(path, why)
 
 
 def _schema(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:

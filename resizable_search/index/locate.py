@@ -87,3 +87,11 @@ def await_replacement(folder: Path) -> bool:
         waited = True
         time.sleep(0.005)
     return waited or os.path.exists(folder)
+
+
+def what_is_left(folder: Path) -> list[str]:
+    """The names in a folder; none if somebody has removed it in this moment."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

@@ -6,7 +6,6 @@ written by a newer format, is an IndexFormatError that says what to do. Secrets 
 
 import hashlib
 import json
-import os
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +17,8 @@ from resizable_search import __version__
 from resizable_search.errors import IndexFormatError
 from resizable_search.index.layout import NAMES
 from resizable_search.index.sense import check_manifest
+from resizable_search.index.steps import Step, reached
+from resizable_search.index.storage import replace_file, unreadable
 from resizable_search.wording import BACK, clipped
 
 FORMAT_VERSION = 1
@@ -127,12 +128,9 @@ class Manifest:
         """Put the manifest in place by rename, dated now; a reader sees the old one or the one returned."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         dated = replace(self, created=self.created or now, changed=now)
-        temporary = folder / f"{NAMES.manifest}.new"
-        with temporary.open("wb") as file:
-            file.write(manifest_text(dated.to_json()))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / NAMES.manifest)
+        path = folder / NAMES.manifest
+        replace_file(path, manifest_text(dated.to_json()), lambda: reached(Step.MANIFEST_BESIDE))
+        reached(Step.MANIFEST)
         return dated
 
 
@@ -156,7 +154,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} is not an index: it has no {NAMES.manifest}; build it again, or name another folder"
         ) from None
     except OSError as error:
-        raise IndexFormatError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
+        raise unreadable(path, error) from None
     except (ValueError, RecursionError):
         raise _damaged(path, "it is not JSON") from None
     if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] < 1:

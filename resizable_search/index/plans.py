@@ -15,7 +15,7 @@ from resizable_search.errors import IndexFormatError, RsearchError, UsageError
 from resizable_search.index.layout import Home
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import Manifest, read_manifest
-from resizable_search.index.storage import storage_errors
+from resizable_search.index.storage import CHECK, storage_errors
 from resizable_search.index.writer import sync_folder
 from resizable_search.plan import Plan
 from resizable_search.wording import quoted
@@ -156,7 +156,7 @@ def keep_plan(folder: Path, generation: int, tuned: TunedPlan) -> Manifest:
     """
     folder = folder.resolve()
     home = Home(folder.parent)
-    with storage_errors(home.path), build_lock(home.state(folder.name), folder.name):
+    with storage_errors(home.path, CHECK), build_lock(home.state(folder.name), folder.name):
         manifest = read_manifest(folder)
         if manifest.generation != generation:
             raise RsearchError(f"{folder.name} has changed while it was measured: tune it again")

@@ -1,6 +1,5 @@
 """A finished index, opened for reading: arrays memory-mapped read-only, documents on demand."""
 
-import errno
 import math
 import os
 import shlex
@@ -16,14 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.errors import IndexFormatError
+from resizable_search.errors import (
+    IndexBusyError,
+    IndexFormatError,
+    IndexNotFoundError,
+    OpenFilesError,
+)
 from resizable_search.index.documents import StoredDocument, open_documents, read_documents
 from resizable_search.index.layout import NAMES
-from resizable_search.index.locate import await_replacement
+from resizable_search.index.locate import await_replacement, what_is_left
 from resizable_search.index.manifest import Manifest, Part, read_manifest
+from resizable_search.index.place import Place
 from resizable_search.index.rows import npy_header
+from resizable_search.index.storage import unreadable
+from resizable_search.open_files import raise_limit
 from resizable_search.quantise import WORD, Tier
-from resizable_search.wording import BACK
+from resizable_search.wording import BACK, clipped
 
 MOST_TRIES = 20
 """How often an index is opened anew because it was replaced in the middle of that."""
@@ -78,7 +85,9 @@ class IndexReader:
     """One generation of an index. Its files never change, so it stays right while the index moves on.
 
     Attributes: `folder`, `name`, `manifest`, `parts` (in order), `starts` (the first row of each).
-    Raises IndexFormatError for a file that is missing, truncated or not what the manifest says.
+    Raises IndexFormatError for a file that is missing, truncated or not what the manifest says,
+    IndexNotFoundError for an index that is removed meanwhile, OpenFilesError, and IndexBusyError for one
+    that is replaced too often to be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -87,42 +96,61 @@ class IndexReader:
         self.manifest = self._open()
 
     def _open(self) -> Manifest:
-        tries = 0
-        while True:
-            tries += 1
-            self._place = _place(self.folder)
-            self.parts: list[PartReader] = []
+        self.parts: list[PartReader] = []
+        self._place: Place | None = None
+        for _ in range(MOST_TRIES):
             manifest = None
             try:
+                self._place, self.parts = Place(self.folder), []
                 manifest = read_manifest(self.folder)
                 for part in manifest.parts:
                     self.parts.append(PartReader(self.folder, part, manifest.dims))
                 self._refuse_shared_folders(manifest)
             except IndexFormatError:
+                moved_on = self._has_moved_on(manifest)
                 self.close()
-                if tries == MOST_TRIES or not self._has_moved_on(manifest):
+                if not moved_on:
+                    self._refuse_removed()
                     raise
                 continue
-            if self.is_in_place or tries == MOST_TRIES:
-                break
+            except OpenFilesError:
+                self.close()
+                if not raise_limit():
+                    raise
+                continue
+            if self.is_in_place:
+                self.starts = [0, *np.cumsum([part.rows for part in self.parts])[:-1].tolist()]
+                return manifest
             self.close()  # replaced meanwhile: some of the files may be the old index's, some the new one's
-        self.starts = [0, *np.cumsum([part.rows for part in self.parts])[:-1].tolist()]
-        return manifest
+        raise IndexBusyError(f"{self.folder} is replaced again and again: try again later")
+
+    def _refuse_removed(self) -> None:
+        """What is missing of an index that somebody removes is no damage. Raises IndexNotFoundError."""
+        left = what_is_left(self.folder)
+        if not left:
+            raise IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again") from None
+        if NAMES.removed in left:
+            raise IndexNotFoundError(
+                f"{self.folder} is being removed, or that was broken off: `rsearch remove` ends it"
+            ) from None
 
     @property
     def is_in_place(self) -> bool:
         """Whether the folder still is the one that was opened: an index is replaced by another folder."""
-        return self._place is not None and self._place == _place(self.folder)
+        return self._place is not None and self._place.is_in_place
 
     def _has_moved_on(self, manifest: Manifest | None) -> bool:
         """Whether the index that could not be opened as `manifest` says is another one by now."""
         if not self.is_in_place:
             return await_replacement(self.folder)
-        return manifest is not None and read_manifest(self.folder) != manifest
+        try:
+            return manifest is not None and read_manifest(self.folder) != manifest
+        except IndexFormatError:
+            return not self.is_in_place
 
     def _refuse_shared_folders(self, manifest: Manifest) -> None:
         """Whatever their paths say: through a link, two parts may be one."""
-        places = {_place(self.folder / part.path) for part in manifest.parts}
+        places = {_folder_number(self.folder / part.path) for part in manifest.parts}
         if len(places) < len(manifest.parts):
             raise IndexFormatError(f"two parts of {self.folder} are one folder: {BACK}")
 
@@ -161,12 +189,14 @@ class IndexReader:
 
     def close(self) -> None:
         """Close every part's documents."""
+        if self._place is not None:
+            self._place.release()
         for part in self.parts:
             part.close()
 
 
-def _place(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another of the same name; None if there is none."""
+def _folder_number(folder: Path) -> tuple[int, int] | None:
+    """What tells folders that are there at once from one another; None if there is none."""
     try:
         found = folder.stat()
     except OSError:
@@ -211,8 +241,10 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BAC
             size, found = os.fstat(file.fileno()).st_size, file.read(len(header))
             if found == header and size == expected:
                 return np.memmap(file, dtype, "r", len(header), shape).view(np.ndarray)
-    except (OSError, ValueError, OverflowError) as error:
-        raise _unreadable(path, error) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (ValueError, OverflowError) as error:
+        raise IndexFormatError(f"{path} cannot be mapped ({clipped(str(error))}): {remedy}") from None
     if found != header:
         raise IndexFormatError(
             f"{path} is no .npy file of {np.dtype(dtype)} {shape}, so it is damaged or not this index's: "
@@ -227,21 +259,10 @@ def _size(path: Path, remedy: str) -> int:
     except FileNotFoundError:
         raise IndexFormatError(f"{path} is missing: {remedy}") from None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     if not stat.S_ISREG(found.st_mode):
         raise IndexFormatError(f"{path} is no file: {remedy}")
     return found.st_size
-
-
-def _unreadable(path: Path, error: Exception) -> IndexFormatError:
-    """What the system refuses: files that are too many or too large for a process are not damaged."""
-    number = error.errno if isinstance(error, OSError) else None
-    what = (isinstance(error, OSError) and error.strerror) or str(error)
-    remedy = {
-        errno.EMFILE: "allow more open files with `ulimit -n`, or build the index in fewer parts",
-        errno.ENOMEM: "allow more memory to be mapped with `ulimit -v`",
-    }.get(number or 0, "check what lies there, and its permissions")
-    return IndexFormatError(f"{path} cannot be read ({what}): {remedy}")
 
 
 def _wrong_size(path: Path, size: int, expected: int, remedy: str) -> IndexFormatError:

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Manifest, Part, file_entry, manifest_text
+from resizable_search.index.storage import beside, replace_file
 from resizable_search.index.verify import Damage, kind_of
-from resizable_search.index.writer import beside, derive_beside, sync_folder
+from resizable_search.index.writer import derive_beside, sync_folder
 from resizable_search.progress import SILENT, Progress
 from resizable_search.wording import BACK
 
@@ -118,9 +119,7 @@ def _in_the_way(folder: Path, file: str) -> str:
 def _rewrite_manifest(folder: Path) -> None:
     """Write the manifest's text again, as it was written first; its content is sound."""
     path = folder / NAMES.manifest
-    temporary = beside(path)
-    temporary.write_bytes(manifest_text(json.loads(path.read_bytes())))
-    temporary.replace(path)
+    replace_file(path, manifest_text(json.loads(path.read_bytes())))
 
 
 def _is_derived(part: Part, name: str, manifest: Manifest) -> bool:

@@ -4,6 +4,7 @@ import io
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -39,13 +40,16 @@ class RowsFile:
         self.rows = rows
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("r+b" if path.exists() else "w+b")
-        self._start = self._write_header()
-        length = self._start + rows * dim * 4
-        if os.fstat(self._file.fileno()).st_size < length:
-            self._file.close()
-            raise EOFError(f"{path} holds fewer than the {rows} rows that were committed")
-        self._file.truncate(length)
-        self._file.seek(length)
+        try:
+            self._start = self._write_header()
+            length = self._start + rows * dim * 4
+            if os.fstat(self._file.fileno()).st_size < length:
+                raise EOFError(f"{path} holds fewer than the {rows} rows that were committed")
+            self._file.truncate(length)
+            self._file.seek(length)
+        except BaseException:
+            self.close()
+            raise
 
     def _write_header(self) -> int:
         self._file.seek(0)
@@ -71,7 +75,8 @@ class RowsFile:
 
     def close(self) -> None:
         """Close the file, finished or not."""
-        self._file.close()
+        with suppress(OSError):  # what it could not write before `sync` is nothing that one relies on
+            self._file.close()
 
     def __enter__(self) -> "RowsFile":
         return self
@@ -94,9 +99,13 @@ class ArrayFile:
         self._start = len(header)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w+b")
-        self._file.write(header)
-        self._file.flush()
-        self._file.truncate(self._start + math.prod(shape) * self._dtype.itemsize)
+        try:
+            self._file.write(header)
+            self._file.flush()
+            self._file.truncate(self._start + math.prod(shape) * self._dtype.itemsize)
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, values: NDArray[Any], at: int) -> None:
         """Write these values where the array's number `at`, counted in C order, lies, and on."""
@@ -112,7 +121,8 @@ class ArrayFile:
 
     def close(self) -> None:
         """Close the file, finished or not."""
-        self._file.close()
+        with suppress(OSError):  # the header is all that it can lack
+            self._file.close()
 
 
 def read_blocks(path: Path, rows: int = READ_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:

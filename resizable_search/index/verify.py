@@ -26,6 +26,7 @@ from resizable_search.index.manifest import FileEntry, Manifest, Part, manifest_
 from resizable_search.index.reader import open_array
 from resizable_search.index.rows import npy_header, read_blocks
 from resizable_search.index.writer import derived_files, derived_rows
+from resizable_search.open_files import too_many_files
 from resizable_search.progress import SILENT, Progress
 from resizable_search.quantise import sign_words
 from resizable_search.vectors import UNIT_TOLERANCE, norms
@@ -117,6 +118,8 @@ def _wrong_bytes(path: Path, entry: FileEntry, progress: Progress) -> str:
     except FileNotFoundError:
         return "it is missing"
     except OSError as error:
+        if (too_many := too_many_files(error)) is not None:
+            raise too_many from None  # which says nothing of the file
         return f"it cannot be read ({error.strerror})"
     return "" if digest.hexdigest() == entry.sha256 else "its SHA-256 is not that of what was written"
 

@@ -10,9 +10,9 @@ committed, never shorter, and is cut back on opening.
 import hashlib
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from resizable_search.index.documents import SCHEMA
 from resizable_search.index.ids import IDS_SCHEMA, TakenIds
 from resizable_search.index.layout import NAMES
 from resizable_search.index.rows import RowsFile
+from resizable_search.index.steps import Step, reached
+from resizable_search.index.storage import as_the_system_says
 
 FOLD_AT_MOST = 1000
 """Documents folded in one transaction."""
@@ -57,40 +59,52 @@ class Incoming:
     text: str
 
 
-def rows_so_far(folder: Path) -> int:
-    """How many documents an unfinished build has embedded; it is only looked at (0 if it cannot be)."""
-    uri = (folder / NAMES.work).resolve().as_uri() + "?mode=ro"
-    try:
-        with closing(sqlite3.connect(uri, uri=True)) as db:
-            found = db.execute("SELECT value FROM meta WHERE key = 'rows'").fetchone()
-            return int(found[0]) if found else 0
-    except (sqlite3.Error, ValueError):
-        return 0
-
-
 def text_key(text: str) -> bytes:
     """What an answer is filed under beside its row: the SHA-256 of the text that was embedded."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-class Work:
-    """The state of an unfinished build, in `folder`. `ids` knows which ids are taken."""
+def _set(db: sqlite3.Connection, key: str, value: Any) -> None:
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
-    def __init__(self, folder: Path) -> None:
+
+class Work:
+    """The state of an unfinished build, in `folder`. `ids` knows which ids are taken.
+
+    `kept` are values that are kept with it from its beginning, as `set` does.
+    """
+
+    def __init__(self, folder: Path, **kept: Any) -> None:
         self.folder = folder
         self.staged = folder / NAMES.staged
         self._rows_file: RowsFile | None = None
-        self.staged.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / NAMES.work)
+        is_new = not (folder / NAMES.work).exists()
         try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.executescript(_WORK_SCHEMA + IDS_SCHEMA + SCHEMA.format(schema=""))
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise BuildStateError(
-                f"the unfinished build in {folder} is damaged ({error}): begin again with --restart"
-            ) from None
+            self.staged.mkdir(parents=True, exist_ok=True)
+            with as_the_system_says(folder):
+                self._db = self._open(kept)
+        except BaseException:
+            if is_new:  # what could not be begun is no build to go on with
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         self.ids = TakenIds(self._db)
+
+    def _open(self, kept: Mapping[str, Any]) -> sqlite3.Connection:
+        db = sqlite3.connect(self.folder / NAMES.work)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_WORK_SCHEMA + IDS_SCHEMA + SCHEMA.format(schema=""))
+            with db:
+                for key, value in kept.items():
+                    _set(db, key, value)
+        except sqlite3.DatabaseError as error:
+            db.close()
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise  # the disk's, not the file's
+            raise BuildStateError(
+                f"the unfinished build in {self.folder} is damaged ({error}): begin again with --restart"
+            ) from None
+        return db
 
     def get(self, key: str, default: Any = None) -> Any:
         """A value that was set, as JSON."""
@@ -103,12 +117,17 @@ class Work:
             self._set(key, value)
 
     def _set(self, key: str, value: Any) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+        _set(self._db, key, value)
 
     @property
     def rows(self) -> int:
         """Documents that are embedded, folded and safe."""
         return int(self.get("rows", 0))
+
+    @property
+    def safe(self) -> int:
+        """Documents whose vectors are safe, be they rows already or answers that wait for one before them."""
+        return self.rows + int(self._db.execute("SELECT count(*) FROM journal").fetchone()[0])
 
     @property
     def has_its_rows(self) -> bool:
@@ -119,6 +138,7 @@ class Work:
 
     def spool(self, documents: Iterable[Incoming], blank: Iterable[Incoming], stream: Any) -> None:
         """Take documents in, note those without text, and move the stream's position, all at once."""
+        reached(Step.READ)
         with self._db:
             self._db.executemany(
                 "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?)",
@@ -128,6 +148,7 @@ class Work:
                 "INSERT INTO left_out VALUES (?, ?, 'no text')", ((d.seq, d.id) for d in blank)
             )
             self._set("stream", stream)
+        reached(Step.SPOOLED)
 
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
         """Up to `limit` (seq, text) behind `after` that have no answer yet, in order."""
@@ -139,7 +160,8 @@ class Work:
 
     def texts(self) -> Iterable[str]:
         """Every text that is waiting, in order."""
-        reader = sqlite3.connect(self.folder / NAMES.work)
+        with as_the_system_says(self.folder):
+            reader = sqlite3.connect(self.folder / NAMES.work)
         try:
             for (text,) in reader.execute("SELECT text FROM incoming ORDER BY seq"):
                 yield text
@@ -152,12 +174,18 @@ class Work:
 
     def journal(self, seqs: Sequence[int], texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Keep a service's answer at once: (n, width) float32 for the texts of these documents."""
+        reached(Step.ANSWERED)
         rows = zip(seqs, texts, vectors, strict=True)
         with self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO journal VALUES (?, ?, ?)",
                 ((seq, text_key(text), row.astype("<f4").tobytes()) for seq, text, row in rows),
             )
+        reached(Step.JOURNALLED)
+
+    def id_of(self, seq: int) -> str:
+        """The id of a document that waits, as the corpus has it."""
+        return str(self._db.execute("SELECT id FROM incoming WHERE seq = ?", (seq,)).fetchone()[0])
 
     def leave_out(self, seq: int, reason: str) -> None:
         """Give a document up, for the report to tell."""
@@ -209,8 +237,7 @@ class Work:
             raise
 
     def _append(self, seqs: Sequence[int], rows: NDArray[np.float32], file: RowsFile) -> None:
-        file.append(rows)
-        file.sync()
+        self._extend(file, rows)
         first, last, start = seqs[0], seqs[-1], file.rows - len(rows)
         with self._db:
             documents = self._db.execute(
@@ -226,6 +253,15 @@ class Work:
             self._db.execute("DELETE FROM incoming WHERE seq BETWEEN ? AND ?", (first, last))
             self._db.execute("DELETE FROM journal WHERE seq BETWEEN ? AND ?", (first, last))
             self._set("rows", file.rows)
+            reached(Step.FILED)
+        reached(Step.COUNTED)
+
+    def _extend(self, file: RowsFile, rows: NDArray[np.float32]) -> None:
+        """Have the disk hold further rows, which are not counted yet."""
+        file.append(rows)
+        reached(Step.APPENDED)
+        file.sync()
+        reached(Step.SYNCED)
 
     def add(
         self, documents: Sequence[Incoming], rows: NDArray[np.float32], dim: int, kept: Mapping[str, Any]
@@ -238,13 +274,14 @@ class Work:
         try:
             file = self._vectors(dim)
             start = file.rows
-            file.append(rows)
-            file.sync()
+            self._extend(file, rows)
             with self._db:
                 self._add_documents(documents, start)
                 for key, value in kept.items():
                     self._set(key, value)
                 self._set("rows", file.rows)
+                reached(Step.FILED)
+            reached(Step.COUNTED)
         except BaseException:
             self.close_vectors()  # as for `append`
             raise
@@ -285,6 +322,7 @@ class Work:
         file = self._vectors(dim)
         file.finish()
         self.close_vectors()
+        reached(Step.COMPLETED)
         return self.staged / NAMES.vectors(dim)
 
     def finish_documents(self) -> Path:
@@ -296,6 +334,14 @@ class Work:
         copy = self.folder / "documents.copy"
         for old in (path, copy):
             old.unlink(missing_ok=True)
+        with as_the_system_says(self.folder):
+            self._write_documents(copy, path)
+        copy.unlink()
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        return path
+
+    def _write_documents(self, copy: Path, path: Path) -> None:
         self._db.execute("ATTACH ? AS copy", (str(copy),))
         try:
             # The copy is thrown away on a crash, so it need not wait for the disk.
@@ -304,13 +350,11 @@ class Work:
             with self._db:
                 self._db.execute("INSERT INTO copy.documents SELECT * FROM documents ORDER BY row")
                 self._db.execute("INSERT INTO copy.texts SELECT * FROM texts ORDER BY row")
+            reached(Step.COPIED)
             self._db.execute("VACUUM copy INTO ?", (str(path),))
         finally:
             self._db.execute("DETACH copy")
-        copy.unlink()
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        return path
+        reached(Step.DOCUMENTS)
 
     def close_vectors(self) -> None:
         """Close the file of vectors."""

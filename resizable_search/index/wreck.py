@@ -18,7 +18,7 @@ _PART = "|".join(
     )
 )
 _OWN = re.compile(
-    rf"{re.escape(NAMES.manifest)}(?:\.new)?"
+    rf"{re.escape(NAMES.manifest)}(?:\.new)?|{re.escape(NAMES.removed)}"
     rf"|(?:{NAMES.parts}/[0-9]+/)?(?:{_PART})"
     rf"|{NAMES.embedder}/[^/]+\.(?:json|npy)(?:\.tmp)?"
 )
@@ -26,9 +26,14 @@ _OWN = re.compile(
 
 
 def is_wreck(folder: Path) -> bool:
-    """Whether something lies where an index has its manifest, so that the folder was meant as one."""
-    manifest = folder / NAMES.manifest
-    return manifest.is_symlink() or (manifest.exists() and not manifest.is_dir())
+    """Whether something lies where an index has its manifest, so that the folder was meant as one.
+
+    Or did, if its removal was broken off.
+    """
+    return any(
+        path.is_symlink() or (path.exists() and not path.is_dir())
+        for path in (folder / NAMES.manifest, folder / NAMES.removed)
+    )
 
 
 def remove_wreck(folder: Path) -> list[str]:
@@ -44,7 +49,8 @@ def remove_own(folder: Path, is_own: Callable[[str], bool]) -> list[str]:
     """
     found = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     own = [path for path in found if is_own(path.relative_to(folder).as_posix())]
-    for path in sorted(own, key=lambda path: path == folder / NAMES.manifest):
+    last = (folder / NAMES.manifest, folder / NAMES.removed)
+    for path in sorted(own, key=lambda path: path in last):
         path.unlink()
     for path in sorted((p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink()), reverse=True):
         if not any(path.iterdir()):

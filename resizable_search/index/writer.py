@@ -1,10 +1,12 @@
 """From a finished build to an index in its place: derived files, checksums, manifest, rename."""
 
 import ctypes
+import math
 import os
 import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from numpy.typing import NDArray
 from resizable_search import vectors
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
-from resizable_search.index.rows import ArrayFile, read_blocks, read_shape
+from resizable_search.index.rows import ArrayFile, npy_header, read_blocks, read_shape
+from resizable_search.index.steps import Step, reached
+from resizable_search.index.storage import beside
 from resizable_search.index.wreck import remove_own
 from resizable_search.progress import SILENT, Progress
 from resizable_search.quantise import WORD, quantise, sign_words
@@ -33,13 +37,10 @@ def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> No
     """
     names = [name for name in derived_files(0, dims) if name != NAMES.vectors(dims[-1])]
     derive_beside(folder, dims, names, progress)
+    reached(Step.DERIVED_BESIDE)
     for name in names:
         beside(folder / name).replace(folder / name)
-
-
-def beside(path: Path) -> Path:
-    """The name under which a file is written before it is moved into its place."""
-    return path.with_name(f"{path.name}.new")
+    reached(Step.DERIVED)
 
 
 def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progress: Progress) -> None:
@@ -47,8 +48,10 @@ def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progr
     with (folder / NAMES.vectors(dims[-1])).open("rb") as source:
         n, _ = read_shape(source)
     shapes = derived_files(n, dims)
-    files = {name: ArrayFile(beside(folder / name), *shapes[name]) for name in names}
+    files: dict[str, ArrayFile] = {}
     try:
+        for name in names:
+            files[name] = ArrayFile(beside(folder / name), *shapes[name])
         blocks = read_blocks(folder / NAMES.vectors(dims[-1]))
         for rows in unordered(lambda block: _derive_block(files, dims, n, *block), blocks, thread_count()):
             progress.advance(rows)
@@ -69,6 +72,14 @@ def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...
         found[NAMES.errors(dim)] = (n,), "<f4"
     found[NAMES.signs(dims[-1])] = (-(-dims[-1] // WORD), n), "<u8"
     return found
+
+
+def array_bytes(n: int, dims: Sequence[int]) -> dict[str, int]:
+    """The size of every array's file of a part of n rows, by its name: exact."""
+    return {
+        name: len(npy_header(shape, dtype)) + math.prod(shape) * np.dtype(dtype).itemsize
+        for name, (shape, dtype) in derived_files(n, dims).items()
+    }
 
 
 def _derive_block(
@@ -101,6 +112,12 @@ def derived_rows(
     return {name: values for name, values in found.items() if name in wanted}
 
 
+def has_tiers(manifest: Manifest) -> bool:
+    """Whether an index lacks nothing that is derived."""
+    wanted = set(derived_files(0, manifest.dims))
+    return all(wanted <= set(part.files) for part in manifest.parts)
+
+
 def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
     """Derive the int8 tiers and sign bits of an index that was built before there were any.
 
@@ -108,24 +125,42 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
     holds the index's lock.
     """
     manifest = read_manifest(index)
-    wanted = derived_files(0, manifest.dims)
-    if all(set(wanted) <= set(part.files) for part in manifest.parts):
+    if has_tiers(manifest):
         return False
+    wanted = derived_files(0, manifest.dims)
     progress.stage("deriving", manifest.rows, "rows")
     parts = []
-    for part in manifest.parts:
-        folder = index / part.path
-        derive(folder, manifest.dims, progress)
-        parts.append(replace(part, files={**part.files, **list_files(folder, list(wanted))}))
-    replace(manifest, parts=tuple(parts)).write(index)
+    try:
+        for part in manifest.parts:
+            folder = index / part.path
+            derive(folder, manifest.dims, progress)
+            parts.append(replace(part, files={**part.files, **list_files(folder, list(wanted))}))
+        replace(manifest, parts=tuple(parts)).write(index)
+    except BaseException:
+        _remove_unlisted(index, manifest, wanted)
+        raise
     sync_folder(index)
     return True
+
+
+def _remove_unlisted(index: Path, manifest: Manifest, names: Iterable[str]) -> None:
+    """Delete files of the parts that were begun, or are there and not in the manifest."""
+    for part in manifest.parts:
+        for name in names:
+            path = index / part.path / name
+            beside(path).unlink(missing_ok=True)
+            if name not in part.files:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            (index / part.path / NAMES.tiers).rmdir()  # if nothing is left in it
 
 
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
     """Measure these files of a folder, for the manifest."""
     with ThreadPoolExecutor(thread_count()) as pool:
-        return dict(zip(names, pool.map(lambda name: file_entry(folder / name), names), strict=True))
+        found = dict(zip(names, pool.map(lambda name: file_entry(folder / name), names), strict=True))
+    reached(Step.MEASURED)
+    return found
 
 
 def part_files(dims: Sequence[int]) -> list[str]:
@@ -143,12 +178,14 @@ def place(staged: Path, target: Path, aside: Path) -> None:
     sync_folder(staged)
     _remove_folder(aside)
     if target.exists() and exchange(staged, target):
+        reached(Step.EXCHANGED)
         staged.rename(aside)
     else:
         if target.exists():
             target.rename(aside)
         staged.rename(target)
     sync_folder(target.parent)
+    reached(Step.PLACED)
     _remove_folder(aside)
 
 
@@ -183,11 +220,13 @@ def place_part(staged: Path, index: Path, manifest: Manifest, part_rows: int, **
     sync_folder(staged)
     staged.rename(target)
     sync_folder(target.parent)
+    reached(Step.PART_PLACED)
     following = manifest.next_generation(
         rows=manifest.rows + part_rows, parts=(*manifest.parts, part), **changes
     )
     written = following.write(index)
     sync_folder(index)
+    reached(Step.PART_LISTED)
     return written
 
 
@@ -210,7 +249,10 @@ def delete_rows(index: Path, rows: Sequence[int]) -> Manifest:
                 gone |= np.unpackbits(np.load(folder / part.bitmap), count=part.rows).astype(bool)
                 replaced.append(folder / part.bitmap)
             gone[mine] = True
-            np.save(folder / name, np.packbits(gone))
+            packed = np.packbits(gone)
+            with closing(ArrayFile(folder / name, packed.shape, "|u1")) as bitmap:
+                bitmap.write(packed, 0)
+                bitmap.finish()
             files = {key: entry for key, entry in part.files.items() if key != part.bitmap}
             files[name] = file_entry(folder / name)
             part = replace(part, files=files, deleted=int(gone.sum()), bitmap=name)
@@ -234,12 +276,14 @@ def sync_folder(folder: Path) -> None:
 def remove_index(folder: Path) -> list[str]:
     """Delete an index: the files that its manifest names, and the folders that are empty then.
 
-    Returns the names of what else lies in the folder, which is left alone. The manifest goes first,
-    so that what is half removed is not an index.
+    Returns the names of what else lies in the folder, which is left alone. The manifest goes first, so
+    that what is half removed is no index; under its other name it tells a later `remove` that it was one.
     """
     names = read_manifest(folder).all_files()
-    (folder / NAMES.manifest).unlink()
-    return remove_own(folder, names.__contains__)
+    (folder / NAMES.manifest).replace(folder / NAMES.removed)
+    # Files beside others are of somebody who died while writing them.
+    written = {beside(Path(name)).as_posix() for name in (NAMES.manifest, *names)}
+    return remove_own(folder, {NAMES.removed, *names, *written}.__contains__)
 
 
 def strange_files(folder: Path, manifest: Manifest) -> list[str]:

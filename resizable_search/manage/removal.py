@@ -1,15 +1,14 @@
 """Delete an index or an unfinished build, and nothing that is not theirs."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from resizable_search.errors import IndexFormatError, RsearchError
+from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
 from resizable_search.index.layout import Home
-from resizable_search.index.locate import find_index
-from resizable_search.index.lock import build_lock
+from resizable_search.index.locate import find_index, what_is_left
+from resizable_search.index.lock import BuildLock, build_lock
 from resizable_search.index.manifest import read_manifest
-from resizable_search.index.storage import storage_errors
+from resizable_search.index.storage import CHECK, storage_errors
 from resizable_search.index.wreck import is_wreck, remove_wreck
 from resizable_search.index.writer import remove_index
 from resizable_search.resumption import discard
@@ -20,12 +19,13 @@ from resizable_search.wording import counted
 class Removable:
     """What `remove` would delete: an index (`folder`), an unfinished build (`building`), or both.
 
-    `home` is the folder it lies in; `state` is where its lock lies, None outside the home of all
-    indexes; `damaged`: its manifest cannot be read.
+    `places` are where it was looked for, `home` is the folder it lies in; `state` is where its lock lies,
+    None outside of a home; `damaged`: its manifest cannot be read.
     """
 
     name: str
     words: str
+    places: Home
     home: Path
     folder: Path | None
     building: Path | None
@@ -37,40 +37,58 @@ def removable(name: str, home: Home) -> Removable:
     """What deleting that name, or that folder, means. Raises IndexNotFoundError, IndexFormatError."""
     if name in home.unfinished() and not home.index(name).is_dir():
         words = f"the unfinished build of {name}"
-        return Removable(name, words, home.path, None, home.building(name), home.state(name))
+        return Removable(name, words, home, home.path, None, home.building(name), home.state(name))
     folder = find_index(name, home)
     if folder.is_symlink():
         raise RsearchError(
             f"{folder} is a link: remove what it leads to by its own name, or the link with rm"
         )
     real = folder.resolve()
-    at_home = real.parent == home.path.resolve()  # also if it was named by its folder
-    state = home.state(real.name) if at_home else None
-    building = home.building(real.name) if at_home and real.name in home.unfinished() else None
+    near = Home(real.parent)  # not `home` if it is the folder of an index of another one
+    state = near.state(real.name)
+    at_home = real.parent == home.path.resolve() or state.is_dir()
+    building = near.building(real.name) if at_home and real.name in near.unfinished() else None
     damaged = False
     try:
         words = f"{counted(read_manifest(folder).documents, 'document')} in {folder}"
     except IndexFormatError:
         if not is_wreck(folder):
+            if not what_is_left(folder):
+                raise IndexNotFoundError(f"{folder} has been removed, or is empty") from None
             raise
         damaged, words = True, f"damaged, in {folder}"
-    return Removable(name, f"{name} ({words})", real.parent, folder, building, state, damaged)
+    return Removable(
+        name, f"{name} ({words})", home, real.parent, folder, building, state if at_home else None, damaged
+    )
 
 
 def remove(target: Removable) -> list[str]:
     """Delete it. Returns what else lay in the folder and was left there.
 
-    Raises IndexBusyError, and StorageError if the disk refuses.
+    Raises IndexBusyError, IndexNotFoundError if it is gone by now, RsearchError if it is another by now
+    than what was shown, and StorageError if the disk refuses.
     """
-    with storage_errors(target.home, "check its permissions"):
+    with storage_errors(target.home, CHECK):
         if target.state is None:
             return _remove_folder(target)
-        with build_lock(target.state, target.name):
+        with build_lock(target.state, target.name) as lock:
+            _make_sure_unchanged(target, lock)
             if target.building is not None:
                 discard(target.building)
             left = _remove_folder(target)
-        shutil.rmtree(target.state, ignore_errors=True)
+            lock.remove_state()
         return left
+
+
+def _make_sure_unchanged(target: Removable, lock: BuildLock) -> None:
+    """Others may have been at work between the look at it and the lock."""
+    try:
+        now = removable(target.name, target.places)
+    except IndexNotFoundError:
+        lock.remove_state()
+        raise
+    if now != target:
+        raise RsearchError(f"{target.name} has changed meanwhile, and is {now.words} now: remove it again")
 
 
 def _remove_folder(target: Removable) -> list[str]:

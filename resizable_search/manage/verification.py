@@ -12,7 +12,7 @@ from resizable_search.index.locate import find_index
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import file_entry, read_manifest
 from resizable_search.index.repair import Repair, mend
-from resizable_search.index.storage import storage_errors
+from resizable_search.index.storage import CHECK, replace_file, storage_errors
 from resizable_search.index.verify import Damage, examine
 from resizable_search.progress import SILENT, Progress
 from resizable_search.wording import counted
@@ -57,7 +57,8 @@ def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
     """Mend what can be mended of an index, without the network. Raises IndexBusyError, StorageError."""
     folder = find_index(name, home)
     place = folder.resolve()
-    with storage_errors(place.parent), build_lock(Home(place.parent).state(place.name), place.name):
+    home_of_it = Home(place.parent)
+    with storage_errors(home_of_it.path, CHECK), build_lock(home_of_it.state(place.name), place.name):
         manifest = read_manifest(folder)
         done = mend(folder, manifest, list(examine(folder, manifest, full=True, progress=progress)), progress)
     verify(name, home, progress=progress)
@@ -85,7 +86,7 @@ def _remember(folder: Path, found: Verified) -> None:
     path = _place(folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        replace_file(path, (json.dumps(told, indent=1) + "\n").encode())
     except OSError:
         return
 

@@ -1,11 +1,14 @@
 """Have the engine ready: kernels compiled, tiers derived."""
 
+from pathlib import Path
+
 from resizable_search.errors import RsearchError
 from resizable_search.index.layout import Home
 from resizable_search.index.locate import find_index
 from resizable_search.index.lock import build_lock
-from resizable_search.index.storage import storage_errors
-from resizable_search.index.writer import add_tiers
+from resizable_search.index.manifest import read_manifest
+from resizable_search.index.storage import CHECK, storage_errors
+from resizable_search.index.writer import add_tiers, has_tiers
 from resizable_search.progress import SILENT, Progress
 from resizable_search.scan.warm import ColdKernelsError, compile_kernels
 
@@ -18,8 +21,7 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
     done = []
     if name is not None:
         folder = find_index(name, home)
-        with storage_errors(home.path), build_lock(home.state(folder.resolve().name), folder.name):
-            derived = add_tiers(folder, progress)
+        derived = not has_tiers(read_manifest(folder)) and _add_tiers(folder.resolve(), progress)
         done.append(f"{folder.name} {'has its int8 tiers and sign bits now' if derived else 'lacks nothing'}")
     try:
         compiled = compile_kernels(progress)
@@ -27,3 +29,9 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
         raise RsearchError(f"{error}; searches take numpy, which is slower: reinstall numba") from None
     done.append(f"{compiled} kernels compiled" if compiled else "the kernels are compiled already")
     return done
+
+
+def _add_tiers(folder: Path, progress: Progress) -> bool:
+    home = Home(folder.parent)
+    with storage_errors(home.path, CHECK), build_lock(home.state(folder.name), folder.name):
+        return add_tiers(folder, progress)

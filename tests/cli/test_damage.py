@@ -29,8 +29,11 @@ def edit_manifest(folder: Path, **changes: object) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
-    "missing array": (lambda f: (f / "256.npy").unlink(), ("256.npy is missing", BACK)),
-    "truncated array": (lambda f: cut(f / "256.npy"), ("256.npy", BACK)),
+    "missing array": (
+        lambda f: (f / "256.npy").unlink(),
+        ("256.npy is missing", "`rsearch repair /", REBUILD),
+    ),
+    "truncated array": (lambda f: cut(f / "256.npy"), ("256.npy has", "`rsearch repair /", "makes it anew")),
     "foreign array": (
         lambda f: shutil.copy(f / "256.npy", f / "64.npy"),
         ("64.npy is no .npy file", "`rsearch repair /", "makes it anew", REBUILD),

@@ -1,6 +1,7 @@
 """Damaged, foreign and newer index folders: an IndexFormatError that names the file and the remedy."""
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resizable_search.errors import IndexFormatError, RsearchError
+from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError
 from resizable_search.index.manifest import FORMAT_VERSION, Manifest, _checksum, read_manifest
+from resizable_search.index.place import Place
+from resizable_search.index.reader import IndexReader
 from resizable_search.search import open_index
 from tests.support import TableEmbedder, index_of
 
@@ -195,3 +198,43 @@ def test_a_manifest_survives_writing_and_reading(folder):
         2, {"10:0.99": {"plan": "64:100,96"}}, manifest.created,
     )  # fmt: skip
     read_all(folder)
+
+
+def test_a_folder_is_told_from_the_next_at_its_path_even_if_that_has_its_number(tmp_path):
+    path = tmp_path / "made"
+    path.mkdir()
+    place = Place(path)
+    assert place.is_in_place
+    for _ in range(5):  # a file system gives the number of a deleted folder to the next one
+        path.rmdir()
+        assert not place.is_in_place
+        path.mkdir()
+        assert not place.is_in_place
+    place.release()
+    assert not place.is_in_place
+    assert not Place(tmp_path / "nothing").is_in_place
+
+
+def test_an_index_that_is_replaced_again_and_again_is_not_read_by_halves(folder, monkeypatch):
+    monkeypatch.setattr(Place, "is_in_place", property(lambda self: False))
+    with pytest.raises(IndexBusyError, match="replaced again and again: try again later"):
+        IndexReader(folder)
+
+
+def test_an_index_that_is_closed_or_forgotten_holds_nothing(folder):
+    def held():
+        found = []
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):  # that of this very list
+                found.append(os.readlink(f"/proc/self/fd/{number}"))
+        return [name for name in found if name.startswith(str(folder))]
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("the open files of a process can be seen on Linux only")
+    reader = IndexReader(folder)
+    assert str(folder) in held()
+    reader.close()
+    del reader
+    IndexReader(folder).close()
+    gc.collect()
+    assert held() == []

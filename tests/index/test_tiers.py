@@ -1,12 +1,13 @@
 """The int8 tiers and sign bits of an index: derived again without embedding, and missed by nobody."""
 
+import errno
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from resizable_search.errors import IndexFormatError, UsageError
+from resizable_search.errors import IndexFormatError, StorageError, UsageError
 from resizable_search.index.layout import Home
 from resizable_search.index.manifest import read_manifest
 from resizable_search.index.writer import add_tiers, derive, derived_files
@@ -80,3 +81,31 @@ def test_a_tier_that_is_damaged_is_told(tmp_path, name):
     path.unlink()
     with pytest.raises(IndexFormatError, match=f"{name} is missing"):
         open_index(folder)
+
+
+def test_an_index_that_lacks_nothing_is_warmed_without_being_written(tmp_path):
+    folder = index_of(unit_rows(20, 8, 0, "plain"), tmp_path).folder
+    state = Home(tmp_path).state("made")
+    shutil.rmtree(state)
+    assert warming.warm(Home(tmp_path), "made")[0] == "made lacks nothing"
+    assert not state.exists()
+    assert folder.exists()
+
+
+@pytest.mark.parametrize("step", ["list_files", "Manifest.write"])
+def test_tiers_that_could_not_be_finished_leave_the_index_as_it_was(tmp_path, monkeypatch, step):
+    folder = index_of(unit_rows(50, 96, 0, "plain"), tmp_path).folder
+    without_tiers(folder)
+    before = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    def refuse(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"resizable_search.index.writer.{step}", refuse)
+        with pytest.raises(StorageError, match="is full"):
+            warming.warm(Home(tmp_path), "made")
+    after = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert after == before
+    assert not (folder / "tiers").exists()
+    assert "has its int8 tiers" in warming.warm(Home(tmp_path), "made")[0]

@@ -1,8 +1,11 @@
+import sqlite3
+
 import numpy as np
 import pytest
 
 from resizable_search.errors import BuildStateError
 from resizable_search.index.rows import RowsFile, read_blocks
+from resizable_search.index.unfinished import look
 from resizable_search.index.work import Incoming, Work
 
 
@@ -100,3 +103,53 @@ def test_a_damaged_unfinished_build_says_how_to_begin_again(tmp_path):
     (tmp_path / "w/work.sqlite").write_bytes(b"this is no database, " * 100)
     with pytest.raises(BuildStateError, match="--restart"):
         Work(tmp_path / "w")
+
+
+def test_a_build_that_could_not_be_begun_leaves_nothing_behind(tmp_path, monkeypatch):
+    def refuse(self, kept):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Work, "_open", refuse)
+    with pytest.raises(sqlite3.OperationalError):
+        Work(tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_build_that_cannot_be_opened_for_the_disk_is_not_called_damaged(tmp_path, monkeypatch):
+    Work(tmp_path / "w").close()
+    before = (tmp_path / "w/work.sqlite").read_bytes()
+    connection = sqlite3.Connection
+
+    class Full(connection):
+        def executescript(self, script):
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path: connect(path, factory=Full))
+    with pytest.raises(sqlite3.OperationalError):
+        Work(tmp_path / "w")
+    assert (tmp_path / "w/work.sqlite").read_bytes() == before
+
+
+def test_rows_of_a_build_are_counted_where_its_log_cannot_be_read(tmp_path, monkeypatch):
+    work = Work(tmp_path / "w")
+    work.spool(incoming(30), [], {})
+    work.append(list(range(20)), rows(20), 8)
+    work.close()
+    asked = []
+    connect = sqlite3.connect
+
+    def refuse_logs(address, **options):
+        asked.append(address)
+        if "immutable" not in address:
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(address, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", refuse_logs)
+    assert look(tmp_path / "w").safe == 20
+    assert ["immutable" in address for address in asked] == [True]  # no log, so no file need be made
+    (tmp_path / "w/work.sqlite-wal").touch()
+    assert look(tmp_path / "w").safe == 20
+    assert ["immutable" in address for address in asked] == [True, False, True]

@@ -19,6 +19,7 @@ import multiprocessing
 import re
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -84,8 +85,7 @@ class Worker:
 
     def send(self, case: Case, command: int | None) -> None:
         """Give it a case."""
-        if self._process is None:
-            self._start()
+        self.start()
         self._pipe.send((case, command))
 
     def outcome(self) -> tuple[str, str]:
@@ -114,7 +114,10 @@ class Worker:
             self._process = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """See that there is a process, and wait until it is ready."""
+        if self._process is not None:
+            return
         self._trace = self.folder.with_suffix(".trace")
         context = multiprocessing.get_context("spawn")
         self._pipe, its_end = context.Pipe()
@@ -148,6 +151,7 @@ def kind_of(words: str) -> str:
 
 def run(target: str, args: argparse.Namespace, worker: Worker, sound: dict[str, Sound], tally: Tally) -> None:
     """Judge cases of a target until the time is over, or the one that was asked for."""
+    worker.start()
     until = time.monotonic() + args.seconds
     number = 0 if args.case is None else args.case
     case, command = made(target, args.seed, number, sound)
@@ -197,6 +201,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=20, help="seconds a case (default: %(default)g)")
     parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="(default: %(default)s)")
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it runs behind ignore it
     tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory(dir=scratch()) as temporary:
         sound = Judge.in_room(Path(temporary) / "own").sound

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders.tokens import RULES
 from resizable_search.errors import IndexFormatError, StorageError
-from resizable_search.wording import BACK
+from resizable_search.wording import BACK, clipped
 
 FORMAT = "rsearch-lsa"
 VERSION = 1
@@ -129,8 +129,9 @@ def _head(folder: Path) -> dict[str, Any]:
         raise IndexFormatError(f"{path} is not the state of an lsa embedder; {BACK}")
     versions = head.get("version"), head.get("rules")
     if versions != (VERSION, RULES):
+        told = [clipped(str(version)) for version in versions]
         raise IndexFormatError(
-            f"{path} is of format {versions[0]} with word rules {versions[1]}, "
+            f"{path} is of format {told[0]} with word rules {told[1]}, "
             f"this rsearch reads {VERSION} with {RULES}; use the version that wrote it, "
             "or build the index again with --restart"
         )

@@ -105,7 +105,7 @@ def reopen(spec: EmbedderSpec, state: Path) -> Embedder:
         loaded: Embedder = cls.load(state)
         return loaded
     try:
-        made: Embedder = cls(**{"model": spec.model, **spec.options})
+        made: Embedder = cls(**{**spec.options, "model": spec.model})
         takes = dict(made.spec.options) == dict(spec.options)
         why = "it knows others"
     except UsageError as error:  # said of an option of a command, which is not what is wrong here

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import stat
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS {schema}documents (
 CREATE TABLE IF NOT EXISTS {schema}texts (row INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
 """
 
-IDS_AT_ONCE = 300
+ROWS_AT_ONCE = 300
 """Rows a statement: three parameters each stay below the least that any SQLite build allows (999)."""
 
 _TABLES = [
@@ -125,35 +125,42 @@ def write_documents(path: Path, copy: Path, fill: Callable[[sqlite3.Connection],
 
 
 def read_documents(
-    connection: sqlite3.Connection, rows: Iterable[int], path: Path, count: int
+    connection: sqlite3.Connection, rows: Sequence[int], path: Path, count: int
 ) -> dict[int, StoredDocument]:
     """The documents at these rows of a part of `count` rows, by row.
 
     Raises IndexFormatError if one is not there, or not as it was written as far as that can be seen: its
     id leads back to its row, and the rows beside it are beside it among the texts.
     """
-    found: dict[int, StoredDocument] = {}
     wanted = sorted(set(rows))
+    found: dict[int, StoredDocument] = {}
     try:
-        for start in range(0, len(wanted), IDS_AT_ONCE):
-            some = wanted[start : start + IDS_AT_ONCE]
-            for row, *texts, metadata, own in connection.execute(
-                "SELECT row, id, title, url, text, metadata, (SELECT row FROM documents o WHERE o.id = d.id) "
-                f"FROM documents d JOIN texts USING (row) WHERE row IN ({_marks(some)})",
-                some,
-            ):
-                if own != row:
-                    raise ValueError("an id does not lead to its row")
-                found[row] = _document(row, texts, metadata)
-            # A row number that was changed leads to another row's text, but then not to those beside it.
-            near = sorted({r for row in some for r in (row - 1, row, row + 1) if 0 <= r < count})
-            (there,) = connection.execute(
-                f"SELECT count(*) FROM texts WHERE row IN ({_marks(near)})", near
-            ).fetchone()
-            if there != len(near) or len(found) != min(start + IDS_AT_ONCE, len(wanted)):
-                raise ValueError("it lacks documents that have vectors")
-    except (sqlite3.DatabaseError, ValueError, TypeError, RecursionError) as error:
+        for start in range(0, len(wanted), ROWS_AT_ONCE):
+            found |= read_some(connection, wanted[start : start + ROWS_AT_ONCE], count)
+    except (sqlite3.DatabaseError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from None
+    return found
+
+
+def read_some(connection: sqlite3.Connection, rows: Sequence[int], count: int) -> dict[int, StoredDocument]:
+    """As `read_documents`, of up to ROWS_AT_ONCE different rows.
+
+    Raises sqlite3.DatabaseError, RecursionError, or ValueError that says what is wrong.
+    """
+    found: dict[int, StoredDocument] = {}
+    for row, *texts, metadata, own in connection.execute(
+        "SELECT row, id, title, url, text, metadata, (SELECT row FROM documents o WHERE o.id = d.id) "
+        f"FROM documents d JOIN texts USING (row) WHERE row IN ({_marks(rows)})",
+        rows,
+    ):
+        if own != row:
+            raise ValueError("an id does not lead to its row")
+        found[row] = _document(row, texts, metadata)
+    # A row number that was changed leads to another row's text, but then not to those beside it.
+    near = sorted({r for row in rows for r in (row - 1, row, row + 1) if 0 <= r < count})
+    query = f"SELECT count(*) FROM texts WHERE row IN ({_marks(near)})"
+    if len(found) != len(rows) or connection.execute(query, near).fetchone() != (len(near),):
+        raise ValueError("it lacks documents that have vectors")
     return found
 
 

@@ -111,6 +111,9 @@ class IndexReader:
                 if not raise_limit():
                     raise
                 continue
+            except BaseException:
+                self.close()
+                raise
             if self.is_in_place:
                 self.starts = [0, *np.cumsum([part.rows for part in self.parts])[:-1].tolist()]
                 return manifest

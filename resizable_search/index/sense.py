@@ -79,6 +79,8 @@ def check_manifest(data: Mapping[str, Any]) -> None:
         raise ValueError("its rows do not add up")
     if len({part["path"] for part in parts}) < len(parts):
         raise ValueError("two of its parts are the same")
+    if len({part["files"][NAMES.documents]["sha256"] for part in parts}) < len(parts):
+        raise ValueError("two of its parts have the same documents")
     for name, entry in data["files"].items():
         path = PurePosixPath(name)
         if (

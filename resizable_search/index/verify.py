@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.errors import IndexFormatError
-from resizable_search.index.documents import connect
+from resizable_search.index.documents import ROWS_AT_ONCE, connect, read_some
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import FileEntry, Manifest, Part, manifest_text
 from resizable_search.index.reader import open_array
@@ -180,15 +180,11 @@ def _wrong_documents(path: Path, rows: int) -> str:
                 (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
                 if count != rows:
                     return f"its {table} are {count:,}, and the part has {rows:,} rows"
-            (odd,) = db.execute(
-                "SELECT count(*) FROM documents "
-                "WHERE CASE WHEN json_valid(metadata) THEN json_type(metadata) != 'object' ELSE 1 END"
-            ).fetchone()
-            if odd:
-                return f"the metadata of {odd:,} documents are no JSON objects"
+            for start in range(0, rows, ROWS_AT_ONCE):
+                read_some(db, range(start, min(start + ROWS_AT_ONCE, rows)), rows)
     except sqlite3.Error as error:
         return f"SQLite cannot read it ({clipped(str(error))})"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return clipped(str(error))
     return ""
 

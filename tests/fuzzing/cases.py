@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from tests.fuzzing.sound import Sound
@@ -69,7 +69,7 @@ class Room:
         shutil.copytree(self.sound, self.outside, ignore=shutil.ignore_patterns(".*"))
 
     def put(self, case: Case, sound: Sound) -> Path:
-        """Put the index of a case into an empty home; its folder."""
+        """Put the index of a case into an empty home; its folder. What lies below a change does not count."""
         shutil.rmtree(self.home, ignore_errors=True)
         folder = self.home / case.index
         for name in sound.files:
@@ -78,7 +78,8 @@ class Room:
             if name not in case.changes:
                 os.link(sound.folder / name, path)
         for name, change in sorted(case.changes.items()):
-            self._apply(folder / name, change)
+            if not any(str(above) in case.changes for above in PurePosixPath(name).parents):
+                self._apply(folder / name, change)
         return folder
 
     def _apply(self, path: Path, change: Change) -> None:

@@ -16,10 +16,10 @@ from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
+from resizable_search.index.changes import delete_rows
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import _checksum, manifest_text, read_manifest
 from resizable_search.index.plans import Candidate, TunedPlan
-from resizable_search.index.writer import delete_rows
 from tests.support import ListCorpus
 
 GIVEN, FITTED = "given", "fitted"

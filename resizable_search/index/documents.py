@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS {schema}texts (row INTEGER PRIMARY KEY, text TEXT NOT
 """
 
 ROWS_AT_ONCE = 300
-"""Rows a statement: three parameters each stay below the least that any SQLite build allows (999)."""
+"""Rows a statement: two parameters for each stay below the least that any SQLite build allows (999)."""
 
 _TABLES = [
     " ".join(statement.replace("IF NOT EXISTS ", "").split())
@@ -157,7 +157,7 @@ def read_some(connection: sqlite3.Connection, rows: Sequence[int], count: int) -
             raise ValueError("an id does not lead to its row")
         found[row] = _document(row, texts, metadata)
     # A row number that was changed leads to another row's text, but then not to those beside it.
-    near = sorted({r for row in rows for r in (row - 1, row, row + 1) if 0 <= r < count})
+    near = sorted({r for row in rows for r in (row - 1, row + 1) if 0 <= r < count}.difference(rows))
     query = f"SELECT count(*) FROM texts WHERE row IN ({_marks(near)})"
     if len(found) != len(rows) or connection.execute(query, near).fetchone() != (len(near),):
         raise ValueError("it lacks documents that have vectors")

@@ -68,10 +68,10 @@ def meaning(data: dict[str, Any], sound: Sound, folder: Path) -> Meaning:
             raise Unknown(f"deleted {told['deleted']!r}")
     if data["dims"][-1] != sound.full or data["embedder"]["width"] != sound.full:
         raise Unknown(f"dims {data['dims']!r}, width {data['embedder']['width']!r}")
-    if type(data["embedder"]["centred"]) is not bool:
+    if type(data["embedder"].get("centred", False)) is not bool:
         raise Unknown(f"centred {data['embedder']['centred']!r}")
     dims = tuple(data["dims"])
-    return Meaning(paths, parts, np.concatenate(allowed), dims, data["embedder"]["centred"])
+    return Meaning(paths, parts, np.concatenate(allowed), dims, data["embedder"].get("centred", False))
 
 
 def answer(meant: Meaning, plan: Plan, queries: np.ndarray, k: int) -> Top:

@@ -14,7 +14,8 @@ from rich.text import Text
 from resizable_search.wording import size
 
 if TYPE_CHECKING:
-    from resizable_search.search import Answer, Index
+    from resizable_search.answers import Answer
+    from resizable_search.search import Index
 
 PIPED_WIDTH = 10_000
 """Columns of a table that does not go to a terminal: enough that nothing is cut off for their sake."""

@@ -167,9 +167,7 @@ class Index:
         top, runs = self.run(self.vectors(row), chosen, k, row, where)
         return self._answer(id, k, chosen, 0.0, top, runs)
 
-    def _answer(
-        self, query: str, k: int, plan: Plan, embed: float, top: Top, runs: list[StageRun]
-    ) -> Answer:
+    def _answer(self, query: str, k: int, plan: Plan, embed: float, top: Top, runs: list[StageRun]) -> Answer:
         found = self.documents(top.rows[0])
         hits = [
             Hit(rank, d.row, float(score), d.id, d.title, d.url, d.text, d.metadata)

@@ -196,7 +196,7 @@ class Executor:
         keep: int,
         rows: NDArray[np.int64],
     ) -> tuple[Top, int, int, str]:
-        """The best of each query's own rows (m, c), ascending: a file that is not in memory is read forwards."""
+        """The best of each query's own rows (m, c), ascending, so that a cold file is read forwards."""
         tops, read, looked, by = [], 0, 0, ""
         for view, start in zip(self._views_at(stage.dim), self._reader.starts, strict=True):
             found = engine.rescore(view, stage.precision, queries, rows, start, keep)

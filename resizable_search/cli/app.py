@@ -6,9 +6,22 @@ import typer
 from typer.core import TyperGroup
 
 from resizable_search import __version__
-from resizable_search.cli import bench, build, manage, query, tune, verify
+from resizable_search.cli import bench, build, manage, query, similar, tune, verify
 
-COMMANDS = ("build", "query", "bench", "tune", "list", "info", "remove", "verify", "repair", "warm", "doctor")
+COMMANDS = (
+    "build",
+    "query",
+    "similar",
+    "bench",
+    "tune",
+    "list",
+    "info",
+    "remove",
+    "verify",
+    "repair",
+    "warm",
+    "doctor",
+)
 
 
 class ReaderGoneError(Exception):
@@ -60,6 +73,7 @@ def root(
 
 app.add_typer(build.app, name="build")
 app.command("query")(query.query)
+app.command("similar")(similar.similar)
 app.command("bench")(bench.bench)
 app.command("tune")(tune.tune)
 app.command("list")(manage.list_indexes)

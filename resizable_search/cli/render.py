@@ -101,6 +101,8 @@ def answer_fields(found: "Answer", index: "Index", *, explain: bool) -> dict[str
     """An answer as the object that is printed as JSON; with `explain`, how each stage went."""
     fields = asdict(found)
     del fields["explain"]
+    for hit in fields["hits"]:
+        del hit["metadata"]
     if explain:
         fields["explain"] = [
             {

@@ -29,23 +29,22 @@ MOST_SECONDS = 30.0
 STEPS = 200
 """Instructions of SQLite's machine between two looks at the clock."""
 
-TIME_FUNCTIONS = frozenset(
-    "date time datetime julianday strftime unixepoch timediff current_date current_time current_timestamp".split()
-)
+_TIME = "date time datetime julianday strftime unixepoch timediff current_date current_time current_timestamp"
+_CORE = """
+    abs char coalesce concat concat_ws format glob hex if ifnull iif instr length like likelihood likely lower
+    ltrim max min nullif octet_length printf quote replace round rtrim sign soundex substr substring trim
+    typeof unhex unicode unistr unistr_quote unlikely upper"""
+_MATHEMATICS = """
+    acos acosh asin asinh atan atan2 atanh ceil ceiling cos cosh degrees exp floor ln log log10 log2 mod pi
+    pow power radians sin sinh sqrt tan tanh trunc"""
+_JSON = """
+    json json_array json_array_length json_error_position json_extract json_object json_patch json_pretty
+    json_quote json_remove json_replace json_set json_insert json_type json_valid -> ->>"""
+
+TIME_FUNCTIONS = frozenset(_TIME.split())
 """Their answers change by themselves."""
 
-FUNCTIONS = TIME_FUNCTIONS | frozenset(
-    # SQLite's core functions that look at their arguments alone
-    "abs char coalesce concat concat_ws format glob hex if ifnull iif instr length like likelihood likely "
-    "lower ltrim max min nullif octet_length printf quote replace round rtrim sign soundex substr substring "
-    "trim typeof unhex unicode unistr unistr_quote unlikely upper "
-    # its mathematics
-    "acos acosh asin asinh atan atan2 atanh ceil ceiling cos cosh degrees exp floor ln log log10 log2 mod pi "
-    "pow power radians sin sinh sqrt tan tanh trunc "
-    # its JSON
-    "json json_array json_array_length json_error_position json_extract json_object json_patch json_pretty "
-    "json_quote json_remove json_replace json_set json_insert json_type json_valid -> ->>".split()
-)
+FUNCTIONS = TIME_FUNCTIONS.union(_CORE.split(), _MATHEMATICS.split(), _JSON.split())
 """The functions that an expression may call."""
 
 KEY_FUNCTION = "value_of_key"
@@ -156,15 +155,23 @@ class Guard:
         """Why the statement may not do this; '' if it may. `by` is the view that wants it, if one does."""
         if action == sqlite3.SQLITE_SELECT:
             self._selects += by is None
-            return "" if by == self._view or self._selects == 1 else "has a query in it: only columns can be used"
+            return (
+                ""
+                if by == self._view or self._selects == 1
+                else "has a query in it: only columns can be used"
+            )
         if action == sqlite3.SQLITE_READ:
             if two == "ROWID":
                 return "names no column 'rowid': views have none"
-            # Without a column, it is told of the table below the view: rows are gone through, nothing is read.
+            # Of the table below the view without a column: rows are gone through, nothing is read.
             allowed = one == self._view or (one == "documents" and (by == self._view or not two))
             return "" if allowed else "reads something else than the documents' columns"
         if action == sqlite3.SQLITE_FUNCTION:
             name = (two or "").lower()
             self.is_timely = self.is_timely or name in TIME_FUNCTIONS
-            return "" if name in FUNCTIONS or (name, by) == (KEY_FUNCTION, self._view) else f"calls {name}(), which is not allowed"
+            return (
+                ""
+                if name in FUNCTIONS or (name, by) == (KEY_FUNCTION, self._view)
+                else f"calls {name}(), which is not allowed"
+            )
         return "is more than an expression"

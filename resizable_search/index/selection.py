@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 FEW = 1 / 20
 """Of an index's rows: so many or fewer are searched one by one, more by a scan that passes over the others.
 
-Measured by scripts/where_speed.py: a row that is gathered costs some twenty times one that is scanned.
+Measured by scripts/where_speed.py: a row that is gathered costs some ten times one that is scanned,
+for numpy twice that.
 """
 
 

@@ -183,7 +183,7 @@ class Conditions:
         for key in keys:
             name, text = key.replace('"', '""'), key.replace("'", "''")
             if _PLAIN_KEY.fullmatch(key):
-                columns.append(f"json_extract(metadata, '$.\"{text}\"') AS \"{name}\"")
+                columns.append(f'json_extract(metadata, \'$."{text}"\') AS "{name}"')
             else:  # what a path cannot say, or does not find where JSON has it as an escape
                 columns.append(f"{KEY_FUNCTION}(metadata, '{text}') AS \"{name}\"")
         return f"SELECT {', '.join(columns)} FROM documents"
@@ -193,7 +193,7 @@ class Conditions:
         said = str(error)
         if guard.ran_out:
             return RsearchError(
-                f"--where {quoted(expression)} took longer than {self._seconds:g} s and was ended: simplify it"
+                f"--where {quoted(expression)} took longer than {self._seconds:g} s and was ended"
             )
         if guard.refusal:
             return refused(expression, guard.refusal)
@@ -231,9 +231,7 @@ class Conditions:
         return list(dict.fromkeys([*titled[:2], *get_close_matches(sound, like, 3)]))[:3]
 
 
-def _asked(
-    connection: sqlite3.Connection, path: Path, query: str, value: str
-) -> tuple[int, ...] | None:
+def _asked(connection: sqlite3.Connection, path: Path, query: str, value: str) -> tuple[int, ...] | None:
     """The first row of a query's answer, None if it has none. Raises IndexFormatError."""
     try:
         found: tuple[int, ...] | None = connection.execute(query, (value,)).fetchone()

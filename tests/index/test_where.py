@@ -15,11 +15,12 @@ from resizable_search.index.layout import Home
 from resizable_search.index.reader import IndexReader
 from resizable_search.index.where import MOST_KEPT, Conditions
 from resizable_search.index.writer import delete_rows
+from resizable_search.quantise import Tier, quantise, quantise_queries
 from resizable_search.search import open_index
 from resizable_search.topk import NO_ROW
 from tests.support import ListCorpus, TableEmbedder, oracle
 
-ODD = 'odd "k\'ey'
+ODD = "odd \"k'ey"
 GONE = [3, 64, 65, 211]
 DIMS = (16, 64, 96)
 
@@ -174,7 +175,9 @@ def test_nothing_but_an_expression_passes(conditions, home, hostile):
 
 @pytest.mark.parametrize("expression", ["yaer > 1990", '"yaer" > 1990', "`yaer` > 1", "[yaer] > 1"])
 def test_an_unknown_column_is_told_with_those_there_are(conditions, expression):
-    with pytest.raises(UsageError, match="names no column 'yaer': did you mean year.* id, title, url, good, lang"):
+    with pytest.raises(
+        UsageError, match="no column 'yaer': did you mean year.* id, title, url, good, lang"
+    ):
         conditions.select(expression)
 
 
@@ -209,7 +212,8 @@ def test_ctrl_c_ends_an_expression(home, monkeypatch):
 
 
 def test_a_text_that_would_be_made_too_long_is_not_made(conditions):
-    assert chosen(conditions, "length(printf('%.*c', 1000000000, 'x')) > 2000000") == []
+    with pytest.raises(UsageError, match="too big"):
+        conditions.select("length(printf('%.*c', 1000000000, 'x')) > 2000000")
 
 
 def test_the_last_few_expressions_are_kept_unless_they_ask_the_time(conditions):
@@ -228,12 +232,12 @@ def test_the_documents_stay_writable_by_nobody(conditions):
         connection.execute("DELETE FROM documents")
 
 
-PLANS = ["96", "16", "40", "16:40,96", "96:bits:60,96", "40:int8:50,64:30,96", "96:float32", "96:bits:25,96:int8:15,96"]
+PLANS = ["96", "40", "96:bits:60,96", "40:int8:50,64:float32:30,96"]
 
 
 @pytest.mark.parametrize("few", [0.0, 1.0], ids=["by a scan", "one by one"])
 @pytest.mark.parametrize("plan", PLANS)
-@pytest.mark.parametrize("expression", ["title GLOB 'B*' AND year > 1990", "year = 1999", "1", "0", "id = 'a7'"])
+@pytest.mark.parametrize("expression", ["title GLOB 'B*'", "year = 1999", "0"])
 def test_a_search_finds_the_best_of_the_rows_that_match(home, index, monkeypatch, few, plan, expression):
     """Every plan over a selection gives what it gives over an index that has those rows alone."""
     monkeypatch.setattr(selection, "FEW", few)
@@ -263,11 +267,9 @@ def best_among(index, query, stage, keep, among):
         agree = ((full[:, : stage.dim] > 0) == (query[: stage.dim] > 0)).sum(axis=1)
         scores = (2 * agree - stage.dim).astype(np.float32)
     elif stage.precision == "int8":
-        from resizable_search.quantise import quantise, quantise_queries
-
         width = min(d for d in index.dims if d >= stage.dim)
         stored = vectors.truncate(full, width)
-        tier = quantise(stored)
+        tier = Tier(*quantise(stored), width)
         tier = tier if width == stage.dim else tier.cut(stored, stage.dim)
         asked = quantise_queries(vectors.truncate(query[None], stage.dim))
         sums = tier.codes[:, : stage.dim].astype(np.int64) @ asked.codes[0, : stage.dim].astype(np.int64)

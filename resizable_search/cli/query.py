@@ -140,7 +140,7 @@ def query(
 def chosen_plan(
     index: "Index", k: int, dim: int | None, rerank: int, plan: str | None, recall: float | None
 ) -> "Plan":
-    """The plan that these options mean; for a recall that was not tuned it is tuned now. Raises UsageError."""
+    """The plan that these options mean; for a recall without one it is tuned. Raises UsageError."""
     from resizable_search.cli.tune import plan_for
 
     if recall is None or plan is not None or dim is not None or rerank:

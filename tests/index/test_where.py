@@ -175,9 +175,7 @@ def test_nothing_but_an_expression_passes(conditions, home, hostile):
 
 @pytest.mark.parametrize("expression", ["yaer > 1990", '"yaer" > 1990', "`yaer` > 1", "[yaer] > 1"])
 def test_an_unknown_column_is_told_with_those_there_are(conditions, expression):
-    with pytest.raises(
-        UsageError, match="no column 'yaer': did you mean year.* id, title, url, good, lang"
-    ):
+    with pytest.raises(UsageError, match="no column 'yaer': did you mean year.* id, title, url, good, lang"):
         conditions.select(expression)
 
 

@@ -3,9 +3,10 @@
     .venv/bin/python scripts/where_speed.py [--vectors FILE.npy --queries FILE.npy] [--rounds 40]
 
 Prints medians of single queries in milliseconds, k = 10, one process, the ways turn about: the unfiltered
-query, ours with `where`, and two plain numpy ways (the rows of the mask gathered, or all of them masked after
-the product; argpartition, a sort of k). The expression's rows are kept after its first use; what that costs is printed beside it. Without
---vectors, random clustered ones stand in; an index that --home holds is used again.
+query, ours with `where`, and two plain numpy ways (the rows of the mask gathered, or all of them masked
+after the product; argpartition, a sort of k). The expression's rows are kept after its first use; what
+finding them costs is printed beside it. Without --vectors, random clustered ones stand in; an index that
+--home holds is used again.
 """
 
 import tempfile

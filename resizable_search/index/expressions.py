@@ -31,8 +31,8 @@ STEPS = 200
 
 _TIME = "date time datetime julianday strftime unixepoch timediff current_date current_time current_timestamp"
 _CORE = """
-    abs char coalesce concat concat_ws format glob hex if ifnull iif instr length like likelihood likely lower
-    ltrim max min nullif octet_length printf quote replace round rtrim sign soundex substr substring trim
+    abs char coalesce concat concat_ws glob hex if ifnull iif instr length like likelihood likely lower
+    ltrim max min nullif octet_length quote replace round rtrim sign soundex substr substring trim
     typeof unhex unicode unistr unistr_quote unlikely upper"""
 _MATHEMATICS = """
     acos acosh asin asinh atan atan2 atanh ceil ceiling cos cosh degrees exp floor ln log log10 log2 mod pi

@@ -187,7 +187,7 @@ def test_a_text_in_the_wrong_quotation_marks_is_not_taken_for_one(conditions):
 def test_an_expression_that_runs_away_is_ended(home):
     reader = IndexReader(home / "made")
     conditions = Conditions(reader, seconds=0.0)
-    slow = " OR ".join(["printf('%.*c', 900000, 'x') LIKE '%y%'"] * 50)
+    slow = " OR ".join(["length(hex(title)) > 99"] * 50)
     with pytest.raises(RsearchError, match="took longer than 0 s and was ended") as told:
         conditions.select(slow)
     assert not isinstance(told.value, UsageError)
@@ -209,8 +209,8 @@ def test_ctrl_c_ends_an_expression(home, monkeypatch):
     reader.close()
 
 
-def test_a_text_that_would_be_made_too_long_is_not_made(conditions):
-    with pytest.raises(UsageError, match="too big"):
+def test_a_text_of_any_length_is_not_made(conditions):
+    with pytest.raises(UsageError, match=r"calls printf\(\), which is not allowed"):
         conditions.select("length(printf('%.*c', 1000000000, 'x')) > 2000000")
 
 

@@ -6,11 +6,12 @@ import typer
 from typer.core import TyperGroup
 
 from resizable_search import __version__
-from resizable_search.cli import bench, build, living, manage, query, tune, verify
+from resizable_search.cli import bench, build, living, manage, query, similar, tune, verify
 
 COMMANDS = (
     "build",
     "query",
+    "similar",
     "bench",
     "tune",
     "list",
@@ -75,6 +76,7 @@ def root(
 
 app.add_typer(build.app, name="build")
 app.command("query")(query.query)
+app.command("similar")(similar.similar)
 app.command("bench")(bench.bench)
 app.command("tune")(tune.tune)
 app.command("list")(manage.list_indexes)

@@ -2,11 +2,26 @@
 
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption
+from resizable_search.cli.forms import (
+    FieldsOption,
+    FormatOption,
+    MinScoreOption,
+    OpenOption,
+    SnippetOption,
+    WhereOption,
+    check_fields,
+    form_of,
+    kept,
+    open_hit,
+    records,
+    show,
+)
 from resizable_search.cli.options import (
     EngineOption,
     HomeOption,
@@ -23,6 +38,8 @@ from resizable_search.wording import plain
 
 if TYPE_CHECKING:
     from resizable_search.embedders.base import Embedder
+    from resizable_search.plan import Plan
+    from resizable_search.search import Index
 
 BOM = "\ufeff"
 """What some programs put before UTF-8."""
@@ -34,6 +51,23 @@ DimOption = Annotated[
 RerankOption = Annotated[
     int, typer.Option("--rerank", help="Score RERANK x K candidates again at the full dimension; 0: none.")
 ]
+PlanOption = Annotated[
+    str | None,
+    typer.Option(
+        "--plan",
+        help="The search as stages dim:precision:keep; precisions: exact (the default, left out), "
+        "float32, int8, bits; such as 256:100,768 or 768:bits:400,768:int8:30,768.",
+    ),
+]
+RecallOption = Annotated[
+    float | None,
+    typer.Option(
+        "--recall",
+        help="The fastest plan proven to reach this overlap@k, as `rsearch tune` measured it; "
+        "tunes first if it has not.",
+    ),
+]
+ExplainOption = Annotated[bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")]
 
 
 def query(
@@ -44,25 +78,16 @@ def query(
     k: KOption = 10,
     dim: DimOption = None,
     rerank: RerankOption = 0,
-    plan: Annotated[
-        str | None,
-        typer.Option(
-            "--plan",
-            help="The search as stages dim:precision:keep; precisions: exact (the default, left out), "
-            "float32, int8, bits; such as 256:100,768 or 768:bits:400,768:int8:30,768.",
-        ),
-    ] = None,
-    recall: Annotated[
-        float | None,
-        typer.Option(
-            "--recall",
-            help="The fastest plan proven to reach this overlap@k, as `rsearch tune` measured it; "
-            "tunes first if it has not.",
-        ),
-    ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")
-    ] = False,
+    plan: PlanOption = None,
+    recall: RecallOption = None,
+    where: WhereOption = None,
+    format: FormatOption = "table",
+    json: JsonOption = False,
+    fields: FieldsOption = None,
+    snippet: SnippetOption = 0,
+    min_score: MinScoreOption = None,
+    open: OpenOption = None,
+    explain: ExplainOption = False,
     embedder: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +104,6 @@ def query(
     api_key_env: ApiKeyEnvOption = None,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
-    json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """Find the documents nearest to a text.
@@ -89,10 +113,13 @@ def query(
     words = " ".join(text)
     if words != "-" and not words.strip():
         raise UsageError("the query is blank: give it a word or more")
+    form = form_of(format, json, fields, snippet, min_score, open)
+    if words == "-" and (form.open is not None or form.format not in ("table", "json")):
+        raise UsageError("`-` prints one JSON object a line: leave --open and --format out")
 
+    from resizable_search.answers import Answer, Timings
     from resizable_search.cli import render
-    from resizable_search.cli.tune import plan_for
-    from resizable_search.search import Answer, Timings, open_index
+    from resizable_search.search import open_index
 
     places = home_of(home)
     name = index_name(index, places)
@@ -101,10 +128,9 @@ def query(
         other = _another_embedder(name, places, embedder, model, base_url, api_key_env)
     with open_index(name, home=places.path, embedder=other, threads=threads, engine=engine) as opened:
         # A wrong option is told before stdin is read.
-        if recall is None or plan is not None or dim is not None or rerank:
-            chosen = opened.plan(k, dim, rerank, plan, recall)
-        else:
-            chosen = plan_for(opened, k, recall)
+        check_fields(form, opened)
+        chosen = chosen_plan(opened, k, dim, rerank, plan, recall)
+        opened.check_where(where)
         if words == "-":
             if sys.stdin is None:
                 raise RsearchError("stdin is closed: send one query a line to it")
@@ -115,22 +141,23 @@ def query(
                 if not asked:
                     continue
                 try:
-                    answer = opened.answer(asked, k, plan=chosen)
+                    answer = kept(opened.answer(asked, k, plan=chosen, where=where), form)
                 except (QueryError, RefusedTextError) as error:  # of this text alone: the others have answers
                     failed = True
                     sys.stderr.write(f"rsearch: line {number}: {plain(str(error))}\n")
                     answer = Answer(asked, opened.name, k, str(chosen), Timings(0.0, 0.0, 0.0), [], [])
-                render.json_line(render.answer_fields(answer, opened, explain=explain))
-            _tell_remark(opened.remark)
+                told = render.answer_fields(answer, opened, explain=explain)
+                render.json_line(
+                    told if form.is_usual else {**told, "hits": records(answer, replace(form, format="json"))}
+                )
+            tell_remark(opened.remark)
             if failed:
                 raise typer.Exit(1)
             return
-        answer = opened.answer(words, k, plan=chosen)
-        if json:
-            render.json_object(render.answer_fields(answer, opened, explain=explain))
-        else:
-            render.answer(answer, opened, explain=explain)
-        _tell_remark(opened.remark)
+        answer = kept(opened.answer(words, k, plan=chosen, where=where), form)
+        show(answer, opened, form, explain=explain)
+        open_hit(answer, form)
+        tell_remark(opened.remark)
 
 
 def _another_embedder(
@@ -154,7 +181,18 @@ def _another_embedder(
     return made
 
 
-def _tell_remark(remark: str) -> None:
+def chosen_plan(
+    index: "Index", k: int, dim: int | None, rerank: int, plan: str | None, recall: float | None
+) -> "Plan":
+    """The plan that these options mean; for a recall without one it is tuned. Raises UsageError."""
+    from resizable_search.cli.tune import plan_for
+
+    if recall is None or plan is not None or dim is not None or rerank:
+        return index.plan(k, dim, rerank, plan, recall)
+    return plan_for(index, k, recall)
+
+
+def tell_remark(remark: str) -> None:
     """Say on stderr why the search was slower than it could be."""
     if remark:
         sys.stderr.write(f"rsearch: {remark}\n")

@@ -14,7 +14,8 @@ from rich.text import Text
 from resizable_search.wording import plain, size
 
 if TYPE_CHECKING:
-    from resizable_search.search import Answer, Index
+    from resizable_search.answers import Answer
+    from resizable_search.search import Index
 
 PIPED_WIDTH = 10_000
 """Columns of a table that does not go to a terminal: enough that nothing is cut off for their sake."""
@@ -95,6 +96,8 @@ def answer_fields(found: "Answer", index: "Index", *, explain: bool) -> dict[str
     """An answer as the object that is printed as JSON; with `explain`, how each stage went."""
     fields = asdict(found)
     del fields["explain"]
+    for hit in fields["hits"]:
+        del hit["metadata"]
     if explain:
         fields["explain"] = [
             {

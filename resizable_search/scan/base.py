@@ -107,6 +107,13 @@ class View:
             doubtful = found
         return Reciprocals(scale, allowed, doubtful)
 
+    def narrowed(self, allowed: NDArray[np.bool_]) -> "View":
+        """The same rows, of which only these (n,) bool may be found, all of them allowed here.
+
+        What a pass over the rows has made is shared.
+        """
+        return _NarrowedView(self, allowed)
+
     @property
     def has_tier(self) -> bool:
         """Whether the int8 codes at this dimension are there, without a pass to make them."""
@@ -135,6 +142,28 @@ class View:
         for start, stop in vectors.spans(len(where), self.stored.shape[1]):
             out[start:stop] = vectors.dot(self.rows(where[start:stop]), query)
         return out
+
+
+class _NarrowedView(View):
+    """A view of fewer rows than another one's, which keeps what is costly for both."""
+
+    def __init__(self, whole: View, allowed: NDArray[np.bool_]) -> None:
+        super().__init__(whole.stored, whole.dim, allowed, whole.whole, whole.signs)
+        self._other = whole
+
+    @property
+    def reciprocals(self) -> Reciprocals:
+        near = self._other.reciprocals
+        if self.allowed is None or not len(near.doubtful):
+            return Reciprocals(near.scale, self.allowed)
+        doubtful = near.doubtful[self.allowed[near.doubtful]]
+        allowed = self.allowed.copy()
+        allowed[doubtful] = False
+        return Reciprocals(near.scale, allowed, doubtful)
+
+    @property
+    def tier(self) -> Tier | None:
+        return self._other.tier
 
 
 @dataclass(frozen=True, slots=True)

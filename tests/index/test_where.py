@@ -11,10 +11,10 @@ from resizable_search.build_options import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.index import selection
+from resizable_search.index.changes import delete_rows
 from resizable_search.index.layout import Home
 from resizable_search.index.reader import IndexReader
 from resizable_search.index.where import MOST_KEPT, Conditions
-from resizable_search.index.writer import delete_rows
 from resizable_search.quantise import Tier, quantise, quantise_queries
 from resizable_search.search import open_index
 from resizable_search.topk import NO_ROW

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -106,8 +107,9 @@ class Lines:
         self._write(message)
 
     def _write(self, line: str) -> None:
-        sys.stderr.write(f"rsearch: {line}\n")
-        sys.stderr.flush()
+        with suppress(OSError):  # a log that has no room is no reason to end hours of work
+            sys.stderr.write(f"rsearch: {line}\n")
+            sys.stderr.flush()
 
     def __enter__(self) -> "Lines":
         return self

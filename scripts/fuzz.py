@@ -23,6 +23,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -63,6 +64,7 @@ def work(pipe: Connection, folder: Path, trace: Path) -> None:
         if STATM.exists():  # Linux
             limit = int(STATM.read_text().split()[0]) * resource.getpagesize() + MEMORY
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        warnings.simplefilter("error")  # a warning is a line that no user shall see
         pipe.send("ready")
         while True:
             try:

@@ -234,6 +234,19 @@ def test_a_fitted_embedder_that_describes_no_state_is_told(fitted, head):
         index.query("a tree")
 
 
+@pytest.mark.parametrize("name", ["components.npy", "idf.npy"])
+def test_the_header_of_an_embedders_array_is_compared_and_not_parsed(fitted, name):
+    """numpy takes Python 2's long numbers, with a warning to whoever looks on."""
+    path = fitted / "embedder" / name
+    content = path.read_bytes()
+    text = content[10:128].rstrip()
+    longer = text.replace(b"40), }", b"40L), }") if b"40)" in text else text.replace(b",), }", b"L,), }")
+    path.write_bytes(content[:10] + longer.ljust(117) + b"\n" + content[128:])
+    assert path.read_bytes() != content
+    with open_index(fitted, home=fitted.parent) as index, pytest.raises(IndexFormatError, match=name):
+        index.query("a tree")
+
+
 def test_what_a_manifest_calls_things_is_told_in_part_and_obeyed_by_no_terminal(folder, capsys):
     from resizable_search.cli.main import _run, guarded
 

@@ -25,6 +25,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -88,7 +89,8 @@ class Worker:
     def send(self, case: Case, command: int | None) -> None:
         """Give it a case."""
         self.start()
-        self._pipe.send((case, command))
+        with suppress(BrokenPipeError):  # `outcome` tells
+            self._pipe.send((case, command))
 
     def outcome(self) -> tuple[str, str]:
         """What came of the case: 'right', 'refused' or 'wrong', and words."""

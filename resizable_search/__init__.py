@@ -14,9 +14,10 @@ importing the package costs next to nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from resizable_search.answers import Answer, Hit, Timings
     from resizable_search.errors import RsearchError
     from resizable_search.plan import Plan, Stage
-    from resizable_search.search import Answer, Hit, Index, Timings, open_index
+    from resizable_search.search import Index, open_index
     from resizable_search.topk import Top
 
 __version__ = "0.1.0"
@@ -35,13 +36,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Answer": "search",
-    "Hit": "search",
+    "Answer": "answers",
+    "Hit": "answers",
     "Index": "search",
     "Plan": "plan",
     "RsearchError": "errors",
     "Stage": "plan",
-    "Timings": "search",
+    "Timings": "answers",
     "Top": "topk",
     "open_index": "search",
 }

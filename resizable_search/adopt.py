@@ -6,7 +6,7 @@ the smaller dimensions derived. Every row is kept, whether its document has a te
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +15,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from resizable_search import vectors
-from resizable_search.build_options import BuildOptions, BuildReport, check_name
-from resizable_search.building import Building, locked
+from resizable_search.build_options import BuildOptions, check_name
+from resizable_search.build_place import locked
+from resizable_search.build_report import BuildReport
+from resizable_search.building import Building, asked_of
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.embedders.given import UNKNOWN, GivenEmbedder
+from resizable_search.embedders.models import find
+from resizable_search.embedders.trust import Trust
 from resizable_search.errors import CorpusError, EmbedderMismatchError, RsearchError, UsageError
 from resizable_search.index.layout import Home
 from resizable_search.index.manifest import Source
@@ -38,6 +42,7 @@ def adopt(
     documents: Path | None = None,
     model: str | None = None,
     embedder: str | None = None,
+    embedder_options: Mapping[str, str | int | None] | None = None,
     progress: Progress = SILENT,
     stop: threading.Event | None = None,
 ) -> BuildReport:
@@ -45,7 +50,8 @@ def adopt(
 
     `file` holds (n, width) float16, float32 or float64; `documents` (JSON lines or Parquet) describes
     row i of it in its row i. `model` made the vectors, and `embedder` is the kind that embeds queries
-    with it (None: the one that knows the model; without one, the index is searched with vectors).
+    with it (None: the one that knows the model; without one, the index is searched with vectors),
+    made with `embedder_options` (an endpoint's `base_url`, say).
     Of the options, those that concern requests and texts mean nothing here. `stop`, once set, ends the
     build at the next step. Raises UsageError, CorpusError (a file that is not as it should be),
     EmbedderMismatchError (another width than the model's), BuildStateError, IndexBusyError,
@@ -54,20 +60,28 @@ def adopt(
     check_name(options.name)
     stop = stop or threading.Event()
     with closing(VectorsCorpus(file, documents, progress=progress, stop=stop)) as corpus:
-        spec = model_spec(model, embedder, corpus.npy.width, file)
-        with locked(home, options) as stack:
+        spec = model_spec(model, embedder, corpus.npy.width, file, embedder_options)
+        with locked(home, options, progress) as (stack, logged):
+            if spec.kind != GivenEmbedder.kind:
+                Trust(home.trusted).give(registry.reopen(spec, home.path))
             return _Adoption(
                 corpus=corpus,
                 embedder=spec,
                 home=home,
                 options=options,
-                progress=progress,
+                progress=logged,
                 stop=stop,
                 stack=stack,
             ).run()
 
 
-def model_spec(model: str | None, kind: str | None, width: int, file: Path) -> EmbedderSpec:
+def model_spec(
+    model: str | None,
+    kind: str | None,
+    width: int,
+    file: Path,
+    options: Mapping[str, str | int | None] | None = None,
+) -> EmbedderSpec:
     """The spec of the embedder that made the (n, width) vectors of `file`, as `adopt` is told of it.
 
     Raises UsageError, and EmbedderMismatchError for another width than the model's.
@@ -81,7 +95,10 @@ def model_spec(model: str | None, kind: str | None, width: int, file: Path) -> E
             f"{kind} learns from the texts of a corpus, and cannot have made these vectors: "
             "leave --embedder out, or name another"
         )
-    spec = registry.create(kind, model).spec
+    made: dict[str, str | int | None] = dict(options or {})
+    if model is not None and find(model) is None and "width" in registry.parameters(kind):
+        made["width"] = width  # there is no other way to know, but to ask the model
+    spec = registry.create(kind, model, made).spec
     if spec.width != width:
         raise EmbedderMismatchError(
             f"{file} holds vectors of {width} numbers, and those of {spec.model} have {spec.width}: "
@@ -104,7 +121,7 @@ class _Adoption(Building):
 
     @property
     def asked(self) -> dict[str, Any]:
-        return {"embedder": self.embedder.kind, "model": self.embedder.model}
+        return asked_of(self.embedder)
 
     def intake(self, work: Work, start: Source) -> Intake:
         limit = self.options.limit
@@ -114,6 +131,7 @@ class _Adoption(Building):
 
     def fill(self, work: Work, intake: Intake) -> None:
         goal = min(self.options.limit or self.corpus.npy.rows, self.corpus.npy.rows)
+        self.make_sure_of_room(goal - intake.start.read)
         self.progress.stage("adopting", goal - intake.start.read, "rows")
         self.progress.advance(work.rows)
         with closing(intake.read()) as reading:

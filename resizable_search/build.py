@@ -6,20 +6,27 @@ then; any other embeds while the corpus streams.
 """
 
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from resizable_search.build_options import BuildOptions, BuildReport
-from resizable_search.building import Building, locked
+from resizable_search.build_log import unlogged
+from resizable_search.build_options import BuildOptions, check_name
+from resizable_search.build_place import locked
+from resizable_search.build_report import BuildReport
+from resizable_search.building import Building, asked_of
 from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import Embedder, EmbedderSpec
+from resizable_search.embedders.trust import Trust
 from resizable_search.embedding import Embedding
 from resizable_search.errors import UsageError
+from resizable_search.forecast import Forecast
+from resizable_search.forecast import forecast as forecast_of
 from resizable_search.index.layout import NAMES, Home
-from resizable_search.index.manifest import Source
+from resizable_search.index.manifest import Manifest, Source
 from resizable_search.index.work import Work
 from resizable_search.intake import Intake
+from resizable_search.living.sync import sync_of
 from resizable_search.progress import SILENT, Progress
 
 
@@ -38,21 +45,47 @@ def build(
     StorageError and BuildStoppedError. In each case what was embedded is safe, and the same call
     goes on with it.
     """
-    widest = embedder.widest
-    if options.dims and widest is not None and max(options.dims) > widest:
-        raise UsageError(
-            f"--dims: {max(options.dims)} is not within 1 to {widest}, the most that {embedder.kind} makes"
-        )
-    with locked(home, options) as stack:
+    _check_widest(embedder, options)
+    with locked(home, options, progress) as (stack, logged):
         return _EmbeddedBuilding(
             corpus=corpus,
             embedder=embedder,
             home=home,
             options=options,
-            progress=progress,
+            progress=logged,
             stop=stop or threading.Event(),
             stack=stack,
         ).run()
+
+
+def forecast(
+    corpus: Corpus, embedder: Embedder, home: Home, options: BuildOptions, progress: Progress = SILENT
+) -> Forecast:
+    """What `build` would do with the same arguments: nothing is written, nothing is billed.
+
+    Raises UsageError, BuildStateError and IndexFormatError as it would.
+    """
+    _check_widest(embedder, options)
+    check_name(options.name)
+    with ExitStack() as stack:
+        building = _EmbeddedBuilding(
+            corpus=corpus,
+            embedder=embedder,
+            home=home,
+            options=options,
+            progress=unlogged(progress),
+            stop=threading.Event(),
+            stack=stack,
+        )
+        return forecast_of(building, embedder)
+
+
+def _check_widest(embedder: Embedder, options: BuildOptions) -> None:
+    widest = embedder.widest
+    if options.dims and widest is not None and max(options.dims) > widest:
+        raise UsageError(
+            f"--dims: {max(options.dims)} is not within 1 to {widest}, the most that {embedder.kind} makes"
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,9 +100,14 @@ class _EmbeddedBuilding(Building):
         return self.embedder.spec
 
     @property
+    def widest(self) -> int:
+        return self.embedder.widest or self.spec.width
+
+    @property
     def asked(self) -> dict[str, Any]:
-        model = None if self.embedder.needs_fit else self.embedder.spec.model
-        return {"embedder": self.embedder.kind, "model": model}
+        if self.embedder.needs_fit:
+            return {"embedder": self.embedder.kind, "model": None}
+        return asked_of(self.embedder.spec)
 
     @property
     def narrow(self) -> bool:
@@ -77,6 +115,13 @@ class _EmbeddedBuilding(Building):
 
     def check(self) -> None:
         self.embedder.check()
+        Trust(self.home.trusted).give(self.embedder)
+
+    def follow(self, base: Manifest) -> BuildReport:
+        embedder = self.embedder
+        if embedder.needs_fit:
+            embedder = type(embedder).load(self.folder / NAMES.embedder)
+        return sync_of(self, embedder, base).run()
 
     def intake(self, work: Work, start: Source) -> Intake:
         return Intake(self.corpus, work, start, self.options.limit, self.options.on_bad_text == "fail")
@@ -92,6 +137,7 @@ class _EmbeddedBuilding(Building):
         else:
             goal = self.options.limit or self.corpus.size_hint()
             goal = goal and goal - intake.start.read
+        self.make_sure_of_room(goal)
         self.progress.stage("embedding", goal, "documents")
         self.progress.advance(work.rows)
         embedding = Embedding(
@@ -104,10 +150,13 @@ class _EmbeddedBuilding(Building):
             requests_per_minute=self.options.requests_per_minute,
             strict=intake.strict,
         )
-        try:
-            embedding.run()
-        finally:
-            self.added, self.requests = embedding.done, embedding.requests
+
+        def count() -> None:
+            self.added, self.account.spent = embedding.done, embedding.spent
+            self.account.save(work)
+
+        embedding.on_fold = count
+        embedding.run()
 
     def _fit(self, work: Work, intake: Intake) -> None:
         """Have a fitted embedder read the whole corpus and learn from it, once, before the first row."""

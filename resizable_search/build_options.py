@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from resizable_search.errors import UsageError
 from resizable_search.index.layout import NAMES
-from resizable_search.index.manifest import Manifest
 from resizable_search.wording import quoted
 
 STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
@@ -25,6 +23,8 @@ LEAST_RATE = 0.001
 class BuildOptions:
     """How an index is built. `dims` None: the standard ones; `limit` None: the whole corpus.
 
+    `command` is what a person types to go on with the build if it is stopped; '' where nobody types.
+
     Raises UsageError for a concurrency or a rate that makes no sense.
     """
 
@@ -35,6 +35,7 @@ class BuildOptions:
     requests_per_minute: float | None = None
     on_bad_text: Literal["skip", "fail"] = "skip"
     restart: bool = False
+    command: str = ""
 
     def __post_init__(self) -> None:
         at_once, rate = self.concurrency, self.requests_per_minute
@@ -42,19 +43,6 @@ class BuildOptions:
             raise UsageError(f"--concurrency must be 1 to {MOST_AT_ONCE}, not {at_once}")
         if rate is not None and not LEAST_RATE <= rate < math.inf:
             raise UsageError(f"--rate must be above 0, {LEAST_RATE} or more and finite, not {rate:g}")
-
-
-@dataclass(frozen=True, slots=True)
-class BuildReport:
-    """What a build did. `added` is how many documents this call embedded; the other rows were there."""
-
-    name: str
-    folder: Path
-    manifest: Manifest
-    added: int = 0
-    left_out: Sequence[dict[str, Any]] = field(default_factory=list)
-    requests: int = 0
-    seconds: float = 0.0
 
 
 def check_name(name: str) -> None:
@@ -65,7 +53,7 @@ def check_name(name: str) -> None:
         or {"/", "\\"} & set(name)
         or not name.isprintable()
         or len(name.encode()) > 100
-        or name.startswith(NAMES.queries)  # the cache's file and SQLite's own lie where its state would
+        or name.startswith((NAMES.queries, NAMES.trusted))  # those files lie where its state would
     ):
         raise UsageError(
             f"{quoted(name)} is no name for an index: use letters, digits, - and _, up to 100, with --name"

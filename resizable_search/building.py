@@ -7,36 +7,44 @@ written, and the folder renamed into its place. A finished index of the same cor
 extended by a further part when more rows are asked for.
 """
 
-import json
+import sqlite3
 import threading
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from resizable_search.accounting import Account
+from resizable_search.build_log import LoggedProgress
 from resizable_search.build_options import (
     STANDARD_DIMS,
     BuildOptions,
-    BuildReport,
-    check_name,
     choose_dims,
 )
+from resizable_search.build_place import again, make_sure_of_room, size_of
+from resizable_search.build_report import BuildReport, keep_report
 from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import EmbedderSpec
-from resizable_search.errors import BuildStateError, BuildStoppedError, CorpusError, RsearchError, UsageError
-from resizable_search.index.documents import open_documents
+from resizable_search.errors import (
+    BuildStateError,
+    BuildStoppedError,
+    CorpusError,
+    RsearchError,
+    StorageError,
+    UsageError,
+)
+from resizable_search.index.changes import place_part
+from resizable_search.index.ids import ids_of
 from resizable_search.index.layout import NAMES, Home
-from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
-from resizable_search.index.storage import make_home, replace_file, storage_errors
-from resizable_search.index.work import Work
+from resizable_search.index.steps import Step, reached
+from resizable_search.index.storage import storage_errors
+from resizable_search.index.work import CHANGE, Work
 from resizable_search.index.wreck import is_wreck
-from resizable_search.index.writer import derive, list_files, part_files, place_part
+from resizable_search.index.writer import array_bytes, derive, list_files, part_files
 from resizable_search.intake import Intake
-from resizable_search.progress import Progress
 from resizable_search.resumption import (
     discard,
     goes_on_replacing,
@@ -44,32 +52,19 @@ from resizable_search.resumption import (
     recover,
     refuse_differences,
 )
-from resizable_search.scan.warm import ColdKernelsError, are_compiled, compile_kernels
+from resizable_search.scan.warm import warm_up
 from resizable_search.wording import counted
 
 
-@contextmanager
-def locked(home: Home, options: BuildOptions) -> Iterator[ExitStack]:
-    """Hold the lock of the index that is to be built; what is put on the stack is closed before it is freed.
-
-    Raises UsageError for a name or limit that cannot be, IndexBusyError, and StorageError for whatever
-    the disk refuses meanwhile.
-    """
-    check_name(options.name)
-    if options.limit is not None and options.limit < 1:
-        raise UsageError(f"--limit must be 1 or more, not {options.limit}")
-    make_home(home.path)
-
-    def again() -> str:
-        begun = options.restart and (home.building(options.name) / NAMES.work).exists()
-        return "the same command without --restart" if begun else "the same command"
-
-    with (
-        storage_errors(home.path, again=again),
-        build_lock(home.state(options.name), options.name),
-        ExitStack() as stack,
-    ):
-        yield stack
+def asked_of(spec: EmbedderSpec) -> dict[str, Any]:
+    """What is asked of an embedder: its kind, its model, and prefixes, which make other vectors."""
+    prefixes = {
+        f"{side} prefix": spec.options[f"{side}_prefix"]
+        for side in ("document", "query")
+        if f"{side}_prefix" in spec.options
+    }
+    width = {"width": spec.width} if prefixes else {}
+    return {"embedder": spec.kind, "model": spec.model, **prefixes, **width}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,13 +76,12 @@ class Building(ABC):
     corpus: Corpus
     home: Home
     options: BuildOptions
-    progress: Progress
+    progress: LoggedProgress
     stop: threading.Event
     stack: ExitStack
     base: Manifest | None = None
     added: int = 0
-    requests: int = 0
-    began: float = field(default_factory=time.perf_counter)
+    account: Account = field(default_factory=Account)
 
     # -- what a kind of build says
 
@@ -99,7 +93,7 @@ class Building(ABC):
     @property
     @abstractmethod
     def asked(self) -> dict[str, Any]:
-        """What is asked of the embedder: its kind, and its model (None where fitting makes it)."""
+        """What is asked of the embedder, as `asked_of` has it; its model is None where fitting makes it."""
 
     @property
     def narrow(self) -> bool:
@@ -118,6 +112,10 @@ class Building(ABC):
     def fill(self, work: Work, intake: Intake) -> None:
         """Bring every row that is still to come into `work`."""
 
+    def follow(self, base: Manifest) -> BuildReport:
+        """Bring the index that is there to what its corpus, a living one, holds now."""
+        raise NotImplementedError(f"{self.corpus.kind} is no corpus that changes")
+
     def is_hopeless(self, work: Work, error: RsearchError) -> bool:
         """Whether an unfinished build that ended so holds nothing to go on with."""
         return not (work.rows or work.count_incoming() or work.count_left_out())
@@ -134,84 +132,164 @@ class Building(ABC):
         """Where the unfinished build lies."""
         return self.home.building(self.options.name)
 
-    def run(self) -> BuildReport:
-        """Build, go on, or extend. Raises what `build.build` says."""
+    @property
+    def widest(self) -> int:
+        """The most dimensions that the rows may have."""
+        return self.spec.width
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The dimensions that are stored, ascending; before a narrow build has been filled, the most."""
+        if self.base is not None:
+            return self.base.dims
+        return choose_dims(self.options.dims, self.widest, narrow=self.narrow)
+
+    def make_sure_of_room(self, rows: int | None) -> None:
+        """Refuse to begin what the disk cannot hold: `rows` are to come in all. Raises StorageError."""
+        if rows is None or self.narrow:
+            return
+        earlier = self.base.source.read if self.base else 0
+        there = self.corpus.size_hint
+        make_sure_of_room(
+            self.options.name,
+            self.home.path,
+            lambda rows: sum(array_bytes(rows, self.dims).values()) - size_of(self.building / NAMES.staged),
+            [lambda: rows, lambda: rows if (count := there()) is None else min(rows, count - earlier)],
+        )
+
+    def check_dims(self) -> None:
+        """Refuse dimensions that there cannot be. Raises UsageError."""
         if not self.narrow:
             choose_dims(self.options.dims, self.spec.width)
         elif self.options.dims is not None and min(self.options.dims) < 1:
             raise UsageError(f"--dims: {min(self.options.dims)} is no dimension: give 1 or more")
+
+    def run(self) -> BuildReport:
+        """Build, go on, or extend. Raises what `build.build` says."""
+        self.check_dims()
         if self.options.restart:
-            self._refuse_foreign_folder()
+            self.refuse_foreign_folder()
             discard(self.building)
         recover(self.building, self.folder)
         replaces = self.options.restart or goes_on_replacing(self.building)
         if self.folder.exists() and not replaces:
-            self.base = self._finished_index()
-            if self._is_complete(self.base):  # an extension that was begun is paid for, and stays
+            self.base = self.finished_index()
+            if self.corpus.is_living:
+                return self.follow(self.base)
+            if self.is_complete(self.base):  # an extension that was begun is paid for, and stays
                 return self._report(self.base)
         self.check()
         kept = {"replaces": True} if replaces else {}
         work = self.stack.enter_context(closing(Work(self.building, **kept)))
+        self.account.open(work)
         if self.base is not None:
-            paths = [self.folder / part.path / NAMES.documents for part in self.base.parts]
-            work.ids.earlier = [self.stack.enter_context(closing(open_documents(path))) for path in paths]
+            work.ids.earlier = self.stack.enter_context(ids_of(self.folder, self.base))
+            work.ids.rows = self.base.rows
         intake = self.intake(work, self.base.source if self.base else Source())
         try:
             self._check_request(work, intake)
             self.fill(work, intake)
+            self.account.save(work)
             return self._finish(work, intake)
         except KeyboardInterrupt:
-            rows = work.rows + (self.base.rows if self.base else 0)
-            safe = f"{counted(rows, 'document')} {'is' if rows == 1 else 'are'} {self.verb} and safe"
-            again = "without --restart " if self.options.restart else ""
-            raise BuildStoppedError(f"stopped: {safe}; the same command {again}goes on") from None
+            stopped = BuildStoppedError(f"stopped: {self._kept(work)}")
+            self.progress.log(str(stopped))
+            raise stopped from None
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise self._refused(work, error) from None
         except RsearchError as error:
             if self.is_hopeless(work, error):
                 discard(self.building)
+            elif isinstance(error, StorageError):
+                error.kept = self._safe(work)  # how to go on, it has said
+            elif not isinstance(error, BuildStateError | UsageError):
+                error.kept = self._kept(work)
+            self.progress.log(f"ended: {error}")
             raise
 
-    def _refuse_foreign_folder(self) -> None:
+    def _refused(self, work: Work, error: Exception) -> Exception:
+        """What the disk refuses, told with how far the build has come."""
+        safe = self._safe(work)
+        try:
+            with storage_errors(self.home.path, again=lambda: again(self.home, self.options)):
+                raise error
+        except StorageError as told:
+            told.kept = safe
+            self.progress.log(f"ended: {told}")
+            return told
+        except Exception as other:
+            return other
+
+    def _safe(self, work: Work) -> str:
+        """How far the build has come."""
+        try:
+            self.account.save(work)
+            rows = work.safe + (self.base.rows if self.base else 0)
+        except sqlite3.Error:  # the disk that ended the build may refuse this too
+            return "nothing is lost"
+        return f"{counted(rows, 'document')} {'is' if rows == 1 else 'are'} {self.verb} and safe"
+
+    def _kept(self, work: Work) -> str:
+        """How far the build has come, and how to go on with it."""
+        command = f": `{self.options.command}`" if self.options.command else ""
+        return f"{self._safe(work)}; {again(self.home, self.options)} goes on{command}"
+
+    def refuse_foreign_folder(self) -> None:
+        """Refuse to write over a folder that is no index. Raises BuildStateError."""
         if self.folder.exists() and not is_wreck(self.folder):
             raise BuildStateError(
                 f"{self.folder} exists and is no index: move it away, or choose another --name"
             )
 
-    def _finished_index(self) -> Manifest:
-        self._refuse_foreign_folder()
+    def finished_index(self) -> Manifest:
+        """The index that is there, if the request fits it. Raises BuildStateError, IndexFormatError."""
+        self.refuse_foreign_folder()
         manifest = read_manifest(self.folder)
         spec = EmbedderSpec.from_json(manifest.embedder)
         self.corpus.pin(manifest.corpus)
         asked = {**self.corpus.spec().to_json(), **self.asked}
         if asked["model"] is None:
             asked["model"] = spec.model
-        held = {**manifest.corpus, "embedder": spec.kind, "model": spec.model}
+        held = {**manifest.corpus, **asked_of(spec)}
         if self.options.dims is not None:
             dims = choose_dims(self.options.dims, manifest.full_dim, narrow=self.narrow)
             asked["dims"], held["dims"] = list(dims), list(manifest.dims)
         refuse_differences(self.options.name, "was built", asked, held)
         return manifest
 
-    def _is_complete(self, manifest: Manifest) -> bool:
+    def is_complete(self, manifest: Manifest) -> bool:
+        """Whether the index holds all that is asked for."""
         limit = self.options.limit
         return manifest.source.exhausted or (limit is not None and manifest.source.read >= limit)
 
-    def _check_request(self, work: Work, intake: Intake) -> None:
-        """Begin an unfinished build, or make sure that it was begun by the same request and is whole."""
-        begun = work.get("request")
+    def check_begun(self, begun: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What is asked for; refused where an unfinished build was begun for something else."""
+        if begun is not None and begun.get("kind") == CHANGE:
+            raise BuildStateError(
+                f"a change of {self.options.name} was stopped: give its command again, or delete "
+                f"{self.building} to give up what was embedded for it"
+            )
         if begun is not None:
             self.corpus.pin(begun)
         asked = {
             **self.corpus.spec().to_json(),
             **self.asked,
             "dims": None if self.options.dims is None else sorted(self.options.dims),
-            "extends generation": None if self.base is None else self.base.generation,
+            "extends rows read": None if self.base is None else self.base.source.read,
         }
+        if begun is not None:
+            refuse_differences(self.options.name, "was begun", asked, begun)
+        return asked
+
+    def _check_request(self, work: Work, intake: Intake) -> None:
+        """Begin an unfinished build, or make sure that it was begun by the same request and is whole."""
+        begun = work.get("request")
+        asked = self.check_begun(begun)
         if begun is None:
             work.set("request", asked)
             return
-        refuse_differences(self.options.name, "was begun", asked, begun)
         intake.check_counts()
-        done = f"{counted(work.rows, 'document')} {'is' if work.rows == 1 else 'are'}"
+        done = f"{counted(work.safe, 'document')} {'is' if work.safe == 1 else 'are'}"
         self.progress.note(f"going on with {self.options.name}: {done} {self.verb} already")
 
     def _finish(self, work: Work, intake: Intake) -> BuildReport:
@@ -225,9 +303,10 @@ class Building(ABC):
             raise self.nothing_to_embed(intake)
         work.close()
         discard(self.building)
-        self._warm()
+        warm_up(self.progress)
         report = self._report(manifest, left_out)
-        self._keep(report)
+        keep_report(report, self.home.state(self.options.name) / NAMES.report, self.progress)
+        reached(Step.REPORTED)
         return report
 
     def nothing_to_embed(self, intake: Intake) -> CorpusError:
@@ -251,7 +330,8 @@ class Building(ABC):
         self.progress.stage("writing", None, "files")
         work.finish_documents()
         if self.base is not None:
-            return place_part(work.staged, self.folder, self.base, rows, source=source)
+            embedder = spec.to_json()  # the same model, which may be reached at another address by now
+            return place_part(work.staged, self.folder, self.base, rows, source=source, embedder=embedder)
         state = work.staged / NAMES.embedder
         names = sorted(f"{NAMES.embedder}/{path.name}" for path in state.iterdir()) if state.is_dir() else []
         manifest = Manifest(
@@ -263,6 +343,7 @@ class Building(ABC):
             source=source,
             parts=(Part("", rows, list_files(work.staged, part_files(dims))),),
             files=list_files(work.staged, names),
+            fitted_rows=rows if names else 0,
         )
         return put_in_place(work, manifest, self.folder)
 
@@ -275,35 +356,17 @@ class Building(ABC):
         elif self.options.dims and width not in self.options.dims:
             self.progress.note(f"{width} is stored too: the full dimension always is")
 
-    def _warm(self) -> None:
-        """Compile the engine's kernels, if they are not yet, so that no query has to."""
-        if not are_compiled():
-            try:
-                compile_kernels(self.progress)
-            except ColdKernelsError as error:
-                self.progress.note(f"{error}; searches take numpy, which is slower")
-
-    def _keep(self, report: BuildReport) -> None:
-        """Leave what the build did beside the index: what was left out, and why, is of interest later.
-
-        The index is in its place by now, so a disk without room for this does not make the build fail.
-        """
-        told = {
-            "finished": report.manifest.changed,
-            "rows": report.manifest.rows,
-            "added": report.added,
-            "requests": report.requests,
-            "seconds": round(report.seconds, 3),
-            "left_out": list(report.left_out),
-        }
-        path = self.home.state(self.options.name) / NAMES.report
-        try:
-            replace_file(path, (json.dumps(told, indent=1) + "\n").encode())
-        except OSError as error:
-            self.progress.note(f"the index is complete, but {path} cannot be written ({error.strerror})")
-
     def _report(self, manifest: Manifest, left_out: Sequence[dict[str, Any]] = ()) -> BuildReport:
-        seconds = time.perf_counter() - self.began
+        account = self.account
         return BuildReport(
-            self.options.name, self.folder, manifest, self.added, left_out, self.requests, seconds
+            self.options.name,
+            self.folder,
+            manifest,
+            self.added,
+            left_out,
+            account.spent,
+            account.seconds,
+            account.total,
+            account.total_seconds,
+            account.runs,
         )

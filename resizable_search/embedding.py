@@ -2,17 +2,19 @@
 
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search import vectors
+from resizable_search.build_log import LoggedProgress
 from resizable_search.embedders.base import Embedder
-from resizable_search.embedders.dispatch import Answer, Dispatcher
+from resizable_search.embedders.dispatch import Answer, Dispatcher, Spent
+from resizable_search.errors import RefusedTextError
 from resizable_search.index.work import Work
-from resizable_search.progress import Progress
 
 FOLD_ROWS = 100
 """Journalled answers are folded whenever so many have come."""
@@ -26,6 +28,9 @@ STOP_SECONDS = 0.2
 LOOK_AHEAD = 500
 """Waiting texts that are taken from the unfinished build at once."""
 
+MOST_UNSAFE = 200
+"""Texts that may be asked for and not journalled yet: what a process that is killed has paid in vain."""
+
 
 class Embedding:
     """Embeds what waits in `work`, and what `reading` goes on bringing into it, until nothing is left."""
@@ -35,7 +40,7 @@ class Embedding:
         embedder: Embedder,
         work: Work,
         reading: Generator[int, None, None],
-        progress: Progress,
+        progress: LoggedProgress,
         stop: threading.Event,
         *,
         concurrency: int | None,
@@ -43,30 +48,47 @@ class Embedding:
         strict: bool,
     ) -> None:
         self.done = 0
+        self.on_fold: Callable[[], None] = lambda: None
+        """Called whenever answers have become rows, and at the end, whatever that is."""
         self._work = work
         self._reading = reading
+        self._has_read_all = False
         self._progress = progress
         self._stop = stop
         self._strict = strict
         self._batch_size = embedder.batch_size
+        self._fit_in = embedder.fit_in
         self._spec = embedder.spec
         # Answers that come in order and cost nothing need no journal.
-        self._journals = embedder.remote or embedder.concurrency > 1
+        self._journals = embedder.remote or embedder.concurrency > 1 or work.journals_all
         self._dispatcher = Dispatcher(
             embedder,
             "search_document",
-            concurrency=concurrency if self._journals else 1,
+            concurrency=self._at_once(embedder, concurrency),
             requests_per_minute=requests_per_minute or embedder.requests_per_minute,
             on_retry=progress.note,
+            on_repeat=lambda: progress.log("the service is busy or failing (429 or 5xx): its client repeats"),
         )
         self._last = -1
         self._waiting: deque[tuple[int, str]] = deque()
         self._unfolded = 0
 
+    def _at_once(self, embedder: Embedder, wanted: int | None) -> int:
+        """How many requests may be under way: no more than a kill may cost."""
+        if not self._journals:
+            return 1
+        most = max(1, MOST_UNSAFE // embedder.batch_size)
+        if wanted is not None and wanted > most:
+            self._progress.note(
+                f"{most} requests are under way at most, not {wanted}: more than {MOST_UNSAFE} texts would "
+                "be paid in vain if this process died"
+            )
+        return min(wanted or embedder.concurrency, most)
+
     @property
-    def requests(self) -> int:
-        """Requests that were sent."""
-        return self._dispatcher.requests
+    def spent(self) -> Spent:
+        """What this run has sent."""
+        return self._dispatcher.spent
 
     def run(self) -> None:
         """Embed everything. Raises EmbedderError or CorpusError; what was answered is kept in any case."""
@@ -84,23 +106,34 @@ class Embedding:
         while True:
             while self._dispatcher.has_room and (batch := self._next_batch()):
                 self._dispatcher.submit([seq for seq, _ in batch], [text for _, text in batch])
-            if not self._dispatcher.outstanding:
+            if self._dispatcher.outstanding:
+                answer = self._dispatcher.next(STOP_SECONDS)
+                if answer is not None:
+                    self._take(answer)
+            elif self._has_read_all:
                 return
-            answer = self._dispatcher.next(STOP_SECONDS)
-            if answer is not None:
-                self._take(answer)
+            else:
+                self._stop.wait(STOP_SECONDS)
+            self._progress.status(self._dispatcher.status())
             if self._stop.is_set():
                 raise KeyboardInterrupt
 
     def _next_batch(self) -> list[tuple[int, str]]:
+        """Texts of one request; none while the corpus keeps one waiting, and when all are under way."""
         while len(self._waiting) < self._batch_size:
             more = self._work.waiting(self._last, LOOK_AHEAD)
             if more:
                 self._waiting.extend(more)
                 self._last = more[-1][0]
-            elif next(self._reading, None) is None:
+            elif self._has_read_all:
                 break
-        return [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
+            else:
+                rows = next(self._reading, None)
+                self._has_read_all = rows is None
+                if rows == 0:
+                    return []
+        count = self._fit_in([text for _, text in islice(self._waiting, self._batch_size)])
+        return [self._waiting.popleft() for _ in range(count)]
 
     def _take(self, answer: Answer) -> None:
         if answer.vectors is not None:
@@ -113,9 +146,11 @@ class Embedding:
             self._dispatcher.submit(answer.keys[:middle], answer.texts[:middle])
             self._dispatcher.submit(answer.keys[middle:], answer.texts[middle:])
         elif answer.refused is not None:
+            document = self._work.id_of(answer.keys[0])
             if self._strict:
-                raise answer.refused
+                raise RefusedTextError(f"document {document!r}: {answer.refused}")
             self._work.leave_out(answer.keys[0], str(answer.refused))
+            self._progress.log(f"document {document!r} is left out: {answer.refused}")
             self._progress.advance(1)
 
     def _keep(self, answer: Answer) -> None:
@@ -133,6 +168,7 @@ class Embedding:
     def _fold(self) -> None:
         self._work.fold(self._spec.width, self._prepare)
         self._unfolded = 0
+        self.on_fold()
 
     def _prepare(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         return vectors.prepare(raw, self._spec.width, centred=self._spec.centred)

@@ -14,6 +14,7 @@
     │   ├── QuotaError           the service wants to be paid (402)
     │   ├── RefusedTextError     the service refuses a text (400, 413, 422)
     │   ├── ServiceError         the service failed, and went on failing; trying again later may help
+    │   │   └── RateLimitedError it wants fewer requests (429)
     │   └── BadAnswerError       the service answered with something that is no embedding of the texts
     ├── BuildStateError          an unfinished build that this command cannot go on with
     ├── BuildStoppedError        a build that was stopped; what it had is safe; exit code 130
@@ -29,6 +30,12 @@ class RsearchError(Exception):
     """Base of every error that rsearch raises on purpose."""
 
     exit_code = 1
+    kept = ""
+    """What a build that it ended has kept, and how to go on with it; '' where there is nothing to say."""
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        return f"{said}; {self.kept}" if self.kept else said
 
 
 class UsageError(RsearchError):
@@ -86,7 +93,15 @@ class RefusedTextError(EmbedderError):
 
 
 class ServiceError(EmbedderError):
-    """The service failed in a way that another try may cure."""
+    """The service failed in a way that another try may cure, after `retry_after` seconds if it said so."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RateLimitedError(ServiceError):
+    """The service wants fewer requests: waiting cures it."""
 
 
 class BadAnswerError(EmbedderError):

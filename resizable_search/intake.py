@@ -40,15 +40,21 @@ class Intake:
         return source.exhausted or (self.limit is not None and source.read >= self.limit)
 
     def read(self) -> Generator[int, None, None]:
-        """Read on, a block at a time; yields how many rows each brought. Closing it closes the corpus."""
+        """Read on, a block at a time; yields how many rows each brought, 0 when none has come for a moment.
+
+        Closing it closes the corpus.
+        """
         if self.is_done:
             return
         source = self.source
         to_pass, last_id = source.inside, source.last_id
         start = source.position  # of the block that comes next
-        blocks = cast("Generator[Block, None, None]", self.corpus.blocks(start))
+        blocks = cast("Generator[Block | None, None, None]", self.corpus.arriving(start))
         with closing(blocks):
             for block in blocks:
+                if block is None:
+                    yield 0
+                    continue
                 passed = min(to_pass, len(block.documents))
                 to_pass -= passed
                 if passed and not to_pass:

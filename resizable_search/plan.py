@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 from resizable_search.errors import UsageError
+from resizable_search.wording import quoted
 
 Precision = Literal["exact", "float32", "int8", "bits"]
 """How rows are scored.
@@ -20,6 +21,9 @@ Precision = Literal["exact", "float32", "int8", "bits"]
 """
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+MOST_STAGES = 32
+"""More than any plan that saves something has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,10 @@ class Plan:
         """The plan itself, if it can be run for k on an index of that full dimension; else UsageError."""
         if k < 1:
             raise UsageError(f"k must be 1 or more, not {k}")
+        if len(self.stages) > MOST_STAGES:
+            raise UsageError(
+                f"a plan has up to {MOST_STAGES} stages, not {len(self.stages):,}: leave some out"
+            )
         *before, last = self.stages
         for stage in self.stages:
             if not 1 <= stage.dim <= full_dim:
@@ -111,7 +119,10 @@ class Plan:
 
 @lru_cache(1000)  # a tuned plan is asked for with each query
 def _parse(text: str) -> Plan:
-    return Plan(tuple(_parse_stage(word.strip(), text) for word in text.split(",")))
+    words = text.split(",", MOST_STAGES)
+    if len(words) > MOST_STAGES:
+        raise UsageError(f"plan {quoted(text)}: it has more than {MOST_STAGES} stages: leave some out")
+    return Plan(tuple(_parse_stage(word.strip(), text) for word in words))
 
 
 def _parse_stage(word: str, plan: str) -> Stage:
@@ -120,9 +131,11 @@ def _parse_stage(word: str, plan: str) -> Stage:
     if rest and not rest[0].isdigit():
         name = rest.pop(0)
         if name not in PRECISIONS:
-            raise UsageError(f"plan {plan!r}: no precision {name!r}; there are {', '.join(PRECISIONS)}")
+            raise UsageError(
+                f"plan {quoted(plan)}: no precision {quoted(name)}; there are {', '.join(PRECISIONS)}"
+            )
         precision = next(p for p in PRECISIONS if p == name)
     numbers = [dim, *rest]
     if len(rest) > 1 or not all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers):
-        raise UsageError(f"plan {plan!r}: {word!r} is not dim, dim:keep or dim:precision:keep")
+        raise UsageError(f"plan {quoted(plan)}: {quoted(word)} is not dim, dim:keep or dim:precision:keep")
     return Stage(int(dim), int(rest[0]) if rest else None, precision)

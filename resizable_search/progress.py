@@ -16,6 +16,9 @@ class Progress(Protocol):
     def advance(self, amount: int) -> None:
         """`amount` more units of the current stage are done."""
 
+    def status(self, words: str) -> None:
+        """What the current stage has met with or waits for, in a few words; '' if nothing."""
+
     def note(self, message: str) -> None:
         """Something that the user should read: one line."""
 
@@ -28,6 +31,9 @@ class Silent:
 
     def advance(self, amount: int) -> None:
         """Ignore the amount."""
+
+    def status(self, words: str) -> None:
+        """Ignore the words."""
 
     def note(self, message: str) -> None:
         """Ignore the message."""

@@ -1,7 +1,7 @@
 """Texts that are asked, as vectors: from the cache, or by the embedder that the index was made with."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,26 +10,34 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder, EmbedderSpec, clean
 from resizable_search.embedders.cache import QueryCache
+from resizable_search.embedders.trust import Trust
 from resizable_search.errors import EmbedderMismatchError, QueryError, RsearchError, UsageError
 from resizable_search.index.layout import NAMES
-from resizable_search.wording import quoted
+from resizable_search.wording import clipped, quoted
 
 
 class Questions:
     """Embeds the queries of the index `name` in `folder`; safe to use from several threads at once.
 
-    `embedder` None: the one that `spec` names, opened when a text is not in the cache. Raises
-    EmbedderMismatchError for one of another space.
+    `embedder` None: the one that `spec` names, opened when a text is not in the cache, which sends a
+    secret only where `trust` says. Raises EmbedderMismatchError for one of another space.
     """
 
     def __init__(
-        self, name: str, folder: Path, spec: EmbedderSpec, cache: QueryCache, embedder: Embedder | None
+        self,
+        name: str,
+        folder: Path,
+        spec: EmbedderSpec,
+        cache: QueryCache,
+        trust: Trust,
+        embedder: Embedder | None,
     ) -> None:
         self.embedder = embedder
         self._name = name
         self._folder = folder
         self._spec = spec
         self._cache = cache
+        self._trust = trust
         self._lock = threading.Lock()
         if embedder is not None:
             self._refuse_other_space(embedder.spec)
@@ -68,7 +76,7 @@ class Questions:
         if len(unknown):
             raise QueryError(
                 f"no word of {quoted(texts[unknown[0]])} occurs in {self._name}, "
-                f"whose embedder ({self._spec.kind}) knows no others: try other words",
+                f"whose embedder ({clipped(self._spec.kind)}) knows no others: try other words",
                 int(unknown[0]),
             )
         return out
@@ -79,6 +87,7 @@ class Questions:
                 from resizable_search.embedders import registry
 
                 embedder = registry.reopen(self._spec, self._folder / NAMES.embedder)
+                self._trust.ask(embedder, self._name)
                 self._refuse_other_space(embedder.spec)
                 self.embedder = embedder
             return self.embedder
@@ -92,7 +101,37 @@ class Questions:
             )
 
 
+def embedder_elsewhere(
+    spec: EmbedderSpec, kind: str | None, model: str | None, options: Mapping[str, str | int | None]
+) -> Embedder:
+    """An embedder of the model of `spec` that is reached in another way, as its user says.
+
+    `kind` None: that of `spec`, if it has an endpoint, else openai. `model` is what it is called there
+    (None: as in `spec`). Raises UsageError.
+    """
+    from resizable_search.embedders import registry
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if kind is None:
+        if "base_url" not in spec.options and "base_url" not in given:
+            raise UsageError("say with --base-url or --embedder what else is to embed the query")
+        kind = spec.kind if "base_url" in spec.options else "openai"
+    cls = registry.embedder_class(kind)
+    if cls.needs_fit or not cls.embeds:
+        raise UsageError(
+            f"--embedder: {kind} runs no model that an index could have been made with elsewhere"
+        )
+    if kind == spec.kind and "served_as" in spec.options:
+        held = dict(spec.options)
+        if "base_url" in given:
+            held.pop("api_key_env", None)  # it was for the index's address, and who made it chose it
+        if model is not None:
+            held["served_as"] = model
+        return registry.create(kind, spec.model, {**held, **given})
+    return registry.create(kind, model or spec.model, given)
+
+
 def _described(spec: EmbedderSpec) -> str:
     """An embedder's model in words, with what sets it apart from others of its name."""
     fitted = f" as fitted ({spec.state_checksum[:8]})" if spec.state_checksum else ""
-    return f"{spec.model} ({spec.width} dimensions){fitted}"
+    return f"{clipped(spec.model)} ({spec.width} dimensions){fitted}"

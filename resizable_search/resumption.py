@@ -9,6 +9,7 @@ from typing import Any
 from resizable_search.errors import BuildStateError
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Manifest, file_entry, read_manifest
+from resizable_search.index.steps import Step, reached
 from resizable_search.index.work import Work
 from resizable_search.index.writer import place
 
@@ -19,12 +20,12 @@ def recover(building: Path, folder: Path) -> None:
     `building` is the unfinished build's folder, `folder` the index's.
     """
     staged, aside = building / NAMES.staged, building / NAMES.replaced
+    if aside.exists() and not folder.exists():
+        aside.rename(folder)  # it serves on until the new one is in its place
     if not (building / NAMES.work).exists():
         # Files without the database they belong to would be taken for a new one's.
         discard(building)
         return
-    if aside.exists() and not folder.exists():
-        aside.rename(folder)  # it serves on until the new one is in its place
     if (staged / NAMES.manifest).exists() and (folder / NAMES.manifest).exists():
         with closing(Work(building)) as work:
             placing = work.get(_PLACING)
@@ -48,6 +49,7 @@ def put_in_place(work: Work, manifest: Manifest, folder: Path) -> Manifest:
     work.set(_PLACING, None)
     written = manifest.write(work.staged)
     work.set(_PLACING, file_entry(work.staged / NAMES.manifest).sha256)
+    reached(Step.PLACING)
     place(work.staged, folder, work.folder / NAMES.replaced)
     return written
 
@@ -59,7 +61,9 @@ def discard(building: Path) -> None:
     build to go on with.
     """
     (building / NAMES.work).unlink(missing_ok=True)
+    reached(Step.UNLINKED)
     shutil.rmtree(building, ignore_errors=True)
+    reached(Step.DISCARDED)
 
 
 def goes_on_replacing(building: Path) -> bool:
@@ -83,6 +87,8 @@ def refuse_differences(name: str, how: str, asked: Mapping[str, Any], held: Mapp
 def _show(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
+    if isinstance(value, str) and value != value.strip() or value == "":  # a prefix, whose spaces count
+        return repr(value)
     return "the default" if value is None else str(value)
 
 

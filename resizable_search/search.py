@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.answers import Answer, Hit, Timings
 from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedders.cache import QueryCache
+from resizable_search.embedders.trust import Trust
 from resizable_search.errors import IndexFormatError, RsearchError, UsageError
 from resizable_search.index.documents import StoredDocument
 from resizable_search.index.layout import Home, default_home, expanded
@@ -19,46 +20,12 @@ from resizable_search.index.locate import find_index
 from resizable_search.index.manifest import Manifest
 from resizable_search.index.plans import StoredPlans, TunedPlan, plan_key, tune_command
 from resizable_search.index.reader import IndexReader
+from resizable_search.index.where import Conditions
 from resizable_search.plan import Plan
 from resizable_search.questions import Questions
 from resizable_search.scan.choose import Chooser
 from resizable_search.stages import Executor, StageRun
 from resizable_search.topk import NO_ROW, Top
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One result: `rank` from 1, `row` within this generation, `score` the cosine similarity."""
-
-    rank: int
-    row: int
-    score: float
-    id: str
-    title: str
-    url: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Milliseconds that a query took: to embed its text, to scan, to rerank."""
-
-    embed: float
-    scan: float
-    rerank: float
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a query found, and how: the object that `rsearch query --json` prints, `explain` on demand."""
-
-    query: str
-    index: str
-    k: int
-    plan: str
-    timings_ms: Timings
-    hits: list[Hit]
-    explain: list[StageRun]
 
 
 class Index:
@@ -80,10 +47,13 @@ class Index:
         self._closed = False
         spec = EmbedderSpec.from_json(reader.manifest.embedder)
         self._chooser = Chooser(engine, threads)
-        self._questions = Questions(reader.name, reader.folder, spec, QueryCache(home.queries), embedder)
+        self._questions = Questions(
+            reader.name, reader.folder, spec, QueryCache(home.queries), Trust(home.trusted), embedder
+        )
         if spec.state_checksum:
             self._questions.hold()
         self._plans = StoredPlans(reader.folder, reader.manifest)
+        self._conditions = Conditions(reader)
         self._executor = Executor(reader, self._chooser.pick, centred=spec.centred)
 
     @property
@@ -138,13 +108,14 @@ class Index:
         rerank: int = 0,
         plan: Plan | str | None = None,
         recall: float | None = None,
+        where: str | None = None,
     ) -> list[Hit]:
         """The k documents nearest to a text, best first (all of them if there are fewer).
 
-        `dim`, `rerank`, `plan` and `recall` as for `scan`. Raises UsageError for a blank text, QueryError for
-        one that cannot be embedded, EmbedderError when the embedder fails.
+        `dim`, `rerank`, `plan`, `recall` and `where` as for `scan`. Raises UsageError for a blank text,
+        QueryError for one that cannot be embedded, EmbedderError when the embedder fails.
         """
-        return self.answer(text, k, dim, rerank, plan, recall).hits
+        return self.answer(text, k, dim, rerank, plan, recall, where).hits
 
     def answer(
         self,
@@ -154,24 +125,63 @@ class Index:
         rerank: int = 0,
         plan: Plan | str | None = None,
         recall: float | None = None,
+        where: str | None = None,
     ) -> Answer:
         """As `query`, with the plan that was run and how long its steps took."""
         chosen = self.plan(k, dim, rerank, plan, recall)
+        self.check_where(where)
         begin = time.perf_counter()
         vector = self.embed_queries([text])
-        embedded = time.perf_counter()
-        top, runs = self.run(vector, chosen, k)
+        embed = (time.perf_counter() - begin) * 1e3
+        top, runs = self.run(vector, chosen, k, where=where)
+        return self._answer(text, k, chosen, embed, top, runs)
+
+    def similar(
+        self,
+        id: str,
+        k: int = 10,
+        dim: int | None = None,
+        rerank: int = 0,
+        plan: Plan | str | None = None,
+        recall: float | None = None,
+        where: str | None = None,
+    ) -> list[Hit]:
+        """The k documents nearest to the one with this id, itself left out; options as for `query`.
+
+        The query is its stored row, so nothing is embedded. Raises UsageError, which suggests ids where
+        there is no such document.
+        """
+        return self.answer_similar(id, k, dim, rerank, plan, recall, where).hits
+
+    def answer_similar(
+        self,
+        id: str,
+        k: int = 10,
+        dim: int | None = None,
+        rerank: int = 0,
+        plan: Plan | str | None = None,
+        recall: float | None = None,
+        where: str | None = None,
+    ) -> Answer:
+        """As `similar`, with the plan that was run and how long its steps took; `query` is the id."""
+        chosen = self.plan(k, dim, rerank, plan, recall)
+        self._refuse_if_closed()
+        row = np.array([self._conditions.row_of(id)])
+        top, runs = self.run(self.vectors(row), chosen, k, row, where)
+        return self._answer(id, k, chosen, 0.0, top, runs)
+
+    def _answer(self, query: str, k: int, plan: Plan, embed: float, top: Top, runs: list[StageRun]) -> Answer:
         found = self.documents(top.rows[0])
         hits = [
-            Hit(rank, d.row, float(score), d.id, d.title, d.url, d.text)
+            Hit(rank, d.row, float(score), d.id, d.title, d.url, d.text, d.metadata)
             for rank, (d, score) in enumerate(zip(found, top.scores[0], strict=False), 1)
         ]
         timings = Timings(
-            embed=(embedded - begin) * 1e3,
+            embed=embed,
             scan=runs[0].seconds * 1e3,
             rerank=sum(run.seconds for run in runs[1:]) * 1e3,
         )
-        return Answer(text, self.name, k, str(chosen), timings, hits, runs)
+        return Answer(query, self.name, k, str(plan), timings, hits, runs)
 
     def scan(
         self,
@@ -181,17 +191,32 @@ class Index:
         rerank: int = 0,
         plan: Plan | str | None = None,
         recall: float | None = None,
+        where: str | None = None,
     ) -> Top:
         """The k best rows for each raw query vector of full width.
 
         `vectors` is (m, full_dim), any float type; it is centred (if the index is), cut and
         normalised here, and never written. `dim`: scan the first so many dimensions (None: all);
         `rerank`: score rerank x k candidates again at the full dimension; `plan`: say it all;
-        `recall`: the plan that `tune` has proven to reach that overlap, for this k alone.
-        Returns Top(scores (m, k) float32, rows (m, k) int64), best first; what is asked for beyond
-        what there is has row -1, score -inf. Raises UsageError.
+        `recall`: the plan that `tune` has proven to reach that overlap, for this k alone; `where`: an
+        SQL expression over id, title, url and metadata that what is found must fulfil, chosen before
+        anything is ranked. Returns Top(scores (m, k) float32, rows (m, k) int64), best first; what is
+        asked for beyond what there is has row -1, score -inf. Raises UsageError.
         """
-        return self.run(vectors, self.plan(k, dim, rerank, plan, recall), k)[0]
+        return self.run(vectors, self.plan(k, dim, rerank, plan, recall), k, where=where)[0]
+
+    def check_where(self, where: str | None) -> int:
+        """How many documents an expression is true of (all if None), kept for the searches to come.
+
+        Raises UsageError for one that is not allowed, RsearchError for one that runs too long.
+        """
+        self._refuse_if_closed()
+        return self.rows if where is None else self._conditions.select(where).count
+
+    def columns(self) -> tuple[str, ...]:
+        """What an expression may name: id, title, url, the metadata's keys, and metadata, which is JSON."""
+        self._refuse_if_closed()
+        return self._conditions.columns
 
     def plan(
         self,
@@ -241,8 +266,7 @@ class Index:
         try:
             found = self._reader.documents(wanted)
         except IndexFormatError:
-            if self._closed:
-                raise UsageError(f"{self.name} is closed: open it again with open_index") from None
+            self._refuse_if_closed()
             raise
         return [found[row] for row in wanted]
 
@@ -270,18 +294,31 @@ class Index:
         return self._questions.embed(texts)
 
     def run(
-        self, queries: NDArray[Any], plan: Plan, k: int, skip: NDArray[np.int64] | None = None
+        self,
+        queries: NDArray[Any],
+        plan: Plan,
+        k: int,
+        skip: NDArray[np.int64] | None = None,
+        where: str | None = None,
     ) -> tuple[Top, list[StageRun]]:
         """Execute a checked plan for raw queries (m, full_dim): the best rows, and how each stage went.
 
         `skip` (m,) names a row for each query that is left out of its answer, as if it were not there.
         """
-        return self._executor.run(queries, plan, k, skip)
+        if where is None:
+            return self._executor.run(queries, plan, k, skip)
+        self._refuse_if_closed()
+        return self._executor.run(queries, plan, k, skip, self._conditions.select(where))
 
     def close(self) -> None:
         """Close the documents. Arrays that were handed out stay valid."""
         self._closed = True
+        self._conditions.close()
         self._reader.close()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise UsageError(f"{self.name} is closed: open it again with open_index")
 
     def __enter__(self) -> "Index":
         return self
@@ -315,6 +352,6 @@ def open_index(
         except RsearchError:
             reader.close()
             raise
-        if reader.is_in_place or not reader.manifest.files:
+        if reader.is_in_place:
             return index
-        index.close()  # replaced meanwhile: the embedder's files may be the new index's
+        index.close()  # replaced meanwhile: what was opened after the reader may be the new index's

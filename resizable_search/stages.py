@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from resizable_search import vectors
 from resizable_search.errors import UsageError
 from resizable_search.index.reader import IndexReader
+from resizable_search.index.selection import Selection
 from resizable_search.plan import Plan, Stage
 from resizable_search.scan.base import Engine, View
 from resizable_search.topk import NO_ROW, Top, gather, merge
 
 MOST_CUT = 4
 """Dimensions that are not stored whose views are kept."""
+
+ROWS_AT_ONCE = 1 << 20
+"""Rows, over all queries, that are gathered together: 8 MB of their numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +59,17 @@ class Executor:
         self._lock = threading.Lock()
 
     def run(
-        self, queries: NDArray[Any], plan: Plan, k: int, skip: NDArray[np.int64] | None = None
+        self,
+        queries: NDArray[Any],
+        plan: Plan,
+        k: int,
+        skip: NDArray[np.int64] | None = None,
+        selection: Selection | None = None,
     ) -> tuple[Top, list[StageRun]]:
         """Execute a checked plan for raw queries (m, full_dim): the best rows, and how each stage went.
 
         `skip` (m,) names a row for each query that is left out of its answer, as if it were not there.
+        `selection` names the rows that there are for all of them.
         """
         width = self._width
         raw = np.atleast_2d(np.asarray(queries))
@@ -71,9 +81,10 @@ class Executor:
         if self._centred:
             full = vectors.centre(full)
         runs: list[StageRun] = []
-        rows_in = self._rows
-        engine = self._choose(len(full) * rows_in * plan.stages[0].dim)
-        if skip is None and (both := self._both_stages(engine, full, plan, k)):
+        rows_in = self._rows if selection is None else selection.count
+        is_gathered = selection is not None and selection.rows is not None
+        engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.stages[0].dim)
+        if skip is None and not is_gathered and (both := self._both_stages(engine, full, plan, k, selection)):
             return both
         top = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
         for stage, keep in zip(plan.stages, plan.keeps(k), strict=True):
@@ -83,26 +94,29 @@ class Executor:
             kept = min(rows_in, keep)
             read, looked, by = 0, 0, ""
             if len(full) and kept and runs:
-                top, read, looked, by = self._rescore(engine, stage, cut, kept, top)
+                top, read, looked, by = self._rescore(engine, stage, cut, kept, np.sort(top.rows, axis=1))
             elif len(full) and kept:
-                top, read, looked, by = self._scan(engine, stage, cut, kept, skip)
+                top, read, looked, by = self._look(engine, stage, cut, kept, skip, selection)
             seconds = time.perf_counter() - begin
             runs.append(StageRun(str(stage), rows_in, kept, seconds, read, looked, by, engine.name))
             rows_in = kept
         return _widen(top, k), runs
 
     def _both_stages(
-        self, engine: Engine, full: NDArray[np.float32], plan: Plan, k: int
+        self, engine: Engine, full: NDArray[np.float32], plan: Plan, k: int, selection: Selection | None
     ) -> tuple[Top, list[StageRun]] | None:
         """As `run`, of sign bits and an exact stage over one part, which engines may do as one."""
         if [stage.precision for stage in plan.stages] != ["bits", "exact"] or len(self._reader.parts) > 1:
             return None
         (first, second), (keep, _) = plan.stages, plan.keeps(k)
-        keep, k_in = min(keep, self._rows), min(k, self._rows)
+        rows_in = self._rows if selection is None else selection.count
+        keep, k_in = min(keep, rows_in), min(k, rows_in)
         if not (k_in and len(full)):
             return None
         begin = time.perf_counter()
         bits, exact = self._views_at(first.dim)[0], self._views_at(second.dim)[0]
+        if selection is not None:
+            bits = bits.narrowed(selection.allowed[0])
         both = engine.scan_and_rescore(bits, keep, exact, full, k_in)
         if both is None:
             return None
@@ -110,28 +124,25 @@ class Executor:
         reread = two.read + two.looked * 4 * second.dim // len(full)
         rest = time.perf_counter() - begin - seconds
         return _widen(two.top, k), [
-            StageRun(str(first), self._rows, keep, seconds, one.read, one.looked, one.by, engine.name),
+            StageRun(str(first), rows_in, keep, seconds, one.read, one.looked, one.by, engine.name),
             StageRun(str(second), keep, k_in, rest, reread, two.looked, two.by, engine.name),
         ]
 
-    def _scan(
+    def _look(
         self,
         engine: Engine,
         stage: Stage,
         queries: NDArray[np.float32],
         keep: int,
         skip: NDArray[np.int64] | None,
+        selection: Selection | None,
     ) -> tuple[Top, int, int, str]:
+        """A plan's first stage: over every row, or over those selected."""
         more = keep + (skip is not None)
-        tops, read, looked, by = [], 0, 0, ""
-        for view, start in zip(self._views_at(stage.dim), self._reader.starts, strict=True):
-            found = engine.scan(view, stage.precision, queries, min(more, len(view)))
-            top = found.top
-            rows = np.where(top.rows == NO_ROW, NO_ROW, top.rows + start) if start else top.rows
-            tops.append(Top(top.scores, rows))
-            read, looked, by = read + found.read, looked + found.looked, found.by
-        best = tops[0] if len(tops) == 1 and tops[0].rows.shape[1] == more else merge(tops, more)
-        read += looked * 4 * stage.dim // len(queries)
+        if selection is None or selection.rows is None:
+            best, read, looked, by = self._scan(engine, stage, queries, more, selection)
+        else:
+            best, read, looked, by = self._gather(engine, stage, queries, more, selection.rows)
         if skip is None:
             return best, read, looked, by
         # Take the row itself out of its own answer, or the last one where it is not among them.
@@ -141,11 +152,51 @@ class Executor:
         scores, rows = np.take_along_axis(best.scores, columns, 1), np.take_along_axis(best.rows, columns, 1)
         return Top(scores, rows), read, looked, by
 
-    def _rescore(
-        self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, top: Top
+    def _scan(
+        self,
+        engine: Engine,
+        stage: Stage,
+        queries: NDArray[np.float32],
+        keep: int,
+        selection: Selection | None,
     ) -> tuple[Top, int, int, str]:
-        # In row order, so that a file that is not in memory is read forwards.
-        rows = np.sort(top.rows, axis=1)
+        tops, read, looked, by = [], 0, 0, ""
+        views = self._views_at(stage.dim)
+        if selection is not None:
+            views = [view.narrowed(mask) for view, mask in zip(views, selection.allowed, strict=True)]
+        parts = engine.scan_parts(views, stage.precision, queries, keep)
+        for found, start in zip(parts, self._reader.starts, strict=True):
+            top = found.top
+            rows = np.where(top.rows == NO_ROW, NO_ROW, top.rows + start) if start else top.rows
+            tops.append(Top(top.scores, rows))
+            read, looked, by = read + found.read, looked + found.looked, found.by
+        best = tops[0] if len(tops) == 1 and tops[0].rows.shape[1] == keep else merge(tops, keep)
+        return best, read + looked * 4 * stage.dim // len(queries), looked, by
+
+    def _gather(
+        self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, rows: NDArray[np.int64]
+    ) -> tuple[Top, int, int, str]:
+        """As `_scan`, of few rows (c,) of the index, ascending: each is looked at by itself."""
+        tops, read, looked, by = [], 0, 0, ""
+        step = max(1, ROWS_AT_ONCE // len(rows))
+        for start in range(0, len(queries), step):
+            some = queries[start : start + step]
+            own = np.repeat(rows[None], len(some), axis=0)
+            top, read, again, by = self._rescore(engine, stage, some, keep, own)
+            tops.append(top)
+            looked += again
+        scores = np.concatenate([top.scores for top in tops])
+        return Top(scores, np.concatenate([top.rows for top in tops])), read, looked, by
+
+    def _rescore(
+        self,
+        engine: Engine,
+        stage: Stage,
+        queries: NDArray[np.float32],
+        keep: int,
+        rows: NDArray[np.int64],
+    ) -> tuple[Top, int, int, str]:
+        """The best of each query's own rows (m, c), ascending, so that a cold file is read forwards."""
         tops, read, looked, by = [], 0, 0, ""
         for view, start in zip(self._views_at(stage.dim), self._reader.starts, strict=True):
             found = engine.rescore(view, stage.precision, queries, rows, start, keep)

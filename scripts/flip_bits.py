@@ -17,10 +17,10 @@ from _measure import clustered, parser_of, show, write_documents
 from resizable_search.adopt import adopt
 from resizable_search.build_options import BuildOptions
 from resizable_search.errors import IndexFormatError
+from resizable_search.index.changes import delete_rows
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import read_manifest
 from resizable_search.index.verify import kind_of
-from resizable_search.index.writer import delete_rows
 from resizable_search.manage.verification import repair, verify
 
 NAME = "flipped"

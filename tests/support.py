@@ -18,12 +18,16 @@ from resizable_search.vectors import LANES
 
 @dataclass
 class ListCorpus(Corpus):
-    """Documents from a list; `version` is part of its spec, `break_at` fails the stream there."""
+    """Documents from a list; `version` is part of its spec, `break_at` fails the stream there.
+
+    A living one has other documents when it is built again.
+    """
 
     documents: list[Document]
     version: str = "1"
     block_size: int = 10
     break_at: int | None = None
+    is_living: bool = False
     kind = "list"
     opened: list = field(default_factory=list)
 

@@ -476,7 +476,7 @@ def test_a_restart_that_the_disk_does_not_let_begin_is_begun_again(home, monkeyp
 def test_a_report_that_cannot_be_kept_is_noted_and_the_index_is_complete(home, monkeypatch):
     noted = []
     monkeypatch.setattr(Silent, "note", lambda self, message: noted.append(message))
-    monkeypatch.setattr("resizable_search.building.replace_file", no_room)
+    monkeypatch.setattr("resizable_search.build_report.replace_file", no_room)
     assert run(home).manifest.rows == 95
     assert "the index is complete, but " in noted[-1]
     assert "report.json cannot be written (No space left on device)" in noted[-1]
@@ -536,7 +536,7 @@ def test_a_refused_text_ends_a_strict_build(home):
             raise RefusedTextError("too odd")
 
     embedder.before = refuse
-    with pytest.raises(RefusedTextError, match="too odd"):
+    with pytest.raises(RefusedTextError, match="^document 'a13': too odd; [0-9]+ documents are embedded"):
         run(home, embedder=embedder, on_bad_text="fail")
 
 

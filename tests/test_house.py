@@ -25,6 +25,11 @@ HEAVY = {
     "pandas",
     "pyarrow",
     "requests",
+    "httpx2",
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "huggingface_hub",
 }
 
 
@@ -56,6 +61,7 @@ def test_imports_run_downwards():
         ("building.py", "from resizable_search import adopt"),
         ("bench.py", "from resizable_search import tune"),
         ("tune.py", "from resizable_search.cli import render"),
+        ("living/pending.py", "from resizable_search import build"),
     ],
 )
 def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):
@@ -126,10 +132,11 @@ def test_the_signatures_are_pinned():
         return list(inspect.signature(function).parameters)
 
     assert parameters(open_index) == ["name", "home", "embedder", "threads", "engine"]
-    assert parameters(Index.query) == ["self", "text", "k", "dim", "rerank", "plan", "recall"]
-    assert parameters(Index.scan) == ["self", "vectors", "k", "dim", "rerank", "plan", "recall"]
+    assert parameters(Index.query) == ["self", "text", "k", "dim", "rerank", "plan", "recall", "where"]
+    assert parameters(Index.scan) == ["self", "vectors", "k", "dim", "rerank", "plan", "recall", "where"]
+    assert parameters(Index.similar) == ["self", "id", "k", "dim", "rerank", "plan", "recall", "where"]
     assert [f.name for f in resizable_search.Hit.__dataclass_fields__.values()] == [
-        "rank", "row", "score", "id", "title", "url", "text",
+        "rank", "row", "score", "id", "title", "url", "text", "metadata",
     ]  # fmt: skip
     assert list(resizable_search.Top.__dataclass_fields__) == ["scores", "rows"]
 

@@ -53,6 +53,7 @@ def test_where_it_may_not_the_remedy_is_told_and_no_file_stays_open(folder, few_
     monkeypatch.setattr(reader, "raise_limit", lambda: False)
     for more in (2, 3, 8):
         few_files(more)
+        gc.collect()  # what other tests held
         before = os.listdir("/proc/self/fd")
         with pytest.raises(OpenFilesError, match=r"raise it with `ulimit -n 1024`"):
             open_index(folder, home=folder.parent)

@@ -6,9 +6,25 @@ import typer
 from typer.core import TyperGroup
 
 from resizable_search import __version__
-from resizable_search.cli import bench, build, manage, query, tune, verify
+from resizable_search.cli import bench, build, living, manage, query, similar, tune, verify
 
-COMMANDS = ("build", "query", "bench", "tune", "list", "info", "remove", "verify", "repair", "warm", "doctor")
+COMMANDS = (
+    "build",
+    "query",
+    "similar",
+    "bench",
+    "tune",
+    "list",
+    "info",
+    "add",
+    "delete",
+    "compact",
+    "remove",
+    "verify",
+    "repair",
+    "warm",
+    "doctor",
+)
 
 
 class ReaderGoneError(Exception):
@@ -60,10 +76,14 @@ def root(
 
 app.add_typer(build.app, name="build")
 app.command("query")(query.query)
+app.command("similar")(similar.similar)
 app.command("bench")(bench.bench)
 app.command("tune")(tune.tune)
 app.command("list")(manage.list_indexes)
 app.command("info")(manage.info)
+app.command("add")(living.add)
+app.command("delete")(living.delete)
+app.command("compact")(living.compact)
 app.command("remove")(manage.remove)
 app.command("verify")(verify.verify)
 app.command("repair")(verify.repair)

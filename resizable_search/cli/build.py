@@ -1,23 +1,14 @@
 """`rsearch build`: make an index of a corpus."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resizable_search.cli import build_vectors
-from resizable_search.cli.options import (
-    DimsOption,
-    HomeOption,
-    LimitOption,
-    NameOption,
-    RestartOption,
-    home_of,
-    parse_numbers,
-)
+from resizable_search.cli.arguments import BuildArguments, OnBadText, embedder_options, takes
+from resizable_search.cli.options import command_to_go_on, home_of, parse_numbers
 from resizable_search.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,139 +21,55 @@ app = typer.Typer(
 )
 
 
-class OnBadText(StrEnum):
-    """What becomes of a document that cannot be embedded."""
-
-    skip = "skip"
-    fail = "fail"
-
-
-EmbedderOption = Annotated[str, typer.Option(help="nomic (remote), nomic-local, or lsa (needs no key).")]
-ModelOption = Annotated[str | None, typer.Option(help="Model of the embedder.", show_default="its usual one")]
-CharsOption = Annotated[int, typer.Option(help="Cut each text to its first so many characters; 0: no cut.")]
-ConcurrencyOption = Annotated[
-    int | None, typer.Option(help="Requests under way at once.", show_default="8 for nomic")
-]
-RateOption = Annotated[
-    float | None,
-    typer.Option(help="Requests a minute at most.", show_default="240 at Nomic's own service, else no limit"),
-]
-OnBadTextOption = Annotated[OnBadText, typer.Option(help="Leave out a document without text, or fail.")]
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What the options of every `build` command say together."""
-
-    name: str
-    limit: int | None
-    embedder: str
-    model: str | None
-    dims: str | None
-    chars: int
-    restart: bool
-    concurrency: int | None
-    rate: float | None
-    on_bad_text: OnBadText
-    home: Path | None
-
-
 @app.command()
-def wiki100k(
-    name: NameOption = None,
-    limit: LimitOption = None,
-    embedder: EmbedderOption = "nomic",
-    model: ModelOption = None,
-    dims: DimsOption = None,
-    chars: CharsOption = 1200,
-    restart: RestartOption = False,
-    concurrency: ConcurrencyOption = None,
-    rate: RateOption = None,
-    on_bad_text: OnBadTextOption = OnBadText.skip,
-    home: HomeOption = None,
-) -> None:
+@takes(BuildArguments)
+def wiki100k(options: BuildArguments) -> None:
     """The first 100,000 articles of English Wikipedia, streamed from the hub."""
     from resizable_search.corpora import presets
 
     most = presets.wiki100k().limit
-    if limit is not None and most is not None and limit > most:
+    if options.limit is None:
+        options = replace(options, limit=most)
+    elif most is not None and options.limit > most:
         raise UsageError(
-            f"wiki100k is the first {most:,} articles: for more, use `rsearch build wiki --limit {limit}`"
+            f"wiki100k is the first {most:,} articles: for more, use "
+            f"`rsearch build wiki --limit {options.limit}`"
         )
-    request = _Request(
-        _chosen(name, "wiki100k"), limit or (limit if limit == 0 else most), embedder, model, dims, chars,
-        restart, concurrency, rate, on_bad_text, home,
-    )  # fmt: skip
-    _build(request, lambda progress: presets.wiki100k(chars=_cut(chars)).corpus(progress=progress))
+    _build(
+        options,
+        "wiki100k",
+        lambda progress: presets.wiki100k(chars=_cut(options.chars)).corpus(progress=progress),
+    )
 
 
 @app.command()
+@takes(BuildArguments)
 def wiki(
+    options: BuildArguments,
     lang: Annotated[str, typer.Option(help="Language code of the Wikipedia: en, simple, de, …")] = "en",
     date: Annotated[str, typer.Option(help="Date of the dump.")] = "20231101",
-    name: NameOption = None,
-    limit: LimitOption = None,
-    embedder: EmbedderOption = "nomic",
-    model: ModelOption = None,
-    dims: DimsOption = None,
-    chars: CharsOption = 1200,
-    restart: RestartOption = False,
-    concurrency: ConcurrencyOption = None,
-    rate: RateOption = None,
-    on_bad_text: OnBadTextOption = OnBadText.skip,
-    home: HomeOption = None,
 ) -> None:
     """A Wikipedia of any language and size, streamed from the hub."""
     from resizable_search.corpora import presets
 
-    request = _Request(
-        _chosen(name, "wiki" if lang == "en" else f"wiki-{lang}"), limit, embedder, model, dims, chars,
-        restart, concurrency, rate, on_bad_text, home,
-    )  # fmt: skip
+    preset = presets.wiki(lang=lang, date=date, chars=_cut(options.chars))
     _build(
-        request,
-        lambda progress: presets.wiki(lang=lang, date=date, chars=_cut(chars)).corpus(progress=progress),
+        options,
+        "wiki" if lang == "en" else f"wiki-{lang}",
+        lambda progress: preset.corpus(progress=progress),
     )
 
 
 @app.command()
-def pydoc(
-    name: NameOption = None,
-    limit: LimitOption = None,
-    embedder: EmbedderOption = "lsa",
-    model: ModelOption = None,
-    dims: DimsOption = None,
-    chars: CharsOption = 1200,
-    restart: RestartOption = False,
-    concurrency: ConcurrencyOption = None,
-    rate: RateOption = None,
-    on_bad_text: OnBadTextOption = OnBadText.skip,
-    home: HomeOption = None,
-) -> None:
+@takes(BuildArguments, embedder="lsa")
+def pydoc(options: BuildArguments) -> None:
     """The documentation of this Python's standard library: real text that every machine has."""
     from resizable_search.corpora.pydoc import PydocCorpus
 
-    request = _Request(
-        _chosen(name, "pydoc"),
-        limit,
-        embedder,
-        model,
-        dims,
-        chars,
-        restart,
-        concurrency,
-        rate,
-        on_bad_text,
-        home,
-    )
-    _build(request, lambda _: PydocCorpus(chars=_cut(chars)))
+    _build(options, "pydoc", lambda _: PydocCorpus(chars=_cut(options.chars)))
 
 
 app.command()(build_vectors.vectors)
-
-
-def _chosen(name: str | None, usual: str) -> str:
-    return usual if name is None else name  # '' is a name that the build refuses
 
 
 def _cut(chars: int) -> int | None:
@@ -171,30 +78,37 @@ def _cut(chars: int) -> int | None:
     return chars or None
 
 
-def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> None:
-    dims = parse_numbers(request.dims, "--dims")
-    if request.limit is not None and request.limit < 1:
-        raise UsageError(f"--limit must be 1 or more, not {request.limit}")
+def _build(asked: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress], Corpus]") -> None:
+    dims = parse_numbers(asked.dims, "--dims")
+    if asked.limit is not None and asked.limit < 1:
+        raise UsageError(f"--limit must be 1 or more, not {asked.limit}")
 
     from resizable_search import build as builder
     from resizable_search.build_options import BuildOptions
-    from resizable_search.cli import render_indexes
+    from resizable_search.cli import render_forecast, render_indexes
     from resizable_search.cli.progress import shown_progress
     from resizable_search.cli.stopping import stop_on_signal
     from resizable_search.embedders import registry
+    from resizable_search.embedders.base import EmbedderSpec
 
-    home = home_of(request.home)
+    home = home_of(asked.home)
     options = BuildOptions(
-        name=request.name,
-        limit=request.limit,
+        name=usual_name if asked.name is None else asked.name,  # '' is a name that the build refuses
+        limit=asked.limit,
         dims=dims,
-        concurrency=request.concurrency,
-        requests_per_minute=request.rate,
-        on_bad_text="fail" if request.on_bad_text is OnBadText.fail else "skip",
-        restart=request.restart,
+        concurrency=asked.concurrency,
+        requests_per_minute=asked.rate,
+        on_bad_text="fail" if asked.on_bad_text is OnBadText.fail else "skip",
+        restart=asked.restart,
+        command=command_to_go_on(),
     )
-    embedder = registry.create(request.embedder, request.model)
+    embedder = registry.create(asked.embedder, asked.model, embedder_options(asked))
     with shown_progress() as progress, stop_on_signal() as stop:
         corpus = open_corpus(progress)
+        if asked.dry_run:
+            found = builder.forecast(corpus, embedder, home, options, progress)
+            render_forecast.forecast(found)
+            raise typer.Exit(0 if found.ok else 1)
         report = builder.build(corpus, embedder, home, options, progress, stop)
-    render_indexes.build_report(report, request.limit, embedder.remark, corpus.example, request.home)
+    remark = embedder.remark_on(EmbedderSpec.from_json(report.manifest.embedder))
+    render_indexes.build_report(report, asked.limit, remark, corpus.example, asked.home)

@@ -5,18 +5,22 @@ from typing import Annotated
 
 import typer
 
+from resizable_search.cli.arguments import EmbedderArguments, embedder_options, takes
 from resizable_search.cli.options import (
     DimsOption,
     HomeOption,
     LimitOption,
     NameOption,
     RestartOption,
+    command_to_go_on,
     home_of,
     parse_numbers,
 )
 
 
+@takes(EmbedderArguments)
 def vectors(
+    reached: EmbedderArguments,
     file: Annotated[
         Path, typer.Argument(help="A .npy file: a vector a row, float16, float32 or float64.", metavar="FILE")
     ],
@@ -55,8 +59,15 @@ def vectors(
     from resizable_search.cli.stopping import stop_on_signal
     from resizable_search.corpora.base import Corpus
     from resizable_search.embedders import registry
+    from resizable_search.embedders.base import EmbedderSpec
 
-    options = BuildOptions(name if name is not None else file.stem, limit, numbers, restart=restart)
+    options = BuildOptions(
+        name if name is not None else file.stem,
+        limit,
+        numbers,
+        restart=restart,
+        command=command_to_go_on(),
+    )
     with shown_progress() as progress, stop_on_signal() as stop:
         report = adopt(
             file,
@@ -65,9 +76,11 @@ def vectors(
             documents=documents,
             model=model,
             embedder=embedder,
+            embedder_options=embedder_options(reached),
             progress=progress,
             stop=stop,
         )
     made_by = registry.embedder_class(report.manifest.embedder["kind"])
     example = Corpus.example if made_by.embeds else ""
-    render_indexes.build_report(report, limit, made_by.remark, example, home)
+    remark = made_by.remark_on(EmbedderSpec.from_json(report.manifest.embedder))
+    render_indexes.build_report(report, limit, remark, example, home)

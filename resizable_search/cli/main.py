@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from resizable_search.cli.app import ReaderGoneError, app
 from resizable_search.errors import RsearchError
 from resizable_search.limits import exhausted
+from resizable_search.wording import plain
 
 DEBUG_FLAG = "--debug"
 
@@ -119,7 +120,7 @@ def _tell_of_output(error: OSError) -> int:
 
 
 def _tell(message: str, code: int) -> int:
-    line = " ".join(message.split())
+    line = plain(message)
     if sys.stderr is not None:
         with suppress(OSError):
             sys.stderr.write(f"rsearch: {line}\n")

@@ -1,5 +1,7 @@
 """Options that several commands share, and how their values are read."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +40,10 @@ DimsOption = Annotated[
     ),
 ]
 RestartOption = Annotated[
-    bool, typer.Option("--restart", help="Begin anew; an index that exists is replaced.")
+    bool,
+    typer.Option(
+        "--restart", "--refit", help="Begin anew; an index that exists is replaced, lsa is fitted again."
+    ),
 ]
 KOption = Annotated[int, typer.Option("-k", help="Hits wanted.")]
 ThreadsOption = Annotated[
@@ -58,6 +63,12 @@ MOST_DIGITS = 9
 def home_of(home: Path | None) -> Home:
     """The home that a command means."""
     return Home(expanded(home) if home is not None else default_home())
+
+
+def command_to_go_on() -> str:
+    """What a person types to go on with the build that this command began."""
+    once = {"--restart", "--refit", "--debug", "--dry-run"}
+    return shlex.join(["rsearch", *(word for word in sys.argv[1:] if word not in once)])
 
 
 def index_name(index: str | None, home: Home) -> str:

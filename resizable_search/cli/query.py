@@ -1,10 +1,27 @@
 """`rsearch query`: the documents nearest to a text."""
 
 import sys
-from typing import Annotated
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption
+from resizable_search.cli.forms import (
+    FieldsOption,
+    FormatOption,
+    MinScoreOption,
+    OpenOption,
+    SnippetOption,
+    WhereOption,
+    check_fields,
+    form_of,
+    kept,
+    open_hit,
+    records,
+    show,
+)
 from resizable_search.cli.options import (
     EngineOption,
     HomeOption,
@@ -16,6 +33,13 @@ from resizable_search.cli.options import (
     index_name,
 )
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
+from resizable_search.index.layout import Home
+from resizable_search.wording import plain
+
+if TYPE_CHECKING:
+    from resizable_search.embedders.base import Embedder
+    from resizable_search.plan import Plan
+    from resizable_search.search import Index
 
 BOM = "\ufeff"
 """What some programs put before UTF-8."""
@@ -27,6 +51,23 @@ DimOption = Annotated[
 RerankOption = Annotated[
     int, typer.Option("--rerank", help="Score RERANK x K candidates again at the full dimension; 0: none.")
 ]
+PlanOption = Annotated[
+    str | None,
+    typer.Option(
+        "--plan",
+        help="The search as stages dim:precision:keep; precisions: exact (the default, left out), "
+        "float32, int8, bits; such as 256:100,768 or 768:bits:400,768:int8:30,768.",
+    ),
+]
+RecallOption = Annotated[
+    float | None,
+    typer.Option(
+        "--recall",
+        help="The fastest plan proven to reach this overlap@k, as `rsearch tune` measured it; "
+        "tunes first if it has not.",
+    ),
+]
+ExplainOption = Annotated[bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")]
 
 
 def query(
@@ -37,28 +78,32 @@ def query(
     k: KOption = 10,
     dim: DimOption = None,
     rerank: RerankOption = 0,
-    plan: Annotated[
+    plan: PlanOption = None,
+    recall: RecallOption = None,
+    where: WhereOption = None,
+    format: FormatOption = "table",
+    json: JsonOption = False,
+    fields: FieldsOption = None,
+    snippet: SnippetOption = 0,
+    min_score: MinScoreOption = None,
+    open: OpenOption = None,
+    explain: ExplainOption = False,
+    embedder: Annotated[
         str | None,
         typer.Option(
-            "--plan",
-            help="The search as stages dim:precision:keep; precisions: exact (the default, left out), "
-            "float32, int8, bits; such as 256:100,768 or 768:bits:400,768:int8:30,768.",
+            "--embedder",
+            help="What embeds the query: the index's model at another place, e.g. openai.",
+            show_default="the index's",
         ),
     ] = None,
-    recall: Annotated[
-        float | None,
-        typer.Option(
-            "--recall",
-            help="The fastest plan proven to reach this overlap@k, as `rsearch tune` measured it; "
-            "tunes first if it has not.",
-        ),
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="What the model is called there.", show_default="as in the index"),
     ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")
-    ] = False,
+    base_url: BaseUrlOption = None,
+    api_key_env: ApiKeyEnvOption = None,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
-    json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """Find the documents nearest to a text.
@@ -68,18 +113,24 @@ def query(
     words = " ".join(text)
     if words != "-" and not words.strip():
         raise UsageError("the query is blank: give it a word or more")
+    form = form_of(format, json, fields, snippet, min_score, open)
+    if words == "-" and (form.open is not None or form.format not in ("table", "json")):
+        raise UsageError("`-` prints one JSON object a line: leave --open and --format out")
 
+    from resizable_search.answers import Answer, Timings
     from resizable_search.cli import render
-    from resizable_search.cli.tune import plan_for
-    from resizable_search.search import Answer, Timings, open_index
+    from resizable_search.search import open_index
 
     places = home_of(home)
-    with open_index(index_name(index, places), home=places.path, threads=threads, engine=engine) as opened:
+    name = index_name(index, places)
+    other = None
+    if any(word is not None for word in (embedder, model, base_url, api_key_env)):
+        other = _another_embedder(name, places, embedder, model, base_url, api_key_env)
+    with open_index(name, home=places.path, embedder=other, threads=threads, engine=engine) as opened:
         # A wrong option is told before stdin is read.
-        if recall is None or plan is not None or dim is not None or rerank:
-            chosen = opened.plan(k, dim, rerank, plan, recall)
-        else:
-            chosen = plan_for(opened, k, recall)
+        check_fields(form, opened)
+        chosen = chosen_plan(opened, k, dim, rerank, plan, recall)
+        opened.check_where(where)
         if words == "-":
             if sys.stdin is None:
                 raise RsearchError("stdin is closed: send one query a line to it")
@@ -90,25 +141,58 @@ def query(
                 if not asked:
                     continue
                 try:
-                    answer = opened.answer(asked, k, plan=chosen)
+                    answer = kept(opened.answer(asked, k, plan=chosen, where=where), form)
                 except (QueryError, RefusedTextError) as error:  # of this text alone: the others have answers
                     failed = True
-                    sys.stderr.write(f"rsearch: line {number}: {error}\n")
+                    sys.stderr.write(f"rsearch: line {number}: {plain(str(error))}\n")
                     answer = Answer(asked, opened.name, k, str(chosen), Timings(0.0, 0.0, 0.0), [], [])
-                render.json_line(render.answer_fields(answer, opened, explain=explain))
-            _tell_remark(opened.remark)
+                told = render.answer_fields(answer, opened, explain=explain)
+                render.json_line(
+                    told if form.is_usual else {**told, "hits": records(answer, replace(form, format="json"))}
+                )
+            tell_remark(opened.remark)
             if failed:
                 raise typer.Exit(1)
             return
-        answer = opened.answer(words, k, plan=chosen)
-        if json:
-            render.json_object(render.answer_fields(answer, opened, explain=explain))
-        else:
-            render.answer(answer, opened, explain=explain)
-        _tell_remark(opened.remark)
+        answer = kept(opened.answer(words, k, plan=chosen, where=where), form)
+        show(answer, opened, form, explain=explain)
+        open_hit(answer, form)
+        tell_remark(opened.remark)
 
 
-def _tell_remark(remark: str) -> None:
+def _another_embedder(
+    name: str, places: Home, kind: str | None, model: str | None, base_url: str | None, variable: str | None
+) -> "Embedder":
+    """The embedder that these options describe, for the index of that name."""
+    from resizable_search.embedders.base import EmbedderSpec
+    from resizable_search.embedders.trust import Trust
+    from resizable_search.index.locate import find_index
+    from resizable_search.index.manifest import read_manifest
+    from resizable_search.questions import embedder_elsewhere
+
+    spec = EmbedderSpec.from_json(read_manifest(find_index(name, places)).embedder)
+    made = embedder_elsewhere(spec, kind, model, {"base_url": base_url, "api_key_env": variable})
+    trust = Trust(places.trusted)
+    if base_url is None and "base_url" in spec.options and kind in (None, spec.kind):
+        trust.ask(made, name)
+    else:
+        with suppress(OSError):  # of a home that cannot be written: it is asked again next time
+            trust.give(made)
+    return made
+
+
+def chosen_plan(
+    index: "Index", k: int, dim: int | None, rerank: int, plan: str | None, recall: float | None
+) -> "Plan":
+    """The plan that these options mean; for a recall without one it is tuned. Raises UsageError."""
+    from resizable_search.cli.tune import plan_for
+
+    if recall is None or plan is not None or dim is not None or rerank:
+        return index.plan(k, dim, rerank, plan, recall)
+    return plan_for(index, k, recall)
+
+
+def tell_remark(remark: str) -> None:
     """Say on stderr why the search was slower than it could be."""
     if remark:
         sys.stderr.write(f"rsearch: {remark}\n")

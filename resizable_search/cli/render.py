@@ -11,8 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from resizable_search.wording import plain, size
+
 if TYPE_CHECKING:
-    from resizable_search.search import Answer, Index
+    from resizable_search.answers import Answer
+    from resizable_search.search import Index
 
 PIPED_WIDTH = 10_000
 """Columns of a table that does not go to a terminal: enough that nothing is cut off for their sake."""
@@ -77,20 +80,6 @@ def _dumps(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=not unicode, indent=indent) + "\n"
 
 
-def size(count: int) -> str:
-    """Bytes for people: 691 MB."""
-    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while value >= 999.5 and unit != "TB":
-        value, unit = value / 1000, next(units)
-    return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
-
-
-def plain(text: str) -> str:
-    """The text on one line, without the control characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
-
-
 def first_words(title: str, text: str) -> str:
     """The text on one line, without leading lines that only repeat the title, as headings do."""
     said = _letters(title)
@@ -107,6 +96,8 @@ def answer_fields(found: "Answer", index: "Index", *, explain: bool) -> dict[str
     """An answer as the object that is printed as JSON; with `explain`, how each stage went."""
     fields = asdict(found)
     del fields["explain"]
+    for hit in fields["hits"]:
+        del hit["metadata"]
     if explain:
         fields["explain"] = [
             {

@@ -13,16 +13,15 @@ from resizable_search.cli.render import (
     json_list,
     json_object,
     one_line,
-    plain,
     show_table,
-    size,
     stdout_console,
 )
 from resizable_search.errors import RsearchError
-from resizable_search.wording import counted, dimensions
+from resizable_search.wording import counted, dimensions, duration, plain, size
 
 if TYPE_CHECKING:
-    from resizable_search.build_options import BuildReport
+    from resizable_search.build_report import BuildReport
+    from resizable_search.embedders.dispatch import Spent
     from resizable_search.manage.doctor import Finding
     from resizable_search.manage.overview import Entry, IndexInfo
     from resizable_search.manage.removal import Removable
@@ -36,12 +35,15 @@ def build_report(
     `example` is a query to try, '' where there is none; `home` that of the index, if it was named.
     """
     manifest = report.manifest
-    documents = counted(manifest.rows, "document")
+    documents = counted(manifest.documents, "document")
     dims = dimensions(manifest.dims)
     lines = []
-    if report.added:
-        pace = f" in {report.seconds:,.0f} s" if report.seconds >= 1 else ""
-        whole = "" if report.added == manifest.rows else f" ({report.added:,} of them now)"
+    pace = f" in {report.seconds:,.0f} s" if report.seconds >= 1 else ""
+    if report.changes is not None:
+        lines.append(f"{report.name}: {documents} at {dims}{pace}")
+        lines.append(changes(report))
+    elif report.added:
+        whole = "" if report.added == manifest.documents else f" ({report.added:,} of them now)"
         lines.append(f"{report.name}: {documents}{whole} at {dims}{pace}")
     else:
         lines.append(f"{report.name} is complete: {documents} at {dims}")
@@ -53,6 +55,8 @@ def build_report(
         lines.append(
             f"left out {len(report.left_out):,} of {manifest.source.read:,}: {reasons(report.left_out)}"
         )
+    if report.total.requests:
+        lines.append(costs(report))
     if remark:
         lines.append(remark)
     trial = f'query "{example}"' if example else "bench"
@@ -60,6 +64,33 @@ def build_report(
     lines = [plain(line) for line in lines]  # but not the last, which is to be copied
     lines.append(f"next: rsearch {trial} --index {shlex.quote(report.name)}{place}")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def changes(report: "BuildReport") -> str:
+    """What became of the documents of an index that was there."""
+    found = report.changes
+    if found is None or not found.any:
+        return "nothing has changed, and nothing was written"
+    figures = ", ".join(
+        f"{count:,} {name}"
+        for name in ("added", "changed", "renamed", "removed", "unchanged")
+        if (count := getattr(found, name))
+    )
+    return f"{figures}; {counted(report.added, 'text')} embedded"
+
+
+def costs(report: "BuildReport") -> str:
+    """What was asked of a service, by this run and by all runs of the build."""
+    line = _asked(report.spent)
+    if report.runs > 1:
+        line += f"; in all {report.runs} runs {_asked(report.total)}, {duration(report.total_seconds)}"
+    return line
+
+
+def _asked(spent: "Spent") -> str:
+    repeated = f" ({spent.repeats:,} repeated)" if spent.repeats else ""
+    tokens = f", {counted(spent.tokens, 'token')}" if spent.tokens else ""
+    return f"{counted(spent.requests, 'request')}{repeated}{tokens}"
 
 
 def reasons(left_out: Any) -> str:
@@ -131,14 +162,20 @@ def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
     files = ", ".join(f"{name} {size(count)}" for name, count in found.files.items())
     reads = ", ".join(f"{size(count)} at {dim}" for dim, count in found.scan_bytes.items())
     parts = counted(found.parts, "part")
+    compact = f": `rsearch compact {found.name}` takes them off the disk" if found.deleted else ""
+    deleted = f", {found.deleted:,} deleted{compact}" if found.deleted else ""
+    unfitted = f"{found.unfitted:,} of {found.rows:,} documents came after it was fitted"
+    due = "; a refit is due: build it again with --refit" if 2 * found.unfitted > found.rows else ""
     strange = ", ".join(found.strange)
     return [
         ("index", f"{found.name}  {found.folder}"),
-        ("documents", f"{found.rows:,} of {found.source_rows:,} read{left_out}"),
+        ("documents", f"{found.rows:,} of {found.source_rows:,} read{left_out}{deleted}"),
         ("corpus", found.label + (", to its end" if found.corpus_exhausted else "")),
         ("", options),
         ("embedder", f"{spec['kind']}: {spec['model']}, {spec['width']} dimensions{centred}"),
+        ("", prefixes(spec["options"])),
         ("", found.remark),
+        ("", unfitted + due if found.unfitted else ""),
         ("dims", f"{', '.join(map(str, found.dims))}; any other up to the last can be scanned"),
         ("on disk", f"{size(found.bytes)}: {files}"),
         ("a query", f"{found.embed_cost}; a scan reads {reads}"),
@@ -148,6 +185,15 @@ def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
         ("damaged", "; ".join(found.damaged)),
         ("strange", f"{strange}: not the index's; move it away" if strange else ""),
     ]
+
+
+def prefixes(options: dict[str, Any]) -> str:
+    """What stands before texts, and which variable holds the key, of an embedder that is told such things."""
+    sides = (("documents", "document_prefix"), ("queries", "query_prefix"))
+    words = [f"{side} as '{options[option]}…'" for side, option in sides if options.get(option)]
+    if "api_key_env" in options:
+        words.append(f"a key, if one is wanted, from {options['api_key_env']}")
+    return ", ".join(words)
 
 
 def removed(target: "Removable", left: Sequence[str]) -> None:

@@ -4,9 +4,9 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from resizable_search.cli.render import json_object, plain, size
+from resizable_search.cli.render import json_object
 from resizable_search.errors import IndexFormatError
-from resizable_search.wording import counted
+from resizable_search.wording import counted, plain, size
 
 if TYPE_CHECKING:
     from resizable_search.index.repair import Repair

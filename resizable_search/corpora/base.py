@@ -80,10 +80,28 @@ class Corpus(ABC):
         The iterator is closed when its consumer stops, and frees what it holds then.
         """
 
+    def arriving(self, position: Json | None = None) -> Iterator[Block | None]:
+        """As `blocks`, but None whenever there is nothing yet, so that nobody need wait for a network."""
+        return self.blocks(position)
+
     @property
     @abstractmethod
     def label(self) -> str:
         """What a person calls it, in a few words: 'wikimedia/wikipedia 20231101.en'."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading it takes a network."""
+        return False
+
+    @property
+    def is_living(self) -> bool:
+        """Whether its documents may be others when it is read again, so that its index is to follow them."""
+        return False
+
+    def check(self) -> str:
+        """Make sure, reading no document, that it is there; in a few words, where. Raises CorpusError."""
+        return f"{self.label} is read on this machine"
 
     def size_hint(self) -> int | None:
         """How many documents there are, if that is known without reading them."""

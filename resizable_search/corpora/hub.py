@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, ClassVar
 
 from resizable_search.corpora import hub_client
+from resizable_search.corpora.ahead import read_ahead
 from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, CorpusSpec, Document, Json
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
@@ -102,6 +103,11 @@ class HubCorpus(Corpus):
         with hub_client.quiet(self._progress):
             return self._open().rows(self.split)
 
+    @property
+    def is_remote(self) -> bool:
+        """It is."""
+        return True
+
     def check(self) -> str:
         """Ask the hub for the dataset, reading none of it: what was found, in one line. Raises HubError."""
         with hub_client.quiet(self._progress):
@@ -120,6 +126,10 @@ class HubCorpus(Corpus):
                 stream.load_state_dict(state)
             with closing(iter(stream)) as rows:
                 yield from self._continue(stream, rows, read - ahead, position)
+
+    def arriving(self, position: Json | None = None) -> Iterator[Block | None]:
+        """The blocks, read in a thread of their own; None whenever the hub keeps one waiting."""
+        return read_ahead(self.blocks(position), self._progress, self.label, hub_client.patience())
 
     def _continue(
         self, stream: Any, rows: Iterator[dict[str, Any]], read: int, position: Json | None

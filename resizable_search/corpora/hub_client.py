@@ -42,6 +42,18 @@ def endpoint() -> str:
     return str(constants.ENDPOINT)
 
 
+def patience() -> str:
+    """How long the clients go on with a read that stalls or fails, in words."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    times, pause = config.STREAMING_READ_MAX_RETRIES, config.STREAMING_READ_RETRY_INTERVAL
+    return (
+        f"a read that stalls is given up after {constants.HF_HUB_DOWNLOAD_TIMEOUT} s, and one that fails "
+        f"is repeated up to {times} times, {pause} s apart"
+    )
+
+
 class Source:
     """One configuration of a dataset at a commit, opened: its splits and columns are known."""
 

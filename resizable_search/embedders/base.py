@@ -3,16 +3,17 @@
 An embedder turns a short list of texts into an (n, width) float32 array, in their order. That one
 method is all it must have; single texts, batches and many requests at once derive from it.
 
-- `embed` does one request: at most `batch_size` texts, none of them blank. It may be called from
-  several threads at once when `concurrency` is above 1. It does not retry what the network lost:
-  it raises `ServiceError` for what another try may cure and another `EmbedderError` for what it
-  will not, and the caller decides.
+- `embed` does one request: at most `batch_size` texts (fewer where `fit_in` says so), none of them
+  blank. It may be called from several threads at once when `concurrency` is above 1. It does not
+  retry what the network lost: it raises `ServiceError` for what another try may cure and another
+  `EmbedderError` for what it will not, and the caller decides.
 - The rows are the model's own: not centred, not truncated, not normalised. The index does that.
 - The same text and task give the same row, up to the service's own noise.
 - A text is embedded for a task: a document to be found, or a query that looks for one.
 - An embedder is described by an `EmbedderSpec`, which an index's manifest keeps. `fingerprint` says
   when two vectors may be compared, and it is the key of the query cache. Neither holds a secret.
 - Its constructor takes keywords alone, all with defaults: `model`, and what its spec's options hold.
+  Of those, the command line passes `base_url`, `api_key_env`, `document_prefix` and `query_prefix`.
 - An embedder that learns from the corpus (`needs_fit`) is fitted before the first row and frozen
   then; its state is files of JSON and .npy in a folder, from which `load` brings it back.
 """
@@ -28,6 +29,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.embedders.models import truncation_remark
 from resizable_search.errors import BadAnswerError, IndexFormatError
 
 Task = Literal["search_document", "search_query"]
@@ -82,7 +84,9 @@ class EmbedderSpec:
             spec = cls(**data)
             sound = (
                 all(isinstance(v, str) for v in (spec.kind, spec.model, spec.document_task, spec.query_task))
-                and isinstance(spec.width, int)
+                and type(spec.width) is int
+                and spec.width > 0
+                and isinstance(spec.centred, bool)
                 and isinstance(spec.state_checksum, str)
                 and isinstance(spec.options, dict)
             )
@@ -110,6 +114,8 @@ class Embedder(ABC):
     """Models that are meant by their name alone, whoever made vectors with them."""
     widest: int | None = None
     """The most dimensions that one which learns from the corpus may come to; None where `spec` tells."""
+    most_state_bytes: ClassVar[int] = 0
+    """What the files of one that learns from the corpus may take."""
     batch_size: int = 100
     """The most texts one call of `embed` takes."""
     concurrency: int = 1
@@ -118,6 +124,12 @@ class Embedder(ABC):
     """The service's limit, None where there is none."""
     before_repeat: Callable[[], None] | None = None
     """Called before a request that a client repeats by itself; may wait, or raise to have it not sent."""
+    on_usage: Callable[[int], None] | None = None
+    """Called with the tokens that an answer says it has cost; a service may tell none."""
+    tell: Callable[[str], None] | None = None
+    """Called with what a user should know of the work that is under way: a text that was cut, say."""
+    check_costs: ClassVar[str] = ""
+    """What `check` has a service bill, in words; '' if nothing."""
     remark: ClassVar[str] = ""
     """What a user must know of its vectors, in one line; '' if nothing."""
 
@@ -133,8 +145,25 @@ class Embedder(ABC):
         Returns (n, width) float32, finite, row i for text i. Raises EmbedderError.
         """
 
+    def fit_in(self, texts: Sequence[str]) -> int:
+        """How many of these texts, from the first on, one call of `embed` takes: 1 at least, 0 of none."""
+        return min(len(texts), self.batch_size)
+
+    @property
+    def entrusts(self) -> tuple[str, str] | None:
+        """The address that it sends a secret to and the variable that holds it, if its options name both.
+
+        Whoever made an index chose those options: the secret is sent only where its owner said so.
+        """
+        return None
+
+    @classmethod
+    def remark_on(cls, spec: EmbedderSpec) -> str:
+        """What a user must know of the vectors of a spec of this kind, in one line; '' if nothing."""
+        return cls.remark or truncation_remark(spec.model)
+
     def check(self) -> str:
-        """Make sure, without embedding anything, that it can work; in a few words, why it can.
+        """Make sure, embedding next to nothing, that it can work; in a few words, why it can.
 
         A remote one asks its service whether it takes the key. Raises EmbedderError.
         """
@@ -167,6 +196,13 @@ def checked(vectors: NDArray[Any], n: int, width: int, who: str) -> NDArray[np.f
             f"{who} answered a vector with NaN or infinity in it; try again later", again=True
         )
     return np.ascontiguousarray(vectors, np.float32)
+
+
+def billed_tokens(answer: Mapping[str, Any]) -> int:
+    """The tokens that a service's JSON answer says were billed; 0 if it says nothing that makes sense."""
+    usage = answer.get("usage")
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) and tokens > 0 else 0
 
 
 def clean(text: str) -> str:

@@ -6,28 +6,40 @@ the caller, and no further request is sent after it: not even one that a client 
 which has its place in the pace like any other.
 """
 
+import math
 import queue
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder, Task
-from resizable_search.errors import BadAnswerError, RefusedTextError, ServiceError
+from resizable_search.errors import BadAnswerError, RateLimitedError, RefusedTextError, ServiceError
 
 TRIES = 4
 """How often a request is sent before it is given up. The client tries several times inside each."""
 
+BUSY_TRIES = 8
+"""The same where the service wants fewer requests: its window of 5 minutes has passed by then."""
+
 FIRST_PAUSE = 1.0
 """Seconds before the second try; doubled before each further one, with jitter of one half."""
 
+LONGEST_PAUSE = 60.0
+"""Seconds: pauses grow no further."""
+
+PATIENCE = 20.0
+"""Seconds that a query waits at most if a service asks it to; a build waits longer."""
 
 FILL = 0.99
 """The share of a permitted rate that is used: requests may arrive closer together than they were sent."""
+
+CATCH_UP = 1.0
+"""Seconds of places that may be taken after their turn: a thread that wakes late loses none of the rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +52,23 @@ class Answer:
     refused: RefusedTextError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What was asked of a service: requests sent, how many of them repeated another, tokens it billed.
+
+    A service that does not tell its tokens bills 0 here.
+    """
+
+    requests: int = 0
+    repeats: int = 0
+    tokens: int = 0
+
+
 class Pacer:
     """Lets requests through at an even pace, so many a minute; None: at once.
 
-    An even pace keeps any window's limit without remembering what was sent, also across restarts.
+    An even pace keeps any window's limit without remembering what was sent, also across restarts: what may
+    be caught up is less than `FILL` leaves of a window of minutes.
     """
 
     def __init__(self, per_minute: float | None) -> None:
@@ -55,9 +80,9 @@ class Pacer:
         """Take the next place; how many seconds until its turn."""
         with self._lock:
             now = time.monotonic()
-            turn = max(now, self._next)
+            turn = max(now - CATCH_UP, self._next)
             self._next = turn + self._gap
-            return turn - now
+            return max(0.0, turn - now)
 
 
 class Dispatcher:
@@ -75,16 +100,25 @@ class Dispatcher:
         concurrency: int | None = None,
         requests_per_minute: float | None = None,
         on_retry: Callable[[str], None] | None = None,
+        on_repeat: Callable[[], None] | None = None,
         tries: int = TRIES,
+        busy_tries: int = BUSY_TRIES,
+        patience: float = math.inf,
     ) -> None:
+        """`on_retry` is told why a request is sent again, `on_repeat` that a client repeats one by itself."""
         self.concurrency = concurrency or embedder.concurrency
-        self.requests = 0
+        self.spent = Spent()
         self.outstanding = 0
         self._embedder = embedder
         self._task = task
         self._pacer = Pacer(requests_per_minute)
         self._on_retry = on_retry
+        self._on_repeat = on_repeat
         self._tries = tries
+        self._busy_tries = busy_tries
+        self._waiting_for_turn = 0
+        self._pausing = 0
+        self._patience = patience
         self._jobs: queue.SimpleQueue[tuple[list[int], Sequence[str]] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
@@ -92,7 +126,8 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._places = threading.Semaphore(self.concurrency)
         self._unsafe = 0
-        embedder.before_repeat = self._before_repeat
+        embedder.before_repeat, embedder.tell = self._before_repeat, on_retry
+        embedder.on_usage = self._count_tokens
         for number in range(self.concurrency):
             threading.Thread(target=self._work, name=f"embed-{number}", daemon=True).start()
 
@@ -100,6 +135,15 @@ class Dispatcher:
     def has_room(self) -> bool:
         """Whether another batch would be sent soon: two are held for each thread."""
         return self.outstanding < 2 * self.concurrency
+
+    def status(self) -> str:
+        """What has been met with and what is waited for, in a few words; '' while all goes well."""
+        words = [f"{self.spent.repeats:,} repeated"] if self.spent.repeats else []
+        if self._pausing:
+            words.append(f"{self._pausing} pausing before another try")
+        elif self._waiting_for_turn:
+            words.append("at the rate limit")
+        return ", ".join(words)
 
     def submit(self, keys: list[int], texts: Sequence[str]) -> None:
         """Have these texts embedded: at most the embedder's batch size, none blank."""
@@ -162,29 +206,55 @@ class Dispatcher:
         attempt = 0
         while True:
             attempt += 1
-            self._take_turn()
+            self._take_turn(repeats=attempt > 1)
             try:
                 return self._embedder.embed(texts, self._task)
             except (ServiceError, BadAnswerError) as error:
                 again = not isinstance(error, BadAnswerError) or error.again
-                if not again or attempt == self._tries:
+                asked = getattr(error, "retry_after", None) or 0.0
+                tries = self._busy_tries if isinstance(error, RateLimitedError) else self._tries
+                if not again or attempt >= tries or asked > self._patience:
                     raise
-                seconds = pause * (0.5 + random.random())
+                seconds = max(pause * (0.5 + random.random()), asked)
                 if self._on_retry is not None:
-                    self._on_retry(
-                        f"{error}; trying again in {seconds:.0f} s ({attempt} of {self._tries - 1})"
-                    )
-                self._wait(seconds)
-                pause *= 2
+                    self._on_retry(f"{error}; trying again in {seconds:.0f} s ({attempt} of {tries - 1})")
+                self._pause(seconds)
+                pause = min(2 * pause, LONGEST_PAUSE)
 
     def _before_repeat(self) -> None:
         """A client is about to repeat a request by itself."""
-        self._take_turn()
+        if self._on_repeat is not None:
+            self._on_repeat()
+        self._take_turn(repeats=True)
 
-    def _take_turn(self) -> None:
-        self._wait(self._pacer.delay())
+    def _take_turn(self, *, repeats: bool) -> None:
+        seconds = self._pacer.delay()
+        if seconds:
+            self._count(turns=1)
+        try:
+            self._wait(seconds)
+        finally:
+            if seconds:
+                self._count(turns=-1)
         with self._lock:
-            self.requests += 1
+            spent = self.spent
+            self.spent = replace(spent, requests=spent.requests + 1, repeats=spent.repeats + repeats)
+
+    def _pause(self, seconds: float) -> None:
+        self._count(pauses=1)
+        try:
+            self._wait(seconds)
+        finally:
+            self._count(pauses=-1)
+
+    def _count(self, *, turns: int = 0, pauses: int = 0) -> None:
+        with self._lock:
+            self._waiting_for_turn += turns
+            self._pausing += pauses
+
+    def _count_tokens(self, tokens: int) -> None:
+        with self._lock:
+            self.spent = replace(self.spent, tokens=self.spent.tokens + tokens)
 
     def _wait(self, seconds: float) -> None:
         if self._stop.wait(seconds):
@@ -198,14 +268,18 @@ class _StoppedError(Exception):
 def embed_all(embedder: Embedder, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
     """Embed any number of texts, in batches: (n, width) float32. Raises EmbedderError."""
     out = np.empty((len(texts), embedder.spec.width), np.float32)
-    size = embedder.batch_size
-    batches = [list(range(start, min(start + size, len(texts)))) for start in range(0, len(texts), size)]
+    batches: list[list[int]] = []
+    while (start := batches[-1][-1] + 1 if batches else 0) < len(texts):
+        count = embedder.fit_in(texts[start : start + embedder.batch_size])
+        batches.append(list(range(start, start + count)))
     dispatcher = Dispatcher(
         embedder,
         task,
         concurrency=max(1, min(embedder.concurrency, len(batches))),
         requests_per_minute=embedder.requests_per_minute,
         tries=2,
+        busy_tries=2,
+        patience=PATIENCE,
     )
     try:
         for keys in batches:

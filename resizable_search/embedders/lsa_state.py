@@ -13,6 +13,7 @@ but components.npy, whose shape alone it checks: hashing 92 MB would cost a quer
 import hashlib
 import io
 import json
+import math
 import os
 import stat
 from dataclasses import dataclass
@@ -24,13 +25,13 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders.tokens import RULES
 from resizable_search.errors import IndexFormatError, StorageError
+from resizable_search.wording import BACK, clipped
 
 FORMAT = "rsearch-lsa"
 VERSION = 1
 HEAD, TERMS, IDF, COMPONENTS = "lsa.json", "terms.json", "idf.npy", "components.npy"
 MOST_BYTES = 256_000_000
 """Of a file that is read whole: 30,000 words have less than a megabyte."""
-REMEDY = "build the index again with --restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,30 +123,51 @@ def _head(folder: Path) -> dict[str, Any]:
     path = folder / HEAD
     try:
         head = json.loads(_bytes(path))
-    except ValueError as error:
-        raise IndexFormatError(f"{path} is no JSON; {REMEDY}") from error
+        checksum = _checksum(head) if isinstance(head, dict) else ""
+    except (ValueError, RecursionError) as error:
+        raise IndexFormatError(f"{path} is no JSON; {BACK}") from error
     if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise IndexFormatError(f"{path} is not the state of an lsa embedder; {REMEDY}")
+        raise IndexFormatError(f"{path} is not the state of an lsa embedder; {BACK}")
     versions = head.get("version"), head.get("rules")
     if versions != (VERSION, RULES):
+        told = [clipped(str(version)) for version in versions]
         raise IndexFormatError(
-            f"{path} is of format {versions[0]} with word rules {versions[1]}, "
-            f"this rsearch reads {VERSION} with {RULES}; use the version that wrote it, or {REMEDY}"
+            f"{path} is of format {told[0]} with word rules {told[1]}, "
+            f"this rsearch reads {VERSION} with {RULES}; use the version that wrote it, "
+            "or build the index again with --restart"
         )
-    if head.get("checksum") != _checksum(head):
-        raise IndexFormatError(f"{path} is damaged: its checksum does not fit; {REMEDY}")
+    if head.get("checksum") != checksum:
+        raise IndexFormatError(f"{path} is damaged: its checksum does not fit; {BACK}")
+    if not _makes_sense(head):
+        raise IndexFormatError(f"{path} is damaged: it describes no state; {BACK}")
     return head
 
 
+def _makes_sense(head: dict[str, Any]) -> bool:
+    """Whether the fields are what they must be: a checksum that fits may be anybody's."""
+    files, parameters = head.get("files"), head.get("parameters")
+    return (
+        isinstance(files, dict)
+        and all(isinstance(files.get(name), str) for name in (TERMS, IDF, COMPONENTS))
+        and isinstance(parameters, dict)
+        and set(parameters) == {"width", "seed", "sample"}
+        and all(type(number) is int for number in (*parameters.values(), head.get("width")))
+        and min(parameters["width"], parameters["sample"], head["width"]) > 0
+    )
+
+
 def _terms(folder: Path, head: dict[str, Any]) -> list[str]:
-    terms: list[str] = json.loads(_verified(folder / TERMS, head["files"][TERMS]))
+    path = folder / TERMS
+    terms: list[str] = json.loads(_verified(path, head["files"][TERMS]))
+    if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
+        raise IndexFormatError(f"{path} is damaged: it is no list of words; {BACK}")
     return terms
 
 
 def _verified(path: Path, digest: str) -> bytes:
     content = _bytes(path)
     if hashlib.sha256(content).hexdigest() != digest:
-        raise IndexFormatError(f"{path} is damaged: its hash does not fit {HEAD}; {REMEDY}")
+        raise IndexFormatError(f"{path} is damaged: its hash does not fit {HEAD}; {BACK}")
     return content
 
 
@@ -154,7 +176,7 @@ def _bytes(path: Path) -> bytes:
         _check_file(path)
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise IndexFormatError(f"{path} is missing; {REMEDY}") from error
+        raise IndexFormatError(f"{path} is missing; {BACK}") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
 
@@ -163,29 +185,41 @@ def _check_file(path: Path) -> None:
     """Refuse what a read would wait for, or never come to the end of."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise IndexFormatError(f"{path} is no file; {REMEDY}")
+        raise IndexFormatError(f"{path} is no file; {BACK}")
     if path.name != COMPONENTS and found.st_size > MOST_BYTES:
-        raise IndexFormatError(f"{path} is damaged: it has {found.st_size:,} bytes; {REMEDY}")
+        raise IndexFormatError(f"{path} is damaged: it has {found.st_size:,} bytes; {BACK}")
 
 
 def _array(path: Path, content: bytes | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A C-ordered float32 array of that shape, out of `content` or mapped from the file."""
+    """The float32 array of that shape that `write_state` wrote, out of `content` or mapped from the file.
+
+    Its header is compared, not parsed: numpy evaluates one, and warns of what Python 2 wrote.
+    """
+    header = _header(shape)
+    expected = len(header) + 4 * math.prod(shape)
     try:
         if content is None:
             _check_file(path)
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            with path.open("rb") as file:
+                begins, size = file.read(len(header)), os.fstat(file.fileno()).st_size
+                if begins == header and size == expected:
+                    # A plain view: indexing a memmap costs more.
+                    return np.memmap(file, "<f4", "r", len(header), shape).view(np.ndarray)
         else:
-            found = np.load(io.BytesIO(content), allow_pickle=False)
-    except IndexFormatError:
-        raise
+            begins, size = content[: len(header)], len(content)
+            if begins == header and size == expected:
+                return np.frombuffer(content, "<f4", offset=len(header)).reshape(shape)
     except FileNotFoundError as error:
-        raise IndexFormatError(f"{path} is missing; {REMEDY}") from error
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
-    except Exception as error:  # of a damaged header numpy raises whatever its parser meets
-        raise IndexFormatError(f"{path} is damaged or no .npy file; {REMEDY}") from error
-    if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.shape != shape:
-        raise IndexFormatError(f"{path} is not an array of float32 of the shape {shape}; {REMEDY}")
-    if not found.flags.c_contiguous:
-        raise IndexFormatError(f"{path} is not in C order; {REMEDY}")
-    return np.asarray(found)  # a plain view: indexing a memmap costs more
+        raise IndexFormatError(f"{path} is missing; {BACK}") from error
+    except (OSError, ValueError, OverflowError) as error:
+        raise StorageError(f"cannot read {path}: {clipped(str(error))}; check its permissions") from error
+    if begins == header:
+        raise IndexFormatError(f"{path} is damaged: it has {size:,} bytes where {expected:,} belong; {BACK}")
+    raise IndexFormatError(f"{path} is no .npy file of float32 of the shape {shape}; {BACK}")
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The first bytes of a .npy file of float32 in C order, as numpy writes them."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return header.getvalue()

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.embedders.base import Embedder, EmbedderSpec, Task, checked
+from resizable_search.embedders.base import Embedder, EmbedderSpec, Task, billed_tokens, checked
 from resizable_search.embedders.nomic_client import ADDRESS_VARIABLE, Call, client_class, refusal, shown, told
 from resizable_search.errors import BadAnswerError, CredentialsError, UsageError
 
@@ -118,7 +118,10 @@ class NomicEmbedder(Embedder):
             raise
         finally:
             call.over = True
-        return nomic_vectors(answer, len(texts), self._spec, "Nomic")
+        found = nomic_vectors(answer, len(texts), self._spec, "Nomic")
+        if self.on_usage is not None:
+            self.on_usage(billed_tokens(answer))
+        return found
 
     def check(self) -> str:
         """Ask the service whether it takes the key; say in a few words which key and which service.

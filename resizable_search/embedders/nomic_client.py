@@ -18,6 +18,7 @@ from resizable_search.errors import (
     CredentialsError,
     EmbedderError,
     QuotaError,
+    RateLimitedError,
     RefusedTextError,
     ServiceError,
 )
@@ -185,7 +186,7 @@ def refusal(status: int, body: str, client: Any) -> EmbedderError:
             f"Nomic refuses a text ({said}); correct it, or leave it out with `--on-bad-text skip`"
         )
     if status == 429:
-        return ServiceError(
+        return RateLimitedError(
             f"Nomic wants fewer requests ({said}); try again in some minutes, or with a lower `--rate`"
         )
     if status >= 500 or status in (408, 425):

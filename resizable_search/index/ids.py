@@ -1,34 +1,84 @@
-"""Ids that are taken in an index that is being built: each document gets one of its own."""
+"""Ids that are taken in an index, and the rows that have them: each document has one of its own."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from resizable_search.index.documents import open_documents
+from resizable_search.index.layout import NAMES
+from resizable_search.index.manifest import Manifest, Part
+from resizable_search.index.reader import allowed_rows
 
 IDS_SCHEMA = """
 CREATE TABLE IF NOT EXISTS repeats (id TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT;
 """
 
 
-class TakenIds:
-    """The ids of the documents in `db`, and in the databases of the `earlier` parts of the index."""
+class PartIds:
+    """The ids of one finished part; those of deleted documents are nobody's.
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.earlier: Sequence[sqlite3.Connection] = ()
-        self._db = db
+    `start` is the first row of the part, `db` its documents. Raises IndexFormatError.
+    """
 
-    def is_taken(self, id_: str) -> bool:
-        """Whether a document has this id."""
-        query = "SELECT 1 FROM documents WHERE id = ?"
-        return any(db.execute(query, (id_,)).fetchone() for db in (self._db, *self.earlier))
+    def __init__(self, folder: Path, part: Part, start: int) -> None:
+        self.start = start
+        self.allowed = allowed_rows(folder, part)
+        self.rows = part.rows
+        self.path = folder / NAMES.documents
+        self.db = open_documents(self.path, part.rows)
 
     def row_of(self, id_: str) -> int | None:
         """The row, counted through the parts, of the document with this id; None if there is none."""
-        start = 0
-        for db in (*self.earlier, self._db):
-            found = db.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
-            if found:
-                return start + int(found[0])
-            start += int(db.execute("SELECT count(*) FROM documents").fetchone()[0])
-        return None
+        found = self.db.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
+        if found is None or (self.allowed is not None and not self.allowed[found[0]]):
+            return None
+        return self.start + int(found[0])
+
+    def close(self) -> None:
+        """Close its documents."""
+        self.db.close()
+
+
+@contextmanager
+def ids_of(index: Path, manifest: Manifest) -> Iterator[list[PartIds]]:
+    """The ids of every part of an index, in order."""
+    with ExitStack() as stack:
+        parts, start = [], 0
+        for part in manifest.parts:
+            parts.append(stack.enter_context(closing(PartIds(index / part.path, part, start))))
+            start += part.rows
+        yield parts
+
+
+def row_of(parts: Sequence[PartIds], id_: str) -> int | None:
+    """The row of the document with this id, counted through the parts; None if there is none."""
+    return next((row for part in parts if (row := part.row_of(id_)) is not None), None)
+
+
+class TakenIds:
+    """The ids in a `table` of `db`, and those of the `earlier` parts of the index, of `rows` rows in all."""
+
+    def __init__(self, db: sqlite3.Connection, table: str = "documents") -> None:
+        self.earlier: Sequence[PartIds] = ()
+        self.rows = 0
+        self._db = db
+        self._taken = f"SELECT 1 FROM {table} WHERE id = ?"
+
+    def is_taken(self, id_: str) -> bool:
+        """Whether a document has this id."""
+        return (
+            self._db.execute(self._taken, (id_,)).fetchone() is not None
+            or row_of(self.earlier, id_) is not None
+        )
+
+    def row_of(self, id_: str) -> int | None:
+        """The row, counted through the parts, of the document with this id; None if there is none."""
+        row = row_of(self.earlier, id_)
+        if row is not None:
+            return row
+        found = self._db.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
+        return None if found is None else self.rows + int(found[0])
 
     def unique(self, id_: str) -> str:
         """The id itself, or with '#2', '#3', … behind it where it is taken."""

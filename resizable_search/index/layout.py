@@ -22,15 +22,19 @@ class FileNames:
     state: str = ".state"
     building: str = ".building"
     work: str = "work.sqlite"
+    documents_copy: str = "documents.copy"
+    compacted: str = "compacted"
     staged: str = "index"
     replaced: str = "replaced"
     removed: str = "removed.json"
     lock: str = "build.lock"
     report: str = "report.json"
+    log: str = "build.log"
     verified: str = "verified.json"
     queries: str = "queries.sqlite"
+    trusted: str = "trusted.json"
 
-    def deleted(self, generation: int) -> str:
+    def deleted(self, generation: int | str) -> str:
         """The bitmap of a part's deleted rows, as of a generation."""
         return f"deleted.{generation}.npy"
 
@@ -100,6 +104,11 @@ class Home:
     def queries(self) -> Path:
         """The cache of query embeddings."""
         return self.path / NAMES.state / NAMES.queries
+
+    @property
+    def trusted(self) -> Path:
+        """The addresses that a secret may be sent to."""
+        return self.path / NAMES.state / NAMES.trusted
 
     def names(self) -> list[str]:
         """The finished indexes, sorted: the folders that have a manifest. Raises StorageError."""

@@ -16,11 +16,14 @@ from typing import Any
 from resizable_search import __version__
 from resizable_search.errors import IndexFormatError
 from resizable_search.index.layout import NAMES
+from resizable_search.index.sense import check_manifest
+from resizable_search.index.steps import Step, reached
 from resizable_search.index.storage import replace_file, unreadable
+from resizable_search.wording import BACK, clipped
 
 FORMAT_VERSION = 1
-MOST_BYTES = 64_000_000
-"""Of a manifest: it has a few kB, and some hundred bytes for each file."""
+MOST_BYTES = 16_000_000
+"""Of a manifest: it has a few kB, and some hundred bytes for each file. Parsed, it takes many times that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,8 @@ class Manifest:
 
     `corpus` and `embedder` are specs as JSON, from which each is opened again; `dims` ascending, the
     last is the full dimension; `label` names the corpus for people; `files` are those that belong to
-    no part (an embedder's state); `plans` are tuned plans by "k:target".
+    no part (an embedder's state); `plans` are tuned plans by "k:target"; a fitted embedder has learned
+    from the first `fitted_rows` rows.
     """
 
     rows: int
@@ -80,6 +84,7 @@ class Manifest:
     parts: tuple[Part, ...]
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     plans: Mapping[str, Any] = field(default_factory=dict)
+    fitted_rows: int = 0
     generation: int = 1
     created: str = ""
     changed: str = ""
@@ -125,7 +130,9 @@ class Manifest:
         """Put the manifest in place by rename, dated now; a reader sees the old one or the one returned."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         dated = replace(self, created=self.created or now, changed=now)
-        replace_file(folder / NAMES.manifest, manifest_text(dated.to_json()))
+        path = folder / NAMES.manifest
+        replace_file(path, manifest_text(dated.to_json()), lambda: reached(Step.MANIFEST_BESIDE))
+        reached(Step.MANIFEST)
         return dated
 
 
@@ -152,20 +159,23 @@ def read_manifest(folder: Path) -> Manifest:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError):
         raise _damaged(path, "it is not JSON") from None
-    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+    if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] < 1:
         raise _damaged(path, "it is no rsearch manifest")
     if data["format"] > FORMAT_VERSION:
         raise IndexFormatError(
-            f"{folder} has format {data['format']}, and this rsearch reads up to {FORMAT_VERSION}: "
-            "upgrade with `pip install -U resizable_search`"
+            f"{folder} has format {clipped(str(data['format']))}, and this rsearch reads up to "
+            f"{FORMAT_VERSION}: upgrade with `pip install -U resizable_search`"
         )
     checksum = data.pop("checksum", None)
     try:
         if checksum != _checksum(data):
             raise _damaged(path, "its checksum does not match")
-        return _parse(data)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from None
+        check_manifest(data)
+    except RecursionError:
+        raise _damaged(path, "it nests too deep") from None
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+    return _parsed(data)
 
 
 def file_entry(path: Path) -> FileEntry:
@@ -174,61 +184,27 @@ def file_entry(path: Path) -> FileEntry:
         return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _parse(data: Mapping[str, Any]) -> Manifest:
-    parts = tuple(
-        Part(str(p["path"]), int(p["rows"]), _entries(p["files"]), int(p["deleted"]), str(p["bitmap"]))
-        for p in data["parts"]
-    )
+def _parsed(data: Mapping[str, Any]) -> Manifest:
+    """The manifest of an object that makes sense."""
     known = {name: data[name] for name in Manifest.__slots__ if name in data}
-    manifest = Manifest(
+    source = {name: data["source"][name] for name in Source.__slots__ if name in data["source"]}
+    parts = (
+        Part(part["path"], part["rows"], _entries(part["files"]), part["deleted"], part["bitmap"])
+        for part in data["parts"]
+    )
+    return Manifest(
         **{
             **known,
-            "dims": tuple(int(dim) for dim in data["dims"]),
-            "source": Source(**data["source"]),
-            "parts": parts,
+            "dims": tuple(data["dims"]),
+            "source": Source(**source),
+            "parts": tuple(parts),
             "files": _entries(data["files"]),
         }
     )
-    for name, kind in _KINDS.items():
-        if not isinstance(getattr(manifest, name), kind):
-            raise TypeError(f"its {name} is no {kind.__name__}")
-    for name in ("read", "inside", "left_out"):
-        if not isinstance(getattr(manifest.source, name), int):
-            raise TypeError(f"its source's {name} is no number")
-    dims = manifest.dims
-    if not dims or dims[0] < 1 or list(dims) != sorted(set(dims)):
-        raise ValueError("its dimensions make no sense")
-    if manifest.rows != sum(part.rows for part in parts) or not parts:
-        raise ValueError("its rows do not add up")
-    for name in manifest.all_files():
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or not name.isprintable():
-            raise ValueError("it names a file outside its folder")
-    for part in parts:
-        lacking = {NAMES.documents, *(NAMES.vectors(dim) for dim in dims)} - set(part.files)
-        if lacking:
-            raise ValueError(f"it lists no {sorted(lacking)[0]}")
-        if not 0 <= part.deleted <= part.rows or bool(part.deleted) != (part.bitmap in part.files):
-            raise ValueError("its deleted rows make no sense")
-    return manifest
-
-
-_KINDS = {
-    "rows": int,
-    "corpus": dict,
-    "label": str,
-    "embedder": dict,
-    "plans": dict,
-    "generation": int,
-    "created": str,
-    "changed": str,
-    "written_by": str,
-}
-"""What the plain fields must be: a manifest that was written by hand may hold anything."""
 
 
 def _entries(data: Mapping[str, Any]) -> dict[str, FileEntry]:
-    return {str(name): FileEntry(int(e["bytes"]), str(e["sha256"])) for name, e in data.items()}
+    return {name: FileEntry(entry["bytes"], entry["sha256"]) for name, entry in data.items()}
 
 
 def _checksum(data: Mapping[str, Any]) -> str:
@@ -237,4 +213,4 @@ def _checksum(data: Mapping[str, Any]) -> str:
 
 
 def _damaged(path: Path, why: str) -> IndexFormatError:
-    return IndexFormatError(f"{path} is damaged ({why}): build the index again with --restart")
+    return IndexFormatError(f"{path} is damaged ({why}): {BACK}")

@@ -4,6 +4,8 @@ They stand in the manifest's `plans` under `k:target`, each with its evidence. K
 nothing else: the generation stays, so that an open reader and an unfinished extension go on.
 """
 
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +18,10 @@ from resizable_search.index.manifest import Manifest, read_manifest
 from resizable_search.index.storage import CHECK, storage_errors
 from resizable_search.index.writer import sync_folder
 from resizable_search.plan import Plan
+from resizable_search.wording import quoted
+
+_KEY = re.compile(r"([1-9][0-9]{0,17}):([0-9.e-]{1,20})", re.ASCII)
+"""A plan's place in the manifest: k and target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ def stored_plan(plans: Mapping[str, Any], key: str, name: str, full_dim: int) ->
     except (RsearchError, KeyError, TypeError, ValueError, OverflowError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise IndexFormatError(
-            f"the plan that {name} keeps for {key!r} is damaged ({what}): measure it anew with "
+            f"the plan that {name} keeps for {quoted(key)} is damaged ({what}): measure it anew with "
             f"`{tune_command(name, key)}`"
         ) from None
     return found
@@ -137,8 +143,9 @@ class StoredPlans:
 
 def tune_command(name: str, key: str) -> str:
     """What to type to have the plan of that key measured."""
-    k, _, recall = key.partition(":")
-    return f"rsearch tune --index {name} --recall {recall or '0.99'}{'' if k == '10' else f' -k {k}'}"
+    found = _KEY.fullmatch(key)
+    k, recall = found.groups() if found else ("10", "0.99")
+    return f"rsearch tune --index {shlex.quote(name)} --recall {recall}{'' if k == '10' else f' -k {k}'}"
 
 
 def keep_plan(folder: Path, generation: int, tuned: TunedPlan) -> Manifest:
@@ -162,23 +169,42 @@ def _parse(data: Any) -> TunedPlan:
     if not isinstance(data, Mapping):
         raise TypeError("it is no object")
     low, high = data["overlap_ci"]
-    seed = data["seed"]
     return TunedPlan(
-        plan=str(data["plan"]),
-        k=int(data["k"]),
-        recall=float(data["recall"]),
-        overlap=float(data["overlap"]),
-        overlap_ci=(float(low), float(high)),
-        ms=float(data["ms"]),
-        queries=int(data["queries"]),
-        chosen_on=int(data["chosen_on"]),
-        source=str(data["source"]),
-        seed=None if seed is None else int(seed),
-        engine=str(data["engine"]),
-        threads=int(data["threads"]),
-        measured=str(data["measured"]),
-        version=str(data["version"]),
+        plan=_text(data, "plan"),
+        k=_count(data, "k"),
+        recall=_number(data["recall"]),
+        overlap=_number(data["overlap"]),
+        overlap_ci=(_number(low), _number(high)),
+        ms=_number(data["ms"]),
+        queries=_count(data, "queries"),
+        chosen_on=_count(data, "chosen_on"),
+        source=_text(data, "source"),
+        seed=None if data["seed"] is None else _count(data, "seed"),
+        engine=_text(data, "engine"),
+        threads=_count(data, "threads"),
+        measured=_text(data, "measured"),
+        version=_text(data, "version"),
         candidates=tuple(
-            Candidate(str(c["plan"]), float(c["overlap"]), float(c["ms"])) for c in data["candidates"]
+            Candidate(_text(c, "plan"), _number(c["overlap"]), _number(c["ms"])) for c in data["candidates"]
         ),
     )
+
+
+def _text(data: Mapping[str, Any], name: str) -> str:
+    value = data[name]
+    if not isinstance(value, str):
+        raise TypeError(f"its {name} is no text")
+    return value
+
+
+def _count(data: Mapping[str, Any], name: str) -> int:
+    value = data[name]
+    if type(value) is not int or value < 0:
+        raise TypeError(f"its {name} is no whole number of 0 or more")
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError("a figure of it is no number")
+    return float(value)

@@ -1,6 +1,9 @@
 """A finished index, opened for reading: arrays memory-mapped read-only, documents on demand."""
 
 import math
+import os
+import shlex
+import sqlite3
 import stat
 import threading
 from collections.abc import Sequence
@@ -27,44 +30,44 @@ from resizable_search.index.rows import npy_header
 from resizable_search.index.storage import unreadable
 from resizable_search.limits import raise_limit
 from resizable_search.quantise import WORD, Tier
+from resizable_search.wording import BACK, clipped
 
 MOST_TRIES = 20
 """How often an index is opened anew because it was replaced in the middle of that."""
 
 
 class PartReader:
-    """One part: its arrays by dimension, and its documents."""
+    """One part of the index in `index`: its arrays by dimension, and its documents."""
 
-    def __init__(self, folder: Path, part: Part, dims: Sequence[int]) -> None:
+    def __init__(self, index: Path, part: Part, dims: Sequence[int]) -> None:
+        folder, full = index / part.path, dims[-1]
+        anew = _anew(index)
         self.rows = part.rows
         self.arrays: dict[int, NDArray[np.float32]] = {
-            dim: open_array(folder / NAMES.vectors(dim), (part.rows, dim), "<f4") for dim in dims
+            dim: open_array(
+                folder / NAMES.vectors(dim), (part.rows, dim), "<f4", BACK if dim == full else anew
+            )
+            for dim in dims
         }
         self.tiers: dict[int, Tier] = {
-            dim: _open_tier(folder, part.rows, dim) for dim in dims if NAMES.codes(dim) in part.files
+            dim: _open_tier(folder, part.rows, dim, anew) for dim in dims if NAMES.codes(dim) in part.files
         }
         """The int8 tiers by dimension; an index from before there were any has none."""
         self.signs: NDArray[np.uint64] | None = None
         """(words, rows) uint64: the full rows' sign bits, word by word."""
-        if NAMES.signs(dims[-1]) in part.files:
-            words = -(-dims[-1] // WORD)
-            self.signs = open_array(folder / NAMES.signs(dims[-1]), (words, part.rows), "<u8")
-        self.allowed: NDArray[np.bool_] | None = None
+        if NAMES.signs(full) in part.files:
+            words = -(-full // WORD)
+            self.signs = open_array(folder / NAMES.signs(full), (words, part.rows), "<u8", anew)
+        self.allowed = allowed_rows(folder, part)
         """(rows,) bool: which rows may be found; None: all."""
-        if part.bitmap:
-            packed = open_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
-            self.allowed = np.unpackbits(packed, count=part.rows) == 0
         self._documents_path = folder / NAMES.documents
-        size = _size(self._documents_path)
-        if size != part.files[NAMES.documents].bytes:
-            raise _wrong_size(self._documents_path, size, part.files[NAMES.documents].bytes)
-        self._connection = open_documents(self._documents_path)
+        self._connection = _open_documents(self._documents_path, part)
         self._lock = threading.Lock()
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
         """The documents at these rows of the part, by row."""
         with self._lock:
-            return read_documents(self._connection, rows, self._documents_path)
+            return read_documents(self._connection, rows, self._documents_path, self.rows)
 
     def close(self) -> None:
         """Close the documents; arrays that are still referred to stay valid."""
@@ -94,7 +97,8 @@ class IndexReader:
                 self._place, self.parts = Place(self.folder), []
                 manifest = read_manifest(self.folder)
                 for part in manifest.parts:
-                    self.parts.append(PartReader(self.folder / part.path, part, manifest.dims))
+                    self.parts.append(PartReader(self.folder, part, manifest.dims))
+                self._refuse_shared_folders(manifest)
             except IndexFormatError:
                 moved_on = self._has_moved_on(manifest)
                 self.close()
@@ -107,6 +111,9 @@ class IndexReader:
                 if not raise_limit():
                     raise
                 continue
+            except BaseException:
+                self.close()
+                raise
             if self.is_in_place:
                 self.starts = [0, *np.cumsum([part.rows for part in self.parts])[:-1].tolist()]
                 return manifest
@@ -136,6 +143,12 @@ class IndexReader:
             return manifest is not None and read_manifest(self.folder) != manifest
         except IndexFormatError:
             return not self.is_in_place
+
+    def _refuse_shared_folders(self, manifest: Manifest) -> None:
+        """Whatever their paths say: through a link, two parts may be one."""
+        places = {_folder_number(self.folder / part.path) for part in manifest.parts}
+        if len(places) < len(manifest.parts):
+            raise IndexFormatError(f"two parts of {self.folder} are one folder: {BACK}")
 
     @cached_property
     def dims(self) -> tuple[int, ...]:
@@ -178,56 +191,93 @@ class IndexReader:
             part.close()
 
 
-def _open_tier(folder: Path, rows: int, dim: int) -> Tier:
+def allowed_rows(folder: Path, part: Part) -> NDArray[np.bool_] | None:
+    """(rows,) bool: which rows of a part, which lies in `folder`, may be found; None: all.
+
+    Raises IndexFormatError.
+    """
+    if not part.bitmap:
+        return None
+    packed = open_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
+    found: NDArray[np.bool_] = np.unpackbits(packed, count=part.rows) == 0
+    if part.rows - np.count_nonzero(found) != part.deleted:
+        raise IndexFormatError(
+            f"{folder / part.bitmap} has other rows deleted than the manifest counts: {BACK}"
+        )
+    return found
+
+
+def _folder_number(folder: Path) -> tuple[int, int] | None:
+    """What tells folders that are there at once from one another; None if there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _anew(index: Path) -> str:
+    """What to do about a damaged file that follows from the full vectors."""
+    command = f"rsearch repair {shlex.quote(str(index.absolute()))}"
+    return f"`{command}` makes it anew; if it cannot, build the index again with --restart"
+
+
+def _open_tier(folder: Path, rows: int, dim: int, remedy: str) -> Tier:
     return Tier(
-        open_array(folder / NAMES.codes(dim), (rows, dim), "|i1"),
-        open_array(folder / NAMES.steps(dim), (rows,), "<f4"),
-        open_array(folder / NAMES.errors(dim), (rows,), "<f4"),
+        open_array(folder / NAMES.codes(dim), (rows, dim), "|i1", remedy),
+        open_array(folder / NAMES.steps(dim), (rows,), "<f4", remedy),
+        open_array(folder / NAMES.errors(dim), (rows,), "<f4", remedy),
         dim,
     )
 
 
-def open_array(path: Path, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """Map a .npy file of that shape and dtype read-only, C order. Raises IndexFormatError.
+def _open_documents(path: Path, part: Part) -> sqlite3.Connection:
+    """Open a part's documents, if they have the size that the manifest says."""
+    size = _size(path, BACK)
+    if size != part.files[NAMES.documents].bytes:
+        raise _wrong_size(path, size, part.files[NAMES.documents].bytes, BACK)
+    return open_documents(path, part.rows)
+
+
+def open_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BACK) -> NDArray[Any]:
+    """Map a .npy file of that shape and dtype read-only, C order. Raises IndexFormatError with the remedy.
 
     The header must be, byte for byte, the one that numpy writes for such an array: parsing a damaged
-    one would be a guess.
+    one would be a guess. The size is that of the very file that is mapped, to the byte.
     """
     header = npy_header(shape, dtype)
-    size = _size(path)
+    expected = len(header) + math.prod(shape) * np.dtype(dtype).itemsize
+    _size(path, remedy)  # a pipe is not opened: it would be waited for
     try:
         with path.open("rb") as file:
-            found = file.read(len(header))
+            size, found = os.fstat(file.fileno()).st_size, file.read(len(header))
+            if found == header and size == expected:
+                return np.memmap(file, dtype, "r", len(header), shape).view(np.ndarray)
     except OSError as error:
         raise unreadable(path, error) from None
+    except (ValueError, OverflowError) as error:
+        raise IndexFormatError(f"{path} cannot be mapped ({clipped(str(error))}): {remedy}") from None
     if found != header:
         raise IndexFormatError(
             f"{path} is no .npy file of {np.dtype(dtype)} {shape}, so it is damaged or not this index's: "
-            "put the right one back, or build again with --restart"
+            f"{remedy}"
         )
-    expected = len(header) + math.prod(shape) * np.dtype(dtype).itemsize
-    if size != expected:
-        raise _wrong_size(path, size, expected)
-    try:
-        return np.memmap(path, dtype, "r", len(header), shape).view(np.ndarray)
-    except OSError as error:  # each mapping keeps a file open
-        raise unreadable(path, error) from None
+    raise _wrong_size(path, size, expected, remedy)
 
 
-def _size(path: Path) -> int:
+def _size(path: Path, remedy: str) -> int:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise IndexFormatError(f"{path} is missing: build the index again with --restart") from None
+        raise IndexFormatError(f"{path} is missing: {remedy}") from None
     except OSError as error:
-        raise IndexFormatError(f"{path} cannot be read ({error.strerror}): check what lies there") from None
+        raise unreadable(path, error) from None
     if not stat.S_ISREG(found.st_mode):
-        raise IndexFormatError(f"{path} is no file: put the right one back, or build again with --restart")
+        raise IndexFormatError(f"{path} is no file: {remedy}")
     return found.st_size
 
 
-def _wrong_size(path: Path, size: int, expected: int) -> IndexFormatError:
+def _wrong_size(path: Path, size: int, expected: int, remedy: str) -> IndexFormatError:
     return IndexFormatError(
-        f"{path} has {size:,} bytes where {expected:,} belong: it was cut or changed; "
-        "build the index again with --restart"
+        f"{path} has {size:,} bytes where {expected:,} belong: it was cut or changed; {remedy}"
     )

@@ -15,8 +15,7 @@ from resizable_search.index.storage import beside, replace_file
 from resizable_search.index.verify import Damage, kind_of
 from resizable_search.index.writer import derive_beside, sync_folder
 from resizable_search.progress import SILENT, Progress
-
-BACK = "put it back from a copy, or build again with --restart"
+from resizable_search.wording import BACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,9 @@ def mend(folder: Path, manifest: Manifest, damages: Sequence[Damage], progress: 
             remedy = f"the full vectors that it follows from are damaged: {BACK}"
             lost += [Lost(_path(part, name), remedy) for name in names]
             continue
+        blocked = {name: why for name in names if (why := _in_the_way(folder, _path(part, name)))}
+        lost += [Lost(_path(part, name), f"{why}, and repair it again") for name, why in blocked.items()]
+        names = [name for name in names if name not in blocked]
         for name in _derive(folder / part.path, part, manifest.dims, names, progress):
             mended.append(_path(part, name))
         lost += [
@@ -94,6 +96,24 @@ def _derive(
         for name in names:
             beside(folder / name).unlink(missing_ok=True)
     return made
+
+
+def _in_the_way(folder: Path, file: str) -> str:
+    """Why a file of the index in `folder` cannot be written, and what to do; '' if it can.
+
+    What lies behind a link may be another index's.
+    """
+    *above, name = PurePosixPath(file).parts
+    place = folder
+    for step in above:
+        place /= step
+        if place.is_symlink():
+            return f"{place} is a link: put the folder itself there"
+        if place.exists() and not place.is_dir():
+            return f"{place} is no folder: move it away"
+    if (place / name).is_dir() and not (place / name).is_symlink():
+        return "a folder lies in its place: move it away"
+    return ""
 
 
 def _rewrite_manifest(folder: Path) -> None:

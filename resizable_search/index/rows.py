@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -19,6 +20,7 @@ READ_BYTES = 16 << 20
 """What they may take: rows that are wider than any model's are read fewer at once."""
 
 
+@lru_cache(1000)  # numpy takes longer for it than the system for opening a file
 def npy_header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
     """The first bytes of a .npy file of that shape and dtype in C order, as numpy writes them."""
     header = io.BytesIO()

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,16 @@ from resizable_search.index.layout import ANOTHER_HOME
 from resizable_search.limits import too_many_files
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ELOOP,
+)
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 _LIMITS = (*_FULL, *_TOO_MANY, errno.EFBIG)
 _FAILED = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO)
@@ -121,9 +131,18 @@ def _full(home: Path, again: str) -> StorageError:
 
 def unreadable(path: Path, error: OSError) -> IndexFormatError | StorageError:
     """The error for a file of an index that the system does not let be read."""
+    if error.errno == errno.ENOMEM:
+        return StorageError(f"{path} cannot be mapped ({error.strerror}): allow more memory with `ulimit -v`")
     return too_many_files(error) or IndexFormatError(
-        f"{path} cannot be read ({error.strerror}): check its permissions"
+        f"{path} cannot be read ({error.strerror}): check what lies there, and its permissions"
     )
+
+
+def free_bytes(folder: Path) -> int:
+    """What may still be written where a folder lies, or will lie."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def make_home(home: Path) -> None:
@@ -141,10 +160,11 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, written: Callable[[], None] = lambda: None) -> None:
     """Write a file in one step: whoever reads it, and whatever happens, finds the old content or the new.
 
-    Where it cannot be written nothing is left of the new one. Raises OSError.
+    `written` is called when the new one lies beside the old. Where it cannot be written nothing is left
+    of it. Raises OSError.
     """
     temporary = beside(path)
     try:
@@ -152,6 +172,7 @@ def replace_file(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        written()
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

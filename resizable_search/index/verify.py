@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.errors import IndexFormatError
-from resizable_search.index.documents import open_documents
+from resizable_search.index.documents import ROWS_AT_ONCE, connect, read_some
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import FileEntry, Manifest, Part, manifest_text
 from resizable_search.index.reader import open_array
@@ -30,6 +30,7 @@ from resizable_search.limits import too_many_files
 from resizable_search.progress import SILENT, Progress
 from resizable_search.quantise import sign_words
 from resizable_search.vectors import UNIT_TOLERANCE, norms
+from resizable_search.wording import clipped
 
 SAMPLED_ROWS = 4096
 """Rows of a part whose derived files are looked at, unless all are."""
@@ -171,21 +172,20 @@ def _wrong_header(path: Path, shape: tuple[int, ...], dtype: str) -> str:
 def _wrong_documents(path: Path, rows: int) -> str:
     """What is wrong with a file of documents whose bytes are as written; '' if nothing is."""
     try:
-        with closing(open_documents(path)) as db:
+        with closing(connect(path, rows)) as db:
             (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
             if said != "ok":
-                return f"SQLite finds it damaged ({' '.join(str(said).split())})"
+                return f"SQLite finds it damaged ({clipped(str(said))})"
             for table in ("documents", "texts"):
-                count, first, last = db.execute(
-                    f"SELECT count(*), min(row), max(row) FROM {table}"
-                ).fetchone()
-                if count != rows or (rows and (first, last) != (0, rows - 1)):
+                (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
+                if count != rows:
                     return f"its {table} are {count:,}, and the part has {rows:,} rows"
-            (odd,) = db.execute("SELECT count(*) FROM documents WHERE NOT json_valid(metadata)").fetchone()
-            if odd:
-                return f"the metadata of {odd:,} documents are no JSON"
-    except (sqlite3.Error, IndexFormatError) as error:
-        return f"SQLite cannot read it ({error})"
+            for start in range(0, rows, ROWS_AT_ONCE):
+                read_some(db, range(start, min(start + ROWS_AT_ONCE, rows)), rows)
+    except sqlite3.Error as error:
+        return f"SQLite cannot read it ({clipped(str(error))})"
+    except (OSError, ValueError, RecursionError) as error:
+        return clipped(str(error))
     return ""
 
 

@@ -9,27 +9,29 @@ committed, never shorter, and is cut back on opening.
 
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.errors import BuildStateError
-from resizable_search.index.documents import SCHEMA
+from resizable_search.index.documents import SCHEMA, write_documents
 from resizable_search.index.ids import IDS_SCHEMA, TakenIds
 from resizable_search.index.layout import NAMES
 from resizable_search.index.rows import RowsFile
+from resizable_search.index.steps import Step, reached
 from resizable_search.index.storage import as_the_system_says
 
 FOLD_AT_MOST = 1000
 """Documents folded in one transaction."""
+
+CHANGE = "change"
+"""The kind that an unfinished change of an index asks for, where a build names that of its corpus."""
 
 _WORK_SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -59,17 +61,6 @@ class Incoming:
     text: str
 
 
-def rows_so_far(folder: Path) -> int:
-    """How many documents an unfinished build has embedded; it is only looked at (0 if it cannot be)."""
-    uri = (folder / NAMES.work).resolve().as_uri() + "?mode=ro"
-    # Where SQLite cannot make the files that go with a log, it is read without what only the log holds.
-    for how in ("", "&immutable=1"):
-        with suppress(sqlite3.Error, ValueError), closing(sqlite3.connect(uri + how, uri=True)) as db:
-            found = db.execute("SELECT value FROM meta WHERE key = 'rows'").fetchone()
-            return int(found[0]) if found else 0
-    return 0
-
-
 def text_key(text: str) -> bytes:
     """What an answer is filed under beside its row: the SHA-256 of the text that was embedded."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
@@ -84,6 +75,9 @@ class Work:
 
     `kept` are values that are kept with it from its beginning, as `set` does.
     """
+
+    journals_all: ClassVar[bool] = False
+    """Whether even answers that cost nothing are journalled, since they need not come in order."""
 
     def __init__(self, folder: Path, **kept: Any) -> None:
         self.folder = folder
@@ -136,6 +130,11 @@ class Work:
         return int(self.get("rows", 0))
 
     @property
+    def safe(self) -> int:
+        """Documents whose vectors are safe, be they rows already or answers that wait for one before them."""
+        return self.rows + int(self._db.execute("SELECT count(*) FROM journal").fetchone()[0])
+
+    @property
     def has_its_rows(self) -> bool:
         """Whether the documents that are filed are as many as the rows that are committed."""
         return bool(
@@ -144,6 +143,7 @@ class Work:
 
     def spool(self, documents: Iterable[Incoming], blank: Iterable[Incoming], stream: Any) -> None:
         """Take documents in, note those without text, and move the stream's position, all at once."""
+        reached(Step.READ)
         with self._db:
             self._db.executemany(
                 "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?)",
@@ -153,6 +153,7 @@ class Work:
                 "INSERT INTO left_out VALUES (?, ?, 'no text')", ((d.seq, d.id) for d in blank)
             )
             self._set("stream", stream)
+        reached(Step.SPOOLED)
 
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
         """Up to `limit` (seq, text) behind `after` that have no answer yet, in order."""
@@ -178,12 +179,18 @@ class Work:
 
     def journal(self, seqs: Sequence[int], texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Keep a service's answer at once: (n, width) float32 for the texts of these documents."""
+        reached(Step.ANSWERED)
         rows = zip(seqs, texts, vectors, strict=True)
         with self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO journal VALUES (?, ?, ?)",
                 ((seq, text_key(text), row.astype("<f4").tobytes()) for seq, text, row in rows),
             )
+        reached(Step.JOURNALLED)
+
+    def id_of(self, seq: int) -> str:
+        """The id of a document that waits, as the corpus has it."""
+        return str(self._db.execute("SELECT id FROM incoming WHERE seq = ?", (seq,)).fetchone()[0])
 
     def leave_out(self, seq: int, reason: str) -> None:
         """Give a document up, for the report to tell."""
@@ -235,8 +242,7 @@ class Work:
             raise
 
     def _append(self, seqs: Sequence[int], rows: NDArray[np.float32], file: RowsFile) -> None:
-        file.append(rows)
-        file.sync()
+        self._extend(file, rows)
         first, last, start = seqs[0], seqs[-1], file.rows - len(rows)
         with self._db:
             documents = self._db.execute(
@@ -252,6 +258,15 @@ class Work:
             self._db.execute("DELETE FROM incoming WHERE seq BETWEEN ? AND ?", (first, last))
             self._db.execute("DELETE FROM journal WHERE seq BETWEEN ? AND ?", (first, last))
             self._set("rows", file.rows)
+            reached(Step.FILED)
+        reached(Step.COUNTED)
+
+    def _extend(self, file: RowsFile, rows: NDArray[np.float32]) -> None:
+        """Have the disk hold further rows, which are not counted yet."""
+        file.append(rows)
+        reached(Step.APPENDED)
+        file.sync()
+        reached(Step.SYNCED)
 
     def add(
         self, documents: Sequence[Incoming], rows: NDArray[np.float32], dim: int, kept: Mapping[str, Any]
@@ -264,13 +279,14 @@ class Work:
         try:
             file = self._vectors(dim)
             start = file.rows
-            file.append(rows)
-            file.sync()
+            self._extend(file, rows)
             with self._db:
                 self._add_documents(documents, start)
                 for key, value in kept.items():
                     self._set(key, value)
                 self._set("rows", file.rows)
+                reached(Step.FILED)
+            reached(Step.COUNTED)
         except BaseException:
             self.close_vectors()  # as for `append`
             raise
@@ -311,6 +327,7 @@ class Work:
         file = self._vectors(dim)
         file.finish()
         self.close_vectors()
+        reached(Step.COMPLETED)
         return self.staged / NAMES.vectors(dim)
 
     def finish_documents(self) -> Path:
@@ -319,28 +336,16 @@ class Work:
         The copy brings the rows in order; VACUUM INTO then lays the pages out from the rows alone.
         """
         path = self.staged / NAMES.documents
-        copy = self.folder / "documents.copy"
-        for old in (path, copy):
-            old.unlink(missing_ok=True)
-        with as_the_system_says(self.folder):
-            self._write_documents(copy, path)
-        copy.unlink()
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        return path
 
-    def _write_documents(self, copy: Path, path: Path) -> None:
-        self._db.execute("ATTACH ? AS copy", (str(copy),))
-        try:
-            # The copy is thrown away on a crash, so it need not wait for the disk.
-            self._db.execute("PRAGMA copy.synchronous = OFF")
-            self._db.executescript(SCHEMA.format(schema="copy."))
-            with self._db:
-                self._db.execute("INSERT INTO copy.documents SELECT * FROM documents ORDER BY row")
-                self._db.execute("INSERT INTO copy.texts SELECT * FROM texts ORDER BY row")
-            self._db.execute("VACUUM copy INTO ?", (str(path),))
-        finally:
-            self._db.execute("DETACH copy")
+        def fill(copy: sqlite3.Connection) -> None:
+            copy.execute("ATTACH ? AS work", (str(self.folder / NAMES.work),))
+            with copy:
+                copy.execute("INSERT INTO documents SELECT * FROM work.documents ORDER BY row")
+                copy.execute("INSERT INTO texts SELECT * FROM work.texts ORDER BY row")
+            copy.execute("DETACH work")
+
+        write_documents(path, self.folder / NAMES.documents_copy, fill)
+        return path
 
     def close_vectors(self) -> None:
         """Close the file of vectors."""

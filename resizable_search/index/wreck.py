@@ -1,6 +1,10 @@
-"""An index whose manifest cannot be read: which files are the format's own is told by their names."""
+"""Deleting an index: its own files and nothing else, also where its manifest cannot be read.
+
+Which files are the format's own is told by their names then.
+"""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from resizable_search.index.layout import NAMES
@@ -33,12 +37,18 @@ def is_wreck(folder: Path) -> bool:
 
 
 def remove_wreck(folder: Path) -> list[str]:
-    """Delete what bears a name of the format, and the folders that are empty then; the manifest last.
+    """Delete what bears a name of the format, as `remove_own` does; the manifest last."""
+    return remove_own(folder, lambda name: bool(_OWN.fullmatch(name)))
 
-    Returns the paths of what else lies in the folder, which is left alone. Links are never followed.
+
+def remove_own(folder: Path, is_own: Callable[[str], bool]) -> list[str]:
+    """Delete the files whose paths inside the folder are its own, and the folders that are empty then.
+
+    Returns the paths of what else lies in the folder, which is left alone. A link is a file, wherever it
+    leads: it is never followed.
     """
     found = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    own = [path for path in found if _OWN.fullmatch(path.relative_to(folder).as_posix())]
+    own = [path for path in found if is_own(path.relative_to(folder).as_posix())]
     last = (folder / NAMES.manifest, folder / NAMES.removed)
     for path in sorted(own, key=lambda path: path in last):
         path.unlink()

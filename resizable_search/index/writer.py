@@ -1,11 +1,12 @@
 """From a finished build to an index in its place: derived files, checksums, manifest, rename."""
 
 import ctypes
+import math
 import os
 import shutil
 from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 
 from resizable_search import vectors
 from resizable_search.index.layout import NAMES
-from resizable_search.index.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
-from resizable_search.index.rows import ArrayFile, read_blocks, read_shape
+from resizable_search.index.manifest import FileEntry, Manifest, file_entry, read_manifest
+from resizable_search.index.rows import ArrayFile, npy_header, read_blocks, read_shape
+from resizable_search.index.steps import Step, reached
 from resizable_search.index.storage import beside
+from resizable_search.index.wreck import remove_own
 from resizable_search.progress import SILENT, Progress
 from resizable_search.quantise import WORD, quantise, sign_words
 from resizable_search.threads import thread_count, unordered
@@ -34,8 +37,10 @@ def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> No
     """
     names = [name for name in derived_files(0, dims) if name != NAMES.vectors(dims[-1])]
     derive_beside(folder, dims, names, progress)
+    reached(Step.DERIVED_BESIDE)
     for name in names:
         beside(folder / name).replace(folder / name)
+    reached(Step.DERIVED)
 
 
 def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progress: Progress) -> None:
@@ -67,6 +72,14 @@ def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...
         found[NAMES.errors(dim)] = (n,), "<f4"
     found[NAMES.signs(dims[-1])] = (-(-dims[-1] // WORD), n), "<u8"
     return found
+
+
+def array_bytes(n: int, dims: Sequence[int]) -> dict[str, int]:
+    """The size of every array's file of a part of n rows, by its name: exact."""
+    return {
+        name: len(npy_header(shape, dtype)) + math.prod(shape) * np.dtype(dtype).itemsize
+        for name, (shape, dtype) in derived_files(n, dims).items()
+    }
 
 
 def _derive_block(
@@ -145,7 +158,9 @@ def _remove_unlisted(index: Path, manifest: Manifest, names: Iterable[str]) -> N
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
     """Measure these files of a folder, for the manifest."""
     with ThreadPoolExecutor(thread_count()) as pool:
-        return dict(zip(names, pool.map(lambda name: file_entry(folder / name), names), strict=True))
+        found = dict(zip(names, pool.map(lambda name: file_entry(folder / name), names), strict=True))
+    reached(Step.MEASURED)
+    return found
 
 
 def part_files(dims: Sequence[int]) -> list[str]:
@@ -161,18 +176,20 @@ def place(staged: Path, target: Path, aside: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     sync_folder(staged)
-    _remove_folder(aside)
+    remove_folder(aside)
     if target.exists() and exchange(staged, target):
+        reached(Step.EXCHANGED)
         staged.rename(aside)
     else:
         if target.exists():
             target.rename(aside)
         staged.rename(target)
     sync_folder(target.parent)
-    _remove_folder(aside)
+    reached(Step.PLACED)
+    remove_folder(aside)
 
 
-def _remove_folder(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """Delete a folder with all that is in it, or a link to one."""
     if folder.is_symlink():
         folder.unlink()
@@ -193,58 +210,6 @@ def exchange(one: Path, other: Path) -> bool:
     return bool(rename(here, os.fsencode(one), here, os.fsencode(other), RENAME_EXCHANGE) == 0)
 
 
-def place_part(staged: Path, index: Path, manifest: Manifest, part_rows: int, **changes: object) -> Manifest:
-    """Add a finished part to an index: its folder first, then the manifest that knows of it."""
-    path = f"{NAMES.parts}/{len(manifest.parts) + 1}"
-    target = index / path
-    target.parent.mkdir(exist_ok=True)
-    _remove_folder(target)  # of an extension that was stopped before its manifest
-    part = Part(path, part_rows, list_files(staged, part_files(manifest.dims)))
-    sync_folder(staged)
-    staged.rename(target)
-    sync_folder(target.parent)
-    following = manifest.next_generation(
-        rows=manifest.rows + part_rows, parts=(*manifest.parts, part), **changes
-    )
-    written = following.write(index)
-    sync_folder(index)
-    return written
-
-
-def delete_rows(index: Path, rows: Sequence[int]) -> Manifest:
-    """Have these rows of an index never be found again: new bitmaps, then the manifest that names them.
-
-    The rows stay where they are, and so do the numbers of the others. Returns the new manifest.
-    """
-    manifest = read_manifest(index)
-    wanted = np.unique(np.asarray(rows, np.int64))
-    name = NAMES.deleted(manifest.generation + 1)
-    parts, start, replaced = [], 0, []
-    for part in manifest.parts:
-        mine = wanted[(wanted >= start) & (wanted < start + part.rows)] - start
-        start += part.rows
-        if len(mine):
-            folder = index / part.path
-            gone = np.zeros(part.rows, bool)
-            if part.bitmap:
-                gone |= np.unpackbits(np.load(folder / part.bitmap), count=part.rows).astype(bool)
-                replaced.append(folder / part.bitmap)
-            gone[mine] = True
-            packed = np.packbits(gone)
-            with closing(ArrayFile(folder / name, packed.shape, "|u1")) as bitmap:
-                bitmap.write(packed, 0)
-                bitmap.finish()
-            files = {key: entry for key, entry in part.files.items() if key != part.bitmap}
-            files[name] = file_entry(folder / name)
-            part = replace(part, files=files, deleted=int(gone.sum()), bitmap=name)
-        parts.append(part)
-    written = manifest.next_generation(parts=tuple(parts)).write(index)
-    sync_folder(index)
-    for path in replaced:
-        path.unlink()
-    return written
-
-
 def sync_folder(folder: Path) -> None:
     """Have the disk hold a folder's entries."""
     handle = os.open(folder, os.O_RDONLY)
@@ -260,25 +225,16 @@ def remove_index(folder: Path) -> list[str]:
     Returns the names of what else lies in the folder, which is left alone. The manifest goes first, so
     that what is half removed is no index; under its other name it tells a later `remove` that it was one.
     """
-    manifest = read_manifest(folder)
-    names = sorted(manifest.all_files())
+    names = read_manifest(folder).all_files()
     (folder / NAMES.manifest).replace(folder / NAMES.removed)
-    for name in (NAMES.manifest, *names):
-        (folder / name).unlink(missing_ok=True)
-        beside(folder / name).unlink(missing_ok=True)  # of somebody who died while writing it
-    for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
-        if not any(path.iterdir()):
-            path.rmdir()
-    left = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    (folder / NAMES.removed).unlink()
-    left.remove(NAMES.removed)
-    if not left:
-        folder.rmdir()
-    return left
+    # Files beside others are of somebody who died while writing them.
+    written = {beside(Path(name)).as_posix() for name in (NAMES.manifest, *names)}
+    return remove_own(folder, {NAMES.removed, *names, *written}.__contains__)
 
 
 def strange_files(folder: Path, manifest: Manifest) -> list[str]:
     """Files in an index's folder that its manifest does not know, by their paths inside."""
     known: Mapping[str, FileEntry] = manifest.all_files()
-    found = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    lying = (p for p in folder.rglob("*") if p.is_file() or (p.is_symlink() and not p.is_dir()))
+    found = (str(p.relative_to(folder)) for p in lying)
     return sorted(name for name in found if name != NAMES.manifest and name not in known)

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,11 @@ from typing import Literal
 import numpy as np
 
 from resizable_search.embedders import registry
+from resizable_search.embedders.base import EmbedderSpec
+from resizable_search.embedders.trust import Trust
 from resizable_search.errors import RsearchError
-from resizable_search.index.layout import Home
+from resizable_search.index.layout import NAMES, Home
+from resizable_search.index.manifest import read_manifest
 from resizable_search.index.reader import IndexReader
 from resizable_search.index.writer import strange_files
 from resizable_search.manage.overview import damaged_files
@@ -34,11 +37,17 @@ class Finding:
 
 
 def examine(home: Home) -> Iterator[Finding]:
-    """Look at credentials, hub, disk, kernels and each index, one after the other."""
+    """Look at credentials, hub, disk, kernels, endpoints and each index, one after the other."""
     yield _finding("credentials", _credentials)
     yield _finding("hub", _hub)
     yield _finding("disk", partial(_disk, home))
     yield _finding("kernels", _kernels)
+    yield from _endpoints(home)
+    yield from examine_indexes(home)
+
+
+def examine_indexes(home: Home) -> Iterator[Finding]:
+    """Look at each index of the home, and name the builds that are not finished."""
     for name in home.names():
         yield _finding(f"index {name}", partial(_index, home.index(name)))
     for name in home.unfinished():
@@ -115,6 +124,25 @@ def _kernels() -> str:
                 f"reinstall {engine.name}, and report it"
             )
     return f"numpy and the compiled kernels scan rightly, on {thread_count()} threads"
+
+
+def _endpoints(home: Home) -> Iterator[Finding]:
+    """Ask each endpoint that an index of the home has its queries embedded at, once."""
+    seen = set()
+    for name in home.names():
+        with suppress(RsearchError):  # what is wrong with an index is told below
+            spec = EmbedderSpec.from_json(read_manifest(home.index(name)).embedder)
+            asked = [spec.options.get(option) for option in ("base_url", "api_key_env", "served_as")]
+            if asked[0] is None or str(asked) in seen:
+                continue
+            seen.add(str(asked))
+            yield _finding("endpoint", partial(_endpoint, home, name, spec))
+
+
+def _endpoint(home: Home, name: str, spec: EmbedderSpec) -> str:
+    embedder = registry.reopen(spec, home.index(name) / NAMES.embedder)
+    Trust(home.trusted).ask(embedder, name)
+    return embedder.check()
 
 
 def _index(folder: Path) -> str:

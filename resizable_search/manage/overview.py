@@ -9,7 +9,7 @@ from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.errors import IndexFormatError, UsageError
 from resizable_search.index.layout import Home
 from resizable_search.index.manifest import Manifest, read_manifest
-from resizable_search.index.work import rows_so_far
+from resizable_search.index.unfinished import look
 from resizable_search.index.writer import strange_files
 from resizable_search.manage.verification import last_verified
 from resizable_search.search import Index
@@ -55,14 +55,18 @@ def overview(home: Home) -> list[Entry]:
             )
         )
     for name in home.unfinished():
-        rows = rows_so_far(home.building(name))
+        found = look(home.building(name))
+        rows = found.safe if found else 0
         entries.append(Entry(name, "unfinished", rows, bytes=_size(home.building(name))))
     return entries
 
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What `rsearch info` shows. `scan_bytes`: what one query reads at each stored dimension."""
+    """What `rsearch info` shows. `scan_bytes`: what one query reads at each stored dimension.
+
+    `deleted` rows are still on the disk; `unfitted` documents came after the embedder was fitted.
+    """
 
     name: str
     folder: str
@@ -78,6 +82,8 @@ class IndexInfo:
     remark: str
     generation: int
     parts: int
+    deleted: int
+    unfitted: int
     created: str
     changed: str
     written_by: str
@@ -101,11 +107,11 @@ def describe_index(index: Index) -> IndexInfo:
     except UsageError as error:  # of a package that is not installed here: all else can be told
         cost = str(error)
     else:
-        remark = cls.remark
+        remark = cls.remark_on(spec)
         cost = (
             "no text can be embedded here"
             if not cls.embeds
-            else f"one request to the {spec.kind} service for each new text, none for one asked before"
+            else f"one request to {_service(spec)} for each new text, none for one asked before"
             if cls.remote
             else f"embedded on this machine by {spec.kind}, without a request"
         )
@@ -124,6 +130,8 @@ def describe_index(index: Index) -> IndexInfo:
         remark=remark,
         generation=manifest.generation,
         parts=len(manifest.parts),
+        deleted=manifest.rows - manifest.documents,
+        unfitted=int((index.found_rows() >= manifest.fitted_rows).sum()) if manifest.fitted_rows else 0,
         created=manifest.created,
         changed=manifest.changed,
         written_by=manifest.written_by,
@@ -135,6 +143,11 @@ def describe_index(index: Index) -> IndexInfo:
         damaged=damaged_files(index.folder, manifest),
         verified=last_verified(index.folder),
     )
+
+
+def _service(spec: EmbedderSpec) -> str:
+    address = spec.options.get("base_url")
+    return f"{address} ({spec.options.get('served_as')})" if address else f"the {spec.kind} service"
 
 
 def damaged_files(folder: Path, manifest: Manifest) -> list[str]:

@@ -18,6 +18,7 @@ is `Slack`, from the row's own error. `float32` reads the floats; `exact` is wha
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -106,6 +107,13 @@ class View:
             doubtful = found
         return Reciprocals(scale, allowed, doubtful)
 
+    def narrowed(self, allowed: NDArray[np.bool_]) -> "View":
+        """The same rows, of which only these (n,) bool may be found, all of them allowed here.
+
+        What a pass over the rows has made is shared.
+        """
+        return _NarrowedView(self, allowed)
+
     @property
     def has_tier(self) -> bool:
         """Whether the int8 codes at this dimension are there, without a pass to make them."""
@@ -136,6 +144,28 @@ class View:
         return out
 
 
+class _NarrowedView(View):
+    """A view of fewer rows than another one's, which keeps what is costly for both."""
+
+    def __init__(self, whole: View, allowed: NDArray[np.bool_]) -> None:
+        super().__init__(whole.stored, whole.dim, allowed, whole.whole, whole.signs)
+        self._other = whole
+
+    @property
+    def reciprocals(self) -> Reciprocals:
+        near = self._other.reciprocals
+        if self.allowed is None or not len(near.doubtful):
+            return Reciprocals(near.scale, self.allowed)
+        doubtful = near.doubtful[self.allowed[near.doubtful]]
+        allowed = self.allowed.copy()
+        allowed[doubtful] = False
+        return Reciprocals(near.scale, allowed, doubtful)
+
+    @property
+    def tier(self) -> Tier | None:
+        return self._other.tier
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a look through rows of one part found, and what it took.
@@ -159,6 +189,14 @@ class Engine(Protocol):
         """The k best rows of `view` for each of the queries (m, dim) float32, unit rows; k >= 1.
 
         Where the view allows fewer than k rows, the rest is row -1, score -inf.
+        """
+
+    def scan_parts(
+        self, views: Sequence[View], precision: Precision, queries: NDArray[np.float32], k: int
+    ) -> "list[Found]":
+        """As `scan`, of every part of an index: what each finds has all its rows among the k best of all.
+
+        It may lack others, and have up to k columns, whatever the part's rows.
         """
 
     def rescore(

@@ -4,6 +4,7 @@
 """
 
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,14 @@ from resizable_search.scan.numpy_engine import NumpyEngine
 from resizable_search.scan.schedule import (
     Begin,
     Finish,
+    Lot,
     Pools,
     PoolSize,
     Results,
     Scan,
+    is_few,
     look_through,
+    look_through_lots,
     share_queries,
 )
 from resizable_search.topk import Top
@@ -133,7 +137,35 @@ class NumbaEngine:
         read = base.rows_in(view, rows, first) * (view.dim + 8) // len(rows)
         return Found(results.top(), sum(looked), read, "int8")
 
+    def scan_parts(
+        self, views: Sequence[View], precision: Precision, queries: NDArray[np.float32], k: int
+    ) -> list[Found]:
+        """As `scan` of each view, by one call of the threads where that is what takes the time."""
+        together = len(views) > 1 and is_few(len(queries), self.threads)
+        if precision == "bits" and together:
+            return self._scan_bits_of_parts(views, queries, k)
+        narrow = [view.tier is not None and k <= base.TOO_MANY * len(view) for view in views]
+        if precision != "exact" or not together or not all(narrow):
+            return [self.scan(view, precision, queries, min(k, len(view))) for view in views]
+        asked = self._integers(queries)
+        made = [self._exact_lot(view, queries, k, asked) for view in views]
+        done = look_through_lots([lot for lot, _ in made], views[0].dim + 8, len(queries), self.threads)
+        return [
+            found() if fine else self._numpy.scan(view, "float32", queries, k)
+            for view, (_, found), fine in zip(views, made, done, strict=True)
+        ]
+
     def _scan_exact(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
+        lot, found = self._exact_lot(view, queries, k, self._integers(queries))
+        row_bytes = view.dim + 8
+        if not look_through(lot.rows, row_bytes, len(queries), self.threads, lot.size, lot.begin, lot.finish):
+            return self._numpy.scan(view, "float32", queries, k)
+        return found()
+
+    def _exact_lot(
+        self, view: View, queries: NDArray[np.float32], k: int, asked: IntegerQueries
+    ) -> tuple[Lot, Callable[[], Found]]:
+        """The exact scan of one part, and what it has found once it was looked through."""
         n, row_bytes = len(view), view.dim + 8
         most = int(base.TOO_MANY * n)
         results = Results.of(len(queries), k)
@@ -148,11 +180,10 @@ class NumbaEngine:
             )  # fmt: skip
             looked.append(found)
 
-        begin = self._int8_scan(view, queries, k, most, exact=True)
+        begin = self._int8_scan(view, asked, k, most, exact=True)
         size = PoolSize(lows=k, candidates=2 * most + 4 * k + ROOM)
-        if not look_through(n, row_bytes, len(queries), self.threads, size, begin, settle):
-            return self._numpy.scan(view, "float32", queries, k)
-        return Found(results.top(), sum(looked), n * row_bytes, "int8")
+        lot = Lot(n, size, begin, settle)
+        return lot, lambda: Found(results.top(), sum(looked), n * row_bytes, "int8")
 
     def _scan_int8(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
         n, row_bytes = len(view), view.dim + 4
@@ -163,21 +194,36 @@ class NumbaEngine:
                 pools.rows, pools.keys, pools.counts, pools.lows, pools.sizes, *results.of_queries(part)
             )
 
-        begin = self._int8_scan(view, queries, k, n, exact=False)
+        begin = self._int8_scan(view, self._integers(queries), k, n, exact=False)
         size = PoolSize(lows=k, candidates=4 * k + ROOM)
         look_through(n, row_bytes, len(queries), self.threads, size, begin, pick)
         return Found(results.top(), 0, n * row_bytes, "int8")
 
     def _scan_bits(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
-        kernels, results = self._kernels, Results.of(len(queries), k)
+        results = Results.of(len(queries), k)
+        read = self._bits_pass(view, queries, k, self._picking(view.dim, results))
+        return Found(results.top(), 0, read, "bits")
 
+    def _scan_bits_of_parts(self, views: Sequence[View], queries: NDArray[np.float32], k: int) -> list[Found]:
+        found = [Results.of(len(queries), k) for _ in views]
+        lots = [
+            self._bits_lot(view, queries, k, self._picking(view.dim, results))
+            for view, results in zip(views, found, strict=True)
+        ]
+        row_bytes = _bits_bytes(views[0].dim)
+        look_through_lots(lots, row_bytes, len(queries), self.threads)
+        return [
+            Found(results.top(), 0, lot.rows * row_bytes, "bits")
+            for lot, results in zip(lots, found, strict=True)
+        ]
+
+    def _picking(self, dim: int, results: Results) -> Finish:
         def pick(part: slice, pools: Pools, waited: bool) -> None:
-            kernels.best_by_count(
-                pools.rows, pools.keys, pools.counts, pools.tallies, view.dim, *results.of_queries(part)
+            self._kernels.best_by_count(
+                pools.rows, pools.keys, pools.counts, pools.tallies, dim, *results.of_queries(part)
             )
 
-        read = self._bits_pass(view, queries, k, pick)
-        return Found(results.top(), 0, read, "bits")
+        return pick
 
     def scan_and_rescore(
         self, bits: View, keep: int, exact: View, queries: NDArray[np.float32], k: int
@@ -211,9 +257,13 @@ class NumbaEngine:
 
     def _bits_pass(self, view: View, queries: NDArray[np.float32], k: int, finish: Finish) -> int:
         """Look through the sign bits for the k best of each query; the bytes that one query read."""
+        lot, row_bytes = self._bits_lot(view, queries, k, finish), _bits_bytes(view.dim)
+        look_through(lot.rows, row_bytes, len(queries), self.threads, lot.size, lot.begin, lot.finish)
+        return lot.rows * row_bytes
+
+    def _bits_lot(self, view: View, queries: NDArray[np.float32], k: int, finish: Finish) -> Lot:
         signs, words, masks = need_signs(view), sign_words(queries), prefix_masks(view.dim)
         allowed, dim, kernels = _allowed(view), view.dim, self._kernels
-        n, row_bytes = len(view), 8 * len(masks)
 
         def begin(part: slice) -> Scan:
             def scan(start: int, stop: int, pools: Pools, thread: int) -> bool:
@@ -225,9 +275,7 @@ class NumbaEngine:
 
             return scan
 
-        size = PoolSize(lows=0, candidates=4 * k + ROOM, tallies=dim + 3)
-        look_through(n, row_bytes, len(queries), self.threads, size, begin, finish)
-        return n * row_bytes
+        return Lot(len(view), PoolSize(lows=0, candidates=4 * k + ROOM, tallies=dim + 3), begin, finish)
 
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
         """`vectors.truncate` of queries (m, width) float32."""
@@ -242,10 +290,8 @@ class NumbaEngine:
         self._kernels.quantise_queries(queries, codes, units, lengths, errors)
         return IntegerQueries(codes, units, lengths, errors)
 
-    def _int8_scan(
-        self, view: View, queries: NDArray[np.float32], k: int, limit: int, *, exact: bool
-    ) -> Begin:
-        tier, asked = need_tier(view), self._integers(queries)
+    def _int8_scan(self, view: View, asked: IntegerQueries, k: int, limit: int, *, exact: bool) -> Begin:
+        tier = need_tier(view)
         codes, units, slack = asked.codes, asked.units, Slack.of(asked)
         allowed, kernels = _allowed(view), self._kernels
 
@@ -271,6 +317,11 @@ def _ask_for_candidates(stored: NDArray[np.float32], pools: Pools, k: int) -> No
         for thread, count in enumerate(pools.counts[:, query]):
             rows = pools.rows[thread, query, :count][pools.keys[thread, query, :count] >= bound]
             ask_for_rows(stored, rows[:MOST_ASKED].tolist())
+
+
+def _bits_bytes(dim: int) -> int:
+    """What a row's first `dim` signs take."""
+    return 8 * len(prefix_masks(dim))
 
 
 def _allowed(view: View) -> NDArray[np.uint8]:

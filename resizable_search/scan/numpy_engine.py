@@ -6,7 +6,7 @@ reads the floats for `exact` too: BLAS has no int8, and what it would gain is lo
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,6 +89,12 @@ class NumpyEngine:
         if precision == "int8":
             return self._scan_int8(view, queries, k)
         return self._scan_float32(view, queries, k)
+
+    def scan_parts(
+        self, views: Sequence[View], precision: Precision, queries: NDArray[np.float32], k: int
+    ) -> list[Found]:
+        """`scan` of each view."""
+        return [self.scan(view, precision, queries, min(k, len(view))) for view in views]
 
     def rescore(
         self,

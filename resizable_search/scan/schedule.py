@@ -5,9 +5,10 @@ that a busy core holds nothing up and a cold file is read forwards. Many queries
 groups, and a group goes through the rows block by block, while the block is in the core's cache.
 """
 
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +113,7 @@ def look_through(
     rows: int, row_bytes: int, queries: int, threads: int, size: PoolSize, begin: Begin, finish: Finish
 ) -> bool:
     """Scan all rows for all queries on up to so many threads; False if a scan gave up."""
-    if queries >= FEW * threads and queries > 1:
+    if not is_few(queries, threads):
         return _by_queries(rows, queries, threads, size, begin, finish)
     used = max(1, min(threads, rows * row_bytes // LEAST_BYTES))
     share = rows * row_bytes // (2 * used if used > 1 else 1) + row_bytes
@@ -138,6 +139,64 @@ def look_through(
     if not gave_up:
         finish(everything, pools, waited)
     return not gave_up
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """The rows of one part of several that are looked through together."""
+
+    rows: int
+    size: PoolSize
+    begin: Begin
+    finish: Finish
+
+
+def look_through_lots(lots: Sequence[Lot], row_bytes: int, queries: int, threads: int) -> list[bool]:
+    """As `look_through` for a few queries, of several parts by one call of the threads; False: it gave up.
+
+    Lower bounds that were found in one part hold in every other, so the parts share them: what a part
+    finds may be fewer than k, and never lacks what belongs to the k best of all.
+    """
+    total = sum(lot.rows for lot in lots)
+    used = max(1, min(threads, total * row_bytes // LEAST_BYTES))
+    share = total * row_bytes // (2 * used if used > 1 else 1) + row_bytes
+    chunk = max(1024, min(MOST_BYTES, share) // row_bytes)
+    everything = slice(0, queries)
+    first = Pools.of(used, queries, lots[0].size)
+    pools = [first]
+    for lot in lots[1:]:
+        pools.append(replace(Pools.of(used, queries, lot.size), lows=first.lows, sizes=first.sizes))
+    scans = [lot.begin(everything) for lot in lots]
+    # Whoever takes the next chunk holds the GIL; each thread meets the parts in their order.
+    chunks = ((i, start) for i, lot in enumerate(lots) for start in range(0, lot.rows, chunk))
+    lock = threading.Lock()
+    narrow, waited = [True] * len(lots), [False] * len(lots)
+
+    def work(thread: int) -> None:
+        while True:
+            with lock:
+                i, start = next(chunks, (-1, 0))
+            if i < 0:
+                return
+            if not narrow[i]:
+                continue
+            stop = min(start + chunk, lots[i].rows)
+            since = time.perf_counter()
+            if not scans[i](start, stop, pools[i], thread):
+                narrow[i] = False
+            if (stop - start) * row_bytes < WAITING * (time.perf_counter() - since):
+                waited[i] = True
+
+    run_together(work, used)
+    for i, lot in enumerate(lots):
+        if narrow[i]:
+            lot.finish(everything, pools[i], waited[i])
+    return narrow
+
+
+def is_few(queries: int, threads: int) -> bool:
+    """Whether so many queries share out the rows, and not themselves."""
+    return queries < FEW * threads or queries <= 1
 
 
 def _by_queries(rows: int, queries: int, threads: int, size: PoolSize, begin: Begin, finish: Finish) -> bool:

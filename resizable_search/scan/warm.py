@@ -66,6 +66,15 @@ def compile_kernels(progress: Progress = SILENT) -> int:
         return compiled
 
 
+def warm_up(progress: Progress) -> None:
+    """Compile the kernels, if they are not yet, so that no query has to; where that fails, say so."""
+    if not are_compiled():
+        try:
+            compile_kernels(progress)
+        except ColdKernelsError as error:
+            progress.note(f"{error}; searches take numpy, which is slower")
+
+
 def are_compiled() -> bool:
     """Whether the kernels were compiled from these sources, as far as can be told without numba."""
     for place in _stamps():

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,9 +20,14 @@ from typing import Any
 
 import pytest
 
+from resizable_search.cli import main
+from resizable_search.corpora import pydoc
+from resizable_search.corpora.base import Document
 from tests.servers.dataset import COLUMNS, CONFIG, articles, write_card, write_wikipedia
 from tests.servers.hub import HubServer
 from tests.servers.nomic_api import KEY, NomicServer
+from tests.support import ListCorpus
+from tests.support import articles as some_articles
 
 COMMAND = Path(sys.executable).with_name("rsearch")
 PATIENCE = 60.0
@@ -251,6 +256,7 @@ def env(hub: HubServer, api: NomicServer, tmp_path_factory: pytest.TempPathFacto
 def environment(hub: str, api: str, cache: Path) -> dict[str, str]:
     """The environment of the commands: these services, a cache for datasets, and nothing of the user's."""
     foreign = ("HF_", "HUGGING", "NOMIC", "ATLAS", "RSEARCH", "XDG_", "COLUMNS", "LINES", "NO_COLOR", "FORCE")
+    foreign += ("OPENAI", "AWS")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return kept | {
         "HF_HOME": str(cache),
@@ -311,3 +317,47 @@ def another_api(machine: Machine, **options: Any) -> Iterator[Milestones]:
     with Milestones(**options) as server:
         machine.env["ATLAS_API_PATH"] = server.url
         yield server
+
+
+@dataclass
+class Inside:
+    """Runs commands within the test's own process, which is quicker; their home is below `folder`."""
+
+    folder: Path
+    home: Path
+    setenv: Callable[[str, str], None]
+    _caught: pytest.CaptureFixture[str]
+
+    def run(self, *args: object) -> Ran:
+        words = [str(arg) for arg in args]
+        self._caught.readouterr()
+        code = main._flushed(main.guarded(lambda: main._run(words)))
+        out, err = self._caught.readouterr()
+        return Ran(words, code, shown(out), shown(err)).keeps_promises()
+
+    def files(self) -> list[Path]:
+        """Every file of the home."""
+        return [path for path in self.folder.rglob("*") if path.is_file()]
+
+
+WORDY = " ".join(f"word{i}" for i in range(90))
+"""The text of the last document, longer than the others."""
+
+
+def documents() -> list[Document]:
+    return [*some_articles(39), Document("long", "Long", "", WORDY)]
+
+
+@pytest.fixture
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inside:
+    """A command line in this process, with an empty home and none of the user's keys.
+
+    `build pydoc` reads a list of a few documents there, for tests of what embeds them.
+    """
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "RSEARCH_INDEX", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RSEARCH_HOME", str(tmp_path / "indexes"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pydoc, "PydocCorpus", lambda chars: ListCorpus(documents()))
+    return Inside(tmp_path, tmp_path / "indexes", monkeypatch.setenv, capsys)

@@ -142,7 +142,10 @@ def test_a_document_without_text_ends_the_build_if_that_is_asked(machine: Machin
         (("pydoc", "--dims", "9" * 5000), ("--dims: '99", "…' is too large")),
         (("pydoc", "--name", "a" * 300), ("…' is no name for an index", "up to 100")),
         (("pydoc", "--home", "~nouser/x"), ("~nouser/x is in the folder of a user",)),
-        (("pydoc", "--embedder", "word2vec"), ("no embedder 'word2vec'", "nomic, nomic-local, lsa")),
+        (
+            ("pydoc", "--embedder", "word2vec"),
+            ("no embedder 'word2vec'", "nomic, nomic-local, openai, sentence-transformers, lsa"),
+        ),
         (
             ("pydoc", "--embedder", "nomic", "--model", "gpt"),
             ("unknown Nomic model", "nomic-embed-text-v1.5"),

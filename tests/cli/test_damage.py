@@ -12,6 +12,7 @@ from resizable_search.index.manifest import _checksum
 from tests.cli.conftest import Machine, Shelf, told
 
 REBUILD = "--restart"
+BACK = "put it back from a copy, or build the index again with --restart"
 
 
 def cut(path: Path) -> None:
@@ -28,22 +29,25 @@ def edit_manifest(folder: Path, **changes: object) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
-    "missing array": (lambda f: (f / "256.npy").unlink(), ("256.npy is missing", REBUILD)),
-    "truncated array": (lambda f: cut(f / "256.npy"), ("256.npy", REBUILD)),
+    "missing array": (
+        lambda f: (f / "256.npy").unlink(),
+        ("256.npy is missing", "`rsearch repair /", REBUILD),
+    ),
+    "truncated array": (lambda f: cut(f / "256.npy"), ("256.npy has", "`rsearch repair /", "makes it anew")),
     "foreign array": (
         lambda f: shutil.copy(f / "256.npy", f / "64.npy"),
-        ("64.npy", "put the right one back", REBUILD),
+        ("64.npy is no .npy file", "`rsearch repair /", "makes it anew", REBUILD),
     ),
     "missing documents": (
         lambda f: (f / "documents.sqlite").unlink(),
-        ("documents.sqlite is missing", REBUILD),
+        ("documents.sqlite is missing", BACK),
     ),
-    "truncated documents": (lambda f: cut(f / "documents.sqlite"), ("documents.sqlite has", REBUILD)),
+    "truncated documents": (lambda f: cut(f / "documents.sqlite"), ("documents.sqlite has", BACK)),
     "newer format": (
         lambda f: edit_manifest(f, format=99),
         ("has format 99, and this rsearch reads up to", "pip install -U resizable_search"),
     ),
-    "damaged manifest": (lambda f: cut(f / "manifest.json"), ("manifest.json is damaged", REBUILD)),
+    "damaged manifest": (lambda f: cut(f / "manifest.json"), ("manifest.json is damaged", BACK)),
     "missing manifest": (lambda f: (f / "manifest.json").unlink(), ("it has no manifest.json",)),
 }
 

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from resizable_search.answers import Answer, Hit, Timings
 from resizable_search.bench import BenchReport, Measurement, QueryInfo
 from resizable_search.cli import render, render_bench, render_indexes
 from resizable_search.manage.overview import Entry
-from resizable_search.search import Answer, Hit, Timings
 from tests.cli.conftest import COMMAND, PATIENCE, Shelf
 
 HITS = [Hit(i, i, -0.1234 if i == 9 else 0.7, "id", "A long title", "", "words " * 30) for i in range(1, 11)]

@@ -10,6 +10,7 @@ from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedders.dispatch import embed_all
 from resizable_search.errors import UsageError
 from tests.servers.nomic_api import NomicServer
+from tests.servers.openai_api import OpenAIServer
 from tests.support import TableEmbedder
 
 TEXTS = [
@@ -41,7 +42,15 @@ def service(monkeypatch, tmp_path):
         yield server
 
 
-@pytest.fixture(params=["nomic", "nomic-local", "lsa", "table"])
+@pytest.fixture
+def endpoint(monkeypatch):
+    """An endpoint in OpenAI's form on loopback, which needs no key."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with OpenAIServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["nomic", "nomic-local", "openai", "sentence-transformers", "lsa", "table"])
 def made(request, monkeypatch, tmp_path) -> tuple[Embedder, Embedder]:
     """An embedder ready to embed, and the same one opened again from its spec."""
     kind = request.param
@@ -52,11 +61,21 @@ def made(request, monkeypatch, tmp_path) -> tuple[Embedder, Embedder]:
         request.getfixturevalue("gpt4all")
     if kind == "nomic":
         request.getfixturevalue("service")
-    embedder = registry.create(kind)
+    model, options = None, {}
+    if kind == "openai":
+        model, options = "mine", {"base_url": request.getfixturevalue("endpoint").base_url}
+    if kind == "sentence-transformers":
+        model = str(request.getfixturevalue("tiny_model"))
+    embedder = registry.create(kind, model, options)
     if embedder.needs_fit:
         embedder.fit(iter(TEXTS), tmp_path / "state")
     spec = EmbedderSpec.from_json(embedder.spec.to_json())
     return embedder, registry.reopen(spec, tmp_path / "state")
+
+
+def noise_of(embedder):
+    """How far two answers to one text may be apart: a model pads the texts of a batch to one length."""
+    return 1e-5 if embedder.kind == "sentence-transformers" else 0
 
 
 @pytest.mark.parametrize("task", ["search_document", "search_query"])
@@ -67,7 +86,7 @@ def test_texts_become_finite_float32_rows_in_their_order(made, task):
     assert rows.dtype == np.float32
     assert np.isfinite(rows).all()
     for text, row in zip(TEXTS, rows, strict=True):
-        np.testing.assert_array_equal(embedder.embed([text], task)[0], row)
+        np.testing.assert_allclose(embedder.embed([text], task)[0], row, atol=noise_of(embedder))
 
 
 def test_opened_again_it_gives_the_same(made):
@@ -86,26 +105,33 @@ def test_its_limits_and_words_are_told(made):
     assert embedder.spec.kind == embedder.kind
     assert embedder.kind in registry.names()
     assert isinstance(embedder.check(), str)
-    assert "\n" not in embedder.remark
+    assert "\n" not in embedder.remark_on(embedder.spec)
 
 
 def test_many_texts_are_embedded_in_batches_and_order(made):
     embedder, _ = made
     texts = [f"{text} {i}" for i in range(23) for text in TEXTS]
-    np.testing.assert_array_equal(
+    np.testing.assert_allclose(
         embed_all(embedder, texts, "search_query")[[0, 57, 114]],
         embedder.embed([texts[0], texts[57], texts[114]], "search_query"),
+        atol=noise_of(embedder),
     )
+    assert 1 <= embedder.fit_in(texts) <= embedder.batch_size
 
 
 def test_an_embedder_that_there_is_not_names_those_there_are():
-    with pytest.raises(UsageError, match="nomic, nomic-local, lsa"):
+    with pytest.raises(UsageError, match="nomic, nomic-local, openai, sentence-transformers, lsa"):
         registry.create("bert")
 
 
 def test_a_model_is_refused_where_there_is_no_choice():
     with pytest.raises(UsageError, match="--model"):
         registry.create("lsa", "large")
+
+
+def test_an_option_is_refused_where_there_is_none():
+    with pytest.raises(UsageError, match="'lsa' has no --base-url"):
+        registry.create("lsa", None, {"base_url": "http://x/v1", "query_prefix": None})
 
 
 def test_an_entry_point_that_is_no_embedder_is_refused(monkeypatch):

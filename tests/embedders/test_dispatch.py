@@ -35,9 +35,39 @@ def test_what_may_be_cured_is_tried_again_and_told():
     dispatcher.submit([7], ["a text"])
     answer = dispatcher.next()
     np.testing.assert_array_equal(answer.vectors, [embedder.vector("a text")])
-    assert (answer.keys, dispatcher.requests, len(told)) == ([7], 3, 2)
+    assert (answer.keys, dispatcher.spent.requests, len(told)) == ([7], 3, 2)
     assert told[0].startswith("busy; trying again in")
     dispatcher.drain(0)
+
+
+def test_a_service_that_says_how_long_to_wait_is_not_asked_sooner():
+    told = []
+    dispatcher = Dispatcher(
+        failing(ServiceError("busy", retry_after=0.2)), "search_query", on_retry=told.append
+    )
+    begun = time.monotonic()
+    dispatcher.submit([0], ["x"])
+    assert dispatcher.next().vectors is not None
+    assert time.monotonic() - begun > 0.19
+    assert len(told) == 1
+    dispatcher.drain(0)
+
+
+def test_a_query_is_not_kept_waiting_for_long():
+    embedder = failing(ServiceError("busy", retry_after=300.0))
+    with pytest.raises(ServiceError, match="busy"):
+        embed_all(embedder, ["x"], "search_query")
+
+
+def test_batches_are_as_large_as_the_embedder_says():
+    embedder, sizes = TableEmbedder(), []
+    embedder.fit_in = lambda texts: min(len(texts), 1 + len(texts[0]) % 3)
+    embedder.before = lambda texts: sizes.append(len(texts))
+    texts = ["x" * (i % 5 + 1) for i in range(23)]
+    rows = embed_all(embedder, texts, "search_query")
+    np.testing.assert_array_equal(rows, [embedder.vector(text) for text in texts])
+    assert sum(sizes) == 23
+    assert set(sizes) == {1, 2}
 
 
 @pytest.mark.parametrize("error", [QuotaError("pay"), BadAnswerError("wrong width")])
@@ -48,7 +78,7 @@ def test_what_cannot_be_cured_ends_the_work_after_one_request(error):
     with pytest.raises(type(error)):
         dispatcher.next()
     assert dispatcher.drain(1) == []
-    assert dispatcher.requests == 1
+    assert dispatcher.spent.requests == 1
 
 
 def test_a_refused_text_is_an_answer_and_the_work_goes_on():
@@ -117,7 +147,10 @@ def test_the_pacer_spaces_requests_evenly(monkeypatch):
     pauses = [pacer.delay() * dispatch.FILL for _ in range(4)]
     np.testing.assert_allclose(pauses, [0, 0.25, 0.5, 0.75])
     now = 200.0
-    assert pacer.delay() == 0
+    places = dispatch.CATCH_UP * 4 * dispatch.FILL
+    late = [pacer.delay() for _ in range(8)]
+    assert late[: int(places) + 1] == [0] * (int(places) + 1)  # what was missed is caught up, but no more
+    np.testing.assert_allclose(np.diff(late[int(places) + 1 :]) * dispatch.FILL, 0.25)
     free = Pacer(None)
     assert [free.delay() for _ in range(3)] == [0, 0, 0]
 
@@ -146,7 +179,7 @@ def test_what_a_client_repeats_by_itself_has_its_place_in_the_pace(monkeypatch):
     for key in range(2):
         dispatcher.submit([key], ["x"])
         dispatcher.next()
-    assert dispatcher.requests == 4
+    assert dispatcher.spent.requests == 4
     assert time.monotonic() - begun > 0.29
     dispatcher.drain(0)
 

@@ -4,8 +4,8 @@ import pytest
 from resizable_search.bench import sample_queries
 from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
+from resizable_search.index.changes import delete_rows
 from resizable_search.index.layout import Home
-from resizable_search.index.writer import delete_rows
 from resizable_search.search import open_index
 from resizable_search.topk import NO_ROW
 from tests.support import ListCorpus, TableEmbedder, articles

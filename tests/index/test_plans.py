@@ -8,6 +8,7 @@ import pytest
 from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
 from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError, StorageError, UsageError
+from resizable_search.index.changes import delete_rows
 from resizable_search.index.layout import Home
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import read_manifest
@@ -20,7 +21,6 @@ from resizable_search.index.plans import (
     stored_plan,
     tune_command,
 )
-from resizable_search.index.writer import delete_rows
 from resizable_search.search import open_index
 from tests.support import ListCorpus, TableEmbedder, articles
 

@@ -9,9 +9,9 @@ import pytest
 from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
 from resizable_search.errors import IndexFormatError
+from resizable_search.index.changes import delete_rows
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import Manifest, file_entry, read_manifest
-from resizable_search.index.writer import delete_rows
 from resizable_search.manage.verification import last_verified, repair, verify
 from tests.support import ListCorpus, TableEmbedder, articles
 

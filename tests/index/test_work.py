@@ -5,7 +5,8 @@ import pytest
 
 from resizable_search.errors import BuildStateError
 from resizable_search.index.rows import RowsFile, read_blocks
-from resizable_search.index.work import Incoming, Work, rows_so_far
+from resizable_search.index.unfinished import look
+from resizable_search.index.work import Incoming, Work
 
 
 def rows(n, d=8, seed=0):
@@ -147,5 +148,8 @@ def test_rows_of_a_build_are_counted_where_its_log_cannot_be_read(tmp_path, monk
         return connect(address, **options)
 
     monkeypatch.setattr(sqlite3, "connect", refuse_logs)
-    assert rows_so_far(tmp_path / "w") == 20
-    assert len(asked) == 2
+    assert look(tmp_path / "w").safe == 20
+    assert ["immutable" in address for address in asked] == [True]  # no log, so no file need be made
+    (tmp_path / "w/work.sqlite-wal").touch()
+    assert look(tmp_path / "w").safe == 20
+    assert ["immutable" in address for address in asked] == [True, False, True]

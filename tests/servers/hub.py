@@ -48,6 +48,15 @@ class _Fault:
     seconds: float = 0.0
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client may be killed
+            super().handle_error(request, client_address)
+
+
 class HubServer:
     """Serves `repos` (name to folder) on a loopback port from the moment it is entered.
 
@@ -74,8 +83,7 @@ class HubServer:
         self.requests: list[Request] = []
         self.closing = threading.Event()
         self._faults: deque[_Fault] = deque()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"hub": self}))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"hub": self}))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     @property

@@ -66,14 +66,18 @@ class Fault:
     `status` answers with that status and `body` ("{key}" in it stands for the key that was sent);
     `drop` closes the connection without an answer; `hang` keeps it open until `release`. The others
     spoil an answer of status 200, in its form ("html"), its rows or its model's name. `marker`
-    limits the fault to requests with that in one of their texts.
+    limits the fault to requests with that in one of their texts; `location` is where a redirect leads.
     """
 
-    kind: Literal["status", "drop", "hang", "html", "too_few", "nan", "wrong_width", "other_model", "no_rows"]
+    kind: Literal[
+        "status", "drop", "hang", "html", "too_few", "nan", "wrong_width", "other_model", "no_rows",
+        "shuffled", "one_index",
+    ]  # fmt: skip
     status: int = 500
     body: str = '{"detail": "spoiled"}'
     retry_after: str | None = None
     marker: str = ""
+    location: str | None = None
 
 
 def status(
@@ -91,15 +95,18 @@ NAN = Fault("nan")
 WRONG_WIDTH = Fault("wrong_width")
 OTHER_MODEL = Fault("other_model")
 NO_ROWS = Fault("no_rows")
+SHUFFLED = Fault("shuffled")
+ONE_INDEX = Fault("one_index")
 
 
 @dataclass(slots=True)
 class _Planned:
-    """A fault, for so many more requests (None: for all), each with a probability."""
+    """A fault, once `after` requests have passed, for so many more (None: all), each with a probability."""
 
     fault: Fault
     left: int | None
     probability: float
+    after: int = 0
 
 
 class Vectors:
@@ -178,11 +185,14 @@ def written(vectors: NDArray[np.float32]) -> list[bytes]:
 
 
 class NomicServer:
-    """Serves the API on a loopback port from the moment it is entered.
+    """Serves the API on a loopback port from the moment it is entered; the base of others like it.
 
     `keys` are the bearer tokens it takes; `latency` is seconds before each answer; `recordings` is a
     file of recorded requests and responses; `seed` makes faults with a probability repeatable.
     """
+
+    path: ClassVar[str] = "/v1/embedding/text"
+    """Where texts are posted to."""
 
     def __init__(
         self,
@@ -203,12 +213,16 @@ class NomicServer:
         self.user_requests = 0
         self.user_status = 200
         """What `GET /v1/user` is answered with, when the key is right."""
+        self.arrived: list[float] = []
+        """When each request to embed came, by time.monotonic."""
+        self.first_fault: float | None = None
+        """When the first fault befell a request, after the latency."""
         self.most_at_once = 0
         """The most requests to embed that were under way at the same time."""
         self.last_headers: dict[str, str] = {}
         self.last_request: dict[str, Any] = {}
         self._keys = {f"Bearer {key}" for key in keys}
-        self._recorded = _read_recordings(recordings) if recordings else {}
+        self._recorded = self._read_recordings(recordings) if recordings else {}
         self._planned: list[_Planned] = []
         self._chance = random.Random(seed)
         self._released = threading.Event()
@@ -227,10 +241,18 @@ class NomicServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def spoil(self, fault: Fault, times: int | None = 1, *, probability: float = 1.0) -> None:
-        """Let a fault befall the next `times` requests (None: all to come), each with that probability."""
+    @property
+    def under_way(self) -> int:
+        """Requests to embed that have come and are not answered yet."""
+        return self._under_way
+
+    def spoil(self, fault: Fault, times: int | None = 1, *, probability: float = 1.0, after: int = 0) -> None:
+        """Let a fault befall the next `times` requests (None: all to come), each with that probability.
+
+        The first `after` requests that it might befall are spared.
+        """
         with self._lock:
-            self._planned.append(_Planned(fault, times, probability))
+            self._planned.append(_Planned(fault, times, probability, after))
 
     def heal(self) -> None:
         """Forget all faults, and let go of what hangs."""
@@ -255,9 +277,10 @@ class NomicServer:
         return _Answer(200, b'{"sub": "user", "organizations": [], "default_organization": null}')
 
     def embedding(self, headers: dict[str, str], body: bytes) -> "_Answer | None":
-        """Answer `POST /v1/embedding/text`; None: drop the connection."""
+        """Answer a request to embed; None: drop the connection."""
         with self._lock:
             self.requests += 1
+            self.arrived.append(time.monotonic())
             self._under_way += 1
             self.most_at_once = max(self.most_at_once, self._under_way)
         try:
@@ -270,23 +293,25 @@ class NomicServer:
 
     def _embedding(self, headers: dict[str, str], body: bytes) -> "_Answer | None":
         if headers.get("Authorization") not in self._keys:
-            return _refused(401, "Invalid authorization credentials")
+            return self._refused(401, "Invalid authorization credentials")
         try:
             request = json.loads(body)
-            complaint = _complaint(request)
+            code, complaint = self._complaint(request)
         except ValueError:
-            complaint = "the body is not JSON"
+            code, complaint = 422, "the body is not JSON"
         if complaint:
-            return _refused(422, complaint)
-        texts = request["texts"]
+            return self._refused(code, complaint)
+        texts = self._texts(request)
         with self._lock:
             self.last_headers, self.last_request = headers, request
             self.asked.update(texts)
             fault = self._fault(texts)
+            if fault is not None and self.first_fault is None:
+                self.first_fault = time.monotonic()
             released = self._released
         if fault is not None and fault.kind == "status":
-            said = fault.body.replace("{key}", headers["Authorization"].removeprefix("Bearer "))
-            return _Answer(fault.status, said.encode(), fault.retry_after)
+            said = fault.body.replace("{key}", headers.get("Authorization", "").removeprefix("Bearer "))
+            return _Answer(fault.status, said.encode(), fault.retry_after, location=fault.location)
         if fault is not None and fault.kind == "drop":
             return None
         if fault is not None and fault.kind == "hang":
@@ -302,6 +327,9 @@ class NomicServer:
         for planned in self._planned:
             if planned.fault.marker and not any(planned.fault.marker in text for text in texts):
                 continue
+            if planned.after > 0:
+                planned.after -= 1
+                continue
             if planned.probability < 1 and self._chance.random() >= planned.probability:
                 continue
             if planned.left is not None:
@@ -310,6 +338,21 @@ class NomicServer:
                     self._planned.remove(planned)
             return planned.fault
         return None
+
+    # -- what another API says in its own way
+
+    def _refused(self, code: int, detail: str) -> "_Answer":
+        return _refused(code, detail)
+
+    def _complaint(self, request: Any) -> tuple[int, str]:
+        """What the service finds wrong with a request, and the status for it; '' if nothing."""
+        return 422, _complaint(request)
+
+    def _texts(self, request: dict[str, Any]) -> list[str]:
+        return list(request["texts"])
+
+    def _read_recordings(self, path: Path) -> dict[tuple[str, str, str], dict[int, NDArray[np.float32]]]:
+        return _read_recordings(path)
 
     def _rows(self, request: dict[str, Any], spoiled: str) -> "_Answer":
         texts, model = request["texts"], request["model"]
@@ -342,6 +385,7 @@ class _Answer:
     body: bytes
     retry_after: str | None = None
     kind: str = "application/json"
+    location: str | None = None
 
 
 def _refused(code: int, detail: str) -> _Answer:
@@ -403,7 +447,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:  # noqa: N802 - the name that http.server looks for
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path == "/v1/embedding/text":
+        if self.path == self.server.api.path:
             self._send(self.server.api.embedding(dict(self.headers), body))
         else:
             self._send(_refused(404, "Not Found"))
@@ -418,6 +462,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer.body)))
         if answer.retry_after is not None:
             self.send_header("Retry-After", answer.retry_after)
+        if answer.location is not None:
+            self.send_header("Location", answer.location)
         self.end_headers()
         self.wfile.write(answer.body)
 

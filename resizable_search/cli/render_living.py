@@ -1,0 +1,41 @@
+"""What has changed in an index, in words."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from resizable_search.wording import counted, plain, size
+
+if TYPE_CHECKING:
+    from resizable_search.living.compaction import Compaction
+    from resizable_search.living.deletion import Deletion
+
+
+def deleted(found: "Deletion", *, dry_run: bool) -> None:
+    """What was deleted, or would be."""
+    verb = "would delete" if dry_run else "deleted"
+    documents = counted(len(found.rows), "document")
+    lines = [f"{found.index}: {verb} {documents if found.rows else 'nothing'}, {found.left:,} left"]
+    if found.missing:
+        lines.append(f"passed over {counted(len(found.missing), 'id')} that it does not have")
+    if found.rows and not dry_run:
+        lines.append(f"their rows stay on the disk until `rsearch compact {found.index}`")
+    sys.stdout.write("".join(f"{plain(line)}\n" for line in lines))
+
+
+def compacted(done: "Compaction") -> None:
+    """What compacting came to."""
+    documents = counted(done.documents, "document")
+    if not done.done:
+        line = f"{done.index} is compact: {documents} in one part, none deleted"
+    else:
+        line = (
+            f"{done.index}: {documents} in one part ({counted(done.parts, 'part')} and "
+            f"{done.deleted:,} deleted before), {size(done.before)} became {size(done.after)}"
+        )
+    lines = [line]
+    if done.done and done.deleted and done.fitted:
+        lines.append(
+            "its embedder was fitted on the corpus and still knows the words of what was deleted: "
+            "build it with --refit to have it forget them"
+        )
+    sys.stdout.write("".join(f"{plain(line)}\n" for line in lines))

@@ -1,0 +1,176 @@
+"""Take documents of files into an index: they become a further part.
+
+What that costs is what the new documents cost: of the parts that are there, only ids are looked up. A
+document that the index has just so is passed over; one whose id another has is refused, or replaces it.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from resizable_search.build_log import logged
+from resizable_search.build_options import BuildOptions
+from resizable_search.build_report import BuildReport, Changes
+from resizable_search.corpora.base import Document
+from resizable_search.corpora.records import open_records
+from resizable_search.embedders import registry
+from resizable_search.embedders.base import Embedder, EmbedderSpec
+from resizable_search.errors import CorpusError, EmbedderMismatchError, UsageError
+from resizable_search.index.documents import read_documents
+from resizable_search.index.ids import PartIds, ids_of
+from resizable_search.index.layout import NAMES
+from resizable_search.index.manifest import Source, read_manifest
+from resizable_search.index.work import Incoming
+from resizable_search.intake import as_incoming
+from resizable_search.living.changing import Changing
+from resizable_search.living.pending import Pending
+from resizable_search.living.place import changing
+from resizable_search.progress import SILENT, Progress
+
+AT_ONCE = 500
+"""Documents that are looked up together."""
+
+
+def add(
+    folder: Path,
+    files: Sequence[Path],
+    *,
+    replace: bool = False,
+    embedder: Embedder | None = None,
+    options: BuildOptions | None = None,
+    progress: Progress = SILENT,
+    stop: threading.Event | None = None,
+) -> BuildReport:
+    """Take the documents of these files (JSON lines or Parquet) into the index in `folder`.
+
+    `replace`: a document whose id the index has takes the place of that one. `embedder` None: the one
+    that the index was made with. Of the options, those count that concern requests and texts. Raises
+    UsageError, CorpusError (an id twice, or one that there is), EmbedderError, IndexBusyError,
+    StorageError, BuildStateError and BuildStoppedError; in each case the index is as it was, what was
+    embedded is safe, and the same call goes on with it.
+    """
+    place = folder.resolve()
+    options = options or BuildOptions(place.name)
+    with changing(folder) as home, ExitStack() as stack:
+        log = stack.enter_context(logged(progress, home.state(place.name) / NAMES.log))
+        manifest = read_manifest(place)
+        return _Adding(
+            home=home,
+            options=options,
+            base=manifest,
+            embedder=_embedder_for(place, EmbedderSpec.from_json(manifest.embedder), embedder),
+            progress=log,
+            stop=stop or threading.Event(),
+            stack=stack,
+            files=files,
+            replaces=replace,
+        ).run()
+
+
+def _embedder_for(folder: Path, spec: EmbedderSpec, given: Embedder | None) -> Embedder:
+    found = given or registry.reopen(spec, folder / NAMES.embedder)
+    if not found.embeds:
+        raise UsageError(
+            f"{folder.name} holds vectors that were given, and nothing here embeds texts as they were: "
+            "give all of them to `rsearch build vectors`"
+        )
+    if found.spec.space != spec.space:
+        raise EmbedderMismatchError(
+            f"{folder.name} was embedded by {spec.model}, and {found.spec.model} cannot add to it: "
+            "leave the embedder out"
+        )
+    return found
+
+
+@dataclass(slots=True, kw_only=True)
+class _Adding(Changing):
+    files: Sequence[Path]
+    replaces: bool
+
+    def compare(self, work: Pending) -> None:
+        """Look each document's id up; one that is there already, as it is, is passed over."""
+        self.progress.stage("reading", None, "documents")
+        seen: dict[str, Path] = {}
+        with ids_of(self.folder, self.base) as parts:
+            documents = self._documents()
+            while some := list(islice(documents, AT_ONCE)):
+                self.go_on()
+                for file, document in some:
+                    if document.id in seen:
+                        raise CorpusError(
+                            f"{file}: the id {document.id!r} comes twice (before in {seen[document.id]}): "
+                            "give each document an id of its own"
+                        )
+                    seen[document.id] = file
+                self._take(work, parts, [document for _, document in some])
+                self.progress.advance(len(some))
+        if not seen:
+            raise CorpusError(f"{self.files[0]} has no document: give a file that has some")
+
+    def _take(self, work: Pending, parts: Sequence[PartIds], some: Sequence[Incoming]) -> None:
+        blank = [d for d in some if not d.text.strip()]
+        if blank and self.options.on_bad_text == "fail":
+            raise CorpusError(
+                f"document {blank[0].id!r} has no text: leave such documents out with --on-bad-text skip"
+            )
+        coming: list[Incoming] = []
+        sources: list[int | None] = []
+        for document in some:
+            found = _find(parts, document.id)
+            if found is None:
+                if document.text.strip():
+                    coming.append(document)
+                    sources.append(None)
+                continue
+            part, row = found
+            held = read_documents(part.db, [row], part.path, part.rows)[row]
+            if document == as_incoming(
+                document.seq, Document(held.id, held.title, held.url, held.text, held.metadata)
+            ):
+                continue
+            if not self.replaces:
+                raise CorpusError(
+                    f"{self.options.name} has another document {document.id!r}: nothing was added; "
+                    "take it in its place with --replace, or give it another id"
+                )
+            if document.text.strip():
+                coming.append(document)
+                sources.append(part.start + row if held.text == document.text else None)
+        work.put(coming, sources)
+        work.leave_out_blank(blank)
+
+    def _documents(self) -> Iterator[tuple[Path, Incoming]]:
+        seq = 0
+        chars: int | None = self.base.corpus.get("chars")
+        for file in self.files:
+            for document, _ in open_records(file).read(0, None):
+                incoming = as_incoming(seq, document)
+                # The index's texts are cut so, if they are.
+                yield file, dataclasses.replace(incoming, text=incoming.text[:chars])
+                seq += 1
+
+    def gone(self, work: Pending) -> list[int]:
+        coming = work.coming_ids()
+        with ids_of(self.folder, self.base) as parts:
+            found = (_find(parts, id_) for id_ in coming)
+            return sorted(part.start + row for part, row in filter(None, found)) if self.replaces else []
+
+    def changes(self, work: Pending, gone: int) -> Changes:
+        unchanged = self.base.documents - gone
+        return Changes(added=work.coming - gone, changed=gone, unchanged=unchanged)
+
+    def source(self, work: Pending) -> Source:
+        """As it was: the corpus itself was not read."""
+        return self.base.source
+
+
+def _find(parts: Sequence[PartIds], id_: str) -> tuple[PartIds, int] | None:
+    for part in parts:
+        row = part.row_of(id_)
+        if row is not None:
+            return part, row - part.start
+    return None

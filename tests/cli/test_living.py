@@ -1,0 +1,54 @@
+"""`rsearch add`, `delete` and `compact`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Machine, Shelf, told
+
+
+@pytest.fixture
+def pydoc(machine: Machine, shelf: Shelf) -> Path:
+    return machine.take(shelf, "pydoc")
+
+
+def ids(machine: Machine, count: int) -> list[str]:
+    ran = machine.run("query", "parse json", "--index", "pydoc", "-k", count, "--json")
+    return [hit["id"] for hit in ran.json["hits"]]
+
+
+def test_what_is_added_is_found_and_what_is_deleted_is_not_before_and_after_compacting(
+    machine: Machine, pydoc: Path
+):
+    file = machine.folder / "notes.jsonl"
+    file.write_text(json.dumps({"id": "note", "title": "On JSON", "text": "parse json"}) + "\n")
+    ran = machine.run("add", "pydoc", file)
+    assert ran.code == 0
+    assert "1 added, " in ran.out
+    first, second, *_ = ids(machine, 3)
+    assert "note" in (first, second)
+    ran = machine.run("delete", "pydoc", "note", "--yes")
+    assert ran.out.startswith("pydoc: deleted 1 document, ")
+    assert "1 deleted: `rsearch compact pydoc`" in machine.run("info", "pydoc").out
+    left = ids(machine, 10)
+    assert "note" not in left
+    assert "(2 parts and 1 deleted before)" in machine.run("compact", "pydoc").out
+    assert ids(machine, 10) == left
+    assert machine.run("compact", "pydoc").out.startswith("pydoc is compact: ")
+    assert machine.run("verify", "pydoc", "--full").code == 0
+
+
+def test_delete_asks_tells_what_it_would_do_and_refuses_unknown_ids(machine: Machine, pydoc: Path):
+    before, gone = machine.holdings(), ids(machine, 1)[0]
+    told(machine.run("delete", "pydoc", gone), 1, "nobody is there to be asked", "--yes")
+    told(machine.run("delete", "pydoc", gone, "nothing", "--yes"), 1, "no document 'nothing'", "--missing-ok")
+    assert machine.run("delete", "pydoc", gone, "--dry-run").out.startswith(
+        "pydoc: would delete 1 document, "
+    )
+    assert {name: data for name, data in machine.holdings().items() if name.startswith("pydoc/")} == {
+        name: data for name, data in before.items() if name.startswith("pydoc/")
+    }
+    ran = machine.run("delete", "pydoc", gone, "nothing", "--missing-ok", "-y")
+    assert "passed over 1 id that it does not have" in ran.out
+    assert gone not in ids(machine, 5)

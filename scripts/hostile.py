@@ -28,8 +28,9 @@ from _measure import parser_of, show
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.cli import conftest  # noqa: E402
 from tests.cli.conftest import Machine, a_hub, environment  # noqa: E402
-from tests.hostile import Row, crowd, readers  # noqa: E402
+from tests.hostile import Row, crowd, machine, readers  # noqa: E402
 from tests.hostile.commands import where_nothing_can_be_written  # noqa: E402
 from tests.hostile.disk import cannot_mount, mounted  # noqa: E402
 from tests.hostile.full import (  # noqa: E402
@@ -44,6 +45,9 @@ from tests.hostile.full import (  # noqa: E402
 )
 from tests.hostile.machine import backwards, limited, odd  # noqa: E402
 from tests.servers.nomic_api import NomicServer  # noqa: E402
+
+PATIENCE = 300.0
+"""Seconds that a command may take; the machine may be busy with other things."""
 
 ENTERED = "RSEARCH_HOSTILE_NAMESPACE"
 WIKI = ("build", "wiki100k", "--limit", 300, "--concurrency", 2, "--name", "made")
@@ -190,6 +194,14 @@ SECTIONS: dict[str, tuple[Callable[[Bench], Iterator[Row]], bool]] = {
 """The situations, and whether they need disks to be mounted."""
 
 
+def told(section: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows of a section; what breaks it off is the last of them."""
+    try:
+        yield from rows
+    except Exception as error:
+        yield Row(section, "broke off", wrong=f"{type(error).__name__}: {error}")
+
+
 def main() -> int:
     """Try each situation; 1 if something was not as it should be."""
     parser = parser_of(__doc__)
@@ -200,6 +212,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="of a mixed crowd (default: %(default)s)")
     args = parser.parse_args()
     enter_a_namespace()
+    conftest.PATIENCE = machine.PATIENCE = PATIENCE
     rows: list[Row] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -213,7 +226,7 @@ def main() -> int:
             if mounts and cannot_mount():
                 rows.append(Row(section, f"skipped: {cannot_mount()}"))
                 continue
-            for row in situations(bench):
+            for row in told(section, situations(bench)):
                 sys.stderr.write(f"{'not ' if row.wrong else ''}as it should be: {row.situation}\n")
                 rows.append(row)
     show(

@@ -40,7 +40,7 @@ def test_of_eight_builds_at_once_one_builds_and_seven_are_told_who_it_is(tmp_pat
     reason="an index that is replaced in two steps, or removed, while it is opened may be told as damaged",
 )
 def test_builders_and_removers_leave_every_index_whole_or_absent(tmp_path: Path):
-    right(mixed(tmp_path, 4, 1.5))
+    right(mixed(tmp_path, 3, 1.5))
 
 
 @pytest.mark.xfail(

@@ -32,6 +32,7 @@ from tests.support import ListCorpus
 NAME = "made"
 QUERY = "the planet and its orbit, seen by telescope"
 HALF, ALL = 60, 120
+PAUSE = 0.002
 ROOT = Path(__file__).parents[2]
 
 Answer = tuple[tuple[str, float], ...]
@@ -79,6 +80,7 @@ def read(kind: str, home: Path, right: list[Answer], stop: Callable[[], bool]) -
     """Ask until `stop`: an index that is opened `fresh` each time, or one that is `kept` for a while."""
     count, wrong = 0, set()
     while not stop():
+        time.sleep(PAUSE)
         try:
             if kind == "fresh":
                 answers = [ask(home)]
@@ -87,6 +89,7 @@ def read(kind: str, home: Path, right: list[Answer], stop: Callable[[], bool]) -
                     answers = [_answer(index)]
                     until = time.monotonic() + 0.3
                     while time.monotonic() < until:
+                        time.sleep(PAUSE)
                         answers.append(_answer(index))
                 if len(set(answers)) > 1:
                     wrong.add("an index that was kept open gave another answer")

@@ -69,6 +69,7 @@ def _mix(home: Home, seed: int, seconds: float) -> dict[str, Any]:
             came[f"{what}: {_do(what, home, wrong)}"] += 1
         except (IndexBusyError, IndexNotFoundError) as error:
             came[f"{what}: {type(error).__name__}"] += 1
+            time.sleep(chance.random() * 0.005)
         except RsearchError as error:
             came[f"{what}: changed"] += 1
             if "has changed meanwhile" not in str(error):

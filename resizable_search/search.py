@@ -1,8 +1,9 @@
 """Query an index: a plan's stages over its parts, and the hits with their documents."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedders.cache import QueryCache
 from resizable_search.errors import IndexFormatError, RsearchError, UsageError
+from resizable_search.grouping import first_of_each
 from resizable_search.index.documents import StoredDocument
 from resizable_search.index.layout import Home, default_home, expanded
 from resizable_search.index.locate import find_index
@@ -28,7 +30,10 @@ from resizable_search.topk import NO_ROW, Top
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result: `rank` from 1, `row` within this generation, `score` the cosine similarity."""
+    """One result: `rank` from 1, `row` within this generation, `score` the cosine similarity.
+
+    `metadata` is what the corpus knows of the document; a chunk's names its document and place.
+    """
 
     rank: int
     row: int
@@ -37,6 +42,7 @@ class Hit:
     title: str
     url: str
     text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +160,27 @@ class Index:
         rerank: int = 0,
         plan: Plan | str | None = None,
         recall: float | None = None,
+        *,
+        group: bool = False,
     ) -> Answer:
-        """As `query`, with the plan that was run and how long its steps took."""
+        """As `query`, with the plan that was run and how long its steps took.
+
+        `group`: of each document that was cut into chunks the best one, k documents if there are so many;
+        the plan is run again with k and its keeps four times as large until they are found.
+        """
         chosen = self.plan(k, dim, rerank, plan, recall)
         begin = time.perf_counter()
         vector = self.embed_queries([text])
         embedded = time.perf_counter()
-        top, runs = self.run(vector, chosen, k)
-        found = self.documents(top.rows[0])
+        if group:
+            deep = partial(self._run_deep, vector, chosen, k)
+            found, runs = first_of_each(deep, self.documents, k, self.rows)
+        else:
+            top, runs = self.run(vector, chosen, k)
+            found = list(zip(top.scores[0].tolist(), self.documents(top.rows[0]), strict=False))
         hits = [
-            Hit(rank, d.row, float(score), d.id, d.title, d.url, d.text)
-            for rank, (d, score) in enumerate(zip(found, top.scores[0], strict=False), 1)
+            Hit(rank, d.row, score, d.id, d.title, d.url, d.text, d.metadata)
+            for rank, (score, d) in enumerate(found, 1)
         ]
         timings = Timings(
             embed=(embedded - begin) * 1e3,
@@ -172,6 +188,12 @@ class Index:
             rerank=sum(run.seconds for run in runs[1:]) * 1e3,
         )
         return Answer(text, self.name, k, str(chosen), timings, hits, runs)
+
+    def _run_deep(
+        self, query: NDArray[np.float32], plan: Plan, k: int, depth: int
+    ) -> tuple[Top, list[StageRun]]:
+        """The best `depth` rows by a plan that was made for k."""
+        return self.run(query, plan.deepened(k, depth), depth)
 
     def scan(
         self,

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from resizable_search import __version__
-from resizable_search.cli import bench, build, manage, query, tune, verify
+from resizable_search.cli import bench, build, build_files, build_hf, manage, query, tune, verify
 
 COMMANDS = ("build", "query", "bench", "tune", "list", "info", "remove", "verify", "repair", "warm", "doctor")
 
@@ -58,6 +58,8 @@ def root(
     """Build and query embedding indexes on disk, with resizable (Matryoshka) embeddings."""
 
 
+build.app.command("files")(build_files.files)
+build.app.command("hf")(build_hf.hf)
 app.add_typer(build.app, name="build")
 app.command("query")(query.query)
 app.command("bench")(bench.bench)

@@ -51,7 +51,7 @@ OnBadTextOption = Annotated[OnBadText, typer.Option(help="Leave out a document w
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class Request:
     """What the options of every `build` command say together."""
 
     name: str
@@ -89,11 +89,11 @@ def wiki100k(
         raise UsageError(
             f"wiki100k is the first {most:,} articles: for more, use `rsearch build wiki --limit {limit}`"
         )
-    request = _Request(
+    request = Request(
         _chosen(name, "wiki100k"), limit or (limit if limit == 0 else most), embedder, model, dims, chars,
         restart, concurrency, rate, on_bad_text, home,
     )  # fmt: skip
-    _build(request, lambda progress: presets.wiki100k(chars=_cut(chars)).corpus(progress=progress))
+    run(request, lambda progress: presets.wiki100k(chars=cut(chars)).corpus(progress=progress))
 
 
 @app.command()
@@ -115,13 +115,13 @@ def wiki(
     """A Wikipedia of any language and size, streamed from the hub."""
     from resizable_search.corpora import presets
 
-    request = _Request(
+    request = Request(
         _chosen(name, "wiki" if lang == "en" else f"wiki-{lang}"), limit, embedder, model, dims, chars,
         restart, concurrency, rate, on_bad_text, home,
     )  # fmt: skip
-    _build(
+    run(
         request,
-        lambda progress: presets.wiki(lang=lang, date=date, chars=_cut(chars)).corpus(progress=progress),
+        lambda progress: presets.wiki(lang=lang, date=date, chars=cut(chars)).corpus(progress=progress),
     )
 
 
@@ -142,7 +142,7 @@ def pydoc(
     """The documentation of this Python's standard library: real text that every machine has."""
     from resizable_search.corpora.pydoc import PydocCorpus
 
-    request = _Request(
+    request = Request(
         _chosen(name, "pydoc"),
         limit,
         embedder,
@@ -155,7 +155,7 @@ def pydoc(
         on_bad_text,
         home,
     )
-    _build(request, lambda _: PydocCorpus(chars=_cut(chars)))
+    run(request, lambda _: PydocCorpus(chars=cut(chars)))
 
 
 app.command()(build_vectors.vectors)
@@ -165,13 +165,15 @@ def _chosen(name: str | None, usual: str) -> str:
     return usual if name is None else name  # '' is a name that the build refuses
 
 
-def _cut(chars: int) -> int | None:
+def cut(chars: int) -> int | None:
+    """The number of characters that `--chars` keeps of a text; None for no cut. Raises UsageError."""
     if chars < 0:
         raise UsageError(f"--chars must be 0 (no cut) or more, not {chars}")
     return chars or None
 
 
-def _build(request: _Request, open_corpus: "Callable[[Progress], Corpus]") -> None:
+def run(request: Request, open_corpus: "Callable[[Progress], Corpus]") -> None:
+    """Build what is asked for of the corpus that `open_corpus` opens, and tell what came of it."""
     dims = parse_numbers(request.dims, "--dims")
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit must be 1 or more, not {request.limit}")

@@ -53,6 +53,9 @@ def query(
             "tunes first if it has not.",
         ),
     ] = None,
+    group: Annotated[
+        bool, typer.Option("--group", help="Of each document that was cut into chunks, the best one alone.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")
     ] = False,
@@ -90,7 +93,7 @@ def query(
                 if not asked:
                     continue
                 try:
-                    answer = opened.answer(asked, k, plan=chosen)
+                    answer = opened.answer(asked, k, plan=chosen, group=group)
                 except (QueryError, RefusedTextError) as error:  # of this text alone: the others have answers
                     failed = True
                     sys.stderr.write(f"rsearch: line {number}: {error}\n")
@@ -100,7 +103,7 @@ def query(
             if failed:
                 raise typer.Exit(1)
             return
-        answer = opened.answer(words, k, plan=chosen)
+        answer = opened.answer(words, k, plan=chosen, group=group)
         if json:
             render.json_object(render.answer_fields(answer, opened, explain=explain))
         else:

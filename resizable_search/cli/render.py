@@ -152,14 +152,15 @@ def answer(found: "Answer", index: "Index", console: Console | None = None, *, e
 def results_table(found: "Answer", *, links: bool) -> Table:
     """Rank, score, title and first words; with `links` the title leads to the url, else it is a column.
 
-    What lies in a file says where, and a chunk is titled by the heading that it begins under.
+    What lies in a file and has no address says where, and a chunk is titled by the heading that it
+    begins under.
     """
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", expand=links)
     # On a narrow terminal title and text give way, and these two stay.
     ranks, scores = [str(hit.rank) for hit in found.hits], [f"{hit.score:.4f}" for hit in found.hits]
     table.add_column("#", justify="right", no_wrap=True, min_width=max(map(len, ranks)))
     table.add_column("score", justify="right", no_wrap=True, min_width=max(map(len, scores)))
-    places = [place_of(hit.metadata) for hit in found.hits]
+    places = [place_of(hit.metadata) if not _is_web(hit.url) else "" for hit in found.hits]
     if links:
         if any(places):
             table.add_column("where", no_wrap=True, ratio=3, max_width=max(map(len, places)))
@@ -170,7 +171,7 @@ def results_table(found: "Answer", *, links: bool) -> Table:
             table.add_column(name, no_wrap=True)
     for hit, rank, score, place in zip(found.hits, ranks, scores, places, strict=True):
         style = "bold cyan"
-        if links and hit.url.startswith(("http://", "https://")):
+        if links and (_is_web(hit.url) or hit.url.startswith("file:///")):
             style += f" link {plain(hit.url).replace(' ', '%20')}"
         heading = str(hit.metadata.get("heading", "")).rpartition(" › ")[2]
         words = first_words(f"{hit.title} {heading}", hit.text)
@@ -183,6 +184,10 @@ def results_table(found: "Answer", *, links: bool) -> Table:
         ]
         table.add_row(*cells, *([] if links else [Text(plain(hit.url))]))
     return table
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
 
 
 def place_of(metadata: "Mapping[str, Any]") -> str:

@@ -43,6 +43,7 @@ _BY_SUFFIX = {
     ".tsv": Format.tsv,
     ".parquet": Format.parquet,
 }
+_PACKINGS = {packing.value: packing for packing in Packing if packing.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Parsed:
 def format_of(name: str) -> tuple[Format, Packing]:
     """How to read a file of this name; what has no known suffix is text, if it is text at all."""
     stem, suffix = os.path.splitext(name.lower())
-    packing = next((p for p in Packing if p.value and p.value == suffix), Packing.none)
+    packing = _PACKINGS.get(suffix, Packing.none)
     if packing is not Packing.none:
         suffix = os.path.splitext(stem)[1]
     return _BY_SUFFIX.get(suffix, Format.text), packing

@@ -14,6 +14,8 @@ MOST_BYTES = 64 << 20
 """Of a file that is one document; it is read whole."""
 MOST_RATIO = 200
 """How many times its size a packed file may unpack to, beyond `MOST_BYTES`: text does not reach it."""
+_AHEAD = 1 << 20
+"""Bytes that are read at once, if there are so many."""
 
 
 class UnreadableError(Exception):
@@ -43,29 +45,30 @@ def told() -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: str, packing: Packing) -> Iterator[BinaryIO]:
-    """The unpacked bytes of a regular file. Raises UnreadableError, also while they are read."""
+def opened(path: str, packing: Packing, most: int | None = None) -> Iterator[BinaryIO]:
+    """The unpacked bytes of a regular file, at most so many.
+
+    Raises UnreadableError, also while they are read.
+    """
     with told():
         # A pipe that took the file's place since it was found must not make us wait.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with os.fdopen(handle, "rb") as raw:
+    with os.fdopen(handle, "rb", 0) as raw:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise UnreadableError("it is no file any more")
-        read = raw.read if packing is Packing.none else _unpacker(raw, packing)
-        most = None if packing is Packing.none else max(MOST_BYTES, MOST_RATIO * found.st_size)
-        yield cast("BinaryIO", io.BufferedReader(_Guarded(read, most), 1 << 20))
+        read, ahead = cast("Callable[[int], bytes]", raw.read), found.st_size + 1
+        sane = None
+        if packing is not Packing.none:
+            read, ahead = _unpacker(cast("BinaryIO", raw), packing), _AHEAD
+            sane = max(MOST_BYTES, MOST_RATIO * found.st_size)
+        yield cast("BinaryIO", io.BufferedReader(_Guarded(read, most, sane), min(ahead, _AHEAD)))
 
 
 def read_whole(path: str, packing: Packing) -> bytes:
     """All of a file. Raises UnreadableError, also for one beyond `MOST_BYTES`."""
-    with opened(path, packing) as file:
-        data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise UnreadableError(
-            f"it is larger than {MOST_BYTES >> 20} MB: split it, or make JSON lines of it, a text a line"
-        )
-    return data
+    with opened(path, packing, MOST_BYTES) as file:
+        return file.read()
 
 
 def _unpacker(raw: BinaryIO, packing: Packing) -> Callable[[int], bytes]:
@@ -80,11 +83,15 @@ def _unpacker(raw: BinaryIO, packing: Packing) -> Callable[[int], bytes]:
 
 
 class _Guarded(io.RawIOBase):
-    """Bytes as they are unpacked, up to `most` of them, with failures that say what is wrong."""
+    """Bytes as they are read or unpacked, with failures that say what is wrong.
 
-    def __init__(self, read: Callable[[int], bytes], most: int | None) -> None:
+    There are at most `most` of them, or `sane`, which a text does not unpack to.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], most: int | None, sane: int | None) -> None:
         self._read = read
         self._most = most
+        self._sane = sane
         self._count = 0
 
     def readable(self) -> bool:
@@ -95,6 +102,10 @@ class _Guarded(io.RawIOBase):
             data = self._read(len(buffer))
         self._count += len(data)
         if self._most is not None and self._count > self._most:
+            raise UnreadableError(
+                f"it is larger than {self._most >> 20} MB: split it, or make JSON lines of it, a text a line"
+            )
+        if self._sane is not None and self._count > self._sane:
             raise UnreadableError(f"it unpacks to more than {MOST_RATIO} times its size: unpack it yourself")
         buffer[: len(data)] = data
         return len(data)

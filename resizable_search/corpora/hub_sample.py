@@ -26,7 +26,7 @@ FEWEST, MOST = 100, 10_000
 _PART = 10
 """A hand is this part of a row group if that lies between those two: it bounds how often a group is read."""
 _ROUNDS = 6
-_LEAST_HALF = 4
+_LEAST_HALF = 3
 """Bits: with fewer, some permutations would come up more often than others."""
 _READ_AT_ONCE = 1000
 

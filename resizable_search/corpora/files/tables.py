@@ -22,6 +22,7 @@ from resizable_search.corpora.columns import typed
 from resizable_search.corpora.files.decoding import SAMPLE, encoding_of
 from resizable_search.corpora.files.formats import Format
 from resizable_search.corpora.files.opening import Packing, UnreadableError, opened
+from resizable_search.wording import counted
 
 MAX_LINE = 64 << 20
 """Characters of the longest line, and of the longest record of a CSV file."""
@@ -117,7 +118,7 @@ class Csv(Table):
 
     def _record(self, header: Sequence[str], row: Sequence[str], lines: "_Lines") -> Record:
         if len(row) != len(header):
-            problem = f"it has {len(row):,} values, and there are {len(header):,} columns"
+            problem = f"it has {counted(len(row), 'value')} for {counted(len(header), 'column')}"
             return Record(lines.first, lines.number, problem=problem)
         if lines.damaged:
             return Record(lines.first, lines.number, problem=_NOT_UTF8)

@@ -25,6 +25,11 @@ HEAVY = {
     "pandas",
     "pyarrow",
     "requests",
+    "pypdf",
+    "pathspec",
+    "markdown_it",
+    "charset_normalizer",
+    "semantic_text_splitter",
 }
 
 
@@ -54,6 +59,8 @@ def test_imports_run_downwards():
         ("embedders/cache.py", "from resizable_search import search"),
         ("search.py", "from resizable_search import bench"),
         ("building.py", "from resizable_search import adopt"),
+        ("grouping.py", "from resizable_search import search"),
+        ("corpora/files/text.py", "from resizable_search.embedders import base"),
         ("bench.py", "from resizable_search import tune"),
         ("tune.py", "from resizable_search.cli import render"),
     ],
@@ -129,7 +136,7 @@ def test_the_signatures_are_pinned():
     assert parameters(Index.query) == ["self", "text", "k", "dim", "rerank", "plan", "recall"]
     assert parameters(Index.scan) == ["self", "vectors", "k", "dim", "rerank", "plan", "recall"]
     assert [f.name for f in resizable_search.Hit.__dataclass_fields__.values()] == [
-        "rank", "row", "score", "id", "title", "url", "text",
+        "rank", "row", "score", "id", "title", "url", "text", "metadata",
     ]  # fmt: skip
     assert list(resizable_search.Top.__dataclass_fields__) == ["scores", "rows"]
 
@@ -153,7 +160,15 @@ def test_every_command_is_in_the_readme():
     from resizable_search.cli.app import COMMANDS
 
     text = (ROOT / "README.md").read_text()
-    for command in (*COMMANDS, "build wiki100k", "build wiki ", "build pydoc", "build vectors"):
+    for command in (
+        *COMMANDS,
+        "build wiki100k",
+        "build wiki ",
+        "build pydoc",
+        "build vectors",
+        "build files",
+        "build hf",
+    ):
         assert f"rsearch {command}" in text, command
 
 

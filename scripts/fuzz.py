@@ -23,7 +23,9 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -63,6 +65,7 @@ def work(pipe: Connection, folder: Path, trace: Path) -> None:
         if STATM.exists():  # Linux
             limit = int(STATM.read_text().split()[0]) * resource.getpagesize() + MEMORY
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        warnings.simplefilter("error")  # a warning is a line that no user shall see
         pipe.send("ready")
         while True:
             try:
@@ -86,7 +89,8 @@ class Worker:
     def send(self, case: Case, command: int | None) -> None:
         """Give it a case."""
         self.start()
-        self._pipe.send((case, command))
+        with suppress(BrokenPipeError):  # `outcome` tells
+            self._pipe.send((case, command))
 
     def outcome(self) -> tuple[str, str]:
         """What came of the case: 'right', 'refused' or 'wrong', and words."""

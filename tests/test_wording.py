@@ -1,4 +1,4 @@
-from resizable_search.wording import SHOWN, counted, dimensions, quoted
+from resizable_search.wording import SHOWN, clipped, counted, dimensions, plain, quoted
 
 
 def test_counts_are_in_the_right_number():
@@ -17,3 +17,9 @@ def test_a_long_text_is_quoted_in_part():
     assert quoted("short") == "'short'"
     assert quoted("x" * 1000) == f"'{'x' * SHOWN}…'"
     assert quoted("two\nlines") == r"'two\nlines'"
+
+
+def test_what_is_plain_is_one_line_that_no_terminal_obeys():
+    assert plain("two\nlines\x1b[31m of\x9bred") == "two lines [31m of red"
+    assert clipped("short\tand plain") == "short and plain"
+    assert clipped("x" * 1000) == f"{'x' * SHOWN}…"

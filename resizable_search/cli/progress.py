@@ -147,7 +147,7 @@ class Lines:
         self._write(f"{self._name}: {', '.join(words)}")
 
     def _write(self, line: str) -> None:
-        # Whoever read stderr may have gone (`2>&1 | head`): the work goes on.
+        # Whoever read stderr may have gone (`2>&1 | head`), or its disk is full: the work goes on.
         with suppress(OSError):
             sys.stderr.write(f"rsearch: {line}\n")
             sys.stderr.flush()

@@ -13,6 +13,7 @@ but components.npy, whose shape alone it checks: hashing 92 MB would cost a quer
 import hashlib
 import io
 import json
+import math
 import os
 import stat
 from dataclasses import dataclass
@@ -190,23 +191,35 @@ def _check_file(path: Path) -> None:
 
 
 def _array(path: Path, content: bytes | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A C-ordered float32 array of that shape, out of `content` or mapped from the file."""
+    """The float32 array of that shape that `write_state` wrote, out of `content` or mapped from the file.
+
+    Its header is compared, not parsed: numpy evaluates one, and warns of what Python 2 wrote.
+    """
+    header = _header(shape)
+    expected = len(header) + 4 * math.prod(shape)
     try:
         if content is None:
             _check_file(path)
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            with path.open("rb") as file:
+                begins, size = file.read(len(header)), os.fstat(file.fileno()).st_size
+                if begins == header and size == expected:
+                    # A plain view: indexing a memmap costs more.
+                    return np.memmap(file, "<f4", "r", len(header), shape).view(np.ndarray)
         else:
-            found = np.load(io.BytesIO(content), allow_pickle=False)
-    except IndexFormatError:
-        raise
+            begins, size = content[: len(header)], len(content)
+            if begins == header and size == expected:
+                return np.frombuffer(content, "<f4", offset=len(header)).reshape(shape)
     except FileNotFoundError as error:
         raise IndexFormatError(f"{path} is missing; {BACK}") from error
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
-    except Exception as error:  # of a damaged header numpy raises whatever its parser meets
-        raise IndexFormatError(f"{path} is damaged or no .npy file; {BACK}") from error
-    if not isinstance(found, np.ndarray) or found.dtype != np.float32 or found.shape != shape:
-        raise IndexFormatError(f"{path} is not an array of float32 of the shape {shape}; {BACK}")
-    if not found.flags.c_contiguous:
-        raise IndexFormatError(f"{path} is not in C order; {BACK}")
-    return np.asarray(found)  # a plain view: indexing a memmap costs more
+    except (OSError, ValueError, OverflowError) as error:
+        raise StorageError(f"cannot read {path}: {clipped(str(error))}; check its permissions") from error
+    if begins == header:
+        raise IndexFormatError(f"{path} is damaged: it has {size:,} bytes where {expected:,} belong; {BACK}")
+    raise IndexFormatError(f"{path} is no .npy file of float32 of the shape {shape}; {BACK}")
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The first bytes of a .npy file of float32 in C order, as numpy writes them."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return header.getvalue()

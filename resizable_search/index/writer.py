@@ -235,5 +235,6 @@ def remove_index(folder: Path) -> list[str]:
 def strange_files(folder: Path, manifest: Manifest) -> list[str]:
     """Files in an index's folder that its manifest does not know, by their paths inside."""
     known: Mapping[str, FileEntry] = manifest.all_files()
-    found = (str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_symlink() or p.is_file())
+    lying = (p for p in folder.rglob("*") if p.is_file() or (p.is_symlink() and not p.is_dir()))
+    found = (str(p.relative_to(folder)) for p in lying)
     return sorted(name for name in found if name != NAMES.manifest and name not in known)

@@ -129,8 +129,8 @@ def _metadata(rng: Random, n: int) -> list[str]:
 def _values(rng: Random, n: int) -> list[str]:
     table, column = rng.choice((("texts", "text"), ("documents", "title"), ("documents", "url")))
     value = rng.choice(
-        ("''", "'a' || char(0) || 'b'", "CAST(x'ff80fe' AS TEXT)", "CAST(zeroblob(3000000) AS TEXT)",
-         "CAST(x'eda080' AS TEXT)", "char(27) || '[31m'", "printf('%.*c', 2000000, 'x')", "'another'")
+        ("''", "'a' || char(0) || 'b'", "CAST(x'ff80fe' AS TEXT)", "CAST(zeroblob(300000) AS TEXT)",
+         "CAST(x'eda080' AS TEXT)", "char(27) || '[31m'", "printf('%.*c', 500000, 'x')", "'another'")
     )  # fmt: skip
     return [f"UPDATE {table} SET {column} = {value} WHERE row {_some(rng, n)}"]
 
@@ -165,7 +165,7 @@ def _rebuilt(rng: Random, n: int) -> list[str]:
          ("row INT PRIMARY KEY, text TEXT NOT NULL", "STRICT"),
          ("row INTEGER PRIMARY KEY, text TEXT CHECK (length(text) >= 0)", ""))
     )  # fmt: skip
-    value = rng.choice(("text", "text", "NULL", "CAST(text AS BLOB)", "row", "1.5", "zeroblob(50000000)"))
+    value = rng.choice(("text", "text", "NULL", "CAST(text AS BLOB)", "row", "1.5", "zeroblob(500000)"))
     shift = rng.choice(("row", "row", "row + 1", "row / 2"))
     return [
         f"ALTER TABLE texts RENAME TO t2; CREATE TABLE texts ({columns}) {tail};"
@@ -217,6 +217,11 @@ SCHEMAS = (
     "REINDEX",
 )
 
+
+def _huge(rng: Random, n: int) -> list[str]:
+    return [f"UPDATE texts SET text = printf('%.*c', 50000000, 'x') WHERE row = {rng.randrange(n)}"]
+
+
 EDITS: list[tuple[str, Edit]] = [
     ("a text gone", _text_gone),
     ("a document gone", _document_gone),
@@ -226,6 +231,7 @@ EDITS: list[tuple[str, Edit]] = [
     ("a row more", _more),
     ("other metadata", _metadata),
     ("other values", _values),
+    ("a huge text", _huge),
     ("a view for a table", _views),
     ("another table", _rebuilt),
     ("another schema", _schema),

@@ -72,16 +72,14 @@ class Judge:
     def judge(self, case: Case, command: int | None = None, *, briefly: bool = False) -> Outcome:
         """Do everything to the index of a case. Raises Wrong. `command`: which is run, too.
 
-        `briefly`: only open, search and verify it.
+        `briefly`: only open and search it.
         """
         sound = self.sound[case.index]
         folder = self.room.put(case, sound)
         home = Home(self.room.home)
         try:
             if briefly:
-                outcome = self._searched(case, sound, folder)
-                self._verified(case, sound, folder, home)
-                return "right" if outcome else "refused"
+                return "right" if self._searched(case, sound, folder) else "refused"
             return self._judged(case, sound, folder, home, command)
         except Wrong as wrong:
             raise Wrong(f"{case}: {wrong}") from wrong

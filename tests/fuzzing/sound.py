@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import random
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +19,7 @@ from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.index.changes import delete_rows
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import _checksum, manifest_text, read_manifest
-from resizable_search.index.plans import Candidate, TunedPlan
+from resizable_search.index.plans import Candidate, TunedPlan, keep_plan
 from tests.support import ListCorpus
 
 GIVEN, FITTED = "given", "fitted"
@@ -143,6 +143,9 @@ def make(folder: Path) -> dict[str, Sound]:
     _make_given(home)
     options = BuildOptions(FITTED, dims=(16, 24))
     build(ListCorpus(documents()), LsaEmbedder(width=40), home, options)
+    _keep(home.index(GIVEN), "96:bits:20,96", 10, 0.9)
+    _keep(home.index(GIVEN), "96", 5, 0.99)
+    _keep(home.index(FITTED), "24:30,40", 10, 0.9)
     for name in (GIVEN, FITTED):
         path = home.index(name) / NAMES.manifest
         data = json.loads(path.read_bytes())
@@ -170,21 +173,15 @@ def _make_given(home: Home) -> None:
         path.unlink()
     for rows in (DELETED[:1], DELETED):  # so that one bitmap has taken another's place
         delete_rows(home.index(GIVEN), rows)
-    plans = (_tuned("96:bits:20,96", 10, 0.9), _tuned("96", 5, 0.99))
-    manifest = read_manifest(home.index(GIVEN))
-    kept = {plan.key: json.loads(json.dumps(_fields(plan))) for plan in plans}
-    replace(manifest, plans=kept).write(home.index(GIVEN))
 
 
-def _tuned(plan: str, k: int, recall: float) -> TunedPlan:
-    return TunedPlan(
+def _keep(index: Path, plan: str, k: int, recall: float) -> None:
+    """Have an index keep a plan as if it had been tuned."""
+    tuned = TunedPlan(
         plan, k, recall, 0.97, (0.95, 0.99), 0.5, 100, 50, "own rows", 0, "numpy", 2, WHEN, "1.0",
-        (Candidate("96", 1.0, 1.0), Candidate("96:bits:20,96", 0.97, 0.5)),
+        (Candidate("40", 1.0, 1.0), Candidate(plan, 0.97, 0.5)),
     )  # fmt: skip
-
-
-def _fields(plan: TunedPlan) -> dict[str, Any]:
-    return asdict(plan)
+    keep_plan(index, read_manifest(index).generation, tuned)
 
 
 def scratch() -> Path | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from resizable_search.corpora.base import Document
 from resizable_search.errors import UsageError
+from resizable_search.wording import counted
 
 FIELDS = ("text", "id", "title", "url")
 OTHER = object()
@@ -73,7 +74,7 @@ class Columns:
 def lacking(missing: Sequence[str], known: Sequence[str]) -> str:
     """What to say of a table that lacks columns: `it has no column 'body': its columns are a, b`."""
     lacks = ", ".join(map(repr, missing))
-    more = f" and {len(known) - _SHOWN:,} others" if len(known) > _SHOWN else ""
+    more = f" and {counted(len(known) - _SHOWN, 'other')}" if len(known) > _SHOWN else ""
     return f"it has no column {lacks}: its columns are {', '.join(known[:_SHOWN])}{more}"
 
 

@@ -19,6 +19,7 @@ from resizable_search.corpora.files.tables import Table, open_table
 from resizable_search.corpora.files.text import Step, TextCorpus
 from resizable_search.corpora.files.walking import Found, Listing, absolute, roots_of, walk
 from resizable_search.errors import CorpusError
+from resizable_search.wording import counted
 
 
 class FilesCorpus(TextCorpus):
@@ -35,7 +36,7 @@ class FilesCorpus(TextCorpus):
     def label(self) -> str:
         """The names of the files and folders."""
         names = [os.path.basename(path) or path for path in self.paths]
-        return ", ".join(names[:3]) + (f" and {len(names) - 3:,} others" if len(names) > 3 else "")
+        return ", ".join(names[:3]) + (f" and {counted(len(names) - 3, 'other')}" if len(names) > 3 else "")
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents from `position` on.

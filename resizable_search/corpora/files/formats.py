@@ -36,6 +36,7 @@ _BY_SUFFIX = {
     ".html": Format.html,
     ".htm": Format.html,
     ".xhtml": Format.html,
+    ".svg": Format.html,  # has no text that is one, and is left out so
     ".pdf": Format.pdf,
     ".jsonl": Format.jsonl,
     ".ndjson": Format.jsonl,

@@ -21,6 +21,7 @@ from tests.corpora.files.conftest import pdf
         ("a.b/c.MD", Format.markdown, Packing.none),
         ("a.rst.gz", Format.rst, Packing.gz),
         ("a.htm", Format.html, Packing.none),
+        ("a.svg", Format.html, Packing.none),
         ("a.pdf", Format.pdf, Packing.none),
         ("a.ndjson.zst", Format.jsonl, Packing.zst),
         ("a.csv.gz", Format.csv, Packing.gz),

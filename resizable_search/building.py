@@ -187,15 +187,16 @@ class Building(ABC):
             work.ids.rows = self.base.rows
         intake = self.intake(work, self.base.source if self.base else Source())
         try:
-            with storage_errors(self.home.path, again=lambda: again(self.home, self.options)):
-                self._check_request(work, intake)
-                self.fill(work, intake)
-                self.account.save(work)
-                return self._finish(work, intake)
+            self._check_request(work, intake)
+            self.fill(work, intake)
+            self.account.save(work)
+            return self._finish(work, intake)
         except KeyboardInterrupt:
             stopped = BuildStoppedError(f"stopped: {self._kept(work)}")
             self.progress.log(str(stopped))
             raise stopped from None
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise self._refused(work, error) from None
         except RsearchError as error:
             if self.is_hopeless(work, error):
                 discard(self.building)
@@ -205,6 +206,19 @@ class Building(ABC):
                 error.kept = self._kept(work)
             self.progress.log(f"ended: {error}")
             raise
+
+    def _refused(self, work: Work, error: Exception) -> Exception:
+        """What the disk refuses, told with how far the build has come."""
+        safe = self._safe(work)
+        try:
+            with storage_errors(self.home.path, again=lambda: again(self.home, self.options)):
+                raise error
+        except StorageError as told:
+            told.kept = safe
+            self.progress.log(f"ended: {told}")
+            return told
+        except Exception as other:
+            return other
 
     def _safe(self, work: Work) -> str:
         """How far the build has come."""

@@ -108,7 +108,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "documents": (Work, "finish_documents"),
     "checksums": (writer, "list_files"),
     "manifest": (Manifest, "write"),
-    "report": (building.Building, "_keep"),
+    "report": (building, "keep_report"),
 }
 """What is about to be done when the disk turns full."""
 

@@ -41,7 +41,7 @@ from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
 from resizable_search.index.steps import Step, reached
 from resizable_search.index.storage import storage_errors
-from resizable_search.index.work import CHANGE, Work
+from resizable_search.index.work import CHANGE, NO_TEXT, Work
 from resizable_search.index.wreck import is_wreck
 from resizable_search.index.writer import array_bytes, derive, list_files, part_files
 from resizable_search.intake import Intake
@@ -311,10 +311,12 @@ class Building(ABC):
 
     def nothing_to_embed(self, intake: Intake) -> CorpusError:
         """Clear up after a corpus without a single text: the error that says so."""
+        wrong = next((one for one in intake.work.left_out() if one["reason"] != NO_TEXT), None)
+        why = f" ({wrong['id']}: {wrong['reason']})" if wrong else ""
         discard(self.building)
         return CorpusError(
-            f"{self.corpus.label} has no document with text among the {intake.source.read:,} that were read: "
-            "there is nothing to index; choose another corpus or a larger --limit"
+            f"{self.corpus.label} has no document with text among the {intake.source.read:,} that were read"
+            f"{why}: there is nothing to index; choose another corpus or a larger --limit"
         )
 
     def _write(self, work: Work, source: Source) -> Manifest:

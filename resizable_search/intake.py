@@ -107,11 +107,14 @@ class Intake:
         """Put some documents into `work`, the first of which is the corpus's row `first`, and move on."""
         incoming = [as_incoming(seq, document) for seq, document in enumerate(documents, first)]
         blank = [document for document in incoming if not document.text.strip()]
+        reasons = {seq: clean(d.problem) for seq, d in enumerate(documents, first) if d.problem}
         if blank and self.strict:
+            why = reasons.get(blank[0].seq, "it is empty")
             raise CorpusError(
-                f"document {blank[0].id!r} has no text: leave such documents out with --on-bad-text skip"
+                f"document {blank[0].id!r} has no text ({why}): "
+                "leave such documents out with --on-bad-text skip"
             )
-        self.work.spool((d for d in incoming if d.text.strip()), blank, asdict(after))
+        self.work.spool((d for d in incoming if d.text.strip()), blank, asdict(after), reasons)
 
 
 def as_incoming(seq: int, document: Document) -> Incoming:

@@ -6,7 +6,7 @@ names no number. Precision `exact`, the default, is left out when printed: `256:
 scored in int8 or in bits is not the cosine similarity, so neither can be the last stage.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -111,6 +111,17 @@ class Plan:
         """The plan with a number behind its last stage: how it goes on being one."""
         *before, last = self.stages
         return str(Plan((*before, Stage(last.dim, last.keep or 10 * k, last.precision))))
+
+    def deepened(self, k: int, depth: int) -> "Plan":
+        """The plan for `depth` hits in place of k: keeps grow as much as k does."""
+        if depth == k:
+            return self
+        return Plan(
+            tuple(
+                replace(stage, keep=None if stage.keep is None else -(-stage.keep * depth // k))
+                for stage in self.stages
+            )
+        )
 
     def keeps(self, k: int) -> list[int]:
         """How many rows each stage keeps when k hits are wanted."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedders.cache import QueryCache
 from resizable_search.embedders.trust import Trust
 from resizable_search.errors import IndexFormatError, RsearchError, UsageError
+from resizable_search.grouping import first_of_each
 from resizable_search.index.documents import StoredDocument
 from resizable_search.index.layout import Home, default_home, expanded
 from resizable_search.index.locate import find_index
@@ -126,15 +128,25 @@ class Index:
         plan: Plan | str | None = None,
         recall: float | None = None,
         where: str | None = None,
+        *,
+        group: bool = False,
     ) -> Answer:
-        """As `query`, with the plan that was run and how long its steps took."""
+        """As `query`, with the plan that was run and how long its steps took.
+
+        `group`: of each document that was cut into chunks the best one, k documents if there are so many;
+        the plan is run again with k and its keeps four times as large until they are found.
+        """
         chosen = self.plan(k, dim, rerank, plan, recall)
         self.check_where(where)
         begin = time.perf_counter()
         vector = self.embed_queries([text])
         embed = (time.perf_counter() - begin) * 1e3
+        if group:
+            deep = partial(self._run_deep, vector, chosen, k, where)
+            found, runs = first_of_each(deep, self.documents, k, self.rows)
+            return self._answer(text, k, chosen, embed, found, runs)
         top, runs = self.run(vector, chosen, k, where=where)
-        return self._answer(text, k, chosen, embed, top, runs)
+        return self._answer(text, k, chosen, embed, self._scored(top), runs)
 
     def similar(
         self,
@@ -168,13 +180,24 @@ class Index:
         self._refuse_if_closed()
         row = np.array([self._conditions.row_of(id)])
         top, runs = self.run(self.vectors(row), chosen, k, row, where)
-        return self._answer(id, k, chosen, 0.0, top, runs)
+        return self._answer(id, k, chosen, 0.0, self._scored(top), runs)
 
-    def _answer(self, query: str, k: int, plan: Plan, embed: float, top: Top, runs: list[StageRun]) -> Answer:
-        found = self.documents(top.rows[0])
+    def _scored(self, top: Top) -> list[tuple[float, StoredDocument]]:
+        """Scores and documents of the first query's rows, best first."""
+        return list(zip(top.scores[0].tolist(), self.documents(top.rows[0]), strict=False))
+
+    def _answer(
+        self,
+        query: str,
+        k: int,
+        plan: Plan,
+        embed: float,
+        found: Sequence[tuple[float, StoredDocument]],
+        runs: list[StageRun],
+    ) -> Answer:
         hits = [
-            Hit(rank, d.row, float(score), d.id, d.title, d.url, d.text, d.metadata)
-            for rank, (d, score) in enumerate(zip(found, top.scores[0], strict=False), 1)
+            Hit(rank, d.row, score, d.id, d.title, d.url, d.text, d.metadata)
+            for rank, (score, d) in enumerate(found, 1)
         ]
         timings = Timings(
             embed=embed,
@@ -182,6 +205,12 @@ class Index:
             rerank=sum(run.seconds for run in runs[1:]) * 1e3,
         )
         return Answer(query, self.name, k, str(plan), timings, hits, runs)
+
+    def _run_deep(
+        self, query: NDArray[np.float32], plan: Plan, k: int, where: str | None, depth: int
+    ) -> tuple[Top, list[StageRun]]:
+        """The best `depth` rows by a plan that was made for k."""
+        return self.run(query, plan.deepened(k, depth), depth, where=where)
 
     def scan(
         self,

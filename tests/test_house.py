@@ -30,6 +30,11 @@ HEAVY = {
     "transformers",
     "sentence_transformers",
     "huggingface_hub",
+    "pypdf",
+    "pathspec",
+    "markdown_it",
+    "charset_normalizer",
+    "semantic_text_splitter",
 }
 
 
@@ -59,6 +64,8 @@ def test_imports_run_downwards():
         ("embedders/cache.py", "from resizable_search import search"),
         ("search.py", "from resizable_search import bench"),
         ("building.py", "from resizable_search import adopt"),
+        ("grouping.py", "from resizable_search import search"),
+        ("corpora/files/text.py", "from resizable_search.embedders import base"),
         ("bench.py", "from resizable_search import tune"),
         ("tune.py", "from resizable_search.cli import render"),
         ("living/pending.py", "from resizable_search import build"),
@@ -160,7 +167,15 @@ def test_every_command_is_in_the_readme():
     from resizable_search.cli.app import COMMANDS
 
     text = (ROOT / "README.md").read_text()
-    for command in (*COMMANDS, "build wiki100k", "build wiki ", "build pydoc", "build vectors"):
+    for command in (
+        *COMMANDS,
+        "build wiki100k",
+        "build wiki ",
+        "build pydoc",
+        "build vectors",
+        "build files",
+        "build hf",
+    ):
         assert f"rsearch {command}" in text, command
 
 

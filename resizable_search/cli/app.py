@@ -6,7 +6,18 @@ import typer
 from typer.core import TyperGroup
 
 from resizable_search import __version__
-from resizable_search.cli import bench, build, living, manage, query, similar, tune, verify
+from resizable_search.cli import (
+    bench,
+    build,
+    build_files,
+    build_hf,
+    living,
+    manage,
+    query,
+    similar,
+    tune,
+    verify,
+)
 
 COMMANDS = (
     "build",
@@ -74,6 +85,8 @@ def root(
     """Build and query embedding indexes on disk, with resizable (Matryoshka) embeddings."""
 
 
+build.app.command("files")(build_files.files)
+build.app.command("hf")(build_hf.hf)
 app.add_typer(build.app, name="build")
 app.command("query")(query.query)
 app.command("similar")(similar.similar)

@@ -44,6 +44,11 @@ QueryPrefixOption = Annotated[
 ]
 
 
+CharsOption = Annotated[
+    int | None, typer.Option(help="Cut each text to its first so many characters; 0: no cut.")
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedderArguments:
     """How an embedder is reached, and what it puts before a text."""
@@ -73,9 +78,7 @@ class BuildArguments:
     document_prefix: DocumentPrefixOption = None
     query_prefix: QueryPrefixOption = None
     dims: DimsOption = None
-    chars: Annotated[int, typer.Option(help="Cut each text to its first so many characters; 0: no cut.")] = (
-        1200
-    )
+    chars: CharsOption = 1200
     restart: RestartOption = False
     concurrency: Annotated[
         int | None,

@@ -35,10 +35,10 @@ def wiki100k(options: BuildArguments) -> None:
             f"wiki100k is the first {most:,} articles: for more, use "
             f"`rsearch build wiki --limit {options.limit}`"
         )
-    _build(
+    run(
         options,
         "wiki100k",
-        lambda progress: presets.wiki100k(chars=_cut(options.chars)).corpus(progress=progress),
+        lambda progress: presets.wiki100k(chars=cut(options.chars)).corpus(progress=progress),
     )
 
 
@@ -52,8 +52,8 @@ def wiki(
     """A Wikipedia of any language and size, streamed from the hub."""
     from resizable_search.corpora import presets
 
-    preset = presets.wiki(lang=lang, date=date, chars=_cut(options.chars))
-    _build(
+    preset = presets.wiki(lang=lang, date=date, chars=cut(options.chars))
+    run(
         options,
         "wiki" if lang == "en" else f"wiki-{lang}",
         lambda progress: preset.corpus(progress=progress),
@@ -66,19 +66,21 @@ def pydoc(options: BuildArguments) -> None:
     """The documentation of this Python's standard library: real text that every machine has."""
     from resizable_search.corpora.pydoc import PydocCorpus
 
-    _build(options, "pydoc", lambda _: PydocCorpus(chars=_cut(options.chars)))
+    run(options, "pydoc", lambda _: PydocCorpus(chars=cut(options.chars)))
 
 
 app.command()(build_vectors.vectors)
 
 
-def _cut(chars: int) -> int | None:
-    if chars < 0:
+def cut(chars: int | None) -> int | None:
+    """The number of characters that `--chars` keeps of a text; None for no cut. Raises UsageError."""
+    if chars is not None and chars < 0:
         raise UsageError(f"--chars must be 0 (no cut) or more, not {chars}")
     return chars or None
 
 
-def _build(asked: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress], Corpus]") -> None:
+def run(asked: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress], Corpus]") -> None:
+    """Build what is asked for of the corpus that `open_corpus` opens, and tell what came of it."""
     dims = parse_numbers(asked.dims, "--dims")
     if asked.limit is not None and asked.limit < 1:
         raise UsageError(f"--limit must be 1 or more, not {asked.limit}")

@@ -56,6 +56,39 @@ EngineOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+TextColumnOption = Annotated[
+    str | None,
+    typer.Option("--text-column", help="Column of a table that holds the texts.", show_default="text"),
+]
+IdColumnOption = Annotated[
+    str | None,
+    typer.Option("--id-column", help="Column with ids.", show_default="id if there is one, else the row"),
+]
+TitleColumnOption = Annotated[
+    str | None,
+    typer.Option("--title-column", help="Column with the titles.", show_default="title if there is one"),
+]
+UrlColumnOption = Annotated[
+    str | None,
+    typer.Option("--url-column", help="Column with the addresses.", show_default="url if there is one"),
+]
+MetadataOption = Annotated[
+    str | None,
+    typer.Option("--metadata", help="Columns to keep as metadata, e.g. year,lang.", show_default="none"),
+]
+ChunkOption = Annotated[
+    str | None,
+    typer.Option(
+        "--chunk",
+        help="Cut texts at headings and paragraphs into documents of up to so many tokens, 400 or 400t, "
+        "or characters, 1600c.",
+        show_default="no chunks",
+    ),
+]
+ChunkOverlapOption = Annotated[
+    int, typer.Option("--chunk-overlap", help="What two chunks of a section may share, in the same unit.")
+]
+
 MOST_DIGITS = 9
 """Of a number in a list: more than any dimension has, and few enough to compute with."""
 
@@ -99,3 +132,20 @@ def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
         if numbers.count(number) > 1:
             raise UsageError(f"{option} names {number} more than once: name each once")
     return numbers
+
+
+def parse_words(text: str | None) -> tuple[str, ...]:
+    """A list of names such as `year,lang`; spaces around them are passed over."""
+    return () if text is None else tuple(word.strip() for word in text.split(","))
+
+
+def uncut(chars: int | None, chunk: str | None, overlap: int) -> int | None:
+    """How many characters of a text are kept (None: all): by `--chars`, else 1200, or all in chunks.
+
+    Raises UsageError.
+    """
+    if chunk is None and overlap:
+        raise UsageError("--chunk-overlap is of chunks: give their size too, as in --chunk 400")
+    if chars is not None and chars < 0:
+        raise UsageError(f"--chars must be 0 (no cut) or more, not {chars}")
+    return (1200 if chunk is None else None) if chars is None else chars or None

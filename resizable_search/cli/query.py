@@ -102,6 +102,9 @@ def query(
     ] = None,
     base_url: BaseUrlOption = None,
     api_key_env: ApiKeyEnvOption = None,
+    group: Annotated[
+        bool, typer.Option("--group", help="Of each document that was cut into chunks, the best one alone.")
+    ] = False,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
     home: HomeOption = None,
@@ -141,7 +144,7 @@ def query(
                 if not asked:
                     continue
                 try:
-                    answer = kept(opened.answer(asked, k, plan=chosen, where=where), form)
+                    answer = kept(opened.answer(asked, k, plan=chosen, where=where, group=group), form)
                 except (QueryError, RefusedTextError) as error:  # of this text alone: the others have answers
                     failed = True
                     sys.stderr.write(f"rsearch: line {number}: {plain(str(error))}\n")
@@ -154,7 +157,7 @@ def query(
             if failed:
                 raise typer.Exit(1)
             return
-        answer = kept(opened.answer(words, k, plan=chosen, where=where), form)
+        answer = kept(opened.answer(words, k, plan=chosen, where=where, group=group), form)
         show(answer, opened, form, explain=explain)
         open_hit(answer, form)
         tell_remark(opened.remark)

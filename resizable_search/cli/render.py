@@ -3,11 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -97,7 +99,8 @@ def answer_fields(found: "Answer", index: "Index", *, explain: bool) -> dict[str
     fields = asdict(found)
     del fields["explain"]
     for hit in fields["hits"]:
-        del hit["metadata"]
+        if not hit["metadata"]:
+            del hit["metadata"]
     if explain:
         fields["explain"] = [
             {
@@ -136,31 +139,72 @@ def answer(found: "Answer", index: "Index", console: Console | None = None, *, e
 
 
 def results_table(found: "Answer", *, links: bool) -> Table:
-    """Rank, score, title and first words; with `links` the title leads to the url, else it is a column."""
+    """Rank, score, title and first words; with `links` the title leads to the url, else it is a column.
+
+    What lies in a file and has no address says where, and a chunk is titled by the heading that it
+    begins under.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", expand=links)
     # On a narrow terminal title and text give way, and these two stay.
     ranks, scores = [str(hit.rank) for hit in found.hits], [f"{hit.score:.4f}" for hit in found.hits]
     table.add_column("#", justify="right", no_wrap=True, min_width=max(map(len, ranks)))
     table.add_column("score", justify="right", no_wrap=True, min_width=max(map(len, scores)))
+    places = [place_of(hit.metadata) if not _is_web(hit.url) else "" for hit in found.hits]
     if links:
+        if any(places):
+            table.add_column("where", no_wrap=True, ratio=3, max_width=max(map(len, places)))
         table.add_column("title", no_wrap=True, overflow="ellipsis", ratio=3, max_width=48)
         table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=4)
     else:
-        for name in ("title", "text", "url"):
+        for name in ("where", "title", "text", "url")[not any(places) :]:
             table.add_column(name, no_wrap=True)
-    for hit, rank, score in zip(found.hits, ranks, scores, strict=True):
+    for hit, rank, score, place in zip(found.hits, ranks, scores, places, strict=True):
         style = "bold cyan"
-        if links and hit.url.startswith(("http://", "https://")):
+        if links and (_is_web(hit.url) or hit.url.startswith("file:///")):
             style += f" link {plain(hit.url).replace(' ', '%20')}"
-        words = first_words(hit.title, hit.text)
-        cells = [
+        heading = str(hit.metadata.get("heading", "")).rpartition(" › ")[2]
+        words = first_words(f"{hit.title} {heading}", hit.text)
+        cells: list[RenderableType] = [
             Text(rank, style="dim"),
             Text(score),
-            Text(plain(hit.title[:CHARS_SHOWN]) or plain(hit.id), style=style),
+            *([_Tail(place)] if any(places) else []),
+            Text(plain((heading or hit.title)[:CHARS_SHOWN]) or plain(hit.id), style=style),
             Text(words if links or len(words) <= 60 else f"{words[:59]}…"),
         ]
         table.add_row(*cells, *([] if links else [Text(plain(hit.url))]))
     return table
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def place_of(metadata: "Mapping[str, Any]") -> str:
+    """Where in its file a document is, as compilers write it; '' for what lies in none."""
+    name = metadata.get("path") or metadata.get("document")
+    if not isinstance(name, str):
+        return ""
+    for key, form in (("line", ":{}"), ("row", ":{}"), ("page", " p. {}"), ("chunk", " #{}")):
+        if key in metadata:
+            return plain(name + form.format(metadata[key]))
+    return plain(name)
+
+
+class _Tail:
+    """A cell that keeps its end where there is no room for all of it: the end of a path says most."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> "Iterator[Text]":
+        room = options.max_width
+        long = cell_len(self._text) > room
+        yield Text(
+            f"…{set_cell_size(self._text[::-1], room - 1)[::-1]}" if long else self._text, no_wrap=True
+        )
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(min(8, cell_len(self._text)), cell_len(self._text))
 
 
 def answer_footer(found: "Answer", index: "Index") -> str:

@@ -156,7 +156,8 @@ def info(found: "IndexInfo", *, as_json: bool) -> None:
 def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
     """What `info` says: a word and its line; a line that is empty is not shown."""
     spec, corpus = found.embedder, found.corpus
-    options = ", ".join(f"{k} {v}" for k, v in corpus.items() if v is not None and k != "columns")
+    said = {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in corpus.items()}
+    options = ", ".join(f"{k} {v}" for k, v in said.items() if v not in (None, "") and k != "columns")
     left_out = f", {found.left_out:,} left out" if found.left_out else ""
     centred = ", centred" if spec["centred"] else ""
     files = ", ".join(f"{name} {size(count)}" for name, count in found.files.items())

@@ -4,7 +4,7 @@ A corpus yields the same documents in the same order whenever it is opened, so t
 was stopped can go on where it was. It hands them out in blocks; behind each block stands the
 position from which `blocks` continues with the document after it. A position is plain JSON and
 means something to the corpus that made it alone. A corpus is described by a `CorpusSpec`, which
-the index's manifest keeps and from which `open_corpus` makes the corpus again.
+the index's manifest keeps whose options make the corpus again.
 """
 
 from abc import ABC, abstractmethod
@@ -21,13 +21,17 @@ BLOCK_SIZE = 100
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text with what identifies it. `id` should be unique in the corpus; `metadata` is flat JSON."""
+    """One text with what identifies it. `id` should be unique in the corpus; `metadata` is flat JSON.
+
+    `problem` says why there is no text: such a document is left out, and told in the build's report.
+    """
 
     id: str
     title: str
     url: str
     text: str
     metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,8 @@ class Corpus(ABC):
     """An ordered, reopenable stream of documents."""
 
     kind: ClassVar[str]
-    example: ClassVar[str] = "tree data structures"
-    """A query that a newcomer may try on it."""
+    example: str = "tree data structures"
+    """A query that a newcomer may try on it: words without quotes."""
 
     @abstractmethod
     def spec(self) -> CorpusSpec:

@@ -5,18 +5,21 @@ A position is {"read", "last_id", "ahead", "state"}: `read` rows were handed out
 them being `last_id`; `state` is the stream's own state (None: its start) `ahead` rows before that
 point. The state is taken where a block begins, once a block, because it is a deep copy. To go on,
 those `ahead` rows are read again, and the last of them must be `last_id`: a state is only a place,
-and would otherwise go on in other data without a word.
+and would otherwise go on in other data without a word. In the order of a seed (`hub_sample`) a position
+is {"read", "hand", "done"}: hands of rows that were read through, and rows of the next one.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import Any, ClassVar
 
-from resizable_search.corpora import hub_client
+from resizable_search.corpora import hub_client, hub_sample
 from resizable_search.corpora.ahead import read_ahead
 from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, CorpusSpec, Document, Json
+from resizable_search.corpora.chunking import Chunking
+from resizable_search.corpora.columns import OTHER, as_metadata, as_text
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 
@@ -30,14 +33,15 @@ _FULL_SHA = re.compile(r"[0-9a-f]{40}")
 
 
 class HubCorpus(Corpus):
-    """The rows of one split of a hub dataset, in order.
+    """The rows of one split of a hub dataset, in order, or in one that `shuffle_seed` decides.
 
     `repo` is 'owner/name'; `config` and `split` choose among what the dataset has (config None: the
     only one). `revision` is a branch, a tag or a commit (None: main as it is now). `chars` cuts each
     text to its first characters (None: no cut). `columns` overrides entries of `DEFAULT_COLUMNS`;
     None means that the dataset has no such column: the id is then the row's number, title and url
-    are empty. A None in a row's title, url or text reads as "". Raises UsageError for arguments that
-    make no sense.
+    are empty. For the fields in `optional` that is no error if it turns out so. A None in a row's
+    title, url or text reads as "". `metadata` names more columns, which are kept as such; `chunk` and
+    `chunk_overlap` cut texts into chunks (`Chunking`). Raises UsageError for arguments that make no sense.
     """
 
     kind: ClassVar[str] = "hub"
@@ -51,6 +55,11 @@ class HubCorpus(Corpus):
         revision: str | None = None,
         chars: int | None = DEFAULT_CHARS,
         columns: Mapping[str, str | None] | None = None,
+        optional: Sequence[str] = (),
+        metadata: Sequence[str] = (),
+        chunk: str | None = None,
+        chunk_overlap: int = 0,
+        shuffle_seed: int | None = None,
         progress: Progress = SILENT,
     ) -> None:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
@@ -62,7 +71,11 @@ class HubCorpus(Corpus):
         self.split = split
         self.chars = chars
         self.columns = {**DEFAULT_COLUMNS, **(columns or {})}
-        if unknown := self.columns.keys() - DEFAULT_COLUMNS.keys():
+        self.optional = list(optional)
+        self.metadata = list(metadata)
+        self.chunking = None if chunk is None else Chunking.parse(chunk, chunk_overlap)
+        self.shuffle_seed = shuffle_seed
+        if unknown := {*self.columns, *self.optional} - DEFAULT_COLUMNS.keys():
             raise UsageError(
                 f"no such field: {', '.join(sorted(unknown))}; fields are {', '.join(DEFAULT_COLUMNS)}"
             )
@@ -80,16 +93,25 @@ class HubCorpus(Corpus):
 
     def spec(self) -> CorpusSpec:
         """What reopens this corpus, its revision as a commit. Raises HubError if that must be looked up."""
+        options: dict[str, Json] = {
+            "repo": self.repo,
+            "config": self.config,
+            "split": self.split,
+            "revision": self._commit(),
+            "chars": self.chars,
+            "columns": self.columns,
+        }
+        chunking = self.chunking
+        more = {
+            "optional": self.optional or None,
+            "metadata": self.metadata or None,
+            "chunk": None if chunking is None else str(chunking),
+            "chunk_overlap": None if chunking is None else chunking.overlap,
+            "shuffle_seed": self.shuffle_seed,
+        }
+        # Only what is asked for, so that an index from before there was such a thing is still the same.
         return CorpusSpec(
-            self.kind,
-            {
-                "repo": self.repo,
-                "config": self.config,
-                "split": self.split,
-                "revision": self._commit(),
-                "chars": self.chars,
-                "columns": self.columns,
-            },
+            self.kind, options | {key: value for key, value in more.items() if value is not None}
         )
 
     def pin(self, held: Mapping[str, Json]) -> None:
@@ -99,7 +121,9 @@ class HubCorpus(Corpus):
             self._sha = held["revision"]
 
     def size_hint(self) -> int | None:
-        """The rows that the dataset's card counts, if it does. Raises HubError."""
+        """The rows that the dataset's card counts, if it does; chunks are not known. Raises HubError."""
+        if self.chunking is not None:
+            return None
         with hub_client.quiet(self._progress):
             return self._open().rows(self.split)
 
@@ -117,8 +141,12 @@ class HubCorpus(Corpus):
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents from `position` to the end. Raises HubError, or CorpusError for an odd position."""
         with hub_client.quiet(self._progress):
-            wanted = list(dict.fromkeys(column for column in self.columns.values() if column is not None))
-            stream = self._open().stream(self.split, wanted)
+            source = self._open()
+            wanted = self._wanted(source.columns(self.split))
+            if self.shuffle_seed is not None:
+                yield from self._shuffled(source, wanted, self.shuffle_seed, position)
+                return
+            stream = source.stream(self.split, wanted)
             read, ahead, state = 0, 0, None
             if position is not None:
                 read, ahead, state = position["read"], position["ahead"], position["state"]
@@ -148,8 +176,54 @@ class HubCorpus(Corpus):
         while documents := self._take(rows, BLOCK_SIZE, read):
             read += len(documents)
             place = {"read": read, "last_id": documents[-1].id, "ahead": len(documents), "state": state}
-            yield Block(documents, place)
+            yield Block(self._cut(documents), place)
             state = stream.state_dict()
+
+    def _shuffled(
+        self, source: hub_client.Source, columns: Sequence[str], seed: int, position: Json | None
+    ) -> Iterator[Block]:
+        files = source.parquet_files(self.split)
+        if files is None:
+            raise UsageError(
+                f"--shuffle-seed draws from Parquet files, and {self.label} has others: the hub keeps a copy "
+                "in Parquet of most datasets, which --revision refs/convert/parquet names"
+            )
+        read, hand, done = (0, 0, 0) if position is None else (position[k] for k in ("read", "hand", "done"))
+        with hub_client.told_as_interruption(self.label, read):
+            sample = hub_sample.Sample(hub_sample.group_rows(files, source.token), seed)
+        self._progress.note(
+            f"drawing from {sample.rows:,} rows in {sample.groups:,} row groups of {len(files):,} files, "
+            f"{sample.rows / max(sample.hands, 1):,.0f} of a row group at a time"
+        )
+        for number in range(hand, sample.hands):
+            drawn = sample.hand(number)
+            with hub_client.told_as_interruption(self.label, read):
+                rows = hub_sample.read_hand(drawn, files, source.token, columns)
+            for start in range(done, len(rows), BLOCK_SIZE):
+                some = rows[start : start + BLOCK_SIZE]
+                documents = [self._document(row, at) for at, row in enumerate(some, read)]
+                read += len(some)
+                through = start + len(some) == len(rows)
+                place = {"read": read, "hand": number + through, "done": 0 if through else start + len(some)}
+                yield Block(self._cut(documents), place)
+            done = 0
+
+    def _cut(self, documents: list[Document]) -> list[Document]:
+        if self.chunking is None:
+            return documents
+        return [chunk for document in documents for chunk in self.chunking.documents(document)]
+
+    def _wanted(self, known: Sequence[str] | None) -> list[str]:
+        """The columns to read; those of optional fields only if they are known, if any are."""
+        named = [
+            column
+            for field, column in self.columns.items()
+            if column is not None and (known is None or column in known or field not in self.optional)
+        ]
+        wanted = list(dict.fromkeys((*named, *self.metadata)))
+        if known is not None and (missing := [column for column in wanted if column not in known]):
+            raise hub_client.missing_column(self.label, missing, known)
+        return wanted
 
     def _take(self, rows: Iterator[dict[str, Any]], count: int, read: int) -> list[Document]:
         with hub_client.told_as_interruption(self.label, read):
@@ -159,14 +233,18 @@ class HubCorpus(Corpus):
     def _document(self, row: Mapping[str, Any], number: int) -> Document:
         values: dict[str, str] = {}
         for field, column in self.columns.items():
-            if column is not None and column not in row:
+            if column is not None and column not in row and field not in self.optional:
                 raise hub_client.missing_column(self.label, [column], row)
-            value = row[column] if column is not None else None
-            values[field] = "" if value is None else str(value)
-        if self.columns["id"] is None:
+            values[field] = "" if column is None else as_text(row.get(column))
+        if self.columns["id"] is None or (self.columns["id"] not in row and "id" in self.optional):
             values["id"] = str(number)
-        values["text"] = values["text"][: self.chars]
-        return Document(values["id"], values["title"], values["url"], values["text"])
+        if missing := [column for column in self.metadata if column not in row]:
+            raise hub_client.missing_column(self.label, missing, row)
+        metadata = {
+            column: value for column in self.metadata if (value := as_metadata(row[column])) is not OTHER
+        }
+        text = values["text"][: self.chars]
+        return Document(values["id"], values["title"], values["url"], text, metadata)
 
     def _commit(self) -> str:
         if self._sha is None:

@@ -77,29 +77,47 @@ class Source:
         splits = self._builder.info.splits
         return (splits[split].num_examples or None) if splits and split in splits else None
 
+    def columns(self, split: str) -> list[str] | None:
+        """The columns of a split, if that can be known without reading rows. Raises HubError."""
+        self._check_split(split)
+        with _told(self._repo, None), _without_bars():
+            if features := self._builder.as_streaming_dataset(split=split).features:
+                return [str(name) for name in features]
+            if (files := self.parquet_files(split)) is None:
+                return None
+            with open_parquet(files[0], self.token) as parquet:
+                return [str(name) for name in parquet.schema_arrow.names]
+
     def stream(self, split: str, columns: Sequence[str]) -> Any:
-        """The rows as a `datasets.IterableDataset`. Raises HubError, or CorpusError for a column it lacks."""
+        """The rows, of these columns that it has, as a `datasets.IterableDataset`. Raises HubError."""
         import datasets
+
+        self._check_split(split)
+        with _told(self._repo, None), _without_bars():
+            files = self.parquet_files(split)
+            if files is None:
+                rows = self._builder.as_streaming_dataset(split=split)
+                return rows if rows.features is None else rows.select_columns(list(columns))
+            # A list among the arguments is what the client takes for shards: the columns are none.
+            arguments = {"files": files, "columns": tuple(columns), "token": self.token}
+            return datasets.IterableDataset.from_generator(_parquet_rows, gen_kwargs=arguments)
+
+    def parquet_files(self, split: str) -> list[str] | None:
+        """The addresses of a split's Parquet files, in order; None if its files are of another kind."""
         from datasets.packaged_modules.parquet.parquet import Parquet
 
+        is_parquet = isinstance(self._builder, Parquet)
+        return list(self._builder.config.data_files[split]) if is_parquet else None
+
+    @property
+    def token(self) -> Any:
+        """What opens the files of a private dataset."""
+        return self._builder.token
+
+    def _check_split(self, split: str) -> None:
         known = [str(name) for name in self._builder.config.data_files or {}]
         if known and split not in known:
             raise HubError(f"{self._name} has no split '{split}': choose one of {_some(split, known)}")
-        with _told(self._repo, None), _without_bars():
-            rows = self._builder.as_streaming_dataset(split=split)
-            if rows.features is None:
-                return rows
-            if missing := [column for column in columns if column not in rows.features]:
-                raise missing_column(self._name, missing, rows.features)
-            if not isinstance(self._builder, Parquet):
-                return rows.select_columns(list(columns))
-            # A list among the arguments is what the client takes for shards: the columns are none.
-            arguments = {
-                "files": list(self._builder.config.data_files[split]),
-                "columns": tuple(columns),
-                "token": self._builder.token,
-            }
-            return datasets.IterableDataset.from_generator(_parquet_rows, gen_kwargs=arguments)
 
 
 def _parquet_rows(files: Sequence[str], columns: Sequence[str], token: Any) -> Iterator[dict[str, Any]]:
@@ -108,15 +126,21 @@ def _parquet_rows(files: Sequence[str], columns: Sequence[str], token: Any) -> I
     The client's own Parquet reader reads a whole shard ahead (0.6 to 0.9 GB of memory for one of 364 MB,
     measured), does not hear Ctrl-C while a read is retried, and may abort the interpreter at exit.
     """
+    for file in files:
+        with open_parquet(file, token) as parquet:
+            for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=list(columns), use_threads=False):
+                yield from batch.to_pylist()
+
+
+@contextmanager
+def open_parquet(file: str, token: Any) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetFile` of the hub's, of which no more is read than is asked for."""
     import pyarrow.parquet as pq
     from datasets import DownloadConfig
     from datasets.utils.file_utils import xopen  # the client's open, with its retries
 
-    for file in files:
-        with xopen(file, "rb", download_config=DownloadConfig(token=token)) as stream:
-            parquet = pq.ParquetFile(stream, pre_buffer=False)
-            for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=list(columns), use_threads=False):
-                yield from batch.to_pylist()
+    with xopen(file, "rb", download_config=DownloadConfig(token=token)) as stream:
+        yield pq.ParquetFile(stream, pre_buffer=False)
 
 
 @contextmanager

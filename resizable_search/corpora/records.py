@@ -6,22 +6,20 @@ number is its id.
 """
 
 import json
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, time
-from decimal import Decimal
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from resizable_search.corpora import parquet
 from resizable_search.corpora.base import Document, Json
+from resizable_search.corpora.columns import OTHER, as_plain
 from resizable_search.corpora.npy import open_regular
 from resizable_search.errors import CorpusError
 
 MAX_LINE = 64 << 20
 """Bytes of the longest line that is read."""
-PARQUET_ROWS = 256
-"""Rows that are taken from a Parquet file at once: texts may be long."""
 _FIELDS = ("id", "title", "url", "text")
 _PARQUET_MAGIC = b"PAR1"
 
@@ -50,13 +48,13 @@ class Records(ABC):
         )
         metadata = {}
         for key, value in record.items():
-            if key not in _FIELDS and (plain := _plain(value)) is not _OTHER:
+            if key not in _FIELDS and (plain := as_plain(value)) is not OTHER:
                 metadata[key] = plain
         return Document(id_ or str(row), title, url, text, metadata)
 
     def _text(self, value: Any, field: str, where: str) -> str:
-        plain = _plain(value)
-        if plain is _OTHER:
+        plain = as_plain(value)
+        if plain is OTHER:
             raise CorpusError(f"{self.path}, {where}: its {field} is no text; make it one")
         return "" if plain is None else str(plain)
 
@@ -121,39 +119,22 @@ class Parquet(Records):
 
     def read(self, row: int, position: Json | None) -> Iterator[tuple[Document, Json]]:
         """The documents, one a row; row groups before the position are not read."""
-        done = int(position or 0)
-        first = 0
-        with self._open() as file:
-            for group in range(file.num_row_groups):
-                count = file.metadata.row_group(group).num_rows
-                if first + count > done:
-                    for record in self._records(file, group, done - first):
-                        done += 1
-                        yield self._document(row, record, f"row {row:,}"), done
-                        row += 1
-                first += count
+        with self._open() as file, self._told():
+            for done, record in parquet.rows(file, int(position or 0)):
+                yield self._document(row, record, f"row {row:,}"), done
+                row += 1
 
-    def _records(self, file: Any, group: int, skip: int) -> Iterator[Mapping[str, Any]]:
-        import pyarrow
-
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            for batch in file.iter_batches(PARQUET_ROWS, row_groups=[group]):
-                passed = min(skip, batch.num_rows)
-                skip -= passed
-                yield from batch.slice(passed).to_pylist()
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            yield
+        except parquet.failures() as error:
             raise self._damaged(error) from None
 
     def _open(self) -> Any:
-        import pyarrow
-        import pyarrow.parquet
-
         open_regular(self.path).close()
-        try:
-            # Pages are read as they are needed: a row group may be larger than the memory.
-            return pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20)
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
-            raise self._damaged(error) from None
+        with self._told():
+            return parquet.open_file(self.path)
 
     def _damaged(self, error: Exception) -> CorpusError:
         return CorpusError(f"{self.path} cannot be read as Parquet ({error}): write or copy it again")
@@ -164,18 +145,3 @@ def open_records(path: Path) -> Records:
     with open_regular(path) as file:
         magic = file.read(len(_PARQUET_MAGIC))
     return Parquet(path) if magic == _PARQUET_MAGIC or path.suffix == ".parquet" else JsonLines(path)
-
-
-_OTHER = object()
-"""What is neither text nor number nor time."""
-
-
-def _plain(value: Any) -> Any:
-    """The value as flat JSON; None for NaN, which pandas writes where there is nothing."""
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    return str(value) if isinstance(value, Decimal) else _OTHER

@@ -32,6 +32,8 @@ FOLD_AT_MOST = 1000
 
 CHANGE = "change"
 """The kind that an unfinished change of an index asks for, where a build names that of its corpus."""
+NO_TEXT = "no text"
+"""Why a document is left out that has no text, if nothing else is known."""
 
 _WORK_SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -141,16 +143,27 @@ class Work:
             self._db.execute("SELECT coalesce(max(row) + 1, 0) FROM documents").fetchone()[0] == self.rows
         )
 
-    def spool(self, documents: Iterable[Incoming], blank: Iterable[Incoming], stream: Any) -> None:
-        """Take documents in, note those without text, and move the stream's position, all at once."""
+    def spool(
+        self,
+        documents: Iterable[Incoming],
+        blank: Iterable[Incoming],
+        stream: Any,
+        reasons: Mapping[int, str] | None = None,
+    ) -> None:
+        """Take documents in, note those without text, and move the stream's position, all at once.
+
+        `reasons` say by `seq` why some have none.
+        """
         reached(Step.READ)
+        why = reasons or {}
         with self._db:
             self._db.executemany(
                 "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?)",
                 ((d.seq, d.id, d.title, d.url, d.metadata, d.text) for d in documents),
             )
             self._db.executemany(
-                "INSERT INTO left_out VALUES (?, ?, 'no text')", ((d.seq, d.id) for d in blank)
+                "INSERT INTO left_out VALUES (?, ?, ?)",
+                ((d.seq, d.id, why.get(d.seq, NO_TEXT)) for d in blank),
             )
             self._set("stream", stream)
         reached(Step.SPOOLED)

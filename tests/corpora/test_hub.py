@@ -185,3 +185,52 @@ def test_importing_it_loads_no_client() -> None:
         print([name for name in ("datasets", "huggingface_hub", "numpy", "pyarrow") if name in sys.modules])
     """
     assert run_alone(source, "http://127.0.0.1:9", Path()).stdout == "[]\n"
+
+
+def test_fields_that_are_optional_may_have_no_column(client: Client) -> None:
+    value = client.run("""
+        optional = ["id", "title", "url"]
+        value = [rows(corpus(repo, None, columns={"text": "body"}, optional=optional).blocks())
+                 for repo in ("other/columns", "some/lines")]
+        value.append(rows(corpus(optional=optional).blocks())[:1])
+    """)
+    assert value == [
+        [["0", "", "", "First."], ["1", "", "", ""]],
+        [[str(n), "", "", f"text {n}"] for n in range(5)],
+        expected()[:1],
+    ]
+
+
+@pytest.mark.parametrize("repo", ["other/columns", "some/lines"])
+def test_a_missing_text_or_metadata_column_is_told_with_those_there_are(client: Client, repo: str) -> None:
+    for options in ("columns={}", "columns={'text': 'body'}, metadata=['year']"):
+        with pytest.raises(Failed, match=r"CorpusError: \S+ has no column '(text|year)': .*body"):
+            client.run(f"next(corpus({repo!r}, None, optional=['id', 'title', 'url'], {options}).blocks())")
+
+
+def test_columns_become_metadata(client: Client) -> None:
+    value = client.run("""
+        columns = {"id": "key", "title": "headline", "url": None, "text": "body"}
+        c = corpus("other/columns", None, columns=columns, metadata=["unused", "key"])
+        value = [[dict(d.metadata) for b in c.blocks() for d in b.documents], c.spec().to_json()["metadata"]]
+    """)
+    assert value == [[{"unused": 1.0, "key": 7}, {"unused": 2.0, "key": 8}], ["unused", "key"]]
+
+
+def test_texts_in_chunks_go_on_from_every_block(client: Client) -> None:
+    value = client.run("""
+        options = {"chars": None, "chunk": "300c", "chunk_overlap": 30}
+        blocks = list(corpus(**options).blocks())
+        positions = [json.loads(json.dumps(b.position)) for b in blocks]
+        c = corpus(**options)
+        again = HubCorpus(**json.loads(json.dumps(c.spec().options)))
+        rests = [rows(corpus(**options).blocks(p)) for p in positions]
+        sizes = [len(b.documents) for b in blocks]
+        value = [rows(blocks), sizes, rests, c.size_hint(), again.spec() == c.spec()]
+    """)
+    whole, sizes, rests, size, same = value
+    ids = [article["id"] for article in articles(ROWS)]
+    assert [row[0] for row in whole if row[0].endswith("#c1")] == [f"{id_}#c1" for id_ in ids]
+    assert max(len(row[3]) for row in whole) <= 300
+    assert rests == [whole[sum(sizes[: i + 1]) :] for i in range(len(sizes))]
+    assert (size, same) == (None, True)

@@ -1,0 +1,231 @@
+"""Which files a corpus is made of: what is named, and what lies in named folders, in a fixed order.
+
+A folder is read in the order of its names. Hidden files and what a .gitignore leaves out are passed
+over in silence, unless they are named themselves; pipes, devices and links to nothing are found, with
+what is wrong with them. A folder is read once, however many links lead to it: links to folders are
+followed last, so that what they lead to goes by its own name where it has one.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from resizable_search.corpora.files.ignoring import NO_RULES, Rules
+from resizable_search.errors import UsageError
+
+_IN_MEMORY = 8 << 20
+"""Bytes of a listing that are held in memory; a longer one goes to a temporary file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file: its id, which is its path in the corpus's folder, what tells a changed one, what is wrong."""
+
+    id: str
+    size: int = 0
+    mtime_ns: int = 0
+    problem: str = ""
+    named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A file, or a folder with the pattern that its files must match ('' for all of them)."""
+
+    path: str
+    pattern: str = ""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether there is something below it."""
+        return bool(self.pattern) or os.path.isdir(self.path)
+
+
+class Listing:
+    """Every file once, in order, in bounded memory; `digest` is over all that is known of them."""
+
+    def __init__(self, found: Iterable[Found]) -> None:
+        self.count = 0
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  (closed by `close`)
+        digest = hashlib.sha256()
+        for file in found:
+            known = (file.id, file.size, file.mtime_ns, file.problem, file.named)
+            line = json.dumps(known).encode() + b"\n"
+            digest.update(line)
+            self._file.write(line)
+            self.count += 1
+        self.digest = digest.hexdigest()
+
+    def read(self, start: int = 0) -> Iterator[Found]:
+        """The files from number `start` on; one reader at a time."""
+        self._file.seek(0)
+        for number, line in enumerate(self._file):
+            if number >= start:
+                yield Found(*json.loads(line))
+
+    def close(self) -> None:
+        """Free what it holds."""
+        self._file.close()
+
+
+def absolute(path: str) -> str:
+    """The path or pattern from the root on; links in it stay. Raises UsageError for an unknown `~user`."""
+    expanded = os.path.expanduser(path)
+    if path.startswith("~") and expanded == path and not os.path.lexists(path):
+        raise UsageError(f"{path} is in the folder of a user that this machine does not know: write it out")
+    return os.path.abspath(expanded)
+
+
+def roots_of(paths: Sequence[str]) -> tuple[list[Root], str]:
+    """What absolute `paths` name, in order, and the folder that holds all of it, which ids are relative to.
+
+    A path that does not exist is taken for a pattern, with `**` for folders at any depth. Raises
+    UsageError for what is not there.
+    """
+    roots: list[Root] = []
+    folders: list[str] = []
+    for path in paths:
+        if os.path.lexists(path):
+            roots.append(Root(path))
+            alone = len(paths) == 1 and roots[0].is_folder
+            folders.append(path if alone else os.path.dirname(path))
+        elif glob.has_magic(path):
+            folder = os.path.dirname(path)
+            while glob.has_magic(folder):
+                folder = os.path.dirname(folder)
+            roots.append(Root(folder, path[len(os.path.join(folder, "")) :]))
+            folders.append(folder)
+            if not os.path.isdir(folder) or next(walk([roots[-1]], folder), None) is None:
+                raise UsageError(f"no file is meant by {path}: check the pattern")
+        else:
+            raise UsageError(f"there is no {path}: name files, folders or patterns that are there")
+    return roots, os.path.commonpath(folders)
+
+
+def walk(roots: Sequence[Root], base: str) -> Iterator[Found]:
+    """The files of these roots, each once, with ids relative to the folder `base`, which holds them all."""
+    walking = _Walk(base, {root.path for root in roots if not root.is_folder})
+    # What one pattern passes over, another root may want: then files are told apart, and not folders.
+    overlap = len(roots) > 1 and any(root.pattern for root in roots)
+    given: set[str] = set()
+    for root in dict.fromkeys(roots):
+        if overlap:
+            walking.visited = set()
+        for found in walking.root(root):
+            if found.id not in given:
+                yield found
+            if overlap:
+                given.add(found.id)
+
+
+@dataclass(slots=True)
+class _Walk:
+    base: str
+    named: set[str]
+    visited: set[tuple[int, int]] = field(default_factory=set)
+
+    def root(self, root: Root) -> Iterator[Found]:
+        if root.path in self.named:
+            yield self._file(root.path, named=True)
+            return
+        matches = _matching(root) if root.pattern else None
+        folders: list[tuple[str, Rules]] = [(root.path, Rules.above(root.path))]
+        while folders:
+            folder, rules = folders.pop(0)
+            for found in self._folder(folder, rules, folders):
+                if isinstance(found, Found):
+                    yield found
+                elif matches is None or matches(found):
+                    yield self._file(found)
+
+    def _folder(self, folder: str, rules: Rules, links: list[tuple[str, Rules]]) -> Iterator["str | Found"]:
+        """Files below a folder, and what cannot be read; links to other folders are put behind `links`.
+
+        There is a stack and no recursion, for folders may lie deep.
+        """
+        stack: list[tuple[Iterator[os.DirEntry[str]], Rules]] = []
+        following: str | None = folder
+        while stack or following:
+            if following:
+                try:
+                    stack.append(self._entered(following, rules))
+                except OSError as error:
+                    yield self._wrong(following, error)
+                following = None
+                continue
+            entries, rules = stack[-1]
+            entry = next(entries, None)
+            if entry is None:
+                stack.pop()
+                continue
+            is_folder, is_link = _kind_of(entry)
+            if entry.path in self.named or rules.leave_out(entry.path, is_folder=is_folder and not is_link):
+                continue
+            if is_folder and is_link:
+                links.append((entry.path, NO_RULES))
+            elif is_folder:
+                following = entry.path
+            else:
+                yield entry.path
+
+    def _entered(self, folder: str, rules: Rules) -> tuple[Iterator[os.DirEntry[str]], Rules]:
+        """What lies in a folder, by name, and its rules; nothing where it has been entered before."""
+        state = os.stat(folder)
+        place = (state.st_dev, state.st_ino)
+        if place in self.visited:
+            return iter(()), rules
+        self.visited.add(place)
+        with os.scandir(folder) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
+        return iter(sorted(shown, key=lambda entry: entry.name)), rules.within(folder)
+
+    def _file(self, path: str, *, named: bool = False) -> Found:
+        try:
+            state = os.stat(path)
+        except OSError as error:
+            return self._wrong(path, error)
+        problem = "" if stat.S_ISREG(state.st_mode) else _what(state.st_mode)
+        # A device's numbers say nothing about what it would give.
+        size, time = (0, 0) if problem else (state.st_size, state.st_mtime_ns)
+        return Found(self._id(path), size, time, problem, named)
+
+    def _wrong(self, path: str, error: OSError) -> Found:
+        words = "it links to nothing" if os.path.islink(path) else f"it cannot be read ({error.strerror})"
+        return Found(self._id(path), problem=words)
+
+    def _id(self, path: str) -> str:
+        return path[len(self.base) :].lstrip("/") or "."
+
+
+def _matching(root: Root) -> Callable[[str], bool]:
+    """Whether a path below a root matches its pattern, or lies in a folder that does."""
+    from pathspec import GitIgnoreSpec
+
+    spec = GitIgnoreSpec.from_lines([f"/{root.pattern}"])
+    start = len(root.path.rstrip("/")) + 1
+    return lambda path: spec.match_file(path[start:])
+
+
+def _kind_of(entry: os.DirEntry[str]) -> tuple[bool, bool]:
+    """Whether it is a folder, or a link to one, and whether it is a link."""
+    try:
+        return entry.is_dir(), entry.is_symlink()
+    except OSError:
+        return False, False
+
+
+def _what(mode: int) -> str:
+    for is_kind, name in (
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    ):
+        if is_kind(mode):
+            return f"it is {name}"
+    return "it is no file"

@@ -1,0 +1,207 @@
+"""`rsearch build files` and `build hf` as they are installed: what they make, show and refuse."""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from resizable_search.cli.build_files import usual_name
+from resizable_search.errors import UsageError
+from tests.cli.conftest import ARTICLES, Machine, another_api, told, told_last
+from tests.cli.test_query import imported, on_a_terminal
+
+GUIDE = (
+    """# Guide
+
+Welcome.
+
+## Install
+
+Use the installer. """
+    + "It copies files to the disk and asks for nothing. " * 12
+    + """
+
+## Pirates
+
+Long ago the pirates sailed with a map of the treasure. """
+    + "The sea was wide and the ship was slow. " * 12
+    + """
+"""
+)
+
+
+@pytest.fixture
+def notes(machine: Machine) -> Path:
+    folder = machine.folder / "my notes"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "guide.md").write_text(GUIDE)
+    (folder / "sub" / "log.txt").write_text("A log of the ship: wind, waves and a broken mast.\n")
+    (folder / "people.csv").write_text("text,born\nA captain of pirates,1680\nA cook\n")
+    (folder / "picture.png").write_bytes(b"\x89PNG" + bytes(200))
+    return folder
+
+
+LSA = ("--embedder", "lsa")
+
+
+def test_a_folder_is_built_and_its_hits_name_document_and_place(machine: Machine, notes: Path):
+    ran = machine.run(
+        "build", "files", notes, *LSA, "--chunk", 60, "--metadata", "born", "--text-column", "text"
+    )
+    assert ran.code == 0, ran
+    assert ran.out.startswith("my notes: ")
+    assert "left out 2 of " in ran.out
+    assert "people.csv:3 (it has 1 value for 2 columns), picture.png (it is no text)" in ran.out
+    query = ("query", "pirates map of the treasure", "-i", "my notes", "-k", 3)
+    hits = machine.run(*query, "--json").json["hits"]
+    assert re.fullmatch(r"guide.md#c\d", hits[0]["id"])
+    assert hits[0]["title"] == "Guide"
+    assert hits[0]["url"] == (notes / "guide.md").as_uri()
+    said = hits[0]["metadata"]
+    assert (said["document"], said["heading"]) == ("guide.md", "Guide › Pirates")
+    assert "the treasure" in GUIDE.splitlines()[said["line"] - 1] + GUIDE.splitlines()[said["line_end"] - 1]
+    grouped = machine.run(*query, "--group", "--json").json["hits"]
+    assert [hit["metadata"]["document"] for hit in grouped] == ["guide.md", "people.csv:2", "sub/log.txt"]
+    assert grouped[1]["metadata"]["born"] == 1680
+    assert (notes / "guide.md").as_uri() in on_a_terminal(machine, *query[:4], "--group")
+    head, first, *_ = on_a_terminal(machine, *query[:4], "--group", NO_COLOR="1").splitlines()
+    assert head.split() == ["#", "score", "where", "title", "text"]
+    assert first.split()[2:4] == [f"guide.md:{said['line']}", "Pirates"]
+    wide = machine.run(*query, "--group").out.splitlines()[1:3]
+    assert [line.split()[2] for line in wide] == [f"guide.md:{said['line']}", "people.csv:2"]
+    again = machine.run(
+        "build", "files", notes, *LSA, "--chunk", 60, "--metadata", "born", "--text-column", "text"
+    )
+    assert again.out.startswith("my notes is complete: ")
+    told_last(machine.run("build", "files", notes, *LSA, "--chunk", "70t"), 1, "--restart")
+
+
+def test_local_files_load_no_client_of_a_hub_or_a_service(machine: Machine, notes: Path):
+    ran = machine.run("build", "files", notes, *LSA, PYTHONPROFILEIMPORTTIME="1")
+    assert ran.code == 0
+    assert "sklearn" in imported(ran.err)
+    assert not imported(ran.err) & {"datasets", "huggingface_hub", "nomic", "pypdf", "semantic_text_splitter"}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("nothing",), 2, ("there is no ", "nothing: name files")),
+        (("*.nothing",), 2, ("no file is meant by", "*.nothing")),
+        (("empty",), 1, ("empty holds no file that is read",)),
+        (("notes.csv",), 1, ("notes.csv: it has no column 'text': its columns are a, b",)),
+        (("notes.csv", "--text-column", "x"), 1, ("no column 'x'",)),
+        (("notes.csv", "--metadata", "a,a"), 2, ("--metadata", "more than once")),
+        (("notes.csv", "--chunk", "long"), 2, ("'long' is no size of a chunk",)),
+        (("notes.csv", "--chunk", "10", "--chunk-overlap", 6), 2, ("cannot overlap by 6",)),
+        (("notes.csv", "--chunk-overlap", 6), 2, ("--chunk-overlap is of chunks",)),
+        (("notes.csv", "--chars", -1), 2, ("--chars must be 0",)),
+        (("-",), 2, ("what is piped in has no name", "--name")),
+        (("-", "notes.csv", "--name", "x"), 2, ("stdin is read alone",)),
+        (("/", "--limit", 0), 2, ("--name",)),
+    ],
+    ids=lambda value: (
+        " ".join(map(str, value)) if isinstance(value, tuple) and isinstance(value[0], str) else ""
+    ),
+)
+def test_what_cannot_be_built_is_told_in_one_line(machine: Machine, args, code: int, words):
+    (machine.folder / "empty").mkdir()
+    (machine.folder / "notes.csv").write_text("a,b\n1,2\n")
+    ran = machine.run("build", "files", *args, *LSA)
+    told_last(ran, code, *words)
+    assert machine.holdings() == {}
+    assert machine.unfinished() == []
+
+
+def test_a_build_of_files_that_was_stopped_goes_on(machine: Machine, notes: Path):
+    build = ("build", "files", notes, "--chunk", "100c", "--concurrency", 2)
+    with another_api(machine, latency=0.05) as api:
+        api.expect(2)
+        process = machine.start(*build)
+        api.wait()
+        os.killpg(process.pid, signal.SIGINT)
+        told_last(machine.end(process), 130, "safe; the same command goes on")
+        ended = machine.run(*build)
+    assert ended.code == 0, ended
+    assert "going on with my notes" in ended.err
+    with another_api(machine):
+        whole = machine.run(*build, "--name", "whole")
+    assert whole.code == 0
+    files = {name: content for name, content in machine.holdings().items() if "manifest" not in name}
+    mine = {
+        name.partition("/")[2]: content for name, content in files.items() if name.startswith("my notes/")
+    }
+    theirs = {name.partition("/")[2]: content for name, content in files.items() if name.startswith("whole/")}
+    assert mine == theirs != {}
+
+
+def test_lines_may_be_piped_in(machine: Machine):
+    lines = (
+        "".join(json.dumps({"id": f"d{i}", "body": f"word{i} of a text"}) + "\n" for i in range(9)) + "{bad\n"
+    )
+    build = ("build", "files", "-", "--name", "piped", "--text-column", "body", *LSA)
+    ran = machine.run(*build, stdin=lines)
+    assert ran.code == 0, ran
+    assert ran.out.startswith("piped: 9 documents at ")
+    assert "left out 1 of 10: line:10 (it is no JSON" in ran.out
+    assert machine.run("query", "word7", "--json").json["hits"][0]["id"] == "d7"
+    assert machine.run(*build, stdin="").out.startswith("piped is complete")
+
+
+@pytest.mark.parametrize(
+    ("paths", "name"),
+    [
+        (["docs"], "docs"),
+        (["docs/a.md"], "a"),
+        (["docs/b.csv.gz"], "b"),
+        (["docs/a.md", "docs/b.csv.gz"], "docs"),
+        (["docs/*.md"], "docs"),
+        (["docs/**/*.md"], "docs"),
+        ([".hidden"], "hidden"),
+        (["."], "here"),
+        (["docs/.env"], "env"),
+        (["nothing"], "here"),
+    ],
+    ids=" ".join,
+)
+def test_an_index_is_called_as_the_folder_or_file(tmp_path, monkeypatch, paths: list[str], name: str):
+    (tmp_path / "here" / "docs").mkdir(parents=True)
+    (tmp_path / "here" / ".hidden").mkdir()
+    for file in ("a.md", "b.csv.gz", ".env"):
+        (tmp_path / "here" / "docs" / file).touch()
+    monkeypatch.chdir(tmp_path / "here")
+    assert usual_name(paths) == name
+
+
+@pytest.mark.parametrize("paths", [["-"], ["/"], ["/etc/hosts", "/usr/x"]], ids=" ".join)
+def test_what_has_no_name_wants_one(paths: list[str]):
+    with pytest.raises(UsageError, match="--name"):
+        usual_name(paths)
+
+
+def test_a_dataset_is_built_in_an_order_of_its_own(machine: Machine):
+    build = ("build", "hf", "wikimedia/wikipedia", "--config", "20231101.en", "--shuffle-seed", 3, *LSA)
+    ran = machine.run(*build, "--limit", 150, "--metadata", "url")
+    assert ran.code == 0, ran
+    assert ran.out.startswith("wikipedia: 150 documents at ")
+    assert f"rsearch: drawing from {ARTICLES} rows in 6 row groups of 2 files, 75 of a row group" in ran.err
+    hits = machine.run("query", "a subject named after", "-k", 150, "--json").json["hits"]
+    numbers = [(int(hit["id"]) - 12) // 3 for hit in hits]
+    assert max(numbers) > ARTICLES // 2 > min(numbers)
+    assert all(hit["metadata"] == {"url": hit["url"]} for hit in hits)
+    more = machine.run(*build, "--limit", 160, "--metadata", "url")
+    assert more.out.startswith("wikipedia: 160 documents (10 of them now)")
+    told_last(machine.run(*build, "--limit", 170), 1, "was built with metadata url")
+
+
+def test_a_dataset_without_the_column_names_those_it_has(machine: Machine):
+    build = ("build", "hf", "wikimedia/wikipedia", "--config", "20231101.en", *LSA)
+    told_last(
+        machine.run(*build, "--text-column", "body"), 1, "has no column 'body': its columns are", "title"
+    )
+    told(machine.run("build", "hf", "wikipedia", *LSA), 2, "'wikipedia' names no dataset")
+    told(machine.run(*build, "--shuffle-seed", -1), 2, "--shuffle-seed must be 0 or more")
+    assert machine.holdings() == {}

@@ -1,0 +1,293 @@
+"""Files as a corpus: the documents, what is left out, and going on where one was."""
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from resizable_search.corpora.base import Block, Document
+from resizable_search.corpora.files import text as text_module
+from resizable_search.corpora.files.corpus import FilesCorpus
+from resizable_search.corpora.files.stdin import StdinCorpus
+from resizable_search.errors import CorpusError, UsageError
+from tests.corpora.files.conftest import pdf
+
+
+class Notes(list):
+    note = list.append
+
+
+def documents(corpus, position=None) -> list[Document]:
+    return [document for block in corpus.blocks(position) for document in block.documents]
+
+
+def left_out(corpus) -> dict[str, str]:
+    return {document.id: document.problem for document in documents(corpus) if document.problem}
+
+
+def plain(found: list[Document]) -> list[tuple]:
+    return [(d.id, d.title, d.text, dict(d.metadata)) for d in found]
+
+
+def test_a_file_is_a_document(write):
+    folder = write({"a.md": "# Head\n\nBody.\n", "sub/b c.txt": "Text.", "c.py": "x = 1\n"})
+    found = documents(FilesCorpus([folder]))
+    assert plain(found) == [
+        ("a.md", "Head", "# Head\n\nBody.\n", {"path": "a.md"}),
+        ("c.py", "c.py", "x = 1\n", {"path": "c.py"}),
+        ("sub/b c.txt", "b c.txt", "Text.", {"path": "sub/b c.txt"}),
+    ]
+    assert found[2].url == f"file://{folder}/sub/b%20c.txt"
+
+
+def test_a_record_of_a_table_is_a_document(write):
+    folder = write(
+        {"t.csv": "id,text,year\nk1,One,1999\n,Two,\n", "t.jsonl": '{"text": "Three", "url": "http://x"}\n'}
+    )
+    found = documents(FilesCorpus([folder]))
+    assert plain(found) == [
+        ("k1", "", "One", {"path": "t.csv", "line": 2}),
+        ("t.csv:3", "", "Two", {"path": "t.csv", "line": 3}),
+        ("t.jsonl:1", "", "Three", {"path": "t.jsonl", "line": 1}),
+    ]
+    assert [d.url for d in found] == [f"file://{folder}/t.csv"] * 2 + ["http://x"]
+
+
+def test_columns_may_have_any_name_and_become_metadata(write):
+    folder = write({"t.csv": "key,head,body,year,ok\nk1,H,One,1999,true\n"})
+    (found,) = documents(
+        FilesCorpus(
+            [folder], text_column="body", id_column="key", title_column="head", metadata=["year", "ok"]
+        )
+    )
+    assert plain([found]) == [("k1", "H", "One", {"path": "t.csv", "line": 2, "year": 1999, "ok": True})]
+
+
+def everything(write) -> Path:
+    rows = pa.Table.from_pylist([{"text": f"row {i}"} for i in range(230)])
+    into = io.BytesIO()
+    pq.write_table(rows, into, row_group_size=100)
+    folder = write(
+        {
+            "a.md": "# One\n\ntext\n\n## Two\n\n" + "Some more words. " * 200,
+            "b.csv": "text\n" + "".join(f"line {i}\n" for i in range(130)) + "a,b\n",
+            "c.bin": bytes(200),
+            "d.parquet": into.getvalue(),
+            "e.jsonl.gz": gzip.compress(
+                b"".join(b'{"text": "packed %d"}\n' % i for i in range(150)) + b"{\n"
+            ),
+            "f.pdf": pdf(["First page.", "Second page."]),
+            "g.html": "<h1>Head</h1><p>Words of a page",
+            "h.txt": "",
+            "i.txt": "The end.",
+        }
+    )
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+@pytest.mark.parametrize("options", [{}, {"chunk": "60"}, {"chunk": "200c", "chunk_overlap": 50}], ids=str)
+def test_reading_goes_on_exactly_behind_every_block(write, monkeypatch, options: dict):
+    monkeypatch.setattr(text_module, "BLOCK_SIZE", 7)
+    folder = everything(write)
+    blocks: list[Block] = list(FilesCorpus([folder], **options).blocks())
+    whole = [document for block in blocks for document in block.documents]
+    done = 0
+    for number, block in enumerate(blocks):
+        done += len(block.documents)
+        if number % 6 and block is not blocks[-1]:
+            continue
+        position = json.loads(json.dumps(block.position))
+        assert documents(FilesCorpus([folder], **options), position) == whole[done:]
+    assert done > 500
+    assert documents(FilesCorpus([folder], **options)) == whole
+
+
+def test_what_cannot_be_read_is_left_out_and_told(write):
+    assert left_out(FilesCorpus([everything(write)])) == {
+        "b.csv:132": "it has 2 values for 1 column",
+        "c.bin": "it is no text",
+        "e.jsonl.gz:151": "it is no JSON (Expecting property name enclosed in double quotes)",
+        "pipe": "it is a pipe",
+    }
+
+
+def test_a_file_that_goes_away_while_others_are_read_is_told(write, monkeypatch):
+    monkeypatch.setattr(text_module, "BLOCK_SIZE", 1)
+    folder = write({"a.txt": "one", "b.txt": "two"})
+    reading = FilesCorpus([folder]).blocks()
+    next(reading)
+    (folder / "b.txt").unlink()
+    assert [d.problem for block in reading for d in block.documents] == ["it is gone"]
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "write"])
+def test_a_folder_that_changed_is_refused(write, change: str):
+    folder = write({"a.txt": "one", "b.txt": "two"})
+    (block,) = FilesCorpus([folder]).blocks()
+    if change == "add":
+        write({"c.txt": ""})
+    elif change == "remove":
+        (folder / "b.txt").unlink()
+    else:
+        (folder / "b.txt").write_text("other")
+    with pytest.raises(CorpusError, match="folder has changed since it was read: .* --restart"):
+        documents(FilesCorpus([folder]), block.position)
+
+
+def test_a_folder_without_files_is_told(write):
+    with pytest.raises(CorpusError, match="folder holds no file that is read"):
+        documents(FilesCorpus([write({".hidden": "x"})]))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "words"),
+    [
+        ("t.csv", "a,b\n1,2\n", {}, "t.csv: it has no column 'text': its columns are a, b"),
+        ("t.csv", "a,text\n1,2\n", {"text_column": "body"}, "no column 'body': its columns are a, text"),
+        ("t.csv", "a,text\n1,2\n", {"metadata": ["year"]}, "no column 'year'"),
+        ("t.jsonl", '{"body": "x"}\n', {}, "no column 'text': its columns are body"),
+    ],
+    ids=["none", "named", "metadata", "jsonl"],
+)
+def test_a_table_that_is_named_must_have_its_columns(write, name, content, options, words):
+    with pytest.raises(CorpusError, match=words):
+        documents(FilesCorpus([write({name: content}) / name], **options))
+
+
+def test_parquet_must_have_its_columns_too(write):
+    into = io.BytesIO()
+    pq.write_table(pa.table({"body": ["x"]}), into)
+    folder = write({"t.parquet": into.getvalue(), "a.txt": "text"})
+    with pytest.raises(CorpusError, match="t.parquet: it has no column 'content': its columns are body"):
+        documents(FilesCorpus([folder], text_column="content"))
+
+
+def test_a_table_without_texts_that_lies_in_a_folder_is_left_out(write):
+    folder = write({"a.txt": "text", "prices.csv": "day,price\n1,2\n", "empty.csv": ""})
+    assert left_out(FilesCorpus([folder])) == {
+        "prices.csv": "it has no column 'text': its columns are day, price",
+        "empty.csv": "it is empty",
+    }
+
+
+def test_texts_are_cut_and_that_is_told_once(write):
+    folder = write({"a.txt": "x" * 3000, "b.txt": "y" * 1300, "c.txt": "z"})
+    notes = Notes()
+    assert [len(d.text) for d in documents(FilesCorpus([folder], progress=notes))] == [1200, 1200, 1]
+    assert notes == ["2 texts are longer than 1,200 characters, and only the beginning is searched: "
+                     "--chunk 400 takes it all, in chunks"]  # fmt: skip
+    assert [len(d.text) for d in documents(FilesCorpus([folder], chars=None))] == [3000, 1300, 1]
+
+
+def test_chunks_are_made_of_what_a_cut_leaves(write):
+    found = documents(FilesCorpus([write({"a.txt": "word " * 500})], chars=1000, chunk="300c"))
+    assert sum(len(d.text) for d in found) <= 1000
+    assert [d.id for d in found] == ["a.txt#c1", "a.txt#c2", "a.txt#c3", "a.txt#c4"]
+
+
+def test_a_record_in_chunks_keeps_its_place_and_metadata(write):
+    folder = write({"t.csv": "id,text,year\nk1," + "word " * 200 + ",1999\n"})
+    found = documents(FilesCorpus([folder], chunk="100", metadata=["year"]))
+    assert [d.id for d in found] == ["k1#c1", "k1#c2"]
+    assert found[1].metadata == {"path": "t.csv", "line": 2, "year": 1999, "document": "k1", "chunk": 2}
+
+
+def test_the_spec_opens_the_corpus_again(write, monkeypatch):
+    folder = write({"docs/a.md": "# A\n\ntext", "t.csv": "body\nx\n"})
+    monkeypatch.chdir(folder)
+    corpus = FilesCorpus(["docs", "*.csv"], text_column="body", chunk="400", chunk_overlap=40)
+    spec = json.loads(json.dumps(corpus.spec().to_json()))
+    monkeypatch.chdir("/")
+    assert spec.pop("kind") == "files"
+    assert spec["paths"] == [f"{folder}/docs", f"{folder}/*.csv"]
+    again = FilesCorpus(**{**spec, "chars": None})
+    assert documents(again) == documents(FilesCorpus(**{**spec, "chars": None}))
+    assert [d.id for d in documents(again)] == ["docs/a.md#c1", "t.csv:2#c1"]
+
+
+def test_the_same_files_elsewhere_have_the_same_ids(write, tmp_path):
+    folder = write({"a.txt": "one", "b/c.txt": "two"})
+    folder.rename(tmp_path / "moved")
+    assert [d.id for d in documents(FilesCorpus([tmp_path / "moved"]))] == ["a.txt", "b/c.txt"]
+
+
+def test_a_query_to_try_is_made_of_the_first_document(write):
+    corpus = FilesCorpus([write({"a.md": '# How `the "engine" works` here\n'})])
+    documents(corpus)
+    assert corpus.example == "How the engine works here"
+
+
+def test_labels_name_a_few_files(write):
+    folder = write({f"{c}.txt": "" for c in "abcde"})
+    assert FilesCorpus([folder]).label == "folder"
+    assert FilesCorpus([folder / f"{c}.txt" for c in "abcde"]).label == "a.txt, b.txt, c.txt and 2 others"
+
+
+@pytest.mark.parametrize(
+    "options", [{"chars": 0}, {"chunk": "x"}, {"chunk": "10", "chunk_overlap": 9}], ids=str
+)
+def test_options_that_make_no_sense_are_wrong_usage(write, options: dict):
+    with pytest.raises(UsageError):
+        FilesCorpus([write({})], **options)
+
+
+def test_local_files_need_no_client_of_a_service(write):
+    folder = write(
+        {"a.md": "# A\n\ntext", "b.csv": "text\nx\n", "c.jsonl": '{"text": "x"}\n', "d.html": "<p>x"}
+    )
+    code = (
+        "import sys\n"
+        "from resizable_search.corpora.files.corpus import FilesCorpus\n"
+        f"assert len([b for b in FilesCorpus([{str(folder)!r}], chunk='400').blocks()]) == 1\n"
+        "heavy = {'datasets', 'nomic', 'huggingface_hub', 'pyarrow', 'numpy', 'requests'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+LINES = b"".join(b'{"text": "line %d"}\n' % i for i in range(40)) + b"\n{\n" + b'{"text": "end", "id": "e"}\n'
+
+
+def stdin(data: bytes, **options) -> StdinCorpus:
+    return StdinCorpus(io.BufferedReader(io.BytesIO(data)), **options)
+
+
+def test_piped_lines_are_documents():
+    found = documents(stdin(LINES))
+    assert plain(found[:1]) == [("line:1", "", "line 0", {"line": 1})]
+    assert (found[-2].id, found[-2].problem[:13]) == ("line:42", "it is no JSON")
+    assert found[-1].id == "e"
+    assert len(found) == 42
+
+
+def test_piped_lines_go_on_when_they_are_piped_in_again(monkeypatch):
+    monkeypatch.setattr(text_module, "BLOCK_SIZE", 7)
+    blocks = list(stdin(LINES).blocks())
+    whole = [document for block in blocks for document in block.documents]
+    for number, block in enumerate(blocks, 1):
+        position = json.loads(json.dumps(block.position))
+        assert documents(stdin(LINES), position) == whole[7 * number :]
+
+
+@pytest.mark.parametrize(
+    "data", [LINES.replace(b"line 3", b"line x"), LINES[:100], b""], ids=["other", "cut", "empty"]
+)
+def test_other_lines_than_those_that_were_read_are_refused(monkeypatch, data: bytes):
+    monkeypatch.setattr(text_module, "BLOCK_SIZE", 7)
+    position = list(stdin(LINES).blocks())[1].position
+    with pytest.raises(CorpusError, match="when the same lines are piped in again, and the first 14"):
+        documents(stdin(data), position)
+
+
+def test_piped_lines_without_the_column_are_told():
+    with pytest.raises(CorpusError, match="line 2 of standard input: it has no column 'body'"):
+        documents(stdin(b'\n{"text": "x"}\n', text_column="body"))

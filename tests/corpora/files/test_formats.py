@@ -1,0 +1,173 @@
+"""What a file is, and the text, title and shape of those that are one document."""
+
+import gzip
+
+import pytest
+
+from resizable_search.corpora.files.formats import Format, Parsed, format_of, parse
+from resizable_search.corpora.files.headings import markdown, restructured
+from resizable_search.corpora.files.html_text import html_text
+from resizable_search.corpora.files.opening import Packing, UnreadableError
+from tests.corpora.files.conftest import pdf
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "packing"),
+    [
+        ("a.txt", Format.text, Packing.none),
+        ("LICENSE", Format.text, Packing.none),
+        ("a.py", Format.text, Packing.none),
+        (".md", Format.text, Packing.none),
+        ("a.b/c.MD", Format.markdown, Packing.none),
+        ("a.rst.gz", Format.rst, Packing.gz),
+        ("a.htm", Format.html, Packing.none),
+        ("a.svg", Format.html, Packing.none),
+        ("a.pdf", Format.pdf, Packing.none),
+        ("a.ndjson.zst", Format.jsonl, Packing.zst),
+        ("a.csv.gz", Format.csv, Packing.gz),
+        ("a.tsv", Format.tsv, Packing.none),
+        ("a.parquet", Format.parquet, Packing.none),
+        ("a.gz", Format.text, Packing.gz),
+    ],
+)
+def test_a_name_says_how_a_file_is_read(name: str, form: Format, packing: Packing):
+    assert format_of(name) == (form, packing)
+
+
+def parsed(write, name: str, content: str | bytes) -> Parsed:
+    return parse(str(write({name: content}) / name), *format_of(name))
+
+
+def test_headings_of_markdown_stand_in_no_code_and_no_quotation():
+    text = (
+        "# One `x` *y*\n\n```\n# no\n```\n> # quoted\n\n- # item\n\n"
+        "Two [l](u)\n---\ntext\n\n    # code\n### Three ###\n"
+    )
+    found, title = markdown(text)
+    assert title == ""
+    assert [(h.level, h.title) for h in found] == [(1, "One x y"), (2, "Two l"), (3, "Three")]
+    assert [text[h.offset :].split("\n")[0] for h in found] == [
+        "# One `x` *y*",
+        "Two [l](u)",
+        "### Three ###",
+    ]
+
+
+def test_front_matter_of_markdown_is_no_heading_and_has_a_title():
+    text = '---\ntags: [a]\ntitle: "My post"\n---\n\n# One\n'
+    found, title = markdown(text)
+    assert title == "My post"
+    assert [(text[h.offset :], h.title) for h in found] == [("# One\n", "One")]
+    assert markdown("---\n\ntext\n")[0] == []
+
+
+def test_headings_of_restructured_text_rank_in_the_order_of_their_adornments():
+    text = (
+        "=====\nTitle\n=====\n\nintro\n\nSection\n-------\ntext\n\n  indented\n  --------\n\nSub\n~~~\n\n"
+        "Again\n-----\n\nshort\n--\n\n====  ====\na     b\n====  ====\n"
+    )
+    found = restructured(text)
+    assert [(h.level, h.title) for h in found] == [(1, "Title"), (2, "Section"), (3, "Sub"), (2, "Again")]
+    assert text[found[0].offset :].startswith("=====\nTitle")
+    assert text[found[1].offset :].startswith("Section\n-----")
+
+
+PAGE = """<!doctype html><html><head><title>T &amp; x
+ y</title><style>p { color: red }</style><script>if (a < b) {}</script></head><body>Intro
+ text<h1>One <b>two</b></h1><p>Hello <i>w</i>orld<br>next</p><pre>a
+  b</pre><ul><li>first<li>second</ul><table><tr><td>a<td>b<tr><td>c</table><!-- no -->
+tail<svg><text>no</text></svg> end<h2></h2><h2>Last</h2>"""
+
+
+def test_html_is_read_as_paragraphs_with_headings():
+    text, headings, title = html_text(PAGE)
+    assert text == (
+        "Intro text\n\nOne two\n\nHello world\nnext\n\na\n  b\n\nfirst\nsecond\n\na b\nc\n\ntail end\n\nLast"
+    )
+    assert [(h.level, h.title, text[h.offset : h.offset + 4]) for h in headings] == [
+        (1, "One two", "One "), (2, "Last", "Last"),
+    ]  # fmt: skip
+    assert title == "T & x y"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        "<",
+        "<p",
+        "<!--",
+        "</p></p>",
+        "<title>x",
+        "<h1>x",
+        "<pre>x",
+        "<svg><p>x",
+        "&#xD800;&#0;&bad;",
+        "<h1><h2>x",
+    ],
+)
+def test_html_that_is_broken_is_read_all_the_same(page: str):
+    html_text(page)
+
+
+def test_the_encoding_that_a_page_declares_counts_where_it_is_not_utf8(write):
+    page = "<meta charset={}><p>Съешь ещё"
+    assert parsed(write, "a.html", page.format("koi8-r").encode("koi8-r")).text == "Съешь ещё"
+    assert parsed(write, "b.html", page.format("koi8-r").encode()).text == "Съешь ещё"
+    assert parsed(write, "c.html", "<meta charset=hex><p>größer".encode("cp1252")).text == "größer"
+
+
+def test_a_document_is_titled_by_its_first_heading(write):
+    assert parsed(write, "a.md", "text\n\n## Head\n").title == "Head"
+    assert parsed(write, "a.rst", "Head\n====\n").title == "Head"
+    assert parsed(write, "a.html", "<h2>Head</h2>").title == "Head"
+    assert parsed(write, "a.html", PAGE).title == "T & x y"
+    assert parsed(write, "a.txt", "# Head\n").title == ""
+
+
+def test_lines_are_those_of_the_file_where_the_text_is(write):
+    assert parsed(write, "a.md", "x").outline.lined
+    assert parsed(write, "a.txt.gz", gzip.compress(b"x")).outline.lined
+    assert not parsed(write, "a.html", "x").outline.lined
+
+
+def test_pdf_is_read_page_by_page(write):
+    found = parsed(write, "a.pdf", pdf(["First page of it.", "Second page of it."], "My paper"))
+    assert found.title == "My paper"
+    assert [found.text[at:].split("\n")[0].strip() for at in found.outline.pages] == [
+        "First page of it.", "Second page of it.",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"no such thing", "cannot be read as PDF"),
+        (pdf(["text"])[:200], "cannot be read as PDF"),
+        (b"", "cannot be read as PDF"),
+        (pdf(["", ""]), r"its pages \(2\) have no text: they may be scanned"),
+    ],
+    ids=["words", "cut", "empty", "scanned"],
+)
+def test_pdf_that_cannot_be_read_is_told(write, capfd, data: bytes, words: str):
+    with pytest.raises(UnreadableError, match=words):
+        parsed(write, "a.pdf", data)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pdf_with_a_password_is_told(write, tmp_path):
+    import pypdf
+
+    writer = pypdf.PdfWriter()
+    writer.add_blank_page(72, 72)
+    writer.encrypt("secret", algorithm="RC4-128")
+    with (tmp_path / "locked.pdf").open("wb") as file:
+        writer.write(file)
+    with pytest.raises(UnreadableError, match="it needs a password"):
+        parsed(write, "a.pdf", (tmp_path / "locked.pdf").read_bytes())
+
+
+def test_without_its_library_pdf_names_the_extra(write, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pypdf", None)
+    with pytest.raises(UnreadableError, match=r"pip install 'resizable_search\[pdf\]'"):
+        parsed(write, "a.pdf", pdf(["text"]))

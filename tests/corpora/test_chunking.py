@@ -1,0 +1,178 @@
+"""Long documents become chunks that name their document and place."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resizable_search.corpora.base import Document
+from resizable_search.corpora.chunking import Chunking, Heading, Outline, count_tokens
+from resizable_search.corpora.files.headings import markdown
+from resizable_search.errors import UsageError
+
+
+def outline_of(text: str) -> Outline:
+    return Outline(markdown(text)[0], lined=True, markdown=True)
+
+
+def chunks(text: str, size: str, overlap: int = 0, outline: Outline | None = None) -> list[str]:
+    chunking = Chunking.parse(size, overlap)
+    return [text[a:b] for a, b in chunking.spans(text, outline or Outline())]
+
+
+SENTENCES = [f"Sentence number {i} says something of its own." for i in range(60)]
+PARAGRAPHS = "\n\n".join(" ".join(SENTENCES[i : i + 6]) for i in range(0, 60, 6))
+
+
+def test_a_text_that_fits_is_one_chunk():
+    assert chunks("  one short text \n", "400") == ["one short text"]
+
+
+@pytest.mark.parametrize(("size", "measure"), [("80t", count_tokens), ("80", count_tokens), ("400c", len)])
+def test_no_chunk_is_larger_than_asked_for(size: str, measure):
+    found = chunks(PARAGRAPHS, size)
+    assert max(map(measure, found)) <= Chunking.parse(size).size
+    assert len(found) > 5
+    assert " ".join(" ".join(found).split()) == " ".join(PARAGRAPHS.split())
+
+
+def test_a_text_is_split_where_paragraphs_end_and_else_where_sentences_do():
+    paragraphs = PARAGRAPHS.split("\n\n")
+    assert chunks(PARAGRAPHS, f"{len(paragraphs[1]) + 5}c") == paragraphs
+    pieces = chunks(PARAGRAPHS, "200c")
+    assert all(piece.startswith("Sentence") and piece.endswith("own.") for piece in pieces)
+
+
+def test_pieces_of_a_section_overlap_as_far_as_asked():
+    found = list(Chunking.parse("150c", 60).spans(PARAGRAPHS))
+    shared = [stop - start for (_, stop), (start, _) in zip(found, found[1:], strict=False)]
+    assert 0 < max(shared) <= 60
+    assert max(b - a for a, b in found) <= 150
+    assert all(after > before for (before, _), (after, _) in zip(found, found[1:], strict=False))
+
+
+BOOK = """Before.
+
+# Book
+
+Intro.
+
+## One
+
+First.
+
+### Detail
+
+More.
+
+## Two
+
+Second.
+
+# Appendix
+
+Last.
+"""
+
+
+def test_a_chunk_holds_whole_sections_and_stops_before_one_that_outranks_its_first():
+    def sections(size: str) -> list[list[str]]:
+        return [
+            [line for line in chunk.splitlines() if line.startswith("#")]
+            for chunk in chunks(BOOK, size, outline=outline_of(BOOK))
+        ]
+
+    assert sections("400c") == [["# Book", "## One", "### Detail", "## Two", "# Appendix"]]
+    assert sections("40c") == [["# Book"], ["## One", "### Detail"], ["## Two"], ["# Appendix"]]
+    assert sections("65c") == [["# Book", "## One", "### Detail"], ["## Two"], ["# Appendix"]]
+
+
+def test_a_chunk_names_its_document_lines_and_headings():
+    document = Document("book.md", "Book", "file:///book.md", BOOK, {"path": "book.md"})
+    found = Chunking.parse("40c").documents(document, outline_of(BOOK))
+    assert [chunk.id for chunk in found] == [f"book.md#c{i}" for i in range(1, 5)]
+    assert {(chunk.title, chunk.url) for chunk in found} == {("Book", "file:///book.md")}
+    lines = BOOK.splitlines()
+    for chunk in found:
+        said = chunk.metadata
+        assert (said["path"], said["document"]) == ("book.md", "book.md")
+        assert "\n".join(lines[said["line"] - 1 : said["line_end"]]) == chunk.text
+    assert [chunk.metadata.get("heading") for chunk in found] == [
+        None, "Book › One", "Book › Two", "Appendix",
+    ]  # fmt: skip
+
+
+def test_a_chunk_of_a_file_with_pages_names_them_and_its_address_leads_there():
+    pages = [f"{page} " + "word " * 30 for page in "abcd"]
+    starts = [sum(len(p) + 2 for p in pages[:i]) for i in range(4)]
+    document = Document("a.pdf", "A", "file:///a.pdf", "\n\n".join(pages))
+    found = Chunking.parse("250c").documents(document, Outline(pages=starts))
+    assert [(c.metadata["page"], c.metadata["page_end"], c.url) for c in found] == [
+        (page, page, f"file:///a.pdf#page={page}") for page in (1, 2, 3, 4)
+    ]
+    (whole,) = Chunking.parse("5000c").documents(document, Outline(pages=starts))
+    assert (whole.metadata["page"], whole.metadata["page_end"]) == (1, 4)
+
+
+def test_a_document_without_text_stays_one():
+    blank = Document("a", "", "", " \n", problem="why")
+    assert Chunking.parse("400").documents(blank) == [blank]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("", 0),
+        ("word", 1),
+        ("tokens", 1),
+        ("tokenizer", 2),
+        ("don't stop", 4),
+        ("2024-05", 4),
+        ("自然言語", 4),
+        ("é", 1),
+    ],
+)
+def test_tokens_are_counted_by_a_rule(text: str, count: int):
+    assert count_tokens(text) == count
+
+
+@pytest.mark.parametrize("text", ["word " * 40_000, "x" * 200_000, "自然言語" * 20_000, " " * 200_000 + "a"])
+@pytest.mark.parametrize("size", ["400t", "1600c"])
+def test_a_line_without_an_end_is_split_all_the_same(text: str, size: str):
+    # The splitter alone would take the square of the text's length.
+    found = chunks(text, size)
+    assert "".join("".join(found).split()) == "".join(text.split())
+
+
+@given(
+    st.lists(st.text(st.sampled_from("ab. \n#é語"), max_size=40), max_size=12),
+    st.integers(4, 60),
+    st.sampled_from("tc"),
+    st.integers(0, 2),
+)
+def test_chunks_are_in_order_within_the_size_and_leave_out_white_space_alone(parts, size, unit, overlap):
+    text = "\n\n".join(parts)
+    offsets = [sum(len(p) + 2 for p in parts[:i]) for i in range(len(parts))]
+    headings = [Heading(at, 1 + i % 3, f"h{i}") for i, at in enumerate(offsets) if i % 2]
+    chunking = Chunking(size, unit, overlap)
+    measure = len if unit == "c" else count_tokens
+    reached = 0
+    for start, stop in chunking.spans(text, Outline(headings)):
+        assert start < stop
+        assert not text[reached:start].strip()
+        assert measure(text[start:stop]) <= size
+        assert text[start:stop] == text[start:stop].strip()
+        reached = max(reached, stop)
+    assert not text[reached:].strip()
+
+
+@pytest.mark.parametrize("size", ["", "x", "-1", "0", "4 00", "1600x", "٤"])
+def test_a_size_that_makes_no_sense_is_wrong_usage(size: str):
+    with pytest.raises(UsageError):
+        Chunking.parse(size)
+
+
+def test_an_overlap_of_more_than_half_is_wrong_usage():
+    with pytest.raises(UsageError, match="chunks of 10t cannot overlap by 6: give 0 to 5"):
+        Chunking(10, "t", 6)
+    with pytest.raises(UsageError, match="overlap"):
+        Chunking(10, "t", -1)

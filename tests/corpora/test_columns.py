@@ -1,0 +1,76 @@
+"""Which columns make a document, and what their values become."""
+
+import datetime
+from decimal import Decimal
+
+import pytest
+
+from resizable_search.corpora.columns import OTHER, Columns, as_metadata, as_text, lacking, typed
+from resizable_search.errors import UsageError
+
+
+def test_fields_go_by_their_own_names_as_far_as_they_are_there():
+    record = {"text": "some", "title": None, "id": 7, "year": 1999}
+    document = Columns(metadata=("year",)).document(record, "row:1", {"line": 3})
+    assert (document.id, document.title, document.url, document.text) == ("7", "", "", "some")
+    assert document.metadata == {"line": 3, "year": 1999}
+    assert Columns().document({"text": "some"}, "row:1", {}).id == "row:1"
+
+
+def test_columns_that_are_named_must_be_there_and_others_need_not():
+    assert Columns().missing(["text"]) == []
+    assert Columns().missing(["body"]) == ["text"]
+    assert Columns("body", id="key", metadata=("year",)).missing(["body", "id"]) == ["key", "year"]
+
+
+def test_a_table_that_lacks_columns_is_told_with_those_it_has():
+    assert lacking(["x"], ["a", "b"]) == "it has no column 'x': its columns are a, b"
+    assert lacking(["x"], [f"c{i}" for i in range(15)]).endswith("c10, c11 and 3 others")
+
+
+@pytest.mark.parametrize("columns", [{"text": ""}, {"metadata": ("a", "a")}, {"metadata": ("",)}])
+def test_columns_without_a_name_or_named_twice_are_wrong_usage(columns: dict):
+    with pytest.raises(UsageError):
+        Columns(**columns)
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "metadata"),
+    [
+        ("a", "a", "a"),
+        (None, "", None),
+        (7, "7", 7),
+        (True, "True", True),
+        (2.5, "2.5", 2.5),
+        (float("nan"), "", None),
+        (Decimal("1.50"), "1.50", 1.5),
+        (Decimal("15"), "15", 15),
+        (datetime.date(2024, 5, 1), "2024-05-01", "2024-05-01"),
+        (datetime.datetime(2024, 5, 1, 6, 7), "2024-05-01T06:07:00", "2024-05-01T06:07:00"),
+        (["é", 1], '["é", 1]', '["é", 1]'),
+        ({"a": datetime.date(2024, 5, 1)}, '{"a": "2024-05-01"}', '{"a": "2024-05-01"}'),
+    ],
+    ids=repr,
+)
+def test_values_become_text_and_flat_json(value: object, text: str, metadata: object):
+    assert as_text(value) == text
+    assert as_metadata(value) == metadata
+    assert type(as_metadata(value)) is type(metadata)
+
+
+def test_bytes_are_no_metadata():
+    assert as_metadata(b"x") is OTHER
+    assert Columns(metadata=("raw",)).document({"text": "a", "raw": b"x"}, "1", {}).metadata == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("", None), ("17", 17), ("-1", -1), ("0", 0), ("01234", "01234"), ("1.5", 1.5), ("1.5e3", 1500.0),
+        (".5", ".5"), ("true", True), ("False", False), ("yes", "yes"), ("1,5", "1,5"), ("١", "١"),
+        ("nan", "nan"), ("9" * 30, "9" * 30),
+    ],
+)  # fmt: skip
+def test_words_of_text_files_have_the_type_that_they_are_written_as(word: str, value: object):
+    assert typed(word) == value
+    assert type(typed(word)) is type(value)

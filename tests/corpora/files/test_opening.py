@@ -20,9 +20,7 @@ def zst(data: bytes) -> bytes:
 PACKED = [(Packing.none, bytes), (Packing.gz, gzip.compress), (Packing.zst, zst)]
 
 
-@pytest.mark.parametrize(
-    ("packing", "pack"), PACKED, ids=lambda value: value if isinstance(value, str) else value.__name__
-)
+@pytest.mark.parametrize(("packing", "pack"), PACKED, ids=lambda value: getattr(value, "name", ""))
 def test_a_file_is_read_whole(tmp_path, packing, pack):
     path = tmp_path / "file"
     path.write_bytes(pack(DATA))
@@ -31,9 +29,7 @@ def test_a_file_is_read_whole(tmp_path, packing, pack):
     assert read_whole(str(path), packing) == DATA + DATA
 
 
-@pytest.mark.parametrize(
-    ("packing", "pack"), PACKED[1:], ids=lambda value: value if isinstance(value, str) else value.__name__
-)
+@pytest.mark.parametrize(("packing", "pack"), PACKED[1:], ids=lambda value: getattr(value, "name", ""))
 def test_a_packed_file_that_is_cut_or_is_none_is_told(tmp_path, packing, pack):
     path = tmp_path / "file"
     path.write_bytes(pack(DATA)[:-9])
@@ -44,9 +40,7 @@ def test_a_packed_file_that_is_cut_or_is_none_is_told(tmp_path, packing, pack):
         read_whole(str(path), packing)
 
 
-@pytest.mark.parametrize(
-    ("packing", "pack"), PACKED, ids=lambda value: value if isinstance(value, str) else value.__name__
-)
+@pytest.mark.parametrize(("packing", "pack"), PACKED, ids=lambda value: getattr(value, "name", ""))
 def test_a_file_that_is_too_large_is_not_read_into_memory(tmp_path, monkeypatch, packing, pack):
     monkeypatch.setattr(opening, "MOST_BYTES", 1 << 20)
     path = tmp_path / "file"
@@ -61,9 +55,7 @@ def pieces_of(path, packing):
             yield piece
 
 
-@pytest.mark.parametrize(
-    ("packing", "pack"), PACKED[1:], ids=lambda value: value if isinstance(value, str) else value.__name__
-)
+@pytest.mark.parametrize(("packing", "pack"), PACKED[1:], ids=lambda value: getattr(value, "name", ""))
 def test_a_stream_that_unpacks_without_an_end_is_left(tmp_path, monkeypatch, packing, pack):
     monkeypatch.setattr(opening, "MOST_BYTES", 1 << 16)
     path = tmp_path / "file"

@@ -47,7 +47,7 @@ STATM = Path("/proc/self/statm")
 MEMORY = 1 << 30
 """Bytes of address space that a case may take beyond what the sound index does."""
 
-STARTING = 120.0
+STARTING = 600.0
 """Seconds that a worker may take until it is ready."""
 
 SAVED = 3

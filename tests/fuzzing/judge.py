@@ -137,17 +137,16 @@ class Judge:
         tuned = tame(index.tuned_plans, "tuned plans")
         if tuned is None:
             outcome = None
-        for plan in plans:
-            top = tame(lambda p=plan: index.scan(sound.queries, K, plan=p), f"scan {plan}")
+        asked = [(plan, K, {"plan": plan}) for plan in plans]
+        asked += [(Plan.parse(t.plan), t.k, {"recall": t.recall}) for t in tuned or () if t.k <= 1000]
+        for plan, k, options in asked:
+            top = tame(lambda k=k, o=options: index.scan(sound.queries, k, **o), f"scan {plan}")
             if top is None:
                 outcome = None
                 continue
-            right = answer(meant, plan, sound.queries, K)
+            right = answer(meant, plan, sound.queries, k)
             if not (np.array_equal(top.rows, right.rows) and np.array_equal(top.scores, right.scores)):
                 raise Wrong(f"plan {plan} finds {top.rows.tolist()}, not {right.rows.tolist()}")
-        for told in (plan for plan in tuned or () if plan.k <= 1000):
-            if tame(lambda t=told: index.scan(sound.queries, t.k, recall=t.recall), "tuned scan") is None:
-                outcome = None
         if self._read(case, sound, folder, index, meant) is None:
             outcome = None
         if tame(lambda: describe_index(index), "info") is None:

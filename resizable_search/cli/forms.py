@@ -120,8 +120,15 @@ def kept(found: "Answer", form: Form) -> "Answer":
 
 
 def records(found: "Answer", form: Form) -> list[dict[str, Any]]:
-    """Each hit as the fields that the form has."""
-    return [{name: _field(hit, name, found.query, form) for name in form.names()} for hit in found.hits]
+    """Each hit as the fields that the form has; as JSON it usually has its metadata, if there are any."""
+    always = form.fields is None and form.format in ("json", "jsonl")
+    return [
+        {
+            name: _field(hit, name, found.query, form)
+            for name in (*form.names(), *(["metadata"] if always and hit.metadata else []))
+        }
+        for hit in found.hits
+    ]
 
 
 def _field(hit: "Hit", name: str, query: str, form: Form) -> Any:

@@ -14,14 +14,14 @@ from resizable_search.answers import Answer, Hit, Timings
 from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedders.cache import QueryCache
 from resizable_search.embedders.trust import Trust
-from resizable_search.errors import IndexFormatError, RsearchError, UsageError
+from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError, UsageError
 from resizable_search.grouping import first_of_each
 from resizable_search.index.documents import StoredDocument
 from resizable_search.index.layout import Home, default_home, expanded
 from resizable_search.index.locate import find_index
 from resizable_search.index.manifest import Manifest
 from resizable_search.index.plans import StoredPlans, TunedPlan, plan_key, tune_command
-from resizable_search.index.reader import IndexReader
+from resizable_search.index.reader import MOST_TRIES, IndexReader
 from resizable_search.index.where import Conditions
 from resizable_search.plan import Plan
 from resizable_search.questions import Questions
@@ -374,13 +374,21 @@ def open_index(
     EmbedderMismatchError.
     """
     places = Home(expanded(home) if home is not None else default_home())
-    while True:
+    for _ in range(MOST_TRIES):
         reader = IndexReader(find_index(name, places))
         try:
             index = Index(reader, places, embedder, threads=threads, engine=engine)
+        except IndexFormatError:
+            try:
+                if not reader.has_moved_on():
+                    raise
+            finally:
+                reader.close()
+            continue
         except RsearchError:
             reader.close()
             raise
         if reader.is_in_place:
             return index
         index.close()  # replaced meanwhile: what was opened after the reader may be the new index's
+    raise IndexBusyError(f"{name} is replaced again and again: try again later")

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -100,11 +101,11 @@ class IndexReader:
                     self.parts.append(PartReader(self.folder, part, manifest.dims))
                 self._refuse_shared_folders(manifest)
             except IndexFormatError:
-                moved_on = self._has_moved_on(manifest)
-                self.close()
-                if not moved_on:
-                    self._refuse_removed()
-                    raise
+                try:
+                    if not self._has_moved_on(manifest):
+                        raise
+                finally:
+                    self.close()
                 continue
             except OpenFilesError:
                 self.close()
@@ -120,29 +121,36 @@ class IndexReader:
             self.close()  # replaced meanwhile: some of the files may be the old index's, some the new one's
         raise IndexBusyError(f"{self.folder} is replaced again and again: try again later")
 
-    def _refuse_removed(self) -> None:
-        """What is missing of an index that somebody removes is no damage. Raises IndexNotFoundError."""
-        left = what_is_left(self.folder)
-        if not left:
-            raise IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again") from None
-        if NAMES.removed in left:
-            raise IndexNotFoundError(
-                f"{self.folder} is being removed, or that was broken off: `rsearch remove` ends it"
-            ) from None
-
     @property
     def is_in_place(self) -> bool:
         """Whether the folder still is the one that was opened: an index is replaced by another folder."""
         return self._place is not None and self._place.is_in_place
 
+    def has_moved_on(self) -> bool:
+        """Whether another index or generation is there by now. Raises IndexNotFoundError for none."""
+        return self._has_moved_on(self.manifest)
+
     def _has_moved_on(self, manifest: Manifest | None) -> bool:
-        """Whether the index that could not be opened as `manifest` says is another one by now."""
-        if not self.is_in_place:
-            return await_replacement(self.folder)
-        try:
-            return manifest is not None and read_manifest(self.folder) != manifest
-        except IndexFormatError:
-            return not self.is_in_place
+        """Whether what could not be opened as `manifest` says is another index or generation by now."""
+        if self.is_in_place:
+            with suppress(IndexFormatError):
+                if manifest is not None and read_manifest(self.folder) != manifest:
+                    return True
+            left = what_is_left(self.folder)
+            if self.is_in_place:  # so that is what is left of it, and not another one
+                if NAMES.removed in left:
+                    raise IndexNotFoundError(
+                        f"{self.folder} is being removed, or that was broken off: `rsearch remove` ends it"
+                    ) from None
+                if left:
+                    return False
+                raise self._removed() from None
+        if not await_replacement(self.folder):
+            raise self._removed() from None
+        return True
+
+    def _removed(self) -> IndexNotFoundError:
+        return IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again")
 
     def _refuse_shared_folders(self, manifest: Manifest) -> None:
         """Whatever their paths say: through a link, two parts may be one."""

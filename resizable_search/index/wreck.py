@@ -45,16 +45,20 @@ def remove_own(folder: Path, is_own: Callable[[str], bool]) -> list[str]:
     """Delete the files whose paths inside the folder are its own, and the folders that are empty then.
 
     Returns the paths of what else lies in the folder, which is left alone. A link is a file, wherever it
-    leads: it is never followed.
+    leads: it is never followed. What tells that there was an index goes last.
     """
     found = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     own = [path for path in found if is_own(path.relative_to(folder).as_posix())]
     last = (folder / NAMES.manifest, folder / NAMES.removed)
-    for path in sorted(own, key=lambda path: path in last):
-        path.unlink()
+    for path in own:
+        if path not in last:
+            path.unlink()
     for path in sorted((p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink()), reverse=True):
         if not any(path.iterdir()):
             path.rmdir()
+    for path in last:
+        if path in own:
+            path.unlink()
     left = [str(path.relative_to(folder)) for path in found if path not in own]
     if not left:
         folder.rmdir()

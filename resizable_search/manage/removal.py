@@ -8,6 +8,7 @@ from resizable_search.index.layout import Home
 from resizable_search.index.locate import find_index, what_is_left
 from resizable_search.index.lock import BuildLock, build_lock
 from resizable_search.index.manifest import read_manifest
+from resizable_search.index.place import Place
 from resizable_search.index.storage import CHECK, storage_errors
 from resizable_search.index.wreck import is_wreck, remove_wreck
 from resizable_search.index.writer import remove_index
@@ -48,15 +49,17 @@ def removable(name: str, home: Home) -> Removable:
     state = near.state(real.name)
     at_home = real.parent == home.path.resolve() or state.is_dir()
     building = near.building(real.name) if at_home and real.name in near.unfinished() else None
-    damaged = False
+    damaged, place = False, Place(folder)
     try:
         words = f"{counted(read_manifest(folder).documents, 'document')} in {folder}"
     except IndexFormatError:
         if not is_wreck(folder):
-            if not what_is_left(folder):
+            if not what_is_left(folder) or not place.is_in_place:
                 raise IndexNotFoundError(f"{folder} has been removed, or is empty") from None
             raise
         damaged, words = True, f"damaged, in {folder}"
+    finally:
+        place.release()
     return Removable(
         name, f"{name} ({words})", home, real.parent, folder, building, state if at_home else None, damaged
     )

@@ -35,18 +35,10 @@ def test_of_eight_builds_at_once_one_builds_and_seven_are_told_who_it_is(tmp_pat
     right(builders_at_once(tmp_path, 8))
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="an index that is replaced in two steps, or removed, while it is opened may be told as damaged",
-)
 def test_builders_and_removers_leave_every_index_whole_or_absent(tmp_path: Path):
     right(mixed(tmp_path, 3, 1.5))
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="an index that is replaced in two steps, or removed, while it is opened may be told as damaged",
-)
 @pytest.mark.parametrize("exchanges", [True, False], ids=["in one step", "in two steps"])
 def test_readers_find_one_content_or_the_other_while_an_index_is_rebuilt(tmp_path: Path, exchanges: bool):
     right(through_rebuilds(tmp_path, 2, exchanges=exchanges))

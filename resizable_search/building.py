@@ -188,9 +188,17 @@ class Building(ABC):
         intake = self.intake(work, self.base.source if self.base else Source())
         try:
             self._check_request(work, intake)
+            outdated = self._is_outdated(intake)
+            if outdated and (self.narrow or not work.safe):  # nothing that was paid for is lost
+                work.close()
+                discard(self.building)
+                return self.run()
+            if outdated:
+                intake.end()
             self.fill(work, intake)
             self.account.save(work)
-            return self._finish(work, intake)
+            report = self._finish(work, intake)
+            return self.follow(report.manifest) if outdated else report
         except KeyboardInterrupt:
             stopped = BuildStoppedError(f"stopped: {self._kept(work)}")
             self.progress.log(str(stopped))
@@ -291,6 +299,20 @@ class Building(ABC):
         intake.check_counts()
         done = f"{counted(work.safe, 'document')} {'is' if work.safe == 1 else 'are'}"
         self.progress.note(f"going on with {self.options.name}: {done} {self.verb} already")
+
+    def _is_outdated(self, intake: Intake) -> bool:
+        """Whether a living corpus is another by now than what an earlier run read of it.
+
+        What is embedded is then put in place as it is, so that it is not paid for again, and the index
+        follows the corpus from there.
+        """
+        held = intake.source
+        if self.base is not None or not self.corpus.is_living or held.position is None:
+            return False
+        if self.corpus.is_as_read(held.position):
+            return False
+        self.progress.note(f"{self.corpus.label} has changed since it was read: only what is new is embedded")
+        return True
 
     def _finish(self, work: Work, intake: Intake) -> BuildReport:
         source = replace(intake.source, left_out=intake.start.left_out + work.count_left_out())

@@ -1,7 +1,7 @@
 """Read a corpus into an unfinished build: block by block, cleaned, up to a limit, resumable."""
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import cast
@@ -48,7 +48,7 @@ class Intake:
             return
         source = self.source
         to_pass, last_id = source.inside, source.last_id
-        start = source.position  # of the block that comes next
+        start = self.corpus.start() if source.position is None else source.position  # of the next block
         blocks = cast("Generator[Block | None, None, None]", self.corpus.arriving(start))
         with closing(blocks):
             for block in blocks:
@@ -81,6 +81,10 @@ class Intake:
             self._check_last(source.read, last_id, None)
         self.work.spool([], [], asdict(replace(source, exhausted=True)))
 
+    def end(self) -> None:
+        """Read no more: what has been read is all that this build is made of."""
+        self.work.spool([], [], asdict(replace(self.source, exhausted=True)))
+
     def check_counts(self) -> None:
         """Refuse an unfinished build that does not hold each document that it has read.
 
@@ -107,14 +111,23 @@ class Intake:
         """Put some documents into `work`, the first of which is the corpus's row `first`, and move on."""
         incoming = [as_incoming(seq, document) for seq, document in enumerate(documents, first)]
         blank = [document for document in incoming if not document.text.strip()]
-        reasons = {seq: clean(d.problem) for seq, d in enumerate(documents, first) if d.problem}
+        reasons = reasons_of(documents, first)
         if blank and self.strict:
-            why = reasons.get(blank[0].seq, "it is empty")
-            raise CorpusError(
-                f"document {blank[0].id!r} has no text ({why}): "
-                "leave such documents out with --on-bad-text skip"
-            )
+            raise no_text(blank[0], reasons)
         self.work.spool((d for d in incoming if d.text.strip()), blank, asdict(after), reasons)
+
+
+def reasons_of(documents: Sequence[Document], first: int) -> dict[int, str]:
+    """Why documents, the first of which is the corpus's row `first`, have no text, by row, as far as told."""
+    return {seq: clean(d.problem) for seq, d in enumerate(documents, first) if d.problem}
+
+
+def no_text(document: Incoming, reasons: Mapping[int, str]) -> CorpusError:
+    """The error for a document without text where none may be left out."""
+    why = reasons.get(document.seq, "it is empty")
+    return CorpusError(
+        f"document {document.id!r} has no text ({why}): leave such documents out with --on-bad-text skip"
+    )
 
 
 def as_incoming(seq: int, document: Document) -> Incoming:

@@ -1,6 +1,9 @@
 """Builds of files: what is left out is kept by reason, and a build that was stopped makes the same index."""
 
+import errno
+import io
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -8,8 +11,10 @@ import pytest
 
 from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
+from resizable_search.build_report import Changes
 from resizable_search.corpora.files import text as text_module
 from resizable_search.corpora.files.corpus import FilesCorpus
+from resizable_search.corpora.files.stdin import StdinCorpus
 from resizable_search.errors import BuildStoppedError, CorpusError, RsearchError
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import read_manifest
@@ -79,18 +84,90 @@ def test_a_larger_limit_goes_on_within_a_document(folder, tmp_path):
         assert one.documents(range(one.rows)) == other.documents(range(other.rows))
 
 
-def test_a_folder_that_changed_meanwhile_is_refused_and_nothing_is_lost(folder, tmp_path):
-    embedder, stop = stop_after(30)
+def held(folder: Path) -> dict[str, tuple[str, dict, bytes]]:
+    """What an index has of each document that can be found, by id."""
+    with open_index(folder, embedder=TableEmbedder()) as index:
+        rows = index.found_rows()
+        return {
+            d.id: (d.text, dict(d.metadata), vector.tobytes())
+            for d, vector in zip(index.documents(rows), index.vectors(rows), strict=True)
+        }
+
+
+@pytest.mark.parametrize("texts", [0, 5, 30, 50])
+def test_a_folder_that_changed_under_a_stopped_build_is_followed_and_nothing_is_paid_for_twice(
+    folder, tmp_path, texts: int
+):
+    embedder, stop = stop_after(texts)
     with pytest.raises(BuildStoppedError):
         made(folder, tmp_path / "home", embedder, stop)
-    before = (folder / "3.md").stat()
-    (folder / "new.txt").write_text("more")
-    with pytest.raises(CorpusError, match="notes has changed since it was read"):
-        made(folder, tmp_path / "home")
-    (folder / "new.txt").unlink()
-    assert (folder / "3.md").stat() == before
-    assert contents(made(folder, tmp_path / "home").folder) == contents(
-        made(folder, tmp_path / "whole").folder
+    (folder / "0.md").rename(folder / "9.md")
+    (folder / "1.md").write_text("# Another\n\nwords of its own\n")
+    (folder / "2.md").unlink()
+    (folder / "5.md").write_text("# Begun\n\n" + (folder / "5.md").read_text())
+    again = TableEmbedder()
+    report = made(folder, tmp_path / "home", again)
+    assert held(report.folder) == held(made(folder, tmp_path / "whole").folder)
+    assert not set(embedder.asked) & set(again.asked)
+    assert made(folder, tmp_path / "home", again).changes == Changes(unchanged=report.manifest.documents)
+
+
+def test_the_same_build_again_embeds_what_is_new_and_changed_and_drops_what_vanished(folder, tmp_path):
+    before = made(folder, tmp_path / "home").manifest.documents
+    (folder / "0.md").rename(folder / "sub.md")
+    (folder / "1.md").write_text("# Another\n\nwords of its own\n")
+    (folder / "2.md").unlink()
+    (folder / "new.txt").write_text("more of it")
+    (folder / "3.md").touch()
+    asked = TableEmbedder()
+    report = made(folder, tmp_path / "home", asked)
+    assert sorted(asked.asked) == ["# Another\n\nwords of its own", "more of it"]
+    changes = report.changes
+    assert (changes.added, changes.changed, report.manifest.documents) == (1, 1, len(held(report.folder)))
+    assert changes.unchanged + changes.changed + changes.renamed + changes.removed == before
+    assert held(report.folder) == held(made(folder, tmp_path / "whole").folder)
+    assert {entry["id"] for entry in report.left_out} == {"picture.png", "rows.csv:22"}
+
+
+@pytest.mark.parametrize("refused", ["3.md", "sub"])
+def test_what_cannot_be_read_now_stays_in_the_index_and_is_told(folder, tmp_path, monkeypatch, refused: str):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "deep.txt").write_text("deep down")
+    (folder / "sub.txt").write_text("a sibling by name")
+    made(folder, tmp_path / "home")
+    place = folder / refused
+    for name in ("open", "scandir"):
+        plain = getattr(os, name)
+
+        def guarded(path, *rest, plain=plain, **named):
+            if str(path) == str(place):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return plain(path, *rest, **named)
+
+        monkeypatch.setattr(os, name, guarded)
+    (folder / "sub.txt").unlink()
+    (folder / "4.md").unlink()
+    report = made(folder, tmp_path / "home")
+    told = {entry["id"]: entry["reason"] for entry in report.left_out}
+    assert told[refused] == "it cannot be read (Permission denied)"
+    paths = {metadata["path"] for _, metadata, _ in held(report.folder).values()}
+    assert paths == {"0.md", "1.md", "2.md", "3.md", "5.md", "rows.csv", "sub/deep.txt"}
+    monkeypatch.undo()
+    assert not made(folder, tmp_path / "home").changes.any
+
+
+def test_lines_that_are_piped_in_again_are_followed(tmp_path):
+    def piped(*texts: str) -> tuple[Changes | None, list[str]]:
+        lines = "".join(json.dumps({"id": text[0], "text": text}) + "\n" for text in texts)
+        embedder = TableEmbedder()
+        corpus = StdinCorpus(io.BufferedReader(io.BytesIO(lines.encode())))
+        report = build(corpus, embedder, Home(tmp_path), BuildOptions("lines"))
+        return report.changes, embedder.asked
+
+    assert piped("a one", "b two", "c three") == (None, ["a one", "b two", "c three"])
+    assert piped("b two", "c three!", "d four") == (
+        Changes(added=1, changed=2, removed=1),  # b is on another line
+        ["c three!", "d four"],
     )
 
 

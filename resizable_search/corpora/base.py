@@ -24,6 +24,8 @@ class Document:
     """One text with what identifies it. `id` should be unique in the corpus; `metadata` is flat JSON.
 
     `problem` says why there is no text: such a document is left out, and told in the build's report.
+    `unread`: it may well be as it was, and what lies below it as a path, but cannot be looked at now; an
+    index that has it keeps it.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Document:
     text: str
     metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     problem: str = ""
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,14 @@ class Corpus(ABC):
     def is_living(self) -> bool:
         """Whether its documents may be others when it is read again, so that its index is to follow them."""
         return False
+
+    def start(self) -> Json | None:
+        """The position of the first document; None where there is nothing to tell of it."""
+        return None
+
+    def is_as_read(self, position: Json) -> bool:
+        """Whether `blocks` would go on from `position`, which a living corpus may have moved away from."""
+        return True
 
     def check(self) -> str:
         """Make sure, reading no document, that it is there; in a few words, where. Raises CorpusError."""

@@ -6,8 +6,9 @@ text is paid for twice.
 """
 
 import hashlib
+import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -17,15 +18,17 @@ from resizable_search.build_report import Changes
 from resizable_search.errors import BuildStateError
 from resizable_search.index.ids import PartIds, TakenIds
 from resizable_search.index.steps import Step, reached
-from resizable_search.index.work import CHANGE, FOLD_AT_MOST, Incoming, Prepare, Work, text_key
+from resizable_search.index.work import CHANGE, FOLD_AT_MOST, NO_TEXT, Incoming, Prepare, Work, text_key
 
 _SCHEMA = """
 DROP TABLE IF EXISTS held;
 DROP TABLE IF EXISTS seen;
 DROP TABLE IF EXISTS pending;
+DROP TABLE IF EXISTS spared;
 CREATE TABLE held (
-    id TEXT PRIMARY KEY, row INTEGER NOT NULL, content BLOB NOT NULL, text BLOB NOT NULL
+    id TEXT PRIMARY KEY, row INTEGER NOT NULL, content BLOB NOT NULL, text BLOB NOT NULL, path TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE spared (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE INDEX held_by_text ON held (text);
 CREATE TABLE seen (id TEXT PRIMARY KEY, same INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE pending (
@@ -34,6 +37,14 @@ CREATE TABLE pending (
 CREATE INDEX pending_by_key ON pending (key);
 CREATE UNIQUE INDEX IF NOT EXISTS journal_by_text ON journal (text_sha256);
 """
+
+_IS_SPARED = (
+    "EXISTS (SELECT 1 FROM spared WHERE spared.path IN ('.', held.path) "
+    "OR substr(held.path, 1, length(spared.path) + 1) = spared.path || '/')"
+)
+"""Whether a row of `held` is of a file, or in a folder, that cannot be looked at."""
+
+NO_REASONS: Mapping[int, str] = {}
 
 
 class Pending(Work):
@@ -67,12 +78,17 @@ class Pending(Work):
     def hold(self, parts: Sequence[PartIds]) -> None:
         """Learn what the index holds: of each document that can be found, its id, row and hashes."""
         with self._db:
-            self._db.executemany("INSERT INTO held VALUES (?, ?, ?, ?)", _held(parts))
+            self._db.executemany("INSERT INTO held VALUES (?, ?, ?, ?, ?)", _held(parts))
 
-    def take_in(self, documents: Sequence[Incoming], left_out: Sequence[Incoming]) -> None:
-        """Compare further documents of the corpus with what the index holds, and keep what is to be done."""
+    def take_in(
+        self, documents: Sequence[Incoming], left_out: Sequence[Incoming], reasons: Mapping[int, str]
+    ) -> None:
+        """Compare further documents of the corpus with what the index holds, and keep what is to be done.
+
+        `reasons` says why some are left out, by row.
+        """
         with self._db:
-            self._leave_out(left_out)
+            self._leave_out(left_out, reasons)
             for document in documents:
                 id_ = self._seen.unique(document.id)
                 held = self._db.execute("SELECT row, content, text FROM held WHERE id = ?", (id_,)).fetchone()
@@ -89,10 +105,16 @@ class Pending(Work):
             for document, source in zip(documents, sources, strict=True):
                 self._put(document, document.id, text_key(document.text), source)
 
-    def _leave_out(self, documents: Sequence[Incoming]) -> None:
+    def _leave_out(self, documents: Sequence[Incoming], reasons: Mapping[int, str] = NO_REASONS) -> None:
         self._db.executemany(
-            "INSERT INTO left_out VALUES (?, ?, 'no text')", ((d.seq, d.id) for d in documents)
+            "INSERT INTO left_out VALUES (?, ?, ?)",
+            ((d.seq, d.id, reasons.get(d.seq, NO_TEXT)) for d in documents),
         )
+
+    def spare(self, paths: Iterable[str]) -> None:
+        """Leave alone what the index has of these files and folders, which cannot be looked at."""
+        with self._db:
+            self._db.executemany("INSERT OR IGNORE INTO spared VALUES (?)", ((path,) for path in paths))
 
     def leave_out_blank(self, documents: Sequence[Incoming]) -> None:
         """Note documents without text, for the report to tell."""
@@ -115,7 +137,7 @@ class Pending(Work):
         """The rows that a sync deletes: of documents with another content now, and of those that vanished."""
         rows = "SELECT row FROM held JOIN seen USING (id) WHERE NOT same"
         if vanished:
-            rows += " UNION SELECT row FROM held WHERE id NOT IN (SELECT id FROM seen)"
+            rows += f" UNION SELECT row FROM held WHERE id NOT IN (SELECT id FROM seen) AND NOT {_IS_SPARED}"
         return [int(row) for (row,) in self._db.execute(f"{rows} ORDER BY row")]
 
     def changes(self, gone: int) -> Changes:
@@ -127,7 +149,7 @@ class Pending(Work):
             "(SELECT key, count(*) AS new FROM pending JOIN incoming USING (seq) "
             " WHERE id NOT IN (SELECT id FROM held) GROUP BY key) JOIN "
             "(SELECT text AS key, count(*) AS old FROM held "
-            " WHERE id NOT IN (SELECT id FROM seen) GROUP BY text) USING (key)"
+            f" WHERE id NOT IN (SELECT id FROM seen) AND NOT {_IS_SPARED} GROUP BY text) USING (key)"
         )
         renamed = min(renamed, gone - changed)
         return Changes(
@@ -135,7 +157,10 @@ class Pending(Work):
             changed=changed,
             removed=gone - changed - renamed,
             renamed=renamed,
-            unchanged=self._one("SELECT count(*) FROM seen WHERE same"),
+            unchanged=self._one(
+                "SELECT (SELECT count(*) FROM seen WHERE same) + "
+                f"(SELECT count(*) FROM held WHERE id NOT IN (SELECT id FROM seen) AND {_IS_SPARED})"
+            ),
         )
 
     def _one(self, query: str, *values: object) -> int:
@@ -237,11 +262,12 @@ def _hash(*fields: str) -> bytes:
     return hashlib.sha256("\0".join(fields).encode("utf-8", "surrogatepass")).digest()
 
 
-def _held(parts: Sequence[PartIds]) -> Iterator[tuple[str, int, bytes, bytes]]:
+def _held(parts: Sequence[PartIds]) -> Iterator[tuple[str, int, bytes, bytes, str]]:
     for part in parts:
         found = part.db.execute(
             "SELECT row, id, title, url, metadata, text FROM documents JOIN texts USING (row) ORDER BY row"
         )
         for row, id_, title, url, metadata, text in found:
             if part.allowed is None or part.allowed[row]:
-                yield id_, part.start + row, _hash(title, url, metadata, text), text_key(text)
+                path = json.loads(metadata).get("path", id_)
+                yield id_, part.start + row, _hash(title, url, metadata, text), text_key(text), str(path)

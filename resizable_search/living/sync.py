@@ -2,7 +2,8 @@
 
 The whole corpus is read and each document compared with what the index holds, by hashes of its content.
 A text that the index has under whatever id is never embedded again: its vector is copied. Where a limit
-ends the reading, documents that were not met are not known to have vanished, and stay.
+ends the reading, documents that were not met are not known to have vanished, and stay; so do those that
+cannot be looked at now.
 """
 
 from collections.abc import Generator
@@ -13,11 +14,11 @@ from typing import cast
 from resizable_search.build_report import Changes
 from resizable_search.building import Building
 from resizable_search.corpora.base import Block, Corpus
-from resizable_search.embedders.base import Embedder
+from resizable_search.embedders.base import Embedder, clean
 from resizable_search.errors import CorpusError
 from resizable_search.index.ids import ids_of
 from resizable_search.index.manifest import Manifest, Source
-from resizable_search.intake import as_incoming
+from resizable_search.intake import as_incoming, no_text, reasons_of
 from resizable_search.living.changing import Changing
 from resizable_search.living.pending import Pending
 
@@ -43,14 +44,14 @@ class _Sync(Changing):
                 if block is None:
                     continue
                 room = len(block.documents) if limit is None else limit - self.read
-                taken = [as_incoming(seq, d) for seq, d in enumerate(block.documents[:room], self.read)]
+                documents = block.documents[:room]
+                taken = [as_incoming(seq, d) for seq, d in enumerate(documents, self.read)]
                 blank = [document for document in taken if not document.text.strip()]
+                reasons = reasons_of(documents, self.read)
                 if blank and strict:
-                    raise CorpusError(
-                        f"document {blank[0].id!r} has no text: leave such documents out with "
-                        "--on-bad-text skip"
-                    )
-                work.take_in([d for d in taken if d.text.strip()], blank)
+                    raise no_text(blank[0], reasons)
+                work.take_in([d for d in taken if d.text.strip()], blank, reasons)
+                work.spare(clean(d.id) for d in documents if d.unread)
                 self.read += len(taken)
                 met += len(taken) - len(blank)
                 self.progress.advance(len(taken))

@@ -36,7 +36,7 @@ def odd(rng: Random, old: Any) -> Any:
     ]  # fmt: skip
     if isinstance(old, bool):
         return rng.choice([not old, int(old), *anything])
-    if isinstance(old, int | float):
+    if isinstance(old, int | float) and abs(old) < 1e300:
         near = [old + 1, old - 1, -old, old * 1000, float(old), old + 0.5, str(old), old + 10**12]
         return rng.choice([*near, *near, *anything])
     if isinstance(old, str):

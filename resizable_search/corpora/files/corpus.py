@@ -1,8 +1,8 @@
 """Files and folders as a corpus: a document a file, or a record of a table, or a chunk of either.
 
 A position is {"listing", "file", "record"}: the digest of every file's name, size and time, how many
-files were read through, and where in the next one (a table) the reading was. A folder that changed under
-an unfinished build is refused, since what was read would no longer be what is there.
+files were read through, and where in the next one (a table) the reading was. A folder that has changed is
+not read on: what was read would no longer be what is there.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 from resizable_search.corpora.base import Block, Document, Json
 from resizable_search.corpora.columns import lacking
 from resizable_search.corpora.files.formats import TABLES, format_of, parse
-from resizable_search.corpora.files.opening import UnreadableError
+from resizable_search.corpora.files.opening import RefusedError, UnreadableError
 from resizable_search.corpora.files.tables import Table, open_table
 from resizable_search.corpora.files.text import Step, TextCorpus
 from resizable_search.corpora.files.walking import Found, Listing, absolute, roots_of, walk
@@ -37,6 +37,15 @@ class FilesCorpus(TextCorpus):
         """The names of the files and folders."""
         names = [os.path.basename(path) or path for path in self.paths]
         return ", ".join(names[:3]) + (f" and {counted(len(names) - 3, 'other')}" if len(names) > 3 else "")
+
+    def start(self) -> Json:
+        """Before the first file, of those that there are now."""
+        with closing(Listing(walk(self._roots, self._base))) as listing:
+            return {"listing": listing.digest, "file": 0, "record": 0}
+
+    def is_as_read(self, position: Json) -> bool:
+        """Whether no file was added, removed or written to since `position` was told."""
+        return bool(position["listing"] == self.start()["listing"])
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents from `position` on.
@@ -71,13 +80,13 @@ class FilesCorpus(TextCorpus):
         """The documents of a file, with the record behind them; None where the file is done with."""
         try:
             if found.problem:
-                raise UnreadableError(found.problem)
+                raise (RefusedError if found.unread else UnreadableError)(found.problem)
             if _is_table(found):
                 yield from self._records(found, record)
             else:
                 yield self._whole(found), None
         except UnreadableError as error:
-            yield [Document(found.id, "", "", "", problem=str(error))], None
+            yield [Document(found.id, "", "", "", problem=str(error), unread=error.for_now)], None
 
     def _whole(self, found: Found) -> list[Document]:
         path = self._path(found)

@@ -19,7 +19,18 @@ _AHEAD = 1 << 20
 
 
 class UnreadableError(Exception):
-    """Why a file, or a record of it, cannot be read: a few words for the build's report."""
+    """Why a file, or a record of it, cannot be read: a few words for the build's report.
+
+    `for_now`: the system refused it, which says nothing about what it holds.
+    """
+
+    for_now = False
+
+
+class RefusedError(UnreadableError):
+    """A file that the system does not let be read, so that it may be as it was."""
+
+    for_now = True
 
 
 class Packing(StrEnum):
@@ -40,8 +51,10 @@ def told() -> Iterator[None]:
     except EOFError:
         raise UnreadableError("it is cut short: its compressed data has no end") from None
     except (OSError, zlib.error) as error:
-        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise UnreadableError(f"it cannot be read ({words})") from None
+        # What gzip finds wrong is an OSError too, without a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise RefusedError(f"it cannot be read ({error.strerror})") from None
+        raise UnreadableError(f"it cannot be read ({error})") from None
 
 
 @contextmanager

@@ -78,6 +78,11 @@ class TextCorpus(Corpus):
     def label(self) -> str:
         """What a person calls it."""
 
+    @property
+    def is_living(self) -> bool:
+        """People go on writing: an index follows."""
+        return True
+
     def of_record(
         self, record: Record, id_: str, place: Mapping[str, str | int], url: str = ""
     ) -> list[Document]:

@@ -13,7 +13,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from resizable_search.corpora.files.ignoring import NO_RULES, Rules
 from resizable_search.errors import UsageError
@@ -24,13 +24,17 @@ _IN_MEMORY = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file: its id, which is its path in the corpus's folder, what tells a changed one, what is wrong."""
+    """A file: its id, which is its path in the corpus's folder, what tells a changed one, what is wrong.
+
+    `unread`: the system does not let it be looked at now, be it a file or a folder.
+    """
 
     id: str
     size: int = 0
     mtime_ns: int = 0
     problem: str = ""
     named: bool = False
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,7 @@ class Listing:
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  (closed by `close`)
         digest = hashlib.sha256()
         for file in found:
-            known = (file.id, file.size, file.mtime_ns, file.problem, file.named)
-            line = json.dumps(known).encode() + b"\n"
+            line = json.dumps(astuple(file)).encode() + b"\n"
             digest.update(line)
             self._file.write(line)
             self.count += 1
@@ -195,8 +198,10 @@ class _Walk:
         return Found(self._id(path), size, time, problem, named)
 
     def _wrong(self, path: str, error: OSError) -> Found:
-        words = "it links to nothing" if os.path.islink(path) else f"it cannot be read ({error.strerror})"
-        return Found(self._id(path), problem=words)
+        if os.path.islink(path):
+            return Found(self._id(path), problem="it links to nothing")
+        unread = not isinstance(error, FileNotFoundError)
+        return Found(self._id(path), problem=f"it cannot be read ({error.strerror})", unread=unread)
 
     def _id(self, path: str) -> str:
         return path[len(self.base) :].lstrip("/") or "."

@@ -1,7 +1,6 @@
 """`rsearch build files`: an index of the user's own text, in files, folders or a pipe."""
 
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,13 +16,12 @@ from resizable_search.cli.options import (
     TitleColumnOption,
     UrlColumnOption,
     parse_words,
+    piped_in,
     uncut,
 )
 from resizable_search.errors import UsageError
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
     from resizable_search.corpora.files.text import TextCorpus
     from resizable_search.progress import Progress
 
@@ -71,7 +69,7 @@ def files(
         if STDIN in paths:
             from resizable_search.corpora.files.stdin import StdinCorpus
 
-            return StdinCorpus(_stdin(), **how)
+            return StdinCorpus(piped_in(), **how)
         from resizable_search.corpora.files.corpus import FilesCorpus
 
         return FilesCorpus(paths, **how)
@@ -98,9 +96,3 @@ def usual_name(paths: list[str]) -> str:
     if name := os.path.basename(folder).lstrip("."):
         return name
     raise UsageError("these files have no folder with a name in common: name the index with --name")
-
-
-def _stdin() -> "BinaryIO":
-    if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("nothing is piped in: send JSON lines to stdin, or name files")
-    return sys.stdin.buffer

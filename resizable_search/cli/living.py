@@ -2,18 +2,21 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
-from resizable_search.cli.options import HomeOption, IndexArgument, home_of, index_name
+from resizable_search.cli.options import HomeOption, IndexArgument, home_of, index_name, piped_in
 from resizable_search.errors import RsearchError, UsageError
+
+STDIN = Path("-")
 
 
 def add(
     index: Annotated[str, typer.Argument(help="Index by name or folder.")],
     files: Annotated[
-        list[Path], typer.Argument(help="Files of documents (id, title, url, text): JSON lines or Parquet.")
+        list[Path],
+        typer.Argument(help="Files and folders, as for `build files`; `-` reads JSON lines from stdin."),
     ],
     replace: Annotated[
         bool, typer.Option("--replace", help="Let a document take the place of the one that has its id.")
@@ -29,7 +32,10 @@ def add(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Take documents of files into an index; it costs what they cost, not what the index weighs."""
+    """Take documents of files into an index; it costs what they cost, not what the index weighs.
+
+    rsearch add notes new.md more/ talks.jsonl
+    """
     from resizable_search.build_options import BuildOptions
     from resizable_search.cli import render_indexes
     from resizable_search.cli.options import command_to_go_on
@@ -45,8 +51,11 @@ def add(
         requests_per_minute=rate,
         command=command_to_go_on(),
     )
+    if STDIN in files and len(files) > 1:
+        raise UsageError("stdin is read alone: add what is piped in, and then the files")
+    given: list[Path | BinaryIO] = [piped_in() if file == STDIN else file for file in files]
     with shown_progress() as progress, stop_on_signal() as stop:
-        report = addition.add(folder, files, replace=replace, options=options, progress=progress, stop=stop)
+        report = addition.add(folder, given, replace=replace, options=options, progress=progress, stop=stop)
     render_indexes.build_report(report, None, "", "", home)
 
 

@@ -3,13 +3,16 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resizable_search.errors import UsageError
 from resizable_search.index.layout import Home, default_home, expanded
 from resizable_search.wording import quoted
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 HomeOption = Annotated[
     Path | None,
@@ -149,3 +152,10 @@ def uncut(chars: int | None, chunk: str | None, overlap: int) -> int | None:
     if chars is not None and chars < 0:
         raise UsageError(f"--chars must be 0 (no cut) or more, not {chars}")
     return (1200 if chunk is None else None) if chars is None else chars or None
+
+
+def piped_in() -> "BinaryIO":
+    """What is piped into the command. Raises UsageError where nothing is."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("nothing is piped in: send JSON lines to stdin, or name files")
+    return sys.stdin.buffer

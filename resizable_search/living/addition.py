@@ -1,4 +1,4 @@
-"""Take documents of files into an index: they become a further part.
+"""Take documents of files (`giving`) into an index: they become a further part.
 
 What that costs is what the new documents cost: of the parts that are there, only ids are looked up. A
 document that the index has just so is passed over; one whose id another has is refused, or replaces it.
@@ -8,7 +8,7 @@ import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from resizable_search.build_log import logged
 from resizable_search.build_options import BuildOptions
 from resizable_search.build_report import BuildReport, Changes
 from resizable_search.corpora.base import Document
-from resizable_search.corpora.records import open_records
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.errors import CorpusError, EmbedderMismatchError, UsageError
@@ -25,8 +24,9 @@ from resizable_search.index.ids import PartIds, ids_of
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Source, read_manifest
 from resizable_search.index.work import Incoming
-from resizable_search.intake import as_incoming
+from resizable_search.intake import as_incoming, no_text, reasons_of
 from resizable_search.living.changing import Changing
+from resizable_search.living.giving import Given, documents_of, is_foreign
 from resizable_search.living.pending import Pending
 from resizable_search.living.place import changing
 from resizable_search.progress import SILENT, Progress
@@ -37,7 +37,7 @@ AT_ONCE = 500
 
 def add(
     folder: Path,
-    files: Sequence[Path],
+    files: Sequence[Given],
     *,
     replace: bool = False,
     embedder: Embedder | None = None,
@@ -45,7 +45,7 @@ def add(
     progress: Progress = SILENT,
     stop: threading.Event | None = None,
 ) -> BuildReport:
-    """Take the documents of these files (JSON lines or Parquet) into the index in `folder`.
+    """Take the documents of these files and folders, or streams of JSON lines, into the index in `folder`.
 
     `replace`: a document whose id the index has takes the place of that one. `embedder` None: the one
     that the index was made with. Of the options, those count that concern requests and texts. Raises
@@ -88,13 +88,19 @@ def _embedder_for(folder: Path, spec: EmbedderSpec, given: Embedder | None) -> E
 
 @dataclass(slots=True, kw_only=True)
 class _Adding(Changing):
-    files: Sequence[Path]
+    files: Sequence[Given]
     replaces: bool
+    reasons: dict[int, str] = field(default_factory=dict)
 
     def compare(self, work: Pending) -> None:
         """Look each document's id up; one that is there already, as it is, is passed over."""
         self.progress.stage("reading", None, "documents")
-        seen: dict[str, Path] = {}
+        if is_foreign(self.files, self.base.corpus):
+            self.progress.note(
+                f"{self.options.name} follows {self.base.label}: what is not there goes again when "
+                "`rsearch build files` is given again"
+            )
+        seen: dict[str, str] = {}
         with ids_of(self.folder, self.base) as parts:
             documents = self._documents()
             while some := list(islice(documents, AT_ONCE)):
@@ -109,14 +115,13 @@ class _Adding(Changing):
                 self._take(work, parts, [document for _, document in some])
                 self.progress.advance(len(some))
         if not seen:
-            raise CorpusError(f"{self.files[0]} has no document: give a file that has some")
+            name = self.files[0] if isinstance(self.files[0], Path) else "standard input"
+            raise CorpusError(f"{name} has no document: give a file that has some")
 
     def _take(self, work: Pending, parts: Sequence[PartIds], some: Sequence[Incoming]) -> None:
         blank = [d for d in some if not d.text.strip()]
         if blank and self.options.on_bad_text == "fail":
-            raise CorpusError(
-                f"document {blank[0].id!r} has no text: leave such documents out with --on-bad-text skip"
-            )
+            raise no_text(blank[0], self.reasons)
         coming: list[Incoming] = []
         sources: list[int | None] = []
         for document in some:
@@ -141,17 +146,15 @@ class _Adding(Changing):
                 coming.append(document)
                 sources.append(part.start + row if held.text == document.text else None)
         work.put(coming, sources)
-        work.leave_out_blank(blank)
+        work.leave_out_blank(blank, self.reasons)
 
-    def _documents(self) -> Iterator[tuple[Path, Incoming]]:
-        seq = 0
+    def _documents(self) -> Iterator[tuple[str, Incoming]]:
         chars: int | None = self.base.corpus.get("chars")
-        for file in self.files:
-            for document, _ in open_records(file).read(0, None):
-                incoming = as_incoming(seq, document)
-                # The index's texts are cut so, if they are.
-                yield file, dataclasses.replace(incoming, text=incoming.text[:chars])
-                seq += 1
+        for seq, (place, document) in enumerate(documents_of(self.files, self.base.corpus)):
+            self.reasons |= reasons_of([document], seq)
+            incoming = as_incoming(seq, document)
+            # The index's texts are cut so, if they are.
+            yield place, dataclasses.replace(incoming, text=incoming.text[:chars])
 
     def gone(self, work: Pending) -> list[int]:
         coming = work.coming_ids()

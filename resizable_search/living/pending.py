@@ -44,8 +44,6 @@ _IS_SPARED = (
 )
 """Whether a row of `held` is of a file, or in a folder, that cannot be looked at."""
 
-NO_REASONS: Mapping[int, str] = {}
-
 
 class Pending(Work):
     """The unfinished change in `folder`, whose texts `Embedding` embeds as those of a build."""
@@ -105,7 +103,7 @@ class Pending(Work):
             for document, source in zip(documents, sources, strict=True):
                 self._put(document, document.id, text_key(document.text), source)
 
-    def _leave_out(self, documents: Sequence[Incoming], reasons: Mapping[int, str] = NO_REASONS) -> None:
+    def _leave_out(self, documents: Sequence[Incoming], reasons: Mapping[int, str]) -> None:
         self._db.executemany(
             "INSERT INTO left_out VALUES (?, ?, ?)",
             ((d.seq, d.id, reasons.get(d.seq, NO_TEXT)) for d in documents),
@@ -116,10 +114,10 @@ class Pending(Work):
         with self._db:
             self._db.executemany("INSERT OR IGNORE INTO spared VALUES (?)", ((path,) for path in paths))
 
-    def leave_out_blank(self, documents: Sequence[Incoming]) -> None:
-        """Note documents without text, for the report to tell."""
+    def leave_out_blank(self, documents: Sequence[Incoming], reasons: Mapping[int, str]) -> None:
+        """Note documents without text, for the report to tell; `reasons` says of some why, by row."""
         with self._db:
-            self._leave_out(documents)
+            self._leave_out(documents, reasons)
 
     def _row_with(self, key: bytes) -> int | None:
         found = self._db.execute("SELECT row FROM held WHERE text = ? LIMIT 1", (key,)).fetchone()

@@ -1,5 +1,7 @@
+import io
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from resizable_search.build_options import BuildOptions
 from resizable_search.build_report import Changes
 from resizable_search.corpora.base import Document
+from resizable_search.corpora.files.corpus import FilesCorpus
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import (
     BuildStateError,
@@ -20,6 +23,7 @@ from resizable_search.living.addition import add
 from resizable_search.living.deletion import delete
 from resizable_search.manage.overview import describe_index
 from resizable_search.manage.verification import verify
+from resizable_search.progress import SILENT
 from tests.support import ListCorpus, TableEmbedder, articles
 
 
@@ -180,3 +184,54 @@ def test_info_tells_when_a_refit_is_due(place, tmp_path):
         add(place.folder, [file])
         assert ("a refit is due" in told()) is (prefix == "c")
     assert "40 of 70 documents came after it was fitted; a refit is due" in told()
+
+
+@pytest.fixture
+def notes(place, tmp_path):
+    folder = tmp_path / "notes"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "one.md").write_text("# One\n\nthe first of the notes\n")
+    place.build([], corpus=FilesCorpus([folder], chunk="100c"), embedder=TableEmbedder(width=96))
+    return folder
+
+
+def test_files_of_any_kind_come_as_the_index_has_its_own(place, notes):
+    (notes / "sub" / "two.md").write_text("# Two\n\n" + "a second one, which is longer. " * 8)
+    (notes / "three.csv").write_text("id,text\nx,a row\nragged\n")
+    report = added(place, notes / "sub", notes / "three.csv")
+    assert {entry["id"]: entry["reason"] for entry in report.left_out} == {
+        "three.csv:3": "it has 1 value for 2 columns"
+    }
+    assert place.ids() == ["one.md#c1", *(f"sub/two.md#c{n}" for n in (1, 2, 3, 4)), "x#c1"]
+    again = TableEmbedder(width=96)
+    after = place.build([], corpus=FilesCorpus([notes], chunk="100c"), embedder=again)
+    assert (after.changes, again.asked) == (Changes(unchanged=6), [])
+
+
+def test_what_does_not_lie_among_an_index_s_files_is_taken_and_told_to_go_again(place, notes, tmp_path):
+    (tmp_path / "far.txt").write_text("from far away")
+    lines = io.BufferedReader(io.BytesIO(b'{"id": "piped", "text": "from a pipe"}\n'))
+    notes_told: list[str] = []
+    progress = Mock(SILENT, note=notes_told.append)
+    added(place, tmp_path / "far.txt", progress=progress)
+    added(place, lines, progress=progress)
+    assert place.ids() == ["one.md#c1", "far.txt#c1", "piped#c1"]
+    assert len([note for note in notes_told if "follows notes: what is not there goes again" in note]) == 2
+    after = place.build([], corpus=FilesCorpus([notes], chunk="100c"), embedder=TableEmbedder(width=96))
+    assert after.changes == Changes(removed=2, unchanged=1)
+
+
+def test_text_files_are_added_to_an_index_of_another_kind(made, tmp_path):
+    (tmp_path / "page.html").write_text("<title>A page</title><p>of some words</p>")
+    added(made, tmp_path / "page.html", write(tmp_path / "b.jsonl", articles(1, "b")))
+    with made.open() as index:
+        page, b = index.documents([41, 40])
+    assert (page.id, page.title, page.text) == ("page.html", "A page", "of some words")
+    assert b.id == "b0"
+
+
+def test_a_file_that_is_not_there_adds_nothing(made, tmp_path):
+    before = made.contents()
+    with pytest.raises(UsageError, match=r"there is no .*nothing.md"):
+        added(made, tmp_path / "nothing.md")
+    assert made.contents() == before

@@ -17,7 +17,7 @@ from resizable_search.corpora.files.formats import TABLES, format_of, parse
 from resizable_search.corpora.files.opening import RefusedError, UnreadableError
 from resizable_search.corpora.files.tables import Table, open_table
 from resizable_search.corpora.files.text import Step, TextCorpus
-from resizable_search.corpora.files.walking import Found, Listing, absolute, roots_of, walk
+from resizable_search.corpora.files.walking import Found, Listing, absolute, base_of, lies_in, roots_of, walk
 from resizable_search.errors import CorpusError
 from resizable_search.wording import counted
 
@@ -25,12 +25,15 @@ from resizable_search.wording import counted
 class FilesCorpus(TextCorpus):
     """The files that `paths` name, and those in the folders among them; see `walking` and `formats`.
 
-    `options` are those of `TextCorpus`. Raises UsageError for a path that does not exist.
+    `within`: the paths of another such corpus, whose ids those of its files are to be. `options` are
+    those of `TextCorpus`. Raises UsageError for a path that does not exist.
     """
 
-    def __init__(self, paths: Sequence[str | Path], **options: Any) -> None:
+    def __init__(self, paths: Sequence[str | Path], *, within: Sequence[str] = (), **options: Any) -> None:
         super().__init__([absolute(str(path)) for path in paths], **options)
         self._roots, self._base = roots_of(self.paths)
+        if within and (base := base_of(within)) and all(lies_in(path, base) for path in self.paths):
+            self._base = base
 
     @property
     def label(self) -> str:

@@ -110,6 +110,19 @@ def roots_of(paths: Sequence[str]) -> tuple[list[Root], str]:
     return roots, os.path.commonpath(folders)
 
 
+def base_of(paths: Sequence[str]) -> str:
+    """The folder that ids are relative to where these absolute paths are a corpus; '' where they are gone."""
+    try:
+        return roots_of(paths)[1]
+    except UsageError:
+        return ""
+
+
+def lies_in(path: str, folder: str) -> bool:
+    """Whether an absolute path or pattern is below a folder, as both are written."""
+    return path.startswith(os.path.join(folder, ""))
+
+
 def walk(roots: Sequence[Root], base: str) -> Iterator[Found]:
     """The files of these roots, each once, with ids relative to the folder `base`, which holds them all."""
     walking = _Walk(base, {root.path for root in roots if not root.is_folder})

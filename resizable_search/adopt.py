@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from resizable_search import vectors
+from resizable_search.build_kind import asked_of
 from resizable_search.build_options import BuildOptions, check_name
 from resizable_search.build_place import locked
 from resizable_search.build_report import BuildReport
-from resizable_search.building import Building, asked_of
+from resizable_search.building import Building
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
@@ -29,7 +30,8 @@ from resizable_search.embedders.trust import Trust
 from resizable_search.errors import CorpusError, EmbedderMismatchError, RsearchError, UsageError
 from resizable_search.index.layout import Home
 from resizable_search.index.manifest import Source
-from resizable_search.index.work import Incoming, Work
+from resizable_search.index.spool import Incoming
+from resizable_search.index.work import Work
 from resizable_search.intake import Intake, as_incoming
 from resizable_search.progress import SILENT, Progress
 

@@ -10,11 +10,12 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from resizable_search.build_kind import asked_of
 from resizable_search.build_log import unlogged
 from resizable_search.build_options import BuildOptions, check_name
 from resizable_search.build_place import locked
 from resizable_search.build_report import BuildReport
-from resizable_search.building import Building, asked_of
+from resizable_search.building import Building
 from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedders.trust import Trust

@@ -8,24 +8,18 @@ extended by a further part when more rows are asked for.
 """
 
 import sqlite3
-import threading
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, ClassVar
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
 
-from resizable_search.accounting import Account
-from resizable_search.build_log import LoggedProgress
+from resizable_search.build_kind import BuildKind, asked_of
 from resizable_search.build_options import (
     STANDARD_DIMS,
-    BuildOptions,
     choose_dims,
 )
 from resizable_search.build_place import again, make_sure_of_room, size_of
 from resizable_search.build_report import BuildReport, keep_report
-from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.errors import (
     BuildStateError,
@@ -37,11 +31,12 @@ from resizable_search.errors import (
 )
 from resizable_search.index.changes import place_part
 from resizable_search.index.ids import ids_of
-from resizable_search.index.layout import NAMES, Home
+from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Manifest, Part, Source, read_manifest
+from resizable_search.index.spool import CHANGE, NO_TEXT
 from resizable_search.index.steps import Step, reached
 from resizable_search.index.storage import storage_errors
-from resizable_search.index.work import CHANGE, NO_TEXT, Work
+from resizable_search.index.work import Work
 from resizable_search.index.wreck import is_wreck
 from resizable_search.index.writer import array_bytes, derive, list_files, part_files
 from resizable_search.intake import Intake
@@ -56,93 +51,9 @@ from resizable_search.scan.warm import warm_up
 from resizable_search.wording import counted
 
 
-def asked_of(spec: EmbedderSpec) -> dict[str, Any]:
-    """What is asked of an embedder: its kind, its model, and prefixes, which make other vectors."""
-    prefixes = {
-        f"{side} prefix": spec.options[f"{side}_prefix"]
-        for side in ("document", "query")
-        if f"{side}_prefix" in spec.options
-    }
-    width = {"width": spec.width} if prefixes else {}
-    return {"embedder": spec.kind, "model": spec.model, **prefixes, **width}
-
-
 @dataclass(slots=True, kw_only=True)
-class Building(ABC):
-    """One run of a build, under its lock. What differs from one kind of build to another is abstract."""
-
-    verb: ClassVar[str]
-    """What has been done with a row that is safe: 'embedded'."""
-    corpus: Corpus
-    home: Home
-    options: BuildOptions
-    progress: LoggedProgress
-    stop: threading.Event
-    stack: ExitStack
-    base: Manifest | None = None
-    added: int = 0
-    account: Account = field(default_factory=Account)
-
-    # -- what a kind of build says
-
-    @property
-    @abstractmethod
-    def spec(self) -> EmbedderSpec:
-        """The embedder of the rows; that of a fitted one is known once it has been filled."""
-
-    @property
-    @abstractmethod
-    def asked(self) -> dict[str, Any]:
-        """What is asked of the embedder, as `asked_of` has it; its model is None where fitting makes it."""
-
-    @property
-    def narrow(self) -> bool:
-        """Whether the corpus decides how wide the rows are."""
-        return False
-
-    def check(self) -> None:
-        """Make sure that the build can begin. Raises EmbedderError."""
-        return
-
-    @abstractmethod
-    def intake(self, work: Work, start: Source) -> Intake:
-        """What reads the corpus; `start` is where the index that is extended was left."""
-
-    @abstractmethod
-    def fill(self, work: Work, intake: Intake) -> None:
-        """Bring every row that is still to come into `work`."""
-
-    def follow(self, base: Manifest) -> BuildReport:
-        """Bring the index that is there to what its corpus, a living one, holds now."""
-        raise NotImplementedError(f"{self.corpus.kind} is no corpus that changes")
-
-    def is_hopeless(self, work: Work, error: RsearchError) -> bool:
-        """Whether an unfinished build that ended so holds nothing to go on with."""
-        return not (work.rows or work.count_incoming() or work.count_left_out())
-
-    # -- what they share
-
-    @property
-    def folder(self) -> Path:
-        """Where the index lies or will lie."""
-        return self.home.index(self.options.name)
-
-    @property
-    def building(self) -> Path:
-        """Where the unfinished build lies."""
-        return self.home.building(self.options.name)
-
-    @property
-    def widest(self) -> int:
-        """The most dimensions that the rows may have."""
-        return self.spec.width
-
-    @property
-    def dims(self) -> tuple[int, ...]:
-        """The dimensions that are stored, ascending; before a narrow build has been filled, the most."""
-        if self.base is not None:
-            return self.base.dims
-        return choose_dims(self.options.dims, self.widest, narrow=self.narrow)
+class Building(BuildKind):
+    """One run of a build, under its lock."""
 
     def make_sure_of_room(self, rows: int | None) -> None:
         """Refuse to begin what the disk cannot hold: `rows` are to come in all. Raises StorageError."""

@@ -10,7 +10,8 @@ from resizable_search.corpora.base import Block, Corpus, Document
 from resizable_search.embedders.base import clean
 from resizable_search.errors import BuildStateError, CorpusError
 from resizable_search.index.manifest import Source
-from resizable_search.index.work import Incoming, Work
+from resizable_search.index.spool import Incoming
+from resizable_search.index.work import Work
 
 
 @dataclass(slots=True)

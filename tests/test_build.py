@@ -466,7 +466,7 @@ def test_a_full_disk_says_which_command_goes_on(home, monkeypatch, options, agai
 def test_a_restart_that_the_disk_does_not_let_begin_is_begun_again(home, monkeypatch):
     run(home, articles(20))
     with monkeypatch.context() as patched:
-        patched.setattr("resizable_search.index.work._set", no_room)
+        patched.setattr("resizable_search.index.spool._set", no_room)
         with pytest.raises(StorageError, match="and the same command goes on"):
             run(home, articles(40), restart=True)
     assert home.unfinished() == []

@@ -23,7 +23,7 @@ from resizable_search.index.documents import read_documents
 from resizable_search.index.ids import PartIds, ids_of
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Source, read_manifest
-from resizable_search.index.work import Incoming
+from resizable_search.index.spool import Incoming
 from resizable_search.intake import as_incoming, no_text, reasons_of
 from resizable_search.living.changing import Changing
 from resizable_search.living.giving import Given, documents_of, is_foreign

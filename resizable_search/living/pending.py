@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from resizable_search.build_report import Changes
 from resizable_search.errors import BuildStateError
 from resizable_search.index.ids import PartIds, TakenIds
+from resizable_search.index.spool import CHANGE, NO_TEXT, Incoming, text_key
 from resizable_search.index.steps import Step, reached
-from resizable_search.index.work import CHANGE, FOLD_AT_MOST, NO_TEXT, Incoming, Prepare, Work, text_key
+from resizable_search.index.work import FOLD_AT_MOST, Prepare, Work
 
 _SCHEMA = """
 DROP TABLE IF EXISTS held;

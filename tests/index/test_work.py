@@ -5,8 +5,9 @@ import pytest
 
 from resizable_search.errors import BuildStateError
 from resizable_search.index.rows import RowsFile, read_blocks
+from resizable_search.index.spool import Incoming
 from resizable_search.index.unfinished import look
-from resizable_search.index.work import Incoming, Work
+from resizable_search.index.work import Work
 
 
 def rows(n, d=8, seed=0):

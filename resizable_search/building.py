@@ -218,6 +218,8 @@ class Building(BuildKind):
         follows the corpus from there.
         """
         held = intake.source
+        if not intake.is_done:
+            self.corpus.start()  # before the next stage is told of, since it may take a while
         if self.base is not None or not self.corpus.is_living or held.position is None:
             return False
         if self.corpus.is_as_read(held.position):

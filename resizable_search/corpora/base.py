@@ -107,7 +107,10 @@ class Corpus(ABC):
         return False
 
     def start(self) -> Json | None:
-        """The position of the first document; None where there is nothing to tell of it."""
+        """The position of the first document; None where there is nothing to tell of it.
+
+        What it takes to find out is done once, and told to the corpus's `progress` if it is long.
+        """
         return None
 
     def is_as_read(self, position: Json) -> bool:

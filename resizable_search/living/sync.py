@@ -35,6 +35,7 @@ class _Sync(Changing):
         self.progress.stage("hashing", self.base.documents, "documents")
         with ids_of(self.folder, self.base) as parts:
             work.hold(parts)
+        self.corpus.start()
         self.progress.stage("comparing", self.options.limit or self.corpus.size_hint(), "documents")
         strict, limit, met = self.options.on_bad_text == "fail", self.options.limit, 0
         blocks = cast("Generator[Block | None, None, None]", self.corpus.arriving())

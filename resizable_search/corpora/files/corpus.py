@@ -21,6 +21,9 @@ from resizable_search.corpora.files.walking import Found, Listing, absolute, bas
 from resizable_search.errors import CorpusError
 from resizable_search.wording import counted
 
+LISTED_AT_ONCE = 1000
+"""Files between two words of how many there are."""
+
 
 class FilesCorpus(TextCorpus):
     """The files that `paths` name, and those in the folders among them; see `walking` and `formats`.
@@ -32,6 +35,8 @@ class FilesCorpus(TextCorpus):
     def __init__(self, paths: Sequence[str | Path], *, within: Sequence[str] = (), **options: Any) -> None:
         super().__init__([absolute(str(path)) for path in paths], **options)
         self._roots, self._base = roots_of(self.paths)
+        self._listing: Listing | None = None
+        """What `start` has found, until `blocks` reads it."""
         if within and (base := base_of(within)) and all(lies_in(path, base) for path in self.paths):
             self._base = base
 
@@ -43,8 +48,16 @@ class FilesCorpus(TextCorpus):
 
     def start(self) -> Json:
         """Before the first file, of those that there are now."""
-        with closing(Listing(walk(self._roots, self._base))) as listing:
-            return {"listing": listing.digest, "file": 0, "record": 0}
+        if self._listing is None:
+            self.progress.stage("listing", None, "files")  # folders may be large, and disks slow
+            self._listing = Listing(self._counted(walk(self._roots, self._base)))
+        return {"listing": self._listing.digest, "file": 0, "record": 0}
+
+    def _counted(self, files: Iterator[Found]) -> Iterator[Found]:
+        for number, found in enumerate(files, 1):
+            if not number % LISTED_AT_ONCE:
+                self.progress.advance(LISTED_AT_ONCE)
+            yield found
 
     def is_as_read(self, position: Json) -> bool:
         """Whether no file was added, removed or written to since `position` was told."""
@@ -57,7 +70,8 @@ class FilesCorpus(TextCorpus):
         added, removed or written to since `position` was told. What is wrong with a file or a record
         does not end the stream: it is handed out without text, with its `problem`.
         """
-        with closing(Listing(walk(self._roots, self._base))) as listing:
+        held, self._listing = self._listing, None
+        with closing(held or Listing(walk(self._roots, self._base))) as listing:
             if not listing.count:
                 raise CorpusError(
                     f"{self.label} holds no file that is read (hidden and ignored ones are not, unless they "

@@ -12,8 +12,10 @@ import json
 import os
 import stat
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from resizable_search.corpora.files.ignoring import NO_RULES, Rules
 from resizable_search.errors import UsageError
@@ -22,8 +24,7 @@ _IN_MEMORY = 8 << 20
 """Bytes of a listing that are held in memory; a longer one goes to a temporary file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A file: its id, which is its path in the corpus's folder, what tells a changed one, what is wrong.
 
     `unread`: the system does not let it be looked at now, be it a file or a folder.
@@ -56,9 +57,11 @@ class Listing:
     def __init__(self, found: Iterable[Found]) -> None:
         self.count = 0
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  (closed by `close`)
+        self.close = weakref.finalize(self, self._file.close)
+        """Frees what it holds; so does forgetting it."""
         digest = hashlib.sha256()
         for file in found:
-            line = json.dumps(astuple(file)).encode() + b"\n"
+            line = json.dumps(file).encode() + b"\n"
             digest.update(line)
             self._file.write(line)
             self.count += 1
@@ -70,10 +73,6 @@ class Listing:
         for number, line in enumerate(self._file):
             if number >= start:
                 yield Found(*json.loads(line))
-
-    def close(self) -> None:
-        """Free what it holds."""
-        self._file.close()
 
 
 def absolute(path: str) -> str:

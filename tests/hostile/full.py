@@ -26,6 +26,8 @@ from tests.hostile.disk import mounted
 from tests.support import ListCorpus, TableEmbedder, articles
 
 FULL = "is full; nothing is lost: free some space, and the same command"
+REFUSED = "more at least, and "
+"""In the refusal of a build whose arrays cannot fit."""
 
 
 def undated(folder: Path) -> dict[str, Any]:
@@ -220,7 +222,12 @@ def command_on_a_small_disk(
             ran = machine.run(*command)
             stages = re.findall(r"rsearch: (reading|fitting|embedding|deriving|writing)\b", ran.err)
             outcome = f"full ({stages[-1] if stages else 'beginning'})" if ran.code else "built"
-            if ran.code not in (0, 1) or (ran.code == 1 and (FULL not in ran.last or ran.out)):
+            refused = REFUSED in ran.last
+            if refused:
+                outcome = "refused before it began"
+            if ran.code not in (0, 1) or (
+                ran.code == 1 and ((FULL not in ran.last and not refused) or ran.out)
+            ):
                 wrong.append(f"exit code {ran.code}, {ran.last!r}")
             disk.grow()
             again = machine.run(*command)

@@ -27,7 +27,7 @@ from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import Manifest, Source
 from resizable_search.index.work import Work
 from resizable_search.intake import Intake
-from resizable_search.living.sync import sync_of
+from resizable_search.living.sync import compared, sync_of
 from resizable_search.progress import SILENT, Progress
 
 
@@ -78,7 +78,7 @@ def forecast(
             stop=threading.Event(),
             stack=stack,
         )
-        return forecast_of(building, embedder)
+        return forecast_of(building, embedder, lambda base: compared(building, embedder, base))
 
 
 def _check_widest(embedder: Embedder, options: BuildOptions) -> None:

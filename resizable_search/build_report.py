@@ -33,6 +33,21 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """What an index and its corpus differ in.
+
+    `texts` have no vector yet, `chars` long in all; `rows` documents come, which take `bytes` on disk.
+    """
+
+    changes: Changes
+    read: int
+    texts: int
+    chars: int
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class BuildReport:
     """What a build did. `added` is how many documents this call embedded; the other rows were there.
 

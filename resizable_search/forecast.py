@@ -7,11 +7,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, cast
 
+from resizable_search.build_report import Changes, Comparison
 from resizable_search.building import Building
 from resizable_search.corpora.base import Block, Corpus
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
 from resizable_search.index.layout import NAMES
+from resizable_search.index.manifest import Manifest
 from resizable_search.index.storage import free_bytes
 from resizable_search.index.unfinished import Unfinished, look
 from resizable_search.index.writer import array_bytes
@@ -41,11 +43,11 @@ class Forecast:
     """What a build would do. `state`: what it finds; `documents`: how many it would read in all.
 
     `safe` of them are embedded already. State `follows`: the index is brought to what its corpus holds
-    now, which only comparing tells. None stands for what cannot be known beforehand. `requests`,
-    `tokens` and `minutes` are of what is still to be embedded; `tokens`, the size of documents.sqlite
-    and `peak_bytes`, the most that the build takes while it goes on, are estimated from the texts of
-    the first `sampled` documents. `files` are bytes by name. `billed`: what the look itself cost, '' if
-    nothing.
+    now, by these `changes`; `texts` of them have no vector yet. None stands for what cannot be known
+    beforehand. `requests`, `tokens` and `minutes` are of what is still to be embedded; `tokens`, the
+    size of documents.sqlite and `peak_bytes`, the most that the build takes while it goes on, are
+    estimated from the texts of the first `sampled` documents. `files` are bytes by name. `billed`: what
+    the look itself cost, '' if nothing.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Forecast:
     free_bytes: int
     billed: str
     findings: tuple[Finding, ...]
+    changes: Changes | None = None
+    texts: int | None = None
 
     @property
     def fits(self) -> bool:
@@ -91,8 +95,12 @@ class _Sample:
     whole: bool = False
 
 
-def forecast(building: Building, embedder: Embedder | None) -> Forecast:
+def forecast(
+    building: Building, embedder: Embedder | None, compare: Callable[[Manifest], Comparison] | None = None
+) -> Forecast:
     """What `building.run()` would do; `embedder` None where nothing is to be embedded.
+
+    `compare` finds out what an index that follows its corpus is behind.
 
     Raises UsageError, and BuildStateError where the build would be refused.
     """
@@ -117,17 +125,22 @@ def forecast(building: Building, embedder: Embedder | None) -> Forecast:
     state, safe = _state(building, unfinished, replaces, complete)
     new = 0 if complete else documents if documents is None else max(0, documents - safe)
     rows = documents if documents is None else documents - (base.source.read if base else 0)
+    behind = compare(base) if compare and base is not None and follows and reachable else None
+    if behind is not None:
+        new, rows, documents = behind.texts, behind.rows, behind.read
+        sample = _Sample(rows, behind.chars / max(1, new), behind.bytes / max(1, rows))
     per_minute = None if embedder is None else options.requests_per_minute or embedder.requests_per_minute
     asks = embedder is not None and embedder.remote and new is not None
     requests = -(-new // embedder.batch_size) if asks and embedder and new is not None else None
-    files = {} if complete or rows is None else _files(building, rows, sample, embedder)
+    idle = complete and behind is None
+    files = {} if idle or not rows else _files(building, rows, sample, None if behind else embedder)
     return Forecast(
         name=options.name,
         folder=building.folder,
         corpus=corpus.label,
         embedder="" if embedder is None else embedder.kind,
         state="follows" if follows else state,
-        documents=documents if base is None or not complete else base.source.read,
+        documents=documents if base is None or not idle else base.source.read,
         safe=safe,
         sampled=sample.count,
         requests=requests,
@@ -140,6 +153,8 @@ def forecast(building: Building, embedder: Embedder | None) -> Forecast:
         free_bytes=free_bytes(building.home.path),
         billed="" if embedder is None else embedder.check_costs,
         findings=tuple(findings),
+        changes=None if behind is None else behind.changes,
+        texts=None if behind is None else behind.texts,
     )
 
 

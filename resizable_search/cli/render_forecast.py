@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resizable_search.cli.render import show_table, stdout_console
+from resizable_search.cli.render_indexes import figures
 from resizable_search.wording import counted, duration, plain, size
 
 if TYPE_CHECKING:
@@ -27,8 +28,12 @@ def forecast(found: "Forecast") -> None:
 def forecast_lines(found: "Forecast") -> list[tuple[str, str]]:
     """A word and its line; a line is left out where there is nothing to say."""
     lines = [("index", f"{found.name}  {found.folder}"), ("would be", _state(found))]
+    if found.changes is not None:
+        lines.append(("changes", f"{figures(found.changes)}; {counted(found.texts or 0, 'text')} to embed"))
     if found.state not in ("complete", "follows"):
-        lines += [("documents", _documents(found)), *_costs(found), *_disk(found)]
+        lines.append(("documents", _documents(found)))
+    if found.state not in ("complete", "follows") or (found.changes and found.changes.any):
+        lines += [*_costs(found), *_disk(found)]
     for finding in found.findings:
         lines.append((finding.what, f"{'ok' if finding.ok else 'wrong'}: {finding.words}"))
     lines.append(("", f"nothing was written; {found.billed or 'nothing was billed'}"))
@@ -43,7 +48,7 @@ def _state(found: "Forecast") -> str:
         "replaces": "replaced, once the new one is whole",
         "extends": f"extended: {safe}",
         "complete": f"left as it is: it is complete, with {counted(found.safe, 'document')} read",
-        "follows": "compared with its corpus: what is new or has changed is embedded, what vanished dropped",
+        "follows": "brought to what its corpus holds now",
     }[found.state]
 
 
@@ -59,7 +64,8 @@ def _costs(found: "Forecast") -> list[tuple[str, str]]:
         most = f"of up to {counted(found.batch_size, 'text')}"
         lines.append(("requests", f"{found.requests:,} to {found.embedder}, {most}"))
     if found.tokens is not None and found.sampled:
-        seen = f"estimated from the first {counted(found.sampled, 'document')}, 4 characters a token"
+        by = "" if found.changes else f" from the first {counted(found.sampled, 'document')}"
+        seen = f"estimated{by}, 4 characters a token"
         lines.append(("tokens", f"about {_rough(found.tokens):,}: {seen}"))
     if found.minutes is not None and found.requests_per_minute:
         rate = f"{found.requests_per_minute:,.0f} requests a minute"

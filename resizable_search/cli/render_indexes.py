@@ -20,7 +20,7 @@ from resizable_search.errors import RsearchError
 from resizable_search.wording import counted, dimensions, duration, plain, size
 
 if TYPE_CHECKING:
-    from resizable_search.build_report import BuildReport
+    from resizable_search.build_report import BuildReport, Changes
     from resizable_search.embedders.dispatch import Spent
     from resizable_search.manage.doctor import Finding
     from resizable_search.manage.overview import Entry, IndexInfo
@@ -71,12 +71,16 @@ def changes(report: "BuildReport") -> str:
     found = report.changes
     if found is None or not found.any:
         return "nothing has changed, and nothing was written"
-    figures = ", ".join(
+    return f"{figures(found)}; {counted(report.added, 'text')} embedded"
+
+
+def figures(found: "Changes") -> str:
+    """How many documents a change adds, changes, renames, removes and leaves alone."""
+    return ", ".join(
         f"{count:,} {name}"
         for name in ("added", "changed", "renamed", "removed", "unchanged")
         if (count := getattr(found, name))
     )
-    return f"{figures}; {counted(report.added, 'text')} embedded"
 
 
 def costs(report: "BuildReport") -> str:

@@ -8,7 +8,10 @@ text is paid for twice.
 import hashlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -71,6 +74,14 @@ class Pending(Work):
                 self._db.execute(f"DELETE FROM {table}")
             self._set("rows", 0)
         self._seen = TakenIds(self._db, "seen")
+
+    def know_answers(self, work: Path) -> None:
+        """Pass over the texts that another unfinished change, whose database is `work`, was answered."""
+        if not work.exists():
+            return
+        with closing(sqlite3.connect(f"{work.resolve().as_uri()}?mode=ro", uri=True)) as other, self._db:
+            known = other.execute("SELECT text_sha256 FROM journal")
+            self._db.executemany("INSERT OR IGNORE INTO journal (text_sha256, vector) VALUES (?, x'')", known)
 
     # -- comparing
 
@@ -173,6 +184,23 @@ class Pending(Work):
         return self._one(
             "SELECT count(*) FROM pending WHERE asks AND key NOT IN (SELECT text_sha256 FROM journal)"
         )
+
+    @property
+    def chars_to_ask(self) -> int:
+        """How many characters those have."""
+        return self._one(
+            "SELECT coalesce(sum(length(text)), 0) FROM pending JOIN incoming USING (seq) "
+            "WHERE asks AND key NOT IN (SELECT text_sha256 FROM journal)"
+        )
+
+    @property
+    def bytes_coming(self) -> int:
+        """How many bytes the documents that come have, ids twice, as they are indexed."""
+        fields = " + ".join(
+            f"coalesce(length(CAST({name} AS BLOB)), 0)"
+            for name in ("id", "id", "title", "url", "metadata", "text")
+        )
+        return self._one(f"SELECT coalesce(sum({fields}), 0) FROM incoming")
 
     @property
     def coming(self) -> int:

@@ -6,17 +6,20 @@ ends the reading, documents that were not met are not known to have vanished, an
 cannot be looked at now.
 """
 
+import tempfile
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
-from resizable_search.build_report import Changes
+from resizable_search.build_report import Changes, Comparison
 from resizable_search.building import Building
 from resizable_search.corpora.base import Block, Corpus
-from resizable_search.embedders.base import Embedder, clean
+from resizable_search.embedders.base import Embedder, EmbedderSpec, clean
 from resizable_search.errors import CorpusError
 from resizable_search.index.ids import ids_of
+from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Manifest, Source
 from resizable_search.intake import as_incoming, no_text, reasons_of
 from resizable_search.living.changing import Changing
@@ -87,3 +90,15 @@ def sync_of(building: Building, embedder: Embedder, base: Manifest) -> Changing:
         stack=building.stack,
         corpus=building.corpus,
     )
+
+
+def compared(building: Building, embedder: Embedder, base: Manifest) -> Comparison:
+    """What that sync would have to do; nothing is kept, and nothing written but to a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder, closing(Pending(Path(folder))) as work:
+        run = sync_of(building, embedder, base)
+        work.begin(EmbedderSpec.from_json(base.embedder).fingerprint)
+        work.know_answers(building.building / NAMES.work)
+        run.compare(work)
+        changes = run.changes(work, len(run.gone(work)))
+        read = run.source(work).read
+        return Comparison(changes, read, work.to_ask, work.chars_to_ask, work.coming, work.bytes_coming)

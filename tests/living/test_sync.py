@@ -1,17 +1,22 @@
 import json
 import random
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from resizable_search.build import build, forecast
+from resizable_search.build_options import BuildOptions
 from resizable_search.build_report import Changes
+from resizable_search.cli.render_forecast import forecast_lines
 from resizable_search.cli.render_indexes import changes as told
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
-from resizable_search.errors import BuildStateError, CorpusError, ServiceError
+from resizable_search.errors import BuildStateError, BuildStoppedError, CorpusError, ServiceError
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import read_manifest
+from resizable_search.index.writer import array_bytes
 from resizable_search.living.compaction import compact
 from resizable_search.living.deletion import delete
 from resizable_search.manage.verification import verify
@@ -234,12 +239,30 @@ def test_lsa_projects_what_comes_into_the_space_that_it_was_fitted_on(place):
     assert np.linalg.norm(with_lsa[0]) == pytest.approx(1)
 
 
-def test_what_a_build_would_do_is_told_without_comparing(living):
-    from resizable_search.build import forecast
-    from resizable_search.build_options import BuildOptions
-    from resizable_search.cli.render_forecast import forecast_lines
+def test_what_a_build_would_do_is_told_and_nothing_is_written(living):
+    def told(documents, embedder):
+        corpus = ListCorpus(documents, is_living=True)
+        found = forecast(corpus, embedder, living.place.home, BuildOptions("made", dims=(16,)))
+        return found, dict(forecast_lines(found))
 
-    corpus = ListCorpus(articles(45), is_living=True)
-    found = forecast(corpus, TableEmbedder(width=96), living.place.home, BuildOptions("made", dims=(16,)))
-    assert (found.state, found.files) == ("follows", {})
-    assert "compared with its corpus" in dict(forecast_lines(found))["would be"]
+    documents = [*articles(15)[:10], *articles(45)[12:]]
+    documents[0] = replace(documents[0], text="another text")
+    before = living.place.contents()
+    found, lines = told(documents, TableEmbedder(width=96, remote=True))
+    assert (found.state, found.requests, found.texts, found.documents) == ("follows", 1, 6, 43)
+    assert found.tokens == len("another text" + "".join(d.text for d in articles(45)[40:])) // 4
+    assert {name: size for name, size in found.files.items() if name != "documents.sqlite"} == array_bytes(
+        6, (16, 96)
+    )
+    assert lines["changes"] == "5 added, 1 changed, 2 removed, 37 unchanged; 6 texts to embed"
+    assert living.place.contents() == before
+    assert not living.place.home.building("made").exists()
+    assert "on disk" not in told(articles(40), TableEmbedder(width=96))[1]
+
+    embedder, stop = TableEmbedder(width=96, remote=True), threading.Event()
+    embedder.before = lambda texts: stop.set()
+    corpus = ListCorpus([*articles(40), *articles(30, "b")], is_living=True)
+    with pytest.raises(BuildStoppedError):
+        build(corpus, embedder, living.place.home, BuildOptions("made", dims=(16,)), stop=stop)
+    found, _ = told([*articles(40), *articles(30, "b")], TableEmbedder(width=96, remote=True))
+    assert found.texts == 30 - len(embedder.asked) < 30

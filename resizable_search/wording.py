@@ -51,6 +51,14 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
 
 
+def plain_lines(text: str) -> list[str]:
+    """The lines of a text as they are indented, without control characters that a terminal would obey."""
+    return [
+        "".join(c if c.isprintable() else " " for c in line.expandtabs(8)).rstrip()
+        for line in text.splitlines()
+    ]
+
+
 def clipped(text: str) -> str:
     """The text as `plain` has it, cut if it is long."""
     return plain(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")

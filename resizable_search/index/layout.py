@@ -33,6 +33,7 @@ class FileNames:
     verified: str = "verified.json"
     queries: str = "queries.sqlite"
     trusted: str = "trusted.json"
+    history: str = "prompt.history"
 
     def deleted(self, generation: int | str) -> str:
         """The bitmap of a part's deleted rows, as of a generation."""
@@ -109,6 +110,11 @@ class Home:
     def trusted(self) -> Path:
         """The addresses that a secret may be sent to."""
         return self.path / NAMES.state / NAMES.trusted
+
+    @property
+    def history(self) -> Path:
+        """What was typed at the prompt."""
+        return self.path / NAMES.state / NAMES.history
 
     def names(self) -> list[str]:
         """The finished indexes, sorted: the folders that have a manifest. Raises StorageError."""

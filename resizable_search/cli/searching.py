@@ -1,0 +1,131 @@
+"""What `query` and `similar` share: their options, the plan that these mean, and how hits are shown."""
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resizable_search.cli.forms import (
+    FieldsOption,
+    Form,
+    FormatOption,
+    MinScoreOption,
+    OpenOption,
+    SnippetOption,
+    WhereOption,
+    check_fields,
+    form_of,
+    kept,
+    open_hit,
+    show,
+)
+from resizable_search.cli.options import (
+    EngineOption,
+    HomeOption,
+    IndexOption,
+    JsonOption,
+    KOption,
+    ThreadsOption,
+    home_of,
+    index_name,
+)
+
+if TYPE_CHECKING:
+    from resizable_search.answers import Answer
+    from resizable_search.embedders.base import Embedder
+    from resizable_search.plan import Plan
+    from resizable_search.search import Index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchArguments:
+    """What every command that finds documents takes."""
+
+    index: IndexOption = None
+    k: KOption = 10
+    dim: Annotated[
+        int | None,
+        typer.Option("--dim", help="Scan the first so many dimensions.", show_default="the full dimension"),
+    ] = None
+    rerank: Annotated[
+        int,
+        typer.Option("--rerank", help="Score RERANK x K candidates again at the full dimension; 0: none."),
+    ] = 0
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            "--plan",
+            help="The search as stages dim:precision:keep; precisions: exact (the default, left out), "
+            "float32, int8, bits; such as 256:100,768 or 768:bits:400,768:int8:30,768.",
+        ),
+    ] = None
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            "--recall",
+            help="The fastest plan proven to reach this overlap@k, as `rsearch tune` measured it; "
+            "tunes first if it has not.",
+        ),
+    ] = None
+    where: WhereOption = None
+    format: FormatOption = "table"
+    json: JsonOption = False
+    fields: FieldsOption = None
+    snippet: SnippetOption = 0
+    min_score: MinScoreOption = None
+    open: OpenOption = None
+    explain: Annotated[bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")] = (
+        False
+    )
+    threads: ThreadsOption = None
+    engine: EngineOption = "auto"
+    home: HomeOption = None
+
+    def form(self) -> Form:
+        """How hits are to be printed. Raises UsageError."""
+        return form_of(self.format, self.json, self.fields, self.snippet, self.min_score, self.open)
+
+    def opened(self, embedder: "Embedder | None" = None) -> "Index":
+        """The index that is meant."""
+        from resizable_search.search import open_index
+
+        places = home_of(self.home)
+        return open_index(
+            index_name(self.index, places),
+            home=places.path,
+            embedder=embedder,
+            threads=self.threads,
+            engine=self.engine,
+        )
+
+    def checked(self, index: "Index", form: Form) -> "Plan":
+        """The plan that is meant, once all that is asked for is there to be had. Raises UsageError."""
+        check_fields(form, index)
+        plan = chosen_plan(index, self.k, self.dim, self.rerank, self.plan, self.recall)
+        index.check_where(self.where)
+        return plan
+
+    def present(self, found: "Answer", index: "Index", form: Form) -> None:
+        """Print an answer, and do with it what else is asked for."""
+        found = kept(found, form)
+        show(found, index, form, explain=self.explain)
+        open_hit(found, form)
+        tell_remark(index.remark)
+
+
+def chosen_plan(
+    index: "Index", k: int, dim: int | None, rerank: int, plan: str | None, recall: float | None
+) -> "Plan":
+    """The plan that these options mean; for a recall without one it is tuned. Raises UsageError."""
+    from resizable_search.cli.tune import plan_for
+
+    if recall is None or plan is not None or dim is not None or rerank:
+        return index.plan(k, dim, rerank, plan, recall)
+    return plan_for(index, k, recall)
+
+
+def tell_remark(remark: str) -> None:
+    """Say on stderr why the search was slower than it could be."""
+    if remark:
+        sys.stderr.write(f"rsearch: {remark}\n")

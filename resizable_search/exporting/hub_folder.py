@@ -62,8 +62,9 @@ class DatasetsFormat(Format):
     def usage(self, settings: Settings) -> str:
         """As the card says."""
         return (
-            "import datasets\n\n"
-            'documents = datasets.load_dataset(".", split="train").with_format("numpy")\n'
+            "import os\n\nimport datasets\n\n"
+            "folder = os.getcwd()  # where this file lies\n"
+            'documents = datasets.load_dataset(folder, split="train").with_format("numpy")\n'
             'scores = documents["embedding"][:] @ query\n'
             "nearest = documents.select((-scores).argsort()[:10]).to_list()\n"
         )

@@ -54,10 +54,22 @@ class DatasetsFormat(Format):
     def look(self, path: Path, sample: Sample, settings: Settings) -> Found:
         """Stream it, which finds and reads the same files as loading does, and copies nothing to a cache."""
         import datasets
+        import pyarrow.dataset
 
-        opened = datasets.load_dataset(str(path), split="train", streaming=True)
-        chosen = opened.select_columns(["id", tables.EMBEDDING]).with_format("arrow")
-        return tables.scan(chosen.iter(batch_size=tables.SCANNED_ROWS), sample)
+        # By itself, pyarrow keeps what it reads ahead until the file is closed.
+        paged = pyarrow.dataset.ParquetFragmentScanOptions(
+            pre_buffer=False, use_buffered_stream=True, buffer_size=1 << 20
+        )
+        opened = datasets.load_dataset(
+            str(path),
+            split="train",
+            streaming=True,
+            columns=["id", tables.EMBEDDING],
+            batch_size=tables.SCANNED_ROWS,
+            fragment_scan_options=paged,
+        )
+        batches = opened.with_format("arrow").iter(batch_size=tables.SCANNED_ROWS)
+        return tables.scan(batches, sample)
 
     def usage(self, settings: Settings) -> str:
         """As the card says."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from resizable_search.corpora.parquet import open_file
 from resizable_search.exporting import tables
 from resizable_search.exporting.base import Format, Found, Settings
 from resizable_search.exporting.sample import Sample
@@ -35,9 +36,7 @@ class ParquetFormat(Format):
 
     def look(self, path: Path, sample: Sample, settings: Settings) -> Found:
         """Read it from beginning to end."""
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with open_file(path) as file:
             columns = ["id", tables.EMBEDDING]
             return tables.scan(file.iter_batches(tables.SCANNED_ROWS, columns=columns), sample)
 

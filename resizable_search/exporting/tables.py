@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.corpora.parquet import open_file
 from resizable_search.exporting.base import Found
 from resizable_search.exporting.sample import Sample
 from resizable_search.exporting.source import Source
@@ -95,11 +96,9 @@ def write_documents(
 
 def ids_at(path: Path, places: NDArray[np.int64]) -> list[str]:
     """The ids at these places, ascending, of a Parquet file."""
-    import pyarrow.parquet
-
     found: list[str] = []
     start = 0
-    with pyarrow.parquet.ParquetFile(path) as file:
+    with open_file(path) as file:
         for batch in file.iter_batches(SCANNED_ROWS, columns=["id"]):
             mine = places[(places >= start) & (places < start + batch.num_rows)] - start
             found += batch.column(0).take(mine).to_pylist()

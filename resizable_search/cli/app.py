@@ -11,6 +11,7 @@ from resizable_search.cli import (
     build,
     build_files,
     build_hf,
+    export,
     living,
     manage,
     query,
@@ -30,6 +31,7 @@ COMMANDS = (
     "add",
     "delete",
     "compact",
+    "export",
     "remove",
     "verify",
     "repair",
@@ -97,6 +99,7 @@ app.command("info")(manage.info)
 app.command("add")(living.add)
 app.command("delete")(living.delete)
 app.command("compact")(living.compact)
+app.command("export")(export.export)
 app.command("remove")(manage.remove)
 app.command("verify")(verify.verify)
 app.command("repair")(verify.repair)

@@ -61,7 +61,20 @@ def add(
 
 def delete(
     index: Annotated[str, typer.Argument(help="Index by name or folder.")],
-    ids: Annotated[list[str], typer.Argument(help="Ids of documents; - reads them from stdin, one a line.")],
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Ids of documents; - reads them from stdin, one a line.", show_default="those of --where"
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where",
+            help="Delete the documents of which this SQL expression is true, as `rsearch query` takes it.",
+            show_default="by ids",
+        ),
+    ] = None,
     missing_ok: Annotated[
         bool, typer.Option("--missing-ok", help="Pass over ids that there are not.")
     ] = False,
@@ -75,17 +88,26 @@ def delete(
     from resizable_search.living import deletion
     from resizable_search.wording import counted
 
+    if where is not None and (ids or missing_ok):
+        raise UsageError("--where chooses documents by itself: give either it or ids")
     folder = find_index(index, home_of(home))
-    wanted = _read_ids(ids)
-    found = deletion.deletion(folder, wanted, missing_ok=missing_ok)
+    wanted = [] if where is not None else _read_ids(ids or [])
+    if where is not None:
+        found = deletion.deletion_where(folder, where)
+    else:
+        found = deletion.deletion(folder, wanted, missing_ok=missing_ok)
     if not dry_run and found.rows:
         if not yes:
+            documents = counted(len(found.rows), "document")
             if sys.stdin is None or not sys.stdin.isatty():
-                raise RsearchError("nobody is there to be asked: give the same command with --yes")
-            typer.confirm(
-                f"delete {counted(len(found.rows), 'document')} of {found.index}?", abort=True, err=True
-            )
-        found = deletion.delete(folder, wanted, missing_ok=missing_ok)
+                raise RsearchError(
+                    f"nobody is there to be asked to delete {documents}: give the same command with --yes"
+                )
+            typer.confirm(f"delete {documents} of {found.index}?", abort=True, err=True)
+        if where is not None:
+            found = deletion.delete_where(folder, where, None if yes else found)
+        else:
+            found = deletion.delete(folder, wanted, missing_ok=missing_ok)
     render_living.deleted(found, dry_run=dry_run)
 
 
@@ -98,7 +120,9 @@ def _read_ids(words: list[str]) -> list[str]:
         else:
             found.append(word)
     if not found:
-        raise UsageError("no id was given: name documents by the ids that `rsearch query --json` shows")
+        raise UsageError(
+            "no id was given: name documents by the ids that `rsearch query --json` shows, or with --where"
+        )
     return list(dict.fromkeys(found))
 
 

@@ -1,11 +1,12 @@
-"""What has changed in an index, in words."""
+"""What has changed in an index, or was exported from it, in words."""
 
 import sys
 from typing import TYPE_CHECKING
 
-from resizable_search.wording import counted, plain, size
+from resizable_search.wording import counted, dimensions, plain, size
 
 if TYPE_CHECKING:
+    from resizable_search.exporting.export import Exported
     from resizable_search.living.compaction import Compaction
     from resizable_search.living.deletion import Deletion
 
@@ -37,5 +38,23 @@ def compacted(done: "Compaction") -> None:
         lines.append(
             "its embedder was fitted on the corpus and still knows the words of what was deleted: "
             "build it with --refit to have it forget them"
+        )
+    sys.stdout.write("".join(f"{plain(line)}\n" for line in lines))
+
+
+def exported(done: "Exported") -> None:
+    """What was exported, and what its check came to."""
+    settings = "".join(f", {name} {value}" for name, value in done.settings.items())
+    lines = [
+        f"{done.path}: {counted(done.documents, 'document')} at {dimensions([done.dim])}, "
+        f"{size(done.bytes)}, {done.format}{settings}"
+    ]
+    asked = f"{counted(done.asked, 'row')} of its own asked for the {done.k} nearest"
+    if done.is_exact:
+        lines.append(f"checked with {done.library}: {asked}, which are those of the exact scan")
+    else:
+        lines.append(
+            f"checked with {done.library}: {asked}: overlap@{done.k} {done.overlap:.3f}, "
+            f"{done.overlap_low:.3f} at least (95 %)"
         )
     sys.stdout.write("".join(f"{plain(line)}\n" for line in lines))

@@ -170,13 +170,16 @@ def quiet(progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def told_as_interruption(label: str, read: int) -> Iterator[None]:
-    """Turn a failed read of the stream, after `read` rows, into HubError."""
+    """Turn a failed read of the stream, after `read` rows, into HubError.
+
+    What is safe, and which command goes on with it, a build says itself: only that knows.
+    """
     try:
         yield
     except _failures() as error:
         raise HubError(
-            f"reading {label} broke off after {read:,} rows ({_reason(error)}); "
-            "nothing is lost: the same command goes on from there"
+            f"reading {label} broke off after {read:,} rows ({_reason(error)}): "
+            "try again once the hub can be reached"
         ) from error
 
 

@@ -88,11 +88,12 @@ def as_the_system_says(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         if _code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
-            _write_some(folder)
+            write_some(folder)
         raise
 
 
-def _write_some(folder: Path) -> None:
+def write_some(folder: Path) -> None:
+    """Write a file in `folder` that is gone at once, so that what the system says against it is raised."""
     import tempfile  # only a failure needs it
 
     with tempfile.TemporaryFile(dir=folder) as file:

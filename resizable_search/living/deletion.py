@@ -1,16 +1,21 @@
-"""Delete documents of an index by their ids: from then on no search finds them.
+"""Delete documents of an index, by their ids or by what is true of them: from then on no search finds them.
 
 Their rows stay where they are until the index is compacted (`compaction`).
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from resizable_search.errors import RsearchError
 from resizable_search.index.changes import delete_rows
 from resizable_search.index.ids import ids_of, row_of
 from resizable_search.index.manifest import read_manifest
+from resizable_search.index.reader import IndexReader
+from resizable_search.index.where import Conditions
 from resizable_search.living.place import changing
 from resizable_search.wording import counted, quoted
 
@@ -20,9 +25,9 @@ SHOWN_IDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What deleting these ids does, or did: `rows` are those of the documents, `missing` the unknown ids.
+    """What a deletion does, or did: `rows` are those of the documents, `left` documents remain.
 
-    `left` documents remain in the index.
+    `ids` are those that were named and found, `missing` those that there are not.
     """
 
     index: str
@@ -68,6 +73,35 @@ def delete(folder: Path, ids: Sequence[str], *, missing_ok: bool = False) -> Del
     """
     with changing(folder):
         found = deletion(folder, ids, missing_ok=missing_ok)
+        if found.rows:
+            delete_rows(folder, found.rows)
+    return found
+
+
+def deletion_where(folder: Path, where: str) -> Deletion:
+    """What deleting the documents that an expression is true of means, as `query --where` takes it.
+
+    Nothing is written. Raises UsageError for one that is not allowed, RsearchError for one that is too slow.
+    """
+    with closing(IndexReader(folder)) as reader, closing(Conditions(reader)) as conditions:
+        rows = np.flatnonzero(np.concatenate(conditions.select(where).allowed))
+        left = reader.manifest.documents - len(rows)
+        return Deletion(folder.resolve().name, folder, (), tuple(rows.tolist()), (), left)
+
+
+def delete_where(folder: Path, where: str, shown: Deletion | None = None) -> Deletion:
+    """Delete the documents that an expression is true of: all of them, or none.
+
+    `shown` is what somebody has agreed to: RsearchError is raised if it is no longer what would be deleted.
+    Otherwise as `delete`, and raises what `deletion_where` does.
+    """
+    with changing(folder):
+        found = deletion_where(folder, where)
+        if shown is not None and found != shown:
+            raise RsearchError(
+                f"{found.index} has changed meanwhile, and {counted(len(found.rows), 'document')} would be "
+                "deleted now: nothing was; delete again"
+            )
         if found.rows:
             delete_rows(folder, found.rows)
     return found

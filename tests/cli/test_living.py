@@ -52,3 +52,23 @@ def test_delete_asks_tells_what_it_would_do_and_refuses_unknown_ids(machine: Mac
     ran = machine.run("delete", "pydoc", gone, "nothing", "--missing-ok", "-y")
     assert "passed over 1 id that it does not have" in ran.out
     assert gone not in ids(machine, 5)
+
+
+def test_delete_takes_an_expression_tells_how_many_it_means_and_asks(machine: Machine, pydoc: Path):
+    listed = machine.run("query", "parse json", "--index", "pydoc", "-k", 500, "--json").json["hits"]
+    title = sorted({hit["title"] for hit in listed})[3]
+    meant = {hit["id"] for hit in listed if hit["title"] < title}
+    where = ("--where", f"title < '{title}'")
+    several = f"{len(meant)} documents"
+    told(machine.run("delete", "pydoc", *where), 1, f"to delete {several}: ", "--yes")
+    assert machine.run("delete", "pydoc", *where, "--dry-run").out.startswith(
+        f"pydoc: would delete {several}, "
+    )
+    told(machine.run("delete", "pydoc", *where, "an-id"), 2, "either it or ids")
+    told(machine.run("delete", "pydoc", *where, "--missing-ok"), 2, "either it or ids")
+    told(machine.run("delete", "pydoc", "--where", "nothing > 1", "--yes"), 2, "names no column 'nothing'")
+    told(machine.run("delete", "pydoc", "--yes"), 2, "no id was given", "--where")
+    assert machine.run("delete", "pydoc", *where, "-y").out.startswith(f"pydoc: deleted {several}, ")
+    left = machine.run("query", "parse json", "--index", "pydoc", "-k", 500, "--json").json["hits"]
+    assert {hit["id"] for hit in left} == {hit["id"] for hit in listed} - meant
+    assert machine.run("delete", "pydoc", *where, "-y").out.startswith("pydoc: deleted nothing, ")

@@ -43,7 +43,7 @@ def test_a_read_that_fails_once_is_retried_and_noted(
 
 def test_a_read_that_goes_on_failing_loses_nothing(client: Client, hub: HubServer) -> None:
     hub.fail_reads(1, 410, after=5)
-    with pytest.raises(Failed, match=r"reading faulty/gone .* after \d+ rows \(HTTP 410\); nothing is lost"):
+    with pytest.raises(Failed, match=r"reading faulty/gone .* after \d+ rows \(HTTP 410\): try again once"):
         client.run("""
             import builtins
             builtins.kept = kept = []

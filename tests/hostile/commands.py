@@ -1,7 +1,9 @@
 """Every command where nothing can be written: on a full disk, and in a home that is read-only."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,7 +14,15 @@ from tests.hostile.disk import Disk
 from tests.hostile.full import FULL
 
 READ_ONLY = "Read-only file system"
+NO_ROOM = "are free at"
+"""What is said where it is known beforehand that there is no room."""
+
 _REFUSED = "refused"
+_FILES = ("rows.npy", "notes.jsonl", "out.parquet")
+"""Words that are files of the machine, which lie on its disk."""
+
+AN_ID = "<id>"
+"""A word that is an id of pydoc."""
 
 COMMANDS: tuple[tuple[tuple[object, ...], str], ...] = (
     (("query", "walk a directory tree", "-i", "pydoc", "--json"), "works"),
@@ -23,19 +33,27 @@ COMMANDS: tuple[tuple[tuple[object, ...], str], ...] = (
     (("verify", "pydoc"), "works"),
     (("tune", "-i", "pydoc", "--sample", 20), "is not kept"),
     (("query", "a list of files", "-i", "pydoc", "--recall", 0.5), "is not kept"),
+    (("similar", AN_ID, "-i", "pydoc"), "works"),
+    (("delete", "pydoc", AN_ID, "--dry-run"), "works"),
+    (("delete", "pydoc", "--where", "title > ''", "--dry-run"), "works"),
     (("warm", "pydoc"), "works"),
     (("repair", "damaged"), _REFUSED),
     (("warm", "bare"), _REFUSED),
     (("build", "pydoc", "--limit", 50, "--name", "other"), _REFUSED),
     (("build", "pydoc", "--restart", "--limit", 50), _REFUSED),
     (("build", "vectors", "rows.npy"), _REFUSED),
+    (("add", "pydoc", "notes.jsonl"), _REFUSED),
+    (("delete", "pydoc", AN_ID, "--yes"), _REFUSED),
+    (("delete", "pydoc", "--where", "title > ''", "--yes"), _REFUSED),
+    (("compact", "holed"), _REFUSED),
+    (("export", "pydoc", "out.parquet"), _REFUSED),
 )
 """What each is to do: work, work but for the tuned plan, which is not kept, or be refused in one line."""
 
 
 def furnish(machine: Machine, shelf: Machine) -> None:
-    """Put into an empty home a sound index, one with a damaged file, and one without tiers."""
-    for name in ("pydoc", "damaged", "bare"):
+    """Put into an empty home a sound index, one with a damaged file, one without tiers, one to compact."""
+    for name in ("pydoc", "damaged", "bare", "holed"):
         shutil.copytree(shelf.home / "pydoc", machine.home / name)
     shutil.copytree(shelf.home / ".state" / "pydoc", machine.home / ".state" / "pydoc")
     with (machine.home / "damaged" / "64.npy").open("r+b") as file:
@@ -50,6 +68,21 @@ def furnish(machine: Machine, shelf: Machine) -> None:
     )
     replace(manifest, parts=parts).write(bare)
     shutil.copy(shelf.home / "pydoc" / "64.npy", machine.folder / "rows.npy")
+    note = {"id": "note", "text": "a list of files in a directory"}
+    (machine.folder / "notes.jsonl").write_text(json.dumps(note) + "\n")
+    assert machine.run("delete", "holed", _an_id(machine), "--yes").code == 0
+
+
+def _an_id(machine: Machine) -> str:
+    with contextlib.closing(sqlite3.connect(machine.home / "pydoc" / "documents.sqlite")) as documents:
+        return str(documents.execute("SELECT id FROM documents WHERE row = 3").fetchone()[0])
+
+
+def _word(machine: Machine, word: object) -> object:
+    """A word of a command as this machine has it."""
+    if word == AN_ID:
+        return _an_id(machine)
+    return machine.folder / str(word) if word in _FILES else word
 
 
 def where_nothing_can_be_written(
@@ -63,10 +96,11 @@ def where_nothing_can_be_written(
     for words, meant in COMMANDS:
         if words[0] in passed:
             continue
-        ran = machine.run(*(machine.folder / word if word == "rows.npy" else word for word in words))
+        ran = machine.run(*(_word(machine, word) for word in words))
         wrong = []
         if meant == _REFUSED:
-            if ran.code != 1 or said not in ran.last or ran.out:
+            told = said in ran.last or (how == "full" and NO_ROOM in ran.last)
+            if ran.code != 1 or not told or ran.out:
                 wrong.append(f"exit code {ran.code}, {ran.last!r}")
         elif ran.code or not ran.out:
             wrong.append(f"exit code {ran.code}, {ran.last!r}")

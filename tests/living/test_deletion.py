@@ -1,10 +1,10 @@
 import pytest
 
-from resizable_search.errors import IndexBusyError, RsearchError
+from resizable_search.errors import IndexBusyError, RsearchError, UsageError
 from resizable_search.index.layout import NAMES
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import read_manifest
-from resizable_search.living.deletion import delete, deletion
+from resizable_search.living.deletion import delete, delete_where, deletion, deletion_where
 from resizable_search.manage.verification import verify
 from tests.support import articles
 
@@ -83,3 +83,45 @@ def test_a_bitmap_that_a_deletion_left_when_it_died_is_swept_away_by_the_next(ma
     delete(made.folder, ["a3"])
     assert not stray.exists()
     assert verify("made", made.home).damaged == ()
+
+
+def test_documents_that_an_expression_is_true_of_are_gone_and_no_other_is(made):
+    before = made.answers(k=95)
+    found = delete_where(made.folder, "title GLOB 'Title 7*'")
+    gone = {"a7", *(f"a{i}" for i in range(70, 80))}
+    assert (found.rows, found.left) == ((7, *range(70, 80)), 84)
+    assert made.answers(k=95) == [[hit for hit in hits if hit[0] not in gone] for hits in before]
+    assert verify("made", made.home, full=True).damaged == ()
+
+
+def test_deleting_by_an_expression_passes_over_what_is_deleted_already(made):
+    delete(made.folder, ["a7"])
+    assert delete_where(made.folder, "id IN ('a7', 'a70')").rows == (70,)
+    assert delete_where(made.folder, "id IN ('a7', 'a70')").rows == ()
+    assert read_manifest(made.folder).generation == 4
+
+
+def test_what_an_expression_would_delete_is_told_without_writing(made):
+    before = made.contents()
+    assert (len(deletion_where(made.folder, "id < 'a2'").rows), made.contents()) == (12, before)
+
+
+def test_an_expression_that_is_not_allowed_deletes_nothing(made):
+    before = made.contents()
+    for expression in ("nothing = 1", "1; DROP TABLE documents", "id IN (SELECT text FROM texts)"):
+        with pytest.raises(UsageError, match="--where"):
+            delete_where(made.folder, expression)
+    assert made.contents() == before
+
+
+def test_what_has_changed_since_it_was_agreed_to_is_not_deleted(made):
+    shown = deletion_where(made.folder, "title GLOB 'Title 7*'")
+    delete(made.folder, ["a7"])
+    before = made.contents()
+    with pytest.raises(
+        RsearchError, match="made has changed meanwhile, and 10 documents would be deleted now"
+    ):
+        delete_where(made.folder, "title GLOB 'Title 7*'", shown)
+    assert made.contents() == before
+    again = deletion_where(made.folder, "title GLOB 'Title 7*'")
+    assert delete_where(made.folder, "title GLOB 'Title 7*'", again).left == 84

@@ -19,7 +19,7 @@ from resizable_search.index.steps import Step
 from resizable_search.index.verify import examine
 from resizable_search.living.addition import add
 from resizable_search.living.compaction import compact
-from resizable_search.living.deletion import delete
+from resizable_search.living.deletion import delete, delete_where
 from tests.dying import die_at
 from tests.living.conftest import Place, contents
 from tests.support import ListCorpus, TableEmbedder, articles
@@ -33,6 +33,7 @@ PART = (
 )  # fmt: skip
 STEPS = {
     "delete": (Step.MARKED, *WRITING, Step.SWEPT),
+    "delete_where": (Step.MARKED, *WRITING, Step.SWEPT),
     "compact": (
         Step.KEPT_VECTORS, Step.DERIVED_BESIDE, Step.DERIVED, Step.COPIED, Step.DOCUMENTS, Step.MEASURED,
         *WRITING, Step.FORGOTTEN, Step.EXCHANGED, Step.PLACED,
@@ -48,6 +49,7 @@ TIMES = {
     **{(what, step): 2 for what in ("sync", "add") for step in (Step.UNLINKED, Step.DISCARDED)},
     ("add", Step.SWEPT): 2,
     ("delete", Step.SWEPT): 2,
+    ("delete_where", Step.SWEPT): 2,
 }
 
 
@@ -85,6 +87,8 @@ def change(what: str, home: Path, ledger: Path | None = None) -> None:
     place = Place(Home(home))
     if what == "delete":
         delete(place.folder, ["a2", "a80"], missing_ok=True)
+    elif what == "delete_where":
+        delete_where(place.folder, "id IN ('a2', 'a80')")
     elif what == "compact":
         compact(place.folder)
     elif what == "sync":

@@ -1,0 +1,1 @@
+"""Write an index in the form of other programs: Parquet, datasets, faiss, usearch."""

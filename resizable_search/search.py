@@ -1,7 +1,7 @@
 """Query an index: a plan's stages over its parts, and the hits with their documents."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -321,6 +321,18 @@ class Index:
         Raises UsageError, QueryError and EmbedderError.
         """
         return self._questions.embed(texts)
+
+    def embed_known(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """As `embed_queries`, and which of them (m,) say something; the embedder knows no word of the others.
+
+        Those, and blank ones, have rows of zeros. Raises UsageError and EmbedderError.
+        """
+        return self._questions.embed_known(texts)
+
+    def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
+        """The rows of the documents of these ids, by id; an id that the index does not have is left out."""
+        self._refuse_if_closed()
+        return self._conditions.rows_of(ids)
 
     def run(
         self,

@@ -65,6 +65,8 @@ class EvaluationOptions:
         if self.seed < 0:
             raise UsageError(f"--seed must be 0 or more, not {self.seed}")
         Measures.parse(self.measures)
+        for plan in self.plans:
+            Plan.parse(plan)
         return self
 
     def chosen_plans(self, index: Index) -> list[Plan]:

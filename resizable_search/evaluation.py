@@ -7,7 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.search import Index
-from resizable_search.topk import Top
+from resizable_search.topk import NO_ROW, Top
+
+READ_AT_ONCE = 1_000
+"""Documents that are read at once for their ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +120,14 @@ class Evaluation:
         read a run go by its scores alone and order equal ones as they like.
         """
         top = self.tops[number]
-        for query, rows, scores in zip(self.ids, top.rows, top.scores, strict=True):
-            documents = index.documents(rows)
+        ids: dict[int, str] = {}
+        rows = np.unique(top.rows[top.rows != NO_ROW])
+        for start in range(0, len(rows), READ_AT_ONCE):
+            some = rows[start : start + READ_AT_ONCE].tolist()
+            ids |= {row: document.id for row, document in zip(some, index.documents(some), strict=True)}
+        for query, found, scores in zip(self.ids, top.rows.tolist(), top.scores, strict=True):
             last = np.float32(np.inf)
-            for rank, (document, score) in enumerate(zip(documents, scores, strict=False), 1):
-                last = min(score, np.nextafter(last, np.float32(-np.inf)))
-                yield query, document.id, rank, float(last)
+            for rank, (row, score) in enumerate(zip(found, scores, strict=True), 1):
+                if row != NO_ROW:
+                    last = min(score, np.nextafter(last, np.float32(-np.inf)))
+                    yield query, ids[row], rank, float(last)

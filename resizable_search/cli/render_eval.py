@@ -35,11 +35,9 @@ NAMED = 3
 def evaluation(report: "EvaluationReport", console: Console | None = None) -> None:
     """The plans as a table, and below it how to read it and what was missing."""
     console = console or stdout_console()
-    every = columns(report)
-    names = list(report.plans[0].measures)
-    columns_kept, gap = fitted(every, console.width, (TIME, DIFFERENCE, *names[:0:-1]))
+    kept, gap = fitted(columns(report), console.width, least_needed(report))
     console.print(Text(title(report)))
-    show_table(side_by_side(columns_kept, gap), console)
+    show_table(side_by_side(kept, gap), console)
     console.print(Text(footer(report), style="dim"))
     for line in missing(report):
         console.print(Text(line))
@@ -49,6 +47,11 @@ def title(report: "EvaluationReport") -> str:
     """What was evaluated, in one line."""
     asked = many(report.queries.count, "judged query", "judged queries")
     return f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {asked}"
+
+
+def least_needed(report: "EvaluationReport") -> list[str]:
+    """What a table that is too wide for its terminal leaves out, in this order; never the first measure."""
+    return [TIME, DIFFERENCE, *list(report.plans[0].measures)[:0:-1]]
 
 
 def columns(report: "EvaluationReport") -> list[Column]:

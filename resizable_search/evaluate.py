@@ -199,9 +199,7 @@ def _embedded(
         vectors[part], known[part] = index.embed_known(texts[part])
         progress.advance(len(texts[part]))
     if not known.any():
-        raise UsageError(
-            f"no query has a word that {index.name}'s embedder knows: see that the texts are right"
-        )
+        raise UsageError(f"no query has a word that {index.name}'s embedder knows: look at their texts")
     return vectors, known
 
 

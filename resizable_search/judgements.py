@@ -44,14 +44,14 @@ class Judgements:
         return [query for query, grades in self.relevance.items() if not any(g > 0 for g in grades.values())]
 
 
-def read_judgements(queries: Path, qrels: Path) -> Judgements:
+def read_judgements(queries: str | Path, qrels: str | Path) -> Judgements:
     """Read both files, `.gz` and `.zst` too, and keep the queries that are judged.
 
     Raises UsageError for a file that is not there, CorpusError with file and line for what cannot be
     read, is told twice in two ways, or does not fit together.
     """
-    relevance = read_qrels(qrels)
-    texts = read_queries(queries)
+    relevance = read_qrels(Path(qrels))
+    texts = read_queries(Path(queries))
     known = {query: text for query, text in texts.items() if query in relevance}
     unasked = tuple(query for query in relevance if query not in texts)
     if not known:

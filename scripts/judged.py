@@ -78,7 +78,7 @@ def main() -> None:
 
     documents = of_index(args.index) if args.index else of_files(args.paths) if args.paths else of_pydoc()
     (args.folder / "qrels").mkdir(parents=True, exist_ok=True)
-    titled: dict[str, list[str]] = {}
+    titled: dict[str, tuple[str, list[str]]] = {}  # by titles without regard to case
     count = 0
     with (args.folder / "corpus.jsonl").open("w") as corpus:
         for document in documents:
@@ -88,18 +88,17 @@ def main() -> None:
                 continue
             corpus.write(json.dumps({"_id": document.id, "title": "", "text": text}) + "\n")
             if title := " ".join(document.title.split()):
-                titled.setdefault(title.casefold(), []).append(document.id)
+                titled.setdefault(title.casefold(), (title, []))[1].append(document.id)
             count += 1
             if count == args.limit:
                 break
     asked = sorted(random.Random(args.seed).sample(sorted(titled), min(args.queries, len(titled))))
-    with (args.folder / "queries.jsonl").open("w") as queries:
-        for number, title in enumerate(asked):
-            queries.write(json.dumps({"_id": f"q{number}", "text": title}) + "\n")
-    with (args.folder / "qrels/test.tsv").open("w") as qrels:
+    names = (args.folder / "queries.jsonl", args.folder / "qrels/test.tsv")
+    with names[0].open("w") as queries, names[1].open("w") as qrels:
         qrels.write("query-id\tcorpus-id\tscore\n")
-        for number, title in enumerate(asked):
-            qrels.writelines(f"q{number}\t{id_}\t1\n" for id_ in titled[title])
+        for number, (title, ids) in enumerate(titled[key] for key in asked):
+            queries.write(json.dumps({"_id": f"q{number}", "text": title}) + "\n")
+            qrels.writelines(f"q{number}\t{id_}\t1\n" for id_ in ids)
     print(f"{args.folder}: {count:,} documents, {len(asked):,} titles as queries")
 
 

@@ -89,6 +89,8 @@ def footer(report: "EvaluationReport") -> str:
         f"overlap@{report.k}: with the full dimension's answer; ms: median of single queries for "
         f"{many(report.k, 'hit', 'hits')}"
     )
+    if any(name.startswith("RR") for name in plans[0].measures):
+        lines.append("RR: reciprocal rank of the first relevant hit, which is MRR on average")
     depth = max(plan.depth for plan in plans)
     if short := [plan for plan in plans if plan.depth < depth]:
         lines.append(f"measures look at {depth:,} hits, or at those that a plan keeps: {_depths(short)}")

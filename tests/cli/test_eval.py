@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from resizable_search.cli import render_eval
+from resizable_search.corpora.beir import BeirFolder
 from resizable_search.evaluation import (
     EvaluatedPlan,
     EvaluationReport,
@@ -19,6 +20,7 @@ from resizable_search.evaluation import (
     JudgedQueries,
     Measured,
 )
+from resizable_search.judgements import read_judgements
 from tests.cli.conftest import Inside, told, told_last
 from tests.cli.test_render import shown
 from tests.judging import by_definition
@@ -210,6 +212,9 @@ def test_the_script_makes_a_collection_of_titles_that_can_be_judged(inside: Insi
         ("chess gambit", "", "A gives a pawn for time. A giv"),
         ("volcano", "", "Lava flows; a erupts, volcanoe"),
     ]
-    ran = inside.run("eval", "made", *LSA, "--json")
-    assert ran.code == 0, ran
-    assert ran.json["queries"]["count"] == 2
+    found = BeirFolder.find(Path("made"))
+    judged = read_judgements(found.queries, found.qrels)
+    assert sorted(judged.queries.values()) == ["Chess Gambit", "Volcano"]
+    assert {judged.queries[q]: grades for q, grades in judged.relevance.items()} == {
+        title.title(): {title: 1} for title in texts
+    }

@@ -176,7 +176,7 @@ def run_bench(
                     measurements.append(
                         Measurement(
                             dim=plan.stages[0].dim,
-                            rerank=_rerank(plan, options.k, index.full_dim),
+                            rerank=rerank_of(plan, options.k, index.full_dim),
                             plan=str(plan),
                             batch=batch,
                             threads=threads,
@@ -236,7 +236,7 @@ def overlap_at_k(
     return mean, (max(0.0, mean - half), min(1.0, mean + half))
 
 
-def _rerank(plan: Plan, k: int, full: int) -> int | None:
+def rerank_of(plan: Plan, k: int, full: int) -> int | None:
     """The rerank that a plan is, whatever the precision of its scan; None if it is more than that."""
     first, *more = plan.stages
     if not more:

@@ -12,6 +12,11 @@ _BETS = np.array([0.1, 0.2, 0.4, 0.7, 0.9, 0.99])
 _WEIGHTS = np.array([0.1, 0.1, 0.1, 0.1, 0.2, 0.4])
 _STEPS = 40
 
+RESAMPLES = 5_000
+"""How often `paired_intervals` draws the queries again: its ends move by some hundredths of its width."""
+
+_DRAWN_AT_ONCE = 4_000_000
+
 
 def lower_bound(shares: NDArray[np.float64], tail: float, count: int | None = None) -> float:
     """What the mean that these shares (m,), each within 0 to 1, were drawn from is not below.
@@ -47,3 +52,29 @@ def lower_bound(shares: NDArray[np.float64], tail: float, count: int | None = No
 def upper_bound(shares: NDArray[np.float64], tail: float) -> float:
     """What the mean of such shares (m,) is not above: below it with probability at most `tail`."""
     return 1.0 - lower_bound(1.0 - np.asarray(shares, np.float64), tail)
+
+
+def paired_intervals(
+    differences: NDArray[np.float64], seed: int = 0, resamples: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """95 % intervals (c, 2) of the means of c columns of differences (m, c), a row a query.
+
+    Of a measure whose values for one query under two searches are a pair, the queries are drawn again
+    with repetition, the same for every column, and the middle 95 % of the means taken: the percentile
+    bootstrap. It asks for no distribution, which a measure like nDCG, piled up at 0 and 1, does not have,
+    and M. D. Smucker, J. Allan and B. Carterette (A comparison of statistical significance tests for
+    information retrieval evaluation, CIKM 2007) find that it agrees with Fisher's randomisation and the
+    t-test on such data. The same seed gives the same intervals. Each holds by itself: of twenty, one
+    is expected to miss.
+    """
+    count = len(differences)
+    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, differences.shape[1]))
+    step = max(1, _DRAWN_AT_ONCE // max(1, count))
+    for start in range(0, resamples, step):
+        some = min(step, resamples - start)
+        drawn = rng.integers(count, size=(some, count)) + np.arange(some)[:, None] * count
+        times = np.bincount(drawn.ravel(), minlength=some * count).reshape(some, count)
+        means[start : start + some] = times @ differences / count
+    low, high = np.percentile(means, (2.5, 97.5), axis=0)
+    return np.stack([low, high], axis=1)

@@ -1,6 +1,6 @@
 """An index that is open: its rows, the plans that look through them, and what lies at a row."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,18 @@ class OpenedIndex:
         Raises UsageError, QueryError and EmbedderError.
         """
         return self._questions.embed(texts)
+
+    def embed_known(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """As `embed_queries`, and which of them (m,) say something; the embedder knows no word of the others.
+
+        Those, and blank ones, have rows of zeros. Raises UsageError and EmbedderError.
+        """
+        return self._questions.embed_known(texts)
+
+    def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
+        """The rows of the documents of these ids, by id; an id that the index does not have is left out."""
+        self._refuse_if_closed()
+        return self._conditions.rows_of(ids)
 
     def run(
         self,

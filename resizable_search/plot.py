@@ -41,7 +41,7 @@ def check_target(path: Path) -> None:
     if not os.access(folder, os.W_OK):
         raise StorageError(f"cannot write to {folder}: name a file elsewhere with --plot")
     try:
-        _prepare()
+        prepare()
     except ImportError:
         raise RsearchError(
             'matplotlib is not installed: `pip install "resizable_search[plot]"`, or measure without --plot'
@@ -51,7 +51,11 @@ def check_target(path: Path) -> None:
 def plot(report: "BenchReport", path: Path) -> None:
     """Draw a report into an SVG or PNG file, replacing it as a whole. Raises as `check_target`."""
     check_target(path)
-    figure = draw(report)
+    save(draw(report), path)
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure into an SVG or PNG file, replacing it as a whole. Raises StorageError."""
     half_made = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         with warnings.catch_warnings():
@@ -68,7 +72,7 @@ def plot(report: "BenchReport", path: Path) -> None:
 
 def draw(report: "BenchReport") -> "Figure":
     """The figure, without a window or any state of pyplot's."""
-    _prepare()
+    prepare()
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -106,7 +110,7 @@ def label(m: "Measurement", report: "BenchReport") -> str:
     return " · ".join(words)
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Load matplotlib, and have it keep to itself that it looks for fonts."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib.figure  # noqa: F401  # that it can be imported is what is asked

@@ -52,14 +52,31 @@ class Questions:
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Raw vectors of these texts, (m, width) float32. Raises UsageError, QueryError and EmbedderError."""
+        if not isinstance(texts, str) and any(not text.strip() for text in texts):
+            raise UsageError("the query is blank: give it a word or more")
+        out, known = self.embed_known(texts)
+        if not known.all():
+            unknown = int(np.argmin(known))
+            raise QueryError(
+                f"no word of {quoted(texts[unknown])} occurs in {self._name}, "
+                f"whose embedder ({clipped(self._spec.kind)}) knows no others: try other words",
+                unknown,
+            )
+        return out
+
+    def embed_known(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """As `embed`, and which of them (m,) have a vector that says something; the others' are zero.
+
+        Blank texts are among those. Raises UsageError and EmbedderError.
+        """
         if isinstance(texts, str):
             raise UsageError("embed_queries takes a list of texts, not one text: put it into a list")
-        out = np.empty((len(texts), self._spec.width), np.float32)
+        out = np.zeros((len(texts), self._spec.width), np.float32)
         fingerprint = self._spec.fingerprint
         missing = []
         for i, text in enumerate(texts):
             if not text.strip():
-                raise UsageError("the query is blank: give it a word or more")
+                continue
             cached = self._cache.get(fingerprint, text, self._spec.width)
             if cached is None:
                 missing.append(i)
@@ -70,16 +87,8 @@ class Questions:
 
             embedder = self._opened()
             out[missing] = embed_all(embedder, [clean(texts[i]) for i in missing], "search_query")
-            for i in missing:
-                self._cache.put(fingerprint, texts[i], out[i])
-        unknown = np.flatnonzero(~out.any(axis=1))
-        if len(unknown):
-            raise QueryError(
-                f"no word of {quoted(texts[unknown[0]])} occurs in {self._name}, "
-                f"whose embedder ({clipped(self._spec.kind)}) knows no others: try other words",
-                int(unknown[0]),
-            )
-        return out
+            self._cache.put_all(fingerprint, {texts[i]: out[i] for i in missing})
+        return out, np.array(out.any(axis=1))
 
     def _opened(self) -> Embedder:
         with self._lock:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from resizable_search.confidence import lower_bound, upper_bound
+from resizable_search.confidence import lower_bound, paired_intervals, upper_bound
 
 RNG_SEED = 7
 
@@ -82,3 +82,23 @@ def test_a_bound_is_foretold_for_another_number_of_shares():
 @pytest.mark.parametrize("shares", [[], [0.0], [0.0] * 40])
 def test_nothing_found_is_bounded_by_nothing(shares):
     assert lower_bound(np.array(shares), 0.025) == 0.0
+
+
+def test_paired_intervals_hold_the_mean_as_often_as_they_say():
+    rng = np.random.default_rng(RNG_SEED)
+    held = 0
+    for _ in range(20):
+        differences = rng.choice([-0.5, 0.0, 0.2], (60, 10), p=[0.2, 0.5, 0.3])
+        low, high = paired_intervals(differences, resamples=500).T
+        held += int(((low <= -0.04) & (high >= -0.04)).sum())
+    assert 180 <= held <= 198  # of 200, 190 on average
+
+
+def test_paired_intervals_are_those_of_the_seed_and_columns_are_drawn_together():
+    differences = np.random.default_rng(1).standard_normal((50, 2))
+    differences[:, 1] = 2 * differences[:, 0]
+    found = paired_intervals(differences, 3)
+    assert found.tolist() == paired_intervals(differences, 3).tolist()
+    assert found.tolist() != paired_intervals(differences, 4).tolist()
+    np.testing.assert_allclose(found[1], 2 * found[0])
+    assert paired_intervals(np.full((5, 1), 0.25)).tolist() == [[0.25, 0.25]]

@@ -11,6 +11,7 @@ from resizable_search.cli import (
     build,
     build_files,
     build_hf,
+    eval,
     export,
     living,
     manage,
@@ -26,6 +27,7 @@ COMMANDS = (
     "similar",
     "bench",
     "tune",
+    "eval",
     "list",
     "info",
     "add",
@@ -94,6 +96,7 @@ app.command("query")(query.query)
 app.command("similar")(similar.similar)
 app.command("bench")(bench.bench)
 app.command("tune")(tune.tune)
+app.command("eval")(eval.evaluate)
 app.command("list")(manage.list_indexes)
 app.command("info")(manage.info)
 app.command("add")(living.add)

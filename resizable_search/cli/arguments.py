@@ -104,10 +104,13 @@ def embedder_options(arguments: EmbedderArguments | BuildArguments) -> dict[str,
     return {field.name: getattr(arguments, field.name) for field in fields(EmbedderArguments)}
 
 
-def takes(group: type, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(
+    group: type, without: tuple[str, ...] = (), **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the fields of the dataclass `group` as options; it gets one as its first argument.
 
-    `defaults` are this command's own. typer reads options from a signature, so one is made up.
+    Those in `without` are no options of it, and `defaults` are this command's own. typer reads options
+    from a signature, so one is made up.
     """
     options = [
         inspect.Parameter(
@@ -117,6 +120,7 @@ def takes(group: type, **defaults: Any) -> Callable[[Callable[..., None]], Calla
             default=defaults.get(field.name, field.default),
         )
         for field in fields(group)
+        if field.name not in without
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

@@ -103,13 +103,13 @@ def bench(
     if min_recall is not None and not 0 <= min_recall <= 1:
         raise UsageError(f"--min-recall must be 0 to 1, not {min_recall:g}")
     options = BenchOptions(
-        dims=_numbers(dims, "--dims"),
-        reranks=_numbers(rerank, "--rerank") or (),
+        dims=numbers_of(dims, "--dims"),
+        reranks=numbers_of(rerank, "--rerank") or (),
         precisions=tuple(_precision(word.strip()) for word in dict.fromkeys(precisions.split(","))),
         plans=tuple(plan or ()),
         k=k,
-        batches=_numbers(batch, "--batch", MOST_BATCH, least=1) or (1,),
-        threads=_numbers(threads, "--threads", MOST, least=1) or (),
+        batches=numbers_of(batch, "--batch", MOST_BATCH, least=1) or (1,),
+        threads=numbers_of(threads, "--threads", MOST, least=1) or (),
         cold=cold,
     ).check()
     texts = None if queries is None else read_queries(queries)
@@ -158,7 +158,9 @@ def _judge(missing: "list[Measurement]", target: float) -> None:
     )
 
 
-def _numbers(text: str | None, option: str, most: int = LARGEST, *, least: int = 0) -> tuple[int, ...] | None:
+def numbers_of(
+    text: str | None, option: str, most: int = LARGEST, *, least: int = 0
+) -> tuple[int, ...] | None:
     """A list of numbers from `least` to `most`. Raises UsageError."""
     if text is None:
         return None

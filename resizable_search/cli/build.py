@@ -12,6 +12,7 @@ from resizable_search.cli.options import command_to_go_on, home_of, parse_number
 from resizable_search.errors import UsageError
 
 if TYPE_CHECKING:
+    from resizable_search.build_report import BuildReport
     from resizable_search.corpora.base import Corpus
     from resizable_search.progress import Progress
 
@@ -81,13 +82,26 @@ def cut(chars: int | None) -> int | None:
 
 def run(asked: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress], Corpus]") -> None:
     """Build what is asked for of the corpus that `open_corpus` opens, and tell what came of it."""
+    from resizable_search.cli import render_indexes
+
+    report, remark, example = made(asked, usual_name, open_corpus)
+    render_indexes.build_report(report, asked.limit, remark, example, asked.home)
+
+
+def made(
+    asked: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress], Corpus]"
+) -> "tuple[BuildReport, str, str]":
+    """As `run`, telling nothing: the report, a remark on the model, and a query that may be tried.
+
+    With --dry-run it tells what a build would take, and leaves (`typer.Exit`).
+    """
     dims = parse_numbers(asked.dims, "--dims")
     if asked.limit is not None and asked.limit < 1:
         raise UsageError(f"--limit must be 1 or more, not {asked.limit}")
 
     from resizable_search import build as builder
     from resizable_search.build_options import BuildOptions
-    from resizable_search.cli import render_forecast, render_indexes
+    from resizable_search.cli import render_forecast
     from resizable_search.cli.progress import shown_progress
     from resizable_search.cli.stopping import stop_on_signal
     from resizable_search.embedders import registry
@@ -112,5 +126,4 @@ def run(asked: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress
             render_forecast.forecast(found)
             raise typer.Exit(0 if found.ok else 1)
         report = builder.build(corpus, embedder, home, options, progress, stop)
-    remark = embedder.remark_on(EmbedderSpec.from_json(report.manifest.embedder))
-    render_indexes.build_report(report, asked.limit, remark, corpus.example, asked.home)
+    return report, embedder.remark_on(EmbedderSpec.from_json(report.manifest.embedder)), corpus.example

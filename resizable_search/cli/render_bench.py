@@ -14,6 +14,7 @@ from resizable_search.cli.render import show_table, stdout_console
 
 if TYPE_CHECKING:
     from resizable_search.bench import BenchReport, Measurement
+    from resizable_search.evaluation import EvaluatedPlan
 
 GAPS = (2, 1)
 """Columns between two of the table; one where two make it too wide."""
@@ -47,18 +48,18 @@ def bench(report: "BenchReport", console: Console | None = None) -> None:
     console = console or stdout_console()
     columns, gap = fitted(bench_columns(report), console.width)
     console.print(Text(bench_title(report)))
-    show_table(bench_table(columns, gap), console)
+    show_table(side_by_side(columns, gap), console)
     console.print(Text(bench_footer(report), style="dim"))
 
 
 def bench_title(report: "BenchReport") -> str:
     """What was measured, in one line."""
     asked = report.queries
-    which = _many(asked.count, "query", "queries")
+    which = many(asked.count, "query", "queries")
     if asked.seed is not None:
         which = f"{asked.count} of its own rows as {'query' if asked.count == 1 else 'queries'}"
     counts = list(dict.fromkeys(m.threads for m in report.measurements))
-    threads = _many(counts[0], "thread", "threads") if len(counts) == 1 else f"{_listed(counts)} threads"
+    threads = many(counts[0], "thread", "threads") if len(counts) == 1 else f"{_listed(counts)} threads"
     return (
         f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {which} · {threads} · "
         f"{report.cache}"
@@ -71,13 +72,7 @@ def bench_columns(report: "BenchReport") -> list[Column]:
     # The same decimals in every row, so that points stand under points.
     decimals = 2 if max(m.p99_ms for m in measured) < 100 else 1
     full = str(report.full_dim)
-    plain = all(m.plan in _by_dim_and_rerank(m, report) for m in measured)
-    columns = [
-        Column("dim", tuple(str(m.dim) for m in measured)),
-        Column("rerank", tuple(f"×{m.rerank}" if m.rerank else "–" for m in measured)),
-    ]
-    if not plain:
-        columns = [Column("plan", tuple(m.plan for m in measured), left=True)]
+    columns = ways(measured, report.k, report.full_dim)
     for name, values in (
         ("batch", [m.batch for m in measured]),
         ("threads", [m.threads for m in measured]),
@@ -104,17 +99,29 @@ def bench_columns(report: "BenchReport") -> list[Column]:
     return [
         *columns,
         Column("× full", tuple(f"{m.speedup:.1f}" for m in measured)),
-        Column(f"overlap@{report.k}", tuple(_overlap(m, full) for m in measured), left=True),
+        Column(f"overlap@{report.k}", tuple(overlap_cell(m, full) for m in measured), left=True),
     ]
 
 
-def fitted(columns: list[Column], width: int) -> tuple[list[Column], int]:
+def ways(measured: "Sequence[Measurement | EvaluatedPlan]", k: int, full: int) -> list[Column]:
+    """What was measured: dimensions and reranks where these say it whole, else plans."""
+    if all(m.plan in (str(m.dim), f"{m.dim}:{(m.rerank or 0) * k},{full}") for m in measured):
+        return [
+            Column("dim", tuple(str(m.dim) for m in measured)),
+            Column("rerank", tuple(f"×{m.rerank}" if m.rerank else "–" for m in measured)),
+        ]
+    return [Column("plan", tuple(m.plan for m in measured), left=True)]
+
+
+def fitted(
+    columns: list[Column], width: int, least_needed: Sequence[str] = LEAST_NEEDED
+) -> tuple[list[Column], int]:
     """The columns that a terminal of this width has room for, and the gap between them.
 
     A long plan is broken behind its commas first; then the columns that are needed least go.
     """
-    for left_out in range(len(LEAST_NEEDED) + 1):
-        kept = [column for column in columns if column.name not in LEAST_NEEDED[:left_out]]
+    for left_out in range(len(least_needed) + 1):
+        kept = [column for column in columns if column.name not in least_needed[:left_out]]
         for gap in GAPS:
             room = width - sum(column.width + gap for column in kept[1:])
             if kept[0].width <= room:
@@ -126,7 +133,7 @@ def fitted(columns: list[Column], width: int) -> tuple[list[Column], int]:
     return kept, GAPS[-1]
 
 
-def bench_table(columns: Sequence[Column], gap: int) -> Table:
+def side_by_side(columns: Sequence[Column], gap: int) -> Table:
     """The columns side by side."""
     table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
@@ -176,16 +183,12 @@ def bench_csv(report: "BenchReport") -> None:
     writer.writerows(rows)
 
 
-def _overlap(m: "Measurement", full: str) -> str:
+def overlap_cell(m: "Measurement | EvaluatedPlan", full: str) -> str:
+    """An overlap with its interval, which that of the full dimension with itself does not need."""
     if m.plan == full or m.overlap_ci is None:
         return f"{m.overlap:.3f}"
     low, high = m.overlap_ci
     return f"{m.overlap:.3f} ± {max(m.overlap - low, high - m.overlap):.3f}"
-
-
-def _by_dim_and_rerank(m: "Measurement", report: "BenchReport") -> tuple[str, ...]:
-    """The plans that a dimension and a rerank say whole."""
-    return str(m.dim), f"{m.dim}:{(m.rerank or 0) * report.k},{report.full_dim}"
 
 
 def _broken(plans: Column, room: int) -> Column:
@@ -201,8 +204,9 @@ def _broken(plans: Column, room: int) -> Column:
     return Column(plans.name, tuple(cells), plans.left)
 
 
-def _many(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
+def many(count: int, one: str, more: str) -> str:
+    """`1 query`, `1,234 queries`."""
+    return f"{count:,} {one if count == 1 else more}"
 
 
 def _listed(values: Iterable[int]) -> str:

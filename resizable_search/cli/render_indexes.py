@@ -34,6 +34,15 @@ def build_report(
 
     `example` is a query to try, '' where there is none; `home` that of the index, if it was named.
     """
+    lines = build_lines(report, limit, remark)
+    trial = f'query "{example}"' if example else "bench"
+    place = f" --home {shlex.quote(str(home))}" if home is not None else ""
+    lines.append(f"next: rsearch {trial} --index {shlex.quote(report.name)}{place}")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[str]:
+    """What a build came to: what is there now, what was left out, what it cost."""
     manifest = report.manifest
     documents = counted(manifest.documents, "document")
     dims = dimensions(manifest.dims)
@@ -59,11 +68,7 @@ def build_report(
         lines.append(costs(report))
     if remark:
         lines.append(remark)
-    trial = f'query "{example}"' if example else "bench"
-    place = f" --home {shlex.quote(str(home))}" if home is not None else ""
-    lines = [plain(line) for line in lines]  # but not the last, which is to be copied
-    lines.append(f"next: rsearch {trial} --index {shlex.quote(report.name)}{place}")
-    sys.stdout.write("\n".join(lines) + "\n")
+    return [plain(line) for line in lines]
 
 
 def changes(report: "BuildReport") -> str:

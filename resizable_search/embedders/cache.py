@@ -7,6 +7,7 @@ fails for it.
 import contextlib
 import hashlib
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +42,20 @@ class QueryCache:
 
     def put(self, fingerprint: str, text: str, vector: NDArray[np.float32]) -> None:
         """Keep the vector of a text."""
+        self.put_all(fingerprint, {text: vector})
+
+    def put_all(self, fingerprint: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Keep the vectors of some texts: all of them, or none if the disk refuses."""
         with contextlib.suppress(sqlite3.Error, OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(self._open("rwc")) as db, db:
                 db.execute(_SCHEMA)
-                db.execute(
+                db.executemany(
                     "INSERT OR REPLACE INTO queries VALUES (?, ?, ?)",
-                    (fingerprint, _key(text), vector.astype("<f4").tobytes()),
+                    [
+                        (fingerprint, _key(text), vector.astype("<f4").tobytes())
+                        for text, vector in vectors.items()
+                    ],
                 )
 
     def _open(self, mode: str) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ import re
 import sqlite3
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.errors import IndexFormatError, RsearchError, UsageError
-from resizable_search.index.documents import open_documents
+from resizable_search.index.documents import ROWS_AT_ONCE, open_documents
 from resizable_search.index.expressions import (
     KEY_FUNCTION,
     MOST_BYTES,
@@ -147,6 +148,27 @@ class Conditions:
             near = self._ids_like(id_)
         hint = f"did you mean {' or '.join(near)}?" if near else "`rsearch query … --format tsv` shows ids"
         raise UsageError(f"{self._reader.name} has no document with the id {quoted(id_)}: {hint}")
+
+    def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
+        """The rows of the documents of these ids, by id; an id that there is not has none."""
+        sound = {_sound(id_): id_ for id_ in ids}
+        wanted = list(sound)
+        found: dict[str, int] = {}
+        with self._lock:
+            start = 0
+            for (connection, path), part in zip(self._connections, self._reader.parts, strict=True):
+                for first in range(0, len(wanted), ROWS_AT_ONCE):
+                    some = wanted[first : first + ROWS_AT_ONCE]
+                    query = f"SELECT id, row FROM documents WHERE id IN ({','.join('?' * len(some))})"
+                    try:
+                        rows = connection.execute(query, some).fetchall()
+                    except sqlite3.DatabaseError as error:
+                        raise _damaged(path, error) from None
+                    for id_, row in rows:
+                        if part.allowed is None or part.allowed[row]:
+                            found[sound[id_]] = row + start
+                start += part.rows
+        return found
 
     def close(self) -> None:
         """Close the documents."""

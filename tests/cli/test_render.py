@@ -47,7 +47,7 @@ def test_on_a_narrow_terminal_ranks_and_scores_stay(width: int):
 @pytest.mark.parametrize("width", [34, 40, 59, 80])
 def test_on_a_narrow_terminal_bench_keeps_dim_and_rerank(width: int):
     columns, gap = render_bench.fitted(render_bench.bench_columns(REPORT), width)
-    lines = shown(render_bench.bench_table(columns, gap), width)
+    lines = shown(render_bench.side_by_side(columns, gap), width)
     assert not [line for line in lines if "…" in line]
     assert [line.split()[:2] for line in lines] == [["dim", "rerank"], ["768", "–"], ["256", "×10"]]
 

@@ -1,0 +1,247 @@
+"""What each way to search finds of what people judged relevant: nDCG, recall, reciprocal rank by plan.
+
+Overlap says how much of the full dimension's answer a cheaper search keeps; judgements say how much of
+that mattered. Each plan is asked every query, once, for as many hits as the measures look at, or as it
+keeps, if those are fewer. The full dimension is what the others are compared with, query by query.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.bench import AT_ONCE, overlap_at_k, rerank_of
+from resizable_search.bench_options import BenchOptions
+from resizable_search.confidence import RESAMPLES, paired_intervals
+from resizable_search.errors import RsearchError, UsageError
+from resizable_search.evaluation import (
+    EvaluatedPlan,
+    Evaluation,
+    EvaluationReport,
+    JudgedDocuments,
+    JudgedQueries,
+    Measured,
+)
+from resizable_search.judgements import Judgements
+from resizable_search.measures import MOST_CUT, USUAL, Measures
+from resizable_search.plan import Plan
+from resizable_search.progress import SILENT, Progress
+from resizable_search.search import Index
+from resizable_search.topk import NO_ROW, Top
+from resizable_search.wording import quoted
+
+ENDLESS = 1_000
+"""How many hits are looked at by a measure without a cut-off, such as AP; TREC's own runs are so long."""
+
+TIMED, FEWEST_TIMED = 200, 20
+"""So many single queries are timed for each plan: one after the other, round and round if there are fewer."""
+
+EMBEDDED_AT_ONCE = 100
+"""Queries that are embedded before they are kept: what is lost if a service fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """What to evaluate: plans as `BenchOptions` has them, by measures that `Measures.parse` takes.
+
+    `k` is that of the overlap and of the times, and what a rerank is a multiple of. `seed` draws the
+    queries of the intervals.
+    """
+
+    dims: tuple[int, ...] | None = None
+    reranks: tuple[int, ...] = ()
+    plans: tuple[str, ...] = ()
+    k: int = 10
+    measures: str | Sequence[str] = USUAL
+    seed: int = 0
+
+    def check(self) -> "EvaluationOptions":
+        """The options themselves, if they make sense on some index; else UsageError."""
+        if not 1 <= self.k <= MOST_CUT:
+            raise UsageError(f"k must be 1 to {MOST_CUT:,} to be evaluated, not {self.k}")
+        if self.seed < 0:
+            raise UsageError(f"--seed must be 0 or more, not {self.seed}")
+        Measures.parse(self.measures)
+        for plan in self.plans:
+            Plan.parse(plan)
+        return self
+
+    def chosen_plans(self, index: Index) -> list[Plan]:
+        """What is evaluated on an index, the full dimension first. Raises UsageError."""
+        ways = BenchOptions(dims=self.dims, reranks=self.reranks, plans=self.plans, k=self.k)
+        return ways.chosen_plans(index.full_dim, index.dims)
+
+
+def evaluate(
+    index: Index,
+    judgements: Judgements,
+    options: EvaluationOptions | None = None,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Ask each plan every query, and measure what it finds.
+
+    A judged document that the index lacks is one that was not found, as in trec_eval. Raises UsageError,
+    EmbedderError, and RsearchError where nothing that is judged is in the index.
+    """
+    options = (options or EvaluationOptions()).check()
+    measures = Measures.parse(options.measures)
+    plans = options.chosen_plans(index)
+    judged = judgements.documents
+    rows = index.rows_of(judged)
+    if not rows:
+        raise RsearchError(
+            f"{index.name} has none of the {len(judged):,} documents that {judgements.source} judges, such "
+            f"as {quoted(min(judged))}: take the index that holds them, by the same ids"
+        )
+    ids = list(judgements.queries)
+    begin = time.perf_counter()
+    vectors, known = _embedded(index, list(judgements.queries.values()), progress)
+    seconds = time.perf_counter() - begin
+    engine = index.warm()
+    if index.remark:
+        progress.note(index.remark)
+    relevance = {
+        query: {_name(rows, id_): grade for id_, grade in judgements.relevance[query].items()}
+        for query in ids
+    }
+    depth = max(options.k, measures.depth or ENDLESS)
+    progress.stage("evaluating", len(plans), "plans")
+    tops, values, times = [], [], []
+    for plan in plans:
+        top = _asked(index, vectors, known, plan, _hits(plan, depth))
+        found = {
+            query: [str(row) for row in of_query[of_query != NO_ROW].tolist()]
+            for query, of_query in zip(ids, top.rows, strict=True)
+        }
+        tops.append(top)
+        values.append(measures.of(relevance, found))
+        times.append(_milliseconds(index, vectors[known], plan, options.k))
+        progress.advance(1)
+    together = np.stack(values)
+    report = EvaluationReport(
+        index=index.name,
+        rows=index.rows,
+        full_dim=index.full_dim,
+        k=options.k,
+        queries=JudgedQueries(
+            count=len(ids),
+            source=judgements.source,
+            embed_seconds=seconds,
+            unasked=list(judgements.unasked),
+            silent=[query for query, says in zip(ids, known.tolist(), strict=True) if not says],
+            hopeless=judgements.hopeless,
+        ),
+        documents=JudgedDocuments(len(judged), len(judged) - len(rows)),
+        engine=engine,
+        threads=index.threads,
+        seed=options.seed,
+        resamples=RESAMPLES,
+        plans=_judged(plans, tops, together, times, measures.names, known, index.full_dim, options),
+    )
+    return Evaluation(report, ids, measures.names, together, tops)
+
+
+def _judged(
+    plans: Sequence[Plan],
+    tops: Sequence[Top],
+    values: NDArray[np.float64],
+    times: Sequence[float],
+    names: Sequence[str],
+    known: NDArray[np.bool_],
+    full_dim: int,
+    options: EvaluationOptions,
+) -> list[EvaluatedPlan]:
+    """The plans with what came of them; the first is what the others are compared with."""
+    differences = values[1:] - values[0]
+    count = values.shape[1]
+    # Every plan and measure in one resampling: a column each.
+    columns = differences.transpose(1, 0, 2).reshape(count, -1)
+    intervals = paired_intervals(columns, options.seed).reshape(*differences.shape[::2], 2)
+    truth = [_best(rows, options.k) for rows in tops[0].rows[known]]
+    found = []
+    for number, plan in enumerate(plans):
+        measured = {}
+        for column, name in enumerate(names):
+            low, high = intervals[number - 1, column].tolist() if number and count > 1 else (0.0, 0.0)
+            measured[name] = Measured(
+                float(values[number, :, column].mean()),
+                float(differences[number - 1, :, column].mean()) if number else 0.0,
+                (low, high) if number and count > 1 else None,
+            )
+        overlap, interval = overlap_at_k(truth, [_best(rows, options.k) for rows in tops[number].rows[known]])
+        found.append(
+            EvaluatedPlan(
+                dim=plan.stages[0].dim,
+                rerank=rerank_of(plan, options.k, full_dim),
+                plan=str(plan),
+                depth=tops[number].rows.shape[1],
+                measures=measured,
+                overlap=overlap,
+                overlap_ci=interval if len(truth) > 1 else None,
+                ms=times[number],
+            )
+        )
+    return found
+
+
+def _embedded(
+    index: Index, texts: Sequence[str], progress: Progress
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Raw vectors of the queries, and which of them say something. Raises UsageError if none does."""
+    progress.stage("embedding", len(texts), "queries")
+    vectors = np.zeros((len(texts), index.full_dim), np.float32)
+    known = np.zeros(len(texts), bool)
+    for start in range(0, len(texts), EMBEDDED_AT_ONCE):
+        part = slice(start, start + EMBEDDED_AT_ONCE)
+        vectors[part], known[part] = index.embed_known(texts[part])
+        progress.advance(len(texts[part]))
+    if not known.any():
+        raise UsageError(f"no query has a word that {index.name}'s embedder knows: look at their texts")
+    return vectors, known
+
+
+def _asked(
+    index: Index, vectors: NDArray[np.float32], known: NDArray[np.bool_], plan: Plan, hits: int
+) -> Top:
+    """What a plan finds for each query; nothing for those that say nothing."""
+    top = Top(
+        np.full((len(vectors), hits), -np.inf, np.float32), np.full((len(vectors), hits), NO_ROW, np.int64)
+    )
+    places = np.flatnonzero(known)
+    for start in range(0, len(places), AT_ONCE):
+        some = places[start : start + AT_ONCE]
+        found, _ = index.run(vectors[some], plan, hits)
+        top.scores[some], top.rows[some] = found.scores, found.rows
+    return top
+
+
+def _hits(plan: Plan, depth: int) -> int:
+    """How many hits a plan can give: no more than any of its stages keeps."""
+    return min([depth, *(stage.keep for stage in plan.stages if stage.keep is not None)])
+
+
+def _milliseconds(index: Index, vectors: NDArray[np.float32], plan: Plan, k: int) -> float:
+    """The median time of a single query."""
+    times = []
+    index.run(vectors[:1], plan, k)  # brings the files into memory
+    for number in range(max(FEWEST_TIMED, min(TIMED, len(vectors)))):
+        query = vectors[number % len(vectors)][None]
+        begin = time.perf_counter()
+        index.run(query, plan, k)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times) * 1e3
+
+
+def _best(rows: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    best = rows[:k]
+    found: NDArray[np.int64] = best[best != NO_ROW]
+    return found
+
+
+def _name(rows: dict[str, int], id_: str) -> str:
+    """What a judged document is called while it is measured: its row, or what no row is called."""
+    row = rows.get(id_)
+    return f"absent {id_}" if row is None else str(row)

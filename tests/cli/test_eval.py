@@ -1,0 +1,220 @@
+"""`rsearch eval` on a small collection: what it builds, prints, writes and refuses."""
+
+import csv
+import gzip
+import io
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from resizable_search.cli import render_eval
+from resizable_search.corpora.beir import BeirFolder
+from resizable_search.evaluation import (
+    EvaluatedPlan,
+    EvaluationReport,
+    JudgedDocuments,
+    JudgedQueries,
+    Measured,
+)
+from resizable_search.judgements import read_judgements
+from tests.cli.conftest import Inside, told, told_last
+from tests.cli.test_render import shown
+from tests.judging import by_definition
+
+SUBJECTS = ("chess", "volcano", "orchid", "glacier", "violin", "harbour")
+SUBJECTS += ("comet", "saffron", "basalt", "heron", "cello", "delta")
+LSA = ("--embedder", "lsa")
+
+
+@pytest.fixture
+def trees(inside: Inside) -> Path:
+    """Two documents a subject, and a query of each; one query of no known word, one judged without a text."""
+    folder = inside.folder / "my trees"
+    (folder / "qrels").mkdir(parents=True)
+    documents = [
+        {
+            "_id": f"{word}-{i}",
+            "title": word.title(),
+            "text": f"{word} {other} and {SUBJECTS[(n + i) % 12]} {i}",
+        }
+        for n, word in enumerate(SUBJECTS)
+        for i, other in enumerate(("history", "science"), 1)
+    ]
+    queries = [{"_id": word, "text": f"{word} history"} for word in SUBJECTS]
+    queries += [{"_id": "odd", "text": "zzzz"}, {"_id": "unjudged", "text": "chess"}]
+    qrels = [f"{word}\t{word}-{i}\t{3 - i}" for word in SUBJECTS for i in (1, 2)]
+    qrels += ["chess\tgone\t1", "odd\tchess-1\t0", "unknown\tchess-1\t1"]
+    write(folder / "corpus.jsonl", documents)
+    write(folder / "queries.jsonl", queries)
+    (folder / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(qrels) + "\n")
+    return folder
+
+
+def write(path: Path, lines: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_folder_is_built_once_and_judged_as_its_runs_are(inside: Inside, trees: Path):
+    ran = inside.run(
+        *("eval", trees, *LSA, "--dims", "4", "--rerank", "2", "--plan", "4:12,12", "-k", 3),
+        *("--runs", "runs", "--per-query", "values.tsv", "--json"),
+    )
+    assert ran.code == 0, ran
+    assert "my trees: 24 documents at" in ran.err
+    report = ran.json
+    assert set(report) == set(EvaluationReport.__dataclass_fields__)
+    assert (report["index"], report["rows"], report["k"]) == ("my trees", 24, 3)
+    assert report["documents"] == {"count": 25, "absent": 1}
+    asked = report["queries"]
+    assert (asked["count"], asked["silent"], asked["hopeless"]) == (13, ["odd"], ["odd"])
+    assert asked["unasked"] == ["unknown"]
+    full = str(report["full_dim"])
+    assert [plan["plan"] for plan in report["plans"]] == [full, "4", f"4:6,{full}", "4:12,12"]
+    assert list(report["plans"][0]["measures"]) == ["nDCG@10", "R@10", "R@100", "RR@10"]
+
+    rows = list(csv.DictReader(io.StringIO((inside.folder / "values.tsv").read_text()), delimiter="\t"))
+    assert len(rows) == 13 * 4
+    grades: dict[str, dict[str, int]] = {}
+    for line in (trees / "qrels/test.tsv").read_text().splitlines()[1:]:
+        query, document, grade = line.split("\t")
+        grades.setdefault(query, {})[document] = int(grade)
+    for plan in report["plans"]:
+        name = plan["plan"].replace(":", "-").replace(",", "_")
+        found: dict[str, list[str]] = {query: [] for query in grades}
+        for line in (inside.folder / "runs" / f"{name}.run").read_text().splitlines():
+            query, q0, document, rank, score, tag = line.split(" ")
+            assert (q0, tag, int(rank)) == ("Q0", plan["plan"], len(found[query]) + 1)
+            found[query].append(document)
+            float(score)
+        for measure, told_of in plan["measures"].items():
+            values = [float(row[measure]) for row in rows if row["plan"] == plan["plan"]]
+            assert told_of["mean"] == pytest.approx(sum(values) / 13)
+            expected = [by_definition(measure, grades[q], found[q]) for q in asked_in(rows)]
+            assert values == pytest.approx(expected)
+
+    again = inside.run("eval", trees, *LSA, "--dims", "4", "--measures", "RR@10")
+    assert again.code == 0
+    assert "documents at" not in again.err
+    assert "1 of 25 judged documents is not in the index, and cannot be found\n" in again.out
+    assert "1 query says nothing to the embedder ('odd'), and finds nothing\n" in again.out
+    assert "1 query has no relevant document ('odd'), and counts as 0 whatever is found\n" in again.out
+    assert "1 query is judged without a text ('unknown'), and counts nowhere\n" in again.out
+
+    # The same index by its name, judged by files of other forms.
+    trec = "".join(f"{q} 0 {d} {g}\n" for q, judged in grades.items() for d, g in judged.items())
+    (inside.folder / "qrels.txt.gz").write_bytes(gzip.compress(trec.encode()))
+    queries = [json.loads(line) for line in (trees / "queries.jsonl").read_text().splitlines()]
+    (inside.folder / "q.tsv").write_text("".join(f"{q['_id']}\t{q['text']}\n" for q in queries))
+    files = ("--queries", "q.tsv", "--qrels", "qrels.txt.gz")
+    named = inside.run("eval", "-i", "my trees", *files, "--dims", "4", "--json").json
+    assert [p["measures"] for p in named["plans"]] == [p["measures"] for p in report["plans"][:2]]
+    told_last(inside.run("eval", "-i", "my trees", *files, "--limit", 3), 2, "--limit is for building")
+
+    # Documents that have changed are not those that were judged.
+    with (trees / "corpus.jsonl").open("a") as corpus:
+        corpus.write("\n")
+    told_last(inside.run("eval", trees, *LSA), 1, "my trees was built with sha256", "--restart")
+
+
+def asked_in(rows: list[dict[str, str]]) -> list[str]:
+    return list(dict.fromkeys(row["query"] for row in rows))
+
+
+def test_what_cannot_be_is_refused_before_anything_is_built(inside: Inside, trees: Path):
+    told(inside.run("eval"), 2, "nothing is judged", "FOLDER", "--qrels")
+    told(inside.run("eval", "nowhere"), 2, "nowhere does not exist", "corpus.jsonl")
+    told(inside.run("eval", trees, "--split", "dev"), 2, "no dev.tsv, but has test")
+    told(inside.run("eval", trees, "--qrels", "x"), 2, "leave --queries and --qrels out")
+    told(inside.run("eval", "--queries", "a", "--qrels", "b", "--split", "dev"), 2, "--split")
+    told(inside.run("eval", "--queries", "a", "--qrels", "b"), 2, "b does not exist")
+    told(inside.run("eval", trees, "--measures", "nDGC@10"), 2, "--measures: 'nDGC@10'")
+    told(inside.run("eval", trees, "--plan", "64:"), 2, "plan '64:'")
+    told(inside.run("eval", trees, "--dims", "a"), 2, "--dims")
+    told(inside.run("eval", trees, "-k", 0), 2, "k must be 1")
+    told(inside.run("eval", trees, "--plot", "x.pdf"), 2, "--plot draws .svg or .png")
+    told(inside.run("eval", trees, "--per-query", "no/x.tsv"), 2, "--per-query: there is no folder")
+    told(inside.run("eval", trees, "--per-query", "."), 2, "--per-query: . is a folder")
+    told(inside.run("eval", trees, "--runs", trees / "corpus.jsonl"), 2, "--runs: ", "is no folder")
+    told(inside.run("eval", trees, "-i", "x", "--restart"), 2, "--restart is for building")
+    with (trees / "qrels/test.tsv").open("a") as qrels:
+        qrels.write("q\td\tgood\n")
+    told(inside.run("eval", trees, *LSA), 1, "test.tsv, line 29: it has 'good' for a grade")
+    (trees / "qrels/test.tsv").unlink()
+    told(inside.run("eval", trees, *LSA), 2, "has no test.tsv, and is empty")
+    assert not inside.home.exists()
+
+
+def test_a_dry_run_tells_what_the_build_would_take(inside: Inside, trees: Path):
+    ran = inside.run("eval", trees, *LSA, "--dry-run")
+    assert (ran.code, inside.home.exists()) == (0, False)
+    assert "24" in ran.out
+
+
+def plan(name: str, mean: float, difference: float, interval: tuple[float, float] | None) -> EvaluatedPlan:
+    names = ("nDCG@10", "R@10", "R@100", "RR@10")
+    measures = dict.fromkeys(names, Measured(mean, difference, interval))
+    dim = int(name.split(":")[0])
+    rerank = 10 if ":" in name else 0
+    return EvaluatedPlan(dim, rerank, name, 1000 if rerank else 100, measures, 0.5, (0.48, 0.52), 1.23)
+
+
+def report(*plans: EvaluatedPlan) -> EvaluationReport:
+    asked = JudgedQueries(300, "qrels/test.tsv", 0.5, [], [], [])
+    return EvaluationReport(
+        "scifact", 5183, 768, 10, asked, JudgedDocuments(283, 0), "numba", 2, 0, 5000, list(plans)
+    )
+
+
+FOUR = report(
+    plan("768", 0.7, 0.0, None),
+    plan("512", 0.7, 0.0001, (-0.01, 0.01)),
+    plan("64", 0.6, -0.1, (-0.123, -0.077)),
+    plan("64:100,768", 0.71, 0.01, (0.001, 0.019)),
+)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 130])
+def test_the_table_fits_its_terminal_and_keeps_the_first_measure_and_the_overlap(width: int):
+    columns, gap = render_eval.fitted(render_eval.columns(FOUR), width, render_eval.least_needed(FOUR))
+    lines = shown(render_eval.side_by_side(columns, gap), width)
+    assert all(len(line) <= width for line in lines)
+    head = re.split(r"\s{1,}", lines[0].strip())
+    assert head[:3] == ["dim", "rerank", "nDCG@10"]
+    assert any(word.startswith("overlap@10") for word in head)
+    assert ("ms" in head) == (width >= 100)
+    assert ("less" in head) == (width >= 80)
+
+
+def test_marks_and_differences_tell_what_is_certain():
+    marks = [column.cells for column in render_eval.columns(FOUR) if column.name == "nDCG@10"]
+    assert marks == [("0.700", "0.700", "↓0.600", "↑0.710")]
+    (differences,) = (c.cells for c in render_eval.columns(FOUR) if c.name == render_eval.DIFFERENCE)
+    assert differences[1:3] == ("0.000 (−0.010 to +0.010)", "−0.100 (−0.123 to −0.077)")
+    assert "hits, or at those that a plan keeps: 100 of 768, 100 of 512" in render_eval.footer(FOUR)
+
+
+def test_the_script_makes_a_collection_of_titles_that_can_be_judged(inside: Inside, monkeypatch):
+    notes = inside.folder / "notes.jsonl"
+    texts = {
+        "chess gambit": "A Chess  gambit gives a pawn for time. ",
+        "volcano": "Lava flows; a volcano erupts, volcanoes do. ",
+    }
+    write(notes, [{"id": t, "title": t.title(), "text": words * 6} for t, words in texts.items()])
+    script = Path(__file__).parents[2] / "scripts" / "judged.py"
+    monkeypatch.setattr(sys, "argv", ["judged.py", "made", str(notes)])
+    runpy.run_path(str(script), run_name="__main__")
+    corpus = [json.loads(line) for line in Path("made/corpus.jsonl").read_text().splitlines()]
+    assert [(d["_id"], d["title"], d["text"][:30]) for d in corpus] == [
+        ("chess gambit", "", "A gives a pawn for time. A giv"),
+        ("volcano", "", "Lava flows; a erupts, volcanoe"),
+    ]
+    found = BeirFolder.find(Path("made"))
+    judged = read_judgements(found.queries, found.qrels)
+    assert sorted(judged.queries.values()) == ["Chess Gambit", "Volcano"]
+    assert {judged.queries[q]: grades for q, grades in judged.relevance.items()} == {
+        title.title(): {title: 1} for title in texts
+    }

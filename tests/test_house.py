@@ -31,6 +31,8 @@ HEAVY = {
     "sentence_transformers",
     "huggingface_hub",
     "pypdf",
+    "faiss",
+    "usearch",
     "pathspec",
     "markdown_it",
     "charset_normalizer",
@@ -69,6 +71,7 @@ def test_imports_run_downwards():
         ("bench.py", "from resizable_search import tune"),
         ("tune.py", "from resizable_search.cli import render"),
         ("living/pending.py", "from resizable_search import build"),
+        ("search.py", "from resizable_search.exporting import source"),
     ],
 )
 def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):

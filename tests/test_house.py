@@ -33,6 +33,8 @@ HEAVY = {
     "pypdf",
     "ir_measures",
     "pytrec_eval",
+    "faiss",
+    "usearch",
     "pathspec",
     "markdown_it",
     "charset_normalizer",
@@ -72,6 +74,7 @@ def test_imports_run_downwards():
         ("judgements.py", "from resizable_search import evaluate"),
         ("tune.py", "from resizable_search.cli import render"),
         ("living/pending.py", "from resizable_search import build"),
+        ("search.py", "from resizable_search.exporting import source"),
     ],
 )
 def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):

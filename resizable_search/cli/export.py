@@ -42,4 +42,4 @@ def export(
     folder = find_index(index, home_of(home))
     with shown_progress() as progress, stop_on_signal() as stop:
         done = exporting.export(folder, dest, form, dim=dim, force=force, progress=progress, stop=stop)
-    render_living.exported(done)
+    render_living.exported(done, dest)

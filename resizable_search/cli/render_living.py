@@ -1,6 +1,7 @@
 """What has changed in an index, or was exported from it, in words."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resizable_search.wording import counted, dimensions, plain, size
@@ -42,11 +43,11 @@ def compacted(done: "Compaction") -> None:
     sys.stdout.write("".join(f"{plain(line)}\n" for line in lines))
 
 
-def exported(done: "Exported") -> None:
-    """What was exported, and what its check came to."""
+def exported(done: "Exported", dest: Path) -> None:
+    """What was exported, to `dest` as it was named, and what its check came to."""
     settings = "".join(f", {name} {value}" for name, value in done.settings.items())
     lines = [
-        f"{done.path}: {counted(done.documents, 'document')} at {dimensions([done.dim])}, "
+        f"{dest}: {counted(done.documents, 'document')} at {dimensions([done.dim])}, "
         f"{size(done.bytes)}, {done.format}{settings}"
     ]
     asked = f"{counted(done.asked, 'row')} of its own asked for the {done.k} nearest"

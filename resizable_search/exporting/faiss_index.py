@@ -17,6 +17,7 @@ from resizable_search.exporting import tables
 from resizable_search.exporting.base import Format, Found, Settings, settled
 from resizable_search.exporting.sample import Sample
 from resizable_search.exporting.source import Source
+from resizable_search.threads import thread_count
 
 INDEX = "index.faiss"
 DOCUMENTS = "documents.parquet"
@@ -44,6 +45,13 @@ class FaissFormat(Format):
 
     modules = ("faiss", "pyarrow")
     package = "faiss-cpu"
+
+    def require(self) -> None:
+        """Import it, and have it run as many threads as a scan does."""
+        super().require()
+        import faiss
+
+        faiss.omp_set_num_threads(thread_count())
 
     def look(self, path: Path, sample: Sample, settings: Settings) -> Found:
         """Read the index mapped, so that it need not fit into memory, and search it."""

@@ -1,6 +1,6 @@
 """To usearch: a graph over the float32 rows, whose keys are the lines of `documents.parquet`.
 
-The graph is held while it is made, some 200 bytes a row; the rows stay where they are, mapped.
+The graph is held while it is made, some 300 bytes a row; the rows stay where they are, mapped.
 """
 
 from collections.abc import Callable, Mapping

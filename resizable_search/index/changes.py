@@ -5,13 +5,14 @@ nothing of it. What a change that died has left is swept away by the next one.
 """
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.errors import RsearchError
 from resizable_search.index.layout import NAMES
 from resizable_search.index.manifest import Manifest, Part, file_entry, read_manifest
 from resizable_search.index.reader import allowed_rows
@@ -52,10 +53,16 @@ def place_part(
 def delete_rows(index: Path, rows: Sequence[int], **changes: object) -> Manifest:
     """Have these rows of an index never be found again: new bitmaps, then the manifest that names them.
 
-    The rows stay where they are, and so do the numbers of the others. Returns the new manifest.
+    The rows stay where they are, and so do the numbers of the others. Returns the new manifest. Where the
+    disk refuses, nothing is left of it.
     """
     manifest = read_manifest(index)
-    written = manifest.next_generation(parts=_marked(index, manifest, rows), **changes).write(index)
+    try:
+        written = manifest.next_generation(parts=_marked(index, manifest, rows), **changes).write(index)
+    except BaseException:
+        with suppress(OSError, RsearchError):
+            sweep(index, read_manifest(index))  # which may be the new one already
+        raise
     sync_folder(index)
     sweep(index, written)
     return written

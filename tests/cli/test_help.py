@@ -13,7 +13,7 @@ from tests.cli.conftest import Machine
 from tests.cli.test_query import imported
 
 HEAVY = {"nomic", "matplotlib", "datasets", "numba", "sklearn", "ray", "fastapi", "pyarrow", "scipy", "torch"}
-HEAVY |= {"httpx2", "ir_measures", "transformers", "sentence_transformers"}
+HEAVY |= {"httpx2", "ir_measures", "transformers", "sentence_transformers", "faiss", "usearch"}
 
 
 def commands(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:

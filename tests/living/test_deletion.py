@@ -1,6 +1,9 @@
+import errno
+import os
+
 import pytest
 
-from resizable_search.errors import IndexBusyError, RsearchError, UsageError
+from resizable_search.errors import IndexBusyError, RsearchError, StorageError, UsageError
 from resizable_search.index.layout import NAMES
 from resizable_search.index.lock import build_lock
 from resizable_search.index.manifest import read_manifest
@@ -125,3 +128,15 @@ def test_what_has_changed_since_it_was_agreed_to_is_not_deleted(made):
     assert made.contents() == before
     again = deletion_where(made.folder, "title GLOB 'Title 7*'")
     assert delete_where(made.folder, "title GLOB 'Title 7*'", again).left == 84
+
+
+def test_a_deletion_that_finds_no_room_leaves_nothing(made, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = made.contents()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="is full; nothing is lost"):
+            delete(made.folder, ["a3"])
+    assert made.contents() == before

@@ -31,7 +31,7 @@ from resizable_search.plan import Plan
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search import Index
 from resizable_search.topk import NO_ROW, Top
-from resizable_search.wording import quoted
+from resizable_search.wording import counted, quoted
 
 ENDLESS = 1_000
 """How many hits are looked at by a measure without a cut-off, such as AP; TREC's own runs are so long."""
@@ -90,12 +90,7 @@ def evaluate(
     measures = Measures.parse(options.measures)
     plans = options.chosen_plans(index)
     judged = judgements.documents
-    rows = index.rows_of(judged)
-    if not rows:
-        raise RsearchError(
-            f"{index.name} has none of the {len(judged):,} documents that {judgements.source} judges, such "
-            f"as {quoted(min(judged))}: take the index that holds them, by the same ids"
-        )
+    rows = _rows_of(index, judged, judgements.source)
     ids = list(judgements.queries)
     begin = time.perf_counter()
     vectors, known = _embedded(index, list(judgements.queries.values()), progress)
@@ -185,6 +180,20 @@ def _judged(
             )
         )
     return found
+
+
+def _rows_of(index: Index, judged: set[str], source: str) -> dict[str, int]:
+    """The rows of the judged documents that the index has. Raises RsearchError if it has none."""
+    rows = index.rows_of(judged)
+    if not rows:
+        why = (
+            " (its documents are chunks, with ids of their own)" if index.manifest.corpus.get("chunk") else ""
+        )
+        raise RsearchError(
+            f"{index.name} has none of the {counted(len(judged), 'document')} that {source} judges, such as "
+            f"{quoted(min(judged))}{why}: take the index that holds them, by the same ids"
+        )
+    return rows
 
 
 def _embedded(

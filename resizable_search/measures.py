@@ -58,8 +58,6 @@ class Measures:
         The queries are those of `relevance`, in its order; one for which nothing was found has 0. Ranks
         decide alone: what is told to ir-measures for scores falls strictly, so that it has no ties to break.
         """
-        import ir_measures
-
         run = {
             query: {id_: float(len(ids) - rank) for rank, id_ in enumerate(ids)}
             for query, ids in found.items()
@@ -69,7 +67,7 @@ class Measures:
         row = {query: number for number, query in enumerate(relevance)}
         column = {measure: number for number, measure in enumerate(self._measures)}
         values = np.zeros((len(row), len(column)))
-        for metric in ir_measures.iter_calc(self._measures, grades, run):
+        for metric in _provider().iter_calc(self._measures, grades, run):
             values[row[metric.query_id], column[metric.measure]] = metric.value
         return values
 
@@ -93,7 +91,7 @@ def _measure(word: str) -> Any:
                 measure = ir_measures.parse_measure(word)
         measure.validate_params()
         sums = isinstance(measure.aggregator(), ir_measures.measures.SumAgg)
-        if not sums and ir_measures.DefaultPipeline.supports(measure):
+        if not sums and _provider().supports(measure):
             return measure
     except (ValueError, NameError, AssertionError, AttributeError, TypeError, KeyError):
         pass
@@ -101,3 +99,11 @@ def _measure(word: str) -> Any:
         f"--measures: {quoted(word)} is no measure that can be taken here: write them as ir-measures does, "
         f"such as {', '.join(USUAL)}, P@5, AP"
     )
+
+
+def _provider() -> Any:
+    """What computes them: all that ir-measures has but gdeval, a Perl script that wants ids to be numbers."""
+    import ir_measures
+
+    others = [each for each in ir_measures.DefaultPipeline.providers if each is not ir_measures.gdeval]
+    return ir_measures.providers.FallbackProvider(others)

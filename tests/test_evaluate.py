@@ -136,7 +136,7 @@ def test_per_query_values_are_told_query_by_query(found):
 
 
 def test_judgements_of_another_index_are_refused(index):
-    with pytest.raises(RsearchError, match="made has none of the 1 documents .* such as 'x'"):
+    with pytest.raises(RsearchError, match="made has none of the 1 document that .* such as 'x'"):
         evaluate(index, Judgements({"q": "text 1 of a"}, {"q": {"x": 1}}), OPTIONS)
 
 

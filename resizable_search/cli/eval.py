@@ -40,7 +40,7 @@ def evaluate(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv.", metavar="[FOLDER]"
+            help="Folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv.", metavar="FOLDER"
         ),
     ] = None,
     index: IndexOption = None,
@@ -105,6 +105,7 @@ def evaluate(
     from resizable_search.evaluate import EvaluationOptions
     from resizable_search.evaluate import evaluate as judge
     from resizable_search.judgements import read_judgements
+    from resizable_search.scan.choose import Chooser
     from resizable_search.search import open_index
 
     found = _files(folder, split, queries, qrels)
@@ -116,6 +117,7 @@ def evaluate(
         measures=measures,
         seed=seed,
     ).check()
+    Chooser(engine, threads)  # a wrong one is told before anything is built
     if folder is None or index is not None:
         _refuse_building(options)
     if plot is not None:
@@ -135,7 +137,6 @@ def evaluate(
         with shown_progress() as progress:
             judged = judge(opened, judgements, asked, progress)
         if runs is not None:
-            runs.mkdir(exist_ok=True)
             render_eval.write_runs(judged, opened, runs)
     if json:
         render.json_object(judged.report)

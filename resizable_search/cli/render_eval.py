@@ -13,6 +13,7 @@ from rich.text import Text
 
 from resizable_search.cli.render import show_table, stdout_console
 from resizable_search.cli.render_bench import Column, fitted, many, overlap_cell, side_by_side, ways
+from resizable_search.errors import StorageError
 from resizable_search.index.storage import replace_file
 from resizable_search.wording import counted, quoted
 
@@ -130,24 +131,32 @@ def write_per_query(found: "Evaluation", path: Path) -> None:
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(["query", "plan", *found.names])
     writer.writerows([query, plan, *map(repr, values)] for query, plan, values in found.per_query())
-    replace_file(path, text.getvalue().encode("utf-8", "replace"))
+    _write(path, text.getvalue(), "--per-query")
 
 
-def write_runs(found: "Evaluation", index: "Index", folder: Path) -> list[Path]:
+def write_runs(found: "Evaluation", index: "Index", folder: Path) -> None:
     """What each plan found, as a run in TREC's form: a file a plan, whose name is the plan's.
 
     White space in an id is written as in an address, since columns end at it.
     """
-    written = []
     for number, plan in enumerate(found.report.plans):
         lines = [
             f"{_solid(query)} Q0 {_solid(document)} {rank} {score!r} {plan.plan}\n"
             for query, document, rank, score in found.run_of(index, number)
         ]
         path = folder / f"{plan.plan.replace(':', '-').replace(',', '_')}.run"
-        replace_file(path, "".join(lines).encode("utf-8", "replace"))
-        written.append(path)
-    return written
+        _write(path, "".join(lines), "--runs")
+
+
+def _write(path: Path, content: str, option: str) -> None:
+    """Write a file, and the folder that it goes into, in one step. Raises StorageError."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        replace_file(path, content.encode("utf-8", "replace"))
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path} ({error.strerror}): name another place with {option}"
+        ) from None
 
 
 def _solid(id_: str) -> str:

@@ -1,6 +1,7 @@
 """`rsearch eval` on a small collection: what it builds, prints, writes and refuses."""
 
 import csv
+import errno
 import gzip
 import io
 import json
@@ -9,19 +10,22 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from resizable_search.cli import render_eval
 from resizable_search.corpora.beir import BeirFolder
+from resizable_search.errors import StorageError
 from resizable_search.evaluation import (
     EvaluatedPlan,
+    Evaluation,
     EvaluationReport,
     JudgedDocuments,
     JudgedQueries,
     Measured,
 )
 from resizable_search.judgements import read_judgements
-from tests.cli.conftest import Inside, told, told_last
+from tests.cli.conftest import Inside, Machine, another_api, told, told_last
 from tests.cli.test_render import shown
 from tests.judging import by_definition
 
@@ -31,9 +35,9 @@ LSA = ("--embedder", "lsa")
 
 
 @pytest.fixture
-def trees(inside: Inside) -> Path:
+def trees(tmp_path: Path) -> Path:
     """Two documents a subject, and a query of each; one query of no known word, one judged without a text."""
-    folder = inside.folder / "my trees"
+    folder = tmp_path / "my trees"
     (folder / "qrels").mkdir(parents=True)
     documents = [
         {
@@ -120,6 +124,18 @@ def test_a_folder_is_built_once_and_judged_as_its_runs_are(inside: Inside, trees
     told_last(inside.run("eval", trees, *LSA), 1, "my trees was built with sha256", "--restart")
 
 
+def test_a_service_is_paid_once_for_documents_and_queries(machine: Machine, trees: Path):
+    with another_api(machine) as api:
+        first = machine.run("eval", trees, "--dims", 64, "--json")
+        assert first.code == 0, first
+        asked = api.requests
+        assert asked >= 5  # 24 documents and 13 queries, 10 a request
+        again = machine.run("eval", trees, "--dims", 256, "--rerank", 2, "--json")
+        assert [plan["plan"] for plan in again.json["plans"]] == ["768", "256", "256:20,768"]
+        assert again.json["plans"][0]["measures"] == first.json["plans"][0]["measures"]
+        assert api.requests == asked
+
+
 def asked_in(rows: list[dict[str, str]]) -> list[str]:
     return list(dict.fromkeys(row["query"] for row in rows))
 
@@ -139,6 +155,7 @@ def test_what_cannot_be_is_refused_before_anything_is_built(inside: Inside, tree
     told(inside.run("eval", trees, "--per-query", "no/x.tsv"), 2, "--per-query: there is no folder")
     told(inside.run("eval", trees, "--per-query", "."), 2, "--per-query: . is a folder")
     told(inside.run("eval", trees, "--runs", trees / "corpus.jsonl"), 2, "--runs: ", "is no folder")
+    told(inside.run("eval", trees, "--engine", "x"), 2, "no engine 'x'")
     told(inside.run("eval", trees, "-i", "x", "--restart"), 2, "--restart is for building")
     with (trees / "qrels/test.tsv").open("a") as qrels:
         qrels.write("q\td\tgood\n")
@@ -146,6 +163,20 @@ def test_what_cannot_be_is_refused_before_anything_is_built(inside: Inside, tree
     (trees / "qrels/test.tsv").unlink()
     told(inside.run("eval", trees, *LSA), 2, "has no test.tsv, and is empty")
     assert not inside.home.exists()
+
+
+def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise full
+
+    monkeypatch.setattr(render_eval, "replace_file", refuse)
+    found = Evaluation(FOUR, [], ("nDCG@10",), np.empty((4, 0, 1)), [])
+    with pytest.raises(
+        StorageError, match=r"cannot write .*values.tsv \(No space left on device\): .* --per-query"
+    ):
+        render_eval.write_per_query(found, tmp_path / "values.tsv")
 
 
 def test_a_dry_run_tells_what_the_build_would_take(inside: Inside, trees: Path):

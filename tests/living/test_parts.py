@@ -64,3 +64,12 @@ def test_many_parts_with_deleted_rows_answer_as_one_without(engine, monkeypatch,
                     many, single = (index.scan(asked, k=k, plan=plan) for index in (parts, one))
                     np.testing.assert_array_equal(many.scores, single.scores, plan)
                     np.testing.assert_array_equal(many.rows, kept[single.rows], plan)
+
+
+def test_rows_of_ids_count_through_the_parts_and_pass_over_what_was_deleted(place):
+    place.parts(articles(700), 300, 700)
+    delete_rows(place.folder, [3, 650])
+    with place.open() as index:
+        asked = [f"a{row}" for row in range(700)] + ["a700", "", "a'1", "\udcff"]
+        assert index.rows_of(asked) == {f"a{row}": row for row in range(700) if row not in (3, 650)}
+        assert index.rows_of([]) == {}

@@ -11,6 +11,8 @@ from resizable_search.cli import (
     build,
     build_files,
     build_hf,
+    config,
+    configured,
     living,
     manage,
     query,
@@ -18,6 +20,7 @@ from resizable_search.cli import (
     tune,
     verify,
 )
+from resizable_search.errors import UsageError
 
 COMMANDS = (
     "build",
@@ -35,6 +38,7 @@ COMMANDS = (
     "repair",
     "warm",
     "doctor",
+    "config",
 )
 
 
@@ -51,6 +55,10 @@ class InOrder(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise ReaderGoneError from error
+        except UsageError as error:
+            if told := configured.hint(ctx, str(error)):
+                raise UsageError(f"{error}{told}") from None
+            raise
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names as the help shows them."""
@@ -102,3 +110,4 @@ app.command("verify")(verify.verify)
 app.command("repair")(verify.repair)
 app.command("warm")(manage.warm)
 app.command("doctor")(manage.doctor)
+app.add_typer(config.app, name="config")

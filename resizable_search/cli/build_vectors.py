@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.cli.arguments import EmbedderArguments, embedder_options, takes
 from resizable_search.cli.options import (
     DimsOption,
@@ -37,7 +38,9 @@ def vectors(
     embedder: Annotated[
         str | None,
         typer.Option(
-            help="What embeds queries with that model, e.g. nomic-local.", show_default="by the model"
+            autocompletion=completion.embedders,
+            help="What embeds queries with that model, e.g. nomic-local.",
+            show_default="by the model",
         ),
     ] = None,
     name: NameOption = None,

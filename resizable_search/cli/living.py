@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.cli.options import HomeOption, IndexArgument, home_of, index_name
 from resizable_search.errors import RsearchError, UsageError
 
 
 def add(
-    index: Annotated[str, typer.Argument(help="Index by name or folder.")],
+    index: Annotated[str, typer.Argument(help="Index by name or folder.", autocompletion=completion.indexes)],
     files: Annotated[
         list[Path], typer.Argument(help="Files of documents (id, title, url, text): JSON lines or Parquet.")
     ],
@@ -51,8 +52,13 @@ def add(
 
 
 def delete(
-    index: Annotated[str, typer.Argument(help="Index by name or folder.")],
-    ids: Annotated[list[str], typer.Argument(help="Ids of documents; - reads them from stdin, one a line.")],
+    index: Annotated[str, typer.Argument(help="Index by name or folder.", autocompletion=completion.indexes)],
+    ids: Annotated[
+        list[str],
+        typer.Argument(
+            autocompletion=completion.ids, help="Ids of documents; - reads them from stdin, one a line."
+        ),
+    ],
     missing_ok: Annotated[
         bool, typer.Option("--missing-ok", help="Pass over ids that there are not.")
     ] = False,

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from resizable_search.cli.options import HomeOption, IndexArgument, JsonOption, home_of, index_name
+from resizable_search.cli import completion
+from resizable_search.cli.options import (
+    HomeOption,
+    IndexArgument,
+    JsonOption,
+    home_of,
+    index_name,
+)
 from resizable_search.errors import RsearchError
 
 
@@ -30,7 +37,9 @@ def info(index: IndexArgument = None, json: JsonOption = False, home: HomeOption
 
 
 def remove(
-    index: Annotated[str, typer.Argument(help="Index by name or folder.")],
+    index: Annotated[
+        str, typer.Argument(help="Index by name or folder.", autocompletion=completion.indexes_and_builds)
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     home: HomeOption = None,
 ) -> None:
@@ -49,7 +58,11 @@ def remove(
 
 def warm(
     index: Annotated[
-        str | None, typer.Argument(help="Index to derive int8 tiers and sign bits for, if it has none.")
+        str | None,
+        typer.Argument(
+            autocompletion=completion.indexes,
+            help="Index to derive int8 tiers and sign bits for, if it has none.",
+        ),
     ] = None,
     home: HomeOption = None,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption
 from resizable_search.cli.forms import (
     FieldsOption,
@@ -46,7 +47,12 @@ BOM = "\ufeff"
 
 DimOption = Annotated[
     int | None,
-    typer.Option("--dim", help="Scan the first so many dimensions.", show_default="the full dimension"),
+    typer.Option(
+        "--dim",
+        autocompletion=completion.dim,
+        help="Scan the first so many dimensions.",
+        show_default="the full dimension",
+    ),
 ]
 RerankOption = Annotated[
     int, typer.Option("--rerank", help="Score RERANK x K candidates again at the full dimension; 0: none.")
@@ -55,6 +61,7 @@ PlanOption = Annotated[
     str | None,
     typer.Option(
         "--plan",
+        autocompletion=completion.plan,
         help="The search as stages dim:precision:keep; precisions: exact (the default, left out), "
         "float32, int8, bits; such as 256:100,768 or 768:bits:400,768:int8:30,768.",
     ),
@@ -92,6 +99,7 @@ def query(
         str | None,
         typer.Option(
             "--embedder",
+            autocompletion=completion.embedders,
             help="What embeds the query: the index's model at another place, e.g. openai.",
             show_default="the index's",
         ),

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.cli.forms import (
     FieldsOption,
     FormatOption,
@@ -39,7 +40,9 @@ from resizable_search.cli.query import (
 
 
 def similar(
-    id: Annotated[str, typer.Argument(help="The id of a document of the index.")],
+    id: Annotated[
+        str, typer.Argument(help="The id of a document of the index.", autocompletion=completion.ids)
+    ],
     index: IndexOption = None,
     k: KOption = 10,
     dim: DimOption = None,

@@ -33,6 +33,7 @@ class FileNames:
     verified: str = "verified.json"
     queries: str = "queries.sqlite"
     trusted: str = "trusted.json"
+    config: str = "rsearch.toml"
 
     def deleted(self, generation: int | str) -> str:
         """The bitmap of a part's deleted rows, as of a generation."""

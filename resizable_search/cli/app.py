@@ -77,7 +77,11 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
+        import platform
+        from importlib.metadata import version
+
         typer.echo(f"rsearch {__version__}")
+        typer.echo(f"Python {platform.python_version()}, numpy {version('numpy')}, numba {version('numba')}")
         raise typer.Exit
 
 

@@ -126,9 +126,7 @@ def _file(configuration: Configuration, *, project: bool) -> Path:
         return configuration.own_file.path
     found = configuration.project.path if configuration.project is not None else nearest_project()
     if found is None:
-        raise RsearchError(
-            "neither this folder nor one above has a pyproject.toml: make one, or leave --project out"
-        )
+        raise RsearchError("no pyproject.toml here or in a folder above: make one, or leave --project out")
     return found
 
 

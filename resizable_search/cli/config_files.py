@@ -33,7 +33,7 @@ class ConfigFile:
     problems: tuple[str, ...] = ()
 
     def get(self, setting: Setting) -> Any:
-        """The value for a setting: of its own table, of a group's above it, or of the top level; else None."""
+        """What it says of a setting: in its own table, a group's above it, or at the top level; else None."""
         for end in range(len(setting.table), -1, -1):
             if end or not setting.table or setting.key in settings.SHARED:
                 value = self.values.get(setting.table[:end], {}).get(setting.key)

@@ -22,7 +22,7 @@ from resizable_search.errors import ConfigError, RsearchError
 from resizable_search.index.layout import HOME_VARIABLE, Home, default_home, expanded
 
 APPLIED = "rsearch.applied"
-"""Where a context keeps which file gave which key."""
+"""Where a context keeps what files gave, by key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Configuration:
 
     @cached_property
     def home(self) -> Found:
-        """The home: of the command line, the environment, the project if the user agreed, or the usual one."""
+        """The home: of the command line, the environment, a project that the user trusts, or the usual one."""
         if self.given is not None:
             return Found(expanded(self.given), "--home")
         if os.environ.get(HOME_VARIABLE):
@@ -116,21 +116,21 @@ class Defaults(dict[str, Any]):
             setting.parameter: setting for setting in configuration.schema.tables.get(table, {}).values()
         }
         self._configuration = configuration
-        self._told: dict[str, str] = context.meta.setdefault(APPLIED, {})
+        self._told: dict[str, Found] = context.meta.setdefault(APPLIED, {})
 
-    def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+    def get(self, key: str, default: Any = None) -> Any:
         """The value of a parameter, None where no file says it. Raises ConfigError for a wrong file."""
         if self._context.resilient_parsing and not self._helps:
             return default  # help shows what is built in
         if not self._helps and (problems := self._configuration.problems):
-            raise ConfigError(f"{problems[0]}")
+            raise ConfigError(problems[0])
         setting = self._settings.get(key)
         if setting is None or any(self._is_given(rival) for rival in settings.RIVALS.get(setting.key, ())):
             return default
         found = self._configuration.find(setting)
         if found.file is None or not self._fits(setting, found.file):
             return default
-        self._told[setting.key] = str(found.file.path)
+        self._told[setting.key] = found
         return found.value
 
     def _is_given(self, key: str) -> bool:
@@ -178,6 +178,9 @@ def command_path(context: Any) -> settings.Path:
 
 def hint(context: Any, message: str) -> str:
     """Which file said what this message complains of; '' if none did."""
-    applied: dict[str, str] = context.meta.get(APPLIED, {})
-    named = [key for key in applied if re.search(rf"(?<![\w-]){re.escape(key)}(?![\w-])", message)]
-    return f" ({applied[named[0]]} says {', '.join(named)})" if named else ""
+    applied: dict[str, Found] = context.meta.get(APPLIED, {})
+    for key, found in applied.items():
+        words = f"{re.escape(key)}|{re.escape(str(found.value))}"
+        if re.search(rf"(?<![\w-])({words})(?![\w-])", message):
+            return f" ({found.origin} says {key} = {found.value})"
+    return ""

@@ -1,5 +1,6 @@
 """`rsearch list`, `info`, `remove` and `doctor`: what there is, and whether all is in order."""
 
+import itertools
 import sys
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from resizable_search.cli import completion
 from resizable_search.cli.options import (
+    BareHomeOption,
     HomeOption,
     IndexArgument,
     JsonOption,
@@ -76,14 +78,21 @@ def warm(
         typer.echo(words)
 
 
-def doctor(home: HomeOption = None, json: JsonOption = False) -> None:
-    """Tell whether credentials, hub, disk and kernels are in order, each with its remedy."""
+def doctor(context: typer.Context, home: BareHomeOption = None, json: JsonOption = False) -> None:
+    """Tell whether configuration, credentials, hub, disk and kernels are in order, each with its remedy."""
     from resizable_search.cli import render, render_indexes
-    from resizable_search.manage.doctor import examine
+    from resizable_search.cli.configured import Configuration
+    from resizable_search.cli.settings import Schema
+    from resizable_search.index.layout import Home
+    from resizable_search.manage.doctor import Finding, examine
 
-    places = home_of(home)
+    configuration = Configuration(Schema(context.find_root().command), home)
+    told = [Finding("configuration", "wrong", problem) for problem in configuration.problems]
+    if not told:
+        there = [str(file.path) for file in configuration.files if file.exists]
+        told = [Finding("configuration", "ok", ", ".join(there) or "no file")]
     findings = []
-    for finding in examine(places):
+    for finding in itertools.chain(told, examine(Home(configuration.home.value))):
         findings.append(finding)
         if not json:
             render_indexes.finding(finding)

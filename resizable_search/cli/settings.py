@@ -6,7 +6,8 @@ could not take it back; nor is what belongs to one run, or names a file that is 
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -47,7 +48,18 @@ VARIABLES = {
 }
 """The environment variable that goes before what a file says."""
 
-_ONE_RUN = {"name", "open", "where", "documents", "queries", "plot", "shuffle-seed", "home", "revision"}
+_ONE_RUN = {
+    "name",
+    "open",
+    "where",
+    "documents",
+    "queries",
+    "plot",
+    "shuffle-seed",
+    "home",
+    "revision",
+    "config",
+}
 _NOT_OF = {
     ("query",): {"embedder", *BOUND},  # of an index, not of a machine
     ("build", "vectors"): {"embedder", "limit", *BOUND},
@@ -123,10 +135,8 @@ class Setting:
         value: Any = words[0]
         if self.type in (int, float):
             kind: Callable[[str], Any] = int if self.type is int else float
-            try:
+            with suppress(ValueError):  # told by `checked`
                 value = kind(value)
-            except ValueError:
-                pass  # told by `checked`
         self.checked(value)
         return value
 
@@ -243,15 +253,13 @@ def _setting(path: Path, parameter: Any) -> Setting | None:
 
 def _of(setting: Setting, table: Path) -> Setting:
     """The same setting, for all commands below a group."""
-    from dataclasses import replace
-
     return replace(setting, table=table)
 
 
 def project_refusal(setting: Setting, value: Any) -> str:
     """Why a pyproject.toml may not say this, '' if it may."""
     if setting.key == "embedder" and value not in AT_HOME:
-        return f"only {' or '.join(AT_HOME)} may be named there, since others are sent your texts, or load a model"
+        return f"only {' or '.join(AT_HOME)} may be named there: others are sent your texts, or load a model"
     if setting.key not in _PROJECT_MAY:
         return "whoever wrote that file would decide where your texts and keys are sent, or what it costs"
     return ""

@@ -50,7 +50,7 @@ class Configuration:
 
     @cached_property
     def home(self) -> Found:
-        """The home: of the command line, the environment, a project that the user trusts, or the usual one."""
+        """The home: by command line, environment, a project that the user trusts, or the usual one."""
         if self.given is not None:
             return Found(expanded(self.given), "--home")
         if os.environ.get(HOME_VARIABLE):

@@ -15,6 +15,7 @@ from resizable_search.cli import (
     configured,
     living,
     manage,
+    manual,
     query,
     similar,
     tune,
@@ -60,6 +61,13 @@ class InOrder(TyperGroup):
                 raise UsageError(f"{error}{told}") from None
             raise
 
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, its options in groups."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            manual.grouped(command)
+        return command
+
     def list_commands(self, ctx: Any) -> list[str]:
         """The names as the help shows them."""
         return list(COMMANDS)
@@ -67,6 +75,7 @@ class InOrder(TyperGroup):
 
 app = typer.Typer(
     name="rsearch",
+    epilog=manual.epilog(""),
     cls=InOrder,
     no_args_is_help=True,
     add_completion=True,
@@ -97,21 +106,21 @@ def root(
     """Build and query embedding indexes on disk, with resizable (Matryoshka) embeddings."""
 
 
-build.app.command("files")(build_files.files)
-build.app.command("hf")(build_hf.hf)
-app.add_typer(build.app, name="build")
-app.command("query")(query.query)
-app.command("similar")(similar.similar)
-app.command("bench")(bench.bench)
-app.command("tune")(tune.tune)
-app.command("list")(manage.list_indexes)
-app.command("info")(manage.info)
-app.command("add")(living.add)
-app.command("delete")(living.delete)
-app.command("compact")(living.compact)
-app.command("remove")(manage.remove)
-app.command("verify")(verify.verify)
-app.command("repair")(verify.repair)
-app.command("warm")(manage.warm)
-app.command("doctor")(manage.doctor)
-app.add_typer(config.app, name="config")
+build.app.command("files", epilog=manual.epilog("build files"))(build_files.files)
+build.app.command("hf", epilog=manual.epilog("build hf"))(build_hf.hf)
+app.add_typer(build.app, name="build", epilog=manual.epilog("build"))
+app.command("query", epilog=manual.epilog("query"))(query.query)
+app.command("similar", epilog=manual.epilog("similar"))(similar.similar)
+app.command("bench", epilog=manual.epilog("bench"))(bench.bench)
+app.command("tune", epilog=manual.epilog("tune"))(tune.tune)
+app.command("list", epilog=manual.epilog("list"))(manage.list_indexes)
+app.command("info", epilog=manual.epilog("info"))(manage.info)
+app.command("add", epilog=manual.epilog("add"))(living.add)
+app.command("delete", epilog=manual.epilog("delete"))(living.delete)
+app.command("compact", epilog=manual.epilog("compact"))(living.compact)
+app.command("remove", epilog=manual.epilog("remove"))(manage.remove)
+app.command("verify", epilog=manual.epilog("verify"))(verify.verify)
+app.command("repair", epilog=manual.epilog("repair"))(verify.repair)
+app.command("warm", epilog=manual.epilog("warm"))(manage.warm)
+app.command("doctor", epilog=manual.epilog("doctor"))(manage.doctor)
+app.add_typer(config.app, name="config", epilog=manual.epilog("config"))

@@ -104,7 +104,8 @@ def bench(
 ) -> None:
     """Measure throughput and overlap by dimension or plan, as timeit does.
 
-    rsearch bench --dims 768,512,256 --rerank 10
+    The full dimension is measured beside whatever is asked for. Overlap is the
+    share of its top k that the cheaper search also returns, over all queries.
     """
     if json and csv:
         raise UsageError("choose one of --json and --csv")

@@ -51,7 +51,8 @@ def vectors(
 ) -> None:
     """Embeddings that you have already, in a .npy file.
 
-    rsearch build vectors FILE.npy --documents FILE.jsonl --model nomic-embed-text-v1.5
+    They are checked, normalised and stored with smaller dimensions, as every
+    index is; the file is not changed, nor needed afterwards.
     """
     numbers = parse_numbers(dims, "--dims")
 

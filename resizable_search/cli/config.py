@@ -23,7 +23,7 @@ KeyArgument = Annotated[
 ]
 ProjectOption = Annotated[
     bool,
-    typer.Option("--project", help="Of [tool.rsearch] in the nearest pyproject.toml, not of the home."),
+    typer.Option("--project", help="Of the nearest pyproject.toml, not of the home."),
 ]
 
 
@@ -31,12 +31,14 @@ ProjectOption = Annotated[
 def config(context: typer.Context, json: JsonOption = False, home: BareHomeOption = None) -> None:
     """Show or change the defaults of options, and where each is said.
 
-    A value is that of the command line, else of its environment variable, else of [tool.rsearch] in the
-    nearest pyproject.toml (of this folder or one above), else of rsearch.toml in the home, else built in.
+    A value is that of the command line, else of its environment variable, else
+    of the project (its table tool.rsearch in the nearest pyproject.toml, of this
+    folder or one above), else of rsearch.toml in the home, else built in.
 
-    A file has keys for all commands (index, threads, engine) and a table for each command, whose keys are
-    its options without the dashes. [build] is for every build, [build.files] for one. docs/commands.md
-    tells what a project may not say, and why.
+    A file has keys for all commands (index, threads, engine) and a table for
+    each command, whose keys are its options without the dashes; the table build
+    is for every build, build.files for one. A project may say nothing that
+    decides where texts and keys are sent: docs/commands.md has the whole list.
     """
     context.meta["home"] = home
     if context.invoked_subcommand is not None:

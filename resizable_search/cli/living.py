@@ -30,7 +30,11 @@ def add(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Take documents of files into an index; it costs what they cost, not what the index weighs."""
+    """Take documents of files into an index; it costs what they cost, not what the index weighs.
+
+    A document that is there just so is passed over; another one of its id is
+    refused, or with --replace takes its place. Killed, the same command goes on.
+    """
     from resizable_search.build_options import BuildOptions
     from resizable_search.cli import render_indexes
     from resizable_search.cli.options import command_to_go_on
@@ -66,7 +70,10 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Have documents never be found again; `rsearch compact` takes them off the disk."""
+    """Have documents never be found again; `rsearch compact` takes them off the disk.
+
+    An id that there is not deletes nothing at all, unless --missing-ok.
+    """
     from resizable_search.cli import render_living
     from resizable_search.index.locate import find_index
     from resizable_search.living import deletion
@@ -100,7 +107,11 @@ def _read_ids(words: list[str]) -> list[str]:
 
 
 def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
-    """Make an index one part again, without a byte of what was deleted; answers stay as they are."""
+    """Make an index one part again, without a byte of what was deleted; answers stay as they are.
+
+    Whoever has the index open keeps it as it was. It takes as much disk again
+    as the index while it runs.
+    """
     from resizable_search.cli import render_living
     from resizable_search.cli.progress import shown_progress
     from resizable_search.cli.stopping import stop_on_signal

@@ -45,7 +45,11 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Delete an index, or a build that is not finished."""
+    """Delete an index, or a build that is not finished.
+
+    Its folder goes, and what is kept about it beside it. Only what is an index
+    is deleted: a folder that holds anything else is refused.
+    """
     from resizable_search.cli import render_indexes
     from resizable_search.manage import removal
 
@@ -68,7 +72,11 @@ def warm(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Compile the engine's kernels now, so that no query waits or does without; a build does so too."""
+    """Compile the engine's kernels now, so that no query waits or does without; a build does so too.
+
+    A query never compiles: without compiled kernels numpy searches, with the
+    same answer, only slower.
+    """
     from resizable_search.cli.progress import shown_progress
     from resizable_search.manage import warming
 

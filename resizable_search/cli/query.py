@@ -119,7 +119,9 @@ def query(
 ) -> None:
     """Find the documents nearest to a text.
 
-    rsearch query "tree data structures" --dim 256 --rerank 10
+    The text is embedded as the index's documents were, and every document is
+    scored at --dim dimensions; --rerank scores the best again at the full one.
+    Hits come best first, ties by lower row, with the cosine similarity.
     """
     words = " ".join(text)
     if words != "-" and not words.strip():

@@ -63,7 +63,7 @@ def similar(
 ) -> None:
     """Find the documents nearest to one of the index, itself left out.
 
-    rsearch similar 12 --where "title GLOB 'B*'"
+    It needs no embedder and no network: the document's own vector is the query.
     """
     form = form_of(format, json, fields, snippet, min_score, open)
 

@@ -53,7 +53,9 @@ def check_name(name: str) -> None:
         or {"/", "\\"} & set(name)
         or not name.isprintable()
         or len(name.encode()) > 100
-        or name.startswith((NAMES.queries, NAMES.trusted))  # those files lie where its state would
+        or name.startswith(
+            (NAMES.queries, NAMES.trusted, NAMES.config)
+        )  # files lie where it, or its state, would
     ):
         raise UsageError(
             f"{quoted(name)} is no name for an index: use letters, digits, - and _, up to 100, with --name"

@@ -215,6 +215,8 @@ def grouped(command: Any) -> None:
     if len(options) > MANY:
         for option in options:
             named = [title for title, names in PANELS.items() if option.name in names]
+            if option.name == "dims" and command.name != "bench":
+                named = []  # which a build stores
             option.rich_help_panel = named[0] if named else option.rich_help_panel
 
 

@@ -104,4 +104,4 @@ def test_commands_write_what_the_table_says_and_nothing_else(inside: Inside):
     assert not wrote["list"] | wrote["info"] | wrote["similar"]
     assert wrote["verify"] == {".state/pydoc/verified.json"}
     assert wrote["config"] == {"rsearch.toml"}
-    assert wrote["add"] and wrote["delete"] and wrote["compact"] and wrote["tune"] and wrote["remove"]
+    assert all(wrote[command] for command in ("add", "delete", "compact", "tune", "remove"))

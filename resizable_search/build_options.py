@@ -54,8 +54,8 @@ def check_name(name: str) -> None:
         or not name.isprintable()
         or len(name.encode()) > 100
         or name.startswith(
-            (NAMES.queries, NAMES.trusted, NAMES.history)
-        )  # those files lie where its state would
+            (NAMES.queries, NAMES.trusted, NAMES.history, NAMES.config)
+        )  # files lie where it, or its state, would
     ):
         raise UsageError(
             f"{quoted(name)} is no name for an index: use letters, digits, - and _, up to 100, with --name"

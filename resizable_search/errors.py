@@ -2,6 +2,7 @@
 
     RsearchError                 the message says what happened and what to do; exit code 1
     ├── UsageError               the request itself makes no sense (a dimension of 0); exit code 2
+    ├── ConfigError              a configuration file that cannot be read, or says what makes no sense
     ├── IndexNotFoundError       no index of that name
     ├── IndexFormatError         an index folder that is damaged, foreign, or of a newer format
     ├── IndexBusyError           another process is building it
@@ -42,6 +43,10 @@ class UsageError(RsearchError):
     """The request makes no sense whatever the index holds."""
 
     exit_code = 2
+
+
+class ConfigError(RsearchError):
+    """A configuration file that cannot be read, or that says what makes no sense."""
 
 
 class IndexNotFoundError(RsearchError):

@@ -11,15 +11,19 @@ from resizable_search.cli import (
     build,
     build_files,
     build_hf,
+    config,
+    configured,
     eval,
     export,
     living,
     manage,
+    manual,
     query,
     similar,
     tune,
     verify,
 )
+from resizable_search.errors import UsageError
 
 COMMANDS = (
     "build",
@@ -39,6 +43,7 @@ COMMANDS = (
     "repair",
     "warm",
     "doctor",
+    "config",
 )
 
 
@@ -55,6 +60,17 @@ class InOrder(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise ReaderGoneError from error
+        except UsageError as error:
+            if told := configured.hint(ctx, str(error)):
+                raise UsageError(f"{error}{told}") from None
+            raise
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, its options in groups."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            manual.grouped(command)
+        return command
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names as the help shows them."""
@@ -63,6 +79,7 @@ class InOrder(TyperGroup):
 
 app = typer.Typer(
     name="rsearch",
+    epilog=manual.epilog(""),
     cls=InOrder,
     no_args_is_help=True,
     add_completion=True,
@@ -73,7 +90,11 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
+        import platform
+        from importlib.metadata import version
+
         typer.echo(f"rsearch {__version__}")
+        typer.echo(f"Python {platform.python_version()}, numpy {version('numpy')}, numba {version('numba')}")
         raise typer.Exit
 
 
@@ -89,22 +110,23 @@ def root(
     """Build and query embedding indexes on disk, with resizable (Matryoshka) embeddings."""
 
 
-build.app.command("files")(build_files.files)
-build.app.command("hf")(build_hf.hf)
-app.add_typer(build.app, name="build")
-app.command("query")(query.query)
-app.command("similar")(similar.similar)
-app.command("bench")(bench.bench)
-app.command("tune")(tune.tune)
-app.command("eval")(eval.evaluate)
-app.command("list")(manage.list_indexes)
-app.command("info")(manage.info)
-app.command("add")(living.add)
-app.command("delete")(living.delete)
-app.command("compact")(living.compact)
-app.command("export")(export.export)
-app.command("remove")(manage.remove)
-app.command("verify")(verify.verify)
-app.command("repair")(verify.repair)
-app.command("warm")(manage.warm)
-app.command("doctor")(manage.doctor)
+build.app.command("files", epilog=manual.epilog("build files"))(build_files.files)
+build.app.command("hf", epilog=manual.epilog("build hf"))(build_hf.hf)
+app.add_typer(build.app, name="build", epilog=manual.epilog("build"))
+app.command("query", epilog=manual.epilog("query"))(query.query)
+app.command("similar", epilog=manual.epilog("similar"))(similar.similar)
+app.command("bench", epilog=manual.epilog("bench"))(bench.bench)
+app.command("tune", epilog=manual.epilog("tune"))(tune.tune)
+app.command("eval", epilog=manual.epilog("eval"))(eval.evaluate)
+app.command("list", epilog=manual.epilog("list"))(manage.list_indexes)
+app.command("info", epilog=manual.epilog("info"))(manage.info)
+app.command("add", epilog=manual.epilog("add"))(living.add)
+app.command("delete", epilog=manual.epilog("delete"))(living.delete)
+app.command("compact", epilog=manual.epilog("compact"))(living.compact)
+app.command("export", epilog=manual.epilog("export"))(export.export)
+app.command("remove", epilog=manual.epilog("remove"))(manage.remove)
+app.command("verify", epilog=manual.epilog("verify"))(verify.verify)
+app.command("repair", epilog=manual.epilog("repair"))(verify.repair)
+app.command("warm", epilog=manual.epilog("warm"))(manage.warm)
+app.command("doctor", epilog=manual.epilog("doctor"))(manage.doctor)
+app.add_typer(config.app, name="config", epilog=manual.epilog("config"))

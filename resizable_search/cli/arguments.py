@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.cli.options import DimsOption, HomeOption, LimitOption, NameOption, RestartOption
 
 
@@ -34,7 +35,11 @@ BaseUrlOption = Annotated[
 ]
 ApiKeyEnvOption = Annotated[
     str | None,
-    typer.Option(help="Of openai: name of the variable that holds its key.", show_default="OPENAI_API_KEY"),
+    typer.Option(
+        autocompletion=completion.variables,
+        help="Of openai: name of the variable that holds its key.",
+        show_default="OPENAI_API_KEY",
+    ),
 ]
 DocumentPrefixOption = Annotated[
     str | None, typer.Option(help="Put before each document's text.", show_default="what the model wants")
@@ -68,8 +73,9 @@ class BuildArguments:
     embedder: Annotated[
         str,
         typer.Option(
+            autocompletion=completion.embedders,
             help="nomic (remote), nomic-local, openai (any endpoint like its), sentence-transformers, "
-            "or lsa (needs no key)."
+            "or lsa (needs no key).",
         ),
     ] = "nomic"
     model: ModelOption = None

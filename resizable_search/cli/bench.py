@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resizable_search.bench_options import MOST_BATCH, BenchOptions
+from resizable_search.cli import completion
 from resizable_search.cli.options import (
     HomeOption,
     IndexOption,
@@ -37,7 +38,11 @@ def bench(
     index: IndexOption = None,
     dims: Annotated[
         str | None,
-        typer.Option(help="Dimensions to measure, e.g. 768,512,256.", show_default="the stored ones"),
+        typer.Option(
+            autocompletion=completion.dims,
+            help="Dimensions to measure, e.g. 768,512,256.",
+            show_default="the stored ones",
+        ),
     ] = None,
     rerank: Annotated[
         str | None,
@@ -47,6 +52,7 @@ def bench(
         str,
         typer.Option(
             "--precisions",
+            autocompletion=completion.precisions,
             help="Measure each dimension in each of these: exact,float32,int8,bits. The last two keep "
             "RERANK x K (10 x K) candidates for an exact stage at the full dimension.",
         ),
@@ -54,7 +60,9 @@ def bench(
     plan: Annotated[
         list[str] | None,
         typer.Option(
-            "--plan", help="Measure this plan too, e.g. 768:bits:400,768:int8:30,768; may be repeated."
+            "--plan",
+            autocompletion=completion.plan,
+            help="Measure this plan too, e.g. 768:bits:400,768:int8:30,768; may be repeated.",
         ),
     ] = None,
     k: KOption = 10,
@@ -96,7 +104,8 @@ def bench(
 ) -> None:
     """Measure throughput and overlap by dimension or plan, as timeit does.
 
-    rsearch bench --dims 768,512,256 --rerank 10
+    The full dimension is measured beside whatever is asked for. Overlap is the
+    share of its top k that the cheaper search also returns, over all queries.
     """
     if json and csv:
         raise UsageError("choose one of --json and --csv")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resizable_search.cli import build_vectors
+from resizable_search.cli import build_vectors, manual
 from resizable_search.cli.arguments import BuildArguments, OnBadText, embedder_options, takes
 from resizable_search.cli.options import command_to_go_on, home_of, parse_numbers
 from resizable_search.errors import UsageError
@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(epilog=manual.epilog("build wiki100k"))
 @takes(BuildArguments)
 def wiki100k(options: BuildArguments) -> None:
     """The first 100,000 articles of English Wikipedia, streamed from the hub."""
@@ -43,7 +43,7 @@ def wiki100k(options: BuildArguments) -> None:
     )
 
 
-@app.command()
+@app.command(epilog=manual.epilog("build wiki"))
 @takes(BuildArguments)
 def wiki(
     options: BuildArguments,
@@ -61,7 +61,7 @@ def wiki(
     )
 
 
-@app.command()
+@app.command(epilog=manual.epilog("build pydoc"))
 @takes(BuildArguments, embedder="lsa")
 def pydoc(options: BuildArguments) -> None:
     """The documentation of this Python's standard library: real text that every machine has."""
@@ -70,7 +70,7 @@ def pydoc(options: BuildArguments) -> None:
     run(options, "pydoc", lambda _: PydocCorpus(chars=cut(options.chars)))
 
 
-app.command()(build_vectors.vectors)
+app.command(epilog=manual.epilog("build vectors"))(build_vectors.vectors)
 
 
 def cut(chars: int | None) -> int | None:

@@ -47,9 +47,8 @@ def files(
 ) -> None:
     """Your own text: folders and files of text, Markdown, reST, HTML, PDF, JSON lines, CSV, Parquet.
 
-    Texts are cut to their first 1,200 characters, unless --chunk or --chars says otherwise.
-
-    rsearch build files notes/ papers/*.pdf --chunk 400
+    Texts are cut to their first 1,200 characters, unless --chunk or --chars
+    says otherwise. What cannot be read is left out, and told by name and reason.
     """
     if STDIN in paths and len(paths) > 1:
         raise UsageError("stdin is read alone: build an index of it, and another of the files")

@@ -54,9 +54,8 @@ def hf(
 ) -> None:
     """Any dataset of the hub (huggingface.co), streamed.
 
-    Texts are cut to their first 1,200 characters, unless --chunk or --chars says otherwise.
-
-    rsearch build hf rajpurkar/squad --text-column context --metadata title --limit 20000
+    Texts are cut to their first 1,200 characters, unless --chunk or --chars
+    says otherwise. Rows come in the order of the files: --shuffle-seed samples.
     """
     if shuffle_seed is not None and shuffle_seed < 0:
         raise UsageError(f"--shuffle-seed must be 0 or more, not {shuffle_seed}")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.cli.arguments import EmbedderArguments, embedder_options, takes
 from resizable_search.cli.options import (
     DimsOption,
@@ -37,7 +38,9 @@ def vectors(
     embedder: Annotated[
         str | None,
         typer.Option(
-            help="What embeds queries with that model, e.g. nomic-local.", show_default="by the model"
+            autocompletion=completion.embedders,
+            help="What embeds queries with that model, e.g. nomic-local.",
+            show_default="by the model",
         ),
     ] = None,
     name: NameOption = None,
@@ -48,7 +51,8 @@ def vectors(
 ) -> None:
     """Embeddings that you have already, in a .npy file.
 
-    rsearch build vectors FILE.npy --documents FILE.jsonl --model nomic-embed-text-v1.5
+    They are checked, normalised and stored with smaller dimensions, as every
+    index is; the file is not changed, nor needed afterwards.
     """
     numbers = parse_numbers(dims, "--dims")
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.wording import plain, quoted
 
@@ -24,11 +25,14 @@ HIT_FIELDS = ("rank", "row", "score", "id", "title", "url", "text")
 SNIPPET = 200
 """Characters of a snippet that is among the fields without a length of its own."""
 
-FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")]
+FormatOption = Annotated[
+    str, typer.Option("--format", autocompletion=completion.formats, help=f"One of {', '.join(FORMATS)}.")
+]
 FieldsOption = Annotated[
     str | None,
     typer.Option(
         "--fields",
+        autocompletion=completion.fields,
         help="What to print of a hit: rank, row, score, id, title, url, text, snippet, metadata, or keys of "
         "the metadata, with commas between.",
         show_default="what the format usually has",
@@ -47,6 +51,7 @@ WhereOption = Annotated[
     str | None,
     typer.Option(
         "--where",
+        autocompletion=completion.columns,
         help="Only documents of which this SQL expression is true: of id, title, url and the keys of their "
         "metadata, such as \"title GLOB 'B*' AND year > 1990\".",
         show_default="all documents",

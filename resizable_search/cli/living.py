@@ -6,6 +6,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.cli.options import HomeOption, IndexArgument, home_of, index_name, piped_in
 from resizable_search.errors import RsearchError, UsageError
 
@@ -13,7 +14,7 @@ STDIN = Path("-")
 
 
 def add(
-    index: Annotated[str, typer.Argument(help="Index by name or folder.")],
+    index: Annotated[str, typer.Argument(help="Index by name or folder.", autocompletion=completion.indexes)],
     files: Annotated[
         list[Path],
         typer.Argument(help="Files and folders, as for `build files`; `-` reads JSON lines from stdin."),
@@ -34,7 +35,8 @@ def add(
 ) -> None:
     """Take documents of files into an index; it costs what they cost, not what the index weighs.
 
-    rsearch add notes new.md more/ talks.jsonl
+    A document that is there just so is passed over; another one of its id is
+    refused, or with --replace takes its place. Killed, the same command goes on.
     """
     from resizable_search.build_options import BuildOptions
     from resizable_search.cli import render_indexes
@@ -60,11 +62,13 @@ def add(
 
 
 def delete(
-    index: Annotated[str, typer.Argument(help="Index by name or folder.")],
+    index: Annotated[str, typer.Argument(help="Index by name or folder.", autocompletion=completion.indexes)],
     ids: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Ids of documents; - reads them from stdin, one a line.", show_default="those of --where"
+            autocompletion=completion.ids,
+            help="Ids of documents; - reads them from stdin, one a line.",
+            show_default="those of --where",
         ),
     ] = None,
     where: Annotated[
@@ -82,7 +86,10 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Have documents never be found again; `rsearch compact` takes them off the disk."""
+    """Have documents never be found again; `rsearch compact` takes them off the disk.
+
+    An id that there is not deletes nothing at all, unless --missing-ok.
+    """
     from resizable_search.cli import render_living
     from resizable_search.index.locate import find_index
     from resizable_search.living import deletion
@@ -127,7 +134,11 @@ def _read_ids(words: list[str]) -> list[str]:
 
 
 def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
-    """Make an index one part again, without a byte of what was deleted; answers stay as they are."""
+    """Make an index one part again, without a byte of what was deleted; answers stay as they are.
+
+    Whoever has the index open keeps it as it was. It takes as much disk again
+    as the index while it runs.
+    """
     from resizable_search.cli import render_living
     from resizable_search.cli.progress import shown_progress
     from resizable_search.cli.stopping import stop_on_signal

@@ -10,6 +10,7 @@ from contextlib import suppress
 import typer
 from typer.exceptions import TyperException
 
+from resizable_search.cli import completing
 from resizable_search.cli.app import ReaderGoneError, app
 from resizable_search.errors import RsearchError
 from resizable_search.limits import exhausted
@@ -27,6 +28,8 @@ def main() -> None:
     if sys.stdout is None:
         sys.exit(_tell("stdout is closed: send it to a file, or to /dev/null", 1))
     _take_any_text()
+    if completing.is_asked():
+        sys.exit(completing.answer(lambda: _run([])))
     arguments, debug = take_debug(sys.argv[1:])
     sys.exit(_flushed(guarded(lambda: _run(arguments), debug=debug)))
 

@@ -1,11 +1,20 @@
 """`rsearch list`, `info`, `remove` and `doctor`: what there is, and whether all is in order."""
 
+import itertools
 import sys
 from typing import Annotated
 
 import typer
 
-from resizable_search.cli.options import HomeOption, IndexArgument, JsonOption, home_of, index_name
+from resizable_search.cli import completion
+from resizable_search.cli.options import (
+    BareHomeOption,
+    HomeOption,
+    IndexArgument,
+    JsonOption,
+    home_of,
+    index_name,
+)
 from resizable_search.errors import RsearchError
 
 
@@ -30,11 +39,17 @@ def info(index: IndexArgument = None, json: JsonOption = False, home: HomeOption
 
 
 def remove(
-    index: Annotated[str, typer.Argument(help="Index by name or folder.")],
+    index: Annotated[
+        str, typer.Argument(help="Index by name or folder.", autocompletion=completion.indexes_and_builds)
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Delete an index, or a build that is not finished."""
+    """Delete an index, or a build that is not finished.
+
+    Its folder goes, and what is kept about it beside it. Only what is an index
+    is deleted: a folder that holds anything else is refused.
+    """
     from resizable_search.cli import render_indexes
     from resizable_search.manage import removal
 
@@ -49,11 +64,19 @@ def remove(
 
 def warm(
     index: Annotated[
-        str | None, typer.Argument(help="Index to derive int8 tiers and sign bits for, if it has none.")
+        str | None,
+        typer.Argument(
+            autocompletion=completion.indexes,
+            help="Index to derive int8 tiers and sign bits for, if it has none.",
+        ),
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Compile the engine's kernels now, so that no query waits or does without; a build does so too."""
+    """Compile the engine's kernels now, so that no query waits or does without; a build does so too.
+
+    A query never compiles: without compiled kernels numpy searches, with the
+    same answer, only slower.
+    """
     from resizable_search.cli.progress import shown_progress
     from resizable_search.manage import warming
 
@@ -63,14 +86,21 @@ def warm(
         typer.echo(words)
 
 
-def doctor(home: HomeOption = None, json: JsonOption = False) -> None:
-    """Tell whether credentials, hub, disk and kernels are in order, each with its remedy."""
+def doctor(context: typer.Context, home: BareHomeOption = None, json: JsonOption = False) -> None:
+    """Tell whether configuration, credentials, hub, disk and kernels are in order, each with its remedy."""
     from resizable_search.cli import render, render_indexes
-    from resizable_search.manage.doctor import examine
+    from resizable_search.cli.configured import Configuration
+    from resizable_search.cli.settings import Schema
+    from resizable_search.index.layout import Home
+    from resizable_search.manage.doctor import Finding, examine
 
-    places = home_of(home)
+    configuration = Configuration(Schema(context.find_root().command), home)
+    told = [Finding("configuration", "wrong", problem) for problem in configuration.problems]
+    if not told:
+        there = [str(file.path) for file in configuration.files if file.exists]
+        told = [Finding("configuration", "ok", ", ".join(there) or "no file")]
     findings = []
-    for finding in examine(places):
+    for finding in itertools.chain(told, examine(Home(configuration.home.value))):
         findings.append(finding)
         if not json:
             render_indexes.finding(finding)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resizable_search.cli import completion
+from resizable_search.cli.configured import use_files
 from resizable_search.errors import UsageError
 from resizable_search.index.layout import Home, default_home, expanded
 from resizable_search.wording import quoted
@@ -14,32 +16,42 @@ from resizable_search.wording import quoted
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+_HOME = "Folder of all indexes."
+_USUAL_HOME = "$RSEARCH_HOME, else the user's data folder"
+
+BareHomeOption = Annotated[Path | None, typer.Option("--home", help=_HOME, show_default=_USUAL_HOME)]
+"""Of the commands that serve while a configuration file is wrong."""
+
 HomeOption = Annotated[
     Path | None,
-    typer.Option(
-        "--home",
-        help="Folder of all indexes.",
-        show_default="$RSEARCH_HOME, else the user's data folder",
-    ),
+    typer.Option("--home", help=_HOME, show_default=_USUAL_HOME, is_eager=True, callback=use_files),
 ]
+"""Read before the other options: files of the home, and of the project, are their defaults."""
+
 IndexOption = Annotated[
     str | None,
     typer.Option(
         "--index",
         "-i",
         help="Index by name, or by folder if it has a path separator.",
+        autocompletion=completion.indexes,
         show_default="$RSEARCH_INDEX, else wiki100k, else the only one",
     ),
 ]
 IndexArgument = Annotated[
-    str | None, typer.Argument(help="Index by name or folder.", show_default="as for --index")
+    str | None,
+    typer.Argument(
+        help="Index by name or folder.", show_default="as for --index", autocompletion=completion.indexes
+    ),
 ]
 NameOption = Annotated[str | None, typer.Option(help="Name of the index.", show_default="the corpus's")]
 LimitOption = Annotated[int | None, typer.Option(help="Read only the first so many documents.")]
 DimsOption = Annotated[
     str | None,
     typer.Option(
-        help="Dimensions to store, e.g. 64,256,768; the full one always is.", show_default="all usual ones"
+        help="Dimensions to store, e.g. 64,256,768; the full one always is.",
+        show_default="all usual ones",
+        autocompletion=completion.usual_dims,
     ),
 ]
 RestartOption = Annotated[
@@ -55,7 +67,11 @@ ThreadsOption = Annotated[
 ]
 EngineOption = Annotated[
     str,
-    typer.Option("--engine", help="auto (compiled where it is worth loading), numpy or numba."),
+    typer.Option(
+        "--engine",
+        autocompletion=completion.engines,
+        help="auto (compiled where it is worth loading), numpy or numba.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

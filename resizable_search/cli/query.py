@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption, takes
 from resizable_search.cli.forms import Form, kept, records
 from resizable_search.cli.options import home_of, index_name
@@ -40,6 +41,7 @@ def query(
         str | None,
         typer.Option(
             "--embedder",
+            autocompletion=completion.embedders,
             help="What embeds the query: the index's model at another place, e.g. openai.",
             show_default="the index's",
         ),
@@ -53,7 +55,9 @@ def query(
 ) -> None:
     """Find the documents nearest to a text; without one, on a terminal, ask for texts.
 
-    rsearch query "tree data structures" --dim 256 --rerank 10
+    The text is embedded as the index's documents were, and every document is
+    scored at --dim dimensions; --rerank scores the best again at the full one.
+    Hits come best first, ties by lower row, with the cosine similarity.
     """
     words = None if not text else " ".join(text)
     if words is None and not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):

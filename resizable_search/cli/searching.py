@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.cli.forms import (
     FieldsOption,
     Form,
@@ -46,7 +47,12 @@ class SearchArguments:
     k: KOption = 10
     dim: Annotated[
         int | None,
-        typer.Option("--dim", help="Scan the first so many dimensions.", show_default="the full dimension"),
+        typer.Option(
+            "--dim",
+            autocompletion=completion.dim,
+            help="Scan the first so many dimensions.",
+            show_default="the full dimension",
+        ),
     ] = None
     rerank: Annotated[
         int,
@@ -56,6 +62,7 @@ class SearchArguments:
         str | None,
         typer.Option(
             "--plan",
+            autocompletion=completion.plan,
             help="The search as stages dim:precision:keep; precisions: exact (the default, left out), "
             "float32, int8, bits; such as 256:100,768 or 768:bits:400,768:int8:30,768.",
         ),

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.cli.arguments import takes
 from resizable_search.cli.searching import SearchArguments
 
@@ -11,11 +12,13 @@ from resizable_search.cli.searching import SearchArguments
 @takes(SearchArguments)
 def similar(
     options: SearchArguments,
-    id: Annotated[str, typer.Argument(help="The id of a document of the index.")],
+    id: Annotated[
+        str, typer.Argument(help="The id of a document of the index.", autocompletion=completion.ids)
+    ],
 ) -> None:
     """Find the documents nearest to one of the index, itself left out.
 
-    rsearch similar 12 --where "title GLOB 'B*'"
+    It needs no embedder and no network: the document's own vector is the query.
     """
     form = options.form()
     with options.opened() as index:

@@ -50,7 +50,9 @@ def tune(
 ) -> None:
     """Measure plans on this index and keep the fastest that is proven to reach a recall.
 
-    rsearch tune --recall 0.99, then: rsearch query "tree data structures" --recall 0.99
+    Half of the queries choose a plan, the other half must confirm it: the lower
+    end of the 95 % interval of its overlap has to reach the recall. The plan is
+    kept in the index for this k and recall, with its evidence.
     """
     from resizable_search.cli import render, render_tune
     from resizable_search.cli.bench import embed_lines, read_queries

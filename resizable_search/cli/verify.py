@@ -15,7 +15,11 @@ def verify(
     json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """Prove that every file of an index is as it was written; exit code 1 names each that is not."""
+    """Prove that every file of an index is as it was written; exit code 1 names each that is not.
+
+    Sizes and checksums, SQLite's own check, finite rows of norm 1, and that the
+    smaller dimensions and tiers follow from the full vectors, bit for bit.
+    """
     from resizable_search.cli import render_verify
     from resizable_search.cli.progress import shown_progress
     from resizable_search.manage import verification

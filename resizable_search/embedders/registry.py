@@ -1,4 +1,4 @@
-"""The embedders by name: a dict of import paths, and an entry-point group for those of others.
+"""The embedders by name: a dict of import paths (kinds.py), and an entry-point group for those of others.
 
 Looking imports nothing heavy: a class is imported when it is made, and its libraries when it embeds.
 """
@@ -11,28 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from resizable_search.embedders.base import Embedder, EmbedderSpec
+from resizable_search.embedders.kinds import BUILT_IN, GROUP, KEPT, names
 from resizable_search.errors import IndexFormatError, RsearchError, UsageError
 from resizable_search.wording import clipped, quoted
-
-BUILT_IN = {
-    "nomic": "resizable_search.embedders.nomic:NomicEmbedder",
-    "nomic-local": "resizable_search.embedders.nomic_local:NomicLocalEmbedder",
-    "openai": "resizable_search.embedders.openai:OpenAIEmbedder",
-    "sentence-transformers": "resizable_search.embedders.sentence:SentenceTransformersEmbedder",
-    "lsa": "resizable_search.embedders.lsa:LsaEmbedder",
-}
-
-KEPT = {"given": "resizable_search.embedders.given:GivenEmbedder"}
-"""Kinds that an index may have been made with, and that embed nothing."""
-
-GROUP = "resizable_search.embedders"
-"""Another package adds an embedder by an entry point of this group: its name, and its class."""
-
-
-def names() -> list[str]:
-    """The kinds that there are: our own, then those of installed packages."""
-    others = sorted(point.name for point in entry_points(group=GROUP))
-    return [*BUILT_IN, *(name for name in others if name not in BUILT_IN)]
 
 
 def embedder_class(kind: str) -> type[Embedder]:

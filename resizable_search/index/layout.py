@@ -34,6 +34,7 @@ class FileNames:
     queries: str = "queries.sqlite"
     trusted: str = "trusted.json"
     history: str = "prompt.history"
+    config: str = "rsearch.toml"
 
     def deleted(self, generation: int | str) -> str:
         """The bitmap of a part's deleted rows, as of a generation."""

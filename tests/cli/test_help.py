@@ -62,7 +62,9 @@ def test_list_loads_nothing_heavy(machine: Machine):
 
 
 def test_the_version_is_told(machine: Machine):
-    assert re.fullmatch(r"rsearch \d+\.\d+\.\d+\S*\n", machine.run("--version").out)
+    first, second = machine.run("--version").out.splitlines()
+    assert re.fullmatch(r"rsearch \d+\.\d+\.\d+\S*", first)
+    assert re.fullmatch(r"Python \d\S*, numpy \d\S*, numba \d\S*", second)
 
 
 def test_the_package_runs_as_a_module(machine: Machine):

@@ -143,6 +143,14 @@ def formats(context: typer.Context, incomplete: str) -> Iterable[str]:
 
 
 @_safely
+def export_formats(context: typer.Context, incomplete: str) -> Iterable[str]:
+    """What `export` writes."""
+    from resizable_search.cli.export import FORMATS
+
+    return FORMATS
+
+
+@_safely
 def embedders(context: typer.Context, incomplete: str) -> Iterable[str]:
     """The embedders that are installed."""
     from resizable_search.embedders.kinds import names

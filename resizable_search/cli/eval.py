@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resizable_search.cli import build
+from resizable_search.cli import build, completion
 from resizable_search.cli.arguments import BuildArguments, takes
 from resizable_search.cli.bench import numbers_of
 from resizable_search.cli.options import (
@@ -61,7 +61,10 @@ def evaluate(
     dims: Annotated[
         str | None,
         typer.Option(
-            "--dims", help="Dimensions to evaluate, e.g. 768,256,64.", show_default="the stored ones"
+            "--dims",
+            autocompletion=completion.dims,
+            help="Dimensions to evaluate, e.g. 768,256,64.",
+            show_default="the stored ones",
         ),
     ] = None,
     rerank: Annotated[

@@ -5,19 +5,21 @@ from typing import Annotated
 
 import typer
 
+from resizable_search.cli import completion
 from resizable_search.cli.options import HomeOption, home_of
 
 FORMATS = ("parquet", "datasets", "faiss-flat", "faiss-pq", "usearch")
 
 
 def export(
-    index: Annotated[str, typer.Argument(help="Index by name or folder.")],
+    index: Annotated[str, typer.Argument(help="Index by name or folder.", autocompletion=completion.indexes)],
     dest: Annotated[Path, typer.Argument(help="The file (of parquet) or folder to write.")],
     format: Annotated[
         str | None,
         typer.Option(
             "--format",
             "--to",
+            autocompletion=completion.export_formats,
             help=f"One of {', '.join(FORMATS)}.",
             show_default="parquet where DEST ends in .parquet",
         ),

@@ -6,8 +6,9 @@ Adopts random rows with a text of some 1,200 characters each, deletes a few so t
 file, and exports them, each in a process of its own. Prints the peak of its anonymous memory (RssAnon of
 /proc, every 20 ms: mapped files apart), seconds, and the size. Peaks of most and fewest rows may differ by
 less than half of the bytes that their rows, 4 a number, differ by; of datasets, whose reader keeps much of a
-shard of 500 MB while it reads it, that is by what a shard has if that is more. With fewer rows than these the exact scan
-does not load its kernels, which are 40 MB. usearch takes minutes for its graph: name it. Linux only.
+shard of 500 MB while it reads it, that is by what a shard has if that is more. With fewer rows than these
+the exact scan does not load its kernels, which are 40 MB. usearch takes minutes for its graph: name it.
+Linux only.
 """
 
 import os

@@ -4,6 +4,7 @@ They are found as ruff and black find theirs: `[tool.rsearch]` of the nearest py
 one, from the current folder upwards. A wrong file is told in its problems; nothing here is raised for it.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -83,6 +84,8 @@ def _content(path: Path) -> bytes | str | None:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None  # no home could lie there, which the command itself tells
         return error.strerror or "it cannot be read"
     return content if len(content) <= MOST_BYTES else f"it has more than {MOST_BYTES:,} bytes"
 

@@ -77,7 +77,7 @@ def _upwards(start: Path | None) -> Iterator[Path]:
 def _content(path: Path) -> bytes | str | None:
     """What a file holds, in words why it cannot be read, or None if there is none."""
     try:
-        if not path.exists():
+        if not os.path.exists(path):  # nor what lies where nobody may look, which the command tells better
             return None
         if not path.is_file():
             return "it is no file"

@@ -1,5 +1,7 @@
 """The names of the embedders, and where each is: nothing is imported by looking."""
 
+from importlib.metadata import entry_points
+
 BUILT_IN = {
     "nomic": "resizable_search.embedders.nomic:NomicEmbedder",
     "nomic-local": "resizable_search.embedders.nomic_local:NomicLocalEmbedder",
@@ -17,7 +19,5 @@ GROUP = "resizable_search.embedders"
 
 def names() -> list[str]:
     """The kinds that there are: our own, then those of installed packages."""
-    from importlib.metadata import entry_points  # reads the metadata of every installed package
-
     others = sorted(point.name for point in entry_points(group=GROUP))
     return [*BUILT_IN, *(name for name in others if name not in BUILT_IN)]

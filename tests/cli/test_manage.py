@@ -183,6 +183,7 @@ def test_doctor_says_what_is_wrong_and_the_remedy_of_each(machine: Machine):
     assert (ran.code, ran.err) == (1, "")
     found = {finding["what"]: finding for finding in ran.json}
     assert {what: finding["state"] for what, finding in found.items()} == {
+        "configuration": "ok",
         "credentials": "wrong",
         "hub": "wrong",
         "disk": "wrong",

@@ -5,7 +5,7 @@ import nomic.embed
 import numpy as np
 import pytest
 
-from resizable_search.embedders import registry
+from resizable_search.embedders import kinds, registry
 from resizable_search.embedders.base import Embedder, EmbedderSpec
 from resizable_search.embedders.dispatch import embed_all
 from resizable_search.errors import UsageError
@@ -55,7 +55,8 @@ def made(request, monkeypatch, tmp_path) -> tuple[Embedder, Embedder]:
     """An embedder ready to embed, and the same one opened again from its spec."""
     kind = request.param
     found = registry.entry_points
-    monkeypatch.setattr(registry, "entry_points", lambda group: [*found(group=group), OtherPackage()])
+    for module in (registry, kinds):
+        monkeypatch.setattr(module, "entry_points", lambda group: [*found(group=group), OtherPackage()])
     monkeypatch.setenv("HOME", str(tmp_path))
     if kind == "nomic-local":
         request.getfixturevalue("gpt4all")

@@ -1,6 +1,7 @@
 """The compiled engine: int8 and sign-bit scans over the kernels, on our own threads (`schedule`).
 
-`float32`, and what int8 cannot narrow down, is left to the numpy engine, which reads the floats by BLAS.
+The floats are left to the numpy engine, which reads them by BLAS, where queries are many, the dimension is
+not stored, or candidates cannot be narrowed down.
 """
 
 import time
@@ -21,6 +22,7 @@ from resizable_search.scan.schedule import (
     PoolSize,
     Results,
     Scan,
+    is_few,
     look_through,
     share_queries,
 )
@@ -58,6 +60,8 @@ class NumbaEngine:
             return self._scan_int8(parts, queries, k)
         if precision == "exact" and parts.can_have_tier and k <= base.TOO_MANY * len(parts):
             return self._scan_exact(parts, queries, k)
+        if is_few(len(queries), self.threads) and not parts.is_cut and k <= base.TOO_MANY * len(parts):
+            return self._scan_floats(parts, queries, k)
         return self._numpy.scan(parts, precision, queries, k)
 
     def rescore(
@@ -117,11 +121,35 @@ class NumbaEngine:
         return Found(results.top(), sum(looked), read, "int8")
 
     def _scan_exact(self, parts: Parts, queries: NDArray[np.float32], k: int) -> Found:
-        n, row_bytes = len(parts), parts.dim + 8
-        most = int(base.TOO_MANY * n)
+        most = int(base.TOO_MANY * len(parts))
+        begin = self._int8_scan(parts, self._integers(queries), k, most, exact=True)
+        return self._settled(parts, queries, k, begin, parts.dim + 8, "int8")
+
+    def _scan_floats(self, parts: Parts, queries: NDArray[np.float32], k: int) -> Found:
+        """A few queries by the floats: many are left to BLAS, which does a block of them at once."""
+        table, kernels = parts.floats, self._kernels
+        most, slack = int(base.TOO_MANY * len(parts)), base.margin(parts.views[0])
+
+        def begin(part: slice) -> Scan:
+            def scan(start: int, stop: int, pools: Pools, thread: int) -> bool:
+                narrow: bool = kernels.scan_floats(
+                    table, parts.dim, queries[part], slack, start, stop, k, most, pools.lows[thread],
+                    pools.sizes[thread], pools.rows[thread], pools.keys[thread], pools.counts[thread],
+                )  # fmt: skip
+                return narrow
+
+            return scan
+
+        return self._settled(parts, queries, k, begin, 4 * parts.dim, "float32")
+
+    def _settled(
+        self, parts: Parts, queries: NDArray[np.float32], k: int, begin: Begin, row_bytes: int, by: str
+    ) -> Found:
+        """A scan for candidates, and those scored by the definition; where they are too many, by BLAS."""
+        most = int(base.TOO_MANY * len(parts))
         results = Results.of(len(queries), k)
         looked: list[int] = []
-        table = parts.codes
+        table = parts.floats
 
         def settle(part: slice, pools: Pools, waited: bool) -> None:
             if waited:
@@ -132,11 +160,10 @@ class NumbaEngine:
             )  # fmt: skip
             looked.append(found)
 
-        begin = self._int8_scan(parts, self._integers(queries), k, most, exact=True)
         size = PoolSize(lows=k, candidates=2 * most + 4 * k + ROOM)
         if not look_through(parts.range, row_bytes, len(queries), self.threads, size, begin, settle):
             return self._numpy.scan(parts, "float32", queries, k)
-        return Found(results.top(), sum(looked), n * row_bytes, "int8")
+        return Found(results.top(), sum(looked), len(parts) * row_bytes, by)
 
     def _scan_int8(self, parts: Parts, queries: NDArray[np.float32], k: int) -> Found:
         n, row_bytes = len(parts), parts.dim + 4

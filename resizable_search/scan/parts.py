@@ -49,6 +49,11 @@ class Parts:
         return _NarrowedParts(self, allowed)
 
     @property
+    def is_cut(self) -> bool:
+        """Whether this dimension is not stored."""
+        return self.views[0].is_cut
+
+    @property
     def has_tier(self) -> bool:
         """Whether the int8 codes are there at this dimension, without a pass to make them."""
         return all(view.has_tier for view in self.views)

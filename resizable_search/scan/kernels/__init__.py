@@ -15,6 +15,7 @@ from numba import types
 
 from resizable_search.scan.kernels.bits import best_by_count, rescore_bits, scan_bits
 from resizable_search.scan.kernels.chains import rescore_best_by_count
+from resizable_search.scan.kernels.floats import scan_floats
 from resizable_search.scan.kernels.int8 import best_of_pools, scan_int8, settle
 from resizable_search.scan.kernels.rows import (
     quantise_queries,
@@ -49,6 +50,9 @@ def _signatures() -> dict[Any, Any]:
         scan_int8: (
             parts, i64, *asked, flag, i64, i64, i64, i64, scratch(f64, 2), counts, *one_pool,
         ),
+        scan_floats: (
+            parts, i64, scratch(f32, 2), f64, i64, i64, i64, i64, scratch(f64, 2), counts, *one_pool,
+        ),
         scan_bits: (parts, i64, *words, i64, i64, i64, scratch(i64, 2), *one_pool),
         best_of_pools: (*pools, scratch(f64, 3), scratch(i64, 2), *answer),
         best_by_count: (*pools, scratch(i64, 3), i64, *answer),
@@ -73,6 +77,7 @@ __all__ = [
     "best_of_pools",
     "quantise_queries",
     "scan_bits",
+    "scan_floats",
     "scan_int8",
     "rescore_best_by_count",
     "rescore_bits",

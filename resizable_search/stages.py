@@ -14,8 +14,10 @@ from resizable_search.errors import UsageError
 from resizable_search.index.reader import IndexReader
 from resizable_search.index.selection import Selection
 from resizable_search.plan import Plan, Stage
-from resizable_search.scan.base import Engine, View
-from resizable_search.topk import NO_ROW, Top, gather, merge
+from resizable_search.scan.base import Engine
+from resizable_search.scan.parts import Parts
+from resizable_search.scan.view import View
+from resizable_search.topk import Top, gather, merge
 
 MOST_CUT = 4
 """Dimensions that are not stored whose views are kept."""
@@ -54,7 +56,7 @@ class Executor:
         self._rows = reader.manifest.documents
         self._choose = choose
         self._centred = centred
-        self._views: dict[int, list[View]] = {}
+        self._parts: dict[int, Parts] = {}
         self._cut: list[int] = []
         self._lock = threading.Lock()
 
@@ -105,8 +107,8 @@ class Executor:
     def _both_stages(
         self, engine: Engine, full: NDArray[np.float32], plan: Plan, k: int, selection: Selection | None
     ) -> tuple[Top, list[StageRun]] | None:
-        """As `run`, of sign bits and an exact stage over one part, which engines may do as one."""
-        if [stage.precision for stage in plan.stages] != ["bits", "exact"] or len(self._reader.parts) > 1:
+        """As `run`, of sign bits and an exact stage, which engines may do as one."""
+        if [stage.precision for stage in plan.stages] != ["bits", "exact"]:
             return None
         (first, second), (keep, _) = plan.stages, plan.keeps(k)
         rows_in = self._rows if selection is None else selection.count
@@ -114,9 +116,9 @@ class Executor:
         if not (k_in and len(full)):
             return None
         begin = time.perf_counter()
-        bits, exact = self._views_at(first.dim)[0], self._views_at(second.dim)[0]
+        bits, exact = self._parts_at(first.dim), self._parts_at(second.dim)
         if selection is not None:
-            bits = bits.narrowed(selection.allowed[0])
+            bits = bits.narrowed(selection.allowed)
         both = engine.scan_and_rescore(bits, keep, exact, full, k_in)
         if both is None:
             return None
@@ -160,18 +162,12 @@ class Executor:
         keep: int,
         selection: Selection | None,
     ) -> tuple[Top, int, int, str]:
-        tops, read, looked, by = [], 0, 0, ""
-        views = self._views_at(stage.dim)
+        parts = self._parts_at(stage.dim)
         if selection is not None:
-            views = [view.narrowed(mask) for view, mask in zip(views, selection.allowed, strict=True)]
-        parts = engine.scan_parts(views, stage.precision, queries, keep)
-        for found, start in zip(parts, self._reader.starts, strict=True):
-            top = found.top
-            rows = np.where(top.rows == NO_ROW, NO_ROW, top.rows + start) if start else top.rows
-            tops.append(Top(top.scores, rows))
-            read, looked, by = read + found.read, looked + found.looked, found.by
-        best = tops[0] if len(tops) == 1 and tops[0].rows.shape[1] == keep else merge(tops, keep)
-        return best, read + looked * 4 * stage.dim // len(queries), looked, by
+            parts = parts.narrowed(selection.allowed)
+        found = engine.scan(parts, stage.precision, queries, min(keep, len(parts)))
+        best = found.top if found.top.rows.shape[1] == keep else merge([found.top], keep)
+        return best, found.read + found.looked * 4 * stage.dim // len(queries), found.looked, found.by
 
     def _gather(
         self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, rows: NDArray[np.int64]
@@ -197,15 +193,11 @@ class Executor:
         rows: NDArray[np.int64],
     ) -> tuple[Top, int, int, str]:
         """The best of each query's own rows (m, c), ascending, so that a cold file is read forwards."""
-        tops, read, looked, by = [], 0, 0, ""
-        for view, start in zip(self._views_at(stage.dim), self._reader.starts, strict=True):
-            found = engine.rescore(view, stage.precision, queries, rows, start, keep)
-            tops.append(found.top)
-            read, looked, by = read + found.read, looked + found.looked, found.by
-        best = tops[0] if len(tops) == 1 else merge(tops, keep)
-        return best, read + looked * 4 * stage.dim // len(queries), looked, by
+        found = engine.rescore(self._parts_at(stage.dim), stage.precision, queries, rows, keep)
+        read = found.read + found.looked * 4 * stage.dim // len(queries)
+        return found.top, read, found.looked, found.by
 
-    def _views_at(self, dim: int) -> list[View]:
+    def _parts_at(self, dim: int) -> Parts:
         """Every part as a scan at this dimension sees it, kept: one that is not stored costs a pass.
 
         Of those that are not stored, which cost memory too, the few last used are kept.
@@ -213,15 +205,17 @@ class Executor:
         with self._lock:
             if dim not in self._reader.dims:
                 self._cut = [d for d in self._cut if d != dim][1 - MOST_CUT :] + [dim]
-                for gone in set(self._views) - {*self._reader.dims, *self._cut}:
-                    del self._views[gone]
-            if dim not in self._views:
+                for gone in set(self._parts) - {*self._reader.dims, *self._cut}:
+                    del self._parts[gone]
+            if dim not in self._parts:
                 stored = min(d for d in self._reader.dims if d >= dim)
-                self._views[dim] = [
-                    View(part.arrays[stored], dim, part.allowed, part.tiers.get(stored), part.signs)
-                    for part in self._reader.parts
-                ]
-            return self._views[dim]
+                self._parts[dim] = Parts(
+                    [
+                        View(part.arrays[stored], dim, part.allowed, part.tiers.get(stored), part.signs)
+                        for part in self._reader.parts
+                    ]
+                )
+            return self._parts[dim]
 
 
 def _widen(top: Top, k: int) -> Top:

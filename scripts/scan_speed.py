@@ -39,8 +39,9 @@ from numpy.typing import NDArray
 
 from resizable_search import vectors
 from resizable_search.quantise import Tier, quantise
-from resizable_search.scan.base import View
 from resizable_search.scan.numpy_engine import NumpyEngine
+from resizable_search.scan.parts import Parts
+from resizable_search.scan.view import View
 from resizable_search.scan.warm import compile_kernels, load_engine
 from resizable_search.search import Index, open_index
 from resizable_search.threads import thread_count
@@ -98,7 +99,7 @@ def scan(index: Index, queries: NDArray[np.float32], **options: Any) -> Way:
 def engine_alone(view: View, queries: NDArray[np.float32]) -> Way:
     """Ours, the engine without what `index.scan` does around it."""
     engine, cut = NumpyEngine(), vectors.truncate(queries, view.dim)
-    return lambda i: engine.scan(view, "float32", cut[i % len(queries), None], K).top.rows[0]
+    return lambda i: engine.scan(Parts([view]), "float32", cut[i % len(queries), None], K).top.rows[0]
 
 
 def single_queries(index: Index, queries: NDArray[np.float32], rounds: int) -> bool:
@@ -201,19 +202,19 @@ def adversarial(rounds: int) -> bool:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((1, 768), np.float32) + rng.standard_normal((50_000, 768), np.float32) * 0.01
     rows = vectors.normalise(rows)
-    view = View(rows, 768, None, Tier(*quantise(rows), 768))
+    parts = Parts([View(rows, 768, None, Tier(*quantise(rows), 768))])
     compile_kernels()
     engine = load_engine(thread_count())
     asked = vectors.normalise(rows[:1] + rng.standard_normal((1, 768), np.float32) * np.float32(0.02))
     ways: dict[str, Way] = {
-        "float32": lambda i: engine.scan(view, "float32", asked, K),
-        "exact": lambda i: engine.scan(view, "exact", asked, K),
+        "float32": lambda i: engine.scan(parts, "float32", asked, K),
+        "exact": lambda i: engine.scan(parts, "exact", asked, K),
     }
     seconds = alternate(ways, rounds)
     medians = {name: median_ms(spent) for name, spent in seconds.items()}
     ratio = medians["exact"] / medians["float32"]
     said = verdict(ratio, at_most=1.2)
-    by = engine.scan(view, "exact", asked, K).by
+    by = engine.scan(parts, "exact", asked, K).by
     print(
         f"50,000 rows that int8 cannot tell apart: exact {medians['exact']:.2f} ms (read: {by}), float32 "
         f"{medians['float32']:.2f} ms = {ratio:.2f} {said}\n"

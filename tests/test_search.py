@@ -269,5 +269,5 @@ def test_of_dimensions_that_are_not_stored_the_few_last_used_are_kept(rows, tmp_
             index.scan(rows[:1], dim=dim)
         index.scan(rows[:1], dim=others[-4])
         index.scan(rows[:1], dim=others[0])
-        kept = set(index._executor._views) - stored
+        kept = set(index._executor._parts) - stored
         assert kept == {others[0], others[-4], others[-1], others[-2]}

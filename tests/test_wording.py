@@ -1,4 +1,4 @@
-from resizable_search.wording import SHOWN, clipped, counted, dimensions, plain, quoted
+from resizable_search.wording import SHOWN, clipped, counted, dimensions, plain, plain_lines, quoted
 
 
 def test_counts_are_in_the_right_number():
@@ -23,3 +23,7 @@ def test_what_is_plain_is_one_line_that_no_terminal_obeys():
     assert plain("two\nlines\x1b[31m of\x9bred") == "two lines [31m of red"
     assert clipped("short\tand plain") == "short and plain"
     assert clipped("x" * 1000) == f"{'x' * SHOWN}…"
+
+
+def test_plain_lines_keep_their_indentation_and_nothing_that_a_terminal_obeys():
+    assert plain_lines("a\r\n\tb\x1b[2J\n  c\x85d\x9b") == ["a", "        b [2J", "  c", "d"]

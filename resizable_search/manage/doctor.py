@@ -98,8 +98,10 @@ def _kernels() -> str:
     """Scan a small made-up index with each engine, and by the definition."""
     from resizable_search import vectors
     from resizable_search.quantise import Tier, quantise, sign_words
-    from resizable_search.scan.base import Engine, View
+    from resizable_search.scan.base import Engine
     from resizable_search.scan.numpy_engine import NumpyEngine
+    from resizable_search.scan.parts import Parts
+    from resizable_search.scan.view import View
     from resizable_search.scan.warm import load_engine
     from resizable_search.threads import thread_count
     from resizable_search.topk import select
@@ -117,7 +119,7 @@ def _kernels() -> str:
             f"the compiled engine cannot run ({error}), and numpy is slower: compile it with `rsearch warm`"
         ) from None
     for engine in engines:
-        found = engine.scan(view, "exact", query, 10).top
+        found = engine.scan(Parts([view]), "exact", query, 10).top
         if not (np.array_equal(found.rows[0], best) and np.array_equal(found.scores[0], scores)):
             raise RsearchError(
                 f"the {engine.name} engine finds wrong rows on this machine: "

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from resizable_search import vectors
 from resizable_search.plan import Precision
 from resizable_search.quantise import IntegerQueries, Tier, prefix_masks, quantise_queries, sign_words
-from resizable_search.scan.base import Found, View, margin, need_signs, need_tier, rescored
+from resizable_search.scan.base import Found, margin, rescored
+from resizable_search.scan.parts import Parts
+from resizable_search.scan.view import need_signs, need_tier
 from resizable_search.topk import Top, gather, select
 
 BLOCK_ROWS = 1 << 16
@@ -82,39 +84,32 @@ class NumpyEngine:
 
     name = "numpy"
 
-    def scan(self, view: View, precision: Precision, queries: NDArray[np.float32], k: int) -> Found:
-        """The k best rows of `view` for each of the queries (m, dim) float32."""
+    def scan(self, parts: Parts, precision: Precision, queries: NDArray[np.float32], k: int) -> Found:
+        """The k best rows for each of the queries (m, dim) float32."""
         if precision == "bits":
-            return self._scan_bits(view, queries, k)
+            return self._scan_bits(parts, queries, k)
         if precision == "int8":
-            return self._scan_int8(view, queries, k)
-        return self._scan_float32(view, queries, k)
-
-    def scan_parts(
-        self, views: Sequence[View], precision: Precision, queries: NDArray[np.float32], k: int
-    ) -> list[Found]:
-        """`scan` of each view."""
-        return [self.scan(view, precision, queries, min(k, len(view))) for view in views]
+            return self._scan_int8(parts, queries, k)
+        return self._scan_float32(parts, queries, k)
 
     def rescore(
         self,
-        view: View,
+        parts: Parts,
         precision: Precision,
         queries: NDArray[np.float32],
         rows: NDArray[np.int64],
-        first: int,
         k: int,
     ) -> Found:
-        """The k best of each query's own rows (m, c) int64 that lie in this view."""
-        scores = self._scorer(view, precision, queries)
+        """The k best of each query's own rows (m, c) int64, ascending."""
+        scores = self._scorer(parts, precision, queries)
         found = []
         for i, own in enumerate(rows):
-            here = own[(own >= first) & (own < first + len(view))]
-            found.append(select(scores(i, here - first), here, k))
-        return rescored(view, precision, rows, first, gather(found, k))
+            here = own[(own >= parts.starts[0]) & (own < parts.stop)]
+            found.append(select(scores(i, here), here, k))
+        return rescored(parts, precision, rows, gather(found, k))
 
     def scan_and_rescore(
-        self, bits: View, keep: int, exact: View, queries: NDArray[np.float32], k: int
+        self, bits: Parts, keep: int, exact: Parts, queries: NDArray[np.float32], k: int
     ) -> None:
         """Nothing is gained here by doing both as one."""
         return
@@ -124,65 +119,74 @@ class NumpyEngine:
         return vectors.truncate(rows, dim)
 
     def _scorer(
-        self, view: View, precision: Precision, queries: NDArray[np.float32]
+        self, parts: Parts, precision: Precision, queries: NDArray[np.float32]
     ) -> Callable[[int, NDArray[np.int64]], NDArray[np.float32]]:
+        """What scores ascending rows for the query of that number."""
         if precision == "bits":
-            signs, words, masks = _sign_parts(view, queries)
-            return lambda i, rows: _agreement(signs[: len(masks), rows], words[i], masks, view.dim)
+            words, masks = sign_words(queries), prefix_masks(parts.dim)
+            signs = [need_signs(view)[: len(masks)] for view in parts.views]
+            return lambda i, rows: parts.each(
+                rows, lambda part, own: _agreement(signs[part][:, own], words[i], masks, parts.dim)
+            )
         if precision == "int8":
-            tier, asked = need_tier(view), quantise_queries(queries)
-            return lambda i, rows: _int8_scores(tier, asked, i, rows)
-        return lambda i, rows: view.defined_scores(queries[i], rows)
+            tiers, asked = [need_tier(view) for view in parts.views], quantise_queries(queries)
+            return lambda i, rows: parts.each(
+                rows, lambda part, own: _int8_scores(tiers[part], asked, i, own)
+            )
+        return lambda i, rows: parts.defined_scores(queries[i], rows)
 
-    def _scan_float32(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
-        cut = view.stored[:, : view.dim]
-        near = view.reciprocals
+    def _scan_float32(self, parts: Parts, queries: NDArray[np.float32], k: int) -> Found:
+        near = [view.reciprocals for view in parts.views]
+        cut = [view.stored[:, : view.dim] for view in parts.views]
 
-        def products(start: int, stop: int, scores: NDArray[np.float32]) -> None:
+        def products(part: int, start: int, stop: int, scores: NDArray[np.float32]) -> None:
             if len(queries) > 1:
-                np.matmul(queries, cut[start:stop].T, out=scores)
+                np.matmul(queries, cut[part][start:stop].T, out=scores)
             else:
-                np.matmul(cut[start:stop], queries[0], out=scores[0])
-            if near.scale is not None:
-                scores *= near.scale[start:stop]
+                np.matmul(cut[part][start:stop], queries[0], out=scores[0])
+            scale = near[part].scale
+            if scale is not None:
+                scores *= scale[start:stop]
 
-        pools = _pool_blocks(len(view), len(queries), k, 2 * margin(view), near.allowed, products)
+        allowed = [part.allowed for part in near]
+        pools = _pool_blocks(parts, allowed, len(queries), k, 2 * margin(parts.views[0]), products)
+        doubtful = np.concatenate([n.doubtful + s for n, s in zip(near, parts.starts, strict=True)])
         found, looked = [], 0
         for pool, query in zip(pools, queries, strict=True):
-            rows = np.union1d(pool.candidates(), near.doubtful)
+            rows = np.union1d(pool.candidates(), doubtful)
             looked += len(rows)
-            found.append(select(view.defined_scores(query, rows), rows, k))
-        return Found(gather(found, k), looked, len(view) * 4 * view.dim, "float32")
+            found.append(select(parts.defined_scores(query, rows), rows, k))
+        return Found(gather(found, k), looked, len(parts) * 4 * parts.dim, "float32")
 
-    def _scan_int8(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
-        tier, asked = need_tier(view), quantise_queries(queries)
+    def _scan_int8(self, parts: Parts, queries: NDArray[np.float32], k: int) -> Found:
+        tiers, asked = [need_tier(view) for view in parts.views], quantise_queries(queries)
         # Sums of integers below 2^53 are exact in float64, in whatever order BLAS takes them.
-        wide = asked.codes[:, : view.dim].astype(np.float64)
+        wide = asked.codes[:, : parts.dim].astype(np.float64)
 
-        def products(start: int, stop: int, scores: NDArray[np.float32]) -> None:
-            sums = wide @ tier.codes[start:stop, : view.dim].astype(np.float64).T
+        def products(part: int, start: int, stop: int, scores: NDArray[np.float32]) -> None:
+            tier = tiers[part]
+            sums = wide @ tier.codes[start:stop, : parts.dim].astype(np.float64).T
             sums *= tier.steps[start:stop].astype(np.float64)
             np.multiply(sums, asked.units[:, None], out=scores, casting="same_kind")
 
-        top = _best(_pool_blocks(len(view), len(queries), k, 0.0, view.allowed, products), k)
-        return Found(top, 0, len(view) * (view.dim + 4), "int8")
+        top = _best(_pool_blocks(parts, _allowed(parts), len(queries), k, 0.0, products), k)
+        return Found(top, 0, len(parts) * (parts.dim + 4), "int8")
 
-    def _scan_bits(self, view: View, queries: NDArray[np.float32], k: int) -> Found:
-        signs, words, masks = _sign_parts(view, queries)
+    def _scan_bits(self, parts: Parts, queries: NDArray[np.float32], k: int) -> Found:
+        words, masks = sign_words(queries), prefix_masks(parts.dim)
+        signs = [need_signs(view)[: len(masks)] for view in parts.views]
 
-        def products(start: int, stop: int, scores: NDArray[np.float32]) -> None:
-            block = signs[: len(masks), start:stop]
+        def products(part: int, start: int, stop: int, scores: NDArray[np.float32]) -> None:
+            block = signs[part][:, start:stop]
             for i, asked in enumerate(words):
-                scores[i] = _agreement(block, asked, masks, view.dim)
+                scores[i] = _agreement(block, asked, masks, parts.dim)
 
-        top = _best(_pool_blocks(len(view), len(queries), k, 0.0, view.allowed, products), k)
-        return Found(top, 0, len(view) * 8 * len(masks), "bits")
+        top = _best(_pool_blocks(parts, _allowed(parts), len(queries), k, 0.0, products), k)
+        return Found(top, 0, len(parts) * 8 * len(masks), "bits")
 
 
-def _sign_parts(
-    view: View, queries: NDArray[np.float32]
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
-    return need_signs(view), sign_words(queries), prefix_masks(view.dim)
+def _allowed(parts: Parts) -> list[NDArray[np.bool_] | None]:
+    return [view.allowed for view in parts.views]
 
 
 def _agreement(
@@ -213,24 +217,30 @@ def _best(pools: list[_Pool], k: int) -> Top:
 
 
 def _pool_blocks(
-    n: int,
+    parts: Parts,
+    allowed: Sequence[NDArray[np.bool_] | None],
     m: int,
     k: int,
     slack: float,
-    allowed: NDArray[np.bool_] | None,
-    products: Callable[[int, int, NDArray[np.float32]], None],
+    products: Callable[[int, int, int, NDArray[np.float32]], None],
 ) -> list[_Pool]:
-    """Have `products` score n rows for m queries block by block, and keep each query's candidates."""
+    """Have `products` score all rows for m queries block by block, and keep each query's candidates.
+
+    It is called with the number of a part, and where a block of its rows starts and stops. All parts go
+    into the same pools: a threshold that was found in one part holds in the others.
+    """
     pools = [_Pool(k, slack) for _ in range(m)]
     most = max(256, min(BLOCK_ROWS, BLOCK_SCORES // max(1, m)))
-    blocks = max(1, math.ceil(n / most))
-    step = max(1, math.ceil(n / blocks))  # of one size: a short last block would cost nearly as much
-    held = np.empty(m * step, np.float32)
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        scores = held[: m * (stop - start)].reshape(m, stop - start)
-        products(start, stop, scores)
-        some = None if allowed is None else allowed[start:stop]
-        for pool, row in zip(pools, scores, strict=True):
-            pool.add(row, start, some)
+    # Of one size: a short last block would cost nearly as much.
+    steps = [max(1, math.ceil(len(view) / max(1, math.ceil(len(view) / most)))) for view in parts.views]
+    held = np.empty(m * max(steps), np.float32)
+    for part, (view, first, step) in enumerate(zip(parts.views, parts.starts, steps, strict=True)):
+        mask = allowed[part]
+        for start in range(0, len(view), step):
+            stop = min(start + step, len(view))
+            scores = held[: m * (stop - start)].reshape(m, stop - start)
+            products(part, start, stop, scores)
+            some = None if mask is None else mask[start:stop]
+            for pool, row in zip(pools, scores, strict=True):
+                pool.add(row, first + start, some)
     return pools

@@ -5,10 +5,9 @@ that a busy core holds nothing up and a cold file is read forwards. Many queries
 groups, and a group goes through the rows block by block, while the block is in the core's cache.
 """
 
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,17 +109,21 @@ Finish = Callable[[slice, Pools, bool], None]
 
 
 def look_through(
-    rows: int, row_bytes: int, queries: int, threads: int, size: PoolSize, begin: Begin, finish: Finish
+    rows: range, row_bytes: int, queries: int, threads: int, size: PoolSize, begin: Begin, finish: Finish
 ) -> bool:
-    """Scan all rows for all queries on up to so many threads; False if a scan gave up."""
+    """Scan all rows for all queries on up to so many threads; False if a scan gave up.
+
+    Chunks are of rows, whichever parts of the index these lie in: many parts take what one takes.
+    """
     if not is_few(queries, threads):
         return _by_queries(rows, queries, threads, size, begin, finish)
-    used = max(1, min(threads, rows * row_bytes // LEAST_BYTES))
-    share = rows * row_bytes // (2 * used if used > 1 else 1) + row_bytes
+    total = len(rows) * row_bytes
+    used = max(1, min(threads, total // LEAST_BYTES))
+    share = total // (2 * used if used > 1 else 1) + row_bytes
     chunk = max(1024, min(MOST_BYTES, share) // row_bytes)
     everything = slice(0, queries)
     scan, pools = begin(everything), Pools.of(used, queries, size)
-    starts = iter(range(0, rows, chunk))  # whoever takes the next start holds the GIL
+    starts = iter(range(rows.start, rows.stop, chunk))  # whoever takes the next start holds the GIL
     gave_up = waited = False
 
     def work(thread: int) -> None:
@@ -128,7 +131,7 @@ def look_through(
         for start in starts:
             if gave_up:
                 return
-            stop = min(start + chunk, rows)
+            stop = min(start + chunk, rows.stop)
             since = time.perf_counter()
             if not scan(start, stop, pools, thread):
                 gave_up = True
@@ -141,65 +144,14 @@ def look_through(
     return not gave_up
 
 
-@dataclass(frozen=True, slots=True)
-class Lot:
-    """The rows of one part of several that are looked through together."""
-
-    rows: int
-    size: PoolSize
-    begin: Begin
-    finish: Finish
-
-
-def look_through_lots(lots: Sequence[Lot], row_bytes: int, queries: int, threads: int) -> list[bool]:
-    """As `look_through` for a few queries, of several parts by one call of the threads; False: it gave up.
-
-    Lower bounds that were found in one part hold in every other, so the parts share them: what a part
-    finds may be fewer than k, and never lacks what belongs to the k best of all.
-    """
-    total = sum(lot.rows for lot in lots)
-    used = max(1, min(threads, total * row_bytes // LEAST_BYTES))
-    share = total * row_bytes // (2 * used if used > 1 else 1) + row_bytes
-    chunk = max(1024, min(MOST_BYTES, share) // row_bytes)
-    everything = slice(0, queries)
-    first = Pools.of(used, queries, lots[0].size)
-    pools = [first]
-    for lot in lots[1:]:
-        pools.append(replace(Pools.of(used, queries, lot.size), lows=first.lows, sizes=first.sizes))
-    scans = [lot.begin(everything) for lot in lots]
-    # Whoever takes the next chunk holds the GIL; each thread meets the parts in their order.
-    chunks = ((i, start) for i, lot in enumerate(lots) for start in range(0, lot.rows, chunk))
-    lock = threading.Lock()
-    narrow, waited = [True] * len(lots), [False] * len(lots)
-
-    def work(thread: int) -> None:
-        while True:
-            with lock:
-                i, start = next(chunks, (-1, 0))
-            if i < 0:
-                return
-            if not narrow[i]:
-                continue
-            stop = min(start + chunk, lots[i].rows)
-            since = time.perf_counter()
-            if not scans[i](start, stop, pools[i], thread):
-                narrow[i] = False
-            if (stop - start) * row_bytes < WAITING * (time.perf_counter() - since):
-                waited[i] = True
-
-    run_together(work, used)
-    for i, lot in enumerate(lots):
-        if narrow[i]:
-            lot.finish(everything, pools[i], waited[i])
-    return narrow
-
-
 def is_few(queries: int, threads: int) -> bool:
     """Whether so many queries share out the rows, and not themselves."""
     return queries < FEW * threads or queries <= 1
 
 
-def _by_queries(rows: int, queries: int, threads: int, size: PoolSize, begin: Begin, finish: Finish) -> bool:
+def _by_queries(
+    rows: range, queries: int, threads: int, size: PoolSize, begin: Begin, finish: Finish
+) -> bool:
     gave_up = False
 
     def work(part: slice) -> None:
@@ -207,7 +159,7 @@ def _by_queries(rows: int, queries: int, threads: int, size: PoolSize, begin: Be
         if gave_up:
             return
         pools = Pools.of(1, part.stop - part.start, size)
-        if begin(part)(0, rows, pools, 0):
+        if begin(part)(rows.start, rows.stop, pools, 0):
             finish(part, pools, False)
         else:
             gave_up = True

@@ -87,7 +87,10 @@ def are_compiled() -> bool:
 
 def _of() -> list[str]:
     digest = hashlib.sha256()
-    for path in sorted(SOURCES.glob("*.py")):
+    for path in (
+        *sorted(SOURCES.glob("*.py")),
+        SOURCES.parent / "parts.py",
+    ):  # which says how a table is laid out
         digest.update(path.read_bytes())
     return [digest.hexdigest(), version("numba"), sys.version]
 

@@ -9,7 +9,9 @@ from resizable_search import vectors
 from resizable_search.errors import UsageError
 from resizable_search.quantise import Tier, quantise, quantise_queries, sign_words
 from resizable_search.scan import base, numpy_engine, schedule
-from resizable_search.scan.base import View, margin
+from resizable_search.scan.base import margin
+from resizable_search.scan.parts import Parts
+from resizable_search.scan.view import View
 from resizable_search.topk import NO_ROW, select
 from tests.support import oracle
 
@@ -61,7 +63,7 @@ def rough_scores(view, precision, query):
 def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=None):
     view = view_of(rows, dim, allowed)
     meant = view.rows(np.arange(len(rows)))
-    found = engine.scan(view, precision, queries, k)
+    found = engine.scan(Parts([view]), precision, queries, k)
     top = found.top
     assert top.scores.shape == top.rows.shape == (len(queries), k)
     assert (top.scores.dtype, top.rows.dtype) == (np.float32, np.int64)
@@ -149,9 +151,9 @@ def test_one_query_and_a_batch_agree_bit_for_bit(engine, precision):
     rows = unit_rows(5000, 96, 0, "duplicates")
     queries = vectors.truncate(np.random.default_rng(1).standard_normal((67, 96)).astype(np.float32), 64)
     view = view_of(rows, 64)
-    together = engine.scan(view, precision, queries, 10).top
+    together = engine.scan(Parts([view]), precision, queries, 10).top
     for i in range(len(queries)):
-        alone = engine.scan(view, precision, queries[i : i + 1], 10).top
+        alone = engine.scan(Parts([view]), precision, queries[i : i + 1], 10).top
         np.testing.assert_array_equal(alone.rows[0], together.rows[i])
         np.testing.assert_array_equal(alone.scores[0], together.scores[i])
 
@@ -159,7 +161,7 @@ def test_one_query_and_a_batch_agree_bit_for_bit(engine, precision):
 def test_equal_rows_come_in_order_of_row(engine):
     rows = np.tile(unit_rows(1, 768, 0, "plain"), (2000, 1))
     for precision in PRECISIONS:
-        top = engine.scan(view_of(rows, 768), precision, rows[:1], 10).top
+        top = engine.scan(Parts([view_of(rows, 768)]), precision, rows[:1], 10).top
         assert top.rows[0].tolist() == list(range(10))
         assert len(set(top.scores[0].tolist())) == 1
 
@@ -170,11 +172,11 @@ def test_given_rows_get_the_scores_that_a_scan_gives_them(engine, precision, dim
     rows = unit_rows(300, 96, dim, "zeros")
     view = view_of(rows, dim)
     queries = vectors.truncate(unit_rows(9, 96, 2, "plain"), dim)
-    top = engine.scan(view, precision, queries, 300).top
+    top = engine.scan(Parts([view]), precision, queries, 300).top
     asked = np.sort(np.concatenate([top.rows[:, :50] + 1000, np.full((9, 2), NO_ROW)], axis=1), axis=1)
     asked[:, -1] = 1300  # a row of another part
     asked[:, 2] = 999
-    best = engine.rescore(view, precision, queries, np.sort(asked, axis=1), 1000, 60).top
+    best = engine.rescore(Parts([view], 1000), precision, queries, np.sort(asked, axis=1), 60).top
     for i in range(9):
         real = set(asked[i].tolist()) - {NO_ROW, 999, 1300}
         kept = [(row + 1000, score) for row, score in zip(top.rows[i], top.scores[i], strict=True)]
@@ -192,8 +194,8 @@ def test_given_rows_that_their_codes_rule_out_change_nothing(engine, kind, k):
     queries = vectors.truncate(unit_rows(9, 96, 2, "plain"), 96)
     queries[0] = rows[5]
     given = np.sort(np.random.default_rng(0).permuted(np.tile(np.arange(-1, 705), (9, 1)), axis=1)[:, :400])
-    found = engine.rescore(view, "exact", queries, given, 2, k)
-    plain = engine.rescore(floats, "exact", queries, given, 2, k)
+    found = engine.rescore(Parts([view], 2), "exact", queries, given, k)
+    plain = engine.rescore(Parts([floats], 2), "exact", queries, given, k)
     np.testing.assert_array_equal(found.top.rows, plain.top.rows)
     np.testing.assert_array_equal(found.top.scores, plain.top.scores)
     if found.by == "int8" and kind == "plain":
@@ -205,7 +207,7 @@ def test_given_rows_that_their_codes_rule_out_change_nothing(engine, kind, k):
 def test_two_stages_at_once_find_what_they_find_one_by_one(engine, kind, k, keep, dim):
     rows = unit_rows(700, 96, 4, kind)
     allowed = np.random.default_rng(1).random(700) < 0.9
-    bits, exact = view_of(rows, dim, allowed), view_of(rows, 96, allowed)
+    bits, exact = (Parts([view_of(rows, d, allowed)]) for d in (dim, 96))
     queries = vectors.truncate(unit_rows(40, 96, 2, "plain"), 96)
     for some in (queries, queries[:1]):
         both = engine.scan_and_rescore(bits, keep, exact, some, k)
@@ -213,7 +215,7 @@ def test_two_stages_at_once_find_what_they_find_one_by_one(engine, kind, k, keep
             assert engine.name == "numpy"
             return
         kept = engine.scan(bits, "bits", some[:, :dim], keep)
-        one_by_one = engine.rescore(exact, "exact", some, np.sort(kept.top.rows, axis=1), 0, k)
+        one_by_one = engine.rescore(exact, "exact", some, np.sort(kept.top.rows, axis=1), k)
         np.testing.assert_array_equal(both[1].top.rows, one_by_one.top.rows)
         np.testing.assert_array_equal(both[1].top.scores, one_by_one.top.scores)
         assert (both[0].read, both[1].looked) == (kept.read, one_by_one.looked)
@@ -225,16 +227,16 @@ def test_rows_that_are_not_allowed_are_not_found(engine, precision):
     rows = unit_rows(300, 32, 0, "plain")
     allowed = np.zeros(300, bool)
     allowed[[7, 150, 299]] = True
-    top = engine.scan(view_of(rows, 32, allowed), precision, rows[:1], 5).top
+    top = engine.scan(Parts([view_of(rows, 32, allowed)]), precision, rows[:1], 5).top
     assert set(top.rows[0].tolist()) == {7, 150, 299, NO_ROW}
 
 
 def test_without_tiers_exact_reads_the_floats_and_rough_says_what_to_do(engine):
     rows = unit_rows(3000, 64, 0, "plain")
-    assert engine.scan(View(rows, 64), "exact", rows[:1], 5).by == "float32"
+    assert engine.scan(Parts([View(rows, 64)]), "exact", rows[:1], 5).by == "float32"
     for precision in ("int8", "bits"):
         with pytest.raises(UsageError, match="rsearch warm"):
-            engine.scan(View(rows, 64), precision, rows[:1], 5)
+            engine.scan(Parts([View(rows, 64)]), precision, rows[:1], 5)
 
 
 def test_the_margin_bounds_what_float32_loses():
@@ -251,4 +253,4 @@ def test_the_rows_are_never_written(engine):
     rows = unit_rows(100, 32, 0, "plain")
     rows.flags.writeable = False
     for precision in PRECISIONS:
-        engine.scan(view_of(rows, 16), precision, vectors.truncate(rows[:2], 16), 5)
+        engine.scan(Parts([view_of(rows, 16)]), precision, vectors.truncate(rows[:2], 16), 5)

@@ -13,6 +13,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from resizable_search.scan.kernels.heaps import compact, offer, unload
+from resizable_search.scan.kernels.tables import allowed_of, signs_of, span_of
+from resizable_search.scan.parts import FIRST, ROWS
 
 GROUP = 16
 """Rows whose keys are compared with the bound at once."""
@@ -30,8 +32,7 @@ def popcount(context: Any, word: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def scan_bits(
-    signs: Any,
-    allowed: Any,
+    parts: Any,
     dim: int,
     masks: Any,
     asked: Any,
@@ -45,12 +46,39 @@ def scan_bits(
 ) -> None:
     """Look through rows start … stop - 1 for every query, and keep what may be among its best k.
 
-    signs (words, n) uint64, of which the first len(masks) count; asked (m, words) uint64; allowed as for
-    `scan_int8`. Selection is by counting: tallies (m, dim + 3) int64, zeros at first, counts the candidates
-    by how many signs differ; behind that stand how far the limit has come down from dim + 1, and how many
-    candidates differ in fewer signs than the limit says. Candidates:
-    rows (m, capacity) int64, keys (m, capacity) float64, the score, and counts (m,) int64.
+    parts is a table of them with their signs (`scan.parts`), of which the first len(masks) words count;
+    asked (m, words) uint64. Selection is by counting: tallies (m, dim + 3) int64, zeros at first, counts
+    the candidates by how many signs differ; behind that stand how far the limit has come down from
+    dim + 1, and how many candidates differ in fewer signs than the limit says. Candidates: rows
+    (m, capacity) int64, keys (m, capacity) float64, the score, and counts (m,) int64.
     """
+    for part in range(parts.shape[0]):
+        first = parts[part, FIRST]
+        begin, end = max(start, first), min(stop, first + parts[part, ROWS])
+        if begin < end:
+            _scan_part(
+                signs_of(parts, part), allowed_of(parts, part), first, dim, masks, asked, begin - first,
+                end - first, k, tallies, rows, keys, counts,
+            )  # fmt: skip
+
+
+@njit(nogil=True)
+def _scan_part(
+    signs: Any,
+    allowed: Any,
+    first_row: int,
+    dim: int,
+    masks: Any,
+    asked: Any,
+    start: int,
+    stop: int,
+    k: int,
+    tallies: Any,
+    rows: Any,
+    keys: Any,
+    counts: Any,
+) -> None:
+    """As `scan_bits`, of one part whose first row is `first_row`: signs (words, n), allowed (n,) or (0,)."""
     m = asked.shape[0]
     words = masks.shape[0]
     capacity = rows.shape[1]
@@ -107,7 +135,7 @@ def scan_bits(
                         least = np.float64(dim - 2 * (limit - 1))
                         counts[query] = compact(candidates, agreed, capacity, least)
                     at = counts[query]
-                    candidates[at], agreed[at] = row, np.float64(dim - 2 * count)
+                    candidates[at], agreed[at] = first_row + row, np.float64(dim - 2 * count)
                     counts[query] = at + 1
                     tally[count] += 1
                     below += 1
@@ -180,28 +208,23 @@ def _next_above(keys: Any, thread: int, query: int, count: int, at: int, least: 
 
 @njit(nogil=True, cache=True)
 def rescore_bits(
-    signs: Any,
-    dim: int,
-    masks: Any,
-    asked: Any,
-    rows: Any,
-    first: int,
-    out_keys: Any,
-    out_rows: Any,
-    sizes: Any,
+    parts: Any, dim: int, masks: Any, asked: Any, rows: Any, out_keys: Any, out_rows: Any, sizes: Any
 ) -> None:
-    """As `rows.rescore_exact`, by how many signs agree less how many do not: signs (words, n) uint64."""
-    n, k = signs.shape[1], out_keys.shape[1]
+    """As `rows.rescore_exact`, by how many signs agree less how many do not."""
+    k = out_keys.shape[1]
     for query in range(rows.shape[0]):
-        size = 0
-        best_keys, best_rows = out_keys[query], out_rows[query]
-        for i in range(rows.shape[1]):
-            row = rows[query, i] - first
-            if 0 <= row < n:
+        size = at = 0
+        best_keys, best_rows, given = out_keys[query], out_rows[query], rows[query]
+        for part in range(parts.shape[0]):
+            signs, first = signs_of(parts, part), parts[part, FIRST]
+            at, stop = span_of(given, given.shape[0], at, first, first + parts[part, ROWS])
+            for i in range(at, stop):
+                row = given[i] - first
                 differing = np.uint64(0)
                 for word in range(masks.shape[0]):
                     differing += popcount((signs[word, row] ^ asked[query, word]) & masks[word])
                 key = np.float64(dim - 2 * np.int64(differing))
                 size = offer(best_keys, best_rows, size, k, key, row + first)
+            at = stop
         unload(best_keys, best_rows, size)
         sizes[query] = size

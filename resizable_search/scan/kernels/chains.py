@@ -18,10 +18,7 @@ def rescore_best_by_count(
     kept_keys: Any,
     kept_rows: Any,
     kept_sizes: Any,
-    stored: Any,
-    codes: Any,
-    scales: Any,
-    errors: Any,
+    parts: Any,
     dim: int,
     queries: Any,
     asked: Any,
@@ -38,6 +35,5 @@ def rescore_best_by_count(
         kept_rows[query, kept_sizes[query] :] = -1
         kept_rows[query].sort()
     return rescore_narrowed(
-        stored, codes, scales, errors, dim, queries, asked, units, factors, bases, kept_rows, 0,
-        out_keys, out_rows, sizes,
+        parts, dim, queries, asked, units, factors, bases, kept_rows, out_keys, out_rows, sizes
     )  # fmt: skip

@@ -8,6 +8,8 @@ from numba import njit
 from resizable_search.scan.kernels.heaps import compact, offer, raise_lows, unload
 from resizable_search.scan.kernels.products import products
 from resizable_search.scan.kernels.rows import defined_score
+from resizable_search.scan.kernels.tables import allowed_of, codes_of, errors_of, part_of, steps_of, stored_of
+from resizable_search.scan.parts import FIRST, ROWS
 
 GROUP = 16
 """Rows whose keys are compared with the bound at once."""
@@ -15,10 +17,7 @@ GROUP = 16
 
 @njit(nogil=True, cache=True)
 def scan_int8(
-    codes: Any,
-    scales: Any,
-    errors: Any,
-    allowed: Any,
+    parts: Any,
     dim: int,
     asked: Any,
     units: Any,
@@ -37,13 +36,49 @@ def scan_int8(
 ) -> bool:
     """Look through rows start … stop - 1 for every query, and keep in the pools what may matter.
 
-    codes (n, width) int8, scales and errors (n,) float32, allowed (n,) uint8 or (0,); asked (m, padded)
-    int16, units, factors and bases (m,) float64: the powers of two and slacks of the queries. Pools:
-    lows (m, k) float64, heaps of the k best lower bounds, with sizes (m,) int64; rows (m, capacity)
-    int64 and keys (m, capacity) float64, the candidates with their upper bounds, and counts (m,) int64.
+    parts is a table of them with their codes (`scan.parts`); asked (m, padded) int16, units, factors and
+    bases (m,) float64: the powers of two and slacks of the queries. Pools: lows (m, k) float64, heaps of
+    the k best lower bounds, with sizes (m,) int64; rows (m, capacity) int64 and keys (m, capacity)
+    float64, the candidates with their upper bounds, and counts (m,) int64.
     Not `is_exact`: bounds are the int8 score itself, rounded to float32.
     Returns False, and gives up, where more than `limit` candidates of a query survive.
     """
+    for part in range(parts.shape[0]):
+        first = parts[part, FIRST]
+        begin, end = max(start, first), min(stop, first + parts[part, ROWS])
+        if begin < end and not _scan_part(
+            codes_of(parts, part), steps_of(parts, part), errors_of(parts, part), allowed_of(parts, part),
+            first, dim, asked, units, factors, bases, is_exact, begin - first, end - first, k, limit, lows,
+            sizes, rows, keys, counts,
+        ):  # fmt: skip
+            return False
+    return True
+
+
+@njit(nogil=True)
+def _scan_part(
+    codes: Any,
+    scales: Any,
+    errors: Any,
+    allowed: Any,
+    first_row: int,
+    dim: int,
+    asked: Any,
+    units: Any,
+    factors: Any,
+    bases: Any,
+    is_exact: bool,
+    start: int,
+    stop: int,
+    k: int,
+    limit: int,
+    lows: Any,
+    sizes: Any,
+    rows: Any,
+    keys: Any,
+    counts: Any,
+) -> bool:
+    """As `scan_int8`, of one part whose first row is `first_row`: codes (n, width), and so on."""
     m = asked.shape[0]
     capacity = rows.shape[1]
     width = codes.shape[1]
@@ -96,7 +131,7 @@ def scan_int8(
                             if counts[query] > limit:
                                 return False
                         at = counts[query]
-                        candidates[at], tall[at] = row, top
+                        candidates[at], tall[at] = first_row + row, top
                         counts[query] = at + 1
                         held = raise_lows(low_heap, held, k, low)
                         if held == k:
@@ -133,7 +168,7 @@ def best_of_pools(
 
 @njit(nogil=True, cache=True)
 def settle(
-    stored: Any,
+    parts: Any,
     dim: int,
     queries: Any,
     rows: Any,
@@ -147,11 +182,11 @@ def settle(
 ) -> int:
     """Score by the definition every candidate that may belong to the answer; returns how many there were.
 
-    Pools as of `scan_int8` with a first axis of threads: lows (threads, m, k), held (threads, m). stored
-    (n, width) float32, queries (m, dim) float32; the answer as of `best_of_pools`.
+    Pools as of `scan_int8` with a first axis of threads: lows (threads, m, k), held (threads, m); parts is
+    a table (`scan.parts`), queries (m, dim) float32; the answer as of `best_of_pools`.
     """
     k = out_keys.shape[1]
-    looked = 0
+    looked = part = 0
     bounds = np.empty(k, np.float64)
     for query in range(rows.shape[1]):
         size = 0
@@ -166,7 +201,9 @@ def settle(
             for i in range(counts[thread, query]):
                 if some_keys[i] >= bound:
                     row = some_rows[i]
-                    score = np.float64(defined_score(stored[row], dim, asked))
+                    part = part_of(parts, row, part)
+                    stored = stored_of(parts, part)
+                    score = np.float64(defined_score(stored[row - parts[part, FIRST]], dim, asked))
                     size = offer(best_keys, best_rows, size, k, score, row)
                     looked += 1
         unload(best_keys, best_rows, size)

@@ -8,6 +8,8 @@ from numba import njit
 
 from resizable_search.scan.kernels.heaps import offer, raise_lows, unload
 from resizable_search.scan.kernels.products import ask_for_row, product
+from resizable_search.scan.kernels.tables import codes_of, errors_of, span_of, steps_of, stored_of
+from resizable_search.scan.parts import FIRST, ROWS
 
 
 @njit(nogil=True, cache=True)
@@ -100,34 +102,44 @@ def defined_score(row: Any, dim: int, query: Any) -> np.float32:
 
 @njit(nogil=True, cache=True)
 def rescore_exact(
-    stored: Any, dim: int, queries: Any, rows: Any, first: int, out_keys: Any, out_rows: Any, sizes: Any
+    parts: Any, dim: int, queries: Any, rows: Any, out_keys: Any, out_rows: Any, sizes: Any
 ) -> None:
-    """The best of each query's rows (m, c) int64 by the defined score.
+    """The best of each query's rows (m, c) int64, ascending, by the defined score.
 
-    Row `first` is the first of `stored` (n, width) float32; rows of other parts, and -1, are passed over.
-    The answer as of `best_of_pools`.
+    parts is a table (`scan.parts`); rows of no part, such as -1, are passed over. The answer as of
+    `best_of_pools`.
     """
-    n, k = stored.shape[0], out_keys.shape[1]
+    k = out_keys.shape[1]
     for query in range(rows.shape[0]):
-        size = 0
-        asked, best_keys, best_rows = queries[query], out_keys[query], out_rows[query]
-        for i in range(rows.shape[1]):
-            row = rows[query, i] - first
-            if i + 1 < rows.shape[1]:
-                ask_for_row(stored, rows[query, i + 1] - first, 4 * stored.shape[1], 4 * dim)
-            if 0 <= row < n:
-                score = np.float64(defined_score(stored[row], dim, asked))
-                size = offer(best_keys, best_rows, size, k, score, row + first)
-        unload(best_keys, best_rows, size)
+        size = _offer_defined(
+            parts, dim, queries[query], rows[query], rows.shape[1], out_keys[query], out_rows[query], k
+        )
+        unload(out_keys[query], out_rows[query], size)
         sizes[query] = size
+
+
+@njit(nogil=True)
+def _offer_defined(
+    parts: Any, dim: int, asked: Any, rows: Any, count: int, best_keys: Any, best_rows: Any, k: int
+) -> int:
+    """Offer `count` ascending rows by their defined scores; returns how many are held."""
+    size = at = 0
+    for part in range(parts.shape[0]):
+        stored, first = stored_of(parts, part), parts[part, FIRST]
+        at, stop = span_of(rows, count, at, first, first + parts[part, ROWS])
+        for i in range(at, stop):
+            row = rows[i] - first
+            if i + 1 < stop:
+                ask_for_row(stored, rows[i + 1] - first, 4 * stored.shape[1], 4 * dim)
+            score = np.float64(defined_score(stored[row], dim, asked))
+            size = offer(best_keys, best_rows, size, k, score, row + first)
+        at = stop
+    return size
 
 
 @njit(nogil=True, cache=True)
 def rescore_narrowed(
-    stored: Any,
-    codes: Any,
-    scales: Any,
-    errors: Any,
+    parts: Any,
     dim: int,
     queries: Any,
     asked: Any,
@@ -135,51 +147,48 @@ def rescore_narrowed(
     factors: Any,
     bases: Any,
     rows: Any,
-    first: int,
     out_keys: Any,
     out_rows: Any,
     sizes: Any,
 ) -> int:
     """As `rescore_exact`, scoring only rows that their int8 codes do not rule out; returns how many.
 
-    codes (n, width) int8, scales and errors (n,) float32; asked (m, padded) int16, units, factors and
-    bases (m,) float64 as for `scan_int8`.
+    parts is a table with codes; asked (m, padded) int16, units, factors and bases (m,) float64 as for
+    `scan_int8`.
     """
-    n, k = stored.shape[0], out_keys.shape[1]
-    given = rows.shape[1]
+    k, given = out_keys.shape[1], rows.shape[1]
     left = np.empty(given, np.int64)
     tops = np.empty(given, np.float64)
     lows = np.empty(k, np.float64)
     sums = np.empty((1, 1), np.int32)
     looked = 0
     for query in range(rows.shape[0]):
-        held = count = 0
+        held = count = at = 0
         unit, factor, base = units[query], factors[query], bases[query]
-        for i in range(given):
-            if i + 4 < given:
-                ask_for_row(codes, rows[query, i + 4] - first, codes.shape[1], dim)
-            row = rows[query, i] - first
-            if 0 <= row < n:
+        own = rows[query]
+        for part in range(parts.shape[0]):
+            codes, first = codes_of(parts, part), parts[part, FIRST]
+            scales, errors = steps_of(parts, part), errors_of(parts, part)
+            at, stop = span_of(own, given, at, first, first + parts[part, ROWS])
+            for i in range(at, stop):
+                if i + 4 < stop:
+                    ask_for_row(codes, own[i + 4] - first, codes.shape[1], dim)
+                row = own[i] - first
                 total = product(codes, row, asked, query, dim, sums)
                 score = np.float64(total) * np.float64(scales[row]) * unit
                 slack = factor * np.float64(errors[row]) + base
-                left[count], tops[count] = row, score + slack
+                left[count], tops[count] = own[i], score + slack
                 count += 1
                 held = raise_lows(lows, held, k, score - slack)
+            at = stop
         bound = lows[0] if held == k else -np.inf
         kept = 0
         for i in range(count):
             if tops[i] >= bound:
                 left[kept] = left[i]
                 kept += 1
-        size = 0
-        query_row, best_keys, best_rows = queries[query], out_keys[query], out_rows[query]
-        for i in range(kept):
-            if i + 1 < kept:
-                ask_for_row(stored, left[i + 1], 4 * stored.shape[1], 4 * dim)
-            score = np.float64(defined_score(stored[left[i]], dim, query_row))
-            size = offer(best_keys, best_rows, size, k, score, left[i] + first)
-        unload(best_keys, best_rows, size)
+        size = _offer_defined(parts, dim, queries[query], left, kept, out_keys[query], out_rows[query], k)
+        unload(out_keys[query], out_rows[query], size)
         sizes[query] = size
         looked += kept
     return looked
@@ -187,31 +196,25 @@ def rescore_narrowed(
 
 @njit(nogil=True, cache=True)
 def rescore_int8(
-    codes: Any,
-    scales: Any,
-    dim: int,
-    asked: Any,
-    units: Any,
-    rows: Any,
-    first: int,
-    out_keys: Any,
-    out_rows: Any,
-    sizes: Any,
+    parts: Any, dim: int, asked: Any, units: Any, rows: Any, out_keys: Any, out_rows: Any, sizes: Any
 ) -> None:
-    """As `rescore_exact`, by the int8 score: codes (n, width) int8, scales (n,) float32."""
-    n, k = codes.shape[0], out_keys.shape[1]
+    """As `rescore_exact`, by the int8 score; parts is a table with codes."""
+    k = out_keys.shape[1]
     sums = np.empty((1, 1), np.int32)
     for query in range(rows.shape[0]):
-        size = 0
-        best_keys, best_rows = out_keys[query], out_rows[query]
-        for i in range(rows.shape[1]):
-            row = rows[query, i] - first
-            if i + 1 < rows.shape[1]:
-                ask_for_row(codes, rows[query, i + 1] - first, codes.shape[1], dim)
-            if 0 <= row < n:
+        size = at = 0
+        best_keys, best_rows, given = out_keys[query], out_rows[query], rows[query]
+        for part in range(parts.shape[0]):
+            codes, scales, first = codes_of(parts, part), steps_of(parts, part), parts[part, FIRST]
+            at, stop = span_of(given, given.shape[0], at, first, first + parts[part, ROWS])
+            for i in range(at, stop):
+                if i + 1 < stop:
+                    ask_for_row(codes, given[i + 1] - first, codes.shape[1], dim)
+                row = given[i] - first
                 total = product(codes, row, asked, query, dim, sums)
                 score = np.float64(total) * np.float64(scales[row]) * units[query]
                 key = np.float64(np.float32(score))
                 size = offer(best_keys, best_rows, size, k, key, row + first)
+            at = stop
         unload(best_keys, best_rows, size)
         sizes[query] = size

@@ -15,7 +15,7 @@ from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import RsearchError, StorageError
-from resizable_search.index import writer
+from resizable_search.index import changes, writer
 from resizable_search.index.layout import NAMES, Home
 from resizable_search.index.manifest import Manifest
 from resizable_search.index.work import Work
@@ -131,8 +131,9 @@ def fills_before(folder: Path, whole: dict[str, Any], phase: str, kind: str = "n
             return original(*args, **options)
 
         patch.setattr(owner, name, full)
-        if name in vars(building):  # what a module has imported by name
-            patch.setattr(building, name, full)
+        for module in (building, changes):  # what they have imported by name
+            if name in vars(module):
+                patch.setattr(module, name, full)
         row = _broken_off(small, whole, f"{kind} index, the disk fills before: {phase}", disk.empty)
     if (row.outcome == "built") != (phase == "report"):  # by then the index is complete, and stays so
         return Row(row.situation, row.outcome, row.identical, row.twice, row.wrong or "the disk did not fill")

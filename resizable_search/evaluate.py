@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from resizable_search.evaluation import (
     JudgedQueries,
     Measured,
 )
+from resizable_search.grouping import Wholes
 from resizable_search.judgements import Judgements
 from resizable_search.measures import MOST_CUT, USUAL, Measures
 from resizable_search.plan import Plan
@@ -90,7 +92,10 @@ def evaluate(
     measures = Measures.parse(options.measures)
     plans = options.chosen_plans(index)
     judged = judgements.documents
-    rows = _rows_of(index, judged, judgements.source)
+    wholes = None
+    if index.manifest.corpus.get("chunk"):
+        wholes = Wholes(index.document_names(), index.found_rows())
+    rows = _rows_of(index, judged, judgements.source, wholes)
     ids = list(judgements.queries)
     begin = time.perf_counter()
     vectors, known = _embedded(index, list(judgements.queries.values()), progress)
@@ -106,7 +111,7 @@ def evaluate(
     progress.stage("evaluating", len(plans), "plans")
     tops, values, times = [], [], []
     for plan in plans:
-        top = _asked(index, vectors, known, plan, _hits(plan, depth))
+        top = _asked(index, vectors, known, plan, _hits(plan, depth), wholes)
         found = {
             query: [str(row) for row in of_query[of_query != NO_ROW].tolist()]
             for query, of_query in zip(ids, top.rows, strict=True)
@@ -134,9 +139,10 @@ def evaluate(
         threads=index.threads,
         seed=options.seed,
         resamples=RESAMPLES,
+        by_chunk=wholes is not None,
         plans=_judged(plans, tops, together, times, measures.names, known, index.full_dim, options),
     )
-    return Evaluation(report, ids, measures.names, together, tops)
+    return Evaluation(report, ids, measures.names, together, tops, wholes)
 
 
 def _judged(
@@ -182,16 +188,19 @@ def _judged(
     return found
 
 
-def _rows_of(index: Index, judged: set[str], source: str) -> dict[str, int]:
-    """The rows of the judged documents that the index has. Raises RsearchError if it has none."""
-    rows = index.rows_of(judged)
+def _rows_of(index: Index, judged: set[str], source: str, wholes: Wholes | None) -> dict[str, int]:
+    """The rows of the judged documents that the index has, those of `wholes` where it holds chunks.
+
+    Raises RsearchError if it has none.
+    """
+    if wholes is None:
+        rows = index.rows_of(judged)
+    else:
+        rows = {id_: wholes.rows[id_] for id_ in judged if id_ in wholes.rows}
     if not rows:
-        why = (
-            " (its documents are chunks, with ids of their own)" if index.manifest.corpus.get("chunk") else ""
-        )
         raise RsearchError(
             f"{index.name} has none of the {counted(len(judged), 'document')} that {source} judges, such as "
-            f"{quoted(min(judged))}{why}: take the index that holds them, by the same ids"
+            f"{quoted(min(judged))}: take the index that holds them, by the same ids"
         )
     return rows
 
@@ -213,18 +222,31 @@ def _embedded(
 
 
 def _asked(
-    index: Index, vectors: NDArray[np.float32], known: NDArray[np.bool_], plan: Plan, hits: int
+    index: Index,
+    vectors: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    plan: Plan,
+    hits: int,
+    wholes: Wholes | None,
 ) -> Top:
-    """What a plan finds for each query; nothing for those that say nothing."""
+    """What a plan finds for each query, by documents where there are `wholes`; silent ones find nothing."""
     top = Top(
         np.full((len(vectors), hits), -np.inf, np.float32), np.full((len(vectors), hits), NO_ROW, np.int64)
     )
     places = np.flatnonzero(known)
     for start in range(0, len(places), AT_ONCE):
         some = places[start : start + AT_ONCE]
-        found, _ = index.run(vectors[some], plan, hits)
+        if wholes is None:
+            found, _ = index.run(vectors[some], plan, hits)
+        else:
+            found = wholes.best(partial(_deep, index, vectors[some], plan, hits), hits)
         top.scores[some], top.rows[some] = found.scores, found.rows
     return top
+
+
+def _deep(index: Index, vectors: NDArray[np.float32], plan: Plan, hits: int, depth: int) -> Top:
+    """The best `depth` rows by a plan that is for so many hits."""
+    return index.run(vectors, plan.deepened(hits, depth), depth)[0]
 
 
 def _hits(plan: Plan, depth: int) -> int:

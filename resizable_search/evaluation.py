@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.grouping import Wholes
 from resizable_search.search import Index
 from resizable_search.topk import NO_ROW, Top
 
@@ -78,7 +79,7 @@ class JudgedDocuments:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """What `rsearch eval --json` prints."""
+    """What `rsearch eval --json` prints. `by_chunk`: of each document, its best chunk counts."""
 
     index: str
     rows: int
@@ -90,6 +91,7 @@ class EvaluationReport:
     threads: int
     seed: int
     resamples: int
+    by_chunk: bool
     plans: list[EvaluatedPlan]
 
 
@@ -98,7 +100,8 @@ class Evaluation:
     """The report, and what it was made of.
 
     `ids` are the queries'; `values` (plans, queries, measures) each measure of each query; `tops` for each
-    plan the rows and scores that it gave, a row of those a query, `NO_ROW` where there was none.
+    plan the rows and scores that it gave, a row of those a query, `NO_ROW` where there was none. With
+    `wholes` these are the first rows of documents, whose best chunks have the scores.
     """
 
     report: EvaluationReport
@@ -106,6 +109,7 @@ class Evaluation:
     names: tuple[str, ...]
     values: NDArray[np.float64]
     tops: list[Top]
+    wholes: Wholes | None = None
 
     def per_query(self) -> Iterator[tuple[str, str, list[float]]]:
         """Query, plan, and the values of the measures, query by query."""
@@ -124,6 +128,9 @@ class Evaluation:
         rows = np.unique(top.rows[top.rows != NO_ROW])
         for start in range(0, len(rows), READ_AT_ONCE):
             some = rows[start : start + READ_AT_ONCE].tolist()
+            if self.wholes is not None:
+                ids |= {row: self.wholes.name(row) for row in some}
+                continue
             ids |= {row: document.id for row, document in zip(some, index.documents(some), strict=True)}
         for query, found, scores in zip(self.ids, top.rows.tolist(), top.scores, strict=True):
             last = np.float32(np.inf)

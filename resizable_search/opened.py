@@ -215,6 +215,11 @@ class OpenedIndex:
         self._refuse_if_closed()
         return self._conditions.rows_of(ids)
 
+    def document_names(self) -> list[str]:
+        """For each row which document it is of: the one that a chunk was cut from, else its own id."""
+        self._refuse_if_closed()
+        return self._conditions.document_names()
+
     def run(
         self,
         queries: NDArray[Any],

@@ -3,12 +3,19 @@ import math
 import numpy as np
 import pytest
 
+from resizable_search.build import build
+from resizable_search.build_options import BuildOptions
+from resizable_search.cli.render_eval import footer
+from resizable_search.corpora.files.corpus import FilesCorpus
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate import EvaluationOptions, evaluate
+from resizable_search.index.layout import Home
 from resizable_search.judgements import Judgements
+from resizable_search.living.deletion import delete
+from resizable_search.search import open_index
 from resizable_search.vectors import truncate
 from tests.judging import by_definition
-from tests.support import articles, index_of, oracle
+from tests.support import TableEmbedder, articles, index_of, oracle
 
 WIDTH, ROWS, ASKED = 32, 80, 12
 NAMES = ("nDCG@10", "R@10", "R@30", "RR@10", "AP")
@@ -156,3 +163,41 @@ def test_what_makes_no_sense_is_refused_before_anything_is_embedded(index, judge
     with pytest.raises(UsageError, match=said):
         evaluate(index, judgements, EvaluationOptions(**options))
     assert len(index._questions.embedder.asked) == asked
+
+
+@pytest.mark.parametrize("plan", ["32", "8", "8:40,32"])
+def test_an_index_of_chunks_is_judged_by_the_documents_that_they_were_cut_from(tmp_path, plan):
+    """The best chunk of each document, however many of one come first, and no deleted one."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for number in range(12):
+        count = 25 if number == 5 else 1 + number % 4
+        text = "\n\n".join(f"{number:02d} {part:02d} paragraph of a note." for part in range(count))
+        (folder / f"{number}.txt").write_text(text)
+    embedder = TableEmbedder(width=32)
+    corpus = FilesCorpus([folder], chunk="30c")
+    build(corpus, embedder, Home(tmp_path / "home"), BuildOptions("notes", dims=(8,)))
+    delete(tmp_path / "home" / "notes", ["3.txt#c1", "4.txt#c1"])
+    queries = {f"q{number}": f"05 {number:02d} paragraph of a note." for number in (0, 7, 21)}
+    relevance = {query: {f"{number}.txt": number % 3 for number in range(12)} for query in queries}
+    options = EvaluationOptions(dims=(32,), plans=() if plan == "32" else (plan,), measures=NAMES)
+    with open_index(tmp_path / "home" / "notes", embedder=TableEmbedder(width=32)) as index:
+        found = evaluate(index, Judgements(queries, relevance, "made up", ()), options)
+        stages = [int(stage.partition(":")[0]) for stage in plan.split(",")]
+        kept, names = index.found_rows(), index.document_names()
+        rows = index.vectors(kept)
+        for place, (query, text) in enumerate(queries.items()):
+            vector = embedder.vector(text)
+            order = oracle(truncate(rows, stages[0]), truncate(vector[None], stages[0])[0], len(kept))[1]
+            if len(stages) > 1:  # deepened until there are as many documents as it keeps chunks for
+                again = truncate(rows, 32) @ truncate(vector[None], 32)[0]
+                order = sorted(order, key=lambda row: -again[row])
+            ranked = list(dict.fromkeys(names[kept[row]] for row in order))
+            number = len(found.report.plans) - 1
+            run = [id_ for q, id_, *_ in found.run_of(index, number) if q == query]
+            assert run == ranked
+            expected = [by_definition(name, relevance[query], ranked) for name in NAMES]
+            np.testing.assert_allclose(found.values[number, place], expected, atol=1e-12)
+    assert found.report.by_chunk
+    assert found.report.documents.absent == 1
+    assert "of each document, its best one counts" in footer(found.report)

@@ -92,6 +92,8 @@ def footer(report: "EvaluationReport") -> str:
     )
     if any(name.startswith("RR") for name in plans[0].measures):
         lines.append("RR: reciprocal rank of the first relevant hit, which is MRR on average")
+    if report.by_chunk:
+        lines.append("the index holds chunks: of each document, its best one counts")
     depth = max(plan.depth for plan in plans)
     if short := [plan for plan in plans if plan.depth < depth]:
         lines.append(f"measures look at {depth:,} hits, or at those that a plan keeps: {_depths(short)}")

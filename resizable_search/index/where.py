@@ -170,6 +170,23 @@ class Conditions:
                 start += part.rows
         return found
 
+    def document_names(self) -> list[str]:
+        """For each row, in order, which document it is of: the one that a chunk names, else its own id."""
+        found: list[str] = []
+        with self._lock:
+            for connection, path in self._connections:
+                try:
+                    found += [
+                        str(name)
+                        for (name,) in connection.execute(
+                            "SELECT coalesce(json_extract(metadata, '$.document'), id) FROM documents "
+                            "ORDER BY row"
+                        )
+                    ]
+                except sqlite3.DatabaseError as error:
+                    raise _damaged(path, error) from None
+        return found
+
     def close(self) -> None:
         """Close the documents."""
         for connection, _ in self._connections:

@@ -15,7 +15,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Any, ClassVar
 
-from resizable_search.corpora import hub_client, hub_sample
+from resizable_search.corpora import hub_client, hub_errors, hub_sample
 from resizable_search.corpora.ahead import read_ahead
 from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, CorpusSpec, Document, Json
 from resizable_search.corpora.chunking import Chunking
@@ -136,7 +136,7 @@ class HubCorpus(Corpus):
         """Ask the hub for the dataset, reading none of it: what was found, in one line. Raises HubError."""
         with hub_client.quiet(self._progress):
             sha = hub_client.find_commit(self.repo, self._sha or self._revision)
-        return f"{self.repo} is there, at commit {sha[:7]} ({hub_client.endpoint()})"
+        return f"{self.repo} is there, at commit {sha[:7]} ({hub_errors.endpoint()})"
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents from `position` to the end. Raises HubError, or CorpusError for an odd position."""
@@ -189,7 +189,7 @@ class HubCorpus(Corpus):
                 "in Parquet of most datasets, which --revision refs/convert/parquet names"
             )
         read, hand, done = (0, 0, 0) if position is None else (position[k] for k in ("read", "hand", "done"))
-        with hub_client.told_as_interruption(self.label, read):
+        with hub_errors.told_as_interruption(self.label, read):
             sample = hub_sample.Sample(hub_sample.group_rows(files, source.token), seed)
         self._progress.note(
             f"drawing from {sample.rows:,} rows in {sample.groups:,} row groups of {len(files):,} files, "
@@ -197,7 +197,7 @@ class HubCorpus(Corpus):
         )
         for number in range(hand, sample.hands):
             drawn = sample.hand(number)
-            with hub_client.told_as_interruption(self.label, read):
+            with hub_errors.told_as_interruption(self.label, read):
                 rows = hub_sample.read_hand(drawn, files, source.token, columns)
             for start in range(done, len(rows), BLOCK_SIZE):
                 some = rows[start : start + BLOCK_SIZE]
@@ -222,11 +222,11 @@ class HubCorpus(Corpus):
         ]
         wanted = list(dict.fromkeys((*named, *self.metadata)))
         if known is not None and (missing := [column for column in wanted if column not in known]):
-            raise hub_client.missing_column(self.label, missing, known)
+            raise hub_errors.missing_column(self.label, missing, known)
         return wanted
 
     def _take(self, rows: Iterator[dict[str, Any]], count: int, read: int) -> list[Document]:
-        with hub_client.told_as_interruption(self.label, read):
+        with hub_errors.told_as_interruption(self.label, read):
             found = list(islice(rows, count))
         return [self._document(row, number) for number, row in enumerate(found, start=read)]
 
@@ -234,12 +234,12 @@ class HubCorpus(Corpus):
         values: dict[str, str] = {}
         for field, column in self.columns.items():
             if column is not None and column not in row and field not in self.optional:
-                raise hub_client.missing_column(self.label, [column], row)
+                raise hub_errors.missing_column(self.label, [column], row)
             values[field] = "" if column is None else as_text(row.get(column))
         if self.columns["id"] is None or (self.columns["id"] not in row and "id" in self.optional):
             values["id"] = str(number)
         if missing := [column for column in self.metadata if column not in row]:
-            raise hub_client.missing_column(self.label, missing, row)
+            raise hub_errors.missing_column(self.label, missing, row)
         metadata = {
             column: value for column in self.metadata if (value := as_metadata(row[column])) is not OTHER
         }

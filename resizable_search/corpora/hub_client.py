@@ -3,19 +3,17 @@
 Nothing here is imported before it is needed: `datasets` takes more than a second.
 """
 
-import difflib
 import logging
-import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from resizable_search.errors import CorpusError, HubError
+from resizable_search.corpora.hub_errors import no_config, one_line, some, told
+from resizable_search.errors import HubError
 from resizable_search.progress import Progress
 
 _ROWS_AT_ONCE = 1000
-_NAMES_LISTED = 8
 _LIBRARIES = ("datasets", "huggingface_hub")
 
 
@@ -27,19 +25,12 @@ def find_commit(repo: str, revision: str | None) -> str:
     """
     from huggingface_hub import HfApi, constants
 
-    with _told(repo, revision):
+    with told(repo, revision):
         api = HfApi()
         info = api.dataset_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
         if info.gated:
             api.auth_check(repo, repo_type="dataset")
     return str(info.sha)
-
-
-def endpoint() -> str:
-    """The address of the hub that the clients talk to."""
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
 
 
 def patience() -> str:
@@ -63,14 +54,14 @@ class Source:
         self._repo = repo
         self._name = f"{repo} {config}" if config else repo
         self._path = f"hf://datasets/{repo}"  # so that no local folder of that name is read instead
-        with _told(repo, sha), _without_bars():
+        with told(repo, sha), _without_bars():
             try:
                 self._builder = datasets.load_dataset_builder(self._path, name=config, revision=sha)
             except ValueError:
                 known = datasets.get_dataset_config_names(self._path, revision=sha)
                 if config in known or (config is None and len(known) == 1):
                     raise
-                raise HubError(_no_config(repo, config, known)) from None
+                raise HubError(no_config(repo, config, known)) from None
 
     def rows(self, split: str) -> int | None:
         """How many rows the dataset's card says there are."""
@@ -80,7 +71,7 @@ class Source:
     def columns(self, split: str) -> list[str] | None:
         """The columns of a split, if that can be known without reading rows. Raises HubError."""
         self._check_split(split)
-        with _told(self._repo, None), _without_bars():
+        with told(self._repo, None), _without_bars():
             if features := self._builder.as_streaming_dataset(split=split).features:
                 return [str(name) for name in features]
             if (files := self.parquet_files(split)) is None:
@@ -93,7 +84,7 @@ class Source:
         import datasets
 
         self._check_split(split)
-        with _told(self._repo, None), _without_bars():
+        with told(self._repo, None), _without_bars():
             files = self.parquet_files(split)
             if files is None:
                 rows = self._builder.as_streaming_dataset(split=split)
@@ -117,7 +108,7 @@ class Source:
     def _check_split(self, split: str) -> None:
         known = [str(name) for name in self._builder.config.data_files or {}]
         if known and split not in known:
-            raise HubError(f"{self._name} has no split '{split}': choose one of {_some(split, known)}")
+            raise HubError(f"{self._name} has no split '{split}': choose one of {some(split, known)}")
 
 
 def _parquet_rows(files: Sequence[str], columns: Sequence[str], token: Any) -> Iterator[dict[str, Any]]:
@@ -147,7 +138,7 @@ def open_parquet(file: str, token: Any) -> Iterator[Any]:
 def quiet(progress: Progress) -> Iterator[None]:
     """Keep the clients' logs from stderr; what they say of retries becomes notes."""
     import datasets  # noqa: F401  (importing them is what sets their handlers)
-    import huggingface_hub  # noqa: F401
+    import huggingface_hub  # noqa: F401  (as above)
 
     # Handlers and filters are added and removed one by one, so that streams may overlap in any order.
     mute, notes = _Mute(), _RetryNotes(progress)
@@ -166,29 +157,6 @@ def quiet(progress: Progress) -> Iterator[None]:
             logger.removeHandler(notes)
         for handler in muted:
             handler.removeFilter(mute)
-
-
-@contextmanager
-def told_as_interruption(label: str, read: int) -> Iterator[None]:
-    """Turn a failed read of the stream, after `read` rows, into HubError.
-
-    What is safe, and which command goes on with it, a build says itself: only that knows.
-    """
-    try:
-        yield
-    except _failures() as error:
-        raise HubError(
-            f"reading {label} broke off after {read:,} rows ({_reason(error)}): "
-            "try again once the hub can be reached"
-        ) from error
-
-
-def missing_column(label: str, missing: Sequence[str], columns: Iterable[str]) -> CorpusError:
-    """What to raise when a dataset lacks a column that is asked for."""
-    lacks = ", ".join(repr(column) for column in missing)
-    return CorpusError(
-        f"{label} has no column {lacks}: its columns are {', '.join(columns)}; say which to read"
-    )
 
 
 class _Mute(logging.Filter):
@@ -210,9 +178,9 @@ class _RetryNotes(logging.Handler):
         message = record.getMessage()
         cause, thrown, _ = message.partition(" thrown while requesting")
         if thrown:
-            self._cause = _one_line(cause.strip("'"))
+            self._cause = one_line(cause.strip("'"))
         elif "etrying in" in message or "before retry" in message:
-            self._progress.note(f"{self._cause}: {_one_line(message)}")
+            self._progress.note(f"{self._cause}: {one_line(message)}")
 
 
 @contextmanager
@@ -232,97 +200,3 @@ def _without_bars() -> Iterator[None]:
     finally:
         for library in shown:
             library.enable_progress_bars()
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
-
-    return (OSError, ValueError, RuntimeError, httpx.HTTPError, httpx.InvalidURL, DatasetsError)
-
-
-@contextmanager
-def _told(repo: str, revision: str | None) -> Iterator[None]:
-    """Turn whatever the clients raise while a dataset is being opened into HubError."""
-    try:
-        yield
-    except _failures() as error:
-        raise HubError(_what_and_remedy(error, repo, revision)) from error
-
-
-def _what_and_remedy(error: Exception, repo: str, revision: str | None) -> str:
-    from huggingface_hub import errors
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
-
-    hub = f"the hub at {endpoint()}"
-    for cause in _chain(error):
-        match cause:
-            case errors.OfflineModeIsEnabled():
-                return f"{repo} cannot be read from {hub}: HF_HUB_OFFLINE is set; unset it to go online"
-            case errors.GatedRepoError():
-                return (
-                    f"{repo} is a gated dataset: ask for access at {endpoint()}/datasets/{repo} "
-                    "and set HF_TOKEN to a token of the account that has it"
-                )
-            case errors.RevisionNotFoundError():
-                return (
-                    f"{repo} on {hub} has no revision {revision}: check the revision, "
-                    "or HF_ENDPOINT if that is a mirror"
-                )
-            case errors.EntryNotFoundError():
-                continue  # the client probes for files that need not exist
-            case errors.HfHubHTTPError() if cause.response.status_code in (401, 403, 404):
-                return (
-                    f"there is no dataset {repo} on {hub}, or it is private: check the name, "
-                    "or set HF_TOKEN to a token that may read it"
-                )
-            case errors.HfHubHTTPError():
-                return f"{hub} failed to answer ({_reason(cause)}): try again later"
-            case httpx.RequestError() | httpx.InvalidURL() | ConnectionError():
-                return (
-                    f"{hub} cannot be reached ({_reason(cause)}): "
-                    "check the network, and HF_ENDPOINT if it is set"
-                )
-    return f"{repo} on {hub} cannot be opened as a dataset ({_reason(error)}): check that it holds data files"
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause that was named as such and says something, in one line."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    told = ""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, HfHubHTTPError):
-            return f"HTTP {cause.response.status_code}"
-        told, cause = str(cause) or told, cause.__cause__
-    return _one_line(told) or type(error).__name__
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it, be it named as the cause or not: the clients hide the cause at times."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _one_line(message: str) -> str:
-    """The first line, short, and without what may stand in an address's query or a token."""
-    line = message.strip().partition("\n")[0].rstrip(" .:")
-    return re.sub(r"\?\S+|\bhf_\w+", "…", line)[:200]
-
-
-def _no_config(repo: str, config: str | None, known: Sequence[str]) -> str:
-    if config is None:
-        return f"{repo} has several configurations: choose one of {_some('', known)}"
-    return f"{repo} has no configuration '{config}': choose one of {_some(config, known)}"
-
-
-def _some(wanted: str, known: Sequence[str]) -> str:
-    """A few names, those most like the wanted one first."""
-    if len(known) <= _NAMES_LISTED:
-        return ", ".join(known)
-    nearest = difflib.get_close_matches(wanted, known, _NAMES_LISTED, 0.0)
-    return f"{', '.join(nearest)} and {len(known) - len(nearest):,} others"

@@ -169,7 +169,7 @@ def _load(where: str) -> Any:
         ) from error
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped there
     disable_progress_bars()
     try:
         return SentenceTransformer(where)

@@ -232,7 +232,7 @@ def lines_of(
     Their ends stay. The first bytes say in which encoding they are, if it is not given.
     """
     if encoding is None:
-        encoding = encoding_of(file.peek(SAMPLE)[:SAMPLE], whole=False)  # type: ignore[attr-defined]
+        encoding = encoding_of(file.peek(SAMPLE)[:SAMPLE], whole=False)  # type: ignore[attr-defined]  # what is opened here is buffered
     errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
     text = io.TextIOWrapper(file, encoding, errors, newline="")
     number = 0

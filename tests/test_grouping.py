@@ -6,12 +6,12 @@ import pytest
 from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
 from resizable_search.corpora.base import Document
-from resizable_search.grouping import first_of_each
+from resizable_search.grouping import Wholes, first_of_each
 from resizable_search.index.documents import StoredDocument
 from resizable_search.index.layout import Home
 from resizable_search.plan import Plan
 from resizable_search.search import open_index
-from resizable_search.topk import Top
+from resizable_search.topk import NO_ROW, Top
 from tests.support import ListCorpus, TableEmbedder
 
 WIDTH = 32
@@ -111,3 +111,21 @@ def test_hits_carry_their_metadata(index):
 def test_a_plan_for_more_hits_keeps_as_much_more(plan: str, deeper: str):
     assert str(Plan.parse(plan).deepened(10, 40).check(40, 768)) == deeper
     assert Plan.parse(plan).deepened(10, 10) == Plan.parse(plan)
+
+
+def test_rows_are_grouped_by_their_documents_however_deep_the_search_must_go():
+    names = ["long"] * 30 + ["gone", "short", "last"]
+    found_rows = np.delete(np.arange(33), 30)
+    asked = []
+
+    def search(depth: int) -> Top:
+        asked.append(depth)
+        rows = found_rows[None, :depth]
+        return Top((1 - rows / 100).astype(np.float32), rows)
+
+    wholes = Wholes(names, found_rows)
+    best = wholes.best(search, 2)
+    assert asked == [8, 32]
+    assert [wholes.name(row) for row in best.rows[0].tolist()] == ["long", "short"]
+    np.testing.assert_allclose(best.scores, [[1.0, 0.69]])
+    assert wholes.best(search, 5).rows[0].tolist() == [0, 31, 32, NO_ROW, NO_ROW]

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
-from resizable_search import vectors
+from resizable_search import opened, vectors
 from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
 from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.errors import (
     EmbedderMismatchError,
+    IndexFormatError,
     IndexNotFoundError,
     QueryError,
     UsageError,
@@ -271,3 +272,21 @@ def test_of_dimensions_that_are_not_stored_the_few_last_used_are_kept(rows, tmp_
         index.scan(rows[:1], dim=others[0])
         kept = set(index._executor._parts) - stored
         assert kept == {others[0], others[-4], others[-1], others[-2]}
+
+
+def test_an_index_that_is_replaced_between_the_opening_of_its_files_is_opened_anew(tmp_path, monkeypatch):
+    def made(count: int) -> None:
+        options = BuildOptions("made", restart=True)
+        build(ListCorpus(articles(count)), TableEmbedder(), Home(tmp_path), options)
+
+    def replaced(reader):
+        if reader.manifest.rows == 20:
+            made(30)
+            raise IndexFormatError("documents.sqlite is missing")
+        return conditions(reader)
+
+    made(20)
+    conditions = opened.Conditions
+    monkeypatch.setattr(opened, "Conditions", replaced)
+    with open_index("made", home=tmp_path, embedder=TableEmbedder()) as index:
+        assert index.rows == 30

@@ -198,7 +198,8 @@ def notes(place, tmp_path):
 def test_files_of_any_kind_come_as_the_index_has_its_own(place, notes):
     (notes / "sub" / "two.md").write_text("# Two\n\n" + "a second one, which is longer. " * 8)
     (notes / "three.csv").write_text("id,text\nx,a row\nragged\n")
-    report = added(place, notes / "sub", notes / "three.csv")
+    added(place, notes / "sub")  # whose files have the ids that they have below the index's own folder
+    report = added(place, notes / "three.csv")
     assert {entry["id"]: entry["reason"] for entry in report.left_out} == {
         "three.csv:3": "it has 1 value for 2 columns"
     }

@@ -136,14 +136,6 @@ def index_files(index: Index) -> list[Path]:
     return sorted(path for path in index.folder.rglob("*") if path.is_file())
 
 
-def blas_threads() -> int:
-    """How many threads numpy's matrix products use."""
-    from threadpoolctl import threadpool_info
-
-    pools: Sequence[dict[str, object]] = threadpool_info()
-    return max((int(str(pool["num_threads"])) for pool in pools if pool["user_api"] == "blas"), default=1)
-
-
 def blas_limited(threads: int | None) -> AbstractContextManager[object]:
     """Within it numpy's matrix products use so many threads; None: as they are."""
     if threads is None:

@@ -18,6 +18,7 @@ from resizable_search.cli import (
     living,
     manage,
     manual,
+    mcp,
     query,
     serve,
     similar,
@@ -34,6 +35,7 @@ COMMANDS = (
     "tune",
     "eval",
     "serve",
+    "mcp",
     "list",
     "info",
     "add",
@@ -121,6 +123,7 @@ app.command("bench", epilog=manual.epilog("bench"))(bench.bench)
 app.command("tune", epilog=manual.epilog("tune"))(tune.tune)
 app.command("eval", epilog=manual.epilog("eval"))(eval.evaluate)
 app.command("serve", epilog=manual.epilog("serve"))(serve.serve)
+app.command("mcp", epilog=manual.epilog("mcp"))(mcp.mcp)
 app.command("list", epilog=manual.epilog("list"))(manage.list_indexes)
 app.command("info", epilog=manual.epilog("info"))(manage.info)
 app.command("add", epilog=manual.epilog("add"))(living.add)

@@ -41,6 +41,7 @@ READS: dict[str, tuple[str, ...]] = {
     "tune": _SEARCH,
     "eval": (*_SEARCH,),
     "serve": ("RSEARCH_HOME", "RSEARCH_INDEX", "RSEARCH_THREADS", "RSEARCH_TOKEN", *_SERVICES),
+    "mcp": ("RSEARCH_HOME", "RSEARCH_INDEX", "RSEARCH_THREADS", *_SERVICES),
     "list": _HOME,
     "info": _INDEX,
     "add": _BUILD,
@@ -153,6 +154,12 @@ EXAMPLES: dict[str, str] = {
         rsearch serve --host 0.0.0.0 --allow-remote --token-file token.txt
             For other machines, which have to send the token in that file.
         """,
+    "mcp": """
+        {"mcpServers": {"rsearch": {"command": "rsearch", "args": ["mcp"]}}}
+            What goes into an assistant's configuration; most have it as JSON.
+        rsearch mcp --index notes --home /srv/indexes
+            One index of another home: in "args", each word by itself.
+        """,
     "list": """
         rsearch list
         rsearch list --json --home /srv/indexes
@@ -230,6 +237,7 @@ MANY = 8
 
 _CODES = {
     "serve": "0 also after SIGTERM, once what was under way is answered",
+    "mcp": "0 once stdin ends, or after SIGTERM",
     "bench": "1 also if --min-recall is missed",
     "verify": "1 also if a file is not as it was written",
     "doctor": "1 also if anything is not in order",

@@ -3,13 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from resizable_search import __version__
 from resizable_search.answers import fields
@@ -27,9 +29,11 @@ from resizable_search.errors import (
 )
 from resizable_search.service import schemas
 from resizable_search.service.assets import Assets
+from resizable_search.service.guard import MOST_BYTES
 from resizable_search.service.meters import CONTENT_TYPE, Meters
 from resizable_search.service.service import Card, Compared, Service
 from resizable_search.service.shelf import Shelf
+from resizable_search.service.tools import create_server
 from resizable_search.wording import plain
 
 STATUS: tuple[tuple[type[RsearchError], int], ...] = (
@@ -69,12 +73,20 @@ the full dimension. Queries that arrive together share a scan.
 def create_app(shelf: Shelf, *, meters: Meters | None = None, assets: Assets | None = None) -> FastAPI:
     """The application that serves a shelf's indexes; `state.service` while it runs. It closes the shelf."""
 
+    tools = StreamableHTTPSessionManager(
+        create_server(lambda: nullcontext(app.state.service)),
+        json_response=True,
+        stateless=True,
+        max_request_body_size=MOST_BYTES,
+    )
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = app.state.service = Service(shelf, meters)
         opening = asyncio.create_task(service.cards())  # so that no search has to wait for it
         try:
-            yield
+            async with tools.run():
+                yield
         finally:
             opening.cancel()
             service.close()
@@ -94,6 +106,7 @@ def create_app(shelf: Shelf, *, meters: Meters | None = None, assets: Assets | N
     app.add_exception_handler(Exception, _internal)
     _add_routes(app)
     _add_assets(app, assets or Assets())
+    app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(tools), methods=["POST"]))
     return app
 
 
@@ -219,11 +232,8 @@ async def _told(_: Request, error: Exception) -> Response:
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
-    """What is wrong with a request, the first thing of it, without what it holds."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = ".".join(str(step) for step in first["loc"][1:] if not str(step).startswith("constrained"))
-    return _json({"error": plain(f"{place or 'the request'}: {first['msg']}; /docs shows the form")}, 422)
+    return _json({"error": plain(f"{schemas.invalid(error.errors(), 1)}; /docs shows the form")}, 422)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

@@ -1,5 +1,6 @@
 """What the HTTP API takes and gives, as pydantic models: checked on the way in, documented on the way out."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
@@ -18,9 +19,41 @@ MOST_CHARACTERS = 8192
 MOST_WHERE = 2000
 MOST_PLAN = 200
 MOST_ROW = 2**63 - 1
+MOST_DIM = 65_536
+MOST_NAME = 255
 
 Query = Annotated[StrictStr, Field(max_length=MOST_CHARACTERS)]
-IndexName = Annotated[StrictStr, Field(max_length=255)]
+IndexName = Annotated[StrictStr, Field(max_length=MOST_NAME)]
+
+
+def search_of(
+    k: int,
+    dim: int | None,
+    rerank: int,
+    plan: str | None,
+    recall: float | None,
+    where: str | None,
+    group: bool,
+) -> Search:
+    """How to search. Raises UsageError for a plan that does not parse, or keeps more than is allowed."""
+    keeps = [rerank * k]
+    if plan is not None:
+        keeps += [stage.keep or 0 for stage in Plan.parse(plan).stages]
+    if max(keeps) > MOST_CANDIDATES:
+        raise UsageError(
+            f"a stage may keep {MOST_CANDIDATES:,} rows here, not {max(keeps):,}: lower rerank or k"
+        )
+    return Search(k, dim, rerank, plan, recall, where, group)
+
+
+def invalid(errors: Sequence[Any], where: int = 0) -> str:
+    """What is wrong with a request, the first thing of it, without what it holds.
+
+    `errors` as pydantic tells them, whose places begin with so many words that say `where` it was.
+    """
+    first = errors[0]
+    place = ".".join(str(step) for step in first["loc"][where:] if not str(step).startswith("constrained"))
+    return f"{place or 'the request'}: {first['msg']}"
 
 
 class SearchRequest(BaseModel):
@@ -35,7 +68,7 @@ class SearchRequest(BaseModel):
     index: IndexName | None = Field(None, description="Its name; null: wiki100k, else the only one.")
     k: StrictInt = Field(10, ge=1, le=MOST_K, description="Hits wanted.")
     dim: StrictInt | None = Field(
-        None, ge=1, le=65_536, description="Scan the first so many dimensions; null: all."
+        None, ge=1, le=MOST_DIM, description="Scan the first so many dimensions; null: all."
     )
     rerank: StrictInt = Field(
         0, ge=0, le=MOST_RERANK, description="Score rerank × k candidates again at the full dimension."
@@ -55,14 +88,7 @@ class SearchRequest(BaseModel):
 
     def search(self) -> Search:
         """How to search. Raises UsageError for a plan that does not parse, or keeps more than is allowed."""
-        keeps = [self.rerank * self.k]
-        if self.plan is not None:
-            keeps += [stage.keep or 0 for stage in Plan.parse(self.plan).stages]
-        if max(keeps) > MOST_CANDIDATES:
-            raise UsageError(
-                f"a stage may keep {MOST_CANDIDATES:,} rows here, not {max(keeps):,}: lower rerank or k"
-            )
-        return Search(self.k, self.dim, self.rerank, self.plan, self.recall, self.where, self.group)
+        return search_of(self.k, self.dim, self.rerank, self.plan, self.recall, self.where, self.group)
 
 
 class Timings(BaseModel):
@@ -148,11 +174,16 @@ class Embedder(BaseModel):
     model: str
 
 
-class TunedPlan(BaseModel):
-    """A plan that is proven to reach an overlap, for this k alone."""
+class TunedFor(BaseModel):
+    """An overlap that a plan is proven to reach, for this k alone."""
 
     k: int
     recall: float
+
+
+class TunedPlan(TunedFor):
+    """The plan that reaches it."""
+
     plan: str
 
 

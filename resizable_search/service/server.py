@@ -15,6 +15,7 @@ from resizable_search.service.api import create_app
 from resizable_search.service.guard import Guard, Rules
 from resizable_search.service.meters import Meters
 from resizable_search.service.shelf import Shelf
+from resizable_search.service.telling import told
 
 STOP_SECONDS = 10
 """How long a stop waits for the answers that are under way."""
@@ -84,21 +85,19 @@ def run(
     is no caller's doing.
     """
     server = Server(configured(shelf, rules))
-    log = logging.getLogger("uvicorn.error")
-    handler = _Telling(trouble)
-    log.addHandler(handler)
-    log.propagate = False
-
     async def serve() -> None:
-        told = asyncio.create_task(_tell_when_started(server, ready))
+        telling = asyncio.create_task(_tell_when_started(server, ready))
         await server.serve([listening])
-        told.cancel()
+        telling.cancel()
 
     try:
-        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        with (
+            told("uvicorn.error", trouble),
+            told("mcp", trouble, logging.ERROR),  # what it warns of is callers' doing
+            asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
+        ):
             runner.run(serve())
     finally:
-        log.removeHandler(handler)
         listening.close()
     return server.stopped_by
 
@@ -123,17 +122,3 @@ async def _tell_when_started(server: Server, ready: Callable[[], None]) -> None:
     while not server.started:
         await asyncio.sleep(0.01)
     ready()
-
-
-class _Telling(logging.Handler):
-    """Tells uvicorn's errors in a line each."""
-
-    def __init__(self, trouble: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
-        self._trouble = trouble
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Tell a record, with the kind of the exception that it has."""
-        error = record.exc_info[1] if record.exc_info else None
-        told = record.getMessage().strip().splitlines()[0]
-        self._trouble(f"{told} ({type(error).__name__}: {error})" if error is not None else told)

@@ -18,6 +18,7 @@ from resizable_search.search import Index
 from resizable_search.service.desk import Ask, Desk, MovedError, Outcome, Search
 from resizable_search.service.meters import Meters
 from resizable_search.service.shelf import Shelf
+from resizable_search.wording import quoted
 
 T = TypeVar("T")
 
@@ -94,14 +95,18 @@ class Service:
         answers, fulls = await self._found(name, texts, [search, full])
         return [Compared(*both) for both in zip(answers, fulls, strict=True)]
 
-    async def document(self, name: str | None, row: int) -> tuple[str, StoredDocument]:
-        """The document at a row, and the index's name. Raises IndexNotFoundError where there is none."""
+    async def document(
+        self, name: str | None, row: int | None = None, *, id_: str | None = None
+    ) -> tuple[str, StoredDocument]:
+        """The document at a row, or of an id, and the index's name. Raises IndexNotFoundError without one."""
 
         def read() -> tuple[str, StoredDocument]:
             with self.shelf.lend(self.shelf.chosen(name)) as index:
-                if not index.may_find(row):
-                    raise IndexNotFoundError(f"{index.name} has no document at row {row}")
-                return index.name, index.documents([row])[0]
+                at = index.rows_of([id_]).get(id_, -1) if id_ is not None else row
+                if at is None or not index.may_find(at):
+                    which = f"at row {row}" if id_ is None else f"with the id {quoted(id_)}"
+                    raise IndexNotFoundError(f"{index.name} has no document {which}")
+                return index.name, index.documents([at])[0]
 
         return await self._aside(read)
 

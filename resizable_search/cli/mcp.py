@@ -1,0 +1,60 @@
+"""`rsearch mcp`: the tools of assistants over the indexes of a home."""
+
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from resizable_search.cli import completion
+from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption, home_of
+from resizable_search.cli.serve import NOT_INSTALLED
+from resizable_search.errors import RsearchError
+from resizable_search.wording import plain
+
+ALONE = (
+    "waiting for an assistant on stdin: its configuration starts this command (see `rsearch mcp --help`; "
+    "Ctrl-C stops)"
+)
+
+
+def mcp(
+    index: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--index",
+            "-i",
+            help="Offer this index alone, by name or folder; may be given again.",
+            autocompletion=completion.indexes,
+            show_default="all of the home",
+        ),
+    ] = None,
+    threads: ThreadsOption = None,
+    engine: EngineOption = "auto",
+    home: HomeOption = None,
+) -> None:
+    """Let assistants search the indexes of this machine (Model Context Protocol, stdio).
+
+    An assistant's program starts this and asks through stdin and stdout, with
+    three tools: search, get_document and list_indexes. They only read. An
+    index that is built anew meanwhile is followed. `rsearch serve` has the
+    same tools at /mcp.
+    """
+    try:
+        from resizable_search.service import stdio
+        from resizable_search.service.shelf import Shelf
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("resizable_search"):
+            raise
+        raise RsearchError(NOT_INSTALLED.format(error.name)) from None
+
+    shelf = Shelf(home_of(home), index or (), threads=threads, engine=engine)
+    if sys.stdin.isatty():
+        _say(ALONE)
+    if stdio.run(shelf, trouble=_say) == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def _say(words: str) -> None:
+    sys.stderr.write(f"rsearch: {plain(words)}\n")
+    sys.stderr.flush()

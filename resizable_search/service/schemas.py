@@ -52,7 +52,8 @@ def invalid(errors: Sequence[Any], where: int = 0) -> str:
     `errors` as pydantic tells them, whose places begin with so many words that say `where` it was.
     """
     first = errors[0]
-    place = ".".join(str(step) for step in first["loc"][where:] if not str(step).startswith("constrained"))
+    steps = [str(step) for step in first["loc"][where:]]
+    place = ".".join(step for step in steps if not step.startswith(("constrained", "list[")))
     return f"{place or 'the request'}: {first['msg']}"
 
 

@@ -128,9 +128,7 @@ class DocumentWanted(BaseModel):
         None, ge=0, le=MOST_ROW, description="Row of the document, instead of its id; holds until it changes."
     )
     offset: int = Field(0, ge=0, le=MOST_ROW, description="Character of the text to begin at.")
-    limit: int = Field(
-        10_000, ge=1, le=MOST_LIMIT, description="Characters of the text to return at most."
-    )
+    limit: int = Field(10_000, ge=1, le=MOST_LIMIT, description="Characters of the text to return at most.")
 
 
 class Documented(BaseModel):

@@ -7,6 +7,8 @@ MOST_READ = 200_000
 """Characters of a text that are looked through: a text may have millions."""
 
 _WORD = re.compile(r"\w+")
+_WHOLE = 1 << 40
+"""What a word is worth at most: whole numbers add up to the same in any order."""
 
 
 def snippet(text: str, query: str, length: int) -> str:
@@ -25,18 +27,23 @@ def snippet(text: str, query: str, length: int) -> str:
         if match.group().casefold() in wanted
     ]
     counts = Counter(word for _, _, word in found)
-    best, begin = 0.0, 0
-    for i, (first, _, _) in enumerate(found):
-        start = max(0, min(first - length // 4, len(text) - length))
-        inside: set[str] = set()
-        for at, end, word in found[max(0, i - length // 4) :]:
-            if end > start + length:
-                break
-            if at >= start:
-                inside.add(word)
-        worth = sum(1 / (1 + counts[word]) for word in inside)
-        if worth > best:
-            best, begin = worth, start
+    worth = {word: _WHOLE // (1 + count) for word, count in counts.items()}
+    inside: Counter[str] = Counter()
+    best, begin, value, first, last = 0, 0, 0, 0, 0
+    for at, _, _ in found:  # the passage slides: each word comes in once, and leaves once
+        start = max(0, min(at - length // 4, len(text) - length))
+        while last < len(found) and found[last][1] <= start + length:
+            word = found[last][2]
+            value += worth[word] if not inside[word] else 0
+            inside[word] += 1
+            last += 1
+        while first < last and found[first][0] < start:
+            word = found[first][2]
+            inside[word] -= 1
+            value -= worth[word] if not inside[word] else 0
+            first += 1
+        if value > best:
+            best, begin = value, start
     return _trimmed(text, begin, length)
 
 

@@ -32,7 +32,7 @@ from resizable_search.answers import Answer
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.index.locate import none_yet
 from resizable_search.limits import exhausted
-from resizable_search.service.schemas import invalid
+from resizable_search.service.schemas import TunedFor, invalid
 from resizable_search.service.service import Card, Service
 from resizable_search.service.tool_schemas import (
     Documented,
@@ -51,7 +51,7 @@ MOST_PASSAGES = 60_000
 """Characters that the passages of one answer have together."""
 
 MOST_LOOKED = 20_000
-"""Characters of a text in which a passage is looked for: of the longest there are a thousand times as many."""
+"""Characters of a text in which a passage is looked for: some have thousands of times as many."""
 
 MOST_LABEL = 300
 """Characters of an id, a title or an address; whoever made the documents chose their lengths."""
@@ -224,7 +224,7 @@ def _listed(card: Card) -> ListedIndex:
         columns=columns,
         more_columns=len(card.columns) - len(columns),
         embedder=" ".join(filter(None, card.embedder)),
-        tuned=[{"k": plan["k"], "recall": plan["recall"]} for plan in card.tuned],
+        tuned=[TunedFor(k=plan["k"], recall=plan["recall"]) for plan in card.tuned],
         problem=plain(card.problem) or None,
     )
 

@@ -74,7 +74,6 @@ the full dimension. Queries that arrive together share a scan.
 
 def create_app(shelf: Shelf, *, meters: Meters | None = None, assets: Assets | None = None) -> FastAPI:
     """The application that serves a shelf's indexes; `state.service` while it runs. It closes the shelf."""
-
     tools = StreamableHTTPSessionManager(
         create_server(lambda: nullcontext(app.state.service)),
         json_response=True,

@@ -20,6 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from resizable_search.build import build
 from resizable_search.build_options import BuildOptions
+from resizable_search.cli import main
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import StorageError
@@ -254,7 +255,9 @@ def test_what_cannot_be_done_is_an_error_in_one_line(home, tool, arguments, said
     assert said in refused(home, tool, **arguments)
 
 
-@pytest.mark.parametrize("name", ["../lessons", "/etc", "lessons/", ".state", "", "a\0b", "lessons\n", "x" * 999])
+@pytest.mark.parametrize(
+    "name", ["../lessons", "/etc", "lessons/", ".state", "", "a\0b", "lessons\n", "x" * 999]
+)
 def test_the_name_of_an_index_is_never_a_path(home, name):
     line = refused(home, "search", query="trees", index=name)
     assert "no index" in line or line.startswith("index: ")
@@ -328,7 +331,9 @@ def over_http(folder: Path, use: Callable[[Any], Coroutine[Any, Any, Any]], toke
 def test_the_service_has_the_same_tools(home, mode):
     async def use(http: Any) -> Any:
         http.headers["authorization"] = "Bearer 0123456789abcdef"
-        async with Client(streamable_http_client("http://127.0.0.1:1/mcp", http_client=http), mode=mode) as client:
+        async with Client(
+            streamable_http_client("http://127.0.0.1:1/mcp", http_client=http), mode=mode
+        ) as client:
             await client.list_tools()
             return await client.call_tool("search", {"query": "queues", "k": 3})
 
@@ -375,16 +380,17 @@ def environment(folder: Path) -> dict[str, str]:
     return {**kept, "RSEARCH_HOME": str(folder)}
 
 
-def test_the_command_speaks_over_stdio_and_ends_with_it(home):
+def test_the_command_speaks_over_stdio_and_ends_with_it(home, tmp_path):
+    script = f'"{COMMAND}" mcp -i lessons; echo $? > "{tmp_path}/code"'
+
     async def run() -> Any:
-        command = StdioServerParameters(
-            command=str(COMMAND), args=["mcp", "-i", "lessons"], env=environment(home)
-        )
+        command = StdioServerParameters(command="sh", args=["-c", script], env=environment(home))
         async with Client(command) as client:
             assert client.server_info.name == "rsearch"
             return await client.call_tool("search", {"query": "queues", "k": 3})
 
     assert asyncio.run(run()).structured_content == called(home, "search", query="queues", k=3)
+    assert (tmp_path / "code").read_text() == "0\n"
 
 
 NOISY = """
@@ -419,10 +425,10 @@ HELLO = [
 
 @pytest.mark.parametrize(
     ("end", "code", "told"),
-    [("stdin", 0, ""), (signal.SIGINT, 130, "rsearch: stopped\n"), (signal.SIGTERM, 0, "")],
-    ids=["stdin", "Ctrl-C", "SIGTERM"],
+    [(signal.SIGINT, 130, "rsearch: stopped\n"), (signal.SIGTERM, 0, "")],
+    ids=["Ctrl-C", "SIGTERM"],
 )
-def test_stdout_has_the_protocol_alone_and_the_end_is_a_quiet_one(home, end, code, told):
+def test_stdout_has_the_protocol_alone_and_a_signal_ends_it_quietly(home, end, code, told):
     process = subprocess.Popen(
         [sys.executable, "-c", NOISY, "mcp"],
         stdin=subprocess.PIPE,
@@ -433,12 +439,11 @@ def test_stdout_has_the_protocol_alone_and_the_end_is_a_quiet_one(home, end, cod
     )
     with process:
         try:
-            process.stdin.write("".join(f"{json.dumps(message)}\n" for message in HELLO) + "no JSON\n")
+            process.stdin.write("no JSON\n" + "".join(f"{json.dumps(message)}\n" for message in HELLO))
             process.stdin.flush()
-            answers = [json.loads(process.stdout.readline()) for _ in range(3)]
-            if end != "stdin":
-                process.send_signal(end)
-                process.wait(PATIENCE)
+            answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+            process.send_signal(end)
+            process.wait(PATIENCE)
             out, err = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
@@ -453,9 +458,7 @@ def test_stdout_has_the_protocol_alone_and_the_end_is_a_quiet_one(home, end, cod
     assert err.replace("printed by Python\n", "").replace("written to the file\n", "").endswith(told)
 
 
-def test_an_index_that_is_not_there_is_told_at_once(home):
-    ran = subprocess.run(
-        [str(COMMAND), "mcp", "-i", "other"], input="", capture_output=True, text=True, env=environment(home)
-    )
-    assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr == "rsearch: no index other: there are lessons\n"
+def test_an_index_that_is_not_there_is_told_at_once(home, capsys):
+    words = ["mcp", "-i", "other", "--home", str(home)]
+    assert main.guarded(lambda: main._run(words)) == 1
+    assert capsys.readouterr() == ("", "rsearch: no index other: there are lessons\n")

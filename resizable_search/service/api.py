@@ -56,14 +56,22 @@ _PROBLEM: dict[str, Any] = {"model": schemas.Problem}
 _REFUSED: dict[int | str, dict[str, Any]] = {
     400: {**_PROBLEM, "description": "What is asked for makes no sense for this index."},
     401: {**_PROBLEM, "description": "The service wants its token."},
+    403: {**_PROBLEM, "description": "A page of another origin asks."},
     404: {**_PROBLEM, "description": "There is no such index or document."},
+    408: {**_PROBLEM, "description": "The request did not come within seconds."},
     413: {**_PROBLEM, "description": "The request is too large."},
+    421: {**_PROBLEM, "description": "The service does not go by the name that the Host header has."},
     422: {**_PROBLEM, "description": "The request is not of this form, or asks for more than is allowed."},
     429: {**_PROBLEM, "description": "Too many requests are under way."},
     502: {**_PROBLEM, "description": "The embedder of the query failed."},
     503: {**_PROBLEM, "description": "The index is damaged, or cannot be read."},
 }
-_SOME: dict[int | str, dict[str, Any]] = {status: _REFUSED[status] for status in (401, 404, 422, 429, 503)}
+
+
+def _refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: _REFUSED[status] for status in (403, 421, *statuses)}
+
+
 
 ABOUT = """
 Searches the embedding indexes of this machine, at any of their dimensions. A query is embedded as the
@@ -113,7 +121,7 @@ def create_app(shelf: Shelf, *, meters: Meters | None = None, assets: Assets | N
 
 
 def _add_routes(app: FastAPI) -> None:
-    @app.get("/api/indexes", response_model=None, responses={200: {"model": schemas.Indexes}, **_SOME})
+    @app.get("/api/indexes", response_model=None, responses={200: {"model": schemas.Indexes}, **_refused(401, 429, 503)})
     async def indexes() -> Response:
         """The indexes that can be searched, with their dimensions, columns and tuned plans."""
         service: Service = app.state.service
@@ -143,7 +151,7 @@ def _add_routes(app: FastAPI) -> None:
     @app.get(
         "/api/documents/{index}/{row}",
         response_model=None,
-        responses={200: {"model": schemas.Document}, **_SOME},
+        responses={200: {"model": schemas.Document}, **_refused(401, 404, 422, 429, 503)},
     )
     async def document(
         index: Annotated[str, Path(max_length=255)], row: Annotated[int, Path(ge=0, le=schemas.MOST_ROW)]
@@ -163,12 +171,12 @@ def _add_routes(app: FastAPI) -> None:
             }
         )
 
-    @app.get("/healthz", response_model=schemas.Health)
+    @app.get("/healthz", response_model=schemas.Health, responses=_refused())
     async def healthz() -> Response:
         """Whether the service runs."""
         return _json({"status": "ok", "version": __version__})
 
-    @app.get("/metrics", response_model=None, responses={200: {"content": {"text/plain": {}}}})
+    @app.get("/metrics", response_model=None, responses={200: {"content": {"text/plain": {}}}, **_refused(401, 429)})
     async def metrics() -> Response:
         """Requests, queries, and seconds by index and stage, for Prometheus."""
         service: Service = app.state.service

@@ -59,9 +59,10 @@ request = function()
   return wrk.format("POST", "/api/search", {["Content-Type"] = "application/json"}, bodies[n %% #bodies + 1])
 end
 done = function(summary, latency, requests)
-  io.write(string.format("FOUND %%d %%f %%f %%f %%d %%d %%d %%d %%d\\n", summary.requests,
-    summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, summary.errors.status, summary.errors.connect,
-    summary.errors.read, summary.errors.write, summary.errors.timeout))
+  local e = summary.errors
+  local errors = e.status + e.connect + e.read + e.write + e.timeout
+  io.write(string.format("FOUND %%d %%f %%f %%f %%d\\n", summary.requests, summary.duration / 1e6,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, errors))
 end
 """
 
@@ -186,8 +187,8 @@ def served(home: Path, texts: list[str], options: dict[str, Any], clients: int, 
             memory.append(memory_mb(process.pid)[0])
         finally:
             process.send_signal(signal.SIGTERM)
-        count, spent, p50, p99, *errors = map(float, words)
-        return Load(int(count), spent, p50, p99, int(sum(errors)), memory[0], memory[-1])
+        count, spent, p50, p99, errors = map(float, words)
+        return Load(int(count), spent, p50, p99, int(errors), memory[0], memory[-1])
 
 
 def _address(process: "subprocess.Popen[str]") -> str:

@@ -72,7 +72,6 @@ def _refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: _REFUSED[status] for status in (403, 421, *statuses)}
 
 
-
 ABOUT = """
 Searches the embedding indexes of this machine, at any of their dimensions. A query is embedded as the
 index's documents were, `dim` dimensions are scanned, and `rerank` × `k` of the best are scored again at
@@ -121,7 +120,11 @@ def create_app(shelf: Shelf, *, meters: Meters | None = None, assets: Assets | N
 
 
 def _add_routes(app: FastAPI) -> None:
-    @app.get("/api/indexes", response_model=None, responses={200: {"model": schemas.Indexes}, **_refused(401, 429, 503)})
+    @app.get(
+        "/api/indexes",
+        response_model=None,
+        responses={200: {"model": schemas.Indexes}, **_refused(401, 429, 503)},
+    )
     async def indexes() -> Response:
         """The indexes that can be searched, with their dimensions, columns and tuned plans."""
         service: Service = app.state.service
@@ -176,7 +179,11 @@ def _add_routes(app: FastAPI) -> None:
         """Whether the service runs."""
         return _json({"status": "ok", "version": __version__})
 
-    @app.get("/metrics", response_model=None, responses={200: {"content": {"text/plain": {}}}, **_refused(401, 429)})
+    @app.get(
+        "/metrics",
+        response_model=None,
+        responses={200: {"content": {"text/plain": {}}}, **_refused(401, 429)},
+    )
     async def metrics() -> Response:
         """Requests, queries, and seconds by index and stage, for Prometheus."""
         service: Service = app.state.service

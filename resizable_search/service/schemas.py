@@ -54,7 +54,9 @@ def invalid(errors: Sequence[Any], where: int = 0) -> str:
     first = errors[0]
     steps = [str(step) for step in first["loc"][where:]]
     place = ".".join(step for step in steps if not step.startswith(("constrained", "list[")))
-    return f"{place or 'the request'}: {first['msg']}"
+    if first["type"] == "json_invalid":
+        return "the request: it is no JSON"
+    return f"{place}: {first['msg']}" if place else "the request: it is no JSON object"
 
 
 class SearchRequest(BaseModel):

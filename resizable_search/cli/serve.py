@@ -94,6 +94,8 @@ def serve(
     shelf = Shelf(places, index or (), threads=threads, engine=engine)
     rules = Rules.of(host, more=allow_host or (), origins=_origins(cors or ()), token=token)
     listening = server.listen(host, port)
+    if engine != "numpy":
+        _compile()
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
     def ready() -> None:
@@ -105,6 +107,15 @@ def serve(
     if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
     _say("stopped")
+
+
+def _compile() -> None:
+    """Compile the kernels now, if they are not yet: no query does, and a service has many to come."""
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.scan.warm import warm_up
+
+    with shown_progress() as progress:
+        warm_up(progress)
 
 
 def _counted(indexes: int) -> str:

@@ -226,8 +226,8 @@ _CODES = {
 }
 
 
-def grouped(command: Any) -> None:
-    """Put the options of a command, and of those below it, into their panels."""
+def grouped(command: Any) -> Any:
+    """The command with its options, and those of the commands below it, in their panels."""
     for below in getattr(command, "commands", {}).values():
         grouped(below)
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
@@ -237,6 +237,7 @@ def grouped(command: Any) -> None:
             if option.name == "dims" and command.name != "bench":
                 named = []  # which a build stores
             option.rich_help_panel = named[0] if named else option.rich_help_panel
+    return command
 
 
 def epilog(command: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 from resizable_search.cli.forms import FORMATS
@@ -163,15 +164,23 @@ def _told(value: Any) -> str:
 
 
 class Schema:
-    """Every setting of the command line below `root`, by table and key."""
+    """Every setting of the command line below `root`, by table and key.
+
+    It takes all commands, so it is made when a file that there is, or somebody, asks for it.
+    """
 
     def __init__(self, root: Any) -> None:
-        self.tables: dict[Path, dict[str, Setting]] = {(): {}}
-        for path, command in leaves(root):
+        self._root = root
+
+    @cached_property
+    def tables(self) -> dict[Path, dict[str, Setting]]:
+        """The settings of each table, by key."""
+        tables: dict[Path, dict[str, Setting]] = {(): {}}
+        for path, command in leaves(self._root):
             for parameter in command.params:
                 if (setting := _setting(path, parameter)) is not None:
                     for table in (path[:end] for end in range(1, len(path) + 1)):
-                        self.tables.setdefault(table, {}).setdefault(
+                        tables.setdefault(table, {}).setdefault(
                             setting.key, setting if table == path else _of(setting, table)
                         )
                         if setting.is_argument:
@@ -181,9 +190,10 @@ class Schema:
             ("index", str, "wiki100k, else the only one"),
             ("threads", int, "all cores"),
         ):
-            self.tables[()][key] = Setting((), key, key, type_, shown=shown)
-        self.tables[()]["engine"] = Setting((), "engine", "engine", str, default="auto", choices=ENGINES)
-        self.tables[()][PROJECT_HOMES] = Setting((), PROJECT_HOMES, "", str, many="[]", shown="none")
+            tables[()][key] = Setting((), key, key, type_, shown=shown)
+        tables[()]["engine"] = Setting((), "engine", "engine", str, default="auto", choices=ENGINES)
+        tables[()][PROJECT_HOMES] = Setting((), PROJECT_HOMES, "", str, many="[]", shown="none")
+        return tables
 
     def find(self, name: str) -> Setting:
         """The setting of a dotted name. Raises ConfigError with the nearest."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resizable_search.cli import completion
+from resizable_search.cli import completion, errand
 from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption, takes
 from resizable_search.cli.forms import Form, kept, records
 from resizable_search.cli.options import home_of, index_name
@@ -75,6 +75,8 @@ def query(
         places = home_of(options.home)
         name = index_name(options.index, places)
         other = _another_embedder(name, places, embedder, model, base_url, api_key_env)
+    elif words not in (None, "-") and errand.is_done("query", words, options, group=group):
+        return
     index = options.opened(other)
     if words is None:
         from resizable_search.cli.prompt import ask

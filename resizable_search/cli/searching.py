@@ -34,6 +34,7 @@ from resizable_search.cli.options import (
 
 if TYPE_CHECKING:
     from resizable_search.answers import Answer
+    from resizable_search.cli.sheet import Sheet
     from resizable_search.embedders.base import Embedder
     from resizable_search.plan import Plan
     from resizable_search.search import Index
@@ -120,6 +121,11 @@ class SearchArguments:
         open_hit(found, form)
         tell_remark(index.remark)
 
+    def write(self, found: "Answer", index: "Index", form: Form, sheet: "Sheet") -> str:
+        """Put on a sheet what `present` would print, and return what it would say on stderr."""
+        show(kept(found, form), index, form, explain=self.explain, sheet=sheet)
+        return _remark_line(index.remark)
+
 
 def chosen_plan(
     index: "Index", k: int, dim: int | None, rerank: int, plan: str | None, recall: float | None
@@ -135,4 +141,8 @@ def chosen_plan(
 def tell_remark(remark: str) -> None:
     """Say on stderr why the search was slower than it could be."""
     if remark:
-        sys.stderr.write(f"rsearch: {remark}\n")
+        sys.stderr.write(_remark_line(remark))
+
+
+def _remark_line(remark: str) -> str:
+    return f"rsearch: {remark}\n" if remark else ""

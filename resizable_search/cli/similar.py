@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from resizable_search.cli import completion
+from resizable_search.cli import completion, errand
 from resizable_search.cli.arguments import takes
 from resizable_search.cli.searching import SearchArguments
 
@@ -21,6 +21,8 @@ def similar(
     It needs no embedder and no network: the document's own vector is the query.
     """
     form = options.form()
+    if errand.is_done("similar", id, options):
+        return
     with options.opened() as index:
         plan = options.checked(index, form)
         found = index.answer_similar(id, options.k, plan=plan, where=options.where)

@@ -21,6 +21,7 @@ from resizable_search.plan import Plan
 from resizable_search.plan_search import PlanSearch
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search import Index
+from resizable_search.threads import blas_threads
 from resizable_search.trial import Trial, split
 
 TAIL = 0.025

@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resizable_search.cli.options import home_of, index_name
+from resizable_search.cli.settings import VARIABLES
 from resizable_search.errors import RsearchError
 from resizable_search.index.layout import Home, expanded
 from resizable_search.service import knock
@@ -70,9 +70,8 @@ def _errand(
 ) -> Mapping[str, Any]:
     """All that decides what is printed."""
     from resizable_search.cli.sheet import Surface
-    from resizable_search.threads import THREADS_VARIABLE
 
-    threads = os.environ.get(THREADS_VARIABLE, "") if options.threads is None else str(options.threads)
+    threads = os.environ.get(VARIABLES["threads"], "") if options.threads is None else str(options.threads)
     return {
         "command": command,
         "text": text,

@@ -148,9 +148,7 @@ def _field(hit: "Hit", name: str, query: str, form: Form) -> Any:
     return getattr(hit, name) if name in HIT_FIELDS else hit.metadata.get(name)
 
 
-def show(
-    found: "Answer", index: "Index", form: Form, *, explain: bool, sheet: "Sheet | None" = None
-) -> None:
+def show(found: "Answer", index: "Index", form: Form, *, explain: bool, sheet: "Sheet | None" = None) -> None:
     """Print an answer's hits in that form, on stdout or a sheet that stands for another process's."""
     from resizable_search.cli import render
 
@@ -197,9 +195,7 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _show_table(
-    found: "Answer", index: "Index", form: Form, console: "Console", *, explain: bool
-) -> None:
+def _show_table(found: "Answer", index: "Index", form: Form, console: "Console", *, explain: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -121,10 +121,9 @@ class SearchArguments:
         open_hit(found, form)
         tell_remark(index.remark)
 
-    def write(self, found: "Answer", index: "Index", form: Form, sheet: "Sheet") -> str:
-        """Put on a sheet what `present` would print, and return what it would say on stderr."""
+    def write(self, found: "Answer", index: "Index", form: Form, sheet: "Sheet") -> None:
+        """Put on a sheet what `present` would print on stdout."""
         show(kept(found, form), index, form, explain=self.explain, sheet=sheet)
-        return _remark_line(index.remark)
 
 
 def chosen_plan(
@@ -141,8 +140,4 @@ def chosen_plan(
 def tell_remark(remark: str) -> None:
     """Say on stderr why the search was slower than it could be."""
     if remark:
-        sys.stderr.write(_remark_line(remark))
-
-
-def _remark_line(remark: str) -> str:
-    return f"rsearch: {remark}\n" if remark else ""
+        sys.stderr.write(f"rsearch: {remark}\n")

@@ -14,7 +14,6 @@ from typing import Any
 
 from resizable_search.cli.forms import FORMATS
 from resizable_search.errors import ConfigError
-from resizable_search.plan import PRECISIONS
 from resizable_search.wording import quoted
 
 Path = tuple[str, ...]
@@ -67,7 +66,7 @@ _NOT_OF = {
     ("warm",): {"index"},  # without one it does something else
 }
 _LISTS = {"dims", "precisions", "batch", "fields", "metadata", "bench.threads", "bench.rerank"}
-_CHOICES: dict[str, tuple[str, ...]] = {"engine": ENGINES, "format": FORMATS, "precisions": PRECISIONS}
+_CHOICES: dict[str, tuple[str, ...]] = {"engine": ENGINES, "format": FORMATS}
 _LEAST = {"k": 1, "dim": 1, "threads": 1, "limit": 1, "concurrency": 1, "sample": 1}
 _PROJECT_MAY = {
     "index", "home", "threads", "engine", "k", "dim", "dims", "rerank", "plan", "recall", "format",
@@ -242,6 +241,12 @@ def _setting(path: Path, parameter: Any) -> Setting | None:
         return None
     annotation = parameter.type_descriptor.annotation
     choices = _CHOICES.get(key, ())
+    if key == "precisions":
+        from resizable_search.plan import (
+            PRECISIONS,  # a query that has no file to read needs it later, or not
+        )
+
+        choices = PRECISIONS
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         choices, annotation = tuple(str(member.value) for member in annotation), str
     many = "[]" if getattr(parameter, "multiple", False) else ""

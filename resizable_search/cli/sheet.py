@@ -4,8 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 VARIABLES = (
     "COLUMNS",
@@ -22,9 +21,8 @@ VARIABLES = (
 _DUMB = ("dumb", "unknown")
 
 
-@dataclass(frozen=True, slots=True)
-class Surface:
-    """A stdout as far as it decides what is printed: whether a terminal, its encoding, what else rich asks."""
+class Surface(NamedTuple):
+    """A stdout as far as it decides what is printed: a terminal or not, its encoding, what else rich asks."""
 
     is_terminal: bool
     encoding: str
@@ -32,7 +30,7 @@ class Surface:
 
     @classmethod
     def here(cls) -> "Surface":
-        """This process's own, the size of its terminal told by $COLUMNS and $LINES, as rich would find it."""
+        """That of this process, its terminal's size told by $COLUMNS and $LINES, as rich would find it."""
         environ = {name: os.environ[name] for name in VARIABLES if name in os.environ}
         if environ.get("TERM", "").lower() not in _DUMB:  # which has 80 columns whatever the system says
             for name, found in zip(("COLUMNS", "LINES"), _size(), strict=True):
@@ -42,7 +40,7 @@ class Surface:
 
     def to_json(self) -> dict[str, Any]:
         """As it is sent to a service."""
-        return asdict(self)
+        return self._asdict()
 
 
 def _size() -> tuple[int, int]:

@@ -10,7 +10,7 @@ HOME_VARIABLE = "RSEARCH_HOME"
 ANOTHER_HOME = f"choose another home with --home or ${HOME_VARIABLE}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)  # every command would wait for those to be made
 class FileNames:
     """The names inside an index's folder and beside it."""
 

@@ -82,7 +82,7 @@ class Door:
         self._held.close()
 
     def _bound(self) -> socket.socket | None:
-        """The socket, listening at its place; None where another service has it. Raises OSError, StorageError.
+        """The socket, listening at its place; None if another service has it. Raises OSError, StorageError.
 
         The lock tells whether the socket that may lie there is a dead service's, which is replaced. What
         `_held` does when it is closed is done in the other order: the lock goes last.
@@ -123,37 +123,42 @@ class Door:
         ready.wait()
 
     async def _serve(self, listening: socket.socket, ready: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         visits: set[asyncio.Task[None]] = set()
         room = asyncio.Semaphore(AT_ONCE)
 
-        async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            if task is None or len(visits) >= MOST_VISITS:
-                writer.close()
-                return
-            visits.add(task)
+        def let_in() -> None:
             try:
-                await self._visit(reader, writer, room)
-            finally:
-                visits.discard(task)
+                line, _ = listening.accept()
+            except OSError:  # he has gone, or no more files may be opened: later, perhaps
+                loop.remove_reader(listening)
+                loop.call_later(BEAT_SECONDS, watch)
+                return
+            if len(visits) >= MOST_VISITS or not is_own(line):
+                line.close()
+                return
+            line.setblocking(False)
+            visit = loop.create_task(self._visit(line, room))
+            visits.add(visit)
+            visit.add_done_callback(visits.discard)
+            visit.add_done_callback(lambda _: line.close())
 
-        server = await asyncio.start_unix_server(visit, sock=listening, limit=MOST_LINE)
+        def watch() -> None:
+            if not self._stop.is_set():
+                loop.add_reader(listening, let_in)
+
+        watch()
         ready.set()
         await self._stop.wait()
-        server.close()
+        loop.remove_reader(listening)
         _removed(self._home.socket)
         if visits:
             await asyncio.wait(visits, timeout=GRACE_SECONDS)
 
-    async def _visit(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, room: asyncio.Semaphore
-    ) -> None:
+    async def _visit(self, line: socket.socket, room: asyncio.Semaphore) -> None:
         """Hear what one wants, do it, and tell him."""
+        reader, writer = await asyncio.open_connection(sock=line, limit=MOST_LINE)
         try:
-            peer = writer.get_extra_info("socket")
-            if peer is None or not is_own(peer):
-                return
             writer.transport.set_write_buffer_limits(high=0)  # what is drained has been sent
             writer.write(_line(GREETING))
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -171,12 +176,14 @@ class Door:
             writer.transport.abort()
         finally:
             writer.close()
+            with suppress(OSError):  # it is closed none the less
+                await writer.wait_closed()
 
     async def _done(self, errand: bytes, room: asyncio.Semaphore) -> bytes:
         """The line that answers an errand, once there is room to do it, on a thread of its own."""
         await room.acquire()
         loop = asyncio.get_running_loop()
-        answered = loop.create_future()
+        answered: asyncio.Future[bytes] = loop.create_future()
 
         def finish(line: bytes) -> None:
             room.release()

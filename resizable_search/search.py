@@ -88,7 +88,9 @@ class Index(OpenedIndex):
         """
         embed = embed or [0.0] * len(queries)
         if group:
-            return [self._grouped(*each, plan, k, where) for each in zip(queries, vectors, embed, strict=True)]
+            return [
+                self._grouped(*each, plan, k, where) for each in zip(queries, vectors, embed, strict=True)
+            ]
         top, runs = self.run(vectors, plan, k, where=where)
         documents = {d.row: d for d in self.documents(np.unique(top.rows))}
         return [

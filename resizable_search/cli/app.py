@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": "bench.bench",
     "tune": "tune.tune",
     "eval": "eval.evaluate",
+    "serve": "serve.serve",
     "list": "manage.list_indexes",
     "info": "manage.info",
     "add": "living.add",

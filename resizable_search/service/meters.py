@@ -9,7 +9,7 @@ from resizable_search import __version__
 from resizable_search.answers import Answer
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper ends of the histograms' buckets: a scan of sign bits takes half a millisecond, an endpoint seconds."""
+"""Upper ends of the histograms' buckets: sign bits take half a millisecond, an endpoint seconds."""
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -19,30 +19,37 @@ class Meters:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        register = {"registry": self._registry}
         self._requests = Counter(
-            "rsearch_requests", "Requests, by route and status.", ("route", "status"), **register
+            "rsearch_requests", "Requests, by route and status.", ("route", "status"), registry=self._registry
         )
         self._request_seconds = Histogram(
-            "rsearch_request_seconds", "From a request to its answer.", ("route",), buckets=SECONDS, **register
+            "rsearch_request_seconds",
+            "From a request to its answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self._registry,
         )
-        self.under_way = Gauge("rsearch_requests_under_way", "Requests without an answer yet.", **register)
-        self._queries = Counter("rsearch_queries", "Texts that were answered, by index.", ("index",), **register)
+        self.under_way = Gauge(
+            "rsearch_requests_under_way", "Requests without an answer.", registry=self._registry
+        )
+        self._queries = Counter(
+            "rsearch_queries", "Texts that were answered, by index.", ("index",), registry=self._registry
+        )
         self._stage_seconds = Histogram(
             "rsearch_stage_seconds",
             "Of a query: wait (for the scan before it), embed, scan, rerank; a batch shares a scan.",
             ("index", "stage"),
             buckets=SECONDS,
-            **register,
+            registry=self._registry,
         )
         self._together = Histogram(
             "rsearch_scan_queries",
             "Queries that one scan answered.",
             ("index",),
             buckets=(1, 2, 4, 8, 16, 32, 64),
-            **register,
+            registry=self._registry,
         )
-        build = Gauge("rsearch_build_info", "The version that runs.", ("version",), **register)
+        build = Gauge("rsearch_build_info", "The version that runs.", ("version",), registry=self._registry)
         build.labels(__version__).set(1)
 
     def request(self, route: str, status: int, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What every door of the service shares: texts become vectors once, and searches meet at their index's desk."""
+"""What every door of the service shares: a text becomes a vector once, searches meet at a desk."""
 
 import asyncio
 import time
@@ -178,7 +178,9 @@ class Service:
             embed = [seconds] * len(texts)
             return index.answers(texts, vectors, plan, search.k, search.where, group=True, embed=embed)
 
-        return await self._lent(name, answers)
+        found = await self._lent(name, answers)
+        self.meters.answered(found)
+        return found
 
     async def _at_desk(
         self,
@@ -222,9 +224,7 @@ class Service:
             made_by, made = await self._embed(name, missing)
             if made_by == fingerprint or set(missing) == set(texts):
                 by_text = dict(zip(missing, made, strict=True))
-                vectors = np.stack(
-                    [by_text[t] if t in by_text else self._vectors[made_by, t] for t in texts]
-                )
+                vectors = np.stack([by_text[t] if t in by_text else self._vectors[made_by, t] for t in texts])
                 self._remember(made_by, by_text)
                 return made_by, vectors
             fingerprint = made_by

@@ -14,8 +14,9 @@ from resizable_search.errors import (
     UsageError,
 )
 from resizable_search.index.layout import NAMES, Home
-from resizable_search.index.locate import FAVOURITE, find_index, none_yet
+from resizable_search.index.locate import FAVOURITE, INDEX_VARIABLE, find_index, none_yet
 from resizable_search.search import Index, open_index
+from resizable_search.threads import thread_count
 from resizable_search.wording import quoted
 
 Sign = tuple[int, int, int, int]
@@ -52,7 +53,8 @@ class Shelf:
         self, home: Home, only: Sequence[str] = (), *, threads: int | None = None, engine: str = "auto"
     ) -> None:
         self.home = home
-        self._threads = threads
+        self.threads = thread_count(threads)
+        """Threads of a scan."""
         self._engine = engine
         self._only: dict[str, Path] = {}
         for name in only:
@@ -71,13 +73,13 @@ class Shelf:
         """Where an index of the shelf lies."""
         return self._only.get(name, self.home.index(name))
 
-    @property
-    def default(self) -> str | None:
-        """The index that is meant where none is named: wiki100k, or the only one; None if that is open."""
-        there = self.names()
-        if FAVOURITE in there:
-            return FAVOURITE
-        return there[0] if len(there) == 1 else None
+    @staticmethod
+    def default_of(names: Sequence[str]) -> str | None:
+        """The one of some indexes that is meant where none is named."""
+        for favourite in (os.environ.get(INDEX_VARIABLE), FAVOURITE):
+            if favourite in names:
+                return favourite
+        return names[0] if len(names) == 1 else None
 
     def chosen(self, name: str | None) -> str:
         """The index that a request means. Raises IndexNotFoundError, which tells what there is."""
@@ -85,7 +87,7 @@ class Shelf:
             return name
         there = self.names()
         if name is None:
-            default = self.default
+            default = self.default_of(there)
             if default is not None:
                 return default
             if there:
@@ -152,7 +154,7 @@ class Shelf:
         manifest = os.fspath(self.folder(name) / NAMES.manifest)
         signs = _signs([manifest])  # read first: if it is replaced right now, the next request opens it again
         index = open_index(
-            self._only.get(name, name), home=self.home.path, threads=self._threads, engine=self._engine
+            self._only.get(name, name), home=self.home.path, threads=self.threads, engine=self._engine
         )
         index.warm()
         slot.copy = _Copy(index, {**_signs(_arrays(index)), **signs})

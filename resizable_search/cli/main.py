@@ -31,6 +31,10 @@ def main() -> None:
     if completing.is_asked():
         sys.exit(completing.answer(lambda: _run([])))
     arguments, debug = take_debug(sys.argv[1:])
+    if debug:
+        from resizable_search.cli.errand import SERVICE_VARIABLE
+
+        os.environ[SERVICE_VARIABLE] = "off"  # who wants a trace wants to see this process at work
     sys.exit(_flushed(guarded(lambda: _run(arguments), debug=debug)))
 
 

@@ -1,4 +1,4 @@
-"""What a whole process costs: `rsearch --help`, and a cached one-shot query on 100,000 x 768, also by a service.
+"""What a whole process costs: `rsearch --help`, and a cached one-shot query on 100,000 x 768 (also served).
 
     .venv/bin/python scripts/latency.py [--vectors FILE.npy] [--rounds 15] [--home DIR]
 

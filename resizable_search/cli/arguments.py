@@ -10,11 +10,13 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from resizable_search.cli import completion
+
+T = TypeVar("T")
 
 BaseUrlOption = Annotated[
     str | None,
@@ -34,7 +36,7 @@ ApiKeyEnvOption = Annotated[
 
 def takes(
     group: type, without: tuple[str, ...] = (), **defaults: Any
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """Give a command the fields of the dataclass `group` as options; it gets one as its first argument.
 
     Those in `without` are no options of it, and `defaults` are this command's own. typer reads options
@@ -51,13 +53,13 @@ def takes(
         if field.name not in without
     ]
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., T]) -> Callable[..., T]:
         first, *own = inspect.signature(command).parameters.values()
 
         @functools.wraps(command)
-        def run(**values: Any) -> None:
+        def run(**values: Any) -> T:
             together = {option.name: values.pop(option.name) for option in options}
-            command(group(**together), **values)
+            return command(group(**together), **values)
 
         own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         signature = inspect.Signature([*own, *options])

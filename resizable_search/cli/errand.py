@@ -29,30 +29,34 @@ HERE = ("index", "home", "open", "threads", "engine")
 """What is not handed on with the other options."""
 
 
-def is_done(command: str, text: str, options: "SearchArguments", *, group: bool = False) -> bool:
-    """Whether a service has done the whole of it, and it is printed; else nothing is.
+class Done(int):
+    """The exit code of a command that a service has done: this process holds nothing that is to be closed."""
+
+
+def done(command: str, text: str, options: "SearchArguments", *, group: bool = False) -> Done | None:
+    """Have a service do all of it, and print what it says; None if there is none that does it.
 
     `command` is `query` or `similar`, `text` what is looked for or the id.
     """
     off = os.environ.get(SERVICE_VARIABLE, "").strip().lower() in ("off", "0", "no", "false")
     if off or options.open is not None or options.engine != "auto":
-        return False
+        return None
     home = home_of(options.home)
     if not os.path.lexists(home.socket):
-        return False
+        return None
     try:
         name = _name(options.index, home)
         errand = None if name is None else _errand(command, text, options, name, group=group)
     except (RsearchError, OSError, ValueError):  # which the command itself tells
-        return False
+        return None
     told = None if errand is None else knock.ask(home, errand)
     if not isinstance(told, dict) or not all(isinstance(told.get(name), str) for name in ("out", "err")):
-        return False
+        return None
     sys.stdout.write(told["out"])
     sys.stdout.flush()
     if told["err"] and sys.stderr is not None:
         sys.stderr.write(told["err"])
-    return True
+    return Done(0)
 
 
 def _name(index: str | None, home: Home) -> str | None:

@@ -140,6 +140,7 @@ def on_a_terminal(inside: Inside, monkeypatch, encoding: str, *args: str) -> byt
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", Terminal(written, encoding=encoding))
         patch.setattr(sys, "argv", ["rsearch", *args])
+        patch.setattr(os, "_exit", sys.exit)
         with pytest.raises(SystemExit) as ended:
             run_main()
         sys.stdout.detach()

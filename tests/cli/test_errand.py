@@ -30,8 +30,10 @@ from resizable_search.service.door import Door
 from resizable_search.service.knock import GREETING
 from resizable_search.service.shelf import Shelf
 from resizable_search.threads import thread_count
-from tests.cli.conftest import COMMAND, PATIENCE, Inside, Ran
+from tests.cli.conftest import COMMAND, PATIENCE, Inside, Machine, Ran
 from tests.cli.test_query import imported
+from tests.cli.test_serve import serving as running
+from tests.service.conftest import built as made
 
 
 class Errands(served.Errands):
@@ -455,3 +457,27 @@ def test_a_reader_that_goes_away_is_no_error_with_a_service_either(built: Inside
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=PATIENCE)
     assert (ran.stdout, ran.stderr) == ("rank: 1\n", "")
     assert guarded(lambda: 0) == 0
+
+
+def test_the_command_serve_answers_query_until_it_is_stopped(machine: Machine):
+    made(machine.home)
+    query = ("query", "tree leaf", "--explain", "--json")
+    home = Home(machine.home)
+    with running(machine) as service:
+        asked = machine.run(*query)
+        assert asked.err == f"rsearch: the service that runs (process {service.process.pid}) has answered\n"
+        service.process.send_signal(signal.SIGSTOP)
+        alone = machine.run(*query)
+        service.process.send_signal(signal.SIGCONT)
+        with running(machine) as second:
+            assert "serving 1 index" in second.said
+            ended = second.stop()
+        assert machine.run(*query).err == asked.err
+        service.stop()
+    assert ended.err.splitlines() == [
+        "rsearch: `rsearch query` does its work itself: another service of this home answers it",
+        "rsearch: stopped",
+    ]
+    assert (alone.code, alone.err) == (0, "")
+    assert alone.json["hits"] == asked.json["hits"]
+    assert not [path for path in home.socket.parent.iterdir() if path.name.startswith("serve")]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cached_property
 from typing import Any
 
 from resizable_search.cli.forms import FORMATS
@@ -24,6 +23,9 @@ SHARED = ("index", "threads", "engine")
 """Keys of the top level that are meant for every command that has such an option."""
 
 PROJECT_HOMES = "project-homes"
+CONFIG: Path = ("config",)
+"""The command that has no settings, being about them."""
+
 BOUND = ("model", "base-url", "api-key-env", "document-prefix", "query-prefix")
 """What is said of one embedder, and means nothing for another."""
 
@@ -163,37 +165,60 @@ def _told(value: Any) -> str:
     return quoted(value) if isinstance(value, str) else quoted(str(value)).strip("'\"")
 
 
-class Schema:
-    """Every setting of the command line below `root`, by table and key.
-
-    It takes all commands, so it is made when a file that there is, or somebody, asks for it.
-    """
+class Tables(Mapping[Path, dict[str, Setting]]):
+    """The settings of each table, by key. Asking for a table imports its commands, going through them all."""
 
     def __init__(self, root: Any) -> None:
         self._root = root
+        self._made: dict[Path, dict[str, Setting]] = {(): _top()}
 
-    @cached_property
-    def tables(self) -> dict[Path, dict[str, Setting]]:
-        """The settings of each table, by key."""
-        tables: dict[Path, dict[str, Setting]] = {(): {}}
-        for path, command in leaves(self._root):
-            for parameter in command.params:
-                if (setting := _setting(path, parameter)) is not None:
-                    for table in (path[:end] for end in range(1, len(path) + 1)):
-                        tables.setdefault(table, {}).setdefault(
-                            setting.key, setting if table == path else _of(setting, table)
-                        )
-                        if setting.is_argument:
-                            break
+    def __getitem__(self, table: Path) -> dict[str, Setting]:
+        if table not in self._made:
+            self._made[table] = self._table(table)
+        if not self._made[table]:
+            raise KeyError(table)
+        return self._made[table]
+
+    def __iter__(self) -> Iterator[Path]:
+        paths = (path[:end] for path, _ in leaves(self._root) for end in range(1, len(path) + 1))
+        return (table for table in dict.fromkeys(((), *paths)) if table in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _table(self, table: Path) -> dict[str, Setting]:
+        command = self._root
+        for name in table:
+            command = getattr(command, "commands", {}).get(name)
+        found: dict[str, Setting] = {}
+        for path, leaf in leaves(command, table) if command is not None and table[:1] != CONFIG else ():
+            for parameter in leaf.params:
+                setting = _setting(path, parameter)
+                if setting is not None and not (setting.is_argument and len(table) > 1):
+                    found.setdefault(setting.key, setting if table == path else _of(setting, table))
+        return found
+
+
+def _top() -> dict[str, Setting]:
+    """What the top level of a file may say."""
+    found = {
+        key: Setting((), key, key, type_, shown=shown)
         for key, type_, shown in (
             ("home", str, "the user's data folder"),
             ("index", str, "wiki100k, else the only one"),
             ("threads", int, "all cores"),
-        ):
-            tables[()][key] = Setting((), key, key, type_, shown=shown)
-        tables[()]["engine"] = Setting((), "engine", "engine", str, default="auto", choices=ENGINES)
-        tables[()][PROJECT_HOMES] = Setting((), PROJECT_HOMES, "", str, many="[]", shown="none")
-        return tables
+        )
+    }
+    found["engine"] = Setting((), "engine", "engine", str, default="auto", choices=ENGINES)
+    found[PROJECT_HOMES] = Setting((), PROJECT_HOMES, "", str, many="[]", shown="none")
+    return found
+
+
+class Schema:
+    """Every setting of the command line below `root`, by table and key."""
+
+    def __init__(self, root: Any) -> None:
+        self.tables: Mapping[Path, dict[str, Setting]] = Tables(root)
 
     def find(self, name: str) -> Setting:
         """The setting of a dotted name. Raises ConfigError with the nearest."""
@@ -222,7 +247,7 @@ def leaves(command: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield path, command
         return
     for name, one in below.items():
-        if (*path, name) != ("config",):
+        if (*path, name) != CONFIG:
             yield from leaves(one, (*path, name))
 
 

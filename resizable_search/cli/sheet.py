@@ -31,12 +31,12 @@ class Surface(NamedTuple):
     @classmethod
     def here(cls) -> "Surface":
         """That of this process, its terminal's size told by $COLUMNS and $LINES, as rich would find it."""
-        environ = {name: os.environ[name] for name in VARIABLES if name in os.environ}
-        if environ.get("TERM", "").lower() not in _DUMB:  # which has 80 columns whatever the system says
-            for name, found in zip(("COLUMNS", "LINES"), _size(), strict=True):
-                if not environ.get(name, "").isdigit():
-                    environ[name] = str(found)
-        return cls(sys.stdout.isatty(), sys.stdout.encoding, environ)
+        found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+        if found.get("TERM", "").lower() not in _DUMB:  # which has 80 columns whatever the system says
+            for name, count in zip(("COLUMNS", "LINES"), _size(), strict=True):
+                if not found.get(name, "").isdigit():
+                    found[name] = str(count)
+        return cls(sys.stdout.isatty(), sys.stdout.encoding, found)
 
     def to_json(self) -> dict[str, Any]:
         """As it is sent to a service."""

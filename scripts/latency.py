@@ -136,6 +136,7 @@ def main() -> int:
         home = args.home or Path(temporary) / "home"
         prepare(home, args.vectors, args.rows)
         os.environ["RSEARCH_HOME"] = str(home)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed commands have their modules compiled
         help_app, table_app = Path(temporary) / "minimal_help.py", Path(temporary) / "minimal_table.py"
         line_app = Path(temporary) / "minimal_line.py"
         help_app.write_text(MINIMAL_HELP)

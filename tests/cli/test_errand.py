@@ -16,6 +16,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -481,3 +482,11 @@ def test_the_command_serve_answers_query_until_it_is_stopped(machine: Machine):
     assert (alone.code, alone.err) == (0, "")
     assert alone.json["hits"] == asked.json["hits"]
     assert not [path for path in home.socket.parent.iterdir() if path.name.startswith("serve")]
+
+
+def test_sixteen_clients_at_once_get_the_same_answer(built: Inside, service: Errands):
+    home, wanted = Home(built.home), built.run("query", "word1").out
+    with ThreadPoolExecutor(16) as pool:
+        told = list(pool.map(lambda _: knock.ask(home, asked(built)), range(16)))
+    assert {settled(each["out"]) for each in told} == {settled(wanted)}
+    assert service.answered == 17

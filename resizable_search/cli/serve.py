@@ -71,7 +71,9 @@ def serve(
 
     token = _token(token_file, os.environ.get(TOKEN_VARIABLE, ""))
     try:
+        from resizable_search.cli.served import Errands
         from resizable_search.service import server
+        from resizable_search.service.door import Door
         from resizable_search.service.guard import Rules, is_loopback
         from resizable_search.service.shelf import Shelf
     except ModuleNotFoundError as error:
@@ -102,8 +104,11 @@ def serve(
         names = shelf.names()
         what = _counted(len(names)) if names else f"no index yet in {places.path}"
         _say(f"serving {what} at {address} (Ctrl-C stops)")
+        if door.problem:
+            _say(f"`rsearch query` does its work itself: {door.problem}")
 
-    stopped_by = server.run(shelf, rules, listening, ready=ready, trouble=_say)
+    with Door(places, Errands(places, shelf.lend)) as door:
+        stopped_by = server.run(shelf, rules, listening, ready=ready, trouble=_say)
     if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
     _say("stopped")

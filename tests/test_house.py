@@ -92,7 +92,8 @@ def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):
 
 
 SERVED = tuple(
-    f"service.{name}" for name in ("api", "assets", "meters", "schemas", "server", "service", "tools")
+    f"service.{name}"
+    for name in ("api", "assets", "meters", "schemas", "server", "service", "stdio", "tools", "tool_schemas")
 )
 
 

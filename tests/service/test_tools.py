@@ -70,7 +70,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def serving(folder: Path):
-    service = Service(Shelf(Home(folder), threads=1))
+    service = Service(Shelf(Home(folder), threads=1, engine="numpy"))
     try:
         yield service
     finally:
@@ -137,7 +137,7 @@ def test_the_tools_are_told_with_schemas_and_that_they_only_read(home, mode):
 
 def test_a_search_finds_what_the_index_finds_and_gives_passages(home):
     found = called(home, "search", query="queues", k=3)
-    with Shelf(Home(home)).lend("lessons") as index:
+    with Shelf(Home(home), engine="numpy").lend("lessons") as index:
         wanted = index.query("queues", 3)
     assert [(hit["row"], hit["id"], hit["score"]) for hit in found["hits"]] == [
         (hit.row, hit.id, hit.score) for hit in wanted
@@ -167,7 +167,7 @@ def test_a_passage_of_a_long_text_is_short_and_where_the_query_is(home):
 
 
 def test_an_answer_is_bounded_whatever_the_documents_are_like(tmp_path):
-    wide = [Document(f"{'i' * 2000}{i}", "t" * 5000, "u" * 5000, "llamas " * 3000) for i in range(101)]
+    wide = [Document(f"{'i' * 2000}{i}", "t" * 5000, "u" * 5000, "llamas " * 1000) for i in range(101)]
     make(tmp_path, "wide", wide)
     found = called(tmp_path, "search", query="llamas", k=100, passage=4000)
     assert len(found["hits"]) == 100
@@ -317,7 +317,7 @@ def over_http(folder: Path, use: Callable[[Any], Coroutine[Any, Any, Any]], toke
     """What a function makes of an HTTP client of the whole service."""
 
     async def run() -> Any:
-        guarded = listening.configured(Shelf(Home(folder), threads=1), Rules(token=token)).app
+        guarded = listening.configured(Shelf(Home(folder), threads=1, engine="numpy"), Rules(token=token)).app
         app = guarded._app
         async with app.router.lifespan_context(app):
             transport = httpx2.ASGITransport(guarded)
@@ -381,7 +381,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def test_the_command_speaks_over_stdio_and_ends_with_it(home, tmp_path):
-    script = f'"{COMMAND}" mcp -i lessons; echo $? > "{tmp_path}/code"'
+    script = f'"{COMMAND}" mcp -i lessons --engine numpy; echo $? > "{tmp_path}/code"'
 
     async def run() -> Any:
         command = StdioServerParameters(command="sh", args=["-c", script], env=environment(home))
@@ -430,7 +430,7 @@ HELLO = [
 )
 def test_stdout_has_the_protocol_alone_and_a_signal_ends_it_quietly(home, end, code, told):
     process = subprocess.Popen(
-        [sys.executable, "-c", NOISY, "mcp"],
+        [sys.executable, "-c", NOISY, "mcp", "--engine", "numpy"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

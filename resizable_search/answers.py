@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resizable_search.stages import StageRun
+from resizable_search.threads import blas_threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +45,49 @@ class Answer:
     timings_ms: Timings
     hits: list[Hit]
     explain: list[StageRun]
+
+
+def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
+    """An answer as the object that `rsearch query --json` prints; metadata only where a hit has some.
+
+    `threads`: those of the index, to tell also how each stage went (milliseconds, bytes of the index's
+    files for each query, rows scored by the definition).
+    """
+    timings = answer.timings_ms
+    told: dict[str, Any] = {  # by hand: `asdict` takes ten times as long
+        "query": answer.query,
+        "index": answer.index,
+        "k": answer.k,
+        "plan": answer.plan,
+        "timings_ms": {"embed": timings.embed, "scan": timings.scan, "rerank": timings.rerank},
+        "hits": [_hit(hit) for hit in answer.hits],
+    }
+    if threads is not None:
+        told["explain"] = [
+            {
+                "stage": run.stage,
+                "rows_in": run.rows_in,
+                "rows_out": run.rows_out,
+                "ms": run.seconds * 1e3,
+                "read": run.by,
+                "bytes": run.read,
+                "looked": run.looked,
+                "engine": run.engine,
+                "threads": blas_threads() if run.engine == "numpy" else threads,
+            }
+            for run in answer.explain
+        ]
+    return told
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    told = {
+        "rank": hit.rank,
+        "row": hit.row,
+        "score": hit.score,
+        "id": hit.id,
+        "title": hit.title,
+        "url": hit.url,
+        "text": hit.text,
+    }
+    return {**told, "metadata": dict(hit.metadata)} if hit.metadata else told

@@ -16,7 +16,7 @@ from resizable_search.errors import UsageError
 from resizable_search.plan import Plan, Stage
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search import Index, open_index
-from resizable_search.timing import blas_threads as blas_threads
+from resizable_search.threads import blas_threads
 from resizable_search.topk import NO_ROW
 
 DEFAULT_SAMPLE = 200

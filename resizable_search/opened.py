@@ -43,6 +43,8 @@ class OpenedIndex:
         self._questions = Questions(
             reader.name, reader.folder, spec, QueryCache(home.queries), Trust(home.trusted), embedder
         )
+        self.fingerprint = spec.fingerprint
+        """Of the embedder: vectors of queries that have it are this index's."""
         if spec.state_checksum:
             self._questions.hold()
         self._plans = StoredPlans(reader.folder, reader.manifest)
@@ -195,6 +197,10 @@ class OpenedIndex:
     def found_rows(self) -> NDArray[np.int64]:
         """The rows that a search may find, ascending: (rows,) int64."""
         return self._reader.found_rows()
+
+    def may_find(self, row: int) -> bool:
+        """Whether there is such a row, and its document was not deleted."""
+        return self._reader.may_find(row)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Raw query vectors of these texts, (m, full_dim) float32: from the cache, else the embedder.

@@ -20,7 +20,7 @@ from resizable_search.index.reader import MOST_TRIES, IndexReader
 from resizable_search.opened import OpenedIndex
 from resizable_search.plan import Plan
 from resizable_search.stages import StageRun
-from resizable_search.topk import Top
+from resizable_search.topk import NO_ROW, Top
 
 
 class Index(OpenedIndex):
@@ -67,13 +67,53 @@ class Index(OpenedIndex):
         self.check_where(where)
         begin = time.perf_counter()
         vector = self.embed_queries([text])
-        embed = (time.perf_counter() - begin) * 1e3
+        embed = time.perf_counter() - begin
+        return self.answers([text], vector, chosen, k, where, group=group, embed=[embed])[0]
+
+    def answers(
+        self,
+        queries: Sequence[str],
+        vectors: NDArray[np.float32],
+        plan: Plan,
+        k: int,
+        where: str | None = None,
+        *,
+        group: bool = False,
+        embed: Sequence[float] | None = None,
+    ) -> list[Answer]:
+        """As `answer`, to several queries by one scan, with a checked plan and vectors (m, full_dim) given.
+
+        `queries` is what each answer is told to be of, `embed` the seconds that each vector took. The
+        scan's time and bytes are those of all of them together.
+        """
+        embed = embed or [0.0] * len(queries)
         if group:
-            deep = partial(self._run_deep, vector, chosen, k, where)
-            found, runs = first_of_each(deep, self.documents, k, self.rows)
-            return self._answer(text, k, chosen, embed, found, runs)
-        top, runs = self.run(vector, chosen, k, where=where)
-        return self._answer(text, k, chosen, embed, self._scored(top), runs)
+            return [
+                self._grouped(*each, plan, k, where) for each in zip(queries, vectors, embed, strict=True)
+            ]
+        top, runs = self.run(vectors, plan, k, where=where)
+        documents = {d.row: d for d in self.documents(np.unique(top.rows))}
+        return [
+            self._answer(
+                query,
+                k,
+                plan,
+                seconds,
+                [(score, documents[row]) for score, row in zip(scores, rows, strict=True) if row != NO_ROW],
+                runs,
+            )
+            for query, seconds, scores, rows in zip(
+                queries, embed, top.scores.tolist(), top.rows.tolist(), strict=True
+            )
+        ]
+
+    def _grouped(
+        self, query: str, vector: NDArray[np.float32], embed: float, plan: Plan, k: int, where: str | None
+    ) -> Answer:
+        """The best chunk of each of the best k documents."""
+        deep = partial(self._run_deep, vector, plan, k, where)
+        found, runs = first_of_each(deep, self.documents, k, self.rows)
+        return self._answer(query, k, plan, embed, found, runs)
 
     def similar(
         self,
@@ -127,7 +167,7 @@ class Index(OpenedIndex):
             for rank, (score, d) in enumerate(found, 1)
         ]
         timings = Timings(
-            embed=embed,
+            embed=embed * 1e3,
             scan=runs[0].seconds * 1e3,
             rerank=sum(run.seconds for run in runs[1:]) * 1e3,
         )

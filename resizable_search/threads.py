@@ -7,7 +7,7 @@ a third of what ThreadPoolExecutor takes: a scan of sign bits has no more than s
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import islice
 from queue import SimpleQueue
@@ -36,6 +36,14 @@ def thread_count(wanted: int | None = None) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MOST):
         raise UsageError(f"{source} must be a number from 1 to {MOST}, not {text!r}")
     return int(text)
+
+
+def blas_threads() -> int:
+    """How many threads numpy's matrix products use."""
+    from threadpoolctl import threadpool_info
+
+    pools: Sequence[dict[str, object]] = threadpool_info()
+    return max((int(str(pool["num_threads"])) for pool in pools if pool["user_api"] == "blas"), default=1)
 
 
 def usable_cores() -> int:

@@ -4,7 +4,7 @@ import itertools
 import statistics
 import time
 import timeit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,14 +134,6 @@ def time_cold(index: Index, ask: Callable[[Index, int], str], engine: str, turns
 def index_files(index: Index) -> list[Path]:
     """Every file of the index."""
     return sorted(path for path in index.folder.rglob("*") if path.is_file())
-
-
-def blas_threads() -> int:
-    """How many threads numpy's matrix products use."""
-    from threadpoolctl import threadpool_info
-
-    pools: Sequence[dict[str, object]] = threadpool_info()
-    return max((int(str(pool["num_threads"])) for pool in pools if pool["user_api"] == "blas"), default=1)
 
 
 def blas_limited(threads: int | None) -> AbstractContextManager[object]:

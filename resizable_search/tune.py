@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search import __version__
-from resizable_search.bench import Queries, blas_threads, sample_queries
+from resizable_search.bench import Queries, sample_queries
 from resizable_search.confidence import lower_bound, upper_bound
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.index.plans import Candidate, TunedPlan, check_recall, keep_plan
@@ -21,6 +21,7 @@ from resizable_search.plan import Plan
 from resizable_search.plan_search import PlanSearch
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search import Index
+from resizable_search.threads import blas_threads
 from resizable_search.trial import Trial, split
 
 TAIL = 0.025

@@ -75,6 +75,8 @@ def test_imports_run_downwards():
         ("tune.py", "from resizable_search.cli import render"),
         ("living/pending.py", "from resizable_search import build"),
         ("search.py", "from resizable_search.exporting import source"),
+        ("bench.py", "from resizable_search.service import shelf"),
+        ("service/shelf.py", "from resizable_search.cli import render"),
     ],
 )
 def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):
@@ -89,14 +91,21 @@ def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):
     assert "BROKEN" in done.stdout
 
 
+SERVED = tuple(
+    f"service.{name}" for name in ("api", "assets", "meters", "schemas", "server", "service", "tools")
+)
+
+
 def test_heavy_libraries_are_imported_only_where_they_are_used():
     """Not at the top of any module, so that looking loads none of them.
 
-    The compiled kernels are numba's through and through: nobody imports them at the top instead.
+    The compiled kernels are numba's through and through, and the service is FastAPI's: nobody else
+    imports those at the top instead.
     """
-    kernels = PACKAGE / "scan" / "kernels"
+    kernels, service = PACKAGE / "scan" / "kernels", PACKAGE / "service"
     for path in PACKAGE.rglob("*.py"):
-        heavy = HEAVY if kernels not in path.parents else HEAVY - {"numba"}
+        heavy = HEAVY - {"numba"} if kernels in path.parents else HEAVY
+        heavy = heavy - {"fastapi"} if service in path.parents else heavy
         for node in ast.parse(path.read_text()).body:
             names = []
             if isinstance(node, ast.Import):
@@ -105,6 +114,7 @@ def test_heavy_libraries_are_imported_only_where_they_are_used():
                 names = [node.module or ""]
             assert not heavy & {name.split(".")[0] for name in names}, path
             assert kernels in path.parents or not any("scan.kernels" in name for name in names), path
+            assert service in path.parents or not any(name.endswith(SERVED) for name in names), path
 
 
 def test_only_the_command_line_prints():

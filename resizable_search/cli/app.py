@@ -19,6 +19,7 @@ from resizable_search.cli import (
     manage,
     manual,
     query,
+    serve,
     similar,
     tune,
     verify,
@@ -32,6 +33,7 @@ COMMANDS = (
     "bench",
     "tune",
     "eval",
+    "serve",
     "list",
     "info",
     "add",
@@ -118,6 +120,7 @@ app.command("similar", epilog=manual.epilog("similar"))(similar.similar)
 app.command("bench", epilog=manual.epilog("bench"))(bench.bench)
 app.command("tune", epilog=manual.epilog("tune"))(tune.tune)
 app.command("eval", epilog=manual.epilog("eval"))(eval.evaluate)
+app.command("serve", epilog=manual.epilog("serve"))(serve.serve)
 app.command("list", epilog=manual.epilog("list"))(manage.list_indexes)
 app.command("info", epilog=manual.epilog("info"))(manage.info)
 app.command("add", epilog=manual.epilog("add"))(living.add)

@@ -13,6 +13,7 @@ ENVIRONMENT = {
     "HF_ENDPOINT": "another address of the dataset hub, such as a mirror",
     "HF_TOKEN": "token for datasets of the hub that want one",
     "HTTPS_PROXY": "proxy on the way to them; also ALL_PROXY and NO_PROXY",
+    "RSEARCH_TOKEN": "token that callers of a service have to send",
     "BROWSER": "what --open opens an address with",
     "NO_COLOR": "no colours, if it is set",
 }
@@ -39,6 +40,7 @@ READS: dict[str, tuple[str, ...]] = {
     "bench": _SEARCH,
     "tune": _SEARCH,
     "eval": (*_SEARCH,),
+    "serve": ("RSEARCH_HOME", "RSEARCH_INDEX", "RSEARCH_THREADS", "RSEARCH_TOKEN", *_SERVICES),
     "list": _HOME,
     "info": _INDEX,
     "add": _BUILD,
@@ -143,6 +145,14 @@ EXAMPLES: dict[str, str] = {
         rsearch eval --index notes --queries questions.tsv --qrels judged.tsv
             An index that there is, by judgements of your own.
         """,
+    "serve": """
+        rsearch serve
+            The page is at http://127.0.0.1:8765, the API's description at /docs.
+        curl -s http://127.0.0.1:8765/api/search -H 'Content-Type: application/json' \\
+          -d '{"query": "tree data structures", "dim": 256, "rerank": 10}'
+        rsearch serve --host 0.0.0.0 --allow-remote --token-file token.txt
+            For other machines, which have to send the token in that file.
+        """,
     "list": """
         rsearch list
         rsearch list --json --home /srv/indexes
@@ -207,6 +217,7 @@ EXAMPLES: dict[str, str] = {
 
 PANELS = {
     "Which index": ("index", "name", "home"),
+    "Who may ask": ("host", "port", "allow_remote", "token_file", "allow_host", "cors"),
     "How to search": ("k", "dim", "rerank", "plan", "recall", "where", "group", "threads", "engine"),
     "What is measured": ("dims", "precisions", "batch", "cold", "queries", "sample", "seed", "min_recall"),
     "What is printed": ("format", "json", "csv", "fields", "snippet", "min_score", "open", "explain", "plot"),
@@ -218,6 +229,7 @@ PANELS = {
 MANY = 8
 
 _CODES = {
+    "serve": "0 also after SIGTERM, once what was under way is answered",
     "bench": "1 also if --min-recall is missed",
     "verify": "1 also if a file is not as it was written",
     "doctor": "1 also if anything is not in order",

@@ -96,34 +96,9 @@ def _letters(text: str) -> str:
 
 def answer_fields(found: "Answer", index: "Index", *, explain: bool) -> dict[str, Any]:
     """An answer as the object that is printed as JSON; with `explain`, how each stage went."""
-    fields = asdict(found)
-    del fields["explain"]
-    for hit in fields["hits"]:
-        if not hit["metadata"]:
-            del hit["metadata"]
-    if explain:
-        fields["explain"] = [
-            {
-                "stage": run.stage,
-                "rows_in": run.rows_in,
-                "rows_out": run.rows_out,
-                "ms": run.seconds * 1e3,
-                "read": run.by,
-                "bytes": run.read,
-                "looked": run.looked,
-                "engine": run.engine,
-                "threads": threads_of(run.engine, index),
-            }
-            for run in found.explain
-        ]
-    return fields
+    from resizable_search.answers import fields
 
-
-def threads_of(engine: str, index: "Index") -> int:
-    """How many threads an engine runs on: numpy has those of its BLAS."""
-    from resizable_search.bench import blas_threads
-
-    return blas_threads() if engine == "numpy" else index.threads
+    return fields(found, threads=index.threads if explain else None)
 
 
 def answer(found: "Answer", index: "Index", console: Console | None = None, *, explain: bool = False) -> None:

@@ -63,7 +63,8 @@ _ONE_RUN = {
 _NOT_OF = {
     ("query",): {"embedder", *BOUND},  # of an index, not of a machine
     ("build", "vectors"): {"embedder", "limit", *BOUND},
-    ("warm",): {"index"},  # without one it does something else
+    ("serve",): {"index"},  # without one they do something else
+    ("warm",): {"index"},
 }
 _LISTS = {"dims", "precisions", "batch", "fields", "metadata", "bench.threads", "bench.rerank"}
 _CHOICES: dict[str, tuple[str, ...]] = {"engine": ENGINES, "format": FORMATS, "precisions": PRECISIONS}

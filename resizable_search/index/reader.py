@@ -182,6 +182,13 @@ class IndexReader:
             ]
         )
 
+    def may_find(self, row: int) -> bool:
+        """Whether there is such a row, and its document was not deleted."""
+        for part, start in zip(self.parts, self.starts, strict=True):
+            if start <= row < start + part.rows:
+                return part.allowed is None or bool(part.allowed[row - start])
+        return False
+
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The full vectors at these rows (n,) of the index, in their order: (n, full) float32."""
         full = self.manifest.full_dim

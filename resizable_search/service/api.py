@@ -1,0 +1,238 @@
+"""The HTTP API: FastAPI's routes over a `Service`, and the errors that its callers see."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Path, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from resizable_search import __version__
+from resizable_search.answers import fields
+from resizable_search.errors import (
+    EmbedderError,
+    ExhaustedError,
+    IndexBusyError,
+    IndexFormatError,
+    IndexNotFoundError,
+    QueryError,
+    RefusedTextError,
+    RsearchError,
+    StorageError,
+    UsageError,
+)
+from resizable_search.service import schemas
+from resizable_search.service.assets import Assets
+from resizable_search.service.meters import CONTENT_TYPE, Meters
+from resizable_search.service.service import Card, Compared, Service
+from resizable_search.service.shelf import Shelf
+from resizable_search.wording import plain
+
+STATUS: tuple[tuple[type[RsearchError], int], ...] = (
+    (UsageError, 400),
+    (QueryError, 400),
+    (RefusedTextError, 400),
+    (IndexNotFoundError, 404),
+    (EmbedderError, 502),
+    (IndexFormatError, 503),
+    (IndexBusyError, 503),
+    (StorageError, 503),
+    (ExhaustedError, 503),
+    (RsearchError, 400),
+)
+"""What each kind of error is answered with: the first that fits. 5xx: the caller can do nothing about it."""
+
+_PROBLEM: dict[str, Any] = {"model": schemas.Problem}
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {**_PROBLEM, "description": "What is asked for makes no sense for this index."},
+    401: {**_PROBLEM, "description": "The service wants its token."},
+    404: {**_PROBLEM, "description": "There is no such index or document."},
+    413: {**_PROBLEM, "description": "The request is too large."},
+    422: {**_PROBLEM, "description": "The request is not of this form, or asks for more than is allowed."},
+    429: {**_PROBLEM, "description": "Too many requests are under way."},
+    502: {**_PROBLEM, "description": "The embedder of the query failed."},
+    503: {**_PROBLEM, "description": "The index is damaged, or cannot be read."},
+}
+_SOME: dict[int | str, dict[str, Any]] = {status: _REFUSED[status] for status in (401, 404, 422, 429, 503)}
+
+ABOUT = """
+Searches the embedding indexes of this machine, at any of their dimensions. A query is embedded as the
+index's documents were, `dim` dimensions are scanned, and `rerank` × `k` of the best are scored again at
+the full dimension. Queries that arrive together share a scan.
+"""
+
+
+def create_app(shelf: Shelf, *, meters: Meters | None = None, assets: Assets | None = None) -> FastAPI:
+    """The application that serves a shelf's indexes; `state.service` while it runs. It closes the shelf."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = app.state.service = Service(shelf, meters)
+        opening = asyncio.create_task(service.cards())  # so that no search has to wait for it
+        try:
+            yield
+        finally:
+            opening.cancel()
+            service.close()
+
+    app = FastAPI(
+        title="rsearch",
+        version=__version__,
+        description=ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    app.add_exception_handler(RsearchError, _told)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _internal)
+    _add_routes(app)
+    _add_assets(app, assets or Assets())
+    return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    @app.get("/api/indexes", response_model=None, responses={200: {"model": schemas.Indexes}, **_SOME})
+    async def indexes() -> Response:
+        """The indexes that can be searched, with their dimensions, columns and tuned plans."""
+        service: Service = app.state.service
+        cards = await service.cards()
+        names = [card.name for card in cards]
+        return _json(
+            {
+                "version": __version__,
+                "default": service.shelf.default_of(names),
+                "limits": schemas.Limits().model_dump(),
+                "indexes": [_card(card) for card in cards],
+            }
+        )
+
+    @app.post(
+        "/api/search",
+        response_model=None,
+        responses={200: {"model": schemas.Answer | schemas.Answers}, **_REFUSED},
+    )
+    async def search(asked: schemas.SearchRequest) -> Response:
+        """Search an index: for one text an answer, for a list `results` in its order.
+
+        With `compare` each answer has `full`: what the full dimension finds, and the overlap with it.
+        """
+        service: Service = app.state.service
+        is_one = isinstance(asked.query, str)
+        texts: Sequence[str] = [asked.query] if isinstance(asked.query, str) else asked.query
+        how = asked.search()
+        threads = service.shelf.threads if asked.explain else None
+        if asked.compare:
+            both = await service.compare(asked.index, texts, how)
+            told = [_compared(pair, threads) for pair in both]
+        else:
+            found = await service.search(asked.index, texts, how)
+            told = [fields(answer, threads=threads) for answer in found]
+        return _json(told[0] if is_one else {"results": told})
+
+    @app.get(
+        "/api/documents/{index}/{row}",
+        response_model=None,
+        responses={200: {"model": schemas.Document}, **_SOME},
+    )
+    async def document(
+        index: Annotated[str, Path(max_length=255)], row: Annotated[int, Path(ge=0, le=schemas.MOST_ROW)]
+    ) -> Response:
+        """The document at a row of an index; rows hold within a generation of it."""
+        service: Service = app.state.service
+        name, found = await service.document(index, row)
+        return _json(
+            {
+                "index": name,
+                "row": found.row,
+                "id": found.id,
+                "title": found.title,
+                "url": found.url,
+                "text": found.text,
+                "metadata": dict(found.metadata),
+            }
+        )
+
+    @app.get("/healthz", response_model=schemas.Health)
+    async def healthz() -> Response:
+        """Whether the service runs."""
+        return _json({"status": "ok", "version": __version__})
+
+    @app.get("/metrics", response_model=None, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Requests, queries, and seconds by index and stage, for Prometheus."""
+        service: Service = app.state.service
+        return Response(service.meters.text(), headers={"content-type": CONTENT_TYPE})
+
+
+def _add_assets(app: FastAPI, assets: Assets) -> None:
+    """The search page and the documentation's page: files that are named here, not by requests."""
+
+    @app.get("/", include_in_schema=False)
+    async def page(request: Request) -> Response:
+        return assets.answer("index.html", request)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        return assets.answer("docs.html", request)
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def file(name: str, request: Request) -> Response:
+        return assets.answer(name, request)
+
+
+def _card(card: Card) -> dict[str, Any]:
+    kind, model = card.embedder
+    return {
+        "name": card.name,
+        "rows": card.rows,
+        "full_dim": card.full_dim,
+        "dims": list(card.dims),
+        "columns": list(card.columns),
+        "embedder": {"kind": kind, "model": model},
+        "tuned": list(card.tuned),
+        "problem": plain(card.problem) or None,
+    }
+
+
+def _compared(pair: Compared, threads: int | None) -> dict[str, Any]:
+    full = fields(pair.full, threads=threads)
+    told = {name: full[name] for name in ("plan", "timings_ms", "hits", "explain") if name in full}
+    return {**fields(pair.answer, threads=threads), "full": {**told, "overlap": pair.overlap}}
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    # ASCII: a lone surrogate of a document has no other form, and it is the faster encoder.
+    body = json.dumps(value, separators=(",", ":")).encode("ascii")
+    return Response(body, status, media_type="application/json")
+
+
+async def _told(_: Request, error: Exception) -> Response:
+    status = next(status for kind, status in STATUS if isinstance(error, kind))
+    return _json({"error": plain(str(error))}, status)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    """What is wrong with a request, the first thing of it, without what it holds."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(step) for step in first["loc"][1:] if not str(step).startswith("constrained"))
+    return _json({"error": plain(f"{place or 'the request'}: {first['msg']}; /docs shows the form")}, 422)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    told = {404: "there is no such page; /docs shows what there is"}.get(error.status_code, error.detail)
+    response = _json({"error": plain(str(told))}, error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _internal(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": f"internal error ({type(error).__name__}): please report it"}, 500)

@@ -26,7 +26,7 @@ export class Chart {
     }).observe(place);
   }
 
-  /** Points are {way, series: "plain" | "rerank" | "plan", label, name, ms, overlap, current}. */
+  /** Points are {way, key, dim, series: "plain" | "rerank" | "plan", label, name, ms, overlap, current}. */
   show(points, { k, rerank }) {
     this.points = [...points].sort((a, b) => a.ms - b.ms);
     Object.assign(this, { k, rerank });
@@ -47,7 +47,7 @@ export class Chart {
       "svg",
       { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "group", "aria-label": `Overlap@${this.k} against scan time` },
       axes(x, y, right, bottom, width),
-      ["plain", "rerank"].map((series) => line(points.filter((point) => point.series === series), x, y)),
+      ["plain", "rerank"].map((series) => curve(points.filter((point) => point.series === series), x, y)),
     );
     const places = points.map((point) => [x(point.ms), y(point.overlap)]);
     const labels = placed(points, places, width);
@@ -139,9 +139,11 @@ function axes(x, y, right, bottom, width) {
   return svg("g", { "aria-hidden": "true" }, parts);
 }
 
-function line(points, x, y) {
+/** The points in the order of their dimensions, joined. */
+function curve(unordered, x, y) {
+  const points = [...unordered].sort((a, b) => a.dim - b.dim);
   const path = points.map((point, i) => `${i ? "L" : "M"}${x(point.ms).toFixed(1)} ${y(point.overlap).toFixed(1)}`).join("");
-  return points.length > 1 ? svg("path", { class: `line ${points[0].series}`, d: path }) : null;
+  return points.length > 1 ? svg("path", { class: `curve ${points[0].series}`, d: path }) : null;
 }
 
 /** A place for each label where it covers no point and no other label, the current one's first. */

@@ -60,11 +60,15 @@ function itemOf(hit, words) {
     { class: "hit" },
     el("span", { class: "rank" }),
     el("h3", { dir: "auto" }, name),
-    el("p", { class: "mark" }, el("span", { "aria-hidden": "true" }), el("span", { class: "unseen" })),
+    el(
+      "p",
+      { class: "verdict" },
+      el("span", { class: "mark" }, el("span", { "aria-hidden": "true" }), el("span", { class: "unseen" })),
+      el("span", { class: "score" }),
+    ),
     placeOf(hit, url),
     short_ && el("p", { class: "passage", dir: "auto" }, marked(short_, words)),
     wholeOf(hit, title, short, text, short_, words),
-    el("p", { class: "score" }),
   );
 }
 
@@ -73,7 +77,7 @@ function dress(item, hit, [kind, mark, meaning]) {
   item.className = `hit ${kind}`;
   item.querySelector(".rank").textContent = hit.rank;
   const score = item.querySelector(".score");
-  score.replaceChildren(el("span", { class: "unseen" }, "score "), hit.score.toFixed(4));
+  score.replaceChildren(el("span", { class: "unseen" }, ", score "), hit.score.toFixed(4));
   const [seen, read] = item.querySelector(".mark").children;
   seen.textContent = mark;
   read.textContent = meaning;

@@ -143,7 +143,7 @@ function gloss() {
   byId("rerank-gloss").textContent = inert
     ? "the plan below decides"
     : state.rerank
-      ? `${count(state.rerank * state.k)} candidates scored again at ${full}`
+      ? `${count(state.rerank * state.k)} candidates, scored at ${full}`
       : "off";
 }
 
@@ -301,11 +301,14 @@ function draw() {
   panel.show(answer, here, kept, sweep.figures(mine), sweep.figures(full));
   const known = waysOf(good, here).map((way) => [way, sweep.figures(way)]).filter(([, figures]) => figures);
   const runs = known.length ? Math.min(...known.map(([, figures]) => figures.runs)) : 0;
-  byId("chart-title").textContent = `Overlap@${good.k} against time, this query at every stored size (${runs < ROUNDS ? "measuring" : `medians of ${runs} runs`})`;
+  const key = good.rerank && !mine.plan && !mine.recall ? `: ○ scan alone, ◆ rerank ×${good.rerank}` : "";
+  const progress = runs < ROUNDS ? "measuring …" : `medians of ${runs} runs`;
+  byId("chart-title").textContent = `Overlap@${good.k} against time, this query at every stored size${key} (${progress})`;
   chart.show(
     known.map(([way, figures]) => ({
       way,
       key: keyOf(way),
+      dim: way.dim ?? here.full_dim,
       series: way.plan || way.recall ? "plan" : way.rerank ? "rerank" : "plain",
       label: way.plan ? "plan" : way.recall ? String(way.recall) : String(way.dim ?? here.full_dim),
       name: nameOf(way, here),

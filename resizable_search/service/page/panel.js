@@ -20,7 +20,7 @@ export class Panel {
     const { full, k } = answer;
     const wanted = full.hits.length;
     byId("overlap").replaceChildren(`${kept}\u2009/\u2009${wanted}`, pips(kept, wanted));
-    byId("overlap-of").textContent = `as at ${count(index.full_dim)} (overlap@${k} ${full.overlap.toFixed(2)})`;
+    byId("overlap-of").textContent = `as at ${count(index.full_dim)}: overlap@${k} ${full.overlap.toFixed(2)}`;
     const ratio = there.ms / here.ms;
     byId("speed").textContent = ratio >= 0.995 ? times(ratio) : times(1 / ratio);
     const runs = here.runs > 1 ? `medians of ${here.runs}` : "one run";
@@ -61,7 +61,7 @@ export class Panel {
 
 const once = ({ scan, rerank }) => ({ scan, rerank, ms: scan + rerank, runs: 1 });
 
-const readBy = (answer) => (answer.explain ?? []).reduce((sum, run) => sum + run.read, 0);
+const readBy = (answer) => (answer.explain ?? []).reduce((sum, run) => sum + run.bytes, 0);
 
 /** A small square for each wanted hit, filled if it was found; for few enough to be counted. */
 function pips(kept, wanted) {
@@ -76,7 +76,7 @@ function stageRow(run) {
     {},
     el("th", { scope: "row" }, el("code", {}, run.stage)),
     el("td", {}, `${count(run.rows_in)} → ${count(run.rows_out)}`),
-    el("td", {}, bytes(run.read), el("small", {}, ` ${run.by}`)),
-    el("td", {}, ms(run.seconds * 1000)),
+    el("td", {}, bytes(run.bytes), el("small", {}, ` ${run.read}`)),
+    el("td", {}, ms(run.ms)),
   );
 }

@@ -1,4 +1,4 @@
-/** The passage of a text that says most about a query, and its words marked. As resizable_search/snippets.py. */
+/** The passage of a text that says most about a query, and its words marked. */
 
 import { el, shown } from "./dom.js";
 
@@ -12,7 +12,7 @@ export function wordsOf(query) {
   return new Set(long.length ? long : all);
 }
 
-/** Up to `length` characters around the words; the beginning if it has none of them. */
+/** Up to `length` characters with most of the words, the rarest of equals; the beginning if it has none. */
 export function passage(text, words, length) {
   text = text.slice(0, MOST_READ).replace(/\s+/g, " ").trim();
   if (text.length <= length) return text;
@@ -29,7 +29,7 @@ export function passage(text, words, length) {
     for (let j = Math.max(0, i - (length >> 2)); j < found.length && found[j].end <= start + length; j += 1) {
       if (found[j].at >= start) inside.add(found[j].word);
     }
-    const worth = [...inside].reduce((sum, word) => sum + 1 / (1 + counts.get(word)), 0);
+    const worth = [...inside].reduce((sum, word) => sum + 1 + 1 / (1 + counts.get(word)), 0);
     if (worth > best) [best, begin] = [worth, start];
   });
   return trimmed(text, begin, length);

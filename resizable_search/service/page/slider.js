@@ -114,8 +114,8 @@ export class Slider {
     let edge = Infinity;
     for (const tick of [...this.ticks.children].reverse()) {
       const { left, right } = tick.firstChild.getBoundingClientRect();
-      tick.classList.toggle("bare", right > edge - 3);
-      if (right <= edge - 3) edge = left;
+      tick.classList.toggle("bare", right > edge - 2);
+      if (right <= edge - 2) edge = left;
     }
   }
 }

@@ -29,7 +29,7 @@ def watch(process: "subprocess.Popen[str]", begin: float) -> Watched:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             break
-        anonymous, whole = _memory_mb(process.pid)
+        anonymous, whole = memory_mb(process.pid)
         found.peak_anonymous_mb = max(found.peak_anonymous_mb, anonymous)
         found.peak_mb = max(found.peak_mb, whole)
         time.sleep(SAMPLE_SECONDS)
@@ -39,7 +39,7 @@ def watch(process: "subprocess.Popen[str]", begin: float) -> Watched:
     return found
 
 
-def _memory_mb(pid: int) -> tuple[float, float]:
+def memory_mb(pid: int) -> tuple[float, float]:
     """RssAnon and VmRSS of a process in MB; 0 when it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()

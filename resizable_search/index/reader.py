@@ -165,13 +165,15 @@ class IndexReader:
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
         """The documents at these rows of the index, by row."""
-        found: dict[int, StoredDocument] = {}
+        documents: dict[int, StoredDocument] = {}
         for part, start in zip(self.parts, self.starts, strict=True):
             mine = [row - start for row in rows if start <= row < start + part.rows]
             if mine:
-                for row, document in part.documents(mine).items():
-                    found[row + start] = replace(document, row=row + start)
-        return found
+                read = part.documents(mine)
+                if start:
+                    read = {row + start: replace(found, row=row + start) for row, found in read.items()}
+                documents |= read
+        return documents
 
     def found_rows(self) -> NDArray[np.int64]:
         """The rows of the index that may be found, ascending: all but those deleted."""

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import orjson
 from fastapi import FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from resizable_search import __version__
@@ -27,6 +29,7 @@ from resizable_search.errors import (
 )
 from resizable_search.service import schemas
 from resizable_search.service.assets import Assets
+from resizable_search.service.guard import App, Receive, Scope, Send
 from resizable_search.service.meters import CONTENT_TYPE, Meters
 from resizable_search.service.service import Card, Compared, Service
 from resizable_search.service.shelf import Shelf
@@ -92,6 +95,7 @@ def create_app(shelf: Shelf, *, meters: Meters | None = None, assets: Assets | N
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal)
+    app.state.search = _search_alone(app)
     _add_routes(app)
     _add_assets(app, assets or Assets())
     return app
@@ -123,18 +127,7 @@ def _add_routes(app: FastAPI) -> None:
 
         With `compare` each answer has `full`: what the full dimension finds, and the overlap with it.
         """
-        service: Service = app.state.service
-        is_one = isinstance(asked.query, str)
-        texts: Sequence[str] = [asked.query] if isinstance(asked.query, str) else asked.query
-        how = asked.search()
-        threads = service.shelf.threads if asked.explain else None
-        if asked.compare:
-            both = await service.compare(asked.index, texts, how)
-            told = [_compared(pair, threads) for pair in both]
-        else:
-            found = await service.search(asked.index, texts, how)
-            told = [fields(answer, threads=threads) for answer in found]
-        return _json(told[0] if is_one else {"results": told})
+        return await _search(app.state.service, asked)
 
     @app.get(
         "/api/documents/{index}/{row}",
@@ -169,6 +162,49 @@ def _add_routes(app: FastAPI) -> None:
         """Requests, queries, and seconds by index and stage, for Prometheus."""
         service: Service = app.state.service
         return Response(service.meters.text(), headers={"content-type": CONTENT_TYPE})
+
+
+async def _search(service: Service, asked: schemas.SearchRequest) -> Response:
+    is_one = isinstance(asked.query, str)
+    texts: Sequence[str] = [asked.query] if isinstance(asked.query, str) else asked.query
+    how = asked.search()
+    threads = service.shelf.threads if asked.explain else None
+    if asked.compare:
+        both = await service.compare(asked.index, texts, how)
+        told = [_compared(pair, threads) for pair in both]
+    else:
+        found = await service.search(asked.index, texts, how)
+        told = [fields(answer, threads=threads) for answer in found]
+    return _json(told[0] if is_one else {"results": told})
+
+
+def _search_alone(app: FastAPI) -> App:
+    """The route of searches as an application of its own, which answers as FastAPI's does.
+
+    FastAPI's layers take as long as a scan of sign bits; `scripts/load.py` has the figures.
+    """
+
+    async def search(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            body = await request.body()
+            if _is_json(request):
+                asked = schemas.SearchRequest.model_validate_json(body)
+                answer = await _search(app.state.service, asked)
+            else:
+                answer = _unlike("the request", "send JSON, with Content-Type: application/json")
+        except ValidationError as error:
+            answer = _invalid_of(error.errors())
+        except RsearchError as error:
+            answer = await _told(request, error)
+        await answer(scope, receive, send)
+
+    return search
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json"
 
 
 def _add_assets(app: FastAPI, assets: Assets) -> None:
@@ -208,8 +244,10 @@ def _compared(pair: Compared, threads: int | None) -> dict[str, Any]:
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    # ASCII: a lone surrogate of a document has no other form, and it is the faster encoder.
-    body = json.dumps(value, separators=(",", ":")).encode("ascii")
+    try:
+        body = orjson.dumps(value)
+    except TypeError:  # a lone surrogate of a document, which only ASCII has a form for; or a huge integer
+        body = json.dumps(value, separators=(",", ":")).encode("ascii")
     return Response(body, status, media_type="application/json")
 
 
@@ -219,11 +257,20 @@ async def _told(_: Request, error: Exception) -> Response:
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
-    """What is wrong with a request, the first thing of it, without what it holds."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = ".".join(str(step) for step in first["loc"][1:] if not str(step).startswith("constrained"))
-    return _json({"error": plain(f"{place or 'the request'}: {first['msg']}; /docs shows the form")}, 422)
+    return _invalid_of([{**one, "loc": one["loc"][1:]} for one in error.errors()])
+
+
+def _invalid_of(errors: Sequence[Any]) -> Response:
+    """What is wrong with a request, the first thing of it, without what it holds."""
+    first = errors[0]
+    steps = [str(step) for step in first["loc"]]
+    place = ".".join(step for step in steps if not step.startswith(("constrained", "list[")))
+    return _unlike(place or "the request", first["msg"])
+
+
+def _unlike(place: str, told: str) -> Response:
+    return _json({"error": plain(f"{place}: {told}; /docs shows the form")}, 422)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:

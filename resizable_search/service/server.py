@@ -106,14 +106,16 @@ def run(
 def configured(shelf: Shelf, rules: Rules) -> uvicorn.Config:
     """Uvicorn's configuration for an application that serves a shelf."""
     meters = Meters()
+    app = create_app(shelf, meters=meters)
     return uvicorn.Config(
-        Guard(create_app(shelf, meters=meters), rules, meters),
+        Guard(app, rules, meters, {("POST", "/api/search"): app.state.search}),
         log_config=None,
         log_level="warning",
         access_log=False,
         ws="none",
         lifespan="on",
         server_header=False,
+        proxy_headers=False,  # who asks is told by the connection alone
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )

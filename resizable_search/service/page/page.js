@@ -67,6 +67,7 @@ function restore() {
   if (!found) {
     forget();
     state = { ...given };
+    byId("query").value = state.query;
     byId("index").selectedIndex = -1;
     byId("facts").textContent = "";
     return complain("problem", `no index ${name} here: choose one of those above`);

@@ -61,7 +61,7 @@ class Running:
             runner.run(self._server.serve([self._socket]))
 
     def stop(self) -> None:
-        self._server.should_exit = self._server.force_exit = True
+        self._server.should_exit = True
         self._thread.join()
         self._socket.close()
 

@@ -7,6 +7,7 @@ import { marked, passage, wordsOf } from "./passage.js";
 const PASSAGE = 260; // characters
 const TITLE = 240;
 const PLACE = 80;
+const MOST_MOVED = 60; // hits
 
 export class HitList {
   constructor(list) {
@@ -32,7 +33,7 @@ export class HitList {
     });
     this.items = new Map(items);
     this.list.replaceChildren(...this.items.values());
-    if (before.size && !stillness.matches) this.move(before);
+    if (before.size && items.length <= MOST_MOVED && !stillness.matches) this.move(before);
   }
 
   move(before) {

@@ -11,7 +11,8 @@ import { Slider } from "./slider.js";
 import { bodyOf, fitted, fromAddress, NOTHING, toAddress, wayOf } from "./state.js";
 import { keyOf, questionOf, ROUNDS, Sweep, waysOf } from "./sweep.js";
 
-const PAUSE = 90; // milliseconds without a further change before the service is asked
+const PAUSE = 200; // milliseconds without a further key, when a number is typed, before the service is asked
+const BREATH = 160; // milliseconds between the searches of a slider that moves; browsers allow so many addresses
 const EXAMPLES = {
   pydoc: ["walk a directory tree", "parse a json document", "wait for several threads"],
   wiki: ["tree data structures", "history of the bicycle", "how volcanoes erupt"],
@@ -30,6 +31,8 @@ const panel = new Panel();
 const sweep = new Sweep(api.search, (failure) => drawSoon(failure));
 const chart = new Chart(byId("chart"), byId("chart-table"), choose);
 const soon = debounced(PAUSE, () => ask("replace"));
+let moving = false; // whether a slider's searches are under way
+let moved = false; // whether it moved on meanwhile
 const dim = new Slider("dim", { say: sayDim, changed: slid });
 const rerank = new Slider("rerank", { say: sayRerank, changed: slid });
 
@@ -54,6 +57,7 @@ async function open() {
   );
   byId("k").max = shelf.limits.k;
   byId("query").maxLength = shelf.limits.query;
+  byId("where").maxLength = shelf.limits.where;
   restore();
   if (!state.query) byId("query").focus();
 }
@@ -67,6 +71,7 @@ function restore() {
   if (!found) {
     forget();
     state = { ...given };
+    byId("controls").hidden = true;
     byId("query").value = state.query;
     byId("index").selectedIndex = -1;
     byId("facts").textContent = "";
@@ -110,6 +115,7 @@ function dress() {
   byId("facts").textContent = here.problem
     ? ""
     : `${plural(here.rows, "document")} × ${count(here.full_dim)}${here.embedder ? `, ${here.embedder.model || here.embedder.kind}` : ""}`;
+  byId("controls").hidden = Boolean(here.problem);
   if (!here.problem) {
     const stops = [...new Set([...here.dims, here.full_dim])].sort((a, b) => a - b);
     dim.bounds({ least: 1, most: here.full_dim, stops });
@@ -159,12 +165,29 @@ function sayRerank(value) {
 }
 
 /** A slider was moved: it decides again, whatever plan did before. */
-function slid() {
+function slid(isTyped) {
   state = { ...state, ...sliders(), plan: "", recall: null };
   byId("plan").value = "";
   byId("recall").value = "";
   gloss();
-  soon();
+  if (isTyped) soon();
+  else follow();
+}
+
+/** Search while a slider moves: at once, and again as soon as the last answer is there. */
+async function follow() {
+  moved = true;
+  if (moving) return;
+  moving = true;
+  try {
+    while (moved) {
+      moved = false;
+      await ask("replace");
+      await new Promise((resolve) => setTimeout(resolve, BREATH));
+    }
+  } finally {
+    moving = false;
+  }
 }
 
 function sliders() {
@@ -225,7 +248,8 @@ async function ask(history) {
 function remember(history) {
   const address = toAddress(state);
   const now = location.search || location.pathname;
-  if (address !== now) window.history[history === "push" ? "pushState" : "replaceState"](null, "", address);
+  const another = history === "push" || fromAddress(location.search).query !== state.query;
+  if (address !== now) window.history[another ? "pushState" : "replaceState"](null, "", address);
 }
 
 function busy(is) {

@@ -22,9 +22,10 @@ export class Panel {
     byId("overlap").replaceChildren(`${kept}\u2009/\u2009${wanted}`, pips(kept, wanted));
     byId("overlap-of").textContent = `as at ${count(index.full_dim)}: overlap@${k} ${full.overlap.toFixed(2)}`;
     const ratio = there.ms / here.ms;
-    byId("speed").textContent = ratio >= 0.995 ? times(ratio) : times(1 / ratio);
+    byId("speed").textContent = times(Math.max(ratio, 1 / ratio));
     const runs = here.runs > 1 ? `medians of ${here.runs}` : "one run";
-    byId("speed-of").textContent = `${ratio >= 0.995 ? "faster" : "slower"} than full (${runs})`;
+    const told = times(ratio) === times(1) ? "as fast as full" : ratio > 1 ? "faster than full" : "slower than full";
+    byId("speed-of").textContent = `${told} (${runs})`;
     const read = readBy(answer);
     byId("read").textContent = bytes(read);
     byId("read-of").textContent = `read, of ${bytes(readBy(full))} at full`;

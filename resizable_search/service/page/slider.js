@@ -5,7 +5,7 @@ import { el } from "./dom.js";
 const NEAR = 0.012; // of the range: a pointer that comes so near to a stop is taken to mean it
 
 export class Slider {
-  /** `name` is the ids' beginning; `say(value)` reads a value out; `changed()` hears of every valid change. */
+  /** `name` is the ids' beginning; `say(value)` reads a value out; `changed(isTyped)` hears of every valid change. */
   constructor(name, { say, changed }) {
     this.slider = document.getElementById(`${name}-slider`);
     this.number = document.getElementById(name);
@@ -57,7 +57,7 @@ export class Slider {
   choose(value) {
     if (value === this.last) return;
     this.value = value;
-    this.changed();
+    this.changed(false);
   }
 
   complain(message) {
@@ -99,7 +99,7 @@ export class Slider {
     this.last = value;
     this.slider.value = value;
     this.drawn();
-    this.changed();
+    this.changed(true);
   }
 
   drawn() {

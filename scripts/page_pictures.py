@@ -22,7 +22,7 @@ from pictures import ROOT, build_missing
 from playwright.sync_api import Browser, sync_playwright
 
 ADDRESS = "/?q=walk+a+directory+tree&index=pydoc&dim=256&rerank=5"
-HEIGHTS = {1280: 1000, 360: 780}
+HEIGHTS = {1280: 1000, 360: 960}
 PICTURES = {"page": (1280, "light"), "page-360": (360, "dark")}
 COMMAND = "import sys; from resizable_search.cli.main import main; sys.argv[0] = 'rsearch'; main()"
 

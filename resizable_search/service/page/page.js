@@ -13,6 +13,7 @@ import { keyOf, questionOf, ROUNDS, Sweep, waysOf } from "./sweep.js";
 
 const PAUSE = 200; // milliseconds without a further key, when a number is typed, before the service is asked
 const BREATH = 160; // milliseconds between the searches of a slider that moves; browsers allow so many addresses
+const LOOK = 5000; // milliseconds between two looks for a first index
 const EXAMPLES = {
   pydoc: ["walk a directory tree", "parse a json document", "wait for several threads"],
   wiki: ["tree data structures", "history of the bicycle", "how volcanoes erupt"],
@@ -31,6 +32,7 @@ const panel = new Panel();
 const sweep = new Sweep(api.search, (failure) => drawSoon(failure));
 const chart = new Chart(byId("chart"), byId("chart-table"), choose);
 const soon = debounced(PAUSE, () => ask("replace"));
+let looking = 0; // the timer of the next such look
 let moving = false; // whether a slider's searches are under way
 let moved = false; // whether it moved on meanwhile
 const dim = new Slider("dim", { say: sayDim, changed: slid });
@@ -51,7 +53,12 @@ async function open() {
   const none = !shelf.indexes.length;
   byId("none").hidden = !none;
   for (const id of ["picker", "ask", "board"]) byId(id).hidden = none;
-  if (none) return document.title = "rsearch";
+  if (none) {
+    document.title = "rsearch";
+    clearTimeout(looking);
+    looking = setTimeout(open, LOOK);
+    return;
+  }
   byId("index").replaceChildren(
     ...shelf.indexes.map((each) => el("option", { value: each.name }, shown(each.name) + (each.problem ? " (cannot be searched)" : ""))),
   );
@@ -77,7 +84,7 @@ function restore() {
     byId("facts").textContent = "";
     return complain("problem", `no index ${name} here: choose one of those above`);
   }
-  if (!location.search && !found.problem) given.dim = middling(found);
+  if (!given.query && given.dim === null && !found.problem) given.dim = middling(found);
   state = fitted(given, found, shelf.limits);
   dress();
   return ask("keep");
@@ -128,6 +135,7 @@ function dress() {
   byId("where").value = state.where;
   byId("plan").value = state.plan;
   byId("group").checked = state.group;
+  byId("plan").placeholder = `${Math.min(...(here.dims ?? []), here.full_dim)}:100,${here.full_dim}`;
   byId("where-hint").textContent = `An SQL expression over ${(here.columns ?? []).join(", ")}.`;
   if (state.where || state.plan || state.recall !== null || state.group) byId("more").open = true;
   gloss();
@@ -150,7 +158,7 @@ function gloss() {
   byId("rerank-gloss").textContent = inert
     ? "the plan below decides"
     : state.rerank
-      ? `${count(state.rerank * state.k)} candidates, scored at ${full}`
+      ? `${count(state.rerank * state.k)} candidates at ${full}`
       : "off";
 }
 
@@ -290,9 +298,12 @@ function show() {
   byId("lost").hidden = !gone.length;
   byId("lost-title").textContent = `Lost: ${plural(gone.length, "hit")} that ${fullDim} dimensions find`;
   const n = answer.hits.length;
-  byId("count").textContent = n
-    ? `${plural(n, "hit")}, ${kept === full.hits.length ? "all" : count(kept)} of the ${count(full.hits.length)} that the full dimension finds`
-    : state.where ? "No document matches the filter" : "No documents";
+  byId("count").replaceChildren(
+    n
+      ? `${plural(n, "hit")}, ${gone.length ? count(kept) : "all"} of the ${count(full.hits.length)} that the full dimension finds`
+      : state.where ? "No document matches the filter" : "No documents",
+    gone.length ? el("a", { href: "#lost", class: "to-lost" }, `${count(gone.length)} lost, below`) : "",
+  );
   byId("legend").hidden = !n;
   byId("legend").textContent = `Beside each hit its rank at ${fullDim}: = the same, ↑ further up here, ↓ further down.`;
   byId("panel").hidden = true;

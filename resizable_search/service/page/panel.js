@@ -66,7 +66,7 @@ const readBy = (answer) => (answer.explain ?? []).reduce((sum, run) => sum + run
 
 /** A small square for each wanted hit, filled if it was found; for few enough to be counted. */
 function pips(kept, wanted) {
-  if (wanted > 20) return null;
+  if (wanted > 20) return "";
   const squares = Array.from({ length: wanted }, (_, i) => el("i", { class: i < kept ? "kept" : "" }));
   return el("span", { class: "pips", "aria-hidden": "true" }, squares);
 }

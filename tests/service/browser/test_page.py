@@ -211,6 +211,7 @@ def test_hostile_documents_are_shown_as_text_and_run_nothing(visit):
     assert "\u241b[2J" in held
     assert "<i onclick=x>" in held
     assert page.evaluate("window.harmed") is None
+    assert not re.search(r"null|undefined|NaN|\[object|\bfalse\b", page.locator("body").inner_text())
     allowed = {"LI", "SPAN", "H3", "A", "P", "BDI", "MARK", "DETAILS", "SUMMARY", "DIV", "DL", "DT", "DD"}
     assert set(page.locator("#list *").evaluate_all("all => all.map(e => e.tagName)")) <= allowed
     attributes = page.locator("#list *").evaluate_all("all => all.flatMap(e => e.getAttributeNames())")

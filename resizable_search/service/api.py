@@ -266,7 +266,11 @@ def _invalid_of(errors: Sequence[Any]) -> Response:
     first = errors[0]
     steps = [str(step) for step in first["loc"]]
     place = ".".join(step for step in steps if not step.startswith(("constrained", "list[")))
-    return _unlike(place or "the request", first["msg"])
+    if first["type"] == "json_invalid":
+        return _unlike("the request", "it is no JSON")
+    if not place:
+        return _unlike("the request", "it is no JSON object")
+    return _unlike(place, first["msg"])
 
 
 def _unlike(place: str, told: str) -> Response:

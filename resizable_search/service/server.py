@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
 
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.service.api import create_app
-from resizable_search.service.guard import Guard, Rules
+from resizable_search.service.guard import App, Guard, Rules
 from resizable_search.service.meters import Meters
 from resizable_search.service.shelf import Shelf
 
@@ -107,8 +108,16 @@ def configured(shelf: Shelf, rules: Rules) -> uvicorn.Config:
     """Uvicorn's configuration for an application that serves a shelf."""
     meters = Meters()
     app = create_app(shelf, meters=meters)
+    guarded: App = Guard(app, rules, meters, {("POST", "/api/search"): app.state.search})
+    if rules.origins:
+        guarded = CORSMiddleware(  # around the guard, so that its refusals are told to those pages too
+            guarded,
+            allow_origins=sorted(rules.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
     return uvicorn.Config(
-        Guard(app, rules, meters, {("POST", "/api/search"): app.state.search}),
+        guarded,
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -1,0 +1,179 @@
+"""The HTTP API: what the command line answers, from a process that stays."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from resizable_search.search import open_index
+from tests.service.conftest import Running, running
+
+
+def test_an_answer_is_the_object_that_query_json_prints(served: Running, made_once):
+    found = served.search("tree leaf", k=3, dim=32, rerank=4).json
+    command = [sys.executable, "-m", "resizable_search", "query", "tree leaf", "--json", "-k", "3"]
+    command += [
+        "--dim",
+        "32",
+        "--rerank",
+        "4",
+        "--home",
+        str(made_once),
+        "--index",
+        "made",
+        "--engine",
+        "numpy",
+    ]
+    printed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert list(found) == list(printed)
+    for timing in (found, printed):
+        assert set(timing.pop("timings_ms")) == {"embed", "scan", "rerank"}
+    assert found == printed
+    assert found["hits"][0]["metadata"]["year"] >= 1900
+
+
+def test_a_list_of_texts_has_a_result_for_each_in_order(served: Running):
+    texts = ["tree leaf", "storm", "tree leaf", "queue heap"]
+    found = served.search(texts, k=5).json["results"]
+    assert [one["query"] for one in found] == texts
+    for text, one in zip(texts, found, strict=True):
+        assert one["hits"] == served.search(text, k=5).json["hits"]
+    assert served.search(["storm"]).json["results"][0]["query"] == "storm"
+
+
+def test_compare_gives_the_full_dimensions_answer_and_how_much_of_it_is_found(served: Running, made_once):
+    found = served.search("tree leaf", k=10, dim=4, compare=True, explain=True).json
+    with open_index("made", home=made_once, engine="numpy") as index:
+        full = [hit.row for hit in index.query("tree leaf")]
+        cut = [hit.row for hit in index.query("tree leaf", dim=4)]
+    assert [hit["row"] for hit in found["hits"]] == cut
+    assert [hit["row"] for hit in found["full"]["hits"]] == full
+    assert found["full"]["overlap"] == len(set(full) & set(cut)) / 10
+    assert 0 < found["full"]["overlap"] < 1
+    assert found["plan"] == "4"
+    assert found["explain"][0]["bytes"] < found["full"]["explain"][0]["bytes"]
+    assert served.search("tree leaf", compare=True).json["full"]["overlap"] == 1
+
+
+def test_where_chooses_before_anything_is_ranked(served: Running):
+    found = served.search("tree leaf", k=5, where="year = 1907 OR id = 'd3'").json
+    assert {hit["id"] for hit in found["hits"]} == {"d7", "d107", "d3"}
+
+
+def test_what_there_is_is_listed_with_its_dimensions_and_columns(served: Running):
+    found = served.ask("GET", "/api/indexes").json
+    assert [one["name"] for one in found["indexes"]] == ["made", "other"]
+    made = found["indexes"][0]
+    assert (made["rows"], made["problem"]) == (120, None)
+    assert made["dims"][-1] == made["full_dim"]
+    assert {"id", "title", "url", "year"} <= set(made["columns"])
+    assert made["embedder"]["kind"] == "lsa"
+    assert found["default"] is None
+    assert found["limits"]["k"] == 1000
+
+
+def test_a_document_is_given_by_its_row(served: Running):
+    hit = served.search("storm snow", k=1).json["hits"][0]
+    found = served.ask("GET", f"/api/documents/made/{hit['row']}").json
+    assert found == {"index": "made", **{name: hit[name] for name in found if name != "index"}}
+    assert "no document at row 120" in served.ask("GET", "/api/documents/made/120").error
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "told"),
+    [
+        ({"query": "  "}, 400, "blank"),
+        ({"query": "zebra"}, 400, "no word of"),
+        ({"query": "tree", "dim": 5000}, 400, "5000"),
+        ({"query": "tree", "dim": 8, "plan": "8:100,32"}, 400, "a plan says dimension"),
+        ({"query": "tree", "plan": "nonsense"}, 400, "nonsense"),
+        ({"query": "tree", "recall": 0.99}, 400, "no plan tuned"),
+        ({"query": "tree", "where": "year > (SELECT 1)"}, 400, "where"),
+        ({"query": "tree", "rerank": 1000, "k": 1000}, 400, "100,000"),
+        ({"query": "tree", "index": "nope"}, 404, "there are made, other"),
+        ({"query": "tree", "index": "../made"}, 404, "no index"),
+        ({"query": "tree", "index": None}, 404, "which index"),
+        ({"query": "tree", "k": 0}, 422, "k: "),
+        ({"query": "tree", "k": 1001}, 422, "k: "),
+        ({"query": "tree", "k": "10"}, 422, "k: "),
+        ({"query": []}, 422, "query: "),
+        ({"query": ["tree"] * 101}, 422, "query: "),
+        ({"query": "x" * 8193}, 422, "query: "),
+        ({"query": 5}, 422, "query: "),
+        ({"query": "tree", "dimension": 5}, 422, "dimension: "),
+        ({}, 422, "query: "),
+        ([], 422, "the request: "),
+        (b"{", 422, "the request: "),
+        (b"", 422, "the request: "),
+        (b'{"query": "\xff"}', 422, "the request: "),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused_in_one_line(served: Running, asked, status: int, told: str):
+    if isinstance(asked, dict) and "index" not in asked:
+        asked = {"index": "made", **asked}
+    answer = served.ask("POST", "/api/search", asked)
+    assert answer.status == status
+    assert told in answer.error
+
+
+def test_a_request_that_is_no_json_is_refused(served: Running):
+    answer = served.ask("POST", "/api/search", b"query=tree", Content_Type="text/plain")
+    assert (answer.status, "application/json" in answer.error) == (422, True)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"query": "tree leaf", "k": 3}, {"query": "tree", "k": 0}, {"query": "tree", "bad": 1}, {"query": [1]}, {},
+     [], b"{", {"query": "tree", "index": "nope"}],
+    ids=str,
+)  # fmt: skip
+def test_the_quick_route_answers_as_the_documented_one(served: Running, monkeypatch, asked):
+    if isinstance(asked, dict) and "index" not in asked:
+        asked = {"index": "made", **asked}
+    quick = served.ask("POST", "/api/search", asked)
+    guard = served.server.config.app
+    assert guard._quick
+    monkeypatch.setattr(guard, "_quick", {})
+    documented = served.ask("POST", "/api/search", asked)
+    found = [answer.json for answer in (quick, documented)]
+    for one in found:
+        one.pop("timings_ms", None)
+    assert (quick.status, found[0]) == (documented.status, found[1])
+
+
+def test_other_paths_and_methods_are_told_too(served: Running):
+    assert "/docs" in served.ask("GET", "/api/nothing").error
+    assert served.ask("GET", "/api/search").status == 405
+    assert served.ask("GET", "/page/..%2fapi.py").status == 404
+    assert served.ask("GET", "/page/%2e%2e/api.py").status == 404
+
+
+def test_health_metrics_and_documentation_are_there_without_another_host(served: Running):
+    assert served.ask("GET", "/healthz").json["status"] == "ok"
+    served.search("tree leaf")
+    metrics = served.ask("GET", "/metrics").body.decode()
+    assert 'rsearch_requests_total{route="/api/search",status="200"}' in metrics
+    assert 'rsearch_stage_seconds_bucket{index="made",le="0.001",stage="scan"}' in metrics
+    page = served.ask("GET", "/docs").body.decode()
+    assert "://" not in page
+    for file in ("swagger-ui-bundle.js", "swagger-ui.css", "docs.js"):
+        assert f"/page/{file}" in page
+        assert served.ask("GET", f"/page/{file}").status == 200
+    assert "/api/search" in served.ask("GET", "/openapi.json").json["paths"]
+
+
+def test_only_the_indexes_that_are_named_are_served(made_once):
+    with running(made_once, only=("other",)) as service:
+        found = service.ask("GET", "/api/indexes").json
+        assert ([one["name"] for one in found["indexes"]], found["default"]) == (["other"], "other")
+        assert service.search("storm").status == 404
+        assert service.ask("POST", "/api/search", {"query": "storm"}).json["index"] == "other"
+
+
+def test_a_home_without_indexes_says_how_to_build_one(tmp_path):
+    with running(tmp_path) as service:
+        assert service.ask("GET", "/api/indexes").json["indexes"] == []
+        answer = service.ask("POST", "/api/search", {"query": "tree"})
+        assert (answer.status, "rsearch build pydoc" in answer.error) == (404, True)

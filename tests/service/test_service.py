@@ -1,0 +1,200 @@
+"""The service in its event loop: texts are embedded once, and whoever asks at once shares what is made."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from resizable_search.errors import EmbedderError, IndexNotFoundError, QueryError
+from resizable_search.index.layout import Home
+from resizable_search.search import Index, open_index
+from resizable_search.service import service as module
+from resizable_search.service.desk import Search
+from resizable_search.service.service import Service
+from resizable_search.service.shelf import Shelf
+from tests.service.conftest import built
+
+
+def run(home, action: Callable[[Service], Awaitable[Any]]) -> Any:
+    """What comes of an action on the service of a home."""
+
+    async def whole() -> Any:
+        service = Service(Shelf(Home(home), threads=1, engine="numpy"))
+        try:
+            return await asyncio.wait_for(action(service), 30)
+        finally:
+            service.close()
+
+    return asyncio.run(whole())
+
+
+@pytest.fixture
+def embedded(monkeypatch):
+    """The texts that embedders were asked for; `embedded.hold` is waited for first, `embedded.fail` raised."""
+    embed = Index.embed_queries
+
+    class Embedded(list):
+        hold = threading.Event()
+        fail: Exception | None = None
+
+    found = Embedded()
+    found.hold.set()
+
+    def watched(self, texts):
+        found.extend(texts)
+        assert found.hold.wait(20)
+        if found.fail is not None:
+            raise found.fail
+        return embed(self, texts)
+
+    monkeypatch.setattr(Index, "embed_queries", watched)
+    return found
+
+
+def test_a_text_is_embedded_once(made_once, embedded):
+    async def asked(service: Service):
+        first = await service.search("made", ["tree leaf"], Search(k=3))
+        again = await service.search("made", ["tree leaf", "storm", "tree leaf"], Search(k=3))
+        return first, again
+
+    first, again = run(made_once, asked)
+    assert embedded == ["tree leaf", "storm"]
+    with open_index("made", home=made_once, engine="numpy") as index:
+        assert first[0].hits == again[0].hits == again[2].hits == index.query("tree leaf", k=3)
+
+
+def test_those_who_ask_the_same_at_once_wait_for_one_embedding(made_once, embedded):
+    async def asked(service: Service):
+        embedded.hold.clear()
+        waiting = [
+            asyncio.ensure_future(service.search("made", ["tree leaf"], Search(k=i))) for i in (1, 2, 3)
+        ]
+        while not embedded:
+            await asyncio.sleep(0.01)
+        waiting[0].cancel()  # whoever leaves takes nothing from the others
+        await asyncio.sleep(0.01)
+        embedded.hold.set()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    left, *stayed = run(made_once, asked)
+    assert isinstance(left, asyncio.CancelledError)
+    assert [len(answers[0].hits) for answers in stayed] == [2, 3]
+    assert embedded == ["tree leaf"]
+
+
+def test_a_slow_embedding_keeps_nobody_waiting_whose_vector_is_known(made_once, embedded):
+    async def asked(service: Service):
+        await service.search("made", ["tree leaf"], Search())
+        embedded.hold.clear()
+        slow = asyncio.ensure_future(service.search("made", ["storm"], Search()))
+        while "storm" not in embedded:
+            await asyncio.sleep(0.01)
+        quick = await service.search("made", ["tree leaf"], Search())
+        is_waiting = not slow.done()
+        embedded.hold.set()
+        return quick, is_waiting, await slow
+
+    quick, is_waiting, slow = run(made_once, asked)
+    assert is_waiting
+    assert (quick[0].query, slow[0].query) == ("tree leaf", "storm")
+
+
+def test_a_failed_embedding_is_told_to_each_and_tried_again(made_once, embedded):
+    async def asked(service: Service):
+        embedded.fail = EmbedderError("the endpoint is down: start it")
+        both = [service.search("made", ["tree leaf"], Search()) for _ in range(2)]
+        failed = await asyncio.gather(*both, return_exceptions=True)
+        embedded.fail = None
+        return failed, await service.search("made", ["tree leaf"], Search(k=1))
+
+    failed, found = run(made_once, asked)
+    assert [str(error) for error in failed] == ["the endpoint is down: start it"] * 2
+    assert len(found[0].hits) == 1
+
+
+def test_only_so_many_vectors_are_kept(made_once, embedded, monkeypatch):
+    monkeypatch.setattr(module, "MOST_VECTORS", 2)
+
+    async def asked(service: Service):
+        for text in ("tree", "leaf", "tree", "storm", "tree", "leaf"):
+            await service.search("made", [text], Search(k=1))
+        return len(service._vectors)
+
+    assert run(made_once, asked) == 2
+    assert embedded == ["tree", "leaf", "storm", "leaf"]
+
+
+def test_an_index_of_another_embedder_has_the_text_embedded_anew(tmp_path, embedded):
+    built(tmp_path)
+
+    async def asked(service: Service):
+        first = await service.search("made", ["tree leaf"], Search(k=5))
+        await asyncio.to_thread(built, tmp_path, "made", 80, 9, True)
+        embedded.clear()
+        again = await service.search("made", ["tree leaf"], Search(k=5))
+        return first, again
+
+    first, again = run(tmp_path, asked)
+    assert embedded == ["tree leaf"]
+    with open_index("made", home=tmp_path, engine="numpy") as index:
+        assert again[0].hits == index.query("tree leaf", k=5) != first[0].hits
+
+
+def test_compare_is_the_full_dimension_for_the_same_documents(made_once):
+    async def asked(service: Service):
+        return await service.compare("made", ["tree leaf"], Search(k=5, dim=3, where="year < 1950"))
+
+    (both,) = run(made_once, asked)
+    with open_index("made", home=made_once, engine="numpy") as index:
+        assert both.full.hits == index.query("tree leaf", k=5, where="year < 1950")
+        assert both.answer.hits == index.query("tree leaf", k=5, dim=3, where="year < 1950")
+    rows = [{hit.row for hit in answer.hits} for answer in (both.answer, both.full)]
+    assert both.overlap == len(rows[0] & rows[1]) / 5
+
+
+def test_errors_are_those_of_the_index(made_once):
+    async def asked(service: Service):
+        calls = [
+            service.search("nope", ["tree"], Search()),
+            service.search("made", ["tree", "zebra"], Search()),
+            service.document("made", 10**9),
+            service.document("nope", 0),
+        ]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    found = run(made_once, asked)
+    assert [type(error) for error in found] == [
+        IndexNotFoundError, QueryError, IndexNotFoundError, IndexNotFoundError
+    ]  # fmt: skip
+
+
+def test_a_damaged_index_is_listed_with_what_is_wrong(tmp_path):
+    built(tmp_path, count=20)
+    (tmp_path / "made" / "manifest.json").write_text("{")
+
+    async def asked(service: Service):
+        return await service.cards()
+
+    (card,) = run(tmp_path, asked)
+    assert card.name == "made"
+    assert "manifest.json" in card.problem
+
+
+def test_many_at_once_get_what_one_alone_gets(made_once):
+    texts = ["tree leaf", "storm rain", "queue heap", "sand rock"]
+    searches = [Search(k=4), Search(k=4, dim=8), Search(k=2, group=True)]
+
+    async def asked(service: Service):
+        calls = [service.search("made", [texts[i % 4]], searches[i % 3]) for i in range(120)]
+        return await asyncio.gather(*calls)
+
+    found = run(made_once, asked)
+    with open_index("made", home=made_once, engine="numpy") as index:
+        for i, (answer,) in enumerate(found):
+            search = searches[i % 3]
+            alone = index.answer(texts[i % 4], search.k, search.dim, group=search.group)
+            assert answer.hits == alone.hits
+            assert np.isfinite(answer.timings_ms.scan)

@@ -1,12 +1,10 @@
-"""A real service over small indexes, and pages of a real browser that watch what they do."""
+"""Small indexes that the service shows in a real browser, whose pages watch what they do."""
 
-import asyncio
 import importlib.util
 import random
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from resizable_search.build_options import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.index.layout import Home
+from tests.service.conftest import Running, running
 from tests.support import ListCorpus
 
 PATIENCE = 15_000
@@ -29,50 +28,15 @@ ARGUMENTS = (
 )  # fmt: skip
 
 TOPICS = {
-    "tree": "root leaf branch node binary balanced height subtree canopy trunk".split(),
-    "river": "water bank delta flood stream bridge fish current source mouth".split(),
-    "engine": "piston valve fuel spark cylinder torque gear steam crank exhaust".split(),
-    "music": "melody chord rhythm harmony scale tempo violin choir opera note".split(),
+    "tree": ["root", "leaf", "branch", "node", "binary", "balanced", "height", "subtree", "canopy", "trunk"],
+    "river": ["water", "bank", "delta", "flood", "stream", "bridge", "fish", "current", "source", "mouth"],
+    "engine": ["piston", "valve", "fuel", "spark", "cylinder", "torque", "gear", "steam", "crank", "exhaust"],
+    "music": ["melody", "chord", "rhythm", "harmony", "scale", "tempo", "violin", "choir", "opera", "note"],
 }
 
 
-@dataclass
-class Running:
-    """A service in a thread of this process, on a port of its own; `stop` ends it."""
-
-    home: Path
-    token: str = ""
-    url: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        from resizable_search.service import server
-        from resizable_search.service.guard import Rules
-        from resizable_search.service.shelf import Shelf
-
-        self._socket = server.listen("127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        shelf = Shelf(Home(self.home), threads=1, engine="numpy")
-        self._server = server.Server(server.configured(shelf, Rules.of("127.0.0.1", token=self.token)))
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
-            runner.run(self._server.serve([self._socket]))
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
-
-
-@contextmanager
-def running(home: Path, token: str = "") -> Iterator[Running]:
-    service = Running(home, token)
-    try:
-        yield service
-    finally:
-        service.stop()
+def url_of(service: Running) -> str:
+    return f"http://127.0.0.1:{service.port}"
 
 
 def some_documents() -> list[Document]:
@@ -91,26 +55,47 @@ def some_documents() -> list[Document]:
 
 SCRIPT = "<script>window.harmed = 1</script>"
 IMAGE = '<img src=x onerror="window.harmed = 1">'
+STYLE = "<style>*{display:none}</style>"
+ENDING = '"></a></li><b onclick=alert(1)>bold</b>'
+LEADING_QUOTE = "https://example.org/\"onclick='x'"
+PAGE = "data:text/html,<script>window.harmed=1</script>"
 HOSTILE = {
-    "script": Document("script", SCRIPT, "javascript:window.harmed=1", f"hostile {SCRIPT}"),
-    "image": Document("image", IMAGE, "data:text/html,<script>window.harmed=1</script>", f"hostile {IMAGE}"),
-    "closing": Document("closing", '"></a></li><b onclick=alert(1)>bold</b>', "https://example.org/\"onclick='x'", "hostile '\"></p>"),
-    "turned": Document("turned", "hostile \u202eright to left\u2066 \u200f", "http://example.org/\u202e", "hostile \u202etext"),
-    "long": Document("long", "W" * 10_000, "https://example.org/" + "l" * 3_000, "hostile " + "x" * 20_000),
-    "control": Document("control", "hostile \x1b[2J\x07\x7f bell", "vbscript:x", "hostile \x01\x02 control"),
-    "blank": Document("blank", "", " javascript:window.harmed=1", "hostile &lt;b&gt; &amp; {{7*7}} ${7*7}"),
-    "mixed": Document("mixed", "<svg/onload=window.harmed=1>", "JaVaScRiPt:window.harmed=1", "hostile <style>*{display:none}</style>"),
-    "meta": Document("meta", "Metadata", "//example.org/x", "hostile metadata", {"<b>key</b>": "<i onclick=x>", "n": 1}),
-}  # fmt: skip
+    document.id: document
+    for document in (
+        Document("script", SCRIPT, "javascript:window.harmed=1", f"hostile {SCRIPT}"),
+        Document("image", IMAGE, PAGE, f"hostile {IMAGE}"),
+        Document("ending", ENDING, LEADING_QUOTE, "hostile '\"></p>"),
+        Document(
+            "turned", "hostile \u202eto left\u2066 \u200f", "http://example.org/\u202e", "hostile \u202etext"
+        ),
+        Document("long", "W" * 10_000, "https://example.org/" + "l" * 3_000, "hostile " + "x" * 20_000),
+        Document("control", "hostile \x1b[2J\x07\x7f bell", "vbscript:x", "hostile \x01\x02 control"),
+        Document("blank", "", " javascript:window.harmed=1", "hostile &lt;b&gt; &amp; {{7*7}} ${7*7}"),
+        Document("mixed", "<svg/onload=window.harmed=1>", "JaVaScRiPt:window.harmed=1", f"hostile {STYLE}"),
+        Document("keys", "Keys", "//example.org/x", "hostile keys", {"<b>key</b>": "<i onclick=x>", "n": 1}),
+    )
+}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with an index of some things, one of hostile documents, and a damaged one."""
     place = tmp_path_factory.mktemp("pages") / "indexes"
-    filler = [Document(f"f{i}", f"Filler {i}", "", f"plain word{i % 7} word{i % 5} filler {i}") for i in range(24)]
-    build(ListCorpus(some_documents()), LsaEmbedder(width=64), Home(place), BuildOptions("things", dims=(8, 16, 32, 64)))
-    build(ListCorpus([*HOSTILE.values(), *filler]), LsaEmbedder(width=8), Home(place), BuildOptions("hostile", dims=(4, 8)))
+    filler = [
+        Document(f"f{i}", f"Filler {i}", "", f"plain word{i % 7} word{i % 5} filler {i}") for i in range(24)
+    ]
+    build(
+        ListCorpus(some_documents()),
+        LsaEmbedder(width=64),
+        Home(place),
+        BuildOptions("things", dims=(8, 16, 32, 64)),
+    )
+    build(
+        ListCorpus([*HOSTILE.values(), *filler]),
+        LsaEmbedder(width=8),
+        Home(place),
+        BuildOptions("hostile", dims=(4, 8)),
+    )
     shutil.copytree(place / "things", place / "broken")
     (place / "broken" / "16.npy").unlink()
     return place
@@ -132,7 +117,10 @@ def browser() -> Iterator[Any]:
         pytest.skip("there is no chromium: scripts/test installs Debian's where it runs as root")
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright, closing(playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)) as browser:
+    with (
+        sync_playwright() as playwright,
+        closing(playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)) as browser,
+    ):
         yield browser
 
 
@@ -149,8 +137,13 @@ class Watch:
         self.origins.add(origin)
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.troubles.append(f"page error: {error}"))
-        page.on("console", lambda message: message.type in ("error", "warning") and self.troubles.append(message.text))
-        page.on("dialog", lambda dialog: (self.troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on(
+            "console",
+            lambda message: message.type in ("error", "warning") and self.troubles.append(message.text),
+        )
+        page.on(
+            "dialog", lambda dialog: (self.troubles.append(f"dialog: {dialog.message}"), dialog.dismiss())
+        )
 
     def check(self) -> None:
         left = [told for told in self.troubles if not any(piece in told for piece in self.excused)]
@@ -180,10 +173,10 @@ def visit(browser: Any, service: Running, watch: Watch) -> Iterator[Visit]:
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
-        watch.attach(page, (at or service).url)
+        watch.attach(page, url_of(at or service))
         if script:
             page.add_init_script(script)
-        page.goto((at or service).url + path)
+        page.goto(url_of(at or service) + path)
         return page
 
     yield open_page

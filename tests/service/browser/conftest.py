@@ -164,18 +164,24 @@ Visit = Callable[..., Any]
 
 @pytest.fixture
 def visit(browser: Any, service: Running, watch: Watch) -> Iterator[Visit]:
-    """Opens an address of the service (or of another `at`) in a fresh context; options are the context's."""
+    """Opens an address of the service (or of another `at`) in a fresh context; options are the context's,
+    and `prepare` has the page before it is loaded."""
     contexts = []
 
-    def open_page(path: str = "/", at: Running | None = None, script: str = "", **options: Any) -> Any:
+    def open_page(
+        path: str = "/",
+        at: Running | None = None,
+        prepare: Callable[[Any], object] | None = None,
+        **options: Any,
+    ) -> Any:
         options.setdefault("viewport", {"width": 1280, "height": 900})
         context = browser.new_context(**options)
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
         watch.attach(page, url_of(at or service))
-        if script:
-            page.add_init_script(script)
+        if prepare is not None:
+            prepare(page)
         page.goto(url_of(at or service) + path)
         return page
 

@@ -163,7 +163,8 @@ def test_the_keyboard_alone_leads_from_the_start_to_a_hit(visit):
         page.keyboard.press("Tab")
         at = page.evaluate(
             "(() => { const e = document.activeElement, s = getComputedStyle(e);"
-            " return [e.id || e.tagName, e.tagName, e.href ?? '', e.matches(':focus-visible'), s.outlineStyle] })()"
+            " return [e.id || e.tagName, e.tagName, e.href ?? '', e.matches(':focus-visible'),"
+            " s.outlineStyle] })()"
         )
         visited.append(at[0])
         assert at[3], at  # whatever has the focus shows it
@@ -329,6 +330,39 @@ def test_errors_are_told_beside_what_caused_them(visit, watch):
     expect(page, "#k-error").to_contain_text("from 1 to")
 
 
+def test_a_filter_that_nothing_passes_is_told(visit):
+    page = visit(f"{THINGS}&where=year+%3C+0")
+    expect(page, "#count").to_have_text("No document matches the filter")
+    expect(page, "#panel").to_be_hidden()
+    expect(page, "#more").to_have_attribute("open", "")
+    page.fill("#where", "year < 1905")
+    page.press("#where", "Enter")
+    shown(page, 5)
+    assert query_of(page)["where"] == "year < 1905"
+
+
+def test_a_tuned_plan_is_chosen_and_a_slider_takes_over_again(visit, service, watch):
+    watch.excused = ["400 (Bad Request)"]
+    told = service.ask("GET", "/api/indexes").json
+    for card in told["indexes"]:
+        card["tuned"] = [{"k": 5, "recall": 0.99, "plan": "16:50,64"}]
+
+    def arrange(page) -> None:
+        page.route("**/api/indexes", lambda route: route.fulfill(json=told))
+
+    page = visit(THINGS, prepare=arrange)
+    shown(page)
+    page.locator("#more summary").click()
+    page.select_option("#recall", "0.99 5")
+    expect(page, "#recall-error").to_contain_text("0.99")  # the service knows of no such plan
+    assert query_of(page) == {"q": QUERY, "index": "things", "recall": "0.99", "k": "5"}
+    expect(page, "#rerank-gloss").to_have_text("the plan below decides")
+    page.focus("#dim-slider")
+    answered(page, lambda: page.keyboard.press("PageDown"), dim=32, k=5)
+    assert page.input_value("#recall") == ""
+    expect(page, "#recall-error").to_be_empty()
+
+
 def test_an_index_that_cannot_be_searched_says_why(visit):
     page = visit("/?index=broken&q=tree")
     expect(page, "#problem").to_contain_text("broken cannot be searched: ")
@@ -379,7 +413,10 @@ def test_a_service_that_wants_a_token_is_given_it(visit, watch, home):
 
 def test_a_late_answer_to_an_earlier_question_is_dropped(visit):
     # Without the way to call a request off, so that the order of answers alone is tried.
-    page = visit("/?index=things", script="AbortController.prototype.abort = () => {};")
+    page = visit(
+        "/?index=things",
+        prepare=lambda page: page.add_init_script("AbortController.prototype.abort = () => {};"),
+    )
     held = []
 
     def hold(route) -> None:

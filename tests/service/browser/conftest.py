@@ -164,8 +164,10 @@ Visit = Callable[..., Any]
 
 @pytest.fixture
 def visit(browser: Any, service: Running, watch: Watch) -> Iterator[Visit]:
-    """Opens an address of the service (or of another `at`) in a fresh context; options are the context's,
-    and `prepare` has the page before it is loaded."""
+    """Opens an address of the service (or of another `at`) in a fresh context with these options.
+
+    `prepare` has the page before it is loaded.
+    """
     contexts = []
 
     def open_page(

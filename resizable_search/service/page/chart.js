@@ -52,7 +52,7 @@ export class Chart {
     const places = points.map((point) => [x(point.ms), y(point.overlap)]);
     const labels = placed(points, places, width);
     this.nodes = points.map((point, i) => this.node(point, places[i], labels[i], i));
-    drawn.append(...this.nodes);
+    drawn.append(...[...this.nodes].sort((a, b) => this.isCurrent(a) - this.isCurrent(b))); // the current one on top
     this.place.replaceChildren(drawn);
     this.rove(Math.max(0, points.findIndex((point) => (refocus ? point.key === refocus : point.current))), Boolean(refocus));
   }
@@ -82,6 +82,10 @@ export class Chart {
     node.addEventListener("click", () => this.choose(point.way));
     node.addEventListener("keydown", (event) => this.keyed(event, i));
     return node;
+  }
+
+  isCurrent(node) {
+    return this.points[this.nodes.indexOf(node)].current;
   }
 
   keyed(event, i) {

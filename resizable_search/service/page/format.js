@@ -30,6 +30,11 @@ export function times(ratio) {
   return `${ratio >= 9.95 ? whole.format(Math.round(ratio)) : ratio.toFixed(1)}×`;
 }
 
+/** The text, or its beginning with an ellipsis; no character is cut in two. */
+export function cut(text, length) {
+  return text.length > length ? `${text.slice(0, length).replace(/[\ud800-\udbff]$/, "")}…` : text;
+}
+
 export const share = (value) => value.toFixed(value === 1 || value === 0 ? 1 : 2);
 
 export function median(values) {

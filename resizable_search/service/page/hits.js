@@ -2,6 +2,7 @@
 
 import { told } from "./compare.js";
 import { el, followable, shown, stillness } from "./dom.js";
+import { cut } from "./format.js";
 import { marked, passage, wordsOf } from "./passage.js";
 
 const PASSAGE = 260; // characters
@@ -49,13 +50,13 @@ export class HitList {
 /** What of an item does not change with the way it is searched. */
 function itemOf(hit, words) {
   const title = hit.title || hit.id || "(no title)";
-  const short = title.length > TITLE ? `${title.slice(0, TITLE)}…` : title;
+  const short = cut(title, TITLE);
   const url = followable(hit.url);
   const name = url
     ? el("a", { href: url.href, rel: "noopener noreferrer", target: "_blank" }, shown(short))
     : el("span", {}, shown(short));
   const text = withoutTitle(hit.text ?? "", hit.title);
-  const short_ = passage(text, words, PASSAGE);
+  const brief = passage(text, words, PASSAGE);
   return el(
     "li",
     { class: "hit" },
@@ -68,8 +69,8 @@ function itemOf(hit, words) {
       el("span", { class: "score" }),
     ),
     placeOf(hit, url),
-    short_ && el("p", { class: "passage", dir: "auto" }, marked(short_, words)),
-    wholeOf(hit, title, short, text, short_, words),
+    brief && el("p", { class: "passage", dir: "auto" }, marked(brief, words)),
+    wholeOf(hit, title, short, text, brief, words),
   );
 }
 
@@ -89,8 +90,7 @@ function dress(item, hit, [kind, mark, meaning]) {
 function placeOf(hit, url) {
   let place = hit.url || (hit.title ? hit.id : "") || "";
   if (url) place = url.host + decoded(url.pathname) + decoded(url.hash);
-  if (place.length > PLACE) place = `${place.slice(0, PLACE - 1)}…`;
-  return place && el("p", { class: "place" }, el("bdi", {}, shown(place)));
+  return place && el("p", { class: "place" }, el("bdi", {}, shown(cut(place, PLACE))));
 }
 
 function decoded(text) {
@@ -102,9 +102,9 @@ function decoded(text) {
 }
 
 /** The rest behind an expander, made when it is opened; nothing if there is no more than is seen. */
-function wholeOf(hit, title, short, text, passage_, words) {
+function wholeOf(hit, title, short, text, brief, words) {
   const metadata = Object.entries(hit.metadata ?? {});
-  const more = passage_.length < text.replace(/\s+/g, " ").trim().length;
+  const more = brief.length < text.replace(/\s+/g, " ").trim().length;
   if (!more && !metadata.length && short === title) return null;
   const whole = el("details", { class: "whole" }, el("summary", {}, more ? "Whole text" : "Details"));
   whole.addEventListener(

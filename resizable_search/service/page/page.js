@@ -222,7 +222,7 @@ async function ask(history) {
   const mine = (asked += 1);
   const here = index();
   clearErrors();
-  if (!here) return;
+  if (!here) return complain("problem", "choose an index above");
   if (here.problem) {
     forget();
     busy(false);
@@ -275,7 +275,7 @@ function blame(now) {
 function complain(place, message) {
   byId(place).textContent = message;
   const field = byId(place.replace(/-error$/, ""));
-  if (field && message) field.setAttribute("aria-invalid", "true");
+  if (message && field.matches("input, select")) field.setAttribute("aria-invalid", "true");
   if (["where-error", "plan-error", "recall-error"].includes(place)) byId("more").open = true;
 }
 
@@ -372,9 +372,11 @@ function forget() {
 async function welcome() {
   byId("welcome").hidden = false;
   const name = state.index;
+  if (byId("examples").dataset.index === name) return;
   const known = Object.keys(EXAMPLES).find((each) => name.startsWith(each));
   const examples = known ? EXAMPLES[known] : await titles(index());
   if (name !== state.index) return;
+  byId("examples").dataset.index = name;
   byId("examples").replaceChildren(
     ...examples.map((text) => {
       const button = el("button", { type: "button", class: "example", dir: "auto" }, shown(text));

@@ -62,8 +62,8 @@ export class Slider {
 
   complain(message) {
     this.error.textContent = message;
-    this.number.toggleAttribute("aria-invalid", Boolean(message));
     if (message) this.number.setAttribute("aria-invalid", "true");
+    else this.number.removeAttribute("aria-invalid");
   }
 
   moved() {

@@ -1,12 +1,14 @@
-"""What a whole process costs: `rsearch --help`, and a cached one-shot query on 100,000 x 768.
+"""What a whole process costs: `rsearch --help`, and a cached one-shot query on 100,000 x 768 (also served).
 
     .venv/bin/python scripts/latency.py [--vectors FILE.npy] [--rounds 15] [--home DIR]
 
 Prints medians of whole processes, from start to exit, turn about, files in memory, and the ratio of
 each to the least that such a command can cost: `--help` of a minimal typer app with rich (at most 1.3
-times), and a minimal typer command that imports numpy and prints a rich table (at most 1.5 times). The
-query's embedding is cached, as it is the second time it is asked, and its output goes into a pipe.
-Without --vectors, random clustered ones stand in; an index that --home holds is used again.
+times), a minimal typer command that imports numpy and prints a rich table (at most 1.5 times), and, for
+a query that a running `rsearch serve` answers, a minimal typer command that prints a line (at most 1.25
+times). The query's embedding is cached, as it is the second time it is asked, and its output goes into
+a pipe. Without --vectors, random clustered ones stand in; an index that --home holds is used again. It
+needs the extra `serve`.
 """
 
 import os
@@ -14,7 +16,9 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +77,19 @@ def table(count: int = 10) -> None:
 app()
 '''
 
+MINIMAL_LINE = '''
+"""A typer command that prints a line."""
+import typer
+
+app = typer.Typer()
+
+@app.command()
+def hello() -> None:
+    typer.echo("hello")
+
+app()
+'''
+
 
 def prepare(home: Path, vectors: Path | None, rows: int) -> None:
     """Build the index if it is not there, and keep the query's vector as its first asking would."""
@@ -85,9 +102,29 @@ def prepare(home: Path, vectors: Path | None, rows: int) -> None:
         QueryCache(Home(home).queries).put(spec.fingerprint, TEXT, near.astype(np.float32))
 
 
-def process(words: list[str]) -> Callable[[int], object]:
+def process(words: list[str], service: str = "off") -> Callable[[int], object]:
     """Run a command to its end, its output into a pipe; it must succeed."""
-    return lambda _: subprocess.run(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True)
+    env = {**os.environ, "RSEARCH_SERVICE": service}
+    return lambda _: subprocess.run(
+        words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True, env=env
+    )
+
+
+@contextmanager
+def serving(rsearch: str, home: Path, query: list[str]) -> Iterator[None]:
+    """A running service of a home, which answers this query."""
+    with subprocess.Popen([rsearch, "serve", "--port", "0"], stderr=subprocess.DEVNULL) as service:
+        try:
+            while not Home(home).socket.exists():
+                if service.poll() is not None:
+                    raise SystemExit('rsearch serve does not start: `pip install ".[serve]"`')
+                time.sleep(0.05)
+            told = subprocess.run([*query, "--explain"], capture_output=True, text=True, check=True).stderr
+            if "service" not in told:
+                raise SystemExit("the service does not answer")
+            yield
+        finally:
+            service.terminate()
 
 
 def main() -> int:
@@ -99,9 +136,12 @@ def main() -> int:
         home = args.home or Path(temporary) / "home"
         prepare(home, args.vectors, args.rows)
         os.environ["RSEARCH_HOME"] = str(home)
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed commands have their modules compiled
         help_app, table_app = Path(temporary) / "minimal_help.py", Path(temporary) / "minimal_table.py"
+        line_app = Path(temporary) / "minimal_line.py"
         help_app.write_text(MINIMAL_HELP)
         table_app.write_text(MINIMAL_TABLE)
+        line_app.write_text(MINIMAL_LINE)
         rsearch = str(Path(sysconfig.get_path("scripts")) / "rsearch")
         query = [rsearch, "query", TEXT, "--index", NAME, "--dim", "256"]
         ways = {
@@ -112,11 +152,17 @@ def main() -> int:
             "  the same, --rerank 10": process([*query, "--rerank", "10"]),
             "  the same, --json": process([*query, "--json"]),
             "  the same, without --dim": process(query[:-2]),
+            "minimal command, a line": process([sys.executable, str(line_app)]),
+            "rsearch query, by a service": process(query, "on"),
+            "  by a service, --json": process([*query, "--json"], "on"),
         }
-        seconds = alternate(ways, args.rounds)
+        with serving(rsearch, home, query):
+            seconds = alternate(ways, args.rounds)
     against = {
         "rsearch --help": ("minimal typer app --help", 1.3),
         "rsearch query, cached, --dim 256": ("minimal command, numpy and a table", 1.5),
+        "rsearch query, by a service": ("minimal command, a line", 1.25),
+        "  by a service, --json": ("minimal command, a line", 1.25),
     }
     medians = {name: median_ms(spent) for name, spent in seconds.items()}
     held, table = True, []

@@ -1,60 +1,75 @@
 """The commands, put together. Nothing heavy is imported before a command runs."""
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from resizable_search import __version__
-from resizable_search.cli import (
-    bench,
-    build,
-    build_files,
-    build_hf,
-    config,
-    configured,
-    eval,
-    export,
-    living,
-    manage,
-    manual,
-    query,
-    serve,
-    similar,
-    tune,
-    verify,
-)
+from resizable_search.cli import configured, manual
 from resizable_search.errors import UsageError
 
-COMMANDS = (
-    "build",
-    "query",
-    "similar",
-    "bench",
-    "tune",
-    "eval",
-    "serve",
-    "list",
-    "info",
-    "add",
-    "delete",
-    "compact",
-    "export",
-    "remove",
-    "verify",
-    "repair",
-    "warm",
-    "doctor",
-    "config",
-)
+COMMANDS = {
+    "build": "builds.app",
+    "query": "query.query",
+    "similar": "similar.similar",
+    "bench": "bench.bench",
+    "tune": "tune.tune",
+    "eval": "eval.evaluate",
+    "serve": "serve.serve",
+    "list": "manage.list_indexes",
+    "info": "manage.info",
+    "add": "living.add",
+    "delete": "living.delete",
+    "compact": "living.compact",
+    "export": "export.export",
+    "remove": "manage.remove",
+    "verify": "verify.verify",
+    "repair": "verify.repair",
+    "warm": "manage.warm",
+    "doctor": "manage.doctor",
+    "config": "config.app",
+}
+"""Each command, in the order of use: its module of this package, and its function or group there."""
 
 
 class ReaderGoneError(Exception):
     """Whoever read our output has gone (`| head`), which is no failure; typer would call it one."""
 
 
+class Lazily(Mapping[str, Any]):
+    """The commands by name. One is imported and made when it is asked for: all of them take a while."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            module, attribute = COMMANDS[name].split(".")
+            found = getattr(import_module(f"{__package__}.{module}"), attribute)
+            alone, epilog = typer.Typer(), manual.epilog(name)
+            if isinstance(found, typer.Typer):
+                alone.add_typer(found, name=name, epilog=epilog)
+            else:
+                alone.command(name, epilog=epilog)(found)
+            self._made[name] = manual.grouped(typer.main.get_group(alone).commands[name])
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
 class InOrder(TyperGroup):
     """Lists the commands in the order of use, and lets nobody mistake a closed pipe for an error."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = Lazily()  # type: ignore[assignment]  # nobody adds to them
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -66,17 +81,6 @@ class InOrder(TyperGroup):
             if told := configured.hint(ctx, str(error)):
                 raise UsageError(f"{error}{told}") from None
             raise
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command, its options in groups."""
-        command = super().get_command(ctx, cmd_name)
-        if command is not None:
-            manual.grouped(command)
-        return command
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """The names as the help shows them."""
-        return list(COMMANDS)
 
 
 app = typer.Typer(
@@ -110,26 +114,3 @@ def root(
     ] = False,
 ) -> None:
     """Build and query embedding indexes on disk, with resizable (Matryoshka) embeddings."""
-
-
-build.app.command("files", epilog=manual.epilog("build files"))(build_files.files)
-build.app.command("hf", epilog=manual.epilog("build hf"))(build_hf.hf)
-app.add_typer(build.app, name="build", epilog=manual.epilog("build"))
-app.command("query", epilog=manual.epilog("query"))(query.query)
-app.command("similar", epilog=manual.epilog("similar"))(similar.similar)
-app.command("bench", epilog=manual.epilog("bench"))(bench.bench)
-app.command("tune", epilog=manual.epilog("tune"))(tune.tune)
-app.command("eval", epilog=manual.epilog("eval"))(eval.evaluate)
-app.command("serve", epilog=manual.epilog("serve"))(serve.serve)
-app.command("list", epilog=manual.epilog("list"))(manage.list_indexes)
-app.command("info", epilog=manual.epilog("info"))(manage.info)
-app.command("add", epilog=manual.epilog("add"))(living.add)
-app.command("delete", epilog=manual.epilog("delete"))(living.delete)
-app.command("compact", epilog=manual.epilog("compact"))(living.compact)
-app.command("export", epilog=manual.epilog("export"))(export.export)
-app.command("remove", epilog=manual.epilog("remove"))(manage.remove)
-app.command("verify", epilog=manual.epilog("verify"))(verify.verify)
-app.command("repair", epilog=manual.epilog("repair"))(verify.repair)
-app.command("warm", epilog=manual.epilog("warm"))(manage.warm)
-app.command("doctor", epilog=manual.epilog("doctor"))(manage.doctor)
-app.add_typer(config.app, name="config", epilog=manual.epilog("config"))

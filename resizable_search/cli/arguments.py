@@ -9,24 +9,15 @@ The command has an option for each field, besides those that it declares itself.
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from enum import StrEnum
-from typing import Annotated, Any
+from dataclasses import fields
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from resizable_search.cli import completion
-from resizable_search.cli.options import DimsOption, HomeOption, LimitOption, NameOption, RestartOption
 
+T = TypeVar("T")
 
-class OnBadText(StrEnum):
-    """What becomes of a document that cannot be embedded."""
-
-    skip = "skip"
-    fail = "fail"
-
-
-ModelOption = Annotated[str | None, typer.Option(help="Model of the embedder.", show_default="its usual one")]
 BaseUrlOption = Annotated[
     str | None,
     typer.Option(
@@ -41,78 +32,11 @@ ApiKeyEnvOption = Annotated[
         show_default="OPENAI_API_KEY",
     ),
 ]
-DocumentPrefixOption = Annotated[
-    str | None, typer.Option(help="Put before each document's text.", show_default="what the model wants")
-]
-QueryPrefixOption = Annotated[
-    str | None, typer.Option(help="Put before each query's text.", show_default="what the model wants")
-]
-
-
-CharsOption = Annotated[
-    int | None, typer.Option(help="Cut each text to its first so many characters; 0: no cut.")
-]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedderArguments:
-    """How an embedder is reached, and what it puts before a text."""
-
-    base_url: BaseUrlOption = None
-    api_key_env: ApiKeyEnvOption = None
-    document_prefix: DocumentPrefixOption = None
-    query_prefix: QueryPrefixOption = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildArguments:
-    """What every `build` command that embeds takes."""
-
-    name: NameOption = None
-    limit: LimitOption = None
-    embedder: Annotated[
-        str,
-        typer.Option(
-            autocompletion=completion.embedders,
-            help="nomic (remote), nomic-local, openai (any endpoint like its), sentence-transformers, "
-            "or lsa (needs no key).",
-        ),
-    ] = "nomic"
-    model: ModelOption = None
-    base_url: BaseUrlOption = None
-    api_key_env: ApiKeyEnvOption = None
-    document_prefix: DocumentPrefixOption = None
-    query_prefix: QueryPrefixOption = None
-    dims: DimsOption = None
-    chars: CharsOption = 1200
-    restart: RestartOption = False
-    concurrency: Annotated[
-        int | None,
-        typer.Option(help="Requests under way at once.", show_default="8; 2 at this machine's own endpoint"),
-    ] = None
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Requests a minute at most.", show_default="240 at Nomic's own service, else no limit"
-        ),
-    ] = None
-    on_bad_text: Annotated[OnBadText, typer.Option(help="Leave out a document without text, or fail.")] = (
-        OnBadText.skip
-    )
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what it would do, cost and take; write and pay nothing.")
-    ] = False
-    home: HomeOption = None
-
-
-def embedder_options(arguments: EmbedderArguments | BuildArguments) -> dict[str, str | int | None]:
-    """What is said of the embedder, by the names that its constructor has for it."""
-    return {field.name: getattr(arguments, field.name) for field in fields(EmbedderArguments)}
 
 
 def takes(
     group: type, without: tuple[str, ...] = (), **defaults: Any
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """Give a command the fields of the dataclass `group` as options; it gets one as its first argument.
 
     Those in `without` are no options of it, and `defaults` are this command's own. typer reads options
@@ -129,13 +53,13 @@ def takes(
         if field.name not in without
     ]
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., T]) -> Callable[..., T]:
         first, *own = inspect.signature(command).parameters.values()
 
         @functools.wraps(command)
-        def run(**values: Any) -> None:
+        def run(**values: Any) -> T:
             together = {option.name: values.pop(option.name) for option in options}
-            command(group(**together), **values)
+            return command(group(**together), **values)
 
         own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         signature = inspect.Signature([*own, *options])

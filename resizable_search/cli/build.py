@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resizable_search.cli import build_vectors, manual
-from resizable_search.cli.arguments import BuildArguments, OnBadText, embedder_options, takes
+from resizable_search.cli.arguments import takes
+from resizable_search.cli.build_arguments import BuildArguments, OnBadText, embedder_options
 from resizable_search.cli.options import command_to_go_on, home_of, parse_numbers
 from resizable_search.errors import UsageError
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resizable_search.cli import build
-from resizable_search.cli.arguments import BuildArguments, takes
+from resizable_search.cli.arguments import takes
+from resizable_search.cli.build_arguments import BuildArguments
 from resizable_search.cli.options import (
     ChunkOption,
     ChunkOverlapOption,

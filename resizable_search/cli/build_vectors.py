@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from resizable_search.cli import completion
-from resizable_search.cli.arguments import EmbedderArguments, embedder_options, takes
+from resizable_search.cli.arguments import takes
+from resizable_search.cli.build_arguments import EmbedderArguments, embedder_options
 from resizable_search.cli.options import (
     DimsOption,
     HomeOption,

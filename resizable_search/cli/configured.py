@@ -112,14 +112,20 @@ class Defaults(dict[str, Any]):
         super().__init__()
         self._context = context
         self._helps = context.resilient_parsing  # while words are completed
-        self._settings = {
-            setting.parameter: setting for setting in configuration.schema.tables.get(table, {}).values()
-        }
         self._configuration = configuration
+        self._table = table
         self._told: dict[str, Found] = context.meta.setdefault(APPLIED, {})
+
+    @cached_property
+    def _settings(self) -> dict[str, Setting]:
+        """The settings of the command, by the names of its parameters."""
+        table = self._configuration.schema.tables.get(self._table, {})
+        return {setting.parameter: setting for setting in table.values()}
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a parameter, None where no file says it. Raises ConfigError for a wrong file."""
+        if not any(file.exists for file in self._configuration.files):
+            return default
         if self._context.resilient_parsing and not self._helps:
             return default  # help shows what is built in
         if not self._helps and (problems := self._configuration.problems):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resizable_search.cli import build, completion
-from resizable_search.cli.arguments import BuildArguments, takes
+from resizable_search.cli.arguments import takes
 from resizable_search.cli.bench import numbers_of
+from resizable_search.cli.build_arguments import BuildArguments
 from resizable_search.cli.options import (
     EngineOption,
     IndexOption,

@@ -15,9 +15,11 @@ from resizable_search.errors import RsearchError, UsageError
 from resizable_search.wording import plain, quoted
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.text import Text
 
     from resizable_search.answers import Answer, Hit
+    from resizable_search.cli.sheet import Sheet
     from resizable_search.search import Index
 
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "plain")
@@ -146,36 +148,37 @@ def _field(hit: "Hit", name: str, query: str, form: Form) -> Any:
     return getattr(hit, name) if name in HIT_FIELDS else hit.metadata.get(name)
 
 
-def show(found: "Answer", index: "Index", form: Form, *, explain: bool) -> None:
-    """Print an answer's hits in that form, on stdout."""
+def show(found: "Answer", index: "Index", form: Form, *, explain: bool, sheet: "Sheet | None" = None) -> None:
+    """Print an answer's hits in that form, on stdout or a sheet that stands for another process's."""
     from resizable_search.cli import render
 
+    out = sheet or sys.stdout
     if form.format == "table" and form.is_usual:
-        render.answer(found, index, explain=explain)
+        render.answer(found, index, render.stdout_console(sheet), explain=explain)
     elif form.format == "table":
-        _show_table(found, index, form, explain=explain)
+        _show_table(found, index, form, render.stdout_console(sheet), explain=explain)
     elif form.format == "json":
         fields = render.answer_fields(found, index, explain=explain)
-        render.json_object({**fields, "hits": records(found, form)})
+        render.json_object({**fields, "hits": records(found, form)}, sheet)
     elif form.format == "jsonl":
         for record in records(found, form):
-            render.json_line(record)
+            render.json_line(record, sheet)
     elif form.format == "plain":
         for record in records(found, form):
             lines = [f"{name}: {plain(_cell(value))}".rstrip() for name, value in record.items()]
-            sys.stdout.write("\n".join(lines) + "\n\n")
+            out.write("\n".join(lines) + "\n\n")
     else:
-        sys.stdout.write(_separated(records(found, form), form))
+        out.write(_separated(records(found, form), form, on_terminal=out.isatty()))
 
 
-def _separated(hits: list[dict[str, Any]], form: Form) -> str:
+def _separated(hits: list[dict[str, Any]], form: Form, *, on_terminal: bool) -> str:
     """The hits with a line of names above: CSV as RFC 4180 but for its line ends, TSV without quotes."""
     out = io.StringIO()
     rows = [[_cell(value) for value in hit.values()] for hit in hits]
     if form.format == "csv":
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(form.names())
-        writer.writerows(map(plain, row) if sys.stdout.isatty() else row for row in rows)
+        writer.writerows(map(plain, row) if on_terminal else row for row in rows)
     else:
         for row in ([*form.names()], *rows):
             out.write("\t".join(map(plain, row)) + "\n")
@@ -192,13 +195,12 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _show_table(found: "Answer", index: "Index", form: Form, *, explain: bool) -> None:
+def _show_table(found: "Answer", index: "Index", form: Form, console: "Console", *, explain: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from resizable_search.cli import render
 
-    console = render.stdout_console()
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for name in form.names():
         wraps = name in ("snippet", "text") and console.is_terminal

@@ -6,6 +6,7 @@ ENVIRONMENT = {
     "RSEARCH_HOME": "folder of all indexes, where --home is not given",
     "RSEARCH_INDEX": "the index that is meant where none is named",
     "RSEARCH_THREADS": "threads of a scan, where --threads is not given",
+    "RSEARCH_SERVICE": "off: no running `rsearch serve` is asked to do the work",
     "NOMIC_API_KEY": "key of Nomic's service; else what `nomic login` has kept",
     "ATLAS_API_PATH": "another address of Nomic's service, without a rate limit",
     "OPENAI_API_KEY": "key of an endpoint, unless --api-key-env names another",
@@ -35,8 +36,15 @@ READS: dict[str, tuple[str, ...]] = {
     "build pydoc": _BUILD,
     "build files": _BUILD,
     "build vectors": ("RSEARCH_HOME", "OPENAI_BASE_URL"),
-    "query": (*_SEARCH, "BROWSER"),
-    "similar": ("RSEARCH_HOME", "RSEARCH_INDEX", "RSEARCH_THREADS", "BROWSER", "NO_COLOR"),
+    "query": (*_SEARCH, "RSEARCH_SERVICE", "BROWSER"),
+    "similar": (
+        "RSEARCH_HOME",
+        "RSEARCH_INDEX",
+        "RSEARCH_THREADS",
+        "RSEARCH_SERVICE",
+        "BROWSER",
+        "NO_COLOR",
+    ),
     "bench": _SEARCH,
     "tune": _SEARCH,
     "eval": (*_SEARCH,),
@@ -238,8 +246,8 @@ _CODES = {
 }
 
 
-def grouped(command: Any) -> None:
-    """Put the options of a command, and of those below it, into their panels."""
+def grouped(command: Any) -> Any:
+    """The command with its options, and those of the commands below it, in their panels."""
     for below in getattr(command, "commands", {}).values():
         grouped(below)
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
@@ -249,6 +257,7 @@ def grouped(command: Any) -> None:
             if option.name == "dims" and command.name != "bench":
                 named = []  # which a build stores
             option.rich_help_panel = named[0] if named else option.rich_help_panel
+    return command
 
 
 def epilog(command: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resizable_search.cli import completion
+from resizable_search.cli import completion, errand
 from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption, takes
 from resizable_search.cli.forms import Form, kept, records
 from resizable_search.cli.options import home_of, index_name
@@ -52,7 +52,7 @@ def query(
     ] = None,
     base_url: BaseUrlOption = None,
     api_key_env: ApiKeyEnvOption = None,
-) -> None:
+) -> int:
     """Find the documents nearest to a text; without one, on a terminal, ask for texts.
 
     The text is embedded as the index's documents were, and every document is
@@ -75,12 +75,16 @@ def query(
         places = home_of(options.home)
         name = index_name(options.index, places)
         other = _another_embedder(name, places, embedder, model, base_url, api_key_env)
+    elif words is not None and words != "-":
+        done = errand.done("query", words, options, group=group)
+        if done is not None:
+            return done
     index = options.opened(other)
     if words is None:
         from resizable_search.cli.prompt import ask
 
         ask(index, options, form, group=group, embedder=other)
-        return
+        return 0
     with index:
         # A wrong option is told before stdin is read.
         plan = options.checked(index, form)
@@ -89,6 +93,7 @@ def query(
         else:
             found = index.answer(words, options.k, plan=plan, where=options.where, group=group)
             options.present(found, index, form)
+    return 0
 
 
 def _is_terminal(stream: object) -> bool:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -17,6 +17,7 @@ from resizable_search.wording import plain, size
 
 if TYPE_CHECKING:
     from resizable_search.answers import Answer
+    from resizable_search.cli.sheet import Sheet
     from resizable_search.search import Index
 
 PIPED_WIDTH = 10_000
@@ -26,13 +27,17 @@ CHARS_SHOWN = 2_000
 """Characters of a text that are looked at for a cell of a table: a text may have millions."""
 
 
-def stdout_console() -> Console:
+def stdout_console(sheet: "Sheet | None" = None) -> Console:
     """The console of results: as wide as the terminal ($COLUMNS rules it), or without an end in a pipe.
 
-    With $NO_COLOR it has no escape codes at all, bold and links included.
+    With $NO_COLOR it has no escape codes at all, bold and links included. A sheet stands for the stdout
+    of another process.
     """
-    colours: Any = None if os.environ.get("NO_COLOR") else "auto"
-    console = Console(color_system=colours, highlight=False, markup=False, emoji=False)
+    environ = os.environ if sheet is None else sheet.environ
+    colours: Any = None if environ.get("NO_COLOR") else "auto"
+    console = Console(
+        color_system=colours, highlight=False, markup=False, emoji=False, file=sheet, _environ=environ
+    )
     if not console.is_terminal:
         console.width = PIPED_WIDTH
     return console
@@ -56,29 +61,31 @@ def show_table(table: Table, console: Console) -> None:
     console.file.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
 
 
-def json_object(value: Any) -> None:
+def json_object(value: Any, sheet: "Sheet | None" = None) -> None:
     """A dataclass, or its fields, as one indented JSON object."""
-    sys.stdout.write(_dumps(_fields(value), indent=2))
+    out = sheet or sys.stdout
+    out.write(_dumps(_fields(value), out, indent=2))
 
 
-def json_line(value: Any) -> None:
+def json_line(value: Any, sheet: "Sheet | None" = None) -> None:
     """A dataclass, or its fields, as one line of JSON, written at once."""
-    sys.stdout.write(_dumps(_fields(value)))
-    sys.stdout.flush()
+    out = sheet or sys.stdout
+    out.write(_dumps(_fields(value), out))
+    out.flush()
 
 
 def json_list(values: Sequence[Any]) -> None:
     """Dataclasses as one indented JSON list."""
-    sys.stdout.write(_dumps([asdict(value) for value in values], indent=2))
+    sys.stdout.write(_dumps([asdict(value) for value in values], sys.stdout, indent=2))
 
 
 def _fields(value: Any) -> Any:
     return value if isinstance(value, dict) else asdict(value)
 
 
-def _dumps(value: Any, indent: int | None = None) -> str:
+def _dumps(value: Any, out: TextIO, indent: int | None = None) -> str:
     # UTF-8 lacks lone surrogates alone, and what `main` has stdout write for one is JSON's own escape.
-    unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    unicode = out.encoding.lower().replace("-", "") == "utf8"
     return json.dumps(value, ensure_ascii=not unicode, indent=indent) + "\n"
 
 

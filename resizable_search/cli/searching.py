@@ -34,6 +34,7 @@ from resizable_search.cli.options import (
 
 if TYPE_CHECKING:
     from resizable_search.answers import Answer
+    from resizable_search.cli.sheet import Sheet
     from resizable_search.embedders.base import Embedder
     from resizable_search.plan import Plan
     from resizable_search.search import Index
@@ -119,6 +120,10 @@ class SearchArguments:
         show(found, index, form, explain=self.explain)
         open_hit(found, form)
         tell_remark(index.remark)
+
+    def write(self, found: "Answer", index: "Index", form: Form, sheet: "Sheet") -> None:
+        """Put on a sheet what `present` would print on stdout."""
+        show(kept(found, form), index, form, explain=self.explain, sheet=sheet)
 
 
 def chosen_plan(

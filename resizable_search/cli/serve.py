@@ -71,7 +71,9 @@ def serve(
 
     token = _token(token_file, os.environ.get(TOKEN_VARIABLE, ""))
     try:
+        from resizable_search.cli.served import Errands
         from resizable_search.service import server
+        from resizable_search.service.door import Door
         from resizable_search.service.guard import Rules, is_loopback
         from resizable_search.service.shelf import Shelf
     except ModuleNotFoundError as error:
@@ -94,17 +96,31 @@ def serve(
     shelf = Shelf(places, index or (), threads=threads, engine=engine)
     rules = Rules.of(host, more=allow_host or (), origins=_origins(cors or ()), token=token)
     listening = server.listen(host, port)
+    if engine != "numpy":
+        _compile()
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
     def ready() -> None:
         names = shelf.names()
         what = _counted(len(names)) if names else f"no index yet in {places.path}"
         _say(f"serving {what} at {address} (Ctrl-C stops)")
+        if door.problem:
+            _say(f"`rsearch query` does its work itself: {door.problem}")
 
-    stopped_by = server.run(shelf, rules, listening, ready=ready, trouble=_say)
+    with Door(places, Errands(places, shelf.lend)) as door:
+        stopped_by = server.run(shelf, rules, listening, ready=ready, trouble=_say)
     if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
     _say("stopped")
+
+
+def _compile() -> None:
+    """Compile the kernels now, if they are not yet: no query does, and a service has many to come."""
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.scan.warm import warm_up
+
+    with shown_progress() as progress:
+        warm_up(progress)
 
 
 def _counted(indexes: int) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 from resizable_search.cli.forms import FORMATS
 from resizable_search.errors import ConfigError
-from resizable_search.plan import PRECISIONS
 from resizable_search.wording import quoted
 
 Path = tuple[str, ...]
@@ -24,6 +23,9 @@ SHARED = ("index", "threads", "engine")
 """Keys of the top level that are meant for every command that has such an option."""
 
 PROJECT_HOMES = "project-homes"
+CONFIG: Path = ("config",)
+"""The command that has no settings, being about them."""
+
 BOUND = ("model", "base-url", "api-key-env", "document-prefix", "query-prefix")
 """What is said of one embedder, and means nothing for another."""
 
@@ -67,7 +69,7 @@ _NOT_OF = {
     ("warm",): {"index"},
 }
 _LISTS = {"dims", "precisions", "batch", "fields", "metadata", "bench.threads", "bench.rerank"}
-_CHOICES: dict[str, tuple[str, ...]] = {"engine": ENGINES, "format": FORMATS, "precisions": PRECISIONS}
+_CHOICES: dict[str, tuple[str, ...]] = {"engine": ENGINES, "format": FORMATS}
 _LEAST = {"k": 1, "dim": 1, "threads": 1, "limit": 1, "concurrency": 1, "sample": 1}
 _PROJECT_MAY = {
     "index", "home", "threads", "engine", "k", "dim", "dims", "rerank", "plan", "recall", "format",
@@ -163,28 +165,60 @@ def _told(value: Any) -> str:
     return quoted(value) if isinstance(value, str) else quoted(str(value)).strip("'\"")
 
 
-class Schema:
-    """Every setting of the command line below `root`, by table and key."""
+class Tables(Mapping[Path, dict[str, Setting]]):
+    """The settings of each table, by key. Asking for a table imports its commands, going through them all."""
 
     def __init__(self, root: Any) -> None:
-        self.tables: dict[Path, dict[str, Setting]] = {(): {}}
-        for path, command in leaves(root):
-            for parameter in command.params:
-                if (setting := _setting(path, parameter)) is not None:
-                    for table in (path[:end] for end in range(1, len(path) + 1)):
-                        self.tables.setdefault(table, {}).setdefault(
-                            setting.key, setting if table == path else _of(setting, table)
-                        )
-                        if setting.is_argument:
-                            break
+        self._root = root
+        self._made: dict[Path, dict[str, Setting]] = {(): _top()}
+
+    def __getitem__(self, table: Path) -> dict[str, Setting]:
+        if table not in self._made:
+            self._made[table] = self._table(table)
+        if not self._made[table]:
+            raise KeyError(table)
+        return self._made[table]
+
+    def __iter__(self) -> Iterator[Path]:
+        paths = (path[:end] for path, _ in leaves(self._root) for end in range(1, len(path) + 1))
+        return (table for table in dict.fromkeys(((), *paths)) if table in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _table(self, table: Path) -> dict[str, Setting]:
+        command = self._root
+        for name in table:
+            command = getattr(command, "commands", {}).get(name)
+        found: dict[str, Setting] = {}
+        for path, leaf in leaves(command, table) if command is not None and table[:1] != CONFIG else ():
+            for parameter in leaf.params:
+                setting = _setting(path, parameter)
+                if setting is not None and not (setting.is_argument and len(table) > 1):
+                    found.setdefault(setting.key, setting if table == path else _of(setting, table))
+        return found
+
+
+def _top() -> dict[str, Setting]:
+    """What the top level of a file may say."""
+    found = {
+        key: Setting((), key, key, type_, shown=shown)
         for key, type_, shown in (
             ("home", str, "the user's data folder"),
             ("index", str, "wiki100k, else the only one"),
             ("threads", int, "all cores"),
-        ):
-            self.tables[()][key] = Setting((), key, key, type_, shown=shown)
-        self.tables[()]["engine"] = Setting((), "engine", "engine", str, default="auto", choices=ENGINES)
-        self.tables[()][PROJECT_HOMES] = Setting((), PROJECT_HOMES, "", str, many="[]", shown="none")
+        )
+    }
+    found["engine"] = Setting((), "engine", "engine", str, default="auto", choices=ENGINES)
+    found[PROJECT_HOMES] = Setting((), PROJECT_HOMES, "", str, many="[]", shown="none")
+    return found
+
+
+class Schema:
+    """Every setting of the command line below `root`, by table and key."""
+
+    def __init__(self, root: Any) -> None:
+        self.tables: Mapping[Path, dict[str, Setting]] = Tables(root)
 
     def find(self, name: str) -> Setting:
         """The setting of a dotted name. Raises ConfigError with the nearest."""
@@ -213,7 +247,7 @@ def leaves(command: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield path, command
         return
     for name, one in below.items():
-        if (*path, name) != ("config",):
+        if (*path, name) != CONFIG:
             yield from leaves(one, (*path, name))
 
 
@@ -233,6 +267,12 @@ def _setting(path: Path, parameter: Any) -> Setting | None:
         return None
     annotation = parameter.type_descriptor.annotation
     choices = _CHOICES.get(key, ())
+    if key == "precisions":
+        from resizable_search.plan import (
+            PRECISIONS,  # a query that has no file to read needs it later, or not
+        )
+
+        choices = PRECISIONS
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         choices, annotation = tuple(str(member.value) for member in annotation), str
     many = "[]" if getattr(parameter, "multiple", False) else ""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from resizable_search.cli import completion
+from resizable_search.cli import completion, errand
 from resizable_search.cli.arguments import takes
 from resizable_search.cli.searching import SearchArguments
 
@@ -15,13 +15,17 @@ def similar(
     id: Annotated[
         str, typer.Argument(help="The id of a document of the index.", autocompletion=completion.ids)
     ],
-) -> None:
+) -> int:
     """Find the documents nearest to one of the index, itself left out.
 
     It needs no embedder and no network: the document's own vector is the query.
     """
     form = options.form()
+    done = errand.done("similar", id, options)
+    if done is not None:
+        return done
     with options.opened() as index:
         plan = options.checked(index, form)
         found = index.answer_similar(id, options.k, plan=plan, where=options.where)
         options.present(found, index, form)
+    return 0

@@ -10,7 +10,7 @@ HOME_VARIABLE = "RSEARCH_HOME"
 ANOTHER_HOME = f"choose another home with --home or ${HOME_VARIABLE}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)  # every command would wait for those to be made
 class FileNames:
     """The names inside an index's folder and beside it."""
 
@@ -34,6 +34,8 @@ class FileNames:
     queries: str = "queries.sqlite"
     trusted: str = "trusted.json"
     history: str = "prompt.history"
+    socket: str = "serve.sock"
+    serving: str = "serve.lock"
     config: str = "rsearch.toml"
 
     def deleted(self, generation: int | str) -> str:
@@ -111,6 +113,11 @@ class Home:
     def trusted(self) -> Path:
         """The addresses that a secret may be sent to."""
         return self.path / NAMES.state / NAMES.trusted
+
+    @property
+    def socket(self) -> Path:
+        """Where a running service answers the command line; `serving` beside it is its lock."""
+        return self.path / NAMES.state / NAMES.socket
 
     @property
     def history(self) -> Path:

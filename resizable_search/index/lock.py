@@ -101,6 +101,26 @@ def _take(path: Path, name: str) -> int:
             raise StorageError(f"cannot lock {path} ({error.strerror}): {ANOTHER_HOME}") from None
 
 
+def take_if_free(path: Path) -> int | None:
+    """Open the file at `path`, made if it is not there, and lock it; None if another process holds it.
+
+    The lock lasts until the descriptor is closed. Raises OSError, also where the file system has no locks.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _lies_at(handle, path):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except OSError:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
 def _lies_at(handle: int, path: Path) -> bool:
     """Whether the file that is open is the one at that path, and not one that was deleted."""
     try:

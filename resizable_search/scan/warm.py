@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 SOURCES = Path(__file__).parent / "kernels"
 
-_lock = threading.Lock()
+LOADING = threading.Lock()
+"""Held by whoever has numba load or compile: begun in two threads at once, its own locks can deadlock."""
+
 _loaded = False
 
 
@@ -38,7 +40,7 @@ class ColdKernelsError(Exception):
 def load_engine(threads: int) -> "NumbaEngine":
     """The compiled engine, if its kernels only have to be loaded. Raises ColdKernelsError."""
     global _loaded
-    with _lock:
+    with LOADING:
         if not _loaded:
             if not are_compiled():
                 raise ColdKernelsError("its kernels are not compiled yet")
@@ -55,7 +57,7 @@ def compile_kernels(progress: Progress = SILENT) -> int:
     Raises ColdKernelsError with the reason where numba cannot compile, or keep what it compiled.
     """
     global _loaded
-    with _lock:
+    with LOADING:
         if _loaded:
             return 0
         if not are_compiled():

@@ -75,7 +75,7 @@ def create_app(shelf: Shelf, *, meters: Meters | None = None, assets: Assets | N
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = app.state.service = Service(shelf, meters)
-        opening = asyncio.create_task(service.cards())  # so that no search has to wait for it
+        opening = asyncio.create_task(service.open_all())
         try:
             yield
         finally:

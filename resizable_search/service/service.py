@@ -16,6 +16,7 @@ from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchE
 from resizable_search.index.documents import StoredDocument
 from resizable_search.search import Index
 from resizable_search.service.desk import Ask, Desk, MovedError, Outcome, Search
+from resizable_search.service.mapped import outlive_cuts
 from resizable_search.service.meters import Meters
 from resizable_search.service.shelf import Shelf
 
@@ -104,6 +105,11 @@ class Service:
                 return index.name, index.documents([row])[0]
 
         return await self._aside(read)
+
+    async def open_all(self) -> None:
+        """Open every index, so that no search has to wait for it; survive files that are cut later."""
+        await self._aside(outlive_cuts)
+        await self.cards()
 
     async def cards(self) -> list[Card]:
         """Every index there is, also one that is damaged."""

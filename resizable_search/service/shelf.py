@@ -2,12 +2,13 @@
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from resizable_search.errors import (
+    IndexFormatError,
     IndexNotFoundError,
     OpenFilesError,
     RsearchError,
@@ -20,7 +21,7 @@ from resizable_search.threads import thread_count
 from resizable_search.wording import quoted
 
 Sign = tuple[int, int, int, int]
-"""What tells one file from the next at its path: its device, inode, size and time of change."""
+"""What tells one file from the next at its path: its device, inode, size, and when it was changed."""
 
 
 @dataclass(slots=True)
@@ -109,11 +110,13 @@ class Shelf:
     def lend(self, name: str) -> Iterator[Index]:
         """The index of that name as it is on disk now, open at least until it is given back.
 
-        Raises IndexNotFoundError, IndexFormatError for a damaged one, and what else opening one raises.
+        Raises IndexNotFoundError, IndexFormatError for a damaged one, also for one whose files are cut
+        while it is lent: what was read of it is worth nothing then. And what else opening one raises.
         """
         copy = self._current(self.chosen(name))
         try:
             yield copy.index
+            _refuse_cut(copy.signs)
         finally:
             self._give_back(copy)
 
@@ -194,9 +197,20 @@ def _signs(paths: Iterable[str]) -> dict[str, Sign | None]:
     return {path: _sign(path) for path in paths}
 
 
+def _refuse_cut(signs: Mapping[str, Sign | None]) -> None:
+    """Refuse what was read of files that were cut meanwhile: see `service.mapped`."""
+    for path, sign in signs.items():
+        now = _sign(path)
+        if sign is not None and now is not None and now[:2] == sign[:2] and now[2] < sign[2]:
+            raise IndexFormatError(
+                f"{path} was cut to {now[2]:,} of {sign[2]:,} bytes while it was searched: `rsearch verify` "
+                "tells more, `rsearch repair` mends what follows from the full dimension"
+            )
+
+
 def _sign(path: str) -> Sign | None:
     try:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns

@@ -154,6 +154,7 @@ def test_a_document_without_text_ends_the_build_if_that_is_asked(machine: Machin
         (("pydoc", "--name", ""), ("'' is no name for an index",)),
         (("pydoc", "--name", "queries.sqlite"), ("'queries.sqlite' is no name for an index",)),
         (("pydoc", "--name", "queries.sqlite-wal"), ("is no name for an index",)),
+        (("pydoc", "--name", "serve.sock"), ("is no name for an index",)),
         (("pydoc", "--on-bad-text", "cry"), ("--on-bad-text", "skip", "fail")),
         (("everything",), ("everything", "--help")),
     ],

@@ -125,8 +125,8 @@ def test_a_request_that_is_no_json_is_refused(served: Running):
 
 @pytest.mark.parametrize(
     "asked",
-    [{"query": "tree leaf", "k": 3}, {"query": "tree", "k": 0}, {"query": "tree", "bad": 1}, {"query": [1]}, {},
-     [], b"{", {"query": "tree", "index": "nope"}],
+    [{"query": "tree leaf", "k": 3}, {"query": "tree", "k": 0}, {"query": "tree", "bad": 1}, {"query": [1]},
+     {}, [], b"{", {"query": "tree", "index": "nope"}],
     ids=str,
 )  # fmt: skip
 def test_the_quick_route_answers_as_the_documented_one(served: Running, monkeypatch, asked):

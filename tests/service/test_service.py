@@ -33,7 +33,7 @@ def run(home, action: Callable[[Service], Awaitable[Any]]) -> Any:
 
 @pytest.fixture
 def embedded(monkeypatch):
-    """The texts that embedders were asked for; `embedded.hold` is waited for first, `embedded.fail` raised."""
+    """The texts that were embedded; `embedded.hold` is waited for first, `embedded.fail` raised."""
     embed = Index.embed_queries
 
     class Embedded(list):

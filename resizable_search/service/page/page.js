@@ -1,0 +1,472 @@
+/** The page: reads the controls, asks the service, shows the answer, and keeps the address in step. */
+
+import * as api from "./api.js";
+import { Chart } from "./chart.js";
+import { compared } from "./compare.js";
+import { byId, debounced, el, shown } from "./dom.js";
+import { count, ms, plural } from "./format.js";
+import { HitList, lostMark, markOf } from "./hits.js";
+import { Panel } from "./panel.js";
+import { Slider } from "./slider.js";
+import { bodyOf, fitted, fromAddress, NOTHING, toAddress, wayOf } from "./state.js";
+import { keyOf, questionOf, ROUNDS, Sweep, waysOf } from "./sweep.js";
+
+const PAUSE = 200; // milliseconds without a further key, when a number is typed, before the service is asked
+const BREATH = 160; // milliseconds between the searches of a slider that moves; browsers allow so many addresses
+const LOOK = 5000; // milliseconds between two looks for a first index
+const EXAMPLES = {
+  pydoc: ["walk a directory tree", "parse a json document", "wait for several threads"],
+  wiki: ["tree data structures", "history of the bicycle", "how volcanoes erupt"],
+};
+
+let state = { ...NOTHING };
+let shelf = { indexes: [], limits: {}, default: null };
+let answer = null; // what is shown
+let good = null; // the state that it answers
+let asked = 0; // counts questions: a late answer to an earlier one is dropped
+let asking = new AbortController();
+
+const hits = new HitList(byId("list"));
+const lost = new HitList(byId("lost-list"));
+const panel = new Panel();
+const sweep = new Sweep(api.search, (failure) => drawSoon(failure));
+const chart = new Chart(byId("chart"), byId("chart-table"), choose);
+const soon = debounced(PAUSE, () => ask("replace"));
+let looking = 0; // the timer of the next such look
+let moving = false; // whether a slider's searches are under way
+let moved = false; // whether it moved on meanwhile
+const dim = new Slider("dim", { say: sayDim, changed: slid });
+const rerank = new Slider("rerank", { say: sayRerank, changed: slid });
+
+const index = () => shelf.indexes.find((each) => each.name === state.index);
+
+// ---------------------------------------------------------------------------------- opening
+
+async function open() {
+  byId("gone").hidden = true;
+  try {
+    shelf = await api.indexes();
+  } catch (error) {
+    return unreachable(error, open);
+  }
+  byId("token").hidden = true;
+  const none = !shelf.indexes.length;
+  byId("none").hidden = !none;
+  for (const id of ["picker", "ask", "board"]) byId(id).hidden = none;
+  if (none) {
+    document.title = "rsearch";
+    clearTimeout(looking);
+    looking = setTimeout(open, LOOK);
+    return;
+  }
+  byId("index").replaceChildren(
+    ...shelf.indexes.map((each) => el("option", { value: each.name }, shown(each.name) + (each.problem ? " (cannot be searched)" : ""))),
+  );
+  byId("k").max = shelf.limits.k;
+  byId("query").maxLength = shelf.limits.query;
+  byId("where").maxLength = shelf.limits.where;
+  restore();
+  if (!state.query) byId("query").focus();
+}
+
+/** Take the state from the address, and show what it asks for. */
+function restore() {
+  soon.cancel();
+  const given = fromAddress(location.search);
+  const name = given.index ?? shelf.default ?? shelf.indexes[0].name;
+  const found = shelf.indexes.find((each) => each.name === name);
+  if (!found) {
+    forget();
+    state = { ...given };
+    byId("controls").hidden = true;
+    byId("query").value = state.query;
+    byId("index").selectedIndex = -1;
+    byId("facts").textContent = "";
+    return complain("problem", `no index ${name} here: choose one of those above`);
+  }
+  if (!given.query && given.dim === null && !found.problem) given.dim = middling(found);
+  state = fitted(given, found, shelf.limits);
+  dress();
+  return ask("keep");
+}
+
+/** A stored size of about a third: where there is something to see. */
+function middling({ dims, full_dim: full }) {
+  const smaller = dims.filter((each) => each <= full / 3);
+  return smaller.length ? Math.max(...smaller) : null;
+}
+
+function unreachable(error, again) {
+  const wants = error.kind === "token";
+  byId("token").hidden = !wants;
+  byId("gone").hidden = wants;
+  if (wants) {
+    complain("token-error", api.token.get() ? error.message : "");
+    api.token.drop();
+    byId("token-text").focus();
+  } else {
+    byId("gone-text").textContent = error.message;
+  }
+  onward = again;
+}
+
+let onward = open; // what "try again" does
+
+// ---------------------------------------------------------------------------------- controls
+
+/** Set every control by the state. */
+function dress() {
+  const here = index();
+  byId("query").value = state.query;
+  byId("index").value = state.index;
+  byId("facts").textContent = here.problem
+    ? ""
+    : `${plural(here.rows, "document")} × ${count(here.full_dim)}${here.embedder ? `, ${here.embedder.model || here.embedder.kind}` : ""}`;
+  byId("controls").hidden = Boolean(here.problem);
+  if (!here.problem) {
+    const stops = [...new Set([...here.dims, here.full_dim])].sort((a, b) => a - b);
+    dim.bounds({ least: 1, most: here.full_dim, stops });
+    rerank.bounds({ least: 0, most: shelf.limits.rerank, reach: 30, stops: [0, 2, 5, 10, 20, 30] });
+    dim.value = state.dim ?? here.full_dim;
+    rerank.value = state.rerank;
+    tune(here);
+  }
+  byId("k").value = state.k;
+  byId("where").value = state.where;
+  byId("plan").value = state.plan;
+  byId("group").checked = state.group;
+  byId("plan").placeholder = `${Math.min(...(here.dims ?? []), here.full_dim)}:100,${here.full_dim}`;
+  byId("where-hint").textContent = `An SQL expression over ${(here.columns ?? []).join(", ")}.`;
+  if (state.where || state.plan || state.recall !== null || state.group) byId("more").open = true;
+  gloss();
+}
+
+function tune({ tuned = [] }) {
+  byId("recall-field").hidden = !tuned.length;
+  byId("recall").replaceChildren(
+    el("option", { value: "" }, "none: as the sliders say"),
+    ...tuned.map(({ k, recall, plan }) => el("option", { value: `${recall} ${k}` }, `${recall} of the full hits at k ${k}: ${plan}`)),
+  );
+  byId("recall").value = state.recall === null ? "" : `${state.recall} ${state.k}`;
+}
+
+/** What the sliders mean, in words. */
+function gloss() {
+  const inert = Boolean(state.plan) || state.recall !== null;
+  byId("controls").classList.toggle("inert", inert);
+  const full = count(index()?.full_dim ?? 0);
+  byId("rerank-gloss").textContent = inert
+    ? "the plan below decides"
+    : state.rerank
+      ? `${count(state.rerank * state.k)} candidates at ${full}`
+      : "off";
+}
+
+function sayDim(value) {
+  const here = index();
+  const stored = here.dims.includes(value) ? ", a stored size" : "";
+  return `${value} of ${here.full_dim} dimensions${stored}`;
+}
+
+function sayRerank(value) {
+  return value ? `${value} times k candidates` : "off";
+}
+
+/** A slider was moved: it decides again, whatever plan did before. */
+function slid(isTyped) {
+  state = { ...state, ...sliders(), plan: "", recall: null };
+  byId("plan").value = "";
+  byId("recall").value = "";
+  gloss();
+  if (isTyped) soon();
+  else follow();
+}
+
+/** Search while a slider moves: at once, and again as soon as the last answer is there. */
+async function follow() {
+  moved = true;
+  if (moving) return;
+  moving = true;
+  try {
+    while (moved) {
+      moved = false;
+      await ask("replace");
+      await new Promise((resolve) => setTimeout(resolve, BREATH));
+    }
+  } finally {
+    moving = false;
+  }
+}
+
+function sliders() {
+  const full = index().full_dim;
+  return { dim: dim.value >= full ? null : dim.value, rerank: rerank.value };
+}
+
+/** A point of the chart was chosen. */
+function choose(way) {
+  state = { ...state, dim: null, rerank: 0, recall: null, plan: "", ...way };
+  dress();
+  ask("replace");
+}
+
+// ---------------------------------------------------------------------------------- asking
+
+/** Ask what the controls say; `history`: "push" a new entry, "replace" this one, or "keep" it as it is. */
+async function ask(history) {
+  soon.cancel();
+  asking.abort();
+  sweep.stop();
+  asking = new AbortController();
+  const { signal } = asking;
+  const mine = (asked += 1);
+  const here = index();
+  clearErrors();
+  if (!here) return complain("problem", "choose an index above");
+  if (here.problem) {
+    forget();
+    busy(false);
+    return complain("problem", `${here.name} cannot be searched: ${here.problem}`);
+  }
+  state = { ...state, query: byId("query").value.trim() };
+  if (history !== "keep") remember(history);
+  document.title = state.query ? `${state.query} · rsearch` : "rsearch";
+  if (!state.query) {
+    forget();
+    busy(false);
+    return welcome();
+  }
+  byId("welcome").hidden = true;
+  busy(true);
+  try {
+    const found = await api.search({ ...bodyOf(state), explain: true, compare: true }, signal);
+    if (mine !== asked) return;
+    byId("gone").hidden = byId("token").hidden = true;
+    [answer, good] = [found, state];
+    show();
+  } catch (error) {
+    if (mine !== asked || error.name === "AbortError") return;
+    if (error.kind === "refused") complain(blame(state), error.message);
+    else unreachable(error, () => ask("keep"));
+  } finally {
+    if (mine === asked) busy(false);
+  }
+}
+
+function remember(history) {
+  const address = toAddress(state);
+  const now = location.search || location.pathname;
+  const another = history === "push" || fromAddress(location.search).query !== state.query;
+  if (address !== now) window.history[another ? "pushState" : "replaceState"](null, "", address);
+}
+
+function busy(is) {
+  byId("board").classList.toggle("busy", is);
+  byId("hits").setAttribute("aria-busy", String(is));
+}
+
+/** The control whose change the service refused; of several, the one that can be written wrongly. */
+function blame(now) {
+  const before = good ?? NOTHING;
+  const changed = ["plan", "where", "recall", "rerank", "dim", "k"].find((name) => now[name] !== before[name]);
+  return `${changed ?? "query"}-error`;
+}
+
+function complain(place, message) {
+  byId(place).textContent = message;
+  const field = byId(place.replace(/-error$/, ""));
+  if (message && field.matches("input, select")) field.setAttribute("aria-invalid", "true");
+  if (["where-error", "plan-error", "recall-error"].includes(place)) byId("more").open = true;
+}
+
+function clearErrors() {
+  for (const place of document.querySelectorAll(".error")) place.textContent = "";
+  for (const field of document.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+}
+
+// ---------------------------------------------------------------------------------- showing
+
+function show() {
+  const here = index();
+  const { full } = answer;
+  const question = questionOf(state);
+  const { marks, lost: gone } = compared(answer.hits, full.hits);
+  const kept = full.hits.length - gone.length;
+  const fullDim = count(here.full_dim);
+  hits.show(answer.hits, question, state.query, markOf(marks, fullDim, full.hits.length));
+  lost.show(gone, question, state.query, lostMark(fullDim));
+  byId("lost").hidden = !gone.length;
+  byId("lost-title").textContent = `Lost: ${plural(gone.length, "hit")} that ${fullDim} dimensions find`;
+  const n = answer.hits.length;
+  byId("count").replaceChildren(
+    n
+      ? `${plural(n, "hit")}, ${gone.length ? count(kept) : "all"} of the ${count(full.hits.length)} that the full dimension finds`
+      : state.where ? "No document matches the filter" : "No documents",
+    gone.length ? el("a", { href: "#lost", class: "to-lost" }, `${count(gone.length)} lost, below`) : "",
+  );
+  byId("legend").hidden = !n;
+  byId("legend").textContent = `Beside each hit its rank at ${fullDim}: = the same, ↑ further up here, ↓ further down.`;
+  byId("panel").hidden = true;
+  if (!n && !full.hits.length) return;
+  draw();
+  measure();
+}
+
+/** The ways whose figures are wanted: all of them, or this one and the full one where the chart is folded away. */
+function measure() {
+  const ways = waysOf(good, index());
+  sweep.measure(good, questionOf(good), byId("deep").open ? ways : ways.slice(0, 2), answer.full.hits);
+}
+
+let scheduled = 0;
+
+function drawSoon(failure) {
+  byId("chart-title").classList.toggle("error", Boolean(failure));
+  if (failure) byId("chart-title").textContent = `Not measured: ${failure.message}`;
+  else scheduled ||= requestAnimationFrame(draw);
+}
+
+/** The panel and the chart, by what was measured so far. */
+function draw() {
+  scheduled = 0;
+  const here = index();
+  if (!answer || !here || questionOf(good) !== questionOf(state)) return;
+  const kept = Math.round(answer.full.overlap * answer.full.hits.length);
+  const full = { dim: null, rerank: 0 };
+  const mine = wayOf(good);
+  panel.show(answer, here, kept, sweep.figures(mine), sweep.figures(full));
+  const known = waysOf(good, here).map((way) => [way, sweep.figures(way)]).filter(([, figures]) => figures);
+  const runs = known.length ? Math.min(...known.map(([, figures]) => figures.runs)) : 0;
+  const key = good.rerank && !mine.plan && !mine.recall ? `: ○ scan alone, ◆ rerank ×${good.rerank}` : "";
+  const progress = runs < ROUNDS ? "measuring …" : `medians of ${runs} runs`;
+  byId("chart-title").textContent = `Overlap@${good.k} against time, this query at every stored size${key} (${progress})`;
+  chart.show(
+    known.map(([way, figures]) => ({
+      way,
+      key: keyOf(way),
+      dim: way.dim ?? here.full_dim,
+      series: way.plan || way.recall ? "plan" : way.rerank ? "rerank" : "plain",
+      label: way.plan ? "plan" : way.recall ? String(way.recall) : String(way.dim ?? here.full_dim),
+      name: nameOf(way, here),
+      current: keyOf(way) === keyOf(mine),
+      ...figures,
+    })),
+    { k: good.k, rerank: good.rerank },
+  );
+}
+
+function nameOf(way, here) {
+  if (way.plan) return `plan ${way.plan}`;
+  if (way.recall) return `tuned for ${way.recall}`;
+  return `${way.dim ?? here.full_dim} dimensions${way.rerank ? `, rerank ×${way.rerank}` : ""}`;
+}
+
+function forget() {
+  hits.clear();
+  lost.clear();
+  [answer, good] = [null, null];
+  for (const id of ["lost", "legend", "panel", "welcome"]) byId(id).hidden = true;
+  byId("count").textContent = "";
+}
+
+async function welcome() {
+  byId("welcome").hidden = false;
+  const name = state.index;
+  if (byId("examples").dataset.index === name) return;
+  const known = Object.keys(EXAMPLES).find((each) => name.startsWith(each));
+  const examples = known ? EXAMPLES[known] : await titles(index());
+  if (name !== state.index) return;
+  byId("examples").dataset.index = name;
+  byId("examples").replaceChildren(
+    ...examples.map((text) => {
+      const button = el("button", { type: "button", class: "example", dir: "auto" }, shown(text));
+      button.addEventListener("click", () => {
+        byId("query").value = text;
+        ask("push");
+      });
+      return el("li", {}, button);
+    }),
+  );
+}
+
+/** Titles of three documents, as something to ask an index for of which nothing is known. */
+async function titles({ name, rows }) {
+  const places = [...new Set([1, 3, 5].map((sixth) => Math.floor((rows * sixth) / 6)))];
+  const found = await Promise.allSettled(places.map((row) => api.documentAt(name, row)));
+  return [...new Set(found.map((each) => each.value?.title?.trim()).filter((title) => title && title.length < 80))];
+}
+
+// ---------------------------------------------------------------------------------- hearing
+
+byId("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask("push");
+});
+byId("controls").addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask("replace");
+});
+byId("index").addEventListener("change", (event) => {
+  const chosen = shelf.indexes.find((each) => each.name === event.target.value);
+  state = { ...state, plan: "", recall: null, query: byId("query").value.trim() };
+  state = chosen.problem ? { ...state, index: chosen.name } : fitted({ ...state, dim: state.dim ?? null }, chosen, shelf.limits);
+  dress();
+  ask("push");
+});
+byId("k").addEventListener("input", () => {
+  const text = byId("k").value.trim();
+  const valid = /^\d+$/.test(text) && Number(text) >= 1 && Number(text) <= shelf.limits.k;
+  complain("k-error", valid ? "" : `a whole number from 1 to ${count(shelf.limits.k)}`);
+  if (!valid) return;
+  byId("k").removeAttribute("aria-invalid");
+  state = { ...state, k: Number(text) };
+  gloss();
+  soon();
+});
+byId("where").addEventListener("change", () => {
+  state = { ...state, where: byId("where").value.trim() };
+  ask("replace");
+});
+byId("plan").addEventListener("change", () => {
+  state = { ...state, plan: byId("plan").value.trim(), recall: null };
+  byId("recall").value = "";
+  gloss();
+  ask("replace");
+});
+byId("recall").addEventListener("change", () => {
+  const [recall, k] = byId("recall").value.split(" ").map(Number);
+  state = { ...state, recall: recall || null, k: recall ? k : state.k, plan: "" };
+  byId("plan").value = "";
+  byId("k").value = state.k;
+  gloss();
+  ask("replace");
+});
+byId("group").addEventListener("change", () => {
+  state = { ...state, group: byId("group").checked };
+  ask("replace");
+});
+byId("token").addEventListener("submit", (event) => {
+  event.preventDefault();
+  api.token.set(byId("token-text").value.trim());
+  byId("token-text").value = "";
+  onward();
+});
+byId("retry").addEventListener("click", () => onward());
+byId("again").addEventListener("click", () => open());
+byId("deep").addEventListener("toggle", () => {
+  if (answer && byId("deep").open) measure();
+});
+addEventListener("popstate", () => shelf.indexes.length && restore());
+addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input:not([type=range]):not([type=checkbox]), textarea, select");
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  byId("query").focus();
+  byId("query").select();
+});
+
+const narrow = matchMedia("(max-width: 899px)");
+byId("deep").open = !narrow.matches;
+narrow.addEventListener("change", () => { byId("deep").open = !narrow.matches; });
+
+open();

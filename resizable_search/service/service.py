@@ -1,14 +1,16 @@
 """What every door of the service shares: a text becomes a vector once, searches meet at a desk."""
 
 import asyncio
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from numpy.typing import NDArray
 
 from resizable_search.answers import Answer
@@ -268,8 +270,34 @@ class Service:
         return await self._aside(lent)
 
     async def _aside(self, call: Callable[[], T]) -> T:
-        """Make a call that may block in another thread, one that an exit does not wait for."""
-        return await to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+        """Make a call that may block in a thread of its own: an exit would wait for anyio's."""
+        wanted: asyncio.Future[T] = self._loop.create_future()
+
+        def done(outcome: T | None, error: BaseException | None) -> None:
+            self._limiter.release_on_behalf_of(wanted)
+            if wanted.done():  # whoever asked has gone
+                return
+            if error is not None:
+                wanted.set_exception(error)
+            else:
+                wanted.set_result(cast(T, outcome))
+
+        def work() -> None:
+            outcome, failure = None, None
+            try:
+                outcome = call()
+            except BaseException as error:
+                failure = error
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(done, outcome, failure)
+
+        await self._limiter.acquire_on_behalf_of(wanted)
+        try:
+            threading.Thread(target=work, name="aside", daemon=True).start()
+        except BaseException:
+            self._limiter.release_on_behalf_of(wanted)
+            raise
+        return await wanted
 
 
 def _settle(outcomes: list[tuple[Ask, Outcome]]) -> None:

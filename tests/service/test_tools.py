@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import StorageError
 from resizable_search.index.layout import Home
+from resizable_search.search import Index
 from resizable_search.service import server as listening
 from resizable_search.service import tools
 from resizable_search.service.guard import Rules
@@ -308,6 +310,28 @@ def test_calls_at_once_are_all_answered(home):
 
     found = [one.structured_content["hits"][0]["title"] for one in asked(home, use)]
     assert all(title.startswith(f"On {SUBJECTS[i % 4]}") for i, title in enumerate(found))
+
+
+def test_a_call_that_hangs_holds_up_no_exit(home, monkeypatch):
+    hanging, held = threading.Event(), threading.Event()
+
+    def hangs(*_: object) -> None:
+        hanging.set()
+        held.wait(PATIENCE)
+
+    monkeypatch.setattr(Index, "embed_queries", hangs)
+
+    async def use(client: Client) -> list[threading.Thread]:
+        asking = asyncio.create_task(client.call_tool("search", {"query": "queues"}))
+        while not hanging.is_set():
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        return [thread for thread in threading.enumerate() if not thread.daemon]
+
+    try:
+        assert asked(home, use) == [threading.main_thread()]
+    finally:
+        held.set()
 
 
 # -- over HTTP

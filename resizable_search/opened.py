@@ -15,7 +15,7 @@ from resizable_search.index.documents import StoredDocument
 from resizable_search.index.layout import Home
 from resizable_search.index.manifest import Manifest
 from resizable_search.index.plans import StoredPlans, TunedPlan, plan_key, tune_command
-from resizable_search.index.reader import IndexReader
+from resizable_search.index.reader import IndexReader, Kept
 from resizable_search.index.where import Conditions
 from resizable_search.plan import Plan
 from resizable_search.questions import Questions
@@ -94,6 +94,13 @@ class OpenedIndex:
     def warm(self) -> str:
         """Load the compiled kernels now, so that no query has to; says which engine runs from here on."""
         return self._chooser.warm()
+
+    def keep_documents(self, characters: int) -> None:
+        """Keep documents that are read in memory, up to so many characters: for a process that stays.
+
+        They are shared by all hits from here on: whoever changes a hit's metadata changes that of others.
+        """
+        self._reader.kept = Kept(characters)
 
     def scan(
         self,

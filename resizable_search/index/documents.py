@@ -166,9 +166,9 @@ def read_some(connection: sqlite3.Connection, rows: Sequence[int], count: int) -
 
 def _document(row: int, texts: Sequence[Any], metadata: Any) -> StoredDocument:
     """The document of these values. Raises ValueError for such as were never written."""
-    if not all(isinstance(value, str) for value in (*texts, metadata)):
+    if {type(value) for value in (*texts, metadata)} != {str}:
         raise ValueError("it holds something else than text")
-    parsed = json.loads(metadata)
+    parsed = {} if metadata == "{}" else json.loads(metadata)
     if not isinstance(parsed, dict):
         raise ValueError("its metadata is no JSON object")
     id_, title, url, text = texts

@@ -6,7 +6,8 @@ import shlex
 import sqlite3
 import stat
 import threading
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -83,6 +84,9 @@ class IndexReader:
     IndexNotFoundError for an index that is removed meanwhile, OpenFilesError, and IndexBusyError for one
     that is replaced too often to be read.
     """
+
+    kept: "Kept | None" = None
+    """Documents that were read before, for a process that stays; None: none are kept."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -165,6 +169,16 @@ class IndexReader:
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
         """The documents at these rows of the index, by row."""
+        if self.kept is None:
+            return self._read(rows)
+        known = self.kept.take(rows)
+        if missing := [row for row in rows if row not in known]:
+            read = self._read(missing)
+            self.kept.put(read.values())
+            known |= read
+        return known
+
+    def _read(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
         documents: dict[int, StoredDocument] = {}
         for part, start in zip(self.parts, self.starts, strict=True):
             mine = [row - start for row in rows if start <= row < start + part.rows]
@@ -206,6 +220,36 @@ class IndexReader:
             self._place.release()
         for part in self.parts:
             part.close()
+
+
+class Kept:
+    """Documents in memory, up to so many characters of text: those that were asked for last."""
+
+    def __init__(self, characters: int) -> None:
+        self._free = characters
+        self._documents: OrderedDict[int, StoredDocument] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, rows: Iterable[int]) -> dict[int, StoredDocument]:
+        """Those at these rows that are kept, by row."""
+        found = {}
+        with self._lock:
+            for row in rows:
+                if (document := self._documents.get(row)) is not None:
+                    self._documents.move_to_end(row)
+                    found[row] = document
+        return found
+
+    def put(self, documents: Iterable[StoredDocument]) -> None:
+        """Keep these, in place of those that nobody has asked for longest."""
+        with self._lock:
+            for document in documents:
+                if document.row not in self._documents:
+                    self._documents[document.row] = document
+                    self._free -= len(document.text)
+            while self._free < 0:
+                _, oldest = self._documents.popitem(last=False)
+                self._free += len(oldest.text)
 
 
 def allowed_rows(folder: Path, part: Part) -> NDArray[np.bool_] | None:

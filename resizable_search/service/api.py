@@ -211,10 +211,10 @@ def _search_alone(app: FastAPI) -> App:
     """
 
     async def search(scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+        request = Request(scope)
         try:
-            body = await request.body()
-            if _is_json(request):
+            body = await _body(receive)
+            if _is_json(scope):
                 asked = schemas.SearchRequest.model_validate_json(body)
                 answer = await _search(app.state.service, asked)
             else:
@@ -223,14 +223,28 @@ def _search_alone(app: FastAPI) -> App:
             answer = _unlike(schemas.invalid(error.errors()))
         except RsearchError as error:
             answer = await _told(request, error)
-        await answer(scope, receive, send)
+        except Exception as error:
+            await (await _internal(request, error))(scope, receive, send)
+            raise  # for the log
+        start = {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": answer.body})
 
     return search
 
 
-def _is_json(request: Request) -> bool:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind == "application/json"
+async def _body(receive: Receive) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+    return body
+
+
+def _is_json(scope: Scope) -> bool:
+    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    return bool(kind.partition(b";")[0].strip().lower() == b"application/json")
 
 
 def _add_assets(app: FastAPI, assets: Assets) -> None:

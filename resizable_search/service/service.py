@@ -182,14 +182,21 @@ class Service:
             index.check_where(search.where)
 
     async def _grouped(
-        self, name: str, texts: Sequence[str], vectors: NDArray[np.float32], seconds: float, search: Search
+        self,
+        name: str,
+        texts: Sequence[str],
+        vectors: Sequence[NDArray[np.float32]],
+        seconds: float,
+        search: Search,
     ) -> list[Answer]:
         """The best chunk of each document: apart from the desk, since it may search deep."""
 
         def answers(index: Index) -> list[Answer]:
             plan = index.plan(*search.words)
             embed = [seconds] * len(texts)
-            return index.answers(texts, vectors, plan, search.k, search.where, group=True, embed=embed)
+            return index.answers(
+                texts, np.stack(vectors), plan, search.k, search.where, group=True, embed=embed
+            )
 
         found = await self._lent(name, answers)
         self.meters.answered(found)
@@ -199,7 +206,7 @@ class Service:
         self,
         name: str,
         texts: Sequence[str],
-        vectors: NDArray[np.float32],
+        vectors: Sequence[NDArray[np.float32]],
         fingerprint: str,
         seconds: float,
         search: Search,
@@ -223,8 +230,8 @@ class Service:
         except RuntimeError:  # the loop has ended meanwhile: nobody waits
             return
 
-    async def _embedded(self, name: str, texts: Sequence[str]) -> tuple[str, NDArray[np.float32]]:
-        """The texts' vectors (m, full_dim), and the fingerprint of what made them."""
+    async def _embedded(self, name: str, texts: Sequence[str]) -> tuple[str, list[NDArray[np.float32]]]:
+        """The vector of each text (full_dim,), and the fingerprint of what made them."""
         fingerprint = self.shelf.fingerprint(name)
         while True:
             missing = tuple(dict.fromkeys(t for t in texts if (fingerprint, t) not in self._vectors))
@@ -233,11 +240,11 @@ class Service:
                 for text in texts:
                     self._vectors.move_to_end((fingerprint, text))
                     found.append(self._vectors[fingerprint, text])
-                return fingerprint, np.stack(found)
+                return fingerprint, found
             made_by, made = await self._embed(name, missing)
             if made_by == fingerprint or set(missing) == set(texts):
                 by_text = dict(zip(missing, made, strict=True))
-                vectors = np.stack([by_text[t] if t in by_text else self._vectors[made_by, t] for t in texts])
+                vectors = [by_text[t] if t in by_text else self._vectors[made_by, t] for t in texts]
                 self._remember(made_by, by_text)
                 return made_by, vectors
             fingerprint = made_by

@@ -23,6 +23,9 @@ from resizable_search.wording import quoted
 Sign = tuple[int, int, int, int]
 """What tells one file from the next at its path: its device, inode, size, and when it was changed."""
 
+CHARACTERS_KEPT = 1 << 24
+"""Of the documents that an index's last hits were, in memory: reading ten takes as long as a scan of bits."""
+
 
 @dataclass(slots=True)
 class _Copy:
@@ -160,6 +163,7 @@ class Shelf:
             self._only.get(name, name), home=self.home.path, threads=self.threads, engine=self._engine
         )
         index.warm()
+        index.keep_documents(CHARACTERS_KEPT)
         slot.copy = _Copy(index, {**_signs(_arrays(index)), **signs})
         return slot.copy
 

@@ -16,6 +16,7 @@ from resizable_search.index.layout import Home
 from resizable_search.index.manifest import Manifest
 from resizable_search.index.plans import StoredPlans, TunedPlan, plan_key, tune_command
 from resizable_search.index.reader import IndexReader, Kept
+from resizable_search.index.selection import Selection
 from resizable_search.index.where import Conditions
 from resizable_search.plan import Plan
 from resizable_search.questions import Questions
@@ -132,6 +133,11 @@ class OpenedIndex:
         self._refuse_if_closed()
         return self.rows if where is None else self._conditions.select(where).count
 
+    def select(self, where: str) -> Selection:
+        """The rows that an expression is true of, for `run` and `answers`. Raises as `check_where`."""
+        self._refuse_if_closed()
+        return self._conditions.select(where)
+
     def columns(self) -> tuple[str, ...]:
         """What an expression may name: id, title, url, the metadata's keys, and metadata, which is JSON."""
         self._refuse_if_closed()
@@ -239,16 +245,18 @@ class OpenedIndex:
         plan: Plan,
         k: int,
         skip: NDArray[np.int64] | None = None,
-        where: str | None = None,
+        where: str | Selection | None = None,
     ) -> tuple[Top, list[StageRun]]:
         """Execute a checked plan for raw queries (m, full_dim): the best rows, and how each stage went.
 
         `skip` (m,) names a row for each query that is left out of its answer, as if it were not there.
+        `where` is an expression, or what `select` made of one.
         """
         if where is None:
             return self._executor.run(queries, plan, k, skip)
         self._refuse_if_closed()
-        return self._executor.run(queries, plan, k, skip, self._conditions.select(where))
+        selection = where if isinstance(where, Selection) else self._conditions.select(where)
+        return self._executor.run(queries, plan, k, skip, selection)
 
     def has_moved_on(self) -> bool:
         """Whether another index or generation, or a newly tuned plan, lies at its place by now.

@@ -17,6 +17,7 @@ from resizable_search.index.documents import StoredDocument
 from resizable_search.index.layout import Home, default_home, expanded
 from resizable_search.index.locate import find_index
 from resizable_search.index.reader import MOST_TRIES, IndexReader
+from resizable_search.index.selection import Selection
 from resizable_search.opened import OpenedIndex
 from resizable_search.plan import Plan
 from resizable_search.stages import StageRun
@@ -76,15 +77,15 @@ class Index(OpenedIndex):
         vectors: NDArray[np.float32],
         plan: Plan,
         k: int,
-        where: str | None = None,
+        where: str | Selection | None = None,
         *,
         group: bool = False,
         embed: Sequence[float] | None = None,
     ) -> list[Answer]:
         """As `answer`, to several queries by one scan, with a checked plan and vectors (m, full_dim) given.
 
-        `queries` is what each answer is told to be of, `embed` the seconds that each vector took. The
-        scan's time and bytes are those of all of them together.
+        `queries` is what each answer is told to be of, `where` also what `select` made of an expression,
+        `embed` the seconds that each vector took. The scan's time and bytes are those of all together.
         """
         embed = embed or [0.0] * len(queries)
         if group:
@@ -108,7 +109,13 @@ class Index(OpenedIndex):
         ]
 
     def _grouped(
-        self, query: str, vector: NDArray[np.float32], embed: float, plan: Plan, k: int, where: str | None
+        self,
+        query: str,
+        vector: NDArray[np.float32],
+        embed: float,
+        plan: Plan,
+        k: int,
+        where: str | Selection | None,
     ) -> Answer:
         """The best chunk of each of the best k documents."""
         deep = partial(self._run_deep, vector, plan, k, where)
@@ -174,7 +181,7 @@ class Index(OpenedIndex):
         return Answer(query, self.name, k, str(plan), timings, hits, runs)
 
     def _run_deep(
-        self, query: NDArray[np.float32], plan: Plan, k: int, where: str | None, depth: int
+        self, query: NDArray[np.float32], plan: Plan, k: int, where: str | Selection | None, depth: int
     ) -> tuple[Top, list[StageRun]]:
         """The best `depth` rows by a plan that was made for k."""
         return self.run(query, plan.deepened(k, depth), depth, where=where)

@@ -115,15 +115,15 @@ def refused(expression: str, why: str) -> UsageError:
 
 
 class Guard:
-    """Answers SQLite for one statement: what it may do, and how long.
+    """Answers SQLite for one statement: what it may do, and until when (`ends`, of time.monotonic).
 
     `view` is the view that the statement may read, over columns of the table `documents`. `refusal` says
     what was refused, `is_timely` whether a function was called whose answer changes by itself.
     """
 
-    def __init__(self, view: str, seconds: float) -> None:
+    def __init__(self, view: str, ends: float) -> None:
         self._view = view
-        self._ends = time.monotonic() + seconds
+        self._ends = ends
         self._selects = 0
         self.refusal = ""
         self.is_timely = False

@@ -4,10 +4,11 @@ import json
 import re
 import sqlite3
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from resizable_search.index.documents import ROWS_AT_ONCE, open_documents
 from resizable_search.index.expressions import (
     KEY_FUNCTION,
     MOST_BYTES,
-    MOST_CHARACTERS,
     MOST_SECONDS,
     Guard,
     columns_named,
@@ -28,6 +28,8 @@ from resizable_search.index.layout import NAMES
 from resizable_search.index.reader import IndexReader
 from resizable_search.index.selection import Selection
 from resizable_search.wording import quoted
+
+_Value = str | int | float | bytes | None
 
 COLUMNS = ("id", "title", "url")
 """The documents' own columns that an expression may name."""
@@ -47,6 +49,9 @@ MOST_KEYS = 1_000
 MOST_KEPT = 8
 """Expressions whose rows are kept."""
 
+MOST_PATTERN = 1_000
+"""Characters of a pattern of LIKE and GLOB: SQLite looks at the clock between two calls, not within one."""
+
 MOST_LIKE = 1_000
 """Ids that are compared with one that is not there."""
 
@@ -56,9 +61,12 @@ MOST_SHOWN = 40
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_ .-]+")
 """Keys that a JSON path finds, in quotation marks, in any SQLite."""
 
+TRIMS = {"trim": (True, True), "ltrim": (True, False), "rtrim": (False, True)}
+"""The ends at which each cuts. SQLite's own, of two texts, take the product of their lengths in one call."""
+
 LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: MOST_BYTES,
-    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: MOST_CHARACTERS,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: MOST_PATTERN,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
 }
 
@@ -81,6 +89,8 @@ class Conditions:
             connection = open_documents(path, part.rows)
             self._connections.append((connection, path))
             connection.create_function(KEY_FUNCTION, 2, _value_of_key, deterministic=True)
+            for name, sides in TRIMS.items():
+                connection.create_function(name, 2, partial(_trimmed, sides), deterministic=True)
             for limit, most in LIMITS.items():
                 connection.setlimit(limit, most)
 
@@ -97,8 +107,9 @@ class Conditions:
                 if name.lower() not in {column.lower() for column in self.columns}:
                     raise self._no_column(expression, name)
             masks, is_timely = [], False
+            ends = time.monotonic() + self._seconds
             for (connection, path), part in zip(self._connections, self._reader.parts, strict=True):
-                guard = Guard(VIEW, self._seconds)
+                guard = Guard(VIEW, ends)
                 rows = self._rows(connection, path, expression, guard)
                 mask = np.zeros(part.rows, bool)
                 mask[rows[(rows >= 0) & (rows < part.rows)]] = True
@@ -285,6 +296,23 @@ def _value_of_key(metadata: str, key: str) -> str | int | float | None:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return float(value)
     return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
+
+
+def _trimmed(sides: tuple[bool, bool], value: _Value, characters: _Value) -> str | None:
+    """As SQLite's trim(X, Y), ltrim and rtrim do it, in time that grows with the lengths."""
+    if value is None or characters is None:
+        return None
+    text, cut = _text(value), set(_text(characters))
+    begin, end = 0, len(text)
+    while sides[0] and begin < end and text[begin] in cut:
+        begin += 1
+    while sides[1] and begin < end and text[end - 1] in cut:
+        end -= 1
+    return text[begin:end]
+
+
+def _text(value: _Value) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _sound(text: str) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from resizable_search.answers import Answer
 from resizable_search.errors import RsearchError
+from resizable_search.index.selection import Selection
 from resizable_search.search import Index
 from resizable_search.service.shelf import Shelf
 
@@ -38,17 +39,20 @@ class Search:
 
 
 class MovedError(RsearchError):
-    """The index is one of another embedder by now: the text has to be embedded again."""
+    """The index is another by now: the text has to be embedded again, or the expression evaluated."""
 
 
 Outcome = Answer | BaseException
+Selected = tuple[Index, Selection]
+"""An index, and the rows of it that an expression is true of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A text with its vector (full_dim,), which the embedder of that fingerprint made in `embed` seconds.
 
-    `wanted` is whom the outcome is for.
+    `wanted` is whom the outcome is for. `selected` has the rows that the search's expression is true of, and
+    the index it was asked of: to evaluate it here would keep everybody waiting.
     """
 
     text: str
@@ -57,6 +61,7 @@ class Ask:
     embed: float
     search: Search
     wanted: Any
+    selected: Selected | None = None
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -122,14 +127,19 @@ class Desk:
     def _answers(self, index: Index, search: Search, asks: Sequence[Ask]) -> Sequence[Outcome]:
         if any(ask.fingerprint != index.fingerprint for ask in asks):
             return [MovedError(f"{self._name} is embedded by another model now: ask again")] * len(asks)
+        selection = None
+        if search.where is not None:
+            stale = [ask for ask in asks if ask.selected is None or ask.selected[0] is not index]
+            if stale:
+                return [MovedError(f"{self._name} has changed: ask again")] * len(asks)
+            selection = asks[0].selected[1] if asks[0].selected else None
         try:
             return index.answers(
                 [ask.text for ask in asks],
                 np.stack([ask.vector for ask in asks]),
                 index.plan(*search.words),
                 search.k,
-                search.where,
-                group=search.group,
+                selection,
                 embed=[ask.embed for ask in asks],
             )
         except Exception as error:

@@ -138,7 +138,7 @@ class Guard:
             return
         begin = time.perf_counter()
         path: str = scope["path"]
-        status = 500
+        status = 0
         is_asked = path.startswith(("/api/", "/mcp", "/metrics"))
 
         async def answered(message: Message) -> None:
@@ -160,10 +160,14 @@ class Guard:
             await self._quick.get((scope["method"], path), self._app)(scope, taken, answered)
         except Refused as refused:
             await _refuse(refused, answered)
+        except asyncio.CancelledError:  # by a stop that has waited long enough
+            if status:
+                raise
+            await _refuse(Refused(503, "the service stops: ask it again when it runs"), answered)
         finally:
             self._under_way -= is_asked
             self._meters.under_way.dec(is_asked)
-            self._meters.request(_route(path), status, time.perf_counter() - begin)
+            self._meters.request(_route(path), status or 500, time.perf_counter() - begin)
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes], is_asked: bool) -> None:
         """Raises Refused."""

@@ -51,7 +51,9 @@ def invalid(errors: Sequence[Any], where: int = 0) -> str:
 
     `errors` as pydantic tells them, whose places begin with so many words that say `where` it was.
     """
-    first = errors[0]
+    # A query is a text or a list, and errors are of both: what is wrong with a list is told as of one.
+    of_lists = [one for one in errors if any(str(step).startswith("list[") for step in one["loc"])]
+    first = next((one for one in of_lists if one["type"] != "list_type"), errors[0])
     steps = [str(step) for step in first["loc"][where:]]
     place = ".".join(step for step in steps if not step.startswith(("constrained", "list[")))
     if first["type"] == "json_invalid":
@@ -80,7 +82,11 @@ class SearchRequest(BaseModel):
         None, max_length=MOST_PLAN, description="The search as stages: 768:bits:400,768:int8:30,768"
     )
     recall: float | None = Field(
-        None, gt=0, le=1, description="The plan that `rsearch tune` has proven to reach this overlap@k."
+        None,
+        strict=True,
+        gt=0,
+        le=1,
+        description="The plan that `rsearch tune` has proven to reach this overlap@k.",
     )
     where: StrictStr | None = Field(
         None, max_length=MOST_WHERE, description="SQL expression over id, title, url and the metadata."

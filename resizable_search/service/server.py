@@ -94,8 +94,8 @@ def run(
 
     try:
         with (
-            told("uvicorn.error", trouble),
-            told("mcp", trouble, logging.ERROR),  # what it warns of is callers' doing
+            told("uvicorn.error", trouble, logging.ERROR),  # what it warns of is callers' doing
+            told("mcp", trouble, logging.ERROR),
             asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
         ):
             runner.run(serve())

@@ -17,7 +17,7 @@ from resizable_search.answers import Answer
 from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
 from resizable_search.index.documents import StoredDocument
 from resizable_search.search import Index
-from resizable_search.service.desk import Ask, Desk, MovedError, Outcome, Search
+from resizable_search.service.desk import Ask, Desk, MovedError, Outcome, Search, Selected
 from resizable_search.service.mapped import outlive_cuts
 from resizable_search.service.meters import Meters
 from resizable_search.service.shelf import Shelf
@@ -82,6 +82,7 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._desks: dict[str, Desk] = {}
         self._limiter = CapacityLimiter(MOST_THREADS)
+        self._expressions: dict[str, CapacityLimiter] = {}
         self._vectors: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
         self._under_way: dict[tuple[str, tuple[str, ...]], asyncio.Task[tuple[str, NDArray[np.float32]]]] = {}
 
@@ -157,29 +158,39 @@ class Service:
         known = name if name is not None and name in self._desks else None
         if known is None:
             known = await self._aside(lambda: self.shelf.chosen(name))
-        for search in searches:
-            if search.where is not None:
-                await self._aside(lambda search=search: self._check(known, search))  # type: ignore[misc]
         for _ in range(MOST_MOVES):
+            selected = await self._selected(known, searches)
             begin = time.perf_counter()
             fingerprint, vectors = await self._embedded(known, texts)
             seconds = time.perf_counter() - begin
             try:
                 return [
-                    await self._grouped(known, texts, vectors, seconds, search)
+                    await self._grouped(known, texts, vectors, seconds, search, selected)
                     if search.group
-                    else await self._at_desk(known, texts, vectors, fingerprint, seconds, search)
+                    else await self._at_desk(known, texts, vectors, fingerprint, seconds, search, selected)
                     for search in searches
                 ]
             except MovedError:
                 continue
         raise IndexBusyError(f"{known} is replaced again and again: try again later")
 
-    def _check(self, name: str, search: Search) -> None:
-        """Refuse what the index cannot do; an expression is evaluated here, once for the searches to come."""
-        with self.shelf.lend(name) as index:
-            index.plan(*search.words)
-            index.check_where(search.where)
+    async def _selected(self, name: str, searches: Sequence[Search]) -> Selected | None:
+        """The rows that the expression of these searches, the same one, is true of, and of which index.
+
+        One is evaluated at a time for each index, and waits in the loop: a slow one costs its own callers.
+        """
+        first = searches[0]
+        if first.where is None:
+            return None
+        where = first.where
+
+        def select(index: Index) -> Selected:
+            for search in searches:
+                index.plan(*search.words)
+            return index, index.select(where)
+
+        limiter = self._expressions.setdefault(name, CapacityLimiter(1))
+        return await self._lent(name, select, limiter)
 
     async def _grouped(
         self,
@@ -188,15 +199,15 @@ class Service:
         vectors: Sequence[NDArray[np.float32]],
         seconds: float,
         search: Search,
+        selected: Selected | None,
     ) -> list[Answer]:
         """The best chunk of each document: apart from the desk, since it may search deep."""
 
         def answers(index: Index) -> list[Answer]:
             plan = index.plan(*search.words)
             embed = [seconds] * len(texts)
-            return index.answers(
-                texts, np.stack(vectors), plan, search.k, search.where, group=True, embed=embed
-            )
+            where = selected[1] if selected is not None and selected[0] is index else search.where
+            return index.answers(texts, np.stack(vectors), plan, search.k, where, group=True, embed=embed)
 
         found = await self._lent(name, answers)
         self.meters.answered(found)
@@ -210,13 +221,14 @@ class Service:
         fingerprint: str,
         seconds: float,
         search: Search,
+        selected: Selected | None,
     ) -> list[Answer]:
         desk = self._desks.get(name)
         if desk is None:
             desk = self._desks[name] = Desk(self.shelf, name, self._hand_over, self.meters.scanned)
         wanted: list[asyncio.Future[Answer]] = [self._loop.create_future() for _ in texts]
         desk.put(
-            Ask(text, vector, fingerprint, seconds, search, future)
+            Ask(text, vector, fingerprint, seconds, search, future, selected)
             for text, vector, future in zip(texts, vectors, wanted, strict=True)
         )
         answers = await asyncio.gather(*wanted) if len(wanted) > 1 else [await wanted[0]]
@@ -267,21 +279,22 @@ class Service:
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
         return await asyncio.shield(task)
 
-    async def _lent(self, name: str, use: Callable[[Index], T]) -> T:
+    async def _lent(self, name: str, use: Callable[[Index], T], limiter: CapacityLimiter | None = None) -> T:
         """What a function makes of an index, in another thread."""
 
         def lent() -> T:
             with self.shelf.lend(name) as index:
                 return use(index)
 
-        return await self._aside(lent)
+        return await self._aside(lent, limiter)
 
-    async def _aside(self, call: Callable[[], T]) -> T:
+    async def _aside(self, call: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
         """Make a call that may block in a thread of its own: an exit would wait for anyio's."""
         wanted: asyncio.Future[T] = self._loop.create_future()
+        limiter = limiter or self._limiter
 
         def done(outcome: T | None, error: BaseException | None) -> None:
-            self._limiter.release_on_behalf_of(wanted)
+            limiter.release_on_behalf_of(wanted)
             if wanted.done():  # whoever asked has gone
                 return
             if error is not None:
@@ -298,11 +311,11 @@ class Service:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(done, outcome, failure)
 
-        await self._limiter.acquire_on_behalf_of(wanted)
+        await limiter.acquire_on_behalf_of(wanted)
         try:
             threading.Thread(target=work, name="aside", daemon=True).start()
         except BaseException:
-            self._limiter.release_on_behalf_of(wanted)
+            limiter.release_on_behalf_of(wanted)
             raise
         return await wanted
 

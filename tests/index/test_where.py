@@ -1,6 +1,7 @@
 """Expressions of users: what they choose, and that nothing else passes."""
 
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from resizable_search.corpora.base import Document
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.index import selection
 from resizable_search.index.changes import delete_rows
+from resizable_search.index.expressions import Guard
 from resizable_search.index.layout import Home
 from resizable_search.index.reader import IndexReader
 from resizable_search.index.where import MOST_KEPT, Conditions
@@ -212,6 +214,35 @@ def test_ctrl_c_ends_an_expression(home, monkeypatch):
 def test_a_text_of_any_length_is_not_made(conditions):
     with pytest.raises(UsageError, match=r"calls printf\(\), which is not allowed"):
         conditions.select("length(printf('%.*c', 1000000000, 'x')) > 2000000")
+
+
+@pytest.mark.parametrize("name", ["trim", "ltrim", "rtrim"])
+def test_trimming_is_sqlites_own_in_less_time(conditions, name):
+    values = ["''", "'aab'", "'abcba'", "'aa'", "'é é'", "NULL", "12", "1.50", "x'6162'", "1 + 1"]
+    with closing(sqlite3.connect(":memory:")) as plain:
+        for text in values:
+            for cut in values:
+                (own,) = plain.execute(f"SELECT {name}({text}, {cut})").fetchone()
+                told = "NULL" if own is None else "'" + own.replace("'", "''") + "'"
+                assert chosen(conditions, f"{name}({text}, {cut}) IS {told}") == rows_where(lambda i, m: True)
+    # Of SQLite's own functions this one call would take a minute, in which nothing looks at the clock.
+    many = "replace(replace('aaaaaaaaaa', 'a', 'aaaaaaaaaa'), 'a', '" + "a" * 1_000 + "')"
+    other = "replace(replace('bbbbbbbbbb', 'b', 'bbbbbbbbbb'), 'b', '" + "b" * 1_000 + "')"
+    assert chosen(conditions, f"length({name}({many}, {other} || 'a')) = 0") == rows_where(lambda i, m: True)
+
+
+def test_the_time_that_an_expression_has_is_that_of_all_parts(home, monkeypatch):
+    reader = IndexReader(home / "made")
+    conditions = Conditions(reader, seconds=30.0)
+    ends = []
+    monkeypatch.setattr(
+        "resizable_search.index.where.Guard", lambda view, until: ends.append(until) or Guard(view, until)
+    )
+    conditions.select("year > 1990")
+    assert len(ends) == len(reader.parts)
+    assert len(set(ends)) == 1
+    conditions.close()
+    reader.close()
 
 
 def test_the_last_few_expressions_are_kept_unless_they_ask_the_time(conditions):

@@ -1,5 +1,6 @@
 """The desk: what waits together is scanned together, and each gets its own answer."""
 
+import dataclasses
 import queue
 import threading
 
@@ -26,9 +27,12 @@ def asks(shelf: Shelf, searches: list[Search], count: int, fingerprint: str | No
     with shelf.lend("made") as index:
         made = dict(zip(TEXTS, index.embed_queries(TEXTS), strict=True))
         by = fingerprint or index.fingerprint
-    return [
-        Ask(TEXTS[i % 5], made[TEXTS[i % 5]], by, 0.001, searches[i % len(searches)], i) for i in range(count)
-    ]
+        selected = {search: (index, index.select(search.where)) for search in searches if search.where}
+    found = []
+    for i in range(count):
+        text, search = TEXTS[i % 5], searches[i % len(searches)]
+        found.append(Ask(text, made[text], by, 0.001, search, i, selected.get(search)))
+    return found
 
 
 def answered(shelf: Shelf, asked: list[Ask], monkeypatch) -> tuple[dict, list[int]]:
@@ -89,6 +93,19 @@ def test_vectors_of_another_embedder_are_sent_back(shelf, monkeypatch):
     desk.put(asks(shelf, [Search()], 2, "another"))
     found = told.get(timeout=20)
     assert all(isinstance(outcome, MovedError) for _, outcome in found)
+    desk.close()
+
+
+def test_an_expression_is_never_evaluated_at_the_desk(shelf, monkeypatch):
+    told: queue.SimpleQueue = queue.SimpleQueue()
+    desk = Desk(shelf, "made", told.put)
+    (asked,) = asks(shelf, [Search(where="year > 1950")], 1)
+    monkeypatch.setattr(Index, "select", lambda *_: pytest.fail("evaluated at the desk"))
+    desk.put([asked, dataclasses.replace(asked, selected=None)])
+    found = [outcome for _, outcome in told.get(timeout=20)]
+    while len(found) < 2:
+        found += [outcome for _, outcome in told.get(timeout=20)]
+    assert any(isinstance(outcome, MovedError) for outcome in found)
     desk.close()
 
 

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from resizable_search.service import guard
+from resizable_search.search import Index
+from resizable_search.service import guard, server
 from resizable_search.service.guard import Rules, is_loopback, origin_of
-from tests.service.conftest import Running, running
+from tests.service.conftest import Running, Told, running
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -190,3 +191,24 @@ def test_loopback_is_what_no_other_machine_reaches(host: str, is_one: bool):
 )  # fmt: skip
 def test_an_origin_is_a_scheme_and_a_host(text: str, origin: str | None):
     assert origin_of(text) == origin
+
+
+def test_a_stop_that_has_waited_long_enough_says_so(made_once, monkeypatch):
+    go_on, begun = threading.Event(), threading.Event()
+
+    def slow(self, where):
+        begun.set()
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(Index, "select", slow)
+    monkeypatch.setattr(server, "STOP_SECONDS", 0.2)
+    answers: list[Told] = []
+    with running(made_once) as service:
+        thread = threading.Thread(target=lambda: answers.append(service.search("tree", where="year > 0")))
+        thread.start()
+        assert begun.wait(20)
+        service.server.should_exit = True
+        thread.join(20)
+    go_on.set()
+    assert answers[0].status == 503
+    assert "the service stops" in answers[0].error

@@ -198,3 +198,78 @@ def test_many_at_once_get_what_one_alone_gets(made_once):
             alone = index.answer(texts[i % 4], search.k, search.dim, group=search.group)
             assert answer.hits == alone.hits
             assert np.isfinite(answer.timings_ms.scan)
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """An expression, `year > 0`, that takes until `slow.go_on` is set, and how often it was evaluated."""
+    select = Index.select
+
+    class Slow:
+        go_on = threading.Event()
+        begun = threading.Event()
+        count = 0
+
+    found = Slow()
+
+    def watched(self, where):
+        if where == "year > 0":
+            found.count += 1
+            found.begun.set()
+            assert found.go_on.wait(20)
+        return select(self, where)
+
+    monkeypatch.setattr(Index, "select", watched)
+    yield found
+    found.go_on.set()
+
+
+def test_a_slow_expression_costs_its_own_callers_alone(made_once, slow):
+    async def asked(service: Service):
+        waiting = [
+            asyncio.ensure_future(service.search("made", ["tree leaf"], Search(k=3, where="year > 0")))
+            for _ in range(module.MOST_THREADS + 4)
+        ]
+        await asyncio.to_thread(slow.begun.wait, 20)
+        others = await asyncio.gather(
+            service.search("made", ["storm"], Search(k=3)),
+            service.search("other", ["storm"], Search(k=3, where="year > 1")),
+            service.document("made", 1),
+            service.cards(),
+        )
+        is_slow = not any(one.done() for one in waiting)
+        slow.go_on.set()
+        return is_slow, others, await asyncio.gather(*waiting)
+
+    is_slow, others, found = run(made_once, asked)
+    assert is_slow
+    assert [len(others[i][0].hits) for i in range(2)] == [3, 3]
+    assert all(answers[0].hits == found[0][0].hits for answers in found)
+
+
+def test_an_expression_is_evaluated_once_for_a_question(made_once, slow):
+    slow.go_on.set()
+
+    async def asked(service: Service):
+        return await service.compare("made", ["tree leaf", "storm"], Search(k=3, dim=8, where="year > 0"))
+
+    assert len(run(made_once, asked)) == 2
+    assert slow.count == 1
+
+
+def test_an_index_that_changes_after_its_expression_was_evaluated_has_it_evaluated_anew(tmp_path, embedded):
+    built(tmp_path)
+
+    async def asked(service: Service):
+        embedded.hold.clear()
+        waiting = asyncio.ensure_future(
+            service.search("made", ["tree leaf"], Search(k=200, where="year = 1907"))
+        )
+        while not embedded:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(built, tmp_path, "made", 320, 9, True)
+        embedded.hold.set()
+        return await waiting
+
+    (answer,) = run(tmp_path, asked)
+    assert {hit.id for hit in answer.hits} == {"d7", "d107", "d207", "d307"}

@@ -465,7 +465,7 @@ def test_stdout_has_the_protocol_alone_and_a_signal_ends_it_quietly(home, end, c
         try:
             process.stdin.write("no JSON\n" + "".join(f"{json.dumps(message)}\n" for message in HELLO))
             process.stdin.flush()
-            answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+            answers = [json.loads(process.stdout.readline()) for _ in range(3)]
             process.send_signal(end)
             process.wait(PATIENCE)
             out, err = process.communicate(timeout=PATIENCE)
@@ -480,6 +480,30 @@ def test_stdout_has_the_protocol_alone_and_a_signal_ends_it_quietly(home, end, c
     assert "written to the file\n" in err
     assert "Traceback" not in err
     assert err.replace("printed by Python\n", "").replace("written to the file\n", "").endswith(told)
+
+
+def test_whatever_came_before_the_end_of_stdin_is_answered(home):
+    search = {"name": "search", "arguments": {"query": "tree", "index": "lessons", "k": 1}}
+    lines = [
+        *map(json.dumps, HELLO),
+        json.dumps({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": search}),
+        "no JSON",
+        json.dumps({"jsonrpc": "1.0", "id": 4, "method": "ping"}),
+        '{"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": {"name": "\\ud800"}}',
+    ]
+    ran = subprocess.run(
+        [sys.executable, "-m", "resizable_search", "mcp", "--engine", "numpy"],
+        input="\n".join(lines),  # the last one without an end
+        capture_output=True,
+        text=True,
+        env=environment(home),
+        timeout=PATIENCE,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    answers = {found["id"]: found for found in map(json.loads, ran.stdout.splitlines())}
+    assert set(answers) == {1, 2, 3, 4, 5, None}
+    assert "result" in answers[3], answers[3]
+    assert [answers[id_]["error"]["code"] for id_ in (None, 4, 5)] == [-32700, -32600, -32600]
 
 
 def test_an_index_that_is_not_there_is_told_at_once(home, capsys):

@@ -273,6 +273,7 @@ function blame(now) {
 }
 
 function complain(place, message) {
+  if (place === "recall-error" && byId("recall-field").hidden) place = "problem"; // of an address: nothing is tuned
   byId(place).textContent = message;
   const field = byId(place.replace(/-error$/, ""));
   if (message && field.matches("input, select")) field.setAttribute("aria-invalid", "true");

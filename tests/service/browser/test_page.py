@@ -363,6 +363,13 @@ def test_a_tuned_plan_is_chosen_and_a_slider_takes_over_again(visit, service, wa
     expect(page, "#recall-error").to_be_empty()
 
 
+def test_an_address_with_a_recall_that_nothing_is_tuned_for_says_so(visit, watch):
+    watch.excused = ["400 (Bad Request)"]
+    page = visit(f"{THINGS}&recall=0.99")
+    expect(page, "#problem").to_contain_text("rsearch tune")
+    expect(page, "#problem").to_be_visible()
+
+
 def test_an_index_that_cannot_be_searched_says_why(visit):
     page = visit("/?index=broken&q=tree")
     expect(page, "#problem").to_contain_text("broken cannot be searched: ")

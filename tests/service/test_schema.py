@@ -67,7 +67,7 @@ def refused_in_a_line(_: Any, response: Any, __: Any) -> None:
         (b'{"query": "tree", "recall": Infinity}', "recall: "),
         (b'{"query": "\\ud800"}', "no JSON"),
         (b'{"query": []}', "query: "),
-        (b'{"query": [["trees"]]}', "query: "),
+        (b'{"query": [["trees"]]}', "query.0: "),
         (b'{"query": {"trees": 1}}', "query: "),
         (b'{"query": "tree", "quer": 1}', "quer: "),
         (b'{"query": "tree", "index": "a\\u0000b"}', "no index"),

@@ -12,10 +12,11 @@ from resizable_search.embedders.cache import QueryCache
 from resizable_search.embedders.trust import Trust
 from resizable_search.errors import IndexFormatError, UsageError
 from resizable_search.index.documents import StoredDocument
+from resizable_search.index.kept import Kept
 from resizable_search.index.layout import Home
 from resizable_search.index.manifest import Manifest
 from resizable_search.index.plans import StoredPlans, TunedPlan, plan_key, tune_command
-from resizable_search.index.reader import IndexReader, Kept
+from resizable_search.index.reader import IndexReader
 from resizable_search.index.selection import Selection
 from resizable_search.index.where import Conditions
 from resizable_search.plan import Plan

@@ -7,10 +7,8 @@ from typing import Annotated
 import typer
 
 from resizable_search.cli import completion
+from resizable_search.cli.extra import extra_serve, say
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption, home_of
-from resizable_search.cli.serve import NOT_INSTALLED
-from resizable_search.errors import RsearchError
-from resizable_search.wording import plain
 
 ALONE = (
     "waiting for an assistant on stdin: its configuration starts this command (see `rsearch mcp --help`; "
@@ -40,21 +38,12 @@ def mcp(
     index that is built anew meanwhile is followed. `rsearch serve` has the
     same tools at /mcp.
     """
-    try:
+    with extra_serve():
         from resizable_search.service import stdio
         from resizable_search.service.shelf import Shelf
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("resizable_search"):
-            raise
-        raise RsearchError(NOT_INSTALLED.format(error.name)) from None
 
     shelf = Shelf(home_of(home), index or (), threads=threads, engine=engine)
     if sys.stdin.isatty():
-        _say(ALONE)
-    if stdio.run(shelf, trouble=_say) == signal.SIGINT:
+        say(ALONE)
+    if stdio.run(shelf, trouble=say) == signal.SIGINT:
         raise KeyboardInterrupt
-
-
-def _say(words: str) -> None:
-    sys.stderr.write(f"rsearch: {plain(words)}\n")
-    sys.stderr.flush()

@@ -1,22 +1,19 @@
 """`rsearch serve`: a search page and an HTTP API over the indexes of a home."""
 
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from resizable_search.cli import completion
+from resizable_search.cli.extra import extra_serve, say
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption, home_of
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.wording import plain
 
 TOKEN_VARIABLE = "RSEARCH_TOKEN"
 LEAST_TOKEN = 16
 """Characters of a token: fewer can be guessed."""
-
-NOT_INSTALLED = '{} is not installed: `pip install "resizable_search[serve]"` brings it'
 
 
 def serve(
@@ -70,16 +67,12 @@ def serve(
     import os
 
     token = _token(token_file, os.environ.get(TOKEN_VARIABLE, ""))
-    try:
+    with extra_serve():
         from resizable_search.cli.served import Errands
         from resizable_search.service import server
         from resizable_search.service.door import Door
         from resizable_search.service.guard import Rules, is_loopback
         from resizable_search.service.shelf import Shelf
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("resizable_search"):
-            raise
-        raise RsearchError(NOT_INSTALLED.format(error.name)) from None
 
     if not is_loopback(host):
         if not allow_remote:
@@ -103,15 +96,15 @@ def serve(
     def ready() -> None:
         names = shelf.names()
         what = _counted(len(names)) if names else f"no index yet in {places.path}"
-        _say(f"serving {what} at {address} (Ctrl-C stops)")
+        say(f"serving {what} at {address} (Ctrl-C stops)")
         if door.problem:
-            _say(f"`rsearch query` does its work itself: {door.problem}")
+            say(f"`rsearch query` does its work itself: {door.problem}")
 
     with Door(places, Errands(places, shelf.lend)) as door:
-        stopped_by = server.run(shelf, rules, listening, ready=ready, trouble=_say)
+        stopped_by = server.run(shelf, rules, listening, ready=ready, trouble=say)
     if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
-    _say("stopped")
+    say("stopped")
 
 
 def _compile() -> None:
@@ -125,11 +118,6 @@ def _compile() -> None:
 
 def _counted(indexes: int) -> str:
     return f"{indexes} index{'' if indexes == 1 else 'es'}"
-
-
-def _say(words: str) -> None:
-    sys.stderr.write(f"rsearch: {plain(words)}\n")
-    sys.stderr.flush()
 
 
 def _token(file: Path | None, variable: str) -> str:

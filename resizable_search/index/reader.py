@@ -6,8 +6,7 @@ import shlex
 import sqlite3
 import stat
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -24,6 +23,7 @@ from resizable_search.errors import (
     OpenFilesError,
 )
 from resizable_search.index.documents import StoredDocument, open_documents, read_documents
+from resizable_search.index.kept import Kept
 from resizable_search.index.layout import NAMES
 from resizable_search.index.locate import await_replacement, what_is_left
 from resizable_search.index.manifest import Manifest, Part, read_manifest
@@ -85,7 +85,7 @@ class IndexReader:
     that is replaced too often to be read.
     """
 
-    kept: "Kept | None" = None
+    kept: Kept | None = None
     """Documents that were read before, for a process that stays; None: none are kept."""
 
     def __init__(self, folder: Path) -> None:
@@ -220,36 +220,6 @@ class IndexReader:
             self._place.release()
         for part in self.parts:
             part.close()
-
-
-class Kept:
-    """Documents in memory, up to so many characters of text: those that were asked for last."""
-
-    def __init__(self, characters: int) -> None:
-        self._free = characters
-        self._documents: OrderedDict[int, StoredDocument] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def take(self, rows: Iterable[int]) -> dict[int, StoredDocument]:
-        """Those at these rows that are kept, by row."""
-        found = {}
-        with self._lock:
-            for row in rows:
-                if (document := self._documents.get(row)) is not None:
-                    self._documents.move_to_end(row)
-                    found[row] = document
-        return found
-
-    def put(self, documents: Iterable[StoredDocument]) -> None:
-        """Keep these, in place of those that nobody has asked for longest."""
-        with self._lock:
-            for document in documents:
-                if document.row not in self._documents:
-                    self._documents[document.row] = document
-                    self._free -= len(document.text)
-            while self._free < 0:
-                _, oldest = self._documents.popitem(last=False)
-                self._free += len(oldest.text)
 
 
 def allowed_rows(folder: Path, part: Part) -> NDArray[np.bool_] | None:

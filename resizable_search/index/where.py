@@ -1,6 +1,5 @@
 """Which rows of an index an SQL expression over its documents' columns and metadata is true of."""
 
-import json
 import re
 import sqlite3
 import threading
@@ -8,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from difflib import get_close_matches
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,11 @@ from resizable_search.index.expressions import (
     columns_named,
     refused,
 )
+from resizable_search.index.functions import add_functions
 from resizable_search.index.layout import NAMES
 from resizable_search.index.reader import IndexReader
 from resizable_search.index.selection import Selection
 from resizable_search.wording import quoted
-
-_Value = str | int | float | bytes | None
 
 COLUMNS = ("id", "title", "url")
 """The documents' own columns that an expression may name."""
@@ -61,9 +59,6 @@ MOST_SHOWN = 40
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_ .-]+")
 """Keys that a JSON path finds, in quotation marks, in any SQLite."""
 
-TRIMS = {"trim": (True, True), "ltrim": (True, False), "rtrim": (False, True)}
-"""The ends at which each cuts. SQLite's own, of two texts, take the product of their lengths in one call."""
-
 LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: MOST_BYTES,
     sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: MOST_PATTERN,
@@ -88,9 +83,7 @@ class Conditions:
             path = reader.folder / part.path / NAMES.documents
             connection = open_documents(path, part.rows)
             self._connections.append((connection, path))
-            connection.create_function(KEY_FUNCTION, 2, _value_of_key, deterministic=True)
-            for name, sides in TRIMS.items():
-                connection.create_function(name, 2, partial(_trimmed, sides), deterministic=True)
+            add_functions(connection)
             for limit, most in LIMITS.items():
                 connection.setlimit(limit, most)
 
@@ -288,31 +281,6 @@ def _asked(connection: sqlite3.Connection, path: Path, query: str, value: str) -
     except sqlite3.DatabaseError as error:
         raise _damaged(path, error) from None
     return found
-
-
-def _value_of_key(metadata: str, key: str) -> str | int | float | None:
-    """As json_extract, of a key that no path can name."""
-    value = json.loads(metadata).get(key)
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return float(value)
-    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
-
-
-def _trimmed(sides: tuple[bool, bool], value: _Value, characters: _Value) -> str | None:
-    """As SQLite's trim(X, Y), ltrim and rtrim do it, in time that grows with the lengths."""
-    if value is None or characters is None:
-        return None
-    text, cut = _text(value), set(_text(characters))
-    begin, end = 0, len(text)
-    while sides[0] and begin < end and text[begin] in cut:
-        begin += 1
-    while sides[1] and begin < end and text[end - 1] in cut:
-        end -= 1
-    return text[begin:end]
-
-
-def _text(value: _Value) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _sound(text: str) -> str:

@@ -1,13 +1,11 @@
 """What every door of the service shares: a text becomes a vector once, searches meet at a desk."""
 
 import asyncio
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter
@@ -17,6 +15,7 @@ from resizable_search.answers import Answer
 from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
 from resizable_search.index.documents import StoredDocument
 from resizable_search.search import Index
+from resizable_search.service.aside import aside
 from resizable_search.service.desk import Ask, Desk, MovedError, Outcome, Search, Selected
 from resizable_search.service.mapped import outlive_cuts
 from resizable_search.service.meters import Meters
@@ -289,35 +288,8 @@ class Service:
         return await self._aside(lent, limiter)
 
     async def _aside(self, call: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
-        """Make a call that may block in a thread of its own: an exit would wait for anyio's."""
-        wanted: asyncio.Future[T] = self._loop.create_future()
-        limiter = limiter or self._limiter
-
-        def done(outcome: T | None, error: BaseException | None) -> None:
-            limiter.release_on_behalf_of(wanted)
-            if wanted.done():  # whoever asked has gone
-                return
-            if error is not None:
-                wanted.set_exception(error)
-            else:
-                wanted.set_result(cast(T, outcome))
-
-        def work() -> None:
-            outcome, failure = None, None
-            try:
-                outcome = call()
-            except BaseException as error:
-                failure = error
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(done, outcome, failure)
-
-        await limiter.acquire_on_behalf_of(wanted)
-        try:
-            threading.Thread(target=work, name="aside", daemon=True).start()
-        except BaseException:
-            limiter.release_on_behalf_of(wanted)
-            raise
-        return await wanted
+        """Make a call that may block, in a thread of its own."""
+        return await aside(call, limiter or self._limiter)
 
 
 def _settle(outcomes: list[tuple[Ask, Outcome]]) -> None:

@@ -100,6 +100,14 @@ def test_a_damaged_index_says_so_and_is_served_when_it_is_mended(home, file: str
     shelf.close()
 
 
+def test_what_was_read_of_a_file_that_is_cut_meanwhile_is_worth_nothing(home):
+    shelf = shelf_of(home)
+    with pytest.raises(IndexFormatError, match="was cut to"), shelf.lend("made") as index:
+        path = index.folder / f"{index.full_dim}.npy"
+        os.truncate(path, path.stat().st_size - 1)
+    shelf.close()
+
+
 def test_a_mended_file_is_read_anew(home):
     shelf = shelf_of(home)
     with shelf.lend("made") as damaged:

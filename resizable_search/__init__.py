@@ -6,19 +6,19 @@
     hits = index.query("tree data structures", k=10, dim=256, rerank=10)  # list[Hit]
     top = index.scan(vectors, k=10, dim=256, rerank=10)                   # (m, full) floats -> Top
 
-Building is `resizable_search.build.build`, and `resizable_search.adopt.adopt` for vectors that there
-are already; the command line is `rsearch`. Names are loaded when they are first used, so that
+`build.build.build` makes an index of a corpus, `build.vectors.build_vectors` of vectors you
+already have. The command line is `rsearch`. Names are loaded when they are first used, so that
 importing the package costs next to nothing.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resizable_search.answers import Answer, Hit, Timings
+    from resizable_search.engine.plan import Plan, Stage
+    from resizable_search.engine.topk import Top
     from resizable_search.errors import RsearchError
-    from resizable_search.plan import Plan, Stage
-    from resizable_search.search import Index, open_index
-    from resizable_search.topk import Top
+    from resizable_search.search.index import Index, open_index
+    from resizable_search.search.results import Answer, Hit, Timings
 
 __version__ = "0.1.0"
 
@@ -36,15 +36,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Answer": "answers",
-    "Hit": "answers",
-    "Index": "search",
-    "Plan": "plan",
+    "Answer": "search.results",
+    "Hit": "search.results",
+    "Index": "search.index",
+    "Plan": "engine.plan",
     "RsearchError": "errors",
-    "Stage": "plan",
-    "Timings": "answers",
-    "Top": "topk",
-    "open_index": "search",
+    "Stage": "engine.plan",
+    "Timings": "search.results",
+    "Top": "engine.topk",
+    "open_index": "search.index",
 }
 
 

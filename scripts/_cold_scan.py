@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from _reads import drop
 
-from resizable_search.index.page_cache import resident
-from resizable_search.search import open_index
+from resizable_search.evaluate.timing import resident
+from resizable_search.search.index import open_index
 
 
 def main() -> None:

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from resizable_search import __version__
-from resizable_search.adopt import adopt
-from resizable_search.build_options import BuildOptions
-from resizable_search.index.layout import Home
+from resizable_search.build.options import BuildOptions
+from resizable_search.build.vectors import build_vectors
 from resizable_search.progress import SILENT, Progress
-from resizable_search.search import Index, open_index
+from resizable_search.search.index import Index, open_index
+from resizable_search.store.layout import Home
 
 FILLER = "The canopy of a tree shades its trunk, and whoever counts its leaves begins at the root. "
 
@@ -46,7 +46,7 @@ def index_of_matrix(
         with vectors.open("wb") as file:
             np.save(file, rows)
         write_documents(documents, len(rows))
-        adopt(vectors, Home(home), BuildOptions(name), documents=documents, progress=progress)
+        build_vectors(vectors, Home(home), BuildOptions(name), documents=documents, progress=progress)
     return open_index(name, home=home)
 
 

@@ -11,11 +11,11 @@ from _reads import files_of
 from _rivals import THREADS, Given, Way
 from numpy.typing import NDArray
 
+from resizable_search.engine.kernel_cache import compile_kernels
 from resizable_search.errors import RsearchError
-from resizable_search.index.plans import plan_key
-from resizable_search.scan.warm import compile_kernels
-from resizable_search.search import Index, open_index
-from resizable_search.tune import tune
+from resizable_search.evaluate.tune import tune
+from resizable_search.search.index import Index, open_index
+from resizable_search.store.tuned_plans import plan_key
 
 NAME = "compared"
 TARGETS = (0.99, 0.997)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.index import page_cache
-from resizable_search.search import Index
+from resizable_search.evaluate import timing as page_cache
+from resizable_search.search.index import Index
 
 REPEATS = 7
 READERS = (np.add.reduce, np.bitwise_or.reduce, np.maximum.reduce)

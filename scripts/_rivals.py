@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search import vectors
+from resizable_search.engine import vectors
 
 Search = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
 """Unit queries (m, d) and a number of threads: the rows of the k best of each, (m, k)."""

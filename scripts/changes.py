@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from _measure import parser_of, show  # noqa: E402 - of this folder; the others are of the suite
 
-from tests.service.changing import change_all  # noqa: E402
-from tests.service.conftest import built  # noqa: E402
+from tests.service.changing import change_all
+from tests.service.conftest import built
 
 
 def arguments() -> argparse.Namespace:

@@ -31,7 +31,7 @@ from _targets import Figures, Measured, judge
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from resizable_search import vectors
+from resizable_search.engine import vectors
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD_THREADS = 2

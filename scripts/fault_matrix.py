@@ -25,11 +25,11 @@ from _measure import parser_of, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from resizable_search.build import build
-from resizable_search.build_options import BuildOptions
+from resizable_search.build.build import build
+from resizable_search.build.options import BuildOptions
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.errors import RsearchError
-from resizable_search.index.layout import NAMES, Home
+from resizable_search.store.layout import NAMES, Home
 from tests.servers import nomic_api as api
 from tests.servers.nomic_api import KEY, NomicServer, status
 from tests.support import ListCorpus, articles

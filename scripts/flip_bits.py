@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from _measure import clustered, parser_of, show, write_documents
 
-from resizable_search.adopt import adopt
-from resizable_search.build_options import BuildOptions
+from resizable_search.build.options import BuildOptions
+from resizable_search.build.vectors import build_vectors
 from resizable_search.errors import IndexFormatError
-from resizable_search.index.changes import delete_rows
-from resizable_search.index.layout import NAMES, Home
-from resizable_search.index.manifest import read_manifest
-from resizable_search.index.verify import kind_of
-from resizable_search.manage.verification import repair, verify
+from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.manifest import read_manifest
+from resizable_search.store.repair import repair, verify
+from resizable_search.store.verify import kind_of
+from resizable_search.store.writer import delete_rows
 
 NAME = "flipped"
 
@@ -32,7 +32,7 @@ def make(folder: Path, rows: int) -> Home:
     np.save(vectors, clustered(rows))
     write_documents(documents, rows)
     for limit in (2 * rows // 3, rows):
-        adopt(vectors, home, BuildOptions(NAME, limit=limit), documents=documents)
+        build_vectors(vectors, home, BuildOptions(NAME, limit=limit), documents=documents)
     delete_rows(home.index(NAME), [1, rows - 1])
     return home
 

@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 from _measure import machine, parser_of, show  # noqa: E402
 
-from resizable_search.scan.warm import are_compiled  # noqa: E402
+from resizable_search.engine.kernel_cache import are_compiled  # noqa: E402
 from tests.fuzzing.cases import Case, Wrong  # noqa: E402
 from tests.fuzzing.commands import COMMANDS  # noqa: E402
 from tests.fuzzing.judge import TARGETS, Judge, no_case  # noqa: E402

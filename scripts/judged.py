@@ -20,7 +20,7 @@ from pathlib import Path
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.files.corpus import FilesCorpus
 from resizable_search.corpora.pydoc import PydocCorpus
-from resizable_search.search import open_index
+from resizable_search.search.index import open_index
 
 LEAST = 100
 """Characters of a text that says something without its title."""

@@ -3,7 +3,7 @@
     .venv/bin/python scripts/kill_matrix.py [--kills 100] [--rows 400] [--seed 0] [--at-once 2] [--steps all]
 
 Kills `rsearch build wiki100k` with SIGKILL at random moments while texts are being embedded, and once at
-each step by which a build becomes safe (resizable_search/index/steps.py), against a loopback hub and a
+each step by which a build becomes safe (resizable_search/store/failpoints.py), against a loopback hub and a
 loopback Nomic API that answers a request in 50 ms; 8 requests of 10 texts are under way. Each time the
 same command is given again. Tells how many indexes came out byte-identical (manifest dates apart), and
 how many texts were billed twice. Exit 1 if one differs, or if a kill cost more than 80 texts.
@@ -20,7 +20,7 @@ from _measure import parser_of, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from resizable_search.index.steps import OF_CHANGES, Step
+from resizable_search.store.failpoints import OF_CHANGES, Step
 from tests.kills import BATCH, CONCURRENCY, Death, ground, plain_environment
 
 

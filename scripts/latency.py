@@ -35,9 +35,9 @@ from _measure import (
     verdict,
 )
 
-from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.embedders.cache import QueryCache
-from resizable_search.index.layout import Home
+from resizable_search.specs import EmbedderSpec
+from resizable_search.store.layout import Home
 
 TEXT = "tree data structures"
 NAME = "measured"

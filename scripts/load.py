@@ -40,11 +40,11 @@ from _measure import (
 from _processes import memory_mb
 from numpy.typing import NDArray
 
-from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.embedders.cache import QueryCache
-from resizable_search.index.layout import Home
-from resizable_search.search import Index
-from resizable_search.tune import tune
+from resizable_search.evaluate.tune import tune
+from resizable_search.search.index import Index
+from resizable_search.specs import EmbedderSpec
+from resizable_search.store.layout import Home
 
 K = 10
 LEAST_SHARE = 0.7

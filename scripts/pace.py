@@ -18,11 +18,11 @@ from _measure import parser_of, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from resizable_search.build import build
-from resizable_search.build_options import BuildOptions
+from resizable_search.build.build import build
+from resizable_search.build.options import BuildOptions
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.errors import BuildStoppedError
-from resizable_search.index.layout import Home
+from resizable_search.store.layout import Home
 from tests.servers.nomic_api import KEY, NomicServer
 from tests.support import ListCorpus, articles
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from _measure import clustered, machine, parser_of
 
-from resizable_search.adopt import adopt
-from resizable_search.build_options import BuildOptions
-from resizable_search.index.layout import Home
-from resizable_search.living.compaction import compact
-from resizable_search.scan.warm import compile_kernels
-from resizable_search.search import Index, open_index
+from resizable_search.build.compact import compact
+from resizable_search.build.options import BuildOptions
+from resizable_search.build.vectors import build_vectors
+from resizable_search.engine.kernel_cache import compile_kernels
+from resizable_search.search.index import Index, open_index
+from resizable_search.store.layout import Home
 
 K = 10
 MOST = 1.1
@@ -34,7 +34,7 @@ def make(folder: Path, rows: int, parts: int, vectors: np.ndarray) -> tuple[Path
     np.save(folder / "rows.npy", vectors)
     home = Home(folder / "home")
     for number in range(1, parts + 1):
-        adopt(folder / "rows.npy", home, BuildOptions("many", limit=rows * number // parts))
+        build_vectors(folder / "rows.npy", home, BuildOptions("many", limit=rows * number // parts))
     (folder / "rows.npy").unlink()
     shutil.copytree(home.index("many"), home.index("one"))
     compact(home.index("one"))

@@ -28,10 +28,10 @@ from _reads import read_bandwidth, scanned
 from latency import NAME, TEXT, prepare
 from numpy.typing import NDArray
 
-from resizable_search.scan import kernels
-from resizable_search.scan.numba_engine import NumbaEngine
-from resizable_search.scan.warm import compile_kernels
-from resizable_search.search import Index, open_index
+from resizable_search.engine import kernels
+from resizable_search.engine.kernel_cache import compile_kernels
+from resizable_search.engine.numba_engine import NumbaEngine
+from resizable_search.search.index import Index, open_index
 
 K = 10
 THREADS = (1, 2)

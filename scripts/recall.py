@@ -21,14 +21,15 @@ import numpy as np
 from _measure import given_vectors, index_of_matrix, machine, parser_of, show
 from numpy.typing import NDArray
 
-from resizable_search.bench import Queries, overlap_at_k, sample_queries
-from resizable_search.build import BuildOptions, build
-from resizable_search.corpora.base import Block, Corpus, CorpusSpec, Document, in_blocks
+from resizable_search.build.build import BuildOptions, build
+from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
 from resizable_search.corpora.pydoc import PydocCorpus
 from resizable_search.embedders.lsa import LsaEmbedder
-from resizable_search.index.layout import Home
-from resizable_search.search import Index, open_index
-from resizable_search.topk import NO_ROW
+from resizable_search.engine.topk import NO_ROW
+from resizable_search.evaluate.bench import Queries, overlap_at_k, sample_queries
+from resizable_search.search.index import Index, open_index
+from resizable_search.specs import CorpusSpec
+from resizable_search.store.layout import Home
 
 K = 10
 CHARS = 1200

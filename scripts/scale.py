@@ -29,10 +29,10 @@ from _processes import Watched, watch
 from _reads import drop, read_bandwidth, read_seconds, scanned
 from numpy.typing import NDArray
 
+from resizable_search.engine.kernel_cache import compile_kernels
 from resizable_search.errors import RsearchError
-from resizable_search.index.page_cache import resident
-from resizable_search.scan.warm import compile_kernels
-from resizable_search.search import Index, open_index
+from resizable_search.evaluate.timing import resident
+from resizable_search.search.index import Index, open_index
 
 WIDTH = 768
 BLOCK = 20_000

@@ -37,14 +37,13 @@ from _measure import (
 )
 from numpy.typing import NDArray
 
-from resizable_search import vectors
-from resizable_search.quantise import Tier, quantise
-from resizable_search.scan.numpy_engine import NumpyEngine
-from resizable_search.scan.parts import Parts
-from resizable_search.scan.view import View
-from resizable_search.scan.warm import compile_kernels, load_engine
-from resizable_search.search import Index, open_index
-from resizable_search.threads import thread_count
+from resizable_search.engine import vectors
+from resizable_search.engine.kernel_cache import compile_kernels, load_engine
+from resizable_search.engine.numpy_engine import NumpyEngine
+from resizable_search.engine.parts import Parts, View
+from resizable_search.engine.quantise import Tier, quantise
+from resizable_search.search.index import Index, open_index
+from resizable_search.system import thread_count
 
 K = 10
 BATCH = 100

@@ -26,8 +26,8 @@ from _measure import parser_of, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from resizable_search.index.manifest import read_manifest
-from resizable_search.search import open_index
+from resizable_search.search.index import open_index
+from resizable_search.store.manifest import read_manifest
 from tests.cli.conftest import Machine
 from tests.kills import plain_environment
 from tests.servers.dataset import articles

@@ -2,15 +2,15 @@
 
     python -m tests.dying STEP TIMES build wiki100k …
 
-STEP is the name of a `resizable_search.index.steps.Step`.
+STEP is the name of a `resizable_search.store.failpoints.Step`.
 """
 
 import os
 import signal
 import sys
 
-from resizable_search.index import steps
-from resizable_search.index.steps import Step
+from resizable_search.store import failpoints as steps
+from resizable_search.store.failpoints import Step
 
 
 def die_at(step: Step, times: int = 1) -> None:

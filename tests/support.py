@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from resizable_search.build import build
-from resizable_search.build_options import BuildOptions
-from resizable_search.corpora.base import Block, Corpus, CorpusSpec, Document, in_blocks
-from resizable_search.embedders.base import Embedder, EmbedderSpec, Task
-from resizable_search.index.layout import Home
-from resizable_search.search import Index, open_index
-from resizable_search.vectors import LANES
+from resizable_search.build.build import build
+from resizable_search.build.options import BuildOptions
+from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
+from resizable_search.embedders.base import Embedder, Task
+from resizable_search.engine.vectors import LANES
+from resizable_search.search.index import Index, open_index
+from resizable_search.specs import CorpusSpec, EmbedderSpec
+from resizable_search.store.layout import Home
 
 
 @dataclass

@@ -61,22 +61,19 @@ def test_imports_run_downwards():
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("vectors.py", "from resizable_search import plan"),
-        ("scan/base.py", "from resizable_search.index import layout"),
-        ("index/rows.py", "from resizable_search.embedders import base"),
-        ("corpora/base.py", "from resizable_search.index import layout"),
-        ("embedders/cache.py", "from resizable_search import search"),
-        ("search.py", "from resizable_search import bench"),
-        ("building.py", "from resizable_search import adopt"),
-        ("grouping.py", "from resizable_search import search"),
-        ("corpora/files/text.py", "from resizable_search.embedders import base"),
-        ("bench.py", "from resizable_search import tune"),
-        ("judgements.py", "from resizable_search import evaluate"),
-        ("tune.py", "from resizable_search.cli import render"),
-        ("living/pending.py", "from resizable_search import build"),
-        ("search.py", "from resizable_search.exporting import source"),
-        ("bench.py", "from resizable_search.service import shelf"),
-        ("service/shelf.py", "from resizable_search.cli import render"),
+        ("errors.py", "from resizable_search.engine import plan"),
+        ("engine/base.py", "from resizable_search.store import layout"),
+        ("store/layout.py", "from resizable_search.embedders import base"),
+        ("corpora/base.py", "from resizable_search.store import layout"),
+        ("embedders/cache.py", "from resizable_search.search import index"),
+        ("search/index.py", "from resizable_search.evaluate import bench"),
+        ("build/build.py", "from resizable_search.export import export"),
+        ("evaluate/bench.py", "from resizable_search.service import index_pool"),
+        ("service/index_pool.py", "from resizable_search.cli import render"),
+        (
+            "store/layout.py",
+            "import typing\nif typing.TYPE_CHECKING:\n    from resizable_search.search import index",
+        ),
     ],
 )
 def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):
@@ -93,7 +90,7 @@ def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):
 
 SERVED = tuple(
     f"service.{name}"
-    for name in ("api", "assets", "meters", "schemas", "server", "service", "stdio", "tools", "tool_schemas")
+    for name in ("app", "metrics", "schemas", "server", "service", "mcp", "mcp_stdio", "mcp_schemas")
 )
 
 
@@ -103,7 +100,7 @@ def test_heavy_libraries_are_imported_only_where_they_are_used():
     The compiled kernels are numba's through and through, and the service is FastAPI's: nobody else
     imports those at the top instead.
     """
-    kernels, service = PACKAGE / "scan" / "kernels", PACKAGE / "service"
+    kernels, service = PACKAGE / "engine" / "kernels", PACKAGE / "service"
     for path in PACKAGE.rglob("*.py"):
         heavy = HEAVY - {"numba"} if kernels in path.parents else HEAVY
         heavy = heavy - {"fastapi"} if service in path.parents else heavy
@@ -114,7 +111,7 @@ def test_heavy_libraries_are_imported_only_where_they_are_used():
             elif isinstance(node, ast.ImportFrom):
                 names = [node.module or ""]
             assert not heavy & {name.split(".")[0] for name in names}, path
-            assert kernels in path.parents or not any("scan.kernels" in name for name in names), path
+            assert kernels in path.parents or not any("engine.kernels" in name for name in names), path
             assert service in path.parents or not any(name.endswith(SERVED) for name in names), path
 
 

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resizable_search.build import build
-from resizable_search.build_options import BuildOptions
+from resizable_search.build.build import build
+from resizable_search.build.options import BuildOptions
 from resizable_search.embedders.openai import OpenAIEmbedder
-from resizable_search.embedders.sentence import SentenceTransformersEmbedder
-from resizable_search.index.layout import Home
-from resizable_search.search import open_index
+from resizable_search.embedders.sentence_transformers import SentenceTransformersEmbedder
+from resizable_search.search.index import open_index
+from resizable_search.store.layout import Home
 from tests.servers.gguf_model import CONTEXT, WIDTH, write_model
 from tests.support import ListCorpus, articles
 

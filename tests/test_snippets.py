@@ -1,4 +1,4 @@
-from resizable_search.snippets import snippet, words_of
+from resizable_search.text import snippet, words_of
 
 FILLER = "Nothing of note happens in this sentence. " * 20
 

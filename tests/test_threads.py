@@ -4,8 +4,9 @@ import time
 
 import pytest
 
+from resizable_search.engine.scheduling import run_together, unordered
 from resizable_search.errors import UsageError
-from resizable_search.threads import run_together, thread_count, unordered, usable_cores
+from resizable_search.system import thread_count, usable_cores
 
 
 def test_the_number_of_threads_is_asked_then_the_variable_then_the_cores(monkeypatch):

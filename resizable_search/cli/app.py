@@ -8,7 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from resizable_search import __version__
-from resizable_search.cli import configured, manual
+from resizable_search.cli import configured
+from resizable_search.cli import help as manual
 from resizable_search.errors import UsageError
 
 COMMANDS = {
@@ -22,9 +23,9 @@ COMMANDS = {
     "mcp": "mcp.mcp",
     "list": "manage.list_indexes",
     "info": "manage.info",
-    "add": "living.add",
-    "delete": "living.delete",
-    "compact": "living.compact",
+    "add": "update.add",
+    "delete": "update.delete",
+    "compact": "update.compact",
     "export": "export.export",
     "remove": "manage.remove",
     "verify": "verify.verify",

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resizable_search.bench_options import MOST_BATCH, BenchOptions
 from resizable_search.cli import completion
 from resizable_search.cli.options import (
     HomeOption,
@@ -16,13 +15,14 @@ from resizable_search.cli.options import (
     index_name,
     parse_numbers,
 )
+from resizable_search.engine.plan import PRECISIONS, Precision
 from resizable_search.errors import QueryError, RsearchError, UsageError
-from resizable_search.plan import PRECISIONS, Precision
-from resizable_search.threads import MOST
+from resizable_search.evaluate.bench import MOST_BATCH, BenchOptions
+from resizable_search.system import MOST
 
 if TYPE_CHECKING:
-    from resizable_search.bench import Measurement, Queries
-    from resizable_search.search import Index
+    from resizable_search.evaluate.bench import Measurement, Queries
+    from resizable_search.search.index import Index
 
 MOST_BYTES = 64_000_000
 """Of a file of queries: more than anybody measures with."""
@@ -123,12 +123,12 @@ def bench(
     ).check()
     texts = None if queries is None else read_queries(queries)
 
-    from resizable_search import bench as measuring
-    from resizable_search import plot as plotting
     from resizable_search.cli import render, render_bench
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.index import page_cache
-    from resizable_search.search import open_index
+    from resizable_search.evaluate import bench as measuring
+    from resizable_search.evaluate import plots as plotting
+    from resizable_search.evaluate import timing as page_cache
+    from resizable_search.search.index import open_index
 
     if plot is not None:
         plotting.check_target(plot)
@@ -194,7 +194,7 @@ def _precision(word: str) -> Precision:
 
 def embed_lines(index: "Index", lines: dict[int, str], source: str) -> "Queries":
     """Texts as queries. Raises UsageError if there is none, QueryError with the line that cannot be one."""
-    from resizable_search.bench import text_queries
+    from resizable_search.evaluate.bench import text_queries
 
     try:
         return text_queries(index, list(lines.values()), source)

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resizable_search.cli import build_vectors, manual
+from resizable_search.cli import build_vectors
+from resizable_search.cli import help as manual
 from resizable_search.cli.arguments import takes
 from resizable_search.cli.build_arguments import BuildArguments, OnBadText, embedder_options
 from resizable_search.cli.options import command_to_go_on, home_of, parse_numbers
 from resizable_search.errors import UsageError
 
 if TYPE_CHECKING:
-    from resizable_search.build_report import BuildReport
+    from resizable_search.build.report import BuildReport
     from resizable_search.corpora.base import Corpus
     from resizable_search.progress import Progress
 
@@ -100,13 +101,13 @@ def made(
     if asked.limit is not None and asked.limit < 1:
         raise UsageError(f"--limit must be 1 or more, not {asked.limit}")
 
-    from resizable_search import build as builder
-    from resizable_search.build_options import BuildOptions
+    from resizable_search.build import build as builder
+    from resizable_search.build.options import BuildOptions
     from resizable_search.cli import render_forecast
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.cli.stopping import stop_on_signal
+    from resizable_search.cli.signals import stop_on_signal
     from resizable_search.embedders import registry
-    from resizable_search.embedders.base import EmbedderSpec
+    from resizable_search.specs import EmbedderSpec
 
     home = home_of(asked.home)
     options = BuildOptions(

@@ -23,7 +23,7 @@ from resizable_search.cli.options import (
 from resizable_search.errors import UsageError
 
 if TYPE_CHECKING:
-    from resizable_search.corpora.files.text import TextCorpus
+    from resizable_search.corpora.files.corpus import TextCorpus
     from resizable_search.progress import Progress
 
 STDIN = "-"
@@ -67,7 +67,7 @@ def files(
             "progress": progress,
         }
         if STDIN in paths:
-            from resizable_search.corpora.files.stdin import StdinCorpus
+            from resizable_search.corpora.files.corpus import StdinCorpus
 
             return StdinCorpus(piped_in(), **how)
         from resizable_search.corpora.files.corpus import FilesCorpus

@@ -57,14 +57,14 @@ def vectors(
     """
     numbers = parse_numbers(dims, "--dims")
 
-    from resizable_search.adopt import adopt
-    from resizable_search.build_options import BuildOptions
+    from resizable_search.build.options import BuildOptions
+    from resizable_search.build.vectors import build_vectors
     from resizable_search.cli import render_indexes
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.cli.stopping import stop_on_signal
+    from resizable_search.cli.signals import stop_on_signal
     from resizable_search.corpora.base import Corpus
     from resizable_search.embedders import registry
-    from resizable_search.embedders.base import EmbedderSpec
+    from resizable_search.specs import EmbedderSpec
 
     options = BuildOptions(
         name if name is not None else file.stem,
@@ -74,7 +74,7 @@ def vectors(
         command=command_to_go_on(),
     )
     with shown_progress() as progress, stop_on_signal() as stop:
-        report = adopt(
+        report = build_vectors(
             file,
             home_of(home),
             options,

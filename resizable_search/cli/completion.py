@@ -3,20 +3,89 @@
 Each function is an `autocompletion` of typer's: it gets the context, in which the words before are read
 already, and the word so far. It reads what is there, in bounds, and offers nothing where that is damaged.
 Nothing heavy is imported, not even numpy: a person waits for each of these.
+
+How a shell is answered: words as bash splits them, nothing on stderr, nothing that a shell would run.
 """
 
 import functools
+import io
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import typer
 
-from resizable_search.cli.completing import harmless
-from resizable_search.index.layout import NAMES, Home, default_home, expanded
+from resizable_search.store.layout import NAMES, Home, default_home, expanded
+
+VARIABLE = "_RSEARCH_COMPLETE"
+"""Set by the script that `rsearch --show-completion` prints."""
+
+_SPECIAL = re.compile(r"([^\w@%+=:,./-])")
+_PLAIN = re.compile(r"[\w@%+=:,./#-]+")
+
+
+def is_asked() -> bool:
+    """Whether a shell asks for words."""
+    return os.environ.get(VARIABLE, "").startswith("complete_")
+
+
+def answer(run: Callable[[], object]) -> int:
+    """Print the words that `run` offers as this shell takes them, and nothing else. Returns the exit code."""
+    in_bash = os.environ[VARIABLE] == "complete_bash"
+    if in_bash:
+        word = _join_words()
+    said, code = io.StringIO(), 0
+    with suppress(Exception), redirect_stdout(said), redirect_stderr(io.StringIO()):
+        try:
+            run()
+        except SystemExit as end:  # fish asks by the exit code whether there are words
+            code = end.code if isinstance(end.code, int) else 0
+    text = said.getvalue()
+    if in_bash:
+        lines = [_for_bash(line, word) for line in text.splitlines() if line and line.isprintable()]
+        text = "".join(f"{line}\n" for line in lines)
+    sys.stdout.write(text)
+    return code
+
+
+def _join_words() -> str:
+    """Undo that bash parts words at `:` and `=`, in the variables that typer reads. Returns the last word."""
+    words = os.environ.get("COMP_WORDS", "").split("\n")
+    with suppress(ValueError):
+        words = words[: int(os.environ.get("COMP_CWORD", "")) + 1]
+    joined: list[str] = []
+    glue = False
+    for word in words:
+        is_break = re.fullmatch("[:=]+", word) is not None
+        if joined[1:] and (glue or (is_break and joined[-1] != "")):
+            joined[-1] += word
+        else:
+            joined.append(word)
+        glue = is_break
+    os.environ["COMP_WORDS"] = "\n".join(joined)
+    os.environ["COMP_CWORD"] = str(len(joined) - 1)
+    return joined[-1]
+
+
+def _for_bash(line: str, word: str) -> str:
+    """A word as bash puts it in: behind the last `:` or `=` that is there, what is special escaped."""
+    value = word.partition("=")[2] if word.startswith("-") and "=" in word else word
+    kept = max(value.rfind(":"), value.rfind("=")) + 1
+    rest = line[kept:]
+    return rest if word[:1] in ("'", '"') else _SPECIAL.sub(r"\\\1", rest)
+
+
+def harmless(words: list[str]) -> list[str]:
+    """The words that may be put into a line: all in bash, where they are escaped, else plain ones."""
+    if os.environ.get(VARIABLE) in (None, "complete_bash"):
+        return words
+    return [word for word in words if _PLAIN.fullmatch(word)]
+
 
 P = ParamSpec("P")
 
@@ -49,10 +118,10 @@ def _home(context: typer.Context) -> Home:
 
 def _folder(context: typer.Context) -> Path:
     """The index that is named, or meant where none is."""
-    from resizable_search.index.locate import default_name, find_index
+    from resizable_search.store.layout import default_name, resolve_index
 
     home = _home(context)
-    return find_index(context.params.get("index") or default_name(home), home)
+    return resolve_index(context.params.get("index") or default_name(home), home)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -109,7 +178,7 @@ def usual_dims(context: typer.Context, incomplete: str) -> Iterable[str]:
 @_safely
 def plan(context: typer.Context, incomplete: str) -> Iterable[str]:
     """The last stage of a plan: a stored dimension, or a precision behind it."""
-    from resizable_search.plan import PRECISIONS
+    from resizable_search.engine.plan import PRECISIONS
 
     begun, comma, stage = incomplete.rpartition(",")
     parts = stage.split(":")
@@ -121,7 +190,7 @@ def plan(context: typer.Context, incomplete: str) -> Iterable[str]:
 @_safely
 def precisions(context: typer.Context, incomplete: str) -> Iterable[str]:
     """Precisions, with commas between."""
-    from resizable_search.plan import PRECISIONS
+    from resizable_search.engine.plan import PRECISIONS
 
     return _listed(PRECISIONS, incomplete)
 
@@ -186,7 +255,7 @@ def columns(context: typer.Context, incomplete: str) -> Iterable[str]:
 @_safely
 def ids(context: typer.Context, incomplete: str) -> Iterable[str]:
     """Ids of documents that begin so, and are not deleted."""
-    from resizable_search.index.documents import connect
+    from resizable_search.store.documents import connect
 
     folder, found = _folder(context), []
     for part in _manifest(folder)["parts"]:
@@ -210,7 +279,7 @@ def _bitmap(path: Path) -> bytes:
 
 def _keys(folder: Path) -> list[str]:
     """Keys of the first documents' metadata."""
-    from resizable_search.index.documents import connect
+    from resizable_search.store.documents import connect
 
     first = _manifest(folder)["parts"][0]
     with closing(connect(folder / str(first["path"]) / NAMES.documents, int(first["rows"]))) as documents:

@@ -14,8 +14,8 @@ from typing import Any
 from resizable_search.cli import settings
 from resizable_search.cli.settings import Schema, Setting
 from resizable_search.errors import ConfigError
-from resizable_search.index.layout import NAMES, Home
-from resizable_search.wording import clipped, quoted
+from resizable_search.store.layout import NAMES, Home
+from resizable_search.text import clipped, quoted
 
 PROJECT = "pyproject.toml"
 SECTION = ("tool", "rsearch")
@@ -162,7 +162,7 @@ def edit(path: Path, section: tuple[str, ...], change: Callable[[Any], None]) ->
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    from resizable_search.index.storage import CHECK, make_home, replace_file, storage_errors
+    from resizable_search.system import CHECK, make_home, replace_file, storage_errors
 
     path = Path(os.path.realpath(path))  # a link stays one
     content = _content(path)

@@ -19,7 +19,8 @@ from resizable_search.cli import settings
 from resizable_search.cli.config_files import ConfigFile, home_file, project_file
 from resizable_search.cli.settings import Schema, Setting
 from resizable_search.errors import ConfigError, RsearchError
-from resizable_search.index.layout import HOME_VARIABLE, Home, default_home, expanded
+from resizable_search.store.layout import Home, default_home, expanded
+from resizable_search.system import HOME_VARIABLE
 
 APPLIED = "rsearch.applied"
 """Where a context keeps what files gave, by key."""

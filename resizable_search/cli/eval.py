@@ -22,7 +22,7 @@ from resizable_search.cli.options import (
     index_name,
 )
 from resizable_search.errors import StorageError, UsageError
-from resizable_search.index.layout import expanded
+from resizable_search.store.layout import expanded
 
 if TYPE_CHECKING:
     from resizable_search.corpora.base import Corpus
@@ -103,14 +103,14 @@ def evaluate(
 
     rsearch eval scifact --dims 768,256,64 --rerank 10
     """
-    from resizable_search import plot as plotting
     from resizable_search.cli import render, render_eval
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.evaluate import EvaluationOptions
-    from resizable_search.evaluate import evaluate as judge
-    from resizable_search.judgements import read_judgements
-    from resizable_search.scan.choose import Chooser
-    from resizable_search.search import open_index
+    from resizable_search.engine.kernel_cache import Chooser
+    from resizable_search.evaluate import plots as plotting
+    from resizable_search.evaluate.qrels import read_qrels_folder
+    from resizable_search.evaluate.relevance import EvaluationOptions
+    from resizable_search.evaluate.relevance import evaluate as judge
+    from resizable_search.search.index import open_index
 
     found = _files(folder, split, queries, qrels)
     asked = EvaluationOptions(
@@ -128,9 +128,9 @@ def evaluate(
         plotting.check_target(plot)
     _check_targets(per_query, runs)
     if isinstance(found, tuple):
-        judgements = read_judgements(*found)
+        judgements = read_qrels_folder(*found)
     else:
-        judgements = read_judgements(found.queries, found.qrels)
+        judgements = read_qrels_folder(found.queries, found.qrels)
     places = home_of(options.home)
     if isinstance(found, tuple) or index is not None:
         name = index_name(index, places)
@@ -149,9 +149,9 @@ def evaluate(
     if per_query is not None:
         render_eval.write_per_query(judged, per_query)
     if plot is not None:
-        from resizable_search import plot_evaluation
+        from resizable_search.evaluate import plot_relevance as plot_evaluation
 
-        plot_evaluation.plot(judged.report, plot)
+        plot_evaluation.plot_relevance(judged.report, plot)
 
 
 def _files(

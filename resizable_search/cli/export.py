@@ -36,12 +36,12 @@ def export(
     """Write documents and rows for other programs, and check them with the library that reads them."""
     from resizable_search.cli import render_living
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.cli.stopping import stop_on_signal
-    from resizable_search.exporting import export as exporting
-    from resizable_search.index.locate import find_index
+    from resizable_search.cli.signals import stop_on_signal
+    from resizable_search.export import export as exporting
+    from resizable_search.store.layout import resolve_index
 
     form = exporting.format_of(format, dest).name
-    folder = find_index(index, home_of(home))
+    folder = resolve_index(index, home_of(home))
     with shown_progress() as progress, stop_on_signal() as stop:
         done = exporting.export(folder, dest, form, dim=dim, force=force, progress=progress, stop=stop)
     render_living.exported(done, dest)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from resizable_search.errors import RsearchError
-from resizable_search.wording import plain
+from resizable_search.text import plain
 
 
 @contextmanager

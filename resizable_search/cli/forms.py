@@ -12,15 +12,15 @@ import typer
 
 from resizable_search.cli import completion
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.wording import plain, quoted
+from resizable_search.text import plain, quoted
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from resizable_search.answers import Answer, Hit
     from resizable_search.cli.sheet import Sheet
-    from resizable_search.search import Index
+    from resizable_search.search.index import Index
+    from resizable_search.search.results import Answer, Hit
 
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "plain")
 HIT_FIELDS = ("rank", "row", "score", "id", "title", "url", "text")
@@ -140,7 +140,7 @@ def records(found: "Answer", form: Form) -> list[dict[str, Any]]:
 
 def _field(hit: "Hit", name: str, query: str, form: Form) -> Any:
     if name == "snippet":
-        from resizable_search.snippets import snippet
+        from resizable_search.text import snippet
 
         return snippet(hit.text, query, form.snippet or SNIPPET)
     if name == "metadata":
@@ -226,7 +226,7 @@ def _table_cell(name: str, value: Any, query: str) -> "Text":
     from rich.text import Text
 
     from resizable_search.cli.render import CHARS_SHOWN
-    from resizable_search.snippets import words_of
+    from resizable_search.text import words_of
 
     if name == "score":
         return Text(f"{value:.4f}")

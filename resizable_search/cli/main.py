@@ -10,12 +10,12 @@ from contextlib import suppress
 import typer
 from typer.exceptions import TyperException
 
-from resizable_search.cli import completing
+from resizable_search.cli import completion as completing
 from resizable_search.cli.app import ReaderGoneError, app
-from resizable_search.cli.errand import SERVICE_VARIABLE, Done
+from resizable_search.cli.remote import SERVICE_VARIABLE, Done
 from resizable_search.errors import RsearchError
-from resizable_search.limits import exhausted
-from resizable_search.wording import plain
+from resizable_search.system import exhausted
+from resizable_search.text import plain
 
 DEBUG_FLAG = "--debug"
 

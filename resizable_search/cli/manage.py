@@ -20,8 +20,8 @@ from resizable_search.errors import RsearchError
 
 def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
     """List the indexes of the home, and the builds that are not finished."""
+    from resizable_search.admin.overview import overview
     from resizable_search.cli import render_indexes
-    from resizable_search.manage.overview import overview
 
     places = home_of(home)
     render_indexes.listing(overview(places), places.path, as_json=json)
@@ -29,9 +29,9 @@ def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
 
 def info(index: IndexArgument = None, json: JsonOption = False, home: HomeOption = None) -> None:
     """Show what an index is made of, what it weighs, and what a query costs."""
+    from resizable_search.admin.overview import describe_index
     from resizable_search.cli import render_indexes
-    from resizable_search.manage.overview import describe_index
-    from resizable_search.search import open_index
+    from resizable_search.search.index import open_index
 
     places = home_of(home)
     with open_index(index_name(index, places), home=places.path) as opened:
@@ -50,8 +50,8 @@ def remove(
     Its folder goes, and what is kept about it beside it. Only what is an index
     is deleted: a folder that holds anything else is refused.
     """
+    from resizable_search.build import remove as removal
     from resizable_search.cli import render_indexes
-    from resizable_search.manage import removal
 
     places = home_of(home)
     target = removal.removable(index, places)
@@ -77,8 +77,8 @@ def warm(
     A query never compiles: without compiled kernels numpy searches, with the
     same answer, only slower.
     """
+    from resizable_search.admin import warm as warming
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.manage import warming
 
     with shown_progress() as progress:
         done = warming.warm(home_of(home), index, progress)
@@ -88,17 +88,17 @@ def warm(
 
 def doctor(context: typer.Context, home: BareHomeOption = None, json: JsonOption = False) -> None:
     """Tell whether configuration, credentials, hub, disk and kernels are in order, each with its remedy."""
+    from resizable_search.admin.doctor import HealthCheck, examine
     from resizable_search.cli import render, render_indexes
     from resizable_search.cli.configured import Configuration
     from resizable_search.cli.settings import Schema
-    from resizable_search.index.layout import Home
-    from resizable_search.manage.doctor import Finding, examine
+    from resizable_search.store.layout import Home
 
     configuration = Configuration(Schema(context.find_root().command), home)
-    told = [Finding("configuration", "wrong", problem) for problem in configuration.problems]
+    told = [HealthCheck("configuration", "wrong", problem) for problem in configuration.problems]
     if not told:
         there = [str(file.path) for file in configuration.files if file.exists]
-        told = [Finding("configuration", "ok", ", ".join(there) or "no file")]
+        told = [HealthCheck("configuration", "ok", ", ".join(there) or "no file")]
     findings = []
     for finding in itertools.chain(told, examine(Home(configuration.home.value))):
         findings.append(finding)

@@ -39,10 +39,10 @@ def mcp(
     same tools at /mcp.
     """
     with extra_serve():
-        from resizable_search.service import stdio
-        from resizable_search.service.shelf import Shelf
+        from resizable_search.service import mcp_stdio as stdio
+        from resizable_search.service.index_pool import IndexPool
 
-    shelf = Shelf(home_of(home), index or (), threads=threads, engine=engine)
+    shelf = IndexPool(home_of(home), index or (), threads=threads, engine=engine)
     if sys.stdin.isatty():
         say(ALONE)
     if stdio.run(shelf, trouble=say) == signal.SIGINT:

@@ -10,8 +10,8 @@ import typer
 from resizable_search.cli import completion
 from resizable_search.cli.configured import use_files
 from resizable_search.errors import UsageError
-from resizable_search.index.layout import Home, default_home, expanded
-from resizable_search.wording import quoted
+from resizable_search.store.layout import Home, default_home, expanded
+from resizable_search.text import quoted
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -127,7 +127,7 @@ def index_name(index: str | None, home: Home) -> str:
     """The index that a command means."""
     if index is not None:
         return index
-    from resizable_search.index.locate import default_name
+    from resizable_search.store.layout import default_name
 
     return default_name(home)
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from resizable_search.wording import duration
+from resizable_search.text import duration
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resizable_search.cli import completion, errand
+from resizable_search.cli import completion
+from resizable_search.cli import remote as errand
 from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption, takes
 from resizable_search.cli.forms import Form, kept, records
 from resizable_search.cli.options import home_of, index_name
 from resizable_search.cli.searching import SearchArguments, tell_remark
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
-from resizable_search.index.layout import Home
-from resizable_search.wording import plain
+from resizable_search.store.layout import Home
+from resizable_search.text import plain
 
 if TYPE_CHECKING:
     from resizable_search.embedders.base import Embedder
-    from resizable_search.plan import Plan
-    from resizable_search.search import Index
+    from resizable_search.engine.plan import Plan
+    from resizable_search.search.index import Index
 
 BOM = "\ufeff"
 """What some programs put before UTF-8."""
@@ -81,7 +82,7 @@ def query(
             return done
     index = options.opened(other)
     if words is None:
-        from resizable_search.cli.prompt import ask
+        from resizable_search.cli.repl import ask
 
         ask(index, options, form, group=group, embedder=other)
         return 0
@@ -102,8 +103,8 @@ def _is_terminal(stream: object) -> bool:
 
 def _answer_lines(index: "Index", options: SearchArguments, form: Form, plan: "Plan", *, group: bool) -> None:
     """Answer each line of stdin with one JSON object; one that has no answer is told, and has no hits."""
-    from resizable_search.answers import Answer, Timings
     from resizable_search.cli import render
+    from resizable_search.search.results import Answer, Timings
 
     if sys.stdin is None:
         raise RsearchError("stdin is closed: send one query a line to it")
@@ -132,15 +133,15 @@ def _another_embedder(
     name: str, places: Home, kind: str | None, model: str | None, base_url: str | None, variable: str | None
 ) -> "Embedder":
     """The embedder that these options describe, for the index of that name."""
-    from resizable_search.embedders.base import EmbedderSpec
-    from resizable_search.embedders.trust import Trust
-    from resizable_search.index.locate import find_index
-    from resizable_search.index.manifest import read_manifest
-    from resizable_search.questions import embedder_elsewhere
+    from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+    from resizable_search.search.query_embedder import embedder_elsewhere
+    from resizable_search.specs import EmbedderSpec
+    from resizable_search.store.layout import resolve_index
+    from resizable_search.store.manifest import read_manifest
 
-    spec = EmbedderSpec.from_json(read_manifest(find_index(name, places)).embedder)
+    spec = EmbedderSpec.from_json(read_manifest(resolve_index(name, places)).embedder)
     made = embedder_elsewhere(spec, kind, model, {"base_url": base_url, "api_key_env": variable})
-    trust = Trust(places.trusted)
+    trust = TrustedEndpoints(places.trusted)
     if base_url is None and "base_url" in spec.options and kind in (None, spec.kind):
         trust.ask(made, name)
     else:

@@ -13,12 +13,12 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.wording import plain, size
+from resizable_search.text import plain, size
 
 if TYPE_CHECKING:
-    from resizable_search.answers import Answer
     from resizable_search.cli.sheet import Sheet
-    from resizable_search.search import Index
+    from resizable_search.search.index import Index
+    from resizable_search.search.results import Answer
 
 PIPED_WIDTH = 10_000
 """Columns of a table that does not go to a terminal: enough that nothing is cut off for their sake."""
@@ -103,7 +103,7 @@ def _letters(text: str) -> str:
 
 def answer_fields(found: "Answer", index: "Index", *, explain: bool) -> dict[str, Any]:
     """An answer as the object that is printed as JSON; with `explain`, how each stage went."""
-    from resizable_search.answers import fields
+    from resizable_search.search.results import fields
 
     return fields(found, threads=index.threads if explain else None)
 

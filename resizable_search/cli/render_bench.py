@@ -13,8 +13,8 @@ from rich.text import Text
 from resizable_search.cli.render import show_table, stdout_console
 
 if TYPE_CHECKING:
-    from resizable_search.bench import BenchReport, Measurement
-    from resizable_search.evaluation import EvaluatedPlan
+    from resizable_search.evaluate.bench import BenchReport, Measurement
+    from resizable_search.evaluate.relevance import EvaluatedPlan
 
 GAPS = (2, 1)
 """Columns between two of the table; one where two make it too wide."""

@@ -6,7 +6,7 @@ from typing import Any
 from resizable_search.cli import render, settings
 from resizable_search.cli.configured import Configuration, Found
 from resizable_search.cli.settings import Setting
-from resizable_search.wording import plain
+from resizable_search.text import plain
 
 
 def listing(configuration: Configuration, *, as_json: bool) -> None:

@@ -14,12 +14,12 @@ from rich.text import Text
 from resizable_search.cli.render import show_table, stdout_console
 from resizable_search.cli.render_bench import Column, fitted, many, overlap_cell, side_by_side, ways
 from resizable_search.errors import StorageError
-from resizable_search.index.storage import replace_file
-from resizable_search.wording import counted, quoted
+from resizable_search.system import replace_file
+from resizable_search.text import counted, quoted
 
 if TYPE_CHECKING:
-    from resizable_search.evaluation import EvaluatedPlan, Evaluation, EvaluationReport, Measured
-    from resizable_search.search import Index
+    from resizable_search.evaluate.relevance import EvaluatedPlan, Evaluation, EvaluationReport, Measured
+    from resizable_search.search.index import Index
 
 LOWER, HIGHER = "↓", "↑"
 """Marks of a difference whose interval has no 0 in it."""

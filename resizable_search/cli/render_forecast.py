@@ -7,15 +7,15 @@ from rich.text import Text
 
 from resizable_search.cli.render import show_table, stdout_console
 from resizable_search.cli.render_indexes import figures
-from resizable_search.wording import counted, duration, plain, size
+from resizable_search.text import counted, duration, plain, size
 
 if TYPE_CHECKING:
-    from resizable_search.forecast import Forecast
+    from resizable_search.build.dry_run import DryRun
 
 FILES_SHOWN = 6
 
 
-def forecast(found: "Forecast") -> None:
+def forecast(found: "DryRun") -> None:
     """A line for each thing that a person may want to know before."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -25,7 +25,7 @@ def forecast(found: "Forecast") -> None:
     show_table(table, stdout_console())
 
 
-def forecast_lines(found: "Forecast") -> list[tuple[str, str]]:
+def forecast_lines(found: "DryRun") -> list[tuple[str, str]]:
     """A word and its line; a line is left out where there is nothing to say."""
     lines = [("index", f"{found.name}  {found.folder}"), ("would be", _state(found))]
     if found.changes is not None:
@@ -40,7 +40,7 @@ def forecast_lines(found: "Forecast") -> list[tuple[str, str]]:
     return lines
 
 
-def _state(found: "Forecast") -> str:
+def _state(found: "DryRun") -> str:
     safe = f"{counted(found.safe, 'document')} embedded already"
     return {
         "new": "built anew",
@@ -52,13 +52,13 @@ def _state(found: "Forecast") -> str:
     }[found.state]
 
 
-def _documents(found: "Forecast") -> str:
+def _documents(found: "DryRun") -> str:
     if found.documents is None:
         return f"all of {found.corpus}, which does not tell how many it has"
     return f"{found.documents:,} of {found.corpus}"
 
 
-def _costs(found: "Forecast") -> list[tuple[str, str]]:
+def _costs(found: "DryRun") -> list[tuple[str, str]]:
     lines = []
     if found.requests is not None:
         most = f"of up to {counted(found.batch_size, 'text')}"
@@ -75,7 +75,7 @@ def _costs(found: "Forecast") -> list[tuple[str, str]]:
     return lines
 
 
-def _disk(found: "Forecast") -> list[tuple[str, str]]:
+def _disk(found: "DryRun") -> list[tuple[str, str]]:
     lines = []
     if found.files:
         names = list(found.files.items())

@@ -9,22 +9,16 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli.render import (
-    json_list,
-    json_object,
-    one_line,
-    show_table,
-    stdout_console,
-)
+from resizable_search.cli.render import json_list, json_object, one_line, show_table, stdout_console
 from resizable_search.errors import RsearchError
-from resizable_search.wording import counted, dimensions, duration, plain, size
+from resizable_search.text import counted, dimensions, duration, plain, size
 
 if TYPE_CHECKING:
-    from resizable_search.build_report import BuildReport, Changes
-    from resizable_search.embedders.dispatch import Spent
-    from resizable_search.manage.doctor import Finding
-    from resizable_search.manage.overview import Entry, IndexInfo
-    from resizable_search.manage.removal import Removable
+    from resizable_search.admin.doctor import HealthCheck
+    from resizable_search.admin.overview import IndexInfo, OverviewEntry
+    from resizable_search.build.remove import Removable
+    from resizable_search.build.report import BuildReport, Changes
+    from resizable_search.embedders.request_pool import Usage
 
 
 def build_report(
@@ -96,7 +90,7 @@ def costs(report: "BuildReport") -> str:
     return line
 
 
-def _asked(spent: "Spent") -> str:
+def _asked(spent: "Usage") -> str:
     repeated = f" ({spent.repeats:,} repeated)" if spent.repeats else ""
     tokens = f", {counted(spent.tokens, 'token')}" if spent.tokens else ""
     return f"{counted(spent.requests, 'request')}{repeated}{tokens}"
@@ -108,7 +102,7 @@ def reasons(left_out: Any) -> str:
     return ", ".join(shown) + (" …" if len(left_out) > 3 else "")
 
 
-def listing(entries: "Sequence[Entry]", home: Path, *, as_json: bool) -> None:
+def listing(entries: "Sequence[OverviewEntry]", home: Path, *, as_json: bool) -> None:
     """The indexes of a home."""
     if as_json:
         json_list(entries)
@@ -120,7 +114,7 @@ def listing(entries: "Sequence[Entry]", home: Path, *, as_json: bool) -> None:
     show_table(listing_table(entries), console)
 
 
-def listing_table(entries: "Sequence[Entry]") -> Table:
+def listing_table(entries: "Sequence[OverviewEntry]") -> Table:
     """A line for each index; on a narrow terminal names give way, and the counts stay."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     least = {"index": 8, "documents": max(len(f"{entry.rows:,}") for entry in entries)}
@@ -216,7 +210,7 @@ def removed(target: "Removable", left: Sequence[str]) -> None:
         )
 
 
-def finding(found: "Finding") -> None:
+def finding(found: "HealthCheck") -> None:
     """One line of the doctor's."""
     console = stdout_console()
     mark, style = ("ok", "green") if found.state == "ok" else ("wrong", "bold red")

@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resizable_search.wording import counted, dimensions, plain, size
+from resizable_search.text import counted, dimensions, plain, size
 
 if TYPE_CHECKING:
-    from resizable_search.exporting.export import Exported
-    from resizable_search.living.compaction import Compaction
-    from resizable_search.living.deletion import Deletion
+    from resizable_search.build.compact import Compaction
+    from resizable_search.build.delete import Deletion
+    from resizable_search.export.export import Exported
 
 
 def deleted(found: "Deletion", *, dry_run: bool) -> None:

@@ -10,8 +10,8 @@ from rich.text import Text
 from resizable_search.cli.render import stdout_console
 
 if TYPE_CHECKING:
-    from resizable_search.index.plans import TunedPlan
-    from resizable_search.tune import TuneReport
+    from resizable_search.evaluate.tune import TuneReport
+    from resizable_search.store.tuned_plans import TunedPlan
 
 
 def report(found: "TuneReport", console: Console | None = None) -> None:

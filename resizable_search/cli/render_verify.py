@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from resizable_search.cli.render import json_object
 from resizable_search.errors import IndexFormatError
-from resizable_search.wording import counted, plain, size
+from resizable_search.text import counted, plain, size
 
 if TYPE_CHECKING:
-    from resizable_search.index.repair import Repair
-    from resizable_search.manage.verification import Verified
+    from resizable_search.store.repair import Repair, Verified
 
 
 def verified(found: "Verified", name: str, *, as_json: bool) -> None:

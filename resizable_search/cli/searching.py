@@ -33,11 +33,11 @@ from resizable_search.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from resizable_search.answers import Answer
     from resizable_search.cli.sheet import Sheet
     from resizable_search.embedders.base import Embedder
-    from resizable_search.plan import Plan
-    from resizable_search.search import Index
+    from resizable_search.engine.plan import Plan
+    from resizable_search.search.index import Index
+    from resizable_search.search.results import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class SearchArguments:
 
     def opened(self, embedder: "Embedder | None" = None) -> "Index":
         """The index that is meant."""
-        from resizable_search.search import open_index
+        from resizable_search.search.index import open_index
 
         places = home_of(self.home)
         return open_index(

@@ -71,8 +71,8 @@ def serve(
         from resizable_search.cli.served import Errands
         from resizable_search.service import server
         from resizable_search.service.door import Door
-        from resizable_search.service.guard import Rules, is_loopback
-        from resizable_search.service.shelf import Shelf
+        from resizable_search.service.index_pool import IndexPool
+        from resizable_search.service.middleware import AccessRules, is_loopback
 
     if not is_loopback(host):
         if not allow_remote:
@@ -86,8 +86,8 @@ def serve(
                 "one with --token-file"
             )
     places = home_of(home)
-    shelf = Shelf(places, index or (), threads=threads, engine=engine)
-    rules = Rules.of(host, more=allow_host or (), origins=_origins(cors or ()), token=token)
+    shelf = IndexPool(places, index or (), threads=threads, engine=engine)
+    rules = AccessRules.of(host, more=allow_host or (), origins=_origins(cors or ()), token=token)
     listening = server.listen(host, port)
     if engine != "numpy":
         _compile()
@@ -110,7 +110,7 @@ def serve(
 def _compile() -> None:
     """Compile the kernels now, if they are not yet: no query does, and a service has many to come."""
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.scan.warm import warm_up
+    from resizable_search.engine.kernel_cache import warm_up
 
     with shown_progress() as progress:
         warm_up(progress)
@@ -139,7 +139,7 @@ def _token(file: Path | None, variable: str) -> str:
 
 
 def _origins(cors: "list[str] | tuple[str, ...]") -> list[str]:
-    from resizable_search.service.guard import origin_of
+    from resizable_search.service.middleware import origin_of
 
     origins = []
     for text in cors:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.cli.errand import ADDRESSES
+from resizable_search.cli.remote import ADDRESSES
 from resizable_search.cli.searching import SearchArguments
 from resizable_search.cli.sheet import Sheet, Surface
 from resizable_search.errors import RsearchError
-from resizable_search.index.layout import Home
+from resizable_search.store.layout import Home
 
 if TYPE_CHECKING:
-    from resizable_search.search import Index
+    from resizable_search.search.index import Index
 
 Lend = Callable[[str], "AbstractContextManager[Index]"]
 """Gives an index by its name, open and of the generation that is on disk."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from resizable_search.cli.forms import FORMATS
 from resizable_search.errors import ConfigError
-from resizable_search.wording import quoted
+from resizable_search.text import quoted
 
 Path = tuple[str, ...]
 """A table of a file, which is a command: `()` for the top level, `("build", "files")`."""
@@ -268,9 +268,7 @@ def _setting(path: Path, parameter: Any) -> Setting | None:
     annotation = parameter.type_descriptor.annotation
     choices = _CHOICES.get(key, ())
     if key == "precisions":
-        from resizable_search.plan import (
-            PRECISIONS,  # a query that has no file to read needs it later, or not
-        )
+        from resizable_search.engine.plan import PRECISIONS
 
         choices = PRECISIONS
     if isinstance(annotation, type) and issubclass(annotation, Enum):

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from resizable_search.cli import completion, errand
+from resizable_search.cli import completion
+from resizable_search.cli import remote as errand
 from resizable_search.cli.arguments import takes
 from resizable_search.cli.searching import SearchArguments
 

@@ -18,8 +18,8 @@ from resizable_search.cli.options import (
 from resizable_search.errors import UsageError
 
 if TYPE_CHECKING:
-    from resizable_search.plan import Plan
-    from resizable_search.search import Index
+    from resizable_search.engine.plan import Plan
+    from resizable_search.search.index import Index
 
 
 def tune(
@@ -57,9 +57,9 @@ def tune(
     from resizable_search.cli import render, render_tune
     from resizable_search.cli.bench import embed_lines, read_queries
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.index.plans import check_recall
-    from resizable_search.search import open_index
-    from resizable_search.tune import tune as measure
+    from resizable_search.evaluate.tune import tune as measure
+    from resizable_search.search.index import open_index
+    from resizable_search.store.tuned_plans import check_recall
 
     if queries is not None and sample is not None:
         raise UsageError("--sample draws rows where no --queries are given: choose one of them")
@@ -92,12 +92,12 @@ def tune(
 
 def plan_for(opened: "Index", k: int, recall: float) -> "Plan":
     """The plan that the index keeps for that recall; one that it lacks is measured now, and kept."""
-    from resizable_search.plan import Plan
+    from resizable_search.engine.plan import Plan
 
     found = opened.tuned(k, recall)
     if found is None:
         from resizable_search.cli.progress import shown_progress
-        from resizable_search.tune import tune as measure
+        from resizable_search.evaluate.tune import tune as measure
 
         with shown_progress() as progress:
             progress.note(f"{opened.name} has no plan for recall {recall:g} at k {k} yet: tuning it once")

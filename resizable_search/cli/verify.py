@@ -22,7 +22,7 @@ def verify(
     """
     from resizable_search.cli import render_verify
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.manage import verification
+    from resizable_search.store import repair as verification
 
     places = home_of(home)
     name = index_name(index, places)
@@ -35,7 +35,7 @@ def repair(index: IndexArgument = None, home: HomeOption = None) -> None:
     """Make damaged files anew that follow from the full vectors, without the network; tells what is lost."""
     from resizable_search.cli import render_verify
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.manage import verification
+    from resizable_search.store import repair as verification
 
     places = home_of(home)
     name = index_name(index, places)

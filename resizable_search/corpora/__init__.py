@@ -1,1 +1,1 @@
-"""Where texts come from."""
+"""Where documents come from."""

@@ -10,10 +10,9 @@ the index's manifest keeps whose options make the corpus again.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
-Json = Any
-"""Whatever `json.dumps` takes."""
+from resizable_search.specs import CorpusSpec, Json
 
 BLOCK_SIZE = 100
 """Documents a block: the step in which a build commits."""
@@ -43,23 +42,6 @@ class Block:
 
     documents: list[Document]
     position: Json
-
-
-@dataclass(frozen=True, slots=True)
-class CorpusSpec:
-    """How to open a corpus again: its kind, and that kind's options (plain JSON, no secrets)."""
-
-    kind: str
-    options: Mapping[str, Json]
-
-    def to_json(self) -> dict[str, Json]:
-        """As the manifest keeps it."""
-        return {"kind": self.kind, **self.options}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Json]) -> "CorpusSpec":
-        """Read what `to_json` wrote."""
-        return cls(data["kind"], {key: value for key, value in data.items() if key != "kind"})
 
 
 class Corpus(ABC):

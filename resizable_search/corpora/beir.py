@@ -14,14 +14,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from resizable_search.corpora.base import CorpusSpec, Document, Json
+from resizable_search.corpora.base import Document
 from resizable_search.corpora.columns import OTHER, as_metadata
+from resizable_search.corpora.files.compression import Packing
 from resizable_search.corpora.files.corpus import FilesCorpus
-from resizable_search.corpora.files.opening import Packing
-from resizable_search.corpora.files.tables import Record
+from resizable_search.corpora.tables import Record
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
-from resizable_search.wording import counted
+from resizable_search.specs import CorpusSpec, Json
+from resizable_search.text import counted
 
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
 USUAL_SPLIT = "test"

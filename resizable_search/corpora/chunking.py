@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from resizable_search.corpora.base import Document
 from resizable_search.errors import UsageError
-from resizable_search.wording import quoted
+from resizable_search.text import quoted
 
 MARK = "#c"
 """Between a document's id and a chunk's number: no suffix that a repeated id gets begins so."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from resizable_search.corpora.base import Document
 from resizable_search.errors import UsageError
-from resizable_search.wording import counted
+from resizable_search.text import counted
 
 FIELDS = ("text", "id", "title", "url")
 OTHER = object()

@@ -15,13 +15,15 @@ from contextlib import closing
 from itertools import islice
 from typing import Any, ClassVar
 
-from resizable_search.corpora import hub_client, hub_errors, hub_sample
-from resizable_search.corpora.ahead import read_ahead
-from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, CorpusSpec, Document, Json
+from resizable_search.corpora import hub_client, hub_sample
+from resizable_search.corpora import hub_client as hub_errors
+from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document
 from resizable_search.corpora.chunking import Chunking
 from resizable_search.corpora.columns import OTHER, as_metadata, as_text
+from resizable_search.corpora.prefetch import read_ahead
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
+from resizable_search.specs import CorpusSpec, Json
 
 DEFAULT_CHARS = 1200
 """Characters of a text that are kept: what fits an embedding model well enough, and the cookbook's cut."""
@@ -84,7 +86,7 @@ class HubCorpus(Corpus):
         self._revision = revision
         self._sha = revision if revision and _FULL_SHA.fullmatch(revision) else None
         self._progress = progress
-        self._source: hub_client.Source | None = None
+        self._source: hub_client.HubSource | None = None
 
     @property
     def label(self) -> str:
@@ -180,7 +182,7 @@ class HubCorpus(Corpus):
             state = stream.state_dict()
 
     def _shuffled(
-        self, source: hub_client.Source, columns: Sequence[str], seed: int, position: Json | None
+        self, source: hub_client.HubSource, columns: Sequence[str], seed: int, position: Json | None
     ) -> Iterator[Block]:
         files = source.parquet_files(self.split)
         if files is None:
@@ -190,7 +192,7 @@ class HubCorpus(Corpus):
             )
         read, hand, done = (0, 0, 0) if position is None else (position[k] for k in ("read", "hand", "done"))
         with hub_errors.told_as_interruption(self.label, read):
-            sample = hub_sample.Sample(hub_sample.group_rows(files, source.token), seed)
+            sample = hub_sample.HubSample(hub_sample.group_rows(files, source.token), seed)
         self._progress.note(
             f"drawing from {sample.rows:,} rows in {sample.groups:,} row groups of {len(files):,} files, "
             f"{sample.rows / max(sample.hands, 1):,.0f} of a row group at a time"
@@ -252,9 +254,9 @@ class HubCorpus(Corpus):
                 self._sha = hub_client.find_commit(self.repo, self._revision)
         return self._sha
 
-    def _open(self) -> hub_client.Source:
+    def _open(self) -> hub_client.HubSource:
         if self._source is None:
             # A full sha needs no resolving, but this contact fails fast and says why, as opening would not.
             self._sha = hub_client.find_commit(self.repo, self._sha or self._revision)
-            self._source = hub_client.Source(self.repo, self.config, self._sha)
+            self._source = hub_client.HubSource(self.repo, self.config, self._sha)
         return self._source

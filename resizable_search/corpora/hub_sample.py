@@ -40,7 +40,7 @@ class Hand:
     rows: list[int]
 
 
-class Sample:
+class HubSample:
     """All rows of Parquet files, by the row counts of their row groups: `groups[file][group]`."""
 
     def __init__(self, groups: Sequence[Sequence[int]], seed: int) -> None:

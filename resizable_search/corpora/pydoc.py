@@ -3,9 +3,16 @@
 One document for each documented module, class, function, method and property that people can reach
 by a public name, and for each help topic ("with", "truth"). Their ids are the dotted names
 (`json.dumps`, `collections.OrderedDict.move_to_end`), without the module for builtins (`str.join`),
-and `topic:with` for the topics. Source files are parsed, never imported; compiled modules are read
+and `topic:with` for the topics. PydocSource files are parsed, never imported; compiled modules are read
 by an interpreter of their own. What has no docstring, tests, and names that begin with an underscore
 are left out, except special methods (`__init__`) that a source file documents in more than one line.
+
+The names under which people know the objects of the standard library.
+
+They often differ from where the objects are defined: `create_task` is defined in `asyncio.tasks` and
+known as `asyncio.create_task`, `deque` is compiled into `_collections` and known as
+`collections.deque`. A module that the library reference does not describe is taken for such an inner
+part, and its objects belong to the module that re-exports them, if one does.
 """
 
 import json
@@ -14,15 +21,80 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from resizable_search.corpora.base import Block, Corpus, CorpusSpec, Document, Json, in_blocks
+from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
 from resizable_search.corpora.pydoc_links import index_url, is_documented, library_url, source_url, topic_url
-from resizable_search.corpora.pydoc_names import Names
-from resizable_search.corpora.pydoc_sources import Entry, Source, read_sources, read_topics
+from resizable_search.corpora.pydoc_sources import (
+    PydocEntry,
+    PydocSource,
+    is_public,
+    read_sources,
+    read_topics,
+)
 from resizable_search.errors import CorpusError, UsageError
+from resizable_search.specs import CorpusSpec, Json
+
+
+class Names:
+    """The public names of what `sources` and the compiled modules define."""
+
+    def __init__(self, sources: Mapping[str, PydocSource]) -> None:
+        self._sources = sources
+        self._homes: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        # Where several modules re-export an object, the documented and then the shortest name wins.
+        for name in sorted(sources, key=lambda m: (not is_documented(m), m.count("."), m)):
+            for module, taken, known_as in sources[name].imports:
+                if is_public(name) and module != name:
+                    self._homes.setdefault((module, taken), []).append((name, known_as))
+
+    def public(self, module: str, name: str) -> tuple[str, str] | None:
+        """The module and the qualified name that people use; None if there are no such."""
+        top, dot, rest = name.partition(".")
+        passed = set()
+        while not is_documented(module) and top and module not in passed:
+            passed.add(module)
+            module, top = self._home(module, top) or (module, top)
+        if not is_public(module) or top.startswith("_"):
+            return None
+        return module, top + dot + rest
+
+    def inherited(self, entries: Iterable[PydocEntry]) -> Iterator[PydocEntry]:
+        """The members that public classes have from bases without a public name, as their own."""
+        members: dict[tuple[str, str], list[PydocEntry]] = {}
+        for entry in entries:
+            owner, dot, _ = entry.name.partition(".")
+            if dot:
+                members.setdefault((entry.module, owner), []).append(entry)
+        bases: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for source in self._sources.values():
+            for owner, module, base in source.bases:
+                bases.setdefault((source.module, owner), []).append((module, base))
+        for module, owner in bases:
+            wanted = bases[module, owner] if self.public(module, owner) else []
+            passed = {(module, owner)}
+            while wanted := [base for base in wanted if base not in passed and not self.public(*base)]:
+                for key in wanted:
+                    for entry in members.get(key, ()):
+                        yield replace(entry, module=module, name=owner + entry.name.removeprefix(key[1]))
+                passed.update(wanted)
+                wanted = [above for key in wanted for above in bases.get(key, ())]
+
+    def _home(self, module: str, name: str) -> tuple[str, str] | None:
+        for home, known_as in self._homes.get((module, name), ()):
+            if self._sources[home].may_export(known_as):
+                return home, known_as
+        source = self._sources.get(module)
+        if source.may_export(name) if source else not name.startswith("_"):
+            for home, _ in self._homes.get((module, "*"), ()):
+                exporter = self._sources[home]
+                if not exporter.exports_known or name in exporter.exports:
+                    return home, name
+        return None
+
 
 DEFAULT_CHARS = 1200
 """Where a document's text is cut, in characters."""
@@ -96,7 +168,7 @@ class PydocCorpus(Corpus):
             yield _topic(label, text, self._python, self._chars)
 
 
-def _compiled_entries() -> Iterator[Entry]:
+def _compiled_entries() -> Iterator[PydocEntry]:
     """What the compiled modules document, under the module where each object says it belongs."""
     script = Path(__file__).with_name("pydoc_compiled.py")
     # -I keeps this folder and the user's settings out of the other interpreter, -S the installed packages.
@@ -111,11 +183,11 @@ def _compiled_entries() -> Iterator[Entry]:
         ) from error
     for module, name, kind, signature, doc, home in records:
         # Private homes (_io) say no more than the module itself.
-        yield Entry(home if is_documented(home) else module, name, kind, signature, doc)
+        yield PydocEntry(home if is_documented(home) else module, name, kind, signature, doc)
 
 
 def _in_order(
-    entries: Sequence[Entry], sources: dict[str, Source], python: str, chars: int | None
+    entries: Sequence[PydocEntry], sources: dict[str, PydocSource], python: str, chars: int | None
 ) -> Iterator[Document]:
     """One document for each public name, sorted by module.
 
@@ -172,7 +244,7 @@ def _spelled_out(dotted: str) -> list[str]:
     return [" ".join(words)] if words != dotted.split(".") else []
 
 
-def _url(python: str, module: str, name: str, entry: Entry, sources: dict[str, Source]) -> str:
+def _url(python: str, module: str, name: str, entry: PydocEntry, sources: dict[str, PydocSource]) -> str:
     """The library reference for what a documented module exports, else the source line."""
     top = name.partition(".")[0]
     source = sources.get(module)

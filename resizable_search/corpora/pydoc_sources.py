@@ -23,7 +23,7 @@ _Definition = _Function | ast.ClassDef
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PydocEntry:
     """A documented object: `name` is its qualified name in `module`, empty for the module itself.
 
     `kind` is module, class, function, coroutine, method or property. `path` is its source file,
@@ -40,12 +40,12 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Source:
+class PydocSource:
     """What one file says. `imports` are (module, name, as), `bases` (class, module of a base, base)."""
 
     module: str
     path: str
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[PydocEntry] = field(default_factory=list)
     imports: list[tuple[str, str, str]] = field(default_factory=list)
     bases: list[tuple[str, str, str]] = field(default_factory=list)
     exports: set[str] = field(default_factory=set)
@@ -57,13 +57,13 @@ class Source:
         return name in self.exports if self.exports else not name.startswith("_")
 
 
-def read_sources(root: Path) -> dict[str, Source]:
+def read_sources(root: Path) -> dict[str, PydocSource]:
     """Every public module under `root`, and the private ones that these take names from.
 
     A file that cannot be read or parsed is left out.
     """
     files = _files(root)
-    sources: dict[str, Source] = {}
+    sources: dict[str, PydocSource] = {}
     wanted = [name for name in files if is_public(name)]
     while wanted:
         name = wanted.pop()
@@ -119,10 +119,10 @@ def _parse(file: Path) -> ast.Module | None:
         return None
 
 
-def _read(module: str, path: str, tree: ast.Module) -> Source:
-    source = Source(module, path)
+def _read(module: str, path: str, tree: ast.Module) -> PydocSource:
+    source = PydocSource(module, path)
     if doc := ast.get_docstring(tree):
-        source.entries.append(Entry(module, "", "module", "", doc, path, 1))
+        source.entries.append(PydocEntry(module, "", "module", "", doc, path, 1))
     for node in _statements(tree.body):
         if isinstance(node, ast.ClassDef):
             source.entries.extend(_class(source, "", node))
@@ -151,7 +151,7 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:
                 waiting.extend(reversed(getattr(node, part, ())))
 
 
-def _imports(source: Source, node: ast.ImportFrom) -> Iterator[tuple[str, str, str]]:
+def _imports(source: PydocSource, node: ast.ImportFrom) -> Iterator[tuple[str, str, str]]:
     origin = node.module or ""
     if node.level:
         parts = source.module.split(".")
@@ -161,7 +161,7 @@ def _imports(source: Source, node: ast.ImportFrom) -> Iterator[tuple[str, str, s
         yield origin, alias.name, alias.asname or alias.name
 
 
-def _note_exports(source: Source, node: ast.AST) -> None:
+def _note_exports(source: PydocSource, node: ast.AST) -> None:
     """Keep what a statement says of `__all__`, as far as it says it in plain strings."""
     match node:
         case ast.Assign(targets=[ast.Name("__all__")], value=value):
@@ -183,7 +183,7 @@ def _note_exports(source: Source, node: ast.AST) -> None:
             source.exports_known = False
 
 
-def _bases(source: Source, node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
+def _bases(source: PydocSource, node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
     """A class's bases, each with the module that it comes from."""
     imported = {known_as: (module, name) for module, name, known_as in source.imports}
     for base in node.bases:
@@ -194,14 +194,14 @@ def _bases(source: Source, node: ast.ClassDef) -> Iterator[tuple[str, str, str]]
                 yield node.name, module, name
 
 
-def _class(source: Source, outer: str, node: ast.ClassDef) -> Iterator[Entry]:
+def _class(source: PydocSource, outer: str, node: ast.ClassDef) -> Iterator[PydocEntry]:
     name = outer + node.name
     members = [member for member in _statements(node.body) if isinstance(member, _Definition)]
     makers = [m for m in members if isinstance(m, _Function) and m.name in ("__init__", "__new__")]
     own_doc = ast.get_docstring(node)
     if doc := own_doc or next(filter(None, map(ast.get_docstring, makers)), None):
         signature = f"({_arguments(makers[0].args, bound=True)})" if makers else ""
-        yield Entry(source.module, name, "class", signature, doc, source.path, node.lineno)
+        yield PydocEntry(source.module, name, "class", signature, doc, source.path, node.lineno)
     for member in members:
         if member.name.startswith("_") and not member.name.endswith("__"):
             continue
@@ -211,7 +211,7 @@ def _class(source: Source, outer: str, node: ast.ClassDef) -> Iterator[Entry]:
             yield from _function(source, f"{name}.", member)
 
 
-def _function(source: Source, outer: str, node: _Function) -> Iterator[Entry]:
+def _function(source: PydocSource, outer: str, node: _Function) -> Iterator[PydocEntry]:
     doc = ast.get_docstring(node)
     if not doc or (node.name.startswith("__") and "\n" not in doc):
         return  # one line on a special method says what every such method does
@@ -223,7 +223,7 @@ def _function(source: Source, outer: str, node: _Function) -> Iterator[Entry]:
         signature = f"({_arguments(node.args, bound=bool(outer) and 'staticmethod' not in decorators)})"
         if node.returns:
             signature += f" -> {ast.unparse(node.returns)}"
-    yield Entry(source.module, outer + node.name, kind, signature, doc, source.path, node.lineno)
+    yield PydocEntry(source.module, outer + node.name, kind, signature, doc, source.path, node.lineno)
 
 
 def _arguments(arguments: ast.arguments, *, bound: bool) -> str:

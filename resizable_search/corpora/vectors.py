@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.corpora.base import Block, Corpus, CorpusSpec, Document, Json
-from resizable_search.corpora.npy import NpyRows, open_regular
-from resizable_search.corpora.records import Records, open_records
+from resizable_search.arrays import NpyRows, open_regular
+from resizable_search.corpora.base import Block, Corpus, Document
+from resizable_search.corpora.sidecar import Records, open_records
 from resizable_search.errors import CorpusError
 from resizable_search.progress import SILENT, Progress
+from resizable_search.specs import CorpusSpec, Json
 
 BLOCK_BYTES = 8 << 20
 """Of vectors, or about so many characters of documents, that are taken at once."""

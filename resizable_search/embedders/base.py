@@ -18,11 +18,8 @@ method is all it must have; single texts, batches and many requests at once deri
   then; its state is files of JSON and .npy in a folder, from which `load` brings it back.
 """
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -30,74 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders.models import truncation_remark
-from resizable_search.errors import BadAnswerError, IndexFormatError
+from resizable_search.errors import BadAnswerError
+from resizable_search.specs import EmbedderSpec
 
 Task = Literal["search_document", "search_query"]
 """What a text is embedded for; the names are those of nomic's models."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedderSpec:
-    """What the manifest keeps of an embedder, and what rebuilds it.
-
-    `width` is the full dimension; `document_task` and `query_task` are what the model is told (or
-    what is put before the text); `centred` is whether rows are centred before truncation;
-    `state_checksum` is that of a fitted embedder's state, else ''.
-    """
-
-    kind: str
-    model: str
-    width: int
-    document_task: str = ""
-    query_task: str = ""
-    centred: bool = False
-    state_checksum: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits over everything that the numbers depend on."""
-        plain = {**asdict(self), "options": dict(self.options)}
-        text = json.dumps(plain, sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @property
-    def space(self) -> tuple[str, int, str, str, bool, str]:
-        """What must be equal for vectors to be comparable: not `kind`, since two places may run one model."""
-        return (
-            self.model,
-            self.width,
-            self.document_task,
-            self.query_task,
-            self.centred,
-            self.state_checksum,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """As the manifest keeps it."""
-        return {**asdict(self), "options": dict(self.options)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "EmbedderSpec":
-        """Read what `to_json` wrote. Raises IndexFormatError if it is something else."""
-        try:
-            spec = cls(**data)
-            sound = (
-                all(isinstance(v, str) for v in (spec.kind, spec.model, spec.document_task, spec.query_task))
-                and type(spec.width) is int
-                and spec.width > 0
-                and isinstance(spec.centred, bool)
-                and isinstance(spec.state_checksum, str)
-                and isinstance(spec.options, dict)
-            )
-        except TypeError:
-            sound = False
-        if not sound:
-            raise IndexFormatError(
-                "the manifest describes no embedder that this rsearch knows: upgrade rsearch, "
-                "or build again with --restart"
-            )
-        return spec
 
 
 class Embedder(ABC):

@@ -6,11 +6,11 @@ BUILT_IN = {
     "nomic": "resizable_search.embedders.nomic:NomicEmbedder",
     "nomic-local": "resizable_search.embedders.nomic_local:NomicLocalEmbedder",
     "openai": "resizable_search.embedders.openai:OpenAIEmbedder",
-    "sentence-transformers": "resizable_search.embedders.sentence:SentenceTransformersEmbedder",
+    "sentence-transformers": "resizable_search.embedders.sentence_transformers:SentenceTransformersEmbedder",
     "lsa": "resizable_search.embedders.lsa:LsaEmbedder",
 }
 
-KEPT = {"given": "resizable_search.embedders.given:GivenEmbedder"}
+KEPT = {"given": "resizable_search.embedders.precomputed:GivenEmbedder"}
 """Kinds that an index may have been made with, and that embed nothing."""
 
 GROUP = "resizable_search.embedders"

@@ -34,11 +34,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.embedders.base import Embedder, EmbedderSpec, Task
-from resizable_search.embedders.lsa_state import LsaState, read_state, write_state
-from resizable_search.embedders.tokens import tokens
+from resizable_search.embedders.base import Embedder, Task
+from resizable_search.embedders.lsa_state import LsaState, read_state, tokens, write_state
 from resizable_search.errors import EmbedderError, UsageError
 from resizable_search.progress import SILENT, Progress
+from resizable_search.specs import EmbedderSpec
 
 WIDTH = 768
 SAMPLE = 10_000

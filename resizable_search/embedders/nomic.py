@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.embedders.base import Embedder, EmbedderSpec, Task, billed_tokens, checked
+from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
 from resizable_search.embedders.nomic_client import ADDRESS_VARIABLE, Call, client_class, refusal, shown, told
 from resizable_search.errors import BadAnswerError, CredentialsError, UsageError
+from resizable_search.specs import EmbedderSpec
 
 DEFAULT_MODEL = "nomic-embed-text-v1.5"
 WIDTH = 768

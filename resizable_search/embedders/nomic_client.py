@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from resizable_search.embedders.deadline import call_with_deadline
+from resizable_search.embedders.request_pool import call_with_deadline
 from resizable_search.errors import (
     CredentialsError,
     EmbedderError,

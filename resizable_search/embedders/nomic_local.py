@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.embedders.base import Embedder, EmbedderSpec, Task
+from resizable_search.embedders.base import Embedder, Task
 from resizable_search.embedders.nomic import DEFAULT_MODEL, WIDTH, nomic_spec, nomic_vectors
 from resizable_search.embedders.nomic_client import reason
 from resizable_search.errors import EmbedderError, RefusedTextError
+from resizable_search.specs import EmbedderSpec
 
 
 class NomicLocalEmbedder(Embedder):

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders import models
-from resizable_search.embedders.addresses import (
+from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
+from resizable_search.embedders.http import Endpoint, TooLongError
+from resizable_search.embedders.urls import (
     DEFAULT_URL,
     DEFAULT_VARIABLE,
     URL_VARIABLE,
@@ -23,9 +25,8 @@ from resizable_search.embedders.addresses import (
     checked_variable,
     is_local,
 )
-from resizable_search.embedders.base import Embedder, EmbedderSpec, Task, billed_tokens, checked
-from resizable_search.embedders.openai_client import Endpoint, TooLongError
 from resizable_search.errors import BadAnswerError, EmbedderError, RefusedTextError, UsageError
+from resizable_search.specs import EmbedderSpec
 
 DEADLINE_SECONDS = 120.0
 LOCAL_DEADLINE_SECONDS = 600.0

@@ -10,10 +10,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from resizable_search.embedders.base import Embedder, EmbedderSpec
+from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.kinds import BUILT_IN, GROUP, KEPT, names
 from resizable_search.errors import IndexFormatError, RsearchError, UsageError
-from resizable_search.wording import clipped, quoted
+from resizable_search.specs import EmbedderSpec
+from resizable_search.text import clipped, quoted
 
 
 def embedder_class(kind: str) -> type[Embedder]:

@@ -1,1 +1,1 @@
-"""Indexes that answer from a process that stays: over HTTP, to assistants (MCP), and to `rsearch query`."""
+"""Indexes that answer over HTTP and to assistants (MCP)."""

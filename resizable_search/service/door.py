@@ -16,10 +16,9 @@ from types import TracebackType
 from typing import Any
 
 from resizable_search.errors import RsearchError
-from resizable_search.index.layout import NAMES, Home
-from resizable_search.index.lock import take_if_free
-from resizable_search.index.storage import make_home
 from resizable_search.service.knock import BEAT_SECONDS, GREETING, identity, is_own, reachable
+from resizable_search.store.layout import NAMES, Home
+from resizable_search.system import make_home, take_if_free
 
 Handler = Callable[[Mapping[str, Any]], Any]
 """Does an errand and returns what JSON can hold. What it raises is declined, and by its kind alone told."""

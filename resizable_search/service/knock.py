@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resizable_search import __version__
-from resizable_search.index.layout import Home
+from resizable_search.store.layout import Home
 
 if TYPE_CHECKING:
     import socket

@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import Any
 
-from resizable_search.scan.warm import LOADING
+from resizable_search.engine.kernel_cache import LOADING
 
 _WORDS_TO_ADDRESS = 2
 """Where siginfo_t has the address, in words of 8 bytes; before it are ints: signal, error, code."""

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
+from resizable_search.engine.plan import Plan
 from resizable_search.errors import UsageError
-from resizable_search.plan import Plan
-from resizable_search.service.desk import Search
+from resizable_search.service.batcher import Search
 
 MOST_K = 1000
 MOST_RERANK = 1000

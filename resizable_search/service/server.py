@@ -1,4 +1,7 @@
-"""The listening: a socket, uvicorn on it, and a stop that lets what is under way be answered."""
+"""The listening: a socket, uvicorn on it, and a stop that lets what is under way be answered.
+
+What libraries log, told in a line each.
+"""
 
 import asyncio
 import logging
@@ -12,11 +15,39 @@ import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.service.api import create_app
-from resizable_search.service.guard import App, Guard, Rules
-from resizable_search.service.meters import Meters
-from resizable_search.service.shelf import Shelf
-from resizable_search.service.telling import told
+from resizable_search.service.app import create_app
+from resizable_search.service.index_pool import IndexPool
+from resizable_search.service.metrics import ServiceMetrics
+from resizable_search.service.middleware import AccessRules, App, Middleware
+
+
+@contextmanager
+def told(name: str, trouble: Callable[[str], None], level: int = logging.WARNING) -> Iterator[None]:
+    """Have `trouble` called with a line about each record that a logger takes, and nobody else."""
+    log = logging.getLogger(name)
+    handler = _Telling(trouble, level)
+    log.addHandler(handler)
+    before, log.propagate = log.propagate, False
+    try:
+        yield
+    finally:
+        log.propagate = before
+        log.removeHandler(handler)
+
+
+class _Telling(logging.Handler):
+    """Tells records in a line each."""
+
+    def __init__(self, trouble: Callable[[str], None], level: int) -> None:
+        super().__init__(level)
+        self._trouble = trouble
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell a record, with the kind of the exception that it has."""
+        error = record.exc_info[1] if record.exc_info else None
+        said = record.getMessage().strip().partition("\n")[0]
+        self._trouble(f"{said} ({type(error).__name__}: {error})" if error is not None else said)
+
 
 STOP_SECONDS = 10
 """How long a stop waits for the answers that are under way."""
@@ -73,8 +104,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(
-    shelf: Shelf,
-    rules: Rules,
+    shelf: IndexPool,
+    rules: AccessRules,
     listening: socket.socket,
     *,
     ready: Callable[[], None] = lambda: None,
@@ -104,11 +135,11 @@ def run(
     return server.stopped_by
 
 
-def configured(shelf: Shelf, rules: Rules) -> uvicorn.Config:
+def configured(shelf: IndexPool, rules: AccessRules) -> uvicorn.Config:
     """Uvicorn's configuration for an application that serves a shelf."""
-    meters = Meters()
+    meters = ServiceMetrics()
     app = create_app(shelf, meters=meters)
-    guarded: App = Guard(app, rules, meters, {("POST", "/api/search"): app.state.search})
+    guarded: App = Middleware(app, rules, meters, {("POST", "/api/search"): app.state.search})
     if rules.origins:
         guarded = CORSMiddleware(  # around the guard, so that its refusals are told to those pages too
             guarded,

@@ -11,16 +11,16 @@ import numpy as np
 from anyio import CapacityLimiter
 from numpy.typing import NDArray
 
-from resizable_search.answers import Answer
 from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
-from resizable_search.index.documents import StoredDocument
-from resizable_search.search import Index
-from resizable_search.service.aside import aside
-from resizable_search.service.desk import Ask, Desk, MovedError, Outcome, Search, Selected
+from resizable_search.search.index import Index
+from resizable_search.search.results import Answer
+from resizable_search.service.batcher import Ask, Batcher, MovedError, Outcome, Search, Selected
+from resizable_search.service.daemon_threads import aside
+from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.mapped import outlive_cuts
-from resizable_search.service.meters import Meters
-from resizable_search.service.shelf import Shelf
-from resizable_search.wording import quoted
+from resizable_search.service.metrics import ServiceMetrics
+from resizable_search.store.documents import StoredDocument
+from resizable_search.text import quoted
 
 T = TypeVar("T")
 
@@ -75,11 +75,11 @@ class Service:
     Made and used in one loop. `close` ends the desks.
     """
 
-    def __init__(self, shelf: Shelf, meters: Meters | None = None) -> None:
+    def __init__(self, shelf: IndexPool, meters: ServiceMetrics | None = None) -> None:
         self.shelf = shelf
-        self.meters = meters or Meters()
+        self.meters = meters or ServiceMetrics()
         self._loop = asyncio.get_running_loop()
-        self._desks: dict[str, Desk] = {}
+        self._desks: dict[str, Batcher] = {}
         self._limiter = CapacityLimiter(MOST_THREADS)
         self._expressions: dict[str, CapacityLimiter] = {}
         self._vectors: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
@@ -224,7 +224,7 @@ class Service:
     ) -> list[Answer]:
         desk = self._desks.get(name)
         if desk is None:
-            desk = self._desks[name] = Desk(self.shelf, name, self._hand_over, self.meters.scanned)
+            desk = self._desks[name] = Batcher(self.shelf, name, self._hand_over, self.meters.scanned)
         wanted: list[asyncio.Future[Answer]] = [self._loop.create_future() for _ in texts]
         desk.put(
             Ask(text, vector, fingerprint, seconds, search, future, selected)

@@ -10,18 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resizable_search import vectors
-from resizable_search.search import open_index
-from tests.cli.conftest import (
-    ARTICLES,
-    DIMS,
-    PYDOC_ROWS,
-    ROWS,
-    Machine,
-    Shelf,
-    another_api,
-    free_of_key,
-)
+from resizable_search.engine import vectors
+from resizable_search.search.index import open_index
+from tests.cli.conftest import ARTICLES, DIMS, PYDOC_ROWS, ROWS, Machine, Shelf, another_api, free_of_key
 from tests.servers.hub import HubServer
 from tests.servers.nomic_api import KEY, NomicServer
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from resizable_search import vectors
-from resizable_search.search import open_index
+from resizable_search.engine import vectors
+from resizable_search.search.index import open_index
 from tests.cli.conftest import Machine, told, told_last
 from tests.servers.nomic_api import NomicServer
 

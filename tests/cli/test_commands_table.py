@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.cli import manual
+from resizable_search.cli import help as manual
 from tests.cli.conftest import Inside
 from tests.cli.test_help import COMMANDS
 

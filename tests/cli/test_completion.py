@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resizable_search.cli import completing
-from resizable_search.index.layout import Home
+from resizable_search.cli import completion as completing
+from resizable_search.store.layout import Home
 from tests.cli.conftest import COMMAND, PATIENCE, Machine, environment
 from tests.cli.test_help import HEAVY
 from tests.cli.test_query import imported
@@ -77,8 +77,8 @@ IDS = ["doc-1", "doc-10", "doc-2", "über", "x y"]
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A machine with two indexes of a few made-up vectors; only read it."""
-    from resizable_search.adopt import adopt
-    from resizable_search.build_options import BuildOptions
+    from resizable_search.build.options import BuildOptions
+    from resizable_search.build.vectors import build_vectors
 
     folder = tmp_path_factory.mktemp("shelf")
     machine = Machine(folder, environment("http://127.0.0.1:9", "http://127.0.0.1:9", folder / "hf"))
@@ -87,7 +87,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     for name, dims in (("wiki100k", (128, 256, 512, 768)), ("small", (64, 256))):
         file = folder / f"{name}.npy"
         np.save(file, np.random.default_rng(0).standard_normal((len(IDS), dims[-1]), np.float32))
-        adopt(file, Home(machine.home), BuildOptions(name, None, dims), documents=documents)
+        build_vectors(file, Home(machine.home), BuildOptions(name, None, dims), documents=documents)
     return machine
 
 

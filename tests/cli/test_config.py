@@ -142,7 +142,7 @@ def test_what_is_said_of_one_embedder_is_not_said_of_another(inside: Inside):
 def test_a_wrong_file_is_told_in_one_line_and_leaves_help_doctor_and_config_usable(
     inside: Inside, home: Path, text: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ):
-    from resizable_search.manage import doctor
+    from resizable_search.admin import doctor
 
     monkeypatch.setattr(doctor, "examine", lambda home: iter(()))
     write(home, text)

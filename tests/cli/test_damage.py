@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.index.manifest import _checksum
+from resizable_search.store.manifest import _checksum
 from tests.cli.conftest import Machine, Shelf, told
 
 REBUILD = "--restart"

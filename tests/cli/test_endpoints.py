@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from resizable_search.manage import doctor
+from resizable_search.admin import doctor
 from tests.cli.conftest import Inside, closed_address, told, told_last
 from tests.cli.test_damage import edit_manifest
 from tests.servers import nomic_api

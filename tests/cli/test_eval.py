@@ -16,7 +16,8 @@ import pytest
 from resizable_search.cli import render_eval
 from resizable_search.corpora.beir import BeirFolder
 from resizable_search.errors import StorageError
-from resizable_search.evaluation import (
+from resizable_search.evaluate.qrels import read_qrels_folder
+from resizable_search.evaluate.relevance import (
     EvaluatedPlan,
     Evaluation,
     EvaluationReport,
@@ -24,7 +25,6 @@ from resizable_search.evaluation import (
     JudgedQueries,
     Measured,
 )
-from resizable_search.judgements import read_judgements
 from tests.cli.conftest import Inside, Machine, another_api, told, told_last
 from tests.cli.test_render import shown
 from tests.judging import by_definition
@@ -244,7 +244,7 @@ def test_the_script_makes_a_collection_of_titles_that_can_be_judged(inside: Insi
         ("volcano", "", "Lava flows; a erupts, volcanoe"),
     ]
     found = BeirFolder.find(Path("made"))
-    judged = read_judgements(found.queries, found.qrels)
+    judged = read_qrels_folder(found.queries, found.qrels)
     assert sorted(judged.queries.values()) == ["Chess Gambit", "Volcano"]
     assert {judged.queries[q]: grades for q, grades in judged.relevance.items()} == {
         title.title(): {title: 1} for title in texts

@@ -32,6 +32,6 @@ def test_what_makes_no_sense_is_told_in_a_line(pydoc: Inside):
 
 def test_the_formats_of_the_help_are_those_that_there_are():
     from resizable_search.cli.export import FORMATS
-    from resizable_search.exporting import export
+    from resizable_search.export import export
 
     assert tuple(export.FORMATS) == FORMATS

@@ -34,7 +34,7 @@ def right(row: Row) -> Row:
 
 @pytest.fixture(autouse=True)
 def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resizable_search.embedding.GRACE_SECONDS", 1.0)
+    monkeypatch.setattr("resizable_search.build.embed.GRACE_SECONDS", 1.0)
 
 
 @pytest.fixture(scope="module")

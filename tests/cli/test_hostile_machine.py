@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from resizable_search.cli import progress
-from resizable_search.index import manifest
+from resizable_search.store import manifest
 from tests.cli.conftest import Machine, Shelf
 from tests.hostile import Row
 from tests.hostile.crowd import builders_at_once, mixed

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from resizable_search.index.lock import build_lock
+from resizable_search.store.layout import NAMES
+from resizable_search.system import build_lock
 from tests.cli.conftest import ROWS, Machine, Shelf, closed_address, told
 from tests.cli.test_damage import edit_manifest
 
@@ -76,7 +77,7 @@ def test_remove_by_the_folder_of_an_index_of_the_home_takes_its_lock_and_its_sta
 ):
     folder = machine.take(shelf, "wiki-one")
     state = machine.home / ".state" / "wiki-one"
-    with build_lock(state, "wiki-one"):
+    with build_lock(state / NAMES.lock, "wiki-one"):
         told(machine.run("remove", f"{folder}/", "--yes"), 1, "is being built by process", "wait for it")
     assert folder.is_dir()
     assert machine.run("remove", f"{folder}/", "--yes").code == 0

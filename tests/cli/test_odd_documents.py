@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from resizable_search.build import BuildOptions, build
+from resizable_search.build.build import BuildOptions, build
 from resizable_search.corpora.base import Document
-from resizable_search.index.layout import Home
-from resizable_search.search import open_index
+from resizable_search.search.index import open_index
+from resizable_search.store.layout import Home
 from tests.cli.conftest import ESCAPES, LONG, Shelf
 from tests.support import ListCorpus, TableEmbedder
 

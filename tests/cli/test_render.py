@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from resizable_search.answers import Answer, Hit, Timings
-from resizable_search.bench import BenchReport, Measurement, QueryInfo
+from resizable_search.admin.overview import OverviewEntry
 from resizable_search.cli import render, render_bench, render_indexes
-from resizable_search.manage.overview import Entry
+from resizable_search.evaluate.bench import BenchReport, Measurement, QueryInfo
+from resizable_search.search.results import Answer, Hit, Timings
 from tests.cli.conftest import COMMAND, PATIENCE, Shelf
 
 HITS = [Hit(i, i, -0.1234 if i == 9 else 0.7, "id", "A long title", "", "words " * 30) for i in range(1, 11)]
@@ -24,8 +24,8 @@ MEASURED = [
 ]
 REPORT = BenchReport("made", 1000, 768, 10, QueryInfo(5, "", 0, 0.0), 2, "numpy", "warm", None, MEASURED)
 ENTRIES = [
-    Entry("wiki100k" * 8, "ready", 1_234_567, (64, 768), "nomic-embed-text-v1.5", bytes=10**9),
-    Entry("b", "unfinished"),
+    OverviewEntry("wiki100k" * 8, "ready", 1_234_567, (64, 768), "nomic-embed-text-v1.5", bytes=10**9),
+    OverviewEntry("b", "unfinished"),
 ]
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from resizable_search.bench import BenchReport
 from resizable_search.cli import render_bench
-from tests.test_plot import measured, of_twelve, reported
+from resizable_search.evaluate.bench import BenchReport
+from tests.evaluate.test_plots import measured, of_twelve, reported
 
 
 def shown(report: BenchReport, width: int) -> list[str]:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.build import build
-from resizable_search.build_options import BuildOptions
+from resizable_search.build.build import build
+from resizable_search.build.options import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.beir import BeirCorpus, BeirFolder
 from resizable_search.errors import BuildStateError, CorpusError, UsageError
-from resizable_search.index.layout import Home
+from resizable_search.store.layout import Home
 from tests.support import TableEmbedder
 
 LINES = [

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.chunking import Chunking, Heading, Outline, count_tokens
-from resizable_search.corpora.files.headings import markdown
+from resizable_search.corpora.files.formats import markdown
 from resizable_search.errors import UsageError
 
 

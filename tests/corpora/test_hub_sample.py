@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from resizable_search.corpora.hub_sample import FEWEST, MOST, Sample, permuted
+from resizable_search.corpora.hub_sample import FEWEST, MOST, HubSample, permuted
 from tests.corpora.conftest import ROWS
 from tests.servers.client import Client, Failed
 from tests.servers.dataset import articles
@@ -25,7 +25,7 @@ def test_permutations_of_other_keys_are_others_and_all_of_them_come_up():
 
 
 def test_every_row_is_in_one_hand():
-    sample = Sample(GROUPS, 7)
+    sample = HubSample(GROUPS, 7)
     seen = Counter()
     for number in range(sample.hands):
         hand = sample.hand(number)
@@ -40,7 +40,7 @@ def test_the_first_hands_come_from_anywhere():
     groups = [[1000] * 10] * 10
     first = Counter()
     for seed in range(60):
-        sample = Sample(groups, seed)
+        sample = HubSample(groups, seed)
         for number in range(10):
             hand = sample.hand(number)
             first[hand.file] += len(hand.rows)
@@ -49,13 +49,13 @@ def test_the_first_hands_come_from_anywhere():
 
 
 def test_the_rows_of_a_hand_are_in_no_order():
-    rows = Sample([[5000]], 1).hand(0).rows
+    rows = HubSample([[5000]], 1).hand(0).rows
     assert rows != sorted(rows)
     assert max(rows) > 4000 > 1000 > min(rows)
 
 
 def test_the_same_seed_gives_the_same_order():
-    assert Sample(GROUPS, 3).hand(5) == Sample(GROUPS, 3).hand(5) != Sample(GROUPS, 4).hand(5)
+    assert HubSample(GROUPS, 3).hand(5) == HubSample(GROUPS, 3).hand(5) != HubSample(GROUPS, 4).hand(5)
     # Written down: a build that was begun by one version goes on with another.
     assert permuted(0, 1000, "0") == 855
     assert [permuted(i, 10, "seed") for i in range(10)] == [6, 0, 1, 5, 2, 7, 9, 3, 8, 4]

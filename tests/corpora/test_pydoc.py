@@ -9,11 +9,11 @@ from itertools import islice
 
 import pytest
 
-from resizable_search.corpora.base import CorpusSpec
 from resizable_search.corpora.pydoc import PydocCorpus
 from resizable_search.corpora.pydoc_links import library_url, source_url, topic_url
 from resizable_search.corpora.pydoc_sources import read_sources, read_topics
 from resizable_search.errors import CorpusError, UsageError
+from resizable_search.specs import CorpusSpec
 
 MINOR = ".".join(platform.python_version_tuple()[:2])
 DOCS = f"https://docs.python.org/{MINOR}"

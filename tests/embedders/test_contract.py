@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from resizable_search.embedders import kinds, registry
-from resizable_search.embedders.base import Embedder, EmbedderSpec
-from resizable_search.embedders.dispatch import embed_all
+from resizable_search.embedders.base import Embedder
+from resizable_search.embedders.request_pool import embed_all
 from resizable_search.errors import UsageError
+from resizable_search.specs import EmbedderSpec
 from tests.servers.nomic_api import NomicServer
 from tests.servers.openai_api import OpenAIServer
 from tests.support import TableEmbedder

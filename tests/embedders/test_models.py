@@ -1,9 +1,9 @@
 import pytest
 
 from resizable_search.embedders import models
-from resizable_search.embedders.base import EmbedderSpec
 from resizable_search.embedders.nomic import MODELS, NomicEmbedder, nomic_spec
 from resizable_search.embedders.openai import OpenAIEmbedder
+from resizable_search.specs import EmbedderSpec
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 
 from resizable_search.embedders import registry
-from resizable_search.embedders.addresses import checked_url
-from resizable_search.embedders.base import EmbedderSpec
-from resizable_search.embedders.dispatch import Dispatcher, embed_all
+from resizable_search.embedders.http import retry_after, said
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.embedders.openai import OpenAIEmbedder, rows_of
-from resizable_search.embedders.openai_client import retry_after, said
+from resizable_search.embedders.request_pool import Dispatcher, embed_all
+from resizable_search.embedders.urls import checked_url
 from resizable_search.errors import (
     BadAnswerError,
     CredentialsError,
@@ -30,6 +29,7 @@ from resizable_search.errors import (
     ServiceError,
     UsageError,
 )
+from resizable_search.specs import EmbedderSpec
 from tests.servers import nomic_api
 from tests.servers.nomic_api import Fault, status
 from tests.servers.openai_api import KEY, OpenAIServer
@@ -635,7 +635,7 @@ class TestKeys:
 
 def test_the_module_does_not_import_the_client():
     program = (
-        "import sys, resizable_search.embedders.openai, resizable_search.embedders.sentence\n"
+        "import sys, resizable_search.embedders.openai, resizable_search.embedders.sentence_transformers\n"
         "print(sorted({'httpx2', 'requests', 'torch', 'sentence_transformers', 'nomic'} & set(sys.modules)))"
     )
     run = subprocess.run(

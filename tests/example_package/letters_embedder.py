@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from resizable_search.embedders.base import Embedder, EmbedderSpec, Task
+from resizable_search.embedders.base import Embedder, Task
+from resizable_search.specs import EmbedderSpec
 
 WIDTH = 26 + 26 * 26
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from resizable_search.index.layout import NAMES
-from resizable_search.index.manifest import manifest_text
+from resizable_search.store.layout import NAMES
+from resizable_search.store.manifest import manifest_text
 from tests.fuzzing.cases import OUTSIDE, Case, Change
 from tests.fuzzing.sound import Sound, relist, with_checksum
 

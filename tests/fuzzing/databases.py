@@ -9,8 +9,8 @@ from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 from random import Random
 
-from resizable_search.index.layout import NAMES
-from resizable_search.index.manifest import manifest_text
+from resizable_search.store.layout import NAMES
+from resizable_search.store.manifest import manifest_text
 from tests.fuzzing.cases import OUTSIDE, Case, Change
 from tests.fuzzing.pages import PAGE_EDITS
 from tests.fuzzing.sound import Sound, relist, scratch, with_checksum

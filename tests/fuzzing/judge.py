@@ -13,12 +13,14 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from resizable_search.admin import doctor
+from resizable_search.admin.overview import describe_index, overview
+from resizable_search.build import remove as removal
+from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError
-from resizable_search.index.layout import NAMES, Home
-from resizable_search.manage import doctor, removal, verification
-from resizable_search.manage.overview import describe_index, overview
-from resizable_search.plan import Plan
-from resizable_search.search import Index, open_index
+from resizable_search.search.index import Index, open_index
+from resizable_search.store import repair as verification
+from resizable_search.store.layout import NAMES, Home
 from tests.fuzzing import arrays, databases, manifests
 from tests.fuzzing.cases import Case, Room, Wrong
 from tests.fuzzing.commands import run_command

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from resizable_search.embedders.lsa_state import _checksum
-from resizable_search.index.layout import NAMES
-from resizable_search.index.manifest import manifest_text
+from resizable_search.store.layout import NAMES
+from resizable_search.store.manifest import manifest_text
 from tests.fuzzing.cases import OUTSIDE, Case, Change
 from tests.fuzzing.sound import Sound, listed, relist, with_checksum
 from tests.fuzzing.values import ANYWHERE, DEEP, Data, nested, odd, place

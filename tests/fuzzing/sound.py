@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from resizable_search.adopt import adopt
-from resizable_search.build import build
-from resizable_search.build_options import BuildOptions
+from resizable_search.build.build import build
+from resizable_search.build.options import BuildOptions
+from resizable_search.build.vectors import build_vectors
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
-from resizable_search.index.changes import delete_rows
-from resizable_search.index.layout import NAMES, Home
-from resizable_search.index.manifest import _checksum, manifest_text, read_manifest
-from resizable_search.index.plans import Candidate, TunedPlan, keep_plan
+from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.manifest import _checksum, manifest_text, read_manifest
+from resizable_search.store.tuned_plans import Candidate, TunedPlan, keep_plan
+from resizable_search.store.writer import delete_rows
 from tests.support import ListCorpus
 
 GIVEN, FITTED = "given", "fitted"
@@ -168,7 +168,7 @@ def _make_given(home: Home) -> None:
     )
     described.write_text("\n".join(lines), "utf-8")
     for limit in (FIRST_PART, ROWS):
-        adopt(vectors, home, BuildOptions(GIVEN, limit=limit, dims=(32, 64)), documents=described)
+        build_vectors(vectors, home, BuildOptions(GIVEN, limit=limit, dims=(32, 64)), documents=described)
     for path in (vectors, described):
         path.unlink()
     for rows in (DELETED[:1], DELETED):  # so that one bitmap has taken another's place

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 
-from resizable_search.index.manifest import read_manifest
+from resizable_search.store.manifest import read_manifest
 from tests.cli.conftest import Machine
 from tests.hostile import Row
 from tests.hostile.disk import Disk

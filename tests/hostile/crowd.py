@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from resizable_search.index.layout import Home
+from resizable_search.store.layout import Home
 from tests.cli.conftest import ARTICLES, PATIENCE, Machine, Ran, another_api
 from tests.hostile import Row
 from tests.hostile.worker import DOCUMENTS, damage

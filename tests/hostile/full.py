@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from resizable_search import building
-from resizable_search.build import build
-from resizable_search.build_options import BuildOptions
+from resizable_search.build import building
+from resizable_search.build.build import build
+from resizable_search.build.journal import Work
+from resizable_search.build.options import BuildOptions
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import RsearchError, StorageError
-from resizable_search.index import changes, writer
-from resizable_search.index.layout import NAMES, Home
-from resizable_search.index.manifest import Manifest
-from resizable_search.index.work import Work
-from resizable_search.search import open_index
+from resizable_search.search.index import open_index
+from resizable_search.store import writer
+from resizable_search.store import writer as changes
+from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.manifest import Manifest
 from tests.cli.conftest import Machine, another_api
 from tests.hostile import Row
 from tests.hostile.disk import mounted

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from resizable_search.build import build
-from resizable_search.build_options import BuildOptions
+from resizable_search.build.build import build
+from resizable_search.build.options import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
-from resizable_search.index import writer
-from resizable_search.index.layout import Home
-from resizable_search.search import open_index
+from resizable_search.search.index import open_index
+from resizable_search.store import writer
+from resizable_search.store.layout import Home
 from tests.cli.conftest import Machine
 from tests.hostile import Row
 from tests.servers.dataset import articles

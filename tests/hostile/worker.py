@@ -14,15 +14,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from resizable_search.build import build
-from resizable_search.build_options import BuildOptions
+from resizable_search.build.build import build
+from resizable_search.build.options import BuildOptions
+from resizable_search.build.remove import removable, remove
 from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
-from resizable_search.index.layout import Home
-from resizable_search.index.lock import build_lock
-from resizable_search.index.manifest import read_manifest
-from resizable_search.index.verify import examine
-from resizable_search.manage.removal import removable, remove
-from resizable_search.search import open_index
+from resizable_search.search.index import open_index
+from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.manifest import read_manifest
+from resizable_search.store.verify import examine
+from resizable_search.system import build_lock
 from tests.support import ListCorpus, TableEmbedder, articles
 
 NAME = "made"
@@ -91,7 +91,7 @@ def _do(what: str, home: Home, wrong: list[str]) -> str:
             if len(index.query("anything", k=10)) != 10:
                 wrong.append("a query with too few hits")
     else:
-        with build_lock(home.state(NAME), NAME):
+        with build_lock(home.state(NAME) / NAMES.lock, NAME):
             wrong.extend(damage(home))
     return "done"
 

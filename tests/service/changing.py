@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resizable_search.living.compaction import compact
-from resizable_search.living.deletion import delete
-from resizable_search.search import open_index
+from resizable_search.build.compact import compact
+from resizable_search.build.delete import delete
+from resizable_search.search.index import open_index
 from tests.service.conftest import built
 
 TEXTS = ("tree leaf", "storm rain", "queue heap", "sand rock", "hash table", "snow ice")

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from resizable_search.build import build
-from resizable_search.build_options import BuildOptions
+from resizable_search.build.build import build
+from resizable_search.build.options import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.embedders import registry
-from resizable_search.index.layout import Home
-from resizable_search.service.guard import Rules
+from resizable_search.service.index_pool import IndexPool
+from resizable_search.service.middleware import AccessRules
 from resizable_search.service.server import Server, configured, listen
-from resizable_search.service.shelf import Shelf
+from resizable_search.store.layout import Home
 from tests.support import ListCorpus
 
 WORDS = [
@@ -116,7 +116,7 @@ class Running:
     """A service that runs in a thread, and what it said about troubles."""
 
     port: int
-    shelf: Shelf
+    shelf: IndexPool
     server: Server
     troubles: list[str] = field(default_factory=list)
 
@@ -140,11 +140,11 @@ class Running:
 
 
 @contextmanager
-def running(home: Path, rules: Rules | None = None, only: tuple[str, ...] = ()) -> Iterator[Running]:
+def running(home: Path, rules: AccessRules | None = None, only: tuple[str, ...] = ()) -> Iterator[Running]:
     """The service of a home, until the block ends."""
-    shelf = Shelf(Home(home), only, threads=1, engine="numpy")
+    shelf = IndexPool(Home(home), only, threads=1, engine="numpy")
     listening = listen("127.0.0.1", 0)
-    server = Server(configured(shelf, rules or Rules.of("127.0.0.1")))
+    server = Server(configured(shelf, rules or AccessRules.of("127.0.0.1")))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from resizable_search.search import open_index
+from resizable_search.search.index import open_index
 from tests.service.conftest import Running, running
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.index.layout import NAMES, Home
 from resizable_search.service import door as doors
 from resizable_search.service import knock
 from resizable_search.service.door import Door
 from resizable_search.service.knock import GREETING, ask
+from resizable_search.store.layout import NAMES, Home
 
 SOON = 0.2
 """Seconds that are long for a socket, and short for a test."""

@@ -9,16 +9,16 @@ from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from resizable_search.index.layout import Home
-from resizable_search.service.api import create_app
-from resizable_search.service.shelf import Shelf
+from resizable_search.service.app import create_app
+from resizable_search.service.index_pool import IndexPool
+from resizable_search.store.layout import Home
 from tests.service.conftest import Running
 
 EXAMPLES = 25
 """Requests of each operation besides those that its limits suggest; `scripts/schema.py` makes far more."""
 
 requests = schemathesis.openapi.from_dict(
-    create_app(Shelf(Home(Path("nowhere")))).openapi(),
+    create_app(IndexPool(Home(Path("nowhere")))).openapi(),
     config=SchemathesisConfig.from_dict({"generation": {"deterministic": True, "database": "none"}}),
 )
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from resizable_search.errors import EmbedderError, IndexNotFoundError, QueryError
-from resizable_search.index.layout import Home
-from resizable_search.search import Index, open_index
+from resizable_search.search.index import Index, open_index
 from resizable_search.service import service as module
-from resizable_search.service.desk import Search
+from resizable_search.service.batcher import Search
+from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.service import Service
-from resizable_search.service.shelf import Shelf
+from resizable_search.store.layout import Home
 from tests.service.conftest import built
 
 
@@ -22,7 +22,7 @@ def run(home, action: Callable[[Service], Awaitable[Any]]) -> Any:
     """What comes of an action on the service of a home."""
 
     async def whole() -> Any:
-        service = Service(Shelf(Home(home), threads=1, engine="numpy"))
+        service = Service(IndexPool(Home(home), threads=1, engine="numpy"))
         try:
             return await asyncio.wait_for(action(service), 30)
         finally:

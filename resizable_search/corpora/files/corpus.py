@@ -3,23 +3,160 @@
 A position is {"listing", "file", "record"}: the digest of every file's name, size and time, how many
 files were read through, and where in the next one (a table) the reading was. A folder that has changed is
 not read on: what was read would no longer be what is there.
+
+What corpora of people's own text share, wherever it comes from: columns, cuts, chunks and blocks.
+
+JSON lines that are piped in, as a corpus.
+
+A pipe cannot be opened again, but its command can: a position is {"lines", "sha256"}, and a build goes
+on when it is given the same lines again. Those that it has read are passed over, and must be the same.
 """
 
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from resizable_search.corpora.base import Block, Document, Json
-from resizable_search.corpora.columns import lacking
+from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document
+from resizable_search.corpora.chunking import PLAIN, Chunking, Outline
+from resizable_search.corpora.columns import FIELDS, Columns, lacking
+from resizable_search.corpora.files.compression import RefusedError, UnreadableError
+from resizable_search.corpora.files.discovery import (
+    FoundFile,
+    Listing,
+    absolute,
+    base_of,
+    lies_in,
+    roots_of,
+    walk,
+)
 from resizable_search.corpora.files.formats import TABLES, format_of, parse
-from resizable_search.corpora.files.opening import RefusedError, UnreadableError
-from resizable_search.corpora.files.tables import Table, open_table
-from resizable_search.corpora.files.text import Step, TextCorpus
-from resizable_search.corpora.files.walking import Found, Listing, absolute, base_of, lies_in, roots_of, walk
-from resizable_search.errors import CorpusError
-from resizable_search.wording import counted
+from resizable_search.corpora.tables import Record, Table, lines_of, open_table, parsed
+from resizable_search.errors import CorpusError, UsageError
+from resizable_search.progress import SILENT, Progress
+from resizable_search.specs import CorpusSpec, Json
+from resizable_search.text import counted
+
+DEFAULT_CHARS = 1200
+"""Characters of a text that are kept where it is not cut into chunks."""
+BLOCK_CHARS = 8 << 20
+"""About so many characters are read at once."""
+_EXAMPLE_WORDS = 6
+
+Step = tuple[list[Document], Json]
+"""The documents of a file or a record, and the position behind them."""
+
+
+class TextCorpus(Corpus):
+    """Texts of the user's. `TextCorpus` of a spec's options is that corpus again.
+
+    `text_column` and its like say which columns of a table hold what, and `metadata` which more are kept
+    (`Columns`); `chars` cuts each text to its first characters (None: no cut); `chunk`, such as '400t',
+    cuts what is left into documents of their own, which may share `chunk_overlap` (`Chunking`).
+    Raises UsageError for options that make no sense.
+    """
+
+    kind = "files"
+    example = "what you are looking for"
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        *,
+        text_column: str | None = None,
+        id_column: str | None = None,
+        title_column: str | None = None,
+        url_column: str | None = None,
+        metadata: Sequence[str] = (),
+        chars: int | None = DEFAULT_CHARS,
+        chunk: str | None = None,
+        chunk_overlap: int = 0,
+        progress: Progress = SILENT,
+    ) -> None:
+        if chars is not None and chars < 1:
+            raise UsageError(f"texts cannot be cut to {chars} characters: give 1 or more")
+        self.paths = list(paths)
+        self.columns = Columns(text_column, id_column, title_column, url_column, tuple(metadata))
+        self.chars = chars
+        self.chunking = None if chunk is None else Chunking.parse(chunk, chunk_overlap)
+        self.progress = progress
+        self._cut = 0
+
+    def spec(self) -> CorpusSpec:
+        """The paths from the root on, and the options."""
+        chunking = self.chunking
+        return CorpusSpec(
+            self.kind,
+            {
+                "paths": self.paths,
+                **{f"{field}_column": getattr(self.columns, field) for field in FIELDS},
+                "metadata": list(self.columns.metadata),
+                "chars": self.chars,
+                "chunk": None if chunking is None else str(chunking),
+                "chunk_overlap": 0 if chunking is None else chunking.overlap,
+            },
+        )
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What a person calls it."""
+
+    @property
+    def is_living(self) -> bool:
+        """People go on writing: an index follows."""
+        return True
+
+    def of_record(
+        self, record: Record, id_: str, place: Mapping[str, str | int], url: str = ""
+    ) -> list[Document]:
+        """The documents of a record of a table; `id_` and `url` where it has none of its own."""
+        if record.problem:
+            return [Document(id_, "", "", "", problem=record.problem)]
+        document = self.columns.document(record.values, id_, place)
+        return self.finished(document if document.url else replace(document, url=url))
+
+    def finished(self, document: Document, outline: Outline = PLAIN) -> list[Document]:
+        """A document as it is handed out: cut, and in chunks."""
+        if self.chars is not None and len(document.text) > self.chars:
+            self._cut += 1
+            document = replace(document, text=document.text[: self.chars])
+        return [document] if self.chunking is None else self.chunking.documents(document, outline)
+
+    def in_blocks(self, steps: Iterator[Step]) -> Iterator[Block]:
+        """Gather steps into blocks of bounded size; tells at the end how many texts were cut."""
+        held: list[Document] = []
+        chars, behind = 0, None
+        for documents, behind in steps:
+            held += documents
+            chars += sum(len(document.text) for document in documents)
+            if len(held) >= BLOCK_SIZE or chars >= BLOCK_CHARS:
+                self._choose_example(held)
+                yield Block(held, behind)
+                held, chars = [], 0
+        if held:
+            self._choose_example(held)
+            yield Block(held, behind)
+        if self._cut and self.chunking is None:
+            are = "is" if self._cut == 1 else "are"
+            self.progress.note(
+                f"{counted(self._cut, 'text')} {are} longer than {self.chars:,} characters, and only the "
+                "beginning is searched: --chunk 400 takes it all, in chunks"
+            )
+
+    def _choose_example(self, documents: Sequence[Document]) -> None:
+        if self.example is TextCorpus.example:
+            for document in documents:
+                title, text = (re.findall(r"\w+", words[:200]) for words in (document.title, document.text))
+                if words := title if len(title) > 2 else text:
+                    self.example = " ".join(words[:_EXAMPLE_WORDS])
+                    return
+
 
 LISTED_AT_ONCE = 1000
 """Files between two words of how many there are."""
@@ -53,7 +190,7 @@ class FilesCorpus(TextCorpus):
             self._listing = Listing(self._counted(walk(self._roots, self._base)))
         return {"listing": self._listing.digest, "file": 0, "record": 0}
 
-    def _counted(self, files: Iterator[Found]) -> Iterator[Found]:
+    def _counted(self, files: Iterator[FoundFile]) -> Iterator[FoundFile]:
         for number, found in enumerate(files, 1):
             if not number % LISTED_AT_ONCE:
                 self.progress.advance(LISTED_AT_ONCE)
@@ -93,7 +230,7 @@ class FilesCorpus(TextCorpus):
                 yield documents, {"listing": listing.digest, **place}
             record = 0
 
-    def _read(self, found: Found, record: int) -> Iterator[tuple[list[Document], int | None]]:
+    def _read(self, found: FoundFile, record: int) -> Iterator[tuple[list[Document], int | None]]:
         """The documents of a file, with the record behind them; None where the file is done with."""
         try:
             if found.problem:
@@ -105,14 +242,14 @@ class FilesCorpus(TextCorpus):
         except UnreadableError as error:
             yield [Document(found.id, "", "", "", problem=str(error), unread=error.for_now)], None
 
-    def _whole(self, found: Found) -> list[Document]:
+    def _whole(self, found: FoundFile) -> list[Document]:
         path = self._path(found)
         parsed = parse(path, *format_of(found.id))
         title = parsed.title or os.path.basename(found.id)
         document = Document(found.id, title, Path(path).as_uri(), parsed.text, {"path": found.id})
         return self.finished(document, parsed.outline)
 
-    def _records(self, found: Found, behind: int) -> Iterator[tuple[list[Document], int]]:
+    def _records(self, found: FoundFile, behind: int) -> Iterator[tuple[list[Document], int]]:
         table = self._table(found)
         known = table.columns()
         if known is None:
@@ -139,13 +276,66 @@ class FilesCorpus(TextCorpus):
             if known is not None and (missing := self.columns.missing(known)):
                 raise CorpusError(f"{self._path(found)}: {lacking(missing, known)}; name one of those")
 
-    def _table(self, found: Found) -> Table:
+    def _table(self, found: FoundFile) -> Table:
         form, packing = format_of(found.id)
         return open_table(self._path(found), form, packing, self.columns.wanted, self.columns.metadata)
 
-    def _path(self, found: Found) -> str:
+    def _path(self, found: FoundFile) -> str:
         return os.path.join(self._base, found.id)
 
 
-def _is_table(found: Found) -> bool:
+def _is_table(found: FoundFile) -> bool:
     return format_of(found.id)[0] in TABLES
+
+
+STDIN = "-"
+
+
+class StdinCorpus(TextCorpus):
+    """The records of a stream of JSON lines in UTF-8, which is read once. `options`: `TextCorpus`."""
+
+    def __init__(self, stream: BinaryIO, **options: Any) -> None:
+        super().__init__([STDIN], **options)
+        self._stream = stream
+
+    @property
+    def label(self) -> str:
+        """As in 'standard input'."""
+        return "standard input"
+
+    def blocks(self, position: Json | None = None) -> Iterator[Block]:
+        """The documents behind `position`; only the first call has any.
+
+        Raises CorpusError for a first record without a column that it must have, and where what was read
+        before does not come again.
+        """
+        yield from self.in_blocks(self._steps(position))
+
+    def _steps(self, position: Json | None) -> Iterator[Step]:
+        known = None
+        digest = hashlib.sha256()
+        passed, expected = (0, "") if position is None else (position["lines"], position["sha256"])
+        number = 0
+        for number, line in lines_of(self._stream, encoding="utf-8-sig"):
+            digest.update((line or "").encode("utf-8", "surrogateescape"))
+            if number == passed and digest.hexdigest() != expected:
+                raise self._changed(passed)
+            if number <= passed or (line is not None and line.isspace()):
+                continue
+            record = parsed(number, line)
+            if known is None and not record.problem:
+                known = list(record.values)
+                if position is None and (missing := self.columns.missing(known)):
+                    raise CorpusError(
+                        f"line {number:,} of standard input: {lacking(missing, known)}; name one of those"
+                    )
+            documents = self.of_record(record, f"line:{number}", {"line": number})
+            yield documents, {"lines": number, "sha256": digest.hexdigest()}
+        if number < passed:
+            raise self._changed(passed)
+
+    def _changed(self, passed: int) -> CorpusError:
+        return CorpusError(
+            "a build of standard input goes on when the same lines are piped in again, and the first "
+            f"{passed:,} are not those that it has read: pipe them in, or begin again with --restart"
+        )

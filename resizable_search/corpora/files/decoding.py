@@ -2,7 +2,7 @@
 
 import codecs
 
-from resizable_search.corpora.files.opening import UnreadableError
+from resizable_search.corpora.files.compression import UnreadableError
 
 SAMPLE = 1 << 20
 """Bytes from which the encoding of a file is told that is not read whole."""

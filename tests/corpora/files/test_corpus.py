@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from resizable_search.corpora.base import Block, Document
-from resizable_search.corpora.files import text as text_module
-from resizable_search.corpora.files.corpus import FilesCorpus
-from resizable_search.corpora.files.stdin import StdinCorpus
+from resizable_search.corpora.files import corpus as text_module
+from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus
 from resizable_search.errors import CorpusError, UsageError
 from tests.corpora.files.conftest import pdf
 

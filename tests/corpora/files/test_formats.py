@@ -4,33 +4,39 @@ import gzip
 
 import pytest
 
-from resizable_search.corpora.files.formats import Format, Parsed, format_of, parse
-from resizable_search.corpora.files.headings import markdown, restructured
-from resizable_search.corpora.files.html_text import html_text
-from resizable_search.corpora.files.opening import Packing, UnreadableError
+from resizable_search.corpora.files.compression import Packing, UnreadableError
+from resizable_search.corpora.files.formats import (
+    FileFormat,
+    Parsed,
+    format_of,
+    html_text,
+    markdown,
+    parse,
+    restructured,
+)
 from tests.corpora.files.conftest import pdf
 
 
 @pytest.mark.parametrize(
     ("name", "form", "packing"),
     [
-        ("a.txt", Format.text, Packing.none),
-        ("LICENSE", Format.text, Packing.none),
-        ("a.py", Format.text, Packing.none),
-        (".md", Format.text, Packing.none),
-        ("a.b/c.MD", Format.markdown, Packing.none),
-        ("a.rst.gz", Format.rst, Packing.gz),
-        ("a.htm", Format.html, Packing.none),
-        ("a.svg", Format.html, Packing.none),
-        ("a.pdf", Format.pdf, Packing.none),
-        ("a.ndjson.zst", Format.jsonl, Packing.zst),
-        ("a.csv.gz", Format.csv, Packing.gz),
-        ("a.tsv", Format.tsv, Packing.none),
-        ("a.parquet", Format.parquet, Packing.none),
-        ("a.gz", Format.text, Packing.gz),
+        ("a.txt", FileFormat.text, Packing.none),
+        ("LICENSE", FileFormat.text, Packing.none),
+        ("a.py", FileFormat.text, Packing.none),
+        (".md", FileFormat.text, Packing.none),
+        ("a.b/c.MD", FileFormat.markdown, Packing.none),
+        ("a.rst.gz", FileFormat.rst, Packing.gz),
+        ("a.htm", FileFormat.html, Packing.none),
+        ("a.svg", FileFormat.html, Packing.none),
+        ("a.pdf", FileFormat.pdf, Packing.none),
+        ("a.ndjson.zst", FileFormat.jsonl, Packing.zst),
+        ("a.csv.gz", FileFormat.csv, Packing.gz),
+        ("a.tsv", FileFormat.tsv, Packing.none),
+        ("a.parquet", FileFormat.parquet, Packing.none),
+        ("a.gz", FileFormat.text, Packing.gz),
     ],
 )
-def test_a_name_says_how_a_file_is_read(name: str, form: Format, packing: Packing):
+def test_a_name_says_how_a_file_is_read(name: str, form: FileFormat, packing: Packing):
     assert format_of(name) == (form, packing)
 
 

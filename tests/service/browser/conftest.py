@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from resizable_search.build import build
-from resizable_search.build_options import BuildOptions
+from resizable_search.build.build import build
+from resizable_search.build.options import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
-from resizable_search.index.layout import Home
+from resizable_search.store.layout import Home
 from tests.service.conftest import Running, running
 from tests.support import ListCorpus
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from resizable_search.service.guard import Rules
+from resizable_search.service.middleware import AccessRules
 from tests.service.browser.conftest import HOSTILE, PATIENCE, SCRIPT
 from tests.service.conftest import Running, running
 
@@ -402,7 +402,7 @@ def test_a_service_that_has_gone_is_told_and_asked_again(visit, watch, home):
 def test_a_service_that_wants_a_token_is_given_it(visit, watch, home):
     watch.excused = ["401 (Unauthorized)"]
     token = "0123456789abcdef0123"
-    with running(home, Rules.of("127.0.0.1", token=token)) as service:
+    with running(home, AccessRules.of("127.0.0.1", token=token)) as service:
         page = visit(THINGS, at=service)
         expect(page, "#token").to_be_visible()
         page.fill("#token-text", "wrong")

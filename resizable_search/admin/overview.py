@@ -1,0 +1,166 @@
+"""What there is in a home, and what an index is made of and weighs."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from resizable_search.embedders import registry
+from resizable_search.errors import IndexFormatError, UsageError
+from resizable_search.search.index import Index
+from resizable_search.specs import EmbedderSpec
+from resizable_search.store.layout import Home
+from resizable_search.store.manifest import Manifest, read_manifest
+from resizable_search.store.repair import last_verified
+from resizable_search.store.unfinished import look
+from resizable_search.store.writer import strange_files
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewEntry:
+    """One line of `rsearch list`: an index, a damaged one, or an unfinished build."""
+
+    name: str
+    state: Literal["ready", "damaged", "unfinished"]
+    rows: int = 0
+    dims: tuple[int, ...] = ()
+    model: str = ""
+    corpus: str = ""
+    bytes: int = 0
+    changed: str = ""
+    remark: str = ""
+
+
+def overview(home: Home) -> list[OverviewEntry]:
+    """Every index of the home and every unfinished build, by name."""
+    entries = []
+    for name in home.names():
+        folder = home.index(name)
+        try:
+            manifest = read_manifest(folder)
+        except IndexFormatError as error:
+            entries.append(OverviewEntry(name, "damaged", remark=str(error)))
+            continue
+        size = sum(entry.bytes for entry in manifest.all_files().values())
+        model = str(manifest.embedder.get("model", ""))
+        entries.append(
+            OverviewEntry(
+                name,
+                "ready",
+                manifest.documents,
+                manifest.dims,
+                model,
+                manifest.label,
+                size,
+                manifest.changed,
+            )
+        )
+    for name in home.unfinished():
+        found = look(home.building(name))
+        rows = found.safe if found else 0
+        entries.append(OverviewEntry(name, "unfinished", rows, bytes=_size(home.building(name))))
+    return entries
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """What `rsearch info` shows. `scan_bytes`: what one query reads at each stored dimension.
+
+    `deleted` rows are still on the disk; `unfitted` documents came after the embedder was fitted.
+    """
+
+    name: str
+    folder: str
+    rows: int
+    dims: tuple[int, ...]
+    corpus: dict[str, Any]
+    label: str
+    source_rows: int
+    left_out: int
+    corpus_exhausted: bool
+    embedder: dict[str, Any]
+    fingerprint: str
+    remark: str
+    generation: int
+    parts: int
+    deleted: int
+    unfitted: int
+    created: str
+    changed: str
+    written_by: str
+    files: dict[str, int]
+    bytes: int
+    scan_bytes: dict[int, int]
+    embed_cost: str
+    strange: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    verified: str = "never"
+
+
+def describe_index(index: Index) -> IndexInfo:
+    """Everything that a person may want to know of an index."""
+    manifest = index.manifest
+    spec = EmbedderSpec.from_json(manifest.embedder)
+    files = {name: entry.bytes for name, entry in manifest.all_files().items()}
+    remark = ""
+    try:
+        cls = registry.embedder_class(spec.kind)
+    except UsageError as error:  # of a package that is not installed here: all else can be told
+        cost = str(error)
+    else:
+        remark = cls.remark_on(spec)
+        cost = (
+            "no text can be embedded here"
+            if not cls.embeds
+            else f"one request to {_service(spec)} for each new text, none for one asked before"
+            if cls.remote
+            else f"embedded on this machine by {spec.kind}, without a request"
+        )
+    return IndexInfo(
+        name=index.name,
+        folder=str(index.folder),
+        rows=index.rows,
+        dims=index.dims,
+        corpus=dict(manifest.corpus),
+        label=manifest.label,
+        source_rows=manifest.source.read,
+        left_out=manifest.source.left_out,
+        corpus_exhausted=manifest.source.exhausted,
+        embedder=spec.to_json(),
+        fingerprint=spec.fingerprint,
+        remark=remark,
+        generation=manifest.generation,
+        parts=len(manifest.parts),
+        deleted=manifest.rows - manifest.documents,
+        unfitted=int((index.found_rows() >= manifest.fitted_rows).sum()) if manifest.fitted_rows else 0,
+        created=manifest.created,
+        changed=manifest.changed,
+        written_by=manifest.written_by,
+        files=files,
+        bytes=sum(files.values()),
+        scan_bytes={dim: index.rows * dim * 4 for dim in index.dims},
+        embed_cost=cost,
+        strange=strange_files(index.folder, manifest),
+        damaged=damaged_files(index.folder, manifest),
+        verified=last_verified(index.folder),
+    )
+
+
+def _service(spec: EmbedderSpec) -> str:
+    address = spec.options.get("base_url")
+    return f"{address} ({spec.options.get('served_as')})" if address else f"the {spec.kind} service"
+
+
+def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
+    """What is wrong with the files that opening an index does not look at (embedder/), a phrase for each."""
+    found = []
+    for name, entry in sorted(manifest.files.items()):
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path} is missing")
+        elif path.stat().st_size != entry.bytes:
+            found.append(f"{path} has {path.stat().st_size:,} bytes where {entry.bytes:,} belong")
+    return found
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

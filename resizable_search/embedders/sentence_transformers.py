@@ -1,0 +1,186 @@
+"""Any model of the hub or of a folder on this machine, run by sentence-transformers.
+
+It takes a GPU if there is one. What stands before a text comes from the model's own configuration
+(its prompts for documents and queries), else from what its card is known to say (`models`).
+"""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.embedders import models
+from resizable_search.embedders.base import Embedder, Task, checked
+from resizable_search.embedders.nomic_client import reason
+from resizable_search.errors import EmbedderError, RefusedTextError, UsageError
+from resizable_search.specs import EmbedderSpec
+
+AT_ONCE = 32
+"""Texts that the model computes at once; those of a call are sorted by length before."""
+
+PROMPTS = {
+    "search_document": ("document", "passage", "corpus", "search_document", "retrieval.passage", "doc"),
+    "search_query": ("query", "search_query", "retrieval.query", "s2p_query", "web_search_query"),
+}
+"""The names under which models keep the prompts of documents and of queries, the usual one first."""
+
+
+class SentenceTransformersEmbedder(Embedder):
+    """The model `model`: a folder, or a name of the hub, which is downloaded on first use.
+
+    `load_from` is where it is loaded from if `model` is its canonical name. What is None is the
+    model's own; for a new one that takes loading it. Raises UsageError without a model.
+    """
+
+    kind: ClassVar[str] = "sentence-transformers"
+    batch_size = 64
+    concurrency = 1
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        document_prefix: str | None = None,
+        query_prefix: str | None = None,
+        load_from: str | None = None,
+        width: int | None = None,
+        centred: bool | None = None,
+    ) -> None:
+        if not model:
+            raise UsageError(
+                "--embedder sentence-transformers needs --model: a folder, or a name of the hub such as "
+                "sentence-transformers/all-MiniLM-L6-v2"
+            )
+        folder = os.path.expanduser(model)
+        if load_from is None and os.path.isdir(folder):
+            load_from = os.path.abspath(folder)
+            model = models.canonical(os.path.basename(load_from))
+        elif load_from is None:
+            load_from, model = model, models.canonical(model)
+        self._load_from = load_from
+        self._model = model
+        self._card = models.find(model) or models.ModelCard(model, 0, 0)
+        self._given = {"search_document": document_prefix, "search_query": query_prefix}
+        self._width = width
+        self._centred = self._card.centred if centred is None else centred
+        self._loaded: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def spec(self) -> EmbedderSpec:
+        """The model, its prefixes and its width; what was not given is read from the model."""
+        prefixes = {task: self._prefix(task) for task in PROMPTS}
+        width = self._width or self._model_width()
+        return EmbedderSpec(
+            kind=self.kind,
+            model=self._model,
+            width=width,
+            document_task=models.task_of(prefixes["search_document"]),
+            query_task=models.task_of(prefixes["search_query"]),
+            centred=self._centred,
+            options={
+                "load_from": self._load_from,
+                "document_prefix": prefixes["search_document"],
+                "query_prefix": prefixes["search_query"],
+                "width": width,
+                "centred": self._centred,
+            },
+        )
+
+    @classmethod
+    def remark_on(cls, spec: EmbedderSpec) -> str:
+        """What truncating a model's vectors costs, if it was not trained for it or is not known."""
+        return models.truncation_remark(spec.model) or models.unknown_remark(spec.model)
+
+    def check(self) -> str:
+        """Load the model, and say where it runs."""
+        return f"{self._model} runs on {self._ready().device}"
+
+    def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
+        """Embed up to 64 texts. Returns (n, width) float32; raises EmbedderError.
+
+        The first call loads the model, and downloads it if need be. A text that is longer than the
+        model reads is cut by it.
+        """
+        prefix, model = self._prefix(task), self._ready()
+        encode = model.encode_query if task == "search_query" else model.encode_document
+        try:
+            rows = encode(list(texts), prompt=prefix, batch_size=AT_ONCE, show_progress_bar=False)
+        except UnicodeEncodeError:
+            raise RefusedTextError(
+                "a text holds characters that are not Unicode (lone surrogates); "
+                "correct it, or leave it out with `--on-bad-text skip`"
+            ) from None
+        except Exception as error:
+            raise EmbedderError(
+                f"{self._model} cannot embed: {reason(error)}; free memory, or choose a smaller --model"
+            ) from error
+        self._width = self._width or self._model_width()
+        return checked(np.asarray(rows, np.float32), len(texts), self._width, self._model)
+
+    def _prefix(self, task: str) -> str:
+        given = self._given[task]
+        if given is None:
+            given = self._given[task] = prompts_of(self._ready().prompts, self._card)[task]
+        return given
+
+    def _model_width(self) -> int:
+        width = self._ready().get_embedding_dimension()
+        if not isinstance(width, int):
+            raise EmbedderError(f"{self._model} makes no vectors of texts: choose another --model")
+        return width
+
+    def _ready(self) -> Any:
+        """The model, loaded once."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _load(self._load_from)
+            return self._loaded
+
+
+def prompts_of(prompts: Mapping[str, str], card: models.ModelCard) -> dict[str, str]:
+    """What to put before a text of each task: the model's prompts, the card's prefixes if it has none.
+
+    The library adds empty prompts of its own, so that only others say something.
+    """
+    found = {
+        task: next((prompts[name] for name in names if prompts.get(name)), "")
+        for task, names in PROMPTS.items()
+    }
+    if any(found.values()):
+        return found
+    return {"search_document": card.document_prefix, "search_query": card.query_prefix}
+
+
+def _load(where: str) -> Any:
+    """The model of a folder or of the hub; without bars and warnings, which have no switch of their own."""
+    try:
+        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # loaded lazily
+        from huggingface_hub.utils import logging as hub_logging
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+    except ImportError as error:
+        raise EmbedderError(
+            f'sentence-transformers cannot be imported ({reason(error)}): `pip install "resizable_search'
+            '[sentence-transformers]"` (in a clone: `pip install ".[sentence-transformers]"`), or choose '
+            "another --embedder"
+        ) from error
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # untyped there
+    disable_progress_bars()
+    try:
+        return SentenceTransformer(where)
+    except Exception as error:
+        said = reason(error)
+        if "trust_remote_code" in str(error):
+            raise EmbedderError(
+                f"{where} brings code of its own, which rsearch does not run: serve it, and use "
+                "--embedder openai, or choose another --model"
+            ) from error
+        raise EmbedderError(
+            f"cannot load {where}: {said}; check --model, and the network if it is to be downloaded"
+        ) from error

@@ -1,0 +1,152 @@
+"""A plan: what a search does, as a value that can be printed, parsed and compared.
+
+A plan is a chain of stages `dim:precision:keep`. The first looks at every row, each later one at
+what the one before it kept. Keeps never grow and never fall below k; the last stage keeps k, so it
+names no number. Precision `exact`, the default, is left out when printed: `256:100,768`. What is
+scored in int8 or in bits is not the cosine similarity, so neither can be the last stage.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal, get_args
+
+from resizable_search.errors import UsageError
+from resizable_search.text import quoted
+
+Precision = Literal["exact", "float32", "int8", "bits"]
+"""How rows are scored.
+
+`exact`: the float32 answer by whatever is fastest. `float32`: read the floats. `int8`: the codes of
+`quantise` alone. `bits`: how many signs the row and the query have in common.
+"""
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+MOST_STAGES = 32
+"""More than any plan that saves something has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: the dimension it scores at, how precisely, and how many rows it keeps (None: k)."""
+
+    dim: int
+    keep: int | None = None
+    precision: Precision = "exact"
+
+    def __str__(self) -> str:
+        words = [str(self.dim)]
+        if self.precision != "exact":
+            words.append(self.precision)
+        if self.keep is not None:
+            words.append(str(self.keep))
+        return ":".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A chain of stages. Made by `Plan.of` and `Plan.parse`, checked against an index by `check`."""
+
+    stages: tuple[Stage, ...]
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.stages))
+
+    @classmethod
+    def of(cls, dim: int | None, rerank: int, k: int, full_dim: int) -> "Plan":
+        """The plan of `--dim` and `--rerank`: scan `dim`, keep rerank x k, score those at full width.
+
+        A rerank of what was scanned at the full dimension changes nothing and is left out.
+        Raises UsageError.
+        """
+        if k < 1:
+            raise UsageError(f"k must be 1 or more, not {k}")
+        if rerank < 0:
+            raise UsageError(f"rerank must be 0 (none) or more, not {rerank}")
+        dim = full_dim if dim is None else dim
+        if rerank == 0 or dim == full_dim:
+            return cls((Stage(dim),)).check(k, full_dim)
+        return cls((Stage(dim, rerank * k), Stage(full_dim))).check(k, full_dim)
+
+    @staticmethod
+    def parse(text: str) -> "Plan":
+        """Read what `str` prints. Raises UsageError."""
+        return _parse(text)
+
+    def check(self, k: int, full_dim: int) -> "Plan":
+        """The plan itself, if it can be run for k on an index of that full dimension; else UsageError."""
+        if k < 1:
+            raise UsageError(f"k must be 1 or more, not {k}")
+        if len(self.stages) > MOST_STAGES:
+            raise UsageError(
+                f"a plan has up to {MOST_STAGES} stages, not {len(self.stages):,}: leave some out"
+            )
+        *before, last = self.stages
+        for stage in self.stages:
+            if not 1 <= stage.dim <= full_dim:
+                raise UsageError(
+                    f"dimension {stage.dim} is not within 1 to {full_dim}, this index's full dimension"
+                )
+        if last.precision not in ("exact", "float32"):
+            raise UsageError(
+                f"plan {self}: scores in {last.precision} are rough: end it with an exact stage, "
+                f"as in {self._with_keep(k)},{full_dim}"
+            )
+        if last.keep not in (None, k):
+            raise UsageError(f"plan {self}: the last stage keeps k ({k}); leave its {last.keep} out")
+        kept: int | None = None
+        for stage in before:
+            if stage.keep is None:
+                raise UsageError(
+                    f"plan {self}: every stage but the last says how many rows it keeps: {stage}:100"
+                )
+            if stage.keep < k:
+                raise UsageError(f"plan {self}: stage {stage} keeps fewer than k ({k}) rows")
+            if kept is not None and stage.keep > kept:
+                raise UsageError(f"plan {self}: stage {stage} keeps more rows than the one before it")
+            kept = stage.keep
+        return self
+
+    def _with_keep(self, k: int) -> str:
+        """The plan with a number behind its last stage: how it goes on being one."""
+        *before, last = self.stages
+        return str(Plan((*before, Stage(last.dim, last.keep or 10 * k, last.precision))))
+
+    def deepened(self, k: int, depth: int) -> "Plan":
+        """The plan for `depth` hits in place of k: keeps grow as much as k does."""
+        if depth == k:
+            return self
+        return Plan(
+            tuple(
+                replace(stage, keep=None if stage.keep is None else -(-stage.keep * depth // k))
+                for stage in self.stages
+            )
+        )
+
+    def keeps(self, k: int) -> list[int]:
+        """How many rows each stage keeps when k hits are wanted."""
+        return [k if stage.keep is None else stage.keep for stage in self.stages]
+
+
+@lru_cache(1000)  # a tuned plan is asked for with each query
+def _parse(text: str) -> Plan:
+    words = text.split(",", MOST_STAGES)
+    if len(words) > MOST_STAGES:
+        raise UsageError(f"plan {quoted(text)}: it has more than {MOST_STAGES} stages: leave some out")
+    return Plan(tuple(_parse_stage(word.strip(), text) for word in words))
+
+
+def _parse_stage(word: str, plan: str) -> Stage:
+    dim, *rest = word.split(":")
+    precision: Precision = "exact"
+    if rest and not rest[0].isdigit():
+        name = rest.pop(0)
+        if name not in PRECISIONS:
+            raise UsageError(
+                f"plan {quoted(plan)}: no precision {quoted(name)}; there are {', '.join(PRECISIONS)}"
+            )
+        precision = next(p for p in PRECISIONS if p == name)
+    numbers = [dim, *rest]
+    if len(rest) > 1 or not all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers):
+        raise UsageError(f"plan {quoted(plan)}: {quoted(word)} is not dim, dim:keep or dim:precision:keep")
+    return Stage(int(dim), int(rest[0]) if rest else None, precision)

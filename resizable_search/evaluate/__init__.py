@@ -1,0 +1,1 @@
+"""Measurements: speed, overlap, relevance, and the plans that are tuned from them."""

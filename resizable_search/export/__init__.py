@@ -1,0 +1,1 @@
+"""Indexes in the formats of other programs."""

@@ -1,0 +1,1 @@
+"""An open index: texts in, hits out."""

@@ -1,0 +1,147 @@
+"""Texts that are asked, as vectors: from the cache, or by the embedder that the index was made with."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.embedders.base import Embedder, clean
+from resizable_search.embedders.cache import QueryCache
+from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+from resizable_search.errors import EmbedderMismatchError, QueryError, RsearchError, UsageError
+from resizable_search.specs import EmbedderSpec
+from resizable_search.store.layout import NAMES
+from resizable_search.text import clipped, quoted
+
+
+class QueryEmbedder:
+    """Embeds the queries of the index `name` in `folder`; safe to use from several threads at once.
+
+    `embedder` None: the one that `spec` names, opened when a text is not in the cache, which sends a
+    secret only where `trust` says. Raises EmbedderMismatchError for one of another space.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        spec: EmbedderSpec,
+        cache: QueryCache,
+        trust: TrustedEndpoints,
+        embedder: Embedder | None,
+    ) -> None:
+        self.embedder = embedder
+        self._name = name
+        self._folder = folder
+        self._spec = spec
+        self._cache = cache
+        self._trust = trust
+        self._lock = threading.Lock()
+        if embedder is not None:
+            self._refuse_other_space(embedder.spec)
+
+    def hold(self) -> None:
+        """Read what a fitted embedder knows now: its files go when the index is replaced.
+
+        What is wrong with them is told when a text is to be embedded.
+        """
+        with suppress(RsearchError):
+            self._opened()
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Raw vectors of these texts, (m, width) float32. Raises UsageError, QueryError and EmbedderError."""
+        if not isinstance(texts, str) and any(not text.strip() for text in texts):
+            raise UsageError("the query is blank: give it a word or more")
+        out, known = self.embed_known(texts)
+        if not known.all():
+            unknown = int(np.argmin(known))
+            raise QueryError(
+                f"no word of {quoted(texts[unknown])} occurs in {self._name}, "
+                f"whose embedder ({clipped(self._spec.kind)}) knows no others: try other words",
+                unknown,
+            )
+        return out
+
+    def embed_known(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """As `embed`, and which of them (m,) have a vector that says something; the others' are zero.
+
+        Blank texts are among those. Raises UsageError and EmbedderError.
+        """
+        if isinstance(texts, str):
+            raise UsageError("embed_queries takes a list of texts, not one text: put it into a list")
+        out = np.zeros((len(texts), self._spec.width), np.float32)
+        fingerprint = self._spec.fingerprint
+        missing = []
+        for i, text in enumerate(texts):
+            if not text.strip():
+                continue
+            cached = self._cache.get(fingerprint, text, self._spec.width)
+            if cached is None:
+                missing.append(i)
+            else:
+                out[i] = cached
+        if missing:
+            from resizable_search.embedders.request_pool import embed_all
+
+            embedder = self._opened()
+            out[missing] = embed_all(embedder, [clean(texts[i]) for i in missing], "search_query")
+            self._cache.put_all(fingerprint, {texts[i]: out[i] for i in missing})
+        return out, np.array(out.any(axis=1))
+
+    def _opened(self) -> Embedder:
+        with self._lock:
+            if self.embedder is None:
+                from resizable_search.embedders import registry
+
+                embedder = registry.reopen(self._spec, self._folder / NAMES.embedder)
+                self._trust.ask(embedder, self._name)
+                self._refuse_other_space(embedder.spec)
+                self.embedder = embedder
+            return self.embedder
+
+    def _refuse_other_space(self, other: EmbedderSpec) -> None:
+        if other.space != self._spec.space:
+            raise EmbedderMismatchError(
+                f"{self._name} was embedded by {_described(self._spec)}; vectors of {_described(other)} "
+                "cannot be compared with those: query it with its own embedder, or build another index "
+                "with --name"
+            )
+
+
+def embedder_elsewhere(
+    spec: EmbedderSpec, kind: str | None, model: str | None, options: Mapping[str, str | int | None]
+) -> Embedder:
+    """An embedder of the model of `spec` that is reached in another way, as its user says.
+
+    `kind` None: that of `spec`, if it has an endpoint, else openai. `model` is what it is called there
+    (None: as in `spec`). Raises UsageError.
+    """
+    from resizable_search.embedders import registry
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if kind is None:
+        if "base_url" not in spec.options and "base_url" not in given:
+            raise UsageError("say with --base-url or --embedder what else is to embed the query")
+        kind = spec.kind if "base_url" in spec.options else "openai"
+    cls = registry.embedder_class(kind)
+    if cls.needs_fit or not cls.embeds:
+        raise UsageError(
+            f"--embedder: {kind} runs no model that an index could have been made with elsewhere"
+        )
+    if kind == spec.kind and "served_as" in spec.options:
+        held = dict(spec.options)
+        if "base_url" in given:
+            held.pop("api_key_env", None)  # it was for the index's address, and who made it chose it
+        if model is not None:
+            held["served_as"] = model
+        return registry.create(kind, spec.model, {**held, **given})
+    return registry.create(kind, model or spec.model, given)
+
+
+def _described(spec: EmbedderSpec) -> str:
+    """An embedder's model in words, with what sets it apart from others of its name."""
+    fitted = f" as fitted ({spec.state_checksum[:8]})" if spec.state_checksum else ""
+    return f"{clipped(spec.model)} ({spec.width} dimensions){fitted}"

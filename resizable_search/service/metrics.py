@@ -1,0 +1,90 @@
+"""What the service counts and times, for Prometheus."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from resizable_search import __version__
+from resizable_search.search.results import Answer
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper ends of the histograms' buckets: sign bits take half a millisecond, an endpoint seconds."""
+
+STAGES = ("embed", "scan", "rerank")
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class ServiceMetrics:
+    """The figures of one service; each has a registry of its own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._found: dict[tuple[Any, tuple[str, ...]], Any] = {}
+        self._requests = Counter(
+            "rsearch_requests", "Requests, by route and status.", ("route", "status"), registry=self._registry
+        )
+        self._request_seconds = Histogram(
+            "rsearch_request_seconds",
+            "From a request to its answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self.under_way = Gauge(
+            "rsearch_requests_under_way", "Requests without an answer.", registry=self._registry
+        )
+        self._queries = Counter(
+            "rsearch_queries", "Texts that were answered, by index.", ("index",), registry=self._registry
+        )
+        self._stage_seconds = Histogram(
+            "rsearch_stage_seconds",
+            "Of a query: wait (for the scan before it), embed, scan, rerank; a batch shares a scan.",
+            ("index", "stage"),
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self._together = Histogram(
+            "rsearch_scan_queries",
+            "Queries that one scan answered.",
+            ("index",),
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=self._registry,
+        )
+        build = Gauge("rsearch_build_info", "The version that runs.", ("version",), registry=self._registry)
+        build.labels(__version__).set(1)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """A request of a route, as the API names it, was answered."""
+        self._of(self._requests, route, str(status)).inc()
+        self._of(self._request_seconds, route).observe(seconds)
+
+    def scanned(self, index: str, waited: Sequence[float]) -> None:
+        """Queries of an index go into one scan, after each had waited so many seconds."""
+        self._of(self._together, index).observe(len(waited))
+        wait = self._of(self._stage_seconds, index, "wait")
+        for seconds in waited:
+            wait.observe(seconds)
+
+    def answered(self, answers: Sequence[Answer]) -> None:
+        """Queries of an index were answered."""
+        name = answers[0].index
+        self._of(self._queries, name).inc(len(answers))
+        for stage in STAGES:
+            histogram = self._of(self._stage_seconds, name, stage)
+            for answer in answers:
+                histogram.observe(getattr(answer.timings_ms, stage) / 1e3)
+
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """The metric of these labels, which finding by itself takes longer than counting."""
+        key = metric, labels
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = metric.labels(*labels)
+        return found
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,270 @@
+"""Whether an index's folder is as it was written, and whether what it holds makes sense.
+
+Pure checks: nothing is written, and no more than some blocks of rows are in memory. Each damaged file
+is told once, by the first thing that is wrong with it: first the bytes of every file (size, SHA-256),
+then what sound files say together (SQLite's integrity, the documents' count, finite unit rows,
+deletions, and that what is derived follows from the full vectors, bit for bit).
+"""
+
+import hashlib
+import json
+import sqlite3
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.arrays import npy_header, read_blocks
+from resizable_search.engine.quantise import sign_words
+from resizable_search.engine.vectors import UNIT_TOLERANCE, norms
+from resizable_search.errors import IndexFormatError
+from resizable_search.progress import SILENT, Progress
+from resizable_search.store.documents import ROWS_AT_ONCE, connect, read_some
+from resizable_search.store.layout import NAMES
+from resizable_search.store.manifest import FileEntry, Manifest, Part, manifest_text
+from resizable_search.store.reader import open_array
+from resizable_search.store.writer import derived_files, derived_rows
+from resizable_search.system import too_many_files
+from resizable_search.text import clipped
+
+SAMPLED_ROWS = 4096
+"""Rows of a part whose derived files are looked at, unless all are."""
+
+SAMPLED_AT_ONCE = 64
+"""Of them, so many lie together."""
+
+CHUNK = 1 << 20
+"""Bytes that are read at once for a checksum."""
+
+Kind = Literal["manifest", "vectors", "derived", "documents", "deletions", "embedder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A damaged file by its path inside the index's folder, what it holds, and what is wrong with it."""
+
+    file: str
+    kind: Kind
+    wrong: str
+
+
+def kind_of(file: str, manifest: Manifest) -> tuple[Kind, Part | None]:
+    """What a file that the manifest names holds, and the part that it belongs to (None: to no part)."""
+    for part in manifest.parts:
+        path = PurePosixPath(part.path)
+        for name in part.files:
+            if str(path / name) != file:
+                continue
+            if name == NAMES.vectors(manifest.full_dim):
+                return "vectors", part
+            if name == NAMES.documents:
+                return "documents", part
+            return ("deletions" if name == part.bitmap else "derived"), part
+    return "embedder", None
+
+
+def examine(
+    folder: Path, manifest: Manifest, *, full: bool = False, progress: Progress = SILENT
+) -> Iterator[Damage]:
+    """Every damaged file of an index, each once.
+
+    `manifest` is what `folder` holds as such. With `full` every row of what is derived is looked at,
+    else a sample that is drawn anew each time.
+    """
+    written = (folder / NAMES.manifest).read_bytes()
+    if written != manifest_text(json.loads(written)):
+        yield Damage(NAMES.manifest, "manifest", "its bytes are not as they were written (its content is)")
+    bad: set[str] = set()
+    for damage in _checksums(folder, manifest, progress):
+        bad.add(damage.file)
+        yield damage
+    progress.stage("looking at rows", manifest.rows, "rows")
+    for part in manifest.parts:
+        for name, wrong in _part(folder, part, manifest, bad, full=full, progress=progress):
+            file = str(PurePosixPath(part.path) / name)
+            if file not in bad:
+                bad.add(file)
+                yield Damage(file, kind_of(file, manifest)[0], wrong)
+
+
+def _checksums(folder: Path, manifest: Manifest, progress: Progress) -> Iterator[Damage]:
+    """Compare the size and SHA-256 of every file with what the manifest says."""
+    files = manifest.all_files()
+    progress.stage("reading", sum(-(-entry.bytes // CHUNK) for entry in files.values()), "MiB")
+    for file, entry in files.items():
+        wrong = _wrong_bytes(folder / file, entry, progress)
+        if wrong:
+            yield Damage(file, kind_of(file, manifest)[0], wrong)
+
+
+def _wrong_bytes(path: Path, entry: FileEntry, progress: Progress) -> str:
+    """What is wrong with a file's bytes; '' if nothing is."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return "it is no file"
+        if found.st_size != entry.bytes:
+            return f"it has {found.st_size:,} bytes where {entry.bytes:,} belong"
+        digest = hashlib.sha256()
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                progress.advance(1)
+    except FileNotFoundError:
+        return "it is missing"
+    except OSError as error:
+        if (too_many := too_many_files(error)) is not None:
+            raise too_many from None  # which says nothing of the file
+        return f"it cannot be read ({error.strerror})"
+    return "" if digest.hexdigest() == entry.sha256 else "its SHA-256 is not that of what was written"
+
+
+def _part(
+    folder: Path,
+    part: Part,
+    manifest: Manifest,
+    bad: set[str],
+    *,
+    full: bool,
+    progress: Progress,
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with the content of one part's files, those in `bad` apart: name and words."""
+    place = folder / part.path
+    sound = {name for name in part.files if str(PurePosixPath(part.path) / name) not in bad}
+    shapes = derived_files(part.rows, manifest.dims)
+    for name in sorted(sound & set(shapes)):
+        wrong = _wrong_header(place / name, *shapes[name])
+        if wrong:
+            sound.discard(name)
+            yield name, wrong
+    if NAMES.documents in sound:
+        wrong = _wrong_documents(place / NAMES.documents, part.rows)
+        if wrong:
+            yield NAMES.documents, wrong
+    if part.bitmap in sound:
+        wrong = _wrong_deletions(place / part.bitmap, part)
+        if wrong:
+            yield part.bitmap, wrong
+    rows = NAMES.vectors(manifest.full_dim)
+    if rows not in sound:
+        return
+    wrong = _wrong_rows(place / rows, progress)
+    if wrong:
+        yield rows, wrong
+        return
+    derived = {name: shapes[name] for name in sound & set(shapes) if name != rows}
+    yield from _underived(place, part.rows, manifest.dims, derived, full=full, progress=progress)
+
+
+def _wrong_header(path: Path, shape: tuple[int, ...], dtype: str) -> str:
+    try:
+        open_array(path, shape, dtype)
+    except IndexFormatError:
+        return f"it is no .npy file of {np.dtype(dtype)} {shape}"
+    return ""
+
+
+def _wrong_documents(path: Path, rows: int) -> str:
+    """What is wrong with a file of documents whose bytes are as written; '' if nothing is."""
+    try:
+        with closing(connect(path, rows)) as db:
+            (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            if said != "ok":
+                return f"SQLite finds it damaged ({clipped(str(said))})"
+            for table in ("documents", "texts"):
+                (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
+                if count != rows:
+                    return f"its {table} are {count:,}, and the part has {rows:,} rows"
+            for start in range(0, rows, ROWS_AT_ONCE):
+                read_some(db, range(start, min(start + ROWS_AT_ONCE, rows)), rows)
+    except sqlite3.Error as error:
+        return f"SQLite cannot read it ({clipped(str(error))})"
+    except (OSError, ValueError, RecursionError) as error:
+        return clipped(str(error))
+    return ""
+
+
+def _wrong_deletions(path: Path, part: Part) -> str:
+    try:
+        packed = open_array(path, ((part.rows + 7) // 8,), "|u1")
+    except IndexFormatError:
+        return f"it is no bitmap of {part.rows:,} rows"
+    bits = np.unpackbits(packed)
+    if int(bits[: part.rows].sum()) != part.deleted or bits[part.rows :].any():
+        return f"it has other rows deleted than the {part.deleted:,} of the manifest"
+    return ""
+
+
+def _wrong_rows(path: Path, progress: Progress) -> str:
+    for start, block in read_blocks(path):
+        lengths = norms(block)
+        # NaN is near neither; infinity overflows nothing here, as lengths are float64.
+        odd = np.flatnonzero(~((np.abs(lengths - 1) <= UNIT_TOLERANCE) | (lengths <= UNIT_TOLERANCE)))
+        if len(odd):
+            return f"row {start + odd[0]} has length {lengths[odd[0]]:.6g}, neither 1 nor 0"
+        progress.advance(len(block))
+    return ""
+
+
+def _underived(
+    folder: Path,
+    n: int,
+    dims: tuple[int, ...],
+    files: Mapping[str, tuple[tuple[int, ...], str]],
+    *,
+    full: bool,
+    progress: Progress,
+) -> Iterator[tuple[str, str]]:
+    """The derived files among `files` that do not follow from the full rows."""
+    left = dict(files)
+    if full:
+        progress.stage("deriving", n, "rows")
+    blocks = read_blocks(folder / NAMES.vectors(dims[-1])) if full else _sample(folder, n, dims[-1])
+    signs = NAMES.signs(dims[-1])
+    for start, block in blocks:
+        for dim in dims:
+            for name, values in derived_rows(block, dim, dims[-1], left).items():
+                held = _slice(folder / name, left[name], start * (values.size // len(block)), values.size)
+                if held.tobytes() != np.ascontiguousarray(values, held.dtype).tobytes():
+                    yield name, _does_not_follow(start, values.reshape(len(block), -1), held)
+                    del left[name]
+        if signs in left:
+            for number, word in enumerate(sign_words(block).T):
+                held = _slice(folder / signs, left[signs], number * n + start, len(block))
+                if not np.array_equal(held, word):
+                    yield signs, _does_not_follow(start, word[:, None], held)
+                    del left[signs]
+                    break
+        if full:
+            progress.advance(len(block))
+
+
+def _does_not_follow(start: int, values: NDArray[Any], held: NDArray[Any]) -> str:
+    odd = np.flatnonzero((values != held.reshape(values.shape)).any(axis=1))
+    row = start + int(odd[0] if len(odd) else 0)
+    return f"its row {row} does not follow from the full vectors"
+
+
+def _sample(folder: Path, n: int, dim: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Some blocks of rows, drawn anew each time; all rows where there are few."""
+    path = folder / NAMES.vectors(dim)
+    if n <= SAMPLED_ROWS:
+        yield from read_blocks(path)
+        return
+    starts = np.random.default_rng().choice(
+        n // SAMPLED_AT_ONCE, SAMPLED_ROWS // SAMPLED_AT_ONCE, replace=False
+    )
+    for start in sorted(int(number) * SAMPLED_AT_ONCE for number in starts):
+        yield start, _slice(path, ((n, dim), "<f4"), start * dim, SAMPLED_AT_ONCE * dim).reshape(-1, dim)
+
+
+def _slice(path: Path, what: tuple[tuple[int, ...], str], at: int, count: int) -> NDArray[Any]:
+    """The `count` numbers of an array's file from number `at`, counted in C order."""
+    shape, dtype = what
+    offset = len(npy_header(shape, dtype)) + at * np.dtype(dtype).itemsize
+    return np.fromfile(path, dtype, count, offset=offset)

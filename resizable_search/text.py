@@ -1,0 +1,130 @@
+"""Words that messages share: counts in the right number, texts cut to a length that one can read.
+
+The passage of a text that says most about a query.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+SHOWN = 60
+"""Characters of a text that a message quotes."""
+
+BACK = "put it back from a copy, or build the index again with --restart"
+"""What to do about a damaged file that nothing else holds."""
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 document`, `1,234 documents`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `42 min`, `3 h 20 min`, `2 d 5 h`: as exact as one needs to know."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def size(count: int) -> str:
+    """Bytes for people: 691 MB."""
+    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while value >= 999.5 and unit != "TB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+
+
+def dimensions(dims: Sequence[int]) -> str:
+    """`64, 128 dimensions`, `1 dimension`."""
+    return f"{', '.join(map(str, dims))} dimension{'' if list(dims) == [1] else 's'}"
+
+
+def quoted(text: str) -> str:
+    """The text in quotation marks on one line, cut if it is long."""
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+
+
+def plain(text: str) -> str:
+    """The text on one line, without the control characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+
+
+def plain_lines(text: str) -> list[str]:
+    """The lines of a text as they are indented, without control characters that a terminal would obey."""
+    return [
+        "".join(c if c.isprintable() else " " for c in line.expandtabs(8)).rstrip()
+        for line in text.splitlines()
+    ]
+
+
+def clipped(text: str) -> str:
+    """The text as `plain` has it, cut if it is long."""
+    return plain(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+
+
+MOST_READ = 200_000
+"""Characters of a text that are looked through: a text may have millions."""
+
+_WORD = re.compile(r"\w+")
+_WHOLE = 1 << 40
+"""What a word is worth at most: whole numbers add up to the same in any order."""
+
+
+def snippet(text: str, query: str, length: int) -> str:
+    """Up to `length` characters of the text around the words of the query; its beginning if it has none.
+
+    Of all passages that begin a few words before one of them, the one whose different words are the
+    rarest in this text together, and the earliest of equals.
+    """
+    text = " ".join(text[:MOST_READ].split())
+    if len(text) <= length:
+        return text
+    wanted = {word.casefold() for word in _WORD.findall(query)}
+    found = [
+        (match.start(), match.end(), match.group().casefold())
+        for match in _WORD.finditer(text)
+        if match.group().casefold() in wanted
+    ]
+    counts = Counter(word for _, _, word in found)
+    worth = {word: _WHOLE // (1 + count) for word, count in counts.items()}
+    inside: Counter[str] = Counter()
+    best, begin, value, first, last = 0, 0, 0, 0, 0
+    for at, _, _ in found:  # the passage slides: each word comes in once, and leaves once
+        start = max(0, min(at - length // 4, len(text) - length))
+        while last < len(found) and found[last][1] <= start + length:
+            word = found[last][2]
+            value += worth[word] if not inside[word] else 0
+            inside[word] += 1
+            last += 1
+        while first < last and found[first][0] < start:
+            word = found[first][2]
+            inside[word] -= 1
+            value -= worth[word] if not inside[word] else 0
+            first += 1
+        if value > best:
+            best, begin = value, start
+    return _trimmed(text, begin, length)
+
+
+def words_of(query: str) -> re.Pattern[str] | None:
+    """What finds the words of a query in a text; None if it has no word."""
+    words = sorted({re.escape(word) for word in _WORD.findall(query)})
+    return re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE) if words else None
+
+
+def _trimmed(text: str, start: int, length: int) -> str:
+    """That passage without the half words at its ends, and an ellipsis where the text goes on."""
+    stop = min(len(text), start + length)
+    cut = text[start:stop]
+    if start and text[start - 1] != " " and " " in cut:
+        cut = cut.partition(" ")[2]
+    if stop < len(text) and text[stop] != " " and " " in cut:
+        cut = cut.rpartition(" ")[0]
+    return f"{'…' if start else ''}{cut.strip()}{'…' if stop < len(text) else ''}"

@@ -1,0 +1,186 @@
+"""Records of tables, from any position on, and what is wrong with some of them."""
+
+import datetime
+import gzip
+import io
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from resizable_search.corpora import tables
+from resizable_search.corpora.files.compression import UnreadableError
+from resizable_search.corpora.files.formats import format_of
+from resizable_search.corpora.tables import Table, open_table
+
+
+@pytest.fixture
+def table(write):
+    def opened(name: str, content: str | bytes, typed: Sequence[str] = ()) -> Table:
+        path = write({name: content}) / name
+        return open_table(str(path), *format_of(name), ["text", "a", "b"], typed)
+
+    return opened
+
+
+def parquet(rows: list[dict], **how) -> bytes:
+    into = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), into, **how)
+    return into.getvalue()
+
+
+def values(found: Table, behind: int = 0) -> list[tuple]:
+    return [(record.place, record.problem or dict(record.values)) for record in found.read(behind)]
+
+
+ROWS = [{"text": f"text {i}", "a": f"a{i}"} for i in range(700)]
+FORMS = {
+    "rows.jsonl": lambda: "".join(json.dumps(row) + "\n" for row in ROWS),
+    "rows.csv": lambda: "text,a\n" + "".join(f"{row['text']},{row['a']}\n" for row in ROWS),
+    "rows.tsv": lambda: "text\ta\r\n" + "".join(f"{row['text']}\t{row['a']}\r\n" for row in ROWS),
+    "rows.parquet": lambda: parquet(ROWS, row_group_size=300),
+    "rows.csv.gz": lambda: gzip.compress(FORMS["rows.csv"]().encode()),
+    "rows.jsonl.zst": lambda: pa.compress(FORMS["rows.jsonl"]().encode(), "zstd", asbytes=True),
+    "rows.parquet.gz": lambda: gzip.compress(FORMS["rows.parquet"]()),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_format_gives_the_same_records_from_any_position_on(table, name: str):
+    found = table(name, FORMS[name]())
+    whole = list(found.read())
+    assert found.columns() == ["text", "a"]
+    assert [dict(record.values) for record in whole] == ROWS
+    for cut in (0, 1, 255, 256, 299, 300, 699):
+        assert list(found.read(whole[cut].behind)) == whole[cut + 1 :]
+
+
+def test_a_record_of_several_lines_has_the_place_of_its_first(table):
+    found = table("a.csv", 'text,a\n"one\ntwo",1\n\nthree,2\n')
+    assert values(found) == [(2, {"text": "one\ntwo", "a": "1"}), (5, {"text": "three", "a": "2"})]
+    assert values(found, 3) == [(5, {"text": "three", "a": "2"})]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("rag,1", "it has 2 values for 3 columns"),
+        ("rag,1,2,3", "it has 4 values for 3 columns"),
+        ('"bad"x,1,2', "its quotes or commas make no sense"),
+        (b"\xff,1,2", "it is not UTF-8"),
+    ],
+    ids=["few", "many", "quotes", "bytes"],
+)
+def test_a_bad_row_is_told_by_its_line_and_the_next_one_is_read(table, line: str | bytes, words: str):
+    before = "\ufefftext,a,b\nfirst,1,2\n".encode()
+    bad = line if isinstance(line, bytes) else line.encode()
+    (_, first), (place, problem), (_, last) = values(table("a.csv", before + bad + b"\nlast,1,2\n"))
+    assert (first["text"], place, last["text"]) == ("first", 3, "last")
+    assert words in problem
+
+
+def test_quotes_that_are_not_closed_are_told(table, monkeypatch):
+    assert "unexpected end of data" in values(table("a.csv", 'text,a\n"never,1\nx,2\n'))[0][1]
+    monkeypatch.setattr(tables, "MAX_LINE", 1000)
+    found = table("a.csv", 'text,a\nfine,1\n"never,1\n' + "x,2\n" * 1000).read()
+    assert next(found).values["text"] == "fine"
+    with pytest.raises(UnreadableError, match="its record in line 3 is longer"):
+        next(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("text;a\nx;1,5\n", ["x", "1,5"]),
+        ("sep=|\ntext|a\nx|2\n", ["x", "2"]),
+        ("text\ta\nx\t2\n", ["x", "2"]),
+    ],
+    ids=["semicolons", "as Excel says", "tabs"],
+)
+def test_the_first_line_says_what_stands_between_columns(table, content: str, columns: list[str]):
+    assert [list(record.values.values()) for record in table("a.csv", content).read()] == [columns]
+
+
+def test_quotes_in_tsv_may_be_words(table):
+    assert values(table("a.tsv", 'text\ta\n"He said" no\t2\n')) == [(2, {"text": "He said no", "a": "2"})]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_tables_are_read_in_their_encoding(table, encoding: str):
+    assert values(table("a.csv", "text\nÄpfel sind größer\n".encode(encoding))) == [
+        (2, {"text": "Äpfel sind größer"})
+    ]
+    line = '{"text": "Äpfel sind größer"}\n'.encode(encoding)
+    assert values(table("a.jsonl", line)) == [(1, {"text": "Äpfel sind größer"})]
+
+
+def test_text_files_have_types_where_they_are_wanted(table):
+    row = "x,1999,02,-1.5,true,2024-05-01,,1e9,12345678901234567890"
+    found = table("a.csv", f"text,a,b,c,d,e,f,g,h\n{row}\n", "abcdefgh")
+    assert list(values(found)[0][1].values()) == [
+        "x", 1999, "02", -1.5, True, "2024-05-01", None, "1e9", "12345678901234567890",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b'{"text": "x"', "it is no JSON"),
+        (b"[1]", "it is no JSON object"),
+        (b'{"text": "\xff"}', "it is not UTF-8"),
+        (b"[" * 100_000, "it is no JSON"),
+        (b'{"n": ' + b"9" * 5000 + b"}", "it is no JSON (it cannot be read)"),
+    ],
+    ids=["cut", "list", "bytes", "deep", "digits"],
+)
+def test_a_bad_line_is_told_by_its_number_and_the_next_one_is_read(table, line: bytes, words: str):
+    content = b'\xef\xbb\xbf{"text": "first"}\r\n\n' + line + b'\n{"text": "\\ud800"}'
+    (_, first), (place, problem), (_, last) = values(table("a.jsonl", content))
+    assert (first["text"], place, last["text"]) == ("first", 3, "\ud800")
+    assert words in problem
+
+
+def test_a_line_without_an_end_is_told_and_not_read_into_memory(table, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_LINE", 1000)
+    content = '{"text": "a"}\n' + "x" * 5500 + '\n{"text": "b"}\n'
+    assert values(table("a.jsonl", content)) == [
+        (1, {"text": "a"}), (2, "it is longer than 64 million characters"), (3, {"text": "b"}),
+    ]  # fmt: skip
+
+
+def test_what_is_no_json_lines_is_told_once(table):
+    pretty = json.dumps([{"text": "x"}], indent=1)
+    with pytest.raises(UnreadableError, match="its line 1 and those behind: it is no JSON"):
+        table("a.jsonl", pretty).columns()
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv"])
+def test_a_table_without_anything_in_it_has_no_columns(table, name: str):
+    assert table(name, "\n\n").columns() is None
+    assert table(name, "").columns() is None
+    assert values(table(name, "")) == []
+
+
+def test_a_packed_table_that_is_cut_short_is_read_as_far_as_it_goes(table):
+    lines = "".join(json.dumps({"text": f"text {i * 7919 % 100_003}"}) + "\n" for i in range(20_000))
+    read = []
+    with pytest.raises(UnreadableError, match="cut short"):  # noqa: PT012
+        for record in table("a.jsonl.gz", gzip.compress(lines.encode())[:-2000]).read():
+            read.append(record)
+    assert len(read) > 1000
+
+
+def test_only_the_wanted_columns_of_parquet_are_read(table):
+    rows = [{"text": "x", "c": "no", "a": datetime.date(2024, 5, 1)}]
+    assert values(table("a.parquet", parquet(rows))) == [(1, {"text": "x", "a": datetime.date(2024, 5, 1)})]
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1 no more", parquet(ROWS)[:-9]], ids=["empty", "words", "cut"])
+def test_parquet_that_is_damaged_is_told(table, data: bytes):
+    found = table("a.parquet", data)
+    with pytest.raises(UnreadableError, match="cannot be read as Parquet"):
+        found.columns()
+    with pytest.raises(UnreadableError, match="cannot be read as Parquet"):
+        list(found.read())

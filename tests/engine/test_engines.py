@@ -1,0 +1,255 @@
+"""Every engine gives the defined answer: DESIGN's words in plain Python are the oracle."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from resizable_search.engine import base, numpy_engine, vectors
+from resizable_search.engine import scheduling as schedule
+from resizable_search.engine.base import margin
+from resizable_search.engine.parts import Parts, View
+from resizable_search.engine.quantise import Tier, quantise, quantise_queries, sign_words
+from resizable_search.engine.topk import NO_ROW, select
+from resizable_search.errors import UsageError
+from tests.support import oracle
+
+
+def unit_rows(n, dim, seed, kind):
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((n, dim)).astype(np.float32)
+    if kind == "duplicates":
+        rows = rows[rng.integers(0, max(1, n // 4), n)]
+    elif kind == "near ties":
+        rows = rows[:1] + rng.standard_normal((n, dim)).astype(np.float32) * np.float32(1e-7)
+    elif kind == "outliers":
+        rows *= np.where(rng.random((n, dim)) < 0.05, 1e4, 1).astype(np.float32)
+    elif kind == "zeros":
+        rows[rng.random(n) < 0.5] = 0
+        rows[:, dim // 2 :] *= rng.random((n, 1)) < 0.5
+    elif kind == "tiny prefix":
+        rows[:, : max(1, dim // 2)] *= np.float32(1e-18)
+    elif kind == "subnormal prefix":
+        rows[: n // 2, : max(1, dim // 2)] *= np.float32(10.0 ** -float(rng.integers(28, 45)))
+    return vectors.normalise(rows)
+
+
+KINDS = ["plain", "duplicates", "near ties", "outliers", "zeros", "tiny prefix", "subnormal prefix"]
+
+
+LARGE = 50_000
+PRECISIONS = ["exact", "float32", "int8", "bits"]
+
+
+def view_of(rows, dim, allowed=None):
+    """A view with all that a derived index has."""
+    return View(rows, dim, allowed, Tier(*quantise(rows), rows.shape[1]), sign_words(rows).T.copy())
+
+
+def rough_scores(view, precision, query):
+    """What the scores in int8 and in bits are, spelled out."""
+    if precision == "bits":
+        signs = (view.rows(np.arange(len(view))) > 0) == (query > 0)
+        return (2 * signs.sum(axis=1) - view.dim).astype(np.float32)
+    asked = quantise_queries(query[None])
+    sums = [
+        sum(map(int.__mul__, row, asked.codes[0].tolist())) for row in view.tier.codes[:, : view.dim].tolist()
+    ]
+    scores = [float(total) * float(step) for total, step in zip(sums, view.tier.steps, strict=True)]
+    return (np.array(scores) * asked.units[0]).astype(np.float32)
+
+
+def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=None):
+    view = view_of(rows, dim, allowed)
+    meant = view.rows(np.arange(len(rows)))
+    found = engine.scan(Parts([view]), precision, queries, k)
+    top = found.top
+    assert top.scores.shape == top.rows.shape == (len(queries), k)
+    assert (top.scores.dtype, top.rows.dtype) == (np.float32, np.int64)
+    may = np.arange(len(rows)) if allowed is None else np.flatnonzero(allowed)
+    for i, query in enumerate(queries):
+        if precision in ("exact", "float32") and meant.size > LARGE:
+            # Plain Python takes too long; `vectors.dot` is held against it in test_vectors.
+            scores, best = select(vectors.dot(meant[may], query), may, k)
+        elif precision in ("int8", "bits"):
+            all_scores = rough_scores(view, precision, query)
+            best = may[np.lexsort((may, -all_scores[may]))][:k]
+            scores = all_scores[best]
+        else:
+            scores, best = oracle(meant[may], query, k)
+            best = may[best]
+        n = len(best)
+        np.testing.assert_array_equal(top.rows[i, :n], best)
+        np.testing.assert_array_equal(top.scores[i, :n], scores)
+        assert (top.rows[i, n:] == NO_ROW).all()
+        assert np.isneginf(top.scores[i, n:]).all()
+    return found
+
+
+@pytest.fixture
+def never_gives_up(monkeypatch):
+    """Have the int8 scan go through with small parts too, where it would leave them to the floats."""
+    monkeypatch.setattr(base, "TOO_MANY", 50.0)
+
+
+@pytest.mark.usefixtures("never_gives_up")
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(KINDS),
+    st.integers(1, 60),
+    st.integers(1, 130),
+    st.sampled_from([1, 3, 10, 100]),
+    st.integers(1, 14),
+    st.sampled_from(PRECISIONS),
+    st.integers(0, 2**32 - 1),
+    st.data(),
+)
+def test_the_answer_is_the_defined_one(engine, kind, n, width, k, m, precision, seed, data):
+    dim = data.draw(st.integers(1, width))
+    rows = unit_rows(n, width, seed, kind)
+    rng = np.random.default_rng(seed + 1)
+    raw = rng.standard_normal((m, width)).astype(np.float32)
+    raw[0] = rows[rng.integers(n)]
+    allowed = rng.random(n) < 0.7 if data.draw(st.booleans()) else None
+    assert_defined(engine, rows, dim, vectors.truncate(raw, dim), k, precision, allowed)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [1, 10, 100, 700])
+def test_many_blocks_give_the_defined_answer(engine, kind, k, precision, monkeypatch):
+    monkeypatch.setattr(numpy_engine, "BLOCK_ROWS", 64)
+    monkeypatch.setattr(numpy_engine, "BLOCK_SCORES", 600)
+    monkeypatch.setattr(schedule, "LEAST_BYTES", 1000)
+    monkeypatch.setattr(schedule, "MOST_BYTES", 4000)
+    rows = unit_rows(700, 48, 3, kind)
+    queries = vectors.truncate(rows[[5, 600]] + np.float32(0.01), 48)
+    assert_defined(engine, rows, 48, queries, k, precision)
+    assert_defined(engine, rows, 20, vectors.truncate(queries, 20), k, precision)
+
+
+@pytest.mark.parametrize("kind", ["plain", "outliers", "near ties"])
+@pytest.mark.parametrize("dim", [64, 128, 256, 300, 512, 768])
+def test_every_dimension_is_exact_and_few_rows_are_looked_at_twice(engine, kind, dim):
+    rows = unit_rows(4000, 768, dim, kind)
+    queries = vectors.truncate(unit_rows(3, 768, 1, "plain") + rows[:3] * np.float32(0.3), dim)
+    found = assert_defined(engine, rows, dim, queries, 10)
+    if engine.name == "numba" and kind != "near ties":
+        assert found.by == "int8"
+        assert 3 * 10 <= found.looked <= 3 * 4000 * base.TOO_MANY
+
+
+def test_where_too_many_rows_survive_the_floats_are_read(engine):
+    rows = unit_rows(6000, 64, 0, "near ties")
+    found = assert_defined(engine, rows, 64, rows[:2], 10)
+    assert found.by == "float32"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_one_query_and_a_batch_agree_bit_for_bit(engine, precision):
+    rows = unit_rows(5000, 96, 0, "duplicates")
+    queries = vectors.truncate(np.random.default_rng(1).standard_normal((67, 96)).astype(np.float32), 64)
+    view = view_of(rows, 64)
+    together = engine.scan(Parts([view]), precision, queries, 10).top
+    for i in range(len(queries)):
+        alone = engine.scan(Parts([view]), precision, queries[i : i + 1], 10).top
+        np.testing.assert_array_equal(alone.rows[0], together.rows[i])
+        np.testing.assert_array_equal(alone.scores[0], together.scores[i])
+
+
+def test_equal_rows_come_in_order_of_row(engine):
+    rows = np.tile(unit_rows(1, 768, 0, "plain"), (2000, 1))
+    for precision in PRECISIONS:
+        top = engine.scan(Parts([view_of(rows, 768)]), precision, rows[:1], 10).top
+        assert top.rows[0].tolist() == list(range(10))
+        assert len(set(top.scores[0].tolist())) == 1
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("dim", [7, 40, 64, 96])
+def test_given_rows_get_the_scores_that_a_scan_gives_them(engine, precision, dim):
+    rows = unit_rows(300, 96, dim, "zeros")
+    view = view_of(rows, dim)
+    queries = vectors.truncate(unit_rows(9, 96, 2, "plain"), dim)
+    top = engine.scan(Parts([view]), precision, queries, 300).top
+    asked = np.sort(np.concatenate([top.rows[:, :50] + 1000, np.full((9, 2), NO_ROW)], axis=1), axis=1)
+    asked[:, -1] = 1300  # a row of another part
+    asked[:, 2] = 999
+    best = engine.rescore(Parts([view], 1000), precision, queries, np.sort(asked, axis=1), 60).top
+    for i in range(9):
+        real = set(asked[i].tolist()) - {NO_ROW, 999, 1300}
+        kept = [(row + 1000, score) for row, score in zip(top.rows[i], top.scores[i], strict=True)]
+        expected = [(row, score) for row, score in kept if row in real]
+        assert best.rows[i].tolist() == [row for row, _ in expected] + [NO_ROW] * (60 - len(expected))
+        assert best.scores[i, : len(expected)].tolist() == [score for _, score in expected]
+        assert np.isneginf(best.scores[i, len(expected) :]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [1, 5, 30])
+def test_given_rows_that_their_codes_rule_out_change_nothing(engine, kind, k):
+    rows = unit_rows(700, 96, 4, kind)
+    view, floats = view_of(rows, 96), View(rows, 96)
+    queries = vectors.truncate(unit_rows(9, 96, 2, "plain"), 96)
+    queries[0] = rows[5]
+    given = np.sort(np.random.default_rng(0).permuted(np.tile(np.arange(-1, 705), (9, 1)), axis=1)[:, :400])
+    found = engine.rescore(Parts([view], 2), "exact", queries, given, k)
+    plain = engine.rescore(Parts([floats], 2), "exact", queries, given, k)
+    np.testing.assert_array_equal(found.top.rows, plain.top.rows)
+    np.testing.assert_array_equal(found.top.scores, plain.top.scores)
+    if found.by == "int8" and kind == "plain":
+        assert 9 * k <= found.looked < plain.looked / 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("k", "keep", "dim"), [(1, 3, 96), (5, 40, 70), (10, 700, 96)])
+def test_two_stages_at_once_find_what_they_find_one_by_one(engine, kind, k, keep, dim):
+    rows = unit_rows(700, 96, 4, kind)
+    allowed = np.random.default_rng(1).random(700) < 0.9
+    bits, exact = (Parts([view_of(rows, d, allowed)]) for d in (dim, 96))
+    queries = vectors.truncate(unit_rows(40, 96, 2, "plain"), 96)
+    for some in (queries, queries[:1]):
+        both = engine.scan_and_rescore(bits, keep, exact, some, k)
+        if both is None:
+            assert engine.name == "numpy"
+            return
+        kept = engine.scan(bits, "bits", some[:, :dim], keep)
+        one_by_one = engine.rescore(exact, "exact", some, np.sort(kept.top.rows, axis=1), k)
+        np.testing.assert_array_equal(both[1].top.rows, one_by_one.top.rows)
+        np.testing.assert_array_equal(both[1].top.scores, one_by_one.top.scores)
+        assert (both[0].read, both[1].looked) == (kept.read, one_by_one.looked)
+        assert both[1].read == one_by_one.read
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rows_that_are_not_allowed_are_not_found(engine, precision):
+    rows = unit_rows(300, 32, 0, "plain")
+    allowed = np.zeros(300, bool)
+    allowed[[7, 150, 299]] = True
+    top = engine.scan(Parts([view_of(rows, 32, allowed)]), precision, rows[:1], 5).top
+    assert set(top.rows[0].tolist()) == {7, 150, 299, NO_ROW}
+
+
+def test_without_tiers_exact_reads_the_floats_and_rough_says_what_to_do(engine):
+    rows = unit_rows(3000, 64, 0, "plain")
+    assert engine.scan(Parts([View(rows, 64)]), "exact", rows[:1], 5).by == "float32"
+    for precision in ("int8", "bits"):
+        with pytest.raises(UsageError, match="rsearch warm"):
+            engine.scan(Parts([View(rows, 64)]), precision, rows[:1], 5)
+
+
+def test_the_margin_bounds_what_float32_loses():
+    for dim in (1, 8, 300, 768):
+        rows = unit_rows(4000, 768, dim, "outliers")
+        view = View(rows, dim)
+        query = vectors.truncate(rows[:1] * np.float32(0.7) + np.float32(0.01), dim)
+        fast = (rows[:, :dim] @ query[0]) * (1 if not view.is_cut else view.reciprocals.scale)
+        exact = view.defined_scores(query[0], np.arange(4000))
+        assert np.abs(fast.astype(np.float64) - exact).max() <= margin(view)
+
+
+def test_the_rows_are_never_written(engine):
+    rows = unit_rows(100, 32, 0, "plain")
+    rows.flags.writeable = False
+    for precision in PRECISIONS:
+        engine.scan(Parts([view_of(rows, 16)]), precision, vectors.truncate(rows[:2], 16), 5)

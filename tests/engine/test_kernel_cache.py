@@ -1,0 +1,158 @@
+"""A query never compiles; what is compiled belongs to these sources; the engine is chosen by the work."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resizable_search.engine import kernel_cache as choose
+from resizable_search.engine import kernel_cache as warm
+from resizable_search.engine.kernel_cache import Chooser
+from resizable_search.errors import UsageError
+from tests.engine.test_engines import unit_rows
+from tests.support import index_of
+
+PACKAGE = Path(warm.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The package at a place of its own, where no kernel was ever compiled."""
+    root = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(PACKAGE, root / "resizable_search", ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def run_there(elsewhere, code, **variables):
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=elsewhere,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(elsewhere), "HOME": str(elsewhere), **variables},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\n")[:-1]
+
+
+SEARCH = """
+import sys, time, numpy as np
+from resizable_search import open_index
+index = open_index({folder!r})
+begin = time.perf_counter()
+print(index.warm())
+top = index.scan(index.vectors([3]), k=5)
+print(top.rows[0].tolist())
+print(index.remark)
+print("numba" in sys.modules)
+"""
+
+
+def test_a_cold_cache_takes_numpy_and_says_so_and_a_warm_one_numba(elsewhere, tmp_path):
+    with index_of(unit_rows(500, 96, 0, "plain"), tmp_path) as index:
+        code = SEARCH.format(folder=str(index.folder))
+        expected = str(index.scan(index.vectors([3]), k=5).rows[0].tolist())
+    engine, rows, remark, numba = run_there(elsewhere, code)
+    assert (engine, rows, numba) == ("numpy", expected, "False")
+    assert "rsearch warm" in remark
+    compiling = (
+        "from resizable_search.scan import warm; print(warm.compile_kernels(), warm.compile_kernels())"
+    )
+    assert run_there(elsewhere, compiling) == [f"{len(warm_kernels())} 0"]
+    assert run_there(elsewhere, code) == ["numba", expected, "", "True"]
+    # Kernels that are gone, or of other sources, are not compiled by a query either.
+    cache = elsewhere / "resizable_search/engine/kernels/__pycache__"
+    kept = tmp_path / "kept"
+    shutil.copytree(cache, kept)
+    next(cache.glob("int8.settle*.nbi")).unlink()
+    assert run_there(elsewhere, code)[0] == "numpy"
+    assert not list(cache.glob("int8.settle*.nbi"))
+    assert run_there(elsewhere, compiling) == ["1 0"]
+    source = elsewhere / "resizable_search/engine/kernels/heaps.py"
+    source.write_text(source.read_text() + "\n# changed\n")
+    assert run_there(elsewhere, code)[0] == "numpy"
+    shutil.rmtree(cache)
+    assert run_there(elsewhere, code)[0] == "numpy"
+
+
+def warm_kernels():
+    from resizable_search.engine import kernels
+
+    return kernels.SIGNATURES
+
+
+def test_without_a_working_numba_numpy_serves(elsewhere, tmp_path):
+    with index_of(unit_rows(50, 96, 0, "plain"), tmp_path) as index:
+        code = SEARCH.format(folder=str(index.folder))
+    stamp = json.dumps({"of": warm._of(), "cache": str(warm.SOURCES / "__pycache__")})
+    (elsewhere / "resizable_search/engine/kernels/__pycache__").mkdir(exist_ok=True)
+    for place in warm._stamps():
+        (elsewhere / "resizable_search/engine/kernels/__pycache__" / place.name).write_text(stamp)
+    engine, _, remark, _ = run_there(elsewhere, code, NUMBA_DISABLE_JIT="1")
+    assert engine == "numpy"
+    assert remark
+
+
+@pytest.mark.usefixtures("compiled")
+def test_the_engine_is_chosen_by_the_work(monkeypatch):
+    monkeypatch.setattr(choose, "WORTH_LOADING", 1000)
+    chooser = Chooser()
+    assert chooser.pick(600).name == "numpy"
+    assert chooser.pick(600).name == "numba"
+    assert chooser.pick(1).name == "numba"
+    assert Chooser("numpy").pick(10**12).name == "numpy"
+    assert Chooser("numpy").warm() == "numpy"
+    assert Chooser("numba").pick(1).name == "numba"
+    with pytest.raises(UsageError, match="no engine 'faiss'"):
+        Chooser("faiss")
+
+
+def test_numba_that_cannot_be_had_is_an_error_only_if_it_was_asked_for(monkeypatch):
+    def cold(threads):
+        raise warm.ColdKernelsError("no LLVM")
+
+    monkeypatch.setattr(choose, "load_engine", cold)
+    chooser = Chooser()
+    assert chooser.pick(10**12).name == "numpy"
+    assert "no LLVM" in chooser.remark
+    with pytest.raises(UsageError, match="no LLVM"):
+        Chooser("numba").pick(1)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_sixteen_threads_at_once_get_what_one_gets(tmp_path):
+    rows = unit_rows(3000, 192, 0, "duplicates")
+    plans = ["192", "64:60,192", "100", "128:bits:200,192:int8:40,192", "64:int8:50,192", "192:float32"]
+    rng = np.random.default_rng(0)
+    queries = [rng.standard_normal((m, 192)).astype(np.float32) for m in (1, 2, 5, 40)]
+    with index_of(rows, tmp_path) as plain:
+        expected = {
+            (plan, i): plain.scan(asked, k=10, plan=plan) for plan in plans for i, asked in enumerate(queries)
+        }
+        from resizable_search.search.index import open_index
+
+        wrong, barrier = [], threading.Barrier(16)
+        with open_index(plain.folder, engine="numba", threads=3) as index:
+
+            def hammer(seed):
+                order = np.random.default_rng(seed).permutation(list(expected.keys()) * 4)
+                barrier.wait()
+                for plan, i in order:
+                    top = index.scan(queries[int(i)], k=10, plan=str(plan))
+                    right = expected[str(plan), int(i)]
+                    if not (
+                        np.array_equal(top.rows, right.rows) and np.array_equal(top.scores, right.scores)
+                    ):
+                        wrong.append((plan, i))
+
+            threads = [threading.Thread(target=hammer, args=(seed,)) for seed in range(16)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    assert not wrong

@@ -1,0 +1,95 @@
+"""Parts that are looked through together answer as the same rows in one part."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from resizable_search.engine import base
+from resizable_search.engine.parts import Parts, View
+from resizable_search.engine.quantise import Tier, quantise, sign_words
+
+
+def view_of(rows, dim, allowed):
+    return View(rows, dim, allowed, Tier(*quantise(rows), rows.shape[1]), sign_words(rows).T.copy())
+
+
+def split(rows, dim, allowed, sizes):
+    """The rows in parts of those sizes."""
+    cuts = np.cumsum([0, *sizes])
+    return Parts([view_of(rows[a:b], dim, allowed[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)])
+
+
+def made(sizes, kinds, m, gone, seed):
+    """Rows with many alike, queries, and which rows may be found."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((kinds, 64)).astype(np.float32)[rng.integers(0, kinds, sum(sizes))]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    queries = rng.standard_normal((m, 64)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    return rows, queries, rng.random(len(rows)) >= gone
+
+
+def assert_same(one, other):
+    np.testing.assert_array_equal(one.rows, other.rows)
+    np.testing.assert_array_equal(one.scores, other.scores)
+
+
+MADE = {
+    "sizes": st.lists(st.integers(1, 90), min_size=1, max_size=6),
+    "kinds": st.integers(1, 200),
+    "k": st.sampled_from([1, 4, 20]),
+    "m": st.sampled_from([1, 2, 14]),
+    "gone": st.floats(0, 0.9),
+    "seed": st.integers(0, 2**32 - 1),
+}
+HEALTH = [HealthCheck.function_scoped_fixture]
+
+
+@pytest.mark.parametrize("too_many", [50.0, 0.4])
+@settings(max_examples=40, deadline=None, suppress_health_check=HEALTH)
+@given(**MADE, dim=st.sampled_from([64, 40]), precision=st.sampled_from(["exact", "float32", "int8", "bits"]))
+def test_parts_answer_as_one(engine, monkeypatch, too_many, sizes, kinds, k, m, dim, precision, gone, seed):
+    monkeypatch.setattr(base, "TOO_MANY", too_many)  # the scan gives up, or does not
+    rows, queries, allowed = made(sizes, kinds, m, gone, seed)
+    queries = engine.truncate(queries, dim)
+    k = min(k, len(rows))
+    many, one = split(rows, dim, allowed, sizes), split(rows, dim, allowed, [len(rows)])
+    found = engine.scan(many, precision, queries, k)
+    assert_same(found.top, engine.scan(one, precision, queries, k).top)
+    own = np.sort(np.random.default_rng(seed).integers(-1, len(rows) + 1, (m, 30)), axis=1)
+    own = np.array(
+        [[row if row not in line[:i] else -1 for i, row in enumerate(line)] for line in own.tolist()]
+    )
+    own.sort(axis=1)
+    again, whole = (engine.rescore(parts, precision, queries, own, k) for parts in (many, one))
+    assert_same(again.top, whole.top)
+    assert (again.looked, again.read, again.by) == (whole.looked, whole.read, whole.by)
+    fewer = allowed & (np.random.default_rng(seed).random(len(rows)) < 0.7)
+    cuts = np.cumsum([0, *sizes])
+    masks = [fewer[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    narrow = engine.scan(many.narrowed(masks), precision, queries, k)
+    assert_same(narrow.top, engine.scan(one.narrowed([fewer]), precision, queries, k).top)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=HEALTH)
+@given(**MADE)
+def test_two_stages_at_once_answer_over_parts_as_over_one(engine, sizes, kinds, k, m, gone, seed):
+    rows, queries, allowed = made(sizes, kinds, m, gone, seed)
+    k = min(k, len(rows))
+    many, one = (
+        engine.scan_and_rescore(split(rows, 40, allowed, s), 3 * k, split(rows, 64, allowed, s), queries, k)
+        for s in (sizes, [len(rows)])
+    )
+    if many is None:
+        assert engine.name == "numpy"
+        assert one is None
+    else:
+        assert_same(many[1].top, one[1].top)
+        assert [found.read for found in many[:2]] == [found.read for found in one[:2]]
+
+
+def test_an_array_that_a_kernel_would_misread_is_refused(engine):
+    rows = np.ones((4, 16), np.float32)[:, ::2]
+    with pytest.raises(ValueError, match="in C order"):
+        Parts([View(rows, 8)]).floats  # noqa: B018

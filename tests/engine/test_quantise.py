@@ -1,0 +1,94 @@
+"""Codes, steps and errors against float64, and the bounds that the engine trusts."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resizable_search.engine import quantise as quantise_module
+from resizable_search.engine import vectors
+from resizable_search.engine.quantise import Tier, prefix_masks, quantise, quantise_queries, sign_words
+from tests.engine.test_engines import KINDS, unit_rows
+
+
+def distance(row, codes, step):
+    off = [float(x) - float(step) * int(c) for x, c in zip(row, codes, strict=True)]
+    return math.sqrt(math.fsum(x * x for x in off))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(KINDS), st.integers(1, 20), st.integers(1, 90), st.integers(0, 2**32 - 1), st.data())
+def test_the_error_bounds_what_the_codes_lose(kind, n, width, seed, data):
+    rows = unit_rows(n, width, seed, kind)
+    codes, steps, errors = quantise(rows)
+    assert (codes.dtype, steps.dtype, errors.dtype) == (np.int8, np.float32, np.float32)
+    assert np.abs(codes.astype(int)).max() <= 127
+    dim = data.draw(st.integers(1, width))
+    tier = Tier(codes, steps, errors, width)
+    cut = tier.cut(rows, dim)
+    short = vectors.truncate(rows, dim)
+    for i in range(n):
+        true = distance(rows[i], codes[i], steps[i])
+        assert true <= errors[i] <= true * (1 + 1e-6) + 1e-44
+        assert distance(short[i], codes[i, :dim], cut.steps[i]) <= cut.errors[i]
+        assert cut.errors[i] <= 1.01
+
+
+@pytest.mark.parametrize("most", [0, 1 << 20])
+def test_a_cut_tier_copies_its_codes_where_they_are_few(monkeypatch, most):
+    monkeypatch.setattr(quantise_module, "COPIED", most)
+    rows = np.random.default_rng(0).standard_normal((50, 128), np.float32)
+    codes, steps, errors = quantise(rows)
+    cut = Tier(codes, steps, errors, 128).cut(rows, 40)
+    np.testing.assert_array_equal(cut.codes[:, :40], codes[:, :40])
+    assert cut.codes.shape == ((50, 64) if most else (50, 128))
+
+
+def test_the_largest_number_has_the_largest_code():
+    rows = vectors.normalise(np.array([[3, -4, 0, 1e-9], [0, 0, 0, 0]], np.float32))
+    codes, steps, errors = quantise(rows)
+    assert codes.tolist() == [[95, -127, 0, 0], [0, 0, 0, 0]]
+    assert steps[0] == np.float32(0.8) / np.float32(127)
+    assert (steps[1], errors[1]) == (0, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4200), st.integers(0, 2**32 - 1), st.booleans())
+def test_an_integer_query_is_near_and_its_sums_fit_32_bits(dim, seed, spiky):
+    rng = np.random.default_rng(seed)
+    raw = rng.standard_normal((2, dim)).astype(np.float32)
+    if spiky:
+        raw[:, 0] = 1000
+    queries = vectors.normalise(raw)
+    asked = quantise_queries(queries)
+    for i in range(2):
+        near = asked.codes[i, :dim] * asked.units[i]
+        assert not asked.codes[i, dim:].any()
+        true = math.sqrt(math.fsum(((queries[i].astype(np.float64) - near) ** 2).tolist()))
+        assert true <= asked.errors[i] <= true * (1 + 1e-6) + 1e-200
+        assert asked.errors[i] <= 0.5 * math.sqrt(dim) * asked.units[i] * (1 + 1e-6)
+        # The worst row there can be: every code 127, with the query's signs.
+        assert 127 * int(np.abs(asked.codes[i].astype(np.int64)).sum()) < 2**31
+        assert asked.units[i] <= 2.0**-13
+
+
+def test_a_zero_query_stays_zero():
+    asked = quantise_queries(np.zeros((1, 5), np.float32))
+    assert not asked.codes.any()
+    assert asked.lengths.tolist() == [0]
+
+
+@pytest.mark.parametrize("dim", [1, 7, 63, 64, 65, 128, 200])
+def test_signs_lie_where_the_format_says(dim):
+    rows = unit_rows(9, dim, dim, "zeros")
+    words = sign_words(rows)
+    assert words.shape == (9, math.ceil(dim / 64))
+    assert words.dtype == np.uint64
+    bits = [[int(words[r, i // 64]) >> i % 64 & 1 for i in range(dim)] for r in range(9)]
+    assert bits == (rows > 0).tolist()
+    assert not (words & ~prefix_masks(dim)).any()
+    assert [int(mask).bit_count() for mask in prefix_masks(dim)] == [64] * (dim // 64) + [dim % 64] * (
+        dim % 64 > 0
+    )

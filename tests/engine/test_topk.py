@@ -1,0 +1,43 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resizable_search.engine.topk import NO_ROW, Top, gather, merge, select
+
+few_scores = st.lists(st.sampled_from([-1.0, 0.0, 0.25, 0.5, 1.0]), max_size=40)
+
+
+@given(few_scores, st.integers(1, 50))
+def test_select_is_the_sorted_beginning_ties_by_lower_row(scores, k):
+    values = np.array(scores, np.float32)
+    rows = np.arange(len(values)) * 3
+    best, where = select(values, rows, k)
+    expected = sorted(zip((-values).tolist(), rows.tolist(), strict=True))[:k]
+    assert [(-s, r) for s, r in zip(best.tolist(), where.tolist(), strict=True)] == expected
+
+
+@given(st.lists(few_scores, min_size=1, max_size=5), st.integers(1, 12))
+def test_merge_of_blocks_is_the_whole(blocks, k):
+    parts, start, all_scores = [], 0, []
+    for block in blocks:
+        values = np.array(block, np.float32)
+        parts.append(gather([select(values, np.arange(start, start + len(values)), k)], k))
+        start += len(values)
+        all_scores.extend(block)
+    whole = gather([select(np.array(all_scores, np.float32), np.arange(start), k)], k)
+    merged = merge(parts, k)
+    np.testing.assert_array_equal(merged.rows, whole.rows)
+    np.testing.assert_array_equal(merged.scores, whole.scores)
+    folded = parts[0]
+    for part in parts[1:]:
+        folded = folded.merge(part, k)
+    np.testing.assert_array_equal(folded.rows, whole.rows)
+
+
+def test_gather_fills_with_no_row():
+    top = gather([(np.array([0.5], np.float32), np.array([7]))], 3)
+    assert isinstance(top, Top)
+    assert top.rows.tolist() == [[7, NO_ROW, NO_ROW]]
+    assert top.scores.tolist() == [[0.5, -np.inf, -np.inf]]
+    assert top.scores.dtype == np.float32
+    assert top.rows.dtype == np.int64

@@ -1,0 +1,77 @@
+import math
+import random
+import sys
+
+import numpy as np
+import pytest
+
+from resizable_search.errors import RsearchError, UsageError
+from resizable_search.evaluate.metrics import USUAL, Metrics
+from tests.judging import by_definition
+
+
+def collection(seed: int) -> tuple[dict[str, dict[str, int]], dict[str, list[str]]]:
+    """Graded judgements, some of documents that nothing finds, and rankings of various length."""
+    rng = random.Random(seed)
+    pool = [f"d{i}" for i in range(60)]
+    relevance, found = {}, {}
+    for query in (f"q{i}" for i in range(25)):
+        relevance[query] = {id_: rng.choice([0, 0, 1, 2, 3]) for id_ in rng.sample(pool, rng.randint(1, 30))}
+        relevance[query]["nowhere"] = rng.choice([0, 1])
+        found[query] = rng.sample(pool, rng.choice([0, 3, 12, 60]))
+    return relevance, found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_values_are_those_of_the_definitions(seed):
+    relevance, found = collection(seed)
+    names = ("nDCG@10", "R@10", "R@100", "RR@10", "P@5", "AP", "R@2", "nDCG@3", "RR@1")
+    values = Metrics.parse(names).of(relevance, found)
+    expected = [[by_definition(name, relevance[q], found[q]) for name in names] for q in relevance]
+    np.testing.assert_allclose(values, expected, atol=1e-12)
+
+
+def test_a_worked_example():
+    """Grades 3 and 1 at ranks 2 and 3 of what could be 3, 2 and 1."""
+    grades = {"a": 3, "b": 2, "c": 1, "d": 0}
+    (values,) = Metrics.parse(USUAL).of({"q": grades}, {"q": ["d", "a", "c"]})
+    gain = 3 / math.log2(3) + 1 / math.log2(4)
+    ideal = 3 + 2 / math.log2(3) + 1 / math.log2(4)
+    np.testing.assert_allclose(values, [gain / ideal, 2 / 3, 2 / 3, 1 / 2])
+
+
+def test_what_was_found_in_no_order_of_names_is_judged_in_the_order_given():
+    for ids in (["a", "b"], ["b", "a"], ["10", "9"], ["9", "10"]):
+        (values,) = Metrics.parse("RR@10,P@1").of({"q": {ids[1]: 1}}, {"q": ids})
+        assert values.tolist() == [0.5, 0.0]
+
+
+def test_a_query_without_hits_or_without_a_relevant_document_has_0():
+    relevance = {"none": {"a": 1}, "hopeless": {"a": 0}, "missing": {"a": 1}, "negative": {"a": -1, "b": 1}}
+    found = {"none": [], "hopeless": ["a"], "negative": ["a", "b"]}
+    values = Metrics.parse("nDCG@10,R@10,RR@10").of(relevance, found)
+    assert (values[:3] == 0).all()
+    assert values[3].tolist() == [1 / math.log2(3), 1.0, 0.5]
+
+
+def test_names_are_those_of_ir_measures_each_once_in_order():
+    measures = Metrics.parse(" P@5,nDCG@10 MRR@10, P(rel=2)@5,AP,P@5,nDCG(dcg='log2')@10")
+    assert measures.names == ("P@5", "nDCG@10", "RR@10", "P(rel=2)@5", "AP")
+    assert measures.depth is None
+    assert Metrics.parse(USUAL).depth == 100
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", ",", "nDCG@0", "R@10001", "R@-1", "R@x", "P", "foo@10", "NumQ", "alpha_nDCG@10", "1+1", "ERR@10"]
+    + ["__import__('os')", "P(rel='a')@5", "P(", "P(foo=1)@5"],
+)  # fmt: skip
+def test_what_is_no_measure_is_refused(words):
+    with pytest.raises(UsageError, match="--measures"):
+        Metrics.parse(words)
+
+
+def test_without_ir_measures_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ir_measures", None)
+    with pytest.raises(RsearchError, match=r'pip install "resizable_search\[eval\]"'):
+        Metrics.parse(USUAL)

@@ -1,0 +1,58 @@
+import pytest
+
+from resizable_search.engine.plan import Plan, Stage
+from resizable_search.evaluate.plan_space import (
+    FACTORS,
+    StoredTiers,
+    chain,
+    first_stages,
+    keeps,
+    second_stages,
+)
+
+WIDTHS = {
+    40: (16, 40),
+    96: (16, 64, 96),
+    384: (64, 128, 256, 384),
+    768: (64, 768),
+    1024: (512, 1024),
+    1: (1,),
+}
+
+
+@pytest.mark.parametrize("dims", WIDTHS.values(), ids=map(str, WIDTHS))
+@pytest.mark.parametrize("k", [1, 10, 77])
+def test_every_chain_can_be_run(dims, k):
+    stored = StoredTiers(dims, dims, signs=True)
+    grid = keeps(k, 10**9)
+    for first in first_stages(stored):
+        plan = chain([(first, grid[-1])], stored.full).check(k, stored.full)
+        assert Plan.parse(str(plan)) == plan
+        for second in second_stages(first, stored):
+            chain([(first, grid[-1]), (second, grid[0])], stored.full).check(k, stored.full)
+
+
+def test_bit_prefixes_grow_by_words_up_to_the_full_dimension():
+    found = [s.dim for s in first_stages(StoredTiers((96,), (), signs=True)) if s.precision == "bits"]
+    assert found == [64, 96]
+    assert len([s for s in first_stages(StoredTiers((768,), (), signs=True))]) == 12
+
+
+def test_an_index_without_tiers_has_its_smaller_dimensions_alone():
+    assert first_stages(StoredTiers((16, 64, 96))) == [Stage(16), Stage(64)]
+    assert first_stages(StoredTiers((96,))) == []
+
+
+def test_a_second_stage_knows_more_than_the_first():
+    stored = StoredTiers((64, 128, 256, 512, 768), (64, 128, 256, 512, 768), signs=True)
+    assert list(map(str, second_stages(Stage(128, precision="bits"), stored))) == [
+        "768:bits", "256:int8", "512:int8", "768:int8",
+    ]  # fmt: skip
+    assert list(map(str, second_stages(Stage(256, precision="int8"), stored))) == ["512:int8", "768:int8"]
+    assert "256:int8" not in map(str, second_stages(Stage(256), stored))
+
+
+def test_the_numbers_kept_are_multiples_of_k_and_at_most_a_quarter_of_the_rows():
+    assert keeps(10, 10**6) == [10 * factor for factor in FACTORS]
+    assert keeps(10, 200) == [10, 20, 30, 40, 50]
+    assert keeps(10, 39) == []

@@ -1,0 +1,163 @@
+import sys
+from itertools import combinations, pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from resizable_search.errors import RsearchError, StorageError, UsageError
+from resizable_search.evaluate import plots as plotting
+from resizable_search.evaluate.bench import BenchReport, Measurement, QueryInfo
+from resizable_search.evaluate.plots import REACH, Box, placed
+
+TWELVE = {
+    "768": (150, 1.0),
+    "512": (210, 0.929),
+    "256": (370, 0.788),
+    "128": (690, 0.62),
+    "64": (1200, 0.43),
+    "256:100,768": (350, 0.991),
+    "128:100,768": (640, 0.93),
+    "64:100,768": (1050, 0.76),
+    "768:bits:100,768": (900, 0.992),
+    "768:bits:400,768:int8:30,768": (860, 0.998),
+    "768:int8:100,768": (160, 1.0),
+    "256:bits:100,768": (1500, 0.86),
+}
+
+
+def measured(plan: str, runs: float, overlap: float, batch: int = 1) -> Measurement:
+    return Measurement(
+        dim=768,
+        rerank=None,
+        plan=plan,
+        batch=batch,
+        threads=2,
+        engine="numpy",
+        seconds_per_run=1 / runs,
+        best_seconds_per_run=1 / runs,
+        runs_per_second=runs,
+        loops=10,
+        repeats=5,
+        calls=200,
+        p50_ms=1.0,
+        p95_ms=1.5,
+        p99_ms=2.0,
+        speedup=1.0,
+        overlap=overlap,
+        overlap_ci=(max(0, overlap - 0.01), min(1, overlap + 0.01)),
+    )
+
+
+def reported(*measurements: Measurement, name: str = "wiki100k") -> BenchReport:
+    return BenchReport(
+        index=name,
+        rows=100_000,
+        full_dim=768,
+        k=10,
+        queries=QueryInfo(200, "own rows", 0, 0.0),
+        threads=2,
+        engine="numpy",
+        cache="warm",
+        cold_stayed=None,
+        measurements=list(measurements),
+    )
+
+
+def of_twelve(count: int = 12) -> BenchReport:
+    return reported(*(measured(plan, *place) for plan, place in list(TWELVE.items())[:count]))
+
+
+def test_the_front_is_what_nothing_beats():
+    front = plotting.pareto_front(of_twelve().measurements)
+    assert [m.plan for m in front] == [
+        "768:int8:100,768",
+        "768:bits:400,768:int8:30,768",
+        "768:bits:100,768",
+        "256:bits:100,768",
+    ]
+    same = [measured("768", 100, 1.0), measured("512", 100, 0.9), measured("256", 100, 1.0)]
+    assert [m.plan for m in plotting.pareto_front(same)] == ["768"]
+
+
+def test_a_label_tells_batches_and_threads_only_where_they_differ():
+    one, many = measured("768", 100, 1.0), measured("768", 1000, 1.0, batch=1000)
+    assert plotting.label(one, reported(one)) == "768"
+    assert [plotting.label(m, reported(one, many)) for m in (one, many)] == [
+        "768 · batch 1",
+        "768 · batch 1,000",
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_no_label_covers_another_or_is_cut_off(count):
+    figure = plotting.draw(of_twelve(count))
+    (axes,) = figure.axes
+    assert {text.get_text() for text in axes.texts} == set(list(TWELVE)[:count])
+    boxes = [text.get_window_extent() for text in axes.texts]
+    for a, b in combinations(boxes, 2):
+        assert not a.overlaps(b)
+    for box in boxes:
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+        for m in of_twelve(count).measurements:
+            assert not box.contains(*axes.transData.transform((m.runs_per_second, m.overlap)))
+    assert axes.get_title(loc="left") == "wiki100k · 100,000 × 768 · k 10 · 2 threads · warm"
+    assert figure.get_facecolor() == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("speeds", [(100, 101), (100, 190), (100, 900), (0.01, 50_000)])
+def test_an_axis_has_round_numbers(speeds):
+    low, high = speeds
+    figure = plotting.draw(reported(measured("768", low, 1.0), measured("256", high, 0.9)))
+    left, right = figure.axes[0].get_xlim()
+    assert left < low < high < right
+    ticks = figure.axes[0].get_xticks().tolist()
+    assert 3 <= len(ticks) <= 10
+    assert all(a < b for a, b in pairwise(ticks))
+
+
+def test_as_many_labels_as_there_is_room_for_are_placed_apart():
+    points = [(100.0 + 25 * i, 200.0) for i in range(10)]
+    boxes = placed(points, [(60.0, 12.0)] * 10, [], Box(0, 0, 600, 400))
+    for a, b in combinations(boxes, 2):
+        assert not a.common(b, 0)
+    for box in boxes:
+        assert box.within(Box(0, 0, 600, 400))
+        for x, y in points:
+            assert not box.common(Box(x - REACH, y - REACH, 2 * REACH, 2 * REACH), 0)
+
+
+def test_a_picture_is_written_whole_in_the_form_of_its_suffix(tmp_path: Path):
+    odd = of_twelve(2)
+    plotting.plot(odd, tmp_path / "bench.svg")
+    plotting.plot(reported(*odd.measurements, name="a$b_名前$"), tmp_path / "bench.PNG")
+    assert ElementTree.parse(tmp_path / "bench.svg").getroot().tag.endswith("svg")
+    assert (tmp_path / "bench.PNG").read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["bench.pdf", "bench", "folder.svg", "nowhere/bench.svg"])
+def test_a_file_that_cannot_be_drawn_is_refused(tmp_path: Path, name: str):
+    (tmp_path / "folder.svg").mkdir()
+    with pytest.raises(UsageError, match="--plot"):
+        plotting.check_target(tmp_path / name)
+
+
+def test_a_disk_that_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from matplotlib.figure import Figure
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", refuse)
+    with pytest.raises(StorageError, match="No space left"):
+        plotting.plot(of_twelve(2), tmp_path / "bench.svg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(RsearchError, match=r'pip install "resizable_search\[plot\]"'):
+        plotting.check_target(tmp_path / "bench.svg")

@@ -1,0 +1,164 @@
+import json
+
+import numpy as np
+import pytest
+
+from resizable_search.engine.plan import Plan
+from resizable_search.errors import UsageError
+from resizable_search.evaluate import tune as tune_module
+from resizable_search.evaluate.bench import Queries, text_queries
+from resizable_search.evaluate.plan_space import Trial
+from resizable_search.evaluate.tune import sample_size, tune
+from resizable_search.progress import SILENT
+from resizable_search.store.manifest import read_manifest
+from tests.support import index_of
+
+FULL = 96
+
+
+def resizable(n, width=FULL, seed=0):
+    """Rows around a hundred centres, with the more energy the lower the dimension."""
+    rng = np.random.default_rng(seed)
+    energy = np.linspace(2, 0.5, width, dtype=np.float32)
+    centres = rng.standard_normal((100, width))
+    return ((centres[rng.integers(0, 100, n)] + rng.standard_normal((n, width))) * energy).astype(np.float32)
+
+
+@pytest.fixture
+def index(tmp_path):
+    with index_of(resizable(1600), tmp_path, dims=(16, 64, FULL)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def by_bytes(monkeypatch):
+    """Plans take as long as they read: what is chosen does not depend on the machine."""
+
+    def ask(self, plan, i):
+        runs = self.index.run(self.queries.vectors[i : i + 1], plan, self.k)[1]
+        return sum(run.read for run in runs) / 1e6, runs[0].engine
+
+    monkeypatch.setattr(tune_module, "ROUNDS", 3)
+    monkeypatch.setattr(Trial, "_ask", ask)
+
+
+def test_the_fastest_proven_plan_is_chosen_and_kept_with_its_evidence(index, by_bytes):
+    report = tune(index, 0.9, seed=3)
+    tuned = report.tuned
+    assert (report.remark, report.not_kept) == ("", "")
+    assert tuned.plan != str(FULL)
+    exact = next(c for c in tuned.candidates if c.plan == str(FULL))
+    assert (exact.overlap, tuned.ms < exact.ms) == (1.0, True)
+    assert tuned.overlap_ci[0] >= 0.9
+    assert tuned.overlap_ci[0] <= tuned.overlap <= tuned.overlap_ci[1]
+    assert (tuned.queries, tuned.chosen_on, tuned.source, tuned.seed) == (500, 500, "own rows", 3)
+    assert [c.ms for c in tuned.candidates] == sorted(c.ms for c in tuned.candidates)
+    assert tuned.plan in [c.plan for c in tuned.candidates]
+    stored = read_manifest(index.folder).plans["10:0.9"]
+    assert json.loads(json.dumps(stored))["plan"] == tuned.plan
+    assert index.tuned(10, 0.9) == tuned
+    # Other queries than those that chose or confirmed it find as much.
+    own = Trial(index, Queries(index.vectors(np.arange(0, 1600, 4)), "rows", np.arange(0, 1600, 4)), 10)
+    own.answer(SILENT)
+    assert own.shares(Plan.parse(tuned.plan)).mean() >= 0.9
+
+
+def test_the_same_seed_chooses_the_same_plan(index, by_bytes):
+    first, second = tune(index, 0.9, seed=3).tuned, tune(index, 0.9, seed=3).tuned
+    assert (first.plan, first.overlap, first.overlap_ci) == (second.plan, second.overlap, second.overlap_ci)
+
+
+def test_a_higher_target_takes_more(index, by_bytes):
+    plain, most = tune(index, 0.5).tuned, tune(index, 0.95).tuned
+    assert plain.ms < most.ms
+    assert plain.overlap < most.overlap
+
+
+@pytest.mark.parametrize("k", [1, 25])
+def test_any_k_has_plans_of_its_own(index, by_bytes, k):
+    tuned = tune(index, 0.9, k).tuned
+    Plan.parse(tuned.plan).check(k, FULL)
+    assert tuned.key == f"{k}:0.9"
+    assert tuned.overlap_ci[0] >= 0.9
+
+
+def test_a_target_of_one_is_the_exact_scan(index):
+    report = tune(index, 1.0)
+    assert report.tuned.plan == str(FULL)
+    assert report.tuned.overlap_ci == (1.0, 1.0)
+    assert "certain" in report.remark
+    assert index.plan(recall=1.0) == Plan.parse(str(FULL))
+
+
+def test_a_target_that_the_queries_cannot_prove_is_the_exact_scan_and_the_best_is_told(index, by_bytes):
+    report = tune(index, 0.99, sample=60)
+    assert report.tuned.plan == str(FULL)
+    assert "30 queries prove no more than 0.8" in report.remark
+    assert "the best but the exact one is " in report.remark
+
+
+def test_what_is_chosen_by_luck_is_not_confirmed(index, by_bytes, monkeypatch):
+    """Where the queries that confirm are answered worse, the next plan has to do, or the exact one."""
+    real = Trial.shares
+    monkeypatch.setattr(
+        Trial, "shares", lambda self, plan: np.minimum(real(self, plan), 0.6) if len(self) > 100 else 1.0
+    )
+    report = tune(index, 0.9)
+    assert report.tuned.plan == str(FULL)
+    assert "no other plan is proven to reach 0.9: the best was " in report.remark
+
+
+@pytest.mark.parametrize("width", [1, 40, 70])
+def test_an_index_of_any_width_has_a_plan(tmp_path, width):
+    with index_of(resizable(600, width), tmp_path, dims=(width,)) as opened:
+        report = tune(opened, 0.8, 3)
+        Plan.parse(report.tuned.plan).check(3, width)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 30])
+def test_few_rows_are_scanned_exactly(tmp_path, n):
+    with index_of(resizable(n), tmp_path, dims=(16,)) as opened:
+        report = tune(opened, 0.99)
+        assert report.tuned.plan == str(FULL)
+        assert report.remark
+        assert opened.scan(resizable(1), recall=0.99).rows.shape == (1, 10)
+
+
+def test_queries_of_a_file_are_used_instead_of_rows(index, by_bytes):
+    asked = text_queries(index, [f"question {i} of {i % 7}" for i in range(600)], "questions.txt")
+    tuned = tune(index, 0.5, queries=asked).tuned
+    assert (tuned.source, tuned.seed, tuned.queries, tuned.chosen_on) == ("questions.txt", None, 300, 300)
+
+
+def test_a_plan_that_cannot_be_kept_is_still_told(index, by_bytes):
+    state = index.folder.parent / ".state/made"
+    for path in state.iterdir():
+        path.unlink()
+    state.rmdir()
+    state.write_text("")
+    report = tune(index, 0.9)
+    assert "cannot write to" in report.not_kept
+    assert report.tuned.plan
+    assert index.tuned(10, 0.9) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"recall": 0.0}, "above 0"),
+        ({"recall": 2.0}, "above 0"),
+        ({"k": 0}, "k must"),
+        ({"sample": 1}, "2 or"),
+    ],
+    ids=repr,
+)
+def test_an_option_that_makes_no_sense_is_wrong_usage(index, options, words):
+    with pytest.raises(UsageError, match=words):
+        tune(index, **{"recall": 0.9, **options})
+
+
+def test_a_sample_is_as_large_as_the_target_takes():
+    assert sample_size(0.99) == 1680
+    assert sample_size(0.5) == 1000
+    assert sample_size(0.9999) == 10_000
+    assert 9000 <= sample_size(0.999) <= 10_000

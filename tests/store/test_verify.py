@@ -1,0 +1,154 @@
+"""Indexes that prove themselves: every flipped bit is found, and what is derived is mended."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from resizable_search.build.build import build
+from resizable_search.build.options import BuildOptions
+from resizable_search.errors import IndexFormatError
+from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.manifest import Manifest, file_entry, read_manifest
+from resizable_search.store.repair import last_verified, repair, verify
+from resizable_search.store.writer import delete_rows
+from tests.support import ListCorpus, TableEmbedder, articles
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A home with an index of two parts, of which some rows are deleted."""
+    home = Home(tmp_path_factory.mktemp("whole"))
+    for limit in (60, 95):
+        build(ListCorpus(articles(95)), TableEmbedder(), home, BuildOptions("made", limit=limit))
+    delete_rows(home.index("made"), [3, 70])
+    return home
+
+
+@pytest.fixture
+def home(whole, tmp_path):
+    shutil.copytree(whole.path, tmp_path / "home")
+    return Home(tmp_path / "home")
+
+
+def files_of(home):
+    folder = home.index("made")
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def contents(home):
+    folder = home.index("made")
+    return {name: (folder / name).read_bytes() for name in files_of(home)}
+
+
+def flip(path, rng):
+    """Flip one random bit of a file."""
+    data = bytearray(path.read_bytes())
+    bit = int(rng.integers(0, 8 * len(data)))
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def is_derived(name):
+    return (
+        name.rpartition("/")[2] not in ("96.npy", NAMES.documents, NAMES.manifest) and "deleted" not in name
+    )
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_sound_index_is_sound_and_that_is_remembered(home, full):
+    assert last_verified(home.index("made")) == "never"
+    found = verify("made", home, full=full)
+    assert found.damaged == ()
+    assert found.files == len(files_of(home))
+    assert "all sound" in last_verified(home.index("made"))
+    delete_rows(home.index("made"), [5])
+    assert last_verified(home.index("made")).endswith("before it last changed")
+
+
+def test_every_flipped_bit_is_found_and_what_is_derived_is_mended(home, whole):
+    sound, rng = contents(whole), np.random.default_rng(0)
+    folder = home.index("made")
+    for name in files_of(home) * 2:
+        flip(folder / name, rng)
+        try:
+            found = [damage.file for damage in verify("made", home).damaged]
+        except IndexFormatError:
+            found = [NAMES.manifest]
+        assert found == [name]
+        if is_derived(name):
+            done = repair("made", home)
+            assert (done.mended, done.lost) == ((name,), ())
+            assert contents(home) == sound
+        else:
+            (folder / name).write_bytes(sound[name])
+
+
+def test_all_that_is_derived_comes_back_however_it_was_lost(home, whole):
+    folder = home.index("made")
+    shutil.rmtree(folder / NAMES.tiers)
+    (folder / "64.npy").write_bytes(b"short")
+    done = repair("made", home)
+    assert done.lost == ()
+    assert contents(home) == contents(whole)
+    assert repair("made", home).mended == ()
+
+
+def test_what_cannot_be_brought_back_is_told(home):
+    folder = home.index("made")
+    for name in ("96.npy", "64.npy", NAMES.documents):
+        flip(folder / name, np.random.default_rng(1))
+    done = repair("made", home)
+    assert done.mended == ()
+    assert [lost.file for lost in done.lost] == ["96.npy", NAMES.documents, "64.npy"]
+    assert all("--restart" in lost.remedy for lost in done.lost)
+    assert "full vectors" in done.lost[2].remedy
+    assert not list(folder.rglob("*.new"))
+
+
+def relist(home, name):
+    """Have the manifest list a file as it is now, as if it had been written so."""
+    folder = home.index("made")
+    manifest = read_manifest(folder)
+    part = manifest.parts[0]
+    files = {**part.files, name: file_entry(folder / name)}
+    parts = (type(part)(part.path, part.rows, files, part.deleted, part.bitmap), *manifest.parts[1:])
+    Manifest.write(manifest.next_generation(parts=parts), folder)
+
+
+@pytest.mark.parametrize("name", ["64.npy", "tiers/96.int8.npy", "tiers/96.bits.npy", "tiers/64.scale.npy"])
+def test_a_file_that_does_not_follow_from_the_full_vectors_is_found(home, name):
+    path = home.index("made") / name
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    relist(home, name)
+    (damage,) = verify("made", home).damaged
+    assert (damage.file, damage.kind) == (name, "derived")
+    assert "does not follow" in damage.wrong
+    done = repair("made", home)
+    assert [lost.file for lost in done.lost] == [name]
+    assert "another index's" in done.lost[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "length nan"), (np.inf, "length inf"), (3.0, "neither 1")]
+)
+def test_rows_that_are_no_unit_vectors_are_found(home, value, words):
+    path = home.index("made") / "96.npy"
+    np.load(path, mmap_mode="r+")[7, 0] = value
+    relist(home, "96.npy")
+    (damage,) = verify("made", home).damaged
+    assert (damage.file, damage.kind) == ("96.npy", "vectors")
+    assert "row 7" in damage.wrong
+    assert words in damage.wrong
+
+
+def test_a_manifest_of_other_white_space_is_not_as_it_was_written(home, whole):
+    path = home.index("made") / NAMES.manifest
+    path.write_text(json.dumps(json.loads(path.read_bytes())))
+    (damage,) = verify("made", home).damaged
+    assert damage.file == NAMES.manifest
+    assert repair("made", home).mended == (NAMES.manifest,)
+    assert contents(home) == contents(whole)

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.text import Text
 
 from resizable_search.cli import render, render_bench
-from resizable_search.evaluate.bench import BenchOptions, run_bench, sample_queries
+from resizable_search.evaluate.bench import run_bench, sample_queries
+from resizable_search.evaluate.bench_options import BenchOptions
 from resizable_search.search.index import Index, open_index
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from resizable_search.cli.options import (
 )
 from resizable_search.engine.plan import PRECISIONS, Precision
 from resizable_search.errors import QueryError, RsearchError, UsageError
-from resizable_search.evaluate.bench import MOST_BATCH, BenchOptions
+from resizable_search.evaluate.bench_options import MOST_BATCH, BenchOptions
 from resizable_search.system import MOST
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ BUILT_IN = {
     "lsa": "resizable_search.embedders.lsa:LsaEmbedder",
 }
 
-KEPT = {"given": "resizable_search.embedders.precomputed:GivenEmbedder"}
+KEPT = {"given": "resizable_search.embedders.precomputed:PrecomputedEmbedder"}
 """Kinds that an index may have been made with, and that embed nothing."""
 
 GROUP = "resizable_search.embedders"

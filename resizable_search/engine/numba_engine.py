@@ -123,7 +123,7 @@ class NumbaEngine:
     def _scan_exact(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
         most = int(base.TOO_MANY * len(parts))
         begin = self._int8_scan(parts, self._integers(queries), k, most, exact=True)
-        return self._settled(parts, queries, k, begin, parts.dim + 8, "int8")
+        return self._rescored(parts, queries, k, begin, parts.dim + 8, "int8")
 
     def _scan_floats(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
         """A few queries by the floats: many are left to BLAS, which does a block of them at once."""
@@ -140,9 +140,9 @@ class NumbaEngine:
 
             return scan
 
-        return self._settled(parts, queries, k, begin, 4 * parts.dim, "float32")
+        return self._rescored(parts, queries, k, begin, 4 * parts.dim, "float32")
 
-    def _settled(
+    def _rescored(
         self, parts: Parts, queries: NDArray[np.float32], k: int, begin: Begin, row_bytes: int, by: str
     ) -> ScanResult:
         """A scan for candidates, and those scored by the definition; where they are too many, by BLAS."""
@@ -154,7 +154,7 @@ class NumbaEngine:
         def settle(part: slice, pools: CandidateBuffers, waited: bool) -> None:
             if waited:
                 _ask_for_candidates(parts, pools, k)
-            found = self._kernels.settle(
+            found = self._kernels.rescore(
                 table, parts.dim, queries[part], pools.rows, pools.keys, pools.counts, pools.lows,
                 pools.sizes, *results.of_queries(part),
             )  # fmt: skip

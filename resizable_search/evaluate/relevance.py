@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from resizable_search.engine.plan import Plan
 from resizable_search.engine.topk import NO_ROW, Top
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.evaluate.bench import AT_ONCE, BenchOptions, overlap_at_k, rerank_of
+from resizable_search.evaluate.bench import AT_ONCE, overlap_at_k, rerank_of
+from resizable_search.evaluate.bench_options import BenchOptions
 from resizable_search.evaluate.metrics import MOST_CUT, USUAL, Metrics
 from resizable_search.evaluate.qrels import Qrels
 from resizable_search.progress import SILENT, Progress

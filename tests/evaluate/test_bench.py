@@ -5,14 +5,8 @@ from resizable_search import system as threads
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate import timing
 from resizable_search.evaluate import timing as page_cache
-from resizable_search.evaluate.bench import (
-    BenchOptions,
-    Queries,
-    overlap_at_k,
-    run_bench,
-    sample_queries,
-    text_queries,
-)
+from resizable_search.evaluate.bench import Queries, overlap_at_k, run_bench, sample_queries, text_queries
+from resizable_search.evaluate.bench_options import BenchOptions
 from tests.support import index_of
 
 FULL = 96

@@ -48,8 +48,8 @@ def test_a_measure_that_is_0_has_no_share_and_one_plan_is_a_picture_too(tmp_path
     nothing = {name: Measured(0.0, 0.0, None) for name in ("nDCG@10", "R@10")}
     alone = report(replace(FOUR.plans[0], measures=nothing))
     assert list(lines(plotting.draw(alone))) == ["overlap@10 with the full dimension"]
-    plotting.plot(alone, tmp_path / "one.svg")
-    plotting.plot(FOUR, tmp_path / "four.png")
+    plotting.plot_relevance(alone, tmp_path / "one.svg")
+    plotting.plot_relevance(FOUR, tmp_path / "four.png")
     assert ElementTree.parse(tmp_path / "one.svg").getroot().tag.endswith("svg")
     assert (tmp_path / "four.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 2

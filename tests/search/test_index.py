@@ -287,7 +287,7 @@ def test_an_index_that_is_replaced_between_the_opening_of_its_files_is_opened_an
         return conditions(reader)
 
     made(20)
-    conditions = opened.Conditions
-    monkeypatch.setattr(opened, "Conditions", replaced)
+    conditions = opened.Filter
+    monkeypatch.setattr(opened, "Filter", replaced)
     with open_index("made", home=tmp_path, embedder=TableEmbedder()) as index:
         assert index.rows == 30

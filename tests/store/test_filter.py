@@ -204,7 +204,7 @@ def test_ctrl_c_ends_an_expression(home, monkeypatch):
     def interrupted(guard):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("resizable_search.store.sql_authorizer.Guard._is_over", interrupted)
+    monkeypatch.setattr("resizable_search.store.sql_authorizer.SqlAuthorizer._is_over", interrupted)
     with pytest.raises(KeyboardInterrupt):
         conditions.select("year > 1990")
     conditions.close()
@@ -236,7 +236,7 @@ def test_the_time_that_an_expression_has_is_that_of_all_parts(home, monkeypatch)
     conditions = Filter(reader, seconds=30.0)
     ends = []
     monkeypatch.setattr(
-        "resizable_search.store.filter.Guard",
+        "resizable_search.store.filter.SqlAuthorizer",
         lambda view, until: ends.append(until) or SqlAuthorizer(view, until),
     )
     conditions.select("year > 1990")

@@ -23,7 +23,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from resizable_search.system import build_lock
-with build_lock(Path(sys.argv[1]) / NAMES.lock, "made"):
+with build_lock(Path(sys.argv[1]) / "build.lock", "made"):
     print("held", flush=True)
     sys.stdin.read()
 """

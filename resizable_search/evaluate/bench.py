@@ -22,13 +22,6 @@ from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
 from resizable_search.system import blas_threads
 
-MOST_HITS = 10_000
-"""The most hits a query: each batch holds so many for each of its queries."""
-
-ROUGH_RERANK = 10
-"""int8 and bits must be followed by an exact stage: how many times k they keep, if no rerank is given."""
-
-
 DEFAULT_SAMPLE = 200
 """How many of the index's own rows serve as queries where none are given."""
 

@@ -65,3 +65,11 @@ class BenchOptions:
             reranks = []
         for rerank in reranks:
             yield Plan((Stage(dim, rerank * self.k, precision), Stage(full)))
+
+
+MOST_HITS = 10_000
+"""The most hits a query: each batch holds so many for each of its queries."""
+
+
+ROUGH_RERANK = 10
+"""int8 and bits must be followed by an exact stage: how many times k they keep, if no rerank is given."""

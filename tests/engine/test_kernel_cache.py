@@ -60,7 +60,7 @@ def test_a_cold_cache_takes_numpy_and_says_so_and_a_warm_one_numba(elsewhere, tm
     engine, rows, remark, numba = run_there(elsewhere, code)
     assert (engine, rows, numba) == ("numpy", expected, "False")
     assert "rsearch warm" in remark
-    compiling = "from resizable_search.engine import kernel_cache as warm; print(warm.compile_kernels(), warm.compile_kernels())"
+    compiling = "from resizable_search.engine.kernel_cache import compile_kernels as c; print(c(), c())"
     assert run_there(elsewhere, compiling) == [f"{len(warm_kernels())} 0"]
     assert run_there(elsewhere, code) == ["numba", expected, "", "True"]
     # Kernels that are gone, or of other sources, are not compiled by a query either.

@@ -1,0 +1,1 @@
+"""Everything that makes or changes an index: build, extend, sync, add, delete, compact, remove."""

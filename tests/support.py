@@ -28,7 +28,7 @@ class ListCorpus(Corpus):
     version: str = "1"
     block_size: int = 10
     break_at: int | None = None
-    is_living: bool = False
+    is_mutable: bool = False
     kind = "list"
     opened: list = field(default_factory=list)
 

@@ -10,40 +10,35 @@ and with the same ids where they lie in its folder. Into any other, JSON lines a
 that their records have (`corpora.records`), and any other file as `build files` has it by default.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO
-from resizable_search.corpora.base import Document
-from resizable_search.corpora.files.corpus import FilesCorpus
-from resizable_search.corpora.files.corpus import StdinCorpus
-from resizable_search.corpora.files.corpus import TextCorpus
-from resizable_search.corpora.files.discovery import absolute, base_of, lies_in
-from resizable_search.corpora.sidecar import open_records
 import dataclasses
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
-from resizable_search.progress import logged
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from resizable_search.build.ingest import as_pending, no_text, reasons_of
+from resizable_search.build.journal import PendingDocument
 from resizable_search.build.options import BuildOptions
+from resizable_search.build.pending import Pending
 from resizable_search.build.report import BuildReport, Changes
+from resizable_search.build.update import Changing
+from resizable_search.build.workspace import changing
+from resizable_search.corpora.base import Document
+from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus, TextCorpus
+from resizable_search.corpora.files.discovery import absolute, base_of, lies_in
+from resizable_search.corpora.sidecar import open_records
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder
-from resizable_search.specs import EmbedderSpec
 from resizable_search.errors import CorpusError, EmbedderMismatchError, UsageError
+from resizable_search.progress import SILENT, Progress, logged
+from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.documents import read_documents
 from resizable_search.store.ids import PartIds, ids_of
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import read_manifest
-from resizable_search.specs import Checkpoint
-from resizable_search.build.journal import PendingDocument
-from resizable_search.build.ingest import as_pending, no_text, reasons_of
-from resizable_search.build.update import Changing
-from resizable_search.build.pending import Pending
-from resizable_search.build.workspace import changing
-from resizable_search.progress import SILENT, Progress
-
 
 RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")
 """Files that hold whole documents, whatever the index is made of."""

@@ -10,27 +10,24 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from resizable_search.build.building import asked_of
-from resizable_search.progress import unlogged
-from resizable_search.build.options import BuildOptions, check_name
-from resizable_search.build.workspace import locked
-from resizable_search.build.report import BuildReport
-from resizable_search.build.building import Building
-from resizable_search.corpora.base import Corpus
-from resizable_search.embedders.base import Embedder
-from resizable_search.specs import EmbedderSpec
-from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
-from resizable_search.build.embed import Embedding
-from resizable_search.errors import UsageError
+from resizable_search.build.building import Building, asked_of
 from resizable_search.build.dry_run import DryRun
 from resizable_search.build.dry_run import dry_run as forecast_of
+from resizable_search.build.embed import Embedding
+from resizable_search.build.ingest import Ingest
+from resizable_search.build.journal import Work
+from resizable_search.build.options import BuildOptions, check_name
+from resizable_search.build.report import BuildReport
+from resizable_search.build.sync import compared, sync_of
+from resizable_search.build.workspace import locked
+from resizable_search.corpora.base import Corpus
+from resizable_search.embedders.base import Embedder
+from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+from resizable_search.errors import UsageError
+from resizable_search.progress import SILENT, Progress, unlogged
+from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest
-from resizable_search.specs import Checkpoint
-from resizable_search.build.journal import Work
-from resizable_search.build.ingest import Ingest
-from resizable_search.build.sync import compared, sync_of
-from resizable_search.progress import SILENT, Progress
 
 
 def build(

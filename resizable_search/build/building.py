@@ -11,45 +11,47 @@ What one kind of build says of itself, and another says otherwise: its rows, the
 `building` does the rest, which is the same for all.
 """
 
+import sqlite3
 import threading
 from abc import ABC, abstractmethod
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
-from resizable_search.build.usage import BuildUsage
-from resizable_search.progress import LoggedProgress
-from resizable_search.build.options import BuildOptions, choose_dims
-from resizable_search.build.report import BuildReport
-from resizable_search.corpora.base import Corpus
-from resizable_search.specs import EmbedderSpec
-from resizable_search.errors import RsearchError
-from resizable_search.store.layout import Home
-from resizable_search.store.manifest import Manifest
-from resizable_search.specs import Checkpoint
-from resizable_search.build.journal import Work
+
 from resizable_search.build.ingest import Ingest
-import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import Any
-from resizable_search.build.options import STANDARD_DIMS, choose_dims
-from resizable_search.build.workspace import again
-from resizable_search.system import make_sure_of_room, size_of
+from resizable_search.build.journal import CHANGE, NO_TEXT, Work
+from resizable_search.build.options import STANDARD_DIMS, BuildOptions, choose_dims
 from resizable_search.build.report import BuildReport, keep_report
-from resizable_search.errors import BuildStateError, BuildStoppedError, CorpusError, RsearchError, StorageError, UsageError
-from resizable_search.store.writer import place_part
-from resizable_search.store.ids import ids_of
-from resizable_search.store.layout import NAMES
-from resizable_search.store.manifest import Manifest, Part, read_manifest
-from resizable_search.build.journal import CHANGE, NO_TEXT
-from resizable_search.store.failpoints import Step, reached
-from resizable_search.system import storage_errors
-from resizable_search.store.delete import is_wreck
-from resizable_search.store.writer import array_bytes, derive, list_files, part_files
-from resizable_search.build.workspace import discard, goes_on_replacing, put_in_place, recover, refuse_differences
+from resizable_search.build.usage import BuildUsage
+from resizable_search.build.workspace import (
+    again,
+    discard,
+    goes_on_replacing,
+    put_in_place,
+    recover,
+    refuse_differences,
+)
+from resizable_search.corpora.base import Corpus
 from resizable_search.engine.kernel_cache import warm_up
+from resizable_search.errors import (
+    BuildStateError,
+    BuildStoppedError,
+    CorpusError,
+    RsearchError,
+    StorageError,
+    UsageError,
+)
+from resizable_search.progress import LoggedProgress
+from resizable_search.specs import Checkpoint, EmbedderSpec
+from resizable_search.store.delete import is_wreck
+from resizable_search.store.failpoints import Step, reached
+from resizable_search.store.ids import ids_of
+from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.manifest import Manifest, Part, read_manifest
+from resizable_search.store.writer import array_bytes, derive, list_files, part_files, place_part
+from resizable_search.system import make_sure_of_room, size_of, storage_errors
 from resizable_search.text import counted
 
 
@@ -173,7 +175,7 @@ class Building(BuildKind):
         replaces = self.options.restart or goes_on_replacing(self.building)
         if self.folder.exists() and not replaces:
             self.base = self.finished_index()
-            if self.corpus.is_living:
+            if self.corpus.is_mutable:
                 return self.follow(self.base)
             if self.is_complete(self.base):  # an extension that was begun is paid for, and stays
                 return self._report(self.base)
@@ -308,7 +310,7 @@ class Building(BuildKind):
         held = intake.source
         if not intake.is_done:
             self.corpus.start()  # before the next stage is told of, since it may take a while
-        if self.base is not None or not self.corpus.is_living or held.position is None:
+        if self.base is not None or not self.corpus.is_mutable or held.position is None:
             return False
         if self.corpus.is_as_read(held.position):
             return False

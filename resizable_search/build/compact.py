@@ -17,20 +17,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.arrays import RowsFile, read_blocks
+from resizable_search.build.workspace import changing, tidy
 from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, StorageError
+from resizable_search.progress import SILENT, Progress
+from resizable_search.specs import Checkpoint
 from resizable_search.store.documents import open_documents, write_documents
+from resizable_search.store.failpoints import Step, reached
 from resizable_search.store.ids import ids_of, row_of
 from resizable_search.store.layout import NAMES, Home
-from resizable_search.system import ANOTHER_HOME
 from resizable_search.store.manifest import Manifest, Part, read_manifest
-from resizable_search.specs import Checkpoint
 from resizable_search.store.reader import allowed_rows
-from resizable_search.arrays import RowsFile, read_blocks
-from resizable_search.store.failpoints import Step, reached
-from resizable_search.system import free_bytes
 from resizable_search.store.writer import array_bytes, derive, list_files, part_files, place
-from resizable_search.build.workspace import changing, tidy
-from resizable_search.progress import SILENT, Progress
+from resizable_search.system import ANOTHER_HOME, free_bytes
 from resizable_search.text import size
 
 AT_ONCE = 1000

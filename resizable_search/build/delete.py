@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from resizable_search.build.workspace import changing
 from resizable_search.errors import RsearchError
-from resizable_search.store.writer import delete_rows
+from resizable_search.store.filter import Filter
 from resizable_search.store.ids import ids_of, row_of
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.filter import Filter
-from resizable_search.build.workspace import changing
+from resizable_search.store.writer import delete_rows
 from resizable_search.text import counted, quoted
 
 SHOWN_IDS = 3

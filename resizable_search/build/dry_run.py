@@ -7,17 +7,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, cast
 
-from resizable_search.build.report import Changes, Comparison
 from resizable_search.build.building import Building
+from resizable_search.build.ingest import as_pending
+from resizable_search.build.report import Changes, Comparison
 from resizable_search.corpora.base import Block, Corpus
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import Manifest
-from resizable_search.system import free_bytes
 from resizable_search.store.unfinished import Unfinished, look
 from resizable_search.store.writer import array_bytes
-from resizable_search.build.ingest import as_pending
+from resizable_search.system import free_bytes
 
 CHARS_A_TOKEN = 4.0
 """Of English text: OpenAI's rule of thumb, and about what BERT's word pieces come to."""
@@ -116,7 +116,7 @@ def dry_run(
     if building.folder.exists() and not replaces and reachable:
         building.base = building.finished_index()
     base = building.base
-    follows = base is not None and corpus.is_living
+    follows = base is not None and corpus.is_mutable
     complete = base is not None and (follows or building.is_complete(base))
     if unfinished is not None and not complete and reachable:
         building.check_begun(unfinished.request)

@@ -9,12 +9,12 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.engine import vectors
-from resizable_search.progress import LoggedProgress
+from resizable_search.build.journal import Work
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.request_pool import Answer, Dispatcher, Usage
+from resizable_search.engine import vectors
 from resizable_search.errors import RefusedTextError
-from resizable_search.build.journal import Work
+from resizable_search.progress import LoggedProgress
 
 FOLD_ROWS = 100
 """Journalled answers are folded whenever so many have come."""

@@ -6,12 +6,11 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import cast
 
+from resizable_search.build.journal import PendingDocument, Work
 from resizable_search.corpora.base import Block, Corpus, Document
 from resizable_search.embedders.base import clean
 from resizable_search.errors import BuildStateError, CorpusError
 from resizable_search.specs import Checkpoint
-from resizable_search.build.journal import PendingDocument
-from resizable_search.build.journal import Work
 
 
 @dataclass(slots=True)
@@ -50,7 +49,7 @@ class Ingest:
         source = self.source
         to_pass, last_id = source.inside, source.last_id
         start = self.corpus.start() if source.position is None else source.position  # of the next block
-        blocks = cast("Generator[Block | None, None, None]", self.corpus.arriving(start))
+        blocks = cast("Generator[Block | None, None, None]", self.corpus.blocks_nowait(start))
         with closing(blocks):
             for block in blocks:
                 if block is None:

@@ -15,24 +15,21 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
-from resizable_search.errors import BuildStateError
-from resizable_search.store.documents import SCHEMA
-from resizable_search.store.ids import IDS_SCHEMA
-from resizable_search.store.layout import NAMES
-from resizable_search.store.failpoints import Step, reached
-from resizable_search.system import as_the_system_says
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-from resizable_search.store.documents import write_documents
-from resizable_search.store.ids import TakenIds
-from resizable_search.arrays import RowsFile
 
+from resizable_search.arrays import RowsFile
+from resizable_search.errors import BuildStateError
+from resizable_search.store.documents import SCHEMA, write_documents
+from resizable_search.store.failpoints import Step, reached
+from resizable_search.store.ids import IDS_SCHEMA, TakenIds
+from resizable_search.store.layout import NAMES
+from resizable_search.system import as_the_system_says
 
 CHANGE = "change"
 """The kind that an unfinished change of an index asks for, where a build names that of its corpus."""
@@ -304,7 +301,11 @@ class Work(Spool):
         reached(Step.SYNCED)
 
     def add(
-        self, documents: Sequence[PendingDocument], rows: NDArray[np.float32], dim: int, kept: Mapping[str, Any]
+        self,
+        documents: Sequence[PendingDocument],
+        rows: NDArray[np.float32],
+        dim: int,
+        kept: Mapping[str, Any],
     ) -> None:
         """Make documents that come with their (n, dim) float32 prepared rows into rows of the index.
 

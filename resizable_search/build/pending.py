@@ -17,12 +17,19 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.build.journal import (
+    CHANGE,
+    FOLD_AT_MOST,
+    NO_TEXT,
+    PendingDocument,
+    Prepare,
+    Work,
+    text_key,
+)
 from resizable_search.build.report import Changes
 from resizable_search.errors import BuildStateError
-from resizable_search.store.ids import PartIds, TakenIds
-from resizable_search.build.journal import CHANGE, NO_TEXT, PendingDocument, text_key
 from resizable_search.store.failpoints import Step, reached
-from resizable_search.build.journal import FOLD_AT_MOST, Prepare, Work
+from resizable_search.store.ids import PartIds, TakenIds
 
 _SCHEMA = """
 DROP TABLE IF EXISTS held;
@@ -91,7 +98,10 @@ class Pending(Work):
             self._db.executemany("INSERT INTO held VALUES (?, ?, ?, ?, ?)", _held(parts))
 
     def take_in(
-        self, documents: Sequence[PendingDocument], left_out: Sequence[PendingDocument], reasons: Mapping[int, str]
+        self,
+        documents: Sequence[PendingDocument],
+        left_out: Sequence[PendingDocument],
+        reasons: Mapping[int, str],
     ) -> None:
         """Compare further documents of the corpus with what the index holds, and keep what is to be done.
 
@@ -276,7 +286,11 @@ class Pending(Work):
             if not found:
                 return
             after = found[-1][0]
-            yield [PendingDocument(*row[:6]) for row in found], [row[6] for row in found], [row[7] for row in found]
+            yield (
+                [PendingDocument(*row[:6]) for row in found],
+                [row[6] for row in found],
+                [row[7] for row in found],
+            )
 
 
 def _content(document: PendingDocument) -> bytes:

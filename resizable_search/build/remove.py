@@ -3,17 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from resizable_search.store.layout import NAMES
-from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
-from resizable_search.store.layout import Home
-from resizable_search.store.layout import resolve_index, remaining_names
-from resizable_search.system import BuildLock, build_lock
-from resizable_search.store.manifest import read_manifest
-from resizable_search.store.layout import FolderHandle
-from resizable_search.system import CHECK, storage_errors
-from resizable_search.store.delete import is_wreck, remove_wreck
-from resizable_search.store.writer import remove_index
 from resizable_search.build.workspace import discard
+from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
+from resizable_search.store.delete import is_wreck, remove_wreck
+from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_names, resolve_index
+from resizable_search.store.manifest import read_manifest
+from resizable_search.store.writer import remove_index
+from resizable_search.system import CHECK, BuildLock, build_lock, storage_errors
 from resizable_search.text import counted
 
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from resizable_search.progress import LoggedProgress
 from resizable_search.embedders.request_pool import Usage
+from resizable_search.progress import LoggedProgress
 from resizable_search.store.manifest import Manifest
 from resizable_search.system import replace_file
 from resizable_search.text import counted

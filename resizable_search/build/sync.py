@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from resizable_search.build.report import Changes, Comparison
 from resizable_search.build.building import Building
+from resizable_search.build.ingest import as_pending, no_text, reasons_of
+from resizable_search.build.pending import Pending
+from resizable_search.build.report import Changes, Comparison
+from resizable_search.build.update import Changing
 from resizable_search.corpora.base import Block, Corpus
 from resizable_search.embedders.base import Embedder, clean
-from resizable_search.specs import EmbedderSpec
 from resizable_search.errors import CorpusError
+from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.ids import ids_of
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import Manifest
-from resizable_search.specs import Checkpoint
-from resizable_search.build.ingest import as_pending, no_text, reasons_of
-from resizable_search.build.update import Changing
-from resizable_search.build.pending import Pending
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,7 +42,7 @@ class _Sync(Changing):
         self.corpus.start()
         self.progress.stage("comparing", self.options.limit or self.corpus.size_hint(), "documents")
         strict, limit, met = self.options.on_bad_text == "fail", self.options.limit, 0
-        blocks = cast("Generator[Block | None, None, None]", self.corpus.arriving())
+        blocks = cast("Generator[Block | None, None, None]", self.corpus.blocks_nowait())
         with closing(blocks):
             for block in blocks:
                 self.go_on()

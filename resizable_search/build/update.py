@@ -14,27 +14,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from resizable_search.engine import vectors
-from resizable_search.build.usage import BuildUsage
-from resizable_search.progress import LoggedProgress
-from resizable_search.build.options import BuildOptions
-from resizable_search.system import make_sure_of_room
-from resizable_search.build.report import BuildReport, Changes, keep_report
-from resizable_search.embedders.base import Embedder
-from resizable_search.specs import EmbedderSpec
 from resizable_search.build.embed import Embedding
+from resizable_search.build.options import BuildOptions
+from resizable_search.build.pending import Pending
+from resizable_search.build.report import BuildReport, Changes, keep_report
+from resizable_search.build.usage import BuildUsage
+from resizable_search.build.workspace import discard
+from resizable_search.embedders.base import Embedder
+from resizable_search.engine import vectors
+from resizable_search.engine.kernel_cache import warm_up
 from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, UsageError
-from resizable_search.store.writer import delete_rows, place_part, sweep
+from resizable_search.progress import LoggedProgress
+from resizable_search.specs import Checkpoint, EmbedderSpec
+from resizable_search.store.failpoints import Step, reached
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest
-from resizable_search.specs import Checkpoint
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.failpoints import Step, reached
-from resizable_search.system import storage_errors
-from resizable_search.store.writer import array_bytes, derive
-from resizable_search.build.pending import Pending
-from resizable_search.build.workspace import discard
-from resizable_search.engine.kernel_cache import warm_up
+from resizable_search.store.writer import array_bytes, delete_rows, derive, place_part, sweep
+from resizable_search.system import make_sure_of_room, storage_errors
 from resizable_search.text import counted
 
 

@@ -4,8 +4,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from resizable_search.embedders.request_pool import Usage
 from resizable_search.build.journal import Work
+from resizable_search.embedders.request_pool import Usage
 
 
 @dataclass(slots=True)

@@ -14,26 +14,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from resizable_search.engine import vectors
-from resizable_search.build.building import asked_of
+from resizable_search.build.building import Building, asked_of
+from resizable_search.build.ingest import Ingest, as_pending
+from resizable_search.build.journal import PendingDocument, Work
 from resizable_search.build.options import BuildOptions, check_name
-from resizable_search.build.workspace import locked
 from resizable_search.build.report import BuildReport
-from resizable_search.build.building import Building
+from resizable_search.build.workspace import locked
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
-from resizable_search.specs import EmbedderSpec
-from resizable_search.embedders.precomputed import UNKNOWN, PrecomputedEmbedder
 from resizable_search.embedders.models import find
+from resizable_search.embedders.precomputed import UNKNOWN, PrecomputedEmbedder
 from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+from resizable_search.engine import vectors
 from resizable_search.errors import CorpusError, EmbedderMismatchError, RsearchError, UsageError
-from resizable_search.store.layout import Home
-from resizable_search.specs import Checkpoint
-from resizable_search.build.journal import PendingDocument
-from resizable_search.build.journal import Work
-from resizable_search.build.ingest import Ingest, as_pending
 from resizable_search.progress import SILENT, Progress
+from resizable_search.specs import Checkpoint, EmbedderSpec
+from resizable_search.store.layout import Home
 
 
 def build_vectors(

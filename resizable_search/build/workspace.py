@@ -5,34 +5,22 @@ What an earlier run left behind, and whether a request may go on with it.
 Hold an index that is to be changed: its lock, and what an earlier change left behind put right.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from resizable_search import __version__
-from resizable_search.progress import LoggedProgress, logged
-from resizable_search.build.options import BuildOptions, check_name
-from resizable_search.errors import StorageError, UsageError
-from resizable_search.store.layout import NAMES, Home
-from resizable_search.system import ANOTHER_HOME
-from resizable_search.system import build_lock
-from resizable_search.system import free_bytes, make_home, storage_errors
-from resizable_search.progress import Progress
-from resizable_search.text import size
 import shutil
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
-from resizable_search.errors import BuildStateError
-from resizable_search.store.layout import NAMES
-from resizable_search.store.manifest import Manifest, file_entry, read_manifest
-from resizable_search.store.failpoints import Step, reached
+
+from resizable_search import __version__
 from resizable_search.build.journal import Work
-from resizable_search.store.writer import place
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from resizable_search.store.writer import sweep
-from resizable_search.store.manifest import read_manifest
-from resizable_search.system import storage_errors
+from resizable_search.build.options import BuildOptions, check_name
+from resizable_search.errors import BuildStateError, UsageError
+from resizable_search.progress import LoggedProgress, Progress, logged
+from resizable_search.store.failpoints import Step, reached
+from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.manifest import Manifest, file_entry, read_manifest
+from resizable_search.store.writer import place, sweep
+from resizable_search.system import build_lock, make_home, storage_errors
 
 
 @contextmanager
@@ -158,7 +146,10 @@ def changing(folder: Path) -> Iterator[Home]:
     """
     place = folder.resolve()
     home = Home(place.parent)
-    with storage_errors(home.path, "check its permissions"), build_lock(home.state(place.name) / NAMES.lock, place.name):
+    with (
+        storage_errors(home.path, "check its permissions"),
+        build_lock(home.state(place.name) / NAMES.lock, place.name),
+    ):
         building = home.building(place.name)
         recover(building, place)
         tidy(building)

@@ -69,7 +69,7 @@ class Corpus(ABC):
         The iterator is closed when its consumer stops, and frees what it holds then.
         """
 
-    def arriving(self, position: Json | None = None) -> Iterator[Block | None]:
+    def blocks_nowait(self, position: Json | None = None) -> Iterator[Block | None]:
         """As `blocks`, but None whenever there is nothing yet, so that nobody need wait for a network."""
         return self.blocks(position)
 
@@ -84,7 +84,7 @@ class Corpus(ABC):
         return False
 
     @property
-    def is_living(self) -> bool:
+    def is_mutable(self) -> bool:
         """Whether its documents may be others when it is read again, so that its index is to follow them."""
         return False
 

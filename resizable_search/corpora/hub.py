@@ -157,7 +157,7 @@ class HubCorpus(Corpus):
             with closing(iter(stream)) as rows:
                 yield from self._continue(stream, rows, read - ahead, position)
 
-    def arriving(self, position: Json | None = None) -> Iterator[Block | None]:
+    def blocks_nowait(self, position: Json | None = None) -> Iterator[Block | None]:
         """The blocks, read in a thread of their own; None whenever the hub keeps one waiting."""
         return read_ahead(self.blocks(position), self._progress, self.label, hub_client.patience())
 

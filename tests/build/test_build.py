@@ -11,20 +11,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resizable_search.engine import vectors
+from resizable_search.admin.overview import overview
 from resizable_search.build.build import build
 from resizable_search.build.options import BuildOptions, choose_dims
 from resizable_search.corpora.base import Document
-from resizable_search.errors import BuildStateError, BuildStoppedError, CorpusError, IndexBusyError, IndexFormatError, IndexNotFoundError, QuotaError, RefusedTextError, ServiceError, StorageError, UsageError
+from resizable_search.engine import vectors
+from resizable_search.engine.quantise import quantise
+from resizable_search.errors import (
+    BuildStateError,
+    BuildStoppedError,
+    CorpusError,
+    IndexBusyError,
+    IndexFormatError,
+    IndexNotFoundError,
+    QuotaError,
+    RefusedTextError,
+    ServiceError,
+    StorageError,
+    UsageError,
+)
+from resizable_search.progress import Silent
+from resizable_search.search.index import open_index
 from resizable_search.store import writer
 from resizable_search.store.ids import TakenIds
 from resizable_search.store.layout import NAMES, Home
-from resizable_search.system import build_lock
 from resizable_search.store.manifest import read_manifest
-from resizable_search.admin.overview import overview
-from resizable_search.progress import Silent
-from resizable_search.engine.quantise import quantise
-from resizable_search.search.index import open_index
+from resizable_search.system import build_lock
 from tests.support import ListCorpus, TableEmbedder, articles
 
 
@@ -426,7 +438,10 @@ def test_a_build_that_died_between_exchange_and_clearing_up_is_complete(home, mo
 
 
 def test_a_second_build_of_a_name_is_refused_with_the_pid(home):
-    with build_lock(home.state("made") / NAMES.lock, "made"), pytest.raises(IndexBusyError, match=str(os.getpid())):
+    with (
+        build_lock(home.state("made") / NAMES.lock, "made"),
+        pytest.raises(IndexBusyError, match=str(os.getpid())),
+    ):
         run(home)
 
 

@@ -13,12 +13,11 @@ from resizable_search.build.build import build
 from resizable_search.build.options import BuildOptions
 from resizable_search.build.report import Changes
 from resizable_search.corpora.files import corpus as text_module
-from resizable_search.corpora.files.corpus import FilesCorpus
-from resizable_search.corpora.files.corpus import StdinCorpus
+from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus
 from resizable_search.errors import BuildStoppedError, CorpusError, RsearchError
+from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest
-from resizable_search.search.index import open_index
 from tests.support import TableEmbedder
 
 

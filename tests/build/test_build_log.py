@@ -1,8 +1,7 @@
 from pathlib import Path
 
 from resizable_search import progress as build_log
-from resizable_search.progress import logged
-from resizable_search.progress import Silent
+from resizable_search.progress import Silent, logged
 
 
 class Told(Silent):

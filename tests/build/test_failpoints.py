@@ -9,8 +9,8 @@ import pytest
 
 from resizable_search.build.build import build
 from resizable_search.build.options import BuildOptions
-from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.failpoints import OF_CHANGES, Step
+from resizable_search.store.layout import NAMES, Home
 from tests.dying import die_at
 from tests.support import ListCorpus, TableEmbedder, articles
 
@@ -65,7 +65,9 @@ def contents(home: Path) -> dict[str, bytes]:
 def processes():
     """Forks of a process without threads: they start at once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["resizable_search.build.build", "tests.support", "tests.build.test_failpoints"])
+    context.set_forkserver_preload(
+        ["resizable_search.build.build", "tests.support", "tests.build.test_failpoints"]
+    )
     return context
 
 

@@ -3,11 +3,10 @@ import sqlite3
 import numpy as np
 import pytest
 
-from resizable_search.errors import BuildStateError
 from resizable_search.arrays import RowsFile, read_blocks
-from resizable_search.build.journal import PendingDocument
+from resizable_search.build.journal import PendingDocument, Work
+from resizable_search.errors import BuildStateError
 from resizable_search.store.unfinished import look
-from resizable_search.build.journal import Work
 
 
 def rows(n, d=8, seed=0):

@@ -6,13 +6,13 @@ import threading
 import numpy as np
 import pytest
 
-from resizable_search.build.vectors import build_vectors
 from resizable_search.build.build import build
 from resizable_search.build.options import BuildOptions
+from resizable_search.build.vectors import build_vectors
 from resizable_search.embedders.request_pool import Usage
 from resizable_search.errors import BuildStateError, BuildStoppedError, QuotaError, ServiceError, StorageError
-from resizable_search.store.layout import NAMES, Home
 from resizable_search.progress import Silent
+from resizable_search.store.layout import NAMES, Home
 from tests.support import ListCorpus, TableEmbedder, articles
 
 COMMAND = "rsearch build made --limit 95"
@@ -176,7 +176,7 @@ class Slow(ListCorpus):
         super().__init__(documents)
         self.go_on = threading.Event()
 
-    def arriving(self, position=None):
+    def blocks_nowait(self, position=None):
         for number, block in enumerate(self.blocks(position)):
             while number == 4 and not self.go_on.wait(0.001):
                 yield None

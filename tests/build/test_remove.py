@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resizable_search.admin.warm import warm
 from resizable_search.build.build import build
 from resizable_search.build.options import BuildOptions
-from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
-from resizable_search.store.layout import NAMES, Home
-from resizable_search.system import build_lock
-from resizable_search.store.reader import PartReader
-from resizable_search.system import beside
 from resizable_search.build.remove import removable, remove
-from resizable_search.admin.warm import warm
+from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
 from resizable_search.search.index import open_index
+from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.reader import PartReader
+from resizable_search.system import beside, build_lock
 from tests.store.test_tiers import without_tiers
 from tests.support import ListCorpus, TableEmbedder, articles, index_of
 
@@ -28,7 +27,10 @@ def home(tmp_path):
 
 
 def test_remove_takes_the_lock_and_the_state_with_it(home):
-    with build_lock(home.state("made") / NAMES.lock, "made"), pytest.raises(IndexBusyError, match=str(os.getpid())):
+    with (
+        build_lock(home.state("made") / NAMES.lock, "made"),
+        pytest.raises(IndexBusyError, match=str(os.getpid())),
+    ):
         remove(removable("made", home))
     assert remove(removable("made", home)) == []
     assert not home.state("made").exists()

@@ -10,23 +10,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from resizable_search.engine import vectors
-from resizable_search.build.vectors import build_vectors, model_spec
-from resizable_search.evaluate.bench import run_bench, sample_queries
-from resizable_search.evaluate.bench_options import BenchOptions
+from resizable_search.admin.overview import describe_index, overview
 from resizable_search.build.build import build
+from resizable_search.build.journal import Work
 from resizable_search.build.options import BuildOptions
+from resizable_search.build.remove import removable, remove
+from resizable_search.build.vectors import build_vectors, model_spec
 from resizable_search.embedders import registry
 from resizable_search.embedders.nomic import NomicEmbedder
-from resizable_search.errors import BuildStateError, BuildStoppedError, CorpusError, EmbedderError, EmbedderMismatchError, IndexBusyError, UsageError
-from resizable_search.store.layout import NAMES, Home
-from resizable_search.system import build_lock
-from resizable_search.store.manifest import read_manifest
-from resizable_search.build.journal import Work
-from resizable_search.store.writer import derived_files
-from resizable_search.admin.overview import describe_index, overview
-from resizable_search.build.remove import removable, remove
+from resizable_search.engine import vectors
+from resizable_search.errors import (
+    BuildStateError,
+    BuildStoppedError,
+    CorpusError,
+    EmbedderError,
+    EmbedderMismatchError,
+    IndexBusyError,
+    UsageError,
+)
+from resizable_search.evaluate.bench import run_bench, sample_queries
+from resizable_search.evaluate.bench_options import BenchOptions
 from resizable_search.search.index import open_index
+from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.manifest import read_manifest
+from resizable_search.store.writer import derived_files
+from resizable_search.system import build_lock
 from tests.support import ListCorpus, TableEmbedder, articles
 
 N, WIDTH = 500, 96
@@ -431,7 +439,10 @@ def test_names_limits_and_dims_that_cannot_be_are_refused(home, tmp_path):
 
 
 def test_a_name_that_is_being_built_is_refused(home, tmp_path):
-    with build_lock(home.state("made") / NAMES.lock, "made"), pytest.raises(IndexBusyError, match=str(os.getpid())):
+    with (
+        build_lock(home.state("made") / NAMES.lock, "made"),
+        pytest.raises(IndexBusyError, match=str(os.getpid())),
+    ):
         run(home, saved(tmp_path, made()))
 
 

@@ -108,7 +108,7 @@ class TextCorpus(Corpus):
         """What a person calls it."""
 
     @property
-    def is_living(self) -> bool:
+    def is_mutable(self) -> bool:
         """People go on writing: an index follows."""
         return True
 

@@ -11,8 +11,8 @@ from resizable_search.build.build import build
 from resizable_search.build.options import BuildOptions
 from resizable_search.build.report import BuildReport
 from resizable_search.corpora.base import Document
-from resizable_search.store.layout import NAMES, Home
 from resizable_search.search.index import Index, open_index
+from resizable_search.store.layout import NAMES, Home
 from tests.support import ListCorpus, TableEmbedder
 
 WIDTH = 96

@@ -6,18 +6,24 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from resizable_search.admin.overview import describe_index
+from resizable_search.build.add import add
+from resizable_search.build.delete import delete
 from resizable_search.build.options import BuildOptions
 from resizable_search.build.report import Changes
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.files.corpus import FilesCorpus
 from resizable_search.embedders.lsa import LsaEmbedder
-from resizable_search.errors import BuildStateError, CorpusError, EmbedderMismatchError, ServiceError, UsageError
-from resizable_search.store.manifest import read_manifest
-from resizable_search.build.add import add
-from resizable_search.build.delete import delete
-from resizable_search.admin.overview import describe_index
-from resizable_search.store.repair import verify
+from resizable_search.errors import (
+    BuildStateError,
+    CorpusError,
+    EmbedderMismatchError,
+    ServiceError,
+    UsageError,
+)
 from resizable_search.progress import SILENT
+from resizable_search.store.manifest import read_manifest
+from resizable_search.store.repair import verify
 from tests.support import ListCorpus, TableEmbedder, articles
 
 

@@ -3,15 +3,15 @@ import shutil
 import numpy as np
 import pytest
 
-from resizable_search.engine import vectors
-from resizable_search.corpora.base import Document
-from resizable_search.embedders.lsa import LsaEmbedder
-from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, StorageError
-from resizable_search.store.layout import NAMES
-from resizable_search.store.manifest import read_manifest
 from resizable_search.build import compact as compaction
 from resizable_search.build.compact import compact
 from resizable_search.build.delete import delete
+from resizable_search.corpora.base import Document
+from resizable_search.embedders.lsa import LsaEmbedder
+from resizable_search.engine import vectors
+from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, StorageError
+from resizable_search.store.layout import NAMES
+from resizable_search.store.manifest import read_manifest
 from resizable_search.store.repair import repair, verify
 from tests.support import ListCorpus, TableEmbedder, articles
 

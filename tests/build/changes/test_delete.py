@@ -3,12 +3,12 @@ import os
 
 import pytest
 
+from resizable_search.build.delete import delete, delete_where, deletion, deletion_where
 from resizable_search.errors import IndexBusyError, RsearchError, StorageError, UsageError
 from resizable_search.store.layout import NAMES
-from resizable_search.system import build_lock
 from resizable_search.store.manifest import read_manifest
-from resizable_search.build.delete import delete, delete_where, deletion, deletion_where
 from resizable_search.store.repair import verify
+from resizable_search.system import build_lock
 from tests.support import articles
 
 
@@ -57,7 +57,10 @@ def test_all_documents_may_be_deleted_and_nothing_is_found_then(made):
 
 
 def test_an_index_that_is_being_built_is_not_changed(made):
-    with build_lock(made.home.state("made") / NAMES.lock, "made"), pytest.raises(IndexBusyError, match="wait for it"):
+    with (
+        build_lock(made.home.state("made") / NAMES.lock, "made"),
+        pytest.raises(IndexBusyError, match="wait for it"),
+    ):
         delete(made.folder, ["a3"])
 
 

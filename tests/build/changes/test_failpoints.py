@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.build.options import BuildOptions
-from resizable_search.store.layout import Home
-from resizable_search.store.manifest import read_manifest
-from resizable_search.store.failpoints import Step
-from resizable_search.store.verify import examine
 from resizable_search.build.add import add
 from resizable_search.build.compact import compact
 from resizable_search.build.delete import delete, delete_where
-from tests.dying import die_at
+from resizable_search.build.options import BuildOptions
+from resizable_search.store.failpoints import Step
+from resizable_search.store.layout import Home
+from resizable_search.store.manifest import read_manifest
+from resizable_search.store.verify import examine
 from tests.build.changes.conftest import Place, contents
+from tests.dying import die_at
 from tests.support import ListCorpus, TableEmbedder, articles
 
 WRITING = (Step.MANIFEST_BESIDE, Step.MANIFEST)
@@ -92,7 +92,7 @@ def change(what: str, home: Path, ledger: Path | None = None) -> None:
     elif what == "compact":
         compact(place.folder)
     elif what == "sync":
-        place.build([], corpus=ListCorpus(synced(), is_living=True), embedder=embedder(ledger))
+        place.build([], corpus=ListCorpus(synced(), is_mutable=True), embedder=embedder(ledger))
     else:
         options = BuildOptions("made", concurrency=2)
         add(place.folder, [home / "more.jsonl"], replace=True, embedder=embedder(ledger), options=options)
@@ -106,7 +106,9 @@ def change_and_die(what: str, home: Path, step: Step, times: int) -> None:
 @pytest.fixture(scope="module")
 def processes():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["resizable_search.build.build", "tests.support", "tests.build.changes.test_failpoints"])
+    context.set_forkserver_preload(
+        ["resizable_search.build.build", "tests.support", "tests.build.changes.test_failpoints"]
+    )
     return context
 
 

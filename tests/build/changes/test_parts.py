@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resizable_search.store.writer import delete_rows
-from resizable_search.store.layout import Home
 from resizable_search.build.compact import compact
 from resizable_search.engine import base
 from resizable_search.search.index import open_index
+from resizable_search.store.layout import Home
+from resizable_search.store.writer import delete_rows
 from tests.build.changes.conftest import Place
 from tests.support import TableEmbedder, articles
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from resizable_search.build.build import build, forecast
+from resizable_search.build.compact import compact
+from resizable_search.build.delete import delete
 from resizable_search.build.options import BuildOptions
 from resizable_search.build.report import Changes
 from resizable_search.cli.render_forecast import forecast_lines
@@ -16,10 +18,8 @@ from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import BuildStateError, BuildStoppedError, CorpusError, ServiceError
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import read_manifest
-from resizable_search.store.writer import array_bytes
-from resizable_search.build.compact import compact
-from resizable_search.build.delete import delete
 from resizable_search.store.repair import verify
+from resizable_search.store.writer import array_bytes
 from tests.support import ListCorpus, TableEmbedder, articles
 
 
@@ -34,7 +34,7 @@ class Living:
         embedder = embedder or TableEmbedder(width=96)
         try:
             return self.place.build(
-                [], corpus=ListCorpus(list(documents), is_living=True), embedder=embedder, **options
+                [], corpus=ListCorpus(list(documents), is_mutable=True), embedder=embedder, **options
             )
         finally:
             self.asked = getattr(embedder, "asked", [])
@@ -221,7 +221,7 @@ def test_an_open_reader_sees_the_old_index_whole(living):
 def test_a_change_that_was_stopped_is_not_taken_for_another_build(place):
     place.parts(articles(99), 40)
     with pytest.raises(ConnectionError):
-        place.build([], corpus=ListCorpus(articles(99), is_living=True, break_at=80))
+        place.build([], corpus=ListCorpus(articles(99), is_mutable=True, break_at=80))
     with pytest.raises(BuildStateError, match="a change of made was stopped"):
         place.build(articles(99), limit=60)
 
@@ -241,7 +241,7 @@ def test_lsa_projects_what_comes_into_the_space_that_it_was_fitted_on(place):
 
 def test_what_a_build_would_do_is_told_and_nothing_is_written(living):
     def told(documents, embedder):
-        corpus = ListCorpus(documents, is_living=True)
+        corpus = ListCorpus(documents, is_mutable=True)
         found = forecast(corpus, embedder, living.place.home, BuildOptions("made", dims=(16,)))
         return found, dict(forecast_lines(found))
 
@@ -261,7 +261,7 @@ def test_what_a_build_would_do_is_told_and_nothing_is_written(living):
 
     embedder, stop = TableEmbedder(width=96, remote=True), threading.Event()
     embedder.before = lambda texts: stop.set()
-    corpus = ListCorpus([*articles(40), *articles(30, "b")], is_living=True)
+    corpus = ListCorpus([*articles(40), *articles(30, "b")], is_mutable=True)
     with pytest.raises(BuildStoppedError):
         build(corpus, embedder, living.place.home, BuildOptions("made", dims=(16,)), stop=stop)
     found, _ = told([*articles(40), *articles(30, "b")], TableEmbedder(width=96, remote=True))

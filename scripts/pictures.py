@@ -21,7 +21,7 @@ from _measure import parser_of
 from rich.console import Console
 from rich.text import Text
 
-from resizable_search.cli import render, render_bench
+from resizable_search.cli import output, render_bench
 from resizable_search.evaluate.bench import run_bench, sample_queries
 from resizable_search.evaluate.bench_options import BenchOptions
 from resizable_search.search.index import Index, open_index
@@ -90,7 +90,10 @@ def draw(index: Index, folder: Path, widths: dict[str, int]) -> None:
     report = run_bench(index, sample_queries(index), BenchOptions(DIMS, (RERANK,)))
     for suffix, width in widths.items():
         picture(
-            QUERY_COMMAND, lambda c: render.answer(answer, index, c), width, folder / f"query{suffix}.svg"
+            QUERY_COMMAND,
+            lambda c: output.print_hits_table(answer, index, output.OutputOptions("table"), c, explain=False),
+            width,
+            folder / f"query{suffix}.svg",
         )
         picture(BENCH_COMMAND, lambda c: render_bench.bench(report, c), width, folder / f"bench{suffix}.svg")
 

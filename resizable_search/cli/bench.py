@@ -123,7 +123,7 @@ def bench(
     ).check()
     texts = None if queries is None else read_queries(queries)
 
-    from resizable_search.cli import render, render_bench
+    from resizable_search.cli import output, render_bench
     from resizable_search.cli.progress import shown_progress
     from resizable_search.evaluate import bench as measuring
     from resizable_search.evaluate import plots as plotting
@@ -145,7 +145,7 @@ def bench(
         with shown_progress() as progress:
             report = measuring.run_bench(opened, asked, options, progress)
     if json:
-        render.json_object(report)
+        output.json_object(report)
     elif csv:
         render_bench.bench_csv(report)
     else:

@@ -206,7 +206,7 @@ def engines(context: typer.Context, incomplete: str) -> Iterable[str]:
 @_safely
 def formats(context: typer.Context, incomplete: str) -> Iterable[str]:
     """The forms that hits are printed in."""
-    from resizable_search.cli.forms import FORMATS
+    from resizable_search.cli.output import FORMATS
 
     return FORMATS
 
@@ -236,7 +236,7 @@ def variables(context: typer.Context, incomplete: str) -> Iterable[str]:
 @_safely
 def fields(context: typer.Context, incomplete: str) -> Iterable[str]:
     """Fields of a hit and keys of the metadata, with commas between."""
-    from resizable_search.cli.forms import HIT_FIELDS
+    from resizable_search.cli.output import HIT_FIELDS
 
     words = [*HIT_FIELDS, "snippet", "metadata"]
     try:

@@ -103,7 +103,7 @@ def evaluate(
 
     rsearch eval scifact --dims 768,256,64 --rerank 10
     """
-    from resizable_search.cli import render, render_eval
+    from resizable_search.cli import output, render_eval
     from resizable_search.cli.progress import shown_progress
     from resizable_search.engine.kernel_cache import Chooser
     from resizable_search.evaluate import plots as plotting
@@ -143,7 +143,7 @@ def evaluate(
         if runs is not None:
             render_eval.write_runs(judged, opened, runs)
     if json:
-        render.json_object(judged.report)
+        output.json_object(judged.report)
     else:
         render_eval.evaluation(judged.report)
     if per_query is not None:

@@ -89,7 +89,7 @@ def warm(
 def doctor(context: typer.Context, home: BareHomeOption = None, json: JsonOption = False) -> None:
     """Tell whether configuration, credentials, hub, disk and kernels are in order, each with its remedy."""
     from resizable_search.admin.doctor import HealthCheck, examine
-    from resizable_search.cli import render, render_indexes
+    from resizable_search.cli import output, render_indexes
     from resizable_search.cli.configured import Configuration
     from resizable_search.cli.settings import Schema
     from resizable_search.store.layout import Home
@@ -105,6 +105,6 @@ def doctor(context: typer.Context, home: BareHomeOption = None, json: JsonOption
         if not json:
             render_indexes.finding(finding)
     if json:
-        render.json_list(findings)
+        output.json_object(findings)
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)

@@ -10,8 +10,8 @@ import typer
 from resizable_search.cli import completion
 from resizable_search.cli import remote as errand
 from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption, takes
-from resizable_search.cli.forms import Form, kept, records
 from resizable_search.cli.options import home_of, index_name
+from resizable_search.cli.output import OutputOptions, above_min_score, hit_records
 from resizable_search.cli.searching import SearchArguments, tell_remark
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
 from resizable_search.store.layout import Home
@@ -101,9 +101,11 @@ def _is_terminal(stream: object) -> bool:
     return stream is not None and bool(getattr(stream, "isatty", bool)())
 
 
-def _answer_lines(index: "Index", options: SearchArguments, form: Form, plan: "Plan", *, group: bool) -> None:
+def _answer_lines(
+    index: "Index", options: SearchArguments, form: OutputOptions, plan: "Plan", *, group: bool
+) -> None:
     """Answer each line of stdin with one JSON object; one that has no answer is told, and has no hits."""
-    from resizable_search.cli import render
+    from resizable_search.cli import output
     from resizable_search.search.results import Answer, Timings
 
     if sys.stdin is None:
@@ -115,14 +117,18 @@ def _answer_lines(index: "Index", options: SearchArguments, form: Form, plan: "P
         if not asked:
             continue
         try:
-            answer = kept(index.answer(asked, options.k, plan=plan, where=options.where, group=group), form)
+            answer = above_min_score(
+                index.answer(asked, options.k, plan=plan, where=options.where, group=group), form
+            )
         except (QueryError, RefusedTextError) as error:  # of this text alone: the others have answers
             failed = True
             sys.stderr.write(f"rsearch: line {number}: {plain(str(error))}\n")
             answer = Answer(asked, index.name, options.k, str(plan), Timings(0.0, 0.0, 0.0), [], [])
-        told = render.answer_fields(answer, index, explain=options.explain)
-        render.json_line(
-            told if form.is_usual else {**told, "hits": records(answer, replace(form, format="json"))}
+        told = output.answer_fields(answer, index, explain=options.explain)
+        output.json_line(
+            told
+            if form.has_default_fields
+            else {**told, "hits": hit_records(answer, replace(form, format="json"))}
         )
     tell_remark(index.remark)
     if failed:

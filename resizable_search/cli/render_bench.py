@@ -3,50 +3,29 @@
 import csv
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli.render import show_table, stdout_console
+from resizable_search.cli.tables import Column, fitted, show_table, side_by_side, stdout_console
 
 if TYPE_CHECKING:
     from resizable_search.evaluate.bench import BenchReport, Measurement
     from resizable_search.evaluate.relevance import EvaluatedPlan
 
-GAPS = (2, 1)
-"""Columns between two of the table; one where two make it too wide."""
-
 FEW = 20
 """Of fewer calls than this, a 95th and a 99th percentile are not told."""
-
-PLAN_ROOM = 16
-"""A plan is broken into lines of at least so many letters: two stages, mostly."""
 
 LEAST_NEEDED = ("best", "p95", "s per run", "p50", "p99 ms", "× full")
 """What a table that is too wide for its terminal leaves out, in this order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column: its name, its cells, and whether they stand left."""
-
-    name: str
-    cells: tuple[str, ...]
-    left: bool = False
-
-    @property
-    def width(self) -> int:
-        """Columns of the terminal."""
-        return max(len(line) for cell in (self.name, *self.cells) for line in cell.split("\n"))
-
-
 def bench(report: "BenchReport", console: Console | None = None) -> None:
     """The measurements as a table that reads like timeit."""
     console = console or stdout_console()
-    columns, gap = fitted(bench_columns(report), console.width)
+    columns, gap = fitted(bench_columns(report), console.width, LEAST_NEEDED)
     console.print(Text(bench_title(report)))
     show_table(side_by_side(columns, gap), console)
     console.print(Text(bench_footer(report), style="dim"))
@@ -113,36 +92,6 @@ def ways(measured: "Sequence[Measurement | EvaluatedPlan]", k: int, full: int) -
     return [Column("plan", tuple(m.plan for m in measured), left=True)]
 
 
-def fitted(
-    columns: list[Column], width: int, least_needed: Sequence[str] = LEAST_NEEDED
-) -> tuple[list[Column], int]:
-    """The columns that a terminal of this width has room for, and the gap between them.
-
-    A long plan is broken behind its commas first; then the columns that are needed least go.
-    """
-    for left_out in range(len(least_needed) + 1):
-        kept = [column for column in columns if column.name not in least_needed[:left_out]]
-        for gap in GAPS:
-            room = width - sum(column.width + gap for column in kept[1:])
-            if kept[0].width <= room:
-                return kept, gap
-            if kept[0].name == "plan":
-                broken = _broken(kept[0], room)
-                if broken.width <= room and room >= PLAN_ROOM:
-                    return [broken, *kept[1:]], gap
-    return kept, GAPS[-1]
-
-
-def side_by_side(columns: Sequence[Column], gap: int) -> Table:
-    """The columns side by side."""
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.name, justify="left" if column.left else "right", no_wrap=True)
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*(Text(cell) for cell in cells))
-    return table
-
-
 def bench_footer(report: "BenchReport") -> str:
     """How to read the table, in a few lines."""
     asked, measured = report.queries, report.measurements
@@ -189,19 +138,6 @@ def overlap_cell(m: "Measurement | EvaluatedPlan", full: str) -> str:
         return f"{m.overlap:.3f}"
     low, high = m.overlap_ci
     return f"{m.overlap:.3f} ± {max(m.overlap - low, high - m.overlap):.3f}"
-
-
-def _broken(plans: Column, room: int) -> Column:
-    """The plans on several lines, each as full as the room allows."""
-    cells = []
-    for plan in plans.cells:
-        lines = [""]
-        for stage in plan.replace(",", ",\n").split("\n"):
-            if lines[-1] and len(lines[-1]) + len(stage) > room:
-                lines.append(" ")
-            lines[-1] += stage
-        cells.append("\n".join(lines))
-    return Column(plans.name, tuple(cells), plans.left)
 
 
 def many(count: int, one: str, more: str) -> str:

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from resizable_search.cli import render, settings
+from resizable_search.cli import output, settings
 from resizable_search.cli.configured import Configuration, Found
 from resizable_search.cli.settings import Setting
 from resizable_search.text import plain
@@ -25,10 +25,12 @@ def listing(configuration: Configuration, *, as_json: bool) -> None:
             }
             for setting, found in rows
         ]
-        render.json_object({"files": files, "problems": configuration.problems, "settings": told})
+        output.json_object({"files": files, "problems": configuration.problems, "settings": told})
         return
     from rich.table import Table
     from rich.text import Text
+
+    from resizable_search.cli.tables import show_table
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for name in ("setting", "value", "from"):
@@ -40,7 +42,7 @@ def listing(configuration: Configuration, *, as_json: bool) -> None:
             Text(_words(setting, found), style=style),
             Text(plain(found.origin)),
         )
-    render.show_table(table, render.stdout_console())
+    show_table(table)
     sys.stdout.flush()
     for problem in configuration.problems:
         sys.stderr.write(f"rsearch: {plain(problem)}\n")

@@ -11,8 +11,8 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.text import Text
 
-from resizable_search.cli.render import show_table, stdout_console
-from resizable_search.cli.render_bench import Column, fitted, many, overlap_cell, side_by_side, ways
+from resizable_search.cli.render_bench import many, overlap_cell, ways
+from resizable_search.cli.tables import Column, fitted, show_table, side_by_side, stdout_console
 from resizable_search.errors import StorageError
 from resizable_search.system import replace_file
 from resizable_search.text import counted, quoted

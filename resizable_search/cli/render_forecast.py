@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli.render import show_table, stdout_console
 from resizable_search.cli.render_indexes import figures
+from resizable_search.cli.tables import show_table, stdout_console
 from resizable_search.text import counted, duration, plain, size
 
 if TYPE_CHECKING:

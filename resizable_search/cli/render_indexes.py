@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli.render import json_list, json_object, one_line, show_table, stdout_console
+from resizable_search.cli.output import json_object
+from resizable_search.cli.tables import one_line, show_table, stdout_console
 from resizable_search.errors import RsearchError
 from resizable_search.text import counted, dimensions, duration, plain, size
 
@@ -105,7 +106,7 @@ def reasons(left_out: Any) -> str:
 def listing(entries: "Sequence[OverviewEntry]", home: Path, *, as_json: bool) -> None:
     """The indexes of a home."""
     if as_json:
-        json_list(entries)
+        json_object(entries)
         return
     console = stdout_console()
     if not entries:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli.render import stdout_console
+from resizable_search.cli.tables import stdout_console
 
 if TYPE_CHECKING:
     from resizable_search.evaluate.tune import TuneReport

@@ -4,7 +4,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from resizable_search.cli.render import json_object
+from resizable_search.cli.output import json_object
 from resizable_search.errors import IndexFormatError
 from resizable_search.text import counted, plain, size
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.cli.forms import Form, check_fields
 from resizable_search.cli.options import home_of, index_name
+from resizable_search.cli.output import OutputOptions, check_fields
 from resizable_search.cli.repl_commands import completions
 from resizable_search.cli.repl_session import Session, Settings, say
 from resizable_search.cli.searching import SearchArguments
@@ -30,7 +30,7 @@ MOST_LINES = 1000
 
 
 def ask(
-    index: "Index", options: SearchArguments, form: Form, *, group: bool, embedder: "Embedder | None"
+    index: "Index", options: SearchArguments, form: OutputOptions, *, group: bool, embedder: "Embedder | None"
 ) -> None:
     """Answer what is typed, until Ctrl-D. Closes the index. Raises UsageError for options that make no sense.
 

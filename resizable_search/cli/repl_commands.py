@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli import render
+from resizable_search.cli import tables
 from resizable_search.errors import UsageError
 from resizable_search.text import plain, plain_lines, quoted
 
@@ -66,7 +66,7 @@ def _help(session: "Session", _: str) -> bool:
         table.add_row(f":{command.name} {command.value}".rstrip(), command.help)
     table.add_row("any other text", "is looked for; a blank line looks for the last one again")
     table.add_row("Ctrl-C", "clears the line, or breaks off what is being done; Ctrl-D leaves")
-    render.show_table(table, render.stdout_console())
+    tables.show_table(table, tables.stdout_console())
     return True
 
 
@@ -86,13 +86,13 @@ def _settings(session: "Session", _: str) -> bool:
     for name, value in told.items():
         shown = {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
         table.add_row(name, Text(plain(shown)))
-    render.show_table(table, render.stdout_console())
+    tables.show_table(table, tables.stdout_console())
     return True
 
 
 def _show(session: "Session", value: str) -> bool:
     hit = session.hit(_number("show", value))
-    console = render.stdout_console()
+    console = tables.stdout_console()
     for line in _whole(hit):
         if len(line) > LONGEST_LAID_OUT:
             console.file.write(f"{line}\n")
@@ -125,7 +125,7 @@ def _index(session: "Session", value: str) -> bool:
         session.switch(value)
         return True
     for name in session.names():
-        render.stdout_console().print(Text(f"{'*' if name == session.index.name else ' '} {plain(name)}"))
+        tables.stdout_console().print(Text(f"{'*' if name == session.index.name else ' '} {plain(name)}"))
     return True
 
 
@@ -179,7 +179,7 @@ def _switch(name: str) -> "Callable[[Session, str], bool]":
         if value not in choices:
             raise UsageError(f":{name} is on or off, not {quoted(value)}")
         session.set(**{name: choices[value]})
-        render.stdout_console().print(Text(f"{name} {'on' if choices[value] else 'off'}", style="dim"))
+        tables.stdout_console().print(Text(f"{name} {'on' if choices[value] else 'off'}", style="dim"))
         return True
 
     return run

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.cli import render
 from resizable_search.cli import repl_commands as prompt_commands
-from resizable_search.cli.forms import Form, kept, open_hit, show
+from resizable_search.cli import tables
+from resizable_search.cli.output import OutputOptions, above_min_score, open_hit, print_answer
 from resizable_search.cli.searching import chosen_plan
 from resizable_search.errors import UsageError
 from resizable_search.text import counted, plain
@@ -60,7 +60,7 @@ class Session:
         open_named: "Callable[[str], Index]",
         names: Callable[[], list[str]],
         settings: Settings,
-        form: Form,
+        form: OutputOptions,
     ) -> None:
         self.index: Index = index
         self.names: Callable[[], list[str]] = names
@@ -108,8 +108,8 @@ class Session:
         self._follow()
         self._search = search
         found = search(self.plan)
-        self._found = kept(found, self._form)
-        show(self._found, self.index, self.form, explain=self.settings.explain)
+        self._found = above_min_score(found, self._form)
+        print_answer(self._found, self.index, self.form, explain=self.settings.explain)
         if self.settings.compare and not self.is_full:
             say(compared(search, self.plan, self.index.plan(self.settings.k)))
 
@@ -133,7 +133,7 @@ class Session:
         return hits[number - 1]
 
     @property
-    def form(self) -> Form:
+    def form(self) -> OutputOptions:
         """How hits are printed."""
         return replace(self._form, snippet=self.settings.snippet)
 
@@ -217,4 +217,4 @@ def say(words: str) -> None:
     """A line that is no hit."""
     from rich.text import Text
 
-    render.stdout_console().print(Text(plain(words), style="dim"), soft_wrap=True)
+    tables.stdout_console().print(Text(plain(words), style="dim"), soft_wrap=True)

@@ -7,20 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resizable_search.cli import completion
-from resizable_search.cli.forms import (
-    FieldsOption,
-    Form,
-    FormatOption,
-    MinScoreOption,
-    OpenOption,
-    SnippetOption,
-    WhereOption,
-    check_fields,
-    form_of,
-    kept,
-    open_hit,
-    show,
-)
 from resizable_search.cli.options import (
     EngineOption,
     HomeOption,
@@ -31,6 +17,19 @@ from resizable_search.cli.options import (
     home_of,
     index_name,
 )
+from resizable_search.cli.output import (
+    FieldsOption,
+    FormatOption,
+    MinScoreOption,
+    OpenOption,
+    OutputOptions,
+    SnippetOption,
+    above_min_score,
+    check_fields,
+    open_hit,
+    output_options,
+    print_answer,
+)
 
 if TYPE_CHECKING:
     from resizable_search.cli.sheet import Sheet
@@ -38,6 +37,18 @@ if TYPE_CHECKING:
     from resizable_search.engine.plan import Plan
     from resizable_search.search.index import Index
     from resizable_search.search.results import Answer
+
+
+WhereOption = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        autocompletion=completion.columns,
+        help="Search only documents that match this SQL expression over id, title, url and metadata keys, "
+        "e.g. \"title GLOB 'B*' AND year > 1990\".",
+        show_default="all documents",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +101,9 @@ class SearchArguments:
     engine: EngineOption = "auto"
     home: HomeOption = None
 
-    def form(self) -> Form:
+    def form(self) -> OutputOptions:
         """How hits are to be printed. Raises UsageError."""
-        return form_of(self.format, self.json, self.fields, self.snippet, self.min_score, self.open)
+        return output_options(self.format, self.json, self.fields, self.snippet, self.min_score, self.open)
 
     def opened(self, embedder: "Embedder | None" = None) -> "Index":
         """The index that is meant."""
@@ -107,23 +118,23 @@ class SearchArguments:
             engine=self.engine,
         )
 
-    def checked(self, index: "Index", form: Form) -> "Plan":
+    def checked(self, index: "Index", form: OutputOptions) -> "Plan":
         """The plan that is meant, once all that is asked for is there to be had. Raises UsageError."""
         check_fields(form, index)
         plan = chosen_plan(index, self.k, self.dim, self.rerank, self.plan, self.recall)
         index.check_where(self.where)
         return plan
 
-    def present(self, found: "Answer", index: "Index", form: Form) -> None:
+    def present(self, found: "Answer", index: "Index", form: OutputOptions) -> None:
         """Print an answer, and do with it what else is asked for."""
-        found = kept(found, form)
-        show(found, index, form, explain=self.explain)
+        found = above_min_score(found, form)
+        print_answer(found, index, form, explain=self.explain)
         open_hit(found, form)
         tell_remark(index.remark)
 
-    def write(self, found: "Answer", index: "Index", form: Form, sheet: "Sheet") -> None:
+    def write(self, found: "Answer", index: "Index", form: OutputOptions, sheet: "Sheet") -> None:
         """Put on a sheet what `present` would print on stdout."""
-        show(kept(found, form), index, form, explain=self.explain, sheet=sheet)
+        print_answer(above_min_score(found, form), index, form, explain=self.explain, sheet=sheet)
 
 
 def chosen_plan(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from resizable_search.cli.forms import FORMATS
+from resizable_search.cli.output import FORMATS
 from resizable_search.errors import ConfigError
 from resizable_search.text import quoted
 

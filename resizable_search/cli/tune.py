@@ -54,7 +54,7 @@ def tune(
     end of the 95 % interval of its overlap has to reach the recall. The plan is
     kept in the index for this k and recall, with its evidence.
     """
-    from resizable_search.cli import render, render_tune
+    from resizable_search.cli import output, render_tune
     from resizable_search.cli.bench import embed_lines, read_queries
     from resizable_search.cli.progress import shown_progress
     from resizable_search.evaluate.tune import tune as measure
@@ -70,7 +70,7 @@ def tune(
         if show:
             plans = opened.tuned_plans()
             if json:
-                render.json_list(plans)
+                output.json_object(plans)
             else:
                 render_tune.plans(opened.name, plans)
             return
@@ -85,7 +85,7 @@ def tune(
             if report.not_kept:
                 progress.note(f"the plan is not kept: {report.not_kept}")
     if json:
-        render.json_object(report)
+        output.json_object(report)
     else:
         render_tune.report(report)
 

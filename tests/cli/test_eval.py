@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resizable_search.cli import render_eval
+from resizable_search.cli import render_eval, tables
 from resizable_search.corpora.beir import BeirFolder
 from resizable_search.errors import StorageError
 from resizable_search.evaluate.qrels import read_qrels_folder
@@ -210,8 +210,8 @@ FOUR = report(
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 130])
 def test_the_table_fits_its_terminal_and_keeps_the_first_measure_and_the_overlap(width: int):
-    columns, gap = render_eval.fitted(render_eval.columns(FOUR), width, render_eval.least_needed(FOUR))
-    lines = shown(render_eval.side_by_side(columns, gap), width)
+    columns, gap = tables.fitted(render_eval.columns(FOUR), width, render_eval.least_needed(FOUR))
+    lines = shown(tables.side_by_side(columns, gap), width)
     assert all(len(line) <= width for line in lines)
     head = re.split(r"\s{1,}", lines[0].strip())
     assert head[:3] == ["dim", "rerank", "nDCG@10"]

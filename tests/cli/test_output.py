@@ -50,7 +50,7 @@ def test_fields_and_a_least_score(run):
     found = json.loads(run(*QUERY, "--json", "--min-score", least, "--fields", "id,snippet"))["hits"]
     assert [list(hit) for hit in found] == [["id", "snippet"]] * 2
     assert len(found[0]["snippet"]) <= 202
-    with pytest.raises(UsageError, match="there is no 'no': there are rank, row"):
+    with pytest.raises(UsageError, match="unknown field 'no': choose among rank, row"):
         run(*QUERY, "--fields", "id,no")
 
 
@@ -87,13 +87,13 @@ def test_a_hit_is_opened_in_the_browser_if_it_is_a_page(run, monkeypatch):
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "", "ftp://x", "https://x\n--y", "https://[", "-h"])
 def test_nothing_else_than_pages_is_opened(url, monkeypatch):
-    from resizable_search.cli.forms import Form, open_hit
+    from resizable_search.cli.output import OutputOptions, open_hit
     from resizable_search.search.results import Answer, Hit, Timings
 
     monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("opened"))
     found = Answer("q", "i", 1, "8", Timings(0, 0, 0), [Hit(1, 0, 1.0, "a", "t", url, "x")], [])
     with pytest.raises(RsearchError, match="only http, https and file are opened"):
-        open_hit(found, Form("table", open=1))
+        open_hit(found, OutputOptions("table", open=1))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resizable_search.admin.overview import OverviewEntry
-from resizable_search.cli import render, render_bench, render_indexes
+from resizable_search.cli import output, render_bench, render_indexes, tables
 from resizable_search.evaluate.bench import BenchReport, Measurement, QueryInfo
 from resizable_search.search.results import Answer, Hit, Timings
 from tests.cli.conftest import COMMAND, PATIENCE, Shelf
@@ -31,13 +31,13 @@ ENTRIES = [
 
 def shown(table: Table, width: int) -> list[str]:
     console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
-    render.show_table(table, console)
+    tables.show_table(table, console)
     return console.file.getvalue().splitlines()
 
 
 @pytest.mark.parametrize("width", [20, 30, 40, 59, 80])
 def test_on_a_narrow_terminal_ranks_and_scores_stay(width: int):
-    lines = shown(render.results_table(ANSWER, links=True), width)
+    lines = shown(output.hits_table(ANSWER, links=True), width)
     assert lines[0].split()[:2] == ["#", "score"]
     assert lines[9].split()[:2] == ["9", "-0.1234"]
     assert lines[10].split()[:2] == ["10", "0.7000"]
@@ -46,8 +46,8 @@ def test_on_a_narrow_terminal_ranks_and_scores_stay(width: int):
 
 @pytest.mark.parametrize("width", [34, 40, 59, 80])
 def test_on_a_narrow_terminal_bench_keeps_dim_and_rerank(width: int):
-    columns, gap = render_bench.fitted(render_bench.bench_columns(REPORT), width)
-    lines = shown(render_bench.side_by_side(columns, gap), width)
+    columns, gap = tables.fitted(render_bench.bench_columns(REPORT), width, render_bench.LEAST_NEEDED)
+    lines = shown(tables.side_by_side(columns, gap), width)
     assert not [line for line in lines if "…" in line]
     assert [line.split()[:2] for line in lines] == [["dim", "rerank"], ["768", "–"], ["256", "×10"]]
 

@@ -14,7 +14,7 @@ from dataclasses import fields
 
 import pytest
 
-from resizable_search.cli.forms import Form
+from resizable_search.cli.output import OutputOptions
 from resizable_search.cli.repl import MOST_LINES, History, answered, converse
 from resizable_search.cli.repl_commands import COMMANDS, completions, find
 from resizable_search.cli.repl_session import Session, Settings
@@ -33,7 +33,12 @@ def session(inside: Inside) -> Iterator[Session]:
         return open_index(name, home=inside.home)
 
     made = Session(
-        open_named("pydoc"), "pydoc", open_named, lambda: ["other", "pydoc"], Settings(k=3), Form("table")
+        open_named("pydoc"),
+        "pydoc",
+        open_named,
+        lambda: ["other", "pydoc"],
+        Settings(k=3),
+        OutputOptions("table"),
     )
     yield made
     made.close()

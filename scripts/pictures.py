@@ -1,113 +1,89 @@
-"""The README's pictures: the demo's query and bench, run for real and drawn as SVG.
+"""The README's pictures of the search page: a real service, a real query, in Debian's chromium.
 
-    .venv/bin/python scripts/pictures.py [--home .venv/demo] [--out DIR --all-widths]
+    .venv/bin/python scripts/pictures.py [--home .venv/demo] [--out DIR --all] [--address '?q=…']
 
-Runs on the pydoc index what scripts/demo runs, building the index if the home has none, and draws
-what the commands print, through their own rendering and rich's SVG export. Prints the path of each
-picture: docs/images/query.svg and bench.svg, or in another folder with --out, where --all-widths
-draws each at 80 and at 120 columns. Run it on a machine that does nothing else: the figures are real.
+Serves the pydoc index, building it if the home has none, and prints the path of each picture:
+docs/images/page.png (1280 px, light) and page-360.png (360 px, dark), or with --all both widths in both
+schemes. Run it on a machine that does nothing else: the figures are real.
 """
 
+import argparse
 import io
 import os
 import re
-import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from _measure import parser_of
-from rich.console import Console
-from rich.text import Text
-
-from resizable_search.cli import output, render_bench
-from resizable_search.evaluate.bench import run_bench, sample_queries
-from resizable_search.evaluate.bench_options import BenchOptions
-from resizable_search.search.index import Index, open_index
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).parents[1]
-WIDTH = 104
-"""Columns of the README's pictures."""
-
-BLANK = "&#160;"
-CELL = 12.2
-"""The width of a character in rich's SVG."""
-LEADING_BLANKS = re.compile(
-    rf'(<text [^>]*?)x="([\d.]+)" y="([\d.]+)" textLength="([\d.]+)"([^>]*>)((?:{BLANK})+)(?=[^<&\n])'
-)
-
-QUERY = "walk a directory tree"
-DIM, RERANK, HITS = 256, 10, 8
-DIMS = (768, 512, 256)
-QUERY_COMMAND = (
-    f"rsearch query {shlex.quote(QUERY)} --index pydoc --dim {DIM} --rerank {RERANK} -k {HITS}".replace(
-        "'", '"'
-    )
-)
-BENCH_COMMAND = f"rsearch bench --index pydoc --dims {','.join(map(str, DIMS))} --rerank {RERANK}"
+ADDRESS = "/?q=walk+a+directory+tree&index=pydoc&dim=256&rerank=5"
+HEIGHTS = {1280: 1000, 360: 960}
+PICTURES = {"page": (1280, "light"), "page-360": (360, "dark")}
+COMMAND = "import sys; from resizable_search.cli.main import main; sys.argv[0] = 'rsearch'; main()"
 
 
-def build_missing(home: Path) -> None:
-    """Build the pydoc index as the demo does; a complete one stays."""
-    command = "import sys; from resizable_search.cli.main import main; sys.argv[0] = 'rsearch'; main()"
-    words = [sys.executable, "-c", command, "build", "pydoc"]
-    subprocess.run(words, check=True, env={**os.environ, "RSEARCH_HOME": str(home)})
+@contextmanager
+def served(home: Path) -> Iterator[str]:
+    """The address of a service over this home, while it runs."""
+    words = [sys.executable, "-c", COMMAND, "serve", "--port", "0"]
+    env = {**os.environ, "RSEARCH_HOME": str(home)}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env) as process:
+        try:
+            assert process.stderr is not None
+            told = process.stderr.readline()
+            found = re.search(r"http://\S+", told)
+            if found is None:
+                raise SystemExit(told.strip() or "the service did not start")
+            yield found[0]
+        finally:
+            process.terminate()
 
 
-def picture(command: str, show: Callable[[Console], None], width: int, path: Path) -> None:
-    """Draw a command and what it shows on a terminal of that width."""
-    console = Console(
-        record=True,
-        width=width,
-        file=io.StringIO(),
-        force_terminal=True,
-        color_system="truecolor",
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
-    console.print(Text.assemble(("$ ", "green"), (command, "bold")), soft_wrap=True)
-    show(console)
-    drawn = console.export_svg(title="rsearch", unique_id=path.stem)
+def picture(browser: Browser, address: str, width: int, scheme: Any, path: Path) -> None:
+    """One picture, once everything of the page is measured."""
+    size = {"width": width, "height": HEIGHTS[width]}
+    context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+    page = context.new_page()
+    for _ in range(2):  # the second time the query's embedding is cached, as in daily use
+        page.goto(address)
+        page.locator("#speed-of", has_text="medians of 5").wait_for()
+    if page.locator("#chart").is_visible():
+        page.locator("#chart-title", has_text="medians of 5").wait_for()
+    page.locator("#query").blur()
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn = LEADING_BLANKS.sub(moved, drawn)
-    path.write_text(re.sub(r"[ \t]+\n", "\n", drawn), encoding="utf-8")
+    shot = Image.open(io.BytesIO(page.screenshot()))
+    shot.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)  # half the bytes
+    context.close()
     print(path)
 
 
-def moved(found: re.Match[str]) -> str:
-    """A piece of text that stands where its first letter does: some viewers swallow blanks before it."""
-    before, x, y, length, between, blanks = found.groups()
-    width = CELL * blanks.count(BLANK)
-    return f'{before}x="{float(x) + width:g}" y="{y}" textLength="{float(length) - width:g}"{between}'
-
-
-def draw(index: Index, folder: Path, widths: dict[str, int]) -> None:
-    """Run query and bench once, and draw them at each width; `widths` by what is added to the name."""
-    index.answer(QUERY, HITS, DIM, RERANK)  # its embedding is cached then, as in daily use
-    answer = index.answer(QUERY, HITS, DIM, RERANK)
-    report = run_bench(index, sample_queries(index), BenchOptions(DIMS, (RERANK,)))
-    for suffix, width in widths.items():
-        picture(
-            QUERY_COMMAND,
-            lambda c: output.print_hits_table(answer, index, output.OutputOptions("table"), c, explain=False),
-            width,
-            folder / f"query{suffix}.svg",
-        )
-        picture(BENCH_COMMAND, lambda c: render_bench.bench(report, c), width, folder / f"bench{suffix}.svg")
-
-
 def main() -> None:
-    """Build what is missing, run, draw."""
-    parser = parser_of(__doc__)
+    """Build what is missing, serve, look."""
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("--home", type=Path, default=ROOT / ".venv/demo", help="where the demo's index is")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/images")
-    parser.add_argument("--all-widths", action="store_true", help="at 80 and 120 columns, for a look")
+    parser.add_argument("--all", action="store_true", help="both widths in both schemes")
+    parser.add_argument("--address", default=ADDRESS, help="what is looked at (default: %(default)s)")
     args = parser.parse_args()
-    build_missing(args.home)
-    with open_index("pydoc", home=args.home) as index:
-        draw(index, args.out, {"-80": 80, "-120": 120} if args.all_widths else {"": WIDTH})
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise SystemExit("there is no chromium: apt install chromium")
+    build = [sys.executable, "-c", COMMAND, "build", "pydoc"]
+    subprocess.run(build, check=True, env={**os.environ, "RSEARCH_HOME": str(args.home)})
+    wanted = {f"page-{w}-{s}": (w, s) for w in HEIGHTS for s in ("light", "dark")} if args.all else PICTURES
+    with served(args.home) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for name, (width, scheme) in wanted.items():
+            picture(browser, url + args.address, width, scheme, args.out / f"{name}.png")
+        browser.close()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Builds that die by SIGKILL, from outside at any moment or from inside at a step, and go on.
 
 The real command, with the real clients, against a loopback hub and a loopback Nomic API. What the suite
-runs a few of, scripts/kill_matrix.py runs a hundred of.
+runs a few of, scripts/drills/kill_matrix.py runs a hundred of.
 """
 
 import json

@@ -1,6 +1,7 @@
 """A corpus, an embedder and an oracle of which everything is known, for tests of what stands on them."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from resizable_search.engine.vectors import LANES
 from resizable_search.search.index import Index, open_index
 from resizable_search.specs import CorpusSpec, EmbedderSpec
 from resizable_search.store.layout import Home
+
+TEST_DATA = Path(os.environ.get("RSEARCH_TEST_DATA") or "no-test-data")
+"""Real articles and recorded answers, for tests that skip where it is not there."""
 
 
 @dataclass

@@ -261,7 +261,7 @@ async def _search(service: Service, asked: schemas.SearchRequest) -> Response:
 def _search_alone(app: FastAPI) -> App:
     """The route of searches as an application of its own, which answers as FastAPI's does.
 
-    FastAPI's layers take as long as a scan of sign bits; `scripts/load.py` has the figures.
+    FastAPI's layers take as long as a scan of sign bits; `scripts/benchmarks/load.py` has the figures.
     """
 
     async def search(scope: Scope, receive: Receive, send: Send) -> None:

@@ -37,8 +37,7 @@ from resizable_search.text import quoted
 FEW = 1 / 20
 """Of an index's rows: so many or fewer are searched one by one, more by a scan that passes over the others.
 
-Measured by scripts/where_speed.py: a row that is gathered costs some ten times one that is scanned,
-for numpy twice that.
+By scripts/benchmarks/where_speed.py a gathered row costs some ten times a scanned one, with numpy twice that.
 """
 
 

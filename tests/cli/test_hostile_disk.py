@@ -1,6 +1,6 @@
 """Full, read-only and odd disks: one line that says so, nothing lost, and the same command goes on.
 
-scripts/hostile.py does the same with more sizes, and with the command itself.
+scripts/drills/hostile.py does the same with more sizes, and with the command itself.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,6 +1,6 @@
 """Crowds, readers under rebuilds, few open files, clocks that run backwards, logs without room.
 
-scripts/hostile.py does the same for longer, and with the command itself.
+scripts/drills/hostile.py does the same for longer, and with the command itself.
 """
 
 import datetime

@@ -1,4 +1,4 @@
-"""The real command is killed at any moment and goes on: a short run of scripts/kill_matrix.py."""
+"""The real command is killed at any moment and goes on: a short run of scripts/drills/kill_matrix.py."""
 
 import random
 from collections.abc import Mapping

@@ -1,7 +1,6 @@
 """One hub with all its datasets, and one client process, for the tests of this folder."""
 
 import json
-import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,12 @@ import pytest
 from tests.servers.client import Client, running_client
 from tests.servers.dataset import CONFIG, write_card, write_wikipedia
 from tests.servers.hub import HubServer
+from tests.support import TEST_DATA
 
 ROWS = 550
 """Articles of the generated Wikipedia: no multiple of a block, a row group or a shard."""
 
-REAL = Path(os.environ.get("RSEARCH_TEST_DATA", Path(__file__).parents[2] / "../shared/data")) / "wikipedia"
+REAL = TEST_DATA / "wikipedia"
 
 
 @pytest.fixture(scope="session")

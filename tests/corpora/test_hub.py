@@ -7,7 +7,7 @@ import pytest
 from resizable_search.corpora.hub import HubCorpus
 from resizable_search.corpora.presets import WIKIPEDIA_REVISION
 from resizable_search.errors import UsageError
-from tests.corpora.conftest import REAL, ROWS
+from tests.corpora.conftest import ROWS
 from tests.servers.client import Client, Failed, run_alone
 from tests.servers.dataset import CONFIG, articles
 from tests.servers.hub import DEFAULT_SHA, HubServer
@@ -155,7 +155,7 @@ def test_the_size_is_known_only_from_the_card(client: Client, hub: HubServer) ->
 
 def test_the_real_articles(client: Client, hub: HubServer) -> None:
     if "real/wikipedia" not in hub.repos:
-        pytest.skip(f"no articles at {REAL}: set RSEARCH_TEST_DATA")
+        pytest.skip("no articles: set RSEARCH_TEST_DATA")
     value = client.run("""
         c = corpus("real/wikipedia")
         blocks = list(c.blocks())

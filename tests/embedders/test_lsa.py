@@ -12,6 +12,7 @@ import pytest
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.embedders.registry import create, reopen
 from resizable_search.errors import EmbedderError, IndexFormatError, StorageError, UsageError
+from tests.support import TEST_DATA
 
 FILES = {"lsa.json", "terms.json", "idf.npy", "components.npy"}
 TOPICS = 12
@@ -355,12 +356,11 @@ def test_senseless_options_are_refused(options):
         LsaEmbedder(**options)
 
 
-ARTICLES = Path(os.environ.get("RSEARCH_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
-ARTICLES = ARTICLES / "wikipedia" / "20231101.en"
+ARTICLES = TEST_DATA / "wikipedia" / "20231101.en"
 TREES = {"Tree (data structure)", "B-tree", "AVL tree", "Red–black tree", "Splay tree", "Trie"}
 
 
-@pytest.mark.skipif(not ARTICLES.is_dir(), reason=f"no articles in {ARTICLES}: set RSEARCH_TEST_DATA")
+@pytest.mark.skipif(not ARTICLES.is_dir(), reason="no articles: set RSEARCH_TEST_DATA")
 def test_real_articles_are_found_by_their_subject_and_their_other_half(tmp_path):
     import pyarrow.parquet as parquet
 

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 
 import nomic
@@ -30,11 +29,11 @@ from resizable_search.errors import (
 )
 from tests.servers import nomic_api
 from tests.servers.nomic_api import NomicServer, status
+from tests.support import TEST_DATA
 
 KEY = "nk-test"
 SECRET = "nk-S3cret_do-not-show"
-DATA = Path(os.environ.get("RSEARCH_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
-RECORDINGS = DATA / "nomic" / "api-recordings.json"
+RECORDINGS = TEST_DATA / "nomic" / "api-recordings.json"
 
 
 @pytest.fixture
@@ -190,9 +189,7 @@ class TestAnswers:
         first.embed(["a text"], "search_document")
         assert api.last_headers["Authorization"] == f"Bearer {KEY}"
 
-    @pytest.mark.skipif(
-        not RECORDINGS.exists(), reason=f"no recordings at {RECORDINGS}: set RSEARCH_TEST_DATA"
-    )
+    @pytest.mark.skipif(not RECORDINGS.exists(), reason="no recordings: set RSEARCH_TEST_DATA")
     def test_recorded_answers_are_replayed(self, monkeypatch):
         pairs = json.loads(RECORDINGS.read_text())
         with NomicServer(recordings=RECORDINGS) as api:

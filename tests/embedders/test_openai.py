@@ -1,6 +1,5 @@
 import base64
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -33,10 +32,10 @@ from resizable_search.specs import EmbedderSpec
 from tests.servers import nomic_api
 from tests.servers.nomic_api import Fault, status
 from tests.servers.openai_api import KEY, OpenAIServer
+from tests.support import TEST_DATA
 
 SECRET = "sk-S3cret_do-not-show"
-DATA = Path(os.environ.get("RSEARCH_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
-RECORDINGS = DATA / "nomic" / "ollama-nomic-embed-text.jsonl"
+RECORDINGS = TEST_DATA / "nomic" / "ollama-nomic-embed-text.jsonl"
 
 
 @pytest.fixture
@@ -224,9 +223,7 @@ class TestAnswers:
         assert api.most_at_once > 1
         np.testing.assert_array_equal(rows, embedder.embed(texts, "search_query"))
 
-    @pytest.mark.skipif(
-        not RECORDINGS.exists(), reason=f"no recordings at {RECORDINGS}: set RSEARCH_TEST_DATA"
-    )
+    @pytest.mark.skipif(not RECORDINGS.exists(), reason="no recordings: set RSEARCH_TEST_DATA")
     def test_ollamas_own_are_replayed(self):
         recorded = [json.loads(line) for line in RECORDINGS.read_text().splitlines()]
         latest = [entry for entry in recorded if entry["model"] == "nomic-embed-text:latest"]

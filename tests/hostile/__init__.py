@@ -1,4 +1,4 @@
-"""Machines that are against us: full disks, crowds, limits, clocks. For the tests, and scripts/hostile.py."""
+"""Machines that are against us: full disks, crowds, limits, clocks. For tests and scripts/drills."""
 
 from dataclasses import dataclass
 

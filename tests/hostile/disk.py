@@ -87,6 +87,6 @@ def cannot_mount() -> str:
                 disk.grow(128)
         except (subprocess.CalledProcessError, OSError):
             return (
-                "mounting a small disk needs root: run scripts/hostile.py, which takes a namespace of its own"
+                "mounting a small disk needs root: run scripts/drills/hostile.py, which has its own namespace"
             )
     return ""

@@ -1,7 +1,7 @@
 """An index that is rebuilt, changed, damaged and removed while clients ask for it over HTTP without a pause.
 
 Every answer has to be one that some state of the index gives which it had between question and answer;
-every refusal one that tells the truth at that time. Used by a test and by scripts/changes.py.
+every refusal one that tells the truth at that time.
 """
 
 import http.client

@@ -15,7 +15,7 @@ from resizable_search.store.layout import Home
 from tests.service.conftest import Running
 
 EXAMPLES = 25
-"""Requests of each operation besides those that its limits suggest; `scripts/schema.py` makes far more."""
+"""Requests of each operation besides those that its limits suggest."""
 
 requests = schemathesis.openapi.from_dict(
     create_app(IndexPool(Home(Path("nowhere")))).openapi(),

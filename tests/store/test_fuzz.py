@@ -1,6 +1,6 @@
 """Whatever lies in an index's place is refused in one line, or answered rightly: some hundred cases.
 
-`scripts/fuzz.py` runs the same mutators for as long as one likes. Below them, what they have found.
+`scripts/drills/fuzz.py` runs the same mutators for as long as one likes. Below them, what they have found.
 """
 
 import errno

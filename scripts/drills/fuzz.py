@@ -1,6 +1,6 @@
 """That whatever lies on disk in an index's place is refused in one line, or answered rightly.
 
-    .venv/bin/python scripts/fuzz.py [--target manifest|npy|sqlite|all] [--seconds 600] [--seed 0]
+    .venv/bin/python scripts/drills/fuzz.py [--target manifest|npy|sqlite|all] [--seconds 600] [--seed 0]
 
 Takes two sound indexes (one of given vectors, of two parts with deleted rows and tuned plans; one of lsa)
 and changes, by what it knows of the formats, manifest.json (mostly with a checksum that fits again), the
@@ -31,16 +31,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from _measure import machine, parser_of, show  # noqa: E402
-
-from resizable_search.engine.kernel_cache import are_compiled  # noqa: E402
-from tests.fuzzing.cases import Case, Wrong  # noqa: E402
-from tests.fuzzing.commands import COMMANDS  # noqa: E402
-from tests.fuzzing.judge import TARGETS, Judge, no_case  # noqa: E402
-from tests.fuzzing.sound import FITTED, GIVEN, Sound, scratch  # noqa: E402
+from resizable_search.engine.kernel_cache import are_compiled
+from scripts.benchmarks._measure import machine, parser_of, show
+from tests.fuzzing.cases import Case, Wrong
+from tests.fuzzing.commands import COMMANDS
+from tests.fuzzing.judge import TARGETS, Judge, no_case
+from tests.fuzzing.sound import FITTED, GIVEN, Sound, scratch
 
 STATM = Path("/proc/self/statm")
 
@@ -189,7 +188,7 @@ def save(folder: Path, case: Case, command: int | None, words: str) -> None:
     others = {name: change.kind for name, change in case.changes.items() if change.kind != "bytes"}
     command_words = "" if command is None else f"command: {' '.join(COMMANDS[command])}\n"
     (folder / "failure.txt").write_text(
-        f".venv/bin/python scripts/fuzz.py {words}\n{command_words}{others or ''}\n",
+        f".venv/bin/python scripts/drills/fuzz.py {words}\n{command_words}{others or ''}\n",
         "utf-8",
         "backslashreplace",
     )

@@ -1,10 +1,10 @@
 """What truncation loses: overlap@10 with the full dimension, with 95 % intervals, on three corpora.
 
-    .venv/bin/python scripts/recall.py [--vectors vectors.npy --queries queries.npy] [--home DIR]
+    .venv/bin/python scripts/benchmarks/recall.py [--vectors vectors.npy --queries queries.npy] [--home DIR]
 
 Prints a table of 512, 256, 128, 64 and 256 + rerank 10 for each of
 (a) real Wikipedia articles, first 1,200 characters, embedded by lsa: the Parquet files under
-    $RSEARCH_TEST_DATA/wikipedia (default: ../shared/data beside the repository), through the real
+    $RSEARCH_TEST_DATA/wikipedia, through the real
     build; and the titles that "tree data structures" finds there with --dim 256 --rerank 10;
 (b) given vectors and queries, such as nomic_shaped.py makes;
 (c) the documentation of this Python's standard library, embedded by lsa.
@@ -96,11 +96,12 @@ def report(what: str, index: Index, queries: Queries) -> None:
     show(("dim", "rerank", f"overlap@{K}", "95 % interval", ""), overlaps(index, queries), left=0)
 
 
-def wikipedia(home: Path, data: Path, sample: int) -> None:
+def wikipedia(home: Path, sample: int) -> None:
     """(a): real articles by lsa, and the query of the README."""
-    files = sorted((data / "wikipedia").glob("*/train-*.parquet"))
+    data = os.environ.get("RSEARCH_TEST_DATA")
+    files = sorted((Path(data) / "wikipedia").glob("*/train-*.parquet")) if data else []
     if not files:
-        print(f"\nno Parquet files under {data / 'wikipedia'}: real articles are left out")
+        print("\nno articles under $RSEARCH_TEST_DATA/wikipedia: real articles are left out")
         return
     build(ParquetArticles(files), LsaEmbedder(), Home(home), BuildOptions("articles-lsa"))
     with open_index("articles-lsa", home=home) as index:
@@ -140,12 +141,10 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=1000, help="own rows as queries in (a) and (c)")
     parser.add_argument("--home", type=Path, help="keep the indexes here; default: a folder that is deleted")
     args = parser.parse_args()
-    shared = Path(__file__).resolve().parents[2] / "shared/data"
-    data = Path(os.environ.get("RSEARCH_TEST_DATA") or shared)
     print(machine())
     with tempfile.TemporaryDirectory() as temporary:
         home = args.home or Path(temporary)
-        wikipedia(home, data, args.sample)
+        wikipedia(home, args.sample)
         given(home, args.vectors, args.queries)
         pydoc(home, args.sample)
 

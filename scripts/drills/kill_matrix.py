@@ -1,6 +1,6 @@
 """That a build which is killed goes on to the very index of one that nobody disturbed.
 
-    .venv/bin/python scripts/kill_matrix.py [--kills 100] [--rows 400] [--seed 0] [--at-once 2] [--steps all]
+    .venv/bin/python scripts/drills/kill_matrix.py [--kills 100] [--rows 400] [--seed 0] [--steps all]
 
 Kills `rsearch build wiki100k` with SIGKILL at random moments while texts are being embedded, and once at
 each step by which a build becomes safe (resizable_search/store/failpoints.py), against a loopback hub and a
@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from _measure import parser_of, show
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from resizable_search.store.failpoints import OF_CHANGES, Step
+from scripts.benchmarks._measure import parser_of, show
 from tests.kills import BATCH, CONCURRENCY, Death, ground, plain_environment
 
 

@@ -1,6 +1,6 @@
 """How much slower an index of many parts is than the same one compacted.
 
-    .venv/bin/python scripts/parts_speed.py [--rows 100000] [--dim 768] [--parts 10] [--rounds 60]
+    .venv/bin/python scripts/benchmarks/parts_speed.py [--rows 100000] [--dim 768] [--parts 10] [--rounds 60]
 
 Builds an index of so many parts, copies it, compacts the copy, and asks both in turn, k = 10, one query
 at a time, files in memory: medians in milliseconds of each plan, and their ratio, which may be 1.1 at

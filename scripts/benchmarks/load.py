@@ -1,6 +1,6 @@
 """What the service makes of many clients: requests a second over HTTP beside the same scan in the process.
 
-    .venv/bin/python scripts/load.py [--vectors FILE.npy --queries FILE.npy] [--clients 64] [--seconds 30]
+    .venv/bin/python scripts/benchmarks/load.py [--vectors FILE.npy --queries FILE.npy] [--clients 64]
 
 Serves an index of 100,000 x 768 with `rsearch serve`, and has wrk (a program of its own; Debian: apt
 install wrk) ask single queries, k = 10, over kept connections, exact and by the plan that is tuned for a
@@ -33,11 +33,11 @@ from _measure import (
     given_vectors,
     index_of_matrix,
     machine,
+    memory_mb,
     parser_of,
     show,
     verdict,
 )
-from _processes import memory_mb
 from numpy.typing import NDArray
 
 from resizable_search.embedders.cache import QueryCache

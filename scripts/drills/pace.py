@@ -1,6 +1,6 @@
 """That a build keeps the service's rate limit, and fills it.
 
-    .venv/bin/python scripts/pace.py [--rates 240,1200] [--seconds 60] [--latency 0.2]
+    .venv/bin/python scripts/drills/pace.py [--rates 240,1200] [--seconds 60] [--latency 0.2]
 
 Builds an index through Nomic's real client against a loopback API that answers a request in 200 ms, for
 so many seconds at each rate, and tells from when the requests came: how many there were of those that the
@@ -14,15 +14,14 @@ import tempfile
 import threading
 from pathlib import Path
 
-from _measure import parser_of, show
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from resizable_search.build.build import build
 from resizable_search.build.options import BuildOptions
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.errors import BuildStoppedError
 from resizable_search.store.layout import Home
+from scripts.benchmarks._measure import parser_of, show
 from tests.servers.nomic_api import KEY, NomicServer
 from tests.support import ListCorpus, articles
 

@@ -1,6 +1,6 @@
 """What becomes of a build when the service fails, in each way that it can.
 
-    .venv/bin/python scripts/fault_matrix.py [--rows 600] [--at-once 6] [--only WORD]
+    .venv/bin/python scripts/drills/fault_matrix.py [--rows 600] [--at-once 6] [--only WORD]
 
 Builds an index of `--rows` texts through Nomic's real client against a loopback API, 8 requests at once
 and 20 ms each; calls are given up after 60 s (5 s for what hangs) instead of 120. Each fault befalls 10 %
@@ -21,15 +21,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from _measure import parser_of, show
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from resizable_search.build.build import build
 from resizable_search.build.options import BuildOptions
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.errors import RsearchError
 from resizable_search.store.layout import NAMES, Home
+from scripts.benchmarks._measure import parser_of, show
 from tests.servers import nomic_api as api
 from tests.servers.nomic_api import KEY, NomicServer, status
 from tests.support import ListCorpus, articles

@@ -1,6 +1,6 @@
 """That builds and queries come to no harm on hostile machines, and say in one line what stands in their way.
 
-    .venv/bin/python scripts/hostile.py [--only WORDS] [--rounds 20] [--seconds 30]
+    .venv/bin/python scripts/drills/hostile.py [--only WORDS] [--rounds 20] [--seconds 30]
 
 Builds on disks of many small sizes and few inodes, and on disks that turn full before each step; runs
 every command on a full and on a read-only disk, under limits of open files, file sizes and memory, with a
@@ -23,17 +23,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _measure import parser_of, show
-
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.cli import conftest  # noqa: E402
-from tests.cli.conftest import Machine, a_hub, environment  # noqa: E402
-from tests.hostile import Row, crowd, machine, readers  # noqa: E402
-from tests.hostile.commands import where_nothing_can_be_written  # noqa: E402
-from tests.hostile.disk import cannot_mount, mounted  # noqa: E402
-from tests.hostile.full import (  # noqa: E402
+from scripts.benchmarks._measure import parser_of, show
+from tests.cli import conftest
+from tests.cli.conftest import Machine, a_hub, environment
+from tests.hostile import Row, crowd, machine, readers
+from tests.hostile.commands import where_nothing_can_be_written
+from tests.hostile.disk import cannot_mount, mounted
+from tests.hostile.full import (
     PHASES,
     command_on_a_small_disk,
     fills_before,
@@ -43,8 +42,8 @@ from tests.hostile.full import (  # noqa: E402
     undated,
     undisturbed,
 )
-from tests.hostile.machine import backwards, limited, odd  # noqa: E402
-from tests.servers.nomic_api import NomicServer  # noqa: E402
+from tests.hostile.machine import backwards, limited, odd
+from tests.servers.nomic_api import NomicServer
 
 PATIENCE = 300.0
 """Seconds that a command may take; the machine may be busy with other things."""

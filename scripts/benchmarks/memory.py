@@ -1,6 +1,6 @@
 """That building holds memory flat, and where its time goes: 10,000 and 100,000 generated articles.
 
-    .venv/bin/python scripts/memory.py [--rows 10000,100000] [--embedder nomic,lsa,given]
+    .venv/bin/python scripts/benchmarks/memory.py [--rows 10000,100000] [--embedder nomic,lsa,given]
 
 Builds wiki100k through the real `datasets` and `nomic` clients against the loopback hub and API of
 tests/servers, each in a process of its own; `given` adopts a file of random vectors of 768 dimensions
@@ -23,13 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from _measure import machine, parser_of, show, write_documents
-from _processes import Watched, watch
+from _measure import Watched, machine, parser_of, show, watch, write_documents
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MOST_GROWTH_MB = 100
 STAGES = ("reading", "fitting", "checking", "adopting", "embedding", "deriving", "writing")
 REPO = "wikimedia/wikipedia"
+RSEARCH = str(Path(sysconfig.get_path("scripts")) / "rsearch")
+FORMATS = "parquet,datasets,faiss-flat,faiss-pq"
+SHARD_MB = 500
+"""The size of a shard of the format `datasets`, whose reader keeps much of it while it reads."""
 
 
 @dataclass
@@ -58,8 +61,7 @@ def server(module: str, *options: str) -> Iterator[str]:
 def measured_build(rows: int, corpus: Sequence[object], environment: dict[str, str]) -> Run:
     """Build an index of that many rows, and watch the process; `corpus` is what `rsearch build` is told."""
     run = Run(rows)
-    rsearch = str(Path(sysconfig.get_path("scripts")) / "rsearch")
-    words = [rsearch, "build", *map(str, corpus)]
+    words = [RSEARCH, "build", *map(str, corpus)]
     begin = time.perf_counter()
     with subprocess.Popen(
         words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -148,16 +150,78 @@ def build_all(embedder: str, sizes: list[int], folder: Path) -> bool:
     return held
 
 
+def make_index(rows: int, dim: int, folder: Path) -> None:
+    """Adopt so many clustered rows, which neighbours may be found among, under the number as a name."""
+    vectors, documents = folder / f"{rows}.npy", folder / f"{rows}.jsonl"
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((1000, dim), np.float32)
+    made = np.lib.format.open_memmap(vectors, "w+", np.float32, (rows, dim))
+    for start in range(0, rows, 10_000):
+        some = made[start : start + 10_000]
+        some[:] = centres[rng.integers(0, 1000, len(some))]
+        some += rng.standard_normal((len(some), 16), np.float32) @ rng.standard_normal((16, dim), np.float32)
+    del made
+    write_documents(documents, rows)
+    build = [RSEARCH, "build", "vectors", vectors, "--documents", documents, "--name", f"made{rows}"]
+    subprocess.run([*map(str, build), "--dims", str(dim)], check=True, capture_output=True)
+    vectors.unlink()
+    documents.unlink()
+    where = ["--where", "id LIKE '%77'"]
+    subprocess.run([RSEARCH, "delete", f"made{rows}", *where, "--yes"], check=True, capture_output=True)
+
+
+def measured(rows: int, form: str, dest: Path) -> tuple[Watched, str]:
+    """Export the index; what the process took, and what it says of its check."""
+    begin = time.perf_counter()
+    words = [RSEARCH, "export", f"made{rows}", str(dest), "--format", form]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        took = watch(process, begin)
+        assert process.stdout is not None
+        said = process.stdout.read()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)} failed with exit code {process.returncode}")
+    return took, said.splitlines()[-1].partition(": ")[2]
+
+
+def export_all(formats: str, sizes: list[int], dim: int, folder: Path) -> bool:
+    """Export at each size in each format, print what it took; whether memory stayed flat."""
+    table, held = [], True
+    os.environ["RSEARCH_HOME"] = str(folder / "home")
+    for rows in sizes:
+        make_index(rows, dim, folder)
+    for form in formats.split(","):
+        peaks = []
+        for rows in sizes:
+            dest = folder / f"{form}-{rows}"
+            took, said = measured(rows, form, dest)
+            files = [path for path in (dest, *dest.rglob("*")) if path.is_file()]
+            megabytes = sum(path.stat().st_size for path in files) / 1e6
+            peaks.append(took.peak_anonymous_mb)
+            numbers = (f"{took.peak_anonymous_mb:.0f}", f"{took.seconds:.1f}", f"{megabytes:.0f}")
+            table.append((f"{form} {rows:,}", *numbers, said))
+        most = (sizes[-1] - sizes[0]) * dim * 4 / 1e6 / 2
+        most = max(most, SHARD_MB) if form == "datasets" else most
+        held = held and peaks[-1] - peaks[0] < most
+    print()
+    show(("export", "peak RssAnon MB", "s", "MB", "its check"), table)
+    print(f"memory: {'ok' if held else 'MISSED'}")
+    return held
+
+
 def main() -> int:
     """Measure and print; 1 if memory grows."""
     parser = parser_of(__doc__)
     parser.add_argument("--rows", default="10000,100000", help="numbers of articles (default: %(default)s)")
     parser.add_argument("--embedder", default="nomic,lsa", help="embedders (default: %(default)s)")
+    parser.add_argument("--exports", help=f"measure exports in these formats instead, such as {FORMATS}")
+    parser.add_argument("--dim", type=int, default=256, help="dimensions of exports (default: %(default)s)")
     args = parser.parse_args()
     sizes = [int(word) for word in args.rows.split(",")]
     sys.path.insert(0, str(ROOT))
     print(machine())
     with tempfile.TemporaryDirectory() as temporary:
+        if args.exports:
+            return 0 if export_all(args.exports, sizes, args.dim, Path(temporary)) else 1
         held = [build_all(embedder, sizes, Path(temporary)) for embedder in args.embedder.split(",")]
     return 0 if all(held) else 1
 

@@ -1,6 +1,6 @@
 """What `where` costs: single queries over 100,000 x 768 at several selectivities.
 
-    .venv/bin/python scripts/where_speed.py [--vectors FILE.npy --queries FILE.npy] [--rounds 40]
+    .venv/bin/python scripts/benchmarks/where_speed.py [--vectors FILE.npy --queries FILE.npy] [--rounds 40]
 
 Prints medians of single queries in milliseconds, k = 10, one process, the ways turn about: the unfiltered
 query, ours with `where`, and two plain numpy ways (the rows of the mask gathered, or all of them masked

@@ -1,6 +1,6 @@
 """Where the time of a query goes: in the kernels, around them, and in a one-shot command.
 
-    .venv/bin/python scripts/profile_query.py [--vectors FILE.npy --queries FILE.npy] [--rounds 200]
+    .venv/bin/python scripts/benchmarks/profile_query.py [--vectors FILE.npy --queries FILE.npy]
 
 For an exact scan, the cookbook's plan and plans of sign bits, one query at a time on 1 and 2 threads,
 k = 10: the median query, how much of it is spent in each kernel (on whichever thread is longest in it),
@@ -23,8 +23,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from _measure import add_given, given_queries, given_vectors, index_of_matrix, machine, parser_of, show
-from _reads import read_bandwidth, scanned
+from _measure import (
+    add_given,
+    given_queries,
+    given_vectors,
+    index_of_matrix,
+    machine,
+    parser_of,
+    read_bandwidth,
+    scanned,
+    show,
+)
 from latency import NAME, TEXT, prepare
 from numpy.typing import NDArray
 

@@ -1,11 +1,12 @@
 """Every way to search, beside its rivals, in one run and one table; what must hold, with verdicts.
 
-    scripts/compare [--vectors FILE.npy --queries FILE.npy] [--rounds 12] [--only GROUP,GROUP]
+    .venv/bin/python scripts/benchmarks/compare.py [--vectors FILE.npy --queries FILE.npy] [--only GROUPS]
 
 The rivals: the cookbook's functions, numpy, faiss, usearch and hnswlib, each with its best settings;
 --help names their groups. Single queries: the median and the 95th percentile, all ways turn about at
 one and at two threads, a few timed calls after a pause and some untimed ones of the same way,
-so that caches and threads are as they would be for a way used alone. Batches: all queries in one call,
+so that caches and threads are as they would be for a way used alone. The rivals come with the extra
+`compare`: .venv/bin/pip install -e ".[compare]". Batches: all queries in one call,
 the best of the rounds. Overlap: the share of the float64 top k (ties by lower row) that is found, over
 all queries. Bytes: the index in a file; for rsearch, the files that the plan reads. The table goes to
 the terminal and to docs/benchmarks.md (unless --only leaves rivals out); exit 1 when what must hold does
@@ -20,20 +21,44 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import _rivals_faiss as on_faiss
-import _rivals_graphs as graphs
 import numpy as np
-from _measure import add_given, alternate, disturbed, given_queries, given_vectors, machine, parser_of, show
-from _ours import Ours
-from _reads import read_bandwidth, scanned
-from _rivals import THREADS, Given, Way, cookbook_ways, numpy_ways, oracle, overlap, timed
-from _targets import Figures, Measured, judge
+from _measure import (
+    add_given,
+    alternate,
+    disturbed,
+    given_queries,
+    given_vectors,
+    machine,
+    parser_of,
+    read_bandwidth,
+    scanned,
+    show,
+)
+from _ours import Figures, Measured, Ours, judge
+from _rivals import (
+    THREADS,
+    Given,
+    Way,
+    cookbook_ways,
+    flat_ways,
+    graph_ways,
+    hnswlib_ways,
+    numpy_ways,
+    oracle,
+    overlap,
+    product_ways,
+    rabitq_ways,
+    scalar_ways,
+    timed,
+    usearch_exact_ways,
+    usearch_graph_ways,
+)
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from resizable_search.engine import vectors
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BUILD_THREADS = 2
 SLOW_BATCH_SECONDS = 3.0
 PAUSE_SECONDS = 0.04
@@ -44,14 +69,14 @@ PACKAGES = ("faiss-cpu", "usearch", "hnswlib", "numba")
 GROUPS: dict[str, Callable[[Given], list[Way]]] = {
     "cookbook": cookbook_ways,
     "numpy": numpy_ways,
-    "flat": on_faiss.flat_ways,
-    "scalar": on_faiss.scalar_ways,
-    "product": on_faiss.product_ways,
-    "rabitq": on_faiss.rabitq_ways,
-    "graph": on_faiss.graph_ways,
-    "usearch-exact": graphs.usearch_exact_ways,
-    "usearch-graph": graphs.usearch_graph_ways,
-    "hnswlib": graphs.hnswlib_ways,
+    "flat": flat_ways,
+    "scalar": scalar_ways,
+    "product": product_ways,
+    "rabitq": rabitq_ways,
+    "graph": graph_ways,
+    "usearch-exact": usearch_exact_ways,
+    "usearch-graph": usearch_graph_ways,
+    "hnswlib": hnswlib_ways,
 }
 HEADINGS = (
     "way",
@@ -206,7 +231,7 @@ def markdown(headings: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
 
 def page(intro: str, parts: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]) -> str:
     """docs/benchmarks.md."""
-    text = f"# Benchmarks\n\nWritten by `scripts/compare`; not edited by hand.\n\n{intro}\n"
+    text = f"# Benchmarks\n\nWritten by `scripts/benchmarks/compare.py`; not edited by hand.\n\n{intro}\n"
     for title, headings, lines in parts:
         text += f"\n## {title}\n\n{markdown(headings, lines)}"
     return text

@@ -1,8 +1,8 @@
 """Make a small test collection in BEIR's layout of what is at hand: titles as queries, texts without them.
 
-    .venv/bin/python scripts/judged.py judged                        # of this Python's documentation
-    .venv/bin/python scripts/judged.py judged notes/ articles.parquet
-    .venv/bin/python scripts/judged.py judged --index wiki100k
+    .venv/bin/python scripts/benchmarks/judged.py judged            # of this Python's documentation
+    .venv/bin/python scripts/benchmarks/judged.py judged notes/ articles.parquet
+    .venv/bin/python scripts/benchmarks/judged.py judged --index wiki100k
 
 Each title asks for the document that it was taken from, and for every other of the same title. The title
 is taken out of the texts wherever it stands, and the documents are left without one: what finds them has

@@ -1,6 +1,6 @@
 """That an index of millions of rows builds in little memory, and scans as fast as memory and disk allow.
 
-    .venv/bin/python scripts/scale.py [--rows 2000000] [--vectors FILE.npy] [--rounds 20] [--folder DIR]
+    .venv/bin/python scripts/benchmarks/scale.py [--rows 2000000] [--vectors FILE.npy] [--folder DIR]
 
 Makes so many rows of 768 (seeded; or takes the first of a file) on disk, and has `rsearch build vectors`
 index a tenth of them and all of them, at 768 and 256 dimensions; prints the peaks of the memory of the
@@ -24,9 +24,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from _measure import alternate, disturbed, machine, median_ms, parser_of, show, verdict
-from _processes import Watched, watch
-from _reads import drop, read_bandwidth, read_seconds, scanned
+from _measure import (
+    Watched,
+    alternate,
+    disturbed,
+    drop,
+    machine,
+    median_ms,
+    parser_of,
+    read_bandwidth,
+    read_seconds,
+    scanned,
+    show,
+    verdict,
+    watch,
+)
 from numpy.typing import NDArray
 
 from resizable_search.engine.kernel_cache import compile_kernels
@@ -134,13 +146,35 @@ def _scan(index: Index, queries: NDArray[np.float32], plan: str) -> Callable[[in
     return lambda i: index.scan(queries[i % len(queries), None], k=K, plan=plan)
 
 
+def cold_scan(cold: str, other: str, plan: str, query_file: str) -> None:
+    """Print as JSON the seconds of one scan of cold files, and the bytes of each in memory afterwards.
+
+    It runs in a process of its own: nothing is mapped from before. The other index is asked first, so that
+    code and threads are ready.
+    """
+    queries = np.load(query_file)
+    with open_index(Path(other)) as index:
+        index.warm()
+        for query in queries[:3]:
+            index.scan(query[None], plan=plan)
+    folder = Path(cold)
+    files = sorted(folder.rglob("*.npy"))
+    with open_index(folder) as index:
+        index.warm()
+        drop(files)  # opening reads no more than headers
+        begin = time.perf_counter()
+        index.scan(queries[:1], plan=plan)
+        seconds = time.perf_counter() - begin
+    print(json.dumps({"seconds": seconds, "read": {str(path): resident(path) for path in files}}))
+
+
 def cold(home: Path, queries: Path, rounds: int) -> bool:
     """Time scans from disk in turn with plain reads of what they read; whether they come near."""
     lines, held = [], True
     for plan in COLD_PLANS:
         scans, reads, nbytes = [], [], 0
         for _ in range(rounds):
-            words = [str(Path(__file__).with_name("_cold_scan.py")), str(home / "all"), str(home / "tenth")]
+            words = [__file__, "--cold-scan", str(home / "all"), str(home / "tenth")]
             found = json.loads(subprocess.check_output([sys.executable, *words, plan, str(queries)]))
             scans.append(found["seconds"])
             read = {Path(path): size for path, size in found["read"].items()}
@@ -202,7 +236,11 @@ def main() -> int:
     parser.add_argument("--cold-rounds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
     parser.add_argument("--rsearch", default=rsearch, help="the command (default: this environment's)")
+    parser.add_argument("--cold-scan", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.cold_scan:
+        cold_scan(*args.cold_scan)
+        return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or gigabytes would stay behind
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
         # The rows, the index, its tenth, and what a build adds for a while.

@@ -1,6 +1,6 @@
 """What a whole process costs: `rsearch --help`, and a cached one-shot query on 100,000 x 768 (also served).
 
-    .venv/bin/python scripts/latency.py [--vectors FILE.npy] [--rounds 15] [--home DIR]
+    .venv/bin/python scripts/benchmarks/latency.py [--vectors FILE.npy] [--rounds 15] [--home DIR]
 
 Prints medians of whole processes, from start to exit, turn about, files in memory, and the ratio of
 each to the least that such a command can cost: `--help` of a minimal typer app with rich (at most 1.3

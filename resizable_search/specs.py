@@ -68,7 +68,7 @@ class EmbedderSpec:
         if not sound:
             raise IndexFormatError(
                 "the manifest describes no embedder that this rsearch knows: upgrade rsearch, "
-                "or build again with --restart"
+                "or build again with `restart`"
             )
         return spec
 

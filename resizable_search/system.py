@@ -61,14 +61,14 @@ def exhausted(error: BaseException | None) -> RsearchError | None:
         if isinstance(at_the_bottom, RuntimeError) and _NO_THREAD in said:
             return ExhaustedError(
                 "no further thread can be started: raise the limit of processes (`ulimit -u`) or of memory, "
-                "or use fewer --threads or a smaller --concurrency; nothing is lost"
+                "or use fewer `threads` or a smaller `concurrency`; nothing is lost"
             )
         no_memory = isinstance(at_the_bottom, OSError) and at_the_bottom.errno == errno.ENOMEM
         unmapped = isinstance(at_the_bottom, ImportError) and any(words in said for words in _NO_MEMORY)
         if no_memory or unmapped or isinstance(at_the_bottom, MemoryError):
             return ExhaustedError(
                 "out of memory: end what takes much of it, raise its limit (`ulimit -v`), or use fewer "
-                "--dims or a smaller batch"
+                "`dims` or a smaller batch"
             )
     return None
 
@@ -143,7 +143,7 @@ def usable_cores() -> int:
 
 
 HOME_VARIABLE = "RSEARCH_HOME"
-ANOTHER_HOME = f"choose another home with --home or ${HOME_VARIABLE}"
+ANOTHER_HOME = f"choose another home with `home` or ${HOME_VARIABLE}"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (
@@ -244,7 +244,7 @@ def _sqlite_refusal(error: sqlite3.DatabaseError, home: Path, again: str) -> Exc
         return _full(home, again)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StorageError(
-            f"the unfinished build in {home} is damaged ({error}): begin again with --restart"
+            f"the unfinished build in {home} is damaged ({error}): begin again with `restart`"
         )
     if not isinstance(error, sqlite3.OperationalError):
         return error
@@ -326,7 +326,7 @@ def make_sure_of_room(
             return
     raise StorageError(
         f"{name} takes {size(needed)} more at least, and {size(free)} are free at {home}: "
-        f"free some, {ANOTHER_HOME}, or ask for fewer --dims or a smaller --limit"
+        f"free some, {ANOTHER_HOME}, or ask for fewer `dims` or a smaller `limit`"
     )
 
 
@@ -409,7 +409,7 @@ def _take(path: Path, name: str) -> int:
             os.close(handle)
             if late or _is_of_the_living(said):
                 raise IndexBusyError(
-                    f"{name} is being built by {_holder(said)}: wait for it, or choose another --name"
+                    f"{name} is being built by {_holder(said)}: wait for it, or choose another `name`"
                 ) from None
             time.sleep(LOOK_SECONDS)
         except OSError as error:

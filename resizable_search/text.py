@@ -10,7 +10,7 @@ from collections.abc import Sequence
 SHOWN = 60
 """Characters of a text that a message quotes."""
 
-BACK = "put it back from a copy, or build the index again with --restart"
+BACK = "put it back from a copy, or build the index again with `restart`"
 """What to do about a damaged file that nothing else holds."""
 
 

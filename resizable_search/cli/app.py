@@ -1,5 +1,6 @@
 """The commands, put together. Nothing heavy is imported before a command runs."""
 
+import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Any
@@ -35,6 +36,32 @@ COMMANDS = {
     "config": "config.app",
 }
 """Each command, in the order of use: its module of this package, and its function or group there."""
+
+
+_NAMED = re.compile(r"`([a-z]+(?:_[a-z]+)*)(=[^`\s]+)?((?: [^`]*)?)`")
+_OPTION = re.compile(r"\b([a-z]+(?:_[a-z]+)*)=")
+
+
+def with_flags(message: str) -> str:
+    """A message of the library in words of the command line.
+
+    The library names options and commands in backquotes: `restart` becomes --restart, `rate=60` becomes
+    `--rate 60`, and `tune index=wiki k=20` becomes `rsearch tune --index wiki -k 20`.
+    """
+    return _NAMED.sub(_as_typed, message)
+
+
+def _as_typed(found: re.Match[str]) -> str:
+    name, value, rest = found[1], found[2], found[3]
+    if name in COMMANDS:
+        return f"`rsearch {name}{_OPTION.sub(lambda option: _flag(option[1]) + ' ', rest)}`"
+    if rest:
+        return found[0]  # a command of somebody else: `ulimit -n 1024`
+    return f"`{_flag(name)} {value[1:]}`" if value else _flag(name)
+
+
+def _flag(option: str) -> str:
+    return f"-{option}" if len(option) == 1 else f"--{option.replace('_', '-')}"
 
 
 class ReaderGoneError(Exception):

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from resizable_search.cli import completion as completing
-from resizable_search.cli.app import ReaderGoneError, app
+from resizable_search.cli.app import ReaderGoneError, app, with_flags
 from resizable_search.cli.remote import SERVICE_VARIABLE, Done
 from resizable_search.errors import RsearchError
 from resizable_search.system import exhausted
@@ -93,12 +93,12 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
         if debug:
             raise
         # Whoever met a limit of this process saw only that a file or a service could not be reached.
-        return _tell(str(exhausted(error) or error), error.exit_code)
+        return _tell(with_flags(str(exhausted(error) or error)), error.exit_code)
     except Exception as error:
         if debug:
             raise
         if (limit := exhausted(error)) is not None:
-            return _tell(str(limit), limit.exit_code)
+            return _tell(with_flags(str(limit)), limit.exit_code)
         if isinstance(error, OSError) and error.errno in _REFUSED_OUTPUT and error.filename is None:
             _drop_output()
             return _tell_of_output(error)

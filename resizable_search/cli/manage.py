@@ -2,11 +2,13 @@
 
 import itertools
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from resizable_search.cli import completion
+from resizable_search.cli.app import with_flags
 from resizable_search.cli.options import (
     BareHomeOption,
     HomeOption,
@@ -101,6 +103,7 @@ def doctor(context: typer.Context, home: BareHomeOption = None, json: JsonOption
         told = [HealthCheck("configuration", "ok", ", ".join(there) or "no file")]
     findings = []
     for finding in itertools.chain(told, examine(Home(configuration.home.value))):
+        finding = replace(finding, words=with_flags(finding.words))
         findings.append(finding)
         if not json:
             render_indexes.finding(finding)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from resizable_search.cli.app import with_flags
 from resizable_search.text import duration
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ class Bar:
 
     def note(self, message: str) -> None:
         """Print the line above the bar."""
-        self._console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(
+            with_flags(message), style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
 
     def _show(self, amount: int = 0) -> None:
         if self._task is not None:
@@ -137,7 +140,7 @@ class Lines:
 
     def note(self, message: str) -> None:
         """Print the line."""
-        self._write(message)
+        self._write(with_flags(message))
 
     def _tell(self) -> None:
         if time.monotonic() - self._last < PLAIN_SECONDS:

@@ -9,6 +9,7 @@ import typer
 
 from resizable_search.cli import completion
 from resizable_search.cli import remote as errand
+from resizable_search.cli.app import with_flags
 from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption, takes
 from resizable_search.cli.options import home_of, index_name
 from resizable_search.cli.output import OutputOptions, above_min_score, hit_records
@@ -122,7 +123,7 @@ def _answer_lines(
             )
         except (QueryError, RefusedTextError) as error:  # of this text alone: the others have answers
             failed = True
-            sys.stderr.write(f"rsearch: line {number}: {plain(str(error))}\n")
+            sys.stderr.write(f"rsearch: line {number}: {plain(with_flags(str(error)))}\n")
             answer = Answer(asked, index.name, options.k, str(plan), Timings(0.0, 0.0, 0.0), [], [])
         told = output.answer_fields(answer, index, explain=options.explain)
         output.json_line(

@@ -4,6 +4,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from resizable_search.cli.app import with_flags
 from resizable_search.cli.output import json_object
 from resizable_search.errors import IndexFormatError
 from resizable_search.text import counted, plain, size
@@ -37,7 +38,7 @@ def repaired(done: "Repair", name: str) -> None:
     for file in done.mended:
         sys.stdout.write(f"mended  {plain(file)}\n")
     for lost in done.lost:
-        sys.stdout.write(f"lost    {plain(lost.file)}: {plain(lost.remedy)}\n")
+        sys.stdout.write(f"lost    {plain(lost.file)}: {plain(with_flags(lost.remedy))}\n")
     if done.lost:
         raise IndexFormatError(
             f"{counted(len(done.lost), 'file')} of {name} cannot be brought back from the others: put back a "

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resizable_search.cli.app import with_flags
 from resizable_search.cli.options import home_of, index_name
 from resizable_search.cli.output import OutputOptions, check_fields
 from resizable_search.cli.repl_commands import completions
@@ -94,7 +95,7 @@ def answered(session: Session, line: str) -> bool:
         told = exhausted(error) or error
         if not isinstance(told, RsearchError):
             raise
-        _tell(str(told))
+        _tell(with_flags(str(told)))
     return True
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resizable_search.cli import completion
+from resizable_search.cli.app import with_flags
 from resizable_search.cli.options import (
     EngineOption,
     HomeOption,
@@ -151,4 +152,4 @@ def chosen_plan(
 def tell_remark(remark: str) -> None:
     """Say on stderr why the search was slower than it could be."""
     if remark:
-        sys.stderr.write(f"rsearch: {remark}\n")
+        sys.stderr.write(f"rsearch: {with_flags(remark)}\n")

@@ -313,7 +313,7 @@ class Filter:
         said = str(error)
         if guard.ran_out:
             return RsearchError(
-                f"--where {quoted(expression)} took longer than {self._seconds:g} s and was ended"
+                f"`where` {quoted(expression)} took longer than {self._seconds:g} s and was ended"
             )
         if guard.refusal:
             return refused(expression, guard.refusal)
@@ -366,4 +366,4 @@ def _sound(text: str) -> str:
 
 
 def _damaged(path: Path, error: Exception) -> IndexFormatError:
-    return IndexFormatError(f"{path} is damaged ({error}): build the index again with --restart")
+    return IndexFormatError(f"{path} is damaged ({error}): build the index again with `restart`")

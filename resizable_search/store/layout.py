@@ -176,7 +176,7 @@ def default_name(home: Home) -> str:
     if len(there) == 1:
         return there[0]
     if there:
-        raise IndexNotFoundError(f"which index? name one with --index: there are {', '.join(there)}")
+        raise IndexNotFoundError(f"which index? name one with `index`: there are {', '.join(there)}")
     raise none_yet(home)
 
 
@@ -188,7 +188,7 @@ def none_yet(home: Home) -> IndexNotFoundError:
             f"no finished index in {home.path}; the build of {', '.join(unfinished)} was begun: "
             "give its build command again to go on"
         )
-    return IndexNotFoundError(f"no index in {home.path}: build one with `rsearch build pydoc`")
+    return IndexNotFoundError(f"no index in {home.path}: build one with `build pydoc`")
 
 
 def resolve_index(name: str | Path, home: Home) -> Path:

@@ -135,7 +135,7 @@ class IndexReader:
             if self.is_in_place:  # so that is what is left of it, and not another one
                 if NAMES.removed in left:
                     raise IndexNotFoundError(
-                        f"{self.folder} is being removed, or that was broken off: `rsearch remove` ends it"
+                        f"{self.folder} is being removed, or that was broken off: `remove` ends it"
                     ) from None
                 if left:
                     return False
@@ -240,8 +240,10 @@ def _folder_number(folder: Path) -> tuple[int, int] | None:
 
 def _anew(index: Path) -> str:
     """What to do about a damaged file that follows from the full vectors."""
-    command = f"rsearch repair {shlex.quote(str(index.absolute()))}"
-    return f"`{command}` makes it anew; if it cannot, build the index again with --restart"
+    return (
+        f"`repair {shlex.quote(str(index.absolute()))}` makes it again; if it cannot, build the index again "
+        "with `restart`"
+    )
 
 
 def _open_tier(folder: Path, rows: int, dim: int, remedy: str) -> Tier:

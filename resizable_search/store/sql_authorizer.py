@@ -81,10 +81,10 @@ def columns_named(expression: str) -> list[str]:
     SQLite itself would take a name in quotation marks that is no column's for a text.
     """
     if not expression.strip():
-        raise UsageError("the --where expression is empty: write one such as \"title GLOB 'B*'\"")
+        raise UsageError("the `where` expression is empty: write one such as \"title GLOB 'B*'\"")
     if len(expression) > MOST_CHARACTERS:
         raise UsageError(
-            f"the --where expression has {len(expression):,} characters: {MOST_CHARACTERS:,} are allowed"
+            f"the `where` expression has {len(expression):,} characters: {MOST_CHARACTERS:,} are allowed"
         )
     names, depth = [], 0
     for token in _TOKEN.finditer(expression):
@@ -111,7 +111,7 @@ def columns_named(expression: str) -> list[str]:
 
 def refused(expression: str, why: str) -> UsageError:
     """What a user is told of an expression."""
-    return UsageError(f"--where {quoted(expression)} {why}")
+    return UsageError(f"`where` {quoted(expression)} {why}")
 
 
 class SqlAuthorizer:

@@ -144,7 +144,7 @@ def tune_command(name: str, key: str) -> str:
     """What to type to have the plan of that key measured."""
     found = _KEY.fullmatch(key)
     k, recall = found.groups() if found else ("10", "0.99")
-    return f"rsearch tune --index {shlex.quote(name)} --recall {recall}{'' if k == '10' else f' -k {k}'}"
+    return f"tune index={shlex.quote(name)} recall={recall}{'' if k == '10' else f' k={k}'}"
 
 
 def keep_plan(folder: Path, generation: int, tuned: TunedPlan) -> Manifest:

@@ -561,7 +561,7 @@ def test_a_limit_below_one_is_refused(home, limit):
 @pytest.mark.parametrize("place", ["/proc/nowhere", "file/inside"])
 def test_a_home_that_cannot_be_made_is_told(tmp_path, place):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="--home"):
+    with pytest.raises(StorageError, match="`home`"):
         run(Home(tmp_path / place))
 
 

@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from resizable_search.cli.app import with_flags
 from resizable_search.cli.main import take_debug
 from tests.cli.conftest import COMMAND, PATIENCE, Machine, Ran, Shelf, told
 
@@ -47,3 +48,19 @@ def test_a_closed_stdin_is_told_where_it_is_read(shelf: Shelf):
     told(through_a_shell(shelf, "query - -i wiki-one <&-"), 1, "stdin is closed: send one query a line to it")
     told(through_a_shell(shelf, "remove wiki-one <&-"), 1, "nobody is there to be asked")
     assert through_a_shell(shelf, "query subject -i wiki-one <&-").code == 0
+
+
+@pytest.mark.parametrize(
+    ("library", "typed"),
+    [
+        ("begin again with `restart`", "begin again with --restart"),
+        ("fewer `base_url` or `k`", "fewer --base-url or -k"),
+        ("leave it out with `on_bad_text=skip`", "leave it out with `--on-bad-text skip`"),
+        ("`repair '/a b'` makes it again", "`rsearch repair '/a b'` makes it again"),
+        ("`tune index=wiki recall=0.9 k=5`", "`rsearch tune --index wiki --recall 0.9 -k 5`"),
+        ("`warm` compiles it", "`rsearch warm` compiles it"),
+        ("`ulimit -n 1024` or `pip install x==1`", "`ulimit -n 1024` or `pip install x==1`"),
+    ],
+)
+def test_options_and_commands_of_the_library_are_told_as_they_are_typed(library: str, typed: str):
+    assert with_flags(library) == typed

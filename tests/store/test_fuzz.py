@@ -278,8 +278,8 @@ def test_a_stored_plan_has_no_end_of_stages_and_no_figure_is_a_text(folder):
 
 
 def test_a_command_that_is_to_be_copied_holds_nothing_but_numbers():
-    assert tune_command("made", "10:0.9; rm -rf x") == "rsearch tune --index made --recall 0.99"
-    assert tune_command("a b", "3:`x`") == "rsearch tune --index 'a b' --recall 0.99"
+    assert tune_command("made", "10:0.9; rm -rf x") == "tune index=made recall=0.99"
+    assert tune_command("a b", "3:`x`") == "tune index='a b' recall=0.99"
 
 
 # -- arrays
@@ -288,7 +288,7 @@ def test_a_command_that_is_to_be_copied_holds_nothing_but_numbers():
 def test_a_derived_file_is_mended_by_the_command_that_its_error_names(folder):
     for name in ("64.npy", "tiers/96.int8.npy", "parts/2/tiers/96.bits.npy"):
         (folder / name).write_bytes(b"short")
-        with pytest.raises(IndexFormatError, match=f"`rsearch repair {folder}` makes it anew"):
+        with pytest.raises(IndexFormatError, match=f"`repair {folder}` makes it again"):
             read_all(folder)
         assert repair(str(folder), Home(folder.parent)).mended == (name,)
     (folder / "96.npy").unlink()

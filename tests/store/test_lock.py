@@ -53,7 +53,7 @@ def refused(state) -> str:
 def test_whoever_is_refused_is_told_the_holders_pid_and_host(state, holder):
     assert refused(state) == (
         f"made is being built by process {holder.pid} on {socket.gethostname()}: "
-        "wait for it, or choose another --name"
+        "wait for it, or choose another `name`"
     )
 
 
@@ -189,7 +189,7 @@ def test_a_file_system_without_locks_is_told(state, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with (
-        pytest.raises(StorageError, match=r"cannot lock .*No locks available.*--home"),
+        pytest.raises(StorageError, match=r"cannot lock .*No locks available.*`home`"),
         build_lock(state / NAMES.lock, ""),
     ):
         pass

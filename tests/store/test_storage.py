@@ -34,7 +34,7 @@ def of_a_state() -> StorageError:
     [
         (system(errno.ENOSPC), StorageError, FULL),
         (system(errno.EDQUOT), StorageError, FULL),
-        (system(errno.EROFS), StorageError, "cannot write to .*Read-only.*--home"),
+        (system(errno.EROFS), StorageError, "cannot write to .*Read-only.*`home`"),
         (system(errno.EFBIG), StorageError, "ulimit -f unlimited"),
         (system(errno.EIO), StorageError, "see that its disk is sound"),
         (system(errno.EMFILE), OpenFilesError, "ulimit -n"),
@@ -56,7 +56,7 @@ def test_what_the_disk_refuses_is_told(tmp_path, error, kind, words):
 
 def test_a_database_that_is_damaged_in_the_middle_of_a_build_is_told(tmp_path):
     (tmp_path / "x").write_bytes(b"no database " * 100)
-    with pytest.raises(StorageError, match="is damaged .* --restart"), storage_errors(tmp_path):
+    with pytest.raises(StorageError, match="is damaged .* `restart`"), storage_errors(tmp_path):
         sqlite3.connect(tmp_path / "x").execute("PRAGMA journal_mode = WAL")
 
 

@@ -65,7 +65,7 @@ def test_keeping_a_plan_alters_the_plans_and_the_date_alone(home):
 def test_an_open_index_learns_of_the_plan_and_gives_the_same_answers(home):
     query = np.ones((1, 96), np.float32)
     with opened(home) as index:
-        with pytest.raises(UsageError, match="rsearch tune --index made --recall 0.99"):
+        with pytest.raises(UsageError, match="tune index=made recall=0.99"):
             index.scan(query, recall=0.99)
         before = index.scan(query, plan=TUNED.plan)
         keep_plan(home / "made", index.manifest.generation, TUNED)
@@ -147,7 +147,7 @@ def test_a_damaged_plan_is_told_in_one_line_and_the_index_serves_on(home, bad):
     replace(manifest, plans={"10:0.99": bad}).write(folder)
     query = np.ones((1, 96), np.float32)
     with opened(home) as index:
-        with pytest.raises(IndexFormatError, match="rsearch tune --index made --recall 0.99") as told:
+        with pytest.raises(IndexFormatError, match="tune index=made recall=0.99") as told:
             index.scan(query, recall=0.99)
         assert "\n" not in str(told.value)
         with pytest.raises(IndexFormatError):
@@ -174,4 +174,4 @@ def test_a_target_that_is_none_is_wrong_usage(recall):
 def test_keys_and_commands():
     assert plan_key(10, 0.99) == "10:0.99"
     assert plan_key(3, 1.0) == "3:1"
-    assert tune_command("made", "5:0.9") == "rsearch tune --index made --recall 0.9 -k 5"
+    assert tune_command("made", "5:0.9") == "tune index=made recall=0.9 k=5"

@@ -102,7 +102,7 @@ def test_what_cannot_be_brought_back_is_told(home):
     done = repair("made", home)
     assert done.mended == ()
     assert [lost.file for lost in done.lost] == ["96.npy", NAMES.documents, "64.npy"]
-    assert all("--restart" in lost.remedy for lost in done.lost)
+    assert all("`restart`" in lost.remedy for lost in done.lost)
     assert "full vectors" in done.lost[2].remedy
     assert not list(folder.rglob("*.new"))
 

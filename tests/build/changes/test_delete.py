@@ -115,7 +115,7 @@ def test_what_an_expression_would_delete_is_told_without_writing(made):
 def test_an_expression_that_is_not_allowed_deletes_nothing(made):
     before = made.contents()
     for expression in ("nothing = 1", "1; DROP TABLE documents", "id IN (SELECT text FROM texts)"):
-        with pytest.raises(UsageError, match="--where"):
+        with pytest.raises(UsageError, match="`where`"):
             delete_where(made.folder, expression)
     assert made.contents() == before
 

@@ -366,7 +366,7 @@ def test_a_tuned_plan_is_chosen_and_a_slider_takes_over_again(visit, service, wa
 def test_an_address_with_a_recall_that_nothing_is_tuned_for_says_so(visit, watch):
     watch.excused = ["400 (Bad Request)"]
     page = visit(f"{THINGS}&recall=0.99")
-    expect(page, "#problem").to_contain_text("rsearch tune")
+    expect(page, "#problem").to_contain_text("`tune ")
     expect(page, "#problem").to_be_visible()
 
 

@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from resizable_search.errors import (
@@ -293,19 +294,14 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
 
 
-def replace_file(path: Path, content: bytes, written: Callable[[], None] = lambda: None) -> None:
-    """Write a file in one step: whoever reads it, and whatever happens, finds the old content or the new.
-
-    `written` is called when the new one lies beside the old. Where it cannot be written nothing is left
-    of it. Raises OSError.
-    """
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file in one step: readers see the old content or the new, whatever happens. Raises OSError."""
     temporary = beside(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        written()
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -466,3 +462,34 @@ def _holder(said: bytes) -> str:
         return f"process {found['pid']} on {found['host']}"
     except (ValueError, KeyError, TypeError):
         return "another process"
+
+
+class Failpoint(StrEnum):
+    """The commits of a build and of other changes, in order: a test lets the process die just behind each.
+
+    Wherever a process dies, the same command goes on (docs/format.md, "An unfinished build").
+    """
+
+    SPOOLED = "documents are in the journal"
+    JOURNALLED = "answers are in the journal"
+    SYNCED = "vectors are on disk, but not counted"
+    COUNTED = "vectors and their documents are committed"
+    DOCUMENTS = "documents.sqlite is written"
+    MARKED = "new bitmaps of deleted rows are on disk, but not listed"
+    MANIFEST = "the manifest is written"
+    EXCHANGED = "the old and the new index have changed places"
+    PLACED = "an index or a part is in its place"
+    DISCARDED = "the journal of the build is deleted"
+
+
+def _live_on(point: Failpoint) -> None:
+    """Do nothing."""
+
+
+on_failpoint: Callable[[Failpoint], None] = _live_on
+"""Replaced by tests."""
+
+
+def failpoint(point: Failpoint) -> None:
+    """Pass a failpoint."""
+    on_failpoint(point)

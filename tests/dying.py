@@ -1,29 +1,29 @@
-"""The command, in a process that dies by SIGKILL as soon as a build's step was reached so many times.
+"""The command, in a process that dies by SIGKILL as soon as it has passed a failpoint so many times.
 
-    python -m tests.dying STEP TIMES build wiki100k …
+    python -m tests.dying FAILPOINT TIMES build wiki100k …
 
-STEP is the name of a `resizable_search.store.failpoints.Step`.
+FAILPOINT is the name of a `resizable_search.system.Failpoint`.
 """
 
 import os
 import signal
 import sys
 
-from resizable_search.store import failpoints as steps
-from resizable_search.store.failpoints import Step
+from resizable_search import system
+from resizable_search.system import Failpoint
 
 
-def die_at(step: Step, times: int = 1) -> None:
-    """Have this process die when it reaches the step for that time."""
+def die_at(point: Failpoint, times: int = 1) -> None:
+    """Let this process die when it passes the failpoint for that time."""
     left = times
 
-    def look(reached: Step) -> None:
+    def look(passed: Failpoint) -> None:
         nonlocal left
-        left -= reached is step
-        if reached is step and left == 0:
+        left -= passed is point
+        if passed is point and left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    steps.on_reached = look
+    system.on_failpoint = look
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     from resizable_search.cli.main import main as run
 
     name, times, *arguments = sys.argv[1:]
-    die_at(Step[name], int(times))
+    die_at(Failpoint[name], int(times))
     sys.argv[1:] = arguments
     run()
 

@@ -1,4 +1,4 @@
-"""Builds that die by SIGKILL, from outside at any moment or from inside at a step, and go on.
+"""Builds that die by SIGKILL, from outside at any moment or from inside at a failpoint, and go on.
 
 The real command, with the real clients, against a loopback hub and a loopback Nomic API. What the suite
 runs a few of, scripts/drills/kill_matrix.py runs a hundred of.
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from resizable_search.store.failpoints import Step
 from resizable_search.store.layout import NAMES
+from resizable_search.system import Failpoint
 from tests.cli.conftest import COMMAND, KEY, Machine, Milestones
 from tests.servers.dataset import write_wikipedia
 from tests.servers.hub import HubServer
@@ -30,9 +30,12 @@ BATCH = 10
 LATENCY = 0.05
 """Seconds that the API takes for a request."""
 
-OF_REPLACING = (Step.EXCHANGED,)
-OF_EXTENDING = (Step.PART_PLACED, Step.PART_LISTED)
-OF_EACH_BATCH = (Step.ANSWERED, Step.JOURNALLED)
+KINDS = {
+    "fresh": [point for point in Failpoint if point not in (Failpoint.MARKED, Failpoint.EXCHANGED)],
+    "replacing": [Failpoint.EXCHANGED],
+    "extending": [Failpoint.PLACED, Failpoint.MANIFEST],
+}
+"""The failpoints that each kind of build passes: of a new index, in the place of one, or of further rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +114,20 @@ class Ground:
             machine.end(process)
             return self._go_on(machine, api, "at random", embedded, under_way, self.fresh)
 
-    def killed_at(self, step: Step, name: str, rng: random.Random) -> Death:
-        """Have a build die at a step, and let it go on."""
+    def killed_at(self, kind: str, point: Failpoint, name: str, rng: random.Random) -> Death:
+        """Let a build die at a failpoint, and go on."""
         machine, begun, expected, more = self._machine(name), None, self.fresh, ()
-        if step in OF_REPLACING:
+        if kind == "replacing":
             begun, more = self.other, ("--restart",)
-        if step in OF_EXTENDING:
+        if kind == "extending":
             begun, expected = self.part, self.extended
         if begun is not None:
             shutil.copytree(begun.home, machine.home)
-        times = rng.randrange(1, self.rows // BATCH // 2) if step in OF_EACH_BATCH else 1
+        times = rng.randrange(1, self.rows // BATCH // 2) if point is Failpoint.JOURNALLED else 1
         with Milestones(latency=LATENCY) as api:
             machine.env["ATLAS_API_PATH"] = api.url
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.dying", step.name, str(times), *self._build, *more],
+                [sys.executable, "-m", "tests.dying", point.name, str(times), *self._build, *more],
                 env={**machine.env, "PYTHONPATH": str(Path(__file__).parents[1])},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -132,8 +135,8 @@ class Ground:
                 cwd=machine.folder,
             )
             code = process.wait(120)
-            assert code == -signal.SIGKILL, f"{step.name} was not reached: exit code {code}"
-            return self._go_on(machine, api, step.name, len(api.answered), api.under_way, expected)
+            assert code == -signal.SIGKILL, f"{point.name} was not passed: exit code {code}"
+            return self._go_on(machine, api, f"{kind}: {point}", len(api.answered), api.under_way, expected)
 
     def _go_on(
         self, machine: Machine, api: Milestones, moment: str, embedded: int, under_way: int, expected: Machine

@@ -46,7 +46,6 @@ from resizable_search.errors import (
 from resizable_search.progress import LoggedProgress
 from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.delete import is_wreck
-from resizable_search.store.failpoints import Step, reached
 from resizable_search.store.ids import ids_of
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, Part, read_manifest
@@ -331,7 +330,6 @@ class Building(BuildKind):
         warm_up(self.progress)
         report = self._report(manifest, left_out)
         keep_report(report, self.home.state(self.options.name) / NAMES.report, self.progress)
-        reached(Step.REPORTED)
         return report
 
     def nothing_to_embed(self, intake: Ingest) -> CorpusError:

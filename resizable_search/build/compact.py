@@ -23,7 +23,6 @@ from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchE
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import Checkpoint
 from resizable_search.store.documents import open_documents, write_documents
-from resizable_search.store.failpoints import Step, reached
 from resizable_search.store.ids import ids_of, row_of
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, Part, read_manifest
@@ -129,7 +128,6 @@ class _Compacting:
                     file.append(block[stay])
                     self._advance(int(stay.sum()))
             file.finish()
-        reached(Step.KEPT_VECTORS)
         self.progress.stage("deriving", rows, "rows")
         derive(self.staged, old.dims, self.progress)
         self._go_on()
@@ -189,7 +187,6 @@ class _Compacting:
         """Delete the logs and reports of earlier builds, which may name documents that are gone now."""
         for path in (*self.state.glob(f"{NAMES.log}*"), self.state / NAMES.report):
             path.unlink(missing_ok=True)
-        reached(Step.FORGOTTEN)
 
     def _advance(self, rows: int) -> None:
         self.progress.advance(rows)

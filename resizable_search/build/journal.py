@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 from resizable_search.arrays import RowsFile
 from resizable_search.errors import BuildStateError
 from resizable_search.store.documents import SCHEMA, write_documents
-from resizable_search.store.failpoints import Step, reached
 from resizable_search.store.ids import IDS_SCHEMA, TakenIds
 from resizable_search.store.layout import NAMES
-from resizable_search.system import as_the_system_says
+from resizable_search.system import Failpoint, as_the_system_says, failpoint
 
 CHANGE = "change"
 """The kind that an unfinished change of an index asks for, where a build names that of its corpus."""
@@ -133,7 +132,6 @@ class Spool:
 
         `reasons` say by `seq` why some have none.
         """
-        reached(Step.READ)
         why = reasons or {}
         with self._db:
             self._db.executemany(
@@ -145,7 +143,7 @@ class Spool:
                 ((d.seq, d.id, why.get(d.seq, NO_TEXT)) for d in blank),
             )
             self._set("stream", stream)
-        reached(Step.SPOOLED)
+        failpoint(Failpoint.SPOOLED)
 
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
         """Up to `limit` (seq, text) behind `after` that have no answer yet, in order."""
@@ -171,14 +169,13 @@ class Spool:
 
     def journal(self, seqs: Sequence[int], texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Keep a service's answer at once: (n, width) float32 for the texts of these documents."""
-        reached(Step.ANSWERED)
         rows = zip(seqs, texts, vectors, strict=True)
         with self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO journal VALUES (?, ?, ?)",
                 ((seq, text_key(text), row.astype("<f4").tobytes()) for seq, text, row in rows),
             )
-        reached(Step.JOURNALLED)
+        failpoint(Failpoint.JOURNALLED)
 
     def id_of(self, seq: int) -> str:
         """The id of a document that waits, as the corpus has it."""
@@ -290,15 +287,13 @@ class Work(Spool):
             self._db.execute("DELETE FROM incoming WHERE seq BETWEEN ? AND ?", (first, last))
             self._db.execute("DELETE FROM journal WHERE seq BETWEEN ? AND ?", (first, last))
             self._set("rows", file.rows)
-            reached(Step.FILED)
-        reached(Step.COUNTED)
+        failpoint(Failpoint.COUNTED)
 
     def _extend(self, file: RowsFile, rows: NDArray[np.float32]) -> None:
         """Have the disk hold further rows, which are not counted yet."""
         file.append(rows)
-        reached(Step.APPENDED)
         file.sync()
-        reached(Step.SYNCED)
+        failpoint(Failpoint.SYNCED)
 
     def add(
         self,
@@ -321,8 +316,7 @@ class Work(Spool):
                 for key, value in kept.items():
                     self._set(key, value)
                 self._set("rows", file.rows)
-                reached(Step.FILED)
-            reached(Step.COUNTED)
+            failpoint(Failpoint.COUNTED)
         except BaseException:
             self.close_vectors()  # as for `append`
             raise
@@ -363,7 +357,6 @@ class Work(Spool):
         file = self._vectors(dim)
         file.finish()
         self.close_vectors()
-        reached(Step.COMPLETED)
         return self.staged / NAMES.vectors(dim)
 
     def finish_documents(self) -> Path:

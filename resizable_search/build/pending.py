@@ -28,8 +28,8 @@ from resizable_search.build.journal import (
 )
 from resizable_search.build.report import Changes
 from resizable_search.errors import BuildStateError
-from resizable_search.store.failpoints import Step, reached
 from resizable_search.store.ids import PartIds, TakenIds
+from resizable_search.system import Failpoint, failpoint
 
 _SCHEMA = """
 DROP TABLE IF EXISTS held;
@@ -231,13 +231,12 @@ class Pending(Work):
 
     def journal(self, seqs: Sequence[int], texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Keep a service's answer at once, under the hashes of its texts."""
-        reached(Step.ANSWERED)
         with self._db:
             self._db.executemany(
                 "INSERT OR IGNORE INTO journal (text_sha256, vector) VALUES (?, ?)",
                 ((text_key(t), row.astype("<f4").tobytes()) for t, row in zip(texts, vectors, strict=True)),
             )
-        reached(Step.JOURNALLED)
+        failpoint(Failpoint.JOURNALLED)
 
     def fold(self, width: int, prepare: Prepare) -> None:
         """Nothing is folded before all is there: `gather` brings it in order."""
@@ -271,7 +270,6 @@ class Pending(Work):
                     )
                 rows[~copied] = prepare(np.frombuffer(raw, "<f4").reshape(-1, dim))
             self.add(documents, rows, dim, {})
-        reached(Step.GATHERED)
 
     def _in_order(self) -> Iterator[tuple[list[PendingDocument], list[int | None], list[bytes | None]]]:
         after = -1

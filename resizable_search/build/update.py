@@ -26,7 +26,6 @@ from resizable_search.engine.kernel_cache import warm_up
 from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, UsageError
 from resizable_search.progress import LoggedProgress
 from resizable_search.specs import Checkpoint, EmbedderSpec
-from resizable_search.store.failpoints import Step, reached
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import IndexReader
@@ -83,7 +82,6 @@ class Changing(ABC):
         try:
             with storage_errors(self.home.path):
                 self.compare(work)
-                reached(Step.COMPARED)
                 self._embed(work)
                 self.account.save(work)
                 return self._finish(work)
@@ -164,7 +162,6 @@ class Changing(ABC):
         if changes.any:
             warm_up(self.progress)
             keep_report(report, self.home.state(self.options.name) / NAMES.report, self.progress)
-            reached(Step.REPORTED)
         return report
 
     def _write(self, work: Pending, gone: list[int]) -> Manifest:

@@ -16,11 +16,10 @@ from resizable_search.build.journal import Work
 from resizable_search.build.options import BuildOptions, check_name
 from resizable_search.errors import BuildStateError, UsageError
 from resizable_search.progress import LoggedProgress, Progress, logged
-from resizable_search.store.failpoints import Step, reached
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, file_entry, read_manifest
 from resizable_search.store.writer import place, sweep
-from resizable_search.system import build_lock, make_home, storage_errors
+from resizable_search.system import Failpoint, build_lock, failpoint, make_home, storage_errors
 
 
 @contextmanager
@@ -90,7 +89,6 @@ def put_in_place(work: Work, manifest: Manifest, folder: Path) -> Manifest:
     work.set(_PLACING, None)
     written = manifest.write(work.staged)
     work.set(_PLACING, file_entry(work.staged / NAMES.manifest).sha256)
-    reached(Step.PLACING)
     place(work.staged, folder, work.folder / NAMES.replaced)
     return written
 
@@ -102,9 +100,8 @@ def discard(building: Path) -> None:
     build to go on with.
     """
     (building / NAMES.work).unlink(missing_ok=True)
-    reached(Step.UNLINKED)
+    failpoint(Failpoint.DISCARDED)
     shutil.rmtree(building, ignore_errors=True)
-    reached(Step.DISCARDED)
 
 
 def goes_on_replacing(building: Path) -> bool:

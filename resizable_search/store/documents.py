@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from resizable_search.errors import IndexFormatError
-from resizable_search.store.failpoints import Step, reached
-from resizable_search.system import as_the_system_says, unreadable
+from resizable_search.system import Failpoint, as_the_system_says, failpoint, unreadable
 from resizable_search.text import BACK, clipped
 
 SCHEMA = """
@@ -120,12 +119,11 @@ def write_documents(path: Path, copy: Path, fill: Callable[[sqlite3.Connection],
         db.execute("PRAGMA journal_mode = OFF")
         db.executescript(SCHEMA.format(schema=""))
         fill(db)
-        reached(Step.COPIED)
         db.execute("VACUUM INTO ?", (str(path),))
     copy.unlink()
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    reached(Step.DOCUMENTS)
+    failpoint(Failpoint.DOCUMENTS)
 
 
 def read_documents(

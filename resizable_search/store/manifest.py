@@ -23,9 +23,8 @@ from typing import Any
 from resizable_search import __version__
 from resizable_search.errors import IndexFormatError
 from resizable_search.specs import Checkpoint
-from resizable_search.store.failpoints import Step, reached
 from resizable_search.store.layout import NAMES
-from resizable_search.system import replace_file, unreadable
+from resizable_search.system import Failpoint, failpoint, replace_file, unreadable
 from resizable_search.text import BACK, clipped, quoted
 
 MOST = 2**62
@@ -262,8 +261,8 @@ class Manifest:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         dated = replace(self, created=self.created or now, changed=now)
         path = folder / NAMES.manifest
-        replace_file(path, manifest_text(dated.to_json()), lambda: reached(Step.MANIFEST_BESIDE))
-        reached(Step.MANIFEST)
+        replace_file(path, manifest_text(dated.to_json()))
+        failpoint(Failpoint.MANIFEST)
         return dated
 
 

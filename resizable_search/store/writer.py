@@ -27,11 +27,10 @@ from resizable_search.engine.scheduling import unordered
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.delete import remove_own
-from resizable_search.store.failpoints import Step, reached
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
 from resizable_search.store.reader import allowed_rows
-from resizable_search.system import beside, thread_count
+from resizable_search.system import Failpoint, beside, failpoint, thread_count
 
 RENAME_EXCHANGE = 2
 """Of renameat2(2)."""
@@ -45,10 +44,8 @@ def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> No
     """
     names = [name for name in derived_files(0, dims) if name != NAMES.vectors(dims[-1])]
     derive_beside(folder, dims, names, progress)
-    reached(Step.DERIVED_BESIDE)
     for name in names:
         beside(folder / name).replace(folder / name)
-    reached(Step.DERIVED)
 
 
 def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progress: Progress) -> None:
@@ -166,9 +163,7 @@ def _remove_unlisted(index: Path, manifest: Manifest, names: Iterable[str]) -> N
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
     """Measure these files of a folder, for the manifest."""
     with ThreadPoolExecutor(thread_count()) as pool:
-        found = dict(zip(names, pool.map(lambda name: file_entry(folder / name), names), strict=True))
-    reached(Step.MEASURED)
-    return found
+        return dict(zip(names, pool.map(lambda name: file_entry(folder / name), names), strict=True))
 
 
 def part_files(dims: Sequence[int]) -> list[str]:
@@ -186,14 +181,14 @@ def place(staged: Path, target: Path, aside: Path) -> None:
     sync_folder(staged)
     remove_folder(aside)
     if target.exists() and exchange(staged, target):
-        reached(Step.EXCHANGED)
+        failpoint(Failpoint.EXCHANGED)
         staged.rename(aside)
     else:
         if target.exists():
             target.rename(aside)
         staged.rename(target)
     sync_folder(target.parent)
-    reached(Step.PLACED)
+    failpoint(Failpoint.PLACED)
     remove_folder(aside)
 
 
@@ -268,11 +263,10 @@ def place_part(
     sync_folder(staged)
     staged.rename(target)
     sync_folder(target.parent)
-    reached(Step.PART_PLACED)
+    failpoint(Failpoint.PLACED)
     parts = (*_marked(index, manifest, deleted), part)
     written = manifest.next_generation(rows=manifest.rows + part_rows, parts=parts, **changes).write(index)
     sync_folder(index)
-    reached(Step.PART_LISTED)
     sweep(index, written)
     return written
 
@@ -301,7 +295,6 @@ def sweep(index: Path, manifest: Manifest) -> None:
         for path in (index / part.path).glob(NAMES.deleted("*")):
             if path.name != part.bitmap:
                 path.unlink()
-    reached(Step.SWEPT)
 
 
 def _marked(index: Path, manifest: Manifest, rows: Sequence[int]) -> tuple[Part, ...]:
@@ -315,7 +308,7 @@ def _marked(index: Path, manifest: Manifest, rows: Sequence[int]) -> tuple[Part,
         if len(mine):
             part = _with_bitmap(index / part.path, part, mine, name)
         parts.append(part)
-    reached(Step.MARKED)
+    failpoint(Failpoint.MARKED)
     return tuple(parts)
 
 

@@ -1,4 +1,4 @@
-"""A build that dies at any of its steps goes on, and makes the very same index."""
+"""A build that dies at any failpoint goes on, and makes the very same index."""
 
 import json
 import multiprocessing
@@ -9,14 +9,13 @@ import pytest
 
 from resizable_search.build.build import build
 from resizable_search.build.options import BuildOptions
-from resizable_search.store.failpoints import OF_CHANGES, Step
 from resizable_search.store.layout import NAMES, Home
+from resizable_search.system import Failpoint
 from tests.dying import die_at
+from tests.kills import KINDS
 from tests.support import ListCorpus, TableEmbedder, articles
 
 ROWS = 235
-OF_REPLACING = (Step.EXCHANGED,)
-OF_EXTENDING = (Step.PART_PLACED, Step.PART_LISTED)
 
 
 def run(home: Path, limit: int = ROWS, *, prefix: str = "a", restart: bool = False) -> list[str]:
@@ -27,9 +26,9 @@ def run(home: Path, limit: int = ROWS, *, prefix: str = "a", restart: bool = Fal
     return embedder.asked
 
 
-def run_and_die(home: Path, step: Step, times: int) -> None:
-    """Build as `run` does, in a process of its own that dies at a step; what was paid for is in a file."""
-    die_at(step, times)
+def run_and_die(home: Path, kind: str, point: Failpoint, times: int) -> None:
+    """Build as `run` does, in a process that dies at a failpoint; a file says what was paid for."""
+    die_at(point, times)
     embedder = TableEmbedder(remote=True, concurrency=3)
     ledger = (home.parent / "ledger").open("a")
 
@@ -38,15 +37,15 @@ def run_and_die(home: Path, step: Step, times: int) -> None:
         ledger.flush()
 
     embedder.before = pay
-    options = BuildOptions("made", limit=ROWS, restart=step in OF_REPLACING)
+    options = BuildOptions("made", limit=ROWS, restart=kind == "replacing")
     build(ListCorpus(articles(ROWS)), embedder, Home(home), options)
 
 
-def begun(home: Path, step: Step) -> None:
+def begun(home: Path, kind: str) -> None:
     """What lies there before the build that dies: nothing, an index to replace, or one to extend."""
-    if step in OF_REPLACING:
+    if kind == "replacing":
         run(home, prefix="old")
-    if step in OF_EXTENDING:
+    if kind == "extending":
         run(home, 100)
 
 
@@ -71,14 +70,21 @@ def processes():
     return context
 
 
-@pytest.mark.parametrize("step", [s for s in Step if s not in OF_CHANGES], ids=lambda step: step.name.lower())
-def test_a_build_that_died_at_a_step_goes_on_to_the_same_index(tmp_path, processes, step):
+@pytest.mark.parametrize(
+    ("kind", "point"),
+    [
+        pytest.param(kind, point, id=f"{kind}-{point.name.lower()}")
+        for kind, points in KINDS.items()
+        for point in points
+    ],
+)
+def test_a_build_that_died_at_a_failpoint_goes_on_to_the_same_index(tmp_path, processes, kind, point):
     whole, home = tmp_path / "whole", tmp_path / "home"
     for folder in (whole, home):
-        begun(folder, step)
-    run(whole, restart=step in OF_REPLACING)
-    times = 3 if step in (Step.ANSWERED, Step.JOURNALLED) else 1
-    process = processes.Process(target=run_and_die, args=(home, step, times))
+        begun(folder, kind)
+    run(whole, restart=kind == "replacing")
+    times = 3 if point is Failpoint.JOURNALLED else 1
+    process = processes.Process(target=run_and_die, args=(home, kind, point, times))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
@@ -86,3 +92,9 @@ def test_a_build_that_died_at_a_step_goes_on_to_the_same_index(tmp_path, process
     assert contents(home) == contents(whole)
     assert not Home(home).building("made").exists()
     assert len(paid) - len(set(paid)) <= 3 * 10  # of the requests that were under way
+
+
+def test_every_failpoint_is_died_at():
+    from tests.build.changes.test_failpoints import CHANGES
+
+    assert {point for points in (*KINDS.values(), *CHANGES.values()) for point in points} == set(Failpoint)

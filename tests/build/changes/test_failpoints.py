@@ -1,4 +1,4 @@
-"""A change that dies at any of its steps goes on, or begins anew, and makes the very same index.
+"""A change that dies at any failpoint goes on, or begins again, and makes the very same index.
 
 Until then, readers find the old index whole, or the new one.
 """
@@ -16,40 +16,30 @@ from resizable_search.build.add import add
 from resizable_search.build.compact import compact
 from resizable_search.build.delete import delete, delete_where
 from resizable_search.build.options import BuildOptions
-from resizable_search.store.failpoints import Step
 from resizable_search.store.layout import Home
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.verify import examine
+from resizable_search.system import Failpoint
 from tests.build.changes.conftest import Place, contents
 from tests.dying import die_at
 from tests.support import ListCorpus, TableEmbedder, articles
 
-WRITING = (Step.MANIFEST_BESIDE, Step.MANIFEST)
-PART = (
-    Step.COMPARED, Step.ANSWERED, Step.JOURNALLED, Step.APPENDED, Step.SYNCED, Step.FILED, Step.COUNTED,
-    Step.GATHERED, Step.COMPLETED, Step.DERIVED_BESIDE, Step.DERIVED, Step.COPIED, Step.DOCUMENTS,
-    Step.MEASURED, Step.PART_PLACED, Step.MARKED, *WRITING, Step.PART_LISTED, Step.SWEPT, Step.UNLINKED,
-    Step.DISCARDED, Step.REPORTED,
+NEW_PART = (
+    Failpoint.JOURNALLED, Failpoint.SYNCED, Failpoint.COUNTED, Failpoint.DOCUMENTS, Failpoint.PLACED,
+    Failpoint.MARKED, Failpoint.MANIFEST, Failpoint.DISCARDED,
 )  # fmt: skip
-STEPS = {
-    "delete": (Step.MARKED, *WRITING, Step.SWEPT),
-    "delete_where": (Step.MARKED, *WRITING, Step.SWEPT),
-    "compact": (
-        Step.KEPT_VECTORS, Step.DERIVED_BESIDE, Step.DERIVED, Step.COPIED, Step.DOCUMENTS, Step.MEASURED,
-        *WRITING, Step.FORGOTTEN, Step.EXCHANGED, Step.PLACED,
-    ),
-    "sync": PART,
-    "add": PART,
-}  # fmt: skip
+CHANGES = {
+    "delete": (Failpoint.MARKED, Failpoint.MANIFEST),
+    "delete_where": (Failpoint.MARKED, Failpoint.MANIFEST),
+    "compact": (Failpoint.DOCUMENTS, Failpoint.MANIFEST, Failpoint.EXCHANGED, Failpoint.PLACED),
+    "sync": NEW_PART,
+    "add": NEW_PART,
+}
 TIMES = {
-    ("sync", Step.ANSWERED): 3,
-    ("sync", Step.JOURNALLED): 3,
-    ("add", Step.ANSWERED): 2,
-    # The first of these is that of looking for what an earlier change has left.
-    **{(what, step): 2 for what in ("sync", "add") for step in (Step.UNLINKED, Step.DISCARDED)},
-    ("add", Step.SWEPT): 2,
-    ("delete", Step.SWEPT): 2,
-    ("delete_where", Step.SWEPT): 2,
+    ("sync", Failpoint.JOURNALLED): 3,
+    # The first is that of looking for what an earlier change has left.
+    ("sync", Failpoint.DISCARDED): 2,
+    ("add", Failpoint.DISCARDED): 2,
 }
 
 
@@ -98,8 +88,8 @@ def change(what: str, home: Path, ledger: Path | None = None) -> None:
         add(place.folder, [home / "more.jsonl"], replace=True, embedder=embedder(ledger), options=options)
 
 
-def change_and_die(what: str, home: Path, step: Step, times: int) -> None:
-    die_at(step, times)
+def change_and_die(what: str, home: Path, point: Failpoint, times: int) -> None:
+    die_at(point, times)
     change(what, home, home / "ledger")
 
 
@@ -118,7 +108,7 @@ def grounds(tmp_path_factory):
     before = tmp_path_factory.mktemp("before") / "home"
     begun(before)
     found = {}
-    for what in STEPS:
+    for what in CHANGES:
         home = tmp_path_factory.mktemp(what) / "home"
         shutil.copytree(before, home)
         change(what, home)
@@ -127,15 +117,19 @@ def grounds(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("what", "step"),
-    [pytest.param(what, step, id=f"{what}-{step.name.lower()}") for what in STEPS for step in STEPS[what]],
+    ("what", "point"),
+    [
+        pytest.param(what, point, id=f"{what}-{point.name.lower()}")
+        for what, points in CHANGES.items()
+        for point in points
+    ],
 )
-def test_a_change_that_died_at_a_step_is_made_by_the_same_command(tmp_path, processes, grounds, what, step):
+def test_a_change_that_died_is_made_by_the_same_command(tmp_path, processes, grounds, what, point):
     before, whole = grounds
     home = tmp_path / "home"
     shutil.copytree(before, home)
-    times = TIMES.get((what, step), 1)
-    process = processes.Process(target=change_and_die, args=(what, home, step, times))
+    times = TIMES.get((what, point), 1)
+    process = processes.Process(target=change_and_die, args=(what, home, point, times))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
@@ -154,11 +148,5 @@ def test_a_change_that_died_at_a_step_is_made_by_the_same_command(tmp_path, proc
         line for path in (home / "ledger", again) if path.exists() for line in path.read_text().splitlines()
     ]
     assert len(paid) - len(set(paid)) <= 2 * 10  # of the requests that were under way
-    if what in ("sync", "add") and step in PART[PART.index(Step.GATHERED) :]:
+    if what in ("sync", "add") and point in NEW_PART[NEW_PART.index(Failpoint.DOCUMENTS) :]:
         assert not again.exists()
-
-
-def test_every_step_of_changes_is_among_them():
-    from resizable_search.store.failpoints import OF_CHANGES
-
-    assert {step for steps in STEPS.values() for step in steps} >= OF_CHANGES

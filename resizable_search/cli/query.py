@@ -20,8 +20,8 @@ from resizable_search.text import plain
 
 if TYPE_CHECKING:
     from resizable_search.embedders.base import Embedder
-    from resizable_search.engine.plan import Plan
     from resizable_search.search.index import Index
+    from resizable_search.search.options import SearchOptions
 
 BOM = "\ufeff"
 """What some programs put before UTF-8."""
@@ -89,12 +89,11 @@ def query(
         return 0
     with index:
         # A wrong option is told before stdin is read.
-        plan = options.checked(index, form)
+        search = options.checked(index, form, group=group)
         if words == "-":
-            _answer_lines(index, options, form, plan, group=group)
+            _answer_lines(index, options, form, search)
         else:
-            found = index.answer(words, options.k, plan=plan, where=options.where, group=group)
-            options.present(found, index, form)
+            options.present(index.search([words], search)[0], index, form)
     return 0
 
 
@@ -103,7 +102,7 @@ def _is_terminal(stream: object) -> bool:
 
 
 def _answer_lines(
-    index: "Index", options: SearchArguments, form: OutputOptions, plan: "Plan", *, group: bool
+    index: "Index", options: SearchArguments, form: OutputOptions, search: "SearchOptions"
 ) -> None:
     """Answer each line of stdin with one JSON object; one that has no answer is told, and has no hits."""
     from resizable_search.cli import output
@@ -118,13 +117,11 @@ def _answer_lines(
         if not asked:
             continue
         try:
-            answer = above_min_score(
-                index.answer(asked, options.k, plan=plan, where=options.where, group=group), form
-            )
+            answer = above_min_score(index.search([asked], search)[0], form)
         except (QueryError, RefusedTextError) as error:  # of this text alone: the others have answers
             failed = True
             sys.stderr.write(f"rsearch: line {number}: {plain(with_flags(str(error)))}\n")
-            answer = Answer(asked, index.name, options.k, str(plan), Timings(0.0, 0.0, 0.0), [], [])
+            answer = Answer(asked, index.name, search.k, str(search.plan), Timings(0.0, 0.0, 0.0), [], [])
         told = output.answer_fields(answer, index, explain=options.explain)
         output.json_line(
             told

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from resizable_search.cli import repl_commands as prompt_commands
 from resizable_search.cli import tables
 from resizable_search.cli.output import OutputOptions, above_min_score, open_hit, print_answer
-from resizable_search.cli.searching import chosen_plan
+from resizable_search.cli.searching import with_tuned_plan
 from resizable_search.errors import UsageError
 from resizable_search.text import counted, plain
 
 if TYPE_CHECKING:
     from resizable_search.engine.plan import Plan
     from resizable_search.search.index import Index
+    from resizable_search.search.options import SearchOptions
     from resizable_search.search.results import Answer, Hit
 
 
@@ -34,9 +35,11 @@ class Settings:
     compare: bool = False
 
     @property
-    def search(self) -> tuple[int | None, int, str | None, float | None]:
-        """What says how rows are looked through, as `Index.plan` takes it behind k."""
-        return self.dim, self.rerank, self.plan, self.recall
+    def search(self) -> "SearchOptions":
+        """The options of the search. Raises UsageError for those that make no sense together."""
+        from resizable_search.search.options import SearchOptions
+
+        return SearchOptions(self.k, self.dim, self.rerank, self.plan, self.recall, self.where, self.group)
 
 
 COMPARED = 3
@@ -65,12 +68,17 @@ class Session:
         self.index: Index = index
         self.names: Callable[[], list[str]] = names
         self.settings = settings
-        self.plan: Plan = chosen_plan(index, settings.k, *settings.search)
+        self.options = with_tuned_plan(index, settings.search)
         self._named = named
         self._open = open_named
         self._form = form
-        self._search: Callable[[Plan], Answer] | None = None
+        self._search: Callable[[SearchOptions], Answer] | None = None
         self._found: Answer | None = None
+
+    @property
+    def plan(self) -> "Plan":
+        """The plan of the next search."""
+        return self.index.plan(self.options)
 
     @property
     def is_full(self) -> bool:
@@ -103,15 +111,15 @@ class Session:
             self.ask(self._search)
         return True
 
-    def ask(self, search: "Callable[[Plan], Answer]") -> None:
+    def ask(self, search: "Callable[[SearchOptions], Answer]") -> None:
         """Search by what is set, and show the hits; with `compare`, also what the full dimension finds."""
         self._follow()
         self._search = search
-        found = search(self.plan)
+        found = search(self.options)
         self._found = above_min_score(found, self._form)
         print_answer(self._found, self.index, self.form, explain=self.settings.explain)
         if self.settings.compare and not self.is_full:
-            say(compared(search, self.plan, self.index.plan(self.settings.k)))
+            say(compared(search, self.options, self.index.full_dim))
 
     def like(self, hit: "Hit") -> None:
         """Ask for the documents nearest to a hit."""
@@ -143,9 +151,9 @@ class Session:
         A recall that no plan was tuned for is tuned now.
         """
         settings = replace(self.settings, **changes)
-        plan = chosen_plan(self.index, settings.k, *settings.search)
+        options = with_tuned_plan(self.index, settings.search)
         matching = self.index.check_where(settings.where)
-        self.settings, self.plan = settings, plan
+        self.settings, self.options = settings, options
         if "where" in changes:
             say(f"{matching:,} of {counted(self.index.rows, 'document')}")
 
@@ -159,12 +167,11 @@ class Session:
         """Close the index."""
         self.index.close()
 
-    def _answer(self, text: str, plan: "Plan") -> "Answer":
-        settings = self.settings
-        return self.index.answer(text, settings.k, plan=plan, where=settings.where, group=settings.group)
+    def _answer(self, text: str, options: "SearchOptions") -> "Answer":
+        return self.index.search([text], options)[0]
 
-    def _answer_similar(self, id_: str, plan: "Plan") -> "Answer":
-        return self.index.answer_similar(id_, self.settings.k, plan=plan, where=self.settings.where)
+    def _answer_similar(self, id_: str, options: "SearchOptions") -> "Answer":
+        return self.index.search_similar(id_, options)
 
     def _follow(self) -> None:
         """Open the index anew if it is another one by now. Raises IndexNotFoundError if it is gone."""
@@ -181,26 +188,28 @@ class Session:
         """Go on with another index, and with what is set as far as it fits that."""
         settings = self.settings
         try:
-            plan = index.plan(settings.k, *settings.search)
+            options = settings.search.with_plan(index.plan(settings.search))
         except UsageError as error:
             say(f"{error}; back to the full dimension")
             settings = replace(settings, **FULL)
-            plan = index.plan(settings.k)
+            options = settings.search.with_plan(index.plan(settings.search))
         try:
             index.check_where(settings.where)
         except UsageError as error:
             say(f"{error}; all documents are searched")
-            settings = replace(settings, where=None)
+            settings, options = replace(settings, where=None), replace(options, where=None)
         self.index.close()
-        self.index, self.settings, self.plan = index, settings, plan
+        self.index, self.settings, self.options = index, settings, options
 
 
-def compared(search: "Callable[[Plan], Answer]", plan: "Plan", full: "Plan") -> str:
+def compared(search: "Callable[[SearchOptions], Answer]", options: "SearchOptions", full: int) -> str:
     """How many hits another plan finds too, and what each takes, embedding apart: the best of a few runs.
 
     They take turns: what one has just read is not in the other's favour alone.
     """
-    found, most = zip(*((search(plan), search(full)) for _ in range(COMPARED)), strict=True)
+    found, most = zip(
+        *((search(options), search(options.with_plan(None))) for _ in range(COMPARED)), strict=True
+    )
     rows = {hit.row for hit in most[0].hits}
     same = sum(hit.row in rows for hit in found[0].hits)
     took, takes = (

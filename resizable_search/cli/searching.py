@@ -35,8 +35,8 @@ from resizable_search.cli.output import (
 if TYPE_CHECKING:
     from resizable_search.cli.sheet import Sheet
     from resizable_search.embedders.base import Embedder
-    from resizable_search.engine.plan import Plan
     from resizable_search.search.index import Index
+    from resizable_search.search.options import SearchOptions
     from resizable_search.search.results import Answer
 
 
@@ -119,12 +119,15 @@ class SearchArguments:
             engine=self.engine,
         )
 
-    def checked(self, index: "Index", form: OutputOptions) -> "Plan":
-        """The plan that is meant, once all that is asked for is there to be had. Raises UsageError."""
+    def checked(self, index: "Index", form: OutputOptions, *, group: bool = False) -> "SearchOptions":
+        """The search options with their plan, checked against the index. Raises UsageError."""
+        from resizable_search.search.options import SearchOptions
+
         check_fields(form, index)
-        plan = chosen_plan(index, self.k, self.dim, self.rerank, self.plan, self.recall)
+        options = SearchOptions(self.k, self.dim, self.rerank, self.plan, self.recall, self.where, group)
+        planned = with_tuned_plan(index, options)
         index.check_where(self.where)
-        return plan
+        return planned
 
     def present(self, found: "Answer", index: "Index", form: OutputOptions) -> None:
         """Print an answer, and do with it what else is asked for."""
@@ -138,15 +141,13 @@ class SearchArguments:
         print_answer(above_min_score(found, form), index, form, explain=self.explain, sheet=sheet)
 
 
-def chosen_plan(
-    index: "Index", k: int, dim: int | None, rerank: int, plan: str | None, recall: float | None
-) -> "Plan":
-    """The plan that these options mean; for a recall without one it is tuned. Raises UsageError."""
+def with_tuned_plan(index: "Index", options: "SearchOptions") -> "SearchOptions":
+    """The options with the plan they mean; a recall that has no plan is tuned now. Raises UsageError."""
     from resizable_search.cli.tune import plan_for
 
-    if recall is None or plan is not None or dim is not None or rerank:
-        return index.plan(k, dim, rerank, plan, recall)
-    return plan_for(index, k, recall)
+    if options.recall is None:
+        return options.with_plan(index.plan(options))
+    return options.with_plan(plan_for(index, options.k, options.recall))
 
 
 def tell_remark(remark: str) -> None:

@@ -46,13 +46,11 @@ class Errands:
                 raise DeclinedError("it wants another number of threads")
             if options.recall is not None and index.tuned(options.k, options.recall) is None:
                 raise DeclinedError("its plan is to be tuned first")
-            plan = options.checked(index, form)
+            search = options.checked(index, form, group=errand["group"])
             found = (
-                index.answer_similar(errand["text"], options.k, plan=plan, where=options.where)
+                index.search_similar(errand["text"], search)
                 if errand["command"] == "similar"
-                else index.answer(
-                    errand["text"], options.k, plan=plan, where=options.where, group=errand["group"]
-                )
+                else index.search([errand["text"]], search)[0]
             )
             sheet = Sheet(Surface(**errand["surface"]))
             options.write(found, index, form, sheet)

@@ -26,7 +26,6 @@ def similar(
     if done is not None:
         return done
     with options.opened() as index:
-        plan = options.checked(index, form)
-        found = index.answer_similar(id, options.k, plan=plan, where=options.where)
+        found = index.search_similar(id, options.checked(index, form))
         options.present(found, index, form)
     return 0

@@ -59,6 +59,7 @@ def tune(
     from resizable_search.cli.progress import shown_progress
     from resizable_search.evaluate.tune import tune as measure
     from resizable_search.search.index import open_index
+    from resizable_search.search.options import SearchOptions
     from resizable_search.store.tuned_plans import check_recall
 
     if queries is not None and sample is not None:
@@ -74,7 +75,7 @@ def tune(
             else:
                 render_tune.plans(opened.name, plans)
             return
-        opened.plan(k)  # a wrong k is told before anything is embedded
+        SearchOptions(k)  # a wrong k is refused before anything is embedded
         with shown_progress() as progress:
             asked = None
             if texts is not None and queries is not None:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_ROW = -1
+PADDED = 1000
+"""A result has k columns up to this k, however few rows there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,14 @@ class Top:
     def merge(self, other: "Top", k: int) -> "Top":
         """The best k of both, for the same m queries over different rows."""
         return merge([self, other], k)
+
+
+def result_width(k: int, rows: int) -> int:
+    """The columns of a result for k hits among so many rows: k, but no more than both `rows` and `PADDED`.
+
+    So the memory of a result is bounded by the rows, not by k.
+    """
+    return min(k, max(rows, PADDED))
 
 
 def select(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> tuple[

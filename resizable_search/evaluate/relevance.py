@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine.plan import Plan
-from resizable_search.engine.topk import NO_ROW, Top
+from resizable_search.engine.topk import NO_ROW, Top, result_width
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import AT_ONCE, overlap_at_k, rerank_of
 from resizable_search.evaluate.bench_options import BenchOptions
@@ -231,7 +231,7 @@ def evaluate(
         query: {_name(rows, id_): grade for id_, grade in judgements.relevance[query].items()}
         for query in ids
     }
-    depth = max(options.k, measures.depth or ENDLESS)
+    depth = result_width(max(options.k, measures.depth or ENDLESS), index.rows)
     progress.stage("evaluating", len(plans), "plans")
     tops, values, times = [], [], []
     for plan in plans:

@@ -1,4 +1,4 @@
-"""Chunks are found, documents wanted: the best chunk of each document, however deep the search must go."""
+"""Chunks grouped by document: the best chunk of each document, as deep as the search must go."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -6,89 +6,90 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.engine.topk import NO_ROW, Top
+from resizable_search.engine.topk import NO_ROW, Top, gather, result_width
 from resizable_search.store.documents import StoredDocument
 
 DEEPER = 4
-"""How many times as many rows each search takes as the one before it."""
-_READ_AT_ONCE = 200
+"""Each search takes so many times the rows of the one before."""
+_BATCH = 200
+"""Documents read at once."""
 
-Runs = TypeVar("Runs")
-Scored = list[tuple[float, StoredDocument]]
+Stats = TypeVar("Stats")
+ScoredDocuments = list[tuple[float, StoredDocument]]
 """Documents with their scores, best first."""
 
 
-def first_of_each(
-    search: Callable[[int], tuple[Top, Runs]],
+def best_of_each_document(
+    search: Callable[[int], tuple[Top, Stats]],
     documents: Callable[[Sequence[int]], Sequence[StoredDocument]],
     k: int,
     rows: int,
-) -> tuple[Scored, Runs]:
-    """The best chunk of each of the best k documents (all of them if there are fewer), best first.
+) -> tuple[ScoredDocuments, Stats]:
+    """The best chunk of each of the best k documents (all, if there are fewer), and the last search's stats.
 
-    `search(n)` finds the best n of the index's `rows` for one query, and `documents` are what lies at
-    some rows. Chunks that name the same document in their metadata are of one; a row without such a name
-    is one by itself. Also returns how the last search went.
+    `search(n)` returns the best n of the index's `rows` for one query, `documents` the documents at given
+    rows. Chunks whose metadata name the same document belong together; any other row is its own document.
     """
-    depth = min(k * DEEPER, max(k, rows))
+    k = min(k, rows)
+    depth = min(k * DEEPER, rows)
     while True:
-        top, runs = search(depth)
+        top, stats = search(depth)
         best = _best(top, documents, k)
         if len(best) >= k or depth >= rows:
-            return best, runs
+            return best, stats
         depth = min(depth * DEEPER, rows)
 
 
-def _best(top: Top, documents: Callable[[Sequence[int]], Sequence[StoredDocument]], k: int) -> Scored:
-    found: dict[str, tuple[float, StoredDocument]] = {}
-    for start in range(0, top.rows.shape[1], _READ_AT_ONCE):
-        some = slice(start, start + _READ_AT_ONCE)
-        read = documents(top.rows[0, some].tolist())
-        for document, score in zip(read, top.scores[0, some].tolist(), strict=False):
-            found.setdefault(str(document.metadata.get("document", document.id)), (score, document))
-            if len(found) == k:
-                return list(found.values())
-    return list(found.values())
+def _best(
+    top: Top, documents: Callable[[Sequence[int]], Sequence[StoredDocument]], k: int
+) -> ScoredDocuments:
+    best: dict[str, tuple[float, StoredDocument]] = {}
+    for start in range(0, top.rows.shape[1], _BATCH):
+        batch = slice(start, start + _BATCH)
+        read = documents(top.rows[0, batch].tolist())
+        for document, score in zip(read, top.scores[0, batch].tolist(), strict=False):
+            best.setdefault(str(document.metadata.get("document", document.id)), (score, document))
+            if len(best) == k:
+                return list(best.values())
+    return list(best.values())
 
 
 class DocumentGroups:
-    """The documents that an index's rows were cut from, each known by the first of its rows.
+    """The documents that an index's rows were cut from. A document is known by its first row.
 
-    `names` says for each row which document it is of, `found_rows` which rows may be found.
+    `names` gives the document of each row, `found_rows` the rows that are not deleted.
     """
 
     def __init__(self, names: Sequence[str], found_rows: NDArray[np.int64]) -> None:
         self.rows: dict[str, int] = {}
         """The first row of each document, by name."""
-        self._of = np.full(len(names), NO_ROW, np.int64)
+        self._first_rows = np.full(len(names), NO_ROW, np.int64)
         for row in found_rows.tolist():
-            self._of[row] = self.rows.setdefault(names[row], row)
+            self._first_rows[row] = self.rows.setdefault(names[row], row)
         self._names = {row: name for name, row in self.rows.items()}
 
     def name(self, row: int) -> str:
-        """The document whose first row this is."""
+        """The document with this first row."""
         return self._names[row]
 
     def best(self, search: Callable[[int], Top], k: int) -> Top:
-        """The best chunk of each of the best k documents of each query, as rows that documents are known by.
+        """The best chunk of each of the best k documents for each query, as first rows.
 
-        `search(n)` finds the best n rows of each query. As for `first_of_each`, it goes as deep as it must.
+        `search(n)` returns the best n rows of each query. The result has `result_width(k, rows)` columns.
         """
-        depth = min(k * DEEPER, len(self._of))
+        rows = len(self._first_rows)
+        k = result_width(k, rows)
+        depth = min(k * DEEPER, rows)
         while True:
             top = search(depth)
-            found = [self._first(rows, scores, k) for rows, scores in zip(top.rows, top.scores, strict=True)]
-            if depth >= len(self._of) or all(len(rows) == k for rows, _ in found):
-                break
-            depth = min(depth * DEEPER, len(self._of))
-        best = Top(np.full((len(found), k), -np.inf, np.float32), np.full((len(found), k), NO_ROW, np.int64))
-        for number, (rows, scores) in enumerate(found):
-            best.rows[number, : len(rows)], best.scores[number, : len(rows)] = rows, scores
-        return best
+            best = [self._group(*each, k) for each in zip(top.scores, top.rows, strict=True)]
+            if depth >= rows or all(len(first_rows) == k for _, first_rows in best):
+                return gather(best, k)
+            depth = min(depth * DEEPER, rows)
 
-    def _first(
-        self, rows: NDArray[np.int64], scores: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        documents = self._of[rows[rows != NO_ROW]]
-        places = np.sort(np.unique(documents, return_index=True)[1])[:k]
-        return documents[places], scores[places]
+    def _group(
+        self, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        first_rows = self._first_rows[rows[rows != NO_ROW]]
+        ranks = np.sort(np.unique(first_rows, return_index=True)[1])[:k]
+        return scores[ranks], first_rows[ranks]

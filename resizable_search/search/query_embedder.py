@@ -43,7 +43,7 @@ class QueryEmbedder:
         if embedder is not None:
             self._refuse_other_space(embedder.spec)
 
-    def hold(self) -> None:
+    def load(self) -> None:
         """Read what a fitted embedder knows now: its files go when the index is replaced.
 
         What is wrong with them is told when a text is to be embedded.

@@ -12,30 +12,13 @@ from numpy.typing import NDArray
 
 from resizable_search.errors import RsearchError
 from resizable_search.search.index import Index
+from resizable_search.search.options import SearchOptions
 from resizable_search.search.results import Answer
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.store.filter import Selection
 
 MOST_TOGETHER = 64
 """Queries of one scan: beyond that a query costs no less, and the first of them waits for the last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """How an index is to be searched, as for `Index.answer`. Equal ones share a scan."""
-
-    k: int = 10
-    dim: int | None = None
-    rerank: int = 0
-    plan: str | None = None
-    recall: float | None = None
-    where: str | None = None
-    group: bool = False
-
-    @property
-    def words(self) -> tuple[int, int | None, int, str | None, float | None]:
-        """What `Index.plan` takes."""
-        return self.k, self.dim, self.rerank, self.plan, self.recall
 
 
 class MovedError(RsearchError):
@@ -59,7 +42,7 @@ class Ask:
     vector: NDArray[np.float32]
     fingerprint: str
     embed: float
-    search: Search
+    search: SearchOptions
     wanted: Any
     selected: Selected | None = None
     since: float = field(default_factory=time.perf_counter)
@@ -112,7 +95,7 @@ class Batcher:
             self._tell(self._outcomes(batch))
 
     def _outcomes(self, batch: Sequence[Ask]) -> list[tuple[Ask, Outcome]]:
-        alike: dict[Search, list[Ask]] = {}
+        alike: dict[SearchOptions, list[Ask]] = {}
         for ask in batch:
             alike.setdefault(ask.search, []).append(ask)
         outcomes: list[tuple[Ask, Outcome]] = []
@@ -124,7 +107,7 @@ class Batcher:
             return [(ask, error) for ask in batch]
         return outcomes
 
-    def _answers(self, index: Index, search: Search, asks: Sequence[Ask]) -> Sequence[Outcome]:
+    def _answers(self, index: Index, search: SearchOptions, asks: Sequence[Ask]) -> Sequence[Outcome]:
         if any(ask.fingerprint != index.fingerprint for ask in asks):
             return [MovedError(f"{self._name} is embedded by another model now: ask again")] * len(asks)
         selection = None
@@ -134,13 +117,12 @@ class Batcher:
                 return [MovedError(f"{self._name} has changed: ask again")] * len(asks)
             selection = asks[0].selected[1] if asks[0].selected else None
         try:
-            return index.answers(
+            return index.search_vectors(
                 [ask.text for ask in asks],
                 np.stack([ask.vector for ask in asks]),
-                index.plan(*search.words),
-                search.k,
+                search,
                 selection,
-                embed=[ask.embed for ask in asks],
+                [ask.embed for ask in asks],
             )
         except Exception as error:
             return [error] * len(asks)

@@ -162,7 +162,7 @@ class IndexPool:
             self._only.get(name, name), home=self.home.path, threads=self.threads, engine=self._engine
         )
         index.warm()
-        index.keep_documents(CHARACTERS_KEPT)
+        index.cache_documents(CHARACTERS_KEPT)
         slot.copy = _Copy(index, {**_signs(_arrays(index)), **signs})
         return slot.copy
 

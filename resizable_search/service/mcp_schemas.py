@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from resizable_search.service.batcher import Search
+from resizable_search.search.options import SearchOptions
 from resizable_search.service.schemas import (
     MOST_CHARACTERS,
     MOST_DIM,
@@ -91,7 +91,7 @@ class SearchWanted(BaseModel):
         description="Characters of each hit's passage at most; they get shorter where there are many hits.",
     )
 
-    def search(self) -> Search:
+    def search(self) -> SearchOptions:
         """How to search. Raises UsageError for more candidates than are allowed."""
         return search_of(self.k, self.dim, self.rerank, None, self.recall, self.where, self.group)
 

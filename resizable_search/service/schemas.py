@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import UsageError
-from resizable_search.service.batcher import Search
+from resizable_search.search.options import SearchOptions
 
 MOST_K = 1000
 MOST_RERANK = 1000
@@ -34,16 +34,17 @@ def search_of(
     recall: float | None,
     where: str | None,
     group: bool,
-) -> Search:
+) -> SearchOptions:
     """How to search. Raises UsageError for a plan that does not parse, or keeps more than is allowed."""
+    options = SearchOptions(k, dim, rerank, plan, recall, where, group)
     keeps = [rerank * k]
-    if plan is not None:
-        keeps += [stage.keep or 0 for stage in Plan.parse(plan).stages]
+    if isinstance(options.plan, Plan):
+        keeps += [stage.keep or 0 for stage in options.plan.stages]
     if max(keeps) > MOST_CANDIDATES:
         raise UsageError(
             f"a stage may keep {MOST_CANDIDATES:,} rows here, not {max(keeps):,}: lower rerank or k"
         )
-    return Search(k, dim, rerank, plan, recall, where, group)
+    return options
 
 
 def invalid(errors: Sequence[Any], where: int = 0) -> str:
@@ -95,7 +96,7 @@ class SearchRequest(BaseModel):
     explain: StrictBool = Field(False, description="Tell what each stage read, kept and took.")
     compare: StrictBool = Field(False, description="Give the full dimension's answer too, and the overlap.")
 
-    def search(self) -> Search:
+    def search(self) -> SearchOptions:
         """How to search. Raises UsageError for a plan that does not parse, or keeps more than is allowed."""
         return search_of(self.k, self.dim, self.rerank, self.plan, self.recall, self.where, self.group)
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
 from resizable_search.search.index import Index
+from resizable_search.search.options import SearchOptions
 from resizable_search.search.results import Answer
-from resizable_search.service.batcher import Ask, Batcher, MovedError, Outcome, Search, Selected
+from resizable_search.service.batcher import Ask, Batcher, MovedError, Outcome, Selected
 from resizable_search.service.daemon_threads import aside
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.mapped import outlive_cuts
@@ -32,8 +33,6 @@ MOST_VECTORS = 4096
 
 MOST_MOVES = 5
 """How often a search begins again because its index became one of another embedder."""
-
-FULL = {"dim": None, "rerank": 0, "plan": None, "recall": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +84,13 @@ class Service:
         self._vectors: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
         self._under_way: dict[tuple[str, tuple[str, ...]], asyncio.Task[tuple[str, NDArray[np.float32]]]] = {}
 
-    async def search(self, name: str | None, texts: Sequence[str], search: Search) -> list[Answer]:
-        """An answer to each text. Raises what `Index.answer` does."""
+    async def search(self, name: str | None, texts: Sequence[str], search: SearchOptions) -> list[Answer]:
+        """An answer to each text. Raises what `Index.search` does."""
         return (await self._found(name, texts, [search]))[0]
 
-    async def compare(self, name: str | None, texts: Sequence[str], search: Search) -> list[Compared]:
+    async def compare(self, name: str | None, texts: Sequence[str], search: SearchOptions) -> list[Compared]:
         """As `search`, each answer beside the full dimension's."""
-        full = Search(search.k, where=search.where, group=search.group)
+        full = search.with_plan(None)
         if full == search:
             found = await self._found(name, texts, [search])
             return [Compared(answer, answer) for answer in found[0]]
@@ -151,7 +150,7 @@ class Service:
             return Card(name=name, problem=str(error))
 
     async def _found(
-        self, name: str | None, texts: Sequence[str], searches: Sequence[Search]
+        self, name: str | None, texts: Sequence[str], searches: Sequence[SearchOptions]
     ) -> list[list[Answer]]:
         """For each way to search the answers to all texts."""
         known = name if name is not None and name in self._desks else None
@@ -173,7 +172,7 @@ class Service:
                 continue
         raise IndexBusyError(f"{known} is replaced again and again: try again later")
 
-    async def _selected(self, name: str, searches: Sequence[Search]) -> Selected | None:
+    async def _selected(self, name: str, searches: Sequence[SearchOptions]) -> Selected | None:
         """The rows that the expression of these searches, the same one, is true of, and of which index.
 
         One is evaluated at a time for each index, and waits in the loop: a slow one costs its own callers.
@@ -185,7 +184,7 @@ class Service:
 
         def select(index: Index) -> Selected:
             for search in searches:
-                index.plan(*search.words)
+                index.plan(search)
             return index, index.select(where)
 
         limiter = self._expressions.setdefault(name, CapacityLimiter(1))
@@ -197,16 +196,14 @@ class Service:
         texts: Sequence[str],
         vectors: Sequence[NDArray[np.float32]],
         seconds: float,
-        search: Search,
+        search: SearchOptions,
         selected: Selected | None,
     ) -> list[Answer]:
         """The best chunk of each document: apart from the desk, since it may search deep."""
 
         def answers(index: Index) -> list[Answer]:
-            plan = index.plan(*search.words)
-            embed = [seconds] * len(texts)
-            where = selected[1] if selected is not None and selected[0] is index else search.where
-            return index.answers(texts, np.stack(vectors), plan, search.k, where, group=True, embed=embed)
+            selection = selected[1] if selected is not None and selected[0] is index else None
+            return index.search_vectors(texts, np.stack(vectors), search, selection, [seconds] * len(texts))
 
         found = await self._lent(name, answers)
         self.meters.answered(found)
@@ -219,7 +216,7 @@ class Service:
         vectors: Sequence[NDArray[np.float32]],
         fingerprint: str,
         seconds: float,
-        search: Search,
+        search: SearchOptions,
         selected: Selected | None,
     ) -> list[Answer]:
         desk = self._desks.get(name)

@@ -13,7 +13,7 @@ from resizable_search.engine import vectors
 from resizable_search.engine.base import Engine
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Plan, Stage
-from resizable_search.engine.topk import Top, gather, merge
+from resizable_search.engine.topk import Top, gather, merge, result_width
 from resizable_search.errors import UsageError
 from resizable_search.store.filter import Selection
 from resizable_search.store.reader import IndexReader
@@ -67,11 +67,12 @@ class Executor:
         skip: NDArray[np.int64] | None = None,
         selection: Selection | None = None,
     ) -> tuple[Top, list[StageStats]]:
-        """Execute a checked plan for raw queries (m, full_dim): the best rows, and how each stage went.
+        """Run a checked plan for raw queries (m, full_dim). Returns the best rows and what each stage did.
 
-        `skip` (m,) names a row for each query that is left out of its answer, as if it were not there.
-        `selection` names the rows that there are for all of them.
+        The result has `result_width(k, rows of the index)` columns.
+        `skip` (m,) names one row a query that its answer leaves out. `selection` limits the rows for all.
         """
+        k = result_width(k, self._rows)
         width = self._width
         raw = np.atleast_2d(np.asarray(queries))
         if raw.ndim != 2 or raw.shape[1] != width:

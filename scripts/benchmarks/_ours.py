@@ -19,6 +19,7 @@ from resizable_search.engine.kernel_cache import compile_kernels
 from resizable_search.errors import RsearchError
 from resizable_search.evaluate.tune import tune
 from resizable_search.search.index import Index, open_index
+from resizable_search.search.options import SearchOptions
 from resizable_search.store.tuned_plans import plan_key
 
 NAME = "compared"
@@ -87,14 +88,14 @@ class Ours:
         def search(queries: NDArray[np.float32], threads: int) -> NDArray[np.int64]:
             return self._open[threads].scan(queries, k=self.given.k, **options).rows
 
-        plan = str(self.index.plan(self.given.k, **options))
+        plan = str(self.index.plan(SearchOptions(self.given.k, **options)))
         self.plan_of[name] = plan
         size = sum(path.stat().st_size for path in files_of(self.index, plan))
         return Way(name, search, self.derive_seconds, size)
 
     def tuned(self, target: float) -> Way | None:
         """The plan that tuning found for an overlap, on the index's own rows."""
-        plan = self.index.plan(self.given.k, recall=target)
+        plan = self.index.plan(SearchOptions(self.given.k, recall=target))
         return self.way(f"rsearch tuned {target:g} ({plan})", recall=target)
 
     def close(self) -> None:

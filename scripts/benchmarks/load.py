@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 from resizable_search.embedders.cache import QueryCache
 from resizable_search.evaluate.tune import tune
 from resizable_search.search.index import Index
+from resizable_search.search.options import SearchOptions
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import Home
 
@@ -107,7 +108,7 @@ def main() -> None:
         what = f"{index.rows:,} × {index.full_dim} ({made_of}), k {K}, {engine}"
         print(f"{what}; {args.clients} clients; {machine()}\n")
         ways: dict[str, dict[str, Any]] = {
-            f"recall 0.99 ({index.plan(K, recall=0.99)})": {"recall": 0.99},
+            f"recall 0.99 ({index.plan(SearchOptions(K, recall=0.99))})": {"recall": 0.99},
             "exact": {},
         }
         lines = []

@@ -28,6 +28,7 @@ from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.engine.topk import NO_ROW
 from resizable_search.evaluate.bench import Queries, overlap_at_k, sample_queries
 from resizable_search.search.index import Index, open_index
+from resizable_search.search.options import SearchOptions
 from resizable_search.specs import CorpusSpec
 from resizable_search.store.layout import Home
 
@@ -84,7 +85,7 @@ def overlaps(index: Index, queries: Queries) -> list[tuple[str, ...]]:
 
 def answers(index: Index, queries: Queries, dim: int, rerank: int) -> list[NDArray[np.int64]]:
     """The rows that each query finds, its own left out if it is one."""
-    plan = index.plan(K, dim, rerank)
+    plan = index.plan(SearchOptions(K, dim, rerank))
     top, _ = index.run(queries.vectors, plan, K, queries.own_rows)
     return [rows[rows != NO_ROW] for rows in top.rows]
 

@@ -116,8 +116,9 @@ def test_no_color_means_no_escape_codes(shelf: Shelf):
     assert "\x1b" not in on_a_terminal(shelf, "query", "a heap", "-i", "wiki-odd", NO_COLOR="1")
 
 
-def test_more_hits_than_documents_give_all_documents(shelf: Shelf):
-    ran = shelf.run("query", "a heap", "-i", "wiki-odd", "-k", 500, "--dim", 64, "--rerank", 2, "--json")
+@pytest.mark.parametrize("k", [500, 200_000_000, 10**20])
+def test_more_hits_than_documents_give_all_documents(shelf: Shelf, k: int):
+    ran = shelf.run("query", "a heap", "-i", "wiki-odd", "-k", k, "--dim", 64, "--rerank", 2, "--json")
     assert ran.code == 0
     assert [hit["rank"] for hit in ran.json["hits"]] == [1, 2, 3, 4, 5, 6, 7]
     assert len({hit["row"] for hit in ran.json["hits"]}) == 7

@@ -214,7 +214,7 @@ def test_ctrl_c_breaks_a_question_off_and_the_prompt_stays(session, say, monkeyp
     def answer(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session.index, "answer", answer)
+    monkeypatch.setattr(session.index, "search", answer)
     assert say(TEXT) == "rsearch: stopped\n"
     monkeypatch.undo()
     assert "pydoc · 40" in say("")
@@ -227,9 +227,9 @@ def test_a_limit_of_the_process_is_told_and_a_fault_of_the_program_is_not_hidden
 
         return answer
 
-    monkeypatch.setattr(session.index, "answer", fails(MemoryError()))
+    monkeypatch.setattr(session.index, "search", fails(MemoryError()))
     assert say(TEXT).startswith("rsearch: out of memory: ")
-    monkeypatch.setattr(session.index, "answer", fails(ZeroDivisionError()))
+    monkeypatch.setattr(session.index, "search", fails(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         answered(session, TEXT)
 

@@ -53,7 +53,7 @@ def judgements(rows):
 @pytest.fixture(scope="module")
 def found(index, judgements, rows):
     table = {article.text: row for article, row in zip(articles(ROWS), rows, strict=True)}
-    index._questions.embedder.table.update(table)
+    index._embedder.embedder.table.update(table)
     return evaluate(index, judgements, OPTIONS)
 
 
@@ -108,7 +108,7 @@ def test_what_is_missing_is_told_and_is_not_found(found, judgements):
 
 def test_a_query_that_says_nothing_finds_nothing(index, judgements):
     asked = Qrels({**judgements.queries, "q5": " ", "q6": "mute"}, judgements.relevance)
-    index._questions.embedder.table["mute"] = np.zeros(WIDTH, np.float32)
+    index._embedder.embedder.table["mute"] = np.zeros(WIDTH, np.float32)
     found = evaluate(index, asked, OPTIONS)
     assert found.report.queries.silent == ["q5", "q6"]
     assert (found.values[:, 5:7] == 0).all()
@@ -159,10 +159,10 @@ def test_judgements_of_another_index_are_refused(index):
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_embedded(index, judgements, options, said):
-    asked = len(index._questions.embedder.asked)
+    asked = len(index._embedder.embedder.asked)
     with pytest.raises(UsageError, match=said):
         evaluate(index, judgements, EvaluationOptions(**options))
-    assert len(index._questions.embedder.asked) == asked
+    assert len(index._embedder.embedder.asked) == asked
 
 
 @pytest.mark.parametrize("plan", ["32", "8", "8:40,32"])

@@ -10,6 +10,7 @@ from resizable_search.evaluate.bench import Queries, text_queries
 from resizable_search.evaluate.plan_space import Trial
 from resizable_search.evaluate.tune import sample_size, tune
 from resizable_search.progress import SILENT
+from resizable_search.search.options import SearchOptions
 from resizable_search.store.manifest import read_manifest
 from tests.support import index_of
 
@@ -87,7 +88,7 @@ def test_a_target_of_one_is_the_exact_scan(index):
     assert report.tuned.plan == str(FULL)
     assert report.tuned.overlap_ci == (1.0, 1.0)
     assert "certain" in report.remark
-    assert index.plan(recall=1.0) == Plan.parse(str(FULL))
+    assert index.plan(SearchOptions(recall=1.0)) == Plan.parse(str(FULL))
 
 
 def test_a_target_that_the_queries_cannot_prove_is_the_exact_scan_and_the_best_is_told(index, by_bytes):

@@ -8,8 +8,9 @@ from resizable_search.build.options import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.engine.plan import Plan
 from resizable_search.engine.topk import NO_ROW, Top
-from resizable_search.search.groups import DocumentGroups, first_of_each
+from resizable_search.search.groups import DocumentGroups, best_of_each_document
 from resizable_search.search.index import open_index
+from resizable_search.search.options import SearchOptions
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.layout import Home
 from tests.support import ListCorpus, TableEmbedder
@@ -31,7 +32,9 @@ def grouped(owners: list[str | None], k: int) -> tuple[list[int], list[int]]:
         rows = np.arange(min(n, len(owners)))[None]
         return Top(-rows.astype(np.float32), rows), None
 
-    found, _ = first_of_each(search, lambda rows: [stored(r, owners[r]) for r in rows], k, len(owners))
+    found, _ = best_of_each_document(
+        search, lambda rows: [stored(r, owners[r]) for r in rows], k, len(owners)
+    )
     assert [score for score, _ in found] == [-d.row for _, d in found]
     return [d.row for _, d in found], depths
 
@@ -81,7 +84,7 @@ def index(tmp_path_factory):
 )
 def test_k_documents_come_back_where_there_are_k(index, options: dict, most: int):
     for k in (3, 10, most):
-        hits = index.answer("near", k, group=True, **options).hits
+        hits = index.search(["near"], SearchOptions(k, group=True, **options))[0].hits
         assert len(hits) == min(k, 110)
         assert len({hit.metadata["document"] for hit in hits}) == len(hits)
         assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
@@ -91,8 +94,13 @@ def test_the_best_chunk_of_each_is_the_one_of_the_whole_ranking(index):
     best: dict[str, int] = {}
     for hit in index.query("near", k=300):
         best.setdefault(hit.title, hit.row)
-    hits = index.answer("near", 30, group=True).hits
+    hits = index.search(["near"], SearchOptions(30, group=True))[0].hits
     assert [(hit.title, hit.row) for hit in hits] == list(best.items())[:30]
+
+
+def test_more_hits_than_rows_are_all_the_documents(index):
+    for k in (300, 10**20):
+        assert len(index.search(["near"], SearchOptions(k, dim=8, rerank=3, group=True))[0].hits) == 110
 
 
 def test_hits_carry_their_metadata(index):

@@ -1,10 +1,12 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from resizable_search.build.build import build
 from resizable_search.build.options import BuildOptions
 from resizable_search.engine import vectors
-from resizable_search.engine.plan import Plan
+from resizable_search.engine.plan import Plan, Stage
 from resizable_search.engine.topk import NO_ROW
 from resizable_search.errors import (
     EmbedderMismatchError,
@@ -15,6 +17,7 @@ from resizable_search.errors import (
 )
 from resizable_search.search import index as opened
 from resizable_search.search.index import open_index
+from resizable_search.search.options import SearchOptions
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import Home
 from tests.support import ListCorpus, TableEmbedder, articles, index_of, oracle
@@ -62,6 +65,23 @@ def test_a_scan_is_the_defined_answer_at_any_dimension(index, rows, dim, k):
         np.testing.assert_array_equal(top.rows[i, : len(found)], found)
         np.testing.assert_array_equal(top.scores[i, : len(found)], scores)
         assert (top.rows[i, len(found) :] == NO_ROW).all()
+
+
+@pytest.mark.parametrize("k", [1001, 200_000_000, 10**20])
+def test_what_is_allocated_is_bounded_by_the_rows(index, rows, k):
+    """However many hits are wanted, by whatever way."""
+    tracemalloc.start()
+    for options in ({}, {"dim": 16, "rerank": 10}, {"plan": Plan((Stage(16, 2 * k, "bits"), Stage(96)))}):
+        top = index.scan(rows[:2], k=k, **options)
+        assert top.rows.shape == (2, 1000)
+        assert sorted(top.rows[0, :400].tolist()) == list(range(400))
+        assert (top.rows[:, 400:] == NO_ROW).all()
+    assert (index.scan(rows[:1], k=k, where="id = 'a7'").rows[0] != NO_ROW).sum() == 1
+    assert len(index.query("text 7 of a", k=k)) == 400
+    assert len(index.similar("a7", k=k)) == 399
+    assert index.search(["text 7 of a"], SearchOptions(k))[0].k == k
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
 
 
 def test_a_rerank_scores_the_candidates_at_the_full_dimension(index, rows):
@@ -171,7 +191,7 @@ def test_a_closed_index_says_that_it_is_closed(rows, tmp_path):
 
 def test_a_query_is_embedded_once_and_then_cached(rows, tmp_path):
     with index_of(rows[:20], tmp_path) as first:
-        embedder = first._questions.embedder
+        embedder = first._embedder.embedder
         first.query("a new question")
         first.query("a new question")
         assert embedder.asked == ["a new question"]
@@ -197,7 +217,7 @@ def test_a_blank_query_is_refused(index, text):
 
 def test_a_query_without_a_direction_says_so(rows, tmp_path):
     with index_of(rows[:5], tmp_path) as opened:
-        opened._questions.embedder.table["nothing"] = np.zeros(FULL, np.float32)
+        opened._embedder.embedder.table["nothing"] = np.zeros(FULL, np.float32)
         with pytest.raises(QueryError, match="no word of 'nothing'"):
             opened.query("nothing")
 

@@ -9,7 +9,8 @@ import pytest
 
 from resizable_search.errors import UsageError
 from resizable_search.search.index import Index
-from resizable_search.service.batcher import MOST_TOGETHER, Ask, Batcher, MovedError, Search
+from resizable_search.search.options import SearchOptions
+from resizable_search.service.batcher import MOST_TOGETHER, Ask, Batcher, MovedError
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.store.layout import Home
 
@@ -23,7 +24,9 @@ def shelf(made_once):
     found.close()
 
 
-def asks(shelf: IndexPool, searches: list[Search], count: int, fingerprint: str | None = None) -> list[Ask]:
+def asks(
+    shelf: IndexPool, searches: list[SearchOptions], count: int, fingerprint: str | None = None
+) -> list[Ask]:
     with shelf.lend("made") as index:
         made = dict(zip(TEXTS, index.embed_queries(TEXTS), strict=True))
         by = fingerprint or index.fingerprint
@@ -62,7 +65,11 @@ def answered(shelf: IndexPool, asked: list[Ask], monkeypatch) -> tuple[dict, lis
 
 
 def test_queries_that_wait_share_a_scan_and_each_has_its_own_answer(shelf, made_once, monkeypatch):
-    searches = [Search(k=3), Search(k=3, dim=8, rerank=2), Search(k=5, where="year > 1950")]
+    searches = [
+        SearchOptions(k=3),
+        SearchOptions(k=3, dim=8, rerank=2),
+        SearchOptions(k=5, where="year > 1950"),
+    ]
     asked = asks(shelf, searches, 31)
     with shelf.lend("made") as index:
         expected = [
@@ -76,13 +83,15 @@ def test_queries_that_wait_share_a_scan_and_each_has_its_own_answer(shelf, made_
 
 
 def test_a_scan_has_so_many_queries_and_no_more(shelf, monkeypatch):
-    outcomes, runs = answered(shelf, asks(shelf, [Search(k=1)], 2 * MOST_TOGETHER + 2), monkeypatch)
+    outcomes, runs = answered(shelf, asks(shelf, [SearchOptions(k=1)], 2 * MOST_TOGETHER + 2), monkeypatch)
     assert runs == [1, MOST_TOGETHER, MOST_TOGETHER, 1]
     assert all(len(outcome.hits) == 1 for outcome in outcomes.values())
 
 
 def test_what_makes_no_sense_is_an_error_of_its_own_asks_alone(shelf, monkeypatch):
-    outcomes, _ = answered(shelf, asks(shelf, [Search(k=2), Search(k=2, dim=10**6)], 10), monkeypatch)
+    outcomes, _ = answered(
+        shelf, asks(shelf, [SearchOptions(k=2), SearchOptions(k=2, dim=10**6)], 10), monkeypatch
+    )
     for i in range(10):
         assert isinstance(outcomes[i], UsageError) == (i % 2 == 1)
 
@@ -90,7 +99,7 @@ def test_what_makes_no_sense_is_an_error_of_its_own_asks_alone(shelf, monkeypatc
 def test_vectors_of_another_embedder_are_sent_back(shelf, monkeypatch):
     told: queue.SimpleQueue = queue.SimpleQueue()
     desk = Batcher(shelf, "made", told.put)
-    desk.put(asks(shelf, [Search()], 2, "another"))
+    desk.put(asks(shelf, [SearchOptions()], 2, "another"))
     found = told.get(timeout=20)
     assert all(isinstance(outcome, MovedError) for _, outcome in found)
     desk.close()
@@ -99,7 +108,7 @@ def test_vectors_of_another_embedder_are_sent_back(shelf, monkeypatch):
 def test_an_expression_is_never_evaluated_at_the_desk(shelf, monkeypatch):
     told: queue.SimpleQueue = queue.SimpleQueue()
     desk = Batcher(shelf, "made", told.put)
-    (asked,) = asks(shelf, [Search(where="year > 1950")], 1)
+    (asked,) = asks(shelf, [SearchOptions(where="year > 1950")], 1)
     monkeypatch.setattr(Index, "select", lambda *_: pytest.fail("evaluated at the desk"))
     desk.put([asked, dataclasses.replace(asked, selected=None)])
     found = [outcome for _, outcome in told.get(timeout=20)]
@@ -113,7 +122,7 @@ def test_an_index_that_is_gone_is_the_error_of_all(made_once, shelf):
     told: queue.SimpleQueue = queue.SimpleQueue()
     desk = Batcher(shelf, "gone", told.put)
     vector = np.ones(3, np.float32)
-    desk.put([Ask("tree", vector, "", 0.0, Search(), i) for i in range(3)])
+    desk.put([Ask("tree", vector, "", 0.0, SearchOptions(), i) for i in range(3)])
     outcomes = []
     while len(outcomes) < 3:
         outcomes += told.get(timeout=20)

@@ -10,8 +10,8 @@ import pytest
 
 from resizable_search.errors import EmbedderError, IndexNotFoundError, QueryError
 from resizable_search.search.index import Index, open_index
+from resizable_search.search.options import SearchOptions
 from resizable_search.service import service as module
-from resizable_search.service.batcher import Search
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.service import Service
 from resizable_search.store.layout import Home
@@ -56,8 +56,8 @@ def embedded(monkeypatch):
 
 def test_a_text_is_embedded_once(made_once, embedded):
     async def asked(service: Service):
-        first = await service.search("made", ["tree leaf"], Search(k=3))
-        again = await service.search("made", ["tree leaf", "storm", "tree leaf"], Search(k=3))
+        first = await service.search("made", ["tree leaf"], SearchOptions(k=3))
+        again = await service.search("made", ["tree leaf", "storm", "tree leaf"], SearchOptions(k=3))
         return first, again
 
     first, again = run(made_once, asked)
@@ -70,7 +70,8 @@ def test_those_who_ask_the_same_at_once_wait_for_one_embedding(made_once, embedd
     async def asked(service: Service):
         embedded.hold.clear()
         waiting = [
-            asyncio.ensure_future(service.search("made", ["tree leaf"], Search(k=i))) for i in (1, 2, 3)
+            asyncio.ensure_future(service.search("made", ["tree leaf"], SearchOptions(k=i)))
+            for i in (1, 2, 3)
         ]
         while not embedded:
             await asyncio.sleep(0.01)
@@ -87,12 +88,12 @@ def test_those_who_ask_the_same_at_once_wait_for_one_embedding(made_once, embedd
 
 def test_a_slow_embedding_keeps_nobody_waiting_whose_vector_is_known(made_once, embedded):
     async def asked(service: Service):
-        await service.search("made", ["tree leaf"], Search())
+        await service.search("made", ["tree leaf"], SearchOptions())
         embedded.hold.clear()
-        slow = asyncio.ensure_future(service.search("made", ["storm"], Search()))
+        slow = asyncio.ensure_future(service.search("made", ["storm"], SearchOptions()))
         while "storm" not in embedded:
             await asyncio.sleep(0.01)
-        quick = await service.search("made", ["tree leaf"], Search())
+        quick = await service.search("made", ["tree leaf"], SearchOptions())
         is_waiting = not slow.done()
         embedded.hold.set()
         return quick, is_waiting, await slow
@@ -105,10 +106,10 @@ def test_a_slow_embedding_keeps_nobody_waiting_whose_vector_is_known(made_once, 
 def test_a_failed_embedding_is_told_to_each_and_tried_again(made_once, embedded):
     async def asked(service: Service):
         embedded.fail = EmbedderError("the endpoint is down: start it")
-        both = [service.search("made", ["tree leaf"], Search()) for _ in range(2)]
+        both = [service.search("made", ["tree leaf"], SearchOptions()) for _ in range(2)]
         failed = await asyncio.gather(*both, return_exceptions=True)
         embedded.fail = None
-        return failed, await service.search("made", ["tree leaf"], Search(k=1))
+        return failed, await service.search("made", ["tree leaf"], SearchOptions(k=1))
 
     failed, found = run(made_once, asked)
     assert [str(error) for error in failed] == ["the endpoint is down: start it"] * 2
@@ -120,7 +121,7 @@ def test_only_so_many_vectors_are_kept(made_once, embedded, monkeypatch):
 
     async def asked(service: Service):
         for text in ("tree", "leaf", "tree", "storm", "tree", "leaf"):
-            await service.search("made", [text], Search(k=1))
+            await service.search("made", [text], SearchOptions(k=1))
         return len(service._vectors)
 
     assert run(made_once, asked) == 2
@@ -131,10 +132,10 @@ def test_an_index_of_another_embedder_has_the_text_embedded_anew(tmp_path, embed
     built(tmp_path)
 
     async def asked(service: Service):
-        first = await service.search("made", ["tree leaf"], Search(k=5))
+        first = await service.search("made", ["tree leaf"], SearchOptions(k=5))
         await asyncio.to_thread(built, tmp_path, "made", 80, 9, True)
         embedded.clear()
-        again = await service.search("made", ["tree leaf"], Search(k=5))
+        again = await service.search("made", ["tree leaf"], SearchOptions(k=5))
         return first, again
 
     first, again = run(tmp_path, asked)
@@ -145,7 +146,7 @@ def test_an_index_of_another_embedder_has_the_text_embedded_anew(tmp_path, embed
 
 def test_compare_is_the_full_dimension_for_the_same_documents(made_once):
     async def asked(service: Service):
-        return await service.compare("made", ["tree leaf"], Search(k=5, dim=3, where="year < 1950"))
+        return await service.compare("made", ["tree leaf"], SearchOptions(k=5, dim=3, where="year < 1950"))
 
     (both,) = run(made_once, asked)
     with open_index("made", home=made_once, engine="numpy") as index:
@@ -158,8 +159,8 @@ def test_compare_is_the_full_dimension_for_the_same_documents(made_once):
 def test_errors_are_those_of_the_index(made_once):
     async def asked(service: Service):
         calls = [
-            service.search("nope", ["tree"], Search()),
-            service.search("made", ["tree", "zebra"], Search()),
+            service.search("nope", ["tree"], SearchOptions()),
+            service.search("made", ["tree", "zebra"], SearchOptions()),
             service.document("made", 10**9),
             service.document("nope", 0),
         ]
@@ -185,7 +186,7 @@ def test_a_damaged_index_is_listed_with_what_is_wrong(tmp_path):
 
 def test_many_at_once_get_what_one_alone_gets(made_once):
     texts = ["tree leaf", "storm rain", "queue heap", "sand rock"]
-    searches = [Search(k=4), Search(k=4, dim=8), Search(k=2, group=True)]
+    searches = [SearchOptions(k=4), SearchOptions(k=4, dim=8), SearchOptions(k=2, group=True)]
 
     async def asked(service: Service):
         calls = [service.search("made", [texts[i % 4]], searches[i % 3]) for i in range(120)]
@@ -195,7 +196,7 @@ def test_many_at_once_get_what_one_alone_gets(made_once):
     with open_index("made", home=made_once, engine="numpy") as index:
         for i, (answer,) in enumerate(found):
             search = searches[i % 3]
-            alone = index.answer(texts[i % 4], search.k, search.dim, group=search.group)
+            alone = index.search([texts[i % 4]], search)[0]
             assert answer.hits == alone.hits
             assert np.isfinite(answer.timings_ms.scan)
 
@@ -227,13 +228,13 @@ def slow(monkeypatch):
 def test_a_slow_expression_costs_its_own_callers_alone(made_once, slow):
     async def asked(service: Service):
         waiting = [
-            asyncio.ensure_future(service.search("made", ["tree leaf"], Search(k=3, where="year > 0")))
+            asyncio.ensure_future(service.search("made", ["tree leaf"], SearchOptions(k=3, where="year > 0")))
             for _ in range(module.MOST_THREADS + 4)
         ]
         await asyncio.to_thread(slow.begun.wait, 20)
         others = await asyncio.gather(
-            service.search("made", ["storm"], Search(k=3)),
-            service.search("other", ["storm"], Search(k=3, where="year > 1")),
+            service.search("made", ["storm"], SearchOptions(k=3)),
+            service.search("other", ["storm"], SearchOptions(k=3, where="year > 1")),
             service.document("made", 1),
             service.cards(),
         )
@@ -251,7 +252,9 @@ def test_an_expression_is_evaluated_once_for_a_question(made_once, slow):
     slow.go_on.set()
 
     async def asked(service: Service):
-        return await service.compare("made", ["tree leaf", "storm"], Search(k=3, dim=8, where="year > 0"))
+        return await service.compare(
+            "made", ["tree leaf", "storm"], SearchOptions(k=3, dim=8, where="year > 0")
+        )
 
     assert len(run(made_once, asked)) == 2
     assert slow.count == 1
@@ -263,7 +266,7 @@ def test_an_index_that_changes_after_its_expression_was_evaluated_has_it_evaluat
     async def asked(service: Service):
         embedded.hold.clear()
         waiting = asyncio.ensure_future(
-            service.search("made", ["tree leaf"], Search(k=200, where="year = 1907"))
+            service.search("made", ["tree leaf"], SearchOptions(k=200, where="year = 1907"))
         )
         while not embedded:
             await asyncio.sleep(0.01)

@@ -36,7 +36,7 @@ def test_an_index_that_keeps_documents_reads_each_once_and_gives_the_same(tmp_pa
     monkeypatch.setattr(PartReader, "documents", lambda self, some: asked.extend(some) or read(self, some))
     with index_of(rows, tmp_path) as index:
         plain = index.documents([3, 1, 3, 40])
-        index.keep_documents(10_000)
+        index.cache_documents(10_000)
         asked.clear()
         assert index.documents([3, 1, 3, 40]) == index.documents([3, 1, 3, 40]) == plain
         assert sorted(set(asked)) == [1, 3, 40]

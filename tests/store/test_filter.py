@@ -14,6 +14,7 @@ from resizable_search.engine.quantise import Tier, quantise, quantise_queries
 from resizable_search.engine.topk import NO_ROW
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.search.index import open_index
+from resizable_search.search.options import SearchOptions
 from resizable_search.store import filter as selection
 from resizable_search.store.filter import MOST_KEPT, Filter
 from resizable_search.store.layout import Home
@@ -271,16 +272,16 @@ PLANS = ["96", "40", "96:bits:60,96", "40:int8:50,64:float32:30,96"]
 def test_a_search_finds_the_best_of_the_rows_that_match(home, index, monkeypatch, few, plan, expression):
     """Every plan over a selection gives what it gives over an index that has those rows alone."""
     monkeypatch.setattr(selection, "FEW", few)
-    index._conditions._kept.clear()
+    index._filter._kept.clear()
     rng = np.random.default_rng(5)
     queries = rng.standard_normal((3, 96)).astype(np.float32)
     queries[0] = index.vectors([7])[0]
     k = 10
-    matching = np.flatnonzero(np.concatenate(index._conditions.select(expression).allowed))
+    matching = np.flatnonzero(np.concatenate(index._filter.select(expression).allowed))
     top = index.scan(queries, k=k, plan=plan, where=expression)
     one = index.scan(queries[1:2], k=k, plan=plan, where=expression)
     np.testing.assert_array_equal(one.rows[0], top.rows[1])
-    parsed = index.plan(k, plan=plan)
+    parsed = index.plan(SearchOptions(k, plan=plan))
     for i, query in enumerate(queries):
         among = matching
         for stage, keep in zip(parsed.stages, parsed.keeps(k), strict=True):

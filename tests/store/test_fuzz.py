@@ -20,6 +20,7 @@ from resizable_search.build.remove import removable, remove
 from resizable_search.embedders.registry import reopen
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.search.index import open_index
+from resizable_search.search.options import SearchOptions
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import manifest_text, read_manifest
@@ -470,7 +471,7 @@ def test_the_oracle_answers_as_a_sound_index_does(judge):
     meant = meaning(sound.manifest, sound, sound.folder)
     assert set(np.flatnonzero(~meant.allowed)) == set(DELETED)
     with open_index(sound.folder) as index:
-        plan = index.plan(k=ROWS)
+        plan = index.plan(SearchOptions(ROWS))
         top = index.scan(sound.queries, k=ROWS)
     right = answer(meant, plan, sound.queries, ROWS)
     np.testing.assert_array_equal(top.rows, right.rows)

@@ -9,6 +9,7 @@ from resizable_search.build.build import build
 from resizable_search.build.options import BuildOptions
 from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError, StorageError, UsageError
 from resizable_search.search.index import open_index
+from resizable_search.search.options import SearchOptions
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.tuned_plans import (
@@ -69,7 +70,7 @@ def test_an_open_index_learns_of_the_plan_and_gives_the_same_answers(home):
             index.scan(query, recall=0.99)
         before = index.scan(query, plan=TUNED.plan)
         keep_plan(home / "made", index.manifest.generation, TUNED)
-        assert index.plan(10, recall=0.99).stages[0].precision == "bits"
+        assert index.plan(SearchOptions(10, recall=0.99)).stages[0].precision == "bits"
         np.testing.assert_array_equal(index.scan(query, recall=0.99).rows, before.rows)
         with pytest.raises(UsageError, match="at k 5"):
             index.scan(query, k=5, recall=0.99)

@@ -1,25 +1,9 @@
-"""What the disk, or the system, refuses, told as StorageError with its remedy.
+"""The operating system: threads, limits, disk space, files replaced in one step, locks and failpoints.
 
-What a process may have of open files, threads and memory: how it is told, and raised where it may be.
-
-An open index holds a file open for each of its arrays, some twenty a part (a mapping keeps its file), and
-a build as many and its connections.
-
-How many threads the engine runs, and the pool that it runs them on.
-
-The pool is our own: numba's is not safe from several threads at once, and one that is shared can be
-asked from any thread without more of them being made. Handing a task over takes some 15 microseconds,
-a third of what ThreadPoolExecutor takes: a scan of sign bits has no more than some hundreds.
-
-One build of a name at a time, by a lock of the operating system that dies with its process.
-
-The lock is flock's, on a file beside the index. What makes it sound is that the file is deleted only by
-whoever holds it, as the last thing that is done under it, and that whoever gets it looks whether the file
-still is the one at that path: a lock on a file that was deleted meanwhile keeps nobody out.
+What the system refuses becomes an error that names the remedy, by one table from errno.
 """
 
 import errno
-import fcntl
 import json
 import os
 import resource
@@ -32,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from resizable_search.errors import (
     ExhaustedError,
@@ -44,65 +29,178 @@ from resizable_search.errors import (
 )
 from resizable_search.text import size
 
-_NO_THREAD = "can't start new thread"
-_NO_MEMORY = ("failed to map segment from shared object", "cannot allocate memory")
-"""What Python and the loader of compiled modules say, in words alone."""
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+HOME_VARIABLE = "RSEARCH_HOME"
+ANOTHER_HOME = f"choose another home with `home` or ${HOME_VARIABLE}"
+CHECK = "check its permissions"
+"""The remedy where an index cannot be written: another home would not help."""
+
+_NO_THREAD = -1
+"""In place of an errno: Python raises RuntimeError where it cannot start a thread."""
+
+_FULL = StorageError, "the disk of {home} is full; nothing is lost: free some space, and {again} goes on"
+_REFUSED = StorageError, "cannot write to {path} ({reason}): {remedy}"
+_FAILED = StorageError, "cannot write to {path} ({reason}): see that its disk is sound"
+_REMEDIES: dict[int, tuple[type[RsearchError], str]] = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR), _REFUSED),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP), _REFUSED),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO), _FAILED),
+    errno.EFBIG: (
+        StorageError,
+        "a file in {home} would be larger than this process may write, or this disk can hold: raise the "
+        f"limit with `ulimit -f unlimited`, or {ANOTHER_HOME}; nothing is lost",
+    ),
+    errno.EMFILE: (
+        OpenFilesError,
+        "this takes more open files than the limit allows ({files}): raise it with `ulimit -n 1024` or more, "
+        "and give the same command again; nothing is lost",
+    ),
+    errno.ENFILE: (
+        OpenFilesError,
+        "the machine has too many files open: end what holds so many, and try again",
+    ),
+    errno.ENOMEM: (
+        ExhaustedError,
+        "out of memory: end what takes much of it, raise its limit (`ulimit -v`), or use fewer `dims` or a "
+        "smaller batch",
+    ),
+    _NO_THREAD: (
+        ExhaustedError,
+        "no further thread can be started: raise the limit of processes (`ulimit -u`) or of memory, or use "
+        "fewer `threads` or a smaller `concurrency`; nothing is lost",
+    ),
+}
+_LIMITS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
+"""Another folder would help against none of these, whatever was to be written."""
+
+_WORDS = {
+    "can't start new thread": _NO_THREAD,
+    os.strerror(errno.EMFILE): errno.EMFILE,
+    "failed to map segment from shared object": errno.ENOMEM,
+    "cannot allocate memory": errno.ENOMEM,
+}
+"""What Python and the loader of compiled modules say without a number."""
+
+PROBE_BYTES = 1 << 16
+"""Written to learn why SQLite cannot write: more than it asks for at once."""
+
+
+def _refusal(
+    number: int, home: Path, path: object = None, remedy: str = ANOTHER_HOME, again: str = "the same command"
+) -> RsearchError | None:
+    """The error of the table for this errno; None if it is not in there."""
+    if number not in _REMEDIES:
+        return None
+    kind, words = _REMEDIES[number]
+    values = {
+        "home": home,
+        "path": path or home,
+        "remedy": remedy,
+        "again": again,
+        "reason": os.strerror(max(number, 0)),
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    }
+    return kind(words.format_map(values))
 
 
 def exhausted(error: BaseException | None) -> RsearchError | None:
-    """The error for what this process may have no more of, if that lies at the bottom of this one; else None.
+    """The error for the limit of files, memory or threads that caused this one; None if none did.
 
-    Who meets such a limit often sees no more than that a file, a service or a module cannot be had.
+    The outer error often says only that a file, a service or a module is not available.
     """
-    for at_the_bottom in _chain(error):
-        found = too_many_files(at_the_bottom)
-        if found is not None:
-            return found
-        said = str(at_the_bottom)
-        if isinstance(at_the_bottom, RuntimeError) and _NO_THREAD in said:
-            return ExhaustedError(
-                "no further thread can be started: raise the limit of processes (`ulimit -u`) or of memory, "
-                "or use fewer `threads` or a smaller `concurrency`; nothing is lost"
-            )
-        no_memory = isinstance(at_the_bottom, OSError) and at_the_bottom.errno == errno.ENOMEM
-        unmapped = isinstance(at_the_bottom, ImportError) and any(words in said for words in _NO_MEMORY)
-        if no_memory or unmapped or isinstance(at_the_bottom, MemoryError):
-            return ExhaustedError(
-                "out of memory: end what takes much of it, raise its limit (`ulimit -v`), or use fewer "
-                "`dims` or a smaller batch"
-            )
-    return None
-
-
-def too_many_files(error: BaseException | None) -> OpenFilesError | None:
-    """As `exhausted`, for the limit of open files alone."""
-    for at_the_bottom in _chain(error):
-        if isinstance(at_the_bottom, OpenFilesError):
-            return at_the_bottom
-        number = at_the_bottom.errno if isinstance(at_the_bottom, OSError) else None
-        if number == errno.ENFILE:
-            return OpenFilesError(
-                "the machine has too many files open: end what holds so many, and try again"
-            )
-        in_words = isinstance(at_the_bottom, ImportError) and os.strerror(errno.EMFILE) in str(at_the_bottom)
-        if in_words or number == errno.EMFILE:
-            most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            return OpenFilesError(
-                f"this takes more open files than the limit allows ({most}): raise it with `ulimit -n 1024` "
-                "or more, and give the same command again; nothing is lost"
-            )
-    return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and those that led to it."""
     while error is not None:
-        yield error
+        if isinstance(error, OpenFilesError | ExhaustedError):
+            return error
+        number = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, MemoryError):
+            number = errno.ENOMEM
+        elif isinstance(error, ImportError | RuntimeError):
+            number = next((number for words, number in _WORDS.items() if words in str(error)), None)
+        if number in _REMEDIES and _REMEDIES[number][0] is not StorageError:
+            return _refusal(number, Path())
         error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def storage_errors(
+    home: Path, remedy: str = ANOTHER_HOME, again: Callable[[], str] = lambda: "the same command"
+) -> Iterator[None]:
+    """Raise StorageError for what a full, read-only or failing disk refuses below `home`.
+
+    `remedy` is what to do where writing is not allowed; `again` names the command that resumes the work.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _refusal(error.errno or 0, home, error.filename, remedy, again()) or error from None
+    except StorageError as error:
+        cause = error.__cause__  # of an embedder's state, for example
+        if isinstance(cause, OSError) and cause.errno in _LIMITS:
+            raise _refusal(cause.errno, home, again=again()) or error from None
+        raise
+    except sqlite3.DatabaseError as error:
+        raise _sqlite_refusal(error, home, again()) from None
+
+
+def _sqlite_refusal(error: sqlite3.DatabaseError, home: Path, again: str) -> Exception:
+    """The error for what SQLite could not do below `home`; itself if the disk is not the cause."""
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code, number = extended & 0xFF, 0
+    if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
+        number = errno.ENOSPC
+    elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StorageError(
+            f"the unfinished build in {home} is damaged ({error}): begin again with `restart`"
+        )
+    elif not isinstance(error, sqlite3.OperationalError):
+        return error
+    elif (
+        code == sqlite3.SQLITE_IOERR
+        and resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+    ):
+        number = errno.EFBIG
+    return _refusal(number, home, again=again) or StorageError(
+        f"cannot write the build in {home} ({error}): check its permissions, and its disk"
+    )
+
+
+@contextmanager
+def sqlite_os_errors(folder: Path) -> Iterator[None]:
+    """Raise the system's OSError where SQLite only says that it cannot open or write a file in `folder`.
+
+    It comes from writing a file of our own at once, while what else is open or written is still there.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
+            write_probe(folder)
+        raise
+
+
+def write_probe(folder: Path) -> None:
+    """Write a temporary file in `folder`. Raises OSError if the system refuses it."""
+    import tempfile  # only a failure needs it
+
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(PROBE_BYTES))
+
+
+def unreadable(path: Path, error: OSError) -> RsearchError:
+    """The error for a file of an index that cannot be read."""
+    return exhausted(error) or IndexFormatError(
+        f"{path} cannot be read ({error.strerror}): check what lies there, and its permissions"
+    )
 
 
 def raise_limit() -> bool:
-    """Let this process open as many files as it may allow itself; whether that is more than before."""
+    """Let this process open as many files as the system allows; whether that is more than before."""
     most, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == allowed:
         return False
@@ -134,8 +232,8 @@ def blas_threads() -> int:
     """How many threads numpy's matrix products use."""
     from threadpoolctl import threadpool_info
 
-    pools: Sequence[dict[str, object]] = threadpool_info()
-    return max((int(str(pool["num_threads"])) for pool in pools if pool["user_api"] == "blas"), default=1)
+    pools: Sequence[dict[str, Any]] = threadpool_info()
+    return max((int(pool["num_threads"]) for pool in pools if pool["user_api"] == "blas"), default=1)
 
 
 def usable_cores() -> int:
@@ -143,150 +241,44 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-HOME_VARIABLE = "RSEARCH_HOME"
-ANOTHER_HOME = f"choose another home with `home` or ${HOME_VARIABLE}"
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_REFUSED = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENOTEMPTY,
-    errno.ELOOP,
-)
-_TOO_MANY = (errno.EMFILE, errno.ENFILE)
-_LIMITS = (*_FULL, *_TOO_MANY, errno.EFBIG)
-_FAILED = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO)
-
-CHECK = "check its permissions"
-"""What to do where an index that there is cannot be written: another home would not help."""
-
-PROBE_BYTES = 1 << 16
-"""What is written to learn why SQLite could not write: more than it asks for at once."""
-
-
-@contextmanager
-def storage_errors(
-    home: Path, remedy: str = ANOTHER_HOME, again: Callable[[], str] = lambda: "the same command"
-) -> Iterator[None]:
-    """Turn what a full, read-only or failing disk raises while `home` is written into StorageError.
-
-    `remedy` is what to do where writing is not allowed, `again` names the command that goes on once there
-    is room.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise refusal(error, home, remedy, again()) or error from None
-    except StorageError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in _LIMITS:  # what an embedder's state met, say
-            raise refusal(cause, home, remedy, again()) or error from None
-        raise
-    except sqlite3.DatabaseError as error:
-        raise _sqlite_refusal(error, home, again()) from None
-
-
-def refusal(
-    error: OSError, home: Path, remedy: str = ANOTHER_HOME, again: str = "the same command"
-) -> StorageError | None:
-    """The error for what the system refused below `home`; None if it is none of the disk's."""
-    place = error.filename or home
-    if error.errno in _FULL:
-        return _full(home, again)
-    if error.errno in _TOO_MANY:
-        return too_many_files(error)
-    if error.errno == errno.EFBIG:
-        return StorageError(
-            f"a file in {home} would be larger than this process may write, or this disk can hold: raise the "
-            f"limit with `ulimit -f unlimited`, or {ANOTHER_HOME}; nothing is lost"
-        )
-    if error.errno in _REFUSED:
-        return StorageError(f"cannot write to {place} ({error.strerror}): {remedy}")
-    if error.errno in _FAILED:
-        return StorageError(f"cannot write to {place} ({error.strerror}): see that its disk is sound")
-    return None
-
-
-@contextmanager
-def as_the_system_says(folder: Path) -> Iterator[None]:
-    """Where SQLite cannot open or write a file in `folder`, and says no more: raise the system's OSError.
-
-    It is found out by writing a file of our own, at once: what else was opened or written is still there.
-    """
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if _code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR):
-            write_some(folder)
-        raise
-
-
-def write_some(folder: Path) -> None:
-    """Write a file in `folder` that is gone at once, so that what the system says against it is raised."""
-    import tempfile  # only a failure needs it
-
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(PROBE_BYTES))
-
-
-def _code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code, 0 if it is an error of the Python module."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _sqlite_refusal(error: sqlite3.DatabaseError, home: Path, again: str) -> Exception:
-    """The error for what SQLite could not do below `home`; itself if it is nothing of the disk's."""
-    code = _code(error)
-    if code == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
-        return _full(home, again)
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StorageError(
-            f"the unfinished build in {home} is damaged ({error}): begin again with `restart`"
-        )
-    if not isinstance(error, sqlite3.OperationalError):
-        return error
-    if code == sqlite3.SQLITE_IOERR and _limits_files():
-        return refusal(OSError(errno.EFBIG, ""), home) or error
-    return StorageError(f"cannot write the build in {home} ({error}): check its permissions, and its disk")
-
-
-def _limits_files() -> bool:
-    """Whether this process may write files of some size only."""
-    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
-
-
-def _full(home: Path, again: str) -> StorageError:
-    return StorageError(f"the disk of {home} is full; nothing is lost: free some space, and {again} goes on")
-
-
-def unreadable(path: Path, error: OSError) -> IndexFormatError | StorageError:
-    """The error for a file of an index that the system does not let be read."""
-    if error.errno == errno.ENOMEM:
-        return StorageError(f"{path} cannot be mapped ({error.strerror}): allow more memory with `ulimit -v`")
-    return too_many_files(error) or IndexFormatError(
-        f"{path} cannot be read ({error.strerror}): check what lies there, and its permissions"
-    )
-
-
 def free_bytes(folder: Path) -> int:
-    """What may still be written where a folder lies, or will lie."""
+    """The bytes that are free where a folder lies, or will lie."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
+def size_of(folder: Path) -> int:
+    """The bytes of all files below a folder; 0 if there is no such folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def make_sure_of_room(
+    name: str, home: Path, missing: Callable[[int], int], counts: Sequence[Callable[[], int]]
+) -> None:
+    """Refuse to begin what the disk cannot hold. Raises StorageError.
+
+    `missing` gives the bytes that so many rows still take at least. `counts` give how many rows there may
+    be; each is asked only if the one before would not fit.
+    """
+    free = free_bytes(home)
+    for count in counts:
+        if (needed := missing(count())) <= free:
+            return
+    raise StorageError(
+        f"{name} takes {size(needed)} more at least, and {size(free)} are free at {home}: "
+        f"free some, {ANOTHER_HOME}, or ask for fewer `dims` or a smaller `limit`"
+    )
+
+
 def make_home(home: Path) -> None:
-    """Make the folder of all indexes, if it is not there. Raises StorageError, whatever stands against it."""
+    """Make the folder of all indexes if it does not exist. Raises StorageError."""
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if error.errno in _LIMITS:
-            raise refusal(error, home) or error from None
-        raise StorageError(f"cannot make the folder {home} ({error.strerror}): {ANOTHER_HOME}") from None
+        limit = _refusal(error.errno, home) if error.errno in _LIMITS else None
+        words = f"cannot make the folder {home} ({error.strerror}): {ANOTHER_HOME}"
+        raise limit or StorageError(words) from None
 
 
 def beside(path: Path) -> Path:
@@ -308,37 +300,10 @@ def replace_file(path: Path, content: bytes) -> None:
         raise
 
 
-def make_sure_of_room(
-    name: str, home: Path, missing: Callable[[int], int], counts: Sequence[Callable[[], int]]
-) -> None:
-    """Refuse to begin what the disk cannot hold. Raises StorageError.
-
-    `missing` tells the bytes that so many rows still take, of which one is certain: the arrays' files.
-    `counts` tell how many rows there may be, each asked only where the one before would not fit.
-    """
-    free = free_bytes(home)
-    for count in counts:
-        if (needed := missing(count())) <= free:
-            return
-    raise StorageError(
-        f"{name} takes {size(needed)} more at least, and {size(free)} are free at {home}: "
-        f"free some, {ANOTHER_HOME}, or ask for fewer `dims` or a smaller `limit`"
-    )
-
-
-def size_of(folder: Path) -> int:
-    """The bytes of all files below a folder; 0 if there is none."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 HOLDER_SECONDS = 2.0
-"""How long one that is refused waits for the holder to say who it is, which it does at once."""
+"""How long a refused process waits for the holder of a lock to write who it is, which it does at once."""
 
-LOOK_SECONDS = 0.01
-"""How often it looks."""
-
-MOST_BYTES = 1000
-"""Of what a holder says of itself."""
+POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,126 +313,110 @@ class BuildLock:
     path: Path
 
     def remove_state(self) -> None:
-        """Delete what is kept beside the index, and the lock itself at last: nothing may be done after it."""
+        """Delete the files beside the index, the lock last: nothing may be done after it."""
         for path in sorted(self.path.parent.iterdir()):
             if path == self.path:
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                with suppress(OSError):
-                    path.unlink()
+                path.unlink(missing_ok=True)
+        self.path.unlink()
         with suppress(OSError):
-            self.path.unlink()
-            self.path.parent.rmdir()  # unless somebody has made a lock anew, and is at work
+            self.path.parent.rmdir()  # unless somebody has made a lock again, and is at work
 
 
 @contextmanager
 def build_lock(path: Path, name: str) -> Iterator[BuildLock]:
-    """Hold the lock of an index's build. Raises IndexBusyError with the holder's pid and host, OSError.
+    """Hold the lock of an index's build. Raises IndexBusyError with the holder's process and host, OSError.
 
-    StorageError is raised where the file system has no locks.
+    The system releases it with its process. Raises StorageError if the file system has no locks.
     """
-    handle = _take(path, name)
+    handles: list[int] = []
+    lock = _file_lock(path, handles.append)
+    _acquire(lock, path, name)
     try:
-        said = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+        holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
         with suppress(OSError):  # on a full disk: the lock holds without it
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, said, 0)
+            os.ftruncate(handles[0], 0)
+            os.pwrite(handles[0], holder, 0)
         yield BuildLock(path)
     finally:
         with suppress(OSError):
-            os.ftruncate(handle, 0)
-        os.close(handle)
+            os.ftruncate(handles[0], 0)
+        lock.release()
 
 
-def _take(path: Path, name: str) -> int:
-    """Open the file at `path` and lock it; its descriptor."""
-    until = time.monotonic() + HOLDER_SECONDS
-    while True:
-        late = time.monotonic() > until
+def take_if_free(path: Path) -> "BaseFileLock | None":
+    """Lock the file at `path`, which is made if needed; None if another process holds it. Raises OSError."""
+    from filelock import Timeout
+
+    lock = _file_lock(path)
+    try:
+        lock.acquire(timeout=5 * POLL_SECONDS, poll_interval=POLL_SECONDS)
+    except Timeout:
+        return None
+    return lock
+
+
+def _file_lock(path: Path, on_acquired: Callable[[int], None] | None = None) -> "BaseFileLock":
+    """A lock of the operating system. A lock on a file that was deleted meanwhile is not taken for one."""
+    from filelock import FileLock  # 65 ms
+
+    return FileLock(
+        path, thread_local=False, fallback_to_soft=False, preserve_lock_file=True, on_acquired=on_acquired
+    )
+
+
+def _acquire(lock: "BaseFileLock", path: Path, name: str) -> None:
+    """Acquire the lock of a build, or learn who holds it."""
+    from filelock import Timeout
+
+    until, holder = time.monotonic() + HOLDER_SECONDS, ""
+
+    def is_known() -> bool:
+        nonlocal holder
+        holder = _living_holder(path)
+        return bool(holder)
+
+    while not lock.is_locked:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            left = max(0.0, until - time.monotonic())
+            lock.acquire(timeout=left, poll_interval=POLL_SECONDS, cancel_check=is_known)
+        except Timeout:
+            who = holder or "another process"
+            raise IndexBusyError(
+                f"{name} is being built by {who}: wait for it, or choose another `name`"
+            ) from None
         except (FileNotFoundError, FileExistsError):
-            # Where nothing stands in its place, the folder was deleted in this moment, with the index.
-            if late or (os.path.lexists(path.parent) and not path.parent.is_dir()):
+            # The folder was deleted in this moment, with the index, unless something else is there.
+            if time.monotonic() > until or (os.path.lexists(path.parent) and not path.parent.is_dir()):
                 raise
-            time.sleep(LOOK_SECONDS)
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _lies_at(handle, path):
-                return handle
-            os.close(handle)
-        except BlockingIOError:
-            said = os.pread(handle, MOST_BYTES, 0)
-            os.close(handle)
-            if late or _is_of_the_living(said):
-                raise IndexBusyError(
-                    f"{name} is being built by {_holder(said)}: wait for it, or choose another `name`"
-                ) from None
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         except OSError as error:
-            os.close(handle)
+            if error.filename is not None:
+                raise
             raise StorageError(f"cannot lock {path} ({error.strerror}): {ANOTHER_HOME}") from None
 
 
-def take_if_free(path: Path) -> int | None:
-    """Open the file at `path`, made if it is not there, and lock it; None if another process holds it.
-
-    The lock lasts until the descriptor is closed. Raises OSError, also where the file system has no locks.
-    """
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _lies_at(handle, path):
-                return handle
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        except OSError:
-            os.close(handle)
-            raise
-        os.close(handle)
-
-
-def _lies_at(handle: int, path: Path) -> bool:
-    """Whether the file that is open is the one at that path, and not one that was deleted."""
+def _living_holder(path: Path) -> str:
+    """The process that has written itself into a lock; '' if none has, or one that died here."""
     try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _is_of_the_living(said: bytes) -> bool:
-    """Whether a holder says who it is, and is not one that died here: then its heir has yet to write."""
-    try:
-        found = json.loads(said)
-        if found["host"] == socket.gethostname():
-            os.kill(found["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    except (ValueError, KeyError, TypeError, OverflowError):
-        return False
-    return True
-
-
-def _holder(said: bytes) -> str:
-    try:
-        found = json.loads(said)
-        return f"process {found['pid']} on {found['host']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
+        with path.open("rb") as file:
+            holder = json.loads(file.read(1000))
+        pid, host = int(holder["pid"]), str(holder["host"])
+        if host == socket.gethostname():
+            with suppress(PermissionError):  # a process of another user
+                os.kill(pid, 0)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return ""
+    return f"process {pid} on {host}"
 
 
 class Failpoint(StrEnum):
     """The commits of a build and of other changes, in order: a test lets the process die just behind each.
 
-    Wherever a process dies, the same command goes on (docs/format.md, "An unfinished build").
+    Wherever a process dies, the same command resumes (docs/format.md, "An unfinished build").
     """
 
     SPOOLED = "documents are in the journal"

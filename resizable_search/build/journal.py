@@ -28,7 +28,7 @@ from resizable_search.errors import BuildStateError
 from resizable_search.store.documents import SCHEMA, write_documents
 from resizable_search.store.ids import IDS_SCHEMA, TakenIds
 from resizable_search.store.layout import NAMES
-from resizable_search.system import Failpoint, as_the_system_says, failpoint
+from resizable_search.system import Failpoint, failpoint, sqlite_os_errors
 
 CHANGE = "change"
 """The kind that an unfinished change of an index asks for, where a build names that of its corpus."""
@@ -84,7 +84,7 @@ class Spool:
         is_new = not (folder / NAMES.work).exists()
         try:
             self.staged.mkdir(parents=True, exist_ok=True)
-            with as_the_system_says(folder):
+            with sqlite_os_errors(folder):
                 self._db = self._open(kept)
         except BaseException:
             if is_new:  # what could not be begun is no build to go on with
@@ -155,7 +155,7 @@ class Spool:
 
     def texts(self) -> Iterable[str]:
         """Every text that is waiting, in order."""
-        with as_the_system_says(self.folder):
+        with sqlite_os_errors(self.folder):
             reader = sqlite3.connect(self.folder / NAMES.work)
         try:
             for (text,) in reader.execute("SELECT text FROM incoming ORDER BY seq"):

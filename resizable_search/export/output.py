@@ -21,7 +21,7 @@ from resizable_search.export.base import CARD, FACTS, Format, Settings
 from resizable_search.store.layout import NAMES, expanded
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.writer import place, sync_folder
-from resizable_search.system import storage_errors, write_some
+from resizable_search.system import storage_errors, write_probe
 from resizable_search.text import clipped, plain
 
 ELSEWHERE = "export to another place"
@@ -131,7 +131,7 @@ def _told(dest: Path) -> Iterator[None]:
             try:
                 yield
             except RuntimeError as error:
-                write_some(folder)
+                write_probe(folder)
                 raise RsearchError(f"{dest} could not be written ({clipped(str(error))})") from error
     except StorageError as error:
         raise StorageError(

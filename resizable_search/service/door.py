@@ -92,7 +92,7 @@ class Door:
         lock = take_if_free(path.with_name(NAMES.serving))
         if lock is None:
             return None
-        self._held.callback(os.close, lock)
+        self._held.callback(lock.release)
         self._held.callback(_removed, path.with_name(NAMES.serving))
         with suppress(FileNotFoundError):
             path.unlink()

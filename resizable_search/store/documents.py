@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from resizable_search.errors import IndexFormatError
-from resizable_search.system import Failpoint, as_the_system_says, failpoint, unreadable
+from resizable_search.system import Failpoint, failpoint, sqlite_os_errors, unreadable
 from resizable_search.text import BACK, clipped
 
 SCHEMA = """
@@ -113,7 +113,7 @@ def write_documents(path: Path, copy: Path, fill: Callable[[sqlite3.Connection],
     """
     for old in (path, copy):
         old.unlink(missing_ok=True)
-    with as_the_system_says(copy.parent), closing(sqlite3.connect(copy, isolation_level="DEFERRED")) as db:
+    with sqlite_os_errors(copy.parent), closing(sqlite3.connect(copy, isolation_level="DEFERRED")) as db:
         # The copy is lost in a crash, so it need not wait for the disk, nor be undone.
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA journal_mode = OFF")

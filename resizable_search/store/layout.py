@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resizable_search.errors import IndexNotFoundError, StorageError, UsageError
-from resizable_search.system import ANOTHER_HOME, HOME_VARIABLE, too_many_files, unreadable
+from resizable_search.system import ANOTHER_HOME, HOME_VARIABLE, exhausted
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)  # every command would wait for those to be made
@@ -257,8 +257,8 @@ class FolderHandle:
             # O_PATH needs no right to list the folder; where there is none, O_RDONLY has to do.
             self._handle = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
         except OSError as error:
-            if too_many_files(error) is not None:
-                raise unreadable(path, error) from None
+            if (limit := exhausted(error)) is not None:
+                raise limit from None
         else:
             self._release = weakref.finalize(self, os.close, self._handle)
 

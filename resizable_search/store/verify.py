@@ -29,7 +29,7 @@ from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import FileEntry, Manifest, Part, manifest_text
 from resizable_search.store.reader import open_array
 from resizable_search.store.writer import derived_files, derived_rows
-from resizable_search.system import too_many_files
+from resizable_search.system import exhausted
 from resizable_search.text import clipped
 
 SAMPLED_ROWS = 4096
@@ -118,8 +118,8 @@ def _wrong_bytes(path: Path, entry: FileEntry, progress: Progress) -> str:
     except FileNotFoundError:
         return "it is missing"
     except OSError as error:
-        if (too_many := too_many_files(error)) is not None:
-            raise too_many from None  # which says nothing of the file
+        if (limit := exhausted(error)) is not None:
+            raise limit from None  # which says nothing of the file
         return f"it cannot be read ({error.strerror})"
     return "" if digest.hexdigest() == entry.sha256 else "its SHA-256 is not that of what was written"
 

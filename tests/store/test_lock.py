@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search import system as lock
+from resizable_search import system
 from resizable_search.errors import IndexBusyError, StorageError
 from resizable_search.store.layout import NAMES
 from resizable_search.system import build_lock
@@ -74,15 +74,15 @@ def test_a_holder_that_has_not_yet_said_who_it_is_is_waited_for(state, monkeypat
         assert refusing.wait(30)
         return written(handle, said, at)
 
-    looked = os.pread
+    looked = system._living_holder
 
-    def looking(handle, count, at):
-        found = looked(handle, count, at)
+    def looking(path):
+        found = looked(path)
         refusing.set()  # too late for this look
         return found
 
     monkeypatch.setattr(os, "pwrite", slow)
-    monkeypatch.setattr(os, "pread", looking)
+    monkeypatch.setattr(system, "_living_holder", looking)
     # What a dead process left must not be taken for the holder's, either.
     state.mkdir(parents=True)
     dead = subprocess.Popen([sys.executable, "-c", ""])
@@ -107,7 +107,7 @@ def test_a_holder_that_has_not_yet_said_who_it_is_is_waited_for(state, monkeypat
 
 @pytest.mark.parametrize("said", ["", "[]", '{"pid": 1}', "\0\0"])
 def test_a_holder_that_never_says_who_it_is_is_not_waited_for_forever(state, monkeypatch, said):
-    monkeypatch.setattr(lock, "HOLDER_SECONDS", 0.05)
+    monkeypatch.setattr(system, "HOLDER_SECONDS", 0.05)
     with build_lock(state / NAMES.lock, "made"):
         (state / NAMES.lock).write_text(said)
         assert "being built by another process" in refused(state)

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from resizable_search.errors import OpenFilesError, StorageError
-from resizable_search.system import as_the_system_says, make_home, replace_file, storage_errors
+from resizable_search.system import make_home, replace_file, sqlite_os_errors, storage_errors
 
 FULL = "the disk of .* is full; nothing is lost: free some space, and the same command goes on"
 
@@ -74,10 +74,10 @@ def test_a_file_that_grows_beyond_the_limit_of_file_sizes_is_told(tmp_path):
 
 def test_what_sqlite_cannot_open_is_told_as_the_system_has_it(tmp_path):
     gone = tmp_path / "gone"
-    with pytest.raises(FileNotFoundError), as_the_system_says(gone):
+    with pytest.raises(FileNotFoundError), sqlite_os_errors(gone):
         sqlite3.connect(gone / "x")
     # Where a file can be written, it is SQLite's own affair.
-    with pytest.raises(sqlite3.OperationalError), as_the_system_says(tmp_path):
+    with pytest.raises(sqlite3.OperationalError), sqlite_os_errors(tmp_path):
         sqlite3.connect(gone / "x")
 
 

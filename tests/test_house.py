@@ -177,22 +177,6 @@ def test_every_public_name_is_documented():
                 assert inspect.getdoc(value), f"{info.name}.{name}"
 
 
-def test_every_command_is_in_the_readme():
-    from resizable_search.cli.app import COMMANDS
-
-    text = (ROOT / "README.md").read_text()
-    for command in (
-        *COMMANDS,
-        "build wiki100k",
-        "build wiki ",
-        "build pydoc",
-        "build vectors",
-        "build files",
-        "build hf",
-    ):
-        assert f"rsearch {command}" in text, command
-
-
 def test_looking_at_the_package_loads_not_even_numpy():
     look = "print('numpy' in sys.modules)"
     code = f"import sys, resizable_search; {look}; resizable_search.open_index; {look}"

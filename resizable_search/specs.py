@@ -3,19 +3,72 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from resizable_search.errors import IndexFormatError
+from resizable_search.text import clipped
+
+_WORDS: dict[Any, str] = {
+    int: "whole number of 0 or more",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    tuple: "list",
+    Mapping: "object",
+}
+
+
+def from_json(kind: Any, value: Any, name: str = "it") -> Any:
+    """Make a value of this type out of parsed JSON. Raises ValueError that says what `name` is not.
+
+    `kind` is a dataclass, whose fields without a default must be there; or int, float, str, bool, Any, a
+    tuple, a Mapping from str, or one of these with None.
+    """
+    if kind is Any or (value is None and isinstance(kind, UnionType)):
+        return value
+    if isinstance(kind, UnionType):
+        kind = get_args(kind)[0]
+    base, inner = get_origin(kind) or kind, get_args(kind)
+    if is_dataclass(kind) or base is Mapping:
+        _refuse_unless(type(value) is dict, name, Mapping)
+    elif base is tuple:
+        _refuse_unless(type(value) is list and (inner[-1] is ... or len(value) == len(inner)), name, tuple)
+    elif kind is float:
+        _refuse_unless(type(value) in (int, float) and abs(value) < 2**63, name, float)
+        return float(value)
+    else:  # not isinstance: true and false are integers to it
+        _refuse_unless(type(value) is kind and (kind is not int or value >= 0), name, kind)
+        return value
+    if base is Mapping:
+        return {key: from_json(inner[1], item, f"{name} {clipped(key)}") for key, item in value.items()}
+    if base is tuple:
+        kinds = [inner[0]] * len(value) if inner[-1] is ... else inner
+        pairs = zip(kinds, value, strict=True)
+        return tuple(from_json(of, item, f"{name} {number}") for number, (of, item) in enumerate(pairs, 1))
+    found = {}
+    for part in fields(kind):
+        if part.name in value:
+            found[part.name] = from_json(part.type, value[part.name], f"{name}: its {part.name}")
+    try:
+        return kind(**found)
+    except TypeError:
+        raise ValueError(f"{name} lacks a field of {kind.__name__}") from None
+
+
+def _refuse_unless(is_sound: bool, name: str, kind: Any) -> None:
+    if not is_sound:
+        raise ValueError(f"{name} is no {_WORDS[kind]}")
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedderSpec:
-    """What the manifest keeps of an embedder, and what rebuilds it.
+    """An embedder as the manifest records it, enough to open it again.
 
-    `width` is the full dimension; `document_task` and `query_task` are what the model is told (or
-    what is put before the text); `centred` is whether rows are centred before truncation;
-    `state_checksum` is that of a fitted embedder's state, else ''.
+    `width` is the full dimension. `document_task` and `query_task` are the tasks that the model is given,
+    or prefixes of the text. `centred`: rows are centred before truncation. `state_checksum` is that of a
+    fitted embedder's state, else ''.
     """
 
     kind: str
@@ -30,46 +83,31 @@ class EmbedderSpec:
     @property
     def fingerprint(self) -> str:
         """16 hex digits over everything that the numbers depend on."""
-        plain = {**asdict(self), "options": dict(self.options)}
-        text = json.dumps(plain, sort_keys=True, ensure_ascii=True)
+        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def space(self) -> tuple[str, int, str, str, bool, str]:
-        """What must be equal for vectors to be comparable: not `kind`, since two places may run one model."""
-        return (
-            self.model,
-            self.width,
-            self.document_task,
-            self.query_task,
-            self.centred,
-            self.state_checksum,
-        )
+        """What must be equal for vectors to be comparable. Not `kind`: two services may run one model."""
+        tasks = self.document_task, self.query_task
+        return self.model, self.width, *tasks, self.centred, self.state_checksum
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest keeps it."""
+        """The object that the manifest records."""
         return {**asdict(self), "options": dict(self.options)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "EmbedderSpec":
-        """Read what `to_json` wrote. Raises IndexFormatError if it is something else."""
+        """Read what `to_json` wrote. Raises IndexFormatError for anything else."""
         try:
-            spec = cls(**data)
-            sound = (
-                all(isinstance(v, str) for v in (spec.kind, spec.model, spec.document_task, spec.query_task))
-                and type(spec.width) is int
-                and spec.width > 0
-                and isinstance(spec.centred, bool)
-                and isinstance(spec.state_checksum, str)
-                and isinstance(spec.options, dict)
-            )
-        except TypeError:
-            sound = False
-        if not sound:
+            spec: EmbedderSpec = from_json(cls, data)
+            if set(data) - set(cls.__slots__) or not spec.width:
+                raise ValueError("it has other fields")
+        except ValueError:
             raise IndexFormatError(
-                "the manifest describes no embedder that this rsearch knows: upgrade rsearch, "
-                "or build again with `restart`"
-            )
+                "the manifest describes no embedder that this rsearch knows: upgrade rsearch, or build again "
+                "with `restart`"
+            ) from None
         return spec
 
 
@@ -85,7 +123,7 @@ class CorpusSpec:
     options: Mapping[str, Json]
 
     def to_json(self) -> dict[str, Json]:
-        """As the manifest keeps it."""
+        """The object that the manifest records."""
         return {"kind": self.kind, **self.options}
 
     @classmethod
@@ -96,11 +134,11 @@ class CorpusSpec:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where the corpus was left, so that a larger limit can go on.
+    """How far the corpus was read, so that a larger limit can resume.
 
-    `read` source rows in all, the last of them `last_id`; the stream is reopened at `position` and
-    `inside` more are passed over, the last of which must be that one; `exhausted`: it had ended there;
-    `left_out` of the rows read have no text or were refused.
+    `read` source rows in all, the last of them `last_id`. The stream is reopened at `position` and skips
+    `inside` rows, the last of which must be that one. `exhausted`: the corpus ended there. `left_out` of
+    the rows have no text or were refused.
     """
 
     read: int = 0

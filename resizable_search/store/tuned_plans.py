@@ -13,6 +13,7 @@ from typing import Any
 
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import IndexFormatError, RsearchError, UsageError
+from resizable_search.specs import from_json
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.writer import sync_folder
@@ -85,15 +86,14 @@ def stored_plan(plans: Mapping[str, Any], key: str, name: str, full_dim: int) ->
     if key not in plans:
         return None
     try:
-        found = _parse(plans[key])
+        found: TunedPlan = from_json(TunedPlan, plans[key])
         if found.key != key:
             raise ValueError(f"it is for {found.key}")
         Plan.parse(found.plan).check(found.k, full_dim)
         check_recall(found.recall)
-    except (RsearchError, KeyError, TypeError, ValueError, OverflowError) as error:
-        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    except (RsearchError, ValueError) as error:
         raise IndexFormatError(
-            f"the plan that {name} keeps for {quoted(key)} is damaged ({what}): measure it anew with "
+            f"the plan of {name} for {quoted(key)} is damaged ({error}): measure it again with "
             f"`{tune_command(name, key)}`"
         ) from None
     return found
@@ -162,48 +162,3 @@ def keep_plan(folder: Path, generation: int, tuned: TunedPlan) -> Manifest:
         written = replace(manifest, plans={**manifest.plans, tuned.key: asdict(tuned)}).write(folder)
         sync_folder(folder)
     return written
-
-
-def _parse(data: Any) -> TunedPlan:
-    if not isinstance(data, Mapping):
-        raise TypeError("it is no object")
-    low, high = data["overlap_ci"]
-    return TunedPlan(
-        plan=_text(data, "plan"),
-        k=_count(data, "k"),
-        recall=_number(data["recall"]),
-        overlap=_number(data["overlap"]),
-        overlap_ci=(_number(low), _number(high)),
-        ms=_number(data["ms"]),
-        queries=_count(data, "queries"),
-        chosen_on=_count(data, "chosen_on"),
-        source=_text(data, "source"),
-        seed=None if data["seed"] is None else _count(data, "seed"),
-        engine=_text(data, "engine"),
-        threads=_count(data, "threads"),
-        measured=_text(data, "measured"),
-        version=_text(data, "version"),
-        candidates=tuple(
-            Candidate(_text(c, "plan"), _number(c["overlap"]), _number(c["ms"])) for c in data["candidates"]
-        ),
-    )
-
-
-def _text(data: Mapping[str, Any], name: str) -> str:
-    value = data[name]
-    if not isinstance(value, str):
-        raise TypeError(f"its {name} is no text")
-    return value
-
-
-def _count(data: Mapping[str, Any], name: str) -> int:
-    value = data[name]
-    if type(value) is not int or value < 0:
-        raise TypeError(f"its {name} is no whole number of 0 or more")
-    return value
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float):
-        raise TypeError("a figure of it is no number")
-    return float(value)

@@ -1,117 +1,88 @@
 """The documentation of the running Python's standard library: a corpus that every machine has.
 
-One document for each documented module, class, function, method and property that people can reach
-by a public name, and for each help topic ("with", "truth"). Their ids are the dotted names
-(`json.dumps`, `collections.OrderedDict.move_to_end`), without the module for builtins (`str.join`),
-and `topic:with` for the topics. PydocSource files are parsed, never imported; compiled modules are read
-by an interpreter of their own. What has no docstring, tests, and names that begin with an underscore
-are left out, except special methods (`__init__`) that a source file documents in more than one line.
-
-The names under which people know the objects of the standard library.
-
-They often differ from where the objects are defined: `create_task` is defined in `asyncio.tasks` and
-known as `asyncio.create_task`, `deque` is compiled into `_collections` and known as
-`collections.deque`. A module that the library reference does not describe is taken for such an inner
-part, and its objects belong to the module that re-exports them, if one does.
+There is one document for each module, class, function, method and property with a docstring and a public
+name, and one for each help topic ("with", "truth"). Ids are dotted names (`json.dumps`, `str.join`), and
+`topic:with` for topics. An object goes by the shortest name that a module exports: `create_task` is defined
+in `asyncio.tasks`, and its id is `asyncio.create_task`. Source files are parsed with `ast` and not imported;
+compiled modules have none and are imported.
 """
 
-import json
+import ast
+import builtins
+import importlib.util
+import inspect
 import os
 import platform
 import re
-import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import islice
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
-from resizable_search.corpora.pydoc_links import index_url, is_documented, library_url, source_url, topic_url
-from resizable_search.corpora.pydoc_sources import (
-    PydocEntry,
-    PydocSource,
-    is_public,
-    read_sources,
-    read_topics,
-)
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.specs import CorpusSpec, Json
 
-
-class Names:
-    """The public names of what `sources` and the compiled modules define."""
-
-    def __init__(self, sources: Mapping[str, PydocSource]) -> None:
-        self._sources = sources
-        self._homes: dict[tuple[str, str], list[tuple[str, str]]] = {}
-        # Where several modules re-export an object, the documented and then the shortest name wins.
-        for name in sorted(sources, key=lambda m: (not is_documented(m), m.count("."), m)):
-            for module, taken, known_as in sources[name].imports:
-                if is_public(name) and module != name:
-                    self._homes.setdefault((module, taken), []).append((name, known_as))
-
-    def public(self, module: str, name: str) -> tuple[str, str] | None:
-        """The module and the qualified name that people use; None if there are no such."""
-        top, dot, rest = name.partition(".")
-        passed = set()
-        while not is_documented(module) and top and module not in passed:
-            passed.add(module)
-            module, top = self._home(module, top) or (module, top)
-        if not is_public(module) or top.startswith("_"):
-            return None
-        return module, top + dot + rest
-
-    def inherited(self, entries: Iterable[PydocEntry]) -> Iterator[PydocEntry]:
-        """The members that public classes have from bases without a public name, as their own."""
-        members: dict[tuple[str, str], list[PydocEntry]] = {}
-        for entry in entries:
-            owner, dot, _ = entry.name.partition(".")
-            if dot:
-                members.setdefault((entry.module, owner), []).append(entry)
-        bases: dict[tuple[str, str], list[tuple[str, str]]] = {}
-        for source in self._sources.values():
-            for owner, module, base in source.bases:
-                bases.setdefault((source.module, owner), []).append((module, base))
-        for module, owner in bases:
-            wanted = bases[module, owner] if self.public(module, owner) else []
-            passed = {(module, owner)}
-            while wanted := [base for base in wanted if base not in passed and not self.public(*base)]:
-                for key in wanted:
-                    for entry in members.get(key, ()):
-                        yield replace(entry, module=module, name=owner + entry.name.removeprefix(key[1]))
-                passed.update(wanted)
-                wanted = [above for key in wanted for above in bases.get(key, ())]
-
-    def _home(self, module: str, name: str) -> tuple[str, str] | None:
-        for home, known_as in self._homes.get((module, name), ()):
-            if self._sources[home].may_export(known_as):
-                return home, known_as
-        source = self._sources.get(module)
-        if source.may_export(name) if source else not name.startswith("_"):
-            for home, _ in self._homes.get((module, "*"), ()):
-                exporter = self._sources[home]
-                if not exporter.exports_known or name in exporter.exports:
-                    return home, name
-        return None
-
-
 DEFAULT_CHARS = 1200
-"""Where a document's text is cut, in characters."""
+"""Characters of a text that are kept."""
+_PREFIXES = {"module": "module ", "class": "class ", "coroutine": "async "}
+_RENAMED = {os.path.__name__: "os.path", "_collections_abc": "collections.abc"}  # once they are imported
+_HIDDEN = """
+    __hello__ __phello__ _bundled distutils idle_test idlelib lib2to3 pydoc_data test tests turtledemo
+    antigravity encodings genericpath ntpath nturl2path opcode posix sre_compile sre_constants sre_parse this
+    readline
+"""
+"""Tests, applications, modules without a page, and readline, which changes the terminal when imported."""
+_PAGES = """
+    collections.abc compression.zstd concurrent.futures concurrent.interpreters curses.ascii curses.panel
+    email.charset email.contentmanager email.encoders email.errors email.generator email.header
+    email.headerregistry email.iterators email.message email.mime email.parser email.policy email.utils
+    html.entities html.parser http.client http.cookiejar http.cookies http.server importlib.metadata
+    importlib.resources importlib.resources.abc logging.config logging.handlers multiprocessing.shared_memory
+    os.path string.templatelib sys.monitoring tkinter.colorchooser tkinter.dnd tkinter.font
+    tkinter.messagebox tkinter.scrolledtext tkinter.tix tkinter.ttk unittest.mock urllib.error urllib.parse
+    urllib.request urllib.robotparser xml.dom xml.dom.minidom xml.dom.pulldom xml.etree.ElementTree xml.sax
+    xml.sax.handler xmlrpc.client xmlrpc.server
+"""
+"""Submodules with a page of their own in the library reference. Others share the page of their package."""
 
-_FEWEST = 10
-"""A library with fewer documented names in its source files has lost them."""
-_TITLE_WIDTH = 100
-_COMPILED_TIMEOUT = 60  # seconds; it takes a quarter of one
-_PREFIX = {"module": "module ", "class": "class ", "coroutine": "async "}
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_Origin = tuple[str, str]  # the module that defines an object, and its name there
+
+
+@dataclass(frozen=True, slots=True)
+class PydocEntry:
+    """A documented object. `name` is qualified in its module, and '' for the module itself."""
+
+    name: str
+    kind: str
+    signature: str
+    doc: str
+
+
+@dataclass(slots=True)
+class PydocModule:
+    """What a module defines. `computed`: a part of `__all__` is; `exports` are the strings in it."""
+
+    entries: dict[str, list[PydocEntry]]  # by top-level name, a class with its members
+    bases: dict[str, list[_Origin]] = field(default_factory=dict)  # by class
+    imports: list[tuple[str, str, str]] = field(default_factory=list)  # (module, name, name here)
+    exports: set[str] = field(default_factory=set)
+    computed: bool = False
+
+    def offers(self, name: str) -> bool:
+        """Whether `import *` takes the name, as far as the file tells."""
+        return name in self.exports if self.exports and not self.computed else not name.startswith("_")
 
 
 class PydocCorpus(Corpus):
-    """The docstrings of the standard library, sorted by module, then as the source has them.
+    """The docstrings of the standard library, sorted by module. A position is the id of the last document.
 
-    `chars` cuts the texts (None: no cut). `python` is the version that an index was made of: another
-    one's documents are not mixed with it. `root` is the folder to read in place of the running
-    Python's library; compiled modules are no part of it.
+    `chars` cuts the texts (None: no cut). `python` is the version that an index was made of. `root` is a
+    folder to read instead of the running Python's library, without compiled modules and topics.
     """
 
     kind = "pydoc"
@@ -121,17 +92,15 @@ class PydocCorpus(Corpus):
         self, chars: int | None = DEFAULT_CHARS, *, python: str | None = None, root: Path | str | None = None
     ) -> None:
         if chars is not None and chars < 1:
-            raise UsageError(f"texts cannot be cut to {chars} characters: give 1 or more")
+            raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
         self._chars = chars
         self._python = python or platform.python_version()
         self._root = None if root is None else Path(root)
 
     def spec(self) -> CorpusSpec:
         """The Python version and the options; `PydocCorpus(**options)` opens it again."""
-        options: dict[str, Json] = {"python": self._python, "chars": self._chars}
-        if self._root is not None:
-            options["root"] = str(self._root)
-        return CorpusSpec(self.kind, options)
+        root: dict[str, Json] = {} if self._root is None else {"root": str(self._root)}
+        return CorpusSpec(self.kind, {"python": self._python, "chars": self._chars, **root})
 
     @property
     def label(self) -> str:
@@ -139,118 +108,292 @@ class PydocCorpus(Corpus):
         return f"Python {self._python} standard library"
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents after the first `position`.
+        """The documents after `position`.
 
-        Raises CorpusError where the library has no source files, and when another Python than
-        `python` is running.
+        Raises CorpusError if the library has no source files, or has other documents than the index.
         """
-        start = 0 if position is None else int(position)
-        yield from in_blocks(islice(self._documents(), start, None), start)
-
-    def _documents(self) -> Iterator[Document]:
         running = platform.python_version()
         if self._python != running:
             raise CorpusError(
                 f"these are the documents of Python {self._python}, and this is Python {running}: "
-                f"run rsearch with Python {self._python}, or build again with --restart"
+                f"use Python {self._python}, or build the index again"
             )
-        compiled = [] if self._root else list(_compiled_entries())
-        root = self._root or Path(os.__file__).parent
-        sources = read_sources(root)
-        entries = [entry for source in sources.values() for entry in source.entries]
-        if len(entries) < _FEWEST:
+        documents = self._documents()
+        if position is not None and all(document.id != position for document in documents):
             raise CorpusError(
-                f"{root} holds no source files of the standard library: install them (on Debian "
-                "'apt install libpython3-stdlib'), or run rsearch with another Python"
+                "the index was begun by a version that reads the standard library differently: "
+                "build it again, or build another one"
             )
-        yield from _in_order(entries + compiled, sources, self._python, self._chars)
-        for label, text in sorted(read_topics(root).items()):
-            yield _topic(label, text, self._python, self._chars)
+        for block in in_blocks(documents, 0):
+            yield Block(block.documents, block.documents[-1].id)
+
+    def _documents(self) -> Iterator[Document]:
+        root = self._root or Path(os.__file__).parent
+        entries = list(_Library(_read_library(root, compiled=self._root is None)).entries())
+        if len(entries) < 10:
+            raise CorpusError(
+                f"{root} has no source files of the standard library: install libpython3-stdlib"
+            )
+        seen = set()
+        for module, name, entry in entries:
+            dotted = name if module == "builtins" and name else f"{module}.{name}".rstrip(".")
+            if dotted not in seen:  # the first of several definitions counts
+                seen.add(dotted)
+                heading = _PREFIXES.get(entry.kind, "") + dotted + entry.signature
+                title = textwrap.shorten(heading, 100, placeholder="…")
+                words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", dotted)  # argparse, Argument, Parser
+                spelled = "" if words == dotted.split(".") else " ".join(words) + "\n"
+                text = f"{title}\n{spelled}\n{entry.doc}"
+                yield self._document(dotted, title, _page(module, name), text, entry.kind, module)
+        try:
+            from pydoc_data.topics import topics
+        except ImportError:  # some systems do not ship the texts behind `help("with")`
+            return
+        for label, text in sorted(topics.items()) if self._root is None else ():
+            title = text.strip().partition("\n")[0].replace('"', "") or label
+            yield self._document(f"topic:{label}", title, "reference/index.html", text, "topic", "")
+
+    def _document(self, id_: str, title: str, page: str, text: str, kind: str, module: str) -> Document:
+        # Docstrings may hold lone surrogates and NULs, which SQLite refuses.
+        clean = text.strip().encode("utf-8", "replace").decode().replace("\0", " ")
+        url = f"https://docs.python.org/{self._python.rpartition('.')[0]}/{page}"
+        return Document(id_, title, url, clean[: self._chars].rstrip(), {"kind": kind, "module": module})
 
 
-def _compiled_entries() -> Iterator[PydocEntry]:
-    """What the compiled modules document, under the module where each object says it belongs."""
-    script = Path(__file__).with_name("pydoc_compiled.py")
-    # -I keeps this folder and the user's settings out of the other interpreter, -S the installed packages.
-    command = [sys.executable, "-I", "-S", str(script)]
+class _Library:
+    """Finds the public name of each object in `modules`."""
+
+    def __init__(self, modules: Mapping[str, PydocModule]) -> None:
+        self._modules = modules
+        self._names: dict[str, dict[str, _Origin]] = {}
+        self._offered: dict[str, set[str]] = {}
+        """By module: imported names that it exports unless its `__all__` leaves them out."""
+        self._exports = {name: self._exports_of(name) for name in sorted(modules) if _is_public(name)}
+        exported = [(m, name, origin) for m, names in self._exports.items() for name, origin in names.items()]
+        # The shortest module wins, then the one that defines the object.
+        exported.sort(key=lambda item: (item[0].count("."), item[0] != item[2][0], item))
+        self._homes = {origin: (module, name) for module, name, origin in reversed(exported)}
+
+    def entries(self) -> Iterator[tuple[str, str, PydocEntry]]:
+        """Each documented object with its public module and name, sorted by module."""
+        for module, names in self._exports.items():
+            yield from ((module, "", entry) for entry in self._modules[module].entries.get("", ()))
+            for name, origin in names.items():
+                if self._homes[origin] == (module, name):
+                    for entry in self._members(origin):
+                        yield module, name + entry.name.removeprefix(origin[1]), entry
+
+    def _members(self, origin: _Origin, passed: frozenset[_Origin] = frozenset()) -> Iterator[PydocEntry]:
+        """The entries of a function or class, and what a class inherits from bases without a public name."""
+        module, name = origin
+        yield from self._modules[module].entries.get(name, ())
+        for owner, base_name in self._modules[module].bases.get(name, ()):
+            base = (owner, base_name) if owner else self._names_of(module).get(base_name, origin)
+            if base[0] in self._modules and base not in self._homes and base not in passed | {origin}:
+                for entry in self._members(base, passed | {origin}):
+                    if entry.name != base[1]:
+                        yield replace(entry, name=name + entry.name.removeprefix(base[1]))
+
+    def _exports_of(self, module: str) -> dict[str, _Origin]:
+        """The names that people import from a module."""
+        names, source = self._names_of(module), self._modules[module]
+        offered = source.exports.union(filter(source.offers, self._offered[module]))
+        return {
+            name: origin
+            for name, origin in names.items()
+            if (name in offered or origin[0] == module) and not name.startswith("_")
+        }
+
+    def _names_of(self, module: str) -> dict[str, _Origin]:
+        """All names in a module: the imported ones, then its own."""
+        if module not in self._names:
+            names = self._names[module] = {}  # at once, for modules that import each other
+            self._offered[module] = set()
+            for origin, name, known_as in self._modules[module].imports:
+                if other := self._modules.get(origin):
+                    there = self._names_of(origin)
+                    taken = {n: there[n] for n in there if other.offers(n)} if name == "*" else {}
+                    if name in there:
+                        taken[known_as] = there[name]
+                    if name == "*" or not _is_public(origin):
+                        self._offered[module].update(taken)
+                    names |= taken | names  # the first of several counts
+            source = self._modules[module]
+            names |= {name: (module, name) for name in (*source.entries, *source.bases) if name}
+        return self._names[module]
+
+
+def _is_public(module: str) -> bool:
+    """Whether people import it: no part of its name is private."""
+    return not any(part in _HIDDEN.split() or re.match("_(?!.*__$)", part) for part in module.split("."))
+
+
+def _read_library(root: Path, *, compiled: bool) -> dict[str, PydocModule]:
+    """Every public module, and the private ones that these import from."""
+    files = _files(root)
+    others = sys.stdlib_module_names if compiled else frozenset()
+    wanted = [*filter(_is_public, [*files, *sorted(others)])]
+    modules: dict[str, PydocModule | None] = {}
+    while wanted:
+        name = wanted.pop()
+        if name in modules or name not in others.union(files):
+            continue
+        modules[name] = module = _parse(name, files[name]) if name in files else _read_compiled(name)
+        if module:
+            wanted += [origin for origin, _, _ in module.imports]
+            wanted += [owner for bases in module.bases.values() for owner, _ in bases]
+    return {name: module for name, module in modules.items() if module}
+
+
+def _files(root: Path) -> dict[str, Path]:
+    """Every module's file. Where two files make the same module, the upper one."""
+    files: dict[str, Path] = {}
+    for folder, folders, names in os.walk(root):
+        parts = Path(folder).relative_to(root).parts
+        if parts and "__init__.py" not in names:
+            folders.clear()
+            continue
+        folders[:] = sorted(filter(str.isidentifier, folders))
+        for name in sorted(names):
+            stem = name.removesuffix(".py")
+            if stem != name and stem.isidentifier():
+                module = ".".join(parts if parts and stem == "__init__" else (*parts, stem))
+                files.setdefault(_RENAMED.get(module, module), Path(folder, name))
+    return files
+
+
+def _parse(name: str, file: Path) -> PydocModule | None:
+    """What a source file defines; None if it cannot be read."""
     try:
-        run = subprocess.run(command, capture_output=True, timeout=_COMPILED_TIMEOUT, check=True)
-        records = json.loads(run.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise CorpusError(
-            f"the compiled modules of {sys.executable or 'this Python'} could not be read ({error}): "
-            "run rsearch with another Python"
-        ) from error
-    for module, name, kind, signature, doc, home in records:
-        # Private homes (_io) say no more than the module itself.
-        yield PydocEntry(home if is_documented(home) else module, name, kind, signature, doc)
+        with warnings.catch_warnings(action="ignore"):  # invalid escapes in files that are not the user's
+            tree = ast.parse(file.read_bytes())  # bytes, so that the file's own coding line counts
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    doc = ast.get_docstring(tree)
+    module = PydocModule({"": [PydocEntry("", "module", "", doc)]} if doc else {})
+    package = name if file.stem == "__init__" else name.rpartition(".")[0]
+    for node in _statements(tree.body):
+        match node:
+            case ast.ClassDef(name=own):
+                module.entries.setdefault(own, []).extend(_class("", node))
+                module.bases[own] = [ast.unparse(base).rpartition(".")[::2] for base in node.bases]
+            case ast.FunctionDef(name=own) | ast.AsyncFunctionDef(name=own):
+                module.entries.setdefault(own, []).extend(_function("", node))
+                if own == "__getattr__":  # packages import their slow parts there
+                    inner = (part for part in ast.walk(node) if isinstance(part, ast.ImportFrom))
+                    module.imports += [(m, n, n) for part in inner for m, n, _ in _imports(package, part)]
+            case ast.ImportFrom():
+                module.imports.extend(_imports(package, node))
+            case (
+                ast.Assign(targets=[ast.Name("__all__")], value=value)
+                | ast.AugAssign(target=ast.Name("__all__"), value=value)
+                | ast.AnnAssign(target=ast.Name("__all__"), value=ast.expr() as value)
+                | ast.Expr(ast.Call(ast.Attribute(ast.Name("__all__"))) as value)
+            ):
+                for part in ast.walk(value):
+                    module.computed |= isinstance(part, ast.Name) and part.id != "__all__"
+                    if isinstance(part, ast.Constant):
+                        module.exports.add(str(part.value))
+    return module
 
 
-def _in_order(
-    entries: Sequence[PydocEntry], sources: dict[str, PydocSource], python: str, chars: int | None
-) -> Iterator[Document]:
-    """One document for each public name, sorted by module.
-
-    Of several definitions the one in the public module's own source file counts, then a compiled
-    one, then one in an inner module, and last an inherited one; of those the first.
-    """
-    names = Names(sources)
-    placed = []
-    for rank, group in enumerate([entries, names.inherited(entries)]):
-        for entry in group:
-            if public := names.public(entry.module, entry.name):
-                inner = 1 if not entry.path else 2 if public[0] != entry.module else 0
-                placed.append((public, (rank, inner, entry.module), entry))
-    placed.sort(key=lambda item: (item[0][0], item[1]))  # stable: source order stays
-    seen = set()
-    for (module, name), _, entry in placed:
-        dotted = name if module == "builtins" and name else f"{module}.{name}".rstrip(".")
-        if dotted not in seen:
-            seen.add(dotted)
-            title = _title(_PREFIX.get(entry.kind, "") + dotted + entry.signature)
-            text = "\n".join([title, *_spelled_out(dotted), "", entry.doc])
-            url = _url(python, module, name, entry, sources)
-            yield _document(dotted, title, url, text, chars, kind=entry.kind, module=module)
+def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:
+    """A body's statements in order, with those under its conditions: a name may be defined by platform."""
+    waiting: list[ast.AST] = [*reversed(body)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, _Function | ast.ClassDef):
+            for part in ("finalbody", "orelse", "handlers", "body"):
+                waiting.extend(reversed(getattr(node, part, ())))
 
 
-def _topic(label: str, text: str, python: str, chars: int | None) -> Document:
-    heading = text.strip().partition("\n")[0].replace('"', "") or label
-    return _document(
-        f"topic:{label}", heading, topic_url(python, label), text, chars, kind="topic", module=""
-    )
+def _imports(package: str, node: ast.ImportFrom) -> Iterator[tuple[str, str, str]]:
+    above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+    for alias in node.names:
+        yield ".".join(filter(None, [above, node.module])), alias.name, alias.asname or alias.name
 
 
-def _document(
-    name: str, title: str, url: str, text: str, chars: int | None, *, kind: str, module: str
-) -> Document:
-    # Docstrings may hold what no database takes: lone surrogates and NULs.
-    clean = text.strip().encode("utf-8", "replace").decode().replace("\0", " ")
-    return Document(name, title, url, clean[:chars].rstrip(), {"kind": kind, "module": module})
+def _class(outer: str, node: ast.ClassDef) -> Iterator[PydocEntry]:
+    name = outer + node.name
+    members = [*_statements(node.body)]
+    makers = [m for m in members if isinstance(m, _Function) and m.name in ("__init__", "__new__")]
+    own_doc = ast.get_docstring(node)
+    if doc := own_doc or next(filter(None, map(ast.get_docstring, makers)), None):
+        yield PydocEntry(name, "class", _arguments(makers[0], bound=True) if makers else "", doc)
+    for member in members:
+        if isinstance(member, ast.ClassDef) and not member.name.startswith("_"):
+            yield from _class(f"{name}.", member)
+        elif isinstance(member, _Function) and (own_doc or member not in makers):
+            yield from _function(f"{name}.", member)
 
 
-def _title(signature: str) -> str:
-    """On one line, cut between two arguments."""
-    line = " ".join(signature.split())
-    if len(line) <= _TITLE_WIDTH:
-        return line
-    head = line[: _TITLE_WIDTH - 3]
-    cut = head.rfind(", ")
-    return f"{head[:cut]}, …)" if cut > head.find("(") > 0 else f"{head}…"
+def _function(outer: str, node: _Function) -> Iterator[PydocEntry]:
+    doc = ast.get_docstring(node)
+    # One line on a special method says what every such method does.
+    if not doc or (node.name.startswith("_") and (not node.name.endswith("__") or "\n" not in doc)):
+        return
+    decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+    kind = "coroutine" if isinstance(node, ast.AsyncFunctionDef) else "method" if outer else "function"
+    signature = _arguments(node, bound=bool(outer) and "staticmethod" not in decorators)
+    if node.returns:
+        signature += f" -> {ast.unparse(node.returns)}"
+    if outer and any("property" in decorator.lower() for decorator in decorators):
+        kind, signature = "property", ""
+    yield PydocEntry(outer + node.name, kind, signature, doc)
 
 
-def _spelled_out(dotted: str) -> list[str]:
-    """The words of a name, where they are not its parts already: 'argparse Argument Parser'."""
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", dotted)
-    return [" ".join(words)] if words != dotted.split(".") else []
+def _arguments(node: _Function, *, bound: bool) -> str:
+    """As they are written at a call: without the self or cls of a bound method."""
+    text = f"({ast.unparse(node.args)})"
+    return re.sub(r"^\(\w+(?:, /)?(?:, |(?=\)))", "(", text) if bound else text
 
 
-def _url(python: str, module: str, name: str, entry: PydocEntry, sources: dict[str, PydocSource]) -> str:
-    """The library reference for what a documented module exports, else the source line."""
-    top = name.partition(".")[0]
-    source = sources.get(module)
-    exported = not (source and source.exports_known and top) or top in source.exports
-    if is_documented(module) and exported:
-        return library_url(python, module, name, origin=entry.module)
-    if entry.path:
-        return source_url(python, entry.path, entry.line)
-    return index_url(python)
+def _read_compiled(name: str) -> PydocModule | None:
+    """What a module without a source file says; None if there is no such module here."""
+    spec = None if "." in name else importlib.util.find_spec(name)
+    if spec is None or not (spec.origin or "").endswith(("built-in", *EXTENSION_SUFFIXES)):
+        return None
+    try:
+        with warnings.catch_warnings(action="ignore"):  # deprecated modules say so when they are imported
+            imported = importlib.import_module(name)
+    except ImportError:  # its system library is missing
+        return None
+    module = PydocModule({"": [*_compiled("", "module", imported)]})
+    for key, value in sorted(vars(imported).items()):
+        value = vars(imported).get(f"__{key}__", value)  # somebody may have replaced a hook of `sys`
+        # An object goes by its own name: OSError, not IOError.
+        if getattr(value, "__name__", "") != key or (name != "builtins" and vars(builtins).get(key) is value):
+            continue
+        if inspect.isbuiltin(value):
+            module.entries[key] = [*_compiled(key, "function", value)]
+        elif isinstance(value, type):
+            module.entries[key] = [*_compiled(key, "class", value)]
+            for member, attribute in sorted(vars(value).items()):
+                kind = "property" if inspect.isdatadescriptor(attribute) else "method"
+                if not member.startswith("_"):
+                    module.entries[key] += _compiled(f"{key}.{member}", kind, getattr(value, member))
+    return module
+
+
+def _compiled(name: str, kind: str, value: object) -> Iterator[PydocEntry]:
+    doc = inspect.cleandoc(value.__doc__).strip() if isinstance(value.__doc__, str) else ""
+    short = name.rpartition(".")[2]
+    # Argument Clinic's text, or the first line of the docstring, where older C functions have it.
+    clinic = re.sub(r"^\(\$\w+(, )?(/(, )?)?", "(", getattr(value, "__text_signature__", None) or "")
+    first = re.match(rf"(?:\w+\.)*{short}(\(.*?\))(?:\s+-{{1,2}}>.*)?$", doc.partition("\n")[0])
+    if doc and doc != short and (callable(value) or kind != "method"):
+        yield PydocEntry(name, kind, clinic or (first[1] if first and kind != "property" else ""), doc)
+
+
+def _page(module: str, name: str) -> str:
+    """The page of the library reference that a name is on: the module's, or the one of its package."""
+    if module == "builtins" and name:
+        page = "exceptions" if name[:1].isupper() else "stdtypes" if "." in name else "functions"
+        return f"library/{page}.html#{name}"
+    page = module
+    while page not in _PAGES.split() and "." in page:
+        page = page.rpartition(".")[0]
+    page = {"cProfile": "profile", "pstats": "profile"}.get(page, page.lower())
+    anchor = re.sub(r"\.__(init|new)__$", "", f"{module}.{name}") if name else f"module-{module}"
+    return f"library/{page}.html#{anchor}"

@@ -116,13 +116,13 @@ class PydocCorpus(Corpus):
         if self._python != running:
             raise CorpusError(
                 f"these are the documents of Python {self._python}, and this is Python {running}: "
-                f"use Python {self._python}, or build the index again"
+                f"use Python {self._python}, or restart the build"
             )
         documents = self._documents()
         if position is not None and all(document.id != position for document in documents):
             raise CorpusError(
                 "the index was begun by a version that reads the standard library differently: "
-                "build it again, or build another one"
+                "restart the build, or choose another name"
             )
         for block in in_blocks(documents, 0):
             yield Block(block.documents, block.documents[-1].id)
@@ -132,7 +132,7 @@ class PydocCorpus(Corpus):
         entries = list(_Library(_read_library(root, compiled=self._root is None)).entries())
         if len(entries) < 10:
             raise CorpusError(
-                f"{root} has no source files of the standard library: install libpython3-stdlib"
+                f"{root} has no files of the standard library: install them (libpython3-stdlib)"
             )
         seen = set()
         for module, name, entry in entries:

@@ -1,33 +1,43 @@
 """Build an index: corpus -> embedder -> rows on disk, resumable at any point.
 
-What was read and what was embedded is kept in an unfinished build; the same request goes on with it
-(`building`). A fitted embedder (lsa) reads the whole corpus first, is fitted and frozen, and embeds
-then; any other embeds while the corpus streams.
+A build works beside the indexes (`Home.building`), derives the smaller dimensions, writes the manifest and
+moves its folder into place. The same request resumes it. If more rows are asked for, a finished index is
+extended by a further part; the index of a mutable corpus follows it instead (`update.Sync`). A fitted
+embedder (lsa) reads the whole corpus first, is fitted and frozen, and embeds then.
 """
 
 import threading
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from resizable_search.build.building import Building, asked_of
-from resizable_search.build.dry_run import DryRun
-from resizable_search.build.dry_run import dry_run as forecast_of
-from resizable_search.build.embed import Embedding
 from resizable_search.build.ingest import Ingest
-from resizable_search.build.journal import Work
-from resizable_search.build.options import BuildOptions, check_name
+from resizable_search.build.journal import CHANGE, NO_TEXT, Journal
+from resizable_search.build.options import STANDARD_DIMS, BuildOptions, choose_dims
 from resizable_search.build.report import BuildReport
-from resizable_search.build.sync import compared, sync_of
-from resizable_search.build.workspace import locked
+from resizable_search.build.update import Sync, Update
+from resizable_search.build.workspace import (
+    discard,
+    is_replacing,
+    lock_build,
+    put_in_place,
+    recover,
+    refuse_differences,
+)
 from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
-from resizable_search.errors import UsageError
-from resizable_search.progress import SILENT, Progress, unlogged
+from resizable_search.errors import BuildStateError, CorpusError, RsearchError, UsageError
+from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import Checkpoint, EmbedderSpec
+from resizable_search.store.delete import is_wreck
+from resizable_search.store.ids import ids_of
 from resizable_search.store.layout import NAMES, Home
-from resizable_search.store.manifest import Manifest
+from resizable_search.store.manifest import Manifest, Part, read_manifest
+from resizable_search.store.writer import array_bytes, derive, list_files, part_files, place_part
+from resizable_search.system import make_sure_of_room, size_of
+from resizable_search.text import counted
 
 
 def build(
@@ -38,140 +48,333 @@ def build(
     progress: Progress = SILENT,
     stop: threading.Event | None = None,
 ) -> BuildReport:
-    """Build an index of a corpus, go on with one that was stopped, or extend one that is complete.
+    """Build an index of a corpus, resume a build that was stopped, or extend a finished index.
 
-    `stop`, once set, ends the build at the next step, as Ctrl-C does at once. Raises UsageError,
-    CorpusError, EmbedderError, BuildStateError (an unfinished build of other options), IndexBusyError,
-    StorageError and BuildStoppedError. In each case what was embedded is safe, and the same call
-    goes on with it.
+    `stop`, once set, ends the build at its next step. Raises UsageError, CorpusError, EmbedderError,
+    BuildStateError (an unfinished build of other options), IndexBusyError, StorageError and
+    BuildStoppedError; then what was embedded is safe, and the same call resumes.
     """
-    _check_widest(embedder, options)
-    with locked(home, options, progress) as (stack, logged):
-        return _EmbeddedBuilding(
+    check_widest(embedder, options)
+    with lock_build(home, options, progress) as (stack, log):
+        return Build(
             corpus=corpus,
             embedder=embedder,
             home=home,
             options=options,
-            progress=logged,
+            progress=log,
             stop=stop or threading.Event(),
             stack=stack,
         ).run()
 
 
-def forecast(
-    corpus: Corpus, embedder: Embedder, home: Home, options: BuildOptions, progress: Progress = SILENT
-) -> DryRun:
-    """What `build` would do with the same arguments: nothing is written, nothing is billed.
-
-    Raises UsageError, BuildStateError and IndexFormatError as it would.
-    """
-    _check_widest(embedder, options)
-    check_name(options.name)
-    with ExitStack() as stack:
-        building = _EmbeddedBuilding(
-            corpus=corpus,
-            embedder=embedder,
-            home=home,
-            options=options,
-            progress=unlogged(progress),
-            stop=threading.Event(),
-            stack=stack,
-        )
-        return forecast_of(building, embedder, lambda base: compared(building, embedder, base))
-
-
-def _check_widest(embedder: Embedder, options: BuildOptions) -> None:
+def check_widest(embedder: Embedder, options: BuildOptions) -> None:
+    """Refuse dimensions that the embedder never has. Raises UsageError."""
     widest = embedder.widest
     if options.dims and widest is not None and max(options.dims) > widest:
         raise UsageError(
-            f"--dims: {max(options.dims)} is not within 1 to {widest}, the most that {embedder.kind} makes"
+            f"`dims`: {max(options.dims)} is not within 1 to {widest}, the most that {embedder.kind} makes"
         )
 
 
 @dataclass(slots=True, kw_only=True)
-class _EmbeddedBuilding(Building):
-    """A build whose rows an embedder makes of the corpus's texts."""
+class Build(Update):
+    """One run of a build. `base`: the finished index that it extends."""
 
     verb: ClassVar[str] = "embedded"
+    """What a build does with a row."""
+
+    corpus: Corpus
     embedder: Embedder
+    base: Manifest | None = None
 
     @property
     def spec(self) -> EmbedderSpec:
+        """The embedder's spec; that of a fitted one is known once it is fitted."""
         return self.embedder.spec
 
     @property
-    def widest(self) -> int:
-        return self.embedder.widest or self.spec.width
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        if self.embedder.needs_fit:
-            return {"embedder": self.embedder.kind, "model": None}
-        return asked_of(self.embedder.spec)
-
-    @property
     def narrow(self) -> bool:
+        """Whether the corpus may give fewer dimensions than are asked for."""
         return self.embedder.needs_fit
 
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The dimensions that are stored, ascending; the most of them, before a fitted embedder is fitted."""
+        if self.base is not None:
+            return self.base.dims
+        width = self.embedder.widest or self.spec.width
+        return choose_dims(self.options.dims, width, narrow=self.narrow)
+
     def check(self) -> None:
+        """Make sure that the build can begin. Raises EmbedderError."""
         self.embedder.check()
         TrustedEndpoints(self.home.trusted).give(self.embedder)
 
-    def follow(self, base: Manifest) -> BuildReport:
+    def sync(self, base: Manifest) -> Sync:
+        """The change that makes the index follow its corpus."""
         embedder = self.embedder
         if embedder.needs_fit:
             embedder = type(embedder).load(self.folder / NAMES.embedder)
-        return sync_of(self, embedder, base).run()
+        return Sync(
+            home=self.home,
+            options=self.options,
+            base=base,
+            embedder=embedder,
+            progress=self.progress,
+            stop=self.stop,
+            stack=self.stack,
+            corpus=self.corpus,
+        )
 
-    def intake(self, work: Work, start: Checkpoint) -> Ingest:
-        return Ingest(self.corpus, work, start, self.options.limit, self.options.on_bad_text == "fail")
+    def ingest(self, journal: Journal, start: Checkpoint) -> Ingest:
+        """What reads the corpus; `start`: where the index that is extended was left."""
+        return Ingest(self.corpus, journal, start, self.options.limit, self.options.on_bad_text == "fail")
 
-    def fill(self, work: Work, intake: Ingest) -> None:
-        """Read and embed whatever is still to be read and embedded."""
+    def fill(self, journal: Journal, ingest: Ingest) -> None:
+        """Read and embed what is not yet a row."""
         if self.embedder.needs_fit and self.base is not None:
             self.embedder = type(self.embedder).load(self.folder / NAMES.embedder)
         elif self.embedder.needs_fit:
-            self._fit(work, intake)
-        if intake.is_done:
-            goal: int | None = work.rows + work.count_incoming()
+            self._fit(journal, ingest)
+        if ingest.is_done:
+            goal: int | None = journal.rows + journal.count_incoming()
         else:
             goal = self.options.limit or self.corpus.size_hint()
-            goal = goal and goal - intake.start.read
+            goal = goal and goal - ingest.start.read
         self.make_sure_of_room(goal)
         self.progress.stage("embedding", goal, "documents")
-        self.progress.advance(work.rows)
-        embedding = Embedding(
-            self.embedder,
-            work,
-            intake.read(),
-            self.progress,
-            self.stop,
-            concurrency=self.options.concurrency,
-            requests_per_minute=self.options.requests_per_minute,
-            strict=intake.strict,
-        )
+        self.progress.advance(journal.rows)
+        self.embed(self.embedder, journal, ingest.read())
 
-        def count() -> None:
-            self.added, self.account.spent = embedding.done, embedding.spent
-            self.account.save(work)
-
-        embedding.on_fold = count
-        embedding.run()
-
-    def _fit(self, work: Work, intake: Ingest) -> None:
-        """Have a fitted embedder read the whole corpus and learn from it, once, before the first row."""
-        state = work.staged / NAMES.embedder
-        if not work.get("fitted"):
+    def _fit(self, journal: Journal, ingest: Ingest) -> None:
+        """Read the whole corpus and fit the embedder to it, once."""
+        state = journal.staged / NAMES.embedder
+        if not journal.get("fitted"):
             self.progress.stage("reading", self.options.limit or self.corpus.size_hint(), "documents")
-            self.progress.advance(intake.source.read)
-            with closing(intake.read()) as reading:
+            self.progress.advance(ingest.source.read)
+            with closing(ingest.read()) as reading:
                 for rows in reading:
                     self.progress.advance(rows)
-                    if self.stop.is_set():
-                        raise KeyboardInterrupt
-            if not work.count_incoming():
-                raise self.nothing_to_embed(intake)
+                    self.check_stop()
+            if not journal.count_incoming():
+                raise self.nothing_to_embed(ingest)
             self.progress.stage("fitting", None, "documents")
-            self.embedder.fit(work.texts(), state)
-            work.set("fitted", True)
+            self.embedder.fit(journal.texts(), state)
+            journal.set("fitted", True)
         self.embedder = type(self.embedder).load(state)
+
+    def make_sure_of_room(self, rows: int | None) -> None:
+        """Refuse to begin what the disk cannot hold: `rows` in all. Raises StorageError."""
+        if rows is None or self.narrow:
+            return
+        earlier = self.base.source.read if self.base else 0
+        size_hint = self.corpus.size_hint
+        make_sure_of_room(
+            self.options.name,
+            self.home.path,
+            lambda rows: sum(array_bytes(rows, self.dims).values()) - size_of(self.unfinished / NAMES.staged),
+            [lambda: rows, lambda: rows if (count := size_hint()) is None else min(rows, count - earlier)],
+        )
+
+    def check_dims(self) -> None:
+        """Refuse impossible dimensions. Raises UsageError."""
+        if not self.narrow:
+            choose_dims(self.options.dims, self.spec.width)
+        elif self.options.dims is not None and min(self.options.dims) < 1:
+            raise UsageError(f"`dims`: {min(self.options.dims)} is no dimension: give 1 or more")
+
+    def run(self) -> BuildReport:
+        """Build, resume or extend. Raises what `build` says."""
+        self.check_dims()
+        if self.options.restart:
+            self.refuse_foreign_folder()
+            discard(self.unfinished)
+        recover(self.unfinished, self.folder)
+        replaces = self.options.restart or is_replacing(self.unfinished)
+        if self.folder.exists() and not replaces:
+            self.base = self.finished_index()
+            if self.corpus.is_mutable:
+                return self.sync(self.base).run()
+            if self.is_complete(self.base):  # an extension that was begun is paid for, and stays
+                return self.report(self.base)
+        self.check()
+        values = {"replaces": True} if replaces else {}
+        journal = self.stack.enter_context(closing(Journal(self.unfinished, **values)))
+        self.usage.open(journal)
+        if self.base is not None:
+            journal.ids.earlier = self.stack.enter_context(ids_of(self.folder, self.base))
+            journal.ids.rows = self.base.rows
+        ingest = self.ingest(journal, self.base.source if self.base else Checkpoint())
+        with self.resumable(journal):
+            self._check_request(journal, ingest)
+            outdated = self._is_outdated(ingest)
+        if outdated and (self.narrow or not journal.safe):  # nothing that was paid for is lost
+            journal.close()
+            discard(self.unfinished)
+            return self.run()
+        with self.resumable(journal):
+            if outdated:
+                ingest.end()
+            self.fill(journal, ingest)
+            self.usage.save(journal)
+            report = self._finish(journal, ingest)
+        return self.sync(report.manifest).run() if outdated else report
+
+    def safe_work(self, journal: Journal) -> str:
+        """How many documents are safe."""
+        rows = journal.safe + (self.base.rows if self.base else 0)
+        return f"{counted(rows, 'document')} {'is' if rows == 1 else 'are'} {self.verb} and safe"
+
+    def holds_nothing(self, journal: Journal, error: RsearchError) -> bool:
+        """Whether no document with text has been read."""
+        return not (journal.safe or journal.count_incoming())
+
+    def refuse_foreign_folder(self) -> None:
+        """Refuse to overwrite a folder that is not an index. Raises BuildStateError."""
+        if self.folder.exists() and not is_wreck(self.folder):
+            raise BuildStateError(
+                f"{self.folder} exists and is no index: move it away, or choose another `name`"
+            )
+
+    def finished_index(self) -> Manifest:
+        """The index that is there, if the request is its own. Raises BuildStateError, IndexFormatError."""
+        self.refuse_foreign_folder()
+        manifest = read_manifest(self.folder)
+        spec = EmbedderSpec.from_json(manifest.embedder)
+        self.corpus.pin(manifest.corpus)
+        asked = self._request()
+        if asked["model"] is None:
+            asked["model"] = spec.model
+        held = {**manifest.corpus, **embedder_request(spec)}
+        if self.options.dims is not None:
+            dims = choose_dims(self.options.dims, manifest.full_dim, narrow=self.narrow)
+            asked["dims"], held["dims"] = list(dims), list(manifest.dims)
+        refuse_differences(self.options.name, "was built", asked, held)
+        return manifest
+
+    def _request(self) -> dict[str, Any]:
+        """The corpus and the embedder that are asked for; the model is None if fitting makes it."""
+        if self.embedder.needs_fit:
+            return {**self.corpus.spec().to_json(), "embedder": self.embedder.kind, "model": None}
+        return {**self.corpus.spec().to_json(), **embedder_request(self.spec)}
+
+    def is_complete(self, manifest: Manifest) -> bool:
+        """Whether the index holds all that is asked for."""
+        limit = self.options.limit
+        return manifest.source.exhausted or (limit is not None and manifest.source.read >= limit)
+
+    def check_begun(self, begun: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The request; raises BuildStateError if an unfinished build was `begun` by another one."""
+        if begun is not None:
+            if begun.get("kind") == CHANGE:
+                raise BuildStateError(
+                    f"a change of {self.options.name} was stopped: give its command again, or delete "
+                    f"{self.unfinished} to give up what was embedded for it"
+                )
+            self.corpus.pin(begun)
+        asked = {
+            **self._request(),
+            "dims": None if self.options.dims is None else sorted(self.options.dims),
+            "extends rows read": None if self.base is None else self.base.source.read,
+        }
+        if begun is not None:
+            refuse_differences(self.options.name, "was begun", asked, begun)
+        return asked
+
+    def _check_request(self, journal: Journal, ingest: Ingest) -> None:
+        """Begin a build, or make sure that this request began it and that its journal is whole."""
+        begun = journal.get("request")
+        asked = self.check_begun(begun)
+        if begun is None:
+            journal.set("request", asked)
+            return
+        ingest.check_counts()
+        done = f"{counted(journal.safe, 'document')} {'is' if journal.safe == 1 else 'are'}"
+        self.progress.note(f"going on with {self.options.name}: {done} {self.verb} already")
+
+    def _is_outdated(self, ingest: Ingest) -> bool:
+        """Whether a mutable corpus has changed since an earlier run read it.
+
+        What is embedded is then put in place as it is, so that it is not paid for again. From there the
+        index follows the corpus.
+        """
+        source = ingest.source
+        if not ingest.is_done:
+            self.corpus.start()  # before the next stage is shown, since it may take a while
+        if self.base is not None or not self.corpus.is_mutable or source.position is None:
+            return False
+        if self.corpus.is_as_read(source.position):
+            return False
+        self.progress.note(f"{self.corpus.label} has changed since it was read: only what is new is embedded")
+        return True
+
+    def _finish(self, journal: Journal, ingest: Ingest) -> BuildReport:
+        source = replace(ingest.source, left_out=ingest.start.left_out + journal.count_left_out())
+        left_out = journal.left_out()
+        if journal.rows:
+            manifest = self._write(journal, source)
+        elif self.base is not None:
+            manifest = self.base.next_generation(source=source).write(self.folder)
+        else:
+            raise self.nothing_to_embed(ingest)
+        journal.close()
+        discard(self.unfinished)
+        return self.finish(self.report(manifest, left_out))
+
+    def nothing_to_embed(self, ingest: Ingest) -> CorpusError:
+        """The error for a corpus without text."""
+        wrong = next((one for one in ingest.journal.left_out() if one["reason"] != NO_TEXT), None)
+        why = f" ({wrong['id']}: {wrong['reason']})" if wrong else ""
+        return CorpusError(
+            f"{self.corpus.label} has no document with text among the {ingest.source.read:,} that were read"
+            f"{why}: there is nothing to index; choose another corpus or a larger `limit`"
+        )
+
+    def _write(self, journal: Journal, source: Checkpoint) -> Manifest:
+        """Derive and measure the files, and put the new index or part in place."""
+        spec, rows, base = self.spec, journal.rows, self.base
+        dims = base.dims if base else choose_dims(self.options.dims, spec.width, narrow=self.narrow)
+        if base is None:
+            self._note_width(spec.width)
+        self.progress.stage("deriving", rows, "rows")
+        journal.finish_vectors(spec.width)
+        derive(journal.staged, dims, self.progress)
+        self.progress.stage("writing", None, "files")
+        journal.finish_documents()
+        if base is not None:
+            embedder = spec.to_json()  # the same model, perhaps at another address
+            return place_part(journal.staged, self.folder, base, rows, source=source, embedder=embedder)
+        state = journal.staged / NAMES.embedder
+        names = sorted(f"{NAMES.embedder}/{path.name}" for path in state.iterdir()) if state.is_dir() else []
+        manifest = Manifest(
+            rows=rows,
+            dims=dims,
+            corpus=self.corpus.spec().to_json(),
+            label=self.corpus.label,
+            embedder=spec.to_json(),
+            source=source,
+            parts=(Part("", rows, list_files(journal.staged, part_files(dims))),),
+            files=list_files(journal.staged, names),
+            fitted_rows=rows if names else 0,
+        )
+        return put_in_place(journal, manifest, self.folder)
+
+    def _note_width(self, width: int) -> None:
+        wanted = self.options.dims or STANDARD_DIMS[:5]
+        if self.narrow and max(wanted) > width:
+            self.progress.note(
+                f"the corpus gives {width} dimensions, not {max(wanted)}: its documents or words are few"
+            )
+        elif self.options.dims and width not in self.options.dims:
+            self.progress.note(f"{width} is stored too: the full dimension always is")
+
+
+def embedder_request(spec: EmbedderSpec) -> dict[str, Any]:
+    """What a request says of the embedder: its kind and model, and prefixes, which make other vectors."""
+    prefixes = {
+        f"{side} prefix": spec.options[f"{side}_prefix"]
+        for side in ("document", "query")
+        if f"{side}_prefix" in spec.options
+    }
+    width = {"width": spec.width} if prefixes else {}
+    return {"embedder": spec.kind, "model": spec.model, **prefixes, **width}

@@ -1,15 +1,13 @@
-"""Make one part of an index's parts again, without the rows that were deleted.
+"""Compact an index: make it one part again, without deleted rows.
 
-The new index is made beside the old one and exchanged with it in one step. Rows keep their order, ids
-and full vectors, bit for bit; all else is derived anew. A compaction that is stopped or dies leaves the
-index as it was, and the next one begins anew; one that dies later leaves the old index in `.building`,
-which the next change of the index deletes.
+The new index is made beside the old one and exchanged with it in one step. Rows keep their order, ids and
+full vectors, bit for bit; the rest is derived again. A compaction that is stopped or dies leaves the index as
+it was. One that dies after the exchange leaves the old index in `.building`; the next change deletes it.
 """
 
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.arrays import RowsFile, read_blocks
-from resizable_search.build.workspace import changing, tidy
+from resizable_search.build.workspace import discard_compaction, lock_index
 from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, StorageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import Checkpoint
@@ -37,10 +35,10 @@ AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """What compacting came to: parts, deleted rows and bytes `before`, and bytes `after`.
+    """What a compaction did: the parts, deleted rows and bytes `before`, and the bytes `after`.
 
-    `done` is False where there was nothing to do. `fitted`: the embedder was fitted on the corpus and
-    still knows the words of the documents that are gone.
+    `done`: False if there was nothing to do. `fitted`: the embedder was fitted on the corpus, and still knows
+    the words of deleted documents.
     """
 
     index: str
@@ -54,25 +52,25 @@ class Compaction:
 
 
 def compact(folder: Path, progress: Progress = SILENT, stop: threading.Event | None = None) -> Compaction:
-    """Make the index in `folder` one part without deleted rows; readers see the old or the new whole.
+    """Make the index in `folder` one part without deleted rows; readers see the old or the new one.
 
-    Raises RsearchError where every document is deleted, BuildStateError for an unfinished build of it,
-    BuildStoppedError, IndexBusyError, and StorageError where there is no room.
+    Raises RsearchError if every document is deleted, BuildStateError for an unfinished build of the index,
+    BuildStoppedError, IndexBusyError, and StorageError if there is no room.
     """
-    with changing(folder) as home:
-        return _Compacting(folder.resolve(), home, progress, stop or threading.Event()).run()
+    with lock_index(folder) as home:
+        return _Compactor(folder.resolve(), home, progress, stop or threading.Event()).run()
 
 
-class _Compacting:
+class _Compactor:
     def __init__(self, folder: Path, home: Home, progress: Progress, stop: threading.Event) -> None:
         self.folder = folder
-        self.building = home.building(folder.name)
+        self.unfinished = home.building(folder.name)
         self.state = home.state(folder.name)
-        self.staged = self.building / NAMES.compacted
+        self.staged = self.unfinished / NAMES.compacted
         self.progress = progress
         self.stop = stop
         self.manifest = read_manifest(folder)
-        self.kept = list(_kept_rows(folder, self.manifest))
+        self.staying = [_staying_rows(folder, part) for part in self.manifest.parts]
 
     def run(self) -> Compaction:
         old = self.manifest
@@ -85,10 +83,10 @@ class _Compacting:
             try:
                 new = self._make()
             except BaseException:
-                tidy(self.building)
+                discard_compaction(self.unfinished)
                 raise
-            place(self.staged, self.folder, self.building / NAMES.replaced)
-            tidy(self.building)
+            place(self.staged, self.folder, self.unfinished / NAMES.replaced)
+            discard_compaction(self.unfinished)
         name = self.folder.name
         return Compaction(
             name, new.documents, len(old.parts), deleted, before, _bytes(new), done, bool(old.files)
@@ -97,10 +95,8 @@ class _Compacting:
     def _refuse(self) -> None:
         name = self.folder.name
         if not self.manifest.documents:
-            raise RsearchError(
-                f"every document of {name} is deleted: `rsearch remove {name}` deletes the index"
-            )
-        if (self.building / NAMES.work).exists():
+            raise RsearchError(f"every document of {name} is deleted: `remove {name}` deletes the index")
+        if (self.unfinished / NAMES.work).exists():
             raise BuildStateError(
                 f"the build of {name} is not finished: give its command again, and compact then"
             )
@@ -116,29 +112,29 @@ class _Compacting:
             )
 
     def _make(self) -> Manifest:
-        """The new index, whole, beside the old one."""
+        """Make the whole new index beside the old one."""
         old, full = self.manifest, self.manifest.full_dim
         rows = old.documents
         self.staged.mkdir(parents=True)
         self.progress.stage("copying", rows, "rows")
         with RowsFile(self.staged / NAMES.vectors(full), full) as file:
-            for part, kept in zip(old.parts, self.kept, strict=True):
+            for part, staying in zip(old.parts, self.staying, strict=True):
                 for start, block in read_blocks(self.folder / part.path / NAMES.vectors(full)):
-                    stay = kept[start : start + len(block)]
-                    file.append(block[stay])
-                    self._advance(int(stay.sum()))
+                    rows_of_block = staying[start : start + len(block)]
+                    file.append(block[rows_of_block])
+                    self._advance(int(rows_of_block.sum()))
             file.finish()
         self.progress.stage("deriving", rows, "rows")
         derive(self.staged, old.dims, self.progress)
-        self._go_on()
+        self._check_stop()
         self.progress.stage("copying", rows, "documents")
         write_documents(
-            self.staged / NAMES.documents, self.building / NAMES.documents_copy, self._copy_documents
+            self.staged / NAMES.documents, self.unfinished / NAMES.documents_copy, self._copy_documents
         )
         for name in old.files:
             (self.staged / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(self.folder / name, self.staged / name)
-        self._go_on()
+        self._check_stop()
         self.progress.stage("writing", None, "files")
         first = old.fitted_rows
         manifest = old.next_generation(
@@ -146,12 +142,12 @@ class _Compacting:
             parts=(Part("", rows, list_files(self.staged, part_files(old.dims))),),
             files=list_files(self.staged, list(old.files)),
             source=self._source(),
-            fitted_rows=int(np.concatenate(self.kept)[:first].sum()),
+            fitted_rows=int(np.concatenate(self.staying)[:first].sum()),
         )
         if manifest.files != old.files:
             raise RsearchError(
                 f"the files of {self.folder.name}'s embedder are not as they were written: look with "
-                f"`rsearch verify {self.folder.name}`"
+                f"`verify {self.folder.name}`"
             )
         written = manifest.write(self.staged)
         if rows < old.rows:
@@ -159,24 +155,24 @@ class _Compacting:
         return written
 
     def _copy_documents(self, copy: sqlite3.Connection) -> None:
-        """Bring the documents that stay into a new database, in order, numbered anew."""
+        """Copy the documents that stay into a new database, in order, with new row numbers."""
         first = 0
-        for part, kept in zip(self.manifest.parts, self.kept, strict=True):
-            numbers = np.flatnonzero(kept).tolist()
+        for part, staying in zip(self.manifest.parts, self.staying, strict=True):
+            numbers = np.flatnonzero(staying).tolist()
             new_rows = dict(zip(numbers, range(first, first + len(numbers)), strict=True))
             first += len(numbers)
             with closing(open_documents(self.folder / part.path / NAMES.documents, part.rows)) as held, copy:
                 for table, columns in (("documents", 5), ("texts", 2)):
                     marks = ", ".join("?" * columns)
-                    found = held.execute(f"SELECT * FROM {table} ORDER BY row")
-                    while some := found.fetchmany(AT_ONCE):
-                        rows = [(new_rows[row], *rest) for row, *rest in some if row in new_rows]
+                    documents = held.execute(f"SELECT * FROM {table} ORDER BY row")
+                    while block := documents.fetchmany(AT_ONCE):
+                        rows = [(new_rows[row], *rest) for row, *rest in block if row in new_rows]
                         copy.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
                         if table == "documents":
                             self._advance(len(rows))
 
     def _source(self) -> Checkpoint:
-        """Where the corpus was left, without the id of a document that is gone."""
+        """Where the corpus was left, without the id of a deleted document."""
         source = self.manifest.source
         with ids_of(self.folder, self.manifest) as parts:
             if row_of(parts, source.last_id) is None:
@@ -184,24 +180,23 @@ class _Compacting:
         return source
 
     def _forget(self) -> None:
-        """Delete the logs and reports of earlier builds, which may name documents that are gone now."""
+        """Delete the logs and reports of earlier builds, which may name deleted documents."""
         for path in (*self.state.glob(f"{NAMES.log}*"), self.state / NAMES.report):
             path.unlink(missing_ok=True)
 
     def _advance(self, rows: int) -> None:
         self.progress.advance(rows)
-        self._go_on()
+        self._check_stop()
 
-    def _go_on(self) -> None:
+    def _check_stop(self) -> None:
         if self.stop.is_set():
             raise BuildStoppedError(f"stopped: {self.folder.name} is as it was; the same command begins anew")
 
 
-def _kept_rows(folder: Path, manifest: Manifest) -> Iterator[NDArray[np.bool_]]:
-    """Which rows of each part stay."""
-    for part in manifest.parts:
-        allowed = allowed_rows(folder / part.path, part)
-        yield np.ones(part.rows, bool) if allowed is None else allowed
+def _staying_rows(folder: Path, part: Part) -> NDArray[np.bool_]:
+    """Which rows of a part are not deleted."""
+    allowed = allowed_rows(folder / part.path, part)
+    return np.ones(part.rows, bool) if allowed is None else allowed
 
 
 def _bytes(manifest: Manifest) -> int:

@@ -1,6 +1,7 @@
-"""Delete documents of an index, by their ids or by what is true of them: from then on no search finds them.
+"""Delete documents of an index, or remove an index or an unfinished build.
 
-Their rows stay where they are until the index is compacted (`compaction`).
+Deleted documents are not found any more; their rows stay until the index is compacted. Removing deletes only
+files of the index's own.
 """
 
 from collections.abc import Sequence
@@ -10,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from resizable_search.build.workspace import changing
-from resizable_search.errors import RsearchError
+from resizable_search.build.workspace import discard, lock_index
+from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
+from resizable_search.store.delete import is_wreck, remove_wreck
 from resizable_search.store.filter import Filter
 from resizable_search.store.ids import ids_of, row_of
+from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_names, resolve_index
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import delete_rows
+from resizable_search.store.writer import delete_rows, remove_index
+from resizable_search.system import CHECK, BuildLock, build_lock, storage_errors
 from resizable_search.text import counted, quoted
 
 SHOWN_IDS = 3
@@ -27,7 +31,7 @@ SHOWN_IDS = 3
 class Deletion:
     """What a deletion does, or did: `rows` are those of the documents, `left` documents remain.
 
-    `ids` are those that were named and found, `missing` those that there are not.
+    `ids` are those that were named and exist, `missing` those that do not.
     """
 
     index: str
@@ -38,13 +42,13 @@ class Deletion:
     left: int
 
 
-def deletion(folder: Path, ids: Sequence[str], *, missing_ok: bool = False) -> Deletion:
-    """What deleting the documents with these ids from the index in `folder` means; nothing is written.
+def plan_deletion(folder: Path, ids: Sequence[str], *, missing_ok: bool = False) -> Deletion:
+    """What deleting the documents with these ids would do; nothing is written.
 
-    Raises RsearchError, and names them, where there are no such ids, unless `missing_ok`.
+    Raises RsearchError with the unknown ids, unless `missing_ok`.
     """
     manifest = read_manifest(folder)
-    found: dict[str, int] = {}
+    rows: dict[str, int] = {}
     missing: dict[str, None] = {}
     with ids_of(folder, manifest) as parts:
         for id_ in ids:
@@ -52,56 +56,143 @@ def deletion(folder: Path, ids: Sequence[str], *, missing_ok: bool = False) -> D
             if row is None:
                 missing[id_] = None
             else:
-                found[id_] = row
+                rows[id_] = row
     name = folder.resolve().name
     if missing and not missing_ok:
         shown = ", ".join(quoted(id_) for id_ in list(missing)[:SHOWN_IDS])
         more = " …" if len(missing) > SHOWN_IDS else ""
         raise RsearchError(
             f"{name} has no document {shown}{more} ({counted(len(missing), 'id')} of {len(set(ids)):,} "
-            "unknown): nothing was deleted; leave them out, or pass over them with --missing-ok"
+            "unknown): nothing was deleted; leave them out, or skip them with `missing_ok`"
         )
-    left = manifest.documents - len(found)
-    return Deletion(name, folder, tuple(found), tuple(found.values()), tuple(missing), left)
+    left = manifest.documents - len(rows)
+    return Deletion(name, folder, tuple(rows), tuple(rows.values()), tuple(missing), left)
 
 
 def delete(folder: Path, ids: Sequence[str], *, missing_ok: bool = False) -> Deletion:
-    """Delete the documents with these ids from the index in `folder`: all of them, or none.
+    """Delete the documents with these ids: all of them, or none.
 
-    Readers that have it open keep what they have; whoever opens it next no longer finds them. Raises
-    RsearchError as `deletion` does, IndexBusyError and StorageError.
+    Readers that have the index open keep what they have. Raises what `plan_deletion` does, IndexBusyError and
+    StorageError.
     """
-    with changing(folder):
-        found = deletion(folder, ids, missing_ok=missing_ok)
-        if found.rows:
-            delete_rows(folder, found.rows)
-    return found
+    with lock_index(folder):
+        deletion = plan_deletion(folder, ids, missing_ok=missing_ok)
+        if deletion.rows:
+            delete_rows(folder, deletion.rows)
+    return deletion
 
 
-def deletion_where(folder: Path, where: str) -> Deletion:
-    """What deleting the documents that an expression is true of means, as `query --where` takes it.
+def plan_deletion_where(folder: Path, where: str) -> Deletion:
+    """What deleting the documents for which an SQL expression is true would do; nothing is written.
 
-    Nothing is written. Raises UsageError for one that is not allowed, RsearchError for one that is too slow.
+    Raises UsageError for an expression that is not allowed, RsearchError for one that is too slow.
     """
-    with closing(IndexReader(folder)) as reader, closing(Filter(reader)) as conditions:
-        rows = np.flatnonzero(np.concatenate(conditions.select(where).allowed))
+    with closing(IndexReader(folder)) as reader, closing(Filter(reader)) as filter_:
+        rows = np.flatnonzero(np.concatenate(filter_.select(where).allowed))
         left = reader.manifest.documents - len(rows)
         return Deletion(folder.resolve().name, folder, (), tuple(rows.tolist()), (), left)
 
 
-def delete_where(folder: Path, where: str, shown: Deletion | None = None) -> Deletion:
-    """Delete the documents that an expression is true of: all of them, or none.
+def delete_where(folder: Path, where: str, confirmed: Deletion | None = None) -> Deletion:
+    """Delete the documents for which an SQL expression is true: all of them, or none.
 
-    `shown` is what somebody has agreed to: RsearchError is raised if it is no longer what would be deleted.
-    Otherwise as `delete`, and raises what `deletion_where` does.
+    Raises RsearchError if this is no longer the deletion that the user has `confirmed`; otherwise as `delete`
+    and `plan_deletion_where`.
     """
-    with changing(folder):
-        found = deletion_where(folder, where)
-        if shown is not None and found != shown:
+    with lock_index(folder):
+        deletion = plan_deletion_where(folder, where)
+        if confirmed is not None and deletion != confirmed:
             raise RsearchError(
-                f"{found.index} has changed meanwhile, and {counted(len(found.rows), 'document')} would be "
-                "deleted now: nothing was; delete again"
+                f"{deletion.index} has changed meanwhile, and {counted(len(deletion.rows), 'document')} "
+                "would be deleted now: nothing was; delete again"
             )
-        if found.rows:
-            delete_rows(folder, found.rows)
-    return found
+        if deletion.rows:
+            delete_rows(folder, deletion.rows)
+    return deletion
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What `remove` would delete: an index (`folder`), an unfinished build (`building`), or both.
+
+    `home` is where the name was looked up, `parent` the folder it lies in; `state` is the folder of its lock,
+    None outside of a home; `damaged`: its manifest cannot be read.
+    """
+
+    name: str
+    words: str
+    home: Home
+    parent: Path
+    folder: Path | None
+    building: Path | None
+    state: Path | None
+    damaged: bool = False
+
+
+def plan_removal(name: str, home: Home) -> Removal:
+    """What removing the index of that name, or in that folder, would delete.
+
+    Raises IndexNotFoundError, IndexFormatError, and RsearchError for a link.
+    """
+    if name in home.unfinished() and not home.index(name).is_dir():
+        words = f"the unfinished build of {name}"
+        return Removal(name, words, home, home.path, None, home.building(name), home.state(name))
+    folder = resolve_index(name, home)
+    if folder.is_symlink():
+        raise RsearchError(
+            f"{folder} is a link: remove what it leads to by its own name, or the link with rm"
+        )
+    real = folder.resolve()
+    near = Home(real.parent)  # not `home` if the index lies in another one
+    state = near.state(real.name)
+    at_home = real.parent == home.path.resolve() or state.is_dir()
+    building = near.building(real.name) if at_home and real.name in near.unfinished() else None
+    damaged, handle = False, FolderHandle(folder)
+    try:
+        words = f"{counted(read_manifest(folder).documents, 'document')} in {folder}"
+    except IndexFormatError:
+        if not is_wreck(folder):
+            if not remaining_names(folder) or not handle.is_in_place:
+                raise IndexNotFoundError(f"{folder} has been removed, or is empty") from None
+            raise
+        damaged, words = True, f"damaged, in {folder}"
+    finally:
+        handle.release()
+    return Removal(
+        name, f"{name} ({words})", home, real.parent, folder, building, state if at_home else None, damaged
+    )
+
+
+def remove(removal: Removal) -> list[str]:
+    """Delete it. Returns the other files of the folder, which are not deleted.
+
+    Raises IndexBusyError, IndexNotFoundError if it is gone, RsearchError if it has changed since it was
+    shown, and StorageError if the disk refuses.
+    """
+    with storage_errors(removal.parent, CHECK):
+        if removal.state is None:
+            return _remove_folder(removal)
+        with build_lock(removal.state / NAMES.lock, removal.name) as lock:
+            _check_unchanged(removal, lock)
+            if removal.building is not None:
+                discard(removal.building)
+            left = _remove_folder(removal)
+            lock.remove_state()
+        return left
+
+
+def _check_unchanged(removal: Removal, lock: BuildLock) -> None:
+    """Others may have been at work before the lock was taken."""
+    try:
+        now = plan_removal(removal.name, removal.home)
+    except IndexNotFoundError:
+        lock.remove_state()
+        raise
+    if now != removal:
+        raise RsearchError(f"{removal.name} has changed meanwhile, and is {now.words} now: remove it again")
+
+
+def _remove_folder(removal: Removal) -> list[str]:
+    if removal.folder is None:
+        return []
+    return remove_wreck(removal.folder) if removal.damaged else remove_index(removal.folder)

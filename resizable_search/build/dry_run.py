@@ -1,32 +1,40 @@
-"""What a build would do, cost and take, found out without writing or billing anything."""
+"""What a build would do, cost and take, without writing or billing anything."""
 
+import tempfile
+import threading
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Literal, cast
 
-from resizable_search.build.building import Building
+from resizable_search.build.build import Build, check_widest
+from resizable_search.build.change_journal import ChangeJournal
 from resizable_search.build.ingest import as_pending
-from resizable_search.build.report import Changes, Comparison
+from resizable_search.build.options import BuildOptions, check_name
+from resizable_search.build.report import Changes
 from resizable_search.corpora.base import Block, Corpus
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
-from resizable_search.store.layout import NAMES
+from resizable_search.progress import SILENT, Progress, unlogged
+from resizable_search.specs import EmbedderSpec
+from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.unfinished import Unfinished, look
 from resizable_search.store.writer import array_bytes
 from resizable_search.system import free_bytes
 
 CHARS_A_TOKEN = 4.0
-"""Of English text: OpenAI's rule of thumb, and about what BERT's word pieces come to."""
+"""Characters of a token of English text: OpenAI's rule of thumb, and close to BERT's word pieces."""
 
 SAMPLE = 200
-"""Documents of a remote corpus that are read to know how long its texts are."""
+"""Documents of a remote corpus that are read to estimate the length of its texts."""
 
 ROW_BYTES = 60
 """What SQLite adds to a document, in two tables and an index of ids."""
+
+State = Literal["new", "goes on", "replaces", "extends", "complete", "follows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +50,18 @@ class DryRunFinding:
 class DryRun:
     """What a build would do. `state`: what it finds; `documents`: how many it would read in all.
 
-    `safe` of them are embedded already. State `follows`: the index is brought to what its corpus holds
-    now, by these `changes`; `texts` of them have no vector yet. None stands for what cannot be known
-    beforehand. `requests`, `tokens` and `minutes` are of what is still to be embedded; `tokens`, the
-    size of documents.sqlite and `peak_bytes`, the most that the build takes while it goes on, are
-    estimated from the texts of the first `sampled` documents. `files` are bytes by name. `billed`: what
-    the look itself cost, '' if nothing.
+    `safe` of them are embedded already. State `follows`: the index is brought up to date with its corpus by
+    these `changes`, and `texts` of them have no vector yet. None: cannot be known beforehand. `requests`,
+    `tokens` and `minutes` are of what is not yet embedded. `tokens`, the size of documents.sqlite and
+    `peak_bytes` (the most that the build takes while it runs) are estimated from the first `sampled`
+    documents. `files`: bytes by name. `billed`: what the dry run itself cost, '' if nothing.
     """
 
     name: str
     folder: Path
     corpus: str
     embedder: str
-    state: Literal["new", "goes on", "replaces", "extends", "complete", "follows"]
+    state: State
     documents: int | None
     safe: int
     sampled: int
@@ -73,21 +80,18 @@ class DryRun:
 
     @property
     def fits(self) -> bool:
-        """Whether there is room for it."""
+        """Whether the disk has room for it."""
         return self.peak_bytes <= self.free_bytes
 
     @property
     def ok(self) -> bool:
-        """Whether nothing stands against it."""
+        """Whether the build can begin."""
         return self.fits and all(finding.ok for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """How many documents were looked at; their mean length in characters and in bytes with all they have.
-
-    `whole`: that was the whole corpus.
-    """
+    """The documents that were read: how many, and their mean characters and bytes; `whole`: all there are."""
 
     count: int = 0
     chars: float = 0.0
@@ -95,90 +99,137 @@ class _Sample:
     whole: bool = False
 
 
-def dry_run(
-    building: Building, embedder: Embedder | None, compare: Callable[[Manifest], Comparison] | None = None
-) -> DryRun:
-    """What `building.run()` would do; `embedder` None where nothing is to be embedded.
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """How an index differs from its corpus, of which `read` documents were read.
 
-    `compare` finds out what an index that follows its corpus is behind.
-
-    Raises UsageError, and BuildStateError where the build would be refused.
+    `texts` have no vector yet, `chars` long in all; `rows` documents are to be written, of so many `bytes`.
     """
-    building.check_dims()
-    options, corpus = building.options, building.corpus
-    unfinished = None if options.restart else look(building.building)
+
+    changes: Changes
+    read: int
+    texts: int
+    chars: int
+    rows: int
+    bytes: int
+
+
+def dry_run(
+    corpus: Corpus, embedder: Embedder, home: Home, options: BuildOptions, progress: Progress = SILENT
+) -> DryRun:
+    """What `build` would do with the same arguments; nothing is written or billed.
+
+    Raises UsageError, BuildStateError and IndexFormatError as it would.
+    """
+    check_widest(embedder, options)
+    check_name(options.name)
+    with ExitStack() as stack:
+        return _dry_run(
+            Build(
+                corpus=corpus,
+                embedder=embedder,
+                home=home,
+                options=options,
+                progress=unlogged(progress),
+                stop=threading.Event(),
+                stack=stack,
+            )
+        )
+
+
+def _dry_run(build: Build) -> DryRun:
+    build.check_dims()
+    options, corpus, embedder = build.options, build.corpus, build.embedder
+    unfinished = None if options.restart else look(build.unfinished)
     replaces = options.restart or (unfinished is not None and unfinished.replaces)
-    findings = [_finding("corpus", corpus.check)]
-    if embedder is not None:
-        findings.append(_finding("embedder", embedder.check))
-    building.refuse_foreign_folder()
+    findings = (_finding("corpus", corpus.check), _finding("embedder", embedder.check))
     reachable = findings[0].ok
-    if building.folder.exists() and not replaces and reachable:
-        building.base = building.finished_index()
-    base = building.base
+    build.refuse_foreign_folder()
+    if build.folder.exists() and not replaces and reachable:
+        build.base = build.finished_index()
+    base = build.base
     follows = base is not None and corpus.is_mutable
-    complete = base is not None and (follows or building.is_complete(base))
+    complete = base is not None and (follows or build.is_complete(base))
     if unfinished is not None and not complete and reachable:
-        building.check_begun(unfinished.request)
+        build.check_begun(unfinished.request)
     sample = _sample(corpus, options.limit) if reachable and not complete else _Sample()
     documents = _documents(corpus, options.limit, sample, reachable)
-    state, safe = _state(building, unfinished, replaces, complete)
+    state, safe = _state(build, unfinished, replaces, complete)
     new = 0 if complete else documents if documents is None else max(0, documents - safe)
     rows = documents if documents is None else documents - (base.source.read if base else 0)
-    behind = compare(base) if compare and base is not None and follows and reachable else None
+    behind = _compare(build, base) if base is not None and follows and reachable else None
     if behind is not None:
         new, rows, documents = behind.texts, behind.rows, behind.read
         sample = _Sample(rows, behind.chars / max(1, new), behind.bytes / max(1, rows))
-    per_minute = None if embedder is None else options.requests_per_minute or embedder.requests_per_minute
-    asks = embedder is not None and embedder.remote and new is not None
-    requests = -(-new // embedder.batch_size) if asks and embedder and new is not None else None
     idle = complete and behind is None
-    files = {} if idle or not rows else _files(building, rows, sample, None if behind else embedder)
+    if base is not None and idle:
+        documents = base.source.read
+    per_minute = options.requests_per_minute or embedder.requests_per_minute
+    requests = tokens = None
+    if embedder.remote and new is not None:
+        requests = -(-new // embedder.batch_size)
+        tokens = int(new * sample.chars / CHARS_A_TOKEN)
+    files = {} if idle or not rows else _files(build, rows, sample, fits_embedder=behind is None)
     return DryRun(
         name=options.name,
-        folder=building.folder,
+        folder=build.folder,
         corpus=corpus.label,
-        embedder="" if embedder is None else embedder.kind,
+        embedder=embedder.kind,
         state="follows" if follows else state,
-        documents=documents if base is None or not idle else base.source.read,
+        documents=documents,
         safe=safe,
         sampled=sample.count,
         requests=requests,
-        batch_size=0 if embedder is None else embedder.batch_size,
-        tokens=int(new * sample.chars / CHARS_A_TOKEN) if requests is not None and new is not None else None,
+        batch_size=embedder.batch_size,
+        tokens=tokens,
         requests_per_minute=per_minute,
         minutes=requests / per_minute if requests is not None and per_minute else None,
         files=files,
         peak_bytes=sum(files.values()) + 2 * files.get(NAMES.documents, 0),
-        free_bytes=free_bytes(building.home.path),
-        billed="" if embedder is None else embedder.check_costs,
-        findings=tuple(findings),
+        free_bytes=free_bytes(build.home.path),
+        billed=embedder.check_costs,
+        findings=findings,
         changes=None if behind is None else behind.changes,
         texts=None if behind is None else behind.texts,
     )
 
 
-def _state(
-    building: Building, unfinished: Unfinished | None, replaces: bool, complete: bool
-) -> tuple[Literal["new", "goes on", "replaces", "extends", "complete"], int]:
+def _compare(build: Build, base: Manifest) -> _Comparison:
+    """What an index that follows its corpus would have to do; only a temporary folder is written."""
+    with tempfile.TemporaryDirectory() as folder, closing(ChangeJournal(Path(folder))) as journal:
+        sync = build.sync(base)
+        journal.begin(EmbedderSpec.from_json(base.embedder).fingerprint)
+        journal.copy_answered(build.unfinished / NAMES.work)
+        sync.compare(journal)
+        outcome = sync.outcome(journal)
+        return _Comparison(
+            outcome.changes,
+            outcome.source.read,
+            journal.to_embed,
+            journal.chars_to_embed,
+            journal.count_incoming(),
+            journal.incoming_bytes,
+        )
+
+
+def _state(build: Build, unfinished: Unfinished | None, replaces: bool, complete: bool) -> tuple[State, int]:
     """What the build finds, and how many documents are embedded already."""
-    held = building.base.source.read if building.base else 0
+    read = build.base.source.read if build.base else 0
     if complete:
-        return "complete", held
+        return "complete", read
     if unfinished is not None:
-        return "goes on", held + unfinished.safe
-    if building.base is not None:
-        return "extends", held
-    return ("replaces" if replaces and building.folder.exists() else "new"), 0
+        return "goes on", read + unfinished.safe
+    if build.base is not None:
+        return "extends", read
+    return ("replaces" if replaces and build.folder.exists() else "new"), 0
 
 
 def _documents(corpus: Corpus, limit: int | None, sample: _Sample, reachable: bool) -> int | None:
-    """How many documents would be read in all; None if nobody knows."""
+    """How many documents would be read in all; None if that is unknown."""
     if sample.whole:
         return sample.count
-    there = corpus.size_hint() if reachable else None
-    known = [count for count in (limit, there) if count is not None]
-    return min(known, default=None)
+    size = corpus.size_hint() if reachable else None
+    return min((count for count in (limit, size) if count is not None), default=None)
 
 
 def _sample(corpus: Corpus, limit: int | None) -> _Sample:
@@ -190,27 +241,25 @@ def _sample(corpus: Corpus, limit: int | None) -> _Sample:
     with closing(cast("Generator[Block]", corpus.blocks())) as blocks:
         documents = (document for block in blocks for document in block.documents)
         for document in islice(documents, most):
-            found = as_pending(count, document)
+            d = as_pending(count, document)
             count += 1
-            chars += len(found.text)
-            size += sum(
-                len(part.encode()) for part in (found.id, found.id, found.title, found.url, found.metadata)
-            ) + len(found.text.encode())
+            chars += len(d.text)
+            size += sum(len(part.encode()) for part in (d.id, d.id, d.title, d.url, d.metadata, d.text))
     whole = not corpus.is_remote or (most is not None and count < most)
     return _Sample(count, chars / max(1, count), size / max(1, count), whole)
 
 
-def _files(building: Building, rows: int, sample: _Sample, embedder: Embedder | None) -> dict[str, int]:
+def _files(build: Build, rows: int, sample: _Sample, *, fits_embedder: bool) -> dict[str, int]:
     """The files of the new index or part with their sizes, the largest first."""
-    found = array_bytes(rows, building.dims)
-    found[NAMES.documents] = int(rows * (sample.bytes + ROW_BYTES))
-    if embedder is not None and embedder.most_state_bytes:
-        found[f"{NAMES.embedder}/"] = embedder.most_state_bytes
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    files = array_bytes(rows, build.dims)
+    files[NAMES.documents] = int(rows * (sample.bytes + ROW_BYTES))
+    if fits_embedder and build.embedder.most_state_bytes:
+        files[f"{NAMES.embedder}/"] = build.embedder.most_state_bytes
+    return dict(sorted(files.items(), key=lambda item: -item[1]))
 
 
-def _finding(what: str, look: Callable[[], str]) -> DryRunFinding:
+def _finding(what: str, check: Callable[[], str]) -> DryRunFinding:
     try:
-        return DryRunFinding(what, True, look())
+        return DryRunFinding(what, True, check())
     except RsearchError as error:
         return DryRunFinding(what, False, str(error))

@@ -1,4 +1,4 @@
-"""The middle of a build: texts that wait are embedded, answers are journalled and folded."""
+"""The middle of a build: embed the texts that wait, record the answers, commit them."""
 
 import threading
 from collections import deque
@@ -9,81 +9,81 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.build.journal import Work
+from resizable_search.build.journal import Journal
+from resizable_search.build.options import BuildOptions
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.request_pool import Answer, Dispatcher, Usage
 from resizable_search.engine import vectors
 from resizable_search.errors import RefusedTextError
 from resizable_search.progress import LoggedProgress
 
-FOLD_ROWS = 100
-"""Journalled answers are folded whenever so many have come."""
+COMMIT_ROWS = 100
+"""Recorded answers are committed once there are this many."""
 
 GRACE_SECONDS = 5.0
-"""How long a build that ends early waits for requests under way, since they are paid for."""
+"""How long a build that ends early waits for its open requests, because they are paid for."""
 
 STOP_SECONDS = 0.2
-"""How often a build that waits for answers looks whether it shall stop."""
+"""How often a build that waits for answers checks whether it should stop."""
 
 LOOK_AHEAD = 500
-"""Waiting texts that are taken from the unfinished build at once."""
+"""Waiting texts that are read from the journal at once."""
 
 MOST_UNSAFE = 200
-"""Texts that may be asked for and not journalled yet: what a process that is killed has paid in vain."""
+"""The most texts that may be requested and not yet recorded: what a killed process has paid for in vain."""
 
 
 class Embedding:
-    """Embeds what waits in `work`, and what `reading` goes on bringing into it, until nothing is left."""
+    """Embeds what waits in the journal, and what `reading` brings into it, until nothing is left.
+
+    `on_commit` is called after each commit, and at the end, however it ends.
+    """
 
     def __init__(
         self,
         embedder: Embedder,
-        work: Work,
+        journal: Journal,
         reading: Generator[int, None, None],
         progress: LoggedProgress,
         stop: threading.Event,
-        *,
-        concurrency: int | None,
-        requests_per_minute: float | None,
-        strict: bool,
+        options: BuildOptions,
+        on_commit: Callable[["Embedding"], None],
     ) -> None:
         self.done = 0
-        self.on_fold: Callable[[], None] = lambda: None
-        """Called whenever answers have become rows, and at the end, whatever that is."""
-        self._work = work
+        self._on_commit = on_commit
+        self._journal = journal
         self._reading = reading
         self._has_read_all = False
         self._progress = progress
         self._stop = stop
-        self._strict = strict
-        self._batch_size = embedder.batch_size
-        self._fit_in = embedder.fit_in
+        self._strict = options.on_bad_text == "fail"
+        self._embedder = embedder
         self._spec = embedder.spec
-        # Answers that come in order and cost nothing need no journal.
-        self._journals = embedder.remote or embedder.concurrency > 1 or work.journals_all
+        # Answers that come in order and cost nothing need not be recorded first.
+        self._records = embedder.remote or embedder.concurrency > 1 or journal.records_all
         self._dispatcher = Dispatcher(
             embedder,
             "search_document",
-            concurrency=self._at_once(embedder, concurrency),
-            requests_per_minute=requests_per_minute or embedder.requests_per_minute,
+            concurrency=self._concurrency(options.concurrency),
+            requests_per_minute=options.requests_per_minute or embedder.requests_per_minute,
             on_retry=progress.note,
             on_repeat=lambda: progress.log("the service is busy or failing (429 or 5xx): its client repeats"),
         )
         self._last = -1
         self._waiting: deque[tuple[int, str]] = deque()
-        self._unfolded = 0
+        self._uncommitted = 0
 
-    def _at_once(self, embedder: Embedder, wanted: int | None) -> int:
-        """How many requests may be under way: no more than a kill may cost."""
-        if not self._journals:
+    def _concurrency(self, wanted: int | None) -> int:
+        """The number of requests that may be open: no more than a kill may cost."""
+        if not self._records:
             return 1
-        most = max(1, MOST_UNSAFE // embedder.batch_size)
+        most = max(1, MOST_UNSAFE // self._embedder.batch_size)
         if wanted is not None and wanted > most:
             self._progress.note(
-                f"{most} requests are under way at most, not {wanted}: more than {MOST_UNSAFE} texts would "
-                "be paid in vain if this process died"
+                f"{most} requests at once, not {wanted}: if this process died, more than {MOST_UNSAFE} texts "
+                "would be paid for in vain"
             )
-        return min(wanted or embedder.concurrency, most)
+        return min(wanted or self._embedder.concurrency, most)
 
     @property
     def spent(self) -> Usage:
@@ -96,11 +96,11 @@ class Embedding:
             try:
                 self._loop()
             finally:
-                # Without a journal only the next rows in order can be kept, and what is lost cost nothing.
-                for answer in self._dispatcher.drain(GRACE_SECONDS if self._journals else 0.0):
-                    if self._journals:
+                # Unrecorded answers can only be kept in order, and losing them costs nothing.
+                for answer in self._dispatcher.drain(GRACE_SECONDS if self._records else 0.0):
+                    if self._records:
                         self._keep(answer)
-                self._fold()
+                self._commit()
 
     def _loop(self) -> None:
         while True:
@@ -119,9 +119,10 @@ class Embedding:
                 raise KeyboardInterrupt
 
     def _next_batch(self) -> list[tuple[int, str]]:
-        """Texts of one request; none while the corpus keeps one waiting, and when all are under way."""
-        while len(self._waiting) < self._batch_size:
-            more = self._work.waiting(self._last, LOOK_AHEAD)
+        """The texts of one request; none while the corpus has nothing yet, or if all are requested."""
+        size = self._embedder.batch_size
+        while len(self._waiting) < size:
+            more = self._journal.waiting(self._last, LOOK_AHEAD)
             if more:
                 self._waiting.extend(more)
                 self._last = more[-1][0]
@@ -132,24 +133,24 @@ class Embedding:
                 self._has_read_all = rows is None
                 if rows == 0:
                     return []
-        count = self._fit_in([text for _, text in islice(self._waiting, self._batch_size)])
+        count = self._embedder.fit_in([text for _, text in islice(self._waiting, size)])
         return [self._waiting.popleft() for _ in range(count)]
 
     def _take(self, answer: Answer) -> None:
         if answer.vectors is not None:
             self._keep(answer)
-            if self._unfolded >= FOLD_ROWS:
-                self._fold()
+            if self._uncommitted >= COMMIT_ROWS:
+                self._commit()
         elif answer.refused is not None and len(answer.keys) > 1:
-            # One text spoils the batch: the halves tell which.
+            # One text spoils the batch: its halves tell which.
             middle = len(answer.keys) // 2
             self._dispatcher.submit(answer.keys[:middle], answer.texts[:middle])
             self._dispatcher.submit(answer.keys[middle:], answer.texts[middle:])
         elif answer.refused is not None:
-            document = self._work.id_of(answer.keys[0])
+            document = self._journal.id_of(answer.keys[0])
             if self._strict:
                 raise RefusedTextError(f"document {document!r}: {answer.refused}")
-            self._work.leave_out(answer.keys[0], str(answer.refused))
+            self._journal.leave_out(answer.keys[0], str(answer.refused))
             self._progress.log(f"document {document!r} is left out: {answer.refused}")
             self._progress.advance(1)
 
@@ -157,18 +158,18 @@ class Embedding:
         seqs, raw = answer.keys, answer.vectors
         if raw is None:
             return
-        if self._journals:
-            self._work.journal(seqs, answer.texts, raw)
-            self._unfolded += len(seqs)
+        if self._records:
+            self._journal.record(seqs, answer.texts, raw)
+            self._uncommitted += len(seqs)
         else:
-            self._work.append(seqs, self._prepare(raw), self._spec.width)
+            self._journal.commit_rows(seqs, self._prepare(raw), self._spec.width)
         self.done += len(seqs)
         self._progress.advance(len(seqs))
 
-    def _fold(self) -> None:
-        self._work.fold(self._spec.width, self._prepare)
-        self._unfolded = 0
-        self.on_fold()
+    def _commit(self) -> None:
+        self._journal.commit(self._spec.width, self._prepare)
+        self._uncommitted = 0
+        self._on_commit(self)
 
     def _prepare(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         return vectors.prepare(raw, self._spec.width, centred=self._spec.centred)

@@ -1,14 +1,9 @@
-"""What an unfinished build has read and been answered: documents, answers, the stream's position.
+"""The journal of an unfinished build: an SQLite database, and the file of full vectors beside it.
 
-Documents come in (`spool`) with the stream's position; answers of a service are journalled on arrival
-(`journal`). Each of these is one SQLite transaction. `Work` makes rows of both.
-
-An unfinished build: what was read and answered (`Spool`), made into rows, and how far all is safe.
-
-What is answered without a gap is folded (`fold`, `append`) into rows of vectors and documents, with ids
-made unique, in one SQLite transaction. The vectors are written and synced before the transaction that
-counts them, so a vector file may be longer than what is committed, never shorter, and is cut back on
-opening.
+Documents arrive with the corpus's position. Answers of a service are recorded on arrival. Answers without a
+gap before them are committed: they become rows of vectors and documents with unique ids. Each of these is
+one transaction. Vectors are written and synced before the transaction that counts them. So the file of
+vectors may be longer than what is committed, but never shorter; opening it cuts it back.
 """
 
 import hashlib
@@ -31,11 +26,15 @@ from resizable_search.store.layout import NAMES
 from resizable_search.system import Failpoint, failpoint, sqlite_os_errors
 
 CHANGE = "change"
-"""The kind that an unfinished change of an index asks for, where a build names that of its corpus."""
-NO_TEXT = "no text"
-"""Why a document is left out that has no text, if nothing else is known."""
+"""The kind in the request of an unfinished change; a build has the kind of its corpus."""
 
-_WORK_SCHEMA = """
+NO_TEXT = "no text"
+"""Why a document without text is left out, if nothing else is known."""
+
+COMMIT_AT_MOST = 1000
+"""Documents of one commit."""
+
+_JOURNAL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS incoming (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, url TEXT NOT NULL,
@@ -47,10 +46,13 @@ CREATE TABLE IF NOT EXISTS journal (
 CREATE TABLE IF NOT EXISTS left_out (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
 """
 
+Prepare = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Turns raw vectors of the embedder into rows as they are stored."""
+
 
 @dataclass(frozen=True, slots=True)
 class PendingDocument:
-    """A document on its way in; `seq` is its place in the corpus."""
+    """A document that is not yet a row; `seq` is its row in the corpus."""
 
     seq: int
     id: str
@@ -61,52 +63,60 @@ class PendingDocument:
 
 
 def text_key(text: str) -> bytes:
-    """What an answer is filed under beside its row: the SHA-256 of the text that was embedded."""
+    """The SHA-256 of a text: an answer is recorded with it."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _set(db: sqlite3.Connection, key: str, value: Any) -> None:
+def set_value(db: sqlite3.Connection, key: str, value: Any) -> None:
+    """Set a JSON value of a journal, within a transaction."""
     db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
 
-class Spool:
-    """What has come into an unfinished build, in `folder`; its staged files lie in `staged`.
+class Journal:
+    """What an unfinished build in `folder` has read and been answered, and the rows made of it.
 
-    `kept` are values that are kept with it from its beginning, as `set` does.
+    Its new files lie in `staged`. `values` are set when it is opened. `ids` knows which ids are taken.
+    Raises BuildStateError if the database is damaged, and sqlite3.OperationalError or OSError of the disk.
     """
 
-    journals_all: ClassVar[bool] = False
-    """Whether even answers that cost nothing are journalled, since they need not come in order."""
+    records_all: ClassVar[bool] = False
+    """Whether answers that cost nothing are recorded too, because they may come in any order."""
 
-    def __init__(self, folder: Path, **kept: Any) -> None:
+    def __init__(self, folder: Path, **values: Any) -> None:
         self.folder = folder
         self.staged = folder / NAMES.staged
         is_new = not (folder / NAMES.work).exists()
         try:
             self.staged.mkdir(parents=True, exist_ok=True)
             with sqlite_os_errors(folder):
-                self._db = self._open(kept)
+                self._db = self._open(values)
         except BaseException:
-            if is_new:  # what could not be begun is no build to go on with
+            if is_new:  # there is nothing to resume
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+        self._rows_file: RowsFile | None = None
+        self.ids = TakenIds(self._db)
 
-    def _open(self, kept: Mapping[str, Any]) -> sqlite3.Connection:
+    def _open(self, values: Mapping[str, Any]) -> sqlite3.Connection:
         db = sqlite3.connect(self.folder / NAMES.work)
         try:
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_WORK_SCHEMA + IDS_SCHEMA + SCHEMA.format(schema=""))
+            db.executescript(_JOURNAL_SCHEMA + IDS_SCHEMA + SCHEMA.format(schema=""))
             with db:
-                for key, value in kept.items():
-                    _set(db, key, value)
+                for key, value in values.items():
+                    set_value(db, key, value)
         except sqlite3.DatabaseError as error:
             db.close()
             if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
-                raise  # the disk's, not the file's
-            raise BuildStateError(
-                f"the unfinished build in {self.folder} is damaged ({error}): begin again with --restart"
-            ) from None
+                raise  # an error of the disk, not of the file
+            raise self.damaged(str(error)) from None
         return db
+
+    def damaged(self, why: str) -> BuildStateError:
+        """The error for a journal that cannot be used."""
+        return BuildStateError(
+            f"the unfinished build in {self.folder} is damaged ({why}): begin again with `restart`"
+        )
 
     def get(self, key: str, default: Any = None) -> Any:
         """A value that was set, as JSON."""
@@ -114,39 +124,41 @@ class Spool:
         return default if row is None else json.loads(row[0])
 
     def set(self, key: str, value: Any) -> None:
-        """Keep a JSON value under a key, safe when this returns."""
+        """Set a JSON value; it is safe when this returns."""
         with self._db:
-            self._set(key, value)
+            set_value(self._db, key, value)
 
-    def _set(self, key: str, value: Any) -> None:
-        _set(self._db, key, value)
+    def _count(self, query: str, *values: object) -> int:
+        return int(self._db.execute(query, values).fetchone()[0])
 
-    def spool(
+    def receive(
         self,
         documents: Iterable[PendingDocument],
         blank: Iterable[PendingDocument],
         stream: Any,
         reasons: Mapping[int, str] | None = None,
     ) -> None:
-        """Take documents in, note those without text, and move the stream's position, all at once.
+        """Take documents, note those without text, and move the stream's position, in one transaction.
 
-        `reasons` say by `seq` why some have none.
+        `reasons` tell by `seq` why some have no text.
         """
-        why = reasons or {}
         with self._db:
             self._db.executemany(
                 "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?)",
                 ((d.seq, d.id, d.title, d.url, d.metadata, d.text) for d in documents),
             )
-            self._db.executemany(
-                "INSERT INTO left_out VALUES (?, ?, ?)",
-                ((d.seq, d.id, why.get(d.seq, NO_TEXT)) for d in blank),
-            )
-            self._set("stream", stream)
+            self._note_blank(blank, reasons or {})
+            set_value(self._db, "stream", stream)
         failpoint(Failpoint.SPOOLED)
 
+    def _note_blank(self, documents: Iterable[PendingDocument], reasons: Mapping[int, str]) -> None:
+        self._db.executemany(
+            "INSERT INTO left_out VALUES (?, ?, ?)",
+            ((d.seq, d.id, reasons.get(d.seq, NO_TEXT)) for d in documents),
+        )
+
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
-        """Up to `limit` (seq, text) behind `after` that have no answer yet, in order."""
+        """Up to `limit` (seq, text) after `after` without an answer, in order."""
         return self._db.execute(
             "SELECT seq, text FROM incoming WHERE seq > ? AND seq NOT IN (SELECT seq FROM journal) "
             "ORDER BY seq LIMIT ?",
@@ -154,7 +166,7 @@ class Spool:
         ).fetchall()
 
     def texts(self) -> Iterable[str]:
-        """Every text that is waiting, in order."""
+        """Every text that is not yet a row, in order."""
         with sqlite_os_errors(self.folder):
             reader = sqlite3.connect(self.folder / NAMES.work)
         try:
@@ -164,25 +176,27 @@ class Spool:
             reader.close()
 
     def count_incoming(self) -> int:
-        """How many documents wait to be folded."""
-        return int(self._db.execute("SELECT count(*) FROM incoming").fetchone()[0])
+        """The number of documents that are not yet rows."""
+        return self._count("SELECT count(*) FROM incoming")
 
-    def journal(self, seqs: Sequence[int], texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """Keep a service's answer at once: (n, width) float32 for the texts of these documents."""
-        rows = zip(seqs, texts, vectors, strict=True)
+    def record(self, seqs: Sequence[int], texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Record an answer of the embedder: (n, width) float32 for the texts of these documents."""
         with self._db:
-            self._db.executemany(
-                "INSERT OR REPLACE INTO journal VALUES (?, ?, ?)",
-                ((seq, text_key(text), row.astype("<f4").tobytes()) for seq, text, row in rows),
+            self._record(
+                seqs, [text_key(text) for text in texts], [v.astype("<f4").tobytes() for v in vectors]
             )
         failpoint(Failpoint.JOURNALLED)
 
+    def _record(self, seqs: Sequence[int], keys: Sequence[bytes], vectors: Sequence[bytes]) -> None:
+        rows = zip(seqs, keys, vectors, strict=True)
+        self._db.executemany("INSERT OR REPLACE INTO journal VALUES (?, ?, ?)", rows)
+
     def id_of(self, seq: int) -> str:
-        """The id of a document that waits, as the corpus has it."""
+        """The id of a document that is not yet a row, as the corpus has it."""
         return str(self._db.execute("SELECT id FROM incoming WHERE seq = ?", (seq,)).fetchone()[0])
 
     def leave_out(self, seq: int, reason: str) -> None:
-        """Give a document up, for the report to tell."""
+        """Leave a document out, for a reason that the report tells."""
         with self._db:
             self._db.execute(
                 "INSERT INTO left_out SELECT seq, id, ? FROM incoming WHERE seq = ?", (reason, seq)
@@ -190,93 +204,57 @@ class Spool:
             self._db.execute("DELETE FROM incoming WHERE seq = ?", (seq,))
 
     def left_out(self) -> list[dict[str, Any]]:
-        """The documents that did not make it, in order: seq, id, reason."""
-        found = self._db.execute("SELECT seq, id, reason FROM left_out ORDER BY seq")
-        return [{"seq": seq, "id": id_, "reason": reason} for seq, id_, reason in found]
+        """The documents that were left out, in order: seq, id, reason."""
+        rows = self._db.execute("SELECT seq, id, reason FROM left_out ORDER BY seq")
+        return [{"seq": seq, "id": id_, "reason": reason} for seq, id_, reason in rows]
 
     def count_left_out(self) -> int:
-        """How many documents did not make it."""
-        return int(self._db.execute("SELECT count(*) FROM left_out").fetchone()[0])
-
-    def close(self) -> None:
-        """Close the database; what is committed is safe."""
-        self._db.close()
-
-
-FOLD_AT_MOST = 1000
-"""Documents folded in one transaction."""
-
-Prepare = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Raw vectors of the embedder to rows as they are stored."""
-
-
-class Work(Spool):
-    """The state of an unfinished build, in `folder`. `ids` knows which ids are taken.
-
-    `kept` are values that are kept with it from its beginning, as `set` does.
-    """
-
-    def __init__(self, folder: Path, **kept: Any) -> None:
-        super().__init__(folder, **kept)
-        self._rows_file: RowsFile | None = None
-        self.ids = TakenIds(self._db)
+        """The number of documents that were left out."""
+        return self._count("SELECT count(*) FROM left_out")
 
     @property
     def rows(self) -> int:
-        """Documents that are embedded, folded and safe."""
+        """The number of documents that are embedded, committed and safe."""
         return int(self.get("rows", 0))
 
     @property
     def safe(self) -> int:
-        """Documents whose vectors are safe, be they rows already or answers that wait for one before them."""
-        return self.rows + int(self._db.execute("SELECT count(*) FROM journal").fetchone()[0])
+        """The number of documents whose vectors are safe: committed rows and recorded answers."""
+        return self.rows + self._count("SELECT count(*) FROM journal")
 
     @property
     def has_its_rows(self) -> bool:
-        """Whether the documents that are filed are as many as the rows that are committed."""
-        return bool(
-            self._db.execute("SELECT coalesce(max(row) + 1, 0) FROM documents").fetchone()[0] == self.rows
-        )
+        """Whether there are as many documents as rows are committed."""
+        return self._count("SELECT coalesce(max(row) + 1, 0) FROM documents") == self.rows
 
-    def fold(self, width: int, prepare: Prepare) -> None:
-        """Fold the journalled answers that no gap precedes."""
+    def commit(self, width: int, prepare: Prepare) -> None:
+        """Make rows of the recorded answers that have no gap before them."""
         while True:
-            found = self._db.execute(
+            waiting = self._db.execute(
                 "SELECT seq, text, text_sha256, vector FROM incoming LEFT JOIN journal USING (seq) "
                 "ORDER BY seq LIMIT ?",
-                (FOLD_AT_MOST,),
+                (COMMIT_AT_MOST,),
             ).fetchall()
             answered = []
-            for seq, text, key, vector in found:
+            for seq, text, key, vector in waiting:
                 if vector is None:
                     break
                 if key != text_key(text) or len(vector) != 4 * width:
-                    raise BuildStateError(
-                        f"the unfinished build in {self.folder} is damaged (an answer is not of the text of "
-                        f"document {seq:,}): begin again with --restart"
-                    )
+                    raise self.damaged(f"an answer is not of the text of document {seq:,}")
                 answered.append((seq, vector))
             if not answered:
                 return
-            raw = np.frombuffer(b"".join(v for _, v in answered), "<f4").reshape(-1, width)
-            self.append([seq for seq, _ in answered], prepare(raw), width)
+            raw = np.frombuffer(b"".join(vector for _, vector in answered), "<f4").reshape(-1, width)
+            self.commit_rows([seq for seq, _ in answered], prepare(raw), width)
 
-    def append(self, seqs: Sequence[int], rows: NDArray[np.float32], dim: int) -> None:
-        """Make documents, the first ones waiting, into rows of the index: (n, dim) float32, prepared."""
-        try:
-            self._append(seqs, rows, self._vectors(dim))
-        except BaseException:
-            # The file may hold rows that no commit knows of: opening it again cuts them off.
-            self.close_vectors()
-            raise
+    def commit_rows(self, seqs: Sequence[int], rows: NDArray[np.float32], dim: int) -> None:
+        """Make rows of the first documents that wait: (n, dim) float32, prepared."""
+        span = "WHERE seq BETWEEN ? AND ?"
+        ends = (seqs[0], seqs[-1])
 
-    def _append(self, seqs: Sequence[int], rows: NDArray[np.float32], file: RowsFile) -> None:
-        self._extend(file, rows)
-        first, last, start = seqs[0], seqs[-1], file.rows - len(rows)
-        with self._db:
+        def insert(start: int) -> None:
             documents = self._db.execute(
-                "SELECT id, title, url, metadata, text FROM incoming WHERE seq BETWEEN ? AND ? ORDER BY seq",
-                (first, last),
+                f"SELECT id, title, url, metadata, text FROM incoming {span} ORDER BY seq", ends
             ).fetchall()
             for row, (id_, title, url, metadata, text) in enumerate(documents, start):
                 self._db.execute(
@@ -284,44 +262,32 @@ class Work(Spool):
                     (row, self.ids.unique(id_), title, url, metadata),
                 )
                 self._db.execute("INSERT INTO texts VALUES (?, ?)", (row, text))
-            self._db.execute("DELETE FROM incoming WHERE seq BETWEEN ? AND ?", (first, last))
-            self._db.execute("DELETE FROM journal WHERE seq BETWEEN ? AND ?", (first, last))
-            self._set("rows", file.rows)
-        failpoint(Failpoint.COUNTED)
+            self._db.execute(f"DELETE FROM incoming {span}", ends)
+            self._db.execute(f"DELETE FROM journal {span}", ends)
 
-    def _extend(self, file: RowsFile, rows: NDArray[np.float32]) -> None:
-        """Have the disk hold further rows, which are not counted yet."""
-        file.append(rows)
-        file.sync()
-        failpoint(Failpoint.SYNCED)
+        self._commit(rows, dim, insert)
 
-    def add(
+    def commit_documents(
         self,
         documents: Sequence[PendingDocument],
         rows: NDArray[np.float32],
         dim: int,
-        kept: Mapping[str, Any],
+        values: Mapping[str, Any] | None = None,
     ) -> None:
-        """Make documents that come with their (n, dim) float32 prepared rows into rows of the index.
+        """Make rows of documents that come with their vectors: (n, dim) float32, prepared.
 
-        Their ids stay as they are: raises sqlite3.IntegrityError, and takes none of them, where one is
-        taken (`first_repeat` tells which). `kept` are values to keep with them, as `set` does.
+        Their ids are not changed. If one is taken, raises sqlite3.IntegrityError and commits nothing
+        (`first_repeat` finds it). `values` are set in the same transaction.
         """
-        try:
-            file = self._vectors(dim)
-            start = file.rows
-            self._extend(file, rows)
-            with self._db:
-                self._add_documents(documents, start)
-                for key, value in kept.items():
-                    self._set(key, value)
-                self._set("rows", file.rows)
-            failpoint(Failpoint.COUNTED)
-        except BaseException:
-            self.close_vectors()  # as for `append`
-            raise
 
-    def _add_documents(self, documents: Sequence[PendingDocument], start: int) -> None:
+        def insert(start: int) -> None:
+            self._insert(documents, start)
+            for key, value in (values or {}).items():
+                set_value(self._db, key, value)
+
+        self._commit(rows, dim, insert)
+
+    def _insert(self, documents: Sequence[PendingDocument], start: int) -> None:
         if self.ids.earlier and any(self.ids.is_taken(document.id) for document in documents):
             raise sqlite3.IntegrityError("an id of an earlier part")
         self._db.executemany(
@@ -331,6 +297,22 @@ class Work(Spool):
         self._db.executemany(
             "INSERT INTO texts VALUES (?, ?)", ((row, d.text) for row, d in enumerate(documents, start))
         )
+
+    def _commit(self, rows: NDArray[np.float32], dim: int, insert: Callable[[int], None]) -> None:
+        """Append rows to the file of vectors; then `insert` their documents from a row on, and count them."""
+        try:
+            file = self._vectors(dim)
+            start = file.rows
+            file.append(rows)
+            file.sync()
+            failpoint(Failpoint.SYNCED)
+            with self._db:
+                insert(start)
+                set_value(self._db, "rows", file.rows)
+            failpoint(Failpoint.COUNTED)
+        except BaseException:
+            self.close_vectors()  # opening the file again cuts off rows that were not committed
+            raise
 
     def first_repeat(self, documents: Sequence[PendingDocument]) -> tuple[PendingDocument, int] | None:
         """The first of these documents whose id is taken, and the row of the index (or `seq`) that has it."""
@@ -349,20 +331,18 @@ class Work(Spool):
             try:
                 self._rows_file = RowsFile(self.staged / NAMES.vectors(dim), dim, self.rows)
             except EOFError as error:
-                raise BuildStateError(f"{error}: begin again with --restart") from None
+                raise BuildStateError(f"{error}: begin again with `restart`") from None
         return self._rows_file
 
-    def finish_vectors(self, dim: int) -> Path:
-        """Complete the file of full vectors; its path."""
-        file = self._vectors(dim)
-        file.finish()
+    def finish_vectors(self, dim: int) -> None:
+        """Complete the file of full vectors."""
+        self._vectors(dim).finish()
         self.close_vectors()
-        return self.staged / NAMES.vectors(dim)
 
     def finish_documents(self) -> Path:
-        """Write documents.sqlite anew: the same rows make the same bytes, however they came.
+        """Write documents.sqlite and return its path. The same rows make the same bytes.
 
-        The copy brings the rows in order; VACUUM INTO then lays the pages out from the rows alone.
+        Rows are copied in order; VACUUM INTO then lays the pages out from the rows alone.
         """
         path = self.staged / NAMES.documents
 
@@ -385,4 +365,4 @@ class Work(Spool):
     def close(self) -> None:
         """Close everything; what is committed is safe."""
         self.close_vectors()
-        super().close()
+        self._db.close()

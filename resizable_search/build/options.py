@@ -40,9 +40,9 @@ class BuildOptions:
     def __post_init__(self) -> None:
         at_once, rate = self.concurrency, self.requests_per_minute
         if at_once is not None and not 1 <= at_once <= MOST_AT_ONCE:
-            raise UsageError(f"--concurrency must be 1 to {MOST_AT_ONCE}, not {at_once}")
+            raise UsageError(f"`concurrency` must be 1 to {MOST_AT_ONCE}, not {at_once}")
         if rate is not None and not LEAST_RATE <= rate < math.inf:
-            raise UsageError(f"--rate must be above 0, {LEAST_RATE} or more and finite, not {rate:g}")
+            raise UsageError(f"`rate` must be above 0, {LEAST_RATE} or more and finite, not {rate:g}")
 
 
 def check_name(name: str) -> None:
@@ -58,7 +58,7 @@ def check_name(name: str) -> None:
         )  # files lie where it, or its state, would
     ):
         raise UsageError(
-            f"{quoted(name)} is no name for an index: use letters, digits, - and _, up to 100, with --name"
+            f"{quoted(name)} is no name for an index: choose a `name` of up to 100 letters, digits, - and _"
         )
 
 
@@ -70,5 +70,5 @@ def choose_dims(wanted: Sequence[int] | None, full: int, *, narrow: bool = False
     wanted = [dim for dim in STANDARD_DIMS if dim < full] if wanted is None else wanted
     for dim in wanted:
         if dim < 1 or (dim > full and not narrow):
-            raise UsageError(f"--dims: {dim} is not within 1 to {full}, the embedder's full dimension")
+            raise UsageError(f"`dims`: {dim} is not within 1 to {full}, the embedder's full dimension")
     return tuple(sorted({dim for dim in wanted if dim < full} | {full}))

@@ -1,11 +1,13 @@
-"""What a build did, and where that is kept."""
+"""What a build did and cost, and the report that stays beside the index."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from resizable_search.build.journal import Journal
 from resizable_search.embedders.request_pool import Usage
 from resizable_search.progress import LoggedProgress
 from resizable_search.store.manifest import Manifest
@@ -13,11 +15,56 @@ from resizable_search.system import replace_file
 from resizable_search.text import counted
 
 
+@dataclass(slots=True)
+class BuildUsage:
+    """The requests, tokens and seconds of a build: of this run (`spent`) and of all its runs.
+
+    They are kept in the journal, so that the next run goes on counting. A run that is killed has kept what
+    it had spent when it last committed.
+    """
+
+    spent: Usage = Usage()
+    earlier: Usage = Usage()
+    earlier_seconds: float = 0.0
+    runs: int = 1
+    began: float = field(default_factory=time.perf_counter)
+
+    def open(self, journal: Journal) -> None:
+        """Read what earlier runs have spent."""
+        saved: dict[str, Any] = journal.get(_USAGE) or {}
+        if saved:
+            self.earlier = Usage(saved["requests"], saved["repeats"], saved["tokens"])
+            self.earlier_seconds, self.runs = saved["seconds"], saved["runs"] + 1
+
+    def save(self, journal: Journal) -> None:
+        """Keep what has been spent so far."""
+        journal.set(_USAGE, {**asdict(self.total), "seconds": self.total_seconds, "runs": self.runs})
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this run."""
+        return time.perf_counter() - self.began
+
+    @property
+    def total(self) -> Usage:
+        """Requests and tokens of all runs."""
+        one, other = self.earlier, self.spent
+        return Usage(one.requests + other.requests, one.repeats + other.repeats, one.tokens + other.tokens)
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds of all runs."""
+        return self.earlier_seconds + self.seconds
+
+
+_USAGE = "spent"
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How many documents a change adds, replaces by another content, removes, renames and leaves alone.
+    """The number of documents that a change adds, changes, removes, renames and leaves alone.
 
-    A renamed one has the text of one that vanished, and its vector.
+    A renamed document has the text, and so the vector, of one that is gone.
     """
 
     added: int = 0
@@ -28,31 +75,16 @@ class Changes:
 
     @property
     def any(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether anything changes."""
         return bool(self.added or self.changed or self.removed or self.renamed)
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """What an index and its corpus differ in.
-
-    `texts` have no vector yet, `chars` long in all; `rows` documents come, which take `bytes` on disk.
-    """
-
-    changes: Changes
-    read: int
-    texts: int
-    chars: int
-    rows: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build did. `added` is how many documents this call embedded; the other rows were there.
+    """What a build did. `added`: the documents that this call embedded; the other rows were there before.
 
     `spent` and `seconds` are of this call, `total` and `total_seconds` of all `runs` of the build.
-    `changes` is what became of the documents where an index that was there has been changed.
+    `changes`: what happened to the documents of an index that was changed.
     """
 
     name: str
@@ -68,12 +100,9 @@ class BuildReport:
     changes: Changes | None = None
 
 
-def keep_report(report: BuildReport, path: Path, progress: LoggedProgress) -> None:
-    """Leave what the build did beside the index: what was left out, and why, is of interest later.
-
-    The index is in its place by now, so a disk without room for this does not make the build fail.
-    """
-    told = {
+def write_report(report: BuildReport, path: Path, progress: LoggedProgress) -> None:
+    """Write the report beside the index. If the disk refuses, the build does not fail: it is complete."""
+    content = {
         "finished": report.manifest.changed,
         "rows": report.manifest.rows,
         "documents": report.manifest.documents,
@@ -89,7 +118,7 @@ def keep_report(report: BuildReport, path: Path, progress: LoggedProgress) -> No
         "left_out": list(report.left_out),
     }
     try:
-        replace_file(path, (json.dumps(told, indent=1) + "\n").encode())
+        replace_file(path, (json.dumps(content, indent=1) + "\n").encode())
     except OSError as error:
         progress.note(f"the index is complete, but {path} cannot be written ({error.strerror})")
     left = f", {counted(len(report.left_out), 'document')} left out" if report.left_out else ""

@@ -1,31 +1,42 @@
-"""One change of an index: documents that come, rows that go, all by one new manifest.
+"""An update of an index, resumable by its journal.
 
-`sync` has an index follow its corpus, `addition` takes documents in; what differs is what they compare.
-The rest is the same: texts that have no vector yet are embedded, all that comes becomes one further
-part, and it is listed together with the new bitmaps of the parts that were there.
+`Update` is what a build and a change share: embedding, errors, the report. A `Change` compares documents
+with those of an index, embeds texts that have no vector yet, writes all new documents as one further part,
+and lists it in one new manifest together with the new bitmaps of the other parts. `Sync` is the change that
+makes an index follow its corpus.
 """
 
 import sqlite3
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Generator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from resizable_search.build.change_journal import ChangeJournal
 from resizable_search.build.embed import Embedding
+from resizable_search.build.ingest import split
+from resizable_search.build.journal import Journal
 from resizable_search.build.options import BuildOptions
-from resizable_search.build.pending import Pending
-from resizable_search.build.report import BuildReport, Changes, keep_report
-from resizable_search.build.usage import BuildUsage
-from resizable_search.build.workspace import discard
-from resizable_search.embedders.base import Embedder
+from resizable_search.build.report import BuildReport, BuildUsage, Changes, write_report
+from resizable_search.build.workspace import discard, resuming
+from resizable_search.corpora.base import Block, Corpus
+from resizable_search.embedders.base import Embedder, clean
 from resizable_search.engine import vectors
 from resizable_search.engine.kernel_cache import warm_up
-from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, UsageError
+from resizable_search.errors import (
+    BuildStateError,
+    BuildStoppedError,
+    CorpusError,
+    RsearchError,
+    StorageError,
+    UsageError,
+)
 from resizable_search.progress import LoggedProgress
 from resizable_search.specs import Checkpoint, EmbedderSpec
+from resizable_search.store.ids import ids_of
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import IndexReader
@@ -35,89 +46,166 @@ from resizable_search.text import counted
 
 
 @dataclass(slots=True, kw_only=True)
-class Changing(ABC):
-    """One run of a change of the index that `base` describes, under its lock."""
+class Update(ABC):
+    """One run that builds or changes an index, under its lock."""
 
     home: Home
     options: BuildOptions
-    base: Manifest
-    embedder: Embedder
     progress: LoggedProgress
     stop: threading.Event
     stack: ExitStack
-    account: BuildUsage = field(default_factory=BuildUsage)
-    embedded: int = 0
-
-    @abstractmethod
-    def compare(self, work: Pending) -> None:
-        """Find out which documents come (into `work`), reading what there is to read. Raises CorpusError."""
-
-    @abstractmethod
-    def gone(self, work: Pending) -> list[int]:
-        """The rows that are to be deleted, once it is known which documents come."""
-
-    @abstractmethod
-    def changes(self, work: Pending, gone: int) -> Changes:
-        """The change in figures; `gone` rows are to be deleted."""
-
-    @abstractmethod
-    def source(self, work: Pending) -> Checkpoint:
-        """Where the corpus is left."""
+    usage: BuildUsage = field(default_factory=BuildUsage)
+    added: int = 0
 
     @property
     def folder(self) -> Path:
-        """Where the index lies."""
+        """The folder of the index."""
         return self.home.index(self.options.name)
 
     @property
-    def building(self) -> Path:
-        """Where the unfinished change lies."""
+    def unfinished(self) -> Path:
+        """The folder of the unfinished build or change."""
         return self.home.building(self.options.name)
 
-    def run(self) -> BuildReport:
-        """Do it, or go on with it. Raises what `build.build` says."""
-        work = self.stack.enter_context(closing(Pending(self.building)))
-        work.begin(EmbedderSpec.from_json(self.base.embedder).fingerprint)
-        self.account.open(work)
-        try:
-            with storage_errors(self.home.path):
-                self.compare(work)
-                self._embed(work)
-                self.account.save(work)
-                return self._finish(work)
-        except KeyboardInterrupt:
-            stopped = BuildStoppedError(f"stopped: {self._kept(work)}")
-            self.progress.log(str(stopped))
-            raise stopped from None
-        except RsearchError as error:
-            if not work.safe:
-                work.close()
-                discard(self.building)
-            elif not isinstance(error, BuildStateError | UsageError):
-                error.kept = self._kept(work)
-            self.progress.log(f"ended: {error}")
-            raise
+    @abstractmethod
+    def safe_work(self, journal: Journal) -> str:
+        """How much of the work is safe, in words."""
 
-    def _kept(self, work: Pending) -> str:
-        try:
-            self.account.save(work)
-            safe = work.safe
-        except sqlite3.Error:  # the disk that ended it may refuse this too
-            return "nothing is lost"
-        command = f": `{self.options.command}`" if self.options.command else ""
-        return (
-            f"{self.options.name} is as it was, {counted(safe, 'new text')} {'is' if safe == 1 else 'are'} "
-            f"embedded and safe; the same command goes on{command}"
-        )
+    @abstractmethod
+    def holds_nothing(self, journal: Journal, error: RsearchError) -> bool:
+        """Whether a journal that ended with this error has nothing worth resuming."""
 
-    def go_on(self) -> None:
-        """End here if that was asked for."""
+    def check_stop(self) -> None:
+        """Stop here if that was asked for."""
         if self.stop.is_set():
             raise KeyboardInterrupt
 
-    def _embed(self, work: Pending) -> None:
-        missing = work.to_ask
-        rows = work.coming
+    @contextmanager
+    def resumable(self, journal: Journal) -> Iterator[None]:
+        """Let every error say what is safe and what resumes the work; discard a journal that holds nothing.
+
+        Raises BuildStoppedError for an interrupt, and StorageError for what the disk refuses.
+        """
+        try:
+            with storage_errors(self.home.path, again=lambda: resuming(self.home, self.options)):
+                yield
+        except KeyboardInterrupt:
+            stopped = BuildStoppedError(f"stopped: {self._resume(journal)}")
+            self.progress.log(str(stopped))
+            raise stopped from None
+        except RsearchError as error:
+            if self._is_worthless(journal, error):
+                journal.close()
+                discard(self.unfinished)
+            elif isinstance(error, StorageError):  # it has said what resumes the work
+                error.kept = self._safe(journal)
+            elif not isinstance(error, BuildStateError | UsageError):
+                error.kept = self._resume(journal)
+            self.progress.log(f"ended: {error}")
+            raise
+
+    def _is_worthless(self, journal: Journal, error: RsearchError) -> bool:
+        try:
+            return self.holds_nothing(journal, error)
+        except sqlite3.Error:
+            return False
+
+    def _safe(self, journal: Journal) -> str:
+        try:
+            self.usage.save(journal)
+            return self.safe_work(journal)
+        except sqlite3.Error:  # a disk that has ended the build may refuse this too
+            return "nothing is lost"
+
+    def _resume(self, journal: Journal) -> str:
+        command = f": `{self.options.command}`" if self.options.command else ""
+        return f"{self._safe(journal)}; {resuming(self.home, self.options)} goes on{command}"
+
+    def embed(self, embedder: Embedder, journal: Journal, reading: Generator[int, None, None]) -> None:
+        """Embed what waits in the journal, and what `reading` brings into it."""
+
+        def count(embedding: Embedding) -> None:
+            self.added, self.usage.spent = embedding.done, embedding.spent
+            self.usage.save(journal)
+
+        Embedding(embedder, journal, reading, self.progress, self.stop, self.options, count).run()
+
+    def report(
+        self,
+        manifest: Manifest,
+        left_out: Sequence[dict[str, Any]] = (),
+        changes: Changes | None = None,
+    ) -> BuildReport:
+        """What this run did."""
+        usage = self.usage
+        return BuildReport(
+            self.options.name,
+            self.folder,
+            manifest,
+            self.added,
+            left_out,
+            usage.spent,
+            usage.seconds,
+            usage.total,
+            usage.total_seconds,
+            usage.runs,
+            changes,
+        )
+
+    def finish(self, report: BuildReport) -> BuildReport:
+        """Compile the kernels and write the report: the last steps."""
+        warm_up(self.progress)
+        write_report(report, self.home.state(self.options.name) / NAMES.report, self.progress)
+        return report
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a change does once its texts are embedded: the rows it deletes, and where it leaves the corpus."""
+
+    deleted: list[int]
+    changes: Changes
+    source: Checkpoint
+
+
+@dataclass(slots=True, kw_only=True)
+class Change(Update):
+    """One run of a change of the index that `base` describes."""
+
+    base: Manifest
+    embedder: Embedder
+
+    @abstractmethod
+    def compare(self, journal: ChangeJournal) -> None:
+        """Read documents and put those into the journal that are new or changed. Raises CorpusError."""
+
+    @abstractmethod
+    def outcome(self, journal: ChangeJournal) -> Outcome:
+        """What is to be done, after `compare`."""
+
+    def run(self) -> BuildReport:
+        """Make the change, or resume it. Raises what `build` says."""
+        journal = self.stack.enter_context(closing(ChangeJournal(self.unfinished)))
+        journal.begin(EmbedderSpec.from_json(self.base.embedder).fingerprint)
+        self.usage.open(journal)
+        with self.resumable(journal):
+            self.compare(journal)
+            self._embed(journal)
+            self.usage.save(journal)
+            return self._finish(journal)
+
+    def safe_work(self, journal: Journal) -> str:
+        """How many new texts are safe."""
+        safe = journal.safe
+        is_are = "is" if safe == 1 else "are"
+        return f"{self.options.name} is as it was, {counted(safe, 'new text')} {is_are} embedded and safe"
+
+    def holds_nothing(self, journal: Journal, error: RsearchError) -> bool:
+        """Whether no text has been embedded."""
+        return not journal.safe
+
+    def _embed(self, journal: ChangeJournal) -> None:
+        rows, missing = journal.count_incoming(), journal.to_embed
         if rows:
             make_sure_of_room(
                 self.options.name,
@@ -125,78 +213,90 @@ class Changing(ABC):
                 lambda rows: sum(array_bytes(rows, self.base.dims).values()),
                 [lambda: rows],
             )
-        if not missing:
-            return
-        self.embedder.check()
-        self.progress.stage("embedding", missing, "texts")
-        embedding = Embedding(
-            self.embedder,
-            work,
-            _nothing_more(),
-            self.progress,
-            self.stop,
-            concurrency=self.options.concurrency,
-            requests_per_minute=self.options.requests_per_minute,
-            strict=self.options.on_bad_text == "fail",
-        )
+        if missing:
+            self.embedder.check()
+            self.progress.stage("embedding", missing, "texts")
+            self.embed(self.embedder, journal, _nothing())
 
-        def count() -> None:
-            self.embedded, self.account.spent = embedding.done, embedding.spent
-            self.account.save(work)
-
-        embedding.on_fold = count
-        embedding.run()
-
-    def _finish(self, work: Pending) -> BuildReport:
-        gone, left_out = self.gone(work), work.left_out()
-        changes = self.changes(work, len(gone))
-        written = self.base
+    def _finish(self, journal: ChangeJournal) -> BuildReport:
+        outcome, left_out = self.outcome(journal), journal.left_out()
+        changes = outcome.changes
+        written = self._write(journal, outcome) if changes.any else self.base
+        journal.close()
+        discard(self.unfinished)
+        report = self.report(written, left_out, changes)
         if changes.any:
-            written = self._write(work, gone)
-        work.close()
-        discard(self.building)
-        if not changes.any:
-            sweep(self.folder, self.base)  # what a run that died behind its manifest has left
-            self.progress.log(f"nothing has changed: {counted(changes.unchanged, 'document')}")
-        report = self._report(written, changes, left_out)
-        if changes.any:
-            warm_up(self.progress)
-            keep_report(report, self.home.state(self.options.name) / NAMES.report, self.progress)
+            return self.finish(report)
+        sweep(self.folder, self.base)  # the rest of a run that died after it wrote its manifest
+        self.progress.log(f"nothing has changed: {counted(changes.unchanged, 'document')}")
         return report
 
-    def _write(self, work: Pending, gone: list[int]) -> Manifest:
-        """The change, by one new manifest."""
-        rows, full, base = work.coming, self.base.full_dim, self.base
-        source = self.source(work)
+    def _write(self, journal: ChangeJournal, outcome: Outcome) -> Manifest:
+        rows, full, base = journal.count_incoming(), self.base.full_dim, self.base
         if not rows:
-            return delete_rows(self.folder, gone, source=source)
+            return delete_rows(self.folder, outcome.deleted, source=outcome.source)
         centred = bool(base.embedder["centred"])
         self.progress.stage("deriving", rows, "rows")
         with closing(IndexReader(self.folder)) as reader:
-            work.gather(full, lambda raw: vectors.prepare(raw, full, centred=centred), reader.vectors)
-        work.finish_vectors(full)
-        derive(work.staged, base.dims, self.progress)
+            journal.gather(full, lambda raw: vectors.prepare(raw, full, centred=centred), reader.vectors)
+        journal.finish_vectors(full)
+        derive(journal.staged, base.dims, self.progress)
         self.progress.stage("writing", None, "files")
-        work.finish_documents()
-        return place_part(work.staged, self.folder, base, rows, gone, source=source)
-
-    def _report(self, manifest: Manifest, changes: Changes, left_out: list[dict[str, Any]]) -> BuildReport:
-        account = self.account
-        return BuildReport(
-            self.options.name,
-            self.folder,
-            manifest,
-            self.embedded,
-            left_out,
-            account.spent,
-            account.seconds,
-            account.total,
-            account.total_seconds,
-            account.runs,
-            changes,
-        )
+        journal.finish_documents()
+        return place_part(journal.staged, self.folder, base, rows, outcome.deleted, source=outcome.source)
 
 
-def _nothing_more() -> Generator[int, None, None]:
+def _nothing() -> Generator[int, None, None]:
     """A corpus that has been read to its end."""
     yield from ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Sync(Change):
+    """A change that makes an index follow its corpus.
+
+    The whole corpus is read, and each document compared with the index by hashes of its content. A text that
+    the index has, under whatever id, is not embedded again: its vector is copied. Documents that were not
+    read because of a limit, or cannot be read now, stay.
+    """
+
+    corpus: Corpus
+    read: int = 0
+    exhausted: bool = True
+
+    def compare(self, journal: ChangeJournal) -> None:
+        """Read and compare the corpus. Raises CorpusError if no document has a text."""
+        self.progress.stage("hashing", self.base.documents, "documents")
+        with ids_of(self.folder, self.base) as parts:
+            journal.hold(parts)
+        self.corpus.start()
+        self.progress.stage("comparing", self.options.limit or self.corpus.size_hint(), "documents")
+        strict, limit, with_text = self.options.on_bad_text == "fail", self.options.limit, 0
+        blocks = cast("Generator[Block | None, None, None]", self.corpus.blocks_nowait())
+        with closing(blocks):
+            for block in blocks:
+                self.check_stop()
+                if block is None:
+                    continue
+                room = len(block.documents) if limit is None else limit - self.read
+                documents = block.documents[:room]
+                pending, blank, reasons = split(documents, self.read, strict)
+                journal.compare(pending, blank, reasons)
+                journal.spare(clean(d.id) for d in documents if d.unread)
+                self.read += len(documents)
+                with_text += len(pending)
+                self.progress.advance(len(documents))
+                if room < len(block.documents) or self.read == limit:
+                    self.exhausted = False
+                    break
+        if not with_text:
+            raise CorpusError(
+                f"{self.corpus.label} has no document with text now: {self.options.name} is left as it was; "
+                f"look at the corpus, or delete the index with `remove {self.options.name}`"
+            )
+
+    def outcome(self, journal: ChangeJournal) -> Outcome:
+        """Delete rows of documents that have changed or vanished."""
+        deleted = journal.gone(vanished=self.exhausted)
+        source = Checkpoint(read=self.read, exhausted=self.exhausted, left_out=journal.count_left_out())
+        return Outcome(deleted, journal.changes(len(deleted)), source)

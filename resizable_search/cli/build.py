@@ -102,6 +102,7 @@ def made(
         raise UsageError(f"--limit must be 1 or more, not {asked.limit}")
 
     from resizable_search.build import build as builder
+    from resizable_search.build import dry_run
     from resizable_search.build.options import BuildOptions
     from resizable_search.cli import render_forecast
     from resizable_search.cli.progress import shown_progress
@@ -124,7 +125,7 @@ def made(
     with shown_progress() as progress, stop_on_signal() as stop:
         corpus = open_corpus(progress)
         if asked.dry_run:
-            found = builder.forecast(corpus, embedder, home, options, progress)
+            found = dry_run.dry_run(corpus, embedder, home, options, progress)
             render_forecast.forecast(found)
             raise typer.Exit(0 if found.ok else 1)
         report = builder.build(corpus, embedder, home, options, progress, stop)

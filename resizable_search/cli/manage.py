@@ -52,11 +52,11 @@ def remove(
     Its folder goes, and what is kept about it beside it. Only what is an index
     is deleted: a folder that holds anything else is refused.
     """
-    from resizable_search.build import remove as removal
+    from resizable_search.build import delete as removal
     from resizable_search.cli import render_indexes
 
     places = home_of(home)
-    target = removal.removable(index, places)
+    target = removal.plan_removal(index, places)
     if not yes:
         if sys.stdin is None or not sys.stdin.isatty():
             raise RsearchError(f"nobody is there to be asked: say `rsearch remove {index} --yes`")

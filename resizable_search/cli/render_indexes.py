@@ -17,7 +17,7 @@ from resizable_search.text import counted, dimensions, duration, plain, size
 if TYPE_CHECKING:
     from resizable_search.admin.doctor import HealthCheck
     from resizable_search.admin.overview import IndexInfo, OverviewEntry
-    from resizable_search.build.remove import Removable
+    from resizable_search.build.delete import Removal
     from resizable_search.build.report import BuildReport, Changes
     from resizable_search.embedders.request_pool import Usage
 
@@ -201,7 +201,7 @@ def prefixes(options: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def removed(target: "Removable", left: Sequence[str]) -> None:
+def removed(target: "Removal", left: Sequence[str]) -> None:
     """That it is gone, and what was not the index's and stays."""
     sys.stdout.write(f"removed {plain(target.words)}\n")
     if left:

@@ -100,9 +100,9 @@ def delete(
     folder = resolve_index(index, home_of(home))
     wanted = [] if where is not None else _read_ids(ids or [])
     if where is not None:
-        found = deletion.deletion_where(folder, where)
+        found = deletion.plan_deletion_where(folder, where)
     else:
-        found = deletion.deletion(folder, wanted, missing_ok=missing_ok)
+        found = deletion.plan_deletion(folder, wanted, missing_ok=missing_ok)
     if not dry_run and found.rows:
         if not yes:
             documents = counted(len(found.rows), "document")

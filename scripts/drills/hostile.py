@@ -101,7 +101,7 @@ def small_builds(bench: Bench) -> Iterator[Row]:
         whole = undisturbed(bench.place(), kind)
         for phase in PHASES:
             if phase != (
-                "journal" if kind == "fitted" else "fit"
+                "record" if kind == "fitted" else "fit"
             ):  # the one has no answers, the others no fit
                 yield fills_before(bench.place(), whole, phase, kind)
     whole = undisturbed(bench.place())

@@ -153,7 +153,7 @@ def test_odd_texts_are_cleaned_or_left_out(home):
 
 
 def test_a_blank_text_ends_a_strict_build(home):
-    with pytest.raises(CorpusError, match="--on-bad-text"):
+    with pytest.raises(CorpusError, match="`on_bad_text=skip`"):
         run(home, [Document("e", "", "", " ")], on_bad_text="fail")
     assert not home.building("made").exists()
 
@@ -225,7 +225,7 @@ def test_an_extension_that_brings_nothing_records_the_end(home):
 )
 def test_other_options_for_a_name_that_is_taken_are_refused_with_both_values(home, other, words):
     run(home, limit=10)
-    with pytest.raises(BuildStateError, match="--restart") as caught:
+    with pytest.raises(BuildStateError, match="`restart`") as caught:
         run(home, limit=20, **other)
     for word in words:
         assert word in str(caught.value)
@@ -319,13 +319,13 @@ def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_pa
     assert contents(home.index("made")) == contents(whole.index("made"))
 
 
-@pytest.mark.parametrize("step", ["building.derive", "building.list_files", "resumption.place"])
+@pytest.mark.parametrize("step", ["build.derive", "build.list_files", "workspace.place"])
 def test_a_crash_in_the_last_steps_is_recovered(home, monkeypatch, tmp_path, step):
     def crash(*args, **kwargs):
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"resizable_search.{step}", crash)
+        patched.setattr(f"resizable_search.build.{step}", crash)
         with pytest.raises(SystemExit):
             run(home)
     embedder = TableEmbedder()
@@ -453,13 +453,13 @@ def no_room(*args, **options):
 
 
 @pytest.mark.parametrize(
-    ("options", "again"), [({}, "the same command goes on"), ({"restart": True}, "without --restart goes on")]
+    ("options", "again"), [({}, "the same command goes on"), ({"restart": True}, "without `restart` goes on")]
 )
 def test_a_full_disk_says_which_command_goes_on(home, monkeypatch, options, again):
     run(home, articles(20))
     embedder = TableEmbedder(model="table")
     with monkeypatch.context() as patched:
-        patched.setattr("resizable_search.build.building.derive", no_room)
+        patched.setattr("resizable_search.build.build.derive", no_room)
         with pytest.raises(StorageError, match=f"is full; nothing is lost: free some space, and .*{again}"):
             run(home, articles(40), embedder, name="made" if options else "new", **options)
     assert run(home, articles(40), embedder, name="made" if options else "new").manifest.rows == 40
@@ -469,7 +469,7 @@ def test_a_full_disk_says_which_command_goes_on(home, monkeypatch, options, agai
 def test_a_restart_that_the_disk_does_not_let_begin_is_begun_again(home, monkeypatch):
     run(home, articles(20))
     with monkeypatch.context() as patched:
-        patched.setattr("resizable_search.build.journal._set", no_room)
+        patched.setattr("resizable_search.build.journal.set_value", no_room)
         with pytest.raises(StorageError, match="and the same command goes on"):
             run(home, articles(40), restart=True)
     assert home.unfinished() == []
@@ -548,13 +548,13 @@ def test_a_refused_text_ends_a_strict_build(home):
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a\\b", "a\nb", "x" * 101])
 def test_names_that_cannot_be_folders_are_refused(home, name):
-    with pytest.raises(UsageError, match="--name"):
+    with pytest.raises(UsageError, match="`name`"):
         run(home, name=name)
 
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_below_one_is_refused(home, limit):
-    with pytest.raises(UsageError, match="--limit"):
+    with pytest.raises(UsageError, match="`limit`"):
         run(home, limit=limit)
 
 

@@ -203,6 +203,6 @@ def test_asked_to_fail_a_build_names_what_cannot_be_read(folder, tmp_path):
     corpus = FilesCorpus([folder])
     options = BuildOptions("notes", on_bad_text="fail")
     with pytest.raises(
-        RsearchError, match=r"'picture.png' has no text \(it is no text\): .*--on-bad-text skip"
+        RsearchError, match=r"'picture.png' has no text \(it is no text\): .*`on_bad_text=skip`"
     ):
         build(corpus, TableEmbedder(), Home(tmp_path / "home"), options)

@@ -1,6 +1,7 @@
 import pytest
 
-from resizable_search.build.build import build, forecast
+from resizable_search.build.build import build
+from resizable_search.build.dry_run import dry_run
 from resizable_search.build.options import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.errors import BuildStateError, BuildStoppedError, CredentialsError, HubError, UsageError
@@ -36,7 +37,7 @@ def home(tmp_path) -> Home:
 def look(home, corpus=None, embedder=None, **options):
     corpus = corpus or ListCorpus(articles(95))
     embedder = embedder or TableEmbedder(remote=True, concurrency=2)
-    found = forecast(corpus, embedder, home, BuildOptions(**{"name": "made", **options}))
+    found = dry_run(corpus, embedder, home, BuildOptions(**{"name": "made", **options}))
     assert embedder.asked == []
     return found
 

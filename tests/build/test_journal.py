@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resizable_search.arrays import RowsFile, read_blocks
-from resizable_search.build.journal import PendingDocument, Work
+from resizable_search.build.journal import Journal, PendingDocument
 from resizable_search.errors import BuildStateError
 from resizable_search.store.unfinished import look
 
@@ -53,21 +53,21 @@ def incoming(n, start=0):
     return [PendingDocument(i, f"id{i}", "t", "u", "{}", f"text {i}") for i in range(start, start + n)]
 
 
-def test_answers_are_folded_up_to_the_first_gap(tmp_path):
-    work = Work(tmp_path / "w")
-    work.spool(incoming(6), [], {"read": 6})
-    work.journal([1, 2, 5], ["text 1", "text 2", "text 5"], rows(3))
-    work.fold(8, lambda raw: raw)
-    assert work.rows == 0
-    work.journal([0], ["text 0"], rows(1, seed=1))
-    work.fold(8, lambda raw: raw)
-    assert work.rows == 3
-    assert [seq for seq, _ in work.waiting(-1, 10)] == [3, 4]
-    work.close()
-    again = Work(tmp_path / "w")
+def test_answers_are_committed_up_to_the_first_gap(tmp_path):
+    journal = Journal(tmp_path / "w")
+    journal.receive(incoming(6), [], {"read": 6})
+    journal.record([1, 2, 5], ["text 1", "text 2", "text 5"], rows(3))
+    journal.commit(8, lambda raw: raw)
+    assert journal.rows == 0
+    journal.record([0], ["text 0"], rows(1, seed=1))
+    journal.commit(8, lambda raw: raw)
+    assert journal.rows == 3
+    assert [seq for seq, _ in journal.waiting(-1, 10)] == [3, 4]
+    journal.close()
+    again = Journal(tmp_path / "w")
     again.leave_out(3, "odd")
-    again.journal([4], ["text 4"], rows(1, seed=2))
-    again.fold(8, lambda raw: raw)
+    again.record([4], ["text 4"], rows(1, seed=2))
+    again.commit(8, lambda raw: raw)
     again.finish_vectors(8)
     expected = np.concatenate([rows(1, seed=1), rows(3)[:2], rows(1, seed=2), rows(3)[2:]])
     np.testing.assert_array_equal(np.load(again.staged / "8.npy"), expected)
@@ -75,48 +75,48 @@ def test_answers_are_folded_up_to_the_first_gap(tmp_path):
     again.close()
 
 
-def test_an_answer_to_another_text_is_not_folded(tmp_path):
-    work = Work(tmp_path / "w")
-    work.spool(incoming(2), [], {"read": 2})
-    work.journal([0, 1], ["text 0", "another text"], rows(2))
-    with pytest.raises(BuildStateError, match="of document 1.*--restart"):
-        work.fold(8, lambda raw: raw)
-    work.close()
+def test_an_answer_to_another_text_is_not_committed(tmp_path):
+    journal = Journal(tmp_path / "w")
+    journal.receive(incoming(2), [], {"read": 2})
+    journal.record([0, 1], ["text 0", "another text"], rows(2))
+    with pytest.raises(BuildStateError, match="of document 1.*`restart`"):
+        journal.commit(8, lambda raw: raw)
+    journal.close()
 
 
 def test_documents_are_the_same_bytes_however_many_commits_brought_them(tmp_path):
     made = []
     for name, step in (("one", 50), ("many", 3)):
-        work = Work(tmp_path / name)
+        journal = Journal(tmp_path / name)
         for start in range(0, 50, step):
-            work.spool(incoming(min(step, 50 - start), start), [], {})
+            journal.receive(incoming(min(step, 50 - start), start), [], {})
             seqs = list(range(start, min(start + step, 50)))
-            work.append(seqs, rows(len(seqs)), 8)
-        made.append(work.finish_documents().read_bytes())
-        assert work.finish_documents().read_bytes() == made[-1]
-        work.close()
+            journal.commit_rows(seqs, rows(len(seqs)), 8)
+        made.append(journal.finish_documents().read_bytes())
+        assert journal.finish_documents().read_bytes() == made[-1]
+        journal.close()
     assert made[0] == made[1]
 
 
 def test_a_damaged_unfinished_build_says_how_to_begin_again(tmp_path):
     (tmp_path / "w").mkdir()
     (tmp_path / "w/work.sqlite").write_bytes(b"this is no database, " * 100)
-    with pytest.raises(BuildStateError, match="--restart"):
-        Work(tmp_path / "w")
+    with pytest.raises(BuildStateError, match="`restart`"):
+        Journal(tmp_path / "w")
 
 
 def test_a_build_that_could_not_be_begun_leaves_nothing_behind(tmp_path, monkeypatch):
     def refuse(self, kept):
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(Work, "_open", refuse)
+    monkeypatch.setattr(Journal, "_open", refuse)
     with pytest.raises(sqlite3.OperationalError):
-        Work(tmp_path / "w")
+        Journal(tmp_path / "w")
     assert not (tmp_path / "w").exists()
 
 
 def test_a_build_that_cannot_be_opened_for_the_disk_is_not_called_damaged(tmp_path, monkeypatch):
-    Work(tmp_path / "w").close()
+    Journal(tmp_path / "w").close()
     before = (tmp_path / "w/work.sqlite").read_bytes()
     connection = sqlite3.Connection
 
@@ -129,15 +129,15 @@ def test_a_build_that_cannot_be_opened_for_the_disk_is_not_called_damaged(tmp_pa
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda path: connect(path, factory=Full))
     with pytest.raises(sqlite3.OperationalError):
-        Work(tmp_path / "w")
+        Journal(tmp_path / "w")
     assert (tmp_path / "w/work.sqlite").read_bytes() == before
 
 
 def test_rows_of_a_build_are_counted_where_its_log_cannot_be_read(tmp_path, monkeypatch):
-    work = Work(tmp_path / "w")
-    work.spool(incoming(30), [], {})
-    work.append(list(range(20)), rows(20), 8)
-    work.close()
+    journal = Journal(tmp_path / "w")
+    journal.receive(incoming(30), [], {})
+    journal.commit_rows(list(range(20)), rows(20), 8)
+    journal.close()
     asked = []
     connect = sqlite3.connect
 

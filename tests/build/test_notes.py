@@ -113,12 +113,12 @@ def test_other_options_are_no_way_to_go_on(home):
         run(home, Paid(30, QuotaError("pay")))
     with pytest.raises(BuildStateError) as caught:
         run(home, Paid(), dims=(16,))
-    assert str(caught.value).endswith("--restart builds it anew, another --name keeps both")
+    assert str(caught.value).endswith("`restart` builds it again, another `name` keeps both")
 
 
 def test_going_on_with_a_replacement_leaves_restart_out(home):
     run(home, Paid())
-    with pytest.raises(QuotaError, match=f"the same command without --restart goes on: `{COMMAND}`"):
+    with pytest.raises(QuotaError, match=f"the same command without `restart` goes on: `{COMMAND}`"):
         run(home, Paid(30, QuotaError("pay")), restart=True)
 
 
@@ -166,7 +166,7 @@ def test_no_more_texts_are_under_way_than_a_kill_may_cost(home):
     embedder.before = before
     run(home, embedder, ListCorpus(articles(1000)), told, concurrency=16)
     assert most == 200
-    assert told.notes[0].startswith("4 requests are under way at most, not 16: more than 200 texts would")
+    assert told.notes[0].startswith("4 requests at once, not 16: if this process died, more than 200 texts")
 
 
 class Slow(ListCorpus):
@@ -219,7 +219,7 @@ def test_the_status_tells_repeats_and_that_the_rate_is_the_limit(home):
 
 
 def test_a_build_that_the_disk_cannot_hold_does_not_begin(home, monkeypatch, tmp_path):
-    monkeypatch.setattr("resizable_search.build.workspace.free_bytes", lambda folder: 50_000)
+    monkeypatch.setattr("resizable_search.system.free_bytes", lambda folder: 50_000)
     embedder = Paid()
     with pytest.raises(StorageError, match=r"made takes \d+ kB more at least"):
         run(home, embedder, limit=95)
@@ -232,7 +232,7 @@ def test_a_build_that_the_disk_cannot_hold_does_not_begin(home, monkeypatch, tmp
 
 
 def test_a_corpus_that_is_shorter_than_the_limit_needs_less_room(home, monkeypatch):
-    monkeypatch.setattr("resizable_search.build.workspace.free_bytes", lambda folder: 50_000)
+    monkeypatch.setattr("resizable_search.system.free_bytes", lambda folder: 50_000)
     corpus = ListCorpus(articles(20))
     monkeypatch.setattr(corpus, "size_hint", lambda: 20, raising=False)
     assert run(home, Paid(), corpus, limit=100_000).manifest.rows == 20

@@ -9,8 +9,8 @@ import pytest
 
 from resizable_search.admin.warm import warm
 from resizable_search.build.build import build
+from resizable_search.build.delete import plan_removal, remove
 from resizable_search.build.options import BuildOptions
-from resizable_search.build.remove import removable, remove
 from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home
@@ -31,24 +31,24 @@ def test_remove_takes_the_lock_and_the_state_with_it(home):
         build_lock(home.state("made") / NAMES.lock, "made"),
         pytest.raises(IndexBusyError, match=str(os.getpid())),
     ):
-        remove(removable("made", home))
-    assert remove(removable("made", home)) == []
+        remove(plan_removal("made", home))
+    assert remove(plan_removal("made", home)) == []
     assert not home.state("made").exists()
     assert home.names() == []
 
 
 def test_what_is_removed_twice_at_once_is_told_to_the_second(home):
-    seen = removable("made", home)
-    remove(removable("made", home))
+    seen = plan_removal("made", home)
+    remove(plan_removal("made", home))
     with pytest.raises(IndexNotFoundError, match="no index in"):
         remove(seen)
     assert not home.state("made").exists()
 
 
 def test_an_index_that_is_another_than_was_shown_is_not_removed(home):
-    seen = removable("made", home)
+    seen = plan_removal("made", home)
     index_of(np.eye(30, 8, dtype=np.float32), home.path, "other").close()
-    remove(removable("made", home))
+    remove(plan_removal("made", home))
     home.index("other").rename(home.index("made"))
     with pytest.raises(RsearchError, match=r"made has changed meanwhile, and is made \(30 documents .* now"):
         remove(seen)
@@ -66,16 +66,16 @@ def test_a_removal_that_was_broken_off_is_ended_by_the_next(home, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", crash)
         with pytest.raises(SystemExit):
-            remove(removable("made", home))
+            remove(plan_removal("made", home))
     assert home.names() == []
     with pytest.raises(IndexNotFoundError, match="is being removed.*`remove` ends it"):
         open_index("made", home=home.path)
-    assert remove(removable("made", home)) == []
+    assert remove(plan_removal("made", home)) == []
     assert not home.index("made").exists()
 
 
 def test_an_index_that_is_removed_while_it_is_opened_is_not_called_damaged(home, monkeypatch):
-    seen = removable("made", home)
+    seen = plan_removal("made", home)
 
     def gone(*args):
         monkeypatch.undo()
@@ -91,7 +91,7 @@ def test_an_index_whose_removal_was_broken_off_is_built_anew_with_restart(home, 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", lambda path, missing_ok=False: sys.exit())
         with pytest.raises(SystemExit):
-            remove(removable("made", home))
+            remove(plan_removal("made", home))
     documents, embedder = ListCorpus(articles(5)), TableEmbedder()
     build(documents, embedder, home, BuildOptions("made", restart=True))
     assert [path.name for path in home.index("made").glob("*.json")] == [NAMES.manifest]
@@ -102,15 +102,15 @@ def test_the_folder_of_an_index_of_another_home_is_locked_there(home, tmp_path):
     without_tiers(home.index("made"))
     with build_lock(home.state("made") / NAMES.lock, "made"):
         with pytest.raises(IndexBusyError, match=str(os.getpid())):
-            remove(removable(str(home.index("made")), here))
+            remove(plan_removal(str(home.index("made")), here))
         with pytest.raises(IndexBusyError, match=str(os.getpid())):
             warm(here, str(home.index("made")))
-    assert remove(removable(str(home.index("made")), here)) == []
+    assert remove(plan_removal(str(home.index("made")), here)) == []
     assert not home.state("made").exists()
 
 
 def test_what_somebody_left_who_died_while_writing_goes_with_the_index(home):
     for name in (NAMES.manifest, "8.npy"):
         beside(home.index("made") / name).write_text("half of it")
-    assert remove(removable("made", home)) == []
+    assert remove(plan_removal("made", home)) == []
     assert not home.index("made").exists()

@@ -12,10 +12,10 @@ import pytest
 
 from resizable_search.admin.overview import describe_index, overview
 from resizable_search.build.build import build
-from resizable_search.build.journal import Work
+from resizable_search.build.delete import plan_removal, remove
+from resizable_search.build.journal import Journal
 from resizable_search.build.options import BuildOptions
-from resizable_search.build.remove import removable, remove
-from resizable_search.build.vectors import build_vectors, model_spec
+from resizable_search.build.vectors import build_vectors, model_embedder
 from resizable_search.embedders import registry
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.engine import vectors
@@ -297,18 +297,18 @@ def test_a_file_that_is_written_to_meanwhile_is_told(home, tmp_path):
 
 def test_a_model_that_is_not_told_or_not_known_is_given():
     for model, name in ((None, "unknown"), ("my-model", "my-model")):
-        spec = model_spec(model, None, 96, Path("f.npy"))
+        spec = model_embedder(model, None, 96, Path("f.npy")).spec
         assert (spec.kind, spec.model, spec.width, spec.centred) == ("given", name, 96, False)
         assert registry.reopen(spec, Path()).spec == spec
 
 
 def test_a_known_model_has_its_embedder_or_the_one_that_is_chosen():
-    assert model_spec("nomic-embed-text-v1.5", None, 768, Path()) == NomicEmbedder().spec
-    assert model_spec("nomic-embed-text-v1", None, 768, Path()).centred is False
-    local = model_spec("nomic-embed-text-v1.5", "nomic-local", 768, Path())
+    assert model_embedder("nomic-embed-text-v1.5", None, 768, Path()).spec == NomicEmbedder().spec
+    assert model_embedder("nomic-embed-text-v1", None, 768, Path()).spec.centred is False
+    local = model_embedder("nomic-embed-text-v1.5", "nomic-local", 768, Path()).spec
     assert (local.kind, local.centred) == ("nomic-local", True)
-    assert model_spec(None, "nomic", 768, Path()) == NomicEmbedder().spec
-    assert model_spec("my-model", "given", 8, Path()).model == "my-model"
+    assert model_embedder(None, "nomic", 768, Path()).spec == NomicEmbedder().spec
+    assert model_embedder("my-model", "given", 8, Path()).spec.model == "my-model"
 
 
 def test_another_width_than_the_models_is_refused_with_both_numbers(home, tmp_path):
@@ -323,7 +323,7 @@ def test_another_width_than_the_models_is_refused_with_both_numbers(home, tmp_pa
 )
 def test_an_embedder_that_cannot_have_made_them_is_refused(kind, words):
     with pytest.raises(UsageError, match=words):
-        model_spec("my-model", kind, 768, Path())
+        model_embedder("my-model", kind, 768, Path())
 
 
 def test_nothing_is_embedded_by_given(home):
@@ -346,7 +346,7 @@ def test_an_index_of_unknown_vectors_is_searched_with_vectors(home, tmp_path):
         assert (info.rows, info.embed_cost) == (N, "no text can be embedded here")
         assert "index.scan" in info.remark
     assert [(entry.model, entry.corpus) for entry in overview(home)] == [("unknown", "given.npy")]
-    assert remove(removable("made", home)) == []
+    assert remove(plan_removal("made", home)) == []
     left_nothing(home)
 
 
@@ -420,7 +420,7 @@ def test_another_content_under_the_name_is_refused(home, tmp_path):
         ((file, None), "documents"),
     ]
     for (vectors_, documents_), word in others:
-        with pytest.raises(BuildStateError, match=f"with {word} .*--restart .*--name"):
+        with pytest.raises(BuildStateError, match=f"with {word} .*`restart` .*`name`"):
             run(home, vectors_, documents_)
     with pytest.raises(BuildStateError, match="model unknown, not my-model"):
         run(home, file, documents, model="my-model")
@@ -463,7 +463,7 @@ def undisturbed(tmp_path, small_blocks):
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 def test_a_process_that_dies_at_a_block_goes_on(home, monkeypatch, undisturbed, block, before):
     expected, file, documents = undisturbed
-    original, calls = Work._add_documents, iter(range(100))
+    original, calls = Journal._insert, iter(range(100))
 
     def dies(self, *args):
         number = next(calls)
@@ -475,7 +475,7 @@ def test_a_process_that_dies_at_a_block_goes_on(home, monkeypatch, undisturbed, 
             original(self, *args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Work, "_add_documents", dies)
+        patched.setattr(Journal, "_insert", dies)
         with pytest.raises(SystemExit):
             run(home, file, documents)
     assert (home.names(), home.unfinished()) == ([], ["made"])
@@ -487,7 +487,7 @@ def test_a_process_that_dies_at_a_block_goes_on(home, monkeypatch, undisturbed, 
     assert contents(report.folder) == expected
 
 
-@pytest.mark.parametrize("step", ["building.derive", "building.list_files", "resumption.place"])
+@pytest.mark.parametrize("step", ["build.derive", "build.list_files", "workspace.place"])
 def test_a_process_that_dies_in_the_last_steps_goes_on(home, monkeypatch, undisturbed, step):
     expected, file, documents = undisturbed
 
@@ -495,7 +495,7 @@ def test_a_process_that_dies_in_the_last_steps_goes_on(home, monkeypatch, undist
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"resizable_search.{step}", crash)
+        patched.setattr(f"resizable_search.build.{step}", crash)
         with pytest.raises(SystemExit):
             run(home, file, documents)
     report = run(home, file, documents)

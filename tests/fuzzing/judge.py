@@ -15,7 +15,7 @@ import numpy as np
 
 from resizable_search.admin import doctor
 from resizable_search.admin.overview import describe_index, overview
-from resizable_search.build import remove as removal
+from resizable_search.build import delete as removal
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError
 from resizable_search.search.index import Index, open_index
@@ -242,7 +242,7 @@ class Judge:
         there = os.path.lexists(folder / NAMES.manifest)
 
         def remove() -> list[str]:
-            return removal.remove(removal.removable(case.index, home))
+            return removal.remove(removal.plan_removal(case.index, home))
 
         left = tame(remove, "remove")
         if left == [] and folder.exists():

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from resizable_search.build import building
+from resizable_search.build import build as build_module
+from resizable_search.build import update
 from resizable_search.build.build import build
-from resizable_search.build.journal import Work
+from resizable_search.build.journal import Journal
 from resizable_search.build.options import BuildOptions
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import RsearchError, StorageError
@@ -74,7 +75,7 @@ class Small:
 
     def build(self, told: str = "") -> None:
         """Build the index, or go on with it in the way that one was `told`."""
-        restart = self.kind == "restarted" and "without --restart" not in told
+        restart = self.kind == "restarted" and "without `restart`" not in told
         self._build("new", self.embedder, restart=restart)
 
     def answers(self) -> list[str]:
@@ -102,16 +103,16 @@ def undisturbed(home: Path, kind: str = "new") -> dict[str, Any]:
 
 
 PHASES: dict[str, tuple[Any, str]] = {
-    "begin": (Work, "set"),
-    "spool": (Work, "spool"),
-    "journal": (Work, "journal"),
+    "begin": (Journal, "set"),
+    "receive": (Journal, "receive"),
+    "record": (Journal, "record"),
     "fit": (LsaEmbedder, "fit"),
-    "fold": (Work, "_append"),
-    "derive": (building, "derive"),
-    "documents": (Work, "finish_documents"),
+    "commit": (Journal, "_commit"),
+    "derive": (build_module, "derive"),
+    "documents": (Journal, "finish_documents"),
     "checksums": (writer, "list_files"),
     "manifest": (Manifest, "write"),
-    "report": (building, "keep_report"),
+    "report": (update, "write_report"),
 }
 """What is about to be done when the disk turns full."""
 
@@ -132,7 +133,7 @@ def fills_before(folder: Path, whole: dict[str, Any], phase: str, kind: str = "n
             return original(*args, **options)
 
         patch.setattr(owner, name, full)
-        for module in (building, changes):  # what they have imported by name
+        for module in (build_module, changes):  # what they have imported by name
             if name in vars(module):
                 patch.setattr(module, name, full)
         row = _broken_off(small, whole, f"{kind} index, the disk fills before: {phase}", disk.empty)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from resizable_search.build.build import build
+from resizable_search.build.delete import plan_removal, remove
 from resizable_search.build.options import BuildOptions
-from resizable_search.build.remove import removable, remove
 from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home
@@ -85,7 +85,7 @@ def _do(what: str, home: Home, wrong: list[str]) -> str:
         if report.manifest.rows != DOCUMENTS:
             wrong.append(f"a build of {report.manifest.rows} rows")
     elif what == "remove":
-        remove(removable(NAME, home))
+        remove(plan_removal(NAME, home))
     elif what == "query":
         with open_index(NAME, home=home.path, embedder=TableEmbedder(width=64), engine="numpy") as index:
             if len(index.query("anything", k=10)) != 10:

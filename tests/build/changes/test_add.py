@@ -63,7 +63,7 @@ def test_documents_become_a_part_and_are_found(made, tmp_path):
 def test_an_id_that_there_is_adds_nothing(made, tmp_path):
     before = made.contents()
     file = write(tmp_path / "new.jsonl", [*articles(2, "b"), Document("a7", "", "", "other")])
-    with pytest.raises(CorpusError, match=r"made has another document 'a7': nothing was added; .* --replace"):
+    with pytest.raises(CorpusError, match=r"made has another document 'a7': nothing was added; .* `replace`"):
         added(made, file)
     assert made.contents() == before
     assert not made.home.building("made").exists()

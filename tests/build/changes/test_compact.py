@@ -135,7 +135,7 @@ def test_an_unfinished_build_is_to_be_ended_first(made):
 def test_an_index_without_any_document_left_is_to_be_removed(place):
     place.build(articles(3))
     delete(place.folder, ["a0", "a1", "a2"])
-    with pytest.raises(RsearchError, match="`rsearch remove made`"):
+    with pytest.raises(RsearchError, match="`remove made`"):
         compact(place.folder)
 
 

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from resizable_search.build.delete import delete, delete_where, deletion, deletion_where
+from resizable_search.build.delete import delete, delete_where, plan_deletion, plan_deletion_where
 from resizable_search.errors import IndexBusyError, RsearchError, StorageError, UsageError
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import read_manifest
@@ -45,7 +45,7 @@ def test_unknown_ids_are_passed_over_if_that_is_asked_for(made):
 
 def test_what_would_be_deleted_is_told_without_writing(made):
     before = made.contents()
-    assert deletion(made.folder, ["a3"]).left == 94
+    assert plan_deletion(made.folder, ["a3"]).left == 94
     assert made.contents() == before
     assert not (made.home.state("made") / "deleted").exists()
 
@@ -109,7 +109,7 @@ def test_deleting_by_an_expression_passes_over_what_is_deleted_already(made):
 
 def test_what_an_expression_would_delete_is_told_without_writing(made):
     before = made.contents()
-    assert (len(deletion_where(made.folder, "id < 'a2'").rows), made.contents()) == (12, before)
+    assert (len(plan_deletion_where(made.folder, "id < 'a2'").rows), made.contents()) == (12, before)
 
 
 def test_an_expression_that_is_not_allowed_deletes_nothing(made):
@@ -121,7 +121,7 @@ def test_an_expression_that_is_not_allowed_deletes_nothing(made):
 
 
 def test_what_has_changed_since_it_was_agreed_to_is_not_deleted(made):
-    shown = deletion_where(made.folder, "title GLOB 'Title 7*'")
+    shown = plan_deletion_where(made.folder, "title GLOB 'Title 7*'")
     delete(made.folder, ["a7"])
     before = made.contents()
     with pytest.raises(
@@ -129,7 +129,7 @@ def test_what_has_changed_since_it_was_agreed_to_is_not_deleted(made):
     ):
         delete_where(made.folder, "title GLOB 'Title 7*'", shown)
     assert made.contents() == before
-    again = deletion_where(made.folder, "title GLOB 'Title 7*'")
+    again = plan_deletion_where(made.folder, "title GLOB 'Title 7*'")
     assert delete_where(made.folder, "title GLOB 'Title 7*'", again).left == 84
 
 

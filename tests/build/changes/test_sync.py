@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from resizable_search.build.build import build, forecast
+from resizable_search.build.build import build
 from resizable_search.build.compact import compact
 from resizable_search.build.delete import delete
+from resizable_search.build.dry_run import dry_run
 from resizable_search.build.options import BuildOptions
 from resizable_search.build.report import Changes
 from resizable_search.cli.render_forecast import forecast_lines
@@ -242,7 +243,7 @@ def test_lsa_projects_what_comes_into_the_space_that_it_was_fitted_on(place):
 def test_what_a_build_would_do_is_told_and_nothing_is_written(living):
     def told(documents, embedder):
         corpus = ListCorpus(documents, is_mutable=True)
-        found = forecast(corpus, embedder, living.place.home, BuildOptions("made", dims=(16,)))
+        found = dry_run(corpus, embedder, living.place.home, BuildOptions("made", dims=(16,)))
         return found, dict(forecast_lines(found))
 
     documents = [*articles(15)[:10], *articles(45)[12:]]

@@ -142,7 +142,7 @@ def _endpoints(home: Home) -> Iterator[HealthCheck]:
 
 def _endpoint(home: Home, name: str, spec: EmbedderSpec) -> str:
     embedder = registry.reopen(spec, home.index(name) / NAMES.embedder)
-    TrustedEndpoints(home.trusted).ask(embedder, name)
+    TrustedEndpoints(home.trusted).require(embedder, name)
     return embedder.check()
 
 

@@ -108,7 +108,7 @@ class Build(Update):
     def check(self) -> None:
         """Make sure that the build can begin. Raises EmbedderError."""
         self.embedder.check()
-        TrustedEndpoints(self.home.trusted).give(self.embedder)
+        TrustedEndpoints(self.home.trusted).add(self.embedder)
 
     def sync(self, base: Manifest) -> Sync:
         """The change that makes the index follow its corpus."""

@@ -253,8 +253,8 @@ def _files(build: Build, rows: int, sample: _Sample, *, fits_embedder: bool) -> 
     """The files of the new index or part with their sizes, the largest first."""
     files = array_bytes(rows, build.dims)
     files[NAMES.documents] = int(rows * (sample.bytes + ROW_BYTES))
-    if fits_embedder and build.embedder.most_state_bytes:
-        files[f"{NAMES.embedder}/"] = build.embedder.most_state_bytes
+    if fits_embedder and build.embedder.max_state_bytes:
+        files[f"{NAMES.embedder}/"] = build.embedder.max_state_bytes
     return dict(sorted(files.items(), key=lambda item: -item[1]))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from resizable_search.build.journal import Journal
 from resizable_search.build.options import BuildOptions
 from resizable_search.embedders.base import Embedder
-from resizable_search.embedders.request_pool import Answer, Dispatcher, Usage
+from resizable_search.embedders.request_pool import BatchResult, RequestPool, Usage
 from resizable_search.engine import vectors
 from resizable_search.errors import RefusedTextError
 from resizable_search.progress import LoggedProgress
@@ -61,7 +61,7 @@ class Embedding:
         self._spec = embedder.spec
         # Answers that come in order and cost nothing need not be recorded first.
         self._records = embedder.remote or embedder.concurrency > 1 or journal.records_all
-        self._dispatcher = Dispatcher(
+        self._pool = RequestPool(
             embedder,
             "search_document",
             concurrency=self._concurrency(options.concurrency),
@@ -88,7 +88,7 @@ class Embedding:
     @property
     def spent(self) -> Usage:
         """What this run has sent."""
-        return self._dispatcher.spent
+        return self._pool.usage
 
     def run(self) -> None:
         """Embed everything. Raises EmbedderError or CorpusError; what was answered is kept in any case."""
@@ -97,24 +97,24 @@ class Embedding:
                 self._loop()
             finally:
                 # Unrecorded answers can only be kept in order, and losing them costs nothing.
-                for answer in self._dispatcher.drain(GRACE_SECONDS if self._records else 0.0):
+                for result in self._pool.drain(GRACE_SECONDS if self._records else 0.0):
                     if self._records:
-                        self._keep(answer)
+                        self._keep(result)
                 self._commit()
 
     def _loop(self) -> None:
         while True:
-            while self._dispatcher.has_room and (batch := self._next_batch()):
-                self._dispatcher.submit([seq for seq, _ in batch], [text for _, text in batch])
-            if self._dispatcher.outstanding:
-                answer = self._dispatcher.next(STOP_SECONDS)
-                if answer is not None:
-                    self._take(answer)
+            while self._pool.has_room and (batch := self._next_batch()):
+                self._pool.submit([seq for seq, _ in batch], [text for _, text in batch])
+            if self._pool.outstanding:
+                result = self._pool.next(STOP_SECONDS)
+                if result is not None:
+                    self._take(result)
             elif self._has_read_all:
                 return
             else:
                 self._stop.wait(STOP_SECONDS)
-            self._progress.status(self._dispatcher.status())
+            self._progress.status(self._pool.status())
             if self._stop.is_set():
                 raise KeyboardInterrupt
 
@@ -136,30 +136,30 @@ class Embedding:
         count = self._embedder.fit_in([text for _, text in islice(self._waiting, size)])
         return [self._waiting.popleft() for _ in range(count)]
 
-    def _take(self, answer: Answer) -> None:
-        if answer.vectors is not None:
-            self._keep(answer)
+    def _take(self, result: BatchResult) -> None:
+        if result.vectors is not None:
+            self._keep(result)
             if self._uncommitted >= COMMIT_ROWS:
                 self._commit()
-        elif answer.refused is not None and len(answer.keys) > 1:
+        elif result.refused is not None and len(result.keys) > 1:
             # One text spoils the batch: its halves tell which.
-            middle = len(answer.keys) // 2
-            self._dispatcher.submit(answer.keys[:middle], answer.texts[:middle])
-            self._dispatcher.submit(answer.keys[middle:], answer.texts[middle:])
-        elif answer.refused is not None:
-            document = self._journal.id_of(answer.keys[0])
+            middle = len(result.keys) // 2
+            self._pool.submit(result.keys[:middle], result.texts[:middle])
+            self._pool.submit(result.keys[middle:], result.texts[middle:])
+        elif result.refused is not None:
+            document = self._journal.id_of(result.keys[0])
             if self._strict:
-                raise RefusedTextError(f"document {document!r}: {answer.refused}")
-            self._journal.leave_out(answer.keys[0], str(answer.refused))
-            self._progress.log(f"document {document!r} is left out: {answer.refused}")
+                raise RefusedTextError(f"document {document!r}: {result.refused}")
+            self._journal.leave_out(result.keys[0], str(result.refused))
+            self._progress.log(f"document {document!r} is left out: {result.refused}")
             self._progress.advance(1)
 
-    def _keep(self, answer: Answer) -> None:
-        seqs, raw = answer.keys, answer.vectors
+    def _keep(self, result: BatchResult) -> None:
+        seqs, raw = result.keys, result.vectors
         if raw is None:
             return
         if self._records:
-            self._journal.record(seqs, answer.texts, raw)
+            self._journal.record(seqs, result.texts, raw)
             self._uncommitted += len(seqs)
         else:
             self._journal.commit_rows(seqs, self._prepare(raw), self._spec.width)

@@ -25,7 +25,7 @@ from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.models import find
-from resizable_search.embedders.precomputed import UNKNOWN, PrecomputedEmbedder
+from resizable_search.embedders.base import UNKNOWN_MODEL, PrecomputedEmbedder
 from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
 from resizable_search.engine import vectors
 from resizable_search.errors import CorpusError, EmbedderMismatchError, RsearchError, UsageError
@@ -65,7 +65,7 @@ def build_vectors(
     with closing(VectorsCorpus(file, documents, progress=progress, stop=stop)) as corpus:
         made_by = model_embedder(model, embedder, corpus.npy.width, file, embedder_options)
         with lock_build(home, options, progress) as (stack, log):
-            TrustedEndpoints(home.trusted).give(made_by)
+            TrustedEndpoints(home.trusted).add(made_by)
             return _VectorsBuild(
                 corpus=corpus,
                 embedder=made_by,
@@ -91,7 +91,7 @@ def model_embedder(
     if kind is None and model is not None:
         kind = registry.kind_of(model)
     if kind is None or kind == PrecomputedEmbedder.kind:
-        return PrecomputedEmbedder(model=model or UNKNOWN, width=width)
+        return PrecomputedEmbedder(model=model or UNKNOWN_MODEL, width=width)
     if registry.embedder_class(kind).needs_fit:
         raise UsageError(
             f"{kind} learns from the texts of a corpus, and cannot have made these vectors: "

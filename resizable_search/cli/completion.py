@@ -222,7 +222,7 @@ def export_formats(context: typer.Context, incomplete: str) -> Iterable[str]:
 @_safely
 def embedders(context: typer.Context, incomplete: str) -> Iterable[str]:
     """The embedders that are installed."""
-    from resizable_search.embedders.kinds import names
+    from resizable_search.embedders.registry import names
 
     return names()
 

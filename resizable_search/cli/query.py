@@ -147,8 +147,8 @@ def _another_embedder(
     made = embedder_elsewhere(spec, kind, model, {"base_url": base_url, "api_key_env": variable})
     trust = TrustedEndpoints(places.trusted)
     if base_url is None and "base_url" in spec.options and kind in (None, spec.kind):
-        trust.ask(made, name)
+        trust.require(made, name)
     else:
         with suppress(OSError):  # of a home that cannot be written: it is asked again next time
-            trust.give(made)
+            trust.add(made)
     return made

@@ -150,7 +150,7 @@ class Setting:
     def _among_choices(self, word: str) -> None:
         choices = self.choices
         if self.key == "embedder":
-            from resizable_search.embedders.kinds import names
+            from resizable_search.embedders.registry import names
 
             choices = tuple(names())
         if choices and word not in choices:

@@ -1,21 +1,20 @@
-"""What an embedder is: texts in, one row of floats a text out.
+"""An embedder turns texts into vectors. This is the contract.
 
-An embedder turns a short list of texts into an (n, width) float32 array, in their order. That one
-method is all it must have; single texts, batches and many requests at once derive from it.
+`embed` is the one required method: a short list of texts in, an (n, width) float32 array out, row i
+for text i. Single texts, batches and concurrent requests derive from it (`request_pool`).
 
-- `embed` does one request: at most `batch_size` texts (fewer where `fit_in` says so), none of them
-  blank. It may be called from several threads at once when `concurrency` is above 1. It does not
-  retry what the network lost: it raises `ServiceError` for what another try may cure and another
-  `EmbedderError` for what it will not, and the caller decides.
-- The rows are the model's own: not centred, not truncated, not normalised. The index does that.
-- The same text and task give the same row, up to the service's own noise.
-- A text is embedded for a task: a document to be found, or a query that looks for one.
-- An embedder is described by an `EmbedderSpec`, which an index's manifest keeps. `fingerprint` says
-  when two vectors may be compared, and it is the key of the query cache. Neither holds a secret.
-- Its constructor takes keywords alone, all with defaults: `model`, and what its spec's options hold.
-  Of those, the command line passes `base_url`, `api_key_env`, `document_prefix` and `query_prefix`.
-- An embedder that learns from the corpus (`needs_fit`) is fitted before the first row and frozen
-  then; its state is files of JSON and .npy in a folder, from which `load` brings it back.
+- `embed` sends one request of at most `batch_size` texts, or fewer if `fit_in` says so. No text is blank.
+  Several threads may call it at once if `concurrency` is above 1.
+- It does not retry. It raises `ServiceError` if another try may help, else another `EmbedderError`.
+- Rows are the model's own: not centred, not truncated, not normalised. The index does that.
+- The same text and task give the same row, except for the service's own noise.
+- The task says whether a text is a document or a query.
+- `spec` describes the embedder; an index's manifest stores it. Its `fingerprint` is the key of the query
+  cache, its `space` says which vectors may be compared. Neither holds a secret.
+- The constructor takes keywords only, all with defaults: `model`, and the options of its spec. The command
+  line passes `base_url`, `api_key_env`, `document_prefix` and `query_prefix` if the constructor has them.
+- If `needs_fit`, it learns from the corpus before the first row and is frozen then. Its state is a folder
+  of JSON and .npy files; `load` reads it.
 """
 
 from abc import ABC, abstractmethod
@@ -27,120 +26,162 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders.models import truncation_remark
-from resizable_search.errors import BadAnswerError
+from resizable_search.errors import BadAnswerError, EmbedderError, UsageError
 from resizable_search.specs import EmbedderSpec
 
 Task = Literal["search_document", "search_query"]
-"""What a text is embedded for; the names are those of nomic's models."""
+"""What a text is for. The names are those of Nomic's models."""
+
+UNKNOWN_MODEL = "unknown"
+"""The model of precomputed vectors, if nobody named it."""
+
+LONE_SURROGATES = (
+    "a text has lone surrogates, which are not Unicode; correct the text, or skip it with `on_bad_text=skip`"
+)
 
 
 class Embedder(ABC):
-    """Texts to vectors. See the module's docstring for the contract."""
+    """Texts to vectors. The module's docstring is the contract."""
 
     kind: ClassVar[str]
     needs_fit: ClassVar[bool] = False
-    """Whether it must learn from the corpus before it can embed."""
+    """Whether it must learn from the corpus first."""
     remote: ClassVar[bool] = False
-    """Whether a request costs money or time at a service, so that answers are journalled on arrival."""
+    """Whether a request costs money or time at a service. Answers are then journalled at once."""
     embeds: ClassVar[bool] = True
-    """Whether it can embed a text at all."""
+    """Whether it can embed texts at all."""
     known_models: ClassVar[Collection[str]] = ()
-    """Models that are meant by their name alone, whoever made vectors with them."""
+    """Models that belong to this kind by their name alone."""
     widest: int | None = None
-    """The most dimensions that one which learns from the corpus may come to; None where `spec` tells."""
-    most_state_bytes: ClassVar[int] = 0
-    """What the files of one that learns from the corpus may take."""
+    """The most dimensions it may have, if only `fit` tells its width."""
+    max_state_bytes: ClassVar[int] = 0
+    """The most bytes of a fitted state."""
     batch_size: int = 100
-    """The most texts one call of `embed` takes."""
+    """The most texts in one call of `embed`."""
     concurrency: int = 1
-    """How many calls of `embed` may run at once."""
+    """The most calls of `embed` at once."""
     requests_per_minute: float | None = None
-    """The service's limit, None where there is none."""
+    """The service's rate limit."""
     before_repeat: Callable[[], None] | None = None
-    """Called before a request that a client repeats by itself; may wait, or raise to have it not sent."""
+    """Called before a request that a client repeats by itself. It may wait, or raise to prevent it."""
     on_usage: Callable[[int], None] | None = None
-    """Called with the tokens that an answer says it has cost; a service may tell none."""
-    tell: Callable[[str], None] | None = None
-    """Called with what a user should know of the work that is under way: a text that was cut, say."""
+    """Called with the tokens that an answer was billed."""
+    on_note: Callable[[str], None] | None = None
+    """Called with what the user should know, e.g. that a text was cut."""
     check_costs: ClassVar[str] = ""
-    """What `check` has a service bill, in words; '' if nothing."""
+    """What `check` costs at the service, in words."""
     remark: ClassVar[str] = ""
-    """What a user must know of its vectors, in one line; '' if nothing."""
+    """What users must know of its vectors, in one line."""
 
     @property
     @abstractmethod
     def spec(self) -> EmbedderSpec:
-        """What rebuilds it, and when its vectors may be compared."""
+        """What describes and rebuilds it."""
 
     @abstractmethod
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """Embed 1 to `batch_size` texts, none of them blank.
-
-        Returns (n, width) float32, finite, row i for text i. Raises EmbedderError.
-        """
+        """Embed 1 to `batch_size` texts. Returns (n, width) float32, finite. Raises EmbedderError."""
 
     def fit_in(self, texts: Sequence[str]) -> int:
-        """How many of these texts, from the first on, one call of `embed` takes: 1 at least, 0 of none."""
+        """How many of these texts, from the first on, fit into one call of `embed`; at least 1 of them."""
         return min(len(texts), self.batch_size)
 
     @property
-    def entrusts(self) -> tuple[str, str] | None:
-        """The address that it sends a secret to and the variable that holds it, if its options name both.
+    def key_destination(self) -> tuple[str, str] | None:
+        """The address that it sends a secret to, and the secret's variable, if its options name them.
 
-        Whoever made an index chose those options: the secret is sent only where its owner said so.
+        Whoever made an index chose its options, so the user must trust the address first.
         """
         return None
 
     @classmethod
     def remark_on(cls, spec: EmbedderSpec) -> str:
-        """What a user must know of the vectors of a spec of this kind, in one line; '' if nothing."""
+        """What users must know of the vectors of this spec, in one line; '' if nothing."""
         return cls.remark or truncation_remark(spec.model)
 
     def check(self) -> str:
-        """Make sure, embedding next to nothing, that it can work; in a few words, why it can.
-
-        A remote one asks its service whether it takes the key. Raises EmbedderError.
-        """
+        """Check that it can work, at next to no cost; why it can, in a few words. Raises EmbedderError."""
         return f"{self.kind} needs no credentials"
 
     def fit(self, texts: Iterable[str], state: Path) -> None:
-        """Learn from the corpus's texts (read once) and write the state's files into the folder `state`."""
+        """Learn from the texts, which are read once, and write the state into the folder `state`."""
         raise TypeError(f"{self.kind} has nothing to fit")
 
     @classmethod
     def load(cls, state: Path) -> "Embedder":
-        """The frozen embedder whose state `fit` wrote into the folder `state`. Raises IndexFormatError."""
+        """The fitted embedder whose state is in the folder `state`. Raises IndexFormatError."""
         raise TypeError(f"{cls.kind} has no state to load")
 
 
-def checked(vectors: NDArray[Any], n: int, width: int, who: str) -> NDArray[np.float32]:
-    """The answer as (n, width) float32, or a BadAnswerError that says what is wrong with it."""
-    if vectors.ndim != 2 or len(vectors) != n:
-        raise BadAnswerError(
-            f"{who} answered {len(vectors)} vectors for {n} texts; try again later",
-            again=True,
+class PrecomputedEmbedder(Embedder):
+    """Stands for vectors that somebody else computed. It embeds nothing and centres nothing.
+
+    `model` is the model's name, if known; `width` is the width of the vectors.
+    """
+
+    kind: ClassVar[str] = "given"
+    embeds: ClassVar[bool] = False
+    remark: ClassVar[str] = (
+        "its vectors came without an embedder: search it with vectors (index.scan in Python)"
+    )
+
+    def __init__(self, *, model: str = UNKNOWN_MODEL, width: int | None = None) -> None:
+        if width is None:
+            raise UsageError(
+                "the embedder 'given' embeds no texts: make an index of your vectors with `build vectors`, "
+                "or choose another `embedder`"
+            )
+        self._spec = EmbedderSpec(self.kind, model, width, options={"width": width})
+
+    @property
+    def spec(self) -> EmbedderSpec:
+        """The model's name and the width."""
+        return self._spec
+
+    def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
+        """Raise EmbedderError."""
+        raise EmbedderError(
+            f"no embedder is known for these vectors (model: {self._spec.model}): build the index again with "
+            "`model` and `embedder`, or search it with vectors from Python (index.scan)"
         )
-    if vectors.shape[1] != width:
+
+
+def checked(rows: Iterable[Any], n: int, width: int, who: str) -> NDArray[np.float32]:
+    """A service's rows as (n, width) float32; `width` 0 takes any. Raises BadAnswerError."""
+    try:
+        with np.errstate(over="ignore"):  # an overflow becomes infinity, which is refused below
+            vectors = np.array(list(rows), np.float32)
+    except (TypeError, ValueError):
+        vectors = np.empty(0, np.float32)
+    if vectors.ndim != 2 or not vectors.shape[1]:
+        raise BadAnswerError(
+            f"{who} answered embeddings that are not rows of numbers; try again later", again=True
+        )
+    if len(vectors) != n:
+        raise BadAnswerError(
+            f"{who} answered {len(vectors)} vectors for {n} texts; try again later", again=True
+        )
+    if width and vectors.shape[1] != width:
         raise BadAnswerError(
             f"{who} answered vectors of {vectors.shape[1]} dimensions where {width} were expected; "
-            "check that the endpoint serves the model that was named"
+            "check that it serves the right model"
         )
     if not np.isfinite(vectors).all():
         raise BadAnswerError(
             f"{who} answered a vector with NaN or infinity in it; try again later", again=True
         )
-    return np.ascontiguousarray(vectors, np.float32)
+    return vectors
 
 
 def billed_tokens(answer: Mapping[str, Any]) -> int:
-    """The tokens that a service's JSON answer says were billed; 0 if it says nothing that makes sense."""
+    """The billed tokens of a service's JSON answer; 0 if it does not tell."""
     usage = answer.get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
     return tokens if isinstance(tokens, int) and tokens > 0 else 0
 
 
 def clean(text: str) -> str:
-    """The text with what no service and no database takes, NUL and lone surrogates, as U+FFFD."""
+    """The text with NUL and lone surrogates, which no service and no database takes, as U+FFFD."""
     if text.isascii() and "\0" not in text:
         return text
     return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,7 +1,6 @@
-"""Query embeddings that were paid for once: an SQLite file keyed by fingerprint and text.
+"""Embeddings of queries, cached in an SQLite file by fingerprint and text.
 
-The text is kept as a hash alone. A cache that cannot be read or written is no cache: a query never
-fails for it.
+Only a hash of the text is stored. A query never fails because the cache cannot be read or written.
 """
 
 import contextlib
@@ -40,12 +39,8 @@ class QueryCache:
                 return np.frombuffer(row[0], "<f4").astype(np.float32)
         return None
 
-    def put(self, fingerprint: str, text: str, vector: NDArray[np.float32]) -> None:
-        """Keep the vector of a text."""
-        self.put_all(fingerprint, {text: vector})
-
-    def put_all(self, fingerprint: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Keep the vectors of some texts: all of them, or none if the disk refuses."""
+    def put(self, fingerprint: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Store the (width,) vectors of texts: all of them, or none if the disk refuses."""
         with contextlib.suppress(sqlite3.Error, OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(self._open("rwc")) as db, db:

@@ -1,24 +1,26 @@
-"""One endpoint that speaks `POST /v1/embeddings`: requests, redirects, and what its failures mean.
+"""The request layer of embedders that ask a service: addresses, keys, time limit, requests, errors.
 
-Such endpoints (OpenAI, Ollama, llama.cpp, vLLM, TEI, LM Studio, Infinity) agree on the request and
-little else. One POST of httpx2 is all that is needed, with its status, headers and body in sight; the
-official client would hide them behind retries of its own, follow redirects, and demand a key.
+A `Service` says what errors need to know of a service, and words all of them: one table leads from an
+HTTP status to an error class. `Endpoint` posts JSON with httpx2, with status, headers and body in sight;
+OpenAI's client would hide them behind its own retries, follow redirects, and demand a key. Nomic's client
+sends its requests itself and shares the rest. Pace and retries are the request pool's.
 """
 
+import ipaddress
 import json
 import os
 import re
 import threading
 import time
 import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from resizable_search import __version__
-from resizable_search.embedders.nomic_client import reason
-from resizable_search.embedders.request_pool import call_with_deadline
-from resizable_search.embedders.urls import DEFAULT_URL, is_local, origin, parts_of, same_server
 from resizable_search.errors import (
     CredentialsError,
     EmbedderError,
@@ -26,27 +28,41 @@ from resizable_search.errors import (
     RateLimitedError,
     RefusedTextError,
     ServiceError,
+    UsageError,
 )
 
-MOST_REDIRECTS = 3
-MOST_PATIENCE = 600.0
-"""Seconds of a Retry-After that are waited for: a service that names more is asked again another day."""
+T = TypeVar("T")
 
-_KEY = re.compile(r"sk-[\w*.-]+")
+MAX_REDIRECTS = 3
+MAX_RETRY_AFTER = 600.0
+"""Seconds of a Retry-After that are worth waiting for."""
+
+ERRORS: Mapping[int, type[EmbedderError]] = {
+    400: RefusedTextError,
+    401: CredentialsError,
+    402: QuotaError,
+    403: CredentialsError,
+    408: ServiceError,
+    413: RefusedTextError,
+    422: RefusedTextError,
+    425: ServiceError,
+    429: RateLimitedError,
+}
+"""The error of each status. Others are a ServiceError from 500 on, else an EmbedderError."""
+
 _UNPAID = ("insufficient_quota", "billing_not_active", "billing_hard_limit_reached")
 _TOO_LONG = re.compile(
     r"maximum context length|context (?:length|size|window)|too (?:large|long)|physical batch size"
     r"|less than \d+ tokens",
     re.IGNORECASE,
 )
+_LIKE_A_KEY = r"sk-[\w*.-]+|nk-[\w-]+"
+_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 307, 308)
 
 
 class TooLongError(RefusedTextError):
-    """A text is longer than the model takes: `limit` tokens, 0 if that was not told.
-
-    `share` is how much of it may stay, as far as one can tell.
-    """
+    """A text is longer than the model takes: `limit` tokens, or 0 if unknown. `share` of it may fit."""
 
     def __init__(self, message: str, limit: int, share: float) -> None:
         super().__init__(message)
@@ -54,90 +70,163 @@ class TooLongError(RefusedTextError):
         self.share = share
 
 
-class Endpoint:
-    """The embeddings of one base URL, asked for with the key in one variable; for any number of threads.
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What errors say of a service. They never show `key`, the secret itself.
 
-    A call takes `deadline` seconds at most. Errors hold neither the key nor what surrounds it.
+    The remedies tell what to do about a key that is refused, a quota that is used up, a wrong address,
+    and a service that is down.
     """
 
-    def __init__(self, base_url: str, variable: str, model: str, deadline: float) -> None:
+    name: str
+    model: str
+    key: str
+    key_source: str
+    key_remedy: str
+    quota_remedy: str
+    address_remedy: str
+    down_remedy: str
+
+    def error(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> EmbedderError:
+        """The error for an answer whose status is not 200."""
+        detail = self._redacted(message_in(body))
+        answer = f"HTTP {status}: {detail}" if detail else f"HTTP {status}"
+        kind = ERRORS.get(status, ServiceError if status >= 500 else EmbedderError)
+        if status in (403, 429) and any(code in body for code in _UNPAID):
+            kind = QuotaError
+        if kind is QuotaError:
+            return kind(f"the quota at {self.name} is used up ({answer}); {self.quota_remedy}")
+        if kind is CredentialsError:
+            what = f"refuses the key from {self.key_source}"
+            if not self.key:
+                what = f"wants a key in {self.key_source}, which is not set"
+            return kind(f"{self.name} {what} ({answer}); {self.key_remedy}")
+        if _TOO_LONG.search(detail):  # llama.cpp says so with 500
+            return TooLongError(
+                f"{self.name} finds a text too long ({answer}); build with a smaller `chars`",
+                *_limits(detail),
+            )
+        if kind is RefusedTextError:
+            return kind(
+                f"{self.name} refuses a text ({answer}); correct the text, or skip it with `on_bad_text=skip`"
+            )
+        if status == 404 and "model" in detail.lower():
+            return EmbedderError(
+                f"{self.name} does not serve {self.model!r} ({answer}); load it there "
+                "(with Ollama: `ollama pull`), or name another with `model`"
+            )
+        if not issubclass(kind, ServiceError):
+            return kind(f"{self.name} does not take the request ({answer}); {self.address_remedy}")
+        seconds = retry_after(headers or {})
+        if seconds is not None and seconds > MAX_RETRY_AFTER:
+            return EmbedderError(
+                f"{self.name} wants no request for {seconds / 60:,.0f} minutes ({answer}); try again then"
+            )
+        if kind is RateLimitedError:
+            what, remedy = "wants fewer requests", "try again in some minutes, or with a lower `rate`"
+        else:
+            what, remedy = "is failing", self.down_remedy
+        return kind(f"{self.name} {what} ({answer}); {remedy}", retry_after=seconds)
+
+    def unreachable(self, error: Exception) -> ServiceError:
+        """The error for a connection that failed."""
+        return ServiceError(
+            f"cannot reach {self.name}: {self._redacted(root_cause(error))}; {self.down_remedy}"
+        )
+
+    def not_json(self) -> ServiceError:
+        """The error for an answer of status 200 that cannot be parsed."""
+        return ServiceError(
+            f"{self.name} answered something that is not JSON; {self.address_remedy}, "
+            "or look for a proxy in between"
+        )
+
+    def no_address(self) -> EmbedderError:
+        """The error for an address that cannot be one."""
+        return EmbedderError(
+            f"{self.name} is no address, such as http://127.0.0.1:8000; {self.address_remedy}"
+        )
+
+    def _redacted(self, text: str) -> str:
+        """At most 200 characters of the text, without the key and whatever looks like one."""
+        pattern = f"{re.escape(self.key)}|{_LIKE_A_KEY}" if self.key else _LIKE_A_KEY
+        return re.sub(pattern, "***", text, flags=re.IGNORECASE)[:200]
+
+
+class Endpoint:
+    """`POST {base_url}/embeddings` with the key in a variable, from any number of threads.
+
+    A call takes `timeout` seconds at most.
+    """
+
+    def __init__(self, base_url: str, variable: str, model: str, timeout: float) -> None:
         self.base_url = base_url
         self._variable = variable
         self._model = model
-        self._deadline = deadline
+        self._timeout = timeout
         self._http: Any = None
         self._lock = threading.Lock()
 
     def key(self) -> str:
-        """The key, '' if there is none. Raises CredentialsError for one that cannot be."""
-        key = os.environ.get(self._variable, "").strip()
-        # a header with other characters is refused by an error that quotes it
-        if not re.fullmatch(r"[!-~]*", key):
-            raise CredentialsError(
-                f"{self._variable} holds a key with characters that no key has; set it to the key alone"
-            )
-        return key
+        """The key, '' if there is none. Raises CredentialsError for one that no header can hold."""
+        return checked_key(os.environ.get(self._variable, "").strip(), self._variable, self._variable)
 
     def post(self, body: dict[str, Any]) -> Any:
         """The parsed answer to one request. Raises EmbedderError."""
-        return call_with_deadline(lambda: self._post(body), self._deadline, self.base_url)
+        key = self.key()
+        has_path = bool(urlsplit(self.base_url).path)
+        v1 = f"is /v1 missing? try `base_url={self.base_url}/v1`"
+        service = Service(
+            name=self.base_url,
+            model=self._model,
+            key=key,
+            key_source=self._variable,
+            key_remedy="set it to a valid key, or name another variable with `api_key_env`",
+            quota_remedy="add to the account, or name another endpoint with `base_url`",
+            address_remedy="check `base_url`" if has_path else v1,
+            down_remedy="check that the server runs, or try again later",
+        )
+        return call_with_timeout(lambda: self._post(body, service), self._timeout, self.base_url)
 
-    def _post(self, body: dict[str, Any]) -> Any:
+    def _post(self, body: dict[str, Any], service: Service) -> Any:
         import httpx2
 
-        key = self.key()
-        if not key and self.base_url == DEFAULT_URL:
-            raise CredentialsError(
-                f"no key for {self.base_url}: set {self._variable}, name another variable with "
-                "--api-key-env, or another endpoint with --base-url"
-            )
         headers = {"Content-Type": "application/json", "User-Agent": f"rsearch/{__version__}"}
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
+        if service.key:
+            headers["Authorization"] = f"Bearer {service.key}"
         url = f"{self.base_url}/embeddings"
         content = json.dumps(body).encode()
-        for _ in range(1 + MOST_REDIRECTS):
+        for _ in range(1 + MAX_REDIRECTS):
             try:
                 answer = self._client().post(url, content=content, headers=headers)
             except httpx2.InvalidURL:
-                raise EmbedderError(
-                    f"{self.base_url} is no address; give one like http://127.0.0.1:11434/v1 with --base-url"
-                ) from None
+                raise service.no_address() from None
             except httpx2.HTTPError as error:
-                raise ServiceError(
-                    f"cannot reach {self.base_url}: {_without(reason(error), key)}; "
-                    "see that the server runs, or try again later"
-                ) from None
+                raise service.unreachable(error) from None
             if answer.status_code in _REDIRECTS:
-                url = self._redirected(url, answer.headers.get("Location", ""))
+                url = _redirected(url, answer.headers.get("Location", ""), service)
                 continue
             if answer.status_code != 200:
-                raise self._refusal(answer.status_code, answer.text, answer.headers, key)
+                raise service.error(answer.status_code, answer.text, answer.headers)
             try:
                 return json.loads(answer.content)
             except ValueError:
-                raise ServiceError(
-                    f"{self.base_url} answered something that is not JSON; {self._look_at_url()}, "
-                    "or look for a proxy in between"
-                ) from None
-        raise EmbedderError(f"{self.base_url} redirects in a circle; {self._look_at_url()}")
+                raise service.not_json() from None
+        raise EmbedderError(f"{self.base_url} redirects in a circle; {service.address_remedy}")
 
     def _client(self) -> Any:
         with self._lock:
             if self._http is None:
                 import httpx2
 
-                # Redirects are followed by hand, since the key must not travel; a thread that was given
-                # up ends by itself some time after the deadline.
-                limits = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
                 try:
                     self._http = httpx2.Client(
-                        follow_redirects=False,
-                        timeout=self._deadline,
-                        limits=limits,
+                        follow_redirects=False,  # the key must not travel
+                        timeout=self._timeout,  # ends a thread that nobody waits for any more
+                        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
                         trust_env=not is_local(self.base_url),  # no proxy leads back to this machine
                     )
-                except (ValueError, ImportError):  # they quote the proxy's address, password and all
+                except (ValueError, ImportError):  # they quote the proxy's address and password
                     raise EmbedderError(
                         "the environment names a proxy that cannot be used (HTTPS_PROXY, ALL_PROXY or "
                         "HTTP_PROXY): correct it, or unset it"
@@ -145,81 +234,50 @@ class Endpoint:
                 weakref.finalize(self, self._http.close)
             return self._http
 
-    def _redirected(self, url: str, location: str) -> str:
-        """Where a redirect leads, if that is the same server. Raises EmbedderError."""
-        there = parts_of(urljoin(url, location))
-        if there is None or not location:
-            raise EmbedderError(f"{self.base_url} redirects to no address; {self._look_at_url()}")
-        if not same_server(urlsplit(url), there):
-            raise EmbedderError(
-                f"{self.base_url} redirects to {origin(there)}, which is not sent the texts nor the key: "
-                "give that address with --base-url if you trust it"
-            )
-        return there.geturl()
 
-    def _refusal(self, status: int, body: str, headers: Any, key: str) -> EmbedderError:
-        """The error for an answer that is not 200."""
-        detail = _without(said(body), key)
-        heard = f"HTTP {status}: {detail}" if detail else f"HTTP {status}"
-        if status == 402 or (status in (403, 429) and any(word in body for word in _UNPAID)):
-            return QuotaError(
-                f"{self.base_url} wants to be paid ({heard}); add to the account, or name another endpoint "
-                "with --base-url"
-            )
-        if status in (401, 403):
-            remedy = "set it to a valid key" if key else "which is not set: set it"
-            return CredentialsError(
-                f"{self.base_url} {'refuses the key from' if key else 'wants a key, from'} {self._variable} "
-                f"({heard}); {remedy}, or name another variable with --api-key-env"
-            )
-        if _TOO_LONG.search(detail):  # llama.cpp says so with 500
-            return TooLongError(
-                f"{self.base_url} finds a text too long ({heard}); build with a smaller --chars",
-                *_limits(detail),
-            )
-        if status in (400, 413, 422):
-            return RefusedTextError(
-                f"{self.base_url} refuses a text ({heard}); correct it, or leave it out with "
-                "`--on-bad-text skip`"
-            )
-        if status == 404 and "model" in detail.lower():
-            return EmbedderError(
-                f"{self.base_url} does not serve {self._model!r} ({heard}); have it loaded there "
-                "(with Ollama: `ollama pull`), or name another with --model"
-            )
-        wait = retry_after(headers)
-        if wait is not None and wait > MOST_PATIENCE:
-            return EmbedderError(
-                f"{self.base_url} wants no request for {wait / 60:,.0f} minutes ({heard}); give the same "
-                "command again then"
-            )
-        if status == 429:
-            return RateLimitedError(
-                f"{self.base_url} wants fewer requests ({heard}); try again in some minutes, or with a lower "
-                "`--rate`",
-                retry_after=wait,
-            )
-        if status >= 500 or status in (408, 425):
-            return ServiceError(
-                f"{self.base_url} is failing ({heard}); see what its log says, or try again later",
-                retry_after=wait,
-            )
-        return EmbedderError(f"{self.base_url} has no embeddings ({heard}); {self._look_at_url()}")
-
-    def _look_at_url(self) -> str:
-        """What may be wrong with the base URL."""
-        if urlsplit(self.base_url).path:
-            return "check --base-url"
-        return f"is /v1 missing? try --base-url {self.base_url}/v1"
+def _redirected(url: str, location: str, service: Service) -> str:
+    """Where a redirect leads, if it stays at the server. Raises EmbedderError."""
+    there = split_url(urljoin(url, location))
+    if there is None or not location:
+        raise EmbedderError(f"{service.name} redirects to no address; {service.address_remedy}")
+    if not same_server(urlsplit(url), there):
+        origin = f"{there.scheme}://{there.netloc.rpartition('@')[2]}"
+        raise EmbedderError(
+            f"{service.name} redirects to {origin}, which is not sent the texts nor the key: "
+            "give that address with `base_url` if you trust it"
+        )
+    return there.geturl()
 
 
-def said(body: str) -> str:
-    """What the body of a refusal says, in one short line; '' for HTML and nothing."""
+def call_with_timeout(function: Callable[[], T], timeout: float, who: str = "the service") -> T:
+    """What `function` returns or raises, called in a daemon thread; ServiceError after `timeout` seconds.
+
+    A thread that hangs in a socket cannot be cancelled. It is left alone, its outcome is dropped, and
+    being a daemon it keeps no process from ending.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result = function()
+        except BaseException as error:  # raised again in the caller's thread
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)
+
+    threading.Thread(target=run, name="rsearch-timeout", daemon=True).start()
+    if not wait([outcome], timeout=timeout).done:
+        raise ServiceError(f"{who} did not answer within {timeout:g} s; try again later")
+    return outcome.result()
+
+
+def message_in(body: str) -> str:
+    """The message in the body of a refusal, as one short line; '' for HTML and an empty body."""
     try:
         answer = json.loads(body)
     except ValueError:
         answer = body
-    for _ in range(2):  # {"error": {"message": …}} and its likes
+    for _ in range(2):  # {"error": {"message": …}} and similar forms
         if isinstance(answer, dict):
             answer = next(
                 (answer[name] for name in ("error", "message", "detail") if answer.get(name)), answer
@@ -227,13 +285,22 @@ def said(body: str) -> str:
     text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
     if text.lstrip().startswith("<"):
         return ""
+    text = text.replace("`", "'")  # backquotes are for our own option names
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:2000]
 
 
-def retry_after(headers: Any) -> float | None:
-    """How many seconds an answer asks to wait: `retry-after-ms`, or Retry-After in seconds or as a date."""
+def root_cause(error: BaseException) -> str:
+    """The first cause of an error, in one short line: 'Connection refused'."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    text = str(getattr(error, "strerror", None) or error)
+    return " ".join(text.split())[:200] or type(error).__name__
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds to wait by `retry-after-ms`, or by `retry-after` in seconds or as a date."""
     for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        value = str(headers.get(name, "")).strip()
+        value = headers.get(name, "").strip()
         if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
             return float(value) / scale
         if value and scale == 1.0:
@@ -245,16 +312,72 @@ def retry_after(headers: Any) -> float | None:
 
 
 def _limits(detail: str) -> tuple[int, float]:
-    """The limit and the share that fits, of a refusal like '… 8192 tokens, however you requested 10031 …'."""
+    """The limit, and the share that fits, in '… 8192 tokens, however you requested 10031 …'."""
     numbers = [int(number) for number in re.findall(r"\d{2,9}", detail)]
     if len(numbers) < 2 or min(numbers) == max(numbers):
         return 0, 0.5
-    share = 0.95 * min(numbers) / max(numbers)  # the rest may have more tokens a character than the whole
+    share = 0.95 * min(numbers) / max(numbers)  # the part may have more tokens per character than the whole
     return min(numbers), max(0.05, min(0.9, share))
 
 
-def _without(text: str, key: str) -> str:
-    """The text, 200 characters of it, without the key and what looks like one."""
-    if key:
-        text = text.replace(key, "***")
-    return _KEY.sub("***", text)[:200]
+def checked_key(key: str, source: str, variable: str) -> str:
+    """The key. Raises CredentialsError if no header can hold it: httpx2's own error would quote it."""
+    if not re.fullmatch(r"[!-~]*", key):
+        raise CredentialsError(
+            f"the key from {source} has characters that no key has; set {variable} to the key alone"
+        )
+    return key
+
+
+def checked_url(url: str) -> str:
+    """A base URL without `/` or `/embeddings` at its end, to be kept in an index. Raises UsageError.
+
+    A user, a password and a query are refused, since they may be secrets.
+    """
+    parts = split_url(url.strip())
+    if parts is None or parts.scheme not in _PORTS or not parts.hostname or re.search(r"\s", url.strip()):
+        raise UsageError(
+            f"`base_url`: {without_user(url)[:80]!r} is no address; use one like http://127.0.0.1:11434/v1"
+        )
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise UsageError(
+            "`base_url` must have no user, password, query or fragment, since the index stores it: remove "
+            "them, and name the variable that holds the key with `api_key_env`"
+        )
+    path = parts.path.rstrip("/").removesuffix("/embeddings").rstrip("/")
+    return f"{parts.scheme}://{parts.netloc.lower()}{path}"
+
+
+def without_user(url: str) -> str:
+    """A URL, or what should be one, without user and password."""
+    return re.sub(r"(?:(?<=//)|^)[^/@]*@", "", url)
+
+
+def is_local(url: str) -> bool:
+    """Whether an address is this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def split_url(url: str) -> SplitResult | None:
+    """The parts of a URL; None if it is none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises if it is no number
+    except ValueError:
+        return None
+    return parts
+
+
+def same_server(here: SplitResult, there: SplitResult) -> bool:
+    """Whether a redirect stays at one server. It may lead from http to https, but not back."""
+    if there.scheme not in _PORTS or here.hostname != there.hostname or "@" in there.netloc:
+        return False
+    if here.scheme == "http" and there.scheme == "https":
+        return (here.port, there.port) in ((None, None), (80, None), (None, 443), (80, 443))
+    return here.scheme == there.scheme and (here.port or _PORTS[here.scheme]) == (
+        there.port or _PORTS[there.scheme]
+    )

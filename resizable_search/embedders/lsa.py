@@ -66,7 +66,7 @@ class LsaEmbedder(Embedder):
 
     kind: ClassVar[str] = "lsa"
     needs_fit: ClassVar[bool] = True
-    most_state_bytes: ClassVar[int] = MAX_TERMS * (4 * WIDTH + 24)
+    max_state_bytes: ClassVar[int] = MAX_TERMS * (4 * WIDTH + 24)
     remark: ClassVar[str] = "lsa matches words and what occurs with them in this corpus, not meaning"
     batch_size: int = 1_000
 

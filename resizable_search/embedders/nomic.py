@@ -1,43 +1,64 @@
-"""Nomic's hosted embedding models, through Nomic's own client.
+"""Nomic's embedding models through Nomic's own client: at its hosted service, or on this machine.
 
 `nomic.embed.text` cuts its texts into ten requests or more, sends all of them even when the first
-fails, and loses the whole answer with one of them. Here one request is the unit: the client's
-`text_api_request` is called with up to ten texts, under an `AtlasClass` that also takes the key from
-NOMIC_API_KEY. Headers, parsing and the back-off on 429 and 5xx (1, 2, 4, 8, 16 s) stay the client's.
+fails, and loses the whole answer with one of them. Here one request is the unit: `text_api_request` is
+called with up to ten texts, under an `AtlasClass` that also takes the key from NOMIC_API_KEY. Headers,
+parsing and the back-off on 429 and 5xx (1, 2, 4, 8, 16 s) stay the client's. The time limit, the errors
+and the pace are those of every service (`http`, `request_pool`).
 """
 
+import functools
+import json
 import os
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
-from resizable_search.embedders.nomic_client import ADDRESS_VARIABLE, Call, client_class, refusal, shown, told
-from resizable_search.errors import BadAnswerError, CredentialsError, UsageError
+from resizable_search.embedders.base import LONE_SURROGATES, Embedder, Task, billed_tokens, checked
+from resizable_search.embedders.http import (
+    Service,
+    call_with_timeout,
+    checked_key,
+    root_cause,
+    without_user,
+)
+from resizable_search.errors import (
+    BadAnswerError,
+    CredentialsError,
+    EmbedderError,
+    RefusedTextError,
+    ServiceError,
+    UsageError,
+)
 from resizable_search.specs import EmbedderSpec
 
 DEFAULT_MODEL = "nomic-embed-text-v1.5"
 WIDTH = 768
 MODELS: Mapping[str, bool] = {DEFAULT_MODEL: True, "nomic-embed-text-v1": False}
-"""The known models, and whether their card asks for centring (a layer norm) before truncation."""
+"""The models, and whether their card asks for centring (a layer norm) before truncation."""
 
-DEADLINE_SECONDS = 120.0
-"""The client's back-off sleeps 31 s in all; this leaves each of its six requests a quarter of a minute."""
+KEY_VARIABLE = "NOMIC_API_KEY"
+ADDRESS_VARIABLE = "ATLAS_API_PATH"
+
+REQUEST_SECONDS = 120.0
+"""The client's back-off sleeps 31 s in all; each of its six requests gets a quarter of a minute."""
 CONNECT_SECONDS = 30.0
-"""For the first `GET /v1/user`, which the client sends without a time-out and does not repeat."""
+"""For the client's first request, `GET /v1/user`."""
 CHECK_SECONDS = 10.0
 
 HOSTED_REQUESTS_PER_MINUTE = 240.0
-"""Of the hosted service: 1,200 requests in 5 minutes, as its documentation has it."""
+"""The hosted service's documented limit is 1,200 requests in 5 minutes."""
+
+T = TypeVar("T")
 
 
 def nomic_spec(kind: str, model: str) -> EmbedderSpec:
-    """The spec of a known Nomic model; the same space wherever the model runs. Raises UsageError."""
+    """The spec of a Nomic model; the same space wherever it runs. Raises UsageError."""
     if model not in MODELS:
-        raise UsageError(f"unknown Nomic model {model!r}: give one of {', '.join(MODELS)}")
+        raise UsageError(f"unknown Nomic model {model!r}: choose one of {', '.join(MODELS)}")
     return EmbedderSpec(
         kind=kind,
         model=model,
@@ -48,32 +69,23 @@ def nomic_spec(kind: str, model: str) -> EmbedderSpec:
     )
 
 
-def nomic_vectors(answer: Any, n: int, spec: EmbedderSpec, who: str) -> NDArray[np.float32]:
+def _vectors(answer: Any, n: int, model: str, who: str) -> NDArray[np.float32]:
     """The (n, width) float32 vectors of the client's answer. Raises BadAnswerError."""
     if not isinstance(answer, dict) or not isinstance(answer.get("embeddings"), list):
         raise BadAnswerError(f"{who} answered without embeddings; try again later", again=True)
-    if answer.get("model") != spec.model:
+    if answer.get("model") != model:
         raise BadAnswerError(
-            f"{who} answered for the model {answer.get('model')!r:.80} where {spec.model} was asked; "
-            "check that the endpoint serves the model that was named"
+            f"{who} answered for the model {answer.get('model')!r:.80} where {model} was asked; "
+            "check that it serves the right model"
         )
-    try:
-        with np.errstate(over="ignore"):  # what overflows becomes infinite, which `checked` reports
-            vectors = np.array(answer["embeddings"], np.float32)
-    except (TypeError, ValueError):
-        raise BadAnswerError(
-            f"{who} answered embeddings that are not rows of {spec.width} numbers; try again later",
-            again=True,
-        ) from None
-    return checked(vectors, n, spec.width, who)
+    return checked(answer["embeddings"], n, WIDTH, who)
 
 
 class NomicEmbedder(Embedder):
-    """A model of Nomic's at its hosted service, or wherever ATLAS_API_PATH points.
+    """A Nomic model at the hosted service, or at the address in ATLAS_API_PATH.
 
-    The key is NOMIC_API_KEY's, else that of `nomic login`. `deadline` is how many seconds one call of
-    `embed` may take before it is given up; the client's own back-off needs 31 of them.
-    The client keeps the account in a module variable, so one process asks for one account at a time.
+    The key comes from NOMIC_API_KEY, else from `nomic login`. A call of `embed` takes `timeout` seconds
+    at most. The client holds its account in a module variable, so one process uses one account at a time.
     """
 
     kind: ClassVar[str] = "nomic"
@@ -82,80 +94,282 @@ class NomicEmbedder(Embedder):
     batch_size = 10
     concurrency = 8
 
-    def __init__(self, *, model: str = DEFAULT_MODEL, deadline: float = DEADLINE_SECONDS) -> None:
+    def __init__(self, *, model: str = DEFAULT_MODEL, timeout: float = REQUEST_SECONDS) -> None:
         self._spec = nomic_spec(self.kind, model)
-        self._deadline = deadline
+        self._timeout = timeout
         self._client: Any = None
         self._lock = threading.Lock()
         self.requests_per_minute = None if os.environ.get(ADDRESS_VARIABLE) else HOSTED_REQUESTS_PER_MINUTE
 
     @property
     def spec(self) -> EmbedderSpec:
-        """The model, its tasks and its full width."""
+        """The model, its tasks and its width."""
         return self._spec
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """Embed up to ten texts in one request. Returns (n, 768) float32; raises EmbedderError.
+        """Embed up to ten texts in one request. Returns (n, 768) float32. Raises EmbedderError.
 
-        The client repeats a request that was answered with 429 or 5xx up to five times, each
-        time asking `before_repeat`, and no more once the deadline has passed.
+        The client repeats a request up to five times after 429 or 5xx. Each time it calls
+        `before_repeat`; after `timeout` it repeats nothing more.
         """
-        client = self._connected(min(self._deadline, CONNECT_SECONDS))
-        import nomic.embed
-
-        call = Call(self.before_repeat)
+        client = self._connected(min(self._timeout, CONNECT_SECONDS))
+        header = _Header(client.header, self.before_repeat)
 
         def request() -> Any:
-            client.calls.now = call
+            import nomic.embed
+
+            client.of_thread.header = header
             nomic.embed.atlas_class = client
             return nomic.embed.text_api_request(
                 list(texts), self._spec.model, task, dimensionality=WIDTH, long_text_mode="truncate"
             )
 
         try:
-            answer = told(request, self._deadline, client)
-        except CredentialsError:
-            self._forget(client)
-            raise
+            answer = self._call(request, self._timeout, client)
         finally:
-            call.over = True
-        found = nomic_vectors(answer, len(texts), self._spec, "Nomic")
+            header.is_over = True
+        vectors = _vectors(answer, len(texts), self._spec.model, "Nomic")
         if self.on_usage is not None:
             self.on_usage(billed_tokens(answer))
-        return found
+        return vectors
 
     def check(self) -> str:
-        """Ask the service whether it takes the key; say in a few words which key and which service.
+        """Ask the service whether it accepts the key; which key and which service, in a few words.
 
         Sends no text and costs nothing. Raises CredentialsError, or ServiceError after about 10 s.
         """
         client = self._connected(CHECK_SECONDS)
-        import requests
 
         def request() -> None:
-            answer = requests.get(
-                f"{client.atlas_api_path}/v1/user", headers=client.header, timeout=CHECK_SECONDS
-            )
+            import requests
+
+            url = f"{client.atlas_api_path}/v1/user"
+            answer = requests.get(url, headers=client.header, timeout=CHECK_SECONDS)
             if answer.status_code != 200:
-                raise refusal(answer.status_code, answer.text, client)
+                raise self._service(client).error(answer.status_code, answer.text, answer.headers)
             answer.json()
 
-        try:
-            told(request, CHECK_SECONDS, client)
-        except CredentialsError:
-            self._forget(client)
-            raise
-        return f"the key from {client.key_source} is accepted by {shown(client.atlas_api_path)}"
+        self._call(request, CHECK_SECONDS, client)
+        return f"the key from {client.key_source} is accepted by {without_user(client.atlas_api_path)}"
 
     def _connected(self, seconds: float) -> Any:
-        """The client, made on first use: making one sends a request."""
+        """The client, made on first use, which sends a request."""
         with self._lock:
             if self._client is None:
-                self._client = told(client_class(), seconds)
+                self._client = self._call(_client_class(), seconds)
             return self._client
 
-    def _forget(self, client: Any) -> None:
-        """Read the credentials again next time: a login of limited life is renewed then."""
-        with self._lock:
-            if self._client is client:
-                self._client = None
+    def _service(self, client: Any) -> Service:
+        address = os.environ.get(ADDRESS_VARIABLE)
+        check = f"check {ADDRESS_VARIABLE}" if address else "check the network connection"
+        return Service(
+            name=f"{without_user(address)} ({ADDRESS_VARIABLE})" if address else "Nomic",
+            model=self._spec.model,
+            key=client.token if client else "",
+            key_source=client.key_source if client else KEY_VARIABLE,
+            key_remedy=f"run `nomic login` and unset {KEY_VARIABLE}, or set it to a valid key",
+            quota_remedy="add to it at https://atlas.nomic.ai, or use `embedder=lsa`, which is free",
+            address_remedy=check if address else "try again later",
+            down_remedy=f"{check}, or try again later",
+        )
+
+    def _call(self, function: Callable[[], T], seconds: float, client: Any = None) -> T:
+        """Call the client within `seconds`, and raise its failures as EmbedderErrors.
+
+        They have no cause: an address or a body in it may hold a secret.
+        """
+        service = self._service(client)
+        try:
+            return call_with_timeout(function, seconds, service.name)
+        except Exception as error:
+            known = _embedder_error(error, service)
+            if isinstance(known, CredentialsError) and self._client is client:
+                self._client = None  # read the key again next time: a login may have been renewed
+            if known is None:
+                raise
+            raise known from None
+
+
+def _embedder_error(error: Exception, service: Service) -> EmbedderError | None:
+    """The error for a failure of the client; None if it is none of those that are known."""
+    import requests.exceptions as failures
+
+    match error:
+        case EmbedderError():
+            return error
+        case failures.JSONDecodeError():
+            return service.not_json()
+        case failures.MissingSchema() | failures.InvalidSchema() | failures.InvalidURL():
+            return service.no_address()
+        case failures.RequestException():
+            return service.unreachable(error)
+        case Exception(args=((int() as status, str() as body),)):
+            return service.error(status, body)
+    if type(error) is Exception:  # how the client reports 5xx from /v1/user
+        return ServiceError(f"{service.name} is failing; {service.down_remedy}")
+    return None
+
+
+class _Header(dict[str, str]):
+    """The header of one call. `requests` reads its items before each request that it sends.
+
+    So `before_repeat` is called before each request but the first, and nothing is sent once `is_over`.
+    """
+
+    def __init__(self, header: Mapping[str, str], before_repeat: Callable[[], None] | None) -> None:
+        super().__init__(header)
+        self.is_over = False
+        self._before_repeat = before_repeat
+        self._sent = 0
+
+    def items(self) -> Any:
+        if self.is_over:
+            raise ServiceError("the call timed out; try again later")
+        self._sent += 1
+        if self._sent > 1 and self._before_repeat is not None:
+            self._before_repeat()
+        return super().items()
+
+
+@functools.cache
+def _client_class() -> Callable[[], Any]:
+    """The client's AtlasClass, which also takes the key from NOMIC_API_KEY.
+
+    It is made on first use, since importing nomic takes more than a second.
+    """
+    import nomic.cli
+    from loguru import logger
+    from nomic.dataset import AtlasClass
+
+    logger.disable("nomic")  # it logs a refused key to stderr; here that is an error
+
+    class Client(AtlasClass):  # type: ignore[misc]  # nomic is untyped to mypy
+        def __init__(self) -> None:
+            key = os.environ.get(KEY_VARIABLE, "").strip()
+            self.key_source = KEY_VARIABLE if key else str(nomic.cli.nomic_base_path / "credentials")
+            from_key: dict[str, Any] = {"token": key, "tenant": "production", "expires": None}
+            self._credentials = from_key if key else self._login()
+            self.of_thread = threading.local()
+            checked_key(self._credentials["token"], self.key_source, KEY_VARIABLE)
+            super().__init__()
+
+        @property
+        def header(self) -> dict[str, str]:
+            return getattr(self.of_thread, "header", self._header)
+
+        @header.setter
+        def header(self, value: dict[str, str]) -> None:
+            self._header = value
+
+        @property
+        def credentials(self) -> dict[str, Any]:
+            return self._credentials
+
+        def _login(self) -> dict[str, Any]:
+            remedy = f"run `nomic login` again, or set {KEY_VARIABLE}"
+            try:
+                login: dict[str, Any] = super().credentials
+                domains = ("api_domain", "frontend_domain") if login["tenant"] == "enterprise" else ()
+                usable = login["tenant"] in {"production", "staging", "enterprise"} and all(
+                    isinstance(login[name], str) for name in ("token", *domains)
+                )
+            except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+                usable = False
+            except (PermissionError, IsADirectoryError):
+                raise CredentialsError(f"cannot open {self.key_source}; {remedy}") from None
+            except ValueError:
+                raise CredentialsError(
+                    f"no Nomic credentials: run `nomic login`, set {KEY_VARIABLE}, "
+                    "or use `embedder=lsa`, which needs none"
+                ) from None
+            except Exception:  # bare ones, and those of a request whose address holds a token
+                raise CredentialsError(
+                    f"the login in {self.key_source} has expired and could not be renewed; {remedy}"
+                ) from None
+            if not usable:
+                raise CredentialsError(f"{self.key_source} is damaged; {remedy}")
+            return login
+
+    return Client
+
+
+class NomicLocalEmbedder(Embedder):
+    """A Nomic model run by gpt4all, free and without a key, in the same space as the hosted one.
+
+    gpt4all downloads the model (some 270 MB) on first use. It asks gpt4all.io for its list of models
+    whenever a process loads one, even if the file is there.
+    """
+
+    kind: ClassVar[str] = "nomic-local"
+    batch_size = 64
+    concurrency = 1
+
+    def __init__(self, *, model: str = DEFAULT_MODEL) -> None:
+        self._spec = nomic_spec(self.kind, model)
+        self._file = f"{model}.f16.gguf"
+        self._is_fetched = False
+
+    @property
+    def spec(self) -> EmbedderSpec:
+        """The model, its tasks and its width."""
+        return self._spec
+
+    def check(self) -> str:
+        """Check that gpt4all is installed and works here. Loads no model."""
+        _local_client()
+        return "gpt4all is installed"
+
+    def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
+        """Embed up to 64 texts. Returns (n, 768) float32. Raises EmbedderError.
+
+        The first call loads the model, and may download it, with gpt4all's own progress bar on stderr.
+        """
+        client = _local_client()
+        if not self._is_fetched:
+            self._fetch()
+        try:
+            answer = client.text(
+                list(texts),
+                model=self._spec.model,
+                task_type=task,
+                dimensionality=WIDTH,
+                long_text_mode="truncate",
+                inference_mode="local",
+            )
+        except UnicodeEncodeError:
+            raise RefusedTextError(LONE_SURROGATES) from None
+        except Exception as error:
+            raise EmbedderError(
+                f"gpt4all cannot embed with {self._file}: {root_cause(error)}; "
+                "delete it from ~/.cache/gpt4all to download it again, or use `embedder=nomic`"
+            ) from error
+        return _vectors(answer, len(texts), self._spec.model, "gpt4all")
+
+    def _fetch(self) -> None:
+        """Download the model's file if it is missing, so that a failure of that has its own error."""
+        from gpt4all import GPT4All
+
+        try:
+            GPT4All.retrieve_model(self._file)
+        except Exception as error:
+            raise EmbedderError(
+                f"gpt4all cannot fetch {self._file}: {root_cause(error)}; connect to the network, which it "
+                "needs whenever it loads a model, or use `embedder=lsa`"
+            ) from error
+        self._is_fetched = True
+
+
+def _local_client() -> Any:
+    """`nomic.embed` with gpt4all, and without its progress bar for each call."""
+    remedy = (
+        '`pip install "resizable_search[local]"` (in a clone: `pip install ".[local]"`), '
+        "or use `embedder=nomic`"
+    )
+    try:
+        import nomic.embed
+    except OSError as error:  # gpt4all loads its native library when it is imported
+        raise EmbedderError(f"gpt4all does not work on this machine: {remedy}") from error
+    if nomic.embed.Embed4All is None:
+        raise EmbedderError(f"gpt4all is not installed: {remedy}")
+    nomic.embed.tqdm = functools.partial(nomic.embed.tqdm, disable=True)
+    return nomic.embed

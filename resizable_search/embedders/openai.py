@@ -1,12 +1,13 @@
 """Any model behind `POST /v1/embeddings`: OpenAI's own, Ollama, llama.cpp, vLLM, TEI, LM Studio, Infinity.
 
-The endpoint is sent plain texts, with the prefix that the model wants before each (`models`); what
-the index keeps is the model's canonical name, so that vectors of one model may be compared wherever
-it ran. The index keeps the endpoint's address and the name of the variable with its key, never the key.
+They agree on the request and little else. The endpoint gets plain texts behind the prefixes that the
+model wants (`models`). The index stores the model's canonical name, so that vectors of one model are
+comparable wherever it ran; the endpoint's address; and the name of the variable with the key, never the key.
 """
 
 import base64
 import os
+import re
 import threading
 from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
@@ -16,39 +17,41 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders import models
 from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
-from resizable_search.embedders.http import Endpoint, TooLongError
-from resizable_search.embedders.urls import (
-    DEFAULT_URL,
-    DEFAULT_VARIABLE,
-    URL_VARIABLE,
-    checked_url,
-    checked_variable,
-    is_local,
+from resizable_search.embedders.http import Endpoint, TooLongError, checked_url, is_local
+from resizable_search.errors import (
+    BadAnswerError,
+    CredentialsError,
+    EmbedderError,
+    RefusedTextError,
+    UsageError,
 )
-from resizable_search.errors import BadAnswerError, EmbedderError, RefusedTextError, UsageError
 from resizable_search.specs import EmbedderSpec
 
-DEADLINE_SECONDS = 120.0
-LOCAL_DEADLINE_SECONDS = 600.0
-"""A server on this machine may have no more than its processor, and loads the model on first use."""
+DEFAULT_URL = "https://api.openai.com/v1"
+DEFAULT_VARIABLE = "OPENAI_API_KEY"
+URL_VARIABLE = "OPENAI_BASE_URL"
+"""The default address, as for OpenAI's own client."""
+
+TIMEOUT_SECONDS = 120.0
+LOCAL_TIMEOUT_SECONDS = 600.0
+"""A server on this machine may be slow, and loads the model on first use."""
 
 PROBE = "a tree"
-"""The text that an endpoint is asked for once, to see whether it answers and how wide its vectors are."""
+"""The text that `check` embeds."""
 
-MOST_CUTS = 6
-"""How often a text that is too long is cut further."""
+MAX_CUTS = 6
+"""How often a text that is too long is cut again."""
 
 BYTES_PER_TOKEN = 2.5
-"""Of UTF-8, of text that has many tokens: more than most has, so that a guess is not below the count."""
+"""UTF-8 bytes of dense text: most has more, so that a guess is rarely below the true count."""
 
 
 class OpenAIEmbedder(Embedder):
-    """The model that an endpoint calls `model`, at `base_url`, with the key in the variable `api_key_env`.
+    """The model `model` at the endpoint `base_url`, with the key in the variable `api_key_env`.
 
-    What is None is the known model's (`models`), or found out: the width of an unknown one is asked
-    for once. `served_as` is what the endpoint calls the model if `model` is its canonical name;
-    `deadline` is how many seconds a request may take. Raises UsageError without a model and for a URL
-    or a variable's name that is none.
+    None means the known model's value (`models`); the width of an unknown model is asked for once.
+    `served_as` is the endpoint's name for the model if `model` is the canonical one. A request takes
+    `timeout` seconds at most. Raises UsageError without a model, and for an invalid address or variable.
     """
 
     kind: ClassVar[str] = "openai"
@@ -67,45 +70,41 @@ class OpenAIEmbedder(Embedder):
         served_as: str | None = None,
         width: int | None = None,
         centred: bool | None = None,
-        deadline: float | None = None,
+        timeout: float | None = None,
     ) -> None:
         if not model:
             raise UsageError(
-                "--embedder openai needs --model: what the endpoint calls it, e.g. text-embedding-3-small"
+                "the openai embedder needs `model`: the endpoint's name for it, e.g. text-embedding-3-small"
             )
         self._served_as = served_as or model
         self._model = model if served_as else models.canonical(model)
         self._base_url = checked_url(base_url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
-        self._variable = checked_variable(DEFAULT_VARIABLE if api_key_env is None else api_key_env)
+        self._variable = _checked_variable(DEFAULT_VARIABLE if api_key_env is None else api_key_env)
         card = models.find(self._model) or models.ModelCard(self._model, 0, 0)
         self._prefixes = {
             "search_document": card.document_prefix if document_prefix is None else document_prefix,
             "search_query": card.query_prefix if query_prefix is None else query_prefix,
         }
         if not all(isinstance(prefix, str) for prefix in self._prefixes.values()):
-            raise TypeError("a prefix is no text")
+            raise TypeError("a prefix must be a text")
         self._centred = card.centred if centred is None else centred
         self._width = width or card.width
-        self._longest = card.max_tokens
+        self._max_tokens = card.max_tokens
+        self._max_request_tokens = card.tokens_per_request
         self._refuses_long = card.tokens_per_request is not None  # others cut a long text by themselves
-        self._most_tokens = card.tokens_per_request
         self.batch_size = card.texts_per_request
         local = is_local(self._base_url)
         self.concurrency = 2 if local else 8
-        self._endpoint = Endpoint(
-            self._base_url,
-            self._variable,
-            self._served_as,
-            deadline or (LOCAL_DEADLINE_SECONDS if local else DEADLINE_SECONDS),
-        )
-        self._encoding = ""  # not known yet: "base64" is a quarter of the bytes, "float" understood by all
+        timeout = timeout or (LOCAL_TIMEOUT_SECONDS if local else TIMEOUT_SECONDS)
+        self._endpoint = Endpoint(self._base_url, self._variable, self._served_as, timeout)
+        self._encoding = ""  # unknown yet: "base64" is a quarter of the bytes, "float" always works
         self._lock = threading.Lock()
-        self._told: set[str] = set()
-        self._cut = 0
+        self._noted_names: set[str] = set()
+        self._cut_texts = 0
 
     @property
     def spec(self) -> EmbedderSpec:
-        """The model, its prefixes and its width; for an unknown model's, the endpoint is asked once."""
+        """The model, its prefixes and its width. Asks the endpoint once for an unknown model's width."""
         if not self._width:
             self.check()
         return EmbedderSpec(
@@ -115,7 +114,7 @@ class OpenAIEmbedder(Embedder):
             document_task=models.task_of(self._prefixes["search_document"]),
             query_task=models.task_of(self._prefixes["search_query"]),
             centred=self._centred,
-            # All of it: an index is to be opened alike by an rsearch whose `models` say something else.
+            # All options: a later rsearch, whose `models` say something else, must open the index alike.
             options={
                 "base_url": self._base_url,
                 "api_key_env": self._variable,
@@ -128,8 +127,8 @@ class OpenAIEmbedder(Embedder):
         )
 
     @property
-    def entrusts(self) -> tuple[str, str] | None:
-        """The address and the variable whose key it is sent, unless that is what the variable is for."""
+    def key_destination(self) -> tuple[str, str] | None:
+        """The address and the variable, except for OpenAI's key at OpenAI or at this machine."""
         own = self._base_url == DEFAULT_URL or is_local(self._base_url)
         if (own and self._variable == DEFAULT_VARIABLE) or not os.environ.get(self._variable, "").strip():
             return None
@@ -137,31 +136,28 @@ class OpenAIEmbedder(Embedder):
 
     @classmethod
     def remark_on(cls, spec: EmbedderSpec) -> str:
-        """What truncating a model's vectors costs, if it was not trained for it or is not known."""
+        """What truncation costs, if the model was not trained for it or is unknown."""
         return models.truncation_remark(spec.model) or models.unknown_remark(spec.model)
 
     def check(self) -> str:
-        """Have the endpoint embed two words, the only sure sign that key, address and model are right."""
+        """Embed two words: nothing less shows that key, address and model are right."""
         try:
-            rows = self._rows([self._prefixes["search_query"] + PROBE])
-        except RefusedTextError as error:  # there is nothing wrong with the text
+            self._embed_inputs([self._prefixes["search_query"] + PROBE])
+        except RefusedTextError as error:  # the text is not the problem
             what = str(error).partition("; ")[0]
             raise EmbedderError(
-                f"{what} as short as {PROBE!r}: {self._served_as!r} may be no embedding model; check --model"
+                f"{what} as short as {PROBE!r}: {self._served_as!r} may be no embedding model; check `model`"
             ) from None
-        self._width = self._width or rows.shape[1]
-        checked(rows, 1, self._width, self._base_url)
         key = f"with the key from {self._variable}" if self._endpoint.key() else "without a key"
         return f"{self._base_url} embeds with {self._served_as} ({self._width} dimensions), {key}"
 
     def fit_in(self, texts: Sequence[str]) -> int:
-        """How many of these texts, from the first on, one request takes: by number and by tokens.
+        """How many of these texts, from the first on, fit into a request, by number and by guessed tokens.
 
-        Tokens are guessed. Where long texts are refused, one that may be too long goes alone: no other
-        is refused with it.
+        Where long texts are refused, a text that may be too long goes alone, so that no other is refused.
         """
-        left = float(self._most_tokens or "inf")
-        alone = self._longest if self._refuses_long and self._longest else float("inf")
+        left = float(self._max_request_tokens or "inf")
+        alone = self._max_tokens if self._refuses_long and self._max_tokens else float("inf")
         for count, text in enumerate(texts[: self.batch_size]):
             tokens = len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN
             left -= min(tokens, alone)
@@ -172,130 +168,134 @@ class OpenAIEmbedder(Embedder):
         return min(len(texts), self.batch_size)
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """Embed up to `batch_size` texts in one request. Returns (n, width) float32; raises EmbedderError.
+        """Embed up to `batch_size` texts in one request. Returns (n, width) float32. Raises EmbedderError.
 
-        A single text that the endpoint finds too long is cut until it is taken, which is told.
+        A single text that is too long for the endpoint is cut, with a note to the user.
         """
         prefix = self._prefixes[task]
-        inputs = [prefix + text for text in texts]
         try:
-            rows = self._rows(inputs)
+            return self._embed_inputs([prefix + text for text in texts])
         except TooLongError as error:
             self._refuses_long = True
-            if len(inputs) > 1:
+            if len(texts) > 1:
                 raise
-            self._longest = error.limit or self._longest
-            rows = self._rows_of_cut(prefix, texts[0], error)
-        self._width = self._width or rows.shape[1]
-        return checked(rows, len(texts), self._width, self._base_url)
+            self._max_tokens = error.limit or self._max_tokens
+            return self._embed_cut(prefix, texts[0], error)
 
-    def _rows_of_cut(self, prefix: str, text: str, refused: TooLongError) -> NDArray[np.float32]:
-        kept = text
-        for _ in range(MOST_CUTS):
-            kept = kept[: max(1, int(len(kept) * refused.share))]
-            self._before_repeat()
+    def _embed_cut(self, prefix: str, text: str, refused: TooLongError) -> NDArray[np.float32]:
+        cut = text
+        for _ in range(MAX_CUTS):
+            cut = cut[: max(1, int(len(cut) * refused.share))]
+            self._announce_repeat()
             try:
-                rows = self._rows([prefix + kept])
+                rows = self._embed_inputs([prefix + cut])
             except TooLongError as error:
                 refused = error
                 continue
-            self._tell_of_cut(len(text), len(kept))
+            self._note_cut(len(text), len(cut))
             return rows
         raise refused
 
-    def _tell_of_cut(self, length: int, kept: int) -> None:
+    def _note_cut(self, length: int, cut: int) -> None:
         with self._lock:
-            self._cut += 1
-            count = self._cut
-        if self.tell is not None and str(count).strip("0") == "1":  # the 1st, 10th, 100th …
+            self._cut_texts += 1
+            count = self._cut_texts
+        if self.on_note is not None and str(count).strip("0") == "1":  # the 1st, 10th, 100th …
             this = "a text" if count == 1 else f"the {count:,}th text"
-            self.tell(
-                f"{this} is longer than {self._served_as} takes: the first {kept:,} of its {length:,} "
+            self.on_note(
+                f"{this} is too long for {self._served_as}: only the first {cut:,} of its {length:,} "
                 "characters are embedded"
             )
 
-    def _rows(self, inputs: list[str]) -> NDArray[np.float32]:
-        """The endpoint's answer to one request, (n, any width) float32."""
+    def _embed_inputs(self, inputs: list[str]) -> NDArray[np.float32]:
+        """The rows of one request, (n, width) float32, in the encoding that the endpoint knows."""
         if self._encoding:
-            return self._asked(inputs, self._encoding)
+            return self._request(inputs, self._encoding)
         try:
-            rows, encoding = self._asked(inputs, "base64"), "base64"
+            rows, encoding = self._request(inputs, "base64"), "base64"
         except TooLongError:
             raise
-        except RefusedTextError as refused:  # of the text, or because it does not know base64
-            self._before_repeat()
+        except RefusedTextError as refused:  # because of the text, or of base64
+            self._announce_repeat()
             try:
-                rows, encoding = self._asked(inputs, "float"), "float"
+                rows, encoding = self._request(inputs, "float"), "float"
             except RefusedTextError:
                 raise refused from None
         self._encoding = encoding
         return rows
 
-    def _asked(self, inputs: list[str], encoding: str) -> NDArray[np.float32]:
+    def _request(self, inputs: list[str], encoding: str) -> NDArray[np.float32]:
+        if self._base_url == DEFAULT_URL and not self._endpoint.key():
+            raise CredentialsError(
+                f"no key for {DEFAULT_URL}: set {self._variable}, name another variable with `api_key_env`, "
+                "or another endpoint with `base_url`"
+            )
         body: dict[str, Any] = {"model": self._served_as, "input": inputs}
-        if encoding != "float":  # what they all answer with unless they are asked for something else
+        if encoding != "float":  # the default everywhere
             body["encoding_format"] = encoding
         answer = self._endpoint.post(body)
-        rows = rows_of(answer, len(inputs), self._base_url)
+        rows = rows_of(answer, len(inputs), self._base_url, self._width)
+        self._width = rows.shape[1]
         if self.on_usage is not None:
             self.on_usage(billed_tokens(answer))
-        self._look_at_name(answer.get("model"))
+        self._compare_name(answer.get("model"))
         return rows
 
-    def _look_at_name(self, named: Any) -> None:
-        """Say once if the answer names another model: endpoints rename, so it is no error."""
-        if not isinstance(named, str) or not named or self.tell is None or named in self._told:
+    def _compare_name(self, name: Any) -> None:
+        """Note once if the answer names another model. It is no error, since endpoints rename."""
+        if not isinstance(name, str) or not name or self.on_note is None or name in self._noted_names:
             return
-        self._told.add(named)
-        if models.canonical(named) != self._model and not named.startswith(self._served_as):
-            self.tell(
-                f"{self._base_url} answers for {named!r:.100}, and was asked for {self._served_as!r}: "
+        self._noted_names.add(name)
+        if models.canonical(name) != self._model and not name.startswith(self._served_as):
+            self.on_note(
+                f"{self._base_url} answers for {name!r:.100}, but was asked for {self._served_as!r}: "
                 "make sure that it is the same model"
             )
 
-    def _before_repeat(self) -> None:
+    def _announce_repeat(self) -> None:
         if self.before_repeat is not None:
             self.before_repeat()
 
 
-def rows_of(answer: Any, n: int, who: str) -> NDArray[np.float32]:
-    """The rows of an answer in the order of the texts, (n, width) float32. Raises BadAnswerError."""
+def rows_of(answer: Any, n: int, who: str, width: int = 0) -> NDArray[np.float32]:
+    """An answer's rows in the order of the texts, (n, width) float32; 0: any width. Raises BadAnswerError."""
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
         raise BadAnswerError(
-            f"{who} answered without embeddings; check --base-url, or try again later", again=True
+            f"{who} answered without embeddings; check `base_url`, or try again later", again=True
         )
-    if len(data) != n:
-        raise BadAnswerError(f"{who} answered {len(data)} vectors for {n} texts; try again later", again=True)
-    places = [item.get("index") for item in data]
-    if places != [None] * n:
-        if sorted(place if isinstance(place, int) else -1 for place in places) != list(range(n)):
+    numbers = [item.get("index") for item in data]
+    if numbers != [None] * len(data):
+        if sorted(i if isinstance(i, int) else -1 for i in numbers) != list(range(len(data))):
             raise BadAnswerError(
-                f"{who} numbered its {n} vectors {', '.join(map(str, places))[:60]}; try again later",
+                f"{who} numbered its {len(data)} vectors {', '.join(map(str, numbers))[:60]}; "
+                "try again later",
                 again=True,
             )
         data = sorted(data, key=lambda item: int(item["index"]))
-    found = [item.get("embedding") for item in data]
-    if any(isinstance(row, list) and row and isinstance(row[0], list) for row in found):
+    rows = [item.get("embedding") for item in data]
+    if any(isinstance(row, list) and row and isinstance(row[0], list) for row in rows):
         raise BadAnswerError(
             f"{who} answered a vector for each token: start it with pooling (llama.cpp: --pooling mean)"
         )
-    try:
-        with np.errstate(over="ignore"):  # what overflows becomes infinite, which `checked` reports
-            rows = np.array([_row(row) for row in found], np.float32)
-    except (TypeError, ValueError):  # binascii's among them
-        rows = np.empty((n, 0), np.float32)
-    if rows.ndim != 2 or rows.shape[1] == 0:
-        raise BadAnswerError(
-            f"{who} answered embeddings that are not rows of numbers; try again later", again=True
-        )
-    return rows
+    return checked(map(_decoded, rows), n, width, who)
 
 
-def _row(row: Any) -> Any:
-    """One row's numbers: a list, or the bytes of little-endian float32 in base64."""
+def _decoded(row: Any) -> Any:
+    """A row's numbers, out of a list or of little-endian float32 in base64. Raises TypeError, ValueError."""
     if isinstance(row, str):
         return np.frombuffer(base64.b64decode(row, validate=True), "<f4")
     if not isinstance(row, list):
         raise TypeError
     return np.array(row, np.float32)
+
+
+def _checked_variable(name: str) -> str:
+    """The name of an environment variable. Raises UsageError, which does not show a possible key."""
+    like_a_key = len(name) >= 20 and re.search(r"[a-z]", name) and re.search(r"[A-Z0-9]", name)  # hf_…, gsk_…
+    if like_a_key or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise UsageError(
+            "`api_key_env` must be the name of the environment variable with the key, such as "
+            f"{DEFAULT_VARIABLE}, not the key itself"
+        )
+    return name

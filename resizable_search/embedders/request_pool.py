@@ -1,15 +1,9 @@
-"""Many requests at once: concurrency, pace and retries around an embedder's one method.
+"""Many requests at once: concurrency, pace and retries around an embedder's `embed`.
 
-Requests run on daemon threads, so that neither a hung one nor Ctrl-C keeps the process alive. What
-another try may cure is tried again with growing, jittered pauses; what it cannot cure is handed to
-the caller, and no further request is sent after it: not even one that a client repeats by itself,
-which has its place in the pace like any other.
-
-Wait for a call no longer than one is willing to.
-
-Some clients have no time-out, and a thread that hangs in a socket cannot be cancelled. What can be
-done is to stop waiting: the call runs in a daemon thread, which is left alone once the deadline has
-passed. A daemon thread keeps no process from ending.
+Requests run on daemon threads, so neither a hung one nor Ctrl-C keeps the process alive. A request that
+may succeed later is sent again after growing, jittered pauses. Any other failure goes to the caller, and
+ends the work: nothing is sent after it, not even what a client repeats by itself. Such repeats are paced
+and counted like other requests.
 """
 
 import math
@@ -18,10 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
-from threading import Thread
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,30 +21,30 @@ from resizable_search.embedders.base import Embedder, Task
 from resizable_search.errors import BadAnswerError, RateLimitedError, RefusedTextError, ServiceError
 
 TRIES = 4
-"""How often a request is sent before it is given up. The client tries several times inside each."""
+"""How often a request is sent. Nomic's client tries several times inside each."""
 
 BUSY_TRIES = 8
-"""The same where the service wants fewer requests: its window of 5 minutes has passed by then."""
+"""How often at a rate limit: a window of 5 minutes has passed by then."""
 
 FIRST_PAUSE = 1.0
-"""Seconds before the second try; doubled before each further one, with jitter of one half."""
+"""Seconds before the second try, with a jitter of one half. Each further pause is twice as long."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds: pauses grow no further."""
+"""Seconds."""
 
-PATIENCE = 20.0
-"""Seconds that a query waits at most if a service asks it to; a build waits longer."""
+QUERY_PATIENCE = 20.0
+"""The longest Retry-After, in seconds, that a query waits for."""
 
 FILL = 0.99
-"""The share of a permitted rate that is used: requests may arrive closer together than they were sent."""
+"""The share of the permitted rate that is used: requests may arrive closer together than they were sent."""
 
 CATCH_UP = 1.0
-"""Seconds of places that may be taken after their turn: a thread that wakes late loses none of the rate."""
+"""Seconds of missed turns that are caught up, so that a thread that wakes late does not lower the rate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of a request: its keys and texts, and (n, width) float32 vectors or why they were refused."""
+class BatchResult:
+    """The result of one request: (n, width) float32 vectors of its texts, or why the texts were refused."""
 
     keys: list[int]
     texts: Sequence[str]
@@ -63,10 +54,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was asked of a service: requests sent, how many of them repeated another, tokens it billed.
-
-    A service that does not tell its tokens bills 0 here.
-    """
+    """Requests sent to a service, how many of them were repeats, and the tokens it billed (0 if unknown)."""
 
     requests: int = 0
     repeats: int = 0
@@ -74,10 +62,10 @@ class Usage:
 
 
 class Pacer:
-    """Lets requests through at an even pace, so many a minute; None: at once.
+    """Spaces requests evenly, `per_minute` of them; None: no limit.
 
-    An even pace keeps any window's limit without remembering what was sent, also across restarts: what may
-    be caught up is less than `FILL` leaves of a window of minutes.
+    An even pace keeps the limit in any window, also across restarts, without a record of what was sent:
+    what may be caught up is less than what `FILL` leaves free in a window of minutes.
     """
 
     def __init__(self, per_minute: float | None) -> None:
@@ -86,7 +74,7 @@ class Pacer:
         self._lock = threading.Lock()
 
     def delay(self) -> float:
-        """Take the next place; how many seconds until its turn."""
+        """Take the next turn; the seconds until then."""
         with self._lock:
             now = time.monotonic()
             turn = max(now - CATCH_UP, self._next)
@@ -94,11 +82,12 @@ class Pacer:
             return max(0.0, turn - now)
 
 
-class Dispatcher:
-    """Embeds batches on `concurrency` threads. Submit, then take answers in the order they come.
+class RequestPool:
+    """Embeds batches on `concurrency` threads. Submit batches, then take results as they come.
 
-    Asking for the next answer says that the one before is safe: never more than `concurrency`
-    requests have been sent whose answers are not.
+    Taking a result says that the one before it is safe. So at most `concurrency` requests are sent whose
+    results are not safe yet. `on_retry` gets the reason of each retry, `on_repeat` is called when a client
+    repeats a request by itself. A service that asks to wait for more than `patience` seconds has failed.
     """
 
     def __init__(
@@ -114,9 +103,8 @@ class Dispatcher:
         busy_tries: int = BUSY_TRIES,
         patience: float = math.inf,
     ) -> None:
-        """`on_retry` is told why a request is sent again, `on_repeat` that a client repeats one by itself."""
         self.concurrency = concurrency or embedder.concurrency
-        self.spent = Usage()
+        self.usage = Usage()
         self.outstanding = 0
         self._embedder = embedder
         self._task = task
@@ -125,90 +113,89 @@ class Dispatcher:
         self._on_repeat = on_repeat
         self._tries = tries
         self._busy_tries = busy_tries
-        self._waiting_for_turn = 0
-        self._pausing = 0
         self._patience = patience
-        self._jobs: queue.SimpleQueue[tuple[list[int], Sequence[str]] | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._batches: queue.SimpleQueue[tuple[list[int], Sequence[str]] | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[BatchResult | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._places = threading.Semaphore(self.concurrency)
-        self._unsafe = 0
-        embedder.before_repeat, embedder.tell = self._before_repeat, on_retry
+        self._waiting = {"turn": 0, "retry": 0}
+        self._slots = threading.Semaphore(self.concurrency)
+        self._has_unsafe = False
+        embedder.before_repeat, embedder.on_note = self._before_repeat, on_retry
         embedder.on_usage = self._count_tokens
         for number in range(self.concurrency):
             threading.Thread(target=self._work, name=f"embed-{number}", daemon=True).start()
 
     @property
     def has_room(self) -> bool:
-        """Whether another batch would be sent soon: two are held for each thread."""
+        """Whether to submit another batch: each thread should have two."""
         return self.outstanding < 2 * self.concurrency
 
     def status(self) -> str:
-        """What has been met with and what is waited for, in a few words; '' while all goes well."""
-        words = [f"{self.spent.repeats:,} repeated"] if self.spent.repeats else []
-        if self._pausing:
-            words.append(f"{self._pausing} pausing before another try")
-        elif self._waiting_for_turn:
+        """Repeats so far and what is waited for, in a few words; '' while all goes well."""
+        words = [f"{self.usage.repeats:,} repeated"] if self.usage.repeats else []
+        if self._waiting["retry"]:
+            words.append(f"{self._waiting['retry']} pausing before another try")
+        elif self._waiting["turn"]:
             words.append("at the rate limit")
         return ", ".join(words)
 
     def submit(self, keys: list[int], texts: Sequence[str]) -> None:
-        """Have these texts embedded: at most the embedder's batch size, none blank."""
+        """Embed these texts: at most the embedder's batch size, none blank."""
         self.outstanding += 1
-        self._jobs.put((keys, texts))
+        self._batches.put((keys, texts))
 
-    def next(self, timeout: float | None = None) -> Answer | None:
-        """The next answer; None when `timeout` seconds bring none. Raises what ended the work."""
-        if self._unsafe:
-            self._unsafe = 0
-            self._places.release()
+    def next(self, timeout: float | None = None) -> BatchResult | None:
+        """The next result; None after `timeout` seconds without one. Raises what ended the work."""
+        if self._has_unsafe:
+            self._has_unsafe = False
+            self._slots.release()
         try:
-            answer = self._answers.get(timeout=timeout)
+            result = self._results.get(timeout=timeout)
         except queue.Empty:
             return None
         self.outstanding -= 1
-        self._unsafe = 1
-        if answer is None and self._failure is not None:
+        self._has_unsafe = True
+        if result is None and self._failure is not None:
             raise self._failure
-        return answer
+        return result
 
-    def drain(self, seconds: float) -> list[Answer]:
-        """End the work: send nothing more. Returns what requests under way answer within so many seconds."""
+    def drain(self, seconds: float) -> list[BatchResult]:
+        """Send nothing more; the results that requests under way bring within so many seconds."""
         self._stop.set()
-        self._places.release(self.concurrency)
+        self._slots.release(self.concurrency)
         for _ in range(self.concurrency):
-            self._jobs.put(None)
-        found = []
+            self._batches.put(None)
+        results = []
         until = time.monotonic() + seconds
         while self.outstanding:
             try:
-                answer = self._answers.get(timeout=max(0.0, until - time.monotonic()))
+                result = self._results.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
             self.outstanding -= 1
-            if answer is not None:
-                found.append(answer)
-        return found
+            if result is not None:
+                results.append(result)
+        return results
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            keys, texts = job
-            answer = None
-            self._places.acquire()
+        while (batch := self._batches.get()) is not None:
+            keys, texts = batch
+            result = None
+            self._slots.acquire()
             try:
-                answer = Answer(keys, texts, self._embed(texts))
+                result = BatchResult(keys, texts, self._embed(texts))
             except RefusedTextError as error:
-                answer = Answer(keys, texts, None, error)
+                result = BatchResult(keys, texts, None, error)
             except _StoppedError:
                 pass
-            except BaseException as error:  # it is raised again in the thread that waits
+            except BaseException as error:  # raised again in the thread that takes results
                 with self._lock:
                     self._failure = self._failure or error
                 self._stop.set()
-                self._places.release(self.concurrency)
-            self._answers.put(answer)
+                self._slots.release(self.concurrency)
+            self._results.put(result)
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         pause = FIRST_PAUSE
@@ -219,54 +206,40 @@ class Dispatcher:
             try:
                 return self._embedder.embed(texts, self._task)
             except (ServiceError, BadAnswerError) as error:
-                again = not isinstance(error, BadAnswerError) or error.again
+                may_help = not isinstance(error, BadAnswerError) or error.again
                 asked = getattr(error, "retry_after", None) or 0.0
                 tries = self._busy_tries if isinstance(error, RateLimitedError) else self._tries
-                if not again or attempt >= tries or asked > self._patience:
+                if not may_help or attempt >= tries or asked > self._patience:
                     raise
                 seconds = max(pause * (0.5 + random.random()), asked)
                 if self._on_retry is not None:
                     self._on_retry(f"{error}; trying again in {seconds:.0f} s ({attempt} of {tries - 1})")
-                self._pause(seconds)
+                self._wait("retry", seconds)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _before_repeat(self) -> None:
-        """A client is about to repeat a request by itself."""
         if self._on_repeat is not None:
             self._on_repeat()
         self._take_turn(repeats=True)
 
     def _take_turn(self, *, repeats: bool) -> None:
-        seconds = self._pacer.delay()
-        if seconds:
-            self._count(turns=1)
-        try:
-            self._wait(seconds)
-        finally:
-            if seconds:
-                self._count(turns=-1)
+        self._wait("turn", self._pacer.delay())
         with self._lock:
-            spent = self.spent
-            self.spent = replace(spent, requests=spent.requests + 1, repeats=spent.repeats + repeats)
-
-    def _pause(self, seconds: float) -> None:
-        self._count(pauses=1)
-        try:
-            self._wait(seconds)
-        finally:
-            self._count(pauses=-1)
-
-    def _count(self, *, turns: int = 0, pauses: int = 0) -> None:
-        with self._lock:
-            self._waiting_for_turn += turns
-            self._pausing += pauses
+            usage = self.usage
+            self.usage = replace(usage, requests=usage.requests + 1, repeats=usage.repeats + repeats)
 
     def _count_tokens(self, tokens: int) -> None:
         with self._lock:
-            self.spent = replace(self.spent, tokens=self.spent.tokens + tokens)
+            self.usage = replace(self.usage, tokens=self.usage.tokens + tokens)
 
-    def _wait(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
+    def _wait(self, what: str, seconds: float) -> None:
+        count = 1 if seconds else 0
+        with self._lock:
+            self._waiting[what] += count
+        stopped = self._stop.wait(seconds)
+        with self._lock:
+            self._waiting[what] -= count
+        if stopped:
             raise _StoppedError
 
 
@@ -278,52 +251,29 @@ def embed_all(embedder: Embedder, texts: Sequence[str], task: Task) -> NDArray[n
     """Embed any number of texts, in batches: (n, width) float32. Raises EmbedderError."""
     out = np.empty((len(texts), embedder.spec.width), np.float32)
     batches: list[list[int]] = []
-    while (start := batches[-1][-1] + 1 if batches else 0) < len(texts):
-        count = embedder.fit_in(texts[start : start + embedder.batch_size])
-        batches.append(list(range(start, start + count)))
-    dispatcher = Dispatcher(
+    start = 0
+    while start < len(texts):
+        stop = start + embedder.fit_in(texts[start : start + embedder.batch_size])
+        batches.append(list(range(start, stop)))
+        start = stop
+    pool = RequestPool(
         embedder,
         task,
         concurrency=max(1, min(embedder.concurrency, len(batches))),
         requests_per_minute=embedder.requests_per_minute,
         tries=2,
         busy_tries=2,
-        patience=PATIENCE,
+        patience=QUERY_PATIENCE,
     )
     try:
         for keys in batches:
-            dispatcher.submit(keys, [texts[i] for i in keys])
-        while dispatcher.outstanding:
-            answer = dispatcher.next()
-            if answer is not None and answer.refused is not None:
-                raise answer.refused
-            if answer is not None and answer.vectors is not None:
-                out[answer.keys] = answer.vectors
+            pool.submit(keys, [texts[i] for i in keys])
+        while pool.outstanding:
+            result = pool.next()
+            if result is not None and result.refused is not None:
+                raise result.refused
+            if result is not None and result.vectors is not None:
+                out[result.keys] = result.vectors
     finally:
-        dispatcher.drain(0)
+        pool.drain(0)
     return out
-
-
-T = TypeVar("T")
-
-
-def call_with_deadline(function: Callable[[], T], seconds: float, who: str = "the service") -> T:
-    """Run `function` in a daemon thread and return what it returns, or raise what it raises.
-
-    After `seconds` the call is abandoned with a ServiceError that names `who`; what it returns or
-    raises later is dropped. Ctrl-C ends the waiting at once.
-    """
-    outcome: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            result = function()
-        except BaseException as error:  # handed to the caller, whatever it is: nobody else would see it
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(result)
-
-    Thread(target=run, name="rsearch-deadline", daemon=True).start()
-    if not wait([outcome], timeout=seconds).done:
-        raise ServiceError(f"{who} did not answer within {seconds:g} s; try again later")
-    return outcome.result()

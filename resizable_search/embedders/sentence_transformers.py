@@ -1,7 +1,6 @@
-"""Any model of the hub or of a folder on this machine, run by sentence-transformers.
+"""Any model of the hub or of a folder on this machine, run by sentence-transformers, on a GPU if it can.
 
-It takes a GPU if there is one. What stands before a text comes from the model's own configuration
-(its prompts for documents and queries), else from what its card is known to say (`models`).
+Prefixes come from the model's own prompts for documents and queries, else from its card (`models`).
 """
 
 import os
@@ -13,26 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders import models
-from resizable_search.embedders.base import Embedder, Task, checked
-from resizable_search.embedders.nomic_client import reason
+from resizable_search.embedders.base import LONE_SURROGATES, Embedder, Task, checked
+from resizable_search.embedders.http import root_cause
 from resizable_search.errors import EmbedderError, RefusedTextError, UsageError
 from resizable_search.specs import EmbedderSpec
 
-AT_ONCE = 32
-"""Texts that the model computes at once; those of a call are sorted by length before."""
+MODEL_BATCH = 32
+"""Texts that the model computes at once, out of a call's texts sorted by length."""
 
 PROMPTS = {
     "search_document": ("document", "passage", "corpus", "search_document", "retrieval.passage", "doc"),
     "search_query": ("query", "search_query", "retrieval.query", "s2p_query", "web_search_query"),
 }
-"""The names under which models keep the prompts of documents and of queries, the usual one first."""
+"""The names of models' prompts for each task, the usual one first."""
 
 
 class SentenceTransformersEmbedder(Embedder):
     """The model `model`: a folder, or a name of the hub, which is downloaded on first use.
 
-    `load_from` is where it is loaded from if `model` is its canonical name. What is None is the
-    model's own; for a new one that takes loading it. Raises UsageError without a model.
+    `load_from` says where to load it from if `model` is its canonical name. None means the model's own
+    value, which may take loading it. Raises UsageError without a model.
     """
 
     kind: ClassVar[str] = "sentence-transformers"
@@ -51,7 +50,7 @@ class SentenceTransformersEmbedder(Embedder):
     ) -> None:
         if not model:
             raise UsageError(
-                "--embedder sentence-transformers needs --model: a folder, or a name of the hub such as "
+                "the sentence-transformers embedder needs `model`: a folder, or a name of the hub such as "
                 "sentence-transformers/all-MiniLM-L6-v2"
             )
         folder = os.path.expanduser(model)
@@ -63,7 +62,7 @@ class SentenceTransformersEmbedder(Embedder):
         self._load_from = load_from
         self._model = model
         self._card = models.find(model) or models.ModelCard(model, 0, 0)
-        self._given = {"search_document": document_prefix, "search_query": query_prefix}
+        self._prefixes = {"search_document": document_prefix, "search_query": query_prefix}
         self._width = width
         self._centred = self._card.centred if centred is None else centred
         self._loaded: Any = None
@@ -71,7 +70,7 @@ class SentenceTransformersEmbedder(Embedder):
 
     @property
     def spec(self) -> EmbedderSpec:
-        """The model, its prefixes and its width; what was not given is read from the model."""
+        """The model, its prefixes and its width. May load the model to read them."""
         prefixes = {task: self._prefix(task) for task in PROMPTS}
         width = self._width or self._model_width()
         return EmbedderSpec(
@@ -92,45 +91,41 @@ class SentenceTransformersEmbedder(Embedder):
 
     @classmethod
     def remark_on(cls, spec: EmbedderSpec) -> str:
-        """What truncating a model's vectors costs, if it was not trained for it or is not known."""
+        """What truncation costs, if the model was not trained for it or is unknown."""
         return models.truncation_remark(spec.model) or models.unknown_remark(spec.model)
 
     def check(self) -> str:
-        """Load the model, and say where it runs."""
+        """Load the model; where it runs."""
         return f"{self._model} runs on {self._ready().device}"
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """Embed up to 64 texts. Returns (n, width) float32; raises EmbedderError.
+        """Embed up to 64 texts. Returns (n, width) float32. Raises EmbedderError.
 
-        The first call loads the model, and downloads it if need be. A text that is longer than the
-        model reads is cut by it.
+        The first call loads the model, and may download it. The model cuts texts that are too long for it.
         """
         prefix, model = self._prefix(task), self._ready()
         encode = model.encode_query if task == "search_query" else model.encode_document
         try:
-            rows = encode(list(texts), prompt=prefix, batch_size=AT_ONCE, show_progress_bar=False)
+            rows = encode(list(texts), prompt=prefix, batch_size=MODEL_BATCH, show_progress_bar=False)
         except UnicodeEncodeError:
-            raise RefusedTextError(
-                "a text holds characters that are not Unicode (lone surrogates); "
-                "correct it, or leave it out with `--on-bad-text skip`"
-            ) from None
+            raise RefusedTextError(LONE_SURROGATES) from None
         except Exception as error:
             raise EmbedderError(
-                f"{self._model} cannot embed: {reason(error)}; free memory, or choose a smaller --model"
+                f"{self._model} cannot embed: {root_cause(error)}; free memory, or choose a smaller `model`"
             ) from error
         self._width = self._width or self._model_width()
-        return checked(np.asarray(rows, np.float32), len(texts), self._width, self._model)
+        return checked(rows, len(texts), self._width, self._model)
 
     def _prefix(self, task: str) -> str:
-        given = self._given[task]
-        if given is None:
-            given = self._given[task] = prompts_of(self._ready().prompts, self._card)[task]
-        return given
+        prefix = self._prefixes[task]
+        if prefix is None:
+            prefix = self._prefixes[task] = prompts_of(self._ready().prompts, self._card)[task]
+        return prefix
 
     def _model_width(self) -> int:
         width = self._ready().get_embedding_dimension()
         if not isinstance(width, int):
-            raise EmbedderError(f"{self._model} makes no vectors of texts: choose another --model")
+            raise EmbedderError(f"{self._model} makes no vectors of texts: choose another `model`")
         return width
 
     def _ready(self) -> Any:
@@ -142,21 +137,21 @@ class SentenceTransformersEmbedder(Embedder):
 
 
 def prompts_of(prompts: Mapping[str, str], card: models.ModelCard) -> dict[str, str]:
-    """What to put before a text of each task: the model's prompts, the card's prefixes if it has none.
+    """The prefix of each task: the model's prompts, or the card's prefixes if it has none.
 
-    The library adds empty prompts of its own, so that only others say something.
+    Empty prompts do not count, since the library adds them by itself.
     """
-    found = {
+    prefixes = {
         task: next((prompts[name] for name in names if prompts.get(name)), "")
         for task, names in PROMPTS.items()
     }
-    if any(found.values()):
-        return found
+    if any(prefixes.values()):
+        return prefixes
     return {"search_document": card.document_prefix, "search_query": card.query_prefix}
 
 
 def _load(where: str) -> Any:
-    """The model of a folder or of the hub; without bars and warnings, which have no switch of their own."""
+    """Load a model without progress bars and warnings. Raises EmbedderError."""
     try:
         from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # loaded lazily
         from huggingface_hub.utils import logging as hub_logging
@@ -164,9 +159,9 @@ def _load(where: str) -> Any:
         from transformers.utils import logging
     except ImportError as error:
         raise EmbedderError(
-            f'sentence-transformers cannot be imported ({reason(error)}): `pip install "resizable_search'
+            f'cannot import sentence-transformers ({root_cause(error)}): `pip install "resizable_search'
             '[sentence-transformers]"` (in a clone: `pip install ".[sentence-transformers]"`), or choose '
-            "another --embedder"
+            "another `embedder`"
         ) from error
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -175,12 +170,11 @@ def _load(where: str) -> Any:
     try:
         return SentenceTransformer(where)
     except Exception as error:
-        said = reason(error)
         if "trust_remote_code" in str(error):
             raise EmbedderError(
-                f"{where} brings code of its own, which rsearch does not run: serve it, and use "
-                "--embedder openai, or choose another --model"
+                f"{where} brings its own code, which rsearch does not run: serve it and use "
+                "`embedder=openai`, or choose another `model`"
             ) from error
         raise EmbedderError(
-            f"cannot load {where}: {said}; check --model, and the network if it is to be downloaded"
+            f"cannot load {where}: {root_cause(error)}; check `model`, and the network for a download"
         ) from error

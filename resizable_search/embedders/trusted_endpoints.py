@@ -1,7 +1,8 @@
-"""Where secrets may be sent: an index says where its queries are embedded, and anybody may have made it.
+"""The addresses that may get a secret.
 
-A key goes to an address only after its owner named both together, at a build or a query. That is
-remembered beside the indexes of the home, in a file without any secret.
+An index says where its queries are embedded, and anybody may have made it. So a key is sent to an address
+only after the user named both together, in a build or a query. The file beside the indexes that records
+this holds no secret.
 """
 
 import json
@@ -9,44 +10,49 @@ from pathlib import Path
 
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import CredentialsError
+from resizable_search.system import replace_file
 
-_MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
+
+LOCK_SECONDS = 10.0
+"""Others hold the lock for milliseconds."""
 
 
 class TrustedEndpoints:
-    """The pairs of address and variable that were named, in the file at `path` (JSON)."""
+    """The pairs of address and variable that the user named, in the file at `path` (JSON)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def give(self, embedder: Embedder) -> None:
-        """Remember that the user chose where this embedder sends which secret. Raises OSError."""
-        pair = embedder.entrusts
-        if pair is None or pair in (pairs := self._pairs()):
+    def add(self, embedder: Embedder) -> None:
+        """Record that the user chose where this embedder sends its secret. Raises OSError."""
+        pair = embedder.key_destination
+        if pair is None or pair in self._pairs():
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        written = json.dumps(sorted({*pairs, pair}), indent=1) + "\n"
-        beside = self._path.with_suffix(".new")
-        beside.write_text(written, encoding="utf-8")
-        beside.replace(self._path)
+        from filelock import FileLock  # rarely needed
 
-    def ask(self, embedder: Embedder, name: str) -> None:
-        """Raise CredentialsError if the embedder of the index `name` would send a secret to a stranger."""
-        pair = embedder.entrusts
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lock = self._path.with_name(f"{self._path.name}.lock")
+        with FileLock(lock, LOCK_SECONDS, fallback_to_soft=False):
+            replace_file(self._path, json.dumps(sorted({*self._pairs(), pair}), indent=1).encode())
+
+    def require(self, embedder: Embedder, name: str) -> None:
+        """Raise CredentialsError if the embedder of the index `name` would send a secret elsewhere."""
+        pair = embedder.key_destination
         if pair is not None and pair not in self._pairs():
             address, variable = pair
             raise CredentialsError(
                 f"{name} has its queries embedded at {address}, which would get the key in {variable}: "
-                f"if you trust it, say so once with `rsearch query … --base-url {address} "
-                f"--api-key-env {variable}`, else unset {variable}"
+                f"if you trust it, use `query base_url={address} api_key_env={variable}` once, "
+                f"else unset {variable}"
             )
 
     def _pairs(self) -> set[tuple[str, str]]:
         try:
-            if self._path.stat().st_size > _MOST_BYTES:
+            if self._path.stat().st_size > MAX_BYTES:
                 return set()
             return {
                 (str(address), str(variable)) for address, variable in json.loads(self._path.read_bytes())
             }
-        except (OSError, ValueError, TypeError):  # what cannot be read entitles nobody
+        except (OSError, ValueError, TypeError):  # an unreadable file trusts nobody
             return set()

@@ -88,7 +88,7 @@ class QueryEmbedder:
 
             embedder = self._opened()
             out[missing] = embed_all(embedder, [clean(texts[i]) for i in missing], "search_query")
-            self._cache.put_all(fingerprint, {texts[i]: out[i] for i in missing})
+            self._cache.put(fingerprint, {texts[i]: out[i] for i in missing})
         return out, np.array(out.any(axis=1))
 
     def _opened(self) -> Embedder:
@@ -97,7 +97,7 @@ class QueryEmbedder:
                 from resizable_search.embedders import registry
 
                 embedder = registry.reopen(self._spec, self._folder / NAMES.embedder)
-                self._trust.ask(embedder, self._name)
+                self._trust.require(embedder, self._name)
                 self._refuse_other_space(embedder.spec)
                 self.embedder = embedder
             return self.embedder

@@ -99,7 +99,7 @@ def prepare(home: Path, vectors: Path | None, rows: int) -> None:
             index.full_dim, np.float32
         )
         spec = EmbedderSpec.from_json(index.manifest.embedder)
-        QueryCache(Home(home).queries).put(spec.fingerprint, TEXT, near.astype(np.float32))
+        QueryCache(Home(home).queries).put(spec.fingerprint, {TEXT: near.astype(np.float32)})
 
 
 def process(words: list[str], service: str = "off") -> Callable[[int], object]:

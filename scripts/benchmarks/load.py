@@ -152,7 +152,7 @@ def cached(index: Index, queries: NDArray[np.float32], home: Home) -> list[str]:
     """Texts whose vectors these are, as if they had been asked before."""
     texts = [f"query {number}" for number in range(len(queries))]
     fingerprint = EmbedderSpec.from_json(index.manifest.embedder).fingerprint
-    QueryCache(home.queries).put_all(fingerprint, dict(zip(texts, queries, strict=True)))
+    QueryCache(home.queries).put(fingerprint, dict(zip(texts, queries, strict=True)))
     return texts
 
 

@@ -213,10 +213,10 @@ class TestRefusals:
         [
             (401, CredentialsError, "NOMIC_API_KEY"),
             (403, CredentialsError, "nomic login"),
-            (402, QuotaError, "--embedder lsa"),
-            (400, RefusedTextError, "--on-bad-text skip"),
-            (413, RefusedTextError, "--on-bad-text skip"),
-            (422, RefusedTextError, "--on-bad-text skip"),
+            (402, QuotaError, "embedder=lsa"),
+            (400, RefusedTextError, "on_bad_text=skip"),
+            (413, RefusedTextError, "on_bad_text=skip"),
+            (422, RefusedTextError, "on_bad_text=skip"),
             (404, EmbedderError, "ATLAS_API_PATH"),
         ],
     )
@@ -266,7 +266,7 @@ class TestRefusals:
     def test_a_call_that_was_given_up_sends_nothing_more(self, api, monkeypatch):
         pause = threading.Event()
         monkeypatch.setattr(nomic.embed, "time", SimpleNamespace(sleep=lambda seconds: pause.wait(10)))
-        embedder = NomicEmbedder(deadline=0.5)
+        embedder = NomicEmbedder(timeout=0.5)
         embedder.embed(["before"], "search_document")
         api.spoil(status(503), 1)
         with pytest.raises(ServiceError, match="did not answer within"):
@@ -358,7 +358,7 @@ class TestConnection:
 
     def test_a_hung_one_is_given_up(self, api):
         api.spoil(nomic_api.HANG)
-        embedder = NomicEmbedder(deadline=0.5)
+        embedder = NomicEmbedder(timeout=0.5)
         began = time.monotonic()
         with pytest.raises(ServiceError, match=r"did not answer within 0\.5 s"):
             embedder.embed(["a text"], "search_document")
@@ -370,7 +370,7 @@ class TestConnection:
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             monkeypatch.setenv("ATLAS_API_PATH", f"http://127.0.0.1:{deaf.getsockname()[1]}")
             with pytest.raises(ServiceError, match=r"did not answer within 0\.3 s"):
-                NomicEmbedder(deadline=0.3).embed(["a text"], "search_document")
+                NomicEmbedder(timeout=0.3).embed(["a text"], "search_document")
 
     def test_an_unreachable_service_is_named(self, monkeypatch):
         with socket.create_server(("127.0.0.1", 0)) as gone:
@@ -388,13 +388,13 @@ class TestConnection:
             raise requests.ConnectionError("no network", request=requests.Request("GET", url).prepare())
 
         monkeypatch.setattr(nomic.dataset.requests, "get", unreachable)
-        with pytest.raises(ServiceError, match=r"^cannot reach https://api-atlas\.nomic\.ai: no network; "):
+        with pytest.raises(ServiceError, match=r"^cannot reach Nomic: no network; check the network"):
             NomicEmbedder().embed(["a text"], "search_document")
 
     @pytest.mark.parametrize("address", ["127.0.0.1:80", "here", "http://[", "ftp://127.0.0.1"])
     def test_an_address_that_is_none(self, monkeypatch, address):
         monkeypatch.setenv("ATLAS_API_PATH", address)
-        with pytest.raises(EmbedderError, match="is no address; set ATLAS_API_PATH") as caught:
+        with pytest.raises(EmbedderError, match="is no address, .*; check ATLAS_API_PATH") as caught:
             NomicEmbedder().embed(["a text"], "search_document")
         assert not isinstance(caught.value, ServiceError)
 
@@ -412,7 +412,7 @@ class TestCredentials:
             NomicEmbedder().embed(["a text"], "search_document")
         assert str(caught.value) == (
             "no Nomic credentials: run `nomic login`, set NOMIC_API_KEY, "
-            "or build with `--embedder lsa`, which needs none"
+            "or use `embedder=lsa`, which needs none"
         )
         assert list(home.rglob("*")) == []
 
@@ -464,7 +464,7 @@ class TestCredentials:
     def test_a_login_file_that_cannot_be_opened(self, monkeypatch, home):
         monkeypatch.delenv("NOMIC_API_KEY")
         (home / ".nomic" / "credentials").mkdir(parents=True)
-        with pytest.raises(CredentialsError, match="cannot be opened; run `nomic login` again"):
+        with pytest.raises(CredentialsError, match="cannot open .*; run `nomic login` again"):
             NomicEmbedder().embed(["a text"], "search_document")
 
     @pytest.mark.parametrize("answer", [401, 503, None])
@@ -502,7 +502,7 @@ class TestCredentials:
             check=False,
         )
         assert (run.returncode, run.stderr) == (0, "")
-        assert run.stdout.startswith("Nomic refuses the key from NOMIC_API_KEY (HTTP 401: Invalid")
+        assert " refuses the key from NOMIC_API_KEY (HTTP 401: Invalid" in run.stdout
         assert "nk-" not in run.stdout
         assert not any(b"nk-refused" in path.read_bytes() for path in home.rglob("*") if path.is_file())
         assert not (home / ".nomic").exists()
@@ -549,7 +549,7 @@ class TestCheckCredentials:
 
 def test_the_module_does_not_import_the_client():
     program = (
-        "import sys, resizable_search.embedders.nomic, resizable_search.embedders.nomic_local\n"
+        "import sys, resizable_search.embedders.nomic\n"
         "print(sorted({'nomic', 'requests', 'gpt4all', 'loguru'} & set(sys.modules)))"
     )
     run = subprocess.run(

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from resizable_search.embedders import registry
-from resizable_search.embedders.http import retry_after, said
+from resizable_search.embedders.http import checked_url, message_in, retry_after
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.embedders.openai import OpenAIEmbedder, rows_of
-from resizable_search.embedders.request_pool import Dispatcher, embed_all
-from resizable_search.embedders.urls import checked_url
+from resizable_search.embedders.request_pool import RequestPool, embed_all
 from resizable_search.errors import (
     BadAnswerError,
     CredentialsError,
@@ -130,7 +129,7 @@ class TestSpec:
             registry.reopen(EmbedderSpec("openai", "x", 3, options={"width": 3, **options}), Path())
 
     def test_without_a_model_it_says_so(self):
-        with pytest.raises(UsageError, match="needs --model"):
+        with pytest.raises(UsageError, match="needs `model`"):
             OpenAIEmbedder()
 
     def test_openai_itself_is_meant_unless_another_endpoint_is_named(self, monkeypatch):
@@ -289,41 +288,41 @@ class TestBadAnswers:
             embedder_of(api).embed(["one"], "search_document")
 
     def test_another_models_name_is_only_told_and_once(self, api):
-        embedder, told = embedder_of(api), []
-        embedder.tell = told.append
+        embedder, notes = embedder_of(api), []
+        embedder.on_note = notes.append
         api.spoil(nomic_api.OTHER_MODEL, 2)
         for _ in range(3):
             embedder.embed(["one"], "search_document")
-        assert len(told) == 1
-        assert "'another-model'" in told[0]
-        assert "'nomic-embed-text'" in told[0]
+        assert len(notes) == 1
+        assert "'another-model'" in notes[0]
+        assert "'nomic-embed-text'" in notes[0]
 
     @pytest.mark.parametrize(
         "named", ["nomic-embed-text:latest", "/m/nomic-embed-text-v1.5.Q8_0.gguf", "", None]
     )
     def test_the_same_model_by_another_name_is_not(self, api, named):
-        embedder, told = embedder_of(api), []
-        embedder.tell = told.append
+        embedder, notes = embedder_of(api), []
+        embedder.on_note = notes.append
         packed = base64.b64encode(np.ones(768, "<f4").tobytes()).decode()
         api.spoil(status(200, body=json.dumps({"data": [{"embedding": packed}], "model": named})))
         embedder.embed(["one"], "search_document")
-        assert told == []
+        assert notes == []
 
 
 class TestRefusals:
     @pytest.mark.parametrize(
         ("code", "error", "remedy"),
         [
-            (401, CredentialsError, "which is not set: set it"),
-            (403, CredentialsError, "--api-key-env"),
+            (401, CredentialsError, "which is not set"),
+            (403, CredentialsError, "api_key_env"),
             (402, QuotaError, "add to the account"),
-            (400, RefusedTextError, "--on-bad-text skip"),
-            (413, RefusedTextError, "--on-bad-text skip"),
-            (422, RefusedTextError, "--on-bad-text skip"),
-            (429, RateLimitedError, "--rate"),
+            (400, RefusedTextError, "on_bad_text=skip"),
+            (413, RefusedTextError, "on_bad_text=skip"),
+            (422, RefusedTextError, "on_bad_text=skip"),
+            (429, RateLimitedError, "`rate`"),
             (500, ServiceError, "try again later"),
             (503, ServiceError, "try again later"),
-            (405, EmbedderError, "check --base-url"),
+            (405, EmbedderError, "check `base_url`"),
         ],
     )
     def test_by_status(self, api, code, error, remedy):
@@ -341,16 +340,16 @@ class TestRefusals:
             embedder_of(api).embed(["a text"], "search_document")
 
     def test_a_model_that_is_not_served(self, api):
-        with pytest.raises(EmbedderError, match=r"does not serve 'no-such'.*ollama pull.*--model") as caught:
+        with pytest.raises(EmbedderError, match=r"does not serve 'no-such'.*ollama pull.*`model`") as caught:
             embedder_of(api, "no-such").check()
         assert not isinstance(caught.value, ServiceError)
 
     def test_an_address_without_v1(self, api):
-        with pytest.raises(EmbedderError, match=rf"HTTP 404.*is /v1 missing\? try --base-url {api.url}/v1"):
+        with pytest.raises(EmbedderError, match=rf"HTTP 404.*is /v1 missing\? try `base_url={api.url}/v1`"):
             OpenAIEmbedder(model="bge-m3", base_url=api.url).check()
 
     def test_an_address_with_another_path(self, api):
-        with pytest.raises(EmbedderError, match=r"HTTP 404.*check --base-url"):
+        with pytest.raises(EmbedderError, match=r"HTTP 404.*check `base_url`"):
             OpenAIEmbedder(model="bge-m3", base_url=f"{api.url}/v2").check()
 
     @pytest.mark.parametrize(
@@ -366,7 +365,7 @@ class TestRefusals:
         ],
     )
     def test_are_told_in_the_words_of_every_kind_of_server(self, body, words):
-        assert said(body) == words
+        assert message_in(body) == words
 
     def test_a_word_that_nobody_could_refuse_is_no_texts_fault(self, api):
         api.spoil(status(400), None)
@@ -407,15 +406,15 @@ class TestWaiting:
         assert caught.value.retry_after == 7.0
 
     def test_is_kept_by_the_dispatcher(self, api):
-        embedder, told = embedder_of(api), []
+        embedder, notes = embedder_of(api), []
         api.spoil(Fault("status", 503, retry_after="300"))
-        dispatcher = Dispatcher(embedder, "search_document", concurrency=1, on_retry=told.append)
-        dispatcher.submit([0], ["x"])
+        pool = RequestPool(embedder, "search_document", concurrency=1, on_retry=notes.append)
+        pool.submit([0], ["x"])
         until = time.monotonic() + 5
-        while not told and time.monotonic() < until:
+        while not notes and time.monotonic() < until:
             time.sleep(0.01)
-        dispatcher.drain(0)
-        assert "trying again in 300 s" in told[0]
+        pool.drain(0)
+        assert "trying again in 300 s" in notes[0]
 
     def test_for_hours_is_left_to_the_user(self, api):
         api.spoil(status(429, retry_after="7200"))
@@ -435,16 +434,16 @@ class TestLongTexts:
             embedder_of(strict).embed(["short", "word " * 80], "search_document")
 
     def test_one_alone_is_cut_to_what_is_taken_and_told(self, strict):
-        embedder, told = embedder_of(strict), []
-        embedder.tell = told.append
+        embedder, notes = embedder_of(strict), []
+        embedder.on_note = notes.append
         text = " ".join(f"word{i}" for i in range(80))
         rows = embedder.embed([text], "search_document")
         taken = strict.last_request["input"][0]
         assert f"search_document: {text}".startswith(taken)
         assert 40 < len(taken.split()) <= 50
         np.testing.assert_array_equal(rows, strict.vectors("nomic-embed-text", [taken]))
-        assert told == [
-            f"a text is longer than nomic-embed-text takes: the first {len(taken) - 17} of its {len(text)} "
+        assert notes == [
+            f"a text is too long for nomic-embed-text: only the first {len(taken) - 17} of its {len(text)} "
             "characters are embedded"
         ]
 
@@ -545,7 +544,7 @@ class TestConnection:
 
     def test_a_hung_one_is_given_up(self, api):
         api.spoil(nomic_api.HANG)
-        embedder = embedder_of(api, deadline=3.0)
+        embedder = embedder_of(api, timeout=3.0)
         with pytest.raises(ServiceError, match=r"did not answer within 3 s|timed out"):
             embedder.embed(["a text"], "search_document")
         assert embedder.embed(["another"], "search_document").shape == (1, 768)
@@ -555,7 +554,7 @@ class TestConnection:
         with socket.create_server(("127.0.0.1", 0)) as gone:
             url = f"http://127.0.0.1:{gone.getsockname()[1]}/v1"
         with pytest.raises(
-            ServiceError, match=f"cannot reach {url}: Connection refused; see that the server"
+            ServiceError, match=f"cannot reach {url}: Connection refused; check that the server"
         ):
             OpenAIEmbedder(model="bge-m3", base_url=url).embed(["a text"], "search_document")
 
@@ -593,7 +592,7 @@ class TestKeys:
     def test_are_told_of_where_one_is_missing(self, locked):
         with pytest.raises(
             CredentialsError,
-            match=r"wants a key, from OPENAI_API_KEY \(HTTP 401.*not set: set it, or name another",
+            match=r"wants a key in OPENAI_API_KEY, which is not set \(HTTP 401.*; set it .* or name another",
         ):
             embedder_of(locked).check()
 

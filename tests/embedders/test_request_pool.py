@@ -4,15 +4,15 @@ import time
 import numpy as np
 import pytest
 
-from resizable_search.embedders import request_pool as dispatch
-from resizable_search.embedders.request_pool import Dispatcher, Pacer, embed_all
+from resizable_search.embedders import request_pool
+from resizable_search.embedders.request_pool import Pacer, RequestPool, embed_all
 from resizable_search.errors import BadAnswerError, QuotaError, RefusedTextError, ServiceError
 from tests.support import TableEmbedder
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(dispatch, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(request_pool, "FIRST_PAUSE", 0.001)
 
 
 def failing(*errors):
@@ -29,28 +29,26 @@ def failing(*errors):
 
 
 def test_what_may_be_cured_is_tried_again_and_told():
-    told = []
+    notes = []
     embedder = failing(ServiceError("busy"), BadAnswerError("short", again=True))
-    dispatcher = Dispatcher(embedder, "search_query", on_retry=told.append)
-    dispatcher.submit([7], ["a text"])
-    answer = dispatcher.next()
+    pool = RequestPool(embedder, "search_query", on_retry=notes.append)
+    pool.submit([7], ["a text"])
+    answer = pool.next()
     np.testing.assert_array_equal(answer.vectors, [embedder.vector("a text")])
-    assert (answer.keys, dispatcher.spent.requests, len(told)) == ([7], 3, 2)
-    assert told[0].startswith("busy; trying again in")
-    dispatcher.drain(0)
+    assert (answer.keys, pool.usage.requests, len(notes)) == ([7], 3, 2)
+    assert notes[0].startswith("busy; trying again in")
+    pool.drain(0)
 
 
 def test_a_service_that_says_how_long_to_wait_is_not_asked_sooner():
-    told = []
-    dispatcher = Dispatcher(
-        failing(ServiceError("busy", retry_after=0.2)), "search_query", on_retry=told.append
-    )
+    notes = []
+    pool = RequestPool(failing(ServiceError("busy", retry_after=0.2)), "search_query", on_retry=notes.append)
     begun = time.monotonic()
-    dispatcher.submit([0], ["x"])
-    assert dispatcher.next().vectors is not None
+    pool.submit([0], ["x"])
+    assert pool.next().vectors is not None
     assert time.monotonic() - begun > 0.19
-    assert len(told) == 1
-    dispatcher.drain(0)
+    assert len(notes) == 1
+    pool.drain(0)
 
 
 def test_a_query_is_not_kept_waiting_for_long():
@@ -72,22 +70,22 @@ def test_batches_are_as_large_as_the_embedder_says():
 
 @pytest.mark.parametrize("error", [QuotaError("pay"), BadAnswerError("wrong width")])
 def test_what_cannot_be_cured_ends_the_work_after_one_request(error):
-    dispatcher = Dispatcher(failing(error), "search_query")
+    pool = RequestPool(failing(error), "search_query")
     for key in range(5):
-        dispatcher.submit([key], ["x"])
+        pool.submit([key], ["x"])
     with pytest.raises(type(error)):
-        dispatcher.next()
-    assert dispatcher.drain(1) == []
-    assert dispatcher.spent.requests == 1
+        pool.next()
+    assert pool.drain(1) == []
+    assert pool.usage.requests == 1
 
 
 def test_a_refused_text_is_an_answer_and_the_work_goes_on():
-    dispatcher = Dispatcher(failing(RefusedTextError("odd")), "search_document")
-    dispatcher.submit([0], ["x"])
-    dispatcher.submit([1], ["y"])
-    assert str(dispatcher.next().refused) == "odd"
-    assert dispatcher.next().vectors is not None
-    dispatcher.drain(0)
+    pool = RequestPool(failing(RefusedTextError("odd")), "search_document")
+    pool.submit([0], ["x"])
+    pool.submit([1], ["y"])
+    assert str(pool.next().refused) == "odd"
+    assert pool.next().vectors is not None
+    pool.drain(0)
 
 
 def test_so_many_at_once_and_no_more():
@@ -104,11 +102,11 @@ def test_so_many_at_once_and_no_more():
             under_way -= 1
 
     embedder.before = before
-    dispatcher = Dispatcher(embedder, "search_document", concurrency=3)
+    pool = RequestPool(embedder, "search_document", concurrency=3)
     for key in range(12):
-        dispatcher.submit([key], [f"text {key}"])
-    assert sorted(dispatcher.next().keys[0] for _ in range(12)) == list(range(12))
-    dispatcher.drain(0)
+        pool.submit([key], [f"text {key}"])
+    assert sorted(pool.next().keys[0] for _ in range(12)) == list(range(12))
+    pool.drain(0)
     assert most == 3
 
 
@@ -131,57 +129,57 @@ def test_draining_waits_for_what_is_under_way_and_sends_nothing_more():
         go_on.wait(5)
 
     embedder.before = before
-    dispatcher = Dispatcher(embedder, "search_document", concurrency=1)
-    dispatcher.submit([0], ["first"])
-    dispatcher.submit([1], ["second"])
+    pool = RequestPool(embedder, "search_document", concurrency=1)
+    pool.submit([0], ["first"])
+    pool.submit([1], ["second"])
     begun.wait(5)
     threading.Timer(0.05, go_on.set).start()
-    assert [answer.keys for answer in dispatcher.drain(5)] == [[0]]
+    assert [answer.keys for answer in pool.drain(5)] == [[0]]
     assert embedder.asked == ["first"]
 
 
 def test_the_pacer_spaces_requests_evenly(monkeypatch):
     now = 100.0
-    monkeypatch.setattr(dispatch.time, "monotonic", lambda: now)
+    monkeypatch.setattr(request_pool.time, "monotonic", lambda: now)
     pacer = Pacer(240)
-    pauses = [pacer.delay() * dispatch.FILL for _ in range(4)]
+    pauses = [pacer.delay() * request_pool.FILL for _ in range(4)]
     np.testing.assert_allclose(pauses, [0, 0.25, 0.5, 0.75])
     now = 200.0
-    places = dispatch.CATCH_UP * 4 * dispatch.FILL
+    places = request_pool.CATCH_UP * 4 * request_pool.FILL
     late = [pacer.delay() for _ in range(8)]
     assert late[: int(places) + 1] == [0] * (int(places) + 1)  # what was missed is caught up, but no more
-    np.testing.assert_allclose(np.diff(late[int(places) + 1 :]) * dispatch.FILL, 0.25)
+    np.testing.assert_allclose(np.diff(late[int(places) + 1 :]) * request_pool.FILL, 0.25)
     free = Pacer(None)
     assert [free.delay() for _ in range(3)] == [0, 0, 0]
 
 
 def test_no_more_are_sent_than_have_places_until_their_answers_are_safe():
     embedder = TableEmbedder()
-    dispatcher = Dispatcher(embedder, "search_document", concurrency=3)
+    pool = RequestPool(embedder, "search_document", concurrency=3)
     for key in range(12):
-        dispatcher.submit([key], [f"text {key}"])
+        pool.submit([key], [f"text {key}"])
     time.sleep(0.1)
     assert len(embedder.asked) == 3
-    dispatcher.next()  # not known to be safe yet
+    pool.next()  # not known to be safe yet
     time.sleep(0.1)
     assert len(embedder.asked) == 3
-    dispatcher.next()
+    pool.next()
     time.sleep(0.1)
     assert len(embedder.asked) == 4
-    dispatcher.drain(1)
+    pool.drain(1)
 
 
 def test_what_a_client_repeats_by_itself_has_its_place_in_the_pace(monkeypatch):
     embedder = TableEmbedder()
     embedder.before = lambda texts: embedder.before_repeat()
-    dispatcher = Dispatcher(embedder, "search_document", concurrency=1, requests_per_minute=600)
+    pool = RequestPool(embedder, "search_document", concurrency=1, requests_per_minute=600)
     begun = time.monotonic()
     for key in range(2):
-        dispatcher.submit([key], ["x"])
-        dispatcher.next()
-    assert dispatcher.spent.requests == 4
+        pool.submit([key], ["x"])
+        pool.next()
+    assert pool.usage.requests == 4
     assert time.monotonic() - begun > 0.29
-    dispatcher.drain(0)
+    pool.drain(0)
 
 
 def test_nothing_is_repeated_once_the_work_has_ended():
@@ -195,11 +193,11 @@ def test_nothing_is_repeated_once_the_work_has_ended():
         sent.append(texts)
 
     embedder.before = before
-    dispatcher = Dispatcher(embedder, "search_document", concurrency=1)
-    dispatcher.submit([0], ["x"])
+    pool = RequestPool(embedder, "search_document", concurrency=1)
+    pool.submit([0], ["x"])
     begun.wait(5)
     threading.Timer(0.05, go_on.set).start()
-    assert dispatcher.drain(5) == []
+    assert pool.drain(5) == []
     assert sent == []
 
 

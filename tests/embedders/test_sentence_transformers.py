@@ -39,7 +39,7 @@ def test_a_model_without_prompts_gets_those_of_its_card():
 
 
 def test_without_a_model_it_says_so():
-    with pytest.raises(UsageError, match="needs --model"):
+    with pytest.raises(UsageError, match="needs `model`"):
         SentenceTransformersEmbedder()
 
 
@@ -88,6 +88,6 @@ def test_a_folder_of_a_known_model_is_that_model(tmp_path):
 def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
     if importlib.util.find_spec("sentence_transformers") is None:
         pytest.skip("sentence-transformers is not installed")
-    with pytest.raises(EmbedderError, match="cannot load .*; check --model, and the network") as caught:
+    with pytest.raises(EmbedderError, match="cannot load .*; check `model`, and the network") as caught:
         SentenceTransformersEmbedder(model=str(tmp_path)).check()
     assert "\n" not in str(caught.value)

@@ -333,7 +333,7 @@ def build_lock(path: Path, name: str) -> Iterator[BuildLock]:
     The system releases it with its process. Raises StorageError if the file system has no locks.
     """
     handles: list[int] = []
-    lock = _file_lock(path, handles.append)
+    lock = file_lock(path, handles.append)
     _acquire(lock, path, name)
     try:
         holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
@@ -351,7 +351,7 @@ def take_if_free(path: Path) -> "BaseFileLock | None":
     """Lock the file at `path`, which is made if needed; None if another process holds it. Raises OSError."""
     from filelock import Timeout
 
-    lock = _file_lock(path)
+    lock = file_lock(path)
     try:
         lock.acquire(timeout=5 * POLL_SECONDS, poll_interval=POLL_SECONDS)
     except Timeout:
@@ -359,7 +359,7 @@ def take_if_free(path: Path) -> "BaseFileLock | None":
     return lock
 
 
-def _file_lock(path: Path, on_acquired: Callable[[int], None] | None = None) -> "BaseFileLock":
+def file_lock(path: Path, on_acquired: Callable[[int], None] | None = None) -> "BaseFileLock":
     """A lock of the operating system. A lock on a file that was deleted meanwhile is not taken for one."""
     from filelock import FileLock  # 65 ms
 

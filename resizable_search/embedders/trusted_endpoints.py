@@ -10,7 +10,7 @@ from pathlib import Path
 
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import CredentialsError
-from resizable_search.system import replace_file
+from resizable_search.system import file_lock, replace_file
 
 MAX_BYTES = 1 << 20
 
@@ -29,11 +29,9 @@ class TrustedEndpoints:
         pair = embedder.key_destination
         if pair is None or pair in self._pairs():
             return
-        from filelock import FileLock  # rarely needed
-
         self._path.parent.mkdir(parents=True, exist_ok=True)
         lock = self._path.with_name(f"{self._path.name}.lock")
-        with FileLock(lock, LOCK_SECONDS, fallback_to_soft=False):
+        with file_lock(lock).acquire(LOCK_SECONDS):
             replace_file(self._path, json.dumps(sorted({*self._pairs(), pair}), indent=1).encode())
 
     def require(self, embedder: Embedder, name: str) -> None:

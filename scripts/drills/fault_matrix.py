@@ -35,7 +35,7 @@ from tests.support import ListCorpus, articles
 
 MARK = "text 123 of a"
 NAME = "made"
-DEADLINE, SHORT_DEADLINE = 60.0, 5.0
+TIMEOUT, SHORT_TIMEOUT = 60.0, 5.0
 """Seconds until a call is given up: the client's own repeats take 31; the short one is for what hangs."""
 
 CURABLE = {
@@ -48,7 +48,7 @@ CURABLE = {
     "too few vectors": api.TOO_FEW,
     "NaN": api.NAN,
     "no embeddings": api.NO_ROWS,
-    "hangs past the deadline": api.HANG,
+    "hangs past the timeout": api.HANG,
 }
 FINAL = {
     "401": status(401),
@@ -101,8 +101,8 @@ def run(name: str, rows: int) -> Outcome:
             server.spoil(fault, None, probability=share, after=0 if fault.marker else after)
         begun, report, ended = time.perf_counter(), None, "finished"
         try:
-            deadline = SHORT_DEADLINE if api.HANG in faults else DEADLINE
-            report = build_once(home, rows, on_bad_text, deadline)
+            timeout = SHORT_TIMEOUT if api.HANG in faults else TIMEOUT
+            report = build_once(home, rows, on_bad_text, timeout)
         except RsearchError as error:
             ended = f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - begun
@@ -119,10 +119,10 @@ def run(name: str, rows: int) -> Outcome:
         return Outcome(name, ended, requests, told.get("repeats", 0), seconds, twice, late, bool(same))
 
 
-def build_once(home: Home, rows: int, on_bad_text: Any, deadline: float = DEADLINE) -> Any:
+def build_once(home: Home, rows: int, on_bad_text: Any, timeout: float = TIMEOUT) -> Any:
     """One build of the texts."""
     options = BuildOptions(NAME, dims=(64,), on_bad_text=on_bad_text)
-    return build(ListCorpus(articles(rows)), NomicEmbedder(deadline=deadline), home, options)
+    return build(ListCorpus(articles(rows)), NomicEmbedder(timeout=timeout), home, options)
 
 
 def same_files(one: Home, other: Home) -> bool:

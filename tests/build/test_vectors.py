@@ -327,7 +327,7 @@ def test_an_embedder_that_cannot_have_made_them_is_refused(kind, words):
 
 
 def test_nothing_is_embedded_by_given(home):
-    with pytest.raises(UsageError, match="rsearch build vectors"):
+    with pytest.raises(UsageError, match="`build vectors`"):
         registry.create("given")
     assert "given" not in registry.names()
 
@@ -336,7 +336,7 @@ def test_an_index_of_unknown_vectors_is_searched_with_vectors(home, tmp_path):
     raw = made()
     run(home, saved(tmp_path, raw), written(tmp_path, records()))
     with open_index("made", home=home.path) as index:
-        with pytest.raises(EmbedderError, match=r"--model and --embedder, .*index\.scan"):
+        with pytest.raises(EmbedderError, match=r"`model` and `embedder`, .*index\.scan"):
             index.query("some words")
         top = index.scan(raw[[7, 300]] * 5, k=3, dim=64, rerank=10)
         assert top.rows[:, 0].tolist() == [7, 300]

@@ -52,7 +52,7 @@ def test_an_answer_of_the_wrong_width_is_not_asked_for_again(machine: Machine):
         api.spoil(WRONG_WIDTH, None)
         ran = machine.run(*FEW, "--concurrency", 1)
         assert api.requests == 1
-    told_last(ran, 1, "vectors of 767 dimensions where 768 were expected", "check that the endpoint")
+    told_last(ran, 1, "vectors of 767 dimensions where 768 were expected", "serves the right model")
     left_no_index(machine)
 
 
@@ -65,7 +65,7 @@ def test_without_credentials_the_ways_to_give_them_are_told(machine: Machine):
 
 def test_a_key_that_is_refused_is_told_and_not_shown(machine: Machine):
     ran = machine.run(*FEW, NOMIC_API_KEY="nk-of-somebody-else")
-    told(ran, 1, "Nomic refuses the key from NOMIC_API_KEY (HTTP 401", "set it to a valid key")
+    told(ran, 1, "refuses the key from NOMIC_API_KEY (HTTP 401", "set it to a valid key")
     assert "somebody" not in ran.err
     left_nothing(machine)
 

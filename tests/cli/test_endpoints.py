@@ -82,7 +82,7 @@ def test_the_key_is_sent_and_never_kept(inside: Inside):
 
 def test_a_key_that_is_missing_wrong_or_expires_midway_is_told(inside: Inside):
     with OpenAIServer(keys=(KEY,)) as api:
-        told(inside.run(*FEW, *at(api)), 1, "wants a key, from OPENAI_API_KEY (HTTP 401", "not set: set it")
+        told(inside.run(*FEW, *at(api)), 1, "wants a key in OPENAI_API_KEY, which is not set (HTTP 401")
         inside.setenv("OPENAI_API_KEY", NEVER)
         ran = inside.run(*FEW, *at(api))
         told(ran, 1, "refuses the key from OPENAI_API_KEY (HTTP 401")
@@ -114,8 +114,8 @@ def test_an_address_that_has_no_embeddings_is_told(
     ("options", "code", "words"),
     [
         (("--base-url", "here"), 2, ("'here' is no address", "like http://")),
-        (("--base-url", "http://me:S3cret@h/v1"), 2, ("must hold no user, password",)),
-        (("--api-key-env", "sk-S3cret"), 2, ("takes the name of an environment variable",)),
+        (("--base-url", "http://me:S3cret@h/v1"), 2, ("must have no user, password",)),
+        (("--api-key-env", "sk-S3cret"), 2, ("must be the name of the environment variable",)),
         ((), 1, ("no key for https://api.openai.com/v1: set OPENAI_API_KEY",)),
     ],
 )
@@ -131,7 +131,7 @@ def test_options_that_make_no_sense_are_told(
 def test_no_model_is_told(inside: Inside):
     told(inside.run(*FEW, "--embedder", "openai"), 2, "needs --model")
     told(inside.run(*FEW, "--embedder", "sentence-transformers"), 2, "needs --model")
-    told(inside.run(*FEW, "--base-url", "http://x/v1"), 2, "'lsa' has no --base-url")
+    told(inside.run(*FEW, "--base-url", "http://x/v1"), 2, "'lsa' has no option --base-url")
 
 
 def test_an_answer_of_another_width_is_told_before_a_text_is_read(inside: Inside, endpoint: OpenAIServer):
@@ -155,7 +155,7 @@ def test_a_text_that_is_refused_is_left_out_and_one_too_long_is_cut(inside: Insi
         ran = inside.run(*FEW, *at(api))
         assert ran.code == 0, ran
         assert "left out 1 of 40" in ran.out
-        assert "a text is longer than nomic-embed-text takes: the first" in ran.err
+        assert "a text is too long for nomic-embed-text: only the first" in ran.err
         assert max(len(text.split()) for text in api.answered) == 30
 
 
@@ -205,7 +205,7 @@ def test_another_place_that_is_none_is_told(inside: Inside):
     told(inside.run("query", "x", "--model", "nomic-embed-text"), 2, "--base-url or --embedder")
     for kind in ("lsa", "given"):
         told(inside.run("query", "x", "--embedder", kind), 2, f"{kind} runs no model")
-    told(inside.run("query", "x", "--embedder", "nomic", "--base-url", "http://x/v1"), 2, "no --base-url")
+    told(inside.run("query", "x", "--embedder", "nomic", "--base-url", "http://x/v1"), 2, "has no option")
 
 
 def test_an_index_of_a_stranger_gets_no_key_unless_its_user_says_so(inside: Inside, endpoint: OpenAIServer):

@@ -31,7 +31,7 @@ def broken(env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_a_quota_that_is_used_up_is_told_without_the_key(broken: Broken):
-    told_last(broken.ran, 1, "the quota of the Nomic account is used up (HTTP 402", "--embedder lsa")
+    told_last(broken.ran, 1, "is used up (HTTP 402", "--embedder lsa")
     free_of_key(broken.machine.folder)
 
 

@@ -222,7 +222,7 @@ def _embedder(rng: Random, data: Data, changes: Changes, sound: Sound) -> str:
         spec["width"] = rng.choice((sound.full + 1, 1, 0, -1, 10**12, 768, True, float(sound.full)))
     elif kind == "options":
         spec["options"] = rng.choice(
-            ({}, {"model": "x"}, {"deadline": "soon"}, {"width": "x"}, {"width": -1}, {"width": 10**12},
+            ({}, {"model": "x"}, {"timeout": "soon"}, {"width": "x"}, {"width": -1}, {"width": 10**12},
              {"self": 1}, {"width": sound.full, "model": "unknown"}, {"seed": []}, {"a": nested(300)})
         )  # fmt: skip
     elif kind == "centred":

@@ -215,7 +215,7 @@ def test_an_embedder_is_centred_or_not(folder, centred):
         read_all(folder)
 
 
-@pytest.mark.parametrize("options", [{"deadline": "soon"}, {"model": "x"}, {"more": 1}, {"deadline": 5.0}])
+@pytest.mark.parametrize("options", [{"timeout": "soon"}, {"model": "x"}, {"more": 1}, {"timeout": 5.0}])
 def test_options_that_an_embedder_does_not_have_are_refused(tmp_path, options):
     spec = EmbedderSpec("nomic", "nomic-embed-text-v1.5", 768, options=options)
     with pytest.raises(IndexFormatError, match="does not take the index's options"):

@@ -23,9 +23,8 @@ from resizable_search.build.workspace import lock_build
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
-from resizable_search.embedders.base import Embedder
+from resizable_search.embedders.base import UNKNOWN_MODEL, Embedder, PrecomputedEmbedder
 from resizable_search.embedders.models import find
-from resizable_search.embedders.base import UNKNOWN_MODEL, PrecomputedEmbedder
 from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
 from resizable_search.engine import vectors
 from resizable_search.errors import CorpusError, EmbedderMismatchError, RsearchError, UsageError

@@ -5,6 +5,7 @@ import re
 import shlex
 import sqlite3
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_the_next_command_is_quoted_for_the_shell_and_names_the_home(machine: Ma
 
 
 def texts(folder: Path) -> list[str]:
-    with sqlite3.connect(folder / "documents.sqlite") as db:
+    with closing(sqlite3.connect(folder / "documents.sqlite")) as db:
         found = [text for (text,) in db.execute("SELECT text FROM texts ORDER BY row")]
     db.close()
     return found

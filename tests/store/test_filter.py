@@ -1,6 +1,7 @@
 """Expressions of users: what they choose, and that nothing else passes."""
 
 import sqlite3
+import threading
 from contextlib import closing
 
 import numpy as np
@@ -272,7 +273,7 @@ PLANS = ["96", "40", "96:bits:60,96", "40:int8:50,64:float32:30,96"]
 def test_a_search_finds_the_best_of_the_rows_that_match(home, index, monkeypatch, few, plan, expression):
     """Every plan over a selection gives what it gives over an index that has those rows alone."""
     monkeypatch.setattr(selection, "FEW", few)
-    index._filter._kept.clear()
+    index._filter._cached.clear()
     rng = np.random.default_rng(5)
     queries = rng.standard_normal((3, 96)).astype(np.float32)
     queries[0] = index.vectors([7])[0]
@@ -333,7 +334,7 @@ def test_an_id_that_there_is_not_suggests_others(index):
         index.similar("bitle 20")
     with pytest.raises(UsageError, match="no document with the id 'a3'"):
         index.similar("a3")
-    with pytest.raises(UsageError, match="`rsearch query"):
+    with pytest.raises(UsageError, match="`query format=tsv`"):
         index.similar("\udcffzz")
 
 
@@ -343,3 +344,15 @@ def test_a_closed_index_answers_no_expression(home):
     for ask in (lambda: opened.similar("a7"), lambda: opened.check_where("1"), opened.columns):
         with pytest.raises(UsageError, match="made is closed"):
             ask()
+
+
+def test_columns_are_read_under_the_lock_of_expressions(home):
+    """The authorizer of an expression on another thread would refuse their statement."""
+    with closing(IndexReader(home / "made")) as reader, closing(Filter(reader)) as conditions:
+        with conditions._lock:
+            thread = threading.Thread(target=lambda: conditions.columns)
+            thread.start()
+            thread.join(0.2)
+            assert thread.is_alive()
+        thread.join(30)
+        assert "year" in conditions.columns

@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -56,8 +57,12 @@ def test_what_the_disk_refuses_is_told(tmp_path, error, kind, words):
 
 def test_a_database_that_is_damaged_in_the_middle_of_a_build_is_told(tmp_path):
     (tmp_path / "x").write_bytes(b"no database " * 100)
-    with pytest.raises(StorageError, match="is damaged .* `restart`"), storage_errors(tmp_path):
-        sqlite3.connect(tmp_path / "x").execute("PRAGMA journal_mode = WAL")
+    with (
+        closing(sqlite3.connect(tmp_path / "x")) as db,
+        pytest.raises(StorageError, match="is damaged .* `restart`"),
+        storage_errors(tmp_path),
+    ):
+        db.execute("PRAGMA journal_mode = WAL")
 
 
 def test_a_file_that_grows_beyond_the_limit_of_file_sizes_is_told(tmp_path):

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,7 @@ from resizable_search.build.workspace import discard, resuming
 from resizable_search.corpora.base import Block, Corpus
 from resizable_search.embedders.base import Embedder, clean
 from resizable_search.engine import vectors
-from resizable_search.engine.kernel_cache import warm_up
+from resizable_search.engine.kernel_cache import compile_if_worth
 from resizable_search.errors import (
     BuildStateError,
     BuildStoppedError,
@@ -153,9 +153,11 @@ class Update(ABC):
         )
 
     def finish(self, report: BuildReport) -> BuildReport:
-        """Compile the kernels and write the report: the last steps."""
-        warm_up(self.progress)
+        """Write the report, and compile the kernels if the index is large enough: the last steps."""
         write_report(report, self.home.state(self.options.name) / NAMES.report, self.progress)
+        manifest = report.manifest
+        with suppress(KeyboardInterrupt):  # the index is complete: this ends only the compilation
+            compile_if_worth(manifest.documents * manifest.full_dim, self.progress, self.stop)
         return report
 
 

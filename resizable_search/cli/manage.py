@@ -74,7 +74,7 @@ def warm(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Compile the engine's kernels now, so that no query waits or does without; a build does so too.
+    """Compile the engine's kernels now, so that no query does without; a large build does so too.
 
     A query never compiles: without compiled kernels numpy searches, with the
     same answer, only slower.

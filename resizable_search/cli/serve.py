@@ -1,8 +1,9 @@
 """`rsearch serve`: a search page and an HTTP API over the indexes of a home."""
 
 import signal
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from resizable_search.cli import completion
 from resizable_search.cli.extra import extra_serve, say
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption, home_of
 from resizable_search.errors import RsearchError, UsageError
+
+if TYPE_CHECKING:
+    from resizable_search.service.index_pool import IndexPool
 
 TOKEN_VARIABLE = "RSEARCH_TOKEN"
 LEAST_TOKEN = 16
@@ -90,7 +94,7 @@ def serve(
     rules = AccessRules.of(host, more=allow_host or (), origins=_origins(cors or ()), token=token)
     listening = server.listen(host, port)
     if engine != "numpy":
-        _compile()
+        _compile(shelf)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
 
     def ready() -> None:
@@ -107,13 +111,19 @@ def serve(
     say("stopped")
 
 
-def _compile() -> None:
-    """Compile the kernels now, if they are not yet: no query does, and a service has many to come."""
+def _compile(shelf: "IndexPool") -> None:
+    """Compile the kernels now, if an index is large enough to use them: no query does."""
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.engine.kernel_cache import warm_up
+    from resizable_search.engine.kernel_cache import compile_if_worth
+    from resizable_search.store.manifest import read_manifest
 
+    largest = 0
+    for name in shelf.names():
+        with suppress(RsearchError):  # a damaged index is reported when it is opened
+            manifest = read_manifest(shelf.folder(name))
+            largest = max(largest, manifest.documents * manifest.full_dim)
     with shown_progress() as progress:
-        warm_up(progress)
+        compile_if_worth(largest, progress)
 
 
 def _counted(indexes: int) -> str:

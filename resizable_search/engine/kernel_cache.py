@@ -1,25 +1,27 @@
-"""Which engine runs a search: compiled kernels where they earn their loading, numpy elsewhere.
+"""Compile, cache and load the kernels of the numba engine, and choose the engine of a search.
 
-The compiled kernels: compiled once, at the end of a build or by `rsearch warm`; only loaded by queries.
+A query never compiles. Kernels are compiled by a build of an index that is large enough to use them, by a
+service, or by hand; without them numpy searches. They are compiled in a child process, so that an
+interruption ends the compilation at once.
 
-numba keeps them beside the package, or in the user's cache folder if that cannot be written; they hold
-for one version of Python, numba and rsearch, and one kind of processor. A query that finds none takes
-numpy. That it never compiles is made sure of by numba itself: a listener to its event "numba:compile"
-(numba.core.event) breaks off what would become a compilation.
-
-numba notices a changed source only in the file of the function that it compiled, not in what that one
-calls; and asking it takes an import of a third of a second. So a stamp beside the package (or in the
-user's cache folder) says of which sources, and by which numba, the kernels were compiled.
+numba keeps the kernels beside the package, or in the user's cache folder if that cannot be written. They
+hold for one version of Python, numba and rsearch, and for one kind of processor. numba notices a changed
+source only in the file of the kernel itself, not in what the kernel calls, and importing numba takes a third
+of a second. So a stamp records the sources and the numba that the kernels were compiled from.
 """
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from resizable_search.engine.base import Engine
@@ -31,11 +33,26 @@ from resizable_search.system import thread_count
 if TYPE_CHECKING:
     from resizable_search.engine.numba_engine import NumbaEngine
 
-
 SOURCES = Path(__file__).parent / "kernels"
+PART_TABLE = Path(__file__).parent / "parts.py"
+"""Its constants say how the kernels read a table of parts."""
 
 LOADING = threading.Lock()
-"""Held by whoever has numba load or compile: begun in two threads at once, its own locks can deadlock."""
+"""Held while numba loads kernels: two threads that load at once can deadlock in numba's own locks."""
+
+WORTH_LOADING = 1_500_000_000
+"""Numbers that numpy multiplies in the 0.5 s that loading numba and its kernels takes.
+
+So no process takes more than twice the time of the better engine.
+"""
+
+WORTH_COMPILING = WORTH_LOADING // 100
+"""Numbers in an index from which a hundred queries of one process use numba, as 20,000 rows x 768 do."""
+
+COLD = "the compiled kernels are not ready here ({}): numpy searches, more slowly; `warm` compiles them"
+
+_CHILD = "from resizable_search.engine.kernel_cache import compile_here; compile_here()"
+_POLL_SECONDS = 0.1
 
 _loaded = False
 
@@ -45,124 +62,133 @@ class ColdKernelsError(Exception):
 
 
 def load_engine(threads: int) -> "NumbaEngine":
-    """The compiled engine, if its kernels only have to be loaded. Raises ColdKernelsError."""
+    """The numba engine, with kernels from the cache. Raises ColdKernelsError if they are not compiled."""
     global _loaded
     with LOADING:
         if not _loaded:
-            if not are_compiled():
+            if not is_warm():
                 raise ColdKernelsError("its kernels are not compiled yet")
-            _each_kernel(_load, SILENT)
+            try:
+                for kernel, signature in _kernels().items():
+                    _load(kernel, signature)
+                for kernel in _kernels():
+                    kernel.disable_compile()  # a call with other types would be our mistake
+            except ColdKernelsError:
+                raise
+            except Exception as error:  # numba and LLVM fail in many ways; numpy serves in all of them
+                reason = f"{type(error).__name__}: {error}"
+                raise ColdKernelsError(f"numba cannot be used here: {reason}") from error
             _loaded = True
     from resizable_search.engine.numba_engine import NumbaEngine
 
     return NumbaEngine(threads)
 
 
-def compile_kernels(progress: Progress = SILENT) -> int:
-    """Compile and keep what is not compiled yet; returns how many kernels that were.
+def compile_kernels(progress: Progress = SILENT, stop: threading.Event | None = None) -> int:
+    """Compile the kernels that are not in the cache. Returns their number.
 
-    Raises ColdKernelsError with the reason where numba cannot compile, or keep what it compiled.
+    A child process compiles; it ends at once when `stop` is set or the caller is interrupted, and keeps
+    the kernels it has done. Raises ColdKernelsError with the reason if kernels are missing afterwards.
     """
-    global _loaded
-    with LOADING:
-        if _loaded:
-            return 0
-        if not are_compiled():
-            _forget()
-        compiled = _each_kernel(_compile, progress)
-        _loaded = True
-        _leave_stamp()
-        return compiled
-
-
-def warm_up(progress: Progress) -> None:
-    """Compile the kernels, if they are not yet, so that no query has to; where that fails, say so."""
-    if not are_compiled():
+    with suppress(ColdKernelsError):
+        load_engine(1)
+        return 0
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    command = [sys.executable, "-P", "-c", _CHILD]
+    compiled = 0
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": paths},
+    ) as child:
         try:
-            compile_kernels(progress)
+            for line in _lines(child, stop):
+                match json.loads(line):
+                    case {"kernels": total}:
+                        progress.stage("compiling", total, "kernels")
+                    case {"compiled": count}:
+                        compiled += count
+                        progress.advance(1)
+                    case {"error": reason}:
+                        raise ColdKernelsError(f"numba cannot be used here: {reason}")
+        finally:
+            child.kill()
+    if not is_warm():
+        raise ColdKernelsError("their compilation failed")
+    return compiled
+
+
+def compile_if_worth(numbers: int, progress: Progress, stop: threading.Event | None = None) -> None:
+    """Compile the kernels for an index of so many numbers, if its queries would use them.
+
+    What goes wrong becomes a note: numpy serves without kernels.
+    """
+    if numbers >= WORTH_COMPILING and not is_warm():
+        try:
+            compile_kernels(progress, stop)
         except ColdKernelsError as error:
-            progress.note(f"{error}; searches take numpy, which is slower")
+            progress.note(COLD.format(error))
 
 
-def are_compiled() -> bool:
-    """Whether the kernels were compiled from these sources, as far as can be told without numba."""
-    for place in _stamps():
+def compile_here() -> None:
+    """Compile the kernels in this process, the child of `compile_kernels`, and report on stdout."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+
+    def report(**fields: Any) -> None:
+        sys.stdout.write(f"{json.dumps(fields)}\n")
+        sys.stdout.flush()
+
+    try:
+        kernels = _kernels()
+        if not is_warm():
+            _delete_cached(kernels)
+        report(kernels=len(kernels))
+        for kernel, signature in kernels.items():
+            kernel.compile(signature)
+            report(compiled=int(sum(kernel.stats.cache_misses.values()) > 0))
+        _write_stamp(next(iter(kernels)).stats.cache_path)
+    except Exception as error:  # numba and LLVM fail in many ways
+        report(error=f"{type(error).__name__}: {error}")
+
+
+def is_warm() -> bool:
+    """Whether the cache holds kernels of these sources, as far as the stamp tells without numba."""
+    for path in _stamp_paths():
         with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(place.read_bytes())
-            if found["of"] == _of() and any(Path(found["cache"]).glob("*.nbi")):
+            stamp = json.loads(path.read_bytes())
+            if stamp["of"] == _fingerprint() and any(Path(stamp["cache"]).glob("*.nbi")):
                 return True
     return False
 
 
-def _of() -> list[str]:
-    digest = hashlib.sha256()
-    for path in (
-        *sorted(SOURCES.glob("*.py")),
-        SOURCES.parent / "parts.py",
-    ):  # which says how a table is laid out
-        digest.update(path.read_bytes())
-    return [digest.hexdigest(), version("numba"), sys.version]
+def _lines(child: "subprocess.Popen[bytes]", stop: threading.Event | None) -> Iterator[bytes]:
+    """The lines that the child writes, until its end. Raises ColdKernelsError once `stop` is set."""
+    assert child.stdout is not None
+    rest = b""
+    with DefaultSelector() as selector:
+        selector.register(child.stdout, EVENT_READ)
+        while stop is None or not stop.is_set():
+            if not selector.select(_POLL_SECONDS):
+                continue
+            block = os.read(child.stdout.fileno(), 1 << 12)
+            if not block:
+                return
+            *lines, rest = (rest + block).split(b"\n")
+            yield from lines
+    raise ColdKernelsError("their compilation was stopped")
 
 
-def _stamps() -> Iterator[Path]:
-    """Where the stamp may lie, the first that can be written first."""
-    name = f"rsearch-kernels.{sys.implementation.cache_tag}.json"
-    yield SOURCES / "__pycache__" / name
-    from platformdirs import user_cache_path
-
-    yield user_cache_path("rsearch") / name
-
-
-def _leave_stamp() -> None:
+def _kernels() -> dict[Any, Any]:
+    """Each kernel with its signature."""
     from resizable_search.engine import kernels
 
-    text = json.dumps({"of": _of(), "cache": kernels.scan_int8.stats.cache_path})
-    for place in _stamps():
-        with suppress(OSError):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text, encoding="utf-8")
-            return
+    return kernels.SIGNATURES
 
 
-def _forget() -> None:
-    """Delete kernels of other sources, which numba may take for these."""
-    from resizable_search.engine import kernels
-
-    for kernel in kernels.SIGNATURES:
-        for path in Path(kernel.stats.cache_path).glob(f"*.{kernel.__name__}-*.{_tag()}*.nb?"):
-            with suppress(OSError):
-                path.unlink()
-
-
-def _tag() -> str:
-    """How numba marks the Python that a file in its cache is for."""
-    return f"py{sys.version_info.major}{sys.version_info.minor}"
-
-
-def _each_kernel(prepare: Any, progress: Progress) -> int:
-    try:
-        from resizable_search.engine import kernels
-
-        progress.stage("compiling", len(kernels.SIGNATURES), "kernels")
-        done = 0
-        for kernel, signature in kernels.SIGNATURES.items():
-            done += prepare(kernel, signature)
-            progress.advance(1)
-        for kernel in kernels.SIGNATURES:
-            kernel.disable_compile()  # a call with other types would be a mistake of ours, not a new kernel
-        return done
-    except ColdKernelsError:
-        raise
-    except Exception as error:  # numba and LLVM fail in many ways; numpy serves in all of them
-        raise ColdKernelsError(f"numba cannot be used here: {type(error).__name__}: {error}") from error
-
-
-def _compile(kernel: Any, signature: Any) -> int:
-    kernel.compile(signature)
-    return int(sum(kernel.stats.cache_misses.values()) > 0)
-
-
-def _load(kernel: Any, signature: Any) -> int:
+def _load(kernel: Any, signature: Any) -> None:
+    """Load one kernel from the cache. numba's event "numba:compile" says when it would compile instead."""
     from numba.core import event
 
     class Refusing(event.Listener):  # type: ignore[misc]  # numba is untyped to mypy
@@ -174,7 +200,41 @@ def _load(kernel: Any, signature: Any) -> int:
 
     with event.install_listener("numba:compile", Refusing()):
         kernel.compile(signature)
-    return 0
+
+
+def _fingerprint() -> list[str]:
+    """Of the sources, numba and Python that kernels are compiled from."""
+    digest = hashlib.sha256()
+    for path in (*sorted(SOURCES.glob("*.py")), PART_TABLE):
+        digest.update(path.read_bytes())
+    return [digest.hexdigest(), version("numba"), sys.version]
+
+
+def _stamp_paths() -> Iterator[Path]:
+    """Where the stamp may be: beside the package, or in the user's cache folder."""
+    name = f"rsearch-kernels.{sys.implementation.cache_tag}.json"
+    yield SOURCES / "__pycache__" / name
+    from platformdirs import user_cache_path
+
+    yield user_cache_path("rsearch") / name
+
+
+def _write_stamp(cache: str) -> None:
+    text = json.dumps({"of": _fingerprint(), "cache": cache})
+    for path in _stamp_paths():
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            return
+
+
+def _delete_cached(kernels: Iterable[Any]) -> None:
+    """Delete kernels of other sources, which numba may take for these."""
+    tag = f"py{sys.version_info.major}{sys.version_info.minor}"
+    for kernel in kernels:
+        for path in Path(kernel.stats.cache_path).glob(f"*.{kernel.__name__}-*.{tag}*.nb?"):
+            with suppress(OSError):
+                path.unlink()
 
 
 EngineName = Literal["auto", "numpy", "numba"]
@@ -182,55 +242,49 @@ EngineName = Literal["auto", "numpy", "numba"]
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
-WORTH_LOADING = 1_500_000_000
-"""Numbers that numpy multiplies in the time that loading numba and its kernels takes, about 0.5 s.
-
-So a process never takes more than twice the time of whichever engine would have been the better.
-"""
-
-COLD = (
-    "the compiled kernels are not ready here ({}): numpy searches, more slowly; `rsearch warm` compiles them"
-)
-
 
 class Chooser:
-    """Gives the engine for each search; safe from several threads at once. Raises UsageError.
+    """Chooses the engine of each search; safe from several threads at once. Raises UsageError.
 
-    `threads` None: $RSEARCH_THREADS, else the cores that this process may use.
+    `threads` None: $RSEARCH_THREADS, else all usable cores. `numbers`: those in the index.
     """
 
-    def __init__(self, engine: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, engine: str = "auto", threads: int | None = None, *, numbers: int = WORTH_COMPILING
+    ) -> None:
         if engine not in ENGINES:
             raise UsageError(f"there is no engine {engine!r}: choose one of {', '.join(ENGINES)}")
         self.threads = thread_count(threads)
         self.remark = ""
-        """Why numba does not run although it was wanted, and what to do; '' if nothing is amiss."""
+        """Why numba does not run although the index is worth it, and what to do; '' otherwise."""
         self._engine: Engine = NumpyEngine()
-        self._settled = engine == "numpy"
-        self._insists = engine == "numba"
+        self._is_final = engine == "numpy"
+        self._must_be_numba = engine == "numba"
+        self._is_small = numbers < WORTH_COMPILING
         self._work = 0
         self._lock = threading.Lock()
 
     def pick(self, work: int) -> Engine:
-        """The engine for a search; `work` is how many numbers a float32 scan would multiply for it."""
-        if self._settled:
+        """The engine for a search; `work`: how many numbers its float32 scan would multiply."""
+        if self._is_final:
             return self._engine
         with self._lock:
             self._work += work
-            worth = self._work > WORTH_LOADING
-        if worth or self._insists:
+            is_worth_loading = self._work > WORTH_LOADING
+        if is_worth_loading or self._must_be_numba:
             self.warm()
         return self._engine
 
     def warm(self) -> str:
-        """Load the compiled kernels now, so that no query has to; says which engine runs from here on."""
+        """Load the compiled kernels now. Returns the name of the engine from here on."""
         with self._lock:
-            if not self._settled:
+            if not self._is_final:
                 try:
                     self._engine = load_engine(self.threads)
                 except ColdKernelsError as error:
-                    self.remark = COLD.format(error)
-                    if self._insists:
-                        raise UsageError(f"{error}: compile them with `rsearch warm`, or use numpy") from None
-                self._settled = True
+                    if self._must_be_numba:
+                        raise UsageError(f"{error}: compile them with `warm`, or use numpy") from None
+                    if not self._is_small:
+                        self.remark = COLD.format(error)
+                self._is_final = True
         return self._engine.name

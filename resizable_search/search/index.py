@@ -49,7 +49,8 @@ class Index:
         self._closed = False
         spec = EmbedderSpec.from_json(reader.manifest.embedder)
         cache, trust = QueryCache(home.queries), TrustedEndpoints(home.trusted)
-        self._chooser = Chooser(engine, threads)
+        numbers = reader.manifest.documents * reader.manifest.full_dim
+        self._chooser = Chooser(engine, threads, numbers=numbers)
         self._embedder = QueryEmbedder(reader.name, reader.folder, spec, cache, trust, embedder)
         self.fingerprint = spec.fingerprint
         """The embedder's fingerprint: query vectors with the same one fit this index."""

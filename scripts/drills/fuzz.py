@@ -34,7 +34,7 @@ from random import Random
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from resizable_search.engine.kernel_cache import are_compiled
+from resizable_search.engine.kernel_cache import is_warm
 from scripts.benchmarks._measure import machine, parser_of, show
 from tests.fuzzing.cases import Case, Wrong
 from tests.fuzzing.commands import COMMANDS
@@ -57,7 +57,7 @@ def work(pipe: Connection, folder: Path, trace: Path) -> None:
     """Judge the cases that come through the pipe, until it is closed."""
     with trace.open("w") as file:
         faulthandler.enable(file)
-        judge = Judge.in_room(folder, ("numpy", "numba") if are_compiled() else ("numpy",))
+        judge = Judge.in_room(folder, ("numpy", "numba") if is_warm() else ("numpy",))
         for sound in judge.sound.values():
             for command in (None, *range(len(COMMANDS))):
                 judge.judge(no_case(sound), command)

@@ -1,23 +1,23 @@
-"""A query never compiles; what is compiled belongs to these sources; the engine is chosen by the work."""
+"""A query never compiles; the cache belongs to these sources; the engine is chosen by the work."""
 
-import json
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from resizable_search.engine import kernel_cache as choose
-from resizable_search.engine import kernel_cache as warm
+from resizable_search.engine import kernel_cache
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.errors import UsageError
 from tests.engine.test_engines import unit_rows
 from tests.support import index_of
 
-PACKAGE = Path(warm.__file__).parents[1]
+PACKAGE = Path(kernel_cache.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,11 @@ def run_there(elsewhere, code, **variables):
 
 
 SEARCH = """
-import sys, time, numpy as np
+import sys
 from resizable_search import open_index
+from resizable_search.engine import kernel_cache
+kernel_cache.WORTH_COMPILING = {worth}
 index = open_index({folder!r})
-begin = time.perf_counter()
 print(index.warm())
 top = index.scan(index.vectors([3]), k=5)
 print(top.rows[0].tolist())
@@ -55,13 +56,15 @@ print("numba" in sys.modules)
 
 def test_a_cold_cache_takes_numpy_and_says_so_and_a_warm_one_numba(elsewhere, tmp_path):
     with index_of(unit_rows(500, 96, 0, "plain"), tmp_path) as index:
-        code = SEARCH.format(folder=str(index.folder))
+        code = SEARCH.format(folder=str(index.folder), worth=1)
+        small = SEARCH.format(folder=str(index.folder), worth=10**9)
         expected = str(index.scan(index.vectors([3]), k=5).rows[0].tolist())
     engine, rows, remark, numba = run_there(elsewhere, code)
     assert (engine, rows, numba) == ("numpy", expected, "False")
-    assert "rsearch warm" in remark
+    assert "`warm` compiles them" in remark
+    assert run_there(elsewhere, small) == ["numpy", expected, "", "False"]
     compiling = "from resizable_search.engine.kernel_cache import compile_kernels as c; print(c(), c())"
-    assert run_there(elsewhere, compiling) == [f"{len(warm_kernels())} 0"]
+    assert run_there(elsewhere, compiling) == [f"{number_of_kernels()} 0"]
     assert run_there(elsewhere, code) == ["numba", expected, "", "True"]
     # Kernels that are gone, or of other sources, are not compiled by a query either.
     cache = elsewhere / "resizable_search/engine/kernels/__pycache__"
@@ -78,27 +81,109 @@ def test_a_cold_cache_takes_numpy_and_says_so_and_a_warm_one_numba(elsewhere, tm
     assert run_there(elsewhere, code)[0] == "numpy"
 
 
-def warm_kernels():
+def number_of_kernels():
     from resizable_search.engine import kernels
 
-    return kernels.SIGNATURES
+    return len(kernels.SIGNATURES)
 
 
 def test_without_a_working_numba_numpy_serves(elsewhere, tmp_path):
     with index_of(unit_rows(50, 96, 0, "plain"), tmp_path) as index:
-        code = SEARCH.format(folder=str(index.folder))
-    stamp = json.dumps({"of": warm._of(), "cache": str(warm.SOURCES / "__pycache__")})
-    (elsewhere / "resizable_search/engine/kernels/__pycache__").mkdir(exist_ok=True)
-    for place in warm._stamps():
-        (elsewhere / "resizable_search/engine/kernels/__pycache__" / place.name).write_text(stamp)
+        code = SEARCH.format(folder=str(index.folder), worth=1)
+    cache = elsewhere / "resizable_search/engine/kernels/__pycache__"
+    cache.mkdir(exist_ok=True)
+    (cache / "any.nbi").touch()
+    run_there(
+        elsewhere, f"from resizable_search.engine import kernel_cache as k; k._write_stamp({str(cache)!r})"
+    )
     engine, _, remark, _ = run_there(elsewhere, code, NUMBA_DISABLE_JIT="1")
     assert engine == "numpy"
-    assert remark
+    assert "numba cannot be used here" in remark
+    assert "numba cannot be used here" in run_there(elsewhere, COMPILE, NUMBA_DISABLE_JIT="1")[0]
+
+
+COMPILE = """
+from resizable_search.engine.kernel_cache import ColdKernelsError, compile_kernels
+try:
+    print(compile_kernels())
+except ColdKernelsError as error:
+    print(error)
+"""
+
+BUILD = """
+import sys
+from resizable_search.engine import kernel_cache
+from resizable_search.cli.main import main
+kernel_cache.WORTH_COMPILING = {worth}
+sys.argv[1:] = ["build", "files", "notes", "--embedder", "lsa", "--home", "home", "--name", {name!r}]
+main()
+"""
+
+
+def start_build(elsewhere, name, worth):
+    (elsewhere / "notes").mkdir(exist_ok=True)
+    for number in range(4):
+        (elsewhere / "notes" / f"{number}.txt").write_text(f"tree {number} leaf {number % 2}")
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD.format(name=name, worth=worth)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=elsewhere,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(elsewhere), "HOME": str(elsewhere)},
+    )
+
+
+def test_a_small_build_compiles_nothing(elsewhere):
+    shutil.rmtree(elsewhere / "resizable_search/engine/kernels/__pycache__", ignore_errors=True)
+    out, err = start_build(elsewhere, "small", 10**6).communicate()
+    assert out.startswith("small: 4 documents")
+    assert "compiling" not in err
+    assert not list(elsewhere.glob("resizable_search/engine/kernels/__pycache__/*.nbi"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_compilation_leaves_a_finished_index_at_once(elsewhere, number):
+    shutil.rmtree(elsewhere / "resizable_search/engine/kernels/__pycache__", ignore_errors=True)
+    process = start_build(elsewhere, number.name, 1)
+    for line in process.stderr:
+        if "compiling" in line:
+            break
+    process.send_signal(number)
+    began = time.monotonic()
+    out, err = process.communicate()
+    assert time.monotonic() - began < 10
+    assert process.returncode == 0
+    assert out.startswith(f"{number.name}: 4 documents")
+    assert "their compilation was stopped" in err
+    assert "`rsearch warm` compiles them" in err
+    query = f"from resizable_search import open_index as o; print(len(o('home/{number.name}').query('tree')))"
+    assert run_there(elsewhere, query) == ["4"]
+
+
+def test_an_interrupted_compilation_of_a_script_is_an_interrupt(monkeypatch):
+    class Interrupted:
+        def stage(self, *_):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(kernel_cache, "_loaded", False)
+    monkeypatch.setattr(kernel_cache, "is_warm", lambda: False)
+    monkeypatch.setattr(kernel_cache, "_CHILD", """print('{"kernels": 1}', flush=True); input()""")
+    with pytest.raises(KeyboardInterrupt):
+        kernel_cache.compile_kernels(Interrupted())
+
+
+def test_a_compilation_that_ends_early_is_an_error(monkeypatch):
+    monkeypatch.setattr(kernel_cache, "_loaded", False)
+    monkeypatch.setattr(kernel_cache, "is_warm", lambda: False)
+    monkeypatch.setattr(kernel_cache, "_CHILD", "raise SystemExit(1)")
+    with pytest.raises(kernel_cache.ColdKernelsError, match="their compilation failed"):
+        kernel_cache.compile_kernels()
 
 
 @pytest.mark.usefixtures("compiled")
 def test_the_engine_is_chosen_by_the_work(monkeypatch):
-    monkeypatch.setattr(choose, "WORTH_LOADING", 1000)
+    monkeypatch.setattr(kernel_cache, "WORTH_LOADING", 1000)
     chooser = Chooser()
     assert chooser.pick(600).name == "numpy"
     assert chooser.pick(600).name == "numba"
@@ -112,9 +197,9 @@ def test_the_engine_is_chosen_by_the_work(monkeypatch):
 
 def test_numba_that_cannot_be_had_is_an_error_only_if_it_was_asked_for(monkeypatch):
     def cold(threads):
-        raise warm.ColdKernelsError("no LLVM")
+        raise kernel_cache.ColdKernelsError("no LLVM")
 
-    monkeypatch.setattr(choose, "load_engine", cold)
+    monkeypatch.setattr(kernel_cache, "load_engine", cold)
     chooser = Chooser()
     assert chooser.pick(10**12).name == "numpy"
     assert "no LLVM" in chooser.remark

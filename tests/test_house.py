@@ -179,3 +179,50 @@ def test_looking_at_the_package_loads_not_even_numpy():
     code = f"import sys, resizable_search; {look}; resizable_search.open_index; {look}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+def house(root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ROOT / "scripts" / "house", root], capture_output=True, text=True)
+
+
+def many_packages(package: Path) -> None:
+    for number in range(12):
+        (package / f"p{number}").mkdir()
+        (package / f"p{number}" / "__init__.py").touch()
+
+
+@pytest.mark.parametrize(
+    ("grow", "words"),
+    [
+        (lambda package: (package / "a.py").write_text("x = 1\n" * 401), "a.py has 401 lines"),
+        (lambda package: [(package / f"m{n}.py").touch() for n in range(9)], "modules at the root"),
+        (many_packages, "packages"),
+        (lambda package: [(package / "search" / f"m{n}.py").touch() for n in range(131)], "files"),
+        (
+            lambda package: [
+                (package / "search" / f"m{n}.py").write_text("x = 1\n" * 300) for n in range(90)
+            ],
+            "lines",
+        ),
+        (
+            lambda package: [(package / f"{n}.py").write_text("class Twice: ...\n") for n in "ab"],
+            "more than one class is called Twice",
+        ),
+    ],
+    ids=["long file", "modules", "packages", "files", "lines", "classes"],
+)
+def test_a_house_that_outgrows_its_budget_is_noticed(tmp_path, grow, words):
+    package = tmp_path / "resizable_search"
+    (package / "search").mkdir(parents=True)
+    (package / "__init__.py").write_text('"""A small package."""\n')
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    small = house(tmp_path)
+    assert small.returncode == 0, small.stdout
+    assert "over the budget" not in small.stdout
+    grow(package)
+    grown = house(tmp_path)
+    assert grown.returncode == 1
+    told = [
+        line for line in grown.stdout.splitlines() if line.endswith("over the budget") or " of " not in line
+    ]
+    assert any(words in line for line in told)

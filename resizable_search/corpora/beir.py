@@ -16,8 +16,8 @@ from pathlib import Path
 
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.columns import OTHER, as_metadata
-from resizable_search.corpora.files.compression import Packing
 from resizable_search.corpora.files.corpus import FilesCorpus
+from resizable_search.corpora.files.decoding import Packing
 from resizable_search.corpora.tables import Record
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress

@@ -20,8 +20,13 @@ from itertools import islice
 from typing import Any, BinaryIO, ClassVar
 
 from resizable_search.corpora.columns import typed
-from resizable_search.corpora.files.compression import Packing, UnreadableError, opened
-from resizable_search.corpora.files.decoding import SAMPLE, encoding_of
+from resizable_search.corpora.files.decoding import (
+    SAMPLE,
+    Packing,
+    UnreadableError,
+    encoding_of,
+    open_unpacked,
+)
 from resizable_search.corpora.files.formats import FileFormat
 from resizable_search.text import counted
 
@@ -122,7 +127,7 @@ class JsonLines(Table):
 
     def read(self, behind: int = 0) -> Iterator[Record]:
         """The records, a line each."""
-        with opened(self._path, self._packing) as file:
+        with open_unpacked(self._path, self._packing) as file:
             for number, line in lines_of(file, behind):
                 if line is None or not line.isspace():
                     yield parsed(number, line)
@@ -170,7 +175,7 @@ class Csv(Table):
     @contextmanager
     def _opened(self) -> Iterator[tuple[list[str] | None, "_Lines", Iterator[list[str]]]]:
         csv.field_size_limit(2 * MAX_LINE)  # `_Lines` says sooner, and better, that there is too much
-        with opened(self._path, self._packing) as file:
+        with open_unpacked(self._path, self._packing) as file:
             lines = _Lines(file)
             lines.begin()
             first = next(lines, "")
@@ -222,7 +227,7 @@ class Parquet(Table):
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        with opened(self._path, self._packing) as file, tempfile.TemporaryFile() as unpacked:
+        with open_unpacked(self._path, self._packing) as file, tempfile.TemporaryFile() as unpacked:
             if self._packing is Packing.none:
                 source: Any = self._path
             else:  # its end is read first, and then any place

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resizable_search.corpora.files.compression import UnreadableError, opened
+from resizable_search.corpora.files.decoding import UnreadableError, open_unpacked
 from resizable_search.corpora.files.formats import FileFormat, format_of
 from resizable_search.corpora.tables import lines_of, parsed
 from resizable_search.errors import CorpusError, UsageError
@@ -146,7 +146,7 @@ def _lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
         raise UsageError(f"{path} {what}: {remedy}")
-    with _told(path), opened(str(path), format_of(path.name)[1]) as file:
+    with _told(path), open_unpacked(str(path), format_of(path.name)[1]) as file:
         for number, line in lines_of(file):
             if line is None or any("\udc80" <= c <= "\udcff" for c in line):
                 raise _bad((path, number), f"is {'too long' if line is None else 'not UTF-8'}: {remedy}")

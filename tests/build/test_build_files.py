@@ -174,7 +174,7 @@ def test_what_is_left_out_is_told_by_name_and_reason(folder, tmp_path):
     home = tmp_path / "home"
     report = made(folder, home)
     told = {entry["id"]: entry["reason"] for entry in report.left_out}
-    assert told == {"picture.png": "it is no text", "rows.csv:22": "it has 1 value for 2 columns"}
+    assert told == {"picture.png": "it is not text", "rows.csv:22": "it has 1 value for 2 columns"}
     kept = json.loads((home / ".state" / "notes" / "report.json").read_text())
     assert kept["left_out"] == list(report.left_out)
     assert read_manifest(report.folder).source.left_out == 2
@@ -203,6 +203,6 @@ def test_asked_to_fail_a_build_names_what_cannot_be_read(folder, tmp_path):
     corpus = FilesCorpus([folder])
     options = BuildOptions("notes", on_bad_text="fail")
     with pytest.raises(
-        RsearchError, match=r"'picture.png' has no text \(it is no text\): .*`on_bad_text=skip`"
+        RsearchError, match=r"'picture.png' has no text \(it is not text\): .*`on_bad_text=skip`"
     ):
         build(corpus, TableEmbedder(), Home(tmp_path / "home"), options)

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.chunking import Chunking, Heading, Outline, count_tokens
-from resizable_search.corpora.files.formats import markdown
+from resizable_search.corpora.files.formats import markdown_headings
 from resizable_search.errors import UsageError
 
 
 def outline_of(text: str) -> Outline:
-    return Outline(markdown(text)[0], lined=True, markdown=True)
+    return Outline(markdown_headings(text)[0], lined=True, markdown=True)
 
 
 def chunks(text: str, size: str, overlap: int = 0, outline: Outline | None = None) -> list[str]:

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document
 from resizable_search.corpora.chunking import PLAIN, Chunking, Outline
 from resizable_search.corpora.columns import FIELDS, Columns, lacking
-from resizable_search.corpora.files.compression import RefusedError, UnreadableError
+from resizable_search.corpora.files.decoding import RefusedError, UnreadableError
 from resizable_search.corpora.files.discovery import (
     FoundFile,
     Listing,
@@ -35,7 +35,7 @@ from resizable_search.corpora.files.discovery import (
     roots_of,
     walk,
 )
-from resizable_search.corpora.files.formats import TABLES, format_of, parse
+from resizable_search.corpora.files.formats import TABLES, format_of, read_text
 from resizable_search.corpora.tables import Record, Table, lines_of, open_table, parsed
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
@@ -240,11 +240,11 @@ class FilesCorpus(TextCorpus):
             else:
                 yield self._whole(found), None
         except UnreadableError as error:
-            yield [Document(found.id, "", "", "", problem=str(error), unread=error.for_now)], None
+            yield [Document(found.id, "", "", "", problem=str(error), unread=error.unread)], None
 
     def _whole(self, found: FoundFile) -> list[Document]:
         path = self._path(found)
-        parsed = parse(path, *format_of(found.id))
+        parsed = read_text(path, *format_of(found.id))
         title = parsed.title or os.path.basename(found.id)
         document = Document(found.id, title, Path(path).as_uri(), parsed.text, {"path": found.id})
         return self.finished(document, parsed.outline)

@@ -1,11 +1,24 @@
-"""Bytes to text: which encoding they are in, and whether they are text at all."""
+"""The bytes and the text of a file: unpacked if it is compressed, limited in size, and decoded."""
 
 import codecs
+import gzip
+import io
+import os
+import stat
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import BinaryIO, cast
 
-from resizable_search.corpora.files.compression import UnreadableError
-
+MAX_BYTES = 64 << 20
+"""Of a file that is one document: it is read whole."""
+MAX_RATIO = 200
+"""How many times its size a packed file may unpack to, beyond `MAX_BYTES`. Text does not reach it."""
 SAMPLE = 1 << 20
-"""Bytes from which the encoding of a file is told that is not read whole."""
+"""Bytes that tell the encoding of a file that is not read whole."""
+_BUFFER = 1 << 20
+
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -15,34 +28,131 @@ _BOMS = (
 )
 _CONTROLS = bytes(c for c in range(32) if c not in b"\t\n\v\f\r\b\x1b")
 _GUESSED = 100_000
-"""Bytes around the first that is not UTF-8, by which another encoding is told."""
+"""Bytes around the first that is not UTF-8, from which another encoding is guessed."""
 _WESTERN = "cp1252"
 _WIDE = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"]
 
 
+class UnreadableError(Exception):
+    """Why a file or a record cannot be read: a few words for the build's report."""
+
+    unread = False
+    """Whether the system refused to read it, so that its content may be unchanged."""
+
+
+class RefusedError(UnreadableError):
+    """A file that the system refuses to read."""
+
+    unread = True
+
+
+class Packing(StrEnum):
+    """How a file is compressed; the value is the last part of its name."""
+
+    none = ""
+    gz = ".gz"
+    zst = ".zst"
+
+
+@contextmanager
+def unreadable() -> Iterator[None]:
+    """Turn errors of the system and of the unpackers into UnreadableError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UnreadableError("it is gone") from None
+    except EOFError:
+        raise UnreadableError("it is cut short: its compressed data has no end") from None
+    except (OSError, zlib.error) as error:
+        # gzip raises an OSError without a number for bad data.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise RefusedError(f"it cannot be read ({error.strerror})") from None
+        raise UnreadableError(f"it cannot be read ({error})") from None
+
+
+@contextmanager
+def open_unpacked(path: str, packing: Packing, limit: int | None = None) -> Iterator[BinaryIO]:
+    """The unpacked bytes of a regular file, at most `limit`.
+
+    Raises UnreadableError, also while they are read.
+    """
+    with unreadable():
+        # A pipe may have replaced the file since it was listed: do not wait for it.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb", 0) as raw:
+        state = os.fstat(handle)
+        if not stat.S_ISREG(state.st_mode):
+            raise UnreadableError("it is not a file any more")
+        read, buffer, unpacked_limit = cast("Callable[[int], bytes]", raw.read), state.st_size + 1, None
+        if packing is not Packing.none:
+            read, buffer = _unpacker(cast("BinaryIO", raw), packing), _BUFFER
+            unpacked_limit = max(MAX_BYTES, MAX_RATIO * state.st_size)
+        limited = _Limited(read, limit, unpacked_limit)
+        yield cast("BinaryIO", io.BufferedReader(limited, min(buffer, _BUFFER)))
+
+
+def read_whole(path: str, packing: Packing) -> bytes:
+    """All bytes of a file. Raises UnreadableError, also for more than `MAX_BYTES`."""
+    with open_unpacked(path, packing, MAX_BYTES) as file:
+        return file.read()
+
+
+def _unpacker(raw: BinaryIO, packing: Packing) -> Callable[[int], bytes]:
+    if packing is Packing.gz:
+        # `read` would return nothing of a file that is cut short.
+        return gzip.GzipFile(fileobj=raw).read1
+    from pyarrow import CompressedInputStream, PythonFile  # it reads Parquet too: no library more
+
+    return cast("Callable[[int], bytes]", CompressedInputStream(PythonFile(raw, "r"), "zstd").read)
+
+
+class _Limited(io.RawIOBase):
+    """Bytes as they are read, up to the limits."""
+
+    def __init__(self, read: Callable[[int], bytes], limit: int | None, unpacked_limit: int | None) -> None:
+        self._read = read
+        self._limit = limit
+        self._unpacked_limit = unpacked_limit
+        self._count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what RawIOBase is given
+        with unreadable():
+            data = self._read(len(buffer))
+        self._count += len(data)
+        if self._limit is not None and self._count > self._limit:
+            raise UnreadableError(
+                f"it is larger than {self._limit >> 20} MB: split it, or make JSON lines of it, a text a line"
+            )
+        if self._unpacked_limit is not None and self._count > self._unpacked_limit:
+            raise UnreadableError(f"it unpacks to more than {MAX_RATIO} times its size: unpack it yourself")
+        buffer[: len(data)] = data
+        return len(data)
+
+
 def decode(data: bytes) -> str:
-    """The text of a whole file, with line feeds alone at the ends of lines. Raises UnreadableError."""
+    """The text of a whole file; lines end in line feeds. Raises UnreadableError."""
     encoding = encoding_of(data, whole=True)
     try:
-        text = data.decode(encoding)  # strictly: no lone surrogate comes out of it
+        text = data.decode(encoding)  # strictly: without lone surrogates
     except UnicodeDecodeError:
-        raise UnreadableError(f"it begins as {encoding} and is not: save it as UTF-8") from None
+        raise UnreadableError(f"it begins as {encoding} but is not: save it as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def cleaned(text: str) -> str:
-    """The text with lone surrogates, which are no characters, as U+FFFD."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def without_surrogates(text: str) -> str:
+    """The text with U+FFFD for lone surrogates, which are no characters."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def encoding_of(data: bytes, *, whole: bool) -> str:
-    """The name of the encoding of a file that begins with `data`; `whole` if there is no more of it.
+    """The encoding of a file that begins with `data`; `whole`: there is no more of it.
 
-    A byte order mark says it; else it is UTF-8 if it can be, UTF-16 if every other byte is zero, and
-    Windows' Western code page (which has Latin-1 in it) unless that makes less sense than another
-    one does. Raises UnreadableError for what is no text.
+    A byte order mark decides. Else it is UTF-8 if it can be, UTF-16 if every other byte is zero, and Windows'
+    Western code page (which includes Latin-1) unless another one fits better. Raises UnreadableError for
+    anything else.
     """
     for mark, encoding in _BOMS:
         if data.startswith(mark):
@@ -51,11 +161,11 @@ def encoding_of(data: bytes, *, whole: bool) -> str:
         codecs.getincrementaldecoder("utf-8")().decode(data, whole)
     except UnicodeDecodeError as error:
         return _wide(data) or _narrow(data, error.start)
-    # An odd NUL in a text is a slip; UTF-16 of plain letters is UTF-8 as well, with NULs between.
+    # A single NUL in a text is a slip; UTF-16 of plain letters is UTF-8 as well, with NULs between.
     if _controls(data) * 10 > len(data):
         if wide := _wide(data):
             return wide
-        raise UnreadableError("it is no text")
+        raise UnreadableError("it is not text")
     return "utf-8"
 
 
@@ -65,7 +175,7 @@ def _controls(data: bytes) -> int:
 
 
 def _wide(data: bytes) -> str | None:
-    """UTF-16 without its mark, told by where the zero bytes of common characters are."""
+    """UTF-16 without its mark: the zero bytes of common characters tell the byte order."""
     even = data[: len(data) & ~1]
     half = len(even) // 2
     for encoding, high, low in (("utf-16-le", even[1::2], even[::2]), ("utf-16-be", even[::2], even[1::2])):
@@ -80,9 +190,9 @@ def _wide(data: bytes) -> str | None:
 
 
 def _narrow(data: bytes, first: int) -> str:
-    """An encoding of a byte or two a character; `first` is where `data` stops being UTF-8."""
+    """An encoding of one or two bytes a character; `first` is the first byte that is not UTF-8."""
     if b"\0" in data or _controls(data) * 50 > len(data):
-        raise UnreadableError("it is no text")
+        raise UnreadableError("it is not text")
     from charset_normalizer import from_bytes
 
     sample = data[max(0, first - 1000) : first + _GUESSED]
@@ -91,5 +201,5 @@ def _narrow(data: bytes, first: int) -> str:
         return _WESTERN
     best = from_bytes(sample, cp_exclusion=_WIDE).best()
     if best is None:
-        raise UnreadableError("its encoding cannot be told: save it as UTF-8")
+        raise UnreadableError("its encoding is unknown: save it as UTF-8")
     return str(best.encoding)

@@ -7,8 +7,8 @@ import os
 import pyarrow
 import pytest
 
-from resizable_search.corpora.files import compression as opening
-from resizable_search.corpora.files.compression import Packing, UnreadableError, opened, read_whole
+from resizable_search.corpora.files import decoding
+from resizable_search.corpora.files.decoding import Packing, UnreadableError, open_unpacked, read_whole
 
 DATA = b"some words of a text\n" * 5000
 
@@ -42,7 +42,7 @@ def test_a_packed_file_that_is_cut_or_is_none_is_told(tmp_path, packing, pack):
 
 @pytest.mark.parametrize(("packing", "pack"), PACKED, ids=lambda value: getattr(value, "name", ""))
 def test_a_file_that_is_too_large_is_not_read_into_memory(tmp_path, monkeypatch, packing, pack):
-    monkeypatch.setattr(opening, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 1 << 20)
     path = tmp_path / "file"
     path.write_bytes(pack(DATA * 20))
     with pytest.raises(UnreadableError, match="it is larger than 1 MB"):
@@ -50,14 +50,14 @@ def test_a_file_that_is_too_large_is_not_read_into_memory(tmp_path, monkeypatch,
 
 
 def pieces_of(path, packing):
-    with opened(str(path), packing) as file:
+    with open_unpacked(str(path), packing) as file:
         while piece := file.read(1 << 16):
             yield piece
 
 
 @pytest.mark.parametrize(("packing", "pack"), PACKED[1:], ids=lambda value: getattr(value, "name", ""))
 def test_a_stream_that_unpacks_without_an_end_is_left(tmp_path, monkeypatch, packing, pack):
-    monkeypatch.setattr(opening, "MOST_BYTES", 1 << 16)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 1 << 16)
     path = tmp_path / "file"
     path.write_bytes(pack(bytes(50 << 20)))
     pieces: list[bytes] = []
@@ -70,7 +70,7 @@ def test_a_stream_that_unpacks_without_an_end_is_left(tmp_path, monkeypatch, pac
 def test_a_stream_has_what_a_text_reader_needs(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(DATA))
-    with opened(str(path), Packing.gz) as file:
+    with open_unpacked(str(path), Packing.gz) as file:
         assert file.peek(4)[:4] == b"some"
         assert io.TextIOWrapper(file).readline() == "some words of a text\n"
 
@@ -79,5 +79,5 @@ def test_what_is_gone_or_no_file_is_told(tmp_path):
     with pytest.raises(UnreadableError, match="it is gone"):
         read_whole(str(tmp_path / "none"), Packing.none)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UnreadableError, match="no file any more"):
+    with pytest.raises(UnreadableError, match="not a file any more"):
         read_whole(str(tmp_path / "pipe"), Packing.none)

@@ -112,7 +112,7 @@ def test_reading_goes_on_exactly_behind_every_block(write, monkeypatch, options:
 def test_what_cannot_be_read_is_left_out_and_told(write):
     assert left_out(FilesCorpus([everything(write)])) == {
         "b.csv:132": "it has 2 values for 1 column",
-        "c.bin": "it is no text",
+        "c.bin": "it is not text",
         "e.jsonl.gz:151": "it is no JSON (Expecting property name enclosed in double quotes)",
         "pipe": "it is a pipe",
     }

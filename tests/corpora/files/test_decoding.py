@@ -4,8 +4,7 @@ import random
 
 import pytest
 
-from resizable_search.corpora.files.compression import UnreadableError
-from resizable_search.corpora.files.decoding import decode, encoding_of
+from resizable_search.corpora.files.decoding import UnreadableError, decode, encoding_of
 
 GERMAN = "Die Äpfel sind größer als die Birnen."
 POLISH = "Zażółć gęślą jaźń. Wszyscy ludzie rodzą się wolni i równi pod względem swej godności."

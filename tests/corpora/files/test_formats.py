@@ -4,15 +4,15 @@ import gzip
 
 import pytest
 
-from resizable_search.corpora.files.compression import Packing, UnreadableError
+from resizable_search.corpora.files.decoding import Packing, UnreadableError
 from resizable_search.corpora.files.formats import (
     FileFormat,
-    Parsed,
+    FileText,
     format_of,
     html_text,
-    markdown,
-    parse,
-    restructured,
+    markdown_headings,
+    read_text,
+    rst_headings,
 )
 from tests.corpora.files.conftest import pdf
 
@@ -40,8 +40,8 @@ def test_a_name_says_how_a_file_is_read(name: str, form: FileFormat, packing: Pa
     assert format_of(name) == (form, packing)
 
 
-def parsed(write, name: str, content: str | bytes) -> Parsed:
-    return parse(str(write({name: content}) / name), *format_of(name))
+def parsed(write, name: str, content: str | bytes) -> FileText:
+    return read_text(str(write({name: content}) / name), *format_of(name))
 
 
 def test_headings_of_markdown_stand_in_no_code_and_no_quotation():
@@ -49,7 +49,7 @@ def test_headings_of_markdown_stand_in_no_code_and_no_quotation():
         "# One `x` *y*\n\n```\n# no\n```\n> # quoted\n\n- # item\n\n"
         "Two [l](u)\n---\ntext\n\n    # code\n### Three ###\n"
     )
-    found, title = markdown(text)
+    found, title = markdown_headings(text)
     assert title == ""
     assert [(h.level, h.title) for h in found] == [(1, "One x y"), (2, "Two l"), (3, "Three")]
     assert [text[h.offset :].split("\n")[0] for h in found] == [
@@ -61,10 +61,10 @@ def test_headings_of_markdown_stand_in_no_code_and_no_quotation():
 
 def test_front_matter_of_markdown_is_no_heading_and_has_a_title():
     text = '---\ntags: [a]\ntitle: "My post"\n---\n\n# One\n'
-    found, title = markdown(text)
+    found, title = markdown_headings(text)
     assert title == "My post"
     assert [(text[h.offset :], h.title) for h in found] == [("# One\n", "One")]
-    assert markdown("---\n\ntext\n")[0] == []
+    assert markdown_headings("---\n\ntext\n")[0] == []
 
 
 def test_headings_of_restructured_text_rank_in_the_order_of_their_adornments():
@@ -72,7 +72,7 @@ def test_headings_of_restructured_text_rank_in_the_order_of_their_adornments():
         "=====\nTitle\n=====\n\nintro\n\nSection\n-------\ntext\n\n  indented\n  --------\n\nSub\n~~~\n\n"
         "Again\n-----\n\nshort\n--\n\n====  ====\na     b\n====  ====\n"
     )
-    found = restructured(text)
+    found = rst_headings(text)
     assert [(h.level, h.title) for h in found] == [(1, "Title"), (2, "Section"), (3, "Sub"), (2, "Again")]
     assert text[found[0].offset :].startswith("=====\nTitle")
     assert text[found[1].offset :].startswith("Section\n-----")
@@ -110,10 +110,20 @@ def test_html_is_read_as_paragraphs_with_headings():
         "<svg><p>x",
         "&#xD800;&#0;&bad;",
         "<h1><h2>x",
+        "<div>" * 50_000 + "x",
     ],
+    ids=lambda page: page[:10],
 )
 def test_html_that_is_broken_is_read_all_the_same(page: str):
     html_text(page)
+
+
+def test_a_heading_ends_where_another_one_begins():
+    text, headings, _ = html_text("<h1>One<h2>Two</h1>more")
+    assert text == "One\n\nTwo\n\nmore"
+    assert [(h.level, h.title, text[h.offset : h.offset + 3]) for h in headings] == [
+        (1, "One", "One"), (2, "Two", "Two"),
+    ]  # fmt: skip
 
 
 def test_the_encoding_that_a_page_declares_counts_where_it_is_not_utf8(write):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from resizable_search.corpora import tables
-from resizable_search.corpora.files.compression import UnreadableError
+from resizable_search.corpora.files.decoding import UnreadableError
 from resizable_search.corpora.files.formats import format_of
 from resizable_search.corpora.tables import Table, open_table
 

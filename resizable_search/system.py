@@ -347,18 +347,6 @@ def build_lock(path: Path, name: str) -> Iterator[BuildLock]:
         lock.release()
 
 
-def take_if_free(path: Path) -> "BaseFileLock | None":
-    """Lock the file at `path`, which is made if needed; None if another process holds it. Raises OSError."""
-    from filelock import Timeout
-
-    lock = file_lock(path)
-    try:
-        lock.acquire(timeout=5 * POLL_SECONDS, poll_interval=POLL_SECONDS)
-    except Timeout:
-        return None
-    return lock
-
-
 def file_lock(path: Path, on_acquired: Callable[[int], None] | None = None) -> "BaseFileLock":
     """A lock of the operating system. A lock on a file that was deleted meanwhile is not taken for one."""
     from filelock import FileLock  # 65 ms

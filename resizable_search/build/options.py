@@ -54,7 +54,7 @@ def check_name(name: str) -> None:
         or not name.isprintable()
         or len(name.encode()) > 100
         or name.startswith(
-            (NAMES.queries, NAMES.trusted, NAMES.history, NAMES.config, NAMES.socket, NAMES.serving)
+            (NAMES.queries, NAMES.trusted, NAMES.history, NAMES.config, NAMES.socket)
         )  # files lie where it, or its state, would
     ):
         raise UsageError(

@@ -21,7 +21,7 @@ COMMANDS = {
     "tune": "tune.tune",
     "eval": "eval.evaluate",
     "serve": "serve.serve",
-    "mcp": "mcp.mcp",
+    "mcp": "serve.mcp",
     "list": "manage.list_indexes",
     "info": "manage.info",
     "add": "update.add",

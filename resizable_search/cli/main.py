@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 from resizable_search.cli import completion as completing
 from resizable_search.cli.app import ReaderGoneError, app, with_flags
-from resizable_search.cli.remote import SERVICE_VARIABLE, Done
+from resizable_search.cli.remote import SERVICE_VARIABLE
 from resizable_search.errors import RsearchError
 from resizable_search.system import exhausted
 from resizable_search.text import plain
@@ -34,10 +34,7 @@ def main() -> None:
     arguments, debug = take_debug(sys.argv[1:])
     if debug:
         os.environ[SERVICE_VARIABLE] = "off"  # who wants a trace wants to see this process at work
-    code = _flushed(guarded(lambda: _run(arguments), debug=debug))
-    if isinstance(code, Done):
-        os._exit(code)  # Python's tidying up would take a sixth of the whole command's time
-    sys.exit(code)
+    sys.exit(_flushed(guarded(lambda: _run(arguments), debug=debug)))
 
 
 def take_debug(words: list[str]) -> tuple[list[str], bool]:

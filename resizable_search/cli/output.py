@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from resizable_search.cli.sheet import Sheet
+    from resizable_search.cli.remote import ServedIndex
     from resizable_search.search.index import Index
     from resizable_search.search.results import Answer, Hit
 
@@ -105,7 +105,7 @@ def output_options(
     return OutputOptions("json" if json else format, names, snippet, min_score, open)
 
 
-def check_fields(options: OutputOptions, index: "Index") -> None:
+def check_fields(options: OutputOptions, index: "Index | ServedIndex") -> None:
     """Refuse an unknown field. Raises UsageError."""
     known = (*HIT_FIELDS, "snippet", "metadata")
     unknown = [name for name in options.fields or () if name not in known]
@@ -146,27 +146,24 @@ def _field(hit: "Hit", name: str, query: str, options: OutputOptions) -> Any:
 
 
 def print_answer(
-    answer: "Answer", index: "Index", options: OutputOptions, *, explain: bool, sheet: "Sheet | None" = None
+    answer: "Answer", index: "Index | ServedIndex", options: OutputOptions, *, explain: bool
 ) -> None:
     """Print the hits of an answer on stdout."""
-    out = sheet or sys.stdout
     if options.format == "table":
         from resizable_search.cli.tables import stdout_console
 
-        print_hits_table(answer, index, options, stdout_console(sheet), explain=explain)
+        print_hits_table(answer, index, options, stdout_console(), explain=explain)
     elif options.format == "json":
-        json_object(
-            {**answer_fields(answer, index, explain=explain), "hits": hit_records(answer, options)}, sheet
-        )
+        json_object({**answer_fields(answer, index, explain=explain), "hits": hit_records(answer, options)})
     elif options.format == "jsonl":
         for record in hit_records(answer, options):
-            json_line(record, sheet)
+            json_line(record)
     elif options.format == "plain":
         for record in hit_records(answer, options):
             lines = [f"{name}: {plain(_cell(value))}".rstrip() for name, value in record.items()]
-            out.write("\n".join(lines) + "\n\n")
+            sys.stdout.write("\n".join(lines) + "\n\n")
     else:
-        out.write(_separated(answer, options, on_terminal=out.isatty()))
+        sys.stdout.write(_separated(answer, options, on_terminal=sys.stdout.isatty()))
 
 
 def _separated(answer: "Answer", options: OutputOptions, *, on_terminal: bool) -> str:
@@ -190,7 +187,12 @@ def _cell(value: Any) -> str:
 
 
 def print_hits_table(
-    answer: "Answer", index: "Index", options: OutputOptions, console: "Console", *, explain: bool
+    answer: "Answer",
+    index: "Index | ServedIndex",
+    options: OutputOptions,
+    console: "Console",
+    *,
+    explain: bool,
 ) -> None:
     """Print the hits as a table, and below it what was searched, how, and how long it took."""
     from rich.text import Text
@@ -323,7 +325,7 @@ class _CutAtStart:
         return Measurement(min(8, cell_len(self._text)), cell_len(self._text))
 
 
-def answer_footer(answer: "Answer", index: "Index") -> str:
+def answer_footer(answer: "Answer", index: "Index | ServedIndex") -> str:
     """One line: what was searched, by which plan, and the time to embed, scan and rerank."""
     times = answer.timings_ms
     rerank = f" · rerank {times.rerank:.1f}" if times.rerank else ""
@@ -351,24 +353,22 @@ def explain_table(stages: "Sequence[dict[str, Any]]") -> "Table":
     return table
 
 
-def answer_fields(answer: "Answer", index: "Index", *, explain: bool) -> dict[str, Any]:
+def answer_fields(answer: "Answer", index: "Index | ServedIndex", *, explain: bool) -> dict[str, Any]:
     """An answer as the object that is printed as JSON; with `explain`, how each stage went."""
     from resizable_search.search.results import fields
 
     return fields(answer, threads=index.threads if explain else None)
 
 
-def json_object(value: Any, sheet: "Sheet | None" = None) -> None:
+def json_object(value: Any) -> None:
     """Print a dataclass or a dict as an indented JSON object, dataclasses as a list of them."""
-    out = sheet or sys.stdout
-    out.write(_dumps(value, out, indent=2))
+    sys.stdout.write(_dumps(value, sys.stdout, indent=2))
 
 
-def json_line(value: Any, sheet: "Sheet | None" = None) -> None:
+def json_line(value: Any) -> None:
     """Print a dataclass or a dict as one line of JSON, and flush it."""
-    out = sheet or sys.stdout
-    out.write(_dumps(value, out))
-    out.flush()
+    sys.stdout.write(_dumps(value, sys.stdout))
+    sys.stdout.flush()
 
 
 def _dumps(value: Any, out: TextIO, indent: int | None = None) -> str:

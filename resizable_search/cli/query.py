@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resizable_search.cli import completion
-from resizable_search.cli import remote as errand
+from resizable_search.cli import completion, remote
 from resizable_search.cli.app import with_flags
 from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption, takes
 from resizable_search.cli.options import home_of, index_name
@@ -78,9 +77,10 @@ def query(
         name = index_name(options.index, places)
         other = _another_embedder(name, places, embedder, model, base_url, api_key_env)
     elif words is not None and words != "-":
-        done = errand.done("query", words, options, group=group)
-        if done is not None:
-            return done
+        served = remote.search(words, options, group=group)
+        if served is not None:
+            options.present(*served, form)
+            return 0
     index = options.opened(other)
     if words is None:
         from resizable_search.cli.repl import ask

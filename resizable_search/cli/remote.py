@@ -1,90 +1,142 @@
-"""`rsearch query` and `similar` by a running service of the same home, where there is one.
+"""`rsearch query` and `similar` by a running service: the search is its, the output is ours.
 
-The service prints what this process would have printed, and this process hands it on. Whatever stands
-against that is no error: then nothing has been printed, and the command does its work here.
+Every problem makes the command search by itself, without a message.
 """
 
 import os
+import stat
 import sys
-from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resizable_search.cli.options import home_of, index_name
-from resizable_search.cli.settings import VARIABLES
 from resizable_search.errors import RsearchError
-from resizable_search.service import knock
+from resizable_search.service import EXPECTS_HEADER, INDEX_HEADER, identity, socket_address
 from resizable_search.store.layout import Home, expanded
+from resizable_search.system import THREADS_VARIABLE, thread_count
 
 if TYPE_CHECKING:
     from resizable_search.cli.searching import SearchArguments
+    from resizable_search.search.results import Answer
 
 SERVICE_VARIABLE = "RSEARCH_SERVICE"
-"""`off`: every command does its work itself."""
+"""`off`: use no service."""
 
-ADDRESSES = ("ATLAS_API_PATH", "OPENAI_BASE_URL")
-"""Where texts are sent to be embedded: the service must send them to the same place."""
-
-HERE = ("index", "home", "open", "threads", "engine")
-"""What is not handed on with the other options."""
+SILENT_SECONDS = 2.0
+"""How long a living service may send nothing."""
 
 
-class Done(int):
-    """The exit code of a command that a service has done: this process holds nothing that is to be closed."""
+@dataclass(frozen=True, slots=True)
+class ServedIndex:
+    """What the output needs to know of an index that a service has searched."""
+
+    rows: int
+    full_dim: int
+    threads: int
+    column_names: tuple[str, ...]
+    remark: str = ""
+
+    def columns(self) -> tuple[str, ...]:
+        """The fields that a hit may have."""
+        return self.column_names
 
 
-def done(command: str, text: str, options: "SearchArguments", *, group: bool = False) -> Done | None:
-    """Have a service do all of it, and print what it says; None if there is none that does it.
+def search(
+    text: str, options: "SearchArguments", *, group: bool = False, similar: bool = False
+) -> "tuple[Answer, ServedIndex] | None":
+    """The answer of a running service of the home, and its index; None: search without it.
 
-    `command` is `query` or `similar`, `text` what is looked for or the id.
+    `similar`: `text` is the id of a document.
     """
-    off = os.environ.get(SERVICE_VARIABLE, "").strip().lower() in ("off", "0", "no", "false")
-    if off or options.open is not None or options.engine != "auto":
-        return None
     home = home_of(options.home)
-    if not os.path.lexists(home.socket):
+    is_off = os.environ.get(SERVICE_VARIABLE, "").strip().lower() in ("off", "0", "no", "false")
+    if is_off or not os.path.lexists(home.socket):
         return None
+    import json
+
     try:
         name = _name(options.index, home)
-        errand = None if name is None else _errand(command, text, options, name, group=group)
-    except (RsearchError, OSError, ValueError):  # which the command itself tells
+        any_threads = options.threads is None and not os.environ.get(THREADS_VARIABLE, "").strip()
+        threads = None if any_threads else thread_count(options.threads)
+        expects = json.dumps(identity(home.index(name), options.engine, threads))
+        names = ("k", "dim", "rerank", "plan", "recall", "where", "explain")
+        request = {name: getattr(options, name) for name in names}
+        request |= {"query": text, "index": name, "group": group, "similar": similar}
+        index, fields = map(json.loads, _post(home.socket, json.dumps(request).encode(), expects))
+        found = _answer(fields)
+        served = ServedIndex(index["rows"], index["full_dim"], index["threads"], tuple(index["columns"]))
+    except (RsearchError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    told = None if errand is None else knock.ask(home, errand)
-    if not isinstance(told, dict) or not all(isinstance(told.get(name), str) for name in ("out", "err")):
-        return None
-    sys.stdout.write(told["out"])
-    sys.stdout.flush()
-    if told["err"] and sys.stderr is not None:
-        sys.stderr.write(told["err"])
-    return Done(0)
+    if options.explain and sys.stderr is not None:
+        sys.stderr.write(f"rsearch: the running service (process {index['process']}) answered\n")
+    return found, served
 
 
-def _name(index: str | None, home: Home) -> str | None:
-    """What the index is called in the home; None for a folder elsewhere. Raises RsearchError, OSError."""
+def _name(index: str | None, home: Home) -> str:
+    """The name of an index in the home. Raises ValueError for a folder elsewhere, RsearchError, OSError."""
     name = index_name(index, home)
     if "/" not in name and "\\" not in name:
         return name
     folder = expanded(name)
-    inside = folder.name not in ("", "..") and folder.parent.samefile(home.path)
-    return folder.name if inside else None
+    if folder.name in ("", "..") or not folder.parent.samefile(home.path):
+        raise ValueError("an index of another home")
+    return folder.name
 
 
-def _errand(
-    command: str, text: str, options: "SearchArguments", name: str, *, group: bool
-) -> Mapping[str, Any]:
-    """All that decides what is printed."""
-    from resizable_search.cli.sheet import Surface
+def _post(path: Path, body: bytes, expects: str) -> tuple[bytes, bytes]:
+    """The index and the answer, as JSON. Raises OSError, ValueError."""
+    status = path.lstat()
+    if not stat.S_ISSOCK(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
+        raise ValueError("not a socket of this user")
+    import socket
 
-    threads = os.environ.get(VARIABLES["threads"], "") if options.threads is None else str(options.threads)
-    return {
-        "command": command,
-        "text": text,
-        "index": name,
-        "group": group,
-        "options": {
-            field.name: getattr(options, field.name) for field in fields(options) if field.name not in HERE
-        },
-        "threads": threads.strip(),
-        "addresses": {name: os.environ.get(name) for name in ADDRESSES},
-        "surface": Surface.here().to_json(),
-    }
+    head = (  # by hand: `http.client` takes 50 ms to import
+        "POST /api/search HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"{EXPECTS_HEADER}: {expects}\r\n\r\n"
+    )
+    reply = bytearray()
+    with socket.socket(socket.AF_UNIX) as connection, socket_address(path) as address:
+        connection.settimeout(SILENT_SECONDS)
+        connection.connect(address)
+        connection.sendall(head.encode() + body)
+        while part := connection.recv(1 << 16):
+            reply += part
+    start, _, content = bytes(reply).partition(b"\r\n\r\n")
+    first, *lines = start.split(b"\r\n")
+    headers = {key.lower(): value for key, _, value in (line.partition(b": ") for line in lines)}
+    if first.split(b" ")[1:2] != [b"200"] or len(content) != int(headers[b"content-length"]):
+        raise ValueError("no complete answer")
+    return headers[INDEX_HEADER.encode()], content
+
+
+def _answer(fields: dict[str, Any]) -> "Answer":
+    from resizable_search.search.results import Answer, Hit, Timings
+
+    stages = []
+    if "explain" in fields:
+        from resizable_search.store.executor import StageStats
+
+        stages = [
+            StageStats(
+                stage=each["stage"],
+                rows_in=each["rows_in"],
+                rows_out=each["rows_out"],
+                seconds=each["ms"] / 1e3,
+                read=each["bytes"],
+                looked=each["looked"],
+                by=each["read"],
+                engine=each["engine"],
+            )
+            for each in fields["explain"]
+        ]
+    return Answer(
+        fields["query"],
+        fields["index"],
+        fields["k"],
+        fields["plan"],
+        Timings(**fields["timings_ms"]),
+        [Hit(**hit) for hit in fields["hits"]],
+        stages,
+    )

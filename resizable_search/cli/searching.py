@@ -33,7 +33,7 @@ from resizable_search.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from resizable_search.cli.sheet import Sheet
+    from resizable_search.cli.remote import ServedIndex
     from resizable_search.embedders.base import Embedder
     from resizable_search.search.index import Index
     from resizable_search.search.options import SearchOptions
@@ -129,16 +129,13 @@ class SearchArguments:
         index.check_where(self.where)
         return planned
 
-    def present(self, found: "Answer", index: "Index", form: OutputOptions) -> None:
-        """Print an answer, and do with it what else is asked for."""
+    def present(self, found: "Answer", index: "Index | ServedIndex", form: OutputOptions) -> None:
+        """Print an answer, and do with it what else is asked for. Raises UsageError, RsearchError."""
+        check_fields(form, index)
         found = above_min_score(found, form)
         print_answer(found, index, form, explain=self.explain)
         open_hit(found, form)
         tell_remark(index.remark)
-
-    def write(self, found: "Answer", index: "Index", form: OutputOptions, sheet: "Sheet") -> None:
-        """Put on a sheet what `present` would print on stdout."""
-        print_answer(above_min_score(found, form), index, form, explain=self.explain, sheet=sheet)
 
 
 def with_tuned_plan(index: "Index", options: "SearchOptions") -> "SearchOptions":

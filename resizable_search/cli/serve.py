@@ -1,16 +1,20 @@
-"""`rsearch serve`: a search page and an HTTP API over the indexes of a home."""
+"""`rsearch serve` and `rsearch mcp`: the indexes of a home over HTTP, and for assistants over stdio."""
 
+import os
 import signal
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resizable_search.cli import completion
-from resizable_search.cli.extra import extra_serve, say
+from resizable_search.cli.app import with_flags
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption, home_of
-from resizable_search.errors import RsearchError, UsageError
+from resizable_search.errors import RsearchError, StorageError, UsageError
+from resizable_search.text import plain
 
 if TYPE_CHECKING:
     from resizable_search.service.index_pool import IndexPool
@@ -19,128 +23,170 @@ TOKEN_VARIABLE = "RSEARCH_TOKEN"
 LEAST_TOKEN = 16
 """Characters of a token: fewer can be guessed."""
 
+IndexesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--index",
+        "-i",
+        help="Serve only this index, by name or folder; repeatable.",
+        autocompletion=completion.indexes,
+        show_default="all of the home",
+    ),
+]
+
 
 def serve(
-    index: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--index",
-            "-i",
-            help="Serve this index alone, by name or folder; may be given again.",
-            autocompletion=completion.indexes,
-            show_default="all of the home",
-        ),
-    ] = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    index: IndexesOption = None,
+    host: Annotated[str, typer.Option("--host", help="Listen on this address.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0: any that is free.")
+        int, typer.Option("--port", min=0, max=65535, help="Listen on this port; 0: any free one.")
     ] = 8765,
     allow_remote: Annotated[
-        bool,
-        typer.Option("--allow-remote", help="Let --host be an address that other machines reach."),
+        bool, typer.Option("--allow-remote", help="Allow a --host that other machines can reach.")
     ] = False,
     token_file: Annotated[
         Path | None,
         typer.Option(
             "--token-file",
-            help="File with the token that callers have to send; --allow-remote wants one.",
-            show_default="$RSEARCH_TOKEN",
+            help="Require the token in this file; --allow-remote needs a token.",
+            show_default=f"${TOKEN_VARIABLE}",
         ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", help="Another name that the service goes by; may be given again."),
+        typer.Option("--allow-host", help="Accept this name in the Host header too; repeatable."),
     ] = None,
     cors: Annotated[
         list[str] | None,
-        typer.Option(
-            "--cors",
-            help="Origin whose pages may use the API, such as https://example.org; may be given again.",
-        ),
+        typer.Option("--cors", help="Let pages of this origin use the API; repeatable."),
     ] = None,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
     home: HomeOption = None,
 ) -> None:
-    """Serve a search page, and an HTTP API, over the indexes of this machine.
+    """Serve a search page and an HTTP API on this machine.
 
-    Indexes are opened once and stay in memory as far as they are read; one
-    that is built anew, changed or removed meanwhile is followed. The page is
-    at the address that is printed, the API's description at /docs.
+    Indexes stay open; rebuilt, changed and removed indexes are noticed. The
+    command prints the address of the page; /docs describes the API. While it
+    runs, `rsearch query` on the same home is answered by it.
     """
-    import os
-
     token = _token(token_file, os.environ.get(TOKEN_VARIABLE, ""))
-    with extra_serve():
-        from resizable_search.cli.served import Errands
+    with _extra_serve():
         from resizable_search.service import server
-        from resizable_search.service.door import Door
         from resizable_search.service.index_pool import IndexPool
         from resizable_search.service.middleware import AccessRules, is_loopback
 
     if not is_loopback(host):
         if not allow_remote:
             raise UsageError(
-                f"other machines reach {host}: say --allow-remote, with a token in ${TOKEN_VARIABLE} or "
-                "--token-file, if they may"
+                f"other machines can reach {host}: add --allow-remote, and a token in ${TOKEN_VARIABLE} or "
+                "--token-file"
             )
         if not token:
             raise UsageError(
-                f"--allow-remote wants a token: put one into ${TOKEN_VARIABLE}, or name a file that holds "
-                "one with --token-file"
+                f"--allow-remote needs a token: put it in ${TOKEN_VARIABLE}, or in a file and give "
+                "--token-file"
             )
-    places = home_of(home)
-    shelf = IndexPool(places, index or (), threads=threads, engine=engine)
+    folder = home_of(home)
+    pool = IndexPool(folder, index or (), threads=threads, engine=engine)
     rules = AccessRules.of(host, more=allow_host or (), origins=_origins(cors or ()), token=token)
-    listening = server.listen(host, port)
-    if engine != "numpy":
-        _compile(shelf)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    with server.listen(host, port) as listening, ExitStack() as stack:
+        if engine != "numpy":
+            _compile(pool)
+        sockets = [listening]
+        problem = ""
+        try:
+            sockets.append(stack.enter_context(server.local_socket(folder)))
+        except StorageError as error:
+            problem = str(error)
 
-    def ready() -> None:
-        names = shelf.names()
-        what = _counted(len(names)) if names else f"no index yet in {places.path}"
-        say(f"serving {what} at {address} (Ctrl-C stops)")
-        if door.problem:
-            say(f"`rsearch query` does its work itself: {door.problem}")
+        def ready() -> None:
+            count = len(pool.names())
+            what = f"{count} index{'' if count == 1 else 'es'}" if count else f"no index yet in {folder.path}"
+            at = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+            say(f"serving {what} at {at} (Ctrl-C stops)")
+            if problem:
+                say(f"`rsearch query` will not use this service: {with_flags(problem)}")
 
-    with Door(places, Errands(places, shelf.lend)) as door:
-        stopped_by = server.run(shelf, rules, listening, ready=ready, trouble=say)
+        stopped_by = server.run(pool, rules, sockets, ready=ready, report=say)
     if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
     say("stopped")
 
 
-def _compile(shelf: "IndexPool") -> None:
-    """Compile the kernels now, if an index is large enough to use them: no query does."""
+def mcp(
+    index: IndexesOption = None,
+    threads: ThreadsOption = None,
+    engine: EngineOption = "auto",
+    home: HomeOption = None,
+) -> None:
+    """Let assistants search the indexes of this machine (MCP over stdio).
+
+    An assistant's program starts this command. It offers three tools that
+    only read: search, get_document and list_indexes. `rsearch serve` offers
+    the same tools at /mcp.
+    """
+    with _extra_serve():
+        from resizable_search.service.index_pool import IndexPool
+        from resizable_search.service.mcp import run_stdio
+        from resizable_search.service.server import captured_log
+
+    pool = IndexPool(home_of(home), index or (), threads=threads, engine=engine)
+    if sys.stdin.isatty():
+        say(
+            "waiting for an assistant on stdin: add this command to the assistant's configuration (see "
+            "`rsearch mcp --help`; Ctrl-C stops)"
+        )
+    with captured_log("mcp", say):
+        stopped_by = run_stdio(pool)
+    if stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def say(line: str) -> None:
+    """Print a line on stderr at once."""
+    sys.stderr.write(f"rsearch: {plain(line)}\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def _extra_serve() -> Iterator[None]:
+    """Turn a missing library of the extra into an error that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("resizable_search"):
+            raise
+        raise RsearchError(
+            f'{error.name} is not installed: run `pip install "resizable_search[serve]"`'
+        ) from None
+
+
+def _compile(pool: "IndexPool") -> None:
+    """Compile missing kernels now, if an index is large enough for them: queries never do."""
     from resizable_search.cli.progress import shown_progress
     from resizable_search.engine.kernel_cache import compile_if_worth
     from resizable_search.store.manifest import read_manifest
 
     largest = 0
-    for name in shelf.names():
+    for name in pool.names():
         with suppress(RsearchError):  # a damaged index is reported when it is opened
-            manifest = read_manifest(shelf.folder(name))
+            manifest = read_manifest(pool.folder(name))
             largest = max(largest, manifest.documents * manifest.full_dim)
     with shown_progress() as progress:
         compile_if_worth(largest, progress)
 
 
-def _counted(indexes: int) -> str:
-    return f"{indexes} index{'' if indexes == 1 else 'es'}"
-
-
 def _token(file: Path | None, variable: str) -> str:
-    """The token that callers have to send; '' for none. Raises UsageError, RsearchError."""
+    """The token that callers must send; '' for none. Raises UsageError, RsearchError."""
     token, source = variable.strip(), f"${TOKEN_VARIABLE}"
     if file is not None:
         try:
             token, source = file.read_text().strip(), str(file)
         except (OSError, UnicodeDecodeError) as error:
-            raise RsearchError(f"cannot read the token file {file} ({error}): name one that has it") from None
-    if (token or file is not None) and not (
-        len(token) >= LEAST_TOKEN and token.isascii() and token.isprintable()
-    ):
+            raise RsearchError(f"cannot read the token file {file} ({error}): name another file") from None
+    is_good = len(token) >= LEAST_TOKEN and token.isascii() and token.isprintable()
+    if (token or file is not None) and not is_good:
         raise UsageError(
             f"the token in {source} must have {LEAST_TOKEN} or more printable ASCII characters: "
             "`openssl rand -hex 32` makes one"
@@ -148,13 +194,13 @@ def _token(file: Path | None, variable: str) -> str:
     return token
 
 
-def _origins(cors: "list[str] | tuple[str, ...]") -> list[str]:
+def _origins(cors: Sequence[str]) -> list[str]:
     from resizable_search.service.middleware import origin_of
 
     origins = []
     for text in cors:
         origin = origin_of(text)
         if origin is None:
-            raise UsageError(f"--cors {text} is no origin: write one as https://example.org")
+            raise UsageError(f"--cors {text} is not an origin: write it like https://example.org")
         origins.append(origin)
     return origins

@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from resizable_search.cli import completion
-from resizable_search.cli import remote as errand
+from resizable_search.cli import completion, remote
 from resizable_search.cli.arguments import takes
 from resizable_search.cli.searching import SearchArguments
 
@@ -22,9 +21,10 @@ def similar(
     It needs no embedder and no network: the document's own vector is the query.
     """
     form = options.form()
-    done = errand.done("similar", id, options)
-    if done is not None:
-        return done
+    served = remote.search(id, options, similar=True)
+    if served is not None:
+        options.present(*served, form)
+        return 0
     with options.opened() as index:
         found = index.search_similar(id, options.checked(index, form))
         options.present(found, index, form)

@@ -6,16 +6,13 @@ Text of documents is shown as plain text: no markup, no escape codes.
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from resizable_search.text import plain
-
-if TYPE_CHECKING:
-    from resizable_search.cli.sheet import Sheet
 
 PIPED_WIDTH = 10_000
 """Columns of a table in a pipe: enough to cut nothing off."""
@@ -27,16 +24,13 @@ PLAN_WIDTH = 16
 """The least width of a column whose plans are broken into lines: two stages, mostly."""
 
 
-def stdout_console(sheet: "Sheet | None" = None) -> Console:
+def stdout_console() -> Console:
     """The console of results: as wide as the terminal (or $COLUMNS), without a limit in a pipe.
 
     With $NO_COLOR there are no escape codes at all, not even for bold text and links.
     """
-    environ = os.environ if sheet is None else sheet.environ
-    colours: Any = None if environ.get("NO_COLOR") else "auto"
-    console = Console(
-        color_system=colours, highlight=False, markup=False, emoji=False, file=sheet, _environ=environ
-    )
+    colours: Any = None if os.environ.get("NO_COLOR") else "auto"
+    console = Console(color_system=colours, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = PIPED_WIDTH
     return console

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from resizable_search.store.executor import StageStats
 from resizable_search.system import blas_threads
+
+if TYPE_CHECKING:  # a command that a service answers loads no numpy
+    from resizable_search.store.executor import StageStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Answer:
     plan: str
     timings_ms: Timings
     hits: list[Hit]
-    explain: list[StageStats]
+    explain: "list[StageStats]"
 
 
 def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:

@@ -1,17 +1,13 @@
-"""The HTTP API: FastAPI's routes over a `Service`, and the errors that its callers see.
-
-The files of the search page and of the documentation's page, read once: requests name them, no paths.
-"""
+"""The HTTP API: FastAPI's routes over a `Service`, its errors, and the files of the page."""
 
 import asyncio
 import hashlib
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Annotated, Any
 
 import orjson
@@ -30,19 +26,17 @@ from resizable_search.errors import (
     IndexBusyError,
     IndexFormatError,
     IndexNotFoundError,
-    QueryError,
-    RefusedTextError,
     RsearchError,
     StorageError,
-    UsageError,
 )
+from resizable_search.search.index import Index
 from resizable_search.search.results import fields
-from resizable_search.service import schemas
+from resizable_search.service import EXPECTS_HEADER, INDEX_HEADER, identity, schemas
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.mcp import create_server
 from resizable_search.service.metrics import CONTENT_TYPE, ServiceMetrics
-from resizable_search.service.middleware import MOST_BYTES, App, Receive, Scope, Send
-from resizable_search.service.service import Card, Compared, Service
+from resizable_search.service.middleware import MOST_BYTES, App, Receive, Scope, Send, is_local, request_body
+from resizable_search.service.service import Comparison, IndexSummary, Service
 from resizable_search.text import plain
 
 TYPES = {
@@ -54,46 +48,9 @@ TYPES = {
 }
 SWAGGER = ("swagger-ui-bundle.js", "swagger-ui.css")
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]*\.(?:html|css|js|svg|png)")
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    body: bytes
-    type: str
-    tag: str
-
-
-class Assets:
-    """Every file that the service gives to browsers, by name."""
-
-    def __init__(self) -> None:
-        # Swagger UI's own files, of a package that carries them: the usual page loads them from elsewhere.
-        swagger = files("fastapi_swagger") / "resources"
-        found: list[Traversable] = [*(files("resizable_search.service") / "page").iterdir()]
-        found += [swagger / name for name in SWAGGER]
-        self._files: dict[str, _File] = {}
-        for file in found:
-            if _NAME.fullmatch(file.name):
-                body = file.read_bytes()
-                tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-                self._files[file.name] = _File(body, TYPES[file.name.rpartition(".")[2]], tag)
-
-    def answer(self, name: str, request: Request) -> Response:
-        """The file of that name, or that the browser has it already. Raises HTTPException 404."""
-        file = self._files.get(name)
-        if file is None:
-            raise HTTPException(404)
-        headers = {"etag": file.tag}
-        if request.headers.get("if-none-match") == file.tag:
-            return Response(status_code=304, headers=headers)
-        return Response(file.body, media_type=file.type, headers=headers)
-
+_FILE_NAME = re.compile(r"[a-z][a-z0-9_-]*\.(?:html|css|js|svg|png)")
 
 STATUS: tuple[tuple[type[RsearchError], int], ...] = (
-    (UsageError, 400),
-    (QueryError, 400),
-    (RefusedTextError, 400),
     (IndexNotFoundError, 404),
     (EmbedderError, 502),
     (IndexFormatError, 503),
@@ -102,39 +59,66 @@ STATUS: tuple[tuple[type[RsearchError], int], ...] = (
     (ExhaustedError, 503),
     (RsearchError, 400),
 )
-"""What each kind of error is answered with: the first that fits. 5xx: the caller can do nothing about it."""
+"""The status of each kind of error, the first that fits. 5xx: the caller cannot help it."""
 
-_PROBLEM: dict[str, Any] = {"model": schemas.Problem}
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    400: {**_PROBLEM, "description": "What is asked for makes no sense for this index."},
-    401: {**_PROBLEM, "description": "The service wants its token."},
-    403: {**_PROBLEM, "description": "A page of another origin asks."},
-    404: {**_PROBLEM, "description": "There is no such index or document."},
-    408: {**_PROBLEM, "description": "The request did not come within seconds."},
-    413: {**_PROBLEM, "description": "The request is too large."},
-    421: {**_PROBLEM, "description": "The service does not go by the name that the Host header has."},
-    422: {**_PROBLEM, "description": "The request is not of this form, or asks for more than is allowed."},
-    429: {**_PROBLEM, "description": "Too many requests are under way."},
-    502: {**_PROBLEM, "description": "The embedder of the query failed."},
-    503: {**_PROBLEM, "description": "The index is damaged, or cannot be read."},
+_REFUSALS = {
+    400: "The request makes no sense for this index.",
+    401: "The service needs its token.",
+    403: "A page of another origin asks.",
+    404: "No such index or document.",
+    408: "The request took too long to arrive.",
+    413: "The request is too large.",
+    421: "The Host header is not a name of this service.",
+    422: "The request has another form, or asks for more than is allowed.",
+    429: "Too many requests are under way.",
+    502: "The embedder of the query failed.",
+    503: "The index is damaged or unreadable.",
 }
 
-
-def _refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: _REFUSED[status] for status in (403, 421, *statuses)}
-
-
 ABOUT = """
-Searches the embedding indexes of this machine, at any of their dimensions. A query is embedded as the
-index's documents were, `dim` dimensions are scanned, and `rerank` × `k` of the best are scored again at
-the full dimension. Queries that arrive together share a scan.
+Searches the embedding indexes of this machine, at any of their dimensions. A query is embedded like the
+index's documents, `dim` dimensions are scanned, and the best `rerank` × `k` are scored again at the full
+dimension. Queries that arrive together share a scan.
 """
 
 
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"model": schemas.ErrorModel, "description": _REFUSALS[status]}
+        for status in (403, 421, *statuses)
+    }
+
+
+class Assets:
+    """The files for browsers, by name: requests name them, never paths."""
+
+    def __init__(self) -> None:
+        # Swagger UI's files come from a package: its usual page loads them from another host.
+        swagger = files("fastapi_swagger") / "resources"
+        page = (files("resizable_search.service") / "page").iterdir()
+        self._files: dict[str, tuple[bytes, str]] = {}
+        for file in (*page, *(swagger / name for name in SWAGGER)):
+            if _FILE_NAME.fullmatch(file.name):
+                body = file.read_bytes()
+                self._files[file.name] = body, f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+
+    def response(self, name: str, request: Request) -> Response:
+        """The file of that name, or 304 for a browser that has it. Raises HTTPException 404."""
+        if name not in self._files:
+            raise HTTPException(404)
+        body, tag = self._files[name]
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers={"etag": tag})
+        return Response(body, media_type=TYPES[name.rpartition(".")[2]], headers={"etag": tag})
+
+
 def create_app(
-    shelf: IndexPool, *, meters: ServiceMetrics | None = None, assets: Assets | None = None
+    pool: IndexPool, *, metrics: ServiceMetrics | None = None, assets: Assets | None = None
 ) -> FastAPI:
-    """The application that serves a shelf's indexes; `state.service` while it runs. It closes the shelf."""
+    """The application that serves a pool's indexes, and closes the pool.
+
+    `state.service` is its service while it runs; `state.search` answers POST /api/search quickly.
+    """
     tools = StreamableHTTPSessionManager(
         create_server(lambda: nullcontext(app.state.service)),
         json_response=True,
@@ -144,8 +128,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = app.state.service = Service(shelf, meters)
-        opening = asyncio.create_task(service.open_all())
+        service = app.state.service = Service(pool, metrics)
+        opening = asyncio.create_task(service.summaries())  # so that no search waits for it
         try:
             async with tools.run():
                 yield
@@ -162,11 +146,11 @@ def create_app(
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    app.add_exception_handler(RsearchError, _told)
+    app.add_exception_handler(RsearchError, _error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _internal)
-    app.state.search = _search_alone(app)
+    app.add_exception_handler(Exception, _internal_error)
+    app.state.search = _quick_search(app)
     _add_routes(app)
     _add_assets(app, assets or Assets())
     app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(tools), methods=["POST"]))
@@ -177,108 +161,147 @@ def _add_routes(app: FastAPI) -> None:
     @app.get(
         "/api/indexes",
         response_model=None,
-        responses={200: {"model": schemas.Indexes}, **_refused(401, 429, 503)},
+        responses={200: {"model": schemas.IndexesModel}, **_refusals(401, 429, 503)},
     )
     async def indexes() -> Response:
-        """The indexes that can be searched, with their dimensions, columns and tuned plans."""
+        """List the indexes, with their dimensions, columns and tuned plans."""
         service: Service = app.state.service
-        cards = await service.cards()
-        names = [card.name for card in cards]
+        summaries = await service.summaries()
         return _json(
             {
                 "version": __version__,
-                "default": service.shelf.default_of(names),
-                "limits": schemas.Limits().model_dump(),
-                "indexes": [_card(card) for card in cards],
+                "default": service.pool.default_of([summary.name for summary in summaries]),
+                "limits": schemas.LimitsModel().model_dump(),
+                "indexes": [_index(summary) for summary in summaries],
             }
         )
 
     @app.post(
         "/api/search",
         response_model=None,
-        responses={200: {"model": schemas.Answer | schemas.Answers}, **_REFUSED},
+        responses={
+            200: {"model": schemas.AnswerModel | schemas.AnswersModel},
+            **_refusals(*_REFUSALS),
+        },
     )
-    async def search(asked: schemas.SearchRequest) -> Response:
-        """Search an index: for one text an answer, for a list `results` in its order.
+    async def search(request: schemas.SearchRequest) -> Response:
+        """Search an index: one text gets an answer, a list of texts gets `results` in its order.
 
-        With `compare` each answer has `full`: what the full dimension finds, and the overlap with it.
+        With `compare` each answer has `full`: the full dimension's answer, and the overlap with it.
         """
-        return await _search(app.state.service, asked)
+        return _json(await _search(app.state.service, request))
 
     @app.get(
         "/api/documents/{index}/{row}",
         response_model=None,
-        responses={200: {"model": schemas.Document}, **_refused(401, 404, 422, 429, 503)},
+        responses={200: {"model": schemas.DocumentModel}, **_refusals(401, 404, 422, 429, 503)},
     )
     async def document(
-        index: Annotated[str, Path(max_length=255)], row: Annotated[int, Path(ge=0, le=schemas.MOST_ROW)]
+        index: Annotated[str, Path(max_length=schemas.MOST_NAME)],
+        row: Annotated[int, Path(ge=0, le=schemas.MOST_ROW)],
     ) -> Response:
-        """The document at a row of an index; rows hold within a generation of it."""
+        """Read the document at a row of an index; rows are valid until the index changes."""
         service: Service = app.state.service
-        name, found = await service.document(index, row)
+        name, stored = await service.document(index, row)
         return _json(
             {
                 "index": name,
-                "row": found.row,
-                "id": found.id,
-                "title": found.title,
-                "url": found.url,
-                "text": found.text,
-                "metadata": dict(found.metadata),
+                "row": stored.row,
+                "id": stored.id,
+                "title": stored.title,
+                "url": stored.url,
+                "text": stored.text,
+                "metadata": dict(stored.metadata),
             }
         )
 
-    @app.get("/healthz", response_model=schemas.Health, responses=_refused())
+    @app.get("/healthz", response_model=schemas.HealthModel, responses=_refusals())
     async def healthz() -> Response:
-        """Whether the service runs."""
+        """Tell whether the service runs."""
         return _json({"status": "ok", "version": __version__})
 
     @app.get(
         "/metrics",
         response_model=None,
-        responses={200: {"content": {"text/plain": {}}}, **_refused(401, 429)},
+        responses={200: {"content": {"text/plain": {}}}, **_refusals(401, 429)},
     )
     async def metrics() -> Response:
-        """Requests, queries, and seconds by index and stage, for Prometheus."""
+        """Report requests, queries, and seconds by index and stage, for Prometheus."""
         service: Service = app.state.service
-        return Response(service.meters.text(), headers={"content-type": CONTENT_TYPE})
+        return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
 
-async def _search(service: Service, asked: schemas.SearchRequest) -> Response:
-    is_one = isinstance(asked.query, str)
-    texts: Sequence[str] = [asked.query] if isinstance(asked.query, str) else asked.query
-    how = asked.search()
-    threads = service.shelf.threads if asked.explain else None
-    if asked.compare:
-        both = await service.compare(asked.index, texts, how)
-        told = [_compared(pair, threads) for pair in both]
+async def _search(service: Service, request: schemas.SearchRequest) -> Any:
+    """What a search answers, as JSON has it."""
+    is_list = not isinstance(request.query, str)
+    texts: Sequence[str] = [request.query] if isinstance(request.query, str) else request.query
+    options = request.options()
+    threads = service.pool.threads if request.explain else None
+    if request.compare:
+        pairs = await service.compare(request.index, texts, options)
+        results = [_compared(pair, threads) for pair in pairs]
     else:
-        found = await service.search(asked.index, texts, how)
-        told = [fields(answer, threads=threads) for answer in found]
-    return _json(told[0] if is_one else {"results": told})
+        answers = await service.search(request.index, texts, options)
+        results = [fields(answer, threads=threads) for answer in answers]
+    return {"results": results} if is_list else results[0]
 
 
-def _search_alone(app: FastAPI) -> App:
-    """The route of searches as an application of its own, which answers as FastAPI's does.
+async def _local_search(service: Service, body: bytes, expects: bytes | None) -> Response:
+    """Answer a search from the home's Unix socket; with `expects`, only to a process like this one."""
+    request = schemas.LocalSearchRequest.model_validate_json(body)
+    pool = service.pool
+    wanted: dict[str, Any] | None = json.loads(expects) if expects is not None else None
 
-    FastAPI's layers take as long as a scan of sign bits; `scripts/benchmarks/load.py` has the figures.
+    def describe(index: Index) -> dict[str, Any]:
+        threads = pool.threads if wanted and wanted["threads"] else None
+        return {
+            "is_wanted": wanted == identity(index.folder, pool.engine, threads),
+            "rows": index.rows,
+            "full_dim": index.full_dim,
+            "threads": index.threads,
+            "columns": index.columns(),
+            "process": os.getpid(),
+        }
+
+    described = await service.with_index(request.index, describe) if wanted is not None else {}
+    if not described.get("is_wanted", True):
+        return _json({"error": "this service has another version, index, engine or endpoint"}, 412)
+    if request.similar:
+        answer = await service.similar(request.index, str(request.query), request.options())
+        response = _json(fields(answer, threads=pool.threads if request.explain else None))
+    else:
+        response = _json(await _search(service, request))
+    response.headers[INDEX_HEADER] = json.dumps(described)
+    return response
+
+
+def _quick_search(app: FastAPI) -> App:
+    """The route of searches without FastAPI's layers, which take as long as a scan of sign bits.
+
+    It answers as FastAPI's route does, and besides what the home's Unix socket asks.
     """
 
     async def search(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         try:
-            body = await _body(receive)
-            if _is_json(scope):
-                asked = schemas.SearchRequest.model_validate_json(body)
-                answer = await _search(app.state.service, asked)
+            body = await request_body(receive)
+            if (
+                request.headers.get("content-type", "").partition(";")[0].strip().lower()
+                != "application/json"
+            ):
+                answer = _unprocessable("send the request as JSON, with Content-Type: application/json")
+            elif is_local(scope):
+                expects = dict(scope["headers"]).get(EXPECTS_HEADER.encode())
+                answer = await _local_search(app.state.service, body, expects)
             else:
-                answer = _unlike("the request: send JSON, with Content-Type: application/json")
+                asked = schemas.SearchRequest.model_validate_json(body)
+                answer = _json(await _search(app.state.service, asked))
         except ValidationError as error:
-            answer = _unlike(schemas.invalid(error.errors()))
+            answer = _unprocessable(schemas.invalid(error.errors()))
         except RsearchError as error:
-            answer = await _told(request, error)
+            answer = await _error(request, error)
         except Exception as error:
-            await (await _internal(request, error))(scope, receive, send)
+            await (await _internal_error(request, error))(scope, receive, send)
             raise  # for the log
         start = {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
         await send(start)
@@ -287,85 +310,69 @@ def _search_alone(app: FastAPI) -> App:
     return search
 
 
-async def _body(receive: Receive) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False):
-        message = await receive()
-        body += message.get("body", b"")
-    return body
-
-
-def _is_json(scope: Scope) -> bool:
-    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-    return bool(kind.partition(b";")[0].strip().lower() == b"application/json")
-
-
 def _add_assets(app: FastAPI, assets: Assets) -> None:
-    """The search page and the documentation's page: files that are named here, not by requests."""
-
     @app.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
-        return assets.answer("index.html", request)
+        return assets.response("index.html", request)
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        return assets.answer("docs.html", request)
+        return assets.response("docs.html", request)
 
     @app.get("/page/{name}", include_in_schema=False)
     async def file(name: str, request: Request) -> Response:
-        return assets.answer(name, request)
+        return assets.response(name, request)
 
 
-def _card(card: Card) -> dict[str, Any]:
-    kind, model = card.embedder
+def _index(summary: IndexSummary) -> dict[str, Any]:
+    kind, model = summary.embedder
     return {
-        "name": card.name,
-        "rows": card.rows,
-        "full_dim": card.full_dim,
-        "dims": list(card.dims),
-        "columns": list(card.columns),
+        "name": summary.name,
+        "rows": summary.rows,
+        "full_dim": summary.full_dim,
+        "dims": list(summary.dims),
+        "columns": list(summary.columns),
         "embedder": {"kind": kind, "model": model},
-        "tuned": list(card.tuned),
-        "problem": plain(card.problem) or None,
+        "tuned": list(summary.tuned),
+        "problem": plain(summary.problem) or None,
     }
 
 
-def _compared(pair: Compared, threads: int | None) -> dict[str, Any]:
+def _compared(pair: Comparison, threads: int | None) -> dict[str, Any]:
     full = fields(pair.full, threads=threads)
-    told = {name: full[name] for name in ("plan", "timings_ms", "hits", "explain") if name in full}
-    return {**fields(pair.answer, threads=threads), "full": {**told, "overlap": pair.overlap}}
+    shown = {name: full[name] for name in ("plan", "timings_ms", "hits", "explain") if name in full}
+    return {**fields(pair.answer, threads=threads), "full": {**shown, "overlap": pair.overlap}}
 
 
 def _json(value: Any, status: int = 200) -> Response:
     try:
         body = orjson.dumps(value)
-    except TypeError:  # a lone surrogate of a document, which only ASCII has a form for; or a huge integer
+    except TypeError:  # a lone surrogate in a document, or a huge integer
         body = json.dumps(value, separators=(",", ":")).encode("ascii")
     return Response(body, status, media_type="application/json")
 
 
-async def _told(_: Request, error: Exception) -> Response:
+async def _error(_: Request, error: Exception) -> Response:
     status = next(status for kind, status in STATUS if isinstance(error, kind))
     return _json({"error": plain(str(error))}, status)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _unlike(schemas.invalid(error.errors(), 1))
+    return _unprocessable(schemas.invalid(error.errors(), 1))
 
 
-def _unlike(told: str) -> Response:
-    return _json({"error": plain(f"{told}; /docs shows the form")}, 422)
+def _unprocessable(message: str) -> Response:
+    return _json({"error": plain(f"{message}; /docs shows the form")}, 422)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    told = {404: "there is no such page; /docs shows what there is"}.get(error.status_code, error.detail)
-    response = _json({"error": plain(str(told))}, error.status_code)
+    message = "no such page; /docs lists all" if error.status_code == 404 else error.detail
+    response = _json({"error": plain(str(message))}, error.status_code)
     response.headers.update(error.headers or {})
     return response
 
 
-async def _internal(_: Request, error: Exception) -> Response:
+async def _internal_error(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": f"internal error ({type(error).__name__}): please report it"}, 500)

@@ -1,5 +1,6 @@
-"""Where queries wait for an index: those that are there at once are answered by one scan."""
+"""Queries of one index that arrive together are answered by one scan."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,111 +19,112 @@ from resizable_search.service.index_pool import IndexPool
 from resizable_search.store.filter import Selection
 
 MOST_TOGETHER = 64
-"""Queries of one scan: beyond that a query costs no less, and the first of them waits for the last."""
+"""Queries of one scan: more would save nothing, and make the first wait for the last."""
 
 
 class MovedError(RsearchError):
-    """The index is another by now: the text has to be embedded again, or the expression evaluated."""
+    """The index was replaced: embed the text, and evaluate the filter, again."""
 
 
 Outcome = Answer | BaseException
 Selected = tuple[Index, Selection]
-"""An index, and the rows of it that an expression is true of."""
+"""An index, and its rows that match a filter."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A text with its vector (full_dim,), which the embedder of that fingerprint made in `embed` seconds.
+class PendingQuery:
+    """A text with its vector (full_dim,), which the embedder `fingerprint` made in `seconds`.
 
-    `wanted` is whom the outcome is for. `selected` has the rows that the search's expression is true of, and
-    the index it was asked of: to evaluate it here would keep everybody waiting.
+    `selected`: the rows that match the options' filter; evaluating it here would delay everybody.
+    `future`: receives the outcome.
     """
 
     text: str
     vector: NDArray[np.float32]
     fingerprint: str
-    embed: float
-    search: SearchOptions
-    wanted: Any
+    seconds: float
+    options: SearchOptions
+    future: "asyncio.Future[Answer] | Any"
     selected: Selected | None = None
     since: float = field(default_factory=time.perf_counter)
 
 
 class Batcher:
-    """Answers the queries of one index on a thread of its own, in the order in which they come.
+    """Answers the queries of one index in their order, on a thread of its own.
 
-    `tell` is called there with the outcome of each ask of a scan, `observe` with how many there were and
-    the seconds that each had waited.
+    There it calls `deliver` with the outcomes of a scan, and `observe` with the index's name and the
+    seconds that each query has waited.
     """
 
     def __init__(
         self,
-        shelf: IndexPool,
+        pool: IndexPool,
         name: str,
-        tell: Callable[[list[tuple[Ask, Outcome]]], None],
+        deliver: Callable[[list[tuple[PendingQuery, Outcome]]], None],
         observe: Callable[[str, Sequence[float]], None] = lambda name, waited: None,
     ) -> None:
-        self._shelf = shelf
+        self._pool = pool
         self._name = name
-        self._tell = tell
+        self._deliver = deliver
         self._observe = observe
-        self._asks: SimpleQueue[Ask | None] = SimpleQueue()
-        threading.Thread(target=self._work, name=f"desk of {name}", daemon=True).start()
+        self._queue: SimpleQueue[PendingQuery | None] = SimpleQueue()
+        threading.Thread(target=self._work, name=f"batcher of {name}", daemon=True).start()
 
-    def put(self, asks: Iterable[Ask]) -> None:
-        """Have these answered."""
-        for ask in asks:
-            self._asks.put(ask)
+    def put(self, queries: Iterable[PendingQuery]) -> None:
+        """Queue queries."""
+        for query in queries:
+            self._queue.put(query)
 
     def close(self) -> None:
-        """Answer what is there, and end."""
-        self._asks.put(None)
+        """Answer the queued queries, then end the thread."""
+        self._queue.put(None)
 
     def _work(self) -> None:
-        while (ask := self._asks.get()) is not None:
-            batch = [ask]
+        while (query := self._queue.get()) is not None:
+            batch = [query]
             try:
                 while len(batch) < MOST_TOGETHER:
-                    more = self._asks.get_nowait()
+                    more = self._queue.get_nowait()
                     if more is None:
-                        self._asks.put(None)
+                        self._queue.put(None)
                         break
                     batch.append(more)
             except Empty:
                 pass
             begin = time.perf_counter()
-            self._observe(self._name, [begin - ask.since for ask in batch])
-            self._tell(self._outcomes(batch))
+            self._observe(self._name, [begin - query.since for query in batch])
+            self._deliver(self._outcomes(batch))
 
-    def _outcomes(self, batch: Sequence[Ask]) -> list[tuple[Ask, Outcome]]:
-        alike: dict[SearchOptions, list[Ask]] = {}
-        for ask in batch:
-            alike.setdefault(ask.search, []).append(ask)
-        outcomes: list[tuple[Ask, Outcome]] = []
+    def _outcomes(self, batch: Sequence[PendingQuery]) -> list[tuple[PendingQuery, Outcome]]:
+        groups: dict[SearchOptions, list[PendingQuery]] = {}
+        for query in batch:
+            groups.setdefault(query.options, []).append(query)
+        outcomes: list[tuple[PendingQuery, Outcome]] = []
         try:
-            with self._shelf.lend(self._name) as index:
-                for search, asks in alike.items():
-                    outcomes += zip(asks, self._answers(index, search, asks), strict=True)
-        except Exception as error:  # of opening the index
-            return [(ask, error) for ask in batch]
+            with self._pool.lend(self._name) as index:
+                for options, queries in groups.items():
+                    outcomes += zip(queries, self._answers(index, options, queries), strict=True)
+        except Exception as error:  # the index cannot be opened
+            return [(query, error) for query in batch]
         return outcomes
 
-    def _answers(self, index: Index, search: SearchOptions, asks: Sequence[Ask]) -> Sequence[Outcome]:
-        if any(ask.fingerprint != index.fingerprint for ask in asks):
-            return [MovedError(f"{self._name} is embedded by another model now: ask again")] * len(asks)
+    def _answers(
+        self, index: Index, options: SearchOptions, queries: Sequence[PendingQuery]
+    ) -> Sequence[Outcome]:
+        if any(query.fingerprint != index.fingerprint for query in queries):
+            return [MovedError(f"{self._name} has another embedder now: ask again")] * len(queries)
         selection = None
-        if search.where is not None:
-            stale = [ask for ask in asks if ask.selected is None or ask.selected[0] is not index]
-            if stale:
-                return [MovedError(f"{self._name} has changed: ask again")] * len(asks)
-            selection = asks[0].selected[1] if asks[0].selected else None
+        if options.where is not None:
+            if any(query.selected is None or query.selected[0] is not index for query in queries):
+                return [MovedError(f"{self._name} has changed: ask again")] * len(queries)
+            selection = queries[0].selected[1] if queries[0].selected else None
         try:
             return index.search_vectors(
-                [ask.text for ask in asks],
-                np.stack([ask.vector for ask in asks]),
-                search,
+                [query.text for query in queries],
+                np.stack([query.vector for query in queries]),
+                options,
                 selection,
-                [ask.embed for ask in asks],
+                [query.seconds for query in queries],
             )
         except Exception as error:
-            return [error] * len(asks)
+            return [error] * len(queries)

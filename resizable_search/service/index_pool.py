@@ -1,55 +1,46 @@
-"""The indexes of a home, opened once and lent to whoever asks; one that changes on disk is opened anew."""
+"""The indexes of a home, opened once and lent to threads; an index that changes on disk is reopened."""
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resizable_search.errors import (
-    IndexFormatError,
-    IndexNotFoundError,
-    OpenFilesError,
-    RsearchError,
-    UsageError,
-)
+from resizable_search.errors import IndexNotFoundError, OpenFilesError, RsearchError, UsageError
 from resizable_search.search.index import Index, open_index
 from resizable_search.store.layout import FAVOURITE, INDEX_VARIABLE, NAMES, Home, none_yet, resolve_index
 from resizable_search.system import thread_count
 from resizable_search.text import quoted
 
-Sign = tuple[int, int, int, int]
-"""What tells one file from the next at its path: its device, inode, size, and when it was changed."""
+FileId = tuple[int, int, int, int]
+"""Device, inode, size and time of change: they tell a file from others at its path."""
 
-CHARACTERS_KEPT = 1 << 24
-"""Of the documents that an index's last hits were, in memory: reading ten takes as long as a scan of bits."""
+CACHED_CHARACTERS = 1 << 24
+"""Of an index's documents in memory: reading ten of them takes as long as a scan of sign bits."""
 
 
 @dataclass(slots=True)
-class _Copy:
-    """An index as it was opened, how often it is lent at this moment, and whether it is out of date."""
-
+class _OpenIndex:
     index: Index
-    signs: dict[str, Sign | None]
+    files: dict[str, FileId | None]
     lent: int = 0
     is_retired: bool = False
 
 
 @dataclass(slots=True)
 class _Slot:
-    """The place of an index on the shelf. Its lock is held while it is opened, so that one thread does it."""
+    """The room of one name. Its lock is held while the index is opened, so that one thread does it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    copy: _Copy | None = None
+    opened: _OpenIndex | None = None
 
 
 class IndexPool:
-    """The indexes of a home, or those of it (or folders elsewhere) that `only` names; safe from any thread.
+    """The indexes of a home, or only those (also folders elsewhere) of `only`; safe from any thread.
 
-    An index is opened when it is first asked for and stays open. Names that come from a request are
-    looked up among those there are: none of them is ever made into a path.
-    Raises IndexNotFoundError for one of `only` that is not there.
+    Each request looks at the disk, so a changed or mended index is noticed by the next one. Names in
+    requests are looked up, never made into paths. Raises IndexNotFoundError, UsageError for `only`.
     """
 
     def __init__(
@@ -58,7 +49,7 @@ class IndexPool:
         self.home = home
         self.threads = thread_count(threads)
         """Threads of a scan."""
-        self._engine = engine
+        self.engine = engine
         self._only: dict[str, Path] = {}
         for name in only:
             folder = resolve_index(name, home)
@@ -69,74 +60,71 @@ class IndexPool:
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """The indexes there are, sorted. Raises StorageError where the home cannot be read."""
+        """The names of the indexes, sorted. Raises StorageError for an unreadable home."""
         return sorted(self._only) if self._only else self.home.names()
 
     def folder(self, name: str) -> Path:
-        """Where an index of the shelf lies."""
+        """The folder of an index."""
         return self._only.get(name, self.home.index(name))
 
     @staticmethod
     def default_of(names: Sequence[str]) -> str | None:
-        """The one of some indexes that is meant where none is named."""
+        """The index of a request that names none; None: it must name one."""
         for favourite in (os.environ.get(INDEX_VARIABLE), FAVOURITE):
             if favourite in names:
                 return favourite
         return names[0] if len(names) == 1 else None
 
-    def chosen(self, name: str | None) -> str:
-        """The index that a request means. Raises IndexNotFoundError, which tells what there is."""
+    def resolve(self, name: str | None) -> str:
+        """The index that a request means. Raises IndexNotFoundError with the known names."""
         if name is not None and name in self._slots:
             return name
-        there = self.names()
-        if name is None:
-            default = self.default_of(there)
-            if default is not None:
-                return default
-            if there:
-                raise IndexNotFoundError(f"which index? name one: there are {', '.join(there)}")
+        names = self.names()
+        if not names:
             raise none_yet(self.home)
-        if name in there:
-            return name
-        if not there:
-            raise none_yet(self.home)
-        raise IndexNotFoundError(f"no index {quoted(name)}: there are {', '.join(there)}")
+        known = self.default_of(names) if name is None else name
+        if known in names:
+            return known
+        problem = "which index? name one" if name is None else f"no index {quoted(name)}"
+        raise IndexNotFoundError(f"{problem}: there are {', '.join(names)}")
 
     def fingerprint(self, name: str) -> str | None:
-        """That of the embedder of an index which is open; None for any other. Reads nothing."""
+        """The fingerprint of an open index's embedder; None if the index is not open. Reads nothing."""
         slot = self._slots.get(name)
-        copy = slot.copy if slot is not None else None
-        return copy.index.fingerprint if copy is not None else None
+        opened = slot.opened if slot is not None else None
+        return opened.index.fingerprint if opened is not None else None
 
     @contextmanager
-    def lend(self, name: str) -> Iterator[Index]:
-        """The index of that name as it is on disk now, open at least until it is given back.
+    def lend(self, name: str | None) -> Iterator[Index]:
+        """The index of that name as it is on disk now, open until the block ends.
 
-        Raises IndexNotFoundError, IndexFormatError for a damaged one, also for one whose files are cut
-        while it is lent: what was read of it is worth nothing then. And what else opening one raises.
+        Raises IndexNotFoundError, IndexFormatError, and what else `open_index` raises.
         """
-        copy = self._current(self.chosen(name))
+        opened = self._current(self.resolve(name))
         try:
-            yield copy.index
-            _refuse_cut(copy.signs)
+            yield opened.index
         finally:
-            self._give_back(copy)
+            with self._lock:
+                opened.lent -= 1
+                is_free = opened.is_retired and opened.lent == 0
+            if is_free:
+                opened.index.close()
 
     def close(self) -> None:
-        """Close every index, as soon as nobody has it any more."""
+        """Close every index as soon as nobody uses it."""
         with self._lock:
             slots, self._slots = list(self._slots.values()), {}
         for slot in slots:
             with slot.lock:
                 self._retire(slot)
 
-    def _current(self, name: str) -> _Copy:
+    def _current(self, name: str) -> _OpenIndex:
         with self._lock:
             slot = self._slots.setdefault(name, _Slot())
         while True:
             with slot.lock:
                 try:
-                    copy = self._fresh(name, slot)
+                    opened = self._fresh(name, slot)
                 except OpenFilesError:
                     raise
                 except RsearchError:
@@ -146,47 +134,39 @@ class IndexPool:
                             self._slots.pop(name, None)
                     raise
             with self._lock:
-                if not copy.is_retired:
-                    copy.lent += 1
-                    return copy
+                if not opened.is_retired:
+                    opened.lent += 1
+                    return opened
 
-    def _fresh(self, name: str, slot: _Slot) -> _Copy:
-        """The copy of a slot, opened anew if the index is another one by now. Its lock is held."""
-        held = slot.copy
-        if held is not None and held.signs == _signs(held.signs):
+    def _fresh(self, name: str, slot: _Slot) -> _OpenIndex:
+        """The open index of a slot, reopened if its files have changed. The slot's lock is held."""
+        held = slot.opened
+        if held is not None and held.files == _file_ids(held.files):
             return held
         self._retire(slot)
         manifest = os.fspath(self.folder(name) / NAMES.manifest)
-        signs = _signs([manifest])  # read first: if it is replaced right now, the next request opens it again
+        files = _file_ids([manifest])  # first: if it is replaced now, the next request opens it again
         index = open_index(
-            self._only.get(name, name), home=self.home.path, threads=self.threads, engine=self._engine
+            self._only.get(name, name), home=self.home.path, threads=self.threads, engine=self.engine
         )
         index.warm()
-        index.cache_documents(CHARACTERS_KEPT)
-        slot.copy = _Copy(index, {**_signs(_arrays(index)), **signs})
-        return slot.copy
+        index.cache_documents(CACHED_CHARACTERS)
+        slot.opened = _OpenIndex(index, {**_file_ids(_arrays(index)), **files})
+        return slot.opened
 
     def _retire(self, slot: _Slot) -> None:
-        """Take a copy out of its slot; it is closed when nobody has it any more."""
-        copy, slot.copy = slot.copy, None
-        if copy is None:
+        """Empty a slot; its index is closed when nobody uses it any more."""
+        opened, slot.opened = slot.opened, None
+        if opened is None:
             return
         with self._lock:
-            copy.is_retired = True
-            is_free = copy.lent == 0
+            opened.is_retired = True
+            is_free = opened.lent == 0
         if is_free:
-            copy.index.close()
-
-    def _give_back(self, copy: _Copy) -> None:
-        with self._lock:
-            copy.lent -= 1
-            is_free = copy.is_retired and copy.lent == 0
-        if is_free:
-            copy.index.close()
+            opened.index.close()
 
 
 def _arrays(index: Index) -> list[str]:
-    """The files that are mapped. To read a page of one that was cut meanwhile would end the process."""
     return [
         os.fspath(index.folder / part.path / name)
         for part in index.manifest.parts
@@ -195,25 +175,13 @@ def _arrays(index: Index) -> list[str]:
     ]
 
 
-def _signs(paths: Iterable[str]) -> dict[str, Sign | None]:
-    """What tells each file from any other at its path; None if there is none."""
-    return {path: _sign(path) for path in paths}
+def _file_ids(paths: Iterable[str]) -> dict[str, FileId | None]:
+    return {path: _file_id(path) for path in paths}
 
 
-def _refuse_cut(signs: Mapping[str, Sign | None]) -> None:
-    """Refuse what was read of files that were cut meanwhile: see `service.mapped`."""
-    for path, sign in signs.items():
-        now = _sign(path)
-        if sign is not None and now is not None and now[:2] == sign[:2] and now[2] < sign[2]:
-            raise IndexFormatError(
-                f"{path} was cut to {now[2]:,} of {sign[2]:,} bytes while it was searched: `rsearch verify` "
-                "tells more, `rsearch repair` mends what follows from the full dimension"
-            )
-
-
-def _sign(path: str) -> Sign | None:
+def _file_id(path: str) -> FileId | None:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns

@@ -10,7 +10,7 @@ from resizable_search import __version__
 from resizable_search.search.results import Answer
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper ends of the histograms' buckets: sign bits take half a millisecond, an endpoint seconds."""
+"""Upper ends of the buckets: a scan of sign bits takes half a millisecond, a hosted embedder seconds."""
 
 STAGES = ("embed", "scan", "rerank")
 
@@ -18,58 +18,54 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class ServiceMetrics:
-    """The figures of one service; each has a registry of its own."""
+    """The metrics of one service, in a registry of their own."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._found: dict[tuple[Any, tuple[str, ...]], Any] = {}
+        self._registry = registry = CollectorRegistry()
+        self._labelled: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._requests = Counter(
-            "rsearch_requests", "Requests, by route and status.", ("route", "status"), registry=self._registry
+            "rsearch_requests", "Requests by route and status.", ("route", "status"), registry=registry
         )
         self._request_seconds = Histogram(
             "rsearch_request_seconds",
-            "From a request to its answer.",
+            "Seconds from a request to its answer.",
             ("route",),
             buckets=SECONDS,
-            registry=self._registry,
+            registry=registry,
         )
-        self.under_way = Gauge(
-            "rsearch_requests_under_way", "Requests without an answer.", registry=self._registry
-        )
-        self._queries = Counter(
-            "rsearch_queries", "Texts that were answered, by index.", ("index",), registry=self._registry
-        )
+        self.under_way = Gauge("rsearch_requests_under_way", "Requests without an answer.", registry=registry)
+        self._queries = Counter("rsearch_queries", "Texts answered, by index.", ("index",), registry=registry)
         self._stage_seconds = Histogram(
             "rsearch_stage_seconds",
-            "Of a query: wait (for the scan before it), embed, scan, rerank; a batch shares a scan.",
+            "Seconds of a query: wait (for the scan before it), embed, scan, rerank; a batch shares a scan.",
             ("index", "stage"),
             buckets=SECONDS,
-            registry=self._registry,
+            registry=registry,
         )
-        self._together = Histogram(
+        self._batch_sizes = Histogram(
             "rsearch_scan_queries",
-            "Queries that one scan answered.",
+            "Queries answered by one scan.",
             ("index",),
             buckets=(1, 2, 4, 8, 16, 32, 64),
-            registry=self._registry,
+            registry=registry,
         )
-        build = Gauge("rsearch_build_info", "The version that runs.", ("version",), registry=self._registry)
+        build = Gauge("rsearch_build_info", "The running version.", ("version",), registry=registry)
         build.labels(__version__).set(1)
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """A request of a route, as the API names it, was answered."""
+        """Count an answered request."""
         self._of(self._requests, route, str(status)).inc()
         self._of(self._request_seconds, route).observe(seconds)
 
     def scanned(self, index: str, waited: Sequence[float]) -> None:
-        """Queries of an index go into one scan, after each had waited so many seconds."""
-        self._of(self._together, index).observe(len(waited))
+        """Count a scan of several queries, and the seconds that each one waited for it."""
+        self._of(self._batch_sizes, index).observe(len(waited))
         wait = self._of(self._stage_seconds, index, "wait")
         for seconds in waited:
             wait.observe(seconds)
 
     def answered(self, answers: Sequence[Answer]) -> None:
-        """Queries of an index were answered."""
+        """Count the answered queries of an index."""
         name = answers[0].index
         self._of(self._queries, name).inc(len(answers))
         for stage in STAGES:
@@ -78,13 +74,13 @@ class ServiceMetrics:
                 histogram.observe(getattr(answer.timings_ms, stage) / 1e3)
 
     def _of(self, metric: Any, *labels: str) -> Any:
-        """The metric of these labels, which finding by itself takes longer than counting."""
+        """The metric with these labels, cached: a look-up takes longer than counting."""
         key = metric, labels
-        found = self._found.get(key)
+        found = self._labelled.get(key)
         if found is None:
-            found = self._found[key] = metric.labels(*labels)
+            found = self._labelled[key] = metric.labels(*labels)
         return found
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

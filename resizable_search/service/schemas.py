@@ -1,4 +1,4 @@
-"""What the HTTP API takes and gives, as pydantic models: checked on the way in, documented on the way out."""
+"""What HTTP and MCP take and give, as pydantic models: checked on the way in, described on the way out."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from resizable_search.search.options import SearchOptions
 MOST_K = 1000
 MOST_RERANK = 1000
 MOST_CANDIDATES = 100_000
-"""Rows that a stage may keep for the next."""
+"""Rows that a stage may keep for the next one."""
 
 MOST_TEXTS = 100
 MOST_CHARACTERS = 8192
@@ -22,59 +22,62 @@ MOST_ROW = 2**63 - 1
 MOST_DIM = 65_536
 MOST_NAME = 255
 
+MOST_TOOL_HITS = 100
+"""Hits of one answer to an assistant, who reads all of them."""
+
+MOST_PASSAGE = 4_000
+MOST_PAGE = 100_000
+
 Query = Annotated[StrictStr, Field(max_length=MOST_CHARACTERS)]
 IndexName = Annotated[StrictStr, Field(max_length=MOST_NAME)]
+OPTIONS = ("k", "dim", "rerank", "plan", "recall", "where", "group")
 
 
-def search_of(
-    k: int,
-    dim: int | None,
-    rerank: int,
-    plan: str | None,
-    recall: float | None,
-    where: str | None,
-    group: bool,
-) -> SearchOptions:
-    """How to search. Raises UsageError for a plan that does not parse, or keeps more than is allowed."""
-    options = SearchOptions(k, dim, rerank, plan, recall, where, group)
-    keeps = [rerank * k]
-    if isinstance(options.plan, Plan):
-        keeps += [stage.keep or 0 for stage in options.plan.stages]
-    if max(keeps) > MOST_CANDIDATES:
-        raise UsageError(
-            f"a stage may keep {MOST_CANDIDATES:,} rows here, not {max(keeps):,}: lower rerank or k"
-        )
-    return options
+def invalid(errors: Sequence[Any], skip: int = 0) -> str:
+    """The first problem of a request in one line, without the request's content.
 
-
-def invalid(errors: Sequence[Any], where: int = 0) -> str:
-    """What is wrong with a request, the first thing of it, without what it holds.
-
-    `errors` as pydantic tells them, whose places begin with so many words that say `where` it was.
+    `errors`: pydantic's, whose locations start with `skip` words that are of no interest.
     """
-    # A query is a text or a list, and errors are of both: what is wrong with a list is told as of one.
+    # A query is a text or a list, and pydantic reports errors for both: those of lists say more.
     of_lists = [one for one in errors if any(str(step).startswith("list[") for step in one["loc"])]
     first = next((one for one in of_lists if one["type"] != "list_type"), errors[0])
-    steps = [str(step) for step in first["loc"][where:]]
-    place = ".".join(step for step in steps if not step.startswith(("constrained", "list[")))
     if first["type"] == "json_invalid":
-        return "the request: it is no JSON"
-    return f"{place}: {first['msg']}" if place else "the request: it is no JSON object"
+        return "the request is not JSON"
+    steps = [str(step) for step in first["loc"][skip:]]
+    location = ".".join(step for step in steps if not step.startswith(("constrained", "list[")))
+    return f"{location}: {first['msg']}" if location else "the request is not a JSON object"
 
 
-class SearchRequest(BaseModel):
-    """A search: one text, or a list of them. `dim`, `rerank`, `plan` and `recall` as in `rsearch query`."""
+class Request(BaseModel):
+    """A request; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    def options(self) -> SearchOptions:
+        """The options of a search. Raises UsageError for a wrong plan, and for too many candidates."""
+        options = SearchOptions(**{name: getattr(self, name) for name in OPTIONS if hasattr(self, name)})
+        keeps = [options.rerank * options.k]
+        if isinstance(options.plan, Plan):
+            keeps += [stage.keep or 0 for stage in options.plan.stages]
+        if max(keeps) > MOST_CANDIDATES:
+            raise UsageError(
+                f"a stage may keep {MOST_CANDIDATES:,} rows here, not {max(keeps):,}: lower rerank or k"
+            )
+        return options
+
+
+class SearchRequest(Request):
+    """A search: one text, or a list of texts. `dim`, `rerank`, `plan` and `recall` as in `rsearch query`."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"query": "tree data structures", "dim": 256, "rerank": 10}},
+        json_schema_extra={"example": {"query": "tree data structures", "dim": 256, "rerank": 10}}
     )
 
     query: Query | Annotated[list[Query], Field(min_length=1, max_length=MOST_TEXTS)]
-    index: IndexName | None = Field(None, description="Its name; null: wiki100k, else the only one.")
-    k: StrictInt = Field(10, ge=1, le=MOST_K, description="Hits wanted.")
+    index: IndexName | None = Field(None, description="Name of the index; null: wiki100k, else the only one.")
+    k: StrictInt = Field(10, ge=1, le=MOST_K, description="Number of hits.")
     dim: StrictInt | None = Field(
-        None, ge=1, le=MOST_DIM, description="Scan the first so many dimensions; null: all."
+        None, ge=1, le=MOST_DIM, description="Scan the first dimensions only; null: all."
     )
     rerank: StrictInt = Field(
         0, ge=0, le=MOST_RERANK, description="Score rerank × k candidates again at the full dimension."
@@ -87,30 +90,41 @@ class SearchRequest(BaseModel):
         strict=True,
         gt=0,
         le=1,
-        description="The plan that `rsearch tune` has proven to reach this overlap@k.",
+        description="Use the plan that `rsearch tune` has proven to reach this overlap@k.",
     )
     where: StrictStr | None = Field(
         None, max_length=MOST_WHERE, description="SQL expression over id, title, url and the metadata."
     )
-    group: StrictBool = Field(False, description="Of each document that was cut into chunks, the best one.")
-    explain: StrictBool = Field(False, description="Tell what each stage read, kept and took.")
-    compare: StrictBool = Field(False, description="Give the full dimension's answer too, and the overlap.")
-
-    def search(self) -> SearchOptions:
-        """How to search. Raises UsageError for a plan that does not parse, or keeps more than is allowed."""
-        return search_of(self.k, self.dim, self.rerank, self.plan, self.recall, self.where, self.group)
+    group: StrictBool = Field(False, description="Return only the best chunk of each document.")
+    explain: StrictBool = Field(False, description="Report what each stage read, kept and took.")
+    compare: StrictBool = Field(False, description="Add the full dimension's answer, and the overlap.")
 
 
-class Timings(BaseModel):
-    """Milliseconds: to embed the text, to scan, to rerank. Queries that come together share a scan."""
+class LocalSearchRequest(SearchRequest):
+    """A search through the home's Unix socket: k has no limit.
+
+    `similar`: the query is the id of a document.
+    """
+
+    k: StrictInt = Field(10, ge=1)
+    rerank: StrictInt = Field(0, ge=0)
+    similar: StrictBool = False
+
+    def options(self) -> SearchOptions:
+        """The options of a search."""
+        return SearchOptions(**{name: getattr(self, name) for name in OPTIONS})
+
+
+class TimingsModel(BaseModel):
+    """Milliseconds to embed the text, to scan and to rerank. Queries of one batch share a scan."""
 
     embed: float
     scan: float
     rerank: float
 
 
-class Hit(BaseModel):
-    """One result: `rank` from 1, `row` within this generation of the index, `score` the cosine similarity."""
+class HitModel(BaseModel):
+    """A hit: `rank` from 1, `row` in this generation of the index, `score` the cosine similarity."""
 
     rank: int
     row: int
@@ -122,8 +136,8 @@ class Hit(BaseModel):
     metadata: dict[str, Any] | None = None
 
 
-class StageRun(BaseModel):
-    """How a stage went: `bytes` of the index's files for each query, `looked` at by the definition."""
+class StageModel(BaseModel):
+    """A stage of a search: `bytes` read per query, `looked`: rows scored by the definition."""
 
     stage: str
     rows_in: int
@@ -136,37 +150,37 @@ class StageRun(BaseModel):
     threads: int
 
 
-class FullAnswer(BaseModel):
-    """The full dimension's answer to the same query, and the share of its hits that the answer has."""
+class FullAnswerModel(BaseModel):
+    """The full dimension's answer to the same query; `overlap`: the share of its hits in the answer."""
 
     plan: str
-    timings_ms: Timings
-    hits: list[Hit]
+    timings_ms: TimingsModel
+    hits: list[HitModel]
     overlap: float
-    explain: list[StageRun] | None = None
+    explain: list[StageModel] | None = None
 
 
-class Answer(BaseModel):
-    """What `rsearch query --json` prints; `explain` and `full` where they were asked for."""
+class AnswerModel(BaseModel):
+    """What `rsearch query --json` prints; with `explain` and `full` if requested."""
 
     query: str
     index: str
     k: int
     plan: str
-    timings_ms: Timings
-    hits: list[Hit]
-    explain: list[StageRun] | None = None
-    full: FullAnswer | None = None
+    timings_ms: TimingsModel
+    hits: list[HitModel]
+    explain: list[StageModel] | None = None
+    full: FullAnswerModel | None = None
 
 
-class Answers(BaseModel):
+class AnswersModel(BaseModel):
     """An answer to each text of a list, in its order."""
 
-    results: list[Answer]
+    results: list[AnswerModel]
 
 
-class Document(BaseModel):
-    """What lies at a row."""
+class DocumentModel(BaseModel):
+    """The document at a row."""
 
     index: str
     row: int
@@ -177,40 +191,40 @@ class Document(BaseModel):
     metadata: dict[str, Any]
 
 
-class Embedder(BaseModel):
-    """What an index was embedded by."""
+class EmbedderModel(BaseModel):
+    """The embedder of an index."""
 
     kind: str
     model: str
 
 
-class TunedFor(BaseModel):
-    """An overlap that a plan is proven to reach, for this k alone."""
+class TunedModel(BaseModel):
+    """An overlap that a plan is proven to reach for this k."""
 
     k: int
     recall: float
 
 
-class TunedPlan(TunedFor):
-    """The plan that reaches it."""
+class TunedPlanModel(TunedModel):
+    """A tuned plan."""
 
     plan: str
 
 
-class IndexCard(BaseModel):
-    """An index; `problem` says why it cannot be searched, null if it can."""
+class IndexModel(BaseModel):
+    """An index; `problem`: why it cannot be searched, null if it can."""
 
     name: str
     rows: int
     full_dim: int
     dims: list[int]
     columns: list[str]
-    embedder: Embedder
-    tuned: list[TunedPlan]
+    embedder: EmbedderModel
+    tuned: list[TunedPlanModel]
     problem: str | None
 
 
-class Limits(BaseModel):
+class LimitsModel(BaseModel):
     """The most that a request may ask for."""
 
     k: int = MOST_K
@@ -221,23 +235,167 @@ class Limits(BaseModel):
     where: int = MOST_WHERE
 
 
-class Indexes(BaseModel):
-    """What there is to be searched; `default` is what a search without an index means."""
+class IndexesModel(BaseModel):
+    """The indexes; `default`: the one of a search that names none."""
 
     version: str
     default: str | None
-    limits: Limits
-    indexes: list[IndexCard]
+    limits: LimitsModel
+    indexes: list[IndexModel]
 
 
-class Health(BaseModel):
-    """That the service runs, and its version."""
+class HealthModel(BaseModel):
+    """The state of the service, and its version."""
 
     status: str
     version: str
 
 
-class Problem(BaseModel):
-    """What went wrong and what to do, in one line."""
+class ErrorModel(BaseModel):
+    """What is wrong and what to do, in one line."""
 
     error: str
+
+
+# -- the tools of assistants; the descriptions are for models that never saw the program
+
+ToolIndexName = Annotated[
+    str | None,
+    Field(max_length=MOST_NAME, description="Name of the index, from list_indexes; null: the default index."),
+]
+
+
+class ToolSearch(Request):
+    """A search."""
+
+    query: str = Field(
+        min_length=1,
+        max_length=MOST_CHARACTERS,
+        description="What to look for, in plain words: a question, or what the wanted text would say.",
+    )
+    index: ToolIndexName = None
+    k: int = Field(10, ge=1, le=MOST_TOOL_HITS, description="Number of hits.")
+    where: str | None = Field(
+        None,
+        max_length=MOST_WHERE,
+        description=(
+            "A condition for every hit, as an SQL (SQLite) expression over the columns of list_indexes: "
+            "year >= 2020 AND title LIKE '%tree%'. Use it for hard conditions on metadata; leave matters "
+            "of meaning to the query."
+        ),
+    )
+    dim: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_DIM,
+        description=(
+            "Compare only the first dimensions of the embeddings: faster, less exact. The sizes in `dims` "
+            "of list_indexes are fastest. null: all dimensions."
+        ),
+    )
+    rerank: int = Field(
+        0,
+        ge=0,
+        le=MOST_RERANK,
+        description=(
+            "With dim: score the best rerank × k hits again at all dimensions, which recovers most of what "
+            "dim loses. 10 is usual; 0: no rerank."
+        ),
+    )
+    recall: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description=(
+            "Instead of dim and rerank: the fastest search that is proven to find this share of the exact "
+            "answer. Only the values in `tuned` of list_indexes, for their k."
+        ),
+    )
+    group: bool = Field(
+        False, description="If documents were cut into chunks: only the best chunk of each document."
+    )
+    passage: int = Field(
+        400,
+        ge=0,
+        le=MOST_PASSAGE,
+        description="Characters of each hit's passage at most; passages get shorter if there are many hits.",
+    )
+
+
+class ToolHit(BaseModel):
+    """A hit."""
+
+    rank: int = Field(description="1 for the best.")
+    row: int = Field(description="Its row; a row may hold another document after the index has changed.")
+    score: float = Field(description="Cosine similarity to the query, at the dimension that ranked it.")
+    id: str = Field(description="Its id; an id that ends with … was cut: use the row.")
+    title: str
+    url: str
+    passage: str = Field(description="Part of its text; … where the text continues.")
+    length: int = Field(description="Characters of the whole text.")
+
+
+class ToolHits(BaseModel):
+    """The hits, best first."""
+
+    index: str
+    plan: str = Field(description="How the index was searched.")
+    hits: list[ToolHit]
+
+
+class ToolDocumentRequest(Request):
+    """A document, by its id or its row."""
+
+    index: ToolIndexName = None
+    id: str | None = Field(None, max_length=MOST_CHARACTERS, description="Id of the document.")
+    row: int | None = Field(
+        None,
+        ge=0,
+        le=MOST_ROW,
+        description="Row of the document, instead of its id.",
+    )
+    offset: int = Field(0, ge=0, le=MOST_ROW, description="Character of the text to start at.")
+    limit: int = Field(10_000, ge=1, le=MOST_PAGE, description="Characters of the text to return at most.")
+
+
+class ToolDocument(BaseModel):
+    """A document, and the requested part of its text."""
+
+    index: str
+    row: int
+    id: str
+    title: str
+    url: str
+    metadata: dict[str, Any]
+    metadata_left_out: int = Field(description="Entries of the metadata that are too long to show.")
+    text: str = Field(description="The text from offset on.")
+    offset: int
+    length: int = Field(description="Characters of the whole text.")
+    next_offset: int | None = Field(description="Where the rest starts; null at the end.")
+
+
+class NoArguments(Request):
+    """No arguments."""
+
+
+class ToolIndex(BaseModel):
+    """An index."""
+
+    name: str
+    rows: int = Field(description="Number of documents.")
+    full_dim: int = Field(description="Dimensions of its embeddings.")
+    dims: Sequence[int] = Field(description="Stored dimensions: the fastest for `dim`.")
+    columns: list[str] = Field(description="What `where` may name.")
+    more_columns: int = Field(description="Columns that are not listed here.")
+    embedder: str = Field(description="What embeds its documents and queries.")
+    tuned: list[TunedModel] = Field(description="The proven values of `recall`, each for its k.")
+    problem: str | None = Field(description="Why it cannot be searched; null if it can.")
+
+
+class ToolIndexes(BaseModel):
+    """The indexes."""
+
+    default: str | None = Field(description="The index of a search that names none; null: name one.")
+    indexes: list[ToolIndex]
+    more: int = Field(description="Indexes that are not listed here.")
+    note: str | None = Field(description="What to do if there is no index.")

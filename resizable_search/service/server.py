@@ -1,31 +1,41 @@
-"""The listening: a socket, uvicorn on it, and a stop that lets what is under way be answered.
-
-What libraries log, told in a line each.
-"""
+"""Listening sockets, uvicorn on them, and a stop that waits for the answers under way."""
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 
-from resizable_search.errors import RsearchError, UsageError
+from resizable_search.errors import RsearchError, StorageError, UsageError
+from resizable_search.service import socket_address
 from resizable_search.service.app import create_app
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.metrics import ServiceMetrics
 from resizable_search.service.middleware import AccessRules, App, Middleware
+from resizable_search.store.layout import Home
+from resizable_search.system import make_home
+
+STOP_SECONDS = 10
+"""How long a stop waits for the answers under way."""
+
+IDLE_SECONDS = 30
+"""After so long a connection without a request is closed."""
+
+PROBE_SECONDS = 1.0
+BACKLOG = 1024
 
 
 @contextmanager
-def told(name: str, trouble: Callable[[str], None], level: int = logging.WARNING) -> Iterator[None]:
-    """Have `trouble` called with a line about each record that a logger takes, and nobody else."""
+def captured_log(name: str, report: Callable[[str], None], level: int = logging.WARNING) -> Iterator[None]:
+    """Send the records of a logger to `report`, one line each, and nowhere else."""
     log = logging.getLogger(name)
-    handler = _Telling(trouble, level)
+    handler = _LineHandler(report, level)
     log.addHandler(handler)
     before, log.propagate = log.propagate, False
     try:
@@ -35,37 +45,26 @@ def told(name: str, trouble: Callable[[str], None], level: int = logging.WARNING
         log.removeHandler(handler)
 
 
-class _Telling(logging.Handler):
-    """Tells records in a line each."""
-
-    def __init__(self, trouble: Callable[[str], None], level: int) -> None:
+class _LineHandler(logging.Handler):
+    def __init__(self, report: Callable[[str], None], level: int) -> None:
         super().__init__(level)
-        self._trouble = trouble
+        self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell a record, with the kind of the exception that it has."""
+        """Report the first line of a record, with its exception."""
         error = record.exc_info[1] if record.exc_info else None
-        said = record.getMessage().strip().partition("\n")[0]
-        self._trouble(f"{said} ({type(error).__name__}: {error})" if error is not None else said)
-
-
-STOP_SECONDS = 10
-"""How long a stop waits for the answers that are under way."""
-
-IDLE_SECONDS = 30
-"""After which a connection without a request is closed."""
-
-BACKLOG = 1024
+        line = record.getMessage().strip().partition("\n")[0]
+        self._report(f"{line} ({type(error).__name__}: {error})" if error is not None else line)
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which on Ctrl-C or SIGTERM ends by returning; `stopped_by` is the signal, 0 for none."""
+    """uvicorn that returns on Ctrl-C or SIGTERM; `stopped_by` is the signal, 0 for none."""
 
     stopped_by = 0
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on a signal; the second Ctrl-C waits for nothing."""
+        """Stop on a signal; the second one stops at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -84,64 +83,100 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address; port 0: on any that is free. Raises RsearchError, UsageError."""
+    """A socket that listens on an address; port 0: any free one. Raises RsearchError, UsageError."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"--host {host} is no address of this machine ({error})") from None
-    found = socket.socket(family, socket.SOCK_STREAM)
+        raise UsageError(f"`host={host}` is not an address of this machine ({error})") from None
+    listening = socket.socket(family, socket.SOCK_STREAM)
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen(BACKLOG)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
     except OSError as error:
-        found.close()
+        listening.close()
         raise RsearchError(
-            f"cannot listen on {host} port {port} ({error.strerror or error}): choose another with --port, "
+            f"cannot listen on {host} port {port} ({error.strerror or error}): choose another `port`, "
             "or stop what listens there"
         ) from None
-    return found
+    return listening
+
+
+@contextmanager
+def local_socket(home: Home) -> Iterator[socket.socket]:
+    """The Unix socket of a home, mode 0600, listening; removed at the end. Raises StorageError."""
+    path = home.socket
+    make_home(home.path)
+    with socket.socket(socket.AF_UNIX) as listening:
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with socket_address(path) as address:
+                if _is_answered(address):
+                    raise StorageError("another one serves this home")
+                with suppress(FileNotFoundError):
+                    path.unlink()
+                listening.bind(address)
+            path.chmod(0o600)  # before `listen`: nobody can connect yet
+            listening.listen(BACKLOG)
+            own = path.lstat()
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror or error}") from None
+        try:
+            yield listening
+        finally:
+            with suppress(OSError):
+                if os.path.samestat(own, path.lstat()):
+                    path.unlink()
+
+
+def _is_answered(address: str) -> bool:
+    """Whether a living service, perhaps a stopped process, listens at a path. Raises OSError."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(PROBE_SECONDS)
+        try:
+            probe.connect(address)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except (BlockingIOError, TimeoutError):  # its queue is full
+            return True
+        return True
 
 
 def run(
-    shelf: IndexPool,
+    pool: IndexPool,
     rules: AccessRules,
-    listening: socket.socket,
+    sockets: Sequence[socket.socket],
     *,
     ready: Callable[[], None] = lambda: None,
-    trouble: Callable[[str], None] = lambda told: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> int:
-    """Serve until a signal comes; returns its number.
+    """Serve on these sockets until a signal comes; returns its number.
 
-    `ready` is called when the first request can come, `trouble` with a line about whatever failed that
-    is no caller's doing.
+    `ready` is called when requests can come, `report` with a line about each failure of the service.
     """
-    server = Server(configured(shelf, rules))
+    server = Server(configured(pool, rules))
 
     async def serve() -> None:
-        telling = asyncio.create_task(_tell_when_started(server, ready))
-        await server.serve([listening])
-        telling.cancel()
+        starting = asyncio.create_task(_when_started(server, ready))
+        await server.serve(list(sockets))
+        starting.cancel()
 
-    try:
-        with (
-            told("uvicorn.error", trouble, logging.ERROR),  # what it warns of is callers' doing
-            told("mcp", trouble, logging.ERROR),
-            asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
-        ):
-            runner.run(serve())
-    finally:
-        listening.close()
+    with (
+        captured_log("uvicorn.error", report, logging.ERROR),  # its warnings are about clients
+        captured_log("mcp", report, logging.ERROR),
+        asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
+    ):
+        runner.run(serve())
     return server.stopped_by
 
 
-def configured(shelf: IndexPool, rules: AccessRules) -> uvicorn.Config:
-    """Uvicorn's configuration for an application that serves a shelf."""
-    meters = ServiceMetrics()
-    app = create_app(shelf, meters=meters)
-    guarded: App = Middleware(app, rules, meters, {("POST", "/api/search"): app.state.search})
+def configured(pool: IndexPool, rules: AccessRules) -> uvicorn.Config:
+    """The configuration of uvicorn for the application that serves a pool."""
+    metrics = ServiceMetrics()
+    app = create_app(pool, metrics=metrics)
+    guarded: App = Middleware(app, rules, metrics, {("POST", "/api/search"): app.state.search})
     if rules.origins:
-        guarded = CORSMiddleware(  # around the guard, so that its refusals are told to those pages too
+        guarded = CORSMiddleware(  # outermost, so that pages of allowed origins can read our refusals
             guarded,
             allow_origins=sorted(rules.origins),
             allow_methods=["GET", "POST"],
@@ -155,13 +190,13 @@ def configured(shelf: IndexPool, rules: AccessRules) -> uvicorn.Config:
         ws="none",
         lifespan="on",
         server_header=False,
-        proxy_headers=False,  # who asks is told by the connection alone
+        proxy_headers=False,  # the client's address is that of the connection
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
 
 
-async def _tell_when_started(server: Server, ready: Callable[[], None]) -> None:
+async def _when_started(server: Server, ready: Callable[[], None]) -> None:
     while not server.started:
         await asyncio.sleep(0.01)
     ready()

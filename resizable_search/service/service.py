@@ -1,59 +1,61 @@
-"""What every door of the service shares: a text becomes a vector once, searches meet at a desk."""
+"""What HTTP and MCP share: a text is embedded once, and searches of one index are batched."""
 
 import asyncio
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from anyio import CapacityLimiter
 from numpy.typing import NDArray
 
-from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
+from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFoundError, RsearchError
 from resizable_search.search.index import Index
 from resizable_search.search.options import SearchOptions
 from resizable_search.search.results import Answer
-from resizable_search.service.batcher import Ask, Batcher, MovedError, Outcome, Selected
-from resizable_search.service.daemon_threads import aside
+from resizable_search.service.batcher import Batcher, MovedError, Outcome, PendingQuery, Selected
 from resizable_search.service.index_pool import IndexPool
-from resizable_search.service.mapped import outlive_cuts
 from resizable_search.service.metrics import ServiceMetrics
 from resizable_search.store.documents import StoredDocument
 from resizable_search.text import quoted
 
 T = TypeVar("T")
+Vectors = tuple[str, list[NDArray[np.float32]]]
+"""The fingerprint of an embedder, and the vector (full_dim,) that it made of each text."""
 
 MOST_THREADS = 16
-"""Calls that may block at once: opening an index, an expression, a text that goes to a service."""
+"""Blocking calls at once: opening an index, a filter, a text that goes to a hosted embedder."""
 
 MOST_VECTORS = 4096
-"""Query vectors kept in memory: 12 MB of them at 768 dimensions."""
+"""Query vectors in memory: 12 MB at 768 dimensions."""
 
 MOST_MOVES = 5
-"""How often a search begins again because its index became one of another embedder."""
+"""How often a search starts again because its index was replaced."""
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """An answer, the full dimension's to the same query, and the share of its hits that the first one has."""
+class Comparison:
+    """An answer, and the full dimension's answer to the same query."""
 
     answer: Answer
     full: Answer
 
     @property
     def overlap(self) -> float:
-        """Overlap@k of this one query, 0 to 1; 1 where the full dimension finds nothing."""
+        """The share of the full answer's hits that the answer has; 1 if the full answer is empty."""
         wanted = {hit.row for hit in self.full.hits}
         return len(wanted & {hit.row for hit in self.answer.hits}) / len(wanted) if wanted else 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """An index as it is listed: `problem` says in one line why it cannot be searched, '' if it can.
+class IndexSummary:
+    """An index in a list. `problem`: why it cannot be searched, in one line; '' if it can.
 
-    `tuned` are its tuned plans, each a mapping with k, recall and plan.
+    `tuned`: its tuned plans, each with k, recall and plan.
     """
 
     name: str
@@ -64,75 +66,81 @@ class Card:
     columns: tuple[str, ...] = ()
     embedder: tuple[str, str] = ("", "")
     tuned: tuple[dict[str, Any], ...] = ()
-    threads: int = 0
-    remark: str = ""
 
 
 class Service:
-    """Answers searches of a shelf's indexes in an event loop, while scans run in other threads.
+    """Answers searches of a pool's indexes from one event loop; scans run in other threads."""
 
-    Made and used in one loop. `close` ends the desks.
-    """
-
-    def __init__(self, shelf: IndexPool, meters: ServiceMetrics | None = None) -> None:
-        self.shelf = shelf
-        self.meters = meters or ServiceMetrics()
+    def __init__(self, pool: IndexPool, metrics: ServiceMetrics | None = None) -> None:
+        self.pool = pool
+        self.metrics = metrics or ServiceMetrics()
         self._loop = asyncio.get_running_loop()
-        self._desks: dict[str, Batcher] = {}
+        self._batchers: dict[str, Batcher] = {}
         self._limiter = CapacityLimiter(MOST_THREADS)
-        self._expressions: dict[str, CapacityLimiter] = {}
+        self._filter_limiters: dict[str, CapacityLimiter] = {}
         self._vectors: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
-        self._under_way: dict[tuple[str, tuple[str, ...]], asyncio.Task[tuple[str, NDArray[np.float32]]]] = {}
+        self._embedding: dict[tuple[str, tuple[str, ...]], asyncio.Task[Vectors]] = {}
 
-    async def search(self, name: str | None, texts: Sequence[str], search: SearchOptions) -> list[Answer]:
-        """An answer to each text. Raises what `Index.search` does."""
-        return (await self._found(name, texts, [search]))[0]
+    async def search(self, name: str | None, texts: Sequence[str], options: SearchOptions) -> list[Answer]:
+        """An answer to each text. Raises what `Index.search` raises."""
+        return (await self._search(name, texts, [options]))[0]
 
-    async def compare(self, name: str | None, texts: Sequence[str], search: SearchOptions) -> list[Compared]:
+    async def compare(
+        self, name: str | None, texts: Sequence[str], options: SearchOptions
+    ) -> list[Comparison]:
         """As `search`, each answer beside the full dimension's."""
-        full = search.with_plan(None)
-        if full == search:
-            found = await self._found(name, texts, [search])
-            return [Compared(answer, answer) for answer in found[0]]
-        answers, fulls = await self._found(name, texts, [search, full])
-        return [Compared(*both) for both in zip(answers, fulls, strict=True)]
+        full = options.with_plan(None)
+        ways = [options] if full == options else [options, full]
+        found = await self._search(name, texts, ways)
+        return [Comparison(*both) for both in zip(found[0], found[-1], strict=True)]
+
+    async def similar(self, name: str | None, id_: str, options: SearchOptions) -> Answer:
+        """The answer of `Index.search_similar`."""
+        answer = await self.with_index(name, lambda index: index.search_similar(id_, options))
+        self.metrics.answered([answer])
+        return answer
 
     async def document(
         self, name: str | None, row: int | None = None, *, id_: str | None = None
     ) -> tuple[str, StoredDocument]:
-        """The document at a row, or of an id, and the index's name. Raises IndexNotFoundError without one."""
+        """The index's name, and its document by row or id. Raises IndexNotFoundError."""
 
-        def read() -> tuple[str, StoredDocument]:
-            with self.shelf.lend(self.shelf.chosen(name)) as index:
-                at = index.rows_of([id_]).get(id_, -1) if id_ is not None else row
-                if at is None or not index.may_find(at):
-                    which = f"at row {row}" if id_ is None else f"with the id {quoted(id_)}"
-                    raise IndexNotFoundError(f"{index.name} has no document {which}")
-                return index.name, index.documents([at])[0]
+        def read(index: Index) -> tuple[str, StoredDocument]:
+            at = index.rows_of([id_]).get(id_, -1) if id_ is not None else row
+            if at is None or not index.may_find(at):
+                which = f"at row {row}" if id_ is None else f"with the id {quoted(id_)}"
+                raise IndexNotFoundError(f"{index.name} has no document {which}")
+            return index.name, index.documents([at])[0]
 
-        return await self._aside(read)
+        return await self.with_index(name, read)
 
-    async def open_all(self) -> None:
-        """Open every index, so that no search has to wait for it; survive files that are cut later."""
-        await self._aside(outlive_cuts)
-        await self.cards()
+    async def summaries(self) -> list[IndexSummary]:
+        """Every index, damaged ones too. Opens all of them."""
+        return await self._in_thread(lambda: [self._summary(name) for name in self.pool.names()])
 
-    async def cards(self) -> list[Card]:
-        """Every index there is, also one that is damaged."""
-        return await self._aside(lambda: [self._card(name) for name in self.shelf.names()])
+    async def with_index(
+        self, name: str | None, use: Callable[[Index], T], limiter: CapacityLimiter | None = None
+    ) -> T:
+        """Call a function with an index, in another thread."""
+
+        def call() -> T:
+            with self.pool.lend(name) as index:
+                return use(index)
+
+        return await self._in_thread(call, limiter)
 
     def close(self) -> None:
-        """End the desks and close the indexes."""
-        for desk in self._desks.values():
-            desk.close()
-        self._desks.clear()
-        self.shelf.close()
+        """End the batchers and close the indexes."""
+        for batcher in self._batchers.values():
+            batcher.close()
+        self._batchers.clear()
+        self.pool.close()
 
-    def _card(self, name: str) -> Card:
+    def _summary(self, name: str) -> IndexSummary:
         try:
-            with self.shelf.lend(name) as index:
+            with self.pool.lend(name) as index:
                 spec = index.manifest.embedder
-                return Card(
+                return IndexSummary(
                     name=name,
                     rows=index.rows,
                     full_dim=index.full_dim,
@@ -143,157 +151,162 @@ class Service:
                         {"k": plan.k, "recall": plan.recall, "plan": plan.plan}
                         for plan in index.tuned_plans()
                     ),
-                    threads=index.threads,
-                    remark=index.remark,
                 )
         except RsearchError as error:
-            return Card(name=name, problem=str(error))
+            return IndexSummary(name=name, problem=str(error))
 
-    async def _found(
-        self, name: str | None, texts: Sequence[str], searches: Sequence[SearchOptions]
+    async def _search(
+        self, name: str | None, texts: Sequence[str], ways: Sequence[SearchOptions]
     ) -> list[list[Answer]]:
         """For each way to search the answers to all texts."""
-        known = name if name is not None and name in self._desks else None
-        if known is None:
-            known = await self._aside(lambda: self.shelf.chosen(name))
+        known = name if name in self._batchers else await self._in_thread(lambda: self.pool.resolve(name))
+        assert known is not None
         for _ in range(MOST_MOVES):
-            selected = await self._selected(known, searches)
+            selected = await self._select(known, ways)
             begin = time.perf_counter()
-            fingerprint, vectors = await self._embedded(known, texts)
+            fingerprint, vectors = await self._vectors_of(known, texts)
             seconds = time.perf_counter() - begin
             try:
-                return [
-                    await self._grouped(known, texts, vectors, seconds, search, selected)
-                    if search.group
-                    else await self._at_desk(known, texts, vectors, fingerprint, seconds, search, selected)
-                    for search in searches
-                ]
+                found = []
+                for options in ways:
+                    queries = [
+                        PendingQuery(
+                            text, vector, fingerprint, seconds, options, self._loop.create_future(), selected
+                        )
+                        for text, vector in zip(texts, vectors, strict=True)
+                    ]
+                    answers = await (self._grouped if options.group else self._batched)(known, queries)
+                    self.metrics.answered(answers)
+                    found.append(answers)
+                return found
             except MovedError:
                 continue
         raise IndexBusyError(f"{known} is replaced again and again: try again later")
 
-    async def _selected(self, name: str, searches: Sequence[SearchOptions]) -> Selected | None:
-        """The rows that the expression of these searches, the same one, is true of, and of which index.
+    async def _select(self, name: str, ways: Sequence[SearchOptions]) -> Selected | None:
+        """The rows that match the filter of these options, which is one for all.
 
-        One is evaluated at a time for each index, and waits in the loop: a slow one costs its own callers.
+        Each index evaluates one filter at a time; a slow filter delays only those who use one.
         """
-        first = searches[0]
-        if first.where is None:
+        where = ways[0].where
+        if where is None:
             return None
-        where = first.where
 
         def select(index: Index) -> Selected:
-            for search in searches:
-                index.plan(search)
+            for options in ways:
+                index.plan(options)
             return index, index.select(where)
 
-        limiter = self._expressions.setdefault(name, CapacityLimiter(1))
-        return await self._lent(name, select, limiter)
+        limiter = self._filter_limiters.setdefault(name, CapacityLimiter(1))
+        return await self.with_index(name, select, limiter)
 
-    async def _grouped(
-        self,
-        name: str,
-        texts: Sequence[str],
-        vectors: Sequence[NDArray[np.float32]],
-        seconds: float,
-        search: SearchOptions,
-        selected: Selected | None,
-    ) -> list[Answer]:
-        """The best chunk of each document: apart from the desk, since it may search deep."""
+    async def _grouped(self, name: str, queries: Sequence[PendingQuery]) -> list[Answer]:
+        """The best chunk of each document: not batched, since it may search deep."""
+        options, selected = queries[0].options, queries[0].selected
 
         def answers(index: Index) -> list[Answer]:
-            selection = selected[1] if selected is not None and selected[0] is index else None
-            return index.search_vectors(texts, np.stack(vectors), search, selection, [seconds] * len(texts))
+            return index.search_vectors(
+                [query.text for query in queries],
+                np.stack([query.vector for query in queries]),
+                options,
+                selected[1] if selected is not None and selected[0] is index else None,
+                [query.seconds for query in queries],
+            )
 
-        found = await self._lent(name, answers)
-        self.meters.answered(found)
-        return found
+        return await self.with_index(name, answers)
 
-    async def _at_desk(
-        self,
-        name: str,
-        texts: Sequence[str],
-        vectors: Sequence[NDArray[np.float32]],
-        fingerprint: str,
-        seconds: float,
-        search: SearchOptions,
-        selected: Selected | None,
-    ) -> list[Answer]:
-        desk = self._desks.get(name)
-        if desk is None:
-            desk = self._desks[name] = Batcher(self.shelf, name, self._hand_over, self.meters.scanned)
-        wanted: list[asyncio.Future[Answer]] = [self._loop.create_future() for _ in texts]
-        desk.put(
-            Ask(text, vector, fingerprint, seconds, search, future, selected)
-            for text, vector, future in zip(texts, vectors, wanted, strict=True)
-        )
-        answers = await asyncio.gather(*wanted) if len(wanted) > 1 else [await wanted[0]]
-        self.meters.answered(answers)
+    async def _batched(self, name: str, queries: Sequence[PendingQuery]) -> list[Answer]:
+        batcher = self._batchers.get(name)
+        if batcher is None:
+            batcher = self._batchers[name] = Batcher(self.pool, name, self._deliver, self.metrics.scanned)
+        batcher.put(queries)
+        answers: list[Answer] = await asyncio.gather(*(query.future for query in queries))
         return answers
 
-    def _hand_over(self, outcomes: list[tuple[Ask, Outcome]]) -> None:
-        """Bring the outcomes of a scan from the desk's thread to those who wait in the loop."""
-        try:
-            self._loop.call_soon_threadsafe(_settle, outcomes)
-        except RuntimeError:  # the loop has ended meanwhile: nobody waits
-            return
+    def _deliver(self, outcomes: list[tuple[PendingQuery, Outcome]]) -> None:
+        """Bring the outcomes of a scan from the batcher's thread to the event loop."""
+        with suppress(RuntimeError):  # the loop has ended: nobody waits
+            self._loop.call_soon_threadsafe(_set_outcomes, outcomes)
 
-    async def _embedded(self, name: str, texts: Sequence[str]) -> tuple[str, list[NDArray[np.float32]]]:
-        """The vector of each text (full_dim,), and the fingerprint of what made them."""
-        fingerprint = self.shelf.fingerprint(name)
+    async def _vectors_of(self, name: str, texts: Sequence[str]) -> Vectors:
+        """The vectors of texts, from memory or the index's embedder."""
+        fingerprint = self.pool.fingerprint(name)
         while True:
             missing = tuple(dict.fromkeys(t for t in texts if (fingerprint, t) not in self._vectors))
-            if fingerprint is not None and not missing:
-                found = []
-                for text in texts:
-                    self._vectors.move_to_end((fingerprint, text))
-                    found.append(self._vectors[fingerprint, text])
-                return fingerprint, found
-            made_by, made = await self._embed(name, missing)
-            if made_by == fingerprint or set(missing) == set(texts):
-                by_text = dict(zip(missing, made, strict=True))
-                vectors = [by_text[t] if t in by_text else self._vectors[made_by, t] for t in texts]
-                self._remember(made_by, by_text)
-                return made_by, vectors
-            fingerprint = made_by
-
-    def _remember(self, fingerprint: str, vectors: dict[str, NDArray[np.float32]]) -> None:
-        for text, vector in vectors.items():
-            self._vectors[fingerprint, text] = vector
+            if missing:
+                fingerprint, made = await self._embed(name, missing)
+                self._vectors.update(zip(((fingerprint, text) for text in missing), made, strict=True))
+            if fingerprint is not None and all((fingerprint, text) in self._vectors for text in texts):
+                break
+        vectors = [self._vectors[fingerprint, text] for text in texts]
+        for text in texts:
+            self._vectors.move_to_end((fingerprint, text))
         while len(self._vectors) > MOST_VECTORS:
             self._vectors.popitem(last=False)
+        return fingerprint, vectors
 
-    async def _embed(self, name: str, texts: tuple[str, ...]) -> tuple[str, NDArray[np.float32]]:
-        """Have texts embedded that are in no memory; those who want the same at once wait for one request."""
+    async def _embed(self, name: str, texts: tuple[str, ...]) -> Vectors:
+        """Embed texts; callers that want the same texts at once share one request."""
+
+        def embed(index: Index) -> Vectors:
+            return index.fingerprint, list(index.embed_queries(texts))
+
+        def forget(done: "asyncio.Task[Vectors]") -> None:
+            if self._embedding.get(key) is done:
+                del self._embedding[key]
+
         key = name, texts
-        task = self._under_way.get(key)
-        if task is None:
-            task = self._loop.create_task(
-                self._lent(name, lambda index: (index.fingerprint, index.embed_queries(texts)))
-            )
-            self._under_way[key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+        earlier = self._embedding.get(key)
+        if earlier is not None:
+            # It began before this call: if it met a damaged index, the index may be whole by now.
+            with suppress(IndexFormatError, IndexNotFoundError):
+                return await asyncio.shield(earlier)
+        task = self._embedding.get(key)
+        if task is None or task is earlier:
+            task = self._embedding[key] = self._loop.create_task(self.with_index(name, embed))
+            task.add_done_callback(forget)
         return await asyncio.shield(task)
 
-    async def _lent(self, name: str, use: Callable[[Index], T], limiter: CapacityLimiter | None = None) -> T:
-        """What a function makes of an index, in another thread."""
+    async def _in_thread(self, call: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
+        """Make a blocking call in a daemon thread: a process waits for anyio's threads when it exits.
 
-        def lent() -> T:
-            with self.shelf.lend(name) as index:
-                return use(index)
+        A cancelled caller leaves the call running; it counts for the limiter until it ends.
+        """
+        limiter = limiter or self._limiter
+        future: asyncio.Future[T] = self._loop.create_future()
 
-        return await self._aside(lent, limiter)
+        def done(result: T | None, error: BaseException | None) -> None:
+            limiter.release_on_behalf_of(future)
+            if future.done():  # the caller has gone
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(cast(T, result))
 
-    async def _aside(self, call: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
-        """Make a call that may block, in a thread of its own."""
-        return await aside(call, limiter or self._limiter)
+        def work() -> None:
+            result, failure = None, None
+            try:
+                result = call()
+            except BaseException as error:
+                failure = error
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(done, result, failure)
+
+        await limiter.acquire_on_behalf_of(future)
+        try:
+            threading.Thread(target=work, name="blocking call", daemon=True).start()
+        except BaseException:
+            limiter.release_on_behalf_of(future)
+            raise
+        return await future
 
 
-def _settle(outcomes: list[tuple[Ask, Outcome]]) -> None:
-    for ask, outcome in outcomes:
-        if ask.wanted.done():  # whoever asked has gone
+def _set_outcomes(outcomes: list[tuple[PendingQuery, Outcome]]) -> None:
+    for query, outcome in outcomes:
+        if query.future.done():  # the caller has gone
             continue
         if isinstance(outcome, BaseException):
-            ask.wanted.set_exception(outcome)
+            query.future.set_exception(outcome)
         else:
-            ask.wanted.set_result(outcome)
+            query.future.set_result(outcome)

@@ -40,7 +40,6 @@ class FileNames:
     trusted: str = "trusted.json"
     history: str = "prompt.history"
     socket: str = "serve.sock"
-    serving: str = "serve.lock"
     config: str = "rsearch.toml"
 
     def deleted(self, generation: int | str) -> str:
@@ -121,7 +120,7 @@ class Home:
 
     @property
     def socket(self) -> Path:
-        """Where a running service answers the command line; `serving` beside it is its lock."""
+        """Where a running service answers the command line."""
         return self.path / NAMES.state / NAMES.socket
 
     @property

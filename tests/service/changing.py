@@ -163,8 +163,15 @@ def _change(
     return after
 
 
+def _replace(path: Path, content: bytes) -> None:
+    """Give a file another content. Files are replaced, never written to: a process may have them mapped."""
+    beside = path.with_name("beside")
+    beside.write_bytes(content)
+    os.replace(beside, path)
+
+
 def _damage(asking: Clients, home: Path, now: dict[str, Found], requests: int) -> None:
-    """Cut each kind of file, take it away, and mend it."""
+    """Replace each kind of file by a part of it, take it away, and mend it."""
     folder = home / "made"
     full = max((path for path in folder.glob("*.npy")), key=lambda path: int(path.stem))
     for path in (full, folder / "tiers" / "16.int8.npy", folder / "16.npy", folder / "manifest.json"):
@@ -173,11 +180,11 @@ def _damage(asking: Clients, home: Path, now: dict[str, Found], requests: int) -
         name = str(path.relative_to(folder))
         whole = path.read_bytes()
         asking.enter(State(f"cutting {name}", [now], {503: name}))
-        os.truncate(path, len(whole) // 3)
+        _replace(path, whole[: len(whole) // 3])
         asking.enter(State(f"cut {name}", [], {503: name}))
         asking.stay(requests)
         asking.enter(State(f"mending {name}", [now], {503: name}))
-        path.write_bytes(whole)
+        _replace(path, whole)
         asking.enter(State(f"mended {name}", [now]))
         asking.stay(requests)
         asking.enter(State(f"taking {name}", [now], {503: name, 404: "made"}))

@@ -3,11 +3,12 @@
 import http.client
 import json
 import random
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,11 @@ class Told:
 
 @dataclass
 class Running:
-    """A service that runs in a thread, and what it said about troubles."""
+    """A service that runs in a thread."""
 
     port: int
-    shelf: IndexPool
+    pool: IndexPool
     server: Server
-    troubles: list[str] = field(default_factory=list)
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Told:
         """One request on a connection of its own; `body` becomes JSON unless it is bytes."""
@@ -142,10 +142,17 @@ class Running:
 @contextmanager
 def running(home: Path, rules: AccessRules | None = None, only: tuple[str, ...] = ()) -> Iterator[Running]:
     """The service of a home, until the block ends."""
-    shelf = IndexPool(Home(home), only, threads=1, engine="numpy")
+    pool = IndexPool(Home(home), only, threads=1, engine="numpy")
     listening = listen("127.0.0.1", 0)
-    server = Server(configured(shelf, rules or AccessRules.of("127.0.0.1")))
-    thread = threading.Thread(target=server.run, args=([listening],))
+    server = Server(configured(pool, rules or AccessRules.of("127.0.0.1")))
+    with started(server, [listening]):
+        yield Running(listening.getsockname()[1], pool, server)
+
+
+@contextmanager
+def started(server: Server, sockets: list[socket.socket]) -> Iterator[None]:
+    """A server that runs in a thread until the block ends."""
+    thread = threading.Thread(target=server.run, args=(sockets,))
     thread.start()
     try:
         until = time.monotonic() + 20
@@ -153,11 +160,12 @@ def running(home: Path, rules: AccessRules | None = None, only: tuple[str, ...] 
             assert thread.is_alive()
             assert time.monotonic() < until
             time.sleep(0.005)
-        yield Running(listening.getsockname()[1], shelf, server)
+        yield
     finally:
         server.should_exit = True
         thread.join(20)
-        listening.close()
+        for each in sockets:
+            each.close()
 
 
 @pytest.fixture(scope="module")

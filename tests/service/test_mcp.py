@@ -215,8 +215,8 @@ def test_the_indexes_are_listed_with_what_a_search_may_say(home):
 def test_a_home_without_an_index_says_how_to_build_one(tmp_path):
     found = called(tmp_path, "list_indexes")
     assert found["indexes"] == []
-    assert "rsearch build" in found["note"]
-    assert "rsearch build" in refused(tmp_path, "search", query="trees")
+    assert "`build pydoc`" in found["note"]
+    assert "`build pydoc`" in refused(tmp_path, "search", query="trees")
 
 
 def test_a_damaged_index_is_listed_with_its_problem(home, tmp_path):
@@ -268,7 +268,7 @@ def test_the_name_of_an_index_is_never_a_path(home, name):
 
 def test_an_unknown_tool_is_an_error_of_the_protocol(home):
     async def use(client: Client) -> None:
-        with pytest.raises(MCPError, match="there is no tool 'remove': there are search"):
+        with pytest.raises(MCPError, match="no tool 'remove': there are search"):
             await client.call_tool("remove", {})
 
     asked(home, use)
@@ -423,13 +423,13 @@ NOISY = """
 import os, sys
 from resizable_search.cli import main
 from resizable_search.service.service import Service
-cards = Service.cards
+summaries = Service.summaries
 async def noisy(self):
     print("printed by Python")
     os.write(1, b"written to the file\\n")
     assert sys.stdin.read() == ""  # what comes is the protocol's
-    return await cards(self)
-Service.cards = noisy
+    return await summaries(self)
+Service.summaries = noisy
 main.main()
 """
 

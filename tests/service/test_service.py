@@ -3,12 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 
-from resizable_search.errors import EmbedderError, IndexNotFoundError, QueryError
+from resizable_search.errors import EmbedderError, IndexFormatError, IndexNotFoundError, QueryError
 from resizable_search.search.index import Index, open_index
 from resizable_search.search.options import SearchOptions
 from resizable_search.service import service as module
@@ -177,7 +178,7 @@ def test_a_damaged_index_is_listed_with_what_is_wrong(tmp_path):
     (tmp_path / "made" / "manifest.json").write_text("{")
 
     async def asked(service: Service):
-        return await service.cards()
+        return await service.summaries()
 
     (card,) = run(tmp_path, asked)
     assert card.name == "made"
@@ -236,7 +237,7 @@ def test_a_slow_expression_costs_its_own_callers_alone(made_once, slow):
             service.search("made", ["storm"], SearchOptions(k=3)),
             service.search("other", ["storm"], SearchOptions(k=3, where="year > 1")),
             service.document("made", 1),
-            service.cards(),
+            service.summaries(),
         )
         is_slow = not any(one.done() for one in waiting)
         slow.go_on.set()
@@ -276,3 +277,39 @@ def test_an_index_that_changes_after_its_expression_was_evaluated_has_it_evaluat
 
     (answer,) = run(tmp_path, asked)
     assert {hit.id for hit in answer.hits} == {"d7", "d107", "d207", "d307"}
+
+
+def test_a_damaged_index_is_searched_again_by_the_first_request_after_it_is_mended(tmp_path, monkeypatch):
+    """Also if the same text is being embedded for a request that met the damage."""
+    built(tmp_path)
+    manifest = tmp_path / "made" / "manifest.json"
+    whole = manifest.read_bytes()
+    lend = IndexPool.lend
+    begun, go_on = threading.Event(), threading.Event()
+
+    @contextmanager
+    def late(self, name):
+        with ExitStack() as stack:
+            try:
+                index = stack.enter_context(lend(self, name))
+            except IndexFormatError:
+                begun.set()
+                assert go_on.wait(20)
+                raise
+            yield index
+
+    async def asked(service: Service):
+        await service.search("made", ["storm"], SearchOptions(k=3))
+        manifest.unlink()
+        monkeypatch.setattr(IndexPool, "lend", late)
+        early = asyncio.ensure_future(service.search("made", ["tree leaf"], SearchOptions(k=3)))
+        await asyncio.to_thread(begun.wait, 20)
+        manifest.write_bytes(whole)
+        first = asyncio.ensure_future(service.search("made", ["tree leaf"], SearchOptions(k=3)))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        return await asyncio.gather(early, first, return_exceptions=True)
+
+    early, first = run(tmp_path, asked)
+    assert isinstance(early, IndexFormatError)
+    assert len(first[0].hits) == 3

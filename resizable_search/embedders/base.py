@@ -40,6 +40,10 @@ LONE_SURROGATES = (
 )
 
 
+def ignore(*_: object) -> None:
+    """Do nothing: what an embedder's hooks are unless a request pool sets them."""
+
+
 class Embedder(ABC):
     """Texts to vectors. The module's docstring is the contract."""
 
@@ -62,12 +66,12 @@ class Embedder(ABC):
     """The most calls of `embed` at once."""
     requests_per_minute: float | None = None
     """The service's rate limit."""
-    before_repeat: Callable[[], None] | None = None
-    """Called before a request that a client repeats by itself. It may wait, or raise to prevent it."""
-    on_usage: Callable[[int], None] | None = None
-    """Called with the tokens that an answer was billed."""
-    on_note: Callable[[str], None] | None = None
-    """Called with what the user should know, e.g. that a text was cut."""
+    before_repeat: Callable[[], None] = staticmethod(ignore)
+    """To be called before a request that a client repeats by itself. It may wait, or raise to prevent it."""
+    on_usage: Callable[[int], None] = staticmethod(ignore)
+    """To be called with the tokens that an answer was billed."""
+    on_note: Callable[[str], None] = staticmethod(ignore)
+    """To be called with what the user should know, e.g. that a text was cut."""
     check_costs: ClassVar[str] = ""
     """What `check` costs at the service, in words."""
     remark: ClassVar[str] = ""

@@ -1,14 +1,14 @@
 """Latent semantic analysis: an embedder that learns from the corpus itself, without a model or a key.
 
 A text is the weighted sum of its words' rows in a truncated singular value decomposition of the
-(documents, terms) matrix (Deerwester et al., "Indexing by latent semantic analysis", 1990). Its
-dimensions are ordered by singular value, so that truncating it keeps what matters most. It matches
-words and what occurs with them, not meaning.
+(documents, terms) matrix (Deerwester et al., "Indexing by latent semantic analysis", 1990). Dimensions are
+ordered by singular value, so truncation keeps what matters most. It matches words and what occurs with
+them, not meaning.
 
-A word that a text has n times weighs (1 + ln n) * ln((1 + documents) / documents with it) ** 1.5, and
-a text's weights have norm 1. Measured on 16,015 articles of English Wikipedia of 1,200 characters,
-fitted on 10,000 of them, with 1,500 of the others as queries; the share whose other half is among the
-10 best (half of the text as query, all second halves searched), and the same for title to article:
+A word that occurs n times in a text weighs (1 + ln n) * ln((1 + documents) / documents with it) ** 1.5. A
+text's weights have norm 1. Measured on 16,015 articles of English Wikipedia of 1,200 characters, fitted on
+10,000 of them, with 1,500 of the others as queries: the share whose other half is among the 10 best (half
+of the text as query, all second halves searched), and the same for title to article:
 
     dimensions             768            256            64
     power 1.5           0.684  0.725   0.583  0.547   0.409  0.345    what is built
@@ -18,12 +18,10 @@ fitted on 10,000 of them, with 1,500 of the others as queries; the share whose o
     power 1, 3 passes   0.591  0.615   0.488  0.459   0.331  0.298
     scikit-learn's idf  0.565  0.573   0.447  0.431   0.291  0.280    (3 passes)
 
-Stop words are kept: they weigh next to nothing where they are common, and `any` or `with` can be looked for.
-(*) but at 256 dimensions `tree data structures` then lists Cherry and Rosaceae beside B-tree and AVL tree.
-A standard error is 0.013. More passes of the SVD's power iteration cost time and won nothing. Scaling the
-dimensions by a power of their singular value won up to 0.03 on titles and nothing on halves, but lost 0.04
-of what 256 dimensions find of the 10 best of 768 (0.75 as built). Leaving out the first dimension changed
-nothing, centring was worse, and log-entropy weights were no better than power 1.
+The standard error is 0.013. (*) But at 256 dimensions `tree data structures` then finds Cherry and Rosaceae
+beside B-tree. Stop words stay: they weigh little, and can be searched. Not worth it: more passes of the
+power iteration, log-entropy weights, centring, leaving out the first dimension, and scaling dimensions by
+their singular values, which won 0.03 on titles and lost 0.04 of the overlap of 256 with 768 dimensions.
 """
 
 import random
@@ -42,26 +40,25 @@ from resizable_search.specs import EmbedderSpec
 
 WIDTH = 768
 SAMPLE = 10_000
-"""Documents that are learned from: all of a smaller corpus, a seeded sample of a larger one."""
+"""Documents to learn from: a seeded sample of a larger corpus."""
 SAMPLE_CHARS = 10_000
-"""What is learned from of one document, so that memory is bounded whatever the corpus holds."""
+"""Characters of a document to learn from, which bounds the memory."""
 MAX_TERMS = 30_000
-"""The words of most documents are kept; 92 MB of components at 768 dimensions."""
+"""The words in most documents; 92 MB of components at 768 dimensions."""
 RARE_FROM = 1_000
-"""From so many documents on, a word must be in two: it relates to nothing otherwise."""
+"""From so many documents on, a word must be in two of them, since it relates to nothing otherwise."""
 IDF_POWER = 1.5
 PASSES = 1
 """Of the randomised SVD's power iteration."""
 NEGLIGIBLE = 1e-5
-"""Singular values below this share of the largest are rounding: float32 has 1e-7 of it."""
+"""Singular values below this share of the largest are rounding errors."""
 
 
 class LsaEmbedder(Embedder):
-    """TF-IDF and truncated SVD, fitted on the corpus; narrower than `width` if the corpus gives no more.
+    """TF-IDF and truncated SVD, fitted on the corpus; narrower than `width` if the corpus is too small.
 
-    A new one is fitted once and frozen then; `load` gives a frozen one. A text without a known word
-    becomes a row of zeros. The same corpus and parameters give the same bits on one machine, and a text
-    has the same bits alone and in every batch.
+    It is fitted once, or loaded, and frozen then. A text without a known word becomes zeros. The same
+    corpus and parameters give the same bits on one machine, and a text has the same bits in every batch.
     """
 
     kind: ClassVar[str] = "lsa"
@@ -88,7 +85,7 @@ class LsaEmbedder(Embedder):
 
     @property
     def spec(self) -> EmbedderSpec:
-        """Known once it is fitted: before, EmbedderError."""
+        """The fitted state. Raises EmbedderError before."""
         state = self._fitted
         return EmbedderSpec(
             kind=self.kind,
@@ -99,7 +96,7 @@ class LsaEmbedder(Embedder):
         )
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """Project texts, whatever the task: (n, width) float32, zeros for a text without a known word."""
+        """(n, width) float32, whatever the task; zeros for a text without a known word."""
         state = self._fitted
         rows = np.zeros((len(texts), state.width), np.float32)
         for row, text in zip(rows, texts, strict=True):
@@ -107,82 +104,76 @@ class LsaEmbedder(Embedder):
         return rows
 
     def fit(self, texts: Iterable[str], state: Path, progress: Progress = SILENT) -> None:
-        """Learn from a sample of the texts, which are read once, and write the state's files.
+        """Learn from a sample of the texts, which are read once, and write the state.
 
-        Raises EmbedderError if there is no word in them, StorageError if the disk refuses.
+        Raises EmbedderError if they have no word, StorageError if the disk refuses.
         """
         if self._state is not None:
             raise EmbedderError("this lsa embedder is fitted and frozen; make a new one to fit again")
-        terms, idf, components = self._learn(texts, progress)
-        parameters = {"width": self._width, "seed": self._seed, "sample": self._sample}
-        write_state(state, terms, idf, components, parameters)
-        self._state = read_state(state)
-
-    def _learn(
-        self, texts: Iterable[str], progress: Progress
-    ) -> tuple[list[str], NDArray[np.float32], NDArray[np.float32]]:
         progress.stage("reading for lsa", None, "texts")
         sample = _reservoir(texts, self._sample, self._seed, progress)
         progress.stage("fitting lsa", None, "texts")
         terms, counts = _count(sample)
         idf, matrix = _weigh(counts)
-        return terms, idf, _decompose(matrix, self._width, self._seed)
+        components = _decompose(matrix, self._width, self._seed)
+        parameters = {"width": self._width, "seed": self._seed, "sample": self._sample}
+        write_state(state, terms, idf, components, parameters)
+        self._state = read_state(state)
 
     @property
     def _fitted(self) -> LsaState:
         if self._state is None:
-            raise EmbedderError("the lsa embedder knows no corpus yet; fit it on one or load its state")
+            raise EmbedderError("the lsa embedder is not fitted yet; fit it on a corpus, or load a state")
         return self._state
 
 
 def _project(state: LsaState, text: str, row: NDArray[np.float32]) -> None:
-    """Put a text's vector into `row`, which is zeros; only the text itself decides its bits.
+    """Put a text's vector into `row`, which is zeros.
 
-    einsum adds the terms' rows one after the other. A BLAS product would save 20 of some 200
-    microseconds, but its order of addition may depend on the number of threads.
+    einsum adds the terms' rows in order. A BLAS product would save 20 of some 200 microseconds, but its
+    bits may depend on the number of threads.
     """
-    get = state.places.get
-    known = [place for term in tokens(text) if (place := get(term)) is not None]
+    get = state.rows.get
+    known = [number for term in tokens(text) if (number := get(term)) is not None]
     if not known:
         return
-    places, counts = np.unique(np.array(known, np.intp), return_counts=True)
-    weights = (1 + np.log(counts)) * state.idf[places]
+    terms, counts = np.unique(np.array(known, np.intp), return_counts=True)
+    weights = (1 + np.log(counts)) * state.idf[terms]
     weights /= np.sqrt(np.square(weights).sum())
-    np.einsum("t,td->d", weights.astype(np.float32), state.components[places], out=row)
+    np.einsum("t,td->d", weights.astype(np.float32), state.components[terms], out=row)
 
 
 def _reservoir(texts: Iterable[str], size: int, seed: int, progress: Progress) -> list[str]:
-    """`size` texts at random, each with the same chance, in the order of the stream."""
+    """`size` random texts, each with the same chance, in the order of the stream."""
     chance = random.Random(seed)
-    kept: list[tuple[int, str]] = []
+    sample: list[tuple[int, str]] = []
     seen = 0
     for seen, text in enumerate(texts, start=1):
-        if len(kept) < size:
-            kept.append((seen, text[:SAMPLE_CHARS]))
+        if len(sample) < size:
+            sample.append((seen, text[:SAMPLE_CHARS]))
         elif (slot := chance.randrange(seen)) < size:
-            kept[slot] = (seen, text[:SAMPLE_CHARS])
+            sample[slot] = (seen, text[:SAMPLE_CHARS])
         if seen % 1_000 == 0:
             progress.advance(1_000)
     progress.advance(seen % 1_000)
-    return [text for _, text in sorted(kept)]
+    return [text for _, text in sorted(sample)]
 
 
 def _count(texts: list[str]) -> tuple[list[str], Any]:
-    """The sorted terms that are kept, and how often each text has them: sparse (texts, terms) float32."""
+    """The terms of the vocabulary, sorted, and their counts in each text: sparse (texts, terms) float32."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     counter = CountVectorizer(analyzer=tokens, dtype=np.float32)
     try:
         counts = counter.fit_transform(texts)
-    except ValueError as error:  # its way to say that there was not one term
+    except ValueError as error:  # there was no term
         raise EmbedderError(
-            "the corpus has not one word that lsa could learn from; give it texts with words, "
-            "or build with --embedder nomic"
+            "the corpus has no word that lsa could learn from; use texts with words, or `embedder=nomic`"
         ) from error
     terms = counter.get_feature_names_out()
     frequency = _document_frequency(counts)
     keep = np.flatnonzero(frequency >= 2) if len(texts) >= RARE_FROM else np.arange(len(terms))
-    if len(keep) == 0:  # every word is in one document only
+    if len(keep) == 0:  # every word is in only one document
         keep = np.arange(len(terms))
     if len(keep) > MAX_TERMS:
         commonest = np.argsort(-frequency[keep], kind="stable")[:MAX_TERMS]
@@ -195,7 +186,7 @@ def _document_frequency(counts: Any) -> NDArray[np.int64]:
 
 
 def _weigh(counts: Any) -> tuple[NDArray[np.float32], Any]:
-    """The terms' weights, and the counts weighed as `_project` does it."""
+    """The terms' weights, and the counts weighed as in `_project`."""
     from sklearn.preprocessing import normalize
 
     texts = counts.shape[0]
@@ -205,9 +196,8 @@ def _weigh(counts: Any) -> tuple[NDArray[np.float32], Any]:
 
 
 def _decompose(matrix: Any, width: int, seed: int) -> NDArray[np.float32]:
-    """The right singular vectors, (terms, at most width) float32, those of the largest values first."""
-    # What TruncatedSVD calls: the class would also compute the documents' variances, which are 0 / 0
-    # for a single document.
+    """The right singular vectors, (terms, at most width) float32, largest singular values first."""
+    # What TruncatedSVD calls. The class would also compute variances, which are 0 / 0 for one document.
     from sklearn.utils.extmath import randomized_svd
     from threadpoolctl import threadpool_limits
 

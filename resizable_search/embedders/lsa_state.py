@@ -1,31 +1,28 @@
-"""What a fitted lsa embedder keeps: four files of JSON and .npy in one folder.
+"""The tokenizer of the lsa embedder, and the four files of its fitted state.
 
-    lsa.json         the format, its parameters, the hash of each other file; written last
-    terms.json       the terms, sorted; their places are the rows of the arrays
-    idf.npy          (terms,) float32, what a term weighs
-    components.npy   (terms, width) float32, C order: a term's row lies together, so that a query,
-                     which maps the file, touches a few pages of it
+    lsa.json         the format, the parameters, the hash of each other file; written last
+    terms.json       the terms, sorted; a term's index is its row in the arrays
+    idf.npy          (terms,) float32, the terms' weights
+    components.npy   (terms, width) float32, C order, so that a query touches few pages of the mapped file
 
-The state's checksum is over lsa.json, and through its hashes over everything. Reading verifies all
-but components.npy, whose shape alone it checks: hashing 92 MB would cost a query more than the search.
+The state's checksum covers lsa.json, and through its hashes all files. Reading verifies all but
+components.npy, of which it checks the shape alone: hashing 92 MB would cost a query more than the search.
 
-What a word is: texts to the terms that the lsa embedder counts.
-
-A term is a word in lower case, without its accents and its English plural, so that `Trees`, `tree`
-and `TREE'S` are one term. A word made of several ones (`OrderedDict`, `move_to_end`) counts as a
-whole and by its parts, so that it is found by either. No word is left out, neither single letters
-(`C`, `B-tree`) nor what is common (`any`, `with`): weighing them is the embedder's. Han and kana, which
-are written without spaces, are cut into overlapping pairs, as is usual for them.
+A term is a word in lower case, without accents and English plural: `Trees`, `tree` and `TREE'S` are one
+term. A compound (`OrderedDict`, `move_to_end`) counts as a whole and by its parts, so that both are found.
+No word is left out, neither single letters (`C`, `B-tree`) nor common words (`any`, `with`). Han and kana,
+written without spaces, are cut into overlapping pairs, as is usual.
 """
 
 import hashlib
-import io
 import json
 import math
 import os
 import re
 import stat
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -34,18 +31,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.arrays import npy_header
 from resizable_search.errors import IndexFormatError, StorageError
+from resizable_search.system import replace_file
 from resizable_search.text import BACK, clipped
 
 RULES = 1
-"""The version of everything here that decides a term: a state that was fitted by other rules is refused."""
+"""The version of the tokenizer's rules. A state that was fitted by other rules is refused."""
 LONGEST_WORD = 64
-"""In characters: what is longer is cut, so that neither the cache nor the vocabulary keeps a blob."""
-MEMO = 1 << 16
-"""Words whose terms are remembered, some 12 MB; that English Wikipedia has more costs it little."""
+"""Characters. Longer words are cut, so that neither the cache nor the vocabulary stores a blob."""
+CACHED_WORDS = 1 << 16
+"""Words whose terms are cached, in some 12 MB."""
 
-# Marks that are no letters to `\w` but stand inside words: combining accents, and the vowel signs of
-# Hebrew, Arabic, the scripts of India, Thai and Lao.
+# Marks inside words that `\w` does not match: combining accents, and the vowel signs of Hebrew, Arabic, the
+# scripts of India, Thai and Lao.
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u0670\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e\u0eb1-\u0ecd"
 _WORD = re.compile(rf"[\w'\u2019{_MARKS}]{{1,{LONGEST_WORD}}}")
 _PART = re.compile(rf"(?:[^\W_]|[{_MARKS}])+")
@@ -54,29 +53,28 @@ _HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])")
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 
 
-class _Memo(dict[str, tuple[str, ...]]):
-    """The terms of each word seen lately: a text's words are mostly those of other texts."""
+class _TermCache(dict[str, tuple[str, ...]]):
+    """The terms of recent words: most words of a text are in other texts too."""
 
     def __missing__(self, word: str) -> tuple[str, ...]:
-        if len(self) >= MEMO:
+        if len(self) >= CACHED_WORDS:
             self.clear()
         terms = self[word] = _terms_of(word)
         return terms
 
 
-_memo = _Memo()
+_term_cache = _TermCache()
 
 
 def tokens(text: str) -> list[str]:
-    """The terms of a text, in its order and as often as they occur."""
-    return list(chain.from_iterable(map(_memo.__getitem__, _WORD.findall(text))))
+    """The terms of a text, in order, as often as they occur."""
+    return list(chain.from_iterable(map(_term_cache.__getitem__, _WORD.findall(text))))
 
 
 def _terms_of(word: str) -> tuple[str, ...]:
-    """The terms of one word."""
     lowered = word.lower()
     if word.isascii():
-        if word.isalnum() and (word[1:] == lowered[1:] or word.isupper()):  # nearly all of them
+        if word.isalnum() and (word[1:] == lowered[1:] or word.isupper()):  # nearly all words
             return (_singular(lowered),)
     else:
         word = _without_accents(word)
@@ -88,7 +86,7 @@ def _terms_of(word: str) -> tuple[str, ...]:
 
 def _without_accents(word: str) -> str:
     bare = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
-    return unicodedata.normalize("NFC", bare)  # Hangul came apart too
+    return unicodedata.normalize("NFC", bare)  # Hangul was split too
 
 
 def _term(part: str) -> tuple[str, ...]:
@@ -98,10 +96,10 @@ def _term(part: str) -> tuple[str, ...]:
 
 
 def _singular(word: str) -> str:
-    """Without an English plural's ending.
+    """The word without an English plural's ending.
 
-    After the S stemmer of Harman, "How effective is suffixing?" (1991). Unlike hers it ends
-    `-ie` as `-y`, which makes `movies` and `movie` one term, and knows `classes`.
+    After the S stemmer of Harman, "How effective is suffixing?" (1991). Unlike hers, it turns `-ie` into
+    `-y`, so that `movies` and `movie` are one term, and it knows `classes`.
     """
     if len(word) < 4:
         return word
@@ -115,18 +113,15 @@ def _singular(word: str) -> str:
 FORMAT = "rsearch-lsa"
 VERSION = 1
 HEAD, TERMS, IDF, COMPONENTS = "lsa.json", "terms.json", "idf.npy", "components.npy"
-MOST_BYTES = 256_000_000
-"""Of a file that is read whole: 30,000 words have less than a megabyte."""
+MAX_BYTES = 256_000_000
+"""Of a file that is read whole. 30,000 words have less than a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
 class LsaState:
-    """The terms of a corpus, their weights, and what each adds to every dimension.
+    """`rows` gives a term's row in `idf`, (terms,) float32, and `components`, (terms, width) float32."""
 
-    `places` gives a term's row in `idf`, (terms,) float32, and `components`, (terms, width) float32.
-    """
-
-    places: dict[str, int]
+    rows: dict[str, int]
     idf: NDArray[np.float32]
     components: NDArray[np.float32]
     parameters: dict[str, Any]
@@ -145,47 +140,33 @@ def write_state(
     components: NDArray[np.float32],
     parameters: dict[str, Any],
 ) -> None:
-    """Write the four files; the folder holds no state until the last is there. Raises StorageError."""
-    head = {
+    """Write the four files, lsa.json last: without it, the folder has no state. Raises StorageError."""
+    contents = {
+        TERMS: json.dumps(terms).encode(),
+        IDF: npy_header(idf.shape) + idf.astype("<f4").tobytes(),
+        COMPONENTS: npy_header(components.shape) + components.astype("<f4").tobytes(),
+    }
+    head: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "rules": RULES,
         "terms": len(terms),
         "width": components.shape[1],
         "parameters": parameters,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
+    head["checksum"] = _checksum(head)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / HEAD).unlink(missing_ok=True)
-        hashes = {
-            TERMS: _put(folder / TERMS, json.dumps(terms).encode()),
-            IDF: _put(folder / IDF, idf),
-            COMPONENTS: _put(folder / COMPONENTS, components),
-        }
-        head["files"] = hashes
-        head["checksum"] = _checksum(head)
-        _put(folder / HEAD, json.dumps(head, indent=1).encode())
+        for name, content in contents.items():
+            replace_file(folder / name, content)
+        replace_file(folder / HEAD, json.dumps(head, indent=1).encode())
     except OSError as error:
         raise StorageError(
             f"cannot write the state of the lsa embedder to {folder}: {error.strerror or error}; "
-            "make room or choose another folder with --home"
+            "make room, or choose another `home`"
         ) from error
-
-
-def _put(path: Path, content: bytes | NDArray[np.float32]) -> str:
-    """Write a file under a temporary name, move it into its place, and give its SHA-256."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb+") as file:
-        if isinstance(content, bytes):
-            file.write(content)
-        else:
-            np.save(file, np.ascontiguousarray(content, np.float32), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    os.replace(temporary, path)
-    return digest
 
 
 def _checksum(head: dict[str, Any]) -> str:
@@ -194,42 +175,43 @@ def _checksum(head: dict[str, Any]) -> str:
 
 
 def read_state(folder: Path) -> LsaState:
-    """What `write_state` wrote, with the components mapped. Raises IndexFormatError."""
-    head = _head(folder)
-    terms = _terms(folder, head)
-    raw = _verified(folder / IDF, head["files"][IDF])
-    idf = _array(folder / IDF, raw, (len(terms),))
-    components = _array(folder / COMPONENTS, None, (len(terms), head["width"]))
-    places = dict(zip(terms, range(len(terms)), strict=True))
-    return LsaState(places, idf, components, head["parameters"], head["checksum"])
+    """What `write_state` wrote, with the components mapped. Raises IndexFormatError and StorageError."""
+    head = _read_head(folder / HEAD)
+    terms = json.loads(_read_verified(folder / TERMS, head))
+    if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
+        raise _damaged(folder / TERMS, "it is no list of words")
+    _read_verified(folder / IDF, head)
+    idf = _map_array(folder / IDF, (len(terms),)).copy()
+    components = _map_array(folder / COMPONENTS, (len(terms), head["width"]))
+    rows = dict(zip(terms, range(len(terms)), strict=True))
+    return LsaState(rows, idf, components, head["parameters"], head["checksum"])
 
 
-def _head(folder: Path) -> dict[str, Any]:
-    path = folder / HEAD
+def _read_head(path: Path) -> dict[str, Any]:
+    content = _read(path)
     try:
-        head = json.loads(_bytes(path))
+        head = json.loads(content)
         checksum = _checksum(head) if isinstance(head, dict) else ""
     except (ValueError, RecursionError) as error:
         raise IndexFormatError(f"{path} is no JSON; {BACK}") from error
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise IndexFormatError(f"{path} is not the state of an lsa embedder; {BACK}")
-    versions = head.get("version"), head.get("rules")
-    if versions != (VERSION, RULES):
-        told = [clipped(str(version)) for version in versions]
+    version, rules = head.get("version"), head.get("rules")
+    if (version, rules) != (VERSION, RULES):
         raise IndexFormatError(
-            f"{path} is of format {told[0]} with word rules {told[1]}, "
+            f"{path} is of format {clipped(str(version))} with word rules {clipped(str(rules))}, "
             f"this rsearch reads {VERSION} with {RULES}; use the version that wrote it, "
-            "or build the index again with --restart"
+            "or build the index again with `restart`"
         )
     if head.get("checksum") != checksum:
-        raise IndexFormatError(f"{path} is damaged: its checksum does not fit; {BACK}")
-    if not _makes_sense(head):
-        raise IndexFormatError(f"{path} is damaged: it describes no state; {BACK}")
+        raise _damaged(path, "its checksum does not fit")
+    if not _is_sound(head):
+        raise _damaged(path, "it describes no state")
     return head
 
 
-def _makes_sense(head: dict[str, Any]) -> bool:
-    """Whether the fields are what they must be: a checksum that fits may be anybody's."""
+def _is_sound(head: dict[str, Any]) -> bool:
+    """Whether the fields have the right types. A checksum that fits does not tell."""
     files, parameters = head.get("files"), head.get("parameters")
     return (
         isinstance(files, dict)
@@ -241,70 +223,51 @@ def _makes_sense(head: dict[str, Any]) -> bool:
     )
 
 
-def _terms(folder: Path, head: dict[str, Any]) -> list[str]:
-    path = folder / TERMS
-    terms: list[str] = json.loads(_verified(path, head["files"][TERMS]))
-    if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
-        raise IndexFormatError(f"{path} is damaged: it is no list of words; {BACK}")
-    return terms
-
-
-def _verified(path: Path, digest: str) -> bytes:
-    content = _bytes(path)
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise IndexFormatError(f"{path} is damaged: its hash does not fit {HEAD}; {BACK}")
+def _read_verified(path: Path, head: dict[str, Any]) -> bytes:
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != head["files"][path.name]:
+        raise _damaged(path, f"its hash does not fit {HEAD}")
     return content
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        _check_file(path)
+def _read(path: Path) -> bytes:
+    with _read_errors(path):
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise IndexFormatError(f"{path} is missing; {BACK}") from error
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
 
 
-def _check_file(path: Path) -> None:
-    """Refuse what a read would wait for, or never come to the end of."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise IndexFormatError(f"{path} is no file; {BACK}")
-    if path.name != COMPONENTS and found.st_size > MOST_BYTES:
-        raise IndexFormatError(f"{path} is damaged: it has {found.st_size:,} bytes; {BACK}")
-
-
-def _array(path: Path, content: bytes | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The float32 array of that shape that `write_state` wrote, out of `content` or mapped from the file.
-
-    Its header is compared, not parsed: numpy evaluates one, and warns of what Python 2 wrote.
-    """
-    header = _header(shape)
-    expected = len(header) + 4 * math.prod(shape)
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """Refuse a file that would block or never end, and raise what reading it raises in our own errors."""
     try:
-        if content is None:
-            _check_file(path)
-            with path.open("rb") as file:
-                begins, size = file.read(len(header)), os.fstat(file.fileno()).st_size
-                if begins == header and size == expected:
-                    # A plain view: indexing a memmap costs more.
-                    return np.memmap(file, "<f4", "r", len(header), shape).view(np.ndarray)
-        else:
-            begins, size = content[: len(header)], len(content)
-            if begins == header and size == expected:
-                return np.frombuffer(content, "<f4", offset=len(header)).reshape(shape)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise IndexFormatError(f"{path} is no file; {BACK}")
+        if path.name != COMPONENTS and status.st_size > MAX_BYTES:
+            raise _damaged(path, f"it has {status.st_size:,} bytes")
+        yield
     except FileNotFoundError as error:
         raise IndexFormatError(f"{path} is missing; {BACK}") from error
     except (OSError, ValueError, OverflowError) as error:
-        raise StorageError(f"cannot read {path}: {clipped(str(error))}; check its permissions") from error
-    if begins == header:
-        raise IndexFormatError(f"{path} is damaged: it has {size:,} bytes where {expected:,} belong; {BACK}")
-    raise IndexFormatError(f"{path} is no .npy file of float32 of the shape {shape}; {BACK}")
+        reason = clipped(getattr(error, "strerror", None) or str(error))
+        raise StorageError(f"cannot read {path}: {reason}; check its permissions") from error
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    """The first bytes of a .npy file of float32 in C order, as numpy writes them."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    return header.getvalue()
+def _damaged(path: Path, why: str) -> IndexFormatError:
+    return IndexFormatError(f"{path} is damaged: {why}; {BACK}")
+
+
+def _map_array(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The float32 array of that shape in a file, mapped.
+
+    Its header is compared, not parsed: numpy would evaluate it, and warn about headers of Python 2.
+    """
+    with _read_errors(path), path.open("rb") as file:
+        header = npy_header(shape)
+        expected = len(header) + 4 * math.prod(shape)
+        size = os.fstat(file.fileno()).st_size
+        if file.read(len(header)) != header:
+            raise IndexFormatError(f"{path} is no .npy file of float32 of the shape {shape}; {BACK}")
+        if size != expected:
+            raise _damaged(path, f"it has {size:,} bytes where {expected:,} belong")
+        # A plain view: indexing a memmap costs more.
+        return np.memmap(file, "<f4", "r", len(header), shape).view(np.ndarray)

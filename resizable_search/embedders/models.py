@@ -1,26 +1,29 @@
-"""What the cards of known embedding models say, so that nobody has to look it up.
+"""What the cards of known embedding models say, so that users need not look it up.
 
-A model goes by several names (`nomic-ai/nomic-embed-text-v1.5`, Ollama's `nomic-embed-text:latest`,
-LM Studio's `text-embedding-nomic-embed-text-v1.5`, a GGUF file's); `find` knows them, and `canonical`
-gives the one that an index keeps, so that vectors of one model are comparable wherever it ran.
-Facts are those of the model cards on the hub unless a comment names another source; aliases are
-Ollama's tags.
+A model has several names: `nomic-ai/nomic-embed-text-v1.5`, Ollama's `nomic-embed-text:latest`, LM Studio's
+`text-embedding-nomic-embed-text-v1.5`, a GGUF file's. `find` knows them; `canonical` gives the one that an
+index stores, so that vectors of one model are comparable wherever it ran.
+Facts are from the model cards on the hub unless a comment names another source. Aliases are Ollama's tags.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
+
+from resizable_search.specs import EmbedderSpec
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A model's facts. `width` is the full dimension; `max_tokens` what is read of a text.
+    """A model's facts.
 
-    The prefixes stand before a document's and a query's text. `trained_down_to` is the smallest
-    dimension that the card vouches for, None if the model was not trained for truncation
-    (Matryoshka); `centred`: whether the card asks for a layer norm before truncation. An endpoint
-    takes up to `texts_per_request` and, where it says so, `tokens_per_request`. `aliases` are
-    patterns of other names, in lower case.
+    `width` is the full dimension, `max_tokens` the longest text. The prefixes go before documents and
+    queries. `trained_down_to` is the smallest dimension that the card vouches for, None if the model was
+    not trained for truncation (Matryoshka). `centred`: the card asks for a layer norm before truncation.
+    `tokens_per_request` is an endpoint's limit, if it has one. `aliases` are patterns of lower-case names;
+    `name:*` also matches `name`.
     """
 
     name: str
@@ -30,7 +33,7 @@ class ModelCard:
     query_prefix: str = ""
     trained_down_to: int | None = None
     centred: bool = False
-    texts_per_request: int = 32  # TEI refuses more unless told otherwise (--max-client-batch-size)
+    texts_per_request: int = 32  # TEI's limit unless configured (--max-client-batch-size)
     tokens_per_request: int | None = None
     aliases: tuple[str, ...] = ()
 
@@ -46,23 +49,24 @@ def _nomic(name: str, tokens: int, down_to: int | None, *aliases: str, centred: 
 
 def _openai(name: str, width: int, down_to: int | None) -> ModelCard:
     # platform.openai.com/docs/api-reference/embeddings: 8,192 tokens a text, 2,048 texts and 300,000 tokens a
-    # request; fewer are asked for, so that one answer stays small and tokens, which are guessed, have room.
-    return ModelCard(
-        name, width, 8192, trained_down_to=down_to, texts_per_request=256, tokens_per_request=150_000
-    )
+    # request. Less is asked for, to keep an answer small, and because the tokens are guessed.
+    return ModelCard(name, width, 8192, "", "", down_to, texts_per_request=256, tokens_per_request=150_000)
+
+
+def _for_passages(name: str, width: int, down_to: int | None, *aliases: str) -> ModelCard:
+    return ModelCard(name, width, 512, "", _PASSAGES, down_to, aliases=aliases)
 
 
 def _qwen3(size: str, width: int, *aliases: str) -> ModelCard:
     # The card's prompt ends in "Query:", without a space.
-    return ModelCard(
-        f"qwen3-embedding-{size}", width, 32768, query_prefix=_WEB_SEARCH, trained_down_to=32,
-        aliases=(f"qwen3-embedding:{size}*", *aliases),
-    )  # fmt: skip
+    aliases = (f"qwen3-embedding:{size}*", *aliases)
+    return ModelCard(f"qwen3-embedding-{size}", width, 32768, "", _WEB_SEARCH, 32, aliases=aliases)
 
 
+# fmt: off
 _CARDS = (
     # huggingface.co/nomic-ai/…; for v1.5 the card's own way to truncate begins with a layer norm.
-    _nomic("nomic-embed-text-v1.5", 8192, 64, "nomic-embed-text", "nomic-embed-text:*", centred=True),
+    _nomic("nomic-embed-text-v1.5", 8192, 64, "nomic-embed-text:*", centred=True),
     _nomic("nomic-embed-text-v1", 8192, None),
     _nomic("nomic-embed-text-v2-moe", 512, 256, "nomic-embed-text-v2-moe:*"),
     _nomic("modernbert-embed-base", 8192, 256),
@@ -71,58 +75,31 @@ _CARDS = (
     _openai("text-embedding-3-large", 3072, 256),
     _openai("text-embedding-ada-002", 1536, None),
     # mixedbread.com/docs/embeddings/mxbai-embed-large-v1; the card truncates to 512.
-    ModelCard(
-        "mxbai-embed-large-v1",
-        1024,
-        512,
-        query_prefix=_PASSAGES,
-        trained_down_to=512,
-        aliases=("mxbai-embed-large", "mxbai-embed-large:*"),
-    ),  # fmt: skip
+    _for_passages("mxbai-embed-large-v1", 1024, 512, "mxbai-embed-large:*"),
     # huggingface.co/Snowflake/snowflake-arctic-embed-…; v1.5 and v2.0 are trained for 256.
     ModelCard(
-        "snowflake-arctic-embed-l-v2.0",
-        1024,
-        8192,
-        query_prefix="query: ",
-        trained_down_to=256,
-        aliases=("snowflake-arctic-embed2", "snowflake-arctic-embed2:*"),
-    ),  # fmt: skip
-    ModelCard("snowflake-arctic-embed-m-v2.0", 768, 8192, query_prefix="query: ", trained_down_to=256),
-    ModelCard("snowflake-arctic-embed-m-v1.5", 768, 512, query_prefix=_PASSAGES, trained_down_to=256),
-    ModelCard(
-        "snowflake-arctic-embed-l",
-        1024,
-        512,
-        query_prefix=_PASSAGES,
-        aliases=("snowflake-arctic-embed", "snowflake-arctic-embed:335m*", "snowflake-arctic-embed:l*"),
-    ),  # fmt: skip
-    ModelCard(
-        "snowflake-arctic-embed-m",
-        768,
-        512,
-        query_prefix=_PASSAGES,
-        aliases=("snowflake-arctic-embed:110m*", "snowflake-arctic-embed:m"),
-    ),  # fmt: skip
+        "snowflake-arctic-embed-l-v2.0", 1024, 8192, "", "query: ", 256,
+        aliases=("snowflake-arctic-embed2:*",),
+    ),
+    ModelCard("snowflake-arctic-embed-m-v2.0", 768, 8192, "", "query: ", 256),
+    _for_passages("snowflake-arctic-embed-m-v1.5", 768, 256),
+    _for_passages(
+        "snowflake-arctic-embed-m", 768, None, "snowflake-arctic-embed:110m*", "snowflake-arctic-embed:m"
+    ),
+    _for_passages(
+        "snowflake-arctic-embed-l", 1024, None,
+        "snowflake-arctic-embed", "snowflake-arctic-embed:335m*", "snowflake-arctic-embed:l*",
+    ),
     # ai.google.dev/gemma/docs/embeddinggemma/model_card: 768, 512, 256 and 128.
     ModelCard(
-        "embeddinggemma-300m",
-        768,
-        2048,
-        "title: none | text: ",
-        "task: search result | query: ",
-        128,
+        "embeddinggemma-300m", 768, 2048, "title: none | text: ", "task: search result | query: ", 128,
         aliases=("embeddinggemma", "embeddinggemma:300m*"),
-    ),  # fmt: skip
+    ),
     # huggingface.co/jinaai/jina-embeddings-v3 (config_sentence_transformers.json): 32 to 1024.
     ModelCard(
-        "jina-embeddings-v3",
-        1024,
-        8192,
-        "Represent the document for retrieval: ",
-        "Represent the query for retrieving evidence documents: ",
-        32,
-    ),  # fmt: skip
+        "jina-embeddings-v3", 1024, 8192, "Represent the document for retrieval: ",
+        "Represent the query for retrieving evidence documents: ", 32,
+    ),
     ModelCard("jina-embeddings-v2-base-en", 768, 8192),
     # huggingface.co/Qwen/Qwen3-Embedding-…: any dimension from 32 on.
     _qwen3("0.6b", 1024),
@@ -130,21 +107,16 @@ _CARDS = (
     _qwen3("8b", 4096, "qwen3-embedding"),
     # huggingface.co/BAAI/…
     ModelCard("bge-m3", 1024, 8192, aliases=("bge-m3:*",)),
-    ModelCard("bge-large-en-v1.5", 1024, 512, query_prefix=_PASSAGES, aliases=("bge-large", "bge-large:*")),
-    ModelCard("bge-base-en-v1.5", 768, 512, query_prefix=_PASSAGES),
-    ModelCard("bge-small-en-v1.5", 384, 512, query_prefix=_PASSAGES),
+    _for_passages("bge-large-en-v1.5", 1024, None, "bge-large:*"),
+    _for_passages("bge-base-en-v1.5", 768, None),
+    _for_passages("bge-small-en-v1.5", 384, None),
     # huggingface.co/intfloat/…
-    *(
-        ModelCard(name, width, 512, "passage: ", "query: ")
-        for name, width in (
-            ("e5-small-v2", 384),
-            ("e5-base-v2", 768),
-            ("e5-large-v2", 1024),
-            ("multilingual-e5-small", 384),
-            ("multilingual-e5-base", 768),
-            ("multilingual-e5-large", 1024),
-        )
-    ),  # fmt: skip
+    ModelCard("e5-small-v2", 384, 512, "passage: ", "query: "),
+    ModelCard("e5-base-v2", 768, 512, "passage: ", "query: "),
+    ModelCard("e5-large-v2", 1024, 512, "passage: ", "query: "),
+    ModelCard("multilingual-e5-small", 384, 512, "passage: ", "query: "),
+    ModelCard("multilingual-e5-base", 768, 512, "passage: ", "query: "),
+    ModelCard("multilingual-e5-large", 1024, 512, "passage: ", "query: "),
     ModelCard("multilingual-e5-large-instruct", 1024, 512, query_prefix=f"{_WEB_SEARCH} "),
     # huggingface.co/thenlper/… and huggingface.co/Alibaba-NLP/…; the multilingual one is elastic from 128 on.
     ModelCard("gte-small", 384, 512),
@@ -159,70 +131,85 @@ _CARDS = (
     ModelCard("all-minilm-l12-v2", 384, 128, aliases=("all-minilm:33m*", "all-minilm:l12*")),
     ModelCard("all-mpnet-base-v2", 768, 384),
     ModelCard(
-        "paraphrase-multilingual-mpnet-base-v2",
-        768,
-        128,
+        "paraphrase-multilingual-mpnet-base-v2", 768, 128,
         aliases=("paraphrase-multilingual", "paraphrase-multilingual:278m*"),
-    ),  # fmt: skip
+    ),
 )
+# fmt: on
 
 MODELS = {card.name: card for card in _CARDS}
 """The known models by their canonical name."""
 
 OPENAI_MODELS = ("text-embedding-3-small", "text-embedding-3-large", "text-embedding-ada-002")
-"""Those that OpenAI's own service runs."""
+"""The models of OpenAI's own service."""
 
 _QUANTISED = r"(?:i?q\d\w*|b?f16|f32|fp16|fp32)"
-_PREFIX = "text-embedding-"
-"""What LM Studio puts before a model's name."""
 
 
 def find(name: str) -> ModelCard | None:
-    """The card of a model, by any of its names; None if it is not known here."""
+    """The card of a model, by any of its names; None if it is unknown."""
     plain = re.split(r"[/\\]", name.strip().lower().rstrip("/\\"))[-1].partition("@")[0]
     plain = re.sub(rf"(?:[-.]{_QUANTISED})?[-.]gguf(?=$|:)", "", plain)
     plain = re.sub(rf":(?:latest|{_QUANTISED})$", "", plain)
-    for candidate in (plain, plain.removeprefix(_PREFIX)):
+    for candidate in (plain, plain.removeprefix("text-embedding-")):  # LM Studio's prefix
         if candidate in MODELS:
             return MODELS[candidate]
         for card in _CARDS:
-            if any(fnmatchcase(candidate, alias) for alias in card.aliases):
+            if any(fnmatchcase(candidate, alias) or f"{candidate}:*" == alias for alias in card.aliases):
                 return card
     return None
 
 
 def canonical(name: str) -> str:
-    """The name that an index keeps for a model: the card's, or as it was given if it is not known."""
+    """The name that an index stores for a model: the card's, or the given one if it is unknown."""
     card = find(name)
     return card.name if card else name
 
 
 def task_of(prefix: str) -> str:
-    """What a spec keeps of a prefix. Nomic's service is told the task, others are sent it as a prefix."""
+    """A prefix as a spec stores it. Nomic's service takes the task's name, other servers the prefix."""
     return prefix.removesuffix(": ") if prefix in (_DOCUMENT, _QUERY) else prefix
 
 
-def unknown_remark(model: str) -> str:
-    """One line for a model of which nothing is known here; '' for others."""
-    if find(model):
-        return ""
-    return (
-        f"whether {model} was trained for truncation (Matryoshka) is not known here: "
-        "`rsearch bench` shows what smaller dimensions lose"
+def spec_of(
+    kind: str, model: str, width: int, prefixes: Mapping[str, str], centred: bool, options: Mapping[str, Any]
+) -> EmbedderSpec:
+    """The spec of a model with the prefix of each task."""
+    return EmbedderSpec(
+        kind,
+        model,
+        width,
+        task_of(prefixes["search_document"]),
+        task_of(prefixes["search_query"]),
+        centred,
+        options={
+            **options,
+            "document_prefix": prefixes["search_document"],
+            "query_prefix": prefixes["search_query"],
+            "width": width,
+            "centred": centred,
+        },
     )
 
 
 def truncation_remark(model: str) -> str:
-    """One line for a model whose cut dimensions lose more than one is used to; '' for others."""
+    """One line about a model that loses more than usual when truncated; '' for others."""
     card = find(model)
     if card is None or (card.trained_down_to is not None and card.trained_down_to <= 64):
         return ""
     if card.trained_down_to is None:
-        return (
-            f"{card.name} was not trained for truncation (Matryoshka): cut dimensions lose more; "
-            "`rsearch bench` shows how much"
-        )
+        trained, lossy = "was not trained for truncation (Matryoshka)", "cut dimensions"
+    else:
+        trained = f"is trained for truncation down to {card.trained_down_to} dimensions"
+        lossy = "smaller ones"
+    return f"{card.name} {trained}: {lossy} lose more; `bench` shows how much"
+
+
+def training_remark(model: str) -> str:
+    """As `truncation_remark`, and one line for an unknown model."""
+    if find(model):
+        return truncation_remark(model)
     return (
-        f"{card.name} is trained for truncation down to {card.trained_down_to} dimensions: smaller ones "
-        "lose more; `rsearch bench` shows how much"
+        f"whether {model} was trained for truncation (Matryoshka) is unknown: "
+        "`bench` shows what smaller dimensions lose"
     )

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.embedders import models
 from resizable_search.embedders.base import LONE_SURROGATES, Embedder, Task, billed_tokens, checked
 from resizable_search.embedders.http import (
     Service,
@@ -36,9 +37,8 @@ from resizable_search.errors import (
 from resizable_search.specs import EmbedderSpec
 
 DEFAULT_MODEL = "nomic-embed-text-v1.5"
+MODELS = (DEFAULT_MODEL, "nomic-embed-text-v1")
 WIDTH = 768
-MODELS: Mapping[str, bool] = {DEFAULT_MODEL: True, "nomic-embed-text-v1": False}
-"""The models, and whether their card asks for centring (a layer norm) before truncation."""
 
 KEY_VARIABLE = "NOMIC_API_KEY"
 ADDRESS_VARIABLE = "ATLAS_API_PATH"
@@ -59,14 +59,7 @@ def nomic_spec(kind: str, model: str) -> EmbedderSpec:
     """The spec of a Nomic model; the same space wherever it runs. Raises UsageError."""
     if model not in MODELS:
         raise UsageError(f"unknown Nomic model {model!r}: choose one of {', '.join(MODELS)}")
-    return EmbedderSpec(
-        kind=kind,
-        model=model,
-        width=WIDTH,
-        document_task="search_document",
-        query_task="search_query",
-        centred=MODELS[model],
-    )
+    return EmbedderSpec(kind, model, WIDTH, "search_document", "search_query", models.MODELS[model].centred)
 
 
 def _vectors(answer: Any, n: int, model: str, who: str) -> NDArray[np.float32]:
@@ -129,8 +122,7 @@ class NomicEmbedder(Embedder):
         finally:
             header.is_over = True
         vectors = _vectors(answer, len(texts), self._spec.model, "Nomic")
-        if self.on_usage is not None:
-            self.on_usage(billed_tokens(answer))
+        self.on_usage(billed_tokens(answer))
         return vectors
 
     def check(self) -> str:
@@ -216,7 +208,7 @@ class _Header(dict[str, str]):
     So `before_repeat` is called before each request but the first, and nothing is sent once `is_over`.
     """
 
-    def __init__(self, header: Mapping[str, str], before_repeat: Callable[[], None] | None) -> None:
+    def __init__(self, header: Mapping[str, str], before_repeat: Callable[[], None]) -> None:
         super().__init__(header)
         self.is_over = False
         self._before_repeat = before_repeat
@@ -226,7 +218,7 @@ class _Header(dict[str, str]):
         if self.is_over:
             raise ServiceError("the call timed out; try again later")
         self._sent += 1
-        if self._sent > 1 and self._before_repeat is not None:
+        if self._sent > 1:
             self._before_repeat()
         return super().items()
 

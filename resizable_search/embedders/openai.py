@@ -107,24 +107,13 @@ class OpenAIEmbedder(Embedder):
         """The model, its prefixes and its width. Asks the endpoint once for an unknown model's width."""
         if not self._width:
             self.check()
-        return EmbedderSpec(
-            kind=self.kind,
-            model=self._model,
-            width=self._width,
-            document_task=models.task_of(self._prefixes["search_document"]),
-            query_task=models.task_of(self._prefixes["search_query"]),
-            centred=self._centred,
-            # All options: a later rsearch, whose `models` say something else, must open the index alike.
-            options={
-                "base_url": self._base_url,
-                "api_key_env": self._variable,
-                "served_as": self._served_as,
-                "document_prefix": self._prefixes["search_document"],
-                "query_prefix": self._prefixes["search_query"],
-                "width": self._width,
-                "centred": self._centred,
-            },
-        )
+        # All options: a later rsearch, whose `models` say something else, must open the index alike.
+        options = {
+            "base_url": self._base_url,
+            "api_key_env": self._variable,
+            "served_as": self._served_as,
+        }
+        return models.spec_of(self.kind, self._model, self._width, self._prefixes, self._centred, options)
 
     @property
     def key_destination(self) -> tuple[str, str] | None:
@@ -137,7 +126,7 @@ class OpenAIEmbedder(Embedder):
     @classmethod
     def remark_on(cls, spec: EmbedderSpec) -> str:
         """What truncation costs, if the model was not trained for it or is unknown."""
-        return models.truncation_remark(spec.model) or models.unknown_remark(spec.model)
+        return models.training_remark(spec.model)
 
     def check(self) -> str:
         """Embed two words: nothing less shows that key, address and model are right."""
@@ -186,26 +175,23 @@ class OpenAIEmbedder(Embedder):
         cut = text
         for _ in range(MAX_CUTS):
             cut = cut[: max(1, int(len(cut) * refused.share))]
-            self._announce_repeat()
+            self.before_repeat()
             try:
                 rows = self._embed_inputs([prefix + cut])
             except TooLongError as error:
                 refused = error
                 continue
-            self._note_cut(len(text), len(cut))
+            with self._lock:
+                self._cut_texts += 1
+                count = self._cut_texts
+            if str(count).strip("0") == "1":  # the 1st, 10th, 100th …
+                which = "a text" if count == 1 else f"the {count:,}th text"
+                self.on_note(
+                    f"{which} is too long for {self._served_as}: only the first {len(cut):,} of its "
+                    f"{len(text):,} characters are embedded"
+                )
             return rows
         raise refused
-
-    def _note_cut(self, length: int, cut: int) -> None:
-        with self._lock:
-            self._cut_texts += 1
-            count = self._cut_texts
-        if self.on_note is not None and str(count).strip("0") == "1":  # the 1st, 10th, 100th …
-            this = "a text" if count == 1 else f"the {count:,}th text"
-            self.on_note(
-                f"{this} is too long for {self._served_as}: only the first {cut:,} of its {length:,} "
-                "characters are embedded"
-            )
 
     def _embed_inputs(self, inputs: list[str]) -> NDArray[np.float32]:
         """The rows of one request, (n, width) float32, in the encoding that the endpoint knows."""
@@ -216,7 +202,7 @@ class OpenAIEmbedder(Embedder):
         except TooLongError:
             raise
         except RefusedTextError as refused:  # because of the text, or of base64
-            self._announce_repeat()
+            self.before_repeat()
             try:
                 rows, encoding = self._request(inputs, "float"), "float"
             except RefusedTextError:
@@ -236,14 +222,13 @@ class OpenAIEmbedder(Embedder):
         answer = self._endpoint.post(body)
         rows = rows_of(answer, len(inputs), self._base_url, self._width)
         self._width = rows.shape[1]
-        if self.on_usage is not None:
-            self.on_usage(billed_tokens(answer))
+        self.on_usage(billed_tokens(answer))
         self._compare_name(answer.get("model"))
         return rows
 
     def _compare_name(self, name: Any) -> None:
         """Note once if the answer names another model. It is no error, since endpoints rename."""
-        if not isinstance(name, str) or not name or self.on_note is None or name in self._noted_names:
+        if not isinstance(name, str) or not name or name in self._noted_names:
             return
         self._noted_names.add(name)
         if models.canonical(name) != self._model and not name.startswith(self._served_as):
@@ -251,10 +236,6 @@ class OpenAIEmbedder(Embedder):
                 f"{self._base_url} answers for {name!r:.100}, but was asked for {self._served_as!r}: "
                 "make sure that it is the same model"
             )
-
-    def _announce_repeat(self) -> None:
-        if self.before_repeat is not None:
-            self.before_repeat()
 
 
 def rows_of(answer: Any, n: int, who: str, width: int = 0) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.embedders.base import Embedder, Task
+from resizable_search.embedders.base import Embedder, Task, ignore
 from resizable_search.errors import BadAnswerError, RateLimitedError, RefusedTextError, ServiceError
 
 TRIES = 4
@@ -97,8 +97,8 @@ class RequestPool:
         *,
         concurrency: int | None = None,
         requests_per_minute: float | None = None,
-        on_retry: Callable[[str], None] | None = None,
-        on_repeat: Callable[[], None] | None = None,
+        on_retry: Callable[[str], None] = ignore,
+        on_repeat: Callable[[], None] = ignore,
         tries: int = TRIES,
         busy_tries: int = BUSY_TRIES,
         patience: float = math.inf,
@@ -212,14 +212,12 @@ class RequestPool:
                 if not may_help or attempt >= tries or asked > self._patience:
                     raise
                 seconds = max(pause * (0.5 + random.random()), asked)
-                if self._on_retry is not None:
-                    self._on_retry(f"{error}; trying again in {seconds:.0f} s ({attempt} of {tries - 1})")
+                self._on_retry(f"{error}; trying again in {seconds:.0f} s ({attempt} of {tries - 1})")
                 self._wait("retry", seconds)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _before_repeat(self) -> None:
-        if self._on_repeat is not None:
-            self._on_repeat()
+        self._on_repeat()
         self._take_turn(repeats=True)
 
     def _take_turn(self, *, repeats: bool) -> None:

@@ -73,26 +73,13 @@ class SentenceTransformersEmbedder(Embedder):
         """The model, its prefixes and its width. May load the model to read them."""
         prefixes = {task: self._prefix(task) for task in PROMPTS}
         width = self._width or self._model_width()
-        return EmbedderSpec(
-            kind=self.kind,
-            model=self._model,
-            width=width,
-            document_task=models.task_of(prefixes["search_document"]),
-            query_task=models.task_of(prefixes["search_query"]),
-            centred=self._centred,
-            options={
-                "load_from": self._load_from,
-                "document_prefix": prefixes["search_document"],
-                "query_prefix": prefixes["search_query"],
-                "width": width,
-                "centred": self._centred,
-            },
-        )
+        options = {"load_from": self._load_from}
+        return models.spec_of(self.kind, self._model, width, prefixes, self._centred, options)
 
     @classmethod
     def remark_on(cls, spec: EmbedderSpec) -> str:
         """What truncation costs, if the model was not trained for it or is unknown."""
-        return models.truncation_remark(spec.model) or models.unknown_remark(spec.model)
+        return models.training_remark(spec.model)
 
     def check(self) -> str:
         """Load the model; where it runs."""

@@ -58,7 +58,7 @@ def test_a_model_that_is_not_known_is_asked_for_its_width_and_remarked_on(
 ):
     built = inside.run(*FEW, *at(endpoint, "mine"), "--document-prefix", "d: ", "--query-prefix", "q: ")
     assert "40 documents at 64, 96 dimensions" in built.out
-    assert "whether mine was trained for truncation (Matryoshka) is not known here" in built.out
+    assert "whether mine was trained for truncation (Matryoshka) is unknown" in built.out
     assert endpoint.last_request["input"][0].startswith("d: ")
     inside.run("query", "tree")
     assert endpoint.last_request["input"] == ["q: tree"]

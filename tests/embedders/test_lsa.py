@@ -178,7 +178,7 @@ def test_a_small_corpus_makes_a_narrow_width(tmp_path, texts, width):
 
 @pytest.mark.parametrize("texts", [[], ["", "  "], ["?!", "..."]], ids=str)
 def test_a_corpus_without_a_word_is_refused(tmp_path, texts):
-    with pytest.raises(EmbedderError, match=r"^[^\n]*not one word[^\n]*--embedder nomic$"):
+    with pytest.raises(EmbedderError, match=r"^[^\n]*no word that lsa[^\n]*`embedder=nomic`$"):
         fit(tmp_path / "state", texts)
     assert not (tmp_path / "state").exists()
 

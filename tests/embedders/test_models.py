@@ -63,7 +63,7 @@ def test_nomics_models_are_the_same_wherever_they_run(model):
         ("qwen3-embedding-0.6b", ""),
         ("bge-m3", "bge-m3 was not trained for truncation"),
         ("embeddinggemma-300m", "down to 128 dimensions"),
-        ("my-model", "not known here"),
+        ("my-model", "is unknown"),
     ],
 )
 def test_what_truncation_costs_is_told_in_a_line(model, words):

@@ -41,10 +41,10 @@ def test_no_word_is_longer_than_the_limit():
 
 
 def test_the_memo_is_bounded_and_changes_nothing(monkeypatch):
-    monkeypatch.setattr(module, "MEMO", 10)
+    monkeypatch.setattr(module, "CACHED_WORDS", 10)
     text = " ".join(f"word{i}" for i in range(100))
     assert tokens(text) == [f"word{i}" for i in range(100)] == tokens(text)
-    assert len(module._memo) <= 10
+    assert len(module._term_cache) <= 10
 
 
 def test_other_rules_have_another_version():

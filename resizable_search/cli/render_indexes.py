@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from resizable_search.cli.app import with_flags
 from resizable_search.cli.output import json_object
 from resizable_search.cli.tables import one_line, show_table, stdout_console
 from resizable_search.errors import RsearchError
@@ -62,7 +63,7 @@ def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[s
     if report.total.requests:
         lines.append(costs(report))
     if remark:
-        lines.append(remark)
+        lines.append(with_flags(remark))
     return [plain(line) for line in lines]
 
 
@@ -179,7 +180,7 @@ def info_lines(found: "IndexInfo") -> list[tuple[str, str]]:
         ("", options),
         ("embedder", f"{spec['kind']}: {spec['model']}, {spec['width']} dimensions{centred}"),
         ("", prefixes(spec["options"])),
-        ("", found.remark),
+        ("", with_flags(found.remark)),
         ("", unfitted + due if found.unfitted else ""),
         ("dims", f"{', '.join(map(str, found.dims))}; any other up to the last can be scanned"),
         ("on disk", f"{size(found.bytes)}: {files}"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
 from resizable_search.embedders.base import Embedder, Task
 from resizable_search.engine.vectors import LANES

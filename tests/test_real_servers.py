@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders.openai import OpenAIEmbedder
 from resizable_search.embedders.sentence_transformers import SentenceTransformersEmbedder
 from resizable_search.search.index import open_index

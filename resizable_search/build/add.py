@@ -10,7 +10,6 @@ other files by the defaults of an index of files.
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,10 +18,9 @@ from typing import Any, BinaryIO
 from resizable_search.build.change_journal import ChangeJournal
 from resizable_search.build.ingest import as_pending, split
 from resizable_search.build.journal import PendingDocument
-from resizable_search.build.options import BuildOptions
 from resizable_search.build.report import BuildReport, Changes
 from resizable_search.build.update import Change, Outcome
-from resizable_search.build.workspace import lock_index
+from resizable_search.build.workspace import BuildOptions, lock_index
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus, TextCorpus
 from resizable_search.corpora.files.discovery import absolute, base_of, lies_in
@@ -65,20 +63,12 @@ def add(
     it was, what was embedded is safe, and the same call resumes.
     """
     folder = folder.resolve()
-    with lock_index(folder) as home, ExitStack() as stack:
-        log = stack.enter_context(logged(progress, home.state(folder.name) / NAMES.log))
-        manifest = read_manifest(folder)
-        return _Add(
-            home=home,
-            options=options or BuildOptions(folder.name),
-            base=manifest,
-            embedder=_embedder_of(folder, EmbedderSpec.from_json(manifest.embedder), embedder),
-            progress=log,
-            stop=stop or threading.Event(),
-            stack=stack,
-            inputs=inputs,
-            replaces=replace,
-        ).run()
+    options, stop = options or BuildOptions(folder.name), stop or threading.Event()
+    with lock_index(folder) as home, logged(progress, home.state(folder.name) / NAMES.log) as log:
+        base = read_manifest(folder)
+        embedder = _embedder_of(folder, EmbedderSpec.from_json(base.embedder), embedder)
+        run = (home, options, log, stop)
+        return _Add(*run, base=base, embedder=embedder, inputs=inputs, replaces=replace).run()
 
 
 def _embedder_of(folder: Path, spec: EmbedderSpec, wanted: Embedder | None) -> Embedder:

@@ -8,16 +8,18 @@ embedder (lsa) reads the whole corpus first, is fitted and frozen, and embeds th
 
 import threading
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from resizable_search.build.ingest import Ingest
 from resizable_search.build.journal import CHANGE, NO_TEXT, Journal
-from resizable_search.build.options import STANDARD_DIMS, BuildOptions, choose_dims
 from resizable_search.build.report import BuildReport
 from resizable_search.build.update import Sync, Update
 from resizable_search.build.workspace import (
+    STANDARD_DIMS,
+    BuildOptions,
+    choose_dims,
     discard,
     is_replacing,
     lock_build,
@@ -35,7 +37,7 @@ from resizable_search.store.delete import is_wreck
 from resizable_search.store.ids import ids_of
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, Part, read_manifest
-from resizable_search.store.writer import array_bytes, derive, list_files, part_files, place_part
+from resizable_search.store.writer import array_bytes, list_files, part_files, place_part
 from resizable_search.system import make_sure_of_room, size_of
 from resizable_search.text import counted
 
@@ -55,16 +57,9 @@ def build(
     BuildStoppedError; then what was embedded is safe, and the same call resumes.
     """
     check_widest(embedder, options)
-    with lock_build(home, options, progress) as (stack, log):
-        return Build(
-            corpus=corpus,
-            embedder=embedder,
-            home=home,
-            options=options,
-            progress=log,
-            stop=stop or threading.Event(),
-            stack=stack,
-        ).run()
+    with lock_build(home, options, progress) as log:
+        stop = stop or threading.Event()
+        return Build(home, options, log, stop, corpus=corpus, embedder=embedder).run()
 
 
 def check_widest(embedder: Embedder, options: BuildOptions) -> None:
@@ -115,16 +110,8 @@ class Build(Update):
         embedder = self.embedder
         if embedder.needs_fit:
             embedder = type(embedder).load(self.folder / NAMES.embedder)
-        return Sync(
-            home=self.home,
-            options=self.options,
-            base=base,
-            embedder=embedder,
-            progress=self.progress,
-            stop=self.stop,
-            stack=self.stack,
-            corpus=self.corpus,
-        )
+        run = (self.home, self.options, self.progress, self.stop)
+        return Sync(*run, base=base, embedder=embedder, corpus=self.corpus)
 
     def ingest(self, journal: Journal, start: Checkpoint) -> Ingest:
         """What reads the corpus; `start`: where the index that is extended was left."""
@@ -198,21 +185,27 @@ class Build(Update):
             if self.is_complete(self.base):  # an extension that was begun is paid for, and stays
                 return self.report(self.base)
         self.check()
-        values = {"replaces": True} if replaces else {}
-        journal = self.stack.enter_context(closing(Journal(self.unfinished, **values)))
-        self.usage.open(journal)
-        if self.base is not None:
-            journal.ids.earlier = self.stack.enter_context(ids_of(self.folder, self.base))
-            journal.ids.rows = self.base.rows
+        with ExitStack() as stack:
+            values = {"replaces": True} if replaces else {}
+            journal = stack.enter_context(closing(Journal(self.unfinished, **values)))
+            if self.base is not None:
+                journal.ids.earlier = stack.enter_context(ids_of(self.folder, self.base))
+                journal.ids.rows = self.base.rows
+            self.usage.open(journal)
+            report = self._run(journal)
+        if report is None:  # nothing that was paid for is lost
+            discard(self.unfinished)
+            return self.run()
+        return report
+
+    def _run(self, journal: Journal) -> BuildReport | None:
+        """Fill the journal and make it an index; None to begin again, because its corpus has changed."""
         ingest = self.ingest(journal, self.base.source if self.base else Checkpoint())
         with self.resumable(journal):
             self._check_request(journal, ingest)
             outdated = self._is_outdated(ingest)
-        if outdated and (self.narrow or not journal.safe):  # nothing that was paid for is lost
-            journal.close()
-            discard(self.unfinished)
-            return self.run()
-        with self.resumable(journal):
+            if outdated and (self.narrow or not journal.safe):
+                return None
             if outdated:
                 ingest.end()
             self.fill(journal, ingest)
@@ -337,10 +330,7 @@ class Build(Update):
         if base is None:
             self._note_width(spec.width)
         self.progress.stage("deriving", rows, "rows")
-        journal.finish_vectors(spec.width)
-        derive(journal.staged, dims, self.progress)
-        self.progress.stage("writing", None, "files")
-        journal.finish_documents()
+        self.write_part(journal, dims)
         if base is not None:
             embedder = spec.to_json()  # the same model, perhaps at another address
             return place_part(journal.staged, self.folder, base, rows, source=source, embedder=embedder)

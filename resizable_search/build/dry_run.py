@@ -3,7 +3,7 @@
 import tempfile
 import threading
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Literal, cast
 from resizable_search.build.build import Build, check_widest
 from resizable_search.build.change_journal import ChangeJournal
 from resizable_search.build.ingest import as_pending
-from resizable_search.build.options import BuildOptions, check_name
 from resizable_search.build.report import Changes
+from resizable_search.build.workspace import BuildOptions, check_name
 from resizable_search.corpora.base import Block, Corpus
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
@@ -21,7 +21,7 @@ from resizable_search.progress import SILENT, Progress, unlogged
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest
-from resizable_search.store.unfinished import Unfinished, look
+from resizable_search.store.unfinished import look
 from resizable_search.store.writer import array_bytes
 from resizable_search.system import free_bytes
 
@@ -99,21 +99,6 @@ class _Sample:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
-    """How an index differs from its corpus, of which `read` documents were read.
-
-    `texts` have no vector yet, `chars` long in all; `rows` documents are to be written, of so many `bytes`.
-    """
-
-    changes: Changes
-    read: int
-    texts: int
-    chars: int
-    rows: int
-    bytes: int
-
-
 def dry_run(
     corpus: Corpus, embedder: Embedder, home: Home, options: BuildOptions, progress: Progress = SILENT
 ) -> DryRun:
@@ -123,18 +108,8 @@ def dry_run(
     """
     check_widest(embedder, options)
     check_name(options.name)
-    with ExitStack() as stack:
-        return _dry_run(
-            Build(
-                corpus=corpus,
-                embedder=embedder,
-                home=home,
-                options=options,
-                progress=unlogged(progress),
-                stop=threading.Event(),
-                stack=stack,
-            )
-        )
+    run = (home, options, unlogged(progress), threading.Event())
+    return _dry_run(Build(*run, corpus=corpus, embedder=embedder))
 
 
 def _dry_run(build: Build) -> DryRun:
@@ -147,35 +122,38 @@ def _dry_run(build: Build) -> DryRun:
     build.refuse_foreign_folder()
     if build.folder.exists() and not replaces and reachable:
         build.base = build.finished_index()
-    base = build.base
-    follows = base is not None and corpus.is_mutable
-    complete = base is not None and (follows or build.is_complete(base))
-    if unfinished is not None and not complete and reachable:
-        build.check_begun(unfinished.request)
-    sample = _sample(corpus, options.limit) if reachable and not complete else _Sample()
-    documents = _documents(corpus, options.limit, sample, reachable)
-    state, safe = _state(build, unfinished, replaces, complete)
-    new = 0 if complete else documents if documents is None else max(0, documents - safe)
-    rows = documents if documents is None else documents - (base.source.read if base else 0)
-    behind = _compare(build, base) if base is not None and follows and reachable else None
-    if behind is not None:
-        new, rows, documents = behind.texts, behind.rows, behind.read
-        sample = _Sample(rows, behind.chars / max(1, new), behind.bytes / max(1, rows))
-    idle = complete and behind is None
-    if base is not None and idle:
-        documents = base.source.read
+    base, sample, changes = build.base, _Sample(), None
+    documents: int | None = base.source.read if base else 0
+    safe = base.source.read if base else 0
+    new: int | None = 0
+    rows: int | None = 0
+    state: State = "complete"
+    if base is not None and corpus.is_mutable:
+        state = "follows"
+        changes, documents, new, rows, sample = _compare(build, base)
+    elif base is None or not build.is_complete(base):
+        state = "extends" if base else "replaces" if replaces and build.folder.exists() else "new"
+        read = safe
+        if unfinished is not None:
+            state, safe = "goes on", read + unfinished.safe
+            if reachable:
+                build.check_begun(unfinished.request)
+        sample = _sample(corpus, options.limit) if reachable else sample
+        documents = _documents(corpus, options.limit, sample, reachable)
+        new = None if documents is None else max(0, documents - safe)
+        rows = None if documents is None else documents - read
     per_minute = options.requests_per_minute or embedder.requests_per_minute
     requests = tokens = None
     if embedder.remote and new is not None:
         requests = -(-new // embedder.batch_size)
         tokens = int(new * sample.chars / CHARS_A_TOKEN)
-    files = {} if idle or not rows else _files(build, rows, sample, fits_embedder=behind is None)
+    files = _files(build, rows, sample, fits_embedder=changes is None) if rows else {}
     return DryRun(
         name=options.name,
         folder=build.folder,
         corpus=corpus.label,
         embedder=embedder.kind,
-        state="follows" if follows else state,
+        state=state,
         documents=documents,
         safe=safe,
         sampled=sample.count,
@@ -189,39 +167,25 @@ def _dry_run(build: Build) -> DryRun:
         free_bytes=free_bytes(build.home.path),
         billed=embedder.check_costs,
         findings=findings,
-        changes=None if behind is None else behind.changes,
-        texts=None if behind is None else behind.texts,
+        changes=changes,
+        texts=None if changes is None else new,
     )
 
 
-def _compare(build: Build, base: Manifest) -> _Comparison:
-    """What an index that follows its corpus would have to do; only a temporary folder is written."""
+def _compare(build: Build, base: Manifest) -> tuple[Changes, int, int, int, _Sample]:
+    """What a sync would do: changes, documents read, texts without a vector, new rows, their sizes.
+
+    Only a temporary folder is written.
+    """
     with tempfile.TemporaryDirectory() as folder, closing(ChangeJournal(Path(folder))) as journal:
         sync = build.sync(base)
         journal.begin(EmbedderSpec.from_json(base.embedder).fingerprint)
         journal.copy_answered(build.unfinished / NAMES.work)
         sync.compare(journal)
         outcome = sync.outcome(journal)
-        return _Comparison(
-            outcome.changes,
-            outcome.source.read,
-            journal.to_embed,
-            journal.chars_to_embed,
-            journal.count_incoming(),
-            journal.incoming_bytes,
-        )
-
-
-def _state(build: Build, unfinished: Unfinished | None, replaces: bool, complete: bool) -> tuple[State, int]:
-    """What the build finds, and how many documents are embedded already."""
-    read = build.base.source.read if build.base else 0
-    if complete:
-        return "complete", read
-    if unfinished is not None:
-        return "goes on", read + unfinished.safe
-    if build.base is not None:
-        return "extends", read
-    return ("replaces" if replaces and build.folder.exists() else "new"), 0
+        texts, rows = journal.to_embed, journal.count_incoming()
+        sizes = _Sample(rows, journal.chars_to_embed / max(1, texts), journal.incoming_bytes / max(1, rows))
+        return outcome.changes, outcome.source.read, texts, rows, sizes
 
 
 def _documents(corpus: Corpus, limit: int | None, sample: _Sample, reachable: bool) -> int | None:

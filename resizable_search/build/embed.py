@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.build.journal import Journal
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.request_pool import BatchResult, RequestPool, Usage
 from resizable_search.engine import vectors

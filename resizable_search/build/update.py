@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,9 +19,8 @@ from resizable_search.build.change_journal import ChangeJournal
 from resizable_search.build.embed import Embedding
 from resizable_search.build.ingest import split
 from resizable_search.build.journal import Journal
-from resizable_search.build.options import BuildOptions
 from resizable_search.build.report import BuildReport, BuildUsage, Changes, write_report
-from resizable_search.build.workspace import discard, resuming
+from resizable_search.build.workspace import BuildOptions, discard, resuming
 from resizable_search.corpora.base import Block, Corpus
 from resizable_search.embedders.base import Embedder, clean
 from resizable_search.engine import vectors
@@ -45,7 +44,7 @@ from resizable_search.system import make_sure_of_room, storage_errors
 from resizable_search.text import counted
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Update(ABC):
     """One run that builds or changes an index, under its lock."""
 
@@ -53,7 +52,6 @@ class Update(ABC):
     options: BuildOptions
     progress: LoggedProgress
     stop: threading.Event
-    stack: ExitStack
     usage: BuildUsage = field(default_factory=BuildUsage)
     added: int = 0
 
@@ -71,9 +69,9 @@ class Update(ABC):
     def safe_work(self, journal: Journal) -> str:
         """How much of the work is safe, in words."""
 
-    @abstractmethod
     def holds_nothing(self, journal: Journal, error: RsearchError) -> bool:
-        """Whether a journal that ended with this error has nothing worth resuming."""
+        """Whether the journal of an update that ended with this error has nothing worth resuming."""
+        return not journal.safe
 
     def check_stop(self) -> None:
         """Stop here if that was asked for."""
@@ -94,7 +92,10 @@ class Update(ABC):
             self.progress.log(str(stopped))
             raise stopped from None
         except RsearchError as error:
-            if self._is_worthless(journal, error):
+            worthless = False
+            with suppress(sqlite3.Error):  # a broken journal is not deleted
+                worthless = self.holds_nothing(journal, error)
+            if worthless:
                 journal.close()
                 discard(self.unfinished)
             elif isinstance(error, StorageError):  # it has said what resumes the work
@@ -103,12 +104,6 @@ class Update(ABC):
                 error.kept = self._resume(journal)
             self.progress.log(f"ended: {error}")
             raise
-
-    def _is_worthless(self, journal: Journal, error: RsearchError) -> bool:
-        try:
-            return self.holds_nothing(journal, error)
-        except sqlite3.Error:
-            return False
 
     def _safe(self, journal: Journal) -> str:
         try:
@@ -130,27 +125,20 @@ class Update(ABC):
 
         Embedding(embedder, journal, reading, self.progress, self.stop, self.options, count).run()
 
+    def write_part(self, journal: Journal, dims: Sequence[int]) -> None:
+        """Write the files of an index or part from the journal's vectors and documents."""
+        journal.finish_vectors(dims[-1])
+        derive(journal.staged, dims, self.progress)
+        self.progress.stage("writing", None, "files")
+        journal.finish_documents()
+
     def report(
-        self,
-        manifest: Manifest,
-        left_out: Sequence[dict[str, Any]] = (),
-        changes: Changes | None = None,
+        self, manifest: Manifest, left_out: Sequence[dict[str, Any]] = (), changes: Changes | None = None
     ) -> BuildReport:
         """What this run did."""
-        usage = self.usage
-        return BuildReport(
-            self.options.name,
-            self.folder,
-            manifest,
-            self.added,
-            left_out,
-            usage.spent,
-            usage.seconds,
-            usage.total,
-            usage.total_seconds,
-            usage.runs,
-            changes,
-        )
+        name, usage = self.options.name, self.usage
+        cost = (usage.spent, usage.seconds, usage.total, usage.total_seconds, usage.runs)
+        return BuildReport(name, self.folder, manifest, self.added, left_out, *cost, changes)
 
     def finish(self, report: BuildReport) -> BuildReport:
         """Write the report, and compile the kernels if the index is large enough: the last steps."""
@@ -187,24 +175,20 @@ class Change(Update):
 
     def run(self) -> BuildReport:
         """Make the change, or resume it. Raises what `build` says."""
-        journal = self.stack.enter_context(closing(ChangeJournal(self.unfinished)))
-        journal.begin(EmbedderSpec.from_json(self.base.embedder).fingerprint)
-        self.usage.open(journal)
-        with self.resumable(journal):
-            self.compare(journal)
-            self._embed(journal)
-            self.usage.save(journal)
-            return self._finish(journal)
+        with closing(ChangeJournal(self.unfinished)) as journal:
+            journal.begin(EmbedderSpec.from_json(self.base.embedder).fingerprint)
+            self.usage.open(journal)
+            with self.resumable(journal):
+                self.compare(journal)
+                self._embed(journal)
+                self.usage.save(journal)
+                return self._finish(journal)
 
     def safe_work(self, journal: Journal) -> str:
         """How many new texts are safe."""
         safe = journal.safe
         is_are = "is" if safe == 1 else "are"
         return f"{self.options.name} is as it was, {counted(safe, 'new text')} {is_are} embedded and safe"
-
-    def holds_nothing(self, journal: Journal, error: RsearchError) -> bool:
-        """Whether no text has been embedded."""
-        return not journal.safe
 
     def _embed(self, journal: ChangeJournal) -> None:
         rows, missing = journal.count_incoming(), journal.to_embed
@@ -241,10 +225,7 @@ class Change(Update):
         self.progress.stage("deriving", rows, "rows")
         with closing(IndexReader(self.folder)) as reader:
             journal.gather(full, lambda raw: vectors.prepare(raw, full, centred=centred), reader.vectors)
-        journal.finish_vectors(full)
-        derive(journal.staged, base.dims, self.progress)
-        self.progress.stage("writing", None, "files")
-        journal.finish_documents()
+        self.write_part(journal, base.dims)
         return place_part(journal.staged, self.folder, base, rows, outcome.deleted, source=outcome.source)
 
 

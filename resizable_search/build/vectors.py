@@ -17,9 +17,8 @@ import numpy as np
 from resizable_search.build.build import Build
 from resizable_search.build.ingest import Ingest, as_pending
 from resizable_search.build.journal import Journal, PendingDocument
-from resizable_search.build.options import BuildOptions, check_name
 from resizable_search.build.report import BuildReport
-from resizable_search.build.workspace import lock_build
+from resizable_search.build.workspace import BuildOptions, check_name, lock_build
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
@@ -63,17 +62,9 @@ def build_vectors(
     stop = stop or threading.Event()
     with closing(VectorsCorpus(file, documents, progress=progress, stop=stop)) as corpus:
         made_by = model_embedder(model, embedder, corpus.npy.width, file, embedder_options)
-        with lock_build(home, options, progress) as (stack, log):
+        with lock_build(home, options, progress) as log:
             TrustedEndpoints(home.trusted).add(made_by)
-            return _VectorsBuild(
-                corpus=corpus,
-                embedder=made_by,
-                home=home,
-                options=options,
-                progress=log,
-                stop=stop,
-                stack=stack,
-            ).run()
+            return _VectorsBuild(home, options, log, stop, corpus=corpus, embedder=made_by).run()
 
 
 def model_embedder(

@@ -1,33 +1,97 @@
-"""Where a build works: its lock, its log, and what an earlier run left behind."""
+"""What a build is asked for, and where it works: its lock, its log, and what an earlier run left behind."""
 
+import math
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from resizable_search import __version__
 from resizable_search.build.journal import Journal
-from resizable_search.build.options import BuildOptions, check_name
 from resizable_search.errors import BuildStateError, UsageError
 from resizable_search.progress import LoggedProgress, Progress, logged
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, file_entry, read_manifest
 from resizable_search.store.writer import place, sweep
 from resizable_search.system import CHECK, Failpoint, build_lock, failpoint, make_home, storage_errors
+from resizable_search.text import quoted
+
+STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
+"""The dimensions that are stored by default: those below the full one, and itself."""
+
+MOST_AT_ONCE = 256
+"""Requests that may be under way at once: each has a thread."""
+
+LEAST_RATE = 0.001
+"""Requests a minute: with fewer, a build would wait for weeks."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How an index is built. `dims` None: the standard ones; `limit` None: the whole corpus.
+
+    `command` is what a person types to go on with the build if it is stopped; '' where nobody types.
+
+    Raises UsageError for a concurrency or a rate that makes no sense.
+    """
+
+    name: str
+    limit: int | None = None
+    dims: tuple[int, ...] | None = None
+    concurrency: int | None = None
+    requests_per_minute: float | None = None
+    on_bad_text: Literal["skip", "fail"] = "skip"
+    restart: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        at_once, rate = self.concurrency, self.requests_per_minute
+        if at_once is not None and not 1 <= at_once <= MOST_AT_ONCE:
+            raise UsageError(f"`concurrency` must be 1 to {MOST_AT_ONCE}, not {at_once}")
+        if rate is not None and not LEAST_RATE <= rate < math.inf:
+            raise UsageError(f"`rate` must be above 0, {LEAST_RATE} or more and finite, not {rate:g}")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be a folder of the home. Raises UsageError."""
+    if (
+        not name
+        or name.startswith(".")
+        or {"/", "\\"} & set(name)
+        or not name.isprintable()
+        or len(name.encode()) > 100
+        or name.startswith(
+            (NAMES.queries, NAMES.trusted, NAMES.history, NAMES.config, NAMES.socket)
+        )  # files lie where it, or its state, would
+    ):
+        raise UsageError(
+            f"{quoted(name)} is no name for an index: choose a `name` of up to 100 letters, digits, - and _"
+        )
+
+
+def choose_dims(wanted: Sequence[int] | None, full: int, *, narrow: bool = False) -> tuple[int, ...]:
+    """The dimensions to store, ascending, the full one last. Raises UsageError for one out of range.
+
+    `narrow`: drop those beyond `full` instead, since the corpus could not give more.
+    """
+    wanted = [dim for dim in STANDARD_DIMS if dim < full] if wanted is None else wanted
+    for dim in wanted:
+        if dim < 1 or (dim > full and not narrow):
+            raise UsageError(f"`dims`: {dim} is not within 1 to {full}, the embedder's full dimension")
+    return tuple(sorted({dim for dim in wanted if dim < full} | {full}))
+
 
 _PLACING = "placing"
 """The checksum of the manifest of the build that is being put in place."""
 
 
 @contextmanager
-def lock_build(
-    home: Home, options: BuildOptions, progress: Progress
-) -> Iterator[tuple[ExitStack, LoggedProgress]]:
-    """Hold the lock of the index that is built.
+def lock_build(home: Home, options: BuildOptions, progress: Progress) -> Iterator[LoggedProgress]:
+    """Hold the lock of the index that is built; yields the progress with the build's log.
 
-    Yields a stack, whose contents are closed before the lock is released, and the progress with the build's
-    log. Raises UsageError for a wrong name or limit, IndexBusyError, and StorageError if the disk refuses.
+    Raises UsageError for a wrong name or limit, IndexBusyError, and StorageError if the disk refuses.
     """
     check_name(options.name)
     if options.limit is not None and options.limit < 1:
@@ -38,10 +102,9 @@ def lock_build(
         storage_errors(home.path, again=lambda: resuming(home, options)),
         build_lock(state / NAMES.lock, options.name),
         logged(progress, state / NAMES.log) as log,
-        ExitStack() as stack,
     ):
         log.log(f"begun: rsearch {__version__}, {options.command or 'from Python'}")
-        yield stack, log
+        yield log
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def made(
 
     from resizable_search.build import build as builder
     from resizable_search.build import dry_run
-    from resizable_search.build.options import BuildOptions
+    from resizable_search.build.workspace import BuildOptions
     from resizable_search.cli import render_forecast
     from resizable_search.cli.progress import shown_progress
     from resizable_search.cli.signals import stop_on_signal

@@ -57,8 +57,8 @@ def vectors(
     """
     numbers = parse_numbers(dims, "--dims")
 
-    from resizable_search.build.options import BuildOptions
     from resizable_search.build.vectors import build_vectors
+    from resizable_search.build.workspace import BuildOptions
     from resizable_search.cli import render_indexes
     from resizable_search.cli.progress import shown_progress
     from resizable_search.cli.signals import stop_on_signal

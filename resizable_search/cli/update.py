@@ -39,7 +39,7 @@ def add(
     refused, or with --replace takes its place. Killed, the same command goes on.
     """
     from resizable_search.build import add as addition
-    from resizable_search.build.options import BuildOptions
+    from resizable_search.build.workspace import BuildOptions
     from resizable_search.cli import render_indexes
     from resizable_search.cli.options import command_to_go_on
     from resizable_search.cli.progress import shown_progress

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.errors import BuildStoppedError
 from resizable_search.store.layout import Home

@@ -13,7 +13,7 @@ import pytest
 
 from resizable_search.admin.overview import overview
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions, choose_dims
+from resizable_search.build.workspace import BuildOptions, choose_dims
 from resizable_search.corpora.base import Document
 from resizable_search.engine import vectors
 from resizable_search.engine.quantise import quantise

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
 from resizable_search.build.report import Changes
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.files import corpus as text_module
 from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus
 from resizable_search.errors import BuildStoppedError, CorpusError, RsearchError

@@ -2,7 +2,7 @@ import pytest
 
 from resizable_search.build.build import build
 from resizable_search.build.dry_run import dry_run
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.errors import BuildStateError, BuildStoppedError, CredentialsError, HubError, UsageError
 from resizable_search.store.layout import NAMES, Home

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.system import Failpoint
 from tests.dying import die_at

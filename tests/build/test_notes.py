@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
 from resizable_search.build.vectors import build_vectors
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders.request_pool import Usage
 from resizable_search.errors import BuildStateError, BuildStoppedError, QuotaError, ServiceError, StorageError
 from resizable_search.progress import Silent

@@ -10,7 +10,7 @@ import pytest
 from resizable_search.admin.warm import warm
 from resizable_search.build.build import build
 from resizable_search.build.delete import plan_removal, remove
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home

@@ -14,8 +14,8 @@ from resizable_search.admin.overview import describe_index, overview
 from resizable_search.build.build import build
 from resizable_search.build.delete import plan_removal, remove
 from resizable_search.build.journal import Journal
-from resizable_search.build.options import BuildOptions
 from resizable_search.build.vectors import build_vectors, model_embedder
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders import registry
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.engine import vectors

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.beir import BeirCorpus, BeirFolder
 from resizable_search.errors import BuildStateError, CorpusError, UsageError

@@ -5,7 +5,7 @@ import pytest
 
 from resizable_search.build.build import build
 from resizable_search.build.delete import delete
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.cli.render_eval import footer
 from resizable_search.corpora.files.corpus import FilesCorpus
 from resizable_search.engine.vectors import truncate

@@ -14,7 +14,7 @@ from resizable_search.build import build as build_module
 from resizable_search.build import update
 from resizable_search.build.build import build
 from resizable_search.build.journal import Journal
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import RsearchError, StorageError
 from resizable_search.search.index import open_index

@@ -16,7 +16,7 @@ from typing import Any
 
 from resizable_search.build.build import build
 from resizable_search.build.delete import plan_removal, remove
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.engine.plan import Plan
 from resizable_search.engine.topk import NO_ROW, Top

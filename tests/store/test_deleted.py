@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.engine.topk import NO_ROW
 from resizable_search.evaluate.bench import sample_queries
 from resizable_search.search.index import open_index

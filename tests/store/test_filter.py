@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.engine import vectors
 from resizable_search.engine.quantise import Tier, quantise, quantise_queries

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError, StorageError, UsageError
 from resizable_search.search.index import open_index
 from resizable_search.search.options import SearchOptions

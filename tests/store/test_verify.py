@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.errors import IndexFormatError
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, file_entry, read_manifest

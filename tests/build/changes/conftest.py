@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
 from resizable_search.build.report import BuildReport
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.search.index import Index, open_index
 from resizable_search.store.layout import NAMES, Home

@@ -9,8 +9,8 @@ import pytest
 from resizable_search.admin.overview import describe_index
 from resizable_search.build.add import add
 from resizable_search.build.delete import delete
-from resizable_search.build.options import BuildOptions
 from resizable_search.build.report import Changes
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.files.corpus import FilesCorpus
 from resizable_search.embedders.lsa import LsaEmbedder

@@ -15,7 +15,7 @@ import pytest
 from resizable_search.build.add import add
 from resizable_search.build.compact import compact
 from resizable_search.build.delete import delete, delete_where
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.store.layout import Home
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.verify import examine

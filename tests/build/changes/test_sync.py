@@ -10,8 +10,8 @@ from resizable_search.build.build import build
 from resizable_search.build.compact import compact
 from resizable_search.build.delete import delete
 from resizable_search.build.dry_run import dry_run
-from resizable_search.build.options import BuildOptions
 from resizable_search.build.report import Changes
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.cli.render_forecast import forecast_lines
 from resizable_search.cli.render_indexes import changes as told
 from resizable_search.corpora.base import Document

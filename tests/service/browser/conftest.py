@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from resizable_search.build.build import build
-from resizable_search.build.options import BuildOptions
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.store.layout import Home

@@ -56,19 +56,9 @@ def build(
     BuildStateError (an unfinished build of other options), IndexBusyError, StorageError and
     BuildStoppedError; then what was embedded is safe, and the same call resumes.
     """
-    check_widest(embedder, options)
     with lock_build(home, options, progress) as log:
         stop = stop or threading.Event()
         return Build(home, options, log, stop, corpus=corpus, embedder=embedder).run()
-
-
-def check_widest(embedder: Embedder, options: BuildOptions) -> None:
-    """Refuse dimensions that the embedder never has. Raises UsageError."""
-    widest = embedder.widest
-    if options.dims and widest is not None and max(options.dims) > widest:
-        raise UsageError(
-            f"`dims`: {max(options.dims)} is not within 1 to {widest}, the most that {embedder.kind} makes"
-        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,22 +73,17 @@ class Build(Update):
     base: Manifest | None = None
 
     @property
-    def spec(self) -> EmbedderSpec:
-        """The embedder's spec; that of a fitted one is known once it is fitted."""
-        return self.embedder.spec
-
-    @property
-    def narrow(self) -> bool:
-        """Whether the corpus may give fewer dimensions than are asked for."""
-        return self.embedder.needs_fit
-
-    @property
     def dims(self) -> tuple[int, ...]:
         """The dimensions that are stored, ascending; the most of them, before a fitted embedder is fitted."""
         if self.base is not None:
             return self.base.dims
-        width = self.embedder.widest or self.spec.width
-        return choose_dims(self.options.dims, width, narrow=self.narrow)
+        return choose_dims(self.options.dims, self.embedder.widest or self.embedder.spec.width)
+
+    def check_dims(self) -> None:
+        """Refuse dimensions that the embedder does not have. Raises UsageError."""
+        for dim in self.options.dims or ():
+            if not 1 <= dim <= self.dims[-1]:
+                raise UsageError(f"`dims`: {dim} is not within 1 to {self.dims[-1]}, the embedder's most")
 
     def check(self) -> None:
         """Make sure that the build can begin. Raises EmbedderError."""
@@ -152,7 +137,7 @@ class Build(Update):
 
     def make_sure_of_room(self, rows: int | None) -> None:
         """Refuse to begin what the disk cannot hold: `rows` in all. Raises StorageError."""
-        if rows is None or self.narrow:
+        if rows is None or self.embedder.needs_fit:
             return
         earlier = self.base.source.read if self.base else 0
         size_hint = self.corpus.size_hint
@@ -162,13 +147,6 @@ class Build(Update):
             lambda rows: sum(array_bytes(rows, self.dims).values()) - size_of(self.unfinished / NAMES.staged),
             [lambda: rows, lambda: rows if (count := size_hint()) is None else min(rows, count - earlier)],
         )
-
-    def check_dims(self) -> None:
-        """Refuse impossible dimensions. Raises UsageError."""
-        if not self.narrow:
-            choose_dims(self.options.dims, self.spec.width)
-        elif self.options.dims is not None and min(self.options.dims) < 1:
-            raise UsageError(f"`dims`: {min(self.options.dims)} is no dimension: give 1 or more")
 
     def run(self) -> BuildReport:
         """Build, resume or extend. Raises what `build` says."""
@@ -204,7 +182,7 @@ class Build(Update):
         with self.resumable(journal):
             self._check_request(journal, ingest)
             outdated = self._is_outdated(ingest)
-            if outdated and (self.narrow or not journal.safe):
+            if outdated and (self.embedder.needs_fit or not journal.safe):
                 return None
             if outdated:
                 ingest.end()
@@ -240,7 +218,7 @@ class Build(Update):
             asked["model"] = spec.model
         held = {**manifest.corpus, **embedder_request(spec)}
         if self.options.dims is not None:
-            dims = choose_dims(self.options.dims, manifest.full_dim, narrow=self.narrow)
+            dims = choose_dims(self.options.dims, manifest.full_dim)
             asked["dims"], held["dims"] = list(dims), list(manifest.dims)
         refuse_differences(self.options.name, "was built", asked, held)
         return manifest
@@ -249,7 +227,7 @@ class Build(Update):
         """The corpus and the embedder that are asked for; the model is None if fitting makes it."""
         if self.embedder.needs_fit:
             return {**self.corpus.spec().to_json(), "embedder": self.embedder.kind, "model": None}
-        return {**self.corpus.spec().to_json(), **embedder_request(self.spec)}
+        return {**self.corpus.spec().to_json(), **embedder_request(self.embedder.spec)}
 
     def is_complete(self, manifest: Manifest) -> bool:
         """Whether the index holds all that is asked for."""
@@ -325,8 +303,8 @@ class Build(Update):
 
     def _write(self, journal: Journal, source: Checkpoint) -> Manifest:
         """Derive and measure the files, and put the new index or part in place."""
-        spec, rows, base = self.spec, journal.rows, self.base
-        dims = base.dims if base else choose_dims(self.options.dims, spec.width, narrow=self.narrow)
+        spec, rows, base = self.embedder.spec, journal.rows, self.base
+        dims = base.dims if base else choose_dims(self.options.dims, spec.width)
         if base is None:
             self._note_width(spec.width)
         self.progress.stage("deriving", rows, "rows")
@@ -351,7 +329,7 @@ class Build(Update):
 
     def _note_width(self, width: int) -> None:
         wanted = self.options.dims or STANDARD_DIMS[:5]
-        if self.narrow and max(wanted) > width:
+        if self.embedder.needs_fit and max(wanted) > width:
             self.progress.note(
                 f"the corpus gives {width} dimensions, not {max(wanted)}: its documents or words are few"
             )

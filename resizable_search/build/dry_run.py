@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, cast
 
-from resizable_search.build.build import Build, check_widest
+from resizable_search.build.build import Build
 from resizable_search.build.change_journal import ChangeJournal
 from resizable_search.build.ingest import as_pending
 from resizable_search.build.report import Changes
@@ -106,7 +106,6 @@ def dry_run(
 
     Raises UsageError, BuildStateError and IndexFormatError as it would.
     """
-    check_widest(embedder, options)
     check_name(options.name)
     run = (home, options, unlogged(progress), threading.Event())
     return _dry_run(Build(*run, corpus=corpus, embedder=embedder))

@@ -19,22 +19,21 @@ from resizable_search.system import CHECK, Failpoint, build_lock, failpoint, mak
 from resizable_search.text import quoted
 
 STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
-"""The dimensions that are stored by default: those below the full one, and itself."""
+"""The dimensions that are stored by default, as far as they are below the full one."""
 
 MOST_AT_ONCE = 256
-"""Requests that may be under way at once: each has a thread."""
+"""The most requests at once: each has a thread."""
 
 LEAST_RATE = 0.001
-"""Requests a minute: with fewer, a build would wait for weeks."""
+"""The fewest requests a minute: with fewer, a build would take weeks."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
     """How an index is built. `dims` None: the standard ones; `limit` None: the whole corpus.
 
-    `command` is what a person types to go on with the build if it is stopped; '' where nobody types.
-
-    Raises UsageError for a concurrency or a rate that makes no sense.
+    `command` is what the user types to resume the build, '' if nobody types. Raises UsageError for an
+    impossible concurrency or rate.
     """
 
     name: str
@@ -71,15 +70,9 @@ def check_name(name: str) -> None:
         )
 
 
-def choose_dims(wanted: Sequence[int] | None, full: int, *, narrow: bool = False) -> tuple[int, ...]:
-    """The dimensions to store, ascending, the full one last. Raises UsageError for one out of range.
-
-    `narrow`: drop those beyond `full` instead, since the corpus could not give more.
-    """
-    wanted = [dim for dim in STANDARD_DIMS if dim < full] if wanted is None else wanted
-    for dim in wanted:
-        if dim < 1 or (dim > full and not narrow):
-            raise UsageError(f"`dims`: {dim} is not within 1 to {full}, the embedder's full dimension")
+def choose_dims(wanted: Sequence[int] | None, full: int) -> tuple[int, ...]:
+    """The dimensions to store, ascending: those wanted (None: the standard ones) below `full`, and `full`."""
+    wanted = STANDARD_DIMS if wanted is None else wanted
     return tuple(sorted({dim for dim in wanted if dim < full} | {full}))
 
 

@@ -120,9 +120,14 @@ def test_dims_are_those_below_the_width_and_itself():
     assert choose_dims(None, 1024) == (64, 128, 256, 512, 768, 1024)
     assert choose_dims(None, 40) == (40,)
     assert choose_dims((256, 64), 768) == (64, 256, 768)
-    assert choose_dims((256, 512), 300, narrow=True) == (256, 300)
-    with pytest.raises(UsageError, match="769"):
-        choose_dims((769,), 768)
+    assert choose_dims((256, 512), 300) == (256, 300)
+
+
+@pytest.mark.parametrize("dim", [0, 97])
+def test_a_dimension_that_the_embedder_does_not_have_is_refused(home, dim):
+    with pytest.raises(UsageError, match=f"{dim} is not within 1 to 96"):
+        run(home, dims=(dim, 16))
+    assert home.unfinished() == []
 
 
 def test_colliding_ids_get_the_documented_suffix(home):
@@ -319,7 +324,7 @@ def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_pa
     assert contents(home.index("made")) == contents(whole.index("made"))
 
 
-@pytest.mark.parametrize("step", ["build.derive", "build.list_files", "workspace.place"])
+@pytest.mark.parametrize("step", ["update.derive", "build.list_files", "workspace.place"])
 def test_a_crash_in_the_last_steps_is_recovered(home, monkeypatch, tmp_path, step):
     def crash(*args, **kwargs):
         raise SystemExit
@@ -459,7 +464,7 @@ def test_a_full_disk_says_which_command_goes_on(home, monkeypatch, options, agai
     run(home, articles(20))
     embedder = TableEmbedder(model="table")
     with monkeypatch.context() as patched:
-        patched.setattr("resizable_search.build.build.derive", no_room)
+        patched.setattr("resizable_search.build.update.derive", no_room)
         with pytest.raises(StorageError, match=f"is full; nothing is lost: free some space, and .*{again}"):
             run(home, articles(40), embedder, name="made" if options else "new", **options)
     assert run(home, articles(40), embedder, name="made" if options else "new").manifest.rows == 40

@@ -487,7 +487,7 @@ def test_a_process_that_dies_at_a_block_goes_on(home, monkeypatch, undisturbed, 
     assert contents(report.folder) == expected
 
 
-@pytest.mark.parametrize("step", ["build.derive", "build.list_files", "workspace.place"])
+@pytest.mark.parametrize("step", ["update.derive", "build.list_files", "workspace.place"])
 def test_a_process_that_dies_in_the_last_steps_goes_on(home, monkeypatch, undisturbed, step):
     expected, file, documents = undisturbed
 

@@ -108,7 +108,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "record": (Journal, "record"),
     "fit": (LsaEmbedder, "fit"),
     "commit": (Journal, "_commit"),
-    "derive": (build_module, "derive"),
+    "derive": (update, "derive"),
     "documents": (Journal, "finish_documents"),
     "checksums": (writer, "list_files"),
     "manifest": (Manifest, "write"),
@@ -133,7 +133,7 @@ def fills_before(folder: Path, whole: dict[str, Any], phase: str, kind: str = "n
             return original(*args, **options)
 
         patch.setattr(owner, name, full)
-        for module in (build_module, changes):  # what they have imported by name
+        for module in (build_module, update, changes):  # what they have imported by name
             if name in vars(module):
                 patch.setattr(module, name, full)
         row = _broken_off(small, whole, f"{kind} index, the disk fills before: {phase}", disk.empty)

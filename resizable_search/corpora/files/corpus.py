@@ -217,7 +217,7 @@ class FilesCorpus(TextCorpus):
             if position is not None and position["listing"] != listing.digest:
                 raise CorpusError(
                     f"{self.label} has changed since it was read: files were added, removed or written to; "
-                    "--restart builds it anew, another --name keeps both"
+                    "--restart builds it again, another --name keeps both"
                 )
             self._check_columns(listing)
             yield from self.in_blocks(self._steps(listing, position or {"file": 0, "record": 0}))

@@ -1,13 +1,13 @@
-"""Files of arrays: rows of float32 that grow, arrays written in slices, and rows read back in blocks.
+"""All reading and writing of .npy files: rows that grow, arrays written in slices, mapped or read in blocks.
 
-Rows of floats in a .npy file of somebody else's, checked and read in bounded blocks.
-
-They are read, not mapped: a file that is cut while it is read is an error then, and no dead process.
+Files are written, and the rows of others are read, by plain calls and not through a mapping: a full disk or a
+file that is cut is an error then, and does not end the process.
 """
 
 import io
 import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -18,13 +18,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.errors import CorpusError
+from resizable_search.errors import CorpusError, IndexFormatError
+from resizable_search.system import unreadable
+from resizable_search.text import BACK, clipped
 
 READ_ROWS = 4096
-"""Rows that are read at once when a file is gone through."""
+"""Rows that are read at once."""
 
 READ_BYTES = 16 << 20
-"""What they may take: rows that are wider than any model's are read fewer at once."""
+"""Their bytes at most: very wide rows are read fewer at once."""
 
 
 @lru_cache(1000)  # numpy takes longer for it than the system for opening a file
@@ -35,11 +37,16 @@ def npy_header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
     return header.getvalue()
 
 
-class RowsFile:
-    """A .npy file that rows are appended to.
+def npy_bytes(shape: tuple[int, ...], dtype: str) -> int:
+    """The size of such a file."""
+    return len(npy_header(shape, dtype)) + math.prod(shape) * np.dtype(dtype).itemsize
 
-    numpy pads the header so that the number of rows may grow in place; it is written on opening
-    and again on `finish`. Rows beyond `rows` on opening, which no commit knows of, are cut off.
+
+class NpyAppender:
+    """A .npy file that rows of float32 are appended to.
+
+    numpy pads the header so that the number of rows may grow in place: it is written on opening and again
+    by `finish`. Rows beyond `rows` on opening, which no commit counts, are cut off.
     """
 
     def __init__(self, path: Path, dim: int, rows: int = 0) -> None:
@@ -48,8 +55,7 @@ class RowsFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("r+b" if path.exists() else "w+b")
         try:
-            self._start = self._write_header()
-            length = self._start + rows * dim * 4
+            length = self._write_header() + rows * dim * 4
             if os.fstat(self._file.fileno()).st_size < length:
                 raise EOFError(f"{path} holds fewer than the {rows} rows that were committed")
             self._file.truncate(length)
@@ -65,27 +71,27 @@ class RowsFile:
         return self._file.tell()
 
     def append(self, rows: NDArray[np.float32]) -> None:
-        """Add (n, dim) float32 rows at the end; they are not yet sure to survive."""
+        """Add (n, dim) float32 rows at the end; `sync` makes them durable."""
         self._file.write(np.ascontiguousarray(rows, "<f4").data)
         self.rows += len(rows)
 
     def sync(self) -> None:
-        """Have the disk hold every row so far."""
+        """Wait until the disk holds every row."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def finish(self) -> None:
-        """Write the header with the rows that there are now, and have the disk hold it."""
+        """Write the header with the final number of rows, and sync."""
         self._write_header()
         self._file.seek(0, os.SEEK_END)
         self.sync()
 
     def close(self) -> None:
         """Close the file, finished or not."""
-        with suppress(OSError):  # what it could not write before `sync` is nothing that one relies on
+        with suppress(OSError):  # nobody relies on what it could not write before `sync`
             self._file.close()
 
-    def __enter__(self) -> "RowsFile":
+    def __enter__(self) -> "NpyAppender":
         return self
 
     def __exit__(
@@ -94,11 +100,8 @@ class RowsFile:
         self.close()
 
 
-class ArrayFile:
-    """A .npy file of a known shape whose slices are written in any order, from any thread.
-
-    Plain writes, not a mapping: a full disk is an error then, and not the end of the process.
-    """
+class NpyWriter:
+    """A .npy file of a known shape whose slices are written in any order, from any thread."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
         self._dtype = np.dtype(dtype)
@@ -109,13 +112,13 @@ class ArrayFile:
         try:
             self._file.write(header)
             self._file.flush()
-            self._file.truncate(self._start + math.prod(shape) * self._dtype.itemsize)
+            self._file.truncate(npy_bytes(shape, dtype))
         except BaseException:
             self.close()
             raise
 
     def write(self, values: NDArray[Any], at: int) -> None:
-        """Write these values where the array's number `at`, counted in C order, lies, and on."""
+        """Write these values from the array's number `at` on, counted in C order."""
         data = np.ascontiguousarray(values, self._dtype).data.cast("B")
         offset = self._start + at * self._dtype.itemsize
         while data:
@@ -123,7 +126,7 @@ class ArrayFile:
             data, offset = data[written:], offset + written
 
     def finish(self) -> None:
-        """Have the disk hold it."""
+        """Wait until the disk holds it."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -133,34 +136,84 @@ class ArrayFile:
 
 
 def read_blocks(path: Path, rows: int = READ_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The rows of a finished file in order, some at a time, by plain reads.
+    """The rows of a finished file of ours in order, block by block.
 
     Yields the first row's number and (up to `rows`, d) float32.
     """
     with path.open("rb") as file:
-        count, dim = read_shape(file)
+        count, dim = _read_shape(file)
         rows = max(1, min(rows, READ_BYTES // (4 * dim)))
         for start in range(0, count, rows):
             n = min(rows, count - start)
             yield start, np.fromfile(file, "<f4", n * dim).reshape(n, dim)
 
 
-def read_shape(file: BinaryIO) -> tuple[int, int]:
-    """Rows and dimension of a file of rows that is open at its beginning; leaves it at the first row."""
+def read_shape(path: Path) -> tuple[int, int]:
+    """Rows and dimension of a finished file of ours."""
+    with path.open("rb") as file:
+        return _read_shape(file)
+
+
+def _read_shape(file: BinaryIO) -> tuple[int, int]:
     np.lib.format.read_magic(file)
     shape, _, _ = np.lib.format.read_array_header_1_0(file)
     return int(shape[0]), int(shape[1])
 
 
+def map_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BACK) -> NDArray[Any]:
+    """Map a file of ours of that shape and dtype read-only, C order. Raises IndexFormatError with the remedy.
+
+    The header must be, byte for byte, the one that numpy writes for such an array: parsing a damaged one
+    would be a guess. The size is that of the very file that is mapped.
+    """
+    header, expected = npy_header(shape, dtype), npy_bytes(shape, dtype)
+    file_size(path, remedy)  # a pipe is not opened: that would wait
+    try:
+        with path.open("rb") as file:
+            size, found = os.fstat(file.fileno()).st_size, file.read(len(header))
+            if found == header and size == expected:
+                return np.memmap(file, dtype, "r", len(header), shape).view(np.ndarray)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (ValueError, OverflowError) as error:
+        raise IndexFormatError(f"{path} cannot be mapped ({clipped(str(error))}): {remedy}") from None
+    if found != header:
+        raise IndexFormatError(
+            f"{path} is no .npy file of {np.dtype(dtype)} {shape}, so it is damaged or not this index's: "
+            f"{remedy}"
+        )
+    raise wrong_size(path, size, expected, remedy)
+
+
+def file_size(path: Path, remedy: str) -> int:
+    """The size of a regular file. Raises IndexFormatError with the remedy."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise IndexFormatError(f"{path} is missing: {remedy}") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise IndexFormatError(f"{path} is not a file: {remedy}")
+    return found.st_size
+
+
+def wrong_size(path: Path, size: int, expected: int, remedy: str) -> IndexFormatError:
+    """The error for a file of another size than expected."""
+    return IndexFormatError(
+        f"{path} has {size:,} bytes where {expected:,} belong: it was cut or changed; {remedy}"
+    )
+
+
 _AS_FLOAT32 = "save the rows as float32: numpy.save(FILE, rows.astype('float32'))"
 _LARGE, _SMALL = 2.0**100, 2.0**-100
-"""Between these a row's numbers may be made float32 as they are."""
+"""Rows with numbers beyond these do not fit into float32."""
 
 
-class NpyRows:
-    """The rows of a .npy file: (rows, width) float16, float32 or float64, of either byte and memory order.
+class NpyReader:
+    """The rows of a user's .npy file: (rows, width) floats of 16, 32 or 64 bits in any byte and memory order.
 
-    Raises CorpusError for any other file, by name and with what to do.
+    Raises CorpusError for any other file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -180,13 +233,13 @@ class NpyRows:
 
     @property
     def surplus(self) -> int:
-        """Bytes behind the array, which are not read."""
+        """Bytes after the array, which are not read."""
         return os.fstat(self._file.fileno()).st_size - self._start - self.rows * self.row_bytes
 
     def read(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
-        """The rows from `start` to `stop` as they are in the file: (stop - start, width) floats, finite.
+        """The rows from `start` to `stop`: (stop - start, width) finite floats of the file's dtype.
 
-        float64 rows beyond the range of float32 are scaled by a power of two, which changes no direction.
+        float64 rows beyond the range of float32 are scaled by a power of two, which keeps their direction.
         Raises CorpusError for NaN or infinity, and for a file that has been cut.
         """
         count = stop - start
@@ -259,18 +312,18 @@ class NpyRows:
         while rest:
             count = os.preadv(self._file.fileno(), [rest], offset)
             if not count:
-                raise CorpusError(f"{self.path} was cut while it was read: give the same command again")
+                raise CorpusError(f"{self.path} was cut while it was read: run the same command again")
             rest, offset = rest[count:], offset + count
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read bytes. Raises CorpusError where there is none, or none that can be read twice."""
+    """Open a regular file, which can be read twice. Raises CorpusError."""
     try:
         if path.exists() and not path.is_file():
-            raise CorpusError(f"{path} is no file: name one")
+            raise CorpusError(f"{path} is not a file: name one")
         return path.open("rb")
     except OSError as error:
-        raise CorpusError(f"cannot read {path} ({error.strerror}): name a file that is there") from None
+        raise CorpusError(f"cannot read {path} ({error.strerror}): name an existing file") from None
 
 
 def _in_range(rows: NDArray[np.float64]) -> NDArray[np.float64]:

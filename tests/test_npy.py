@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resizable_search.arrays import NpyRows
+from resizable_search.arrays import NpyReader
 from resizable_search.errors import CorpusError
 
 KINDS = ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8"]
@@ -21,7 +21,7 @@ def saved(tmp_path, array, **how):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_floats_is_read_as_it_is(tmp_path, kind, order):
     made = np.asarray(np.random.default_rng(0).standard_normal((57, 9)), kind, order=order)
-    rows = NpyRows(saved(tmp_path, made))
+    rows = NpyReader(saved(tmp_path, made))
     assert (rows.rows, rows.width, rows.surplus) == (57, 9, 0)
     for start, stop in ((0, 57), (0, 1), (13, 44), (56, 57)):
         found = rows.read(start, stop)
@@ -40,7 +40,7 @@ def test_every_kind_of_floats_is_read_as_it_is(tmp_path, kind, order):
 )
 def test_any_range_of_any_shape(tmp_path_factory, n, width, kind, order, data):
     made = np.asarray(np.arange(n * width).reshape(n, width) % 2000, kind, order=order)
-    rows = NpyRows(saved(tmp_path_factory.mktemp("any"), made))
+    rows = NpyReader(saved(tmp_path_factory.mktemp("any"), made))
     start = data.draw(st.integers(0, n - 1))
     stop = data.draw(st.integers(start + 1, n))
     np.testing.assert_array_equal(rows.read(start, stop), made[start:stop])
@@ -51,7 +51,7 @@ def test_a_file_of_format_2_is_read(tmp_path):
     path = tmp_path / "two.npy"
     with path.open("wb") as file:
         np.lib.format.write_array(file, np.eye(3, dtype=np.float32), version=(2, 0))
-    rows = NpyRows(path)
+    rows = NpyReader(path)
     np.testing.assert_array_equal(rows.read(0, 3), np.eye(3))
     rows.close()
 
@@ -59,14 +59,14 @@ def test_a_file_of_format_2_is_read(tmp_path):
 def test_what_lies_behind_the_array_is_counted(tmp_path):
     path = saved(tmp_path, np.eye(3))
     path.write_bytes(path.read_bytes() + b"more")
-    rows = NpyRows(path)
+    rows = NpyReader(path)
     assert rows.surplus == 4
     rows.close()
 
 
 def test_float64_beyond_the_range_of_float32_keeps_its_direction(tmp_path):
     made = np.array([[3e300, 4e300], [3e-300, -4e-300], [3.0, 4.0], [0.0, 0.0]])
-    rows = NpyRows(saved(tmp_path, made))
+    rows = NpyReader(saved(tmp_path, made))
     found = rows.read(0, 4).astype(np.float32)
     units = found[:2] / np.linalg.norm(found[:2], axis=1)[:, None]
     np.testing.assert_allclose(units, [[0.6, 0.8], [0.6, -0.8]], rtol=1e-6)
@@ -79,7 +79,7 @@ def test_float64_beyond_the_range_of_float32_keeps_its_direction(tmp_path):
 def test_a_row_that_is_not_finite_is_named(tmp_path, bad, order):
     made = np.ones((40, 5), np.float32, order=order)
     made[33, 2] = bad
-    rows = NpyRows(saved(tmp_path, made))
+    rows = NpyReader(saved(tmp_path, made))
     assert len(rows.read(0, 33)) == 33
     with pytest.raises(CorpusError, match=r"rows\.npy has NaN or infinity in row 33: .*leave such rows out"):
         rows.read(20, 40)
@@ -133,7 +133,7 @@ def test_any_other_file_is_refused_by_name_with_a_remedy(tmp_path, content, word
     path = tmp_path / "other.npy"
     path.write_bytes(content)
     with pytest.raises(CorpusError) as caught:
-        NpyRows(path)
+        NpyReader(path)
     message = str(caught.value)
     assert str(path) in message
     assert words in message
@@ -143,14 +143,14 @@ def test_any_other_file_is_refused_by_name_with_a_remedy(tmp_path, content, word
 
 def test_a_file_that_is_not_there_and_a_folder_are_told(tmp_path):
     with pytest.raises(CorpusError, match=r"cannot read .*none\.npy \(No such file"):
-        NpyRows(tmp_path / "none.npy")
-    with pytest.raises(CorpusError, match="is no file"):
-        NpyRows(tmp_path)
+        NpyReader(tmp_path / "none.npy")
+    with pytest.raises(CorpusError, match="is not a file"):
+        NpyReader(tmp_path)
 
 
 def test_a_file_that_is_cut_while_it_is_read_is_an_error(tmp_path):
     path = saved(tmp_path, np.ones((100, 10)))
-    rows = NpyRows(path)
+    rows = NpyReader(path)
     with path.open("r+b") as file:
         file.truncate(4000)
     with pytest.raises(CorpusError, match="was cut while it was read"):

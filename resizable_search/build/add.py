@@ -30,8 +30,7 @@ from resizable_search.embedders.base import Embedder
 from resizable_search.errors import CorpusError, EmbedderMismatchError, UsageError
 from resizable_search.progress import SILENT, Progress, logged
 from resizable_search.specs import EmbedderSpec
-from resizable_search.store.documents import read_documents
-from resizable_search.store.ids import PartIds, ids_of, row_of
+from resizable_search.store.documents import PartIds, ids_of, read_documents, row_of
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import read_manifest
 

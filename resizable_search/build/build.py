@@ -34,7 +34,7 @@ from resizable_search.errors import BuildStateError, CorpusError, RsearchError, 
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.delete import is_wreck
-from resizable_search.store.ids import ids_of
+from resizable_search.store.documents import ids_of
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, Part, read_manifest
 from resizable_search.store.writer import array_bytes, list_files, part_files, place_part

@@ -27,7 +27,7 @@ from resizable_search.build.journal import (
 )
 from resizable_search.build.report import Changes
 from resizable_search.errors import BuildStateError
-from resizable_search.store.ids import PartIds, TakenIds
+from resizable_search.store.documents import PartIds, TakenIds
 
 _SCHEMA = """
 DROP TABLE IF EXISTS held;

@@ -15,16 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import RowsFile, read_blocks
+from resizable_search.arrays import NpyAppender, read_blocks
 from resizable_search.build.workspace import discard_compaction, lock_index
 from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, StorageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import Checkpoint
-from resizable_search.store.documents import open_documents, write_documents
-from resizable_search.store.ids import ids_of, row_of
+from resizable_search.store.documents import allowed_rows, ids_of, open_documents, row_of, write_documents
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, Part, read_manifest
-from resizable_search.store.reader import allowed_rows
 from resizable_search.store.writer import array_bytes, derive, list_files, part_files, place
 from resizable_search.system import ANOTHER_HOME, free_bytes
 from resizable_search.text import size
@@ -117,7 +115,7 @@ class _Compactor:
         rows = old.documents
         self.staged.mkdir(parents=True)
         self.progress.stage("copying", rows, "rows")
-        with RowsFile(self.staged / NAMES.vectors(full), full) as file:
+        with NpyAppender(self.staged / NAMES.vectors(full), full) as file:
             for part, staying in zip(old.parts, self.staying, strict=True):
                 for start, block in read_blocks(self.folder / part.path / NAMES.vectors(full)):
                     rows_of_block = staying[start : start + len(block)]

@@ -14,8 +14,8 @@ import numpy as np
 from resizable_search.build.workspace import discard, lock_index
 from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
 from resizable_search.store.delete import is_wreck, remove_wreck
+from resizable_search.store.documents import ids_of, row_of
 from resizable_search.store.filter import Filter
-from resizable_search.store.ids import ids_of, row_of
 from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_names, resolve_index
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader

@@ -18,10 +18,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import RowsFile
+from resizable_search.arrays import NpyAppender
 from resizable_search.errors import BuildStateError
-from resizable_search.store.documents import SCHEMA, write_documents
-from resizable_search.store.ids import IDS_SCHEMA, TakenIds
+from resizable_search.store.documents import IDS_SCHEMA, SCHEMA, TakenIds, write_documents
 from resizable_search.store.layout import NAMES
 from resizable_search.system import Failpoint, failpoint, sqlite_os_errors
 
@@ -94,7 +93,7 @@ class Journal:
             if is_new:  # there is nothing to resume
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        self._rows_file: RowsFile | None = None
+        self._rows_file: NpyAppender | None = None
         self.ids = TakenIds(self._db)
 
     def _open(self, values: Mapping[str, Any]) -> sqlite3.Connection:
@@ -326,10 +325,10 @@ class Journal:
             seen[document.id] = document.seq
         return None
 
-    def _vectors(self, dim: int) -> RowsFile:
+    def _vectors(self, dim: int) -> NpyAppender:
         if self._rows_file is None:
             try:
-                self._rows_file = RowsFile(self.staged / NAMES.vectors(dim), dim, self.rows)
+                self._rows_file = NpyAppender(self.staged / NAMES.vectors(dim), dim, self.rows)
             except EOFError as error:
                 raise BuildStateError(f"{error}: begin again with `restart`") from None
         return self._rows_file

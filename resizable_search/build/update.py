@@ -35,7 +35,7 @@ from resizable_search.errors import (
 )
 from resizable_search.progress import LoggedProgress
 from resizable_search.specs import Checkpoint, EmbedderSpec
-from resizable_search.store.ids import ids_of
+from resizable_search.store.documents import ids_of
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import IndexReader

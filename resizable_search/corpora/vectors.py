@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import NpyRows, open_regular
+from resizable_search.arrays import NpyReader, open_regular
 from resizable_search.corpora.base import Block, Corpus, Document
 from resizable_search.corpora.sidecar import Records, open_records
 from resizable_search.errors import CorpusError
@@ -50,7 +50,7 @@ class VectorsCorpus(Corpus):
         self._records = None if documents is None else open_records(documents)
         self._paths = [path, *([] if documents is None else [documents])]
         self._states = self._look()
-        self.npy = NpyRows(path)
+        self.npy = NpyReader(path)
         self.block_rows = max(1, min(MOST_ROWS, BLOCK_BYTES // self.npy.row_bytes))
 
     def spec(self) -> CorpusSpec:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import ArrayFile
+from resizable_search.arrays import NpyWriter
 from resizable_search.export import tables
 from resizable_search.export.base import ExportSample, Format, SearchCheck, Settings, settled
 from resizable_search.export.source import ExportSource
@@ -97,7 +97,7 @@ class UsearchFormat(Format):
 
 def _put_together(source: ExportSource, path: Path, go_on: Callable[[int], None]) -> NDArray[np.float32]:
     """All rows in one file, mapped: (count, dim)."""
-    file = ArrayFile(path, (source.count, source.dim), "<f4")
+    file = NpyWriter(path, (source.count, source.dim), "<f4")
     try:
         for start, block in source.blocks():
             file.write(block, start * source.dim)

@@ -1,11 +1,8 @@
-"""The documents of one part, in SQLite: who they are in one table, their texts in another.
+"""The documents of a part in SQLite (ids and titles in one table, texts in another), their ids, and a cache.
 
-A file of documents never changes once it is written, and opening looks whether that is so, as far as
-it can at a cost that does not grow: SQLite counts up a number in the header with whatever it writes,
-the schema is ours to the word, and the first and last rows are those of the part. What a hit needs is
-read in ways that must agree. A character that was changed in place, `verify` finds.
-
-Documents that were read before, in memory: for a process that stays.
+A file of documents never changes once it is written. Opening checks that at a constant cost: SQLite counts
+its writes in the header, the schema must be ours to the word, and the first and last rows those of the part.
+A hit is read in ways that must agree. `verify` finds a character that was changed in place.
 """
 
 import json
@@ -15,13 +12,19 @@ import stat
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.arrays import map_array
 from resizable_search.errors import IndexFormatError
+from resizable_search.store.layout import NAMES
+from resizable_search.store.manifest import Manifest, Part
 from resizable_search.system import Failpoint, failpoint, sqlite_os_errors, unreadable
 from resizable_search.text import BACK, clipped
 
@@ -34,7 +37,7 @@ CREATE TABLE IF NOT EXISTS {schema}texts (row INTEGER PRIMARY KEY, text TEXT NOT
 """
 
 ROWS_AT_ONCE = 300
-"""Rows a statement: two parameters for each stay below the least that any SQLite build allows (999)."""
+"""Rows of a statement: two parameters for each stay below 999, the least limit of any SQLite."""
 
 _TABLES = [
     " ".join(statement.replace("IF NOT EXISTS ", "").split())
@@ -46,7 +49,7 @@ _OURS = {
     ("index", "sqlite_autoindex_documents_1", "documents", None),
     ("table", "texts", "texts", _TABLES[1]),
 }
-"""What the schema of a file of documents is, white space apart."""
+"""The schema of a file of documents, white space apart."""
 
 _ENDS = (
     "SELECT (SELECT min(row) FROM documents), (SELECT max(row) FROM documents), "
@@ -54,12 +57,12 @@ _ENDS = (
 )
 
 _WRITTEN_ONCE = 1
-"""The header's count of changes, as VACUUM INTO leaves it."""
+"""The header's count of changes after VACUUM INTO."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """A document as it lies in an index, under its row within its part."""
+    """A document of an index; `row` is that within its part."""
 
     row: int
     id: str
@@ -70,9 +73,9 @@ class StoredDocument:
 
 
 def open_documents(path: Path, rows: int) -> sqlite3.Connection:
-    """Open the documents of a finished part of so many rows, from any thread; nothing can be written.
+    """Open the documents of a finished part of so many rows read-only, for any thread.
 
-    Raises IndexFormatError if the file is missing, not one that was built, or of other rows.
+    Raises IndexFormatError if the file is missing, not as it was built, or of other rows.
     """
     try:
         return connect(path, rows)
@@ -81,18 +84,24 @@ def open_documents(path: Path, rows: int) -> sqlite3.Connection:
     except OSError as error:
         raise unreadable(path, error) from None
     except (sqlite3.Error, ValueError) as error:
-        raise _unopened(path, error) from None
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CANTOPEN:
+            raise _damaged(path, str(error)) from None
+        try:
+            path.open("rb").close()  # SQLite does not tell why
+        except OSError as why:
+            raise unreadable(path, why) from None
+        raise IndexFormatError(f"{path} cannot be opened ({error}): check what lies there") from None
 
 
 def connect(path: Path, rows: int) -> sqlite3.Connection:
-    """As `open_documents`, but raises OSError, sqlite3.Error, or ValueError that says what is wrong."""
+    """`open_documents`, but raises OSError, sqlite3.Error, or ValueError with what is wrong."""
     _check_header(path)
     # The file never changes once its part is listed in a manifest, so SQLite need not lock it.
     uri = path.resolve().as_uri() + "?mode=ro&immutable=1"
     connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
     try:
-        # As https://www.sqlite.org/security.html asks for files that may be damaged; a mapped one could
-        # end the process where it is cut short.
+        # https://www.sqlite.org/security.html asks for this with files that may be damaged; a mapped file
+        # that is cut short could end the process.
         for setting in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
             connection.execute(f"PRAGMA {setting}")
         if _schema(connection) != _OURS:
@@ -106,15 +115,15 @@ def connect(path: Path, rows: int) -> sqlite3.Connection:
 
 
 def write_documents(path: Path, copy: Path, fill: Callable[[sqlite3.Connection], None]) -> None:
-    """Write a file of documents anew: the same rows make the same bytes, however they came.
+    """Write a file of documents: the same rows make the same bytes.
 
-    `fill` brings the rows in order into a database at `copy`, which is thrown away; VACUUM INTO then
-    lays the pages out from the rows alone.
+    `fill` puts the rows in order into a temporary database at `copy`; VACUUM INTO then lays the pages out
+    from the rows alone.
     """
     for old in (path, copy):
         old.unlink(missing_ok=True)
     with sqlite_os_errors(copy.parent), closing(sqlite3.connect(copy, isolation_level="DEFERRED")) as db:
-        # The copy is lost in a crash, so it need not wait for the disk, nor be undone.
+        # A crash loses the copy, so it need not wait for the disk.
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA journal_mode = OFF")
         db.executescript(SCHEMA.format(schema=""))
@@ -131,8 +140,8 @@ def read_documents(
 ) -> dict[int, StoredDocument]:
     """The documents at these rows of a part of `count` rows, by row.
 
-    Raises IndexFormatError if one is not there, or not as it was written as far as that can be seen: its
-    id leads back to its row, and the rows beside it are beside it among the texts.
+    Raises IndexFormatError if one is missing or damaged as far as that shows: its id must lead back to its
+    row, and its neighbours must be its neighbours among the texts too.
     """
     wanted = sorted(set(rows))
     found: dict[int, StoredDocument] = {}
@@ -145,9 +154,9 @@ def read_documents(
 
 
 def read_some(connection: sqlite3.Connection, rows: Sequence[int], count: int) -> dict[int, StoredDocument]:
-    """As `read_documents`, of up to ROWS_AT_ONCE different rows.
+    """`read_documents` of up to ROWS_AT_ONCE different rows.
 
-    Raises sqlite3.DatabaseError, RecursionError, or ValueError that says what is wrong.
+    Raises sqlite3.DatabaseError, RecursionError, or ValueError with what is wrong.
     """
     found: dict[int, StoredDocument] = {}
     for row, *texts, metadata, own in connection.execute(
@@ -158,7 +167,7 @@ def read_some(connection: sqlite3.Connection, rows: Sequence[int], count: int) -
         if own != row:
             raise ValueError("an id does not lead to its row")
         found[row] = _document(row, texts, metadata)
-    # A row number that was changed leads to another row's text, but then not to those beside it.
+    # A changed row number leads to the text of another row, but not to that row's neighbours.
     near = sorted({r for row in rows for r in (row - 1, row + 1) if 0 <= r < count}.difference(rows))
     query = f"SELECT count(*) FROM texts WHERE row IN ({_marks(near)})"
     if len(found) != len(rows) or connection.execute(query, near).fetchone() != (len(near),):
@@ -167,7 +176,7 @@ def read_some(connection: sqlite3.Connection, rows: Sequence[int], count: int) -
 
 
 def _document(row: int, texts: Sequence[Any], metadata: Any) -> StoredDocument:
-    """The document of these values. Raises ValueError for such as were never written."""
+    """The document of these values. Raises ValueError for values that rsearch does not write."""
     if {type(value) for value in (*texts, metadata)} != {str}:
         raise ValueError("it holds something else than text")
     parsed = {} if metadata == "{}" else json.loads(metadata)
@@ -178,12 +187,12 @@ def _document(row: int, texts: Sequence[Any], metadata: Any) -> StoredDocument:
 
 
 def _check_header(path: Path) -> None:
-    """Refuse a file that is no database, or was written to since VACUUM INTO made it: OSError, ValueError.
+    """Raise OSError or ValueError unless the file is a database as VACUUM INTO made it.
 
     The header's format: https://www.sqlite.org/fileformat2.html#the_database_header
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("it is no file")
+        raise ValueError("it is not a file")
     with path.open("rb") as file:
         head, size = file.read(100), os.fstat(file.fileno()).st_size
     if len(head) < 100 or not head.startswith(b"SQLite format 3\0"):
@@ -196,19 +205,8 @@ def _check_header(path: Path) -> None:
         raise ValueError("it was written to after it was built")
 
 
-def _unopened(path: Path, error: Exception) -> Exception:
-    """What to raise where a file is damaged, or could not be opened and SQLite does not tell why."""
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CANTOPEN:
-        return _damaged(path, str(error))
-    try:
-        with path.open("rb"):
-            return IndexFormatError(f"{path} cannot be opened ({error}): check what lies there")
-    except OSError as why:
-        return unreadable(path, why)
-
-
 def _schema(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
-    """What `sqlite_schema` holds, white space apart."""
+    """The rows of `sqlite_schema`, white space apart."""
     found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema")
     return {(*names, sql if sql is None else " ".join(str(sql).split())) for *names, sql in found}
 
@@ -222,7 +220,7 @@ def _damaged(path: Path, why: str) -> IndexFormatError:
 
 
 class DocumentCache:
-    """Documents in memory, up to so many characters of text: those that were asked for last."""
+    """The documents that were used last, in memory, up to so many characters of text."""
 
     def __init__(self, characters: int) -> None:
         self._free = characters
@@ -230,7 +228,7 @@ class DocumentCache:
         self._lock = threading.Lock()
 
     def take(self, rows: Iterable[int]) -> dict[int, StoredDocument]:
-        """Those at these rows that are kept, by row."""
+        """The documents of these rows that are in memory, by row."""
         found = {}
         with self._lock:
             for row in rows:
@@ -240,7 +238,7 @@ class DocumentCache:
         return found
 
     def put(self, documents: Iterable[StoredDocument]) -> None:
-        """Keep these, in place of those that nobody has asked for longest."""
+        """Keep these in place of those that were not used for the longest time."""
         with self._lock:
             for document in documents:
                 if document.row not in self._documents:
@@ -249,3 +247,100 @@ class DocumentCache:
             while self._free < 0:
                 _, oldest = self._documents.popitem(last=False)
                 self._free += len(oldest.text)
+
+
+def allowed_rows(folder: Path, part: Part) -> NDArray[np.bool_] | None:
+    """(rows,) bool: which rows of a part are not deleted; None: all. Raises IndexFormatError."""
+    if not part.bitmap:
+        return None
+    packed = map_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
+    found: NDArray[np.bool_] = np.unpackbits(packed, count=part.rows) == 0
+    if part.rows - np.count_nonzero(found) != part.deleted:
+        raise IndexFormatError(
+            f"{folder / part.bitmap} has other rows deleted than the manifest counts: {BACK}"
+        )
+    return found
+
+
+IDS_SCHEMA = """
+CREATE TABLE IF NOT EXISTS repeats (id TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT;
+"""
+
+
+class PartIds:
+    """The ids of one finished part, without those of deleted documents.
+
+    `start` is the first row of the part, `db` its documents. Raises IndexFormatError.
+    """
+
+    def __init__(self, folder: Path, part: Part, start: int) -> None:
+        self.start = start
+        self.allowed = allowed_rows(folder, part)
+        self.rows = part.rows
+        self.path = folder / NAMES.documents
+        self.db = open_documents(self.path, part.rows)
+
+    def row_of(self, id_: str) -> int | None:
+        """The row, counted through the parts, of the document with this id; None if there is none."""
+        found = self.db.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
+        if found is None or (self.allowed is not None and not self.allowed[found[0]]):
+            return None
+        return self.start + int(found[0])
+
+    def close(self) -> None:
+        """Close its documents."""
+        self.db.close()
+
+
+@contextmanager
+def ids_of(index: Path, manifest: Manifest) -> Iterator[list[PartIds]]:
+    """The ids of every part of an index, in order."""
+    with ExitStack() as stack:
+        parts, start = [], 0
+        for part in manifest.parts:
+            parts.append(stack.enter_context(closing(PartIds(index / part.path, part, start))))
+            start += part.rows
+        yield parts
+
+
+def row_of(parts: Sequence[PartIds], id_: str) -> int | None:
+    """The row of the document with this id, counted through the parts; None if there is none."""
+    return next((row for part in parts if (row := part.row_of(id_)) is not None), None)
+
+
+class TakenIds:
+    """The ids in a `table` of `db`, and those of the `earlier` parts of the index with `rows` rows in all."""
+
+    def __init__(self, db: sqlite3.Connection, table: str = "documents") -> None:
+        self.earlier: Sequence[PartIds] = ()
+        self.rows = 0
+        self._db = db
+        self._taken = f"SELECT 1 FROM {table} WHERE id = ?"
+
+    def is_taken(self, id_: str) -> bool:
+        """Whether a document has this id."""
+        return (
+            self._db.execute(self._taken, (id_,)).fetchone() is not None
+            or row_of(self.earlier, id_) is not None
+        )
+
+    def row_of(self, id_: str) -> int | None:
+        """The row, counted through the parts, of the document with this id; None if there is none."""
+        row = row_of(self.earlier, id_)
+        if row is not None:
+            return row
+        found = self._db.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
+        return None if found is None else self.rows + int(found[0])
+
+    def unique(self, id_: str) -> str:
+        """The id itself, or with '#2', '#3', … behind it where it is taken."""
+        if not self.is_taken(id_):
+            return id_
+        last = self._db.execute("SELECT last FROM repeats WHERE id = ?", (id_,)).fetchone()
+        number = last[0] if last else 1
+        while True:
+            number += 1
+            unique = f"{id_}#{number}"
+            if not self.is_taken(unique):
+                self._db.execute("INSERT OR REPLACE INTO repeats VALUES (?, ?)", (id_, number))
+                return unique

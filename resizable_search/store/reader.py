@@ -1,29 +1,31 @@
 """A finished index, opened for reading: arrays memory-mapped read-only, documents on demand."""
 
-import math
-import os
 import shlex
 import sqlite3
-import stat
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import npy_header
+from resizable_search.arrays import file_size, map_array, wrong_size
 from resizable_search.engine.quantise import WORD, Tier
 from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFoundError, OpenFilesError
-from resizable_search.store.documents import DocumentCache, StoredDocument, open_documents, read_documents
+from resizable_search.store.documents import (
+    DocumentCache,
+    StoredDocument,
+    allowed_rows,
+    open_documents,
+    read_documents,
+)
 from resizable_search.store.layout import NAMES, FolderHandle, await_replacement, remaining_names
 from resizable_search.store.manifest import Manifest, Part, read_manifest
-from resizable_search.system import raise_limit, unreadable
-from resizable_search.text import BACK, clipped
+from resizable_search.system import raise_limit
+from resizable_search.text import BACK
 
 MOST_TRIES = 20
 """How often an index is opened anew because it was replaced in the middle of that."""
@@ -37,7 +39,7 @@ class PartReader:
         anew = _anew(index)
         self.rows = part.rows
         self.arrays: dict[int, NDArray[np.float32]] = {
-            dim: open_array(
+            dim: map_array(
                 folder / NAMES.vectors(dim), (part.rows, dim), "<f4", BACK if dim == full else anew
             )
             for dim in dims
@@ -50,7 +52,7 @@ class PartReader:
         """(words, rows) uint64: the full rows' sign bits, word by word."""
         if NAMES.signs(full) in part.files:
             words = -(-full // WORD)
-            self.signs = open_array(folder / NAMES.signs(full), (words, part.rows), "<u8", anew)
+            self.signs = map_array(folder / NAMES.signs(full), (words, part.rows), "<u8", anew)
         self.allowed = allowed_rows(folder, part)
         """(rows,) bool: which rows may be found; None: all."""
         self._documents_path = folder / NAMES.documents
@@ -213,22 +215,6 @@ class IndexReader:
             part.close()
 
 
-def allowed_rows(folder: Path, part: Part) -> NDArray[np.bool_] | None:
-    """(rows,) bool: which rows of a part, which lies in `folder`, may be found; None: all.
-
-    Raises IndexFormatError.
-    """
-    if not part.bitmap:
-        return None
-    packed = open_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
-    found: NDArray[np.bool_] = np.unpackbits(packed, count=part.rows) == 0
-    if part.rows - np.count_nonzero(found) != part.deleted:
-        raise IndexFormatError(
-            f"{folder / part.bitmap} has other rows deleted than the manifest counts: {BACK}"
-        )
-    return found
-
-
 def _folder_number(folder: Path) -> tuple[int, int] | None:
     """What tells folders that are there at once from one another; None if there is none."""
     try:
@@ -248,60 +234,16 @@ def _anew(index: Path) -> str:
 
 def _open_tier(folder: Path, rows: int, dim: int, remedy: str) -> Tier:
     return Tier(
-        open_array(folder / NAMES.codes(dim), (rows, dim), "|i1", remedy),
-        open_array(folder / NAMES.steps(dim), (rows,), "<f4", remedy),
-        open_array(folder / NAMES.errors(dim), (rows,), "<f4", remedy),
+        map_array(folder / NAMES.codes(dim), (rows, dim), "|i1", remedy),
+        map_array(folder / NAMES.steps(dim), (rows,), "<f4", remedy),
+        map_array(folder / NAMES.errors(dim), (rows,), "<f4", remedy),
         dim,
     )
 
 
 def _open_documents(path: Path, part: Part) -> sqlite3.Connection:
     """Open a part's documents, if they have the size that the manifest says."""
-    size = _size(path, BACK)
+    size = file_size(path, BACK)
     if size != part.files[NAMES.documents].bytes:
-        raise _wrong_size(path, size, part.files[NAMES.documents].bytes, BACK)
+        raise wrong_size(path, size, part.files[NAMES.documents].bytes, BACK)
     return open_documents(path, part.rows)
-
-
-def open_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BACK) -> NDArray[Any]:
-    """Map a .npy file of that shape and dtype read-only, C order. Raises IndexFormatError with the remedy.
-
-    The header must be, byte for byte, the one that numpy writes for such an array: parsing a damaged
-    one would be a guess. The size is that of the very file that is mapped, to the byte.
-    """
-    header = npy_header(shape, dtype)
-    expected = len(header) + math.prod(shape) * np.dtype(dtype).itemsize
-    _size(path, remedy)  # a pipe is not opened: it would be waited for
-    try:
-        with path.open("rb") as file:
-            size, found = os.fstat(file.fileno()).st_size, file.read(len(header))
-            if found == header and size == expected:
-                return np.memmap(file, dtype, "r", len(header), shape).view(np.ndarray)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    except (ValueError, OverflowError) as error:
-        raise IndexFormatError(f"{path} cannot be mapped ({clipped(str(error))}): {remedy}") from None
-    if found != header:
-        raise IndexFormatError(
-            f"{path} is no .npy file of {np.dtype(dtype)} {shape}, so it is damaged or not this index's: "
-            f"{remedy}"
-        )
-    raise _wrong_size(path, size, expected, remedy)
-
-
-def _size(path: Path, remedy: str) -> int:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        raise IndexFormatError(f"{path} is missing: {remedy}") from None
-    except OSError as error:
-        raise unreadable(path, error) from None
-    if not stat.S_ISREG(found.st_mode):
-        raise IndexFormatError(f"{path} is no file: {remedy}")
-    return found.st_size
-
-
-def _wrong_size(path: Path, size: int, expected: int, remedy: str) -> IndexFormatError:
-    return IndexFormatError(
-        f"{path} has {size:,} bytes where {expected:,} belong: it was cut or changed; {remedy}"
-    )

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import npy_header, read_blocks
+from resizable_search.arrays import map_array, npy_header, read_blocks
 from resizable_search.engine.quantise import sign_words
 from resizable_search.engine.vectors import UNIT_TOLERANCE, norms
 from resizable_search.errors import IndexFormatError
@@ -27,7 +27,6 @@ from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import ROWS_AT_ONCE, connect, read_some
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import FileEntry, Manifest, Part, manifest_text
-from resizable_search.store.reader import open_array
 from resizable_search.store.writer import derived_files, derived_rows
 from resizable_search.system import exhausted
 from resizable_search.text import clipped
@@ -163,7 +162,7 @@ def _part(
 
 def _wrong_header(path: Path, shape: tuple[int, ...], dtype: str) -> str:
     try:
-        open_array(path, shape, dtype)
+        map_array(path, shape, dtype)
     except IndexFormatError:
         return f"it is no .npy file of {np.dtype(dtype)} {shape}"
     return ""
@@ -191,7 +190,7 @@ def _wrong_documents(path: Path, rows: int) -> str:
 
 def _wrong_deletions(path: Path, part: Part) -> str:
     try:
-        packed = open_array(path, ((part.rows + 7) // 8,), "|u1")
+        packed = map_array(path, ((part.rows + 7) // 8,), "|u1")
     except IndexFormatError:
         return f"it is no bitmap of {part.rows:,} rows"
     bits = np.unpackbits(packed)

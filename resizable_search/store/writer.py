@@ -7,7 +7,6 @@ nothing of it. What a change that died has left is swept away by the next one.
 """
 
 import ctypes
-import math
 import os
 import shutil
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -20,16 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import ArrayFile, npy_header, read_blocks, read_shape
+from resizable_search.arrays import NpyWriter, npy_bytes, read_blocks, read_shape
 from resizable_search.engine import vectors
 from resizable_search.engine.quantise import WORD, quantise, sign_words
 from resizable_search.engine.scheduling import unordered
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.delete import remove_own
+from resizable_search.store.documents import allowed_rows
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
-from resizable_search.store.reader import allowed_rows
 from resizable_search.system import Failpoint, beside, failpoint, thread_count
 
 RENAME_EXCHANGE = 2
@@ -50,13 +49,12 @@ def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> No
 
 def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progress: Progress) -> None:
     """As `derive`, but these files alone, each left under the name that `beside` gives."""
-    with (folder / NAMES.vectors(dims[-1])).open("rb") as source:
-        n, _ = read_shape(source)
+    n, _ = read_shape(folder / NAMES.vectors(dims[-1]))
     shapes = derived_files(n, dims)
-    files: dict[str, ArrayFile] = {}
+    files: dict[str, NpyWriter] = {}
     try:
         for name in names:
-            files[name] = ArrayFile(beside(folder / name), *shapes[name])
+            files[name] = NpyWriter(beside(folder / name), *shapes[name])
         blocks = read_blocks(folder / NAMES.vectors(dims[-1]))
         for rows in unordered(lambda block: _derive_block(files, dims, n, *block), blocks, thread_count()):
             progress.advance(rows)
@@ -81,14 +79,11 @@ def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...
 
 def array_bytes(n: int, dims: Sequence[int]) -> dict[str, int]:
     """The size of every array's file of a part of n rows, by its name: exact."""
-    return {
-        name: len(npy_header(shape, dtype)) + math.prod(shape) * np.dtype(dtype).itemsize
-        for name, (shape, dtype) in derived_files(n, dims).items()
-    }
+    return {name: npy_bytes(shape, dtype) for name, (shape, dtype) in derived_files(n, dims).items()}
 
 
 def _derive_block(
-    files: Mapping[str, ArrayFile], dims: Sequence[int], n: int, start: int, block: NDArray[np.float32]
+    files: Mapping[str, NpyWriter], dims: Sequence[int], n: int, start: int, block: NDArray[np.float32]
 ) -> int:
     for dim in dims:
         for name, values in derived_rows(block, dim, dims[-1], files).items():
@@ -317,7 +312,7 @@ def _with_bitmap(folder: Path, part: Part, rows: NDArray[np.int64], name: str) -
     gone = np.zeros(part.rows, bool) if allowed is None else ~allowed
     gone[rows] = True
     packed = np.packbits(gone)
-    with closing(ArrayFile(folder / name, packed.shape, "|u1")) as bitmap:
+    with closing(NpyWriter(folder / name, packed.shape, "|u1")) as bitmap:
         bitmap.write(packed, 0)
         bitmap.finish()
     sync_folder(folder)

@@ -33,7 +33,7 @@ from resizable_search.errors import (
 from resizable_search.progress import Silent
 from resizable_search.search.index import open_index
 from resizable_search.store import writer
-from resizable_search.store.ids import TakenIds
+from resizable_search.store.documents import TakenIds
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest
 from resizable_search.system import build_lock

@@ -110,10 +110,10 @@ def test_what_is_no_file_is_told_and_not_waited_for(machine: Machine, shelf: She
     folder = machine.take(shelf, "pydoc")
     (folder / name).unlink()
     os.mkfifo(folder / name)
-    told(machine.run("query", "a list", "--index", "pydoc"), 1, name, "is no file", REBUILD)
+    told(machine.run("query", "a list", "--index", "pydoc"), 1, name, "is not a file", REBUILD)
     (folder / name).unlink()
     (folder / name).symlink_to("/dev/zero")
-    told(machine.run("query", "a list", "--index", "pydoc"), 1, name, "is no file", REBUILD)
+    told(machine.run("query", "a list", "--index", "pydoc"), 1, name, "is not a file", REBUILD)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "embedder/lsa.json"])

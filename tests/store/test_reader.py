@@ -139,7 +139,7 @@ def test_what_is_no_file_is_told(folder, name):
     path = folder / name
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(IndexFormatError, match="no file"):
+    with pytest.raises(IndexFormatError, match="not a file"):
         read_all(folder)
     path.unlink()
     path.symlink_to(path)

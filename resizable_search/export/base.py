@@ -1,17 +1,18 @@
-"""Rows of an index that ask an export for their neighbours, and what rsearch answers exactly.
+"""What an export is made of, and the contract of a format.
 
-What a format is: it writes an export, and looks into one with the library that is to read it.
+- `write` puts everything the library reads into an empty folder (or one file), in bounded memory. It calls
+  `job.step` after each block, and returns the settings that a reader needs.
+- `look` opens the result with the library, as its users do, and searches it. This is how an export proves
+  itself: nothing that `write` still holds may help.
+- Libraries are imported where they are used. `modules` names them, so that a missing one is reported before
+  any work.
 
-- `write` puts all that the library reads into a folder that is empty; in bounded memory, however many
-  rows there are, and calling `go_on` for each block. It returns what a reader must set, if anything.
-- `look` opens what was written with that library, as its users do, and asks it. It is how an export
-  proves itself: nothing that `write` still holds may help.
-- Libraries are imported where they are used; `modules` names them, so that one that is missing is told
-  before anything is read.
+A place counts the exported documents from 0, in the order of their rows. Other programs call it a row, an
+id or a key.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,31 +24,105 @@ from numpy.typing import NDArray
 from resizable_search.engine import vectors
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.plan import Plan
-from resizable_search.errors import RsearchError
-from resizable_search.export.source import ExportSource
+from resizable_search.errors import RsearchError, UsageError
+from resizable_search.specs import EmbedderSpec
+from resizable_search.store.documents import StoredDocument
 from resizable_search.store.executor import Executor
+from resizable_search.store.reader import IndexReader
 
-ASKED = 100
-"""Rows that ask."""
+Settings = Mapping[str, int]
+"""What a reader of an export sets, by the library's own name, such as `expansion_search`."""
 
-K = 10
-"""Neighbours that each asks for."""
+BLOCK_ROWS = 4096
+BLOCK_BYTES = 16 << 20
+"""Rows read at once, and the bytes they may take."""
 
-SEED = 0
+SAMPLE_ROWS = 100
+NEIGHBOURS = 10
+"""How many rows search the export, and for how many neighbours."""
 
 TIE = 5e-6
-"""Scores nearer than that are tied for a library that adds up float32 numbers in an order of its own.
+"""Scores closer than this are ties: libraries add float32 products in their own order."""
 
-They are sums of products of unit rows: on 768 dimensions faiss is off by some 3e-7.
-"""
+TARGET_OVERLAP = 0.99
+"""The overlap that an approximate index is set for, if its settings reach it."""
+
+
+class ExportSource:
+    """The documents of an open index that are not deleted, with rows cut to `dim` (None: the full dimension).
+
+    Raises UsageError for a dimension out of range, RsearchError if every document is deleted.
+    """
+
+    def __init__(self, reader: IndexReader, dim: int | None = None) -> None:
+        full = reader.manifest.full_dim
+        self.dim = full if dim is None else dim
+        if not 1 <= self.dim <= full:
+            raise UsageError(
+                f"dimension {self.dim} is not within 1 to {full}, the full dimension of {reader.name}"
+            )
+        self.reader = reader
+        self.rows_at = reader.found_rows()
+        """(count,) int64: the row of the index at each place."""
+        self.count = len(self.rows_at)
+        if not self.count:
+            raise RsearchError(f"every document of {reader.name} is deleted: nothing to export")
+        self._stored = min(d for d in reader.dims if d >= self.dim)
+
+    def rows(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The rows at these places, in their order: (n, dim) float32 of norm 1."""
+        rows = self.rows_at[places]
+        out = np.empty((len(rows), self._stored), np.float32)
+        for part, start in zip(self.reader.parts, self.reader.starts, strict=True):
+            mine = (rows >= start) & (rows < start + part.rows)
+            out[mine] = part.arrays[self._stored][rows[mine] - start]
+        return out if self._stored == self.dim else vectors.truncate(out, self.dim)
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """All rows in order, some at a time: the place of the first, and (n, dim) float32."""
+        step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * self._stored)))
+        for start in range(0, self.count, step):
+            yield start, self.rows(np.arange(start, min(start + step, self.count)))
+
+    def mapped(self) -> NDArray[np.float32] | None:
+        """All rows as one mapped file of the index, (count, dim); None if no single file holds them."""
+        part = self.reader.parts[0]
+        if len(self.reader.parts) > 1 or part.allowed is not None or self._stored != self.dim:
+            return None
+        return part.arrays[self.dim]
+
+    def documents(self, start: int, stop: int) -> list[StoredDocument]:
+        """The documents at these places, in order. Raises IndexFormatError."""
+        rows = self.rows_at[start:stop].tolist()
+        documents = self.reader.documents(rows)
+        return [documents[row] for row in rows]
+
+    def facts(self) -> dict[str, Any]:
+        """What another program must know about the rows, for JSON."""
+        manifest = self.reader.manifest
+        spec = EmbedderSpec.from_json(manifest.embedder)
+        return {
+            "written_by": manifest.written_by,
+            "index": self.reader.name,
+            "corpus": manifest.label,
+            "generation": manifest.generation,
+            "documents": self.count,
+            "dim": self.dim,
+            "full_dim": manifest.full_dim,
+            "normalised": True,
+            "centred": spec.centred,
+            "embedder": spec.kind,
+            "model": spec.model,
+            "document_prefix": spec.document_task,
+            "query_prefix": spec.query_task,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class ExportSample:
-    """`places` (m,) that ask, their own rows `queries` (m, dim), and their ids.
+    """Rows that search the export: their `places` (m,), `queries` (m, dim) and `ids`.
 
-    `k` neighbours are wanted, themselves left out; `least` (m,) float32 is the score that the last of
-    these has by the exact scan.
+    Each wants `k` neighbours besides itself; `least` (m,) float32 is the exact score of the last one.
     """
 
     source: ExportSource
@@ -59,26 +134,26 @@ class ExportSample:
 
     @classmethod
     def of(cls, source: ExportSource) -> "ExportSample":
-        """Draw some rows and answer them. Raises IndexFormatError."""
-        draw = np.random.default_rng(SEED).choice(source.count, min(ASKED, source.count), replace=False)
-        places = np.sort(draw).astype(np.int64)
-        rows = source.found[places]
-        k = min(K, source.count - 1)
+        """Draw rows and search for them exactly. Raises IndexFormatError."""
+        rng = np.random.default_rng(0)
+        places = np.sort(rng.choice(source.count, min(SAMPLE_ROWS, source.count), replace=False))
+        rows = source.rows_at[places]
+        k = min(NEIGHBOURS, source.count - 1)
         least = np.full(len(places), -np.inf, np.float32)
         if k:
-            # Stored rows are centred already, if they are.
+            # Stored rows are centred already if the index is.
             executor = Executor(source.reader, Chooser().pick, centred=False)
             plan = Plan.of(source.dim, 0, k, source.reader.manifest.full_dim)
             top, _ = executor.run(source.reader.vectors(rows), plan, k, skip=rows)
             least = top.scores[:, -1]
-        found = source.reader.documents(rows.tolist())
-        ids = [found[row].id for row in rows.tolist()]
-        return cls(source, places, source.rows(places), ids, k, least)
+        documents = source.reader.documents(rows.tolist())
+        ids = [documents[row].id for row in rows.tolist()]
+        return cls(source, places.astype(np.int64), source.rows(places), ids, k, least)
 
     def shares(self, nearest: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The share of each one's k nearest that an export found, (m,): 1 is all of them, up to ties.
+        """The share of the k nearest that an export returned for each query, (m,); ties count.
 
-        `nearest` (m, c) are places, best first, one's own among them perhaps; -1 is none.
+        `nearest` (m, c) are places, best first, perhaps with the query itself; -1 is none.
         """
         shares = np.ones(len(self.places))
         if not self.k:
@@ -91,25 +166,29 @@ class ExportSample:
             shares[i] = np.count_nonzero(scores >= self.least[i] - TIE) / self.k
         return shares
 
+    def least_effort(self, efforts: Sequence[int], search: Callable[[int], NDArray[np.int64]]) -> int:
+        """The first of these efforts, ascending, that reaches TARGET_OVERLAP; else the last."""
+        for effort in efforts:
+            if float(self.shares(search(effort)).mean()) >= TARGET_OVERLAP:
+                return effort
+        return efforts[-1]
 
-Settings = Mapping[str, int]
-"""What a reader of an export sets, by the library's own name for it, such as `expansion_search`."""
 
-GOOD = 0.99
-"""The overlap that an approximate index is set for, if its efforts reach it."""
+@dataclass(frozen=True, slots=True)
+class ExportJob:
+    """What a format writes. `step(rows)` reports progress after each block, and raises if the user stops."""
 
-FACTS = "export.json"
-"""In each folder that was exported: what the rows are, and which files are the export's."""
-
-CARD = "README.md"
+    source: ExportSource
+    sample: ExportSample
+    facts: Mapping[str, Any]
+    step: Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class SearchCheck:
-    """What a library says of an export to a sample of m rows.
+    """What a library returns for a sample of m rows.
 
-    The `ids` of their documents, their `rows` (m, dim) as stored, and the places of those nearest to each,
-    (m, k + 1) best first, itself among them.
+    `ids`, stored `rows` (m, dim), and `nearest` places (m, k + 1), best first, with the rows themselves.
     """
 
     ids: Sequence[str]
@@ -118,20 +197,25 @@ class SearchCheck:
 
 
 class Format(ABC):
-    """One form of an export. See the module's docstring for the contract."""
+    """One format. The contract is at the top of this module."""
 
     name: ClassVar[str]
     modules: ClassVar[tuple[str, ...]]
-    """The libraries; the first is the one that the export is checked with."""
+    """The libraries; the first one checks the export."""
     package: ClassVar[str] = ""
-    """What `pip install` brings them, where rsearch itself does not."""
+    """What `pip install` needs, if it is not the module."""
     is_folder: ClassVar[bool] = True
     is_exact: ClassVar[bool] = True
-    """Whether the library answers as the exact scan does, up to ties; else it comes near."""
+    """Whether the library answers as the exact scan does, up to ties."""
     most_rows: ClassVar[int] = 2**63 - 1
 
+    @property
+    def library(self) -> str:
+        """The library that checks the export."""
+        return self.modules[0].partition(".")[0]
+
     def require(self) -> None:
-        """Import what it needs. Raises RsearchError that says how to get it."""
+        """Import the libraries. Raises RsearchError that says how to install a missing one."""
         for module in self.modules:
             try:
                 import_module(module)
@@ -142,35 +226,20 @@ class Format(ABC):
                 ) from None
 
     def bytes(self, source: ExportSource) -> int:
-        """The bytes that it takes on the disk at least, what is deleted again at the end too."""
+        """The bytes needed on disk at least, with temporary files."""
         return source.count * source.dim * 4
 
     @abstractmethod
-    def write(
-        self,
-        source: ExportSource,
-        path: Path,
-        facts: Mapping[str, Any],
-        sample: ExportSample,
-        go_on: Callable[[int], None],
-    ) -> Settings:
-        """Write it at `path`, an empty folder or the file that is to be; `go_on(rows)` after each block.
+    def write(self, job: ExportJob, path: Path) -> Settings:
+        """Write to `path`, an empty folder or a file to create.
 
         Raises RsearchError, OSError, and RuntimeError for what a library could not write.
         """
 
     @abstractmethod
     def look(self, path: Path, sample: ExportSample, settings: Settings) -> SearchCheck:
-        """Open what lies at `path` with the library, and ask it."""
+        """Open `path` with the library and search it."""
 
     @abstractmethod
     def usage(self, settings: Settings) -> str:
-        """Python that reads an export from within its folder and searches `query`, (dim,) float32."""
-
-
-def settled(sample: ExportSample, efforts: Sequence[int], ask: Callable[[int], NDArray[np.int64]]) -> int:
-    """The least of these efforts, ascending, at which `ask` finds GOOD of what is nearest; else the last."""
-    for effort in efforts:
-        if float(sample.shares(ask(effort)).mean()) >= GOOD:
-            return effort
-    return efforts[-1]
+        """Python code that reads the export in its folder and searches `query`, (dim,) float32."""

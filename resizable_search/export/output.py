@@ -1,89 +1,104 @@
-"""Where an export goes: what may not be written over, and how it is put there whole or not at all.
+"""The destination of an export: what may be replaced, an atomic rename, and the card of a folder.
 
-It is made in a hidden folder beside its place, `.NAME.exporting`, which is deleted whatever happens; one
-that a killed export has left is deleted by the next to the same place. A lock on that folder keeps two
-exports to one place apart.
-
-What a folder that was exported says of itself: README.md for people, export.json for programs.
+An export is made in a hidden folder beside its destination, `.NAME.exporting`. That folder is locked, and
+deleted at the end; the next export to the same destination deletes what a killed one left.
 """
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError, StorageError, UsageError
-from resizable_search.export.base import CARD, FACTS, Format, Settings
+from resizable_search.export.base import Format, Settings
 from resizable_search.store.layout import NAMES, expanded
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.writer import place, sync_folder
-from resizable_search.system import storage_errors, write_probe
+from resizable_search.system import storage_errors, take_if_free, write_probe
 from resizable_search.text import clipped, plain
 
-ELSEWHERE = "export to another place"
-MOST_NAME_BYTES = 200
-"""Of the destination's name, so that the hidden folder's has room beside it."""
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
-MADE = "export"
-ASIDE = "replaced"
+ELSEWHERE = "export to another path"
+MOST_NAME_BYTES = 200
+"""Of the destination's name: the hidden folder's name is longer."""
+
+FACTS = "export.json"
+"""The facts and files of an exported folder, for programs."""
+CARD = "README.md"
+LOCK = "lock"
+EXPORT = "export"
+REPLACED = "replaced"
 PARQUET = b"PAR1"
+
+DATASET_HEADER = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/train-*.parquet
+---
+"""
+"""Tells the hub and `datasets` which files are the data."""
 
 
 def destination(path: Path, index: Path, *, force: bool, is_folder: bool) -> Path:
-    """The absolute path that an export of the index in the folder `index` may be written to.
+    """The absolute path to export the index in the folder `index` to.
 
-    Raises UsageError for a place that makes no sense, RsearchError for one that is taken.
+    Raises UsageError for a path inside an index, RsearchError for one that exists, StorageError without a
+    folder.
     """
     dest = Path(os.path.abspath(expanded(path)))
     if len(os.fsencode(dest.name)) > MOST_NAME_BYTES:
-        raise UsageError(f"the name of {dest} is too long: {MOST_NAME_BYTES} bytes are allowed")
+        raise UsageError(f"the name of {dest} is too long: use at most {MOST_NAME_BYTES} bytes")
     real = dest.parent.resolve() / dest.name
     for above in (real, *real.parents):
         if above == index.resolve() or _is_index(above):
             raise UsageError(f"{dest} is in the folder of the index {above.name}: {ELSEWHERE}")
-    refuse_taken(dest, force=force, is_folder=is_folder)
+    refuse_existing(dest, force=force, is_folder=is_folder)
     if not dest.parent.is_dir():
         raise StorageError(f"there is no folder {dest.parent}: make it first")
     return dest
 
 
-def refuse_taken(dest: Path, *, force: bool, is_folder: bool) -> None:
-    """Refuse what may not be replaced: anything without `force`, else what is no export of that kind."""
+def refuse_existing(dest: Path, *, force: bool, is_folder: bool) -> None:
+    """Refuse to replace anything without `force`, and with it anything that is not an export of that kind."""
     if not os.path.lexists(dest):
         return
     if not force:
-        raise RsearchError(f"{dest} is there already: {ELSEWHERE}, or replace an export with --force")
+        raise RsearchError(f"{dest} exists: {ELSEWHERE}, or replace an earlier export with `force`")
     if dest.is_symlink():
-        raise RsearchError(f"{dest} is a link: name what it leads to, or remove it yourself")
-    why = _no_export_folder(dest) if is_folder else _no_parquet_file(dest)
+        raise RsearchError(f"{dest} is a link: name its target, or remove it yourself")
+    why = _not_an_export(dest) if is_folder else _not_parquet(dest)
     if why:
-        raise RsearchError(f"{dest} {why}, so it is not replaced: {ELSEWHERE}, or remove it yourself")
+        raise RsearchError(f"{dest} {why} and is not replaced: {ELSEWHERE}, or remove it yourself")
 
 
 @contextmanager
-def made_beside(dest: Path) -> Iterator[Path]:
-    """A path beside the destination where the export is made; what is left of it is deleted at the end.
+def staging(dest: Path) -> Iterator[Path]:
+    """A path beside the destination to make the export at. Whatever is left there is deleted at the end.
 
-    Raises IndexBusyError while another makes one for that place, and StorageError for what the disk refuses.
+    Raises IndexBusyError while another process exports to `dest`, StorageError for what the disk refuses.
     """
-    staging = dest.with_name(f".{dest.name}.exporting")
-    with _told(dest):
-        handle = _held(staging, dest)
+    folder = dest.with_name(f".{dest.name}.exporting")
+    with _storage_errors(dest):
+        lock = _locked(folder, dest)
         try:
-            for old in staging.iterdir():
-                _delete(old)
-            yield staging / MADE
+            for old in folder.iterdir():
+                if old.name != LOCK:
+                    shutil.rmtree(old)
+            yield folder / EXPORT
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
-            os.close(handle)
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.release()
 
 
-def put(made: Path, dest: Path, *, force: bool) -> None:
-    """Have the disk hold what was made, then move it into its place in one step."""
+def publish(made: Path, dest: Path, *, force: bool) -> None:
+    """Sync what was made to the disk, then move it to its destination in one step."""
     is_folder = made.is_dir()
     for path in [made, *made.rglob("*")]:
         if path.is_file():
@@ -91,51 +106,41 @@ def put(made: Path, dest: Path, *, force: bool) -> None:
                 os.fsync(file.fileno())
         else:
             sync_folder(path)
-    refuse_taken(dest, force=force, is_folder=is_folder)
+    refuse_existing(dest, force=force, is_folder=is_folder)
     if force and is_folder:
-        place(made, dest, made.with_name(ASIDE))
+        place(made, dest, made.with_name(REPLACED))
     else:
-        made.rename(dest)  # a folder only where nothing is
+        made.rename(dest)  # fails where a folder exists
         sync_folder(dest.parent)
 
 
-def _held(staging: Path, dest: Path) -> int:
-    """Make the folder if it is not there, and lock it; its descriptor."""
+def _locked(folder: Path, dest: Path) -> "BaseFileLock":
     while True:
-        staging.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         try:
-            handle = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
+            lock = take_if_free(folder / LOCK)
+        except FileNotFoundError:  # another export has just ended and deleted the folder
             continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(handle), staging.stat()):
-                return handle
-        except FileNotFoundError:
-            pass  # whoever held it has ended, and deleted it
-        except BlockingIOError:
-            os.close(handle)
-            raise IndexBusyError(f"another export to {dest} is under way: wait for it") from None
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
+        if lock is None:
+            raise IndexBusyError(f"another process exports to {dest}: wait for it")
+        if (folder / LOCK).exists():
+            return lock
+        lock.release()
 
 
 @contextmanager
-def _told(dest: Path) -> Iterator[None]:
-    """Tell what the disk refuses as StorageError, also where a library says no more than that it failed."""
-    folder = dest.parent
+def _storage_errors(dest: Path) -> Iterator[None]:
+    """Raise StorageError for what the disk refuses, even if a library only says that it failed."""
     try:
-        with storage_errors(folder, ELSEWHERE):
+        with storage_errors(dest.parent, ELSEWHERE):
             try:
                 yield
             except RuntimeError as error:
-                write_probe(folder)
-                raise RsearchError(f"{dest} could not be written ({clipped(str(error))})") from error
+                write_probe(dest.parent)
+                raise RsearchError(f"cannot write {dest} ({clipped(str(error))})") from error
     except StorageError as error:
         raise StorageError(
-            str(error).replace("the same command goes on", "the same command begins anew")
+            str(error).replace("the same command goes on", "the same command starts again")
         ) from None
 
 
@@ -149,80 +154,58 @@ def _is_index(folder: Path) -> bool:
     return True
 
 
-def _no_parquet_file(path: Path) -> str:
-    """What a file is that is no Parquet file; '' if it is one."""
+def _not_parquet(path: Path) -> str:
+    """Why a path is not a Parquet file; '' if it is one."""
     if not path.is_file():
-        return "is no file"
+        return "is not a file"
     with path.open("rb") as file:
-        return "" if file.read(len(PARQUET)) == PARQUET else "is no Parquet file"
+        return "" if file.read(len(PARQUET)) == PARQUET else "is not a Parquet file"
 
 
-def _no_export_folder(path: Path) -> str:
-    """Why a folder is none that rsearch has exported, and nothing else; '' if it is."""
+def _not_an_export(path: Path) -> str:
+    """Why a folder is not an export, and nothing else; '' if it is."""
     if not path.is_dir():
-        return "is no folder"
+        return "is not a folder"
     try:
         known = json.loads((path / FACTS).read_bytes())["files"]
-        strange = sorted(
-            name
-            for found in path.rglob("*")
-            if not found.is_dir() and (name := found.relative_to(path).as_posix()) not in known
-        )
+        files = (found.relative_to(path).as_posix() for found in path.rglob("*") if not found.is_dir())
+        unexpected = sorted(name for name in files if name not in known and name != FACTS)
     except (OSError, ValueError, TypeError, KeyError):
         return "was not exported by rsearch"
-    strange = [name for name in strange if name != FACTS]
-    return f"holds {clipped(strange[0])}, which is none of the export" if strange else ""
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-FRONT = """---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/train-*.parquet
----
-"""
-"""What the hub, and `datasets`, read of a card: which files are the data."""
+    return f"holds {clipped(unexpected[0])}, which is not part of the export," if unexpected else ""
 
 
 def write_card(folder: Path, form: Format, facts: Mapping[str, Any], settings: Settings) -> None:
-    """Write the README.md: what the rows are, how they are read, and how a query has to be prepared."""
+    """Write README.md: what the rows are, how to read them, how to prepare a query."""
     dim, full = facts["dim"], facts["full_dim"]
-    cut = "" if dim == full else f", cut to the first {dim} of {full} dimensions and made unit length again"
-    steps = [f"embed it with {_code(facts['model'])}{_with(facts['query_prefix'])}"]
+    cut = "" if dim == full else f", cut to the first {dim} of {full} dimensions and normalised again"
+    steps = [f"embed it with {_code(facts['model'])}{_prefix(facts['query_prefix'])}"]
     if facts["centred"]:
         steps.append("subtract the mean of its numbers")
     if dim != full:
         steps.append(f"take the first {dim}")
-    steps.append("divide by its length")
+    steps.append("divide by its norm")
     lines = [
         f"# {plain(facts['index'])}",
         "",
         f"{facts['documents']:,} documents of {plain(facts['corpus'])}, embedded with "
-        f"{_code(facts['model'])}{_with(facts['document_prefix'])}{cut}. Rows have {dim} float32 numbers and "
-        "norm 1, so inner products are cosine similarities.",
+        f"{_code(facts['model'])}{_prefix(facts['document_prefix'])}{cut}. Rows have {dim} float32 numbers "
+        "and norm 1, so inner products are cosine similarities.",
         "",
-        f"A query is prepared as the documents were: {', '.join(steps)}. Then:",
+        f"Prepare a query as the documents were prepared: {', '.join(steps)}. Then:",
         "",
         "```python",
         form.usage(settings).rstrip(),
         "```",
         "",
-        f"`query` is (dim,) float32, `metadata` a JSON object as text. {FACTS} says all this for programs.",
+        f"`query` is (dim,) float32, `metadata` a JSON object as text. {FACTS} has these facts for programs.",
     ]
-    front = FRONT if form.name == "datasets" else ""
-    (folder / CARD).write_text(front + "\n".join(lines) + "\n", encoding="utf-8")
+    header = DATASET_HEADER if form.name == "datasets" else ""
+    (folder / CARD).write_text(header + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write export.json: the facts, and the files that the export consists of with their bytes."""
+    """Write export.json: the facts, and the bytes of every file of the export."""
     files = {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in sorted(folder.rglob("*"))
@@ -236,5 +219,5 @@ def _code(text: str) -> str:
     return f"`{plain(text).replace('`', '')}`"
 
 
-def _with(prefix: str) -> str:
+def _prefix(prefix: str) -> str:
     return f" (task or prefix {_code(prefix)})" if prefix.strip() else ""

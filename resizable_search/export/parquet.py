@@ -1,13 +1,35 @@
-"""To one Parquet file, for pandas, polars, DuckDB and whatever else reads it."""
+"""Export to one Parquet file, and the Arrow tables that other formats share.
 
-from collections.abc import Callable, Mapping
+Columns: id, title, url, text, metadata (a JSON object as text), embedding (a list of `dim` float32). The
+schema's metadata holds the facts of the export as JSON, under `rsearch`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from resizable_search.corpora.tables import open_file
-from resizable_search.export import tables
-from resizable_search.export.base import ExportSample, Format, SearchCheck, Settings
-from resizable_search.export.source import ExportSource
+from resizable_search.export.base import ExportJob, ExportSample, ExportSource, Format, SearchCheck, Settings
+from resizable_search.store.documents import ROWS_AT_ONCE
+
+KEY = "rsearch"
+TEXTS = ("id", "title", "url", "text", "metadata")
+EMBEDDING = "embedding"
+ELEMENT = "element"
+"""Parquet's name for the numbers of a list."""
+DOCUMENTS = "documents.parquet"
+"""The documents beside an index file of another format."""
+
+GROUP_ROWS = 8192
+GROUP_BYTES = 32 << 20
+"""The most of a row group, which is held in memory: rows, and characters of texts or bytes of vectors."""
+
+SCANNED_ROWS = 2048
+"""Rows compared at once."""
 
 
 class ParquetFormat(Format):
@@ -17,28 +39,118 @@ class ParquetFormat(Format):
     modules = ("pyarrow",)
     is_folder = False
 
-    def write(
-        self,
-        source: ExportSource,
-        path: Path,
-        facts: Mapping[str, Any],
-        sample: ExportSample,
-        go_on: Callable[[int], None],
-    ) -> Settings:
-        """Write the file, a row group at a time."""
-        form = tables.schema(source.dim, facts)
-        with tables.writer(path, form) as file:
-            for table in tables.tables(source, form):
+    def write(self, job: ExportJob, path: Path) -> Settings:
+        """Write the file, one row group at a time."""
+        form = schema(job.source.dim, job.facts)
+        with writer(path, form) as file:
+            for table in tables(job.source, form):
                 file.write_table(table)
-                go_on(table.num_rows)
+                job.step(table.num_rows)
         return {}
 
     def look(self, path: Path, sample: ExportSample, settings: Settings) -> SearchCheck:
         """Read it from beginning to end."""
         with open_file(path) as file:
-            columns = ["id", tables.EMBEDDING]
-            return tables.scan(file.iter_batches(tables.SCANNED_ROWS, columns=columns), sample)
+            return scan(file.iter_batches(SCANNED_ROWS, columns=["id", EMBEDDING]), sample)
 
     def usage(self, settings: Settings) -> str:
-        """Unused: a file has no card."""
+        """Nothing: a single file has no card."""
         return ""
+
+
+def schema(dim: int | None, facts: Mapping[str, Any]) -> Any:
+    """The schema of a table with embeddings of this dimension (None: without embeddings)."""
+    import pyarrow as pa
+
+    fields = [pa.field(name, pa.string(), nullable=False) for name in TEXTS]
+    if dim is not None:
+        number = pa.field(ELEMENT, pa.float32(), nullable=False)
+        fields.append(pa.field(EMBEDDING, pa.list_(number, dim), nullable=False))
+    return pa.schema(fields, metadata={KEY: json.dumps(facts, ensure_ascii=False)})
+
+
+def tables(source: ExportSource, form: Any) -> Iterator[Any]:
+    """The documents in order, as tables of that schema, each at most a row group."""
+    import pyarrow as pa
+
+    most = min(GROUP_ROWS, max(1, GROUP_BYTES // (4 * source.dim)))
+    columns: dict[str, list[str]] = {name: [] for name in TEXTS}
+    start, characters = 0, 0
+    for at in range(0, source.count, ROWS_AT_ONCE):
+        stop = min(at + ROWS_AT_ONCE, source.count)
+        for document in source.documents(at, stop):
+            metadata = json.dumps(dict(document.metadata), ensure_ascii=False)
+            values = (document.id, document.title, document.url, document.text, metadata)
+            for name, value in zip(TEXTS, values, strict=True):
+                columns[name].append(value)
+            characters += len(document.text) + len(metadata)
+        if stop < source.count and stop - start + ROWS_AT_ONCE <= most and characters < GROUP_BYTES:
+            continue
+        arrays = [pa.array(columns[name], pa.string()) for name in TEXTS]
+        if EMBEDDING in form.names:
+            flat = source.rows(np.arange(start, stop)).reshape(-1)
+            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(flat), type=form.field(EMBEDDING).type))
+        yield pa.Table.from_arrays(arrays, schema=form)
+        columns, start, characters = {name: [] for name in TEXTS}, stop, 0
+
+
+def writer(path: Path, form: Any) -> Any:
+    """A ParquetWriter that compresses texts. Vectors do not compress."""
+    import pyarrow.parquet
+
+    compression = dict.fromkeys(TEXTS, "zstd")
+    if EMBEDDING in form.names:
+        compression[f"{EMBEDDING}.list.{ELEMENT}"] = "none"
+    return pyarrow.parquet.ParquetWriter(
+        path, form, compression=compression, use_dictionary=False, write_statistics=["id"]
+    )
+
+
+def write_documents(job: ExportJob, folder: Path) -> None:
+    """Write the documents alone, in order: line n belongs to the vector at place n."""
+    form = schema(None, job.facts)
+    with writer(folder / DOCUMENTS, form) as file:
+        for table in tables(job.source, form):
+            file.write_table(table)
+            job.step(0)
+
+
+def ids_at(folder: Path, places: NDArray[np.int64]) -> list[str]:
+    """The ids at these places, ascending, from the file of `write_documents`."""
+    ids: list[str] = []
+    start = 0
+    with open_file(folder / DOCUMENTS) as file:
+        for batch in file.iter_batches(SCANNED_ROWS, columns=["id"]):
+            mine = places[(places >= start) & (places < start + batch.num_rows)] - start
+            ids += batch.column(0).take(mine).to_pylist()
+            start += batch.num_rows
+    return ids
+
+
+def scan(batches: Iterable[Any], sample: ExportSample) -> SearchCheck:
+    """Search tables or batches with id and embedding, in order, by float32 products."""
+    k = sample.k + 1
+    best = np.full((len(sample.places), k), -np.inf, np.float32)
+    nearest = np.full((len(sample.places), k), -1, np.int64)
+    ids: list[str] = []
+    rows: list[NDArray[np.float32]] = []
+    start = 0
+    for batch in batches:
+        block = _vectors_of(batch.column(EMBEDDING), sample.queries.shape[1])
+        mine = sample.places[(sample.places >= start) & (sample.places < start + len(block))] - start
+        ids += batch.column("id").take(mine).to_pylist()
+        rows.append(block[mine])
+        scores = np.concatenate([best, sample.queries @ block.T], axis=1)
+        places = np.broadcast_to(np.arange(start, start + len(block)), (len(best), len(block)))
+        places = np.concatenate([nearest, places], axis=1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        best, nearest = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
+        start += len(block)
+    return SearchCheck(ids, np.concatenate(rows), nearest)
+
+
+def _vectors_of(column: Any, dim: int) -> NDArray[np.float32]:
+    """A column of lists, one array or chunks, as (n, dim) float32."""
+    chunks: Sequence[Any] = getattr(column, "chunks", [column])
+    blocks = [chunk.flatten().to_numpy().reshape(-1, dim) for chunk in chunks]
+    return np.concatenate(blocks) if blocks else np.empty((0, dim), np.float32)

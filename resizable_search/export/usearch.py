@@ -1,9 +1,8 @@
-"""To usearch: a graph over the float32 rows, whose keys are the lines of `documents.parquet`.
+"""Export to usearch: a graph over the float32 rows, whose keys are the lines of `documents.parquet`.
 
-The graph is held while it is made, some 300 bytes a row; the rows stay where they are, mapped.
+The graph is in memory while it is built, some 300 bytes a row. The rows stay mapped.
 """
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.arrays import NpyWriter
-from resizable_search.export import tables
-from resizable_search.export.base import ExportSample, Format, SearchCheck, Settings, settled
-from resizable_search.export.source import ExportSource
+from resizable_search.export.base import ExportJob, ExportSample, ExportSource, Format, SearchCheck, Settings
+from resizable_search.export.parquet import DOCUMENTS, ids_at, write_documents
 from resizable_search.system import thread_count
 
 INDEX = "index.usearch"
-DOCUMENTS = "documents.parquet"
 ROWS = "rows.npy"
-"""Rows that lie in no one file of the index, put together."""
+"""All rows in one file, if the index has them in several."""
 
 EXPANSIONS = (64, 128, 256, 512, 1024)
-"""How many candidates a search holds: 64 is what usearch takes by itself, and a file does not say."""
+"""How many candidates a search holds. 64 is usearch's default; its file does not store it."""
 
-ADDED = 1000
-"""Rows that are added at once."""
+ROWS_PER_CALL = 1000
 
 
 class UsearchFormat(Format):
-    """A graph of usearch's usual 16 links, by inner product."""
+    """A graph with usearch's default of 16 links, by inner product."""
 
     name = "usearch"
     modules = ("usearch.index", "pyarrow")
@@ -38,42 +34,36 @@ class UsearchFormat(Format):
     most_rows = 2**31 - 1
 
     def bytes(self, source: ExportSource) -> int:
-        """The rows, and once more where they are put together."""
-        return source.count * source.dim * 4 * (1 if source.whole() is not None else 2)
+        """The rows, and once more if they must be put into one file."""
+        return source.count * source.dim * 4 * (1 if source.mapped() is not None else 2)
 
-    def write(
-        self,
-        source: ExportSource,
-        path: Path,
-        facts: Mapping[str, Any],
-        sample: ExportSample,
-        go_on: Callable[[int], None],
-    ) -> Settings:
-        """Make the graph over mapped rows, save both, and find how many candidates a search has to hold."""
+    def write(self, job: ExportJob, path: Path) -> Settings:
+        """Build the graph over mapped rows, save it, and choose how many candidates a search holds."""
         from usearch.index import Index
 
-        rows = source.whole()
+        source = job.source
+        rows = source.mapped()
         if rows is None:
-            rows = _put_together(source, path / ROWS, go_on)
+            rows = _one_file(job, path / ROWS)
         index: Any = Index(ndim=source.dim, metric="ip", dtype="f32")
         threads = thread_count()
-        for start in range(0, source.count, ADDED):
-            keys = np.arange(start, min(start + ADDED, source.count), dtype=np.uint64)
-            index.add(keys, rows[start : start + ADDED], copy=False, threads=threads)
-            go_on(len(keys))
+        for start in range(0, source.count, ROWS_PER_CALL):
+            keys = np.arange(start, min(start + ROWS_PER_CALL, source.count), dtype=np.uint64)
+            index.add(keys, rows[start : start + ROWS_PER_CALL], copy=False, threads=threads)
+            job.step(len(keys))
         index.save(str(path / INDEX))
 
-        def ask(expansion: int) -> NDArray[np.int64]:
+        def search(expansion: int) -> NDArray[np.int64]:
             index.expansion_search = expansion
-            return _nearest(index, sample)
+            return _nearest(index, job.sample)
 
-        expansion = settled(sample, EXPANSIONS, ask)
+        expansion = job.sample.least_effort(EXPANSIONS, search)
         (path / ROWS).unlink(missing_ok=True)
-        tables.write_documents(source, path / DOCUMENTS, facts, go_on)
+        write_documents(job, path)
         return {"expansion_search": expansion}
 
     def look(self, path: Path, sample: ExportSample, settings: Settings) -> SearchCheck:
-        """View the file, which need not fit into memory, and search it."""
+        """Map the file and search it."""
         from usearch.index import Index
 
         index: Any = Index.restore(str(path / INDEX), view=True)
@@ -81,10 +71,10 @@ class UsearchFormat(Format):
         nearest = _nearest(index, sample)
         rows = np.stack([index.get(place) for place in sample.places.tolist()])
         index.reset()
-        return SearchCheck(tables.ids_at(path / DOCUMENTS, sample.places), rows, nearest)
+        return SearchCheck(ids_at(path, sample.places), rows, nearest)
 
     def usage(self, settings: Settings) -> str:
-        """As the card says."""
+        """The code of the card."""
         return (
             "import pyarrow.parquet\nfrom usearch.index import Index\n\n"
             f'index = Index.restore("{INDEX}", view=True)\n'
@@ -95,13 +85,14 @@ class UsearchFormat(Format):
         )
 
 
-def _put_together(source: ExportSource, path: Path, go_on: Callable[[int], None]) -> NDArray[np.float32]:
+def _one_file(job: ExportJob, path: Path) -> NDArray[np.float32]:
     """All rows in one file, mapped: (count, dim)."""
+    source = job.source
     file = NpyWriter(path, (source.count, source.dim), "<f4")
     try:
         for start, block in source.blocks():
             file.write(block, start * source.dim)
-            go_on(0)
+            job.step(0)
     finally:
         file.close()
     mapped: NDArray[np.float32] = np.load(path, mmap_mode="r").view(np.ndarray)
@@ -109,7 +100,7 @@ def _put_together(source: ExportSource, path: Path, go_on: Callable[[int], None]
 
 
 def _nearest(index: Any, sample: ExportSample) -> NDArray[np.int64]:
-    """The keys nearest to each of a sample, (m, k + 1); -1 where it found fewer."""
+    """The keys nearest to each row of a sample, (m, k + 1); -1 if the graph returned fewer."""
     matches = index.search(sample.queries, sample.k + 1, threads=thread_count())
     keys = np.asarray(matches.keys).reshape(len(sample.places), -1).astype(np.int64)
     counts = np.asarray(getattr(matches, "counts", [keys.shape[1]] * len(keys)))

@@ -17,13 +17,13 @@ def test_an_export_is_written_checked_and_told(pydoc: Inside):
     assert ran.code == 0, ran
     assert "out.parquet: 40 documents at 8 dimensions, " in ran.out
     assert "checked with pyarrow: 40 rows of its own asked for the 10 nearest" in ran.out
-    told(pydoc.run("export", "made", "out.parquet"), 1, "is there already", "--force")
+    told(pydoc.run("export", "made", "out.parquet"), 1, "exists", "--force")
     assert pydoc.run("export", "made", "out.parquet", "--force").code == 0
 
 
 def test_what_makes_no_sense_is_told_in_a_line(pydoc: Inside):
     told(pydoc.run("export", "nothing", "out.parquet"), 1, "no index nothing")
-    told(pydoc.run("export", "made", "out", "--format", "csv"), 2, "no --format 'csv'", "usearch")
+    told(pydoc.run("export", "made", "out", "--format", "csv"), 2, "unknown --format 'csv'", "usearch")
     told(pydoc.run("export", "made", "out"), 2, "--format")
     told(pydoc.run("export", "made", "out.parquet", "--dim", 0), 2, "not within 1 to")
     told(pydoc.run("export", "made", "indexes/made/out.parquet"), 2, "in the folder of the index made")

@@ -127,12 +127,11 @@ def test_an_export_says_what_its_rows_are(exported, name):
 
 
 def test_large_exports_are_written_in_row_groups_and_shards(made, tmp_path, monkeypatch, rows):
-    from resizable_search.export import datasets as hub_folder
-    from resizable_search.export import tables
+    from resizable_search.export import datasets, parquet
 
-    monkeypatch.setattr(tables, "GROUP_ROWS", 40)
-    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 20)
-    monkeypatch.setattr(hub_folder, "SHARD_BYTES", 30_000)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 40)
+    monkeypatch.setattr(parquet, "ROWS_AT_ONCE", 20)
+    monkeypatch.setattr(datasets, "SHARD_BYTES", 30_000)
     done = export(made.folder, tmp_path / "sharded", "datasets")
     shards = sorted(path.name for path in (done.path / "data").iterdir())
     assert len(shards) > 2
@@ -144,10 +143,10 @@ def test_large_exports_are_written_in_row_groups_and_shards(made, tmp_path, monk
 def test_long_texts_make_smaller_row_groups(made, tmp_path, monkeypatch):
     import pyarrow.parquet
 
-    from resizable_search.export import tables
+    from resizable_search.export import parquet
 
-    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(tables, "GROUP_BYTES", 50_000)
+    monkeypatch.setattr(parquet, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(parquet, "GROUP_BYTES", 50_000)
     done = export(made.folder, tmp_path / "made.parquet")
     metadata = pyarrow.parquet.read_metadata(done.path)
     assert metadata.row_group(0).num_rows < 8

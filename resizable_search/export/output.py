@@ -17,7 +17,7 @@ from resizable_search.export.base import Format, Settings
 from resizable_search.store.layout import NAMES, expanded
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.writer import place, sync_folder
-from resizable_search.system import storage_errors, take_if_free, write_probe
+from resizable_search.system import file_lock, storage_errors, write_probe
 from resizable_search.text import clipped, plain
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def staging(dest: Path) -> Iterator[Path]:
         try:
             for old in folder.iterdir():
                 if old.name != LOCK:
-                    shutil.rmtree(old)
+                    _delete(old)
             yield folder / EXPORT
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -115,14 +115,18 @@ def publish(made: Path, dest: Path, *, force: bool) -> None:
 
 
 def _locked(folder: Path, dest: Path) -> "BaseFileLock":
+    """Make and lock the folder. Its holder deletes it at the end: a lock without its file does not count."""
+    from filelock import Timeout
+
     while True:
         folder.mkdir(exist_ok=True)
+        lock = file_lock(folder / LOCK)
         try:
-            lock = take_if_free(folder / LOCK)
-        except FileNotFoundError:  # another export has just ended and deleted the folder
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise IndexBusyError(f"another process exports to {dest}: wait for it") from None
+        except FileNotFoundError:
             continue
-        if lock is None:
-            raise IndexBusyError(f"another process exports to {dest}: wait for it")
         if (folder / LOCK).exists():
             return lock
         lock.release()
@@ -142,6 +146,13 @@ def _storage_errors(dest: Path) -> Iterator[None]:
         raise StorageError(
             str(error).replace("the same command goes on", "the same command starts again")
         ) from None
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _is_index(folder: Path) -> bool:

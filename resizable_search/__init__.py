@@ -1,7 +1,8 @@
 """Embedding indexes on disk, with resizable (Matryoshka) embeddings.
 
-    from resizable_search import open_index
+    from resizable_search import build_index, open_index
 
+    index = build_index("notes", ["a text", "another text"])              # resumed, or brought up to date
     index = open_index("wiki100k")                                        # a name or a folder
     hits = index.query("tree data structures", k=10, dim=256, rerank=10)  # list[Hit]
     top = index.scan(vectors, k=10, dim=256, rerank=10)                   # (m, full) floats -> Top
@@ -14,6 +15,7 @@ importing the package costs next to nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from resizable_search.build.build import build_index
     from resizable_search.engine.plan import Plan, Stage
     from resizable_search.engine.topk import Top
     from resizable_search.errors import RsearchError
@@ -32,6 +34,7 @@ __all__ = [
     "Timings",
     "Top",
     "__version__",
+    "build_index",
     "open_index",
 ]
 
@@ -44,6 +47,7 @@ _HOMES = {
     "Stage": "engine.plan",
     "Timings": "search.results",
     "Top": "engine.topk",
+    "build_index": "build.build",
     "open_index": "search.index",
 }
 

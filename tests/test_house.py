@@ -137,6 +137,7 @@ def test_the_public_names_are_pinned():
         "Timings",
         "Top",
         "__version__",
+        "build_index",
         "open_index",
     ]
     for name in resizable_search.__all__:

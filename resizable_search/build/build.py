@@ -7,12 +7,13 @@ embedder (lsa) reads the whole corpus first, is fitted and frozen, and embeds th
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
-from resizable_search.build.ingest import Ingest
+from resizable_search.build.ingest import Ingest, TextsCorpus
 from resizable_search.build.journal import CHANGE, NO_TEXT, Journal
 from resizable_search.build.report import BuildReport
 from resizable_search.build.update import Sync, Update
@@ -27,15 +28,17 @@ from resizable_search.build.workspace import (
     recover,
     refuse_differences,
 )
-from resizable_search.corpora.base import Corpus
+from resizable_search.corpora.base import Corpus, Document
+from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
 from resizable_search.errors import BuildStateError, CorpusError, RsearchError, UsageError
 from resizable_search.progress import SILENT, Progress
+from resizable_search.search.index import Index, open_index
 from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.delete import is_wreck
 from resizable_search.store.documents import ids_of
-from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.layout import NAMES, Home, default_home, expanded
 from resizable_search.store.manifest import Manifest, Part, read_manifest
 from resizable_search.store.writer import array_bytes, list_files, part_files, place_part
 from resizable_search.system import make_sure_of_room, size_of
@@ -59,6 +62,28 @@ def build(
     with lock_build(home, options, progress) as log:
         stop = stop or threading.Event()
         return Build(home, options, log, stop, corpus=corpus, embedder=embedder).run()
+
+
+def build_index(
+    name: str,
+    texts: Iterable[str | Document | Mapping[str, Any]],
+    *,
+    embedder: Embedder | str = "lsa",
+    home: str | Path | None = None,
+    dims: Sequence[int] | None = None,
+    progress: Progress = SILENT,
+) -> Index:
+    """Build an index of texts and open it. Called again, it resumes, or brings the index up to date.
+
+    A text is a str, with its position as id, a `Document`, or a mapping with `text` and any of `id`, `title`
+    and `url`; other keys are metadata. `embedder` is one, or a kind such as `lsa`, which is fitted to the
+    texts on this machine. `home` is as for `open_index`. Raises what `build` does.
+    """
+    places = Home(expanded(home) if home is not None else default_home())
+    made_by = registry.create(embedder, None, {}) if isinstance(embedder, str) else embedder
+    options = BuildOptions(name, dims=tuple(dims) if dims else None)
+    build(TextsCorpus(texts), made_by, places, options, progress)
+    return open_index(name, home=places.path, embedder=None if made_by.needs_fit else made_by)
 
 
 @dataclass(slots=True, kw_only=True)

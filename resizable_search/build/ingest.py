@@ -1,16 +1,18 @@
 """The beginning of a build: read a corpus into the journal, block by block, up to a limit, resumable."""
 
+import hashlib
 import json
-from collections.abc import Generator, Sequence
+import math
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 from resizable_search.build.journal import Journal, PendingDocument
-from resizable_search.corpora.base import Block, Corpus, Document
+from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
 from resizable_search.embedders.base import clean
-from resizable_search.errors import BuildStateError, CorpusError
-from resizable_search.specs import Checkpoint
+from resizable_search.errors import BuildStateError, CorpusError, UsageError
+from resizable_search.specs import Checkpoint, CorpusSpec, Json
 
 
 @dataclass(slots=True)
@@ -135,3 +137,60 @@ def as_pending(seq: int, document: Document, chars: int | None = None) -> Pendin
 
 
 _ENCODER = json.JSONEncoder(sort_keys=True)
+
+
+class TextsCorpus(Corpus):
+    """Texts in memory, as `build_index` takes them; its index follows them. Raises UsageError for others."""
+
+    kind = "texts"
+    label = "texts from Python"
+    is_mutable = True
+
+    def __init__(self, texts: Iterable[str | Document | Mapping[str, Any]]) -> None:
+        self._documents = [_document(row, text) for row, text in enumerate(texts)]
+        digest = hashlib.sha256()
+        for row, document in enumerate(self._documents):
+            digest.update(repr(as_pending(row, document)).encode())
+        self._digest = digest.hexdigest()
+
+    def spec(self) -> CorpusSpec:
+        """The kind alone: whoever builds again brings the texts."""
+        return CorpusSpec(self.kind, {})
+
+    def size_hint(self) -> int:
+        """The number of texts."""
+        return len(self._documents)
+
+    def start(self) -> Json:
+        """Before the first text."""
+        return {"texts": self._digest, "row": 0}
+
+    def is_as_read(self, position: Json) -> bool:
+        """Whether `position` is one in the same texts."""
+        return bool(position["texts"] == self._digest)
+
+    def blocks(self, position: Json | None = None) -> Iterator[Block]:
+        """The texts from `position` on."""
+        row = 0 if position is None else position["row"]
+        for block in in_blocks(self._documents[row:], row):
+            yield Block(block.documents, {"texts": self._digest, "row": block.position})
+
+
+def _document(row: int, text: str | Document | Mapping[str, Any]) -> Document:
+    if isinstance(text, Document):
+        return text
+    if isinstance(text, str):
+        return Document(str(row), "", "", text)
+    if isinstance(text, Mapping):
+        metadata = dict(text)
+        id_, title, url, body = (metadata.pop(name, "") for name in ("id", "title", "url", "text"))
+        are_texts = all(isinstance(value, str) for value in (title, url, body))
+        if are_texts and all(_is_plain(value) for value in metadata.values()):
+            return Document(str(id_) or str(row), title, url, body, metadata)
+    raise UsageError(
+        f"text {row} must be a string, a Document, or a mapping with a string as `text` and plain values"
+    )
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value))

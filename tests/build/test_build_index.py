@@ -1,0 +1,74 @@
+import pytest
+
+import resizable_search
+from resizable_search import build_index, open_index
+from resizable_search.corpora.base import Document
+from resizable_search.errors import BuildStoppedError, UsageError
+from tests.support import TableEmbedder
+
+TEXTS = ["tree structures", "sorting of lists", "walking a folder"]
+
+
+def ids(index):
+    return [document.id for document in index.documents(index.found_rows())]
+
+
+def test_the_front_of_the_package_builds_and_opens_an_index(tmp_path):
+    assert resizable_search.build_index is build_index
+    with build_index("notes", TEXTS, home=tmp_path) as index:
+        hit = index.query("sorting of lists", k=1)[0]
+        assert (hit.id, hit.text) == ("1", "sorting of lists")
+    with open_index("notes", home=tmp_path) as index:
+        assert ids(index) == ["0", "1", "2"]
+
+
+def test_texts_may_be_documents_and_mappings(tmp_path):
+    texts = [
+        Document("one", "One", "https://one", "first"),
+        {"id": 7, "title": "Seven", "text": "second", "year": 1999},
+        {"text": "third"},
+        {"id": "none"},
+    ]
+    with build_index("notes", texts, embedder=TableEmbedder(), home=tmp_path, dims=[16]) as index:
+        assert ids(index) == ["one", "7", "2"]
+        assert index.dims == (16, 96)
+        assert dict(index.documents([1])[0].metadata) == {"year": 1999}
+
+
+@pytest.mark.parametrize(
+    "text", [7, None, {"text": 7}, {"text": "a", "tags": ["b"]}, {"text": "a", "x": float("nan")}]
+)
+def test_what_is_no_text_is_refused(tmp_path, text):
+    with pytest.raises(UsageError, match="text 1 must be a string, a Document, or a mapping"):
+        build_index("notes", ["a", text], home=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_index_follows_its_texts_and_embeds_what_is_new(tmp_path):
+    embedder = TableEmbedder()
+    build_index("notes", TEXTS, embedder=embedder, home=tmp_path).close()
+    embedder.asked.clear()
+    with build_index("notes", [*TEXTS[:2], "a new text"], embedder=embedder, home=tmp_path) as index:
+        assert (ids(index), embedder.asked) == (["0", "1", "2"], ["a new text"])
+    embedder.asked.clear()
+    build_index("notes", [*TEXTS[:2], "a new text"], embedder=embedder, home=tmp_path).close()
+    assert embedder.asked == []
+
+
+@pytest.mark.parametrize("texts", [250, 300], ids=["same", "more"])
+def test_a_build_that_was_stopped_is_resumed(tmp_path, texts):
+    all_texts = [f"text {number}" for number in range(300)]
+    embedder = TableEmbedder(remote=True)
+
+    def stop(asked):
+        if "text 120" in asked:
+            raise KeyboardInterrupt
+
+    embedder.before = stop
+    with pytest.raises(BuildStoppedError):
+        build_index("notes", all_texts[:250], embedder=embedder, home=tmp_path)
+    again = TableEmbedder(remote=True)
+    with build_index("notes", all_texts[:texts], embedder=again, home=tmp_path) as index:
+        assert index.rows == texts
+    assert "text 0" not in again.asked
+    assert len(again.asked) == len(set(again.asked)) < texts

@@ -24,7 +24,7 @@ from resizable_search.build.workspace import BuildOptions, lock_index
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus, TextCorpus
 from resizable_search.corpora.files.discovery import absolute, base_of, lies_in
-from resizable_search.corpora.sidecar import open_records
+from resizable_search.corpora.vectors import Sidecar
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import CorpusError, EmbedderMismatchError, UsageError
@@ -187,7 +187,7 @@ def documents_of(inputs: Sequence[Input], held: Mapping[str, Any]) -> Iterator[t
             for block in StdinCorpus(one, **options).blocks():
                 yield from (("standard input", document) for document in block.documents)
         elif not is_of_files and one.suffix.lower() in RECORDS:
-            for document, _ in open_records(one).read(0, None):
+            for document, _ in Sidecar(one).read(0, None):
                 yield str(one), document
         else:
             files.append(one)

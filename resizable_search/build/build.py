@@ -299,7 +299,7 @@ class Build(Update):
             self.corpus.start()  # before the next stage is shown, since it may take a while
         if self.base is not None or not self.corpus.is_mutable or source.position is None:
             return False
-        if self.corpus.is_as_read(source.position):
+        if self.corpus.is_unchanged(source.position):
             return False
         self.progress.note(f"{self.corpus.label} has changed since it was read: only what is new is embedded")
         return True

@@ -1,30 +1,40 @@
-"""What a corpus is: an ordered, reopenable stream of documents.
+"""What a corpus is: an ordered stream of documents that can be opened again.
 
-A corpus yields the same documents in the same order whenever it is opened, so that a build which
-was stopped can go on where it was. It hands them out in blocks; behind each block stands the
-position from which `blocks` continues with the document after it. A position is plain JSON and
-means something to the corpus that made it alone. A corpus is described by a `CorpusSpec`, which
-the index's manifest keeps whose options make the corpus again.
+A corpus yields the same documents in the same order whenever it is opened, so that a stopped build can
+resume. It hands them out in blocks. Each block has a position, from which `blocks` continues with the next
+document. A position is plain JSON, and only the corpus that made it understands it. A `CorpusSpec` describes
+a corpus: the manifest keeps it, and its options make the corpus again.
 """
 
+import json
+import math
+import queue
+import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import ClassVar
+from datetime import date, datetime
+from datetime import time as clock_time
+from decimal import Decimal
+from typing import Any, ClassVar, cast
 
+from resizable_search.progress import Progress
 from resizable_search.specs import CorpusSpec, Json
 
 BLOCK_SIZE = 100
-"""Documents a block: the step in which a build commits."""
+"""Documents a block: a build commits after each."""
+OTHER = object()
+"""A value that is neither text nor number nor time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text with what identifies it. `id` should be unique in the corpus; `metadata` is flat JSON.
+    """A text with its id, which should be unique in the corpus, and flat JSON metadata.
 
-    `problem` says why there is no text: such a document is left out, and told in the build's report.
-    `unread`: it may well be as it was, and what lies below it as a path, but cannot be looked at now; an
-    index that has it keeps it.
+    `problem` says why there is no text: such a document is left out and listed in the build's report.
+    `unread`: it cannot be read now and may be unchanged, as may all below it as a path: an index keeps them.
     """
 
     id: str
@@ -38,27 +48,27 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some documents in order, and the position from which the stream goes on after them."""
+    """Some documents in order, and the position after them."""
 
     documents: list[Document]
     position: Json
 
 
 class Corpus(ABC):
-    """An ordered, reopenable stream of documents."""
+    """An ordered stream of documents that can be opened again."""
 
     kind: ClassVar[str]
     example: str = "tree data structures"
-    """A query that a newcomer may try on it: words without quotes."""
+    """A query for a newcomer to try: words without quotes."""
 
     @abstractmethod
     def spec(self) -> CorpusSpec:
         """What reopens this corpus. A hub corpus resolves its revision first; raises HubError."""
 
-    def pin(self, held: Mapping[str, Json]) -> None:
-        """Take over what an earlier run settled and this one leaves open; `held` is its spec as JSON.
+    def pin(self, spec: Mapping[str, Json]) -> None:
+        """Adopt what an earlier run resolved and this one leaves open; `spec` is its spec as JSON.
 
-        A hub's branch moves on, and a build that goes on reads what it began with.
+        A branch on the hub moves on, and a resumed build reads the commit that it began with.
         """
         return
 
@@ -66,57 +76,176 @@ class Corpus(ABC):
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents from `position` (None: the start) to the end. Raises CorpusError.
 
-        The iterator is closed when its consumer stops, and frees what it holds then.
+        Closing the iterator frees what it holds.
         """
 
     def blocks_nowait(self, position: Json | None = None) -> Iterator[Block | None]:
-        """As `blocks`, but None whenever there is nothing yet, so that nobody need wait for a network."""
+        """As `blocks`, but None while nothing has arrived: a build need not wait for a network."""
         return self.blocks(position)
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """What a person calls it, in a few words: 'wikimedia/wikipedia 20231101.en'."""
+        """Its name for people, in a few words: 'wikimedia/wikipedia 20231101.en'."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether reading it takes a network."""
+        """Whether reading it needs a network."""
         return False
 
     @property
     def is_mutable(self) -> bool:
-        """Whether its documents may be others when it is read again, so that its index is to follow them."""
+        """Whether its documents may change, so that its index has to follow them."""
         return False
 
     def start(self) -> Json | None:
-        """The position of the first document; None where there is nothing to tell of it.
+        """The position of the first document, if the corpus has one for it.
 
-        What it takes to find out is done once, and told to the corpus's `progress` if it is long.
+        A long search for it happens once, and the corpus's `progress` reports it.
         """
         return None
 
-    def is_as_read(self, position: Json) -> bool:
-        """Whether `blocks` would go on from `position`, which a living corpus may have moved away from."""
+    def is_unchanged(self, position: Json) -> bool:
+        """Whether `blocks` would continue from `position`: a mutable corpus may have changed."""
         return True
 
     def check(self) -> str:
-        """Make sure, reading no document, that it is there; in a few words, where. Raises CorpusError."""
+        """Where it is, in a few words. Makes sure of it without reading documents; raises CorpusError."""
         return f"{self.label} is read on this machine"
 
     def size_hint(self) -> int | None:
-        """How many documents there are, if that is known without reading them."""
+        """The number of documents, if it is known without reading them."""
         return None
 
 
 def in_blocks(documents: Iterable[Document], start: int, size: int = BLOCK_SIZE) -> Iterator[Block]:
-    """Cut a sequence that begins at document `start` into blocks whose position is a plain count."""
-    held: list[Document] = []
+    """Cut documents, of which the first is number `start`, into blocks. A position is a plain count."""
+    block: list[Document] = []
     count = start
     for document in documents:
-        held.append(document)
+        block.append(document)
         count += 1
-        if len(held) == size:
-            yield Block(held, count)
-            held = []
-    if held:
-        yield Block(held, count)
+        if len(block) == size:
+            yield Block(block, count)
+            block = []
+    if block:
+        yield Block(block, count)
+
+
+def as_text(value: Any) -> str:
+    """A value as a field of a document: '' for nothing, lists and objects as JSON."""
+    if isinstance(value, str):
+        return value
+    plain = as_plain(value)
+    if plain is OTHER:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return "" if plain is None else str(plain)
+
+
+def as_metadata(value: Any) -> Any:
+    """A value as metadata: a number, a text, a boolean, a time in ISO 8601; lists and objects as JSON.
+
+    OTHER for bytes.
+    """
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    plain = as_plain(value)
+    if plain is OTHER and isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return plain
+
+
+def as_plain(value: Any) -> Any:
+    """The value as flat JSON; None for NaN, which pandas writes for a missing value; else OTHER."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime | date | clock_time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else OTHER
+
+
+PREFETCH_BLOCKS = 2
+"""Blocks that are read before they are asked for."""
+POLL_SECONDS = 0.01
+"""How long to wait for a block before the reader may do something else."""
+FIRST_NOTE_SECONDS = 5.0
+"""Time without a block after which the user gets a note."""
+NEXT_NOTE_SECONDS = 30.0
+"""Time until the next note."""
+CLOSE_SECONDS = 1.0
+"""How long to wait for a stream that is closed in the middle of a read."""
+
+
+def prefetch(
+    blocks: Iterator[Block], progress: Progress, label: str, patience: str
+) -> Generator[Block | None]:
+    """The blocks in order, read in a thread of their own; None while none has arrived.
+
+    While a read hangs, the build can keep the answers of a service, hear Ctrl-C, and say what it waits for.
+    `label` names the corpus, `patience` says how long a failing read is repeated. Closing it closes `blocks`.
+    Raises what reading raises.
+    """
+    thread = _ReaderThread(cast("Generator[Block, None, None]", blocks))
+    waited_since, next_note = time.monotonic(), FIRST_NOTE_SECONDS
+    try:
+        while True:
+            waited = time.monotonic() - waited_since
+            try:
+                item = thread.items.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                if waited >= next_note:
+                    progress.note(f"no data from {label} for {waited:.0f} s; {patience}")
+                    next_note = waited + NEXT_NOTE_SECONDS
+                yield None
+                continue
+            if next_note > FIRST_NOTE_SECONDS:
+                progress.note(f"data from {label} again, after {waited:.0f} s")
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            waited_since, next_note = time.monotonic(), FIRST_NOTE_SECONDS  # the caller's work is no wait
+    finally:
+        thread.close()
+
+
+class _ReaderThread:
+    """Puts blocks into `items`, then None at the end or the error.
+
+    It is a daemon: if it hangs in a socket, it does not keep the process alive.
+    """
+
+    def __init__(self, blocks: Generator[Block, None, None]) -> None:
+        self.items: queue.Queue[Block | BaseException | None] = queue.Queue(PREFETCH_BLOCKS)
+        self._blocks = blocks
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="rsearch-reading", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            with closing(self._blocks):
+                for block in self._blocks:
+                    if not self._put(block):
+                        return
+            self._put(None)
+        except BaseException as error:  # raised again where the blocks are taken
+            self._put(error)
+
+    def _put(self, item: Block | BaseException | None) -> bool:
+        """Put an item when there is room; False if nobody wants it any more."""
+        while not self._closed.is_set():
+            try:
+                self.items.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def close(self) -> None:
+        """Stop the thread, unless it hangs."""
+        self._closed.set()
+        self._thread.join(CLOSE_SECONDS)

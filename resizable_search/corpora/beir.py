@@ -14,8 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from resizable_search.corpora.base import Document
-from resizable_search.corpora.columns import OTHER, as_metadata
+from resizable_search.corpora.base import OTHER, Document, as_metadata
 from resizable_search.corpora.files.corpus import FilesCorpus
 from resizable_search.corpora.files.decoding import Packing
 from resizable_search.corpora.tables import Record

@@ -17,10 +17,17 @@ from typing import Any, ClassVar
 
 from resizable_search.corpora import hub_client, hub_sample
 from resizable_search.corpora import hub_client as hub_errors
-from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document
+from resizable_search.corpora.base import (
+    BLOCK_SIZE,
+    OTHER,
+    Block,
+    Corpus,
+    Document,
+    as_metadata,
+    as_text,
+    prefetch,
+)
 from resizable_search.corpora.chunking import Chunking
-from resizable_search.corpora.columns import OTHER, as_metadata, as_text
-from resizable_search.corpora.prefetch import read_ahead
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
@@ -159,7 +166,7 @@ class HubCorpus(Corpus):
 
     def blocks_nowait(self, position: Json | None = None) -> Iterator[Block | None]:
         """The blocks, read in a thread of their own; None whenever the hub keeps one waiting."""
-        return read_ahead(self.blocks(position), self._progress, self.label, hub_client.patience())
+        return prefetch(self.blocks(position), self._progress, self.label, hub_client.patience())
 
     def _continue(
         self, stream: Any, rows: Iterator[dict[str, Any]], read: int, position: Json | None

@@ -1,10 +1,8 @@
-"""Files of records, one document each: JSON lines, CSV and TSV, Parquet.
+"""Files of records: JSON lines, CSV, TSV and Parquet; the columns that make a document of a record.
 
-A record has a place, by which a person finds it: its line in the file, or its row, from 1. Behind each
-stands a position, from which reading goes on: lines or rows that were read so far. Files of lines are
-read again up to there, without being parsed: packed ones cannot be entered in the middle.
-
-Parquet files as rows, a few at a time, from any row on.
+A record has a number by which a person finds it: its line in the file, or its row, from 1. Its position is
+the number of lines or rows read up to its end, and reading continues from there. Lines before a position are
+read again without being parsed, because a packed file cannot be entered in the middle.
 """
 
 import csv
@@ -13,13 +11,13 @@ import json
 import re
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO, ClassVar
 
-from resizable_search.corpora.columns import typed
+from resizable_search.corpora.base import OTHER, Document, as_metadata, as_text
 from resizable_search.corpora.files.decoding import (
     SAMPLE,
     Packing,
@@ -28,133 +26,188 @@ from resizable_search.corpora.files.decoding import (
     open_unpacked,
 )
 from resizable_search.corpora.files.formats import FileFormat
+from resizable_search.errors import UsageError
 from resizable_search.text import counted
 
-ROWS = 256
-"""Rows that are taken at once: texts may be long."""
+FIELDS = ("text", "id", "title", "url")
+_INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
+_DECIMAL = re.compile(r"-?(?:0|[1-9]\d{0,17})\.\d{1,17}(?:[eE][-+]?\d{1,3})?", re.ASCII)
+_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_LISTED = 12
 
 
-def failures() -> tuple[type[Exception], ...]:
-    """What opening and reading raise for a file that is damaged or gone."""
-    import pyarrow
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns that hold a document's fields, and those that become its metadata.
 
-    return (pyarrow.ArrowException, OSError, ValueError)
+    None means the column of the field's own name, if there is one; the text needs one. Raises UsageError for
+    an empty name and for a metadata column that is named twice.
+    """
+
+    text: str | None = None
+    id: str | None = None
+    title: str | None = None
+    url: str | None = None
+    metadata: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if "" in (*self.metadata, *(getattr(self, field) for field in FIELDS)):
+            raise UsageError("the name of a column is empty: name a column of the table")
+        if len(set(self.metadata)) < len(self.metadata):
+            raise UsageError("a metadata column is named more than once: name each once")
+
+    def to_json(self) -> dict[str, Any]:
+        """As a corpus's spec keeps it; `Columns(**…)` makes it again."""
+        return {**asdict(self), "metadata": list(self.metadata)}
+
+    def column_of(self, field: str) -> str:
+        """The column that holds a field."""
+        return getattr(self, field) or field
+
+    @property
+    def wanted(self) -> list[str]:
+        """Every column to read if it is there, each once."""
+        return list(dict.fromkeys((*map(self.column_of, FIELDS), *self.metadata)))
+
+    def missing(self, known: Collection[str]) -> list[str]:
+        """The columns that a table must have and lacks: the text's, and all that were named."""
+        needed = [self.column_of("text"), *(getattr(self, field) for field in FIELDS[1:]), *self.metadata]
+        return [column for column in dict.fromkeys(needed) if column is not None and column not in known]
+
+    def document(self, values: Mapping[str, Any], id_: str, where: Mapping[str, str | int]) -> Document:
+        """The document of a record. `id_` is for one without an id; `where` goes into its metadata."""
+        text, own_id, title, url = (as_text(values.get(self.column_of(field))) for field in FIELDS)
+        metadata = dict(where)
+        for column in self.metadata:
+            if (value := as_metadata(values.get(column))) is not OTHER:
+                metadata[column] = value
+        return Document(own_id or id_, title, url, text, metadata)
 
 
-def open_file(source: Any) -> Any:
-    """A `pyarrow.parquet.ParquetFile` of a path or an open file; to be closed."""
-    import pyarrow.parquet
+def lacks_columns(missing: Sequence[str], known: Sequence[str]) -> str:
+    """What a table lacks: `it has no column 'body': its columns are a, b`."""
+    more = f" and {counted(len(known) - _LISTED, 'other')}" if len(known) > _LISTED else ""
+    names = ", ".join(map(repr, missing))
+    return f"it has no column {names}: its columns are {', '.join(known[:_LISTED])}{more}"
 
-    # Pages are read as they are needed: a row group may be larger than the memory.
-    return pyarrow.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
 
+def typed(word: str) -> str | int | float | bool | None:
+    """The value of a word in a text file: a number or boolean if it is written as one, None if empty.
 
-def rows(
-    file: Any, first: int, columns: Sequence[str] | None = None
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The rows behind the first so many, each with its number from 1; row groups before it are not read."""
-    start = 0
-    for group in range(file.num_row_groups):
-        count = file.metadata.row_group(group).num_rows
-        skip = max(first - start, 0)
-        if skip < count:
-            number = start
-            for batch in file.iter_batches(ROWS, row_groups=[group], columns=columns):
-                passed = min(skip, batch.num_rows)
-                skip -= passed
-                number += passed
-                for row in batch.slice(passed).to_pylist():
-                    number += 1
-                    yield number, row
-        start += count
+    A word that begins with a zero, such as a postal code, stays text.
+    """
+    if not word:
+        return None
+    if _INTEGER.fullmatch(word):
+        return int(word)
+    return float(word) if _DECIMAL.fullmatch(word) else _BOOLEANS.get(word, word)
 
 
 MAX_LINE = 64 << 20
 """Characters of the longest line, and of the longest record of a CSV file."""
 _TOO_LONG = f"it is longer than {MAX_LINE >> 20} million characters"
-_LOOKED_AT = 100
-"""Records of JSON lines whose columns are taken for those that there are."""
-_DELIMITERS = ",;\t|"
+_SAMPLE_RECORDS = 100
+"""Records of JSON lines whose columns stand for all."""
 _NOT_UTF8 = "it is not UTF-8"
 _DAMAGED = re.compile("[\udc80-\udcff]")
-"""What bytes that are no UTF-8 become where a text is taken for it."""
+"""What bytes that are not UTF-8 become in a text that is read as UTF-8."""
+_BATCH_ROWS = 256
+"""Rows of Parquet that are read at once: texts may be long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record: its place, the position behind it, its values by column, or what is wrong with it."""
+    """A record: its number, the position after it, its values by column, or what is wrong with it."""
 
-    place: int
-    behind: int
+    number: int
+    position: int
     values: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
 
 
 class Table(ABC):
-    """The records of a file. What it raises while it is read is UnreadableError."""
+    """The records of a file. Reading raises UnreadableError.
+
+    `columns` are those to read of Parquet (None: all), `typed` those of CSV whose values get types, and
+    `encoding` is that of JSON lines (None: the file tells).
+    """
 
     unit: ClassVar[str] = "line"
-    """What a place is the number of."""
+    """What a record's number counts."""
 
-    def __init__(self, path: str, packing: Packing, columns: Sequence[str], typed: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: str,
+        packing: Packing = Packing.none,
+        columns: Sequence[str] | None = None,
+        typed: Sequence[str] = (),
+        encoding: str | None = None,
+    ) -> None:
         self._path = path
         self._packing = packing
         self._columns = columns
         self._typed = frozenset(typed)
+        self._encoding = encoding
 
     @abstractmethod
     def columns(self) -> list[str] | None:
-        """The columns there are, for JSON lines those of the first records; None for an empty file."""
+        """The columns of the table; None for an empty file."""
 
     @abstractmethod
-    def read(self, behind: int = 0) -> Iterator[Record]:
-        """The records behind a position, in order, as far as they can be read."""
+    def read(self, position: int = 0) -> Iterator[Record]:
+        """The records after a position, in order."""
 
 
 class JsonLines(Table):
-    """One JSON object a line; blank lines are passed over, and a line that is none is told."""
+    """One JSON object a line. Blank lines are skipped."""
 
     def columns(self) -> list[str] | None:
-        """Those of the first hundred records; raises UnreadableError where these are none."""
-        found: dict[str, None] = {}
-        wrong: Record | None = None
-        for record in islice(self.read(), _LOOKED_AT):
-            found |= dict.fromkeys(record.values)
-            wrong = wrong or (record if record.problem else None)
-        if wrong and not found:  # it would be told of each line
-            raise UnreadableError(f"its line {wrong.place:,} and those behind: {wrong.problem}")
-        return list(found) if found else None
+        """Those of the first hundred records; raises UnreadableError if none of these can be read."""
+        columns: dict[str, None] = {}
+        bad: Record | None = None
+        for record in islice(self.read(), _SAMPLE_RECORDS):
+            columns |= dict.fromkeys(record.values)
+            bad = bad or (record if record.problem else None)
+        if bad and not columns:  # else every line would be reported
+            raise UnreadableError(f"its line {bad.number:,} and those after it: {bad.problem}")
+        return list(columns) if columns else None
 
-    def read(self, behind: int = 0) -> Iterator[Record]:
-        """The records, a line each."""
+    def count(self) -> int:
+        """The number of records."""
+        return sum(1 for _ in self._lines())
+
+    def read(self, position: int = 0) -> Iterator[Record]:
+        """The records, one a line."""
+        return (parse_line(number, line) for number, line in self._lines(position))
+
+    def _lines(self, position: int = 0) -> Iterator[tuple[int, str | None]]:
         with open_unpacked(self._path, self._packing) as file:
-            for number, line in lines_of(file, behind):
+            for number, line in lines_of(file, position, self._encoding):
                 if line is None or not line.isspace():
-                    yield parsed(number, line)
+                    yield number, line
 
 
 class Csv(Table):
-    """Records with commas, or what its first line has most of, between; that line names the columns."""
+    """Records with commas, or with what its first line has most of. That line names the columns."""
+
+    delimiters: ClassVar[str] = ",;\t|"
 
     def columns(self) -> list[str] | None:
-        """What the first line says."""
+        """The values of the first line."""
         with self._opened() as (header, _, _):
             return header
 
-    def read(self, behind: int = 0) -> Iterator[Record]:
+    def read(self, position: int = 0) -> Iterator[Record]:
         """The records; one may have several lines."""
         with self._opened() as (header, lines, reader):
-            if header is None:
-                return
-            lines.skip(behind)
-            while True:
+            lines.skip(position)
+            while header is not None:
                 lines.begin()
                 try:
                     row = next(reader, None)
                 except csv.Error as error:
-                    yield Record(
-                        lines.first, lines.number, problem=f"its quotes or commas make no sense ({error})"
-                    )
+                    problem = f"its quotes or commas make no sense ({error})"
+                    yield Record(lines.first, lines.number, problem=problem)
                     continue
                 if row is None:
                     return
@@ -162,83 +215,97 @@ class Csv(Table):
                     yield self._record(header, row, lines)
 
     def _record(self, header: Sequence[str], row: Sequence[str], lines: "_Lines") -> Record:
+        problem = _NOT_UTF8 if lines.damaged else ""
         if len(row) != len(header):
             problem = f"it has {counted(len(row), 'value')} for {counted(len(header), 'column')}"
-            return Record(lines.first, lines.number, problem=problem)
-        if lines.damaged:
-            return Record(lines.first, lines.number, problem=_NOT_UTF8)
         values: dict[str, Any] = {}
-        for column, word in zip(header, row, strict=True):
+        for column, word in zip(header, () if problem else row, strict=not problem):
             values.setdefault(column, typed(word) if column in self._typed else word)
-        return Record(lines.first, lines.number, values)
+        return Record(lines.first, lines.number, values, problem)
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[list[str] | None, "_Lines", Iterator[list[str]]]]:
-        csv.field_size_limit(2 * MAX_LINE)  # `_Lines` says sooner, and better, that there is too much
+        csv.field_size_limit(2 * MAX_LINE)  # `_Lines` reports an unclosed quote sooner
         with open_unpacked(self._path, self._packing) as file:
             lines = _Lines(file)
-            lines.begin()
             first = next(lines, "")
             if first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5:  # as Excel writes it
                 delimiter, first = first[4], next(lines, "")
             else:
-                delimiter = self._delimiter(first)
+                delimiter = max(self.delimiters, key=first.count)
             lines.again(first)
             reader = csv.reader(lines, delimiter=delimiter, strict=delimiter != "\t")
-            header = next((row for row in reader if row), None)
-            yield header, lines, reader
-
-    def _delimiter(self, first: str) -> str:
-        return max(_DELIMITERS, key=first.count)
+            yield next((row for row in reader if row), None), lines, reader
 
 
 class Tsv(Csv):
-    """The same with tabs between."""
+    """The same with tabs."""
 
-    def _delimiter(self, first: str) -> str:
-        return "\t"
+    delimiters = "\t"
 
 
 class Parquet(Table):
-    """The rows of a Parquet file, of which no other columns are read than those that are wanted."""
+    """The rows of a Parquet file."""
 
     unit = "row"
 
     def columns(self) -> list[str] | None:
-        """What the file's own footer says."""
-        with self._told(), self._opened() as file:
+        """The columns in the file's footer."""
+        with self._opened() as file:
             return list(file.schema_arrow.names)
 
-    def read(self, behind: int = 0) -> Iterator[Record]:
-        """The rows; row groups before the position are not read."""
-        with self._told(), self._opened() as file:
-            known = set(file.schema_arrow.names)
-            columns = [column for column in self._columns if column in known]
-            for number, values in rows(file, behind, columns):
-                yield Record(number, number, values)
+    def count(self) -> int:
+        """The number of rows in the file's footer."""
+        with self._opened() as file:
+            return int(file.metadata.num_rows)
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except failures() as error:
-            words = str(error).partition("\n")[0][:200]
-            raise UnreadableError(f"it cannot be read as Parquet ({words})") from None
+    def read(self, position: int = 0) -> Iterator[Record]:
+        """The rows. Row groups before the position are not read."""
+        with self._opened() as file:
+            columns = file.schema_arrow.names
+            if self._columns is not None:
+                columns = [column for column in self._columns if column in columns]
+            start = 0
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                number = start
+                start += rows
+                if start <= position:
+                    continue
+                for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
+                    skipped = min(max(position - number, 0), batch.num_rows)
+                    for row in batch.slice(skipped).to_pylist():
+                        yield Record(number + skipped + 1, number + skipped + 1, row)
+                        skipped += 1
+                    number += batch.num_rows
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
+        import pyarrow
+
         with open_unpacked(self._path, self._packing) as file, tempfile.TemporaryFile() as unpacked:
-            if self._packing is Packing.none:
-                source: Any = self._path
-            else:  # its end is read first, and then any place
+            source: Any = self._path
+            if self._packing is not Packing.none:  # Parquet is read from its end
                 while piece := file.read(1 << 20):
                     unpacked.write(piece)
                 source = unpacked
-            with closing(open_file(source)) as found:
-                yield found
+            try:
+                with closing(open_parquet(source)) as opened:
+                    yield opened
+            except (pyarrow.ArrowException, OSError, ValueError) as error:
+                words = str(error).partition("\n")[0][:200]
+                raise UnreadableError(f"it cannot be read as Parquet ({words})") from None
 
 
-_KINDS: dict[FileFormat, type[Table]] = {
+def open_parquet(source: Any) -> Any:
+    """A `pyarrow.parquet.ParquetFile` of a path or an open file; close it after use."""
+    import pyarrow.parquet
+
+    # Pages are read as they are needed: a row group may be larger than the memory.
+    return pyarrow.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
+
+
+_TABLES: dict[FileFormat, type[Table]] = {
     FileFormat.jsonl: JsonLines,
     FileFormat.csv: Csv,
     FileFormat.tsv: Tsv,
@@ -249,12 +316,12 @@ _KINDS: dict[FileFormat, type[Table]] = {
 def open_table(
     path: str, form: FileFormat, packing: Packing, columns: Sequence[str], typed: Sequence[str] = ()
 ) -> Table:
-    """The records of a file: of these columns, and those of text files in `typed` with types."""
-    return _KINDS[form](path, packing, columns, typed)
+    """The records of a file; see `Table`."""
+    return _TABLES[form](path, packing, columns, typed)
 
 
-def parsed(number: int, line: str | None) -> Record:
-    """The record of a line of JSON lines, which was too long where it is None."""
+def parse_line(number: int, line: str | None) -> Record:
+    """The record of a line of JSON lines; None is a line that is too long."""
     if line is None:
         return Record(number, number, problem=_TOO_LONG)
     if _DAMAGED.search(line):
@@ -263,21 +330,20 @@ def parsed(number: int, line: str | None) -> Record:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
         what = error.msg if isinstance(error, json.JSONDecodeError) else "it cannot be read"
-        return Record(number, number, problem=f"it is no JSON ({what})")
+        return Record(number, number, problem=f"it is not JSON ({what})")
     if not isinstance(values, dict):
-        return Record(number, number, problem="it is no JSON object")
+        return Record(number, number, problem="it is not a JSON object")
     return Record(number, number, values)
 
 
-def lines_of(
-    file: BinaryIO, behind: int = 0, encoding: str | None = None
-) -> Iterator[tuple[int, str | None]]:
-    """The lines of a stream with their numbers from 1, less the first so many; None for one too long.
+def lines_of(file: BinaryIO, skip: int = 0, encoding: str | None = None) -> Iterator[tuple[int, str | None]]:
+    """The lines of a stream after the first `skip`, with their numbers from 1; None for one too long.
 
-    Their ends stay. The first bytes say in which encoding they are, if it is not given.
+    Their ends stay. Without an `encoding`, the first bytes tell it.
     """
     if encoding is None:
-        encoding = encoding_of(file.peek(SAMPLE)[:SAMPLE], whole=False)  # type: ignore[attr-defined]  # what is opened here is buffered
+        sample = file.peek(SAMPLE)[:SAMPLE]  # type: ignore[attr-defined]  # the file is buffered
+        encoding = encoding_of(sample, whole=False)
     errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
     text = io.TextIOWrapper(file, encoding, errors, newline="")
     number = 0
@@ -286,12 +352,12 @@ def lines_of(
         whole: str | None = line
         while len(line) > MAX_LINE:
             whole, line = None, text.readline(MAX_LINE + 1)
-        if number > behind:
+        if number > skip:
             yield number, whole
 
 
 class _Lines:
-    """Lines for a CSV reader, which takes as many as a record has: `first` to `number` of the file."""
+    """Lines for a CSV reader. Those of a record are `first` to `number` of the file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._lines = lines_of(file)
@@ -300,20 +366,19 @@ class _Lines:
         self.begin()
 
     def begin(self) -> None:
-        """A record begins behind the lines taken so far."""
+        """A record begins after the lines taken so far."""
         self.first = self.number + 1
         self.damaged = False
         self._length = 0
 
     def again(self, line: str) -> None:
-        """Give a line once more that was taken last."""
-        if line:
-            self._again.append(line)
+        """Give the last line once more."""
+        self._again = [line] if line else []
 
-    def skip(self, behind: int) -> None:
-        """Pass over lines, up to the one of that number."""
-        if behind > self.number:
-            last = next(islice(self._lines, behind - self.number - 1, None), None)
+    def skip(self, position: int) -> None:
+        """Skip lines up to the one of that number."""
+        if position > self.number:
+            last = next(islice(self._lines, position - self.number - 1, None), None)
             self.number = last[0] if last else self.number
 
     def __iter__(self) -> "_Lines":
@@ -326,8 +391,8 @@ class _Lines:
         self._length += len(line or "")
         if line is None or self._length > MAX_LINE:
             raise UnreadableError(
-                f"its record in line {self.first:,} is longer than {MAX_LINE >> 20} million characters, as "
-                "one is whose quotes are not closed: nothing from there on is read"
+                f"its record in line {self.first:,} is longer than {MAX_LINE >> 20} million characters, "
+                "perhaps because its quotes are not closed: nothing after it is read"
             )
         self.damaged |= bool(_DAMAGED.search(line))
         return line

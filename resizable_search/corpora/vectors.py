@@ -1,13 +1,13 @@
-"""Vectors that there are already, in a .npy file, and the documents that they belong to.
+"""Vectors from a .npy file, and the documents that belong to them.
 
-What identifies the corpus is the content of its files, by SHA-256, and not where they lie: a manifest
-does not name them, and whoever extends the index names them again.
+The SHA-256 of the files identifies the corpus, not their paths: a manifest does not name them, and whoever
+extends the index names them again.
 """
 
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.arrays import NpyReader, open_regular
-from resizable_search.corpora.base import Block, Corpus, Document
-from resizable_search.corpora.sidecar import Records, open_records
+from resizable_search.corpora.base import OTHER, Block, Corpus, Document, as_plain, as_text
+from resizable_search.corpora.files.decoding import UnreadableError
+from resizable_search.corpora.tables import JsonLines, Parquet
 from resizable_search.errors import CorpusError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
 
 BLOCK_BYTES = 8 << 20
-"""Of vectors, or about so many characters of documents, that are taken at once."""
-MOST_ROWS = 4096
-_PIECE = 1 << 20
+"""Of vectors, or about as many characters of documents, that are read at once."""
+MAX_BLOCK_ROWS = 4096
+_READ_BYTES = 1 << 20
+_FIELDS = ("id", "title", "url", "text")
 
 
 class VectorsCorpus(Corpus):
     """The rows of a .npy file as documents; row i of `documents` (JSON lines or Parquet) describes row i.
 
     Without `documents` a row's number is its id. `stop`, once set, ends the check of the files with
-    KeyboardInterrupt. Close it after use. Raises CorpusError for files that are not as they should be.
+    KeyboardInterrupt. Close it after use. Raises CorpusError for files that cannot be used.
     """
 
     kind = "vectors"
@@ -47,31 +49,37 @@ class VectorsCorpus(Corpus):
         self._progress = progress
         self._stop = stop or threading.Event()
         self._spec: CorpusSpec | None = None
-        self._records = None if documents is None else open_records(documents)
+        self._sidecar = None if documents is None else Sidecar(documents)
         self._paths = [path, *([] if documents is None else [documents])]
-        self._states = self._look()
+        self._states = self._file_states()
         self.npy = NpyReader(path)
-        self.block_rows = max(1, min(MOST_ROWS, BLOCK_BYTES // self.npy.row_bytes))
+        self.block_rows = max(1, min(MAX_BLOCK_ROWS, BLOCK_BYTES // self.npy.row_bytes))
 
     def spec(self) -> CorpusSpec:
         """Size, shape, type and checksum of the vectors, and the checksum of the documents.
 
-        Reads both files through, once. Raises CorpusError where their numbers of rows differ.
+        Reads the files once. Raises CorpusError if their numbers of rows differ.
         """
         if self._spec is None:
             npy = self.npy
             size = sum(path.stat().st_size for path in self._paths)
             self._progress.stage("checking", -(-size // 1_000_000), "MB")
+            checksums = [self._checksum(path) for path in self._paths]
+            if self._sidecar is not None and (count := self._sidecar.count()) != npy.rows:
+                raise CorpusError(
+                    f"{self._sidecar.path} has {count:,} documents, and {npy.path} has {npy.rows:,} vectors: "
+                    "give one document for each vector, in their order"
+                )
+            if npy.surplus:
+                self._progress.note(f"{npy.path} has {npy.surplus:,} bytes after its array: not read")
             options: dict[str, Json] = {
                 "rows": npy.rows,
                 "width": npy.width,
                 "dtype": npy.dtype.str,
                 "bytes": npy.path.stat().st_size,
-                "sha256": self._checksum(npy.path),
-                "documents": "none" if self._records is None else self._checked(self._records),
+                "sha256": checksums[0],
+                "documents": "none" if self._sidecar is None else checksums[1],
             }
-            if npy.surplus:
-                self._progress.note(f"{npy.path} has {npy.surplus:,} bytes behind its array: not read")
             self._spec = CorpusSpec(self.kind, options)
         return self._spec
 
@@ -85,24 +93,24 @@ class VectorsCorpus(Corpus):
         return self.npy.rows
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents, as many at once as bounded memory allows. Raises CorpusError."""
-        row, inside = position or (0, None)
-        held: list[Document] = []
-        held_chars = 0
-        behind = inside
-        for document, behind in self._documents(row, inside):
-            held.append(document)
-            held_chars += len(document.text)
-            if len(held) == self.block_rows or held_chars >= BLOCK_BYTES:
-                row += len(held)
-                yield Block(held, [row, behind])
-                held, held_chars = [], 0
-        if held:
-            yield Block(held, [row + len(held), behind])
+        """The documents, in blocks of bounded size. Raises CorpusError."""
+        row, inner = position or (0, None)
+        block: list[Document] = []
+        chars = 0
+        for document, after in self._documents(row, inner):
+            inner = after
+            block.append(document)
+            chars += len(document.text)
+            if len(block) == self.block_rows or chars >= BLOCK_BYTES:
+                row += len(block)
+                yield Block(block, [row, inner])
+                block, chars = [], 0
+        if block:
+            yield Block(block, [row + len(block), inner])
 
-    def _documents(self, first: int, behind: Json | None) -> Iterator[tuple[Document, Json]]:
-        if self._records is not None:
-            yield from self._records.read(first, behind)
+    def _documents(self, first: int, position: Json | None) -> Iterator[tuple[Document, Json]]:
+        if self._sidecar is not None:
+            yield from self._sidecar.read(first, position)
             return
         for row in range(first, self.npy.rows):
             yield Document(str(row), f"row {row}", "", ""), None
@@ -113,55 +121,81 @@ class VectorsCorpus(Corpus):
 
     def make_sure_unchanged(self) -> None:
         """Raise CorpusError if a file was written to since it was opened."""
-        for path, before, now in zip(self._paths, self._states, self._look(), strict=True):
+        for path, before, now in zip(self._paths, self._states, self._file_states(), strict=True):
             if before != now:
-                raise CorpusError(f"{path} was changed while it was read: give the same command again")
+                raise CorpusError(f"{path} was changed while it was read: run the same command again")
 
     def close(self) -> None:
         """Close the file of vectors."""
         self.npy.close()
 
-    def _look(self) -> list[tuple[int, int, int]]:
-        found = []
+    def _file_states(self) -> list[tuple[int, int, int]]:
+        states = []
         for path in self._paths:
             with open_regular(path) as file:
                 state = os.fstat(file.fileno())
-            found.append((state.st_ino, state.st_size, state.st_mtime_ns))
-        return found
+            states.append((state.st_ino, state.st_size, state.st_mtime_ns))
+        return states
 
     def _checksum(self, path: Path) -> str:
-        meter = _Meter(self._progress, self._stop)
+        """Of a file, with progress in MB."""
+        digest = hashlib.sha256()
+        read = 0
         with open_regular(path) as file:
-            while piece := file.read(_PIECE):
-                meter.look(piece)
-        return meter.sum.hexdigest()
-
-    def _checked(self, records: Records) -> str:
-        meter = _Meter(self._progress, self._stop)
-        found = records.count(meter.look)
-        if found != self.npy.rows:
-            raise CorpusError(
-                f"{records.path} has {found:,} documents, and {self.npy.path} has {self.npy.rows:,} vectors: "
-                "give one document for each vector, in their order"
-            )
-        return meter.sum.hexdigest()
+            while piece := file.read(_READ_BYTES):
+                digest.update(piece)
+                read += len(piece)
+                if read >= 1_000_000:
+                    self._progress.advance(read // 1_000_000)
+                    read %= 1_000_000
+                    if self._stop.is_set():
+                        raise KeyboardInterrupt
+        return digest.hexdigest()
 
 
-class _Meter:
-    """Sums a file up as it goes by, tells how far it is, and stops if it shall."""
+class Sidecar:
+    """Documents in JSON lines (UTF-8) or Parquet, in the order of the vectors that they belong to.
 
-    def __init__(self, progress: Progress, stop: threading.Event) -> None:
-        self.sum = hashlib.sha256()
-        self._progress = progress
-        self._stop = stop
-        self._untold = 0
+    A record may have `id`, `title`, `url` and `text`. Its other numbers, texts, booleans and times become
+    metadata; lists and objects are skipped. Without an id, the row's number is the id. Raises CorpusError.
+    """
 
-    def look(self, piece: bytes) -> None:
-        """Take the next bytes."""
-        self.sum.update(piece)
-        self._untold += len(piece)
-        if self._untold >= 1_000_000:
-            self._progress.advance(self._untold // 1_000_000)
-            self._untold %= 1_000_000
-            if self._stop.is_set():
-                raise KeyboardInterrupt
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with open_regular(path) as file:
+            is_parquet = file.read(4) == b"PAR1" or path.suffix == ".parquet"
+        self._table = Parquet(str(path)) if is_parquet else JsonLines(str(path), encoding="utf-8-sig")
+
+    def count(self) -> int:
+        """The number of documents."""
+        try:
+            return self._table.count()
+        except UnreadableError as error:
+            raise self._damaged(error) from None
+
+    def read(self, row: int, position: Json | None) -> Iterator[tuple[Document, Json]]:
+        """The documents from `row` on, each with the position after it."""
+        # A build that an older version began has [bytes, lines] for JSON lines.
+        records = self._table.read(position[-1] if isinstance(position, list) else position or 0)
+        try:
+            for number, record in enumerate(records, row):
+                where = f"line {record.number:,}" if self._table.unit == "line" else f"row {number:,}"
+                if record.problem:
+                    raise CorpusError(
+                        f"{self.path}, {where}: {record.problem}; write a JSON object a line, or Parquet"
+                    )
+                yield self._document(number, record.values, where), record.position
+        except UnreadableError as error:
+            raise self._damaged(error) from None
+
+    def _document(self, row: int, values: Mapping[str, Any], where: str) -> Document:
+        plains = {key: as_plain(value) for key, value in values.items()}
+        for field in _FIELDS:
+            if plains.get(field) is OTHER:
+                raise CorpusError(f"{self.path}, {where}: its {field} is not text; make it text")
+        id_, title, url, text = (as_text(plains.pop(field, None)) for field in _FIELDS)
+        metadata = {key: value for key, value in plains.items() if value is not OTHER}
+        return Document(id_ or str(row), title, url, text, metadata)
+
+    def _damaged(self, error: UnreadableError) -> CorpusError:
+        return CorpusError(f"{self.path}: {error}; write or copy it again")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from resizable_search.corpora.files.decoding import UnreadableError, open_unpacked
 from resizable_search.corpora.files.formats import FileFormat, format_of
-from resizable_search.corpora.tables import lines_of, parsed
+from resizable_search.corpora.tables import lines_of, parse_line
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.text import quoted
 
@@ -132,7 +132,7 @@ def _grade(word: str) -> int | None:
 
 
 def _query_of(line: str, place: Place) -> tuple[str, str]:
-    record = parsed(place[1], line)
+    record = parse_line(place[1], line)
     if record.problem:
         raise _bad(place, f"cannot be read ({record.problem}): write a JSON object with _id and text")
     id_, text = record.values.get("_id"), record.values.get("text")

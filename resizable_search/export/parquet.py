@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.corpora.tables import open_file
+from resizable_search.corpora.tables import open_parquet
 from resizable_search.export.base import ExportJob, ExportSample, ExportSource, Format, SearchCheck, Settings
 from resizable_search.store.documents import ROWS_AT_ONCE
 
@@ -50,7 +50,7 @@ class ParquetFormat(Format):
 
     def look(self, path: Path, sample: ExportSample, settings: Settings) -> SearchCheck:
         """Read it from beginning to end."""
-        with open_file(path) as file:
+        with open_parquet(path) as file:
             return scan(file.iter_batches(SCANNED_ROWS, columns=["id", EMBEDDING]), sample)
 
     def usage(self, settings: Settings) -> str:
@@ -119,7 +119,7 @@ def ids_at(folder: Path, places: NDArray[np.int64]) -> list[str]:
     """The ids at these places, ascending, from the file of `write_documents`."""
     ids: list[str] = []
     start = 0
-    with open_file(folder / DOCUMENTS) as file:
+    with open_parquet(folder / DOCUMENTS) as file:
         for batch in file.iter_batches(SCANNED_ROWS, columns=["id"]):
             mine = places[(places >= start) & (places < start + batch.num_rows)] - start
             ids += batch.column(0).take(mine).to_pylist()

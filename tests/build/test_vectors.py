@@ -48,7 +48,7 @@ def home(tmp_path) -> Home:
 @pytest.fixture
 def small_blocks(monkeypatch):
     """64 rows at once, so that there are several blocks to be stopped between."""
-    monkeypatch.setattr("resizable_search.corpora.vectors.MOST_ROWS", 64)
+    monkeypatch.setattr("resizable_search.corpora.vectors.MAX_BLOCK_ROWS", 64)
 
 
 def made(n=N, width=WIDTH, seed=0) -> np.ndarray:
@@ -217,7 +217,7 @@ def test_bytes_behind_the_array_are_told(home, tmp_path):
     file.write_bytes(file.read_bytes() + b"more")
     told = Notes()
     run(home, file, progress=told)
-    assert told.notes == [f"{file} has 4 bytes behind its array: not read"]
+    assert told.notes == [f"{file} has 4 bytes after its array: not read"]
 
 
 # -- files that are not as they should be
@@ -273,7 +273,7 @@ def test_a_bad_line_is_told_and_mended_files_start_again(home, tmp_path, small_b
     file, documents = saved(tmp_path, made()), written(tmp_path, records())
     good = documents.read_text()
     documents.write_text(good.replace('{"id": "d333"', '{"id": "d333', 1))
-    with pytest.raises(CorpusError, match=r"docs\.jsonl, line 334: it is no JSON"):
+    with pytest.raises(CorpusError, match=r"docs\.jsonl, line 334: it is not JSON"):
         run(home, file, documents)
     left_nothing(home)
     documents.write_text(good)

@@ -146,7 +146,7 @@ def test_lines_may_be_piped_in(machine: Machine):
     ran = machine.run(*build, stdin=lines)
     assert ran.code == 0, ran
     assert ran.out.startswith("piped: 9 documents at ")
-    assert "left out 1 of 10: line:10 (it is no JSON" in ran.out
+    assert "left out 1 of 10: line:10 (it is not JSON" in ran.out
     assert machine.run("query", "word7", "--json").json["hits"][0]["id"] == "d7"
     told_last(machine.run(*build, stdin=""), 1, "piped is left as it was")
     assert (

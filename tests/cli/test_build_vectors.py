@@ -102,7 +102,7 @@ def test_documents_that_do_not_fit(machine: Machine, file: Path):
     documents.write_text(documents.read_text() + '{"id": "d7"}\n')
     refused(machine, 1, (file, "--documents", documents), "row 7 and row 199 both have the id 'd7'")
     documents.write_text("id,title\n" * 200)
-    refused(machine, 1, (file, "--documents", documents), "docs.jsonl, line 1: it is no JSON")
+    refused(machine, 1, (file, "--documents", documents), "docs.jsonl, line 1: it is not JSON")
 
 
 def test_models_and_embedders_that_do_not_fit(machine: Machine, file: Path):

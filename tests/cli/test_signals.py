@@ -31,7 +31,7 @@ def test_sigterm_while_the_hub_hangs_ends_the_build_at_once_and_says_how_to_go_o
     stalling.stall_reads(1, 60.0, after=0)
     process = machine.start(*BUILD)
     for line in process.stderr:
-        if "nothing of wikimedia/wikipedia 20231101.en has come for" in line:
+        if "no data from wikimedia/wikipedia 20231101.en for" in line:
             break
     assert "is given up after 60 s" in line
     assert "repeated up to 20 times, 5 s apart" in line

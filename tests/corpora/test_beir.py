@@ -56,7 +56,7 @@ def test_title_and_text_are_one_text_and_metadata_is_flat(tmp_path, name):
 
 def test_a_line_that_is_no_document_is_left_out_and_told(tmp_path):
     path = write(tmp_path, LINES[0], [], LINES[2])
-    assert [d.problem for d in documents(BeirCorpus(path))] == ["", "it is no JSON object", ""]
+    assert [d.problem for d in documents(BeirCorpus(path))] == ["", "it is not a JSON object", ""]
     with pytest.raises(CorpusError, match="it has no column '_id': its columns are id, text"):
         documents(BeirCorpus(write(tmp_path / "other", {"id": 1, "text": "x"})))
 
@@ -72,7 +72,7 @@ def test_the_same_corpus_is_known_where_it_was_moved_and_another_in_its_place_is
     path = (tmp_path / "trees").rename(tmp_path / "moved") / path.name
     assert made() == 0
     write(path.parent, *LINES, LINES[0])
-    with pytest.raises(BuildStateError, match="trees was built with sha256 .* --restart"):
+    with pytest.raises(BuildStateError, match="trees was built with sha256 .* `restart` builds it again"):
         made()
 
 

@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from resizable_search.corpora.columns import OTHER, Columns, as_metadata, as_text, lacking, typed
+from resizable_search.corpora.base import OTHER, as_metadata, as_text
+from resizable_search.corpora.tables import Columns, lacks_columns, typed
 from resizable_search.errors import UsageError
 
 
@@ -24,8 +25,8 @@ def test_columns_that_are_named_must_be_there_and_others_need_not():
 
 
 def test_a_table_that_lacks_columns_is_told_with_those_it_has():
-    assert lacking(["x"], ["a", "b"]) == "it has no column 'x': its columns are a, b"
-    assert lacking(["x"], [f"c{i}" for i in range(15)]).endswith("c10, c11 and 3 others")
+    assert lacks_columns(["x"], ["a", "b"]) == "it has no column 'x': its columns are a, b"
+    assert lacks_columns(["x"], [f"c{i}" for i in range(15)]).endswith("c10, c11 and 3 others")
 
 
 @pytest.mark.parametrize("columns", [{"text": ""}, {"metadata": ("a", "a")}, {"metadata": ("",)}])

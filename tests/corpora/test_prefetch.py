@@ -3,9 +3,8 @@ import time
 
 import pytest
 
-from resizable_search.corpora import prefetch as ahead
-from resizable_search.corpora.base import Block
-from resizable_search.corpora.prefetch import read_ahead
+from resizable_search.corpora import base
+from resizable_search.corpora.base import Block, prefetch
 from resizable_search.errors import HubError
 
 
@@ -14,7 +13,7 @@ class Notes(list):
 
 
 def read(blocks, notes=None):
-    return read_ahead(blocks, notes if notes is not None else Notes(), "the corpus", "it is tried again")
+    return prefetch(blocks, notes if notes is not None else Notes(), "the corpus", "it is tried again")
 
 
 def numbered(count, before=lambda number: None, ended=None):
@@ -47,8 +46,8 @@ def test_what_reading_raises_is_raised_behind_the_blocks_before_it():
 
 
 def test_while_nothing_comes_there_is_time_for_something_else_and_the_user_is_told(monkeypatch):
-    monkeypatch.setattr(ahead, "FIRST_WORD", 0.05)
-    monkeypatch.setattr(ahead, "NEXT_WORD", 0.05)
+    monkeypatch.setattr(base, "FIRST_NOTE_SECONDS", 0.05)
+    monkeypatch.setattr(base, "NEXT_NOTE_SECONDS", 0.05)
     go_on, notes = threading.Event(), Notes()
     reading = read(numbered(3, lambda number: number != 1 or go_on.wait(10)), notes)
     assert next(block for block in reading if block).position == 0
@@ -56,12 +55,12 @@ def test_while_nothing_comes_there_is_time_for_something_else_and_the_user_is_to
         assert next(reading) is None
     go_on.set()
     assert positions(reading) == [1, 2]
-    assert notes[0] == "nothing of the corpus has come for 0 s; it is tried again"
-    assert notes[-1].startswith("the corpus comes again, after ")
+    assert notes[0] == "no data from the corpus for 0 s; it is tried again"
+    assert notes[-1].startswith("data from the corpus again, after ")
 
 
 def test_what_is_done_with_a_block_is_no_waiting_for_the_next(monkeypatch):
-    monkeypatch.setattr(ahead, "FIRST_WORD", 0.2)
+    monkeypatch.setattr(base, "FIRST_NOTE_SECONDS", 0.2)
     notes = Notes()
     for block in read(numbered(3), notes):
         if block is not None:
@@ -74,7 +73,7 @@ def test_no_more_is_read_ahead_than_two_blocks():
     reading = read(numbered(50, asked.append))
     next(block for block in reading if block)
     time.sleep(0.2)
-    assert len(asked) <= 1 + ahead.AHEAD_BLOCKS + 1  # one more waits for room
+    assert len(asked) <= 1 + base.PREFETCH_BLOCKS + 1  # one more waits for room
     reading.close()
 
 
@@ -87,7 +86,7 @@ def test_closing_closes_the_corpus():
 
 
 def test_closing_does_not_wait_for_a_read_that_hangs(monkeypatch):
-    monkeypatch.setattr(ahead, "CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr(base, "CLOSE_SECONDS", 0.05)
     go_on = threading.Event()
     reading = read(numbered(2, lambda number: go_on.wait(30)))
     assert next(reading) is None

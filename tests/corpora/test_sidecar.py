@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from resizable_search.corpora import sidecar as records
+from resizable_search.corpora import tables
 from resizable_search.corpora.base import Document
-from resizable_search.corpora.sidecar import JsonLines, Parquet, open_records
+from resizable_search.corpora.vectors import Sidecar
 from resizable_search.errors import CorpusError
 
 
@@ -26,14 +26,11 @@ def table(tmp_path, rows, name="docs.parquet", **how):
 
 
 def documents(path, row=0, position=None):
-    return [document for document, _ in open_records(path).read(row, position)]
+    return [document for document, _ in Sidecar(path).read(row, position)]
 
 
 def total(path):
-    seen = []
-    found = open_records(path).count(seen.append)
-    assert b"".join(seen) == path.read_bytes()
-    return found
+    return Sidecar(path).count()
 
 
 @pytest.fixture(params=["jsonl", "parquet"])
@@ -72,7 +69,7 @@ def test_numbers_serve_as_ids_and_titles(write):
 @pytest.mark.parametrize("field", ["id", "title", "url", "text"])
 def test_a_field_that_is_no_text_is_an_error(write, field):
     path = write({field: ["x"]})
-    with pytest.raises(CorpusError, match=f"(line 1|row 0): its {field} is no text"):
+    with pytest.raises(CorpusError, match=f"(line 1|row 0): its {field} is not text"):
         documents(path)
 
 
@@ -80,9 +77,9 @@ def test_a_field_that_is_no_text_is_an_error(write, field):
 def test_reading_goes_on_from_any_position(write, cut):
     rows = [{"id": f"d{i}", "text": f"text {i}"} for i in range(700)]
     path = write(*rows)
-    whole = list(open_records(path).read(0, None))
+    whole = list(Sidecar(path).read(0, None))
     position = json.loads(json.dumps(whole[cut][1]))
-    rest = list(open_records(path).read(cut + 1, position))
+    rest = list(Sidecar(path).read(cut + 1, position))
     assert [document for document, _ in rest] == [document for document, _ in whole[cut + 1 :]]
     assert [behind for _, behind in rest] == [behind for _, behind in whole[cut + 1 :]]
     assert [document.id for document, _ in whole] == [row["id"] for row in rows]
@@ -121,23 +118,28 @@ def test_blank_lines_a_byte_order_mark_and_a_missing_last_newline(tmp_path):
     assert total(path) == 2
 
 
-def test_the_format_is_told_by_the_name_or_by_the_first_bytes(tmp_path):
-    assert isinstance(open_records(table(tmp_path, [{"id": "a"}], name="docs.data")), Parquet)
-    assert isinstance(open_records(lines(tmp_path, {}, name="docs.txt")), JsonLines)
+def test_the_format_follows_from_the_name_or_the_first_bytes(tmp_path):
+    assert documents(table(tmp_path, [{"id": "a"}], name="docs.data"))[0].id == "a"
+    assert documents(lines(tmp_path, {"id": "a"}, name="docs.txt"))[0].id == "a"
     with pytest.raises(CorpusError, match="cannot be read as Parquet"):
         total(lines(tmp_path, {}, name="lines.parquet"))
+
+
+def test_the_position_of_a_build_that_an_older_version_began_is_read(tmp_path):
+    path = lines(tmp_path, {"id": "a"}, b"", {"id": "b"}, {"id": "c"})
+    assert [d.id for d in documents(path, 1, [13, 2])] == ["b", "c"]
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (b'{"id": "x"', "is no JSON"),
-        (b"id,title", "is no JSON"),
-        (b'[{"id": "x"}]', "is no JSON object"),
-        (b'"text"', "is no JSON object"),
+        (b'{"id": "x"', "is not JSON"),
+        (b"id,title", "is not JSON"),
+        (b'[{"id": "x"}]', "is not a JSON object"),
+        (b'"text"', "is not a JSON object"),
         (b'{"id": "\xff"}', "is not UTF-8"),
-        (b"[" * 100_000, "is no JSON"),
-        (b'{"n": ' + b"9" * 5000 + b"}", "is no JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"n": ' + b"9" * 5000 + b"}", "is not JSON"),
     ],
     ids=["cut", "csv", "array", "text", "latin", "deep", "digits"],
 )
@@ -150,10 +152,10 @@ def test_a_bad_line_is_named_by_its_number(tmp_path, line, words):
 
 
 def test_a_line_without_an_end_is_not_read_into_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "MAX_LINE", 1000)
+    monkeypatch.setattr(tables, "MAX_LINE", 1000)
     path = lines(tmp_path, {"id": "a"}, b"x" * 2000)
     with pytest.raises(CorpusError, match="line 2: it is longer than"):
-        total(path)
+        documents(path)
 
 
 def test_a_parquet_file_that_was_damaged_is_told(tmp_path):
@@ -167,4 +169,4 @@ def test_a_parquet_file_that_was_damaged_is_told(tmp_path):
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
     with pytest.raises(CorpusError, match="cannot read"):
-        open_records(tmp_path / "none.jsonl")
+        Sidecar(tmp_path / "none.jsonl")

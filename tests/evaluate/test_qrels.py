@@ -70,7 +70,7 @@ def test_queries_are_json_lines_or_ids_and_texts(file):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("q.jsonl", lines({"_id": "a", "text": "x"}) + "{\n", "line 2: it cannot be read (it is no JSON"),
+        ("q.jsonl", lines({"_id": "a", "text": "x"}) + "{\n", "line 2: it cannot be read (it is not JSON"),
         ("q.jsonl", lines({"id": "a", "text": "x"}), "line 1: it has no _id and text"),
         ("q.jsonl", lines({"_id": "a", "text": None}), "line 1: it has no _id and text"),
         ("q.jsonl", lines({"_id": " ", "text": "x"}), "line 1: it has no id"),

@@ -24,7 +24,6 @@ from typing import Any, BinaryIO
 
 from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document
 from resizable_search.corpora.chunking import PLAIN, Chunking, Outline
-from resizable_search.corpora.columns import FIELDS, Columns, lacking
 from resizable_search.corpora.files.decoding import RefusedError, UnreadableError
 from resizable_search.corpora.files.discovery import (
     FoundFile,
@@ -36,7 +35,16 @@ from resizable_search.corpora.files.discovery import (
     walk,
 )
 from resizable_search.corpora.files.formats import TABLES, format_of, read_text
-from resizable_search.corpora.tables import Record, Table, lines_of, open_table, parsed
+from resizable_search.corpora.tables import (
+    FIELDS,
+    Columns,
+    Record,
+    Table,
+    lacks_columns,
+    lines_of,
+    open_table,
+    parse_line,
+)
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
@@ -196,7 +204,7 @@ class FilesCorpus(TextCorpus):
                 self.progress.advance(LISTED_AT_ONCE)
             yield found
 
-    def is_as_read(self, position: Json) -> bool:
+    def is_unchanged(self, position: Json) -> bool:
         """Whether no file was added, removed or written to since `position` was told."""
         return bool(position["listing"] == self.start()["listing"])
 
@@ -255,11 +263,11 @@ class FilesCorpus(TextCorpus):
         if known is None:
             raise UnreadableError("it is empty")
         if missing := self.columns.missing(known):
-            raise UnreadableError(lacking(missing, known))
+            raise UnreadableError(lacks_columns(missing, known))
         url = Path(self._path(found)).as_uri()
         for record in table.read(behind):
-            place: dict[str, str | int] = {"path": found.id, table.unit: record.place}
-            yield self.of_record(record, f"{found.id}:{record.place}", place, url), record.behind
+            place: dict[str, str | int] = {"path": found.id, table.unit: record.number}
+            yield self.of_record(record, f"{found.id}:{record.number}", place, url), record.position
 
     def _check_columns(self, listing: Listing) -> None:
         """Refuse a table without a column that is asked of it, before anything is embedded.
@@ -274,7 +282,7 @@ class FilesCorpus(TextCorpus):
             except UnreadableError:
                 continue  # told when its turn comes
             if known is not None and (missing := self.columns.missing(known)):
-                raise CorpusError(f"{self._path(found)}: {lacking(missing, known)}; name one of those")
+                raise CorpusError(f"{self._path(found)}: {lacks_columns(missing, known)}; name one of those")
 
     def _table(self, found: FoundFile) -> Table:
         form, packing = format_of(found.id)
@@ -322,13 +330,12 @@ class StdinCorpus(TextCorpus):
                 raise self._changed(passed)
             if number <= passed or (line is not None and line.isspace()):
                 continue
-            record = parsed(number, line)
+            record = parse_line(number, line)
             if known is None and not record.problem:
                 known = list(record.values)
                 if position is None and (missing := self.columns.missing(known)):
-                    raise CorpusError(
-                        f"line {number:,} of standard input: {lacking(missing, known)}; name one of those"
-                    )
+                    lacks = lacks_columns(missing, known)
+                    raise CorpusError(f"line {number:,} of standard input: {lacks}; name one of those")
             documents = self.of_record(record, f"line:{number}", {"line": number})
             yield documents, {"lines": number, "sha256": digest.hexdigest()}
         if number < passed:

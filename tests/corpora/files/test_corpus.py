@@ -113,7 +113,7 @@ def test_what_cannot_be_read_is_left_out_and_told(write):
     assert left_out(FilesCorpus([everything(write)])) == {
         "b.csv:132": "it has 2 values for 1 column",
         "c.bin": "it is not text",
-        "e.jsonl.gz:151": "it is no JSON (Expecting property name enclosed in double quotes)",
+        "e.jsonl.gz:151": "it is not JSON (Expecting property name enclosed in double quotes)",
         "pipe": "it is a pipe",
     }
 
@@ -263,7 +263,7 @@ def stdin(data: bytes, **options) -> StdinCorpus:
 def test_piped_lines_are_documents():
     found = documents(stdin(LINES))
     assert plain(found[:1]) == [("line:1", "", "line 0", {"line": 1})]
-    assert (found[-2].id, found[-2].problem[:13]) == ("line:42", "it is no JSON")
+    assert (found[-2].id, found[-2].problem[:14]) == ("line:42", "it is not JSON")
     assert found[-1].id == "e"
     assert len(found) == 42
 

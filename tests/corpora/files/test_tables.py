@@ -31,8 +31,8 @@ def parquet(rows: list[dict], **how) -> bytes:
     return into.getvalue()
 
 
-def values(found: Table, behind: int = 0) -> list[tuple]:
-    return [(record.place, record.problem or dict(record.values)) for record in found.read(behind)]
+def values(found: Table, position: int = 0) -> list[tuple]:
+    return [(record.number, record.problem or dict(record.values)) for record in found.read(position)]
 
 
 ROWS = [{"text": f"text {i}", "a": f"a{i}"} for i in range(700)]
@@ -54,7 +54,7 @@ def test_every_format_gives_the_same_records_from_any_position_on(table, name: s
     assert found.columns() == ["text", "a"]
     assert [dict(record.values) for record in whole] == ROWS
     for cut in (0, 1, 255, 256, 299, 300, 699):
-        assert list(found.read(whole[cut].behind)) == whole[cut + 1 :]
+        assert list(found.read(whole[cut].position)) == whole[cut + 1 :]
 
 
 def test_a_record_of_several_lines_has_the_place_of_its_first(table):
@@ -76,8 +76,8 @@ def test_a_record_of_several_lines_has_the_place_of_its_first(table):
 def test_a_bad_row_is_told_by_its_line_and_the_next_one_is_read(table, line: str | bytes, words: str):
     before = "\ufefftext,a,b\nfirst,1,2\n".encode()
     bad = line if isinstance(line, bytes) else line.encode()
-    (_, first), (place, problem), (_, last) = values(table("a.csv", before + bad + b"\nlast,1,2\n"))
-    assert (first["text"], place, last["text"]) == ("first", 3, "last")
+    (_, first), (number, problem), (_, last) = values(table("a.csv", before + bad + b"\nlast,1,2\n"))
+    assert (first["text"], number, last["text"]) == ("first", 3, "last")
     assert words in problem
 
 
@@ -127,18 +127,18 @@ def test_text_files_have_types_where_they_are_wanted(table):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (b'{"text": "x"', "it is no JSON"),
-        (b"[1]", "it is no JSON object"),
+        (b'{"text": "x"', "it is not JSON"),
+        (b"[1]", "it is not a JSON object"),
         (b'{"text": "\xff"}', "it is not UTF-8"),
-        (b"[" * 100_000, "it is no JSON"),
-        (b'{"n": ' + b"9" * 5000 + b"}", "it is no JSON (it cannot be read)"),
+        (b"[" * 100_000, "it is not JSON"),
+        (b'{"n": ' + b"9" * 5000 + b"}", "it is not JSON (it cannot be read)"),
     ],
     ids=["cut", "list", "bytes", "deep", "digits"],
 )
 def test_a_bad_line_is_told_by_its_number_and_the_next_one_is_read(table, line: bytes, words: str):
     content = b'\xef\xbb\xbf{"text": "first"}\r\n\n' + line + b'\n{"text": "\\ud800"}'
-    (_, first), (place, problem), (_, last) = values(table("a.jsonl", content))
-    assert (first["text"], place, last["text"]) == ("first", 3, "\ud800")
+    (_, first), (number, problem), (_, last) = values(table("a.jsonl", content))
+    assert (first["text"], number, last["text"]) == ("first", 3, "\ud800")
     assert words in problem
 
 
@@ -152,7 +152,7 @@ def test_a_line_without_an_end_is_told_and_not_read_into_memory(table, monkeypat
 
 def test_what_is_no_json_lines_is_told_once(table):
     pretty = json.dumps([{"text": "x"}], indent=1)
-    with pytest.raises(UnreadableError, match="its line 1 and those behind: it is no JSON"):
+    with pytest.raises(UnreadableError, match="its line 1 and those after it: it is not JSON"):
         table("a.jsonl", pretty).columns()
 
 

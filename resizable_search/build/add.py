@@ -4,7 +4,7 @@ The cost is that of the new documents: of the existing parts, only ids are looke
 skipped. A document with another one's id is refused, or replaces it.
 
 An index of files reads them as its own: with its columns, chunks and cut, and with the same ids if they lie
-in its folder. Any other index takes all fields of JSON lines and Parquet (`corpora.sidecar`), and reads
+in its folder. Any other index takes all fields of JSON lines and Parquet (`Sidecar`), and reads
 other files by the defaults of an index of files.
 """
 

@@ -79,10 +79,6 @@ class TableEmbedder(Embedder):
         self.batch_size = 10
         self.before = lambda texts: None
 
-    @property
-    def spec(self) -> EmbedderSpec:
-        return self._spec
-
     def embed(self, texts: Sequence[str], task: Task) -> np.ndarray:
         self.before(texts)
         self.asked.extend(texts)

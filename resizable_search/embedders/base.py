@@ -8,11 +8,11 @@ for text i. Single texts, batches and concurrent requests derive from it (`reque
 - It does not retry. It raises `ServiceError` if another try may help, else another `EmbedderError`.
 - Rows are the model's own: not centred, not truncated, not normalised. The index does that.
 - The same text and task give the same row, except for the service's own noise.
-- The task says whether a text is a document or a query.
 - `spec` describes the embedder; an index's manifest stores it. Its `fingerprint` is the key of the query
-  cache, its `space` says which vectors may be compared. Neither holds a secret.
-- The constructor takes keywords only, all with defaults: `model`, and the options of its spec. The command
-  line passes `base_url`, `api_key_env`, `document_prefix` and `query_prefix` if the constructor has them.
+  cache, its `space` says which vectors may be compared. It holds no secret.
+- The constructor sets `_spec`. It takes keywords only, all with defaults: `model`, and the options of the
+  spec. The command line passes `base_url`, `api_key_env`, `document_prefix` and `query_prefix` to those that
+  have them.
 - If `needs_fit`, it learns from the corpus before the first row and is frozen then. Its state is a folder
   of JSON and .npy files; `load` reads it.
 """
@@ -41,7 +41,7 @@ LONE_SURROGATES = (
 
 
 def ignore(*_: object) -> None:
-    """Do nothing: what an embedder's hooks are unless a request pool sets them."""
+    """Do nothing: an embedder's hooks until a request pool sets them."""
 
 
 class Embedder(ABC):
@@ -77,10 +77,13 @@ class Embedder(ABC):
     remark: ClassVar[str] = ""
     """What users must know of its vectors, in one line."""
 
+    _spec: EmbedderSpec
+    """Set by the constructor, unless the class overrides `spec`."""
+
     @property
-    @abstractmethod
     def spec(self) -> EmbedderSpec:
-        """What describes and rebuilds it."""
+        """What describes and rebuilds it. May raise EmbedderError."""
+        return self._spec
 
     @abstractmethod
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
@@ -92,10 +95,7 @@ class Embedder(ABC):
 
     @property
     def key_destination(self) -> tuple[str, str] | None:
-        """The address that it sends a secret to, and the secret's variable, if its options name them.
-
-        Whoever made an index chose its options, so the user must trust the address first.
-        """
+        """The address that gets a secret, and the secret's variable, if the options name them."""
         return None
 
     @classmethod
@@ -137,11 +137,6 @@ class PrecomputedEmbedder(Embedder):
             )
         self._spec = EmbedderSpec(self.kind, model, width, options={"width": width})
 
-    @property
-    def spec(self) -> EmbedderSpec:
-        """The model's name and the width."""
-        return self._spec
-
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
         """Raise EmbedderError."""
         raise EmbedderError(
@@ -158,23 +153,19 @@ def checked(rows: Iterable[Any], n: int, width: int, who: str) -> NDArray[np.flo
     except (TypeError, ValueError):
         vectors = np.empty(0, np.float32)
     if vectors.ndim != 2 or not vectors.shape[1]:
-        raise BadAnswerError(
-            f"{who} answered embeddings that are not rows of numbers; try again later", again=True
-        )
-    if len(vectors) != n:
-        raise BadAnswerError(
-            f"{who} answered {len(vectors)} vectors for {n} texts; try again later", again=True
-        )
-    if width and vectors.shape[1] != width:
+        problem = "embeddings that are not rows of numbers"
+    elif len(vectors) != n:
+        problem = f"{len(vectors)} vectors for {n} texts"
+    elif width and vectors.shape[1] != width:
         raise BadAnswerError(
             f"{who} answered vectors of {vectors.shape[1]} dimensions where {width} were expected; "
             "check that it serves the right model"
         )
-    if not np.isfinite(vectors).all():
-        raise BadAnswerError(
-            f"{who} answered a vector with NaN or infinity in it; try again later", again=True
-        )
-    return vectors
+    elif not np.isfinite(vectors).all():
+        problem = "a vector with NaN or infinity in it"
+    else:
+        return vectors
+    raise BadAnswerError(f"{who} answered {problem}; try again later", again=True)
 
 
 def billed_tokens(answer: Mapping[str, Any]) -> int:

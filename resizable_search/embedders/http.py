@@ -1,9 +1,9 @@
 """The request layer of embedders that ask a service: addresses, keys, time limit, requests, errors.
 
-A `Service` says what errors need to know of a service, and words all of them: one table leads from an
-HTTP status to an error class. `Endpoint` posts JSON with httpx2, with status, headers and body in sight;
-OpenAI's client would hide them behind its own retries, follow redirects, and demand a key. Nomic's client
-sends its requests itself and shares the rest. Pace and retries are the request pool's.
+`Service` words every error of a service, by one table from HTTP status to error class. `Endpoint` posts
+JSON with httpx2: OpenAI's client would hide status and headers behind retries of its own, follow redirects
+and demand a key. Nomic's client sends its requests itself, and shares the rest. Pace and retries are the
+request pool's.
 """
 
 import ipaddress
@@ -62,7 +62,7 @@ _REDIRECTS = (301, 302, 307, 308)
 
 
 class TooLongError(RefusedTextError):
-    """A text is longer than the model takes: `limit` tokens, or 0 if unknown. `share` of it may fit."""
+    """A text is too long: the model takes `limit` tokens (0: unknown), so `share` of it may fit."""
 
     def __init__(self, message: str, limit: int, share: float) -> None:
         super().__init__(message)
@@ -72,11 +72,7 @@ class TooLongError(RefusedTextError):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What errors say of a service. They never show `key`, the secret itself.
-
-    The remedies tell what to do about a key that is refused, a quota that is used up, a wrong address,
-    and a service that is down.
-    """
+    """What errors say of a service, and what to do about its failures. They never show `key`."""
 
     name: str
     model: str
@@ -92,41 +88,36 @@ class Service:
         detail = self._redacted(message_in(body))
         answer = f"HTTP {status}: {detail}" if detail else f"HTTP {status}"
         kind = ERRORS.get(status, ServiceError if status >= 500 else EmbedderError)
-        if status in (403, 429) and any(code in body for code in _UNPAID):
-            kind = QuotaError
-        if kind is QuotaError:
-            return kind(f"the quota at {self.name} is used up ({answer}); {self.quota_remedy}")
+        if kind is QuotaError or (status in (403, 429) and any(code in body for code in _UNPAID)):
+            return QuotaError(f"the quota at {self.name} is used up ({answer}); {self.quota_remedy}")
         if kind is CredentialsError:
             what = f"refuses the key from {self.key_source}"
             if not self.key:
                 what = f"wants a key in {self.key_source}, which is not set"
             return kind(f"{self.name} {what} ({answer}); {self.key_remedy}")
         if _TOO_LONG.search(detail):  # llama.cpp says so with 500
-            return TooLongError(
-                f"{self.name} finds a text too long ({answer}); build with a smaller `chars`",
-                *_limits(detail),
-            )
-        if kind is RefusedTextError:
-            return kind(
-                f"{self.name} refuses a text ({answer}); correct the text, or skip it with `on_bad_text=skip`"
-            )
+            message = f"{self.name} finds a text too long ({answer}); build with a smaller `chars`"
+            return TooLongError(message, *_limits(detail))
         if status == 404 and "model" in detail.lower():
             return EmbedderError(
                 f"{self.name} does not serve {self.model!r} ({answer}); load it there "
                 "(with Ollama: `ollama pull`), or name another with `model`"
             )
-        if not issubclass(kind, ServiceError):
-            return kind(f"{self.name} does not take the request ({answer}); {self.address_remedy}")
         seconds = retry_after(headers or {})
-        if seconds is not None and seconds > MAX_RETRY_AFTER:
+        if issubclass(kind, ServiceError) and seconds is not None and seconds > MAX_RETRY_AFTER:
             return EmbedderError(
                 f"{self.name} wants no request for {seconds / 60:,.0f} minutes ({answer}); try again then"
             )
         if kind is RateLimitedError:
             what, remedy = "wants fewer requests", "try again in some minutes, or with a lower `rate`"
-        else:
+        elif kind is ServiceError:
             what, remedy = "is failing", self.down_remedy
-        return kind(f"{self.name} {what} ({answer}); {remedy}", retry_after=seconds)
+        elif kind is RefusedTextError:
+            what, remedy = "refuses a text", "correct the text, or skip it with `on_bad_text=skip`"
+        else:
+            what, remedy = "does not take the request", self.address_remedy
+        message = f"{self.name} {what} ({answer}); {remedy}"
+        return kind(message, retry_after=seconds) if issubclass(kind, ServiceError) else kind(message)
 
     def unreachable(self, error: Exception) -> ServiceError:
         """The error for a connection that failed."""
@@ -237,10 +228,13 @@ class Endpoint:
 
 def _redirected(url: str, location: str, service: Service) -> str:
     """Where a redirect leads, if it stays at the server. Raises EmbedderError."""
-    there = split_url(urljoin(url, location))
+    here, there = urlsplit(url), split_url(urljoin(url, location))
     if there is None or not location:
         raise EmbedderError(f"{service.name} redirects to no address; {service.address_remedy}")
-    if not same_server(urlsplit(url), there):
+    ports = here.port or _PORTS[here.scheme], there.port or _PORTS.get(there.scheme)
+    upgrades = (here.scheme, there.scheme, *ports) == ("http", "https", 80, 443)
+    is_same = upgrades or (here.scheme == there.scheme and ports[0] == ports[1])
+    if here.hostname != there.hostname or "@" in there.netloc or not is_same:
         origin = f"{there.scheme}://{there.netloc.rpartition('@')[2]}"
         raise EmbedderError(
             f"{service.name} redirects to {origin}, which is not sent the texts nor the key: "
@@ -252,8 +246,7 @@ def _redirected(url: str, location: str, service: Service) -> str:
 def call_with_timeout(function: Callable[[], T], timeout: float, who: str = "the service") -> T:
     """What `function` returns or raises, called in a daemon thread; ServiceError after `timeout` seconds.
 
-    A thread that hangs in a socket cannot be cancelled. It is left alone, its outcome is dropped, and
-    being a daemon it keeps no process from ending.
+    A thread that hangs in a socket cannot be cancelled: it is left alone, and its outcome is dropped.
     """
     outcome: Future[T] = Future()
 
@@ -330,10 +323,7 @@ def checked_key(key: str, source: str, variable: str) -> str:
 
 
 def checked_url(url: str) -> str:
-    """A base URL without `/` or `/embeddings` at its end, to be kept in an index. Raises UsageError.
-
-    A user, a password and a query are refused, since they may be secrets.
-    """
+    """A base URL for an index, without `/embeddings`, and without what may be secret. Raises UsageError."""
     parts = split_url(url.strip())
     if parts is None or parts.scheme not in _PORTS or not parts.hostname or re.search(r"\s", url.strip()):
         raise UsageError(
@@ -370,14 +360,3 @@ def split_url(url: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts
-
-
-def same_server(here: SplitResult, there: SplitResult) -> bool:
-    """Whether a redirect stays at one server. It may lead from http to https, but not back."""
-    if there.scheme not in _PORTS or here.hostname != there.hostname or "@" in there.netloc:
-        return False
-    if here.scheme == "http" and there.scheme == "https":
-        return (here.port, there.port) in ((None, None), (80, None), (None, 443), (80, 443))
-    return here.scheme == there.scheme and (here.port or _PORTS[here.scheme]) == (
-        there.port or _PORTS[there.scheme]
-    )

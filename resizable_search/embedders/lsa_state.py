@@ -5,13 +5,12 @@
     idf.npy          (terms,) float32, the terms' weights
     components.npy   (terms, width) float32, C order, so that a query touches few pages of the mapped file
 
-The state's checksum covers lsa.json, and through its hashes all files. Reading verifies all but
-components.npy, of which it checks the shape alone: hashing 92 MB would cost a query more than the search.
+The state's checksum covers lsa.json, and by its hashes all files. Reading verifies all but components.npy:
+hashing 92 MB would cost a query more than the search.
 
-A term is a word in lower case, without accents and English plural: `Trees`, `tree` and `TREE'S` are one
-term. A compound (`OrderedDict`, `move_to_end`) counts as a whole and by its parts, so that both are found.
-No word is left out, neither single letters (`C`, `B-tree`) nor common words (`any`, `with`). Han and kana,
-written without spaces, are cut into overlapping pairs, as is usual.
+A term is a word in lower case, without accents and English plural. A compound (`OrderedDict`, `move_to_end`)
+counts as a whole and by its parts. No word is left out, neither `C` nor `with`. Han and kana, written
+without spaces, are cut into overlapping pairs, as is usual.
 """
 
 import hashlib
@@ -77,22 +76,18 @@ def _terms_of(word: str) -> tuple[str, ...]:
         if word.isalnum() and (word[1:] == lowered[1:] or word.isupper()):  # nearly all words
             return (_singular(lowered),)
     else:
-        word = _without_accents(word)
+        word = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+        word = unicodedata.normalize("NFC", word)  # Hangul was split too
     parts = _PART.findall(_HUMP.sub("_", _SUFFIX.sub("", word)))
     if len(parts) > 1 and "'" not in word and "\u2019" not in word:
         parts.append(word.strip("_"))
-    return tuple(chain.from_iterable(_term(part.lower()) for part in parts))
-
-
-def _without_accents(word: str) -> str:
-    bare = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
-    return unicodedata.normalize("NFC", bare)  # Hangul was split too
-
-
-def _term(part: str) -> tuple[str, ...]:
-    if _UNSPACED.search(part):
-        return tuple(part[i : i + 2] for i in range(max(1, len(part) - 1)))
-    return (_singular(part),)
+    terms: list[str] = []
+    for part in map(str.lower, parts):
+        if _UNSPACED.search(part):
+            terms.extend(part[i : i + 2] for i in range(max(1, len(part) - 1)))
+        else:
+            terms.append(_singular(part))
+    return tuple(terms)
 
 
 def _singular(word: str) -> str:

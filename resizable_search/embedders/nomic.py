@@ -1,10 +1,9 @@
 """Nomic's embedding models through Nomic's own client: at its hosted service, or on this machine.
 
-`nomic.embed.text` cuts its texts into ten requests or more, sends all of them even when the first
-fails, and loses the whole answer with one of them. Here one request is the unit: `text_api_request` is
-called with up to ten texts, under an `AtlasClass` that also takes the key from NOMIC_API_KEY. Headers,
-parsing and the back-off on 429 and 5xx (1, 2, 4, 8, 16 s) stay the client's. The time limit, the errors
-and the pace are those of every service (`http`, `request_pool`).
+`nomic.embed.text` sends ten requests or more, all of them even if the first fails, and loses the whole
+answer with one of them. So one request is the unit here: `text_api_request` with up to ten texts, under an
+`AtlasClass` that also takes the key from NOMIC_API_KEY. Headers, parsing and the back-off on 429 and 5xx
+(1, 2, 4, 8, 16 s) stay the client's. Time limit, errors and pace are those of every service.
 """
 
 import functools
@@ -19,13 +18,7 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders import models
 from resizable_search.embedders.base import LONE_SURROGATES, Embedder, Task, billed_tokens, checked
-from resizable_search.embedders.http import (
-    Service,
-    call_with_timeout,
-    checked_key,
-    root_cause,
-    without_user,
-)
+from resizable_search.embedders.http import Service, call_with_timeout, checked_key, root_cause, without_user
 from resizable_search.errors import (
     BadAnswerError,
     CredentialsError,
@@ -46,9 +39,7 @@ ADDRESS_VARIABLE = "ATLAS_API_PATH"
 REQUEST_SECONDS = 120.0
 """The client's back-off sleeps 31 s in all; each of its six requests gets a quarter of a minute."""
 CONNECT_SECONDS = 30.0
-"""For the client's first request, `GET /v1/user`."""
 CHECK_SECONDS = 10.0
-
 HOSTED_REQUESTS_PER_MINUTE = 240.0
 """The hosted service's documented limit is 1,200 requests in 5 minutes."""
 
@@ -75,10 +66,9 @@ def _vectors(answer: Any, n: int, model: str, who: str) -> NDArray[np.float32]:
 
 
 class NomicEmbedder(Embedder):
-    """A Nomic model at the hosted service, or at the address in ATLAS_API_PATH.
+    """A Nomic model at the hosted service, or at ATLAS_API_PATH; the key is NOMIC_API_KEY's or the login's.
 
-    The key comes from NOMIC_API_KEY, else from `nomic login`. A call of `embed` takes `timeout` seconds
-    at most. The client holds its account in a module variable, so one process uses one account at a time.
+    The client holds its account in a module variable, so one process uses one account at a time.
     """
 
     kind: ClassVar[str] = "nomic"
@@ -94,16 +84,10 @@ class NomicEmbedder(Embedder):
         self._lock = threading.Lock()
         self.requests_per_minute = None if os.environ.get(ADDRESS_VARIABLE) else HOSTED_REQUESTS_PER_MINUTE
 
-    @property
-    def spec(self) -> EmbedderSpec:
-        """The model, its tasks and its width."""
-        return self._spec
-
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
         """Embed up to ten texts in one request. Returns (n, 768) float32. Raises EmbedderError.
 
-        The client repeats a request up to five times after 429 or 5xx. Each time it calls
-        `before_repeat`; after `timeout` it repeats nothing more.
+        After 429 or 5xx, the client repeats the request up to five times, until `timeout` has passed.
         """
         client = self._connected(min(self._timeout, CONNECT_SECONDS))
         header = _Header(client.header, self.before_repeat)
@@ -126,10 +110,7 @@ class NomicEmbedder(Embedder):
         return vectors
 
     def check(self) -> str:
-        """Ask the service whether it accepts the key; which key and which service, in a few words.
-
-        Sends no text and costs nothing. Raises CredentialsError, or ServiceError after about 10 s.
-        """
+        """Ask whether the service accepts the key. Costs nothing, and takes about 10 s at most."""
         client = self._connected(CHECK_SECONDS)
 
         def request() -> None:
@@ -166,10 +147,7 @@ class NomicEmbedder(Embedder):
         )
 
     def _call(self, function: Callable[[], T], seconds: float, client: Any = None) -> T:
-        """Call the client within `seconds`, and raise its failures as EmbedderErrors.
-
-        They have no cause: an address or a body in it may hold a secret.
-        """
+        """Call the client within `seconds`. Its failures, which may hold a secret, are no cause of ours."""
         service = self._service(client)
         try:
             return call_with_timeout(function, seconds, service.name)
@@ -203,10 +181,7 @@ def _embedder_error(error: Exception, service: Service) -> EmbedderError | None:
 
 
 class _Header(dict[str, str]):
-    """The header of one call. `requests` reads its items before each request that it sends.
-
-    So `before_repeat` is called before each request but the first, and nothing is sent once `is_over`.
-    """
+    """The header of one call. `requests` reads its items before each request: the place to stop repeats."""
 
     def __init__(self, header: Mapping[str, str], before_repeat: Callable[[], None]) -> None:
         super().__init__(header)
@@ -225,10 +200,7 @@ class _Header(dict[str, str]):
 
 @functools.cache
 def _client_class() -> Callable[[], Any]:
-    """The client's AtlasClass, which also takes the key from NOMIC_API_KEY.
-
-    It is made on first use, since importing nomic takes more than a second.
-    """
+    """The client's AtlasClass with NOMIC_API_KEY, made on first use: importing nomic takes over a second."""
     import nomic.cli
     from loguru import logger
     from nomic.dataset import AtlasClass
@@ -258,29 +230,28 @@ def _client_class() -> Callable[[], Any]:
             return self._credentials
 
         def _login(self) -> dict[str, Any]:
-            remedy = f"run `nomic login` again, or set {KEY_VARIABLE}"
             try:
                 login: dict[str, Any] = super().credentials
                 domains = ("api_domain", "frontend_domain") if login["tenant"] == "enterprise" else ()
-                usable = login["tenant"] in {"production", "staging", "enterprise"} and all(
+                if login["tenant"] in {"production", "staging", "enterprise"} and all(
                     isinstance(login[name], str) for name in ("token", *domains)
-                )
+                ):
+                    return login
+                problem = "is damaged"
             except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-                usable = False
+                problem = "is damaged"
             except (PermissionError, IsADirectoryError):
-                raise CredentialsError(f"cannot open {self.key_source}; {remedy}") from None
+                problem = "cannot be opened"
             except ValueError:
                 raise CredentialsError(
                     f"no Nomic credentials: run `nomic login`, set {KEY_VARIABLE}, "
                     "or use `embedder=lsa`, which needs none"
                 ) from None
             except Exception:  # bare ones, and those of a request whose address holds a token
-                raise CredentialsError(
-                    f"the login in {self.key_source} has expired and could not be renewed; {remedy}"
-                ) from None
-            if not usable:
-                raise CredentialsError(f"{self.key_source} is damaged; {remedy}")
-            return login
+                problem = "has expired and could not be renewed"
+            raise CredentialsError(
+                f"the login in {self.key_source} {problem}; run `nomic login` again, or set {KEY_VARIABLE}"
+            )
 
     return Client
 
@@ -288,8 +259,7 @@ def _client_class() -> Callable[[], Any]:
 class NomicLocalEmbedder(Embedder):
     """A Nomic model run by gpt4all, free and without a key, in the same space as the hosted one.
 
-    gpt4all downloads the model (some 270 MB) on first use. It asks gpt4all.io for its list of models
-    whenever a process loads one, even if the file is there.
+    gpt4all downloads the model (some 270 MB) on first use, and needs the network whenever it loads one.
     """
 
     kind: ClassVar[str] = "nomic-local"
@@ -301,21 +271,13 @@ class NomicLocalEmbedder(Embedder):
         self._file = f"{model}.f16.gguf"
         self._is_fetched = False
 
-    @property
-    def spec(self) -> EmbedderSpec:
-        """The model, its tasks and its width."""
-        return self._spec
-
     def check(self) -> str:
         """Check that gpt4all is installed and works here. Loads no model."""
         _local_client()
         return "gpt4all is installed"
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """Embed up to 64 texts. Returns (n, 768) float32. Raises EmbedderError.
-
-        The first call loads the model, and may download it, with gpt4all's own progress bar on stderr.
-        """
+        """Embed up to 64 texts: (n, 768) float32. The first call loads the model. Raises EmbedderError."""
         client = _local_client()
         if not self._is_fetched:
             self._fetch()
@@ -338,15 +300,15 @@ class NomicLocalEmbedder(Embedder):
         return _vectors(answer, len(texts), self._spec.model, "gpt4all")
 
     def _fetch(self) -> None:
-        """Download the model's file if it is missing, so that a failure of that has its own error."""
+        """Download the model's file if it is missing, with gpt4all's own progress bar."""
         from gpt4all import GPT4All
 
         try:
             GPT4All.retrieve_model(self._file)
         except Exception as error:
             raise EmbedderError(
-                f"gpt4all cannot fetch {self._file}: {root_cause(error)}; connect to the network, which it "
-                "needs whenever it loads a model, or use `embedder=lsa`"
+                f"gpt4all cannot fetch {self._file}: {root_cause(error)}; connect to the network, "
+                "or use `embedder=lsa`"
             ) from error
         self._is_fetched = True
 

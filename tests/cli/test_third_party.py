@@ -59,5 +59,5 @@ def test_it_is_found_by_its_entry_point_and_its_index_is_queried(
             inside.run("build", "pydoc", "--embedder", "letters", "--base-url", "http://x/v1"),
             2, "'letters' has no option --base-url",
         )  # fmt: skip
-    told(inside.run("query", "tree"), 2, "no embedder 'letters'", "install what adds it")
+    told(inside.run("query", "tree"), 2, "no embedder 'letters'", "install its package")
     assert "no embedder 'letters'" in inside.run("info").out

@@ -21,10 +21,6 @@ class LettersEmbedder(Embedder):
         self._weight = {"single": 0.0, "pairs": 1.0}[model]
         self._spec = EmbedderSpec(self.kind, model, WIDTH)
 
-    @property
-    def spec(self) -> EmbedderSpec:
-        return self._spec
-
     def embed(self, texts: Sequence[str], task: Task) -> np.ndarray:
         rows = np.full((len(texts), WIDTH), 1e-3, np.float32)
         for row, text in zip(rows, texts, strict=True):

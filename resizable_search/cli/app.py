@@ -16,7 +16,7 @@ from resizable_search.errors import UsageError
 COMMANDS = {
     "build": "builds.app",
     "query": "query.query",
-    "similar": "similar.similar",
+    "similar": "query.similar",
     "bench": "bench.bench",
     "tune": "tune.tune",
     "eval": "eval.evaluate",

@@ -1,4 +1,4 @@
-"""`rsearch bench`: what each way to search costs and loses on this index."""
+"""`rsearch bench`: what each dimension or plan costs and loses on this index."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,21 +17,17 @@ from resizable_search.cli.options import (
 )
 from resizable_search.engine.plan import PRECISIONS, Precision
 from resizable_search.errors import QueryError, RsearchError, UsageError
-from resizable_search.evaluate.bench_options import MOST_BATCH, BenchOptions
 from resizable_search.system import MOST
 
 if TYPE_CHECKING:
-    from resizable_search.evaluate.bench import Measurement, Queries
+    from resizable_search.evaluate.bench import Queries
     from resizable_search.search.index import Index
 
 MOST_BYTES = 64_000_000
-"""Of a file of queries: more than anybody measures with."""
-
-LARGEST = 10**6
-"""No list of numbers means anything beyond this."""
+"""The largest file of queries."""
 
 NAMED = 5
-"""How many ways that miss --min-recall are named."""
+"""How many plans below --min-recall are named."""
 
 
 def bench(
@@ -53,8 +49,8 @@ def bench(
         typer.Option(
             "--precisions",
             autocompletion=completion.precisions,
-            help="Measure each dimension in each of these: exact,float32,int8,bits. The last two keep "
-            "RERANK x K (10 x K) candidates for an exact stage at the full dimension.",
+            help="Measure each dimension in these: exact,float32,int8,bits. int8 and bits keep RERANK x K "
+            "(10 x K) candidates for an exact stage at the full dimension.",
         ),
     ] = "exact",
     plan: Annotated[
@@ -66,9 +62,7 @@ def bench(
         ),
     ] = None,
     k: KOption = 10,
-    batch: Annotated[
-        str, typer.Option("--batch", help="How many queries a call brings, e.g. 1,32,1000.")
-    ] = "1",
+    batch: Annotated[str, typer.Option("--batch", help="Queries per call, e.g. 1,32,1000.")] = "1",
     threads: Annotated[
         str | None,
         typer.Option(
@@ -79,19 +73,19 @@ def bench(
     ] = None,
     cold: Annotated[
         bool,
-        typer.Option("--cold", help="Drop the index's files from the page cache before every measured run."),
+        typer.Option("--cold", help="Drop the index's files from the page cache before each run."),
     ] = False,
     queries: Annotated[Path | None, typer.Option("--queries", help="File of queries, one a line.")] = None,
     sample: Annotated[
         int,
-        typer.Option("--sample", help="Without --queries: so many of the index's own rows are the queries."),
+        typer.Option("--sample", help="Without --queries: use this many rows of the index as queries."),
     ] = 200,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Which rows are drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed that draws these rows.")] = 0,
     min_recall: Annotated[
         float | None,
         typer.Option(
             "--min-recall",
-            help="Exit with 1 if the mean overlap of anything measured is below this, e.g. 0.95.",
+            help="Exit with 1 if the mean overlap of a plan is below this, e.g. 0.95.",
         ),
     ] = None,
     plot: Annotated[
@@ -102,42 +96,42 @@ def bench(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Measure throughput and overlap by dimension or plan, as timeit does.
+    """Measure throughput and overlap of dimensions or plans, as timeit does.
 
-    The full dimension is measured beside whatever is asked for. Overlap is the
-    share of its top k that the cheaper search also returns, over all queries.
+    The full dimension is always measured too. Overlap is the share of its top k
+    that the cheaper search also returns, over all queries.
     """
+    from resizable_search.evaluate.bench import MOST_BATCH, BenchOptions
+
     if json and csv:
         raise UsageError("choose one of --json and --csv")
     if min_recall is not None and not 0 <= min_recall <= 1:
         raise UsageError(f"--min-recall must be 0 to 1, not {min_recall:g}")
     options = BenchOptions(
-        dims=numbers_of(dims, "--dims"),
-        reranks=numbers_of(rerank, "--rerank") or (),
+        dims=parse_numbers(dims, "--dims"),
+        reranks=parse_numbers(rerank, "--rerank") or (),
         precisions=tuple(_precision(word.strip()) for word in dict.fromkeys(precisions.split(","))),
         plans=tuple(plan or ()),
         k=k,
-        batches=numbers_of(batch, "--batch", MOST_BATCH, least=1) or (1,),
-        threads=numbers_of(threads, "--threads", MOST, least=1) or (),
+        batches=parse_numbers(batch, "--batch", most=MOST_BATCH, least=1) or (1,),
+        threads=parse_numbers(threads, "--threads", most=MOST, least=1) or (),
         cold=cold,
     ).check()
     texts = None if queries is None else read_queries(queries)
 
-    from resizable_search.cli import output, render_bench
+    from resizable_search.cli import output, render_evaluate
     from resizable_search.cli.progress import shown_progress
     from resizable_search.evaluate import bench as measuring
-    from resizable_search.evaluate import plots as plotting
-    from resizable_search.evaluate import timing as page_cache
+    from resizable_search.evaluate import plots, timing
     from resizable_search.search.index import open_index
 
     if plot is not None:
-        plotting.check_target(plot)
+        plots.check_target(plot)
     if cold:
-        page_cache.check()
-    places = home_of(home)
-    with open_index(index_name(index, places), home=places.path) as opened:
-        # A wrong dimension or plan is told before anything is embedded.
-        options.chosen_plans(opened.full_dim, opened.dims)
+        timing.check()
+    root = home_of(home)
+    with open_index(index_name(index, root), home=root.path) as opened:
+        options.chosen_plans(opened.full_dim, opened.dims)  # refuses a wrong one before texts are embedded
         if texts is None:
             asked = measuring.sample_queries(opened, sample, seed)
         else:
@@ -147,41 +141,17 @@ def bench(
     if json:
         output.json_object(report)
     elif csv:
-        render_bench.bench_csv(report)
+        render_evaluate.bench_csv(report)
     else:
-        render_bench.bench(report)
+        render_evaluate.bench(report)
     if plot is not None:
-        plotting.plot(report, plot)
-    if min_recall is not None:
-        _judge(report.missing(min_recall), min_recall)
-
-
-def _judge(missing: "list[Measurement]", target: float) -> None:
-    """Raise RsearchError if there is anything whose overlap is below the target."""
-    if not missing:
-        return
-    named = [f"{m.plan} ({m.overlap:.3f})" for m in missing[:NAMED]]
-    others = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-    raise RsearchError(
-        f"below --min-recall {target:g}: {', '.join(named)}{others}; rerank more, or take more dimensions"
-    )
-
-
-def numbers_of(
-    text: str | None, option: str, most: int = LARGEST, *, least: int = 0
-) -> tuple[int, ...] | None:
-    """A list of numbers from `least` to `most`. Raises UsageError."""
-    if text is None:
-        return None
-    for word in text.split(","):
-        digits = word.strip().lstrip("0")
-        if digits.isdigit() and (len(digits) > len(str(most)) or int(digits) > most):
-            raise UsageError(f"{option}: at most {most:,}, not {digits[:20]}")
-    numbers = parse_numbers(text, option)
-    for number in numbers or ():
-        if number < least:
-            raise UsageError(f"{option}: at least {least}, not {number}")
-    return numbers
+        plots.plot(report, plot)
+    if min_recall is not None and (missed := report.missing(min_recall)):
+        named = ", ".join(f"{m.plan} ({m.overlap:.3f})" for m in missed[:NAMED])
+        more = f" and {len(missed) - NAMED} more" if len(missed) > NAMED else ""
+        raise RsearchError(
+            f"below --min-recall {min_recall:g}: {named}{more}; use a larger --rerank or more dimensions"
+        )
 
 
 def _precision(word: str) -> Precision:
@@ -189,11 +159,11 @@ def _precision(word: str) -> Precision:
     for precision in PRECISIONS:
         if precision == word:
             return precision
-    raise UsageError(f"--precisions: there is no {word!r}; choose among {','.join(PRECISIONS)}")
+    raise UsageError(f"--precisions: unknown precision {word!r}: choose among {','.join(PRECISIONS)}")
 
 
 def embed_lines(index: "Index", lines: dict[int, str], source: str) -> "Queries":
-    """Texts as queries. Raises UsageError if there is none, QueryError with the line that cannot be one."""
+    """Embed the lines of a file as queries. Raises UsageError for none, QueryError with the line."""
     from resizable_search.evaluate.bench import text_queries
 
     try:

@@ -112,6 +112,12 @@ MOST_DIGITS = 9
 """Of a number in a list: more than any dimension has, and few enough to compute with."""
 
 
+def is_given(context: typer.Context, *names: str) -> bool:
+    """Whether the command line names one of these parameters; a default from a file does not count."""
+    sources = [context.get_parameter_source(name) for name in names]
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
+
+
 def home_of(home: Path | None) -> Home:
     """The home that a command means."""
     return Home(expanded(home) if home is not None else default_home())
@@ -132,25 +138,26 @@ def index_name(index: str | None, home: Home) -> str:
     return default_name(home)
 
 
-def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:
-    """A list such as `768,512,256`; spaces are passed over. Raises UsageError for anything else."""
+def parse_numbers(
+    text: str | None, option: str, most: int = 10**MOST_DIGITS - 1, least: int = 0
+) -> tuple[int, ...] | None:
+    """A list such as `768,512,256`, each number once, from `least` to `most`. Raises UsageError."""
     if text is None:
         return None
-    words = [word.strip() for word in text.split(",")]
-    for word in words:
+    numbers: list[int] = []
+    for word in (part.strip() for part in text.split(",")):
         if not (word.isascii() and word.isdigit()):
-            raise UsageError(
-                f"{option}: {quoted(word)} is no number; write numbers with commas between: 768,512,256"
-            )
-        if len(word) > MOST_DIGITS:
-            raise UsageError(
-                f"{option}: {quoted(word)} is too large: write numbers of up to {MOST_DIGITS} digits"
-            )
-    numbers = tuple(map(int, words))
-    for number in numbers:
-        if numbers.count(number) > 1:
-            raise UsageError(f"{option} names {number} more than once: name each once")
-    return numbers
+            raise UsageError(f"{option}: {quoted(word)} is not a number: write a list such as 768,512,256")
+        digits = word.lstrip("0") or "0"
+        if len(digits) > MOST_DIGITS or int(digits) > most:
+            raise UsageError(f"{option}: at most {most:,}, not {digits[:20]}")
+        number = int(digits)
+        if number < least:
+            raise UsageError(f"{option}: at least {least}, not {number}")
+        if number in numbers:
+            raise UsageError(f"{option} names {number} more than once: name each number once")
+        numbers.append(number)
+    return tuple(numbers)
 
 
 def parse_words(text: str | None) -> tuple[str, ...]:

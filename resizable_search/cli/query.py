@@ -1,8 +1,8 @@
-"""`rsearch query`: the documents nearest to a text."""
+"""`rsearch query` and `similar`: the documents nearest to a text, or to a document of the index."""
 
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,20 +10,122 @@ import typer
 from resizable_search.cli import completion, remote
 from resizable_search.cli.app import with_flags
 from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption, takes
-from resizable_search.cli.options import home_of, index_name
-from resizable_search.cli.output import OutputOptions, above_min_score, hit_records
-from resizable_search.cli.searching import SearchArguments, tell_remark
+from resizable_search.cli.options import (
+    EngineOption,
+    HomeOption,
+    IndexOption,
+    JsonOption,
+    KOption,
+    ThreadsOption,
+    home_of,
+    index_name,
+)
+from resizable_search.cli.output import (
+    FieldsOption,
+    FormatOption,
+    MinScoreOption,
+    OpenOption,
+    OutputOptions,
+    SnippetOption,
+    above_min_score,
+    answer_fields,
+    check_fields,
+    hit_records,
+    json_line,
+    open_hit,
+    output_options,
+    print_answer,
+)
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
 from resizable_search.store.layout import Home
 from resizable_search.text import plain
 
 if TYPE_CHECKING:
+    from resizable_search.cli.remote import ServedIndex
     from resizable_search.embedders.base import Embedder
     from resizable_search.search.index import Index
     from resizable_search.search.options import SearchOptions
+    from resizable_search.search.results import Answer
 
 BOM = "\ufeff"
-"""What some programs put before UTF-8."""
+"""The mark that some programs put before UTF-8."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchArguments:
+    """The options that `query` and `similar` share."""
+
+    index: IndexOption = None
+    k: KOption = 10
+    dim: Annotated[
+        int | None,
+        typer.Option(
+            "--dim",
+            autocompletion=completion.dim,
+            help="Scan only the first DIM dimensions.",
+            show_default="the full dimension",
+        ),
+    ] = None
+    rerank: Annotated[
+        int,
+        typer.Option("--rerank", help="Score RERANK x K candidates again at the full dimension; 0: none."),
+    ] = 0
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            "--plan",
+            autocompletion=completion.plan,
+            help="Search by stages dim:precision:keep; precisions: exact (the default, left out), float32, "
+            "int8, bits; e.g. 256:100,768 or 768:bits:400,768:int8:30,768.",
+        ),
+    ] = None
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            "--recall",
+            help="Use the plan that `rsearch tune` measured for this overlap@k; tune first if there is none.",
+        ),
+    ] = None
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where",
+            autocompletion=completion.columns,
+            help="Search only documents that match this SQL expression over id, title, url and metadata "
+            "keys, e.g. \"title GLOB 'B*' AND year > 1990\".",
+            show_default="all documents",
+        ),
+    ] = None
+    format: FormatOption = "table"
+    json: JsonOption = False
+    fields: FieldsOption = None
+    snippet: SnippetOption = 0
+    min_score: MinScoreOption = None
+    open: OpenOption = None
+    explain: Annotated[bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")] = (
+        False
+    )
+    threads: ThreadsOption = None
+    engine: EngineOption = "auto"
+    home: HomeOption = None
+
+    def output(self) -> OutputOptions:
+        """How hits are printed. Raises UsageError."""
+        return output_options(self.format, self.json, self.fields, self.snippet, self.min_score, self.open)
+
+    def search(self, *, group: bool = False) -> "SearchOptions":
+        """How to search. Raises UsageError."""
+        from resizable_search.search.options import SearchOptions
+
+        return SearchOptions(self.k, self.dim, self.rerank, self.plan, self.recall, self.where, group)
+
+    def open_index(self, embedder: "Embedder | None" = None) -> "Index":
+        """Open the index of the command."""
+        from resizable_search.search.index import open_index
+
+        home = home_of(self.home)
+        name = index_name(self.index, home)
+        return open_index(name, home=home.path, embedder=embedder, threads=self.threads, engine=self.engine)
 
 
 @takes(SearchArguments)
@@ -31,81 +133,152 @@ def query(
     options: SearchArguments,
     text: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="What to look for; `-` reads one query a line from stdin; without it, a prompt opens."
-        ),
+        typer.Argument(help="Text to search; `-` reads one query a line from stdin; none opens a prompt."),
     ] = None,
     group: Annotated[
-        bool, typer.Option("--group", help="Of each document that was cut into chunks, the best one alone.")
+        bool, typer.Option("--group", help="Show only the best chunk of each document.")
     ] = False,
     embedder: Annotated[
         str | None,
         typer.Option(
             "--embedder",
             autocompletion=completion.embedders,
-            help="What embeds the query: the index's model at another place, e.g. openai.",
+            help="Embed the query by this embedder, which serves the index's model, e.g. openai.",
             show_default="the index's",
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", help="What the model is called there.", show_default="as in the index"),
+        typer.Option("--model", help="Name of the model there.", show_default="as in the index"),
     ] = None,
     base_url: BaseUrlOption = None,
     api_key_env: ApiKeyEnvOption = None,
-) -> int:
-    """Find the documents nearest to a text; without one, on a terminal, ask for texts.
+) -> None:
+    """Find the documents nearest to a text; without a text, open a prompt.
 
-    The text is embedded as the index's documents were, and every document is
-    scored at --dim dimensions; --rerank scores the best again at the full one.
-    Hits come best first, ties by lower row, with the cosine similarity.
+    The text is embedded as the documents were, and every document is scored at
+    --dim dimensions; --rerank scores the best again at the full dimension. Hits
+    come best first, ties by lower row, with the cosine similarity.
     """
     words = None if not text else " ".join(text)
     if words is None and not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
-        raise UsageError("there is no text to look for: give one, or `-` to read one a line from stdin")
+        raise UsageError("there is no text to search: give one, or `-` to read one a line from stdin")
     if words is not None and words != "-" and not words.strip():
         raise UsageError("the query is blank: give it a word or more")
-    form = options.form()
-    if words == "-" and (form.open is not None or form.format not in ("table", "json")):
+    output = options.output()
+    if words == "-" and (output.open is not None or output.format not in ("table", "json")):
         raise UsageError("`-` prints one JSON object a line: leave --open and --format out")
-    if words is None and form.open is not None:
-        raise UsageError("--open is of one query: at the prompt, `:open 1` opens a hit")
+    if words is None and output.open is not None:
+        raise UsageError("--open needs a text: at the prompt, `:open 1` opens a hit")
 
     other = None
-    if any(word is not None for word in (embedder, model, base_url, api_key_env)):
-        places = home_of(options.home)
-        name = index_name(options.index, places)
-        other = _another_embedder(name, places, embedder, model, base_url, api_key_env)
+    if any(option is not None for option in (embedder, model, base_url, api_key_env)):
+        home = home_of(options.home)
+        name = index_name(options.index, home)
+        other = _other_embedder(name, home, embedder, model, base_url, api_key_env)
     elif words is not None and words != "-":
         served = remote.search(words, options, group=group)
         if served is not None:
-            options.present(*served, form)
-            return 0
-    index = options.opened(other)
+            _print(*served, options, output)
+            return
+    index = options.open_index(other)
     if words is None:
-        from resizable_search.cli.repl import ask
-
-        ask(index, options, form, group=group, embedder=other)
-        return 0
+        _prompt(index, options, output, group=group, embedder=other)
+        return
     with index:
-        # A wrong option is told before stdin is read.
-        search = options.checked(index, form, group=group)
+        search = _checked(index, options, output, group=group)
         if words == "-":
-            _answer_lines(index, options, form, search)
+            _answer_lines(index, options, output, search)
         else:
-            options.present(index.search([words], search)[0], index, form)
-    return 0
+            _print(index.search([words], search)[0], index, options, output)
+
+
+@takes(SearchArguments)
+def similar(
+    options: SearchArguments,
+    id: Annotated[str, typer.Argument(help="Id of a document of the index.", autocompletion=completion.ids)],
+) -> None:
+    """Find the documents nearest to one of the index, without itself.
+
+    It needs no embedder and no network: the document's own vector is the query.
+    """
+    output = options.output()
+    served = remote.search(id, options, similar=True)
+    if served is not None:
+        _print(*served, options, output)
+        return
+    with options.open_index() as index:
+        answer = index.search_similar(id, _checked(index, options, output))
+        _print(answer, index, options, output)
+
+
+def _checked(
+    index: "Index", options: SearchArguments, output: OutputOptions, *, group: bool = False
+) -> "SearchOptions":
+    """The search with its plan, checked before anything is embedded. Raises UsageError."""
+    from resizable_search.cli.tune import plan_for
+
+    check_fields(output, index)
+    search = options.search(group=group)
+    search = search.with_plan(plan_for(index, search))
+    index.check_where(search.where)
+    return search
+
+
+def _print(
+    answer: "Answer", index: "Index | ServedIndex", options: SearchArguments, output: OutputOptions
+) -> None:
+    """Print an answer, and open the hit of --open. Raises UsageError and RsearchError."""
+    check_fields(output, index)
+    answer = above_min_score(answer, output)
+    print_answer(answer, index, output, explain=options.explain)
+    open_hit(answer, output)
+    _warn(index.remark)
+
+
+def _warn(remark: str) -> None:
+    """Say on stderr why the search was slower than it could be."""
+    if remark:
+        sys.stderr.write(f"rsearch: {with_flags(remark)}\n")
 
 
 def _is_terminal(stream: object) -> bool:
     return stream is not None and bool(getattr(stream, "isatty", bool)())
 
 
-def _answer_lines(
-    index: "Index", options: SearchArguments, form: OutputOptions, search: "SearchOptions"
+def _prompt(
+    index: "Index",
+    options: SearchArguments,
+    output: OutputOptions,
+    *,
+    group: bool,
+    embedder: "Embedder | None",
 ) -> None:
-    """Answer each line of stdin with one JSON object; one that has no answer is told, and has no hits."""
-    from resizable_search.cli import output
+    """Open the prompt, and close the index at its end. `embedder` is only for this index."""
+    from resizable_search.cli.repl import History, run
+    from resizable_search.cli.repl_session import Session, Settings
+
+    home = home_of(options.home)
+    name = index_name(options.index, home)
+
+    def open_named(other: str) -> "Index":
+        return replace(options, index=other).open_index(embedder if other == name else None)
+
+    session = None
+    try:
+        check_fields(output, index)
+        index.check_where(options.where)
+        settings = Settings(options.search(group=group), output.snippet, options.explain)
+        session = Session(index, name, open_named, home.names, settings, output)
+        run(session, History(home.history))
+    finally:
+        (session or index).close()
+
+
+def _answer_lines(
+    index: "Index", options: SearchArguments, output: OutputOptions, search: "SearchOptions"
+) -> None:
+    """Answer each line of stdin with one line of JSON. A line that cannot be answered has no hits."""
     from resizable_search.search.results import Answer, Timings
 
     if sys.stdin is None:
@@ -113,28 +286,24 @@ def _answer_lines(
     index.warm()
     failed = False
     for number, line in enumerate(sys.stdin, 1):
-        asked = line.removeprefix(BOM if number == 1 else "").strip()
-        if not asked:
+        text = line.removeprefix(BOM if number == 1 else "").strip()
+        if not text:
             continue
         try:
-            answer = above_min_score(index.search([asked], search)[0], form)
-        except (QueryError, RefusedTextError) as error:  # of this text alone: the others have answers
+            answer = above_min_score(index.search([text], search)[0], output)
+        except (QueryError, RefusedTextError) as error:  # of this text alone
             failed = True
             sys.stderr.write(f"rsearch: line {number}: {plain(with_flags(str(error)))}\n")
-            answer = Answer(asked, index.name, search.k, str(search.plan), Timings(0.0, 0.0, 0.0), [], [])
-        told = output.answer_fields(answer, index, explain=options.explain)
-        output.json_line(
-            told
-            if form.has_default_fields
-            else {**told, "hits": hit_records(answer, replace(form, format="json"))}
-        )
-    tell_remark(index.remark)
+            answer = Answer(text, index.name, options.k, str(search.plan), Timings(0.0, 0.0, 0.0), [], [])
+        fields = answer_fields(answer, index, explain=options.explain)
+        json_line({**fields, "hits": hit_records(answer, replace(output, format="json"))})
+    _warn(index.remark)
     if failed:
         raise typer.Exit(1)
 
 
-def _another_embedder(
-    name: str, places: Home, kind: str | None, model: str | None, base_url: str | None, variable: str | None
+def _other_embedder(
+    name: str, home: Home, kind: str | None, model: str | None, base_url: str | None, variable: str | None
 ) -> "Embedder":
     """The embedder that these options describe, for the index of that name."""
     from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
@@ -143,12 +312,12 @@ def _another_embedder(
     from resizable_search.store.layout import resolve_index
     from resizable_search.store.manifest import read_manifest
 
-    spec = EmbedderSpec.from_json(read_manifest(resolve_index(name, places)).embedder)
-    made = embedder_elsewhere(spec, kind, model, {"base_url": base_url, "api_key_env": variable})
-    trust = TrustedEndpoints(places.trusted)
+    spec = EmbedderSpec.from_json(read_manifest(resolve_index(name, home)).embedder)
+    embedder = embedder_elsewhere(spec, kind, model, {"base_url": base_url, "api_key_env": variable})
+    trust = TrustedEndpoints(home.trusted)
     if base_url is None and "base_url" in spec.options and kind in (None, spec.kind):
-        trust.require(made, name)
+        trust.require(embedder, name)
     else:
-        with suppress(OSError):  # of a home that cannot be written: it is asked again next time
-            trust.add(made)
-    return made
+        with suppress(OSError):  # a read-only home asks again next time
+            trust.add(embedder)
+    return embedder

@@ -17,7 +17,7 @@ from resizable_search.store.layout import Home, expanded
 from resizable_search.system import THREADS_VARIABLE, thread_count
 
 if TYPE_CHECKING:
-    from resizable_search.cli.searching import SearchArguments
+    from resizable_search.cli.query import SearchArguments
     from resizable_search.search.results import Answer
 
 SERVICE_VARIABLE = "RSEARCH_SERVICE"

@@ -1,97 +1,83 @@
-"""What a prompt does with each line, apart from the terminal: texts are asked, `:commands` are obeyed."""
+"""The session of a prompt, apart from the terminal: texts are searched, `:commands` are run."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.cli import repl_commands as prompt_commands
-from resizable_search.cli import tables
 from resizable_search.cli.output import OutputOptions, above_min_score, open_hit, print_answer
-from resizable_search.cli.searching import with_tuned_plan
+from resizable_search.cli.tables import details, show_table, stdout_console
+from resizable_search.cli.tune import plan_for
 from resizable_search.errors import UsageError
-from resizable_search.text import counted, plain
+from resizable_search.search.options import SearchOptions
+from resizable_search.text import counted, plain, plain_lines, quoted
 
 if TYPE_CHECKING:
-    from resizable_search.engine.plan import Plan
     from resizable_search.search.index import Index
-    from resizable_search.search.options import SearchOptions
     from resizable_search.search.results import Answer, Hit
+
+COMPARED = 3
+"""How often two plans are timed against each other."""
+
+MOST_DIGITS = 18
+
+LONGEST_WRAPPED = 10_000
+"""Characters of a line that is wrapped between words; the terminal wraps a longer one."""
+
+FULL: dict[str, Any] = {"dim": None, "rerank": 0, "plan": None, "recall": None}
+"""The options of an exact search at the full dimension."""
+
+SEARCH_OPTIONS = frozenset(field.name for field in fields(SearchOptions))
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the next question is asked."""
+    """How the next text is searched, and how its hits are printed."""
 
-    k: int = 10
-    dim: int | None = None
-    rerank: int = 0
-    plan: str | None = None
-    recall: float | None = None
-    where: str | None = None
-    group: bool = False
+    search: SearchOptions = SearchOptions()
     snippet: int = 0
     explain: bool = False
     compare: bool = False
 
-    @property
-    def search(self) -> "SearchOptions":
-        """The options of the search. Raises UsageError for those that make no sense together."""
-        from resizable_search.search.options import SearchOptions
-
-        return SearchOptions(self.k, self.dim, self.rerank, self.plan, self.recall, self.where, self.group)
-
-
-COMPARED = 3
-"""How often two plans are timed against one another."""
-
-FULL: dict[str, Any] = {"dim": None, "rerank": 0, "plan": None, "recall": None}
-"""The settings of a search at the full dimension: each way to name another one begins with these."""
-
 
 class Session:
-    """An index that is open, what is set, and what was found last. Prints on stdout, raises RsearchError.
+    """An open index, settings, and the last answer. Prints on stdout, raises RsearchError.
 
-    `open_named` opens an index by name or folder, `names` are those there are. It owns `index`, which was
-    opened as `named`; an index that is changed or replaced meanwhile is opened anew by the next question.
+    `open_named` opens an index by name or folder, `names` lists the indexes. It owns `index`, opened as
+    `name`. An index that has changed on disk is opened again before the next search.
     """
 
     def __init__(
         self,
         index: "Index",
-        named: str,
+        name: str,
         open_named: "Callable[[str], Index]",
         names: Callable[[], list[str]],
         settings: Settings,
-        form: OutputOptions,
+        output: OutputOptions,
     ) -> None:
         self.index: Index = index
         self.names: Callable[[], list[str]] = names
         self.settings = settings
-        self.options = with_tuned_plan(index, settings.search)
-        self._named = named
+        self.plan = plan_for(index, settings.search)
+        self._name = name
         self._open = open_named
-        self._form = form
+        self._output = output
         self._search: Callable[[SearchOptions], Answer] | None = None
-        self._found: Answer | None = None
-
-    @property
-    def plan(self) -> "Plan":
-        """The plan of the next search."""
-        return self.index.plan(self.options)
+        self._answer: Answer | None = None
 
     @property
     def is_full(self) -> bool:
-        """Whether the answer is the full dimension's whatever is measured."""
+        """Whether the plan is an exact scan at the full dimension."""
         return str(self.plan) == str(self.index.full_dim)
 
     @property
     def prompt(self) -> str:
-        """What stands before the cursor: the index, and how it is searched."""
+        """The words before the cursor: the index, and the plan if it is not the full dimension."""
         return f"{plain(self.index.name)}{'' if self.is_full else f' {self.plan}'}> "
 
     def greet(self) -> None:
-        """Say what is searched, and by what."""
+        """Say which index is searched, by which engine."""
         index = self.index
         engine = index.warm()
         threads = f" on {counted(index.threads, 'thread')}" if engine == "numba" else ""
@@ -100,130 +86,288 @@ class Session:
             say(index.remark)
 
     def take(self, line: str) -> bool:
-        """Do what a line says; False: it says to leave. A blank line asks the last question again."""
+        """Search a text or run a command; a blank line searches the last text again. False: leave."""
         line = line.strip()
         if line.startswith(":"):
             name, _, value = line[1:].replace("\t", " ").partition(" ")
-            return prompt_commands.find(name).run(self, value.strip())
+            return find(name).run(self, value.strip()) is not False
         if line:
-            self.ask(partial(self._answer, line))
+            self.ask(lambda options: self.index.search([line], options)[0])
         elif self._search is not None:
             self.ask(self._search)
         return True
 
     def ask(self, search: "Callable[[SearchOptions], Answer]") -> None:
-        """Search by what is set, and show the hits; with `compare`, also what the full dimension finds."""
+        """Search with the settings, and print the hits."""
         self._follow()
         self._search = search
-        found = search(self.options)
-        self._found = above_min_score(found, self._form)
-        print_answer(self._found, self.index, self.form, explain=self.settings.explain)
+        options = self.settings.search.with_plan(self.plan)
+        self._answer = above_min_score(search(options), self._output)
+        output = replace(self._output, snippet=self.settings.snippet)
+        print_answer(self._answer, self.index, output, explain=self.settings.explain)
         if self.settings.compare and not self.is_full:
-            say(compared(search, self.options, self.index.full_dim))
+            say(compared(search, options))
 
-    def like(self, hit: "Hit") -> None:
-        """Ask for the documents nearest to a hit."""
-        self.ask(partial(self._answer_similar, hit.id))
+    def similar(self, number: int) -> None:
+        """Search the documents nearest to a hit."""
+        id_ = self.hit(number).id
+        self.ask(lambda options: self.index.search_similar(id_, replace(options, group=False)))
 
     def open(self, number: int) -> None:
         """Open the url of a hit in the browser."""
         self.hit(number)
-        if self._found is not None:
-            open_hit(self._found, replace(self._form, open=number))
+        if self._answer is not None:
+            open_hit(self._answer, replace(self._output, open=number))
 
     def hit(self, number: int) -> "Hit":
-        """The hit of that number in the last answer. Raises UsageError."""
-        hits = self._found.hits if self._found is not None else []
+        """A hit of the last answer by its number. Raises UsageError."""
+        hits = self._answer.hits if self._answer is not None else []
         if not hits:
-            raise UsageError("there are no hits yet: ask for something first")
+            raise UsageError("there are no hits yet: search for something first")
         if not 1 <= number <= len(hits):
             raise UsageError(f"there is no hit {number}: the last answer has 1 to {len(hits)}")
         return hits[number - 1]
 
-    @property
-    def form(self) -> OutputOptions:
-        """How hits are printed."""
-        return replace(self._form, snippet=self.settings.snippet)
-
     def set(self, **changes: Any) -> None:
-        """Change settings, if they can be had together on this index; else nothing. Raises UsageError.
+        """Change settings, if this index can search with them. Raises UsageError, and changes nothing.
 
-        A recall that no plan was tuned for is tuned now.
+        A missing plan for a recall is tuned now.
         """
-        settings = replace(self.settings, **changes)
-        options = with_tuned_plan(self.index, settings.search)
-        matching = self.index.check_where(settings.where)
-        self.settings, self.options = settings, options
+        search = {name: value for name, value in changes.items() if name in SEARCH_OPTIONS}
+        shown = {name: value for name, value in changes.items() if name not in SEARCH_OPTIONS}
+        settings = replace(self.settings, search=replace(self.settings.search, **search), **shown)
+        plan = plan_for(self.index, settings.search)
+        matching = self.index.check_where(settings.search.where)
+        self.settings, self.plan = settings, plan
         if "where" in changes:
             say(f"{matching:,} of {counted(self.index.rows, 'document')}")
 
-    def switch(self, named: str) -> None:
-        """Search another index from here on. Raises RsearchError, and stays where it is."""
-        self._replace(self._open(named))
-        self._named, self._found, self._search = named, None, None
+    def switch(self, name: str) -> None:
+        """Search another index from now on. Raises RsearchError, and keeps the present one."""
+        self._replace(self._open(name))
+        self._name, self._answer, self._search = name, None, None
         self.greet()
 
     def close(self) -> None:
         """Close the index."""
         self.index.close()
 
-    def _answer(self, text: str, options: "SearchOptions") -> "Answer":
-        return self.index.search([text], options)[0]
-
-    def _answer_similar(self, id_: str, options: "SearchOptions") -> "Answer":
-        return self.index.search_similar(id_, options)
-
     def _follow(self) -> None:
-        """Open the index anew if it is another one by now. Raises IndexNotFoundError if it is gone."""
+        """Open the index again if it has changed. Raises IndexNotFoundError if it is gone."""
         if not self.index.has_moved_on():
             return
-        was = self.index.manifest
-        self._replace(self._open(self._named))
+        before = self.index.manifest
+        self._replace(self._open(self._name))
         self.index.warm()
         now = self.index.manifest
-        if replace(was, plans=now.plans) != now:
+        if replace(before, plans=now.plans) != now:
             say(f"{self.index.name} has changed: it has {counted(now.documents, 'document')} now")
 
     def _replace(self, index: "Index") -> None:
-        """Go on with another index, and with what is set as far as it fits that."""
-        settings = self.settings
+        """Take another index, and those settings that it can search with."""
+        search = self.settings.search
         try:
-            options = settings.search.with_plan(index.plan(settings.search))
+            plan = index.plan(search)
         except UsageError as error:
             say(f"{error}; back to the full dimension")
-            settings = replace(settings, **FULL)
-            options = settings.search.with_plan(index.plan(settings.search))
+            search = search.with_plan(None)
+            plan = index.plan(search)
         try:
-            index.check_where(settings.where)
+            index.check_where(search.where)
         except UsageError as error:
-            say(f"{error}; all documents are searched")
-            settings, options = replace(settings, where=None), replace(options, where=None)
+            say(f"{error}; searching all documents")
+            search = replace(search, where=None)
         self.index.close()
-        self.index, self.settings, self.options = index, settings, options
+        self.index, self.plan, self.settings = index, plan, replace(self.settings, search=search)
 
 
-def compared(search: "Callable[[SearchOptions], Answer]", options: "SearchOptions", full: int) -> str:
-    """How many hits another plan finds too, and what each takes, embedding apart: the best of a few runs.
+def compared(search: "Callable[[SearchOptions], Answer]", options: SearchOptions) -> str:
+    """How many hits the full dimension has too, and the best time of each without embedding.
 
-    They take turns: what one has just read is not in the other's favour alone.
+    The two take turns: what one has just read helps the other as well.
     """
-    found, most = zip(
-        *((search(options), search(options.with_plan(None))) for _ in range(COMPARED)), strict=True
-    )
-    rows = {hit.row for hit in most[0].hits}
-    same = sum(hit.row in rows for hit in found[0].hits)
-    took, takes = (
+    full_options = options.with_plan(None)
+    own, full = zip(*((search(options), search(full_options)) for _ in range(COMPARED)), strict=True)
+    rows = {hit.row for hit in full[0].hits}
+    same = sum(hit.row in rows for hit in own[0].hits)
+    own_ms, full_ms = (
         min(answer.timings_ms.scan + answer.timings_ms.rerank for answer in answers)
-        for answers in (found, most)
+        for answers in (own, full)
     )
+    plan = full[0].plan
     return (
-        f"{same} of {len(rows)} as at {full}; best of {COMPARED}: {took:.2f} ms, at {full} {takes:.2f} ms "
-        f"({takes / took:.1f} × as long)"
+        f"{same} of {len(rows)} as at {plan}; best of {COMPARED}: {own_ms:.2f} ms, at {plan} "
+        f"{full_ms:.2f} ms ({full_ms / own_ms:.1f} × as long)"
     )
 
 
 def say(words: str) -> None:
-    """A line that is no hit."""
+    """Print a line that is no hit."""
     from rich.text import Text
 
-    tables.stdout_console().print(Text(plain(words), style="dim"), soft_wrap=True)
+    from resizable_search.cli.app import with_flags
+
+    stdout_console().print(Text(plain(with_flags(words)), style="dim"), soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of the prompt: `value` shows what it takes, `values` completes it; `run` False: leave."""
+
+    name: str
+    value: str
+    help: str
+    run: Callable[[Session, str], bool | None]
+    values: Callable[[Session], Iterable[str]] = lambda session: ()
+
+
+def find(name: str) -> Command:
+    """The command of that name, or the only one that starts with it. Raises UsageError."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    matching = [command for command in COMMANDS if name and command.startswith(name)]
+    if len(matching) == 1:
+        return COMMANDS[matching[0]]
+    if matching:
+        raise UsageError(f":{name} may be {' or '.join(f':{command}' for command in matching)}: write it out")
+    near = get_close_matches(name, COMMANDS, 1)
+    guess = f"did you mean :{near[0]}? " if near else ""
+    raise UsageError(f"there is no :{plain(name)[:20]}: {guess}`:help` lists the commands")
+
+
+def completions(session: Session, before: str) -> list[str]:
+    """The completions of the last word of a line."""
+    if not before.startswith(":"):
+        return []
+    name, space, value = before[1:].partition(" ")
+    if not space:
+        return [f":{command} " for command in COMMANDS if command.startswith(name)]
+    word = value.rpartition(" ")[2]
+    return [choice for choice in find(name).values(session) if choice.startswith(word)]
+
+
+def _help(session: Session, _: str) -> None:
+    lines = [(f":{c.name} {c.value}".rstrip(), c.help) for c in COMMANDS.values()]
+    lines += [
+        ("any other text", "is searched; a blank line searches the last one again"),
+        ("Ctrl-C", "clears the line, or stops the search; Ctrl-D leaves"),
+    ]
+    show_table(details(lines))
+
+
+def _settings(session: Session, _: str) -> None:
+    search, settings = session.settings.search, asdict(session.settings)
+    values = {"index": session.index.name, **settings.pop("search"), **settings}
+    values |= {"plan": session.plan, "where": search.where or "all documents"}
+    values["dim"] = search.dim or f"the full {session.index.full_dim}"
+    if search.plan is not None or search.recall is not None:
+        del values["dim"], values["rerank"]
+    if search.recall is None:
+        del values["recall"]
+    shown = {True: "on", False: "off"}
+    lines = [
+        (name, shown[value] if isinstance(value, bool) else str(value)) for name, value in values.items()
+    ]
+    show_table(details(lines))
+
+
+def _show(session: Session, value: str) -> None:
+    from rich.text import Text
+
+    console = stdout_console()
+    for line in _document_lines(session.hit(_number("show", value))):
+        if len(line) > LONGEST_WRAPPED:
+            console.file.write(f"{line}\n")
+        else:
+            console.print(Text(line))
+
+
+def _document_lines(hit: "Hit") -> Iterator[str]:
+    """A whole document in printable lines."""
+    yield from filter(None, (plain(hit.title), f"id: {plain(hit.id)}", plain(hit.url)))
+    for name, value in hit.metadata.items():
+        yield plain(f"{name}: {value}")
+    yield ""
+    yield from plain_lines(hit.text)
+
+
+def _index(session: Session, value: str) -> None:
+    if value:
+        session.switch(value)
+        return
+    for name in session.names():
+        say(f"{'*' if name == session.index.name else ' '} {name}")
+
+
+def _snippet(session: Session, value: str) -> None:
+    length = _number("snippet", value or "0")
+    if length < 0:
+        raise UsageError(f":snippet must be 0 (none) or more characters, not {length}")
+    session.set(snippet=length)
+
+
+def _recall(session: Session, value: str) -> None:
+    try:
+        recall = float(value) if value else None
+    except ValueError:
+        raise UsageError(f":recall takes a number such as 0.99, not {quoted(value)}") from None
+    session.set(**{**FULL, "recall": recall})
+
+
+def _switch(name: str, help: str) -> Command:
+    """A command that turns a setting on or off."""
+
+    def run(session: Session, value: str) -> None:
+        holder = session.settings.search if name in SEARCH_OPTIONS else session.settings
+        choices = {"on": True, "off": False, "": not getattr(holder, name)}
+        if value not in choices:
+            raise UsageError(f":{name} is on or off, not {quoted(value)}")
+        session.set(**{name: choices[value]})
+        say(f"{name} {'on' if choices[value] else 'off'}")
+
+    return Command(name, "on|off", help, run, lambda session: ("on", "off"))
+
+
+def _number(name: str, value: str) -> int:
+    digits = value.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS):
+        raise UsageError(f":{name} takes a number, not {quoted(value)}")
+    return int(value)
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("dim", "D", "scan the first D dimensions; alone: the full dimension",
+                lambda session, value: session.set(
+                    dim=_number("dim", value) if value else None, plan=None, recall=None),
+                lambda session: map(str, session.index.dims)),
+        Command("rerank", "R", "score R x k candidates again at the full dimension; alone: none",
+                lambda session, value: session.set(
+                    rerank=_number("rerank", value or "0"), plan=None, recall=None)),
+        Command("k", "N", "return N hits; alone: 10",
+                lambda session, value: session.set(k=_number("k", value or "10"))),
+        Command("where", "SQL", "search only documents that match; alone: all",
+                lambda session, value: session.set(where=value or None),
+                lambda session: session.index.columns()),
+        Command("plan", "STAGES", "search by a plan such as 256:100,768; alone: the full dimension",
+                lambda session, value: session.set(**{**FULL, "plan": value or None})),
+        Command("recall", "R", "search by the plan tuned for this overlap, tune it if needed; alone: the "
+                "full dimension", _recall,
+                lambda session: (f"{tuned.recall:g}" for tuned in session.index.tuned_plans())),
+        _switch("compare", "tell how many hits the full dimension has too, and its time"),
+        _switch("explain", "tell what each stage read, kept and took"),
+        _switch("group", "show only the best chunk of each document"),
+        Command("snippet", "N", "show the best matching passage of N characters; alone: none", _snippet),
+        Command("show", "N", "show the whole text of hit N", _show),
+        Command("similar", "N", "search the documents nearest to hit N",
+                lambda session, value: session.similar(_number("similar", value))),
+        Command("open", "N", "open the url of hit N in the browser",
+                lambda session, value: session.open(_number("open", value))),
+        Command("index", "NAME", "search another index; alone: list them", _index,
+                lambda session: session.names()),
+        Command("settings", "", "show the settings", _settings),
+        Command("help", "", "show this help", _help),
+        Command("quit", "", "leave; so does Ctrl-D", lambda session, value: False),
+    )
+}  # fmt: skip

@@ -1,7 +1,8 @@
-"""`rsearch tune`: the fastest plan that is proven to reach a wanted overlap, measured on this index."""
+"""`rsearch tune`: find the fastest plan that reaches a recall on this index."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,10 +17,15 @@ from resizable_search.cli.options import (
     index_name,
 )
 from resizable_search.errors import UsageError
+from resizable_search.text import counted
 
 if TYPE_CHECKING:
     from resizable_search.engine.plan import Plan
+    from resizable_search.evaluate.tune import TuneReport
+    from resizable_search.progress import Progress
     from resizable_search.search.index import Index
+    from resizable_search.search.options import SearchOptions
+    from resizable_search.store.tuned_plans import TunedPlan
 
 
 def tune(
@@ -35,77 +41,156 @@ def tune(
         int | None,
         typer.Option(
             "--sample",
-            help="Without --queries: so many of the index's own rows are the queries.",
-            show_default="as many as the recall takes to prove, 1,680 for 0.99",
+            help="Without --queries: use this many rows of the index as queries.",
+            show_default="as many as prove the recall, 1,680 for 0.99",
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Which rows are drawn, and which of them choose.")
+        int, typer.Option("--seed", min=0, help="Seed that draws the rows and splits the queries.")
     ] = 0,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
-    show: Annotated[bool, typer.Option("--show", help="Only list the plans that the index keeps.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Only list the tuned plans of the index.")] = False,
     json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """Measure plans on this index and keep the fastest that is proven to reach a recall.
 
     Half of the queries choose a plan, the other half must confirm it: the lower
-    end of the 95 % interval of its overlap has to reach the recall. The plan is
-    kept in the index for this k and recall, with its evidence.
+    end of the 95 % interval of its overlap must reach the recall. The index keeps
+    the plan for this k and recall, with its evidence.
     """
-    from resizable_search.cli import output, render_tune
+    from resizable_search.cli import output
     from resizable_search.cli.bench import embed_lines, read_queries
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.evaluate.tune import tune as measure
     from resizable_search.search.index import open_index
     from resizable_search.search.options import SearchOptions
     from resizable_search.store.tuned_plans import check_recall
 
     if queries is not None and sample is not None:
-        raise UsageError("--sample draws rows where no --queries are given: choose one of them")
+        raise UsageError("--sample and --queries exclude each other: choose one of them")
     check_recall(recall)
     texts = None if queries is None or show else read_queries(queries)
-    places = home_of(home)
-    with open_index(index_name(index, places), home=places.path, threads=threads, engine=engine) as opened:
+    root = home_of(home)
+    with open_index(index_name(index, root), home=root.path, threads=threads, engine=engine) as opened:
         if show:
             plans = opened.tuned_plans()
             if json:
                 output.json_object(plans)
             else:
-                render_tune.plans(opened.name, plans)
+                print_plans(opened.name, plans)
             return
-        SearchOptions(k)  # a wrong k is refused before anything is embedded
+        SearchOptions(k)  # refuses a wrong k before anything is embedded
         with shown_progress() as progress:
             asked = None
             if texts is not None and queries is not None:
                 first = {text: number for number, text in reversed(texts.items())}
                 distinct = {number: text for number, text in texts.items() if first[text] == number}
                 asked = embed_lines(opened, distinct, queries.name)
-            report = measure(opened, recall, k, asked, sample=sample, seed=seed, progress=progress)
-            if report.not_kept:
-                progress.note(f"the plan is not kept: {report.not_kept}")
+            report = _measure(opened, recall, k, progress, queries=asked, sample=sample, seed=seed)
     if json:
         output.json_object(report)
     else:
-        render_tune.report(report)
+        print_report(report)
 
 
-def plan_for(opened: "Index", k: int, recall: float) -> "Plan":
-    """The plan that the index keeps for that recall; one that it lacks is measured now, and kept."""
+def plan_for(index: "Index", options: "SearchOptions") -> "Plan":
+    """The plan that the options mean. A recall without a tuned plan is tuned now. Raises UsageError."""
+    from resizable_search.cli.progress import shown_progress
     from resizable_search.engine.plan import Plan
 
-    found = opened.tuned(k, recall)
-    if found is None:
-        from resizable_search.cli.progress import shown_progress
-        from resizable_search.evaluate.tune import tune as measure
+    k, recall = options.k, options.recall
+    if recall is None or index.tuned(k, recall) is not None:
+        return index.plan(options)
+    with shown_progress() as progress:
+        progress.note(f"{index.name} has no plan for recall {recall:g} at k {k} yet: tuning it once")
+        report = _measure(index, recall, k, progress)
+        if report.remark:
+            progress.note(report.remark)
+    return Plan.parse(report.tuned.plan)
 
-        with shown_progress() as progress:
-            progress.note(f"{opened.name} has no plan for recall {recall:g} at k {k} yet: tuning it once")
-            report = measure(opened, recall, k, progress=progress)
-            if report.remark:
-                progress.note(report.remark)
-            if report.not_kept:
-                progress.note(f"the plan is not kept: {report.not_kept}")
-        found = report.tuned
-    return Plan.parse(found.plan)
+
+def _measure(index: "Index", recall: float, k: int, progress: "Progress", **options: Any) -> "TuneReport":
+    from resizable_search.evaluate.tune import tune as measure
+
+    report = measure(index, recall, k, progress=progress, **options)
+    if report.not_kept:
+        progress.note(f"the plan is not kept: {report.not_kept}")
+    return report
+
+
+def print_report(report: "TuneReport") -> None:
+    """Print the chosen plan among its rivals, and how it was proven.
+
+    The rivals are those plans that no other plan beats in both time and overlap; JSON has all.
+    """
+    from rich.text import Text
+
+    from resizable_search.cli.tables import borderless, show_table, stdout_console
+
+    console = stdout_console()
+    tuned = report.tuned
+    console.print(
+        Text(f"{report.index} · {report.rows:,} × {report.full_dim} · k {tuned.k} · recall {tuned.recall:g}")
+    )
+    exact = next((c for c in tuned.candidates if c.plan == str(report.full_dim)), None)
+    table = borderless("", "plan", f"overlap@{tuned.k}", "ms", "× exact", right=("ms", "× exact"))
+    best = 0.0
+    for candidate in tuned.candidates:
+        chosen = candidate.plan == tuned.plan
+        if candidate.overlap > best or chosen or candidate is exact:
+            best = max(best, candidate.overlap)
+            speedup = f"{exact.ms / candidate.ms:.1f}" if exact is not None and candidate.ms else ""
+            cells = ("→" if chosen else "", candidate.plan, f"{candidate.overlap:.4f}", f"{candidate.ms:.2f}")
+            table.add_row(*cells, speedup, style="bold" if chosen else "")
+    show_table(table, console)
+    if report.remark:
+        console.print(Text(report.remark))
+    k = "" if tuned.k == 10 else f" -k {tuned.k}"
+    kept = "" if report.not_kept else " · kept in the index"
+    usage = f"rsearch query … --recall {tuned.recall:g}{k}{kept}"
+    console.print(Text(f"{proof(tuned)}\n{usage}", style="dim"))
+
+
+def proof(tuned: "TunedPlan") -> str:
+    """How certain the overlap is, by which queries, and what timed it."""
+    engine = f"{tuned.engine}, {counted(tuned.threads, 'thread')}"
+    if not tuned.queries:
+        return f"exact: its overlap is 1 by definition · {engine}"
+    drawn = "" if tuned.seed is None else f", seed {tuned.seed}"
+    return (
+        f"overlap {interval(tuned)}\n"
+        f"chosen by {tuned.chosen_on:,} queries, confirmed by {tuned.queries:,} others "
+        f"({tuned.source}{drawn}) · {engine}"
+    )
+
+
+def interval(tuned: "TunedPlan") -> str:
+    """The overlap and its 95 % interval."""
+    low, high = tuned.overlap_ci
+    return f"{tuned.overlap:.4f} ({low:.4f} to {high:.4f})"
+
+
+def print_plans(name: str, plans: "Sequence[TunedPlan]") -> None:
+    """Print the tuned plans of an index."""
+    from resizable_search.cli.tables import borderless, show_table, stdout_console
+
+    if not plans:
+        words = f"{name} has no tuned plan: measure one with `rsearch tune --recall 0.99`"
+        stdout_console().print(words)
+        return
+    right = ("k", "recall", "ms", "queries")
+    table = borderless(
+        "k", "recall", "plan", "overlap (95 %)", "ms", "queries", "on", right=right, fold=("plan", "on")
+    )
+    for tuned in plans:
+        table.add_row(
+            str(tuned.k),
+            f"{tuned.recall:g}",
+            tuned.plan,
+            interval(tuned) if tuned.queries else "exact",
+            f"{tuned.ms:.2f}",
+            f"{tuned.queries:,}" if tuned.queries else "–",
+            f"{tuned.measured[:10]} {tuned.engine}",
+        )
+    show_table(table)

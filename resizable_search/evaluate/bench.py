@@ -1,7 +1,4 @@
-"""What each way to search costs and loses: throughput as timeit measures it, overlap with the full scan.
-
-What a benchmark is asked: which plans, in batches of which sizes, on how many threads, warm or cold.
-"""
+"""What dimensions and plans cost and lose: throughput as timeit measures it, overlap with the full scan."""
 
 import math
 import statistics
@@ -13,31 +10,87 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.engine.plan import Plan, Stage
+from resizable_search.engine.plan import Plan, Precision, Stage
 from resizable_search.engine.topk import NO_ROW
 from resizable_search.errors import UsageError
 from resizable_search.evaluate import timing
-from resizable_search.evaluate.bench_options import BenchOptions
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
 from resizable_search.system import blas_threads
 
 DEFAULT_SAMPLE = 200
-"""How many of the index's own rows serve as queries where none are given."""
+"""How many rows of the index are queries if none are given."""
 
 MOST_SAMPLE = 100_000
-"""The most rows that are drawn: their vectors and answers are held at once."""
+"""The largest sample: its vectors and answers are in memory at once."""
 
-AT_ONCE = 256
-"""How many queries a batch has where only the answers matter."""
+MOST_BATCH = MOST_HITS = 10_000
+"""The most queries of a batch, and hits of a query: all of them are in memory at once."""
+
+ANSWER_BATCH = 256
+"""Queries of a batch where only the answers matter."""
+
+ROUGH_RERANK = 10
+"""The rerank of int8 and bits if none is given: an exact stage must follow them."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What to measure.
+
+    `dims` None: every stored one. Each dimension is measured in each of `precisions`, with each of
+    `reranks` (exact and float32 also without). `plans` are measured too. `batches`: queries per call.
+    `threads`: one set of measurements for each; empty: as the index was opened. `cold`: drop the files of
+    the index from memory before each run.
+    """
+
+    dims: tuple[int, ...] | None = None
+    reranks: tuple[int, ...] = ()
+    precisions: tuple[Precision, ...] = ("exact",)
+    plans: tuple[str, ...] = ()
+    k: int = 10
+    batches: tuple[int, ...] = (1,)
+    threads: tuple[int, ...] = ()
+    cold: bool = False
+
+    def check(self) -> "BenchOptions":
+        """The options themselves. Raises UsageError if no index could be measured with them."""
+        if not 1 <= self.k <= MOST_HITS:
+            raise UsageError(f"k must be 1 to {MOST_HITS:,} to be measured, not {self.k}")
+        for batch in self.batches:
+            if not 1 <= batch <= MOST_BATCH:
+                raise UsageError(f"`batch` must be 1 to {MOST_BATCH:,} queries, not {batch}")
+        if self.cold and self.batches != (1,):
+            raise UsageError("`cold` measures single queries: leave `batch` out")
+        return self
+
+    def chosen_plans(self, full_dim: int, stored: tuple[int, ...]) -> list[Plan]:
+        """The plans to measure on an index of these dimensions, the full one first. Raises UsageError."""
+        plans = [Plan.of(full_dim, 0, self.k, full_dim)]
+        for dim in sorted(stored, reverse=True) if self.dims is None else self.dims:
+            for precision in self.precisions:
+                plans += self._plans_at(dim, precision, full_dim)
+        plans += [Plan.parse(text) for text in self.plans]
+        return list(dict.fromkeys(plan.check(self.k, full_dim) for plan in plans))
+
+    def _plans_at(self, dim: int, precision: Precision, full: int) -> Iterator[Plan]:
+        reranks = [rerank for rerank in self.reranks if rerank]
+        if precision in ("int8", "bits"):
+            reranks = reranks or [ROUGH_RERANK]
+        else:
+            yield Plan((Stage(dim, precision=precision),))
+            if dim == full:  # a rerank would change nothing
+                return
+        for rerank in reranks:
+            yield Plan((Stage(dim, rerank * self.k, precision), Stage(full)))
 
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """The queries of a benchmark: raw vectors (m, full_dim) float32, and where they come from.
+    """The queries of a benchmark: raw vectors (m, full_dim) float32, and their source.
 
-    `own_rows` (m,) int64 if they are rows of the index, each to be left out of its own answers.
-    `seconds` is what embedding them took, which no measurement counts.
+    `own_rows` (m,) int64 if they are rows of the index; each is left out of its own hits. `seconds` is
+    what embedding them took; no measurement counts it.
     """
 
     vectors: NDArray[np.float32]
@@ -46,18 +99,22 @@ class Queries:
     seed: int | None = None
     seconds: float = 0.0
 
+    def take(self, which: NDArray[np.int64] | slice) -> "Queries":
+        """Some of the queries, by their numbers."""
+        own_rows = None if self.own_rows is None else self.own_rows[which]
+        return Queries(self.vectors[which], self.source, own_rows, self.seed)
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One way to search, measured.
+    """A plan, measured in batches of one size on one number of threads.
 
-    `rerank`: how many times k its first stage keeps for the full dimension; None: the plan is none of
-    a dimension and a rerank. A call brings `batch` queries. `seconds_per_run` is a call's time divided
-    by them, the median of the repeats, and `best_seconds_per_run` the least; `runs_per_second` belongs
-    to the median. A repeat is `loops` calls. p50, p95, p99: of `calls` single calls, in milliseconds,
-    a whole batch each. `speedup` is against the full dimension in such batches on as many threads.
-    `overlap`: the mean share of the full dimension's top k that is found, and its 95 % confidence
-    interval (normal approximation over the queries; None for one query).
+    `rerank`: how many times k the first stage keeps for the full dimension; None for any other plan.
+    `seconds_per_run` is the time of a call divided by `batch`, the median of the repeats;
+    `best_seconds_per_run` is the least. A repeat is `loops` calls. p50, p95 and p99 are milliseconds of
+    `calls` single calls, a whole batch each. `speedup` is relative to the full dimension at the same batch
+    and threads. `overlap`: the mean share of the full dimension's top k that is found, with its 95 %
+    confidence interval (normal approximation over the queries; None for one query).
     """
 
     dim: int
@@ -82,7 +139,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class QueryInfo:
-    """Which queries were asked: how many, from where, by which seed, and seconds to embed them."""
+    """The queries of a report: how many, their source, the seed, and the seconds to embed them."""
 
     count: int
     source: str
@@ -92,11 +149,10 @@ class QueryInfo:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """What `rsearch bench --json` prints.
+    """The JSON of `bench`.
 
-    `threads`: how many the engine ran on, the most where several numbers were asked. `cache`: whether
-    the files were in memory (`warm`) or dropped before each run (`cold`); `cold_stayed` is the share of
-    them that could not be dropped, the worst of all runs, None if warm.
+    `threads`: the most that were used. `cache`: `warm`, or `cold` if files were dropped before each run;
+    `cold_stayed` is then the largest share of their bytes that stayed in memory.
     """
 
     index: str
@@ -111,32 +167,32 @@ class BenchReport:
     measurements: list[Measurement]
 
     def missing(self, target: float) -> list[Measurement]:
-        """One measurement of each plan whose mean overlap is below the target, in order."""
+        """One measurement of each plan whose overlap is below the target, in order."""
         return [m for m in {m.plan: m for m in self.measurements}.values() if m.overlap < target]
 
 
 def sample_queries(index: Index, count: int = DEFAULT_SAMPLE, seed: int = 0) -> Queries:
-    """Some of the index's own rows as queries, drawn without repetition. Raises UsageError."""
+    """Distinct rows of the index as queries. Raises UsageError."""
     if not 1 <= count <= MOST_SAMPLE:
-        raise UsageError(f"--sample must be 1 to {MOST_SAMPLE:,}, not {count}")
+        raise UsageError(f"`sample` must be 1 to {MOST_SAMPLE:,}, not {count}")
     if seed < 0:
-        raise UsageError(f"--seed must be 0 or more, not {seed}")
-    chosen = np.random.default_rng(seed).choice(index.rows, min(count, index.rows), replace=False)
-    rows = index.found_rows()[np.sort(chosen)]
-    found = index.vectors(rows)
-    said = found.any(axis=1)  # a zero row, of a text without a known word, asks for nothing
-    if not said.any():
-        raise UsageError(f"none of the rows drawn from {index.name} has a direction: use --queries FILE")
-    return Queries(found[said], "own rows", rows[said], seed)
+        raise UsageError(f"`seed` must be 0 or more, not {seed}")
+    drawn = np.random.default_rng(seed).choice(index.rows, min(count, index.rows), replace=False)
+    rows = index.found_rows()[np.sort(drawn)]
+    vectors = index.vectors(rows)
+    usable = vectors.any(axis=1)  # a text without a known word has a zero vector
+    if not usable.any():
+        raise UsageError(f"the rows drawn from {index.name} are all zero vectors: give `queries`")
+    return Queries(vectors[usable], "own rows", rows[usable], seed)
 
 
 def text_queries(index: Index, texts: Sequence[str], source: str) -> Queries:
-    """Texts as queries, embedded (or from the cache). Raises UsageError if there is none."""
+    """Texts as queries, embedded or from the cache. Raises UsageError if there are none."""
     if not texts:
         raise UsageError(f"{source} has no query: put one a line")
     begin = time.perf_counter()
-    found = index.embed_queries(texts)
-    return Queries(found, source, seconds=time.perf_counter() - begin)
+    vectors = index.embed_queries(texts)
+    return Queries(vectors, source, seconds=time.perf_counter() - begin)
 
 
 def run_bench(
@@ -144,9 +200,8 @@ def run_bench(
 ) -> BenchReport:
     """Measure each plan, in batches of each size, on each number of threads.
 
-    The full dimension is always measured, and comes first: the others are compared with it. Answers
-    do not depend on batches and threads, so overlaps are taken once a plan. Raises UsageError, and
-    RsearchError where cold files are asked for and cannot be had.
+    The full dimension comes first: the others are compared with it. Answers do not depend on batches and
+    threads, so each plan has one overlap. Raises UsageError, and RsearchError if files cannot be cold.
     """
     options = (options or BenchOptions()).check()
     plans = options.chosen_plans(index.full_dim, index.dims)
@@ -157,20 +212,19 @@ def run_bench(
     overlaps: list[tuple[float, tuple[float, float] | None]] = []
     truth: list[NDArray[np.int64]] = []
     for plan in plans:
-        found = answers(index, queries, plan, options.k)
-        truth = truth or found
-        mean, interval = overlap_at_k(truth, found)
-        overlaps.append((mean, interval if len(found) > 1 else None))
+        rows = answers(index, queries, plan, options.k)
+        truth = truth or rows
+        overlaps.append(overlap_at_k(truth, rows))
         progress.advance(1)
     measurements: list[Measurement] = []
     stayed = 0.0
-    progress.stage("measuring", len(plans) * len(options.batches) * max(1, len(options.threads)), "ways")
+    progress.stage("measuring", len(plans) * len(options.batches) * max(1, len(options.threads)), "plans")
     for wanted in options.threads or (None,):
         with _on_threads(index, wanted, engine) as (opened, threads):
             for batch in options.batches:
                 batches = timing.Batches(queries.vectors, queries.own_rows, batch)
                 full_seconds = 0.0
-                for plan, (overlap, overlap_ci) in zip(plans, overlaps, strict=True):
+                for plan, (overlap, interval) in zip(plans, overlaps, strict=True):
                     timed = _timed(opened, batches, plan, options, engine)
                     median = statistics.median(timed.seconds) / batch
                     full_seconds = full_seconds or median
@@ -195,7 +249,7 @@ def run_bench(
                             p99_ms=p99,
                             speedup=full_seconds / median,
                             overlap=overlap,
-                            overlap_ci=overlap_ci,
+                            overlap_ci=interval,
                         )
                     )
                     progress.advance(1)
@@ -214,33 +268,34 @@ def run_bench(
 
 
 def answers(index: Index, queries: Queries, plan: Plan, k: int) -> list[NDArray[np.int64]]:
-    """The rows that a plan finds for each query, in batches: what they cost one by one is not asked."""
+    """The rows that a plan finds for each query."""
     found: list[NDArray[np.int64]] = []
-    for start in range(0, len(queries.vectors), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        own = None if queries.own_rows is None else queries.own_rows[part]
-        top, _ = index.run(queries.vectors[part], plan, k, own)
+    for start in range(0, len(queries.vectors), ANSWER_BATCH):
+        part = queries.take(slice(start, start + ANSWER_BATCH))
+        top, _ = index.run(part.vectors, plan, k, part.own_rows)
         found += [rows[rows != NO_ROW] for rows in top.rows]
     return found
 
 
 def overlap_at_k(
     truth: Sequence[NDArray[np.int64]], found: Sequence[NDArray[np.int64]]
-) -> tuple[float, tuple[float, float]]:
-    """The mean share of the true rows that were found, query by query, and its 95 % interval.
+) -> tuple[float, tuple[float, float] | None]:
+    """The mean share of the true rows that were found, and its 95 % interval (None for one query).
 
-    Where there is nothing to find, the whole of it is found: 1. One query has no interval but itself.
+    A query without true rows has a share of 1.
     """
     shares = np.array(
         [len(np.intersect1d(t, f)) / len(t) if len(t) else 1.0 for t, f in zip(truth, found, strict=True)]
     )
     mean = float(shares.mean())
-    half = 1.96 * float(shares.std(ddof=1)) / math.sqrt(len(shares)) if len(shares) > 1 else 0.0
+    if len(shares) == 1:
+        return mean, None
+    half = 1.96 * float(shares.std(ddof=1)) / math.sqrt(len(shares))
     return mean, (max(0.0, mean - half), min(1.0, mean + half))
 
 
 def rerank_of(plan: Plan, k: int, full: int) -> int | None:
-    """The rerank that a plan is, whatever the precision of its scan; None if it is more than that."""
+    """The rerank of a plan, whatever the precision of its scan; None for any other plan."""
     first, *more = plan.stages
     if not more:
         return 0
@@ -260,7 +315,7 @@ def _timed(
 
 @contextmanager
 def _on_threads(index: Index, wanted: int | None, engine: str) -> Iterator[tuple[Index, int]]:
-    """The index on so many threads (None: as it is), numpy's own included; and how many they are."""
+    """The index on so many threads (None: as it is), numpy's included, and the number of threads."""
     with ExitStack() as stack:
         if wanted is not None:
             index = stack.enter_context(open_index(index.folder, threads=wanted, engine=engine))

@@ -1,16 +1,10 @@
-"""Which plans are worth trying on an index: its first looks, second looks, and how many rows to keep.
+"""The plans worth trying on an index, and the search for fast ones that reach a recall.
 
-Pure: it knows what an index stores and measures nothing. A first stage is a few sign bits, int8 codes
-or floats of every row; what it keeps is scored at the full width, or by a second stage first.
-
-Plans on trial: what they find of the true rows of many queries, and how long one query takes.
-
-Look for fast plans that reach a wanted overlap, by measured time and overlap.
-
-Every first stage is timed. From the fastest on, one pass over the queries tells at which of a stage's
-ranks each true row comes, and so the overlap for every number of rows that it may keep. Where what
-stands behind the first stage takes much of the time, second stages are tried in between. A first stage
-that alone takes longer than the best plan so far is not looked into.
+A first stage reads a few sign bits, int8 codes or floats of every row; its candidates are scored at the
+full dimension, or by a second stage first. Every first stage is timed. From the fastest on, one pass over
+the queries gives the rank of each true row within a stage, and so the overlap for every number of
+candidates. Second stages are tried where the work after the first stage takes much of the time. A first
+stage that alone is slower than the best plan so far is skipped.
 """
 
 import math
@@ -32,15 +26,15 @@ from resizable_search.statistics import lower_bound, upper_bound
 from resizable_search.store.layout import NAMES
 
 FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
-"""How many times k a stage may keep."""
+"""The numbers of candidates to try, as multiples of k."""
 
-KEPT_AT_MOST = 4
-"""A stage keeps no more than one row in so many: else the stage behind it has most of the work."""
+LEAST_REDUCTION = 4
+"""A stage keeps at most one row in this many: else the next stage has most of the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTiers:
-    """What an index offers to plans: dimensions ascending, those with int8 codes, whether sign bits."""
+    """What an index stores: dimensions ascending, those with int8 codes, and whether it has sign bits."""
 
     dims: tuple[int, ...]
     codes: tuple[int, ...] = ()
@@ -53,12 +47,12 @@ class StoredTiers:
 
 
 def keeps(k: int, rows: int) -> list[int]:
-    """How many rows a stage may keep when k hits are wanted of so many rows, ascending."""
-    return [k * factor for factor in FACTORS if k * factor * KEPT_AT_MOST <= rows]
+    """The numbers of candidates that a stage may keep, ascending."""
+    return [k * factor for factor in FACTORS if k * factor * LEAST_REDUCTION <= rows]
 
 
 def first_stages(stored: StoredTiers) -> list[Stage]:
-    """The stages that may look at every row; an exact one may also be a whole plan."""
+    """The stages that may read every row; an exact one may also be a whole plan."""
     words = range(WORD, stored.full + WORD, WORD) if stored.signs else ()
     bits = [Stage(min(dim, stored.full), precision="bits") for dim in words]
     int8 = [Stage(dim, precision="int8") for dim in stored.codes]
@@ -66,53 +60,44 @@ def first_stages(stored: StoredTiers) -> list[Stage]:
 
 
 def second_stages(first: Stage, stored: StoredTiers) -> list[Stage]:
-    """The stages that may thin out what `first` kept, each knowing more of a row than it does."""
+    """The stages that may follow `first`: each reads more of a row."""
     bits = [Stage(stored.full, precision="bits")] if stored.signs else []
     int8 = [Stage(dim, precision="int8") for dim in stored.codes if 4 * dim >= stored.full]
-    found: list[Stage] = []
     if first.precision == "bits":
-        found = [stage for stage in bits if stage.dim > first.dim] + int8
-    elif first.precision == "int8":
-        found = [stage for stage in int8 if stage.dim > first.dim]
-    else:
-        found = [stage for stage in int8 if stage.dim > first.dim]
-        found += [Stage(dim) for dim in stored.dims[:-1] if dim > first.dim]
-    return found
+        return [stage for stage in bits if stage.dim > first.dim] + int8
+    wider = [stage for stage in int8 if stage.dim > first.dim]
+    if first.precision == "exact":
+        wider += [Stage(dim) for dim in stored.dims[:-1] if dim > first.dim]
+    return wider
 
 
 def chain(stages: Sequence[tuple[Stage, int]], full: int) -> Plan:
-    """The plan of these stages, each with how many rows it keeps, and a rerank at the full dimension."""
-    kept = (Stage(stage.dim, keep, stage.precision) for stage, keep in stages)
-    return Plan((*kept, Stage(full)))
+    """The plan of these stages with their numbers of candidates, and a rerank at the full dimension."""
+    return Plan((*(Stage(stage.dim, keep, stage.precision) for stage, keep in stages), Stage(full)))
 
 
 BATCH = 128
-"""The most queries that are asked at once: a batch costs a query far less than asking it alone."""
+"""The most queries of a batch."""
 
-BATCH_KEPT = 1 << 18
-"""The most rows that a batch keeps in all, so that memory stays bounded."""
+BATCH_ROWS = 1 << 18
+"""The most rows that a batch keeps in total, so that memory is bounded."""
 
 BURST = 3
-"""A plan is timed by so many queries running, the first of which only brings its files near."""
+"""Queries in a row that time a plan; the first only loads its files."""
 
 NEVER = np.iinfo(np.int64).max
-"""The rank of a true row that was not kept."""
+"""The rank of a true row that was not found."""
 
 
 def split(queries: Queries, first: int, seed: int) -> tuple[Queries, Queries]:
-    """Two shares of the queries, drawn by the seed: `first` of them, and the others."""
+    """Two parts of the queries, drawn by the seed: `first` of them, and the others."""
     order = np.random.default_rng(seed).permutation(len(queries.vectors))
-    return _take(queries, np.sort(order[:first])), _take(queries, np.sort(order[first:]))
-
-
-def _take(queries: Queries, which: NDArray[np.int64]) -> Queries:
-    own = None if queries.own_rows is None else queries.own_rows[which]
-    return Queries(queries.vectors[which], queries.source, own, queries.seed)
+    return queries.take(np.sort(order[:first])), queries.take(np.sort(order[first:]))
 
 
 @dataclass(slots=True)
-class Trial:
-    """Queries, and once they are answered exactly, their true rows: `truth` (m, k) int64, -1 for none."""
+class MeasuredPlans:
+    """Measures plans on queries. `truth` (m, k) int64: the rows of their exact answers, -1 for none."""
 
     index: Index
     queries: Queries
@@ -123,62 +108,57 @@ class Trial:
         return len(self.queries.vectors)
 
     def answer(self, progress: Progress) -> None:
-        """Have the full dimension answer the queries."""
-        progress.stage("asking the full dimension", len(self), "queries")
+        """Answer the queries exactly."""
+        progress.stage("scanning the full dimension", len(self), "queries")
         found = []
         for _, rows in self._answers(Plan((Stage(self.index.full_dim),)), self.k):
             found.append(rows)
             progress.advance(len(rows))
         self.truth = np.concatenate(found)
 
-    def head(self, count: int) -> "Trial":
-        """The first so many queries."""
-        asked = _take(self.queries, np.arange(min(count, len(self))))
-        return Trial(self.index, asked, self.k, self.truth[:count])
+    def head(self, count: int) -> "MeasuredPlans":
+        """The same on the first so many queries."""
+        return MeasuredPlans(self.index, self.queries.take(slice(count)), self.k, self.truth[:count])
 
     def shares(self, plan: Plan) -> NDArray[np.float64]:
-        """Of each query's true rows, the share that the plan finds: (m,) float64."""
+        """The share of each query's true rows that the plan finds: (m,) float64."""
         return self.shares_within(self.ranks(plan, self.k), self.k)
 
     def ranks(self, plan: Plan, kept: int) -> NDArray[np.int64]:
-        """At which place, from 0, each true row comes among the `kept` best of the plan: (m, k) int64.
+        """The rank of each true row among the `kept` best rows of the plan, from 0: (m, k) int64.
 
-        NEVER for one that is not among them. The last stage may be of any precision here, and keeps `kept`.
+        NEVER if it is not among them. The last stage may have any precision here.
         """
         out = np.full(self.truth.shape, NEVER, np.int64)
         for start, rows in self._answers(plan, kept):
             for i, own in enumerate(rows, start):
                 order = np.argsort(own, kind="stable")
-                places = np.searchsorted(own[order], self.truth[i]).clip(max=len(own) - 1)
-                there = own[order[places]] == self.truth[i]
-                there &= self.truth[i] != NO_ROW
-                out[i, there] = order[places[there]]
+                at = np.searchsorted(own[order], self.truth[i]).clip(max=len(own) - 1)
+                is_found = (own[order[at]] == self.truth[i]) & (self.truth[i] != NO_ROW)
+                out[i, is_found] = order[at[is_found]]
         return out
 
     def shares_within(self, ranks: NDArray[np.int64], keep: int) -> NDArray[np.float64]:
-        """Of each query's true rows, the share whose rank (m, k) is below `keep`: (m,) float64."""
-        there = (self.truth != NO_ROW).sum(axis=1)
-        shares: NDArray[np.float64] = np.where(
-            there > 0, (ranks < keep).sum(axis=1) / np.maximum(there, 1), 1.0
-        )
+        """The share of each query's true rows whose rank (m, k) is below `keep`: (m,) float64."""
+        count = (self.truth != NO_ROW).sum(axis=1)
+        shares: NDArray[np.float64] = (ranks < keep).sum(axis=1) / np.maximum(count, 1)
+        shares[count == 0] = 1.0
         return shares
 
     def _answers(self, plan: Plan, kept: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """The rows (b, kept) that batches of the queries get, each with its first query's number."""
+        """The rows (b, kept) found for each batch, with the number of its first query."""
         most = max(kept, *(stage.keep or 0 for stage in plan.stages))
-        step = max(1, min(BATCH, BATCH_KEPT // most))
-        vectors, own = self.queries.vectors, self.queries.own_rows
+        step = max(1, min(BATCH, BATCH_ROWS // most))
         for start in range(0, len(self), step):
-            skip = None if own is None else own[start : start + step]
-            top, _ = self.index.run(vectors[start : start + step], plan, kept, skip)
+            part = self.queries.take(slice(start, start + step))
+            top, _ = self.index.run(part.vectors, plan, kept, part.own_rows)
             yield start, top.rows
 
     def time(self, plans: Sequence[Plan], rounds: int, seconds: float) -> tuple[dict[Plan, list[float]], str]:
-        """Milliseconds of single queries by each plan, and the engine that ran the first of them.
+        """Milliseconds of single queries by each plan, and the engine.
 
-        The plans take turns, in another order each round, so that what disturbs the machine for a while
-        disturbs them all. There are up to `rounds` rounds, fewer if they would take more than `seconds`,
-        but three at least.
+        The plans take turns, so that a disturbance of the machine affects them all. There are up to `rounds`
+        rounds; fewer after `seconds`, but at least three.
         """
         spent: dict[Plan, list[float]] = {plan: [] for plan in plans}
         engine, begin = "", time.perf_counter()
@@ -196,39 +176,38 @@ class Trial:
         return spent, engine
 
     def _ask(self, plan: Plan, i: int) -> tuple[float, str]:
-        own = None if self.queries.own_rows is None else self.queries.own_rows[i : i + 1]
+        query = self.queries.take(slice(i, i + 1))
         begin = time.perf_counter()
-        _, runs = self.index.run(self.queries.vectors[i : i + 1], plan, self.k, own)
+        _, runs = self.index.run(query.vectors, plan, self.k, query.own_rows)
         return (time.perf_counter() - begin) * 1e3, runs[0].engine
 
 
 ROUNDS, SECONDS = 3, 1.0
-"""In how many rounds plans take turns to be timed while searching, and for how many seconds at most."""
+"""Rounds of timing while searching, and their seconds at most."""
 
-GLANCE = 100
-"""Queries that tell whether a first stage is hopeless, before the others are asked."""
+FIRST_QUERIES = 100
+"""Queries that may rule a first stage out before the others run."""
 
 SECONDS_TRIED = 2
-"""Second stages that are looked into behind one first stage."""
+"""Second stages to measure after one first stage."""
 
 LADDER = 6
-"""Numbers of rows, from the least that reaches the target on, that are noted for a stage."""
+"""Numbers of candidates to record for a stage, from the least that reaches the recall."""
 
 HEAVY = 0.15
-"""The share of a plan's time behind its first stage from which a second stage may be worth it."""
+"""Try second stages if the work after the first takes a larger share of the time."""
 
 
 @dataclass(slots=True)
 class PlanSearch:
-    """What was tried: milliseconds and overlap of plans, and which of them reach the target.
+    """The plans tried, their milliseconds and overlaps, and which of them reach the recall.
 
-    A plan reaches it if its lower bound would, had `proofs` queries answers like those of the trial's;
-    `tail` is the chance that such a bound is wrong. `ms` are medians; the `least` that a plan took is
-    steadier while it is asked a few times only, so the search goes by that. `best` is the plan of the
-    highest overlap but for the exact one.
+    A plan reaches it if the lower bound of its overlap would, with `proofs` queries like the measured ones;
+    `tail` is the chance that a bound is wrong. `ms` are medians. `least` are minima, which are steadier for
+    few runs: the search goes by them. `best` has the highest overlap apart from the exact plan.
     """
 
-    trial: Trial
+    measured: MeasuredPlans
     recall: float
     proofs: int
     tail: float
@@ -241,16 +220,16 @@ class PlanSearch:
 
     @property
     def exact(self) -> Plan:
-        """The full scan."""
-        return Plan((Stage(self.trial.index.full_dim),))
+        """The exact scan at the full dimension."""
+        return Plan((Stage(self.measured.index.full_dim),))
 
     def run(self, progress: Progress = SILENT) -> None:
-        """Look for plans."""
-        index, k = self.trial.index, self.trial.k
+        """Try plans."""
+        index, k = self.measured.index, self.measured.k
         self.overlap[self.exact] = 1.0
-        stored = what_is_stored(index)
+        stored = stored_tiers(index)
         grid = keeps(k, index.rows)
-        # Where no row may be kept for a rerank, only what is a whole plan can come first.
+        # Without candidates for a rerank, only a whole plan can come first.
         firsts = [stage for stage in first_stages(stored) if grid or stage.precision == "exact"]
         progress.stage("trying", len(firsts), "first stages")
         self.time([self.exact, *map(self._alone, firsts)], ROUNDS, SECONDS)
@@ -262,40 +241,40 @@ class PlanSearch:
             progress.advance(1)
 
     def _cost(self, first: Stage, firsts: Sequence[Stage]) -> float:
-        """Milliseconds of a first stage: no more than one like it takes that reads more of each row."""
+        """Milliseconds of a first stage: at most those of one that reads more of each row."""
         like = (s for s in firsts if s.precision == first.precision and s.dim >= first.dim)
         return min(self.least[self._alone(stage)] for stage in like)
 
     def time(self, plans: Sequence[Plan], rounds: int, seconds: float) -> None:
-        """Have plans take turns to be timed."""
-        spent, self.engine = self.trial.time(plans, rounds, seconds)
+        """Time plans in turns."""
+        spent, self.engine = self.measured.time(plans, rounds, seconds)
         for plan, each in spent.items():
             self.ms[plan] = statistics.median(each)
             self.least[plan] = min(each)
 
     def _alone(self, first: Stage) -> Plan:
-        """The least that a plan with this first stage can be."""
-        return Plan((first,)) if first.precision == "exact" else self._plan((first, self.trial.k))
+        """The smallest plan with this first stage."""
+        return Plan((first,)) if first.precision == "exact" else self._plan((first, self.measured.k))
 
     def _plan(self, *stages: tuple[Stage, int]) -> Plan:
-        return chain(stages, self.trial.index.full_dim)
+        return chain(stages, self.measured.index.full_dim)
 
     def _try_first(self, first: Stage, grid: Sequence[int], stored: StoredTiers) -> float:
-        """Try the plans that begin so; the milliseconds of the fastest that reaches the target."""
-        k, alone = self.trial.k, self._alone(first)
+        """Try plans with this first stage. Returns the least milliseconds that reach the recall."""
+        k, alone = self.measured.k, self._alone(first)
         most = grid[-1] if grid else k
         widest = self._plan((first, most)) if grid else alone
-        for trial in (self.trial.head(GLANCE), self.trial):
-            ranks = trial.ranks(Plan((first,)), most)
-            shares = trial.shares_within(ranks, most)
+        for measured in (self.measured.head(FIRST_QUERIES), self.measured):
+            ranks = measured.ranks(Plan((first,)), most)
+            shares = measured.shares_within(ranks, most)
             if upper_bound(shares, self.tail) < self.recall:
-                self._note(widest, shares)
+                self._record(widest, shares)
                 return math.inf
-        found = [alone] if self._reaches(alone, self.trial.shares_within(ranks, k)) else []
+        found = [alone] if self._reaches(alone, self.measured.shares_within(ranks, k)) else []
         enough = self._enough(ranks, grid, [], first)
         found += [self._plan((first, keep)) for keep in enough]
         if not found:
-            self._note(widest, shares)
+            self._record(widest, shares)
             return math.inf
         self.time([alone, *found], ROUNDS, SECONDS)
         least = min(self.least[plan] for plan in found)
@@ -307,26 +286,26 @@ class PlanSearch:
     def _try_seconds(
         self, first: Stage, enough: Sequence[int], grid: Sequence[int], stored: StoredTiers, limit: float
     ) -> list[Plan]:
-        """Plans that thin out what the first stage keeps by a second one, and reach the target.
+        """Plans with a second stage that reach the recall.
 
-        Those are looked into that would be the fastest, were it enough that the second keeps 2 k.
+        Only those are measured that would be the fastest if 2 k candidates were enough for the second.
         """
-        hoped = {
+        possible = {
             self._plan((first, keep), (second, grid[1])): (keep, second)
             for second in second_stages(first, stored)
             for keep in enough
             if keep > grid[1]
         }
-        if hoped:
-            self.time(list(hoped), ROUNDS, SECONDS)
-        fastest = sorted(hoped, key=self.least.__getitem__)[:SECONDS_TRIED]
+        if possible:
+            self.time(list(possible), ROUNDS, SECONDS)
+        fastest = sorted(possible, key=self.least.__getitem__)[:SECONDS_TRIED]
         found = []
-        for keep, second in (hoped[plan] for plan in fastest if self.least[plan] < limit):
+        for keep, second in (possible[plan] for plan in fastest if self.least[plan] < limit):
             opening = Plan((Stage(first.dim, keep, first.precision), second))
-            ranks = self.trial.ranks(opening, keep)
+            ranks = self.measured.ranks(opening, keep)
             fewer = [number for number in grid if number < keep]
-            kept = self._enough(ranks, fewer, [(first, keep)], second)
-            found += [self._plan((first, keep), (second, number)) for number in kept[:1]]
+            least = self._enough(ranks, fewer, [(first, keep)], second)[:1]
+            found += [self._plan((first, keep), (second, number)) for number in least]
         if found:
             self.time(found, ROUNDS, SECONDS)
         return found
@@ -334,44 +313,43 @@ class PlanSearch:
     def _enough(
         self, ranks: NDArray[np.int64], grid: Sequence[int], before: list[tuple[Stage, int]], last: Stage
     ) -> list[int]:
-        """The least number of rows that `last` may keep to reach the target, and the next.
+        """The least number of candidates with which `last` reaches the recall, and the next one.
 
-        Some beyond are noted too, to fall back upon: other queries may find these two too few.
-
-        `ranks` (m, k) are the true rows' places among what it is given by the stages before it.
+        Some larger ones are recorded too: for other queries these two may be too few. `ranks` (m, k): ranks
+        of the true rows after `last`.
         """
-        kept: list[int] = []
+        enough: list[int] = []
         for keep in grid:
             plan = self._plan(*before, (last, keep))
-            if self._reaches(plan, self.trial.shares_within(ranks, keep)):
-                kept.append(keep)
-            if len(kept) == LADDER:
+            if self._reaches(plan, self.measured.shares_within(ranks, keep)):
+                enough.append(keep)
+            if len(enough) == LADDER:
                 break
-        return kept[:2]
+        return enough[:2]
 
     def finalists(self, most: int) -> list[Plan]:
-        """The fastest plans that reach the target, and those that keep more behind the fastest first look."""
+        """The fastest plans that reach the recall, and larger ones with the fastest first stage."""
         timed = sorted((plan for plan in self.reaching if plan in self.least), key=self.least.__getitem__)
-        looks = {(plan.stages[0].dim, plan.stages[0].precision) for plan in timed[:1]}
+        fastest = {(plan.stages[0].dim, plan.stages[0].precision) for plan in timed[:1]}
         more = [plan for plan in self.reaching if plan not in self.least]
-        return timed[:most] + [p for p in more if (p.stages[0].dim, p.stages[0].precision) in looks]
+        return timed[:most] + [p for p in more if (p.stages[0].dim, p.stages[0].precision) in fastest]
 
     def _reaches(self, plan: Plan, shares: NDArray[np.float64]) -> bool:
-        self._note(plan, shares)
+        self._record(plan, shares)
         if lower_bound(shares, self.tail, self.proofs) < self.recall:
             return False
         if plan not in self.reaching:
             self.reaching.append(plan)
         return True
 
-    def _note(self, plan: Plan, shares: NDArray[np.float64]) -> None:
+    def _record(self, plan: Plan, shares: NDArray[np.float64]) -> None:
         self.overlap[plan] = float(shares.mean())
         if self.best is None or self.overlap[plan] > self.overlap[self.best]:
             self.best = plan
 
 
-def what_is_stored(index: Index) -> StoredTiers:
-    """What every part of an index offers to plans."""
+def stored_tiers(index: Index) -> StoredTiers:
+    """What every part of an index stores."""
     files = [part.files for part in index.manifest.parts]
 
     def has(name: str) -> bool:

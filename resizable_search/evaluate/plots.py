@@ -1,231 +1,97 @@
-"""Overlap against throughput as a picture: every measured way a labelled point, the best of them joined.
+"""Pictures: overlap against throughput (`bench`), and the relevance that each dimension keeps (`eval`)."""
 
-Where labels go: beside their points, covering neither each other nor a point. Lengths are pixels.
-"""
-
-import itertools
+import io
 import logging
-import math
 import os
 import warnings
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resizable_search.errors import RsearchError, StorageError, UsageError
+from resizable_search.system import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from resizable_search.evaluate.bench import BenchReport, Measurement
-
-
-Point = tuple[float, float]
-Segment = tuple[Point, Point]
-
-DISTANCES = (9, 13, 20, 30, 42, 56, 74, 96, 120, 150)
-DIRECTIONS = tuple((math.cos(turn * math.pi / 8), math.sin(turn * math.pi / 8)) for turn in range(16))
-REACH = 6.0
-"""How far a point's mark reaches from its middle."""
-
-SWEEPS = 4
-"""How often every label may look for a better place, the others being where they are."""
-
-NEAR = 18.0
-"""A label nearer than this to its point needs no line to it."""
-
-
-class Box:
-    """A rectangle by its lower left corner and its size."""
-
-    def __init__(self, x: float, y: float, width: float, height: float) -> None:
-        self.x, self.y, self.width, self.height = x, y, width, height
-
-    def common(self, other: "Box", gap: float = 3.0) -> float:
-        """The area that two rectangles have in common, each with half of the gap around it."""
-        across = min(self.x + self.width, other.x + other.width) - max(self.x, other.x) + gap
-        along = min(self.y + self.height, other.y + other.height) - max(self.y, other.y) + gap
-        return max(0.0, across) * max(0.0, along)
-
-    def within(self, other: "Box") -> bool:
-        """Whether it lies in the other whole."""
-        return (
-            other.x <= self.x
-            and other.y <= self.y
-            and self.x + self.width <= other.x + other.width
-            and self.y + self.height <= other.y + other.height
-        )
-
-    def nearest(self, point: Point) -> Point:
-        """The place in it that is nearest to a point."""
-        return (
-            min(max(point[0], self.x), self.x + self.width),
-            min(max(point[1], self.y), self.y + self.height),
-        )
-
-    def length_of(self, line: Segment) -> float:
-        """How much of a line lies in it, roughly."""
-        (x1, y1), (x2, y2) = line
-        whole = math.dist(*line)
-        steps = max(2, int(whole / 4))
-        inside = 0
-        for i in range(steps + 1):
-            x, y = x1 + (x2 - x1) * i / steps, y1 + (y2 - y1) * i / steps
-            inside += self.x <= x <= self.x + self.width and self.y <= y <= self.y + self.height
-        return whole * inside / (steps + 1)
-
-
-def placed(
-    points: Sequence[Point], sizes: Sequence[Point], lines: Sequence[Segment], bounds: Box
-) -> list[Box]:
-    """A box of the size asked for each point, in their order, within the bounds as far as they have room.
-
-    `lines` are better not covered; other points and boxes must not be. Earlier points choose first.
-    """
-    marks = [Box(x - REACH, y - REACH, 2 * REACH, 2 * REACH) for x, y in points]
-    found: list[Box] = []
-    for sweep, i in itertools.product(range(SWEEPS), range(len(points))):
-        others = [box for j, box in enumerate(found) if j != i]
-        leaders = [
-            (points[j], box.nearest(points[j]))
-            for j, box in enumerate(found)
-            if j != i and math.dist(points[j], box.nearest(points[j])) > NEAR
-        ]
-        boxes = _around(points[i], sizes[i])
-        costs = [_cost(box, points[i], marks, others, lines, leaders, bounds) for box in boxes]
-        best = boxes[costs.index(min(costs))]
-        if sweep:
-            found[i] = best
-        else:
-            found.append(best)
-    return found
-
-
-def _around(point: Point, size: Point) -> list[Box]:
-    (x, y), (width, height) = point, size
-    boxes = []
-    for far, (right, up) in itertools.product(DISTANCES, DIRECTIONS):
-        middle_x = x + right * (far + width / 2)
-        middle_y = y + up * (far + height / 2)
-        boxes.append(Box(middle_x - width / 2, middle_y - height / 2, width, height))
-    return boxes
-
-
-def _cost(
-    box: Box,
-    point: Point,
-    marks: Sequence[Box],
-    others: Sequence[Box],
-    lines: Sequence[Segment],
-    leaders: Sequence[Segment],
-    bounds: Box,
-) -> float:
-    """How bad a place is: what it covers weighs most, then how far off it is."""
-    cost = 0.0 if box.within(bounds) else 1e6
-    cost += sum(20 * box.common(other) for other in others)
-    cost += sum(20 * box.common(mark, 0) for mark in marks)
-    cost += sum(3 * box.length_of(line) for line in lines)
-    cost += sum(40 * box.length_of(line) for line in leaders)
-    end = box.nearest(point)
-    away = math.dist(point, end)
-    if away > NEAR:
-        own = (point, end)
-        cost += 10
-        cost += sum(40 * other.length_of(own) for other in others)
-        cost += sum(20 * mark.length_of(own) for mark in marks if math.dist(point, _middle(mark)) > 1)
-        cost += sum(60 for leader in leaders if _cross(own, leader))
-    return cost + away
-
-
-def _middle(box: Box) -> Point:
-    return box.x + box.width / 2, box.y + box.height / 2
-
-
-def _cross(a: Segment, b: Segment) -> bool:
-    def side(line: Segment, p: Point) -> bool:
-        (x1, y1), (x2, y2) = line
-        return (x2 - x1) * (p[1] - y1) > (y2 - y1) * (p[0] - x1)
-
-    return side(a, b[0]) != side(a, b[1]) and side(b, a[0]) != side(b, a[1])
-
+    from resizable_search.evaluate.relevance import EvaluatedPlan, EvaluationReport
 
 SUFFIXES = (".svg", ".png")
 
 BEST, OTHER, INK, FAINT = "#0b62a4", "#8a9099", "#22262b", "#d9dce1"
 
+COLOURS = (BEST, "#c2571a", "#2f8f5b", "#8a4fa3", "#b0892a", "#3aa0b5")
+"""Colours of the metrics, in their order."""
+
+MARKS = ("s", "D", "^", "v", "P", "X")
+"""Marks of the reranks, in theirs."""
+
 SIZE = (10.0, 6.2)
 """Inches."""
 
-DOTS = 160
-"""Dots an inch of a PNG."""
+DPI = 160
+"""Dots per inch of a PNG."""
 
 
 def check_target(path: Path) -> None:
-    """See that a picture can be drawn into this file. Raises UsageError, or RsearchError with its remedy."""
+    """Check that a picture can be drawn into this file. Raises UsageError, StorageError and RsearchError."""
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--plot draws {' or '.join(SUFFIXES)}, not {path.name!r}: name a file that ends so")
+        raise UsageError(f"`plot` draws {' or '.join(SUFFIXES)}, not {path.name!r}: name such a file")
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise UsageError(f"--plot: there is no folder {folder}: make it, or name a file in another")
+        raise UsageError(f"`plot`: there is no folder {folder}: make it, or name a file in another")
     if path.is_dir():
-        raise UsageError(f"--plot: {path} is a folder: name a file")
+        raise UsageError(f"`plot`: {path} is a folder: name a file")
     if not os.access(folder, os.W_OK):
-        raise StorageError(f"cannot write to {folder}: name a file elsewhere with --plot")
+        raise StorageError(f"cannot write to {folder}: name a file in another folder")
     try:
-        prepare()
-    except ImportError:
-        raise RsearchError(
-            'matplotlib is not installed: `pip install "resizable_search[plot]"`, or measure without --plot'
-        ) from None
+        _load_matplotlib()
+    except ImportError as error:
+        raise RsearchError(f'{error.name} is not installed: `pip install "resizable_search[plot]"`') from None
 
 
 def plot(report: "BenchReport", path: Path) -> None:
-    """Draw a report into an SVG or PNG file, replacing it as a whole. Raises as `check_target`."""
+    """Draw a benchmark into an SVG or PNG file, in one step. Raises as `check_target`."""
     check_target(path)
-    save(draw(report), path)
+    _save(draw(report), path)
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Write a figure into an SVG or PNG file, replacing it as a whole. Raises StorageError."""
-    half_made = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a name may hold letters that matplotlib's font lacks
-            figure.savefig(half_made, dpi=DOTS)
-        half_made.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path} ({error.strerror}): name a file elsewhere with --plot"
-        ) from None
-    finally:
-        half_made.unlink(missing_ok=True)
+def plot_relevance(report: "EvaluationReport", path: Path) -> None:
+    """Draw an evaluation into an SVG or PNG file, in one step. Raises as `check_target`."""
+    check_target(path)
+    _save(draw_relevance(report), path)
 
 
 def draw(report: "BenchReport") -> "Figure":
-    """The figure, without a window or any state of pyplot's."""
-    prepare()
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Runs per second across, overlap upwards: a labelled point a measurement, the best ones joined."""
+    front = pareto_front(report.measurements)
 
-    # `parse_math`: a dollar in a name is one.
-    with rc_context({"text.parse_math": False, "font.size": 10.5}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        figure = Figure(SIZE, facecolor="white", layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        front = pareto_front(report.measurements)
-        _points(axes, report, front)
-        _frame(axes, report)
-        canvas.draw()  # type: ignore[no-untyped-call]  # so that places of points and sizes of texts are known
-        _label(axes, report, front)
-    return figure
+    def fill(axes: "Axes") -> None:
+        _draw_points(axes, report, front)
+        _set_bench_axes(axes, report)
+
+    return _figure(fill, lambda axes: _label_points(axes, report, front))
+
+
+def draw_relevance(report: "EvaluationReport") -> "Figure":
+    """Dimensions across, the share of the full dimension's value upwards.
+
+    Every metric has a line, the overlap a dashed one. The first metric has a line for each rerank too;
+    other plans are points at the dimension that they scan.
+    """
+
+    def fill(axes: "Axes") -> None:
+        _draw_relevance_lines(axes, report)
+        _set_relevance_axes(axes, report)
+
+    return _figure(fill)
 
 
 def pareto_front(measured: Sequence["Measurement"]) -> list["Measurement"]:
-    """Those than which nothing measured is both faster and nearer to the full scan; the fastest last."""
+    """The measurements that no other one beats in both speed and overlap; the fastest last."""
     front: list[Measurement] = []
     for m in sorted(measured, key=lambda m: (-m.runs_per_second, -m.overlap)):
         if not front or m.overlap > front[-1].overlap:
@@ -234,7 +100,7 @@ def pareto_front(measured: Sequence["Measurement"]) -> list["Measurement"]:
 
 
 def label(m: "Measurement", report: "BenchReport") -> str:
-    """What a point is called: its plan, and its batch and threads if these differ within the report."""
+    """The plan of a point, with its batch and threads if these differ within the report."""
     words = [m.plan]
     if any(other.batch != m.batch for other in report.measurements):
         words.append(f"batch {m.batch:,}")
@@ -243,13 +109,60 @@ def label(m: "Measurement", report: "BenchReport") -> str:
     return " · ".join(words)
 
 
-def prepare() -> None:
-    """Load matplotlib, and have it keep to itself that it looks for fonts."""
+def shares(plans: "Sequence[EvaluatedPlan]", name: str, full: float) -> list[tuple[float, float, float]]:
+    """For each plan the share of `full` that a metric keeps, and its interval's reach down and up."""
+    found = []
+    for plan in plans:
+        m = plan.measures[name]
+        low, high = m.difference_ci or (m.difference, m.difference)
+        down, up = max(0.0, m.difference - low), max(0.0, high - m.difference)
+        found.append((m.mean / full, down / full, up / full))
+    return found
+
+
+def _load_matplotlib() -> None:
+    """Raise ImportError if the extra is missing; keep matplotlib from logging its search for fonts."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import matplotlib.figure  # noqa: F401  # that it can be imported is what is asked
+    import matplotlib.figure  # noqa: F401  # only whether they can be imported
+    import textalloc  # noqa: F401
 
 
-def _points(axes: "Axes", report: "BenchReport", front: Sequence["Measurement"]) -> None:
+def _figure(fill: Callable[["Axes"], None], label: Callable[["Axes"], None] | None = None) -> "Figure":
+    """A figure without a window or any state of pyplot's; `label` is called once the layout is fixed."""
+    _load_matplotlib()
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # `parse_math`: a dollar sign in a name is just that.
+    with rc_context({"text.parse_math": False, "font.size": 10.5}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name may hold letters that matplotlib's font lacks
+        figure = Figure(SIZE, facecolor="white", layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        fill(axes)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        axes.grid(color=FAINT, linewidth=0.7, zorder=0)
+        if label is not None:
+            canvas.draw()  # type: ignore[no-untyped-call]
+            figure.set_layout_engine("none")
+            label(axes)
+    return figure
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    picture = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            figure.savefig(picture, format=path.suffix[1:].lower(), dpi=DPI)
+        replace_file(path, picture.getvalue())
+    except OSError as error:
+        raise StorageError(f"cannot write {path} ({error.strerror}): name a file in another folder") from None
+
+
+def _draw_points(axes: "Axes", report: "BenchReport", front: Sequence["Measurement"]) -> None:
     axes.set_xscale("log")
     best = {id(m) for m in front}
     axes.plot(
@@ -279,11 +192,44 @@ def _points(axes: "Axes", report: "BenchReport", front: Sequence["Measurement"])
         )
 
 
-def _frame(axes: "Axes", report: "BenchReport") -> None:
+def _label_points(axes: "Axes", report: "BenchReport", front: Sequence["Measurement"]) -> None:
+    """Put labels where they cover no point, line or other label."""
+    import textalloc
+
+    measured = report.measurements
+    across, upwards = [m.runs_per_second for m in measured], [m.overlap for m in measured]
+    lines = [((a.runs_per_second, b.runs_per_second), (a.overlap, b.overlap)) for a, b in pairwise(front)]
+    lines += [((m.runs_per_second, m.runs_per_second), m.overlap_ci) for m in measured if m.overlap_ci]
+    textalloc.allocate(
+        axes,
+        across,
+        upwards,
+        [label(m, report) for m in measured],
+        x_scatter=across,
+        y_scatter=upwards,
+        x_lines=[list(xs) for xs, _ in lines],
+        y_lines=[list(ys) for _, ys in lines],
+        textsize=9.5,
+        textcolor="#5d646d",
+        linecolor=OTHER,
+        linewidth=0.7,
+        max_distance=0.4,
+        draw_all=True,
+        avoid_label_lines_overlap=True,
+        zorder=6,
+    )
+    best = {label(m, report) for m in front}
+    for text in axes.texts:
+        if text.get_text() in best:
+            text.set_color(INK)
+
+
+def _set_bench_axes(axes: "Axes", report: "BenchReport") -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-    speeds = [m.runs_per_second for m in report.measurements]
-    lowest = min((m.overlap_ci or (m.overlap,))[0] for m in report.measurements)
+    measured = report.measurements
+    speeds = [m.runs_per_second for m in measured]
+    lowest = min((m.overlap_ci or (m.overlap,))[0] for m in measured)
     spread = max(max(speeds) / min(speeds), 1.5)
     left, right = min(speeds) / spread**0.14, max(speeds) * spread**0.14
     axes.set_xlim(left, right)
@@ -293,32 +239,26 @@ def _frame(axes: "Axes", report: "BenchReport") -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
-    # The overlap ends at 1, though the picture leaves room for labels above it.
+    # The overlap ends at 1, though there is room for labels above it.
     axes.yaxis.set_major_locator(FixedLocator([tick for tick in axes.get_yticks() if tick <= 1.0 + 1e-9]))
-    axes.grid(color=FAINT, linewidth=0.7, zorder=0)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    many = any(m.batch > 1 for m in report.measurements)
+    many = any(m.batch > 1 for m in measured)
     axes.set_xlabel(f"{'queries' if many else 'runs'} per second (log scale)", color=INK)
-    interval = ", with its 95 % interval" if report.measurements[0].overlap_ci else ""
+    interval = ", with its 95 % interval" if measured[0].overlap_ci else ""
     axes.set_ylabel(f"overlap@{report.k} with the full dimension{interval}", color=INK)
-    axes.set_title(_title(report), color=INK, loc="left", fontsize=12)
+    counts = list(dict.fromkeys(m.threads for m in measured))
+    threads = ", ".join(map(str, counts)) + (" thread" if counts == [1] else " threads")
+    name = report.index if len(report.index) <= 40 else f"{report.index[:39]}…"
+    title = f"{name} · {report.rows:,} × {report.full_dim} · k {report.k} · {threads} · {report.cache}"
+    axes.set_title(title, color=INK, loc="left", fontsize=12)
     # Below the picture, where no point can be.
     axes.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.1), frameon=False, fontsize=9.5)
 
 
-def _title(report: "BenchReport") -> str:
-    counts = list(dict.fromkeys(m.threads for m in report.measurements))
-    threads = ", ".join(map(str, counts)) + (" thread" if counts == [1] else " threads")
-    name = report.index if len(report.index) <= 40 else f"{report.index[:39]}…"
-    return f"{name} · {report.rows:,} × {report.full_dim} · k {report.k} · {threads} · {report.cache}"
-
-
 def _ticks(left: float, right: float) -> list[float]:
-    """Round numbers within a log axis, some four to ten of them."""
+    """Four to ten round numbers within a log axis, or about so many."""
     from matplotlib.ticker import MaxNLocator
 
-    if right < 3 * left:  # so little of it is nearly linear
+    if right < 3 * left:  # nearly linear
         values = MaxNLocator(6).tick_values(left, right)
         return [float(tick) for tick in values if left <= tick <= right]
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
@@ -328,48 +268,102 @@ def _ticks(left: float, right: float) -> list[float]:
     return found[:: -(-len(found) // 10)]
 
 
-def _label(axes: "Axes", report: "BenchReport", front: Sequence["Measurement"]) -> None:
-    """Put each point's label where there is room for it, the front's first; one far off gets a line."""
-    best = {id(m) for m in front}
-    measured = sorted(report.measurements, key=lambda m: (id(m) not in best, m.runs_per_second))
-    texts = [
-        axes.annotate(
-            label(m, report),
-            (m.runs_per_second, m.overlap),
-            textcoords="offset pixels",
-            color=INK if id(m) in best else "#5d646d",
-            fontsize=9.5,
-            annotation_clip=False,
-            in_layout=False,
-            zorder=6,
-        )
-        for m in measured
-    ]
-    points = [_pixels(axes, m.runs_per_second, m.overlap) for m in measured]
-    extents = [text.get_window_extent() for text in texts]
-    lines = [
-        (_pixels(axes, a.runs_per_second, a.overlap), _pixels(axes, b.runs_per_second, b.overlap))
-        for a, b in pairwise(front)
-    ]
-    lines += [
-        (_pixels(axes, m.runs_per_second, m.overlap_ci[0]), _pixels(axes, m.runs_per_second, m.overlap_ci[1]))
-        for m in measured
-        if m.overlap_ci is not None
-    ]
-    frame = axes.bbox
-    bounds = Box(frame.x0 + 4, frame.y0 + 4, frame.width - 8, frame.height - 4)
-    boxes = placed(points, [(extent.width, extent.height) for extent in extents], lines, bounds)
-    dots = 72 / axes.figure.dpi  # an offset in points survives another resolution, one in pixels does not
-    for text, point, box in zip(texts, points, boxes, strict=True):
-        text.set_position(((box.x - point[0]) * dots, (box.y - point[1]) * dots))
-        text.anncoords = "offset points"
-        text.set_verticalalignment("bottom")
-        end = box.nearest(point)
-        if math.dist(point, end) > NEAR:
-            ends = axes.transData.inverted().transform([point, end])
-            axes.plot(ends[:, 0], ends[:, 1], color=OTHER, linewidth=0.7, zorder=1)
+def _draw_relevance_lines(axes: "Axes", report: "EvaluationReport") -> None:
+    full_plan = report.plans[0]
+    reranks = [_rerank_alone(plan, report) for plan in report.plans]
+    plain = _by_dim([plan for plan, rerank in zip(report.plans, reranks, strict=True) if rerank == 0])
+    axes.plot(
+        [plan.dim for plan in plain],
+        [plan.overlap for plan in plain],
+        color=OTHER,
+        linestyle="--",
+        marker="o",
+        markersize=5,
+        label=f"overlap@{report.k} with the full dimension",
+    )
+    drawn = [(name, m.mean) for name, m in full_plan.measures.items() if m.mean > 0]
+    for number, (name, full) in enumerate(drawn[1:], 1):
+        _draw_line(axes, plain, name, full, COLOURS[number % len(COLOURS)])
+    if not drawn:
+        return
+    name, full = drawn[0]
+    _draw_line(axes, plain, name, full, BEST, first=True)
+    marks = cycle(MARKS)
+    for factor in sorted({rerank for rerank in reranks if rerank}):
+        with_it = [plan for plan, own in zip(report.plans, reranks, strict=True) if own == factor]
+        words = f"{name}, rerank ×{factor}"
+        _draw_line(axes, _by_dim([full_plan, *with_it]), name, full, BEST, next(marks), words=words)
+    for plan, rerank in zip(report.plans, reranks, strict=True):
+        if rerank is None:
+            _draw_line(axes, [plan], name, full, INK, next(marks), words=f"{name}, plan {plan.plan}")
 
 
-def _pixels(axes: "Axes", x: float, y: float) -> tuple[float, float]:
-    across, up = axes.transData.transform((x, y))
-    return float(across), float(up)
+def _rerank_alone(plan: "EvaluatedPlan", report: "EvaluationReport") -> int | None:
+    """The rerank of a plan that is just a dimension and a rerank; None for any other."""
+    simple = (str(plan.dim), f"{plan.dim}:{(plan.rerank or 0) * report.k},{report.full_dim}")
+    return plan.rerank if plan.plan in simple else None
+
+
+def _draw_line(
+    axes: "Axes",
+    plans: "Sequence[EvaluatedPlan]",
+    name: str,
+    full: float,
+    colour: str,
+    mark: str = "o",
+    *,
+    first: bool = False,
+    words: str = "",
+) -> None:
+    """A line of a metric; dotted with hollow marks if it has `words`. The first metric has intervals."""
+    points = shares(plans, name, full)
+    axes.errorbar(
+        [plan.dim for plan in plans],
+        [share for share, _, _ in points],
+        yerr=[[down for _, down, _ in points], [up for _, _, up in points]] if first or words else None,
+        color=colour,
+        linewidth=2.2 if first else 1.2,
+        linestyle=":" if words else "-",
+        marker=mark,
+        markersize=7 if first or words else 5,
+        markerfacecolor="white" if words else colour,
+        elinewidth=1,
+        capsize=3,
+        label=words or f"{name} ({full:.3f} at the full dimension)",
+        zorder=4 if first or words else 3,
+    )
+
+
+def _set_relevance_axes(axes: "Axes", report: "EvaluationReport") -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    dims = sorted({plan.dim for plan in report.plans})
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(dims[0] / 1.15, dims[-1] * 1.15)
+    axes.xaxis.set_major_locator(FixedLocator(_apart(dims)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
+    axes.axhline(1.0, color=FAINT, linewidth=1.4, zorder=0)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(OTHER)
+    axes.set_xlabel("dimension of the scan", color=INK)
+    first = next(iter(report.plans[0].measures))
+    axes.set_ylabel(f"share of the full dimension's value ({first} with 95 % interval)", color=INK)
+    asked = f"{report.queries.count:,} judged quer{'y' if report.queries.count == 1 else 'ies'}"
+    title = f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {asked}"
+    axes.set_title(title, color=INK, loc="left", fontsize=12)
+    axes.legend(loc="best", frameon=False, fontsize=9.5)
+
+
+def _by_dim(plans: "Sequence[EvaluatedPlan]") -> "list[EvaluatedPlan]":
+    return sorted(plans, key=lambda plan: plan.dim)
+
+
+def _apart(dims: Sequence[int]) -> list[int]:
+    """The dimensions whose labels have room beside each other, from the largest down."""
+    apart: list[int] = []
+    for dim in sorted(dims, reverse=True):
+        if not apart or apart[-1] / dim >= (dims[-1] / dims[0]) ** 0.04:
+            apart.append(dim)
+    return apart

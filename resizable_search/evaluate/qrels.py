@@ -1,8 +1,7 @@
-"""Queries and judgements of what answers them, read from files: BEIR's, TREC's, and plain TSV."""
+"""Queries and relevance judgements (qrels), read from the files of BEIR and TREC, and from TSV."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from resizable_search.corpora.files.decoding import UnreadableError, open_unpacked
@@ -11,44 +10,40 @@ from resizable_search.corpora.tables import lines_of, parse_line
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.text import quoted
 
-Place = tuple[Path, int]
-"""A file and a line of it, from 1."""
-
 _QRELS = "query-id, corpus-id and score with tabs between, or TREC's query-id 0 document-id relevance"
 _MOST_GRADE = 10**6
-"""Grades are small numbers; what is larger is a column of something else."""
+"""Grades are small; a larger number is some other column."""
 
 
 @dataclass(frozen=True, slots=True)
 class Qrels:
-    """What is to be asked, and what answers it.
+    """Queries and the grades of their documents.
 
-    `queries`: the texts of the queries that have judgements, by id, in the order of their file.
-    `relevance`: for each of those the grades of its documents by their id; above 0 is relevant.
-    `unasked`: ids that are judged and that the file of queries lacks: nothing can be asked of them.
+    `queries`: the texts of the judged queries by id, in the order of their file. `relevance`: for each of
+    them the grades of documents by id; above 0 is relevant. `unasked`: judged ids without a text.
     """
 
     queries: Mapping[str, str]
     relevance: Mapping[str, Mapping[str, int]]
     source: str = "judgements"
-    unasked: tuple[str, ...] = field(default=())
+    unasked: tuple[str, ...] = ()
 
     @property
     def documents(self) -> set[str]:
-        """The ids of all documents that are judged."""
+        """The ids of all judged documents."""
         return {id_ for grades in self.relevance.values() for id_ in grades}
 
     @property
     def hopeless(self) -> list[str]:
-        """Queries that no document is relevant to: whatever is found, they count as 0."""
+        """Queries without a relevant document; they always count as 0."""
         return [query for query, grades in self.relevance.items() if not any(g > 0 for g in grades.values())]
 
 
 def read_qrels_folder(queries: str | Path, qrels: str | Path) -> Qrels:
-    """Read both files, `.gz` and `.zst` too, and keep the queries that are judged.
+    """The judged queries of two files, which may be `.gz` or `.zst`.
 
-    Raises UsageError for a file that is not there, CorpusError with file and line for what cannot be
-    read, is told twice in two ways, or does not fit together.
+    Raises UsageError for a missing file, CorpusError with file and line for one that cannot be read, that
+    contradicts itself, or that does not fit the other.
     """
     relevance = read_qrels(Path(qrels))
     texts = read_queries(Path(queries))
@@ -56,37 +51,35 @@ def read_qrels_folder(queries: str | Path, qrels: str | Path) -> Qrels:
     unasked = tuple(query for query in relevance if query not in texts)
     if not known:
         raise CorpusError(
-            f"no query of {queries} is judged in {qrels}, which names {quoted(next(iter(relevance)))} first "
-            f"where the queries begin with {quoted(next(iter(texts)))}: name files that belong together"
+            f"{qrels} judges no query of {queries}: the first ids are {quoted(next(iter(relevance)))} and "
+            f"{quoted(next(iter(texts)))}; name files that belong together"
         )
     return Qrels(known, {query: relevance[query] for query in known}, str(qrels), unasked)
 
 
 def read_queries(path: Path) -> dict[str, str]:
-    """The queries of a file by id: JSON lines with `_id` and `text`, else an id, a tab and a text a line.
+    """The queries of a file by id: JSON lines with `_id` and `text`, or lines of id, tab and text.
 
     Raises as `read_qrels_folder`.
     """
     form, _ = format_of(path.name)
     found: dict[str, str] = {}
-    for number, line in _lines(path, "name a file of queries with --queries"):
+    for number, line in _lines(path, "name a file of queries with `queries`"):
         if form is FileFormat.jsonl or (not found and line.lstrip().startswith("{")):
             form = FileFormat.jsonl
-            id_, text = _query_of(line, (path, number))
+            id_, text = _query_of(line, path, number)
         else:
             id_, tab, text = line.partition("\t")
             if not tab:
-                raise _bad((path, number), "has no tab: write a query as its id, a tab and its text")
+                raise _bad(path, number, "has no tab: write the id, a tab and the text")
         id_ = id_.strip()
         if not id_:
-            raise _bad((path, number), "has no id: each query needs one of its own")
+            raise _bad(path, number, "has no id: give each query its own")
         if id_ in found:
-            raise _bad(
-                (path, number), f"has the id {quoted(id_)} of an earlier query: each needs one of its own"
-            )
+            raise _bad(path, number, f"repeats the id {quoted(id_)}: give each query its own")
         found[id_] = text.strip()
     if not found:
-        raise CorpusError(f"{path} has no query: write JSON lines with _id and text, or ids, tabs and texts")
+        raise CorpusError(f"{path} has no query: write JSON lines of _id and text, or id, tab, text")
     return found
 
 
@@ -97,12 +90,12 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     """
     found: dict[str, dict[str, int]] = {}
     first = True
-    for number, line in _lines(path, "name a file of judgements with --qrels"):
+    for number, line in _lines(path, "name a file of judgements with `qrels`"):
         words = line.split("\t") if line.count("\t") == 2 else line.split()
         if len(words) == 4:
             words = [words[0], *words[2:]]
         if len(words) != 3:
-            raise _bad((path, number), f"has {len(words)} columns: write {_QRELS}")
+            raise _bad(path, number, f"has {len(words)} columns: write {_QRELS}")
         query, document, score = (word.strip() for word in words)
         grade = _grade(score)
         if grade is None and first and not any(c.isdigit() for c in score):
@@ -111,19 +104,20 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
         first = False
         if grade is None or not query or not document:
             wrong = f"has {quoted(score)} for a grade, a whole number" if query and document else "has no id"
-            raise _bad((path, number), f"{wrong}: write {_QRELS}")
+            raise _bad(path, number, f"{wrong}: write {_QRELS}")
         if found.setdefault(query, {}).setdefault(document, grade) != grade:
             raise _bad(
-                (path, number),
-                f"judges {quoted(document)} for {quoted(query)} again, and differently: leave one out",
+                path,
+                number,
+                f"judges {quoted(document)} for {quoted(query)} twice, differently: leave one out",
             )
     if not found:
-        raise CorpusError(f"{path} judges nothing: write {_QRELS}, a judgement a line")
+        raise CorpusError(f"{path} has no judgements: write {_QRELS}, one a line")
     return found
 
 
 def _grade(word: str) -> int | None:
-    """A whole number, also one that is written as 1.0; None for anything else."""
+    """A whole number, also if written as 1.0; None for anything else."""
     try:
         grade = float(word)
     except ValueError:
@@ -131,37 +125,31 @@ def _grade(word: str) -> int | None:
     return int(grade) if abs(grade) <= _MOST_GRADE and grade == int(grade) else None
 
 
-def _query_of(line: str, place: Place) -> tuple[str, str]:
-    record = parse_line(place[1], line)
+def _query_of(line: str, path: Path, number: int) -> tuple[str, str]:
+    record = parse_line(number, line)
     if record.problem:
-        raise _bad(place, f"cannot be read ({record.problem}): write a JSON object with _id and text")
+        raise _bad(path, number, f"cannot be read ({record.problem}): write a JSON object with _id and text")
     id_, text = record.values.get("_id"), record.values.get("text")
     if not isinstance(id_, str | int) or isinstance(id_, bool) or not isinstance(text, str):
-        raise _bad(place, "has no _id and text: write a JSON object with both")
+        raise _bad(path, number, "has no _id and text: write a JSON object with both")
     return str(id_), text
 
 
 def _lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, by number."""
+    """The lines that are not blank, with their numbers."""
     if not path.is_file():
-        what = "is no file" if path.exists() else "does not exist"
+        what = "is not a file" if path.exists() else "does not exist"
         raise UsageError(f"{path} {what}: {remedy}")
-    with _told(path), open_unpacked(str(path), format_of(path.name)[1]) as file:
-        for number, line in lines_of(file):
-            if line is None or any("\udc80" <= c <= "\udcff" for c in line):
-                raise _bad((path, number), f"is {'too long' if line is None else 'not UTF-8'}: {remedy}")
-            if line.strip():
-                yield number, line.rstrip("\r\n")
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
     try:
-        yield
+        with open_unpacked(str(path), format_of(path.name)[1]) as file:
+            for number, line in lines_of(file):
+                if line is None or any("\udc80" <= c <= "\udcff" for c in line):
+                    raise _bad(path, number, f"is {'too long' if line is None else 'not UTF-8'}: {remedy}")
+                if line.strip():
+                    yield number, line.rstrip("\r\n")
     except UnreadableError as error:
         raise CorpusError(f"{path}: {error}: name another file") from None
 
 
-def _bad(place: Place, what: str) -> CorpusError:
-    path, number = place
+def _bad(path: Path, number: int, what: str) -> CorpusError:
     return CorpusError(f"{path}, line {number}: it {what}")

@@ -1,17 +1,14 @@
-"""What came of an evaluation, as values: the figures that are printed, and what they were made of.
+"""The relevance of what each plan finds, against human judgements: nDCG, recall, reciprocal rank.
 
-What each way to search finds of what people judged relevant: nDCG, recall, reciprocal rank by plan.
-
-Overlap says how much of the full dimension's answer a cheaper search keeps; judgements say how much of
-that mattered. Each plan is asked every query, once, for as many hits as the measures look at, or as it
-keeps, if those are fewer. The full dimension is what the others are compared with, query by query.
+Overlap says how much of the full dimension's answer a cheaper search keeps; judgements say how much of that
+matters. Each plan runs every query once, for as many hits as the metrics need or as the plan keeps. The
+others are compared with the full dimension, query by query.
 """
 
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +16,7 @@ from numpy.typing import NDArray
 from resizable_search.engine.plan import Plan
 from resizable_search.engine.topk import NO_ROW, Top, result_width
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.evaluate.bench import AT_ONCE, overlap_at_k, rerank_of
-from resizable_search.evaluate.bench_options import BenchOptions
+from resizable_search.evaluate.bench import ANSWER_BATCH, BenchOptions, overlap_at_k, rerank_of
 from resizable_search.evaluate.metrics import MOST_CUT, USUAL, Metrics
 from resizable_search.evaluate.qrels import Qrels
 from resizable_search.progress import SILENT, Progress
@@ -29,16 +25,25 @@ from resizable_search.search.index import Index
 from resizable_search.statistics import RESAMPLES, paired_intervals
 from resizable_search.text import counted, quoted
 
-READ_AT_ONCE = 1_000
-"""Documents that are read at once for their ids."""
+READ_BATCH = 1_000
+"""Documents that are read together for their ids."""
+
+ENDLESS = 1_000
+"""Hits for a metric without a cut-off, such as AP; TREC's runs have as many."""
+
+TIMED, FEWEST_TIMED = 200, 20
+"""Single queries that are timed for each plan; they repeat if there are fewer than FEWEST_TIMED."""
+
+EMBED_BATCH = 100
+"""Queries that are embedded before they are cached: the most that a failing service loses."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """A measure's mean over the queries, and how far that is from the full dimension's.
+class MetricValue:
+    """The mean of a metric over the queries, and its difference from the full dimension.
 
-    `difference_ci` is the 95 % interval of that difference (`confidence.paired_intervals`); None for the
-    full dimension itself, and for a single query.
+    `difference_ci` is the 95 % interval of the difference (`statistics.paired_intervals`); None for the full
+    dimension itself and for a single query.
     """
 
     mean: float
@@ -47,25 +52,24 @@ class Measured:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the interval leaves no doubt that there is a difference, and of which sign."""
+        """Whether the interval excludes 0."""
         return self.difference_ci is not None and (self.difference_ci[0] > 0 or self.difference_ci[1] < 0)
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedPlan:
-    """One way to search, judged.
+    """A plan with its metrics.
 
-    `depth` is how many hits it gave for the measures, the most that it keeps if those are fewer.
-    `measures` by name, in the order that they were asked in. `overlap` is the mean share of the full
-    dimension's top k that it finds, with its 95 % interval; `ms` the median time of a single query for k
-    hits, once it is embedded.
+    `depth`: the hits that it gave to the metrics. `measures`: the metrics by name, in order. `overlap`: the
+    mean share of the full dimension's top k that it finds, with its 95 % interval. `ms`: the median time of
+    a single query for k hits, without embedding.
     """
 
     dim: int
     rerank: int | None
     plan: str
     depth: int
-    measures: dict[str, Measured]
+    measures: dict[str, MetricValue]
     overlap: float
     overlap_ci: tuple[float, float] | None
     ms: float
@@ -73,11 +77,10 @@ class EvaluatedPlan:
 
 @dataclass(frozen=True, slots=True)
 class JudgedQueries:
-    """Which queries were judged: how many, from where, and what should be known of some.
+    """How many queries were judged, their source, and the ids of unusual ones.
 
-    `unasked`: judged, but their texts are not there, so that they count in no mean. `silent`: blank, or
-    the embedder knows no word of them; they find nothing. `hopeless`: no document is relevant, so that
-    they count as 0 whatever is found.
+    `unasked`: judged without a text; in no mean. `silent`: blank, or without a word that the embedder knows;
+    no hits. `hopeless`: without a relevant document; always 0.
     """
 
     count: int
@@ -90,7 +93,7 @@ class JudgedQueries:
 
 @dataclass(frozen=True, slots=True)
 class JudgedDocuments:
-    """How many documents are judged, and how many of those the index lacks: they cannot be found."""
+    """How many documents are judged, and how many of them the index lacks."""
 
     count: int
     absent: int
@@ -98,7 +101,7 @@ class JudgedDocuments:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """What `rsearch eval --json` prints. `by_chunk`: of each document, its best chunk counts."""
+    """The JSON of `eval`. `by_chunk`: each document counts by its best chunk."""
 
     index: str
     rows: int
@@ -116,11 +119,10 @@ class EvaluationReport:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The report, and what it was made of.
+    """The report, and the values behind it.
 
-    `ids` are the queries'; `values` (plans, queries, measures) each measure of each query; `tops` for each
-    plan the rows and scores that it gave, a row of those a query, `NO_ROW` where there was none. With
-    `wholes` these are the first rows of documents, whose best chunks have the scores.
+    `ids` are those of the queries. `values` (plans, queries, metrics). `tops`: the rows and scores of each
+    plan, a line a query. With `groups` rows are first rows of documents, scores those of their best chunks.
     """
 
     report: EvaluationReport
@@ -128,29 +130,29 @@ class Evaluation:
     names: tuple[str, ...]
     values: NDArray[np.float64]
     tops: list[Top]
-    wholes: DocumentGroups | None = None
+    groups: DocumentGroups | None = None
 
     def per_query(self) -> Iterator[tuple[str, str, list[float]]]:
-        """Query, plan, and the values of the measures, query by query."""
+        """Query, plan, and the values of the metrics, query by query."""
         for number, query in enumerate(self.ids):
             for plan, values in zip(self.report.plans, self.values[:, number], strict=True):
                 yield query, plan.plan, values.tolist()
 
     def run_of(self, index: Index, number: int) -> Iterator[tuple[str, str, int, float]]:
-        """What the plan of that number found: query, document's id, rank from 1, and a score.
+        """The run of a plan: query, document id, rank from 1, and a score that falls strictly.
 
-        Scores are lowered by as little as a float32 can be where they do not fall, since programs that
-        read a run go by its scores alone and order equal ones as they like.
+        Programs that read runs order equal scores as they like, so equal ones are lowered by the least
+        possible amount.
         """
         top = self.tops[number]
         ids: dict[int, str] = {}
         rows = np.unique(top.rows[top.rows != NO_ROW])
-        for start in range(0, len(rows), READ_AT_ONCE):
-            some = rows[start : start + READ_AT_ONCE].tolist()
-            if self.wholes is not None:
-                ids |= {row: self.wholes.name(row) for row in some}
-                continue
-            ids |= {row: document.id for row, document in zip(some, index.documents(some), strict=True)}
+        for start in range(0, len(rows), READ_BATCH):
+            part = rows[start : start + READ_BATCH].tolist()
+            if self.groups is not None:
+                ids |= {row: self.groups.name(row) for row in part}
+            else:
+                ids |= {row: doc.id for row, doc in zip(part, index.documents(part), strict=True)}
         for query, found, scores in zip(self.ids, top.rows.tolist(), top.scores, strict=True):
             last = np.float32(np.inf)
             for rank, (row, score) in enumerate(zip(found, scores, strict=True), 1):
@@ -159,22 +161,11 @@ class Evaluation:
                     yield query, ids[row], rank, float(last)
 
 
-ENDLESS = 1_000
-"""How many hits are looked at by a measure without a cut-off, such as AP; TREC's own runs are so long."""
-
-TIMED, FEWEST_TIMED = 200, 20
-"""So many single queries are timed for each plan: one after the other, round and round if there are fewer."""
-
-EMBEDDED_AT_ONCE = 100
-"""Queries that are embedded before they are kept: what is lost if a service fails."""
-
-
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
-    """What to evaluate: plans as `BenchOptions` has them, by measures that `Metrics.parse` takes.
+    """What to evaluate: plans as in `BenchOptions`, metrics as in `Metrics.parse`.
 
-    `k` is that of the overlap and of the times, and what a rerank is a multiple of. `seed` draws the
-    queries of the intervals.
+    `k` is that of overlaps and times, and the unit of a rerank. `seed` draws the resamples of the intervals.
     """
 
     dims: tuple[int, ...] | None = None
@@ -185,66 +176,79 @@ class EvaluationOptions:
     seed: int = 0
 
     def check(self) -> "EvaluationOptions":
-        """The options themselves, if they make sense on some index; else UsageError."""
+        """The options themselves. Raises UsageError if no index could be evaluated with them."""
         if not 1 <= self.k <= MOST_CUT:
             raise UsageError(f"k must be 1 to {MOST_CUT:,} to be evaluated, not {self.k}")
         if self.seed < 0:
-            raise UsageError(f"--seed must be 0 or more, not {self.seed}")
+            raise UsageError(f"`seed` must be 0 or more, not {self.seed}")
         Metrics.parse(self.measures)
         for plan in self.plans:
             Plan.parse(plan)
         return self
 
     def chosen_plans(self, index: Index) -> list[Plan]:
-        """What is evaluated on an index, the full dimension first. Raises UsageError."""
-        ways = BenchOptions(dims=self.dims, reranks=self.reranks, plans=self.plans, k=self.k)
-        return ways.chosen_plans(index.full_dim, index.dims)
+        """The plans to evaluate on an index, the full dimension first. Raises UsageError."""
+        options = BenchOptions(dims=self.dims, reranks=self.reranks, plans=self.plans, k=self.k)
+        return options.chosen_plans(index.full_dim, index.dims)
 
 
 def evaluate(
-    index: Index,
-    judgements: Qrels,
-    options: EvaluationOptions | None = None,
-    progress: Progress = SILENT,
+    index: Index, qrels: Qrels, options: EvaluationOptions | None = None, progress: Progress = SILENT
 ) -> Evaluation:
-    """Ask each plan every query, and measure what it finds.
+    """Run every query by each plan, and compute the metrics.
 
-    A judged document that the index lacks is one that was not found, as in trec_eval. Raises UsageError,
-    EmbedderError, and RsearchError where nothing that is judged is in the index.
+    A judged document that the index lacks counts as not found, as in trec_eval. Raises UsageError,
+    EmbedderError, and RsearchError if the index has no judged document.
     """
     options = (options or EvaluationOptions()).check()
-    measures = Metrics.parse(options.measures)
+    metrics = Metrics.parse(options.measures)
     plans = options.chosen_plans(index)
-    judged = judgements.documents
-    wholes = None
+    judged = qrels.documents
+    groups = None
     if index.manifest.corpus.get("chunk"):
-        wholes = DocumentGroups(index.document_names(), index.found_rows())
-    rows = _rows_of(index, judged, judgements.source, wholes)
-    ids = list(judgements.queries)
+        groups = DocumentGroups(index.document_names(), index.found_rows())
+    rows = _rows_of(index, judged, qrels.source, groups)
+    ids = list(qrels.queries)
     begin = time.perf_counter()
-    vectors, known = _embedded(index, list(judgements.queries.values()), progress)
+    vectors, known = _embedded(index, list(qrels.queries.values()), progress)
     seconds = time.perf_counter() - begin
     engine = index.warm()
     if index.remark:
         progress.note(index.remark)
+    # A document is named by its row, an absent one by a word.
     relevance = {
-        query: {_name(rows, id_): grade for id_, grade in judgements.relevance[query].items()}
+        query: {str(rows.get(id_, f"absent {id_}")): grade for id_, grade in qrels.relevance[query].items()}
         for query in ids
     }
-    depth = result_width(max(options.k, measures.depth or ENDLESS), index.rows)
+    depth = result_width(max(options.k, metrics.depth or ENDLESS), index.rows)
     progress.stage("evaluating", len(plans), "plans")
     tops, values, times = [], [], []
     for plan in plans:
-        top = _asked(index, vectors, known, plan, _hits(plan, depth), wholes)
-        found = {
-            query: [str(row) for row in of_query[of_query != NO_ROW].tolist()]
-            for query, of_query in zip(ids, top.rows, strict=True)
-        }
+        hits = min([depth, *(stage.keep for stage in plan.stages if stage.keep is not None)])
+        top = _searched(index, vectors, known, plan, hits, groups)
+        found = {query: list(map(str, _rows(top.rows[number]))) for number, query in enumerate(ids)}
         tops.append(top)
-        values.append(measures.of(relevance, found))
+        values.append(metrics.of(relevance, found))
         times.append(_milliseconds(index, vectors[known], plan, options.k))
         progress.advance(1)
-    together = np.stack(values)
+    all_values = np.stack(values)
+    metric_values = _metric_values(all_values, metrics.names, options.seed)
+    top_k = [[np.array(_rows(line[: options.k])) for line in top.rows[known]] for top in tops]
+    evaluated = []
+    for plan, top, best, by_name, ms in zip(plans, tops, top_k, metric_values, times, strict=True):
+        overlap, interval = overlap_at_k(top_k[0], best)
+        evaluated.append(
+            EvaluatedPlan(
+                dim=plan.stages[0].dim,
+                rerank=rerank_of(plan, options.k, index.full_dim),
+                plan=str(plan),
+                depth=top.rows.shape[1],
+                measures=by_name,
+                overlap=overlap,
+                overlap_ci=interval,
+                ms=ms,
+            )
+        )
     report = EvaluationReport(
         index=index.name,
         rows=index.rows,
@@ -252,79 +256,56 @@ def evaluate(
         k=options.k,
         queries=JudgedQueries(
             count=len(ids),
-            source=judgements.source,
+            source=qrels.source,
             embed_seconds=seconds,
-            unasked=list(judgements.unasked),
-            silent=[query for query, says in zip(ids, known.tolist(), strict=True) if not says],
-            hopeless=judgements.hopeless,
+            unasked=list(qrels.unasked),
+            silent=[query for query, is_known in zip(ids, known.tolist(), strict=True) if not is_known],
+            hopeless=qrels.hopeless,
         ),
         documents=JudgedDocuments(len(judged), len(judged) - len(rows)),
         engine=engine,
         threads=index.threads,
         seed=options.seed,
         resamples=RESAMPLES,
-        by_chunk=wholes is not None,
-        plans=_judged(plans, tops, together, times, measures.names, known, index.full_dim, options),
+        by_chunk=groups is not None,
+        plans=evaluated,
     )
-    return Evaluation(report, ids, measures.names, together, tops, wholes)
+    return Evaluation(report, ids, metrics.names, all_values, tops, groups)
 
 
-def _judged(
-    plans: Sequence[Plan],
-    tops: Sequence[Top],
-    values: NDArray[np.float64],
-    times: Sequence[float],
-    names: Sequence[str],
-    known: NDArray[np.bool_],
-    full_dim: int,
-    options: EvaluationOptions,
-) -> list[EvaluatedPlan]:
-    """The plans with what came of them; the first is what the others are compared with."""
-    differences = values[1:] - values[0]
-    count = values.shape[1]
-    # Every plan and measure in one resampling: a column each.
-    columns = differences.transpose(1, 0, 2).reshape(count, -1)
-    intervals = paired_intervals(columns, options.seed).reshape(*differences.shape[::2], 2)
-    truth = [_best(rows, options.k) for rows in tops[0].rows[known]]
-    found = []
-    for number, plan in enumerate(plans):
-        measured = {}
+def _metric_values(
+    values: NDArray[np.float64], names: Sequence[str], seed: int
+) -> list[dict[str, MetricValue]]:
+    """The metrics of each plan by name, compared with the first plan; `values` (plans, queries, metrics)."""
+    differences = values - values[0]
+    plans, count, metrics = values.shape
+    # One resampling for all: a column for each plan and metric.
+    columns = differences[1:].transpose(1, 0, 2).reshape(count, -1)
+    intervals = paired_intervals(columns, seed).reshape(plans - 1, metrics, 2)
+    by_plan = []
+    for number in range(plans):
+        by_name = {}
         for column, name in enumerate(names):
-            low, high = intervals[number - 1, column].tolist() if number and count > 1 else (0.0, 0.0)
-            measured[name] = Measured(
-                float(values[number, :, column].mean()),
-                float(differences[number - 1, :, column].mean()) if number else 0.0,
-                (low, high) if number and count > 1 else None,
-            )
-        overlap, interval = overlap_at_k(truth, [_best(rows, options.k) for rows in tops[number].rows[known]])
-        found.append(
-            EvaluatedPlan(
-                dim=plan.stages[0].dim,
-                rerank=rerank_of(plan, options.k, full_dim),
-                plan=str(plan),
-                depth=tops[number].rows.shape[1],
-                measures=measured,
-                overlap=overlap,
-                overlap_ci=interval if len(truth) > 1 else None,
-                ms=times[number],
-            )
-        )
-    return found
+            interval = None
+            if number and count > 1:
+                low, high = intervals[number - 1, column].tolist()
+                interval = (low, high)
+            mean = float(values[number, :, column].mean())
+            by_name[name] = MetricValue(mean, float(differences[number, :, column].mean()), interval)
+        by_plan.append(by_name)
+    return by_plan
 
 
-def _rows_of(index: Index, judged: set[str], source: str, wholes: DocumentGroups | None) -> dict[str, int]:
-    """The rows of the judged documents that the index has, those of `wholes` where it holds chunks.
-
-    Raises RsearchError if it has none.
-    """
-    if wholes is None:
+def _rows_of(index: Index, judged: set[str], source: str, groups: DocumentGroups | None) -> dict[str, int]:
+    """The rows of the judged documents that the index has. Raises RsearchError if it has none."""
+    if groups is None:
         rows = index.rows_of(judged)
     else:
-        rows = {id_: wholes.rows[id_] for id_ in judged if id_ in wholes.rows}
+        rows = {id_: groups.rows[id_] for id_ in judged if id_ in groups.rows}
     if not rows:
         raise RsearchError(
             f"{index.name} has none of the {counted(len(judged), 'document')} that {source} judges, such as "
-            f"{quoted(min(judged))}: take the index that holds them, by the same ids"
+            f"{quoted(min(judged))}: name the index with these ids"
         )
     return rows
 
@@ -332,12 +313,12 @@ def _rows_of(index: Index, judged: set[str], source: str, wholes: DocumentGroups
 def _embedded(
     index: Index, texts: Sequence[str], progress: Progress
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Raw vectors of the queries, and which of them say something. Raises UsageError if none does."""
+    """Raw vectors of the queries, and which of them are not zero. Raises UsageError if all are."""
     progress.stage("embedding", len(texts), "queries")
     vectors = np.zeros((len(texts), index.full_dim), np.float32)
     known = np.zeros(len(texts), bool)
-    for start in range(0, len(texts), EMBEDDED_AT_ONCE):
-        part = slice(start, start + EMBEDDED_AT_ONCE)
+    for start in range(0, len(texts), EMBED_BATCH):
+        part = slice(start, start + EMBED_BATCH)
         vectors[part], known[part] = index.embed_known(texts[part])
         progress.advance(len(texts[part]))
     if not known.any():
@@ -345,43 +326,34 @@ def _embedded(
     return vectors, known
 
 
-def _asked(
+def _searched(
     index: Index,
     vectors: NDArray[np.float32],
     known: NDArray[np.bool_],
     plan: Plan,
     hits: int,
-    wholes: DocumentGroups | None,
+    groups: DocumentGroups | None,
 ) -> Top:
-    """What a plan finds for each query, by documents where there are `wholes`; silent ones find nothing."""
+    """The hits of a plan for each query, by document if there are `groups`; none for unknown queries."""
     top = Top(
         np.full((len(vectors), hits), -np.inf, np.float32), np.full((len(vectors), hits), NO_ROW, np.int64)
     )
-    places = np.flatnonzero(known)
-    for start in range(0, len(places), AT_ONCE):
-        some = places[start : start + AT_ONCE]
-        if wholes is None:
-            found, _ = index.run(vectors[some], plan, hits)
-        else:
-            found = wholes.best(partial(_deep, index, vectors[some], plan, hits), hits)
-        top.scores[some], top.rows[some] = found.scores, found.rows
+    numbers = np.flatnonzero(known)
+    for start in range(0, len(numbers), ANSWER_BATCH):
+        part = numbers[start : start + ANSWER_BATCH]
+
+        def search(depth: int, queries: NDArray[np.float32] = vectors[part]) -> Top:
+            return index.run(queries, plan.deepened(hits, depth), depth)[0]
+
+        found = index.run(vectors[part], plan, hits)[0] if groups is None else groups.best(search, hits)
+        top.scores[part], top.rows[part] = found.scores, found.rows
     return top
-
-
-def _deep(index: Index, vectors: NDArray[np.float32], plan: Plan, hits: int, depth: int) -> Top:
-    """The best `depth` rows by a plan that is for so many hits."""
-    return index.run(vectors, plan.deepened(hits, depth), depth)[0]
-
-
-def _hits(plan: Plan, depth: int) -> int:
-    """How many hits a plan can give: no more than any of its stages keeps."""
-    return min([depth, *(stage.keep for stage in plan.stages if stage.keep is not None)])
 
 
 def _milliseconds(index: Index, vectors: NDArray[np.float32], plan: Plan, k: int) -> float:
     """The median time of a single query."""
     times = []
-    index.run(vectors[:1], plan, k)  # brings the files into memory
+    index.run(vectors[:1], plan, k)  # loads the files
     for number in range(max(FEWEST_TIMED, min(TIMED, len(vectors)))):
         query = vectors[number % len(vectors)][None]
         begin = time.perf_counter()
@@ -390,13 +362,7 @@ def _milliseconds(index: Index, vectors: NDArray[np.float32], plan: Plan, k: int
     return statistics.median(times) * 1e3
 
 
-def _best(rows: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    best = rows[:k]
-    found: NDArray[np.int64] = best[best != NO_ROW]
+def _rows(rows: NDArray[np.int64]) -> list[int]:
+    """The rows of a line without padding."""
+    found: list[int] = rows[rows != NO_ROW].tolist()
     return found
-
-
-def _name(rows: dict[str, int], id_: str) -> str:
-    """What a judged document is called while it is measured: its row, or what no row is called."""
-    row = rows.get(id_)
-    return f"absent {id_}" if row is None else str(row)

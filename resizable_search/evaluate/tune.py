@@ -1,8 +1,8 @@
-"""Choose the fastest plan whose overlap@k is proven to reach a target, on this index and this machine.
+"""Choose the fastest plan whose overlap@k is proven to reach a recall, on this index and this machine.
 
-Some of the queries choose (`plan_search`), the others confirm: the best of many candidates owes its
-place to luck too, and only queries that had no part in choosing it tell its overlap without a bias.
-What a plan has to reach is a lower confidence bound (`confidence`), not its mean.
+Some of the queries choose (`plan_space`), the others confirm: the best of many candidates is partly lucky,
+and only queries that had no part in the choice measure its overlap without bias. A plan must reach the
+recall with the lower confidence bound of its overlap (`statistics`), not with the mean.
 """
 
 import math
@@ -10,42 +10,42 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resizable_search import __version__
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import Queries, sample_queries
-from resizable_search.evaluate.plan_space import PlanSearch, Trial, split
+from resizable_search.evaluate.plan_space import MeasuredPlans, PlanSearch, split
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index
+from resizable_search.search.options import SearchOptions
 from resizable_search.statistics import lower_bound, upper_bound
 from resizable_search.store.tuned_plans import Candidate, TunedPlan, check_recall, keep_plan
 from resizable_search.system import blas_threads
 
 TAIL = 0.025
-"""The chance that a bound is wrong, for the first plan that is put to the proof; each later one has half.
+"""The chance that a bound of the first plan to confirm is wrong; each later one has half of it.
 
-So all of them together are wrong with a chance below 5 %, and one alone has a 95 % interval.
+So the chance that any of them is wrong is below 5 %, and a plan alone has a 95 % interval.
 """
 
 CHOSEN_AT_MOST = 1000
-"""Queries that choose; those that confirm may be more."""
+"""The most queries that choose; more may confirm."""
 
 SAMPLE_AT_LEAST, SAMPLE_AT_MOST = 1000, 10_000
-"""Queries that are drawn, however easy or hard the target is to prove."""
+"""Limits of the sample, however easy or hard the recall is to prove."""
 
 FINALISTS = 8
 ROUNDS, SECONDS = 30, 4.0
-"""Plans timed at the end, beside the exact one and safer ones; in how many rounds, and seconds at most."""
+"""Plans timed at the end, besides the exact one and safer ones; the rounds, and their seconds at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class TuneReport:
-    """What `tune` found: the plan with its evidence, what to know about it, and if the index keeps it.
+    """The tuned plan with its evidence.
 
-    `remark` says why the exact plan was chosen, if it was, and the best that others reached; `not_kept`
-    why the index does not keep the plan. Each is '' otherwise.
+    `remark` says why the exact plan was chosen, and how near the others came. `not_kept` says why the index
+    does not keep the plan. Each is '' otherwise.
     """
 
     index: str
@@ -66,17 +66,16 @@ def tune(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> TuneReport:
-    """Choose the fastest plan for k hits that is proven to reach `recall`, and have the index keep it.
+    """Choose the fastest plan for k hits that is proven to reach `recall`, and store it in the index.
 
-    `queries` None: `sample` of the index's own rows (None: as many as the target takes to prove), drawn
-    by `seed`, each left out of its own answers. A text's neighbours in its own corpus are nearer to it
-    than to most questions, so own rows are easier than real queries. An index that cannot be written
-    goes without: `not_kept` says why. Raises UsageError.
+    `queries` None: `sample` rows of the index (None: as many as prove the recall), drawn by `seed`, each left
+    out of its own hits. Rows are easier than real queries: their neighbours are nearer. For a read-only index
+    `not_kept` of the report says why the plan is not stored. Raises UsageError.
     """
     check_recall(recall)
-    Plan.of(None, 0, k, index.full_dim)
+    SearchOptions(k)
     if sample is not None and sample < 2:
-        raise UsageError(f"--sample must be 2 or more, to choose and to confirm, not {sample}")
+        raise UsageError(f"`sample` must be 2 or more, to choose and to confirm, not {sample}")
     if not index.rows:
         raise UsageError(f"{index.name} has no documents to tune on: build it again")
     index.warm()
@@ -85,23 +84,28 @@ def tune(
     asked = queries or sample_queries(index, sample or sample_size(recall), seed)
     count = len(asked.vectors)
     first, second = split(asked, max(1, min(count // 2, CHOSEN_AT_MOST)), seed)
-    choosing, confirming = Trial(index, first, k), Trial(index, second, k)
+    choosing, confirming = MeasuredPlans(index, first, k), MeasuredPlans(index, second, k)
     search = PlanSearch(choosing, recall, len(confirming), TAIL / 2)
     if recall == 1.0 or count < 2 or index.rows <= k:
         search.time([search.exact], ROUNDS, SECONDS)
         search.overlap[search.exact] = 1.0
-        certain = "no other plan is certain to find every row"
-        verdict = _Verdict(search.exact, _Proof(), certain if recall == 1.0 else "too few rows to choose by")
+        why = (
+            "only the exact plan is certain to find every row"
+            if recall == 1.0
+            else "too few rows to choose by"
+        )
+        choice = _Choice(search.exact, remark=why)
     else:
-        verdict = _choose(search, confirming, progress)
+        choice = _choose(search, confirming, progress)
+    known = sorted((plan for plan in search.ms if plan in search.overlap), key=search.ms.__getitem__)
     tuned = TunedPlan(
-        plan=str(verdict.plan),
+        plan=str(choice.plan),
         k=k,
         recall=recall,
-        overlap=verdict.proof.overlap,
-        overlap_ci=verdict.proof.interval,
-        ms=search.ms[verdict.plan],
-        queries=verdict.proof.queries,
+        overlap=choice.overlap,
+        overlap_ci=choice.interval,
+        ms=search.ms[choice.plan],
+        queries=choice.queries,
         chosen_on=len(choosing.truth),
         source=asked.source,
         seed=asked.seed,
@@ -109,7 +113,7 @@ def tune(
         threads=blas_threads() if search.engine == "numpy" else index.threads,
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
         version=__version__,
-        candidates=_candidates(search),
+        candidates=tuple(Candidate(str(p), search.overlap[p], search.ms[p]) for p in known),
     )
     not_kept = ""
     try:
@@ -117,14 +121,14 @@ def tune(
         index.read_plans()
     except RsearchError as error:
         not_kept = str(error)
-    return TuneReport(index.name, index.rows, index.full_dim, tuned, verdict.remark, not_kept)
+    return TuneReport(index.name, index.rows, index.full_dim, tuned, choice.remark, not_kept)
 
 
 def sample_size(recall: float) -> int:
-    """How many queries a target takes, those that choose and those that confirm.
+    """How many queries choose and confirm a plan for this recall.
 
-    m queries without a miss prove no more than about 1 - 4.2 / m; so many that confirm leave half of
-    what the target allows to be missed: 840 for 0.99, and as many to choose by.
+    m queries without a miss prove at most about 1 - 4.2 / m. So many confirm that half of the allowed misses
+    may occur: 840 for 0.99, and as many choose.
     """
     confirming = 8.4 / max(1.0 - recall, 1e-9)
     wanted = math.ceil(confirming) + math.ceil(min(confirming, CHOSEN_AT_MOST))
@@ -132,29 +136,19 @@ def sample_size(recall: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Proof:
-    """The overlap of a plan over so many queries, and its interval; the exact plan needs none."""
+class _Choice:
+    """A plan, its overlap over so many queries with the interval; the exact plan needs no queries."""
 
+    plan: Plan
     overlap: float = 1.0
     interval: tuple[float, float] = (1.0, 1.0)
     queries: int = 0
-
-    @classmethod
-    def of(cls, shares: NDArray[np.float64], tail: float) -> "_Proof":
-        interval = lower_bound(shares, tail), upper_bound(shares, tail)
-        return cls(float(shares.mean()), interval, len(shares))
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    plan: Plan
-    proof: _Proof
     remark: str = ""
 
 
-def _choose(search: PlanSearch, confirming: Trial, progress: Progress) -> _Verdict:
-    """The fastest plan that reaches the target on both shares of the queries."""
-    search.trial.answer(progress)
+def _choose(search: PlanSearch, confirming: MeasuredPlans, progress: Progress) -> _Choice:
+    """The fastest plan that reaches the recall on both parts of the queries."""
+    search.measured.answer(progress)
     search.run(progress)
     fast = search.finalists(FINALISTS)
     progress.stage("timing", len(fast) + 1, "plans")
@@ -164,42 +158,37 @@ def _choose(search: PlanSearch, confirming: Trial, progress: Progress) -> _Verdi
     order = sorted((plan for plan in fast if search.ms[plan] < limit), key=search.ms.__getitem__)
     if order:
         confirming.answer(progress)
-    failed: list[tuple[Plan, _Proof]] = []
+    failed: list[_Choice] = []
     for plan in order:
-        if any(search.overlap[plan] <= search.overlap[other] for other, _ in failed):
+        if any(search.overlap[plan] <= search.overlap[other.plan] for other in failed):
             continue  # no better than one that has failed
-        proof = _Proof.of(confirming.shares(plan), TAIL / 2 ** len(failed))
-        if proof.interval[0] >= search.recall:
-            return _Verdict(plan, proof)
-        failed.append((plan, proof))
-    return _Verdict(search.exact, _Proof(), _why_exact(search, failed, slower=bool(fast)))
+        shares, tail = confirming.shares(plan), TAIL / 2 ** len(failed)
+        interval = lower_bound(shares, tail), upper_bound(shares, tail)
+        choice = _Choice(plan, float(shares.mean()), interval, len(shares))
+        if interval[0] >= search.recall:
+            return choice
+        failed.append(choice)
+    return _Choice(search.exact, remark=_why_exact(search, failed, slower=bool(fast)))
 
 
-def _why_exact(search: PlanSearch, failed: list[tuple[Plan, _Proof]], *, slower: bool) -> str:
-    """One line: why no other plan was taken, and how far the others came."""
-    target = f"{search.recall:g}"
-    possible = lower_bound(np.ones(search.proofs), search.tail)
+def _why_exact(search: PlanSearch, failed: list[_Choice], *, slower: bool) -> str:
+    """One line: why the exact plan was chosen, and how near the others came."""
+    recall = f"{search.recall:g}"
     if failed:
-        plan, proof = max(failed, key=lambda pair: pair[1].overlap)
-        low, _ = proof.interval
+        best = max(failed, key=lambda choice: choice.overlap)
         return (
-            f"no other plan is proven to reach {target}: the best was {plan} with {proof.overlap:.4f}, "
-            f"surely {low:.4f}"
+            f"no other plan is proven to reach {recall}: the best is {best.plan} with {best.overlap:.4f}, "
+            f"at least {best.interval[0]:.4f} (95 %)"
         )
     if slower:
-        return f"the exact scan is the fastest here of those that reach {target}"
+        return f"the exact plan is the fastest here that reaches {recall}"
     if search.best is None:
-        return "no other plan is faster than the exact scan here"
-    reached = f"the best but the exact one is {search.best} with {search.overlap[search.best]:.4f}"
+        return "no other plan is faster than the exact one here"
+    best_other = f"the best other plan is {search.best} with {search.overlap[search.best]:.4f}"
+    possible = lower_bound(np.ones(search.proofs), search.tail)
     if possible < search.recall:
         return (
-            f"{search.proofs:,} queries prove no more than {possible:.4f} of any plan (give more, with "
-            f"--sample or --queries); {reached}"
+            f"{search.proofs:,} queries prove no more than {possible:.4f} of any plan: give more of them; "
+            f"{best_other}"
         )
-    return f"no other plan faster than the exact scan is proven to reach {target}: {reached}"
-
-
-def _candidates(search: PlanSearch) -> tuple[Candidate, ...]:
-    """Every plan whose overlap and time are known, fastest first."""
-    known = sorted((plan for plan in search.ms if plan in search.overlap), key=search.ms.__getitem__)
-    return tuple(Candidate(str(plan), search.overlap[plan], search.ms[plan]) for plan in known)
+    return f"no plan faster than the exact one is proven to reach {recall}: {best_other}"

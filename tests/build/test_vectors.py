@@ -28,8 +28,7 @@ from resizable_search.errors import (
     IndexBusyError,
     UsageError,
 )
-from resizable_search.evaluate.bench import run_bench, sample_queries
-from resizable_search.evaluate.bench_options import BenchOptions
+from resizable_search.evaluate.bench import BenchOptions, run_bench, sample_queries
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest

@@ -129,7 +129,7 @@ def test_a_document_without_text_ends_the_build_if_that_is_asked(machine: Machin
     [
         (("pydoc", "--limit", 0), ("--limit must be 1 or more, not 0",)),
         (("wiki100k", "--limit", 100_001), ("rsearch build wiki --limit 100001",)),
-        (("pydoc", "--dims", "64,128,64"), ("--dims names 64 more than once: name each once",)),
+        (("pydoc", "--dims", "64,128,64"), ("--dims names 64 more than once: name each number once",)),
         (("wiki100k", "--dims", "64,769"), ("769 is not within 1 to 768",)),
         (("pydoc", "--dims", "64,769"), ("769 is not within 1 to 768",)),
         (("wiki100k", "--embedder", "lsa", "--dims", "1024"), ("1024 is not within 1 to 768",)),

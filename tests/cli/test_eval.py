@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resizable_search.cli import render_eval, tables
+from resizable_search.cli import render_evaluate, tables
 from resizable_search.corpora.beir import BeirFolder
 from resizable_search.errors import StorageError
 from resizable_search.evaluate.qrels import read_qrels_folder
@@ -23,7 +23,7 @@ from resizable_search.evaluate.relevance import (
     EvaluationReport,
     JudgedDocuments,
     JudgedQueries,
-    Measured,
+    MetricValue,
 )
 from tests.cli.conftest import Inside, Machine, another_api, told, told_last
 from tests.cli.test_render import shown
@@ -103,10 +103,10 @@ def test_a_folder_is_built_once_and_judged_as_its_runs_are(inside: Inside, trees
     again = inside.run("eval", trees, *LSA, "--dims", "4", "--measures", "RR@10")
     assert again.code == 0
     assert "documents at" not in again.err
-    assert "1 of 25 judged documents is not in the index, and cannot be found\n" in again.out
-    assert "1 query says nothing to the embedder ('odd'), and finds nothing\n" in again.out
-    assert "1 query has no relevant document ('odd'), and counts as 0 whatever is found\n" in again.out
-    assert "1 query is judged without a text ('unknown'), and counts nowhere\n" in again.out
+    assert "1 of 25 judged documents is not in the index and cannot be found\n" in again.out
+    assert "1 query ('odd') has no word that the embedder knows: no hits\n" in again.out
+    assert "1 query ('odd') has no relevant document: counted as 0\n" in again.out
+    assert "1 query ('unknown') is judged but not in the file of queries: left out\n" in again.out
 
     # The same index by its name, judged by files of other forms.
     trec = "".join(f"{q} 0 {d} {g}\n" for q, judged in grades.items() for d, g in judged.items())
@@ -117,6 +117,9 @@ def test_a_folder_is_built_once_and_judged_as_its_runs_are(inside: Inside, trees
     named = inside.run("eval", "-i", "my trees", *files, "--dims", "4", "--json").json
     assert [p["measures"] for p in named["plans"]] == [p["measures"] for p in report["plans"][:2]]
     told_last(inside.run("eval", "-i", "my trees", *files, "--limit", 3), 2, "--limit is for building")
+    assert inside.run("config", "set", "eval.chars", 1200).code == 0  # a default is no option that was given
+    assert inside.run("eval", "-i", "my trees", *files, "--dims", "4").code == 0
+    assert inside.run("config", "unset", "eval.chars").code == 0
 
     # Documents that have changed are not those that were judged.
     with (trees / "corpus.jsonl").open("a") as corpus:
@@ -141,7 +144,7 @@ def asked_in(rows: list[dict[str, str]]) -> list[str]:
 
 
 def test_what_cannot_be_is_refused_before_anything_is_built(inside: Inside, trees: Path):
-    told(inside.run("eval"), 2, "nothing is judged", "FOLDER", "--qrels")
+    told(inside.run("eval"), 2, "no judgements", "FOLDER", "--qrels")
     told(inside.run("eval", "nowhere"), 2, "nowhere does not exist", "corpus.jsonl")
     told(inside.run("eval", trees, "--split", "dev"), 2, "no dev.tsv, but has test")
     told(inside.run("eval", trees, "--qrels", "x"), 2, "leave --queries and --qrels out")
@@ -154,7 +157,7 @@ def test_what_cannot_be_is_refused_before_anything_is_built(inside: Inside, tree
     told(inside.run("eval", trees, "--plot", "x.pdf"), 2, "--plot draws .svg or .png")
     told(inside.run("eval", trees, "--per-query", "no/x.tsv"), 2, "--per-query: there is no folder")
     told(inside.run("eval", trees, "--per-query", "."), 2, "--per-query: . is a folder")
-    told(inside.run("eval", trees, "--runs", trees / "corpus.jsonl"), 2, "--runs: ", "is no folder")
+    told(inside.run("eval", trees, "--runs", trees / "corpus.jsonl"), 2, "--runs: ", "is not a folder")
     told(inside.run("eval", trees, "--engine", "x"), 2, "no engine 'x'")
     told(inside.run("eval", trees, "-i", "x", "--restart"), 2, "--restart is for building")
     with (trees / "qrels/test.tsv").open("a") as qrels:
@@ -171,12 +174,12 @@ def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, monke
     def refuse(path: Path, content: bytes) -> None:
         raise full
 
-    monkeypatch.setattr(render_eval, "replace_file", refuse)
+    monkeypatch.setattr(render_evaluate, "replace_file", refuse)
     found = Evaluation(FOUR, [], ("nDCG@10",), np.empty((4, 0, 1)), [])
     with pytest.raises(
         StorageError, match=r"cannot write .*values.tsv \(No space left on device\): .* --per-query"
     ):
-        render_eval.write_per_query(found, tmp_path / "values.tsv")
+        render_evaluate.write_per_query(found, tmp_path / "values.tsv")
 
 
 def test_a_dry_run_tells_what_the_build_would_take(inside: Inside, trees: Path):
@@ -187,7 +190,7 @@ def test_a_dry_run_tells_what_the_build_would_take(inside: Inside, trees: Path):
 
 def plan(name: str, mean: float, difference: float, interval: tuple[float, float] | None) -> EvaluatedPlan:
     names = ("nDCG@10", "R@10", "R@100", "RR@10")
-    measures = dict.fromkeys(names, Measured(mean, difference, interval))
+    measures = dict.fromkeys(names, MetricValue(mean, difference, interval))
     dim = int(name.split(":")[0])
     rerank = 10 if ":" in name else 0
     return EvaluatedPlan(dim, rerank, name, 1000 if rerank else 100, measures, 0.5, (0.48, 0.52), 1.23)
@@ -210,7 +213,9 @@ FOUR = report(
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 130])
 def test_the_table_fits_its_terminal_and_keeps_the_first_measure_and_the_overlap(width: int):
-    columns, gap = tables.fitted(render_eval.columns(FOUR), width, render_eval.least_needed(FOUR))
+    columns, gap = tables.fitted(
+        render_evaluate.eval_columns(FOUR), width, render_evaluate.eval_least_needed(FOUR)
+    )
     lines = shown(tables.side_by_side(columns, gap), width)
     assert all(len(line) <= width for line in lines)
     head = re.split(r"\s{1,}", lines[0].strip())
@@ -221,11 +226,15 @@ def test_the_table_fits_its_terminal_and_keeps_the_first_measure_and_the_overlap
 
 
 def test_marks_and_differences_tell_what_is_certain():
-    marks = [column.cells for column in render_eval.columns(FOUR) if column.name == "nDCG@10"]
-    assert marks == [("0.700", "0.700", "↓0.600", "↑0.710")]
-    (differences,) = (c.cells for c in render_eval.columns(FOUR) if c.name == render_eval.DIFFERENCE)
-    assert differences[1:3] == ("0.000 (−0.010 to +0.010)", "−0.100 (−0.123 to −0.077)")
-    assert "hits, or at those that a plan keeps: 100 of 768, 100 of 512" in render_eval.footer(FOUR)
+    marks = [column.cells for column in render_evaluate.eval_columns(FOUR) if column.name == "nDCG@10"]
+    assert marks == [["0.700", "0.700", "↓0.600", "↑0.710"]]
+    (differences,) = (
+        c.cells for c in render_evaluate.eval_columns(FOUR) if c.name == render_evaluate.DIFFERENCE
+    )
+    assert differences[1:3] == ["0.000 (−0.010 to +0.010)", "−0.100 (−0.123 to −0.077)"]
+    assert render_evaluate.eval_footer(FOUR)[-1].endswith(
+        "as a plan keeps: 100 of 768, 100 of 512, 100 of 64"
+    )
 
 
 def test_the_script_makes_a_collection_of_titles_that_can_be_judged(inside: Inside, monkeypatch):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resizable_search.admin.overview import OverviewEntry
-from resizable_search.cli import output, render_bench, render_indexes, tables
+from resizable_search.cli import output, render_evaluate, render_indexes, tables
 from resizable_search.evaluate.bench import BenchReport, Measurement, QueryInfo
 from resizable_search.search.results import Answer, Hit, Timings
 from tests.cli.conftest import COMMAND, PATIENCE, Shelf
@@ -46,7 +46,7 @@ def test_on_a_narrow_terminal_ranks_and_scores_stay(width: int):
 
 @pytest.mark.parametrize("width", [34, 40, 59, 80])
 def test_on_a_narrow_terminal_bench_keeps_dim_and_rerank(width: int):
-    columns, gap = tables.fitted(render_bench.bench_columns(REPORT), width, render_bench.LEAST_NEEDED)
+    columns, gap = tables.fitted(render_evaluate.bench_columns(REPORT), width, render_evaluate.LEAST_NEEDED)
     lines = shown(tables.side_by_side(columns, gap), width)
     assert not [line for line in lines if "…" in line]
     assert [line.split()[:2] for line in lines] == [["dim", "rerank"], ["768", "–"], ["256", "×10"]]

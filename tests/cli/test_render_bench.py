@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from resizable_search.cli import render_bench
+from resizable_search.cli import render_evaluate
 from resizable_search.evaluate.bench import BenchReport
 from tests.evaluate.test_plots import measured, of_twelve, reported
 
 
 def shown(report: BenchReport, width: int) -> list[str]:
     out = io.StringIO()
-    render_bench.bench(report, Console(file=out, width=width, highlight=False, markup=False))
+    render_evaluate.bench(report, Console(file=out, width=width, highlight=False, markup=False))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 

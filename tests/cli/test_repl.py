@@ -10,16 +10,15 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 
 import pytest
 
 from resizable_search.cli.output import OutputOptions
-from resizable_search.cli.repl import MOST_LINES, History, answered, converse
-from resizable_search.cli.repl_commands import COMMANDS, completions, find
-from resizable_search.cli.repl_session import Session, Settings
+from resizable_search.cli.repl import MOST_LINES, History, answered, run
+from resizable_search.cli.repl_session import COMMANDS, Session, Settings, completions, find
 from resizable_search.errors import UsageError
 from resizable_search.search.index import Index, open_index
+from resizable_search.search.options import SearchOptions
 from tests.cli.conftest import COMMAND, ESCAPES, PATIENCE, Inside, Machine, Shelf, another_api, told
 from tests.servers.nomic_api import HANG
 
@@ -37,7 +36,7 @@ def session(inside: Inside) -> Iterator[Session]:
         "pydoc",
         open_named,
         lambda: ["other", "pydoc"],
-        Settings(k=3),
+        Settings(SearchOptions(k=3)),
         OutputOptions("table"),
     )
     yield made
@@ -85,11 +84,11 @@ def test_each_way_to_say_how_to_search_takes_the_place_of_the_others(session, sa
         assert say(line) == "", line
         assert str(session.plan) == plan, line
     say(":recall 1")
-    assert session.settings.recall == 1
+    assert session.settings.search.recall == 1
     assert str(session.plan) == session.index.tuned(4, 1.0).plan
     assert " recall " in say(":settings").replace("\n", " ")
     say(":dim 4")
-    assert session.settings.recall is None
+    assert session.settings.search.recall is None
 
 
 @pytest.mark.parametrize(
@@ -133,7 +132,7 @@ def test_hits_are_named_by_number(session, say, monkeypatch):
     assert "word0 word1" in say(":show 1")
     assert session.hit(1).id == "long"
     out = say(":similar 1")
-    assert len(session._found.hits) == 39
+    assert len(session._answer.hits) == 39
     assert "\nlong" not in out
     assert session.hit(1).id != "long"
     say(":open 2")
@@ -141,13 +140,13 @@ def test_hits_are_named_by_number(session, say, monkeypatch):
     assert "the last answer has 1 to 39" in say(":show 40")
     assert "the last answer has 1 to 39" in say(":open 0")
     assert say("", ":k 2").splitlines()[-1].startswith("pydoc")
-    assert session._found.query == "long"
+    assert session._answer.query == "long"
 
 
 def test_where_tells_how_many_documents_there_are_to_search(session, say):
     assert say(":where id = 'long'") == "1 of 40 documents\n"
     say(TEXT)
-    assert [hit.id for hit in session._found.hits] == ["long"]
+    assert [hit.id for hit in session._answer.hits] == ["long"]
     assert say(":where") == "40 of 40 documents\n"
 
 
@@ -166,11 +165,11 @@ def test_compare_tells_the_overlap_with_the_full_dimension_and_its_time(session,
 
 
 def test_explain_group_and_snippet_are_those_of_the_command(session, say):
-    assert "looked at" in say(":explain on", TEXT)
-    assert "looked at" not in say(":explain off", "")
+    assert "rescored" in say(":explain on", TEXT)
+    assert "rescored" not in say(":explain off", "")
     assert "snippet" in say(":snippet 20", "").splitlines()[0]
     say(":group on", "")
-    assert session.settings.group
+    assert session.settings.search.group
 
 
 def test_an_index_that_is_changed_is_picked_up_and_told(session, say, inside):
@@ -179,7 +178,7 @@ def test_an_index_that_is_changed_is_picked_up_and_told(session, say, inside):
     assert inside.run("delete", "pydoc", gone, "--yes").code == 0
     out = say("")
     assert "pydoc has changed: it has 39 documents now\n" in out
-    assert gone not in [hit.id for hit in session._found.hits]
+    assert gone not in [hit.id for hit in session._answer.hits]
     assert "changed" not in say("")
     assert session.prompt == "pydoc 4> "
 
@@ -204,7 +203,7 @@ def test_another_index_keeps_what_fits_it(session, say, inside):
     assert "dimension 8 is not within 1 to" in out
     assert "back to the full dimension" in out
     assert out.splitlines()[-1].startswith("other · 6 × ")
-    assert (session.prompt, session.settings.where) == ("other> ", "id <> 'long'")
+    assert (session.prompt, session.settings.search.where) == ("other> ", "id <> 'long'")
     assert "no hits yet" in say(":show 1")
     assert say(":index nowhere").startswith("rsearch: no index nowhere")
     assert "other · 6 × " in say("text 3")
@@ -241,7 +240,7 @@ def test_a_command_is_known_by_its_beginning_and_help_lists_them_all(session, sa
     out = say(":help")
     assert all(f":{name} " in out for name in COMMANDS)
     names = {line.split()[0] for line in say(":settings").splitlines()}
-    assert names == {"index", *(field.name for field in fields(Settings))} - {"recall"}
+    assert names == {"index", *SearchOptions.__slots__, *Settings.__slots__} - {"recall", "search"}
     assert not answered(session, ":quit")
     assert not answered(session, ":q")
 
@@ -266,8 +265,8 @@ def test_lines_are_read_until_the_end_of_the_input(session, tmp_path, monkeypatc
         return line
 
     monkeypatch.setattr("builtins.input", read)
-    converse(session, History(tmp_path / "state" / "history"))
-    assert session.settings.k == 2
+    run(session, History(tmp_path / "state" / "history"))
+    assert session.settings.search.k == 2
     assert (tmp_path / "state" / "history").read_text() == f"{TEXT}\n:k 2\n"
 
 
@@ -385,7 +384,7 @@ def test_a_prompt_that_makes_no_sense_is_not_opened(shelf: Shelf, machine: Machi
     with Terminal(shelf, "query", "-i", "wiki-one", "--dim", "9999") as terminal:
         terminal.awaits("rsearch: dimension 9999 is not within")
         assert terminal.process.wait(PATIENCE) == 2
-    told(machine.run("query"), 2, "there is no text to look for: give one, or `-`")
+    told(machine.run("query"), 2, "there is no text to search: give one, or `-`")
 
 
 def test_options_are_the_first_settings(inside: Inside, monkeypatch, capsys):

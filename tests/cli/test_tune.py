@@ -22,7 +22,7 @@ def own(machine: Machine, shelf: Shelf) -> Machine:
 def test_a_plan_is_measured_kept_shown_and_used(own: Machine):
     none = own.run("tune", "--show", "-i", "pydoc")
     assert (none.code, none.err) == (0, "")
-    assert "keeps no tuned plan" in none.out
+    assert "has no tuned plan" in none.out
     told(own.run("tune", "--recall", "1.5"), 2, "above 0 and at most 1")
 
     ran = own.run("tune", "--recall", 0.5, "-k", 4, "--sample", 120, "--seed", 2, "--json")

@@ -67,7 +67,7 @@ def test_names_are_those_of_ir_measures_each_once_in_order():
     + ["__import__('os')", "P(rel='a')@5", "P(", "P(foo=1)@5"],
 )  # fmt: skip
 def test_what_is_no_measure_is_refused(words):
-    with pytest.raises(UsageError, match="--measures"):
+    with pytest.raises(UsageError, match="`measures`"):
         Metrics.parse(words)
 
 

@@ -57,5 +57,5 @@ def test_a_file_that_is_missing_is_named(tmp_path):
 
 def test_a_platform_that_cannot_says_so(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "posix_fadvise", raising=False)
-    with pytest.raises(UsageError, match="measure without --cold"):
+    with pytest.raises(UsageError, match="`cold` needs Linux"):
         page_cache.drop([tmp_path])

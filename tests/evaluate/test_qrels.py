@@ -36,7 +36,7 @@ def test_beirs_and_trecs_judgements_are_read(file):
 
 def test_a_judgement_that_is_given_twice_counts_once_if_both_agree(file):
     assert read_qrels(file("a.tsv", "q\td\t1\nq\td\t1\n")) == {"q": {"d": 1}}
-    with pytest.raises(CorpusError, match="a.tsv, line 2: it judges 'd' for 'q' again, and differently"):
+    with pytest.raises(CorpusError, match="a.tsv, line 2: it judges 'd' for 'q' twice, differently"):
         read_qrels(file("a.tsv", "q\td\t1\nq\td\t0\n"))
 
 
@@ -50,8 +50,8 @@ def test_a_judgement_that_is_given_twice_counts_once_if_both_agree(file):
         ("q d\n", "line 1: it has 2 columns"),
         ("q\td\t1\nq 0 d 1 2\n", "line 2: it has 5 columns"),
         ("\td\t1\n", "line 1: it has no id"),
-        ("", "judges nothing"),
-        ("query-id\tcorpus-id\tscore\n", "judges nothing"),
+        ("", "has no judgements"),
+        ("query-id\tcorpus-id\tscore\n", "has no judgements"),
     ],
 )
 def test_a_line_that_is_no_judgement_is_told_by_its_number(file, content, said):
@@ -74,9 +74,9 @@ def test_queries_are_json_lines_or_ids_and_texts(file):
         ("q.jsonl", lines({"id": "a", "text": "x"}), "line 1: it has no _id and text"),
         ("q.jsonl", lines({"_id": "a", "text": None}), "line 1: it has no _id and text"),
         ("q.jsonl", lines({"_id": " ", "text": "x"}), "line 1: it has no id"),
-        ("q.jsonl", lines(*[{"_id": "a", "text": "x"}] * 2), "line 2: it has the id 'a' of an earlier query"),
+        ("q.jsonl", lines(*[{"_id": "a", "text": "x"}] * 2), "line 2: it repeats the id 'a'"),
         ("q.tsv", "a\tx\na tree\n", "line 2: it has no tab"),
-        ("q.tsv", "a\tx\na\ty\n", "line 2: it has the id 'a' of an earlier query"),
+        ("q.tsv", "a\tx\na\ty\n", "line 2: it repeats the id 'a'"),
         ("q.tsv", "\n", "has no query"),
     ],
 )
@@ -92,15 +92,15 @@ def test_only_queries_that_are_judged_are_kept(file):
     assert list(found.relevance) == ["q2", "q1"]
     assert found.documents == {"d1", "d2", "d 1"}
     assert (found.unasked, found.hopeless) == (("q0",), [])
-    with pytest.raises(CorpusError, match="no query of .* is judged in .*, which names 'q1' first"):
+    with pytest.raises(CorpusError, match="judges no query of .*: the first ids are 'q1' and 'x'"):
         read_qrels_folder(file("other.tsv", "x\ty\n"), file("test.tsv", BEIR))
 
 
 def test_a_file_that_is_not_there_or_cannot_be_unpacked_is_told(file, tmp_path):
     queries, qrels = file("queries.tsv", "q1\tone\n"), file("test.tsv", BEIR)
-    with pytest.raises(UsageError, match=r"nothing.tsv does not exist: .* --qrels"):
+    with pytest.raises(UsageError, match=r"nothing.tsv does not exist: .* `qrels`"):
         read_qrels_folder(queries, tmp_path / "nothing.tsv")
-    with pytest.raises(UsageError, match="is no file: .* --queries"):
+    with pytest.raises(UsageError, match="is not a file: .* `queries`"):
         read_qrels_folder(tmp_path, qrels)
     with pytest.raises(CorpusError, match=r"broken.tsv.gz: it cannot be read \(Not a gzipped file"):
         read_qrels_folder(queries, file("broken.tsv.gz", "no"))

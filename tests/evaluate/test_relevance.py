@@ -6,7 +6,7 @@ import pytest
 from resizable_search.build.build import build
 from resizable_search.build.delete import delete
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.cli.render_eval import footer
+from resizable_search.cli.render_evaluate import eval_footer
 from resizable_search.corpora.files.corpus import FilesCorpus
 from resizable_search.engine.vectors import truncate
 from resizable_search.errors import RsearchError, UsageError
@@ -152,8 +152,8 @@ def test_judgements_of_another_index_are_refused(index):
     [
         ({"k": 0}, "k must be 1 to"),
         ({"k": 10_001}, "k must be 1 to"),
-        ({"seed": -1}, "--seed"),
-        ({"measures": "x"}, "--measures"),
+        ({"seed": -1}, "`seed`"),
+        ({"measures": "x"}, "`measures`"),
         ({"plans": ("x",)}, "plan 'x'"),
         ({"dims": (33,)}, "dimension 33"),
     ],
@@ -200,4 +200,4 @@ def test_an_index_of_chunks_is_judged_by_the_documents_that_they_were_cut_from(t
             np.testing.assert_allclose(found.values[number, place], expected, atol=1e-12)
     assert found.report.by_chunk
     assert found.report.documents.absent == 1
-    assert "of each document, its best one counts" in footer(found.report)
+    assert "the index holds chunks: each document counts by its best chunk" in eval_footer(found.report)

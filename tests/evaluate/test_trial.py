@@ -3,7 +3,7 @@ import pytest
 
 from resizable_search.engine.plan import Plan
 from resizable_search.evaluate.bench import Queries, sample_queries
-from resizable_search.evaluate.plan_space import NEVER, Trial, split
+from resizable_search.evaluate.plan_space import NEVER, MeasuredPlans, split
 from resizable_search.progress import SILENT
 from tests.support import index_of
 
@@ -22,7 +22,7 @@ def index(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trial(index):
-    made = Trial(index, sample_queries(index, 150, 1), K)
+    made = MeasuredPlans(index, sample_queries(index, 150, 1), K)
     made.answer(SILENT)
     return made
 
@@ -68,7 +68,7 @@ def test_the_exact_plan_finds_everything_in_order(trial):
 def test_true_rows_that_are_not_there_are_no_misses(tmp_path):
     rows = np.random.default_rng(0).standard_normal((4, FULL)).astype(np.float32)
     with index_of(rows, tmp_path) as few:
-        trial = Trial(few, sample_queries(few, 4), K)
+        trial = MeasuredPlans(few, sample_queries(few, 4), K)
         trial.answer(SILENT)
         assert (trial.truth == -1).sum() == 4 * 2
         ranks = trial.ranks(Plan.parse("96"), K)

@@ -7,7 +7,7 @@ from resizable_search.engine.plan import Plan
 from resizable_search.errors import UsageError
 from resizable_search.evaluate import tune as tune_module
 from resizable_search.evaluate.bench import Queries, text_queries
-from resizable_search.evaluate.plan_space import Trial
+from resizable_search.evaluate.plan_space import MeasuredPlans
 from resizable_search.evaluate.tune import sample_size, tune
 from resizable_search.progress import SILENT
 from resizable_search.search.options import SearchOptions
@@ -40,7 +40,7 @@ def by_bytes(monkeypatch):
         return sum(run.read for run in runs) / 1e6, runs[0].engine
 
     monkeypatch.setattr(tune_module, "ROUNDS", 3)
-    monkeypatch.setattr(Trial, "_ask", ask)
+    monkeypatch.setattr(MeasuredPlans, "_ask", ask)
 
 
 def test_the_fastest_proven_plan_is_chosen_and_kept_with_its_evidence(index, by_bytes):
@@ -59,7 +59,9 @@ def test_the_fastest_proven_plan_is_chosen_and_kept_with_its_evidence(index, by_
     assert json.loads(json.dumps(stored))["plan"] == tuned.plan
     assert index.tuned(10, 0.9) == tuned
     # Other queries than those that chose or confirmed it find as much.
-    own = Trial(index, Queries(index.vectors(np.arange(0, 1600, 4)), "rows", np.arange(0, 1600, 4)), 10)
+    own = MeasuredPlans(
+        index, Queries(index.vectors(np.arange(0, 1600, 4)), "rows", np.arange(0, 1600, 4)), 10
+    )
     own.answer(SILENT)
     assert own.shares(Plan.parse(tuned.plan)).mean() >= 0.9
 
@@ -95,18 +97,20 @@ def test_a_target_that_the_queries_cannot_prove_is_the_exact_scan_and_the_best_i
     report = tune(index, 0.99, sample=60)
     assert report.tuned.plan == str(FULL)
     assert "30 queries prove no more than 0.8" in report.remark
-    assert "the best but the exact one is " in report.remark
+    assert "the best other plan is " in report.remark
 
 
 def test_what_is_chosen_by_luck_is_not_confirmed(index, by_bytes, monkeypatch):
     """Where the queries that confirm are answered worse, the next plan has to do, or the exact one."""
-    real = Trial.shares
+    real = MeasuredPlans.shares
     monkeypatch.setattr(
-        Trial, "shares", lambda self, plan: np.minimum(real(self, plan), 0.6) if len(self) > 100 else 1.0
+        MeasuredPlans,
+        "shares",
+        lambda self, plan: np.minimum(real(self, plan), 0.6) if len(self) > 100 else 1.0,
     )
     report = tune(index, 0.9)
     assert report.tuned.plan == str(FULL)
-    assert "no other plan is proven to reach 0.9: the best was " in report.remark
+    assert "no other plan is proven to reach 0.9: the best is " in report.remark
 
 
 @pytest.mark.parametrize("width", [1, 40, 70])

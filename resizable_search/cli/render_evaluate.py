@@ -1,0 +1,303 @@
+"""Tables of `bench` and `eval`, and the files that these write: CSV, values by query, and TREC runs."""
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.text import Text
+
+from resizable_search.cli.tables import Column, fitted, show_table, side_by_side, stdout_console
+from resizable_search.errors import StorageError
+from resizable_search.system import replace_file
+from resizable_search.text import counted, quoted
+
+if TYPE_CHECKING:
+    from resizable_search.evaluate.bench import BenchReport, Measurement
+    from resizable_search.evaluate.relevance import EvaluatedPlan, Evaluation, EvaluationReport, MetricValue
+    from resizable_search.search.index import Index
+
+ENOUGH_CALLS = 20
+"""Fewer calls than this have no 95th and 99th percentile."""
+
+LEAST_NEEDED = ("best", "p95", "s per run", "p50", "p99 ms", "× full")
+"""Columns of `bench` that a narrow terminal leaves out, in this order."""
+
+LOWER, HIGHER = "↓", "↑"
+"""Marks of a difference whose interval excludes 0."""
+
+DIFFERENCE = "less full, 95 %"
+"""The column of the first metric's differences."""
+
+NAMED = 3
+"""How many ids a line names."""
+
+
+def bench(report: "BenchReport", console: Console | None = None) -> None:
+    """Print the measurements as a table that reads like timeit."""
+    _print_fitted(bench_title(report), bench_columns(report), LEAST_NEEDED, bench_footer(report), console)
+
+
+def evaluation(report: "EvaluationReport") -> None:
+    """Print the plans as a table, below it how to read it, and what the qrels and the index lack."""
+    asked = _queries(report.queries.count, "judged query", "judged queries")
+    title = f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {asked}"
+    console = stdout_console()
+    _print_fitted(title, eval_columns(report), eval_least_needed(report), eval_footer(report), console)
+    for line in missing(report):
+        console.print(Text(line))
+
+
+def _print_fitted(
+    title: str,
+    columns: Sequence[Column],
+    least_needed: Sequence[str],
+    footer: Sequence[str],
+    console: Console | None,
+) -> None:
+    console = console or stdout_console()
+    console.print(Text(title))
+    show_table(side_by_side(*fitted(columns, console.width, least_needed)), console)
+    console.print(Text("\n".join(footer), style="dim"))
+
+
+def bench_title(report: "BenchReport") -> str:
+    """What was measured, in one line."""
+    asked = report.queries
+    own_rows = "" if asked.seed is None else "of its own rows as "
+    queries = f"{asked.count:,} {own_rows}{'query' if asked.count == 1 else 'queries'}"
+    counts = list(dict.fromkeys(m.threads for m in report.measurements))
+    threads = ", ".join(map(str, counts)) + (" thread" if counts == [1] else " threads")
+    return (
+        f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {queries} · {threads} · "
+        f"{report.cache}"
+    )
+
+
+def bench_columns(report: "BenchReport") -> list[Column]:
+    """A column for each figure; batch and threads only where they differ."""
+    measured = report.measurements
+    # The same decimals in every row, so that points stand under points.
+    decimals = 2 if max(m.p99_ms for m in measured) < 100 else 1
+    columns = plan_columns(measured, report.k, report.full_dim)
+    for name in ("batch", "threads"):
+        values = [getattr(m, name) for m in measured]
+        if len(set(values)) > 1 or (name == "batch" and values[0] > 1):
+            columns.append(Column(name, [f"{value:,}" for value in values]))
+    columns += [
+        Column("s per run", [f"{m.seconds_per_run:.6f}" for m in measured]),
+        Column("best", [f"{m.best_seconds_per_run:.6f}" for m in measured]),
+        Column("runs/s", [f"{m.runs_per_second:,.1f}" for m in measured]),
+    ]
+    has_tails = any(m.calls >= ENOUGH_CALLS for m in measured)
+    columns.append(Column("p50" if has_tails else "p50 ms", [f"{m.p50_ms:.{decimals}f}" for m in measured]))
+    if has_tails:
+        p95 = [f"{m.p95_ms:.{decimals}f}" if m.calls >= ENOUGH_CALLS else "–" for m in measured]
+        p99 = [f"{m.p99_ms:.{decimals}f}" if m.calls >= ENOUGH_CALLS else "–" for m in measured]
+        columns += [Column("p95", p95), Column("p99 ms", p99)]
+    return [
+        *columns,
+        Column("× full", [f"{m.speedup:.1f}" for m in measured]),
+        overlap_column(measured, report.k, report.full_dim),
+    ]
+
+
+def plan_columns(measured: "Sequence[Measurement | EvaluatedPlan]", k: int, full: int) -> list[Column]:
+    """Dimension and rerank where these describe every plan, else the plans."""
+    if all(m.plan in (str(m.dim), f"{m.dim}:{(m.rerank or 0) * k},{full}") for m in measured):
+        return [
+            Column("dim", [str(m.dim) for m in measured]),
+            Column("rerank", [f"×{m.rerank}" if m.rerank else "–" for m in measured]),
+        ]
+    return [Column("plan", [m.plan for m in measured], left=True)]
+
+
+def overlap_column(measured: "Sequence[Measurement | EvaluatedPlan]", k: int, full: int) -> Column:
+    """Overlaps with their intervals; the full dimension has none with itself."""
+    cells = []
+    for m in measured:
+        cell = f"{m.overlap:.3f}"
+        if m.plan != str(full) and m.overlap_ci is not None:
+            low, high = m.overlap_ci
+            cell += f" ± {max(m.overlap - low, high - m.overlap):.3f}"
+        cells.append(cell)
+    return Column(f"overlap@{k}", cells, left=True)
+
+
+def bench_footer(report: "BenchReport") -> list[str]:
+    """How to read the table, in a few lines."""
+    asked, measured = report.queries, report.measurements
+    queries = (
+        f"{asked.source}, embedded in {asked.embed_seconds:.2f} s (not counted)"
+        if asked.seed is None
+        else f"rows of seed {asked.seed}, each left out of its own answers"
+    )
+    counts = sorted({m.repeats for m in measured})
+    repeats = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    interval = ", 95 % interval" if measured[0].overlap_ci else ""
+    runs = "repeats" if report.cold_stayed is None else "cold runs"
+    lines = [
+        f"queries: {queries}; engine: {report.engine}",
+        f"s per run: median of {repeats} {runs}; overlap with the full dimension{interval}",
+    ]
+    if report.cold_stayed is not None:
+        lines.append(
+            "cold: each run reopens the index and first drops its files from the page cache "
+            f"(posix_fadvise); {report.cold_stayed * 100:.1f} % of them stayed"
+        )
+    if any(m.batch > 1 for m in measured):
+        lines.append("batch: s per run and runs/s count single queries; p50 to p99 are of whole batches")
+    if report.cold_stayed is None and any(m.calls < ENOUGH_CALLS for m in measured):
+        lines.append(f"no p95 and p99: they need {ENOUGH_CALLS} calls or more")
+    return lines
+
+
+def bench_csv(report: "BenchReport") -> None:
+    """Print the measurements as CSV with a header; a missing interval is empty."""
+    rows = []
+    for m in report.measurements:
+        row = asdict(m)
+        row["overlap_low"], row["overlap_high"] = row.pop("overlap_ci") or (None, None)
+        rows.append(row)
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def eval_least_needed(report: "EvaluationReport") -> list[str]:
+    """Columns that a narrow terminal leaves out, in this order; never the first metric."""
+    return ["ms", DIFFERENCE, *list(report.plans[0].measures)[:0:-1]]
+
+
+def eval_columns(report: "EvaluationReport") -> list[Column]:
+    """A column for each figure."""
+    plans = report.plans
+    columns = plan_columns(plans, report.k, report.full_dim)
+    for number, name in enumerate(plans[0].measures):
+        values = [plan.measures[name] for plan in plans]
+        columns.append(Column(name, [f"{_mark(value)}{value.mean:.3f}" for value in values]))
+        if not number and len(plans) > 1:
+            columns.append(Column(DIFFERENCE, [_difference(value) for value in values], left=True))
+    decimals = 2 if max(plan.ms for plan in plans) < 100 else 1
+    return [
+        *columns,
+        overlap_column(plans, report.k, report.full_dim),
+        Column("ms", [f"{plan.ms:.{decimals}f}" for plan in plans]),
+    ]
+
+
+def eval_footer(report: "EvaluationReport") -> list[str]:
+    """How to read the table, in a few lines."""
+    plans, asked = report.plans, report.queries
+    first = next(iter(plans[0].measures))
+    lines = [
+        f"judgements: {asked.source}; queries embedded in {asked.embed_seconds:.2f} s (not counted); "
+        f"engine: {report.engine}"
+    ]
+    if any(m.difference_ci for plan in plans for m in plan.measures.values()):
+        lines += [
+            f"less full: {first} minus that of the full dimension, with its 95 % interval (paired bootstrap, "
+            f"{report.resamples:,} draws, seed {report.seed})",
+            f"{LOWER} {HIGHER}: lower or higher than the full dimension; the interval excludes 0",
+        ]
+    lines.append(
+        f"overlap@{report.k}: with the hits of the full dimension; ms: median of single queries for "
+        f"{counted(report.k, 'hit')}"
+    )
+    if any(name.startswith("RR") for name in plans[0].measures):
+        lines.append("RR: reciprocal rank of the first relevant hit; its mean is MRR")
+    if report.by_chunk:
+        lines.append("the index holds chunks: each document counts by its best chunk")
+    depth = max(plan.depth for plan in plans)
+    if short := [plan for plan in plans if plan.depth < depth]:
+        shown = ", ".join(f"{plan.depth:,} of {plan.plan}" for plan in short[:NAMED])
+        more = f" and {len(short) - NAMED:,} more" if len(short) > NAMED else ""
+        lines.append(f"metrics look at {depth:,} hits, or as many as a plan keeps: {shown}{more}")
+    return lines
+
+
+def missing(report: "EvaluationReport") -> list[str]:
+    """What the qrels, the queries or the index lack, a line each."""
+    asked, documents = report.queries, report.documents
+    lines = []
+    if documents.absent:
+        verb = "is" if documents.absent == 1 else "are"
+        lines.append(
+            f"{documents.absent:,} of {counted(documents.count, 'judged document')} {verb} not in the index "
+            "and cannot be found"
+        )
+    for ids, one, more, effect in (
+        (asked.silent, "has", "have", "no word that the embedder knows: no hits"),
+        (asked.hopeless, "has", "have", "no relevant document: counted as 0"),
+        (asked.unasked, "is", "are", "judged but not in the file of queries: left out"),
+    ):
+        if ids:
+            named = ", ".join(map(quoted, ids[:NAMED])) + (", …" if len(ids) > NAMED else "")
+            verb = one if len(ids) == 1 else more
+            lines.append(f"{_queries(len(ids), 'query', 'queries')} ({named}) {verb} {effect}")
+    return lines
+
+
+def write_per_query(found: "Evaluation", path: Path) -> None:
+    """Write each metric of each query under each plan as TSV with a header. Raises StorageError."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(["query", "plan", *found.names])
+    writer.writerows([query, plan, *map(repr, values)] for query, plan, values in found.per_query())
+    _write(path, text.getvalue(), "--per-query")
+
+
+def write_runs(found: "Evaluation", index: "Index", folder: Path) -> None:
+    """Write a TREC run for each plan, named after it. Raises StorageError.
+
+    White space in an id is percent-encoded, since it separates columns.
+    """
+    for number, plan in enumerate(found.report.plans):
+        lines = [
+            f"{_encoded(query)} Q0 {_encoded(document)} {rank} {score!r} {plan.plan}\n"
+            for query, document, rank, score in found.run_of(index, number)
+        ]
+        path = folder / f"{plan.plan.replace(':', '-').replace(',', '_')}.run"
+        _write(path, "".join(lines), "--runs")
+
+
+def _write(path: Path, content: str, option: str) -> None:
+    """Write a file in one step, and make its folder. Raises StorageError."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        replace_file(path, content.encode("utf-8", "replace"))
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path} ({error.strerror}): name another place with {option}"
+        ) from None
+
+
+def _encoded(id_: str) -> str:
+    return re.sub(r"\s", lambda match: quote(match[0]), id_)
+
+
+def _mark(value: "MetricValue") -> str:
+    if not value.is_certain:
+        return ""
+    return LOWER if value.difference < 0 else HIGHER
+
+
+def _difference(value: "MetricValue") -> str:
+    if value.difference_ci is None:
+        return "–"
+    low, high = value.difference_ci
+    return f"{_signed(value.difference)} ({_signed(low)} to {_signed(high)})"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
+
+
+def _queries(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"

@@ -244,7 +244,7 @@ def test_the_script_makes_a_collection_of_titles_that_can_be_judged(inside: Insi
         "volcano": "Lava flows; a volcano erupts, volcanoes do. ",
     }
     write(notes, [{"id": t, "title": t.title(), "text": words * 6} for t, words in texts.items()])
-    script = Path(__file__).parents[2] / "scripts" / "judged.py"
+    script = Path(__file__).parents[2] / "scripts" / "benchmarks" / "judged.py"
     monkeypatch.setattr(sys, "argv", ["judged.py", "made", str(notes)])
     runpy.run_path(str(script), run_name="__main__")
     corpus = [json.loads(line) for line in Path("made/corpus.jsonl").read_text().splitlines()]

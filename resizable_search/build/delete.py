@@ -20,7 +20,7 @@ from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_n
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import delete_rows, remove_index
-from resizable_search.system import CHECK, BuildLock, build_lock, storage_errors
+from resizable_search.system import CHECK, build_lock, storage_errors
 from resizable_search.text import counted, quoted
 
 SHOWN_IDS = 3
@@ -42,65 +42,50 @@ class Deletion:
     left: int
 
 
-def plan_deletion(folder: Path, ids: Sequence[str], *, missing_ok: bool = False) -> Deletion:
-    """What deleting the documents with these ids would do; nothing is written.
+def plan_deletion(
+    folder: Path, ids: Sequence[str] = (), *, where: str | None = None, missing_ok: bool = False
+) -> Deletion:
+    """What deleting documents by their ids, or by an SQL expression, would do; nothing is written.
 
-    Raises RsearchError with the unknown ids, unless `missing_ok`.
+    Raises RsearchError with the unknown ids, unless `missing_ok`, or for an expression that is too slow, and
+    UsageError for one that is not allowed.
     """
-    manifest = read_manifest(folder)
-    rows: dict[str, int] = {}
-    missing: dict[str, None] = {}
-    with ids_of(folder, manifest) as parts:
-        for id_ in ids:
-            row = row_of(parts, id_)
-            if row is None:
-                missing[id_] = None
-            else:
-                rows[id_] = row
     name = folder.resolve().name
+    if where is not None:
+        with closing(IndexReader(folder)) as reader, closing(Filter(reader)) as filter_:
+            matching = np.flatnonzero(np.concatenate(filter_.select(where).allowed)).tolist()
+            return Deletion(name, folder, (), tuple(matching), (), reader.manifest.documents - len(matching))
+    manifest = read_manifest(folder)
+    with ids_of(folder, manifest) as parts:
+        rows = {id_: row_of(parts, id_) for id_ in ids}
+    missing = tuple(id_ for id_, row in rows.items() if row is None)
     if missing and not missing_ok:
-        shown = ", ".join(quoted(id_) for id_ in list(missing)[:SHOWN_IDS])
+        shown = ", ".join(quoted(id_) for id_ in missing[:SHOWN_IDS])
         more = " …" if len(missing) > SHOWN_IDS else ""
         raise RsearchError(
-            f"{name} has no document {shown}{more} ({counted(len(missing), 'id')} of {len(set(ids)):,} "
+            f"{name} has no document {shown}{more} ({counted(len(missing), 'id')} of {len(rows):,} "
             "unknown): nothing was deleted; leave them out, or skip them with `missing_ok`"
         )
-    left = manifest.documents - len(rows)
-    return Deletion(name, folder, tuple(rows), tuple(rows.values()), tuple(missing), left)
+    found = {id_: row for id_, row in rows.items() if row is not None}
+    left = manifest.documents - len(found)
+    return Deletion(name, folder, tuple(found), tuple(found.values()), missing, left)
 
 
-def delete(folder: Path, ids: Sequence[str], *, missing_ok: bool = False) -> Deletion:
-    """Delete the documents with these ids: all of them, or none.
+def delete(
+    folder: Path,
+    ids: Sequence[str] = (),
+    *,
+    where: str | None = None,
+    missing_ok: bool = False,
+    confirmed: Deletion | None = None,
+) -> Deletion:
+    """Delete documents by their ids, or by an SQL expression: all of them, or none.
 
-    Readers that have the index open keep what they have. Raises what `plan_deletion` does, IndexBusyError and
-    StorageError.
+    Readers that have the index open keep what they have. Raises what `plan_deletion` does, IndexBusyError,
+    StorageError, and RsearchError if the deletion is no longer the one that the user has `confirmed`.
     """
     with lock_index(folder):
-        deletion = plan_deletion(folder, ids, missing_ok=missing_ok)
-        if deletion.rows:
-            delete_rows(folder, deletion.rows)
-    return deletion
-
-
-def plan_deletion_where(folder: Path, where: str) -> Deletion:
-    """What deleting the documents for which an SQL expression is true would do; nothing is written.
-
-    Raises UsageError for an expression that is not allowed, RsearchError for one that is too slow.
-    """
-    with closing(IndexReader(folder)) as reader, closing(Filter(reader)) as filter_:
-        rows = np.flatnonzero(np.concatenate(filter_.select(where).allowed))
-        left = reader.manifest.documents - len(rows)
-        return Deletion(folder.resolve().name, folder, (), tuple(rows.tolist()), (), left)
-
-
-def delete_where(folder: Path, where: str, confirmed: Deletion | None = None) -> Deletion:
-    """Delete the documents for which an SQL expression is true: all of them, or none.
-
-    Raises RsearchError if this is no longer the deletion that the user has `confirmed`; otherwise as `delete`
-    and `plan_deletion_where`.
-    """
-    with lock_index(folder):
-        deletion = plan_deletion_where(folder, where)
+        deletion = plan_deletion(folder, ids, where=where, missing_ok=missing_ok)
         if confirmed is not None and deletion != confirmed:
             raise RsearchError(
                 f"{deletion.index} has changed meanwhile, and {counted(len(deletion.rows), 'document')} "
@@ -173,23 +158,20 @@ def remove(removal: Removal) -> list[str]:
         if removal.state is None:
             return _remove_folder(removal)
         with build_lock(removal.state / NAMES.lock, removal.name) as lock:
-            _check_unchanged(removal, lock)
+            try:
+                now = plan_removal(removal.name, removal.home)
+            except IndexNotFoundError:
+                lock.remove_state()
+                raise
+            if now != removal:  # others may have been at work before the lock was taken
+                raise RsearchError(
+                    f"{removal.name} has changed meanwhile, and is {now.words} now: remove it again"
+                )
             if removal.building is not None:
                 discard(removal.building)
             left = _remove_folder(removal)
             lock.remove_state()
         return left
-
-
-def _check_unchanged(removal: Removal, lock: BuildLock) -> None:
-    """Others may have been at work before the lock was taken."""
-    try:
-        now = plan_removal(removal.name, removal.home)
-    except IndexNotFoundError:
-        lock.remove_state()
-        raise
-    if now != removal:
-        raise RsearchError(f"{removal.name} has changed meanwhile, and is {now.words} now: remove it again")
 
 
 def _remove_folder(removal: Removal) -> list[str]:

@@ -36,7 +36,8 @@ MOST_UNSAFE = 200
 class Embedding:
     """Embeds what waits in the journal, and what `reading` brings into it, until nothing is left.
 
-    `on_commit` is called after each commit, and at the end, however it ends.
+    `on_commit` is called after each commit and at the end, however it ends, with the number of texts embedded
+    and what this run has sent.
     """
 
     def __init__(
@@ -47,9 +48,9 @@ class Embedding:
         progress: LoggedProgress,
         stop: threading.Event,
         options: BuildOptions,
-        on_commit: Callable[["Embedding"], None],
+        on_commit: Callable[[int, Usage], None],
     ) -> None:
-        self.done = 0
+        self._done = 0
         self._on_commit = on_commit
         self._journal = journal
         self._reading = reading
@@ -84,11 +85,6 @@ class Embedding:
                 "would be paid for in vain"
             )
         return min(wanted or self._embedder.concurrency, most)
-
-    @property
-    def spent(self) -> Usage:
-        """What this run has sent."""
-        return self._pool.usage
 
     def run(self) -> None:
         """Embed everything. Raises EmbedderError or CorpusError; what was answered is kept in any case."""
@@ -163,13 +159,13 @@ class Embedding:
             self._uncommitted += len(seqs)
         else:
             self._journal.commit_rows(seqs, self._prepare(raw), self._spec.width)
-        self.done += len(seqs)
+        self._done += len(seqs)
         self._progress.advance(len(seqs))
 
     def _commit(self) -> None:
         self._journal.commit(self._spec.width, self._prepare)
         self._uncommitted = 0
-        self._on_commit(self)
+        self._on_commit(self._done, self._pool.usage)
 
     def _prepare(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         return vectors.prepare(raw, self._spec.width, centred=self._spec.centred)

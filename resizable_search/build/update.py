@@ -23,6 +23,7 @@ from resizable_search.build.report import BuildReport, BuildUsage, Changes, writ
 from resizable_search.build.workspace import BuildOptions, discard, resuming
 from resizable_search.corpora.base import Block, Corpus
 from resizable_search.embedders.base import Embedder, clean
+from resizable_search.embedders.request_pool import Usage
 from resizable_search.engine import vectors
 from resizable_search.engine.kernel_cache import compile_if_worth
 from resizable_search.errors import (
@@ -119,8 +120,8 @@ class Update(ABC):
     def embed(self, embedder: Embedder, journal: Journal, reading: Generator[int, None, None]) -> None:
         """Embed what waits in the journal, and what `reading` brings into it."""
 
-        def count(embedding: Embedding) -> None:
-            self.added, self.usage.spent = embedding.done, embedding.spent
+        def count(done: int, spent: Usage) -> None:
+            self.added, self.usage.spent = done, spent
             self.usage.save(journal)
 
         Embedding(embedder, journal, reading, self.progress, self.stop, self.options, count).run()

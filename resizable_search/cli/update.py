@@ -99,10 +99,7 @@ def delete(
         raise UsageError("--where chooses documents by itself: give either it or ids")
     folder = resolve_index(index, home_of(home))
     wanted = [] if where is not None else _read_ids(ids or [])
-    if where is not None:
-        found = deletion.plan_deletion_where(folder, where)
-    else:
-        found = deletion.plan_deletion(folder, wanted, missing_ok=missing_ok)
+    found = deletion.plan_deletion(folder, wanted, where=where, missing_ok=missing_ok)
     if not dry_run and found.rows:
         if not yes:
             documents = counted(len(found.rows), "document")
@@ -111,10 +108,8 @@ def delete(
                     f"nobody is there to be asked to delete {documents}: give the same command with --yes"
                 )
             typer.confirm(f"delete {documents} of {found.index}?", abort=True, err=True)
-        if where is not None:
-            found = deletion.delete_where(folder, where, None if yes else found)
-        else:
-            found = deletion.delete(folder, wanted, missing_ok=missing_ok)
+        confirmed = found if where is not None and not yes else None
+        found = deletion.delete(folder, wanted, where=where, missing_ok=missing_ok, confirmed=confirmed)
     render_living.deleted(found, dry_run=dry_run)
 
 

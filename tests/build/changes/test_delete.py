@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from resizable_search.build.delete import delete, delete_where, plan_deletion, plan_deletion_where
+from resizable_search.build.delete import delete, plan_deletion
 from resizable_search.errors import IndexBusyError, RsearchError, StorageError, UsageError
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import read_manifest
@@ -93,7 +93,7 @@ def test_a_bitmap_that_a_deletion_left_when_it_died_is_swept_away_by_the_next(ma
 
 def test_documents_that_an_expression_is_true_of_are_gone_and_no_other_is(made):
     before = made.answers(k=95)
-    found = delete_where(made.folder, "title GLOB 'Title 7*'")
+    found = delete(made.folder, where="title GLOB 'Title 7*'")
     gone = {"a7", *(f"a{i}" for i in range(70, 80))}
     assert (found.rows, found.left) == ((7, *range(70, 80)), 84)
     assert made.answers(k=95) == [[hit for hit in hits if hit[0] not in gone] for hits in before]
@@ -102,35 +102,35 @@ def test_documents_that_an_expression_is_true_of_are_gone_and_no_other_is(made):
 
 def test_deleting_by_an_expression_passes_over_what_is_deleted_already(made):
     delete(made.folder, ["a7"])
-    assert delete_where(made.folder, "id IN ('a7', 'a70')").rows == (70,)
-    assert delete_where(made.folder, "id IN ('a7', 'a70')").rows == ()
+    assert delete(made.folder, where="id IN ('a7', 'a70')").rows == (70,)
+    assert delete(made.folder, where="id IN ('a7', 'a70')").rows == ()
     assert read_manifest(made.folder).generation == 4
 
 
 def test_what_an_expression_would_delete_is_told_without_writing(made):
     before = made.contents()
-    assert (len(plan_deletion_where(made.folder, "id < 'a2'").rows), made.contents()) == (12, before)
+    assert (len(plan_deletion(made.folder, where="id < 'a2'").rows), made.contents()) == (12, before)
 
 
 def test_an_expression_that_is_not_allowed_deletes_nothing(made):
     before = made.contents()
     for expression in ("nothing = 1", "1; DROP TABLE documents", "id IN (SELECT text FROM texts)"):
         with pytest.raises(UsageError, match="`where`"):
-            delete_where(made.folder, expression)
+            delete(made.folder, where=expression)
     assert made.contents() == before
 
 
 def test_what_has_changed_since_it_was_agreed_to_is_not_deleted(made):
-    shown = plan_deletion_where(made.folder, "title GLOB 'Title 7*'")
+    shown = plan_deletion(made.folder, where="title GLOB 'Title 7*'")
     delete(made.folder, ["a7"])
     before = made.contents()
     with pytest.raises(
         RsearchError, match="made has changed meanwhile, and 10 documents would be deleted now"
     ):
-        delete_where(made.folder, "title GLOB 'Title 7*'", shown)
+        delete(made.folder, where="title GLOB 'Title 7*'", confirmed=shown)
     assert made.contents() == before
-    again = plan_deletion_where(made.folder, "title GLOB 'Title 7*'")
-    assert delete_where(made.folder, "title GLOB 'Title 7*'", again).left == 84
+    again = plan_deletion(made.folder, where="title GLOB 'Title 7*'")
+    assert delete(made.folder, where="title GLOB 'Title 7*'", confirmed=again).left == 84
 
 
 def test_a_deletion_that_finds_no_room_leaves_nothing(made, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 
 from resizable_search.build.add import add
 from resizable_search.build.compact import compact
-from resizable_search.build.delete import delete, delete_where
+from resizable_search.build.delete import delete
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.store.layout import Home
 from resizable_search.store.manifest import read_manifest
@@ -78,7 +78,7 @@ def change(what: str, home: Path, ledger: Path | None = None) -> None:
     if what == "delete":
         delete(place.folder, ["a2", "a80"], missing_ok=True)
     elif what == "delete_where":
-        delete_where(place.folder, "id IN ('a2', 'a80')")
+        delete(place.folder, where="id IN ('a2', 'a80')")
     elif what == "compact":
         compact(place.folder)
     elif what == "sync":

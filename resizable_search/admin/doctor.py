@@ -17,10 +17,10 @@ from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
 from resizable_search.engine.kernel_cache import ColdKernelsError
 from resizable_search.errors import RsearchError
 from resizable_search.specs import EmbedderSpec
+from resizable_search.store.delete import unexpected_files
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import strange_files
 from resizable_search.text import counted, dimensions
 
 WIKI100K_BYTES = 1_200_000_000
@@ -148,7 +148,7 @@ def _endpoint(home: Home, name: str, spec: EmbedderSpec) -> str:
 
 def _index(folder: Path) -> str:
     with closing(IndexReader(folder)) as reader:
-        strange = strange_files(folder, reader.manifest)
+        strange = unexpected_files(folder, reader.manifest)
         if strange:
             raise RsearchError(
                 f"{folder} holds what is not the index's: {', '.join(strange[:3])}; move it away"

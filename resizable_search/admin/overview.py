@@ -8,11 +8,10 @@ from resizable_search.embedders import registry
 from resizable_search.errors import IndexFormatError, UsageError
 from resizable_search.search.index import Index
 from resizable_search.specs import EmbedderSpec
-from resizable_search.store.layout import Home
+from resizable_search.store.delete import unexpected_files
+from resizable_search.store.layout import Home, unfinished_build
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.repair import last_verified
-from resizable_search.store.unfinished import look
-from resizable_search.store.writer import strange_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def overview(home: Home) -> list[OverviewEntry]:
             )
         )
     for name in home.unfinished():
-        found = look(home.building(name))
+        found = unfinished_build(home.building(name))
         rows = found.safe if found else 0
         entries.append(OverviewEntry(name, "unfinished", rows, bytes=_size(home.building(name))))
     return entries
@@ -139,7 +138,7 @@ def describe_index(index: Index) -> IndexInfo:
         bytes=sum(files.values()),
         scan_bytes={dim: index.rows * dim * 4 for dim in index.dims},
         embed_cost=cost,
-        strange=strange_files(index.folder, manifest),
+        strange=unexpected_files(index.folder, manifest),
         damaged=damaged_files(index.folder, manifest),
         verified=last_verified(index.folder),
     )

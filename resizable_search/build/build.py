@@ -36,11 +36,11 @@ from resizable_search.errors import BuildStateError, CorpusError, RsearchError, 
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
 from resizable_search.specs import Checkpoint, EmbedderSpec
-from resizable_search.store.delete import is_wreck
+from resizable_search.store.delete import was_index
 from resizable_search.store.documents import ids_of
 from resizable_search.store.layout import NAMES, Home, default_home, expanded
 from resizable_search.store.manifest import Manifest, Part, read_manifest
-from resizable_search.store.writer import array_bytes, list_files, part_files, place_part
+from resizable_search.store.writer import add_part, array_bytes, list_files, part_files
 from resizable_search.system import make_sure_of_room, size_of
 from resizable_search.text import counted
 
@@ -227,7 +227,7 @@ class Build(Update):
 
     def refuse_foreign_folder(self) -> None:
         """Refuse to overwrite a folder that is not an index. Raises BuildStateError."""
-        if self.folder.exists() and not is_wreck(self.folder):
+        if self.folder.exists() and not was_index(self.folder):
             raise BuildStateError(
                 f"{self.folder} exists and is no index: move it away, or choose another `name`"
             )
@@ -336,7 +336,7 @@ class Build(Update):
         self.write_part(journal, dims)
         if base is not None:
             embedder = spec.to_json()  # the same model, perhaps at another address
-            return place_part(journal.staged, self.folder, base, rows, source=source, embedder=embedder)
+            return add_part(journal.staged, self.folder, base, rows, source=source, embedder=embedder)
         state = journal.staged / NAMES.embedder
         names = sorted(f"{NAMES.embedder}/{path.name}" for path in state.iterdir()) if state.is_dir() else []
         manifest = Manifest(

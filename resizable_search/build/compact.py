@@ -23,7 +23,7 @@ from resizable_search.specs import Checkpoint
 from resizable_search.store.documents import allowed_rows, ids_of, open_documents, row_of, write_documents
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, Part, read_manifest
-from resizable_search.store.writer import array_bytes, derive, list_files, part_files, place
+from resizable_search.store.writer import array_bytes, derive, list_files, part_files, replace_folder
 from resizable_search.system import ANOTHER_HOME, free_bytes
 from resizable_search.text import size
 
@@ -83,7 +83,7 @@ class _Compactor:
             except BaseException:
                 discard_compaction(self.unfinished)
                 raise
-            place(self.staged, self.folder, self.unfinished / NAMES.replaced)
+            replace_folder(self.staged, self.folder, self.unfinished / NAMES.replaced)
             discard_compaction(self.unfinished)
         name = self.folder.name
         return Compaction(

@@ -13,13 +13,13 @@ import numpy as np
 
 from resizable_search.build.workspace import discard, lock_index
 from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
-from resizable_search.store.delete import is_wreck, remove_wreck
+from resizable_search.store.delete import remove_damaged, remove_index, was_index
 from resizable_search.store.documents import ids_of, row_of
 from resizable_search.store.filter import Filter
 from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_names, resolve_index
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import delete_rows, remove_index
+from resizable_search.store.writer import delete_rows
 from resizable_search.system import CHECK, build_lock, storage_errors
 from resizable_search.text import counted, quoted
 
@@ -136,7 +136,7 @@ def plan_removal(name: str, home: Home) -> Removal:
     try:
         words = f"{counted(read_manifest(folder).documents, 'document')} in {folder}"
     except IndexFormatError:
-        if not is_wreck(folder):
+        if not was_index(folder):
             if not remaining_names(folder) or not handle.is_in_place:
                 raise IndexNotFoundError(f"{folder} has been removed, or is empty") from None
             raise
@@ -177,4 +177,4 @@ def remove(removal: Removal) -> list[str]:
 def _remove_folder(removal: Removal) -> list[str]:
     if removal.folder is None:
         return []
-    return remove_wreck(removal.folder) if removal.damaged else remove_index(removal.folder)
+    return remove_damaged(removal.folder) if removal.damaged else remove_index(removal.folder)

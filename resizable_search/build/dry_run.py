@@ -19,9 +19,8 @@ from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress, unlogged
 from resizable_search.specs import EmbedderSpec
-from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.layout import NAMES, Home, unfinished_build
 from resizable_search.store.manifest import Manifest
-from resizable_search.store.unfinished import look
 from resizable_search.store.writer import array_bytes
 from resizable_search.system import free_bytes
 
@@ -114,7 +113,7 @@ def dry_run(
 def _dry_run(build: Build) -> DryRun:
     build.check_dims()
     options, corpus, embedder = build.options, build.corpus, build.embedder
-    unfinished = None if options.restart else look(build.unfinished)
+    unfinished = None if options.restart else unfinished_build(build.unfinished)
     replaces = options.restart or (unfinished is not None and unfinished.replaces)
     findings = (_finding("corpus", corpus.check), _finding("embedder", embedder.check))
     reachable = findings[0].ok

@@ -40,7 +40,7 @@ from resizable_search.store.documents import ids_of
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import array_bytes, delete_rows, derive, place_part, sweep
+from resizable_search.store.writer import add_part, array_bytes, delete_rows, derive, sweep
 from resizable_search.system import make_sure_of_room, storage_errors
 from resizable_search.text import counted
 
@@ -227,7 +227,7 @@ class Change(Update):
         with closing(IndexReader(self.folder)) as reader:
             journal.gather(full, lambda raw: vectors.prepare(raw, full, centred=centred), reader.vectors)
         self.write_part(journal, base.dims)
-        return place_part(journal.staged, self.folder, base, rows, outcome.deleted, source=outcome.source)
+        return add_part(journal.staged, self.folder, base, rows, outcome.deleted, source=outcome.source)
 
 
 def _nothing() -> Generator[int, None, None]:

@@ -14,7 +14,7 @@ from resizable_search.errors import BuildStateError, UsageError
 from resizable_search.progress import LoggedProgress, Progress, logged
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, file_entry, read_manifest
-from resizable_search.store.writer import place, sweep
+from resizable_search.store.writer import replace_folder, sweep
 from resizable_search.system import CHECK, Failpoint, build_lock, failpoint, make_home, storage_errors
 from resizable_search.text import quoted
 
@@ -158,7 +158,7 @@ def put_in_place(journal: Journal, manifest: Manifest, folder: Path) -> Manifest
     journal.set(_PLACING, None)
     written = manifest.write(journal.staged)
     journal.set(_PLACING, file_entry(journal.staged / NAMES.manifest).sha256)
-    place(journal.staged, folder, journal.folder / NAMES.replaced)
+    replace_folder(journal.staged, folder, journal.folder / NAMES.replaced)
     return written
 
 

@@ -16,7 +16,7 @@ from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchErr
 from resizable_search.export.base import Format, Settings
 from resizable_search.store.layout import NAMES, expanded
 from resizable_search.store.manifest import read_manifest
-from resizable_search.store.writer import place, sync_folder
+from resizable_search.store.writer import replace_folder, sync_folder
 from resizable_search.system import file_lock, storage_errors, write_probe
 from resizable_search.text import clipped, plain
 
@@ -108,7 +108,7 @@ def publish(made: Path, dest: Path, *, force: bool) -> None:
             sync_folder(path)
     refuse_existing(dest, force=force, is_folder=is_folder)
     if force and is_folder:
-        place(made, dest, made.with_name(REPLACED))
+        replace_folder(made, dest, made.with_name(REPLACED))
     else:
         made.rename(dest)  # fails where a folder exists
         sync_folder(dest.parent)

@@ -1,13 +1,12 @@
-"""Deleting an index: its own files and nothing else, also where its manifest cannot be read.
-
-Which files are the format's own is told by their names then.
-"""
+"""Delete an index's own files and nothing else, even if its manifest cannot be read."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from resizable_search.store.layout import NAMES
+from resizable_search.store.manifest import Manifest, read_manifest
+from resizable_search.system import beside
 
 _PART = "|".join(
     (
@@ -25,30 +24,47 @@ _OWN = re.compile(
 """Paths inside an index's folder that the format (docs/format.md) uses."""
 
 
-def is_wreck(folder: Path) -> bool:
-    """Whether something lies where an index has its manifest, so that the folder was meant as one.
-
-    Or did, if its removal was broken off.
-    """
+def was_index(folder: Path) -> bool:
+    """Whether a folder has a manifest of any kind, or the one that an interrupted removal leaves."""
     return any(
         path.is_symlink() or (path.exists() and not path.is_dir())
         for path in (folder / NAMES.manifest, folder / NAMES.removed)
     )
 
 
-def remove_wreck(folder: Path) -> list[str]:
-    """Delete what bears a name of the format, as `remove_own` does; the manifest last."""
-    return remove_own(folder, lambda name: bool(_OWN.fullmatch(name)))
+def remove_index(folder: Path) -> list[str]:
+    """Delete an index: the files that its manifest lists, and the folders that are then empty.
 
-
-def remove_own(folder: Path, is_own: Callable[[str], bool]) -> list[str]:
-    """Delete the files whose paths inside the folder are its own, and the folders that are empty then.
-
-    Returns the paths of what else lies in the folder, which is left alone. A link is a file, wherever it
-    leads: it is never followed. What tells that there was an index goes last.
+    Returns the paths of other files in the folder, which stay. The manifest is renamed first, so that a
+    half removed folder is no index, but a later removal knows that it was one.
     """
-    found = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    own = [path for path in found if is_own(path.relative_to(folder).as_posix())]
+    names = read_manifest(folder).all_files()
+    (folder / NAMES.manifest).replace(folder / NAMES.removed)
+    # Files under the names of `beside` were left by a process that died while writing them.
+    written = {beside(Path(name)).as_posix() for name in (NAMES.manifest, *names)}
+    return _remove(folder, {NAMES.removed, *names, *written}.__contains__)
+
+
+def remove_damaged(folder: Path) -> list[str]:
+    """`remove_index` without a manifest to read: delete the files that have a name of the format."""
+    return _remove(folder, lambda name: bool(_OWN.fullmatch(name)))
+
+
+def unexpected_files(folder: Path, manifest: Manifest) -> list[str]:
+    """The paths of files in an index's folder that its manifest does not list."""
+    names = {path.relative_to(folder).as_posix() for path in _files(folder) if not path.is_dir()}
+    return sorted(names - {NAMES.manifest, *manifest.all_files()})
+
+
+def _files(folder: Path) -> list[Path]:
+    """Everything below a folder but folders. A link is a file, and is never followed."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def _remove(folder: Path, is_own: Callable[[str], bool]) -> list[str]:
+    """Delete the files whose paths in the folder are its own, and empty folders; the manifest last."""
+    files = _files(folder)
+    own = [path for path in files if is_own(path.relative_to(folder).as_posix())]
     last = (folder / NAMES.manifest, folder / NAMES.removed)
     for path in own:
         if path not in last:
@@ -59,7 +75,7 @@ def remove_own(folder: Path, is_own: Callable[[str], bool]) -> list[str]:
     for path in last:
         if path in own:
             path.unlink()
-    left = [str(path.relative_to(folder)) for path in found if path not in own]
-    if not left:
+    others = [str(path.relative_to(folder)) for path in files if path not in own]
+    if not others:
         folder.rmdir()
-    return left
+    return others

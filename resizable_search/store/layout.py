@@ -1,21 +1,20 @@
-"""Where everything lies: each file name of the on-disk format, once.
+"""Where everything lies: the file names of the on-disk format, the home, and how a name becomes a folder."""
 
-Which index is meant: by name, by folder, or by what there is.
-
-A folder that is held, so that it can be told from whatever lies at its path later.
-"""
-
+import json
 import os
+import sqlite3
 import time
 import weakref
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from resizable_search.errors import IndexNotFoundError, StorageError, UsageError
 from resizable_search.system import ANOTHER_HOME, HOME_VARIABLE, exhausted
 
 
-@dataclass(frozen=True, init=False, repr=False, eq=False)  # every command would wait for those to be made
+@dataclass(frozen=True, init=False, repr=False, eq=False)  # what dataclasses makes costs every command time
 class FileNames:
     """The names inside an index's folder and beside it."""
 
@@ -55,11 +54,11 @@ class FileNames:
         return f"{self.tiers}/{dim}.int8.npy"
 
     def steps(self, dim: int) -> str:
-        """What a row's codes are multiplied by."""
+        """The factor of each row's codes."""
         return f"{self.tiers}/{dim}.scale.npy"
 
     def errors(self, dim: int) -> str:
-        """How far each row is from what its codes say."""
+        """The distance of each row from its codes."""
         return f"{self.tiers}/{dim}.error.npy"
 
     def signs(self, dim: int) -> str:
@@ -81,18 +80,18 @@ def default_home() -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with `~` replaced by the user's folder. Raises UsageError if there is no such user."""
+    """The path with `~` replaced by the user's folder. Raises UsageError for an unknown user."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
         raise UsageError(
-            f"{path} is in the folder of a user that this machine does not know: write it out"
+            f"{path} names a user that this machine does not know: write the folder out"
         ) from None
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The folder of all indexes, and the places in it."""
+    """The folder of all indexes, and the paths in it."""
 
     path: Path
 
@@ -105,7 +104,7 @@ class Home:
         return self.path / NAMES.building / name
 
     def state(self, name: str) -> Path:
-        """What is kept about an index beside it: its lock and its build report."""
+        """The folder of an index's lock, log and reports, beside it."""
         return self.path / NAMES.state / name
 
     @property
@@ -125,11 +124,11 @@ class Home:
 
     @property
     def history(self) -> Path:
-        """What was typed at the prompt."""
+        """The history of the prompt."""
         return self.path / NAMES.state / NAMES.history
 
     def names(self) -> list[str]:
-        """The finished indexes, sorted: the folders that have a manifest. Raises StorageError."""
+        """The finished indexes, which have a manifest, sorted. Raises StorageError."""
         return sorted(
             entry.name
             for entry in _entries(self.path)
@@ -137,13 +136,13 @@ class Home:
         )
 
     def unfinished(self) -> list[str]:
-        """The builds that were begun and not finished, sorted. Raises StorageError."""
+        """The unfinished builds, sorted. Raises StorageError."""
         folder = self.path / NAMES.building
         return sorted(entry.name for entry in _entries(folder) if (entry / NAMES.work).is_file())
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder: nothing if it is none."""
+    """The entries of a folder; none if it is not one."""
     try:
         return list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -156,14 +155,11 @@ INDEX_VARIABLE = "RSEARCH_INDEX"
 FAVOURITE = "wiki100k"
 
 REPLACED_SECONDS = 1.0
-"""How long a reader waits for an index that is being replaced this moment."""
+"""How long a reader waits for an index that is being replaced."""
 
 
 def default_name(home: Home) -> str:
-    """The index that is meant when none is named. Raises IndexNotFoundError.
-
-    $RSEARCH_INDEX, else `wiki100k` if it exists, else the only one.
-    """
+    """$RSEARCH_INDEX, else `wiki100k` if it exists, else the only index. Raises IndexNotFoundError."""
     chosen = os.environ.get(INDEX_VARIABLE)
     if chosen:
         return chosen
@@ -217,10 +213,10 @@ def resolve_index(name: str | Path, home: Home) -> Path:
 
 
 def await_replacement(folder: Path) -> bool:
-    """Whether an index that was not there a moment ago is there now, after waiting up to a second.
+    """Wait up to a second for an index that is being replaced. Returns whether it exists now.
 
-    Where the system cannot exchange two folders in one step (`writer.place`), the old index is put
-    aside before the new one takes its place: only for that instant is it waited for.
+    Where the system cannot exchange two folders in one step (`writer.replace_folder`), the old index is moved
+    aside before the new one is renamed.
     """
     aside = Home(folder.parent).building(folder.name) / NAMES.replaced
     until = time.monotonic() + REPLACED_SECONDS
@@ -235,7 +231,7 @@ def await_replacement(folder: Path) -> bool:
 
 
 def remaining_names(folder: Path) -> list[str]:
-    """The names in a folder; none if somebody has removed it in this moment."""
+    """The names in a folder; none if it was just removed."""
     try:
         return os.listdir(folder)
     except OSError:
@@ -243,17 +239,16 @@ def remaining_names(folder: Path) -> list[str]:
 
 
 class FolderHandle:
-    """The folder that a path leads to now, or that there is none.
+    """The folder that a path leads to now, held open so that a later one at that path is told from it.
 
-    It is held open: the number of a folder that was deleted (its inode) may be another's at once, and two
-    quick replacements would look like none.
+    The inode alone would not do: it may be reused at once after a deletion.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._handle: int | None = None
         try:
-            # O_PATH needs no right to list the folder; where there is none, O_RDONLY has to do.
+            # O_PATH needs no permission to list the folder.
             self._handle = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
         except OSError as error:
             if (limit := exhausted(error)) is not None:
@@ -272,7 +267,45 @@ class FolderHandle:
             return False
 
     def release(self) -> None:
-        """Hold it no longer."""
+        """Close it."""
         if self._handle is not None:
             self._handle = None
             self._release()
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedBuild:
+    """An unfinished build: documents `read` from the corpus, and those of them whose vectors are `safe`.
+
+    `request` is None if the build had not recorded it yet. `replaces`: it will replace an existing index.
+    """
+
+    read: int
+    safe: int
+    request: dict[str, Any] | None
+    replaces: bool
+
+
+def unfinished_build(folder: Path) -> UnfinishedBuild | None:
+    """The unfinished build in a folder, which is only read; None if there is no readable one."""
+    path = (folder / NAMES.work).resolve()
+    # SQLite writes files to read a write-ahead log. Without a log it need not; where it cannot, the build is
+    # read without the log.
+    is_still = not path.with_name(f"{path.name}-wal").exists()
+    for how in ("&immutable=1",) if is_still else ("", "&immutable=1"):
+        with suppress(sqlite3.Error, ValueError, AttributeError):
+            return _read_journal(f"{path.as_uri()}?mode=ro{how}")
+    return None
+
+
+def _read_journal(uri: str) -> UnfinishedBuild:
+    with closing(sqlite3.connect(uri, uri=True)) as db:
+        meta = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")}
+        (answers,) = db.execute("SELECT count(*) FROM journal").fetchone()
+        stream = meta.get("stream") or {}
+        return UnfinishedBuild(
+            int(stream.get("read", 0)),
+            int(meta.get("rows", 0)) + answers,
+            meta.get("request"),
+            bool(meta.get("replaces", False)),
+        )

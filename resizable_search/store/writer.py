@@ -1,15 +1,13 @@
-"""From a finished build to an index in its place: derived files, checksums, manifest, rename.
+"""Write an index: derived files, its folder, further parts and deletions.
 
-Change an index that is there: a further part, rows that are not to be found, each by one new manifest.
-
-New files are written beside the old ones, then the manifest is replaced: readers see all of a change or
-nothing of it. What a change that died has left is swept away by the next one.
+New files are written beside the old ones, then the manifest is replaced: readers see all of a change or none
+of it. The next change removes what a change that died has left.
 """
 
 import ctypes
 import os
 import shutil
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -25,7 +23,6 @@ from resizable_search.engine.quantise import WORD, quantise, sign_words
 from resizable_search.engine.scheduling import unordered
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
-from resizable_search.store.delete import remove_own
 from resizable_search.store.documents import allowed_rows
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
@@ -36,10 +33,9 @@ RENAME_EXCHANGE = 2
 
 
 def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> None:
-    """Write every file that follows from the full rows, in one pass over them and bounded memory.
+    """Write every smaller dimension, the int8 tiers and the sign bits, in one pass over the full rows.
 
-    That is each smaller dimension, the int8 tier of every dimension and the sign bits. `dims`
-    ascending, the last is the full dimension, whose file is in `folder` and is only read.
+    `dims` ascend; the file of the last, the full dimension, is in `folder` and only read.
     """
     names = [name for name in derived_files(0, dims) if name != NAMES.vectors(dims[-1])]
     derive_beside(folder, dims, names, progress)
@@ -48,7 +44,7 @@ def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> No
 
 
 def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progress: Progress) -> None:
-    """As `derive`, but these files alone, each left under the name that `beside` gives."""
+    """`derive` these files alone, and leave each under the name that `beside` gives."""
     n, _ = read_shape(folder / NAMES.vectors(dims[-1]))
     shapes = derived_files(n, dims)
     files: dict[str, NpyWriter] = {}
@@ -66,7 +62,7 @@ def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progr
 
 
 def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...], str]]:
-    """The arrays of a part of n rows, by their files' names: shape and dtype of each."""
+    """Shape and dtype of every array of a part of n rows, by its file's name."""
     found: dict[str, tuple[tuple[int, ...], str]] = {}
     for dim in reversed(dims):
         found[NAMES.vectors(dim)] = (n, dim), "<f4"
@@ -78,7 +74,7 @@ def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...
 
 
 def array_bytes(n: int, dims: Sequence[int]) -> dict[str, int]:
-    """The size of every array's file of a part of n rows, by its name: exact."""
+    """The exact size of every array's file of a part of n rows, by its name."""
     return {name: npy_bytes(shape, dtype) for name, (shape, dtype) in derived_files(n, dims).items()}
 
 
@@ -97,10 +93,10 @@ def _derive_block(
 def derived_rows(
     block: NDArray[np.float32], dim: int, full: int, wanted: Container[str]
 ) -> dict[str, NDArray[Any]]:
-    """What follows at one dimension from full rows (n, full), by the files' names, those wanted alone.
+    """The wanted arrays of one dimension of full rows (n, full), by their files' names.
 
-    That is the rows (n, dim) themselves, unless it is the full dimension, and their int8 tier: codes
-    (n, dim), steps and errors (n,).
+    They are the rows (n, dim), but not of the full dimension, and the int8 tier: codes (n, dim), steps and
+    errors (n,).
     """
     tier = (NAMES.codes(dim), NAMES.steps(dim), NAMES.errors(dim))
     if dim != full and NAMES.vectors(dim) not in wanted and not any(name in wanted for name in tier):
@@ -113,16 +109,16 @@ def derived_rows(
 
 
 def has_tiers(manifest: Manifest) -> bool:
-    """Whether an index lacks nothing that is derived."""
+    """Whether every derived file of the index exists."""
     wanted = set(derived_files(0, manifest.dims))
     return all(wanted <= set(part.files) for part in manifest.parts)
 
 
 def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
-    """Derive the int8 tiers and sign bits of an index that was built before there were any.
+    """Derive the int8 tiers and sign bits of an index that was built before they existed.
 
-    Nothing else changes, so the generation stays. Returns whether there was anything to do. The caller
-    holds the index's lock.
+    Nothing else changes, so the generation stays. Returns whether anything was missing. The caller holds
+    the index's lock.
     """
     manifest = read_manifest(index)
     if has_tiers(manifest):
@@ -137,22 +133,17 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
             parts.append(replace(part, files={**part.files, **list_files(folder, list(wanted))}))
         replace(manifest, parts=tuple(parts)).write(index)
     except BaseException:
-        _remove_unlisted(index, manifest, wanted)
+        for part in manifest.parts:
+            for name in wanted:
+                path = index / part.path / name
+                beside(path).unlink(missing_ok=True)
+                if name not in part.files:
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):
+                (index / part.path / NAMES.tiers).rmdir()  # if it is empty
         raise
     sync_folder(index)
     return True
-
-
-def _remove_unlisted(index: Path, manifest: Manifest, names: Iterable[str]) -> None:
-    """Delete files of the parts that were begun, or are there and not in the manifest."""
-    for part in manifest.parts:
-        for name in names:
-            path = index / part.path / name
-            beside(path).unlink(missing_ok=True)
-            if name not in part.files:
-                path.unlink(missing_ok=True)
-        with suppress(OSError):
-            (index / part.path / NAMES.tiers).rmdir()  # if nothing is left in it
 
 
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
@@ -162,12 +153,12 @@ def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
 
 
 def part_files(dims: Sequence[int]) -> list[str]:
-    """The names of the files that a part consists of."""
+    """The names of the files of a part."""
     return [*derived_files(0, dims), NAMES.documents]
 
 
-def place(staged: Path, target: Path, aside: Path) -> None:
-    """Put a finished folder in its place by rename; what was there goes `aside`, and then away.
+def replace_folder(staged: Path, target: Path, aside: Path) -> None:
+    """Rename a finished folder to `target`; the one that was there is moved `aside` and deleted.
 
     Where the system can exchange two folders in one step (Linux), readers find one or the other at any
     moment; elsewhere there is an instant without either.
@@ -188,7 +179,7 @@ def place(staged: Path, target: Path, aside: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete a folder with all that is in it, or a link to one."""
+    """Delete a folder with its content, or a link to one."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():
@@ -196,10 +187,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Have two folders change places in one step; False, and nothing done, where that cannot be.
-
-    By renameat2 of Linux's C library, which Python does not offer.
-    """
+    """Exchange two folders in one step, by renameat2 of Linux; False where the system cannot."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
@@ -209,7 +197,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk hold a folder's entries."""
+    """Wait until the disk holds a folder's entries."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -217,28 +205,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def remove_index(folder: Path) -> list[str]:
-    """Delete an index: the files that its manifest names, and the folders that are empty then.
-
-    Returns the names of what else lies in the folder, which is left alone. The manifest goes first, so
-    that what is half removed is no index; under its other name it tells a later `remove` that it was one.
-    """
-    names = read_manifest(folder).all_files()
-    (folder / NAMES.manifest).replace(folder / NAMES.removed)
-    # Files beside others are of somebody who died while writing them.
-    written = {beside(Path(name)).as_posix() for name in (NAMES.manifest, *names)}
-    return remove_own(folder, {NAMES.removed, *names, *written}.__contains__)
-
-
-def strange_files(folder: Path, manifest: Manifest) -> list[str]:
-    """Files in an index's folder that its manifest does not know, by their paths inside."""
-    known: Mapping[str, FileEntry] = manifest.all_files()
-    lying = (p for p in folder.rglob("*") if p.is_file() or (p.is_symlink() and not p.is_dir()))
-    found = (str(p.relative_to(folder)) for p in lying)
-    return sorted(name for name in found if name != NAMES.manifest and name not in known)
-
-
-def place_part(
+def add_part(
     staged: Path,
     index: Path,
     manifest: Manifest,
@@ -246,20 +213,20 @@ def place_part(
     deleted: Sequence[int] = (),
     **changes: object,
 ) -> Manifest:
-    """Add a finished part to an index: its folder first, then the manifest that knows of it.
+    """Add a finished part to an index: its folder first, then the manifest that lists it.
 
-    `deleted` rows of the parts that were there are no longer found from that moment on.
+    The `deleted` rows of earlier parts are no longer found from that moment on.
     """
     path = f"{NAMES.parts}/{len(manifest.parts) + 1}"
     target = index / path
     target.parent.mkdir(exist_ok=True)
-    remove_folder(target)  # of an extension that was stopped before its manifest
+    remove_folder(target)  # left by an extension that died
     part = Part(path, part_rows, list_files(staged, part_files(manifest.dims)))
     sync_folder(staged)
     staged.rename(target)
     sync_folder(target.parent)
     failpoint(Failpoint.PLACED)
-    parts = (*_marked(index, manifest, deleted), part)
+    parts = (*_with_deleted(index, manifest, deleted), part)
     written = manifest.next_generation(rows=manifest.rows + part_rows, parts=parts, **changes).write(index)
     sync_folder(index)
     sweep(index, written)
@@ -267,14 +234,13 @@ def place_part(
 
 
 def delete_rows(index: Path, rows: Sequence[int], **changes: object) -> Manifest:
-    """Have these rows of an index never be found again: new bitmaps, then the manifest that names them.
+    """Mark these rows as deleted: new bitmaps, then the manifest that lists them, which is returned.
 
-    The rows stay where they are, and so do the numbers of the others. Returns the new manifest. Where the
-    disk refuses, nothing is left of it.
+    The rows stay where they are, and the others keep their numbers. If it fails, nothing is left of it.
     """
     manifest = read_manifest(index)
     try:
-        written = manifest.next_generation(parts=_marked(index, manifest, rows), **changes).write(index)
+        written = manifest.next_generation(parts=_with_deleted(index, manifest, rows), **changes).write(index)
     except BaseException:
         with suppress(OSError, RsearchError):
             sweep(index, read_manifest(index))  # which may be the new one already
@@ -285,15 +251,15 @@ def delete_rows(index: Path, rows: Sequence[int], **changes: object) -> Manifest
 
 
 def sweep(index: Path, manifest: Manifest) -> None:
-    """Delete the bitmaps that are not the manifest's: of earlier generations, and of changes that died."""
+    """Delete the bitmaps of earlier generations and of changes that died."""
     for part in manifest.parts:
         for path in (index / part.path).glob(NAMES.deleted("*")):
             if path.name != part.bitmap:
                 path.unlink()
 
 
-def _marked(index: Path, manifest: Manifest, rows: Sequence[int]) -> tuple[Part, ...]:
-    """The parts with these rows deleted too; their new bitmaps are written and safe."""
+def _with_deleted(index: Path, manifest: Manifest, rows: Sequence[int]) -> tuple[Part, ...]:
+    """The parts with these rows deleted too; their new bitmaps are on disk."""
     wanted = np.unique(np.asarray(rows, np.int64))
     name = NAMES.deleted(manifest.generation + 1)
     parts, start = [], 0

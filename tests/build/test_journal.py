@@ -6,7 +6,7 @@ import pytest
 from resizable_search.arrays import NpyAppender, read_blocks
 from resizable_search.build.journal import Journal, PendingDocument
 from resizable_search.errors import BuildStateError
-from resizable_search.store.unfinished import look
+from resizable_search.store.layout import unfinished_build
 
 
 def rows(n, d=8, seed=0):
@@ -148,8 +148,8 @@ def test_rows_of_a_build_are_counted_where_its_log_cannot_be_read(tmp_path, monk
         return connect(address, **options)
 
     monkeypatch.setattr(sqlite3, "connect", refuse_logs)
-    assert look(tmp_path / "w").safe == 20
+    assert unfinished_build(tmp_path / "w").safe == 20
     assert ["immutable" in address for address in asked] == [True]  # no log, so no file need be made
     (tmp_path / "w/work.sqlite-wal").touch()
-    assert look(tmp_path / "w").safe == 20
+    assert unfinished_build(tmp_path / "w").safe == 20
     assert ["immutable" in address for address in asked] == [True, False, True]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resizable_search.build.build import build_index
+    from resizable_search.engine.base import Top
     from resizable_search.engine.plan import Plan, Stage
-    from resizable_search.engine.topk import Top
     from resizable_search.errors import RsearchError
     from resizable_search.search.index import Index, open_index
     from resizable_search.search.results import Answer, Hit, Timings
@@ -46,7 +46,7 @@ _HOMES = {
     "RsearchError": "errors",
     "Stage": "engine.plan",
     "Timings": "search.results",
-    "Top": "engine.topk",
+    "Top": "engine.base",
     "build_index": "build.build",
     "open_index": "search.index",
 }

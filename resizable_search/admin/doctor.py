@@ -97,12 +97,11 @@ def _writable(folder: Path) -> bool:
 def _kernels() -> str:
     """Scan a small made-up index with each engine, and by the definition."""
     from resizable_search.engine import vectors
-    from resizable_search.engine.base import Engine
+    from resizable_search.engine.base import Engine, select
     from resizable_search.engine.kernel_cache import load_engine
     from resizable_search.engine.numpy_engine import NumpyEngine
     from resizable_search.engine.parts import Parts, View
-    from resizable_search.engine.quantise import Tier, quantise, sign_words
-    from resizable_search.engine.topk import select
+    from resizable_search.engine.vectors import Tier, quantise, sign_words
     from resizable_search.system import thread_count
 
     rows = vectors.normalise(np.random.default_rng(0).standard_normal((5000, 96), np.float32))
@@ -118,7 +117,7 @@ def _kernels() -> str:
             f"the compiled engine cannot run ({error}), and numpy is slower: compile it with `rsearch warm`"
         ) from None
     for engine in engines:
-        found = engine.scan(Parts([view]), "exact", query, 10).top
+        found = engine.scan(Parts([view]), query, "exact", 10).top
         if not (np.array_equal(found.rows[0], best) and np.array_equal(found.scores[0], scores)):
             raise RsearchError(
                 f"the {engine.name} engine finds wrong rows on this machine: "

@@ -125,7 +125,7 @@ def _answer(fields: dict[str, Any]) -> "Answer":
                 rows_out=each["rows_out"],
                 seconds=each["ms"] / 1e3,
                 read=each["bytes"],
-                looked=each["looked"],
+                rescored=each["looked"],
                 by=each["read"],
                 engine=each["engine"],
             )

@@ -1,23 +1,24 @@
-"""What a scan engine does, and the margins that make a fast scan exact.
+"""What a scan engine does, the best rows it returns, and the margins that make a fast scan exact.
 
-An engine looks through the rows of all parts at one dimension and finds, for each query, the best by
-the scores of one precision. Every engine gives the same rows, scores and order as every other, for
-one query or many, on one thread or many, in one part or many: ties go to the lower row, and each score
-has one value.
+An engine scans the rows of all parts at one dimension and returns, for each query, the best by the scores
+of one precision. Every engine gives the same rows, scores and order as every other, for one query or many,
+on one thread or many, in one part or many. One order rules everywhere: higher score first, equal scores by
+lower row. Places without a match have row -1, score -inf, and come last. Each score has one value:
 
 - `exact` and `float32`: the dot product of the stored float32 row and the normalised float32 query,
   accumulated by `vectors.lane_sum` and rounded to float32: the defined score.
-- `int8`: a sum of integers times the row's step (`quantise`), rounded to float32.
-- `bits`: of the first `dim` signs, how many agree less how many do not, as float32.
+- `int8`: a sum of integers times the row's step (`vectors.quantise`), rounded to float32.
+- `bits`: the number of the first `dim` signs that agree, less those that differ, as float32.
 
-For `exact` and `float32` an engine may use any fast arithmetic to choose candidates, as long as what
-it leaves out is proven not to belong to the answer. With a fast score a of a row whose defined score
-is t, and |a - t| <= e: k rows have a - e of at least L, the k-th best of these, so the k-th best t is
-at least L, and a row with a + e < L cannot be among the k best nor tie with them. The engine scores
-the others by the definition. For a float32 product e is `margin`, the same for every row; for int8 it
-is `ErrorBound`, from the row's own error. `float32` reads the floats; `exact` is whatever is fastest.
+For `exact` and `float32` an engine may choose candidates by any fast arithmetic, if the rows it leaves out
+are proven not to be in the answer. Let a be the fast score of a row, t its defined score, |a - t| <= e, and
+L the k-th best a - e. Then the k-th best t is at least L, so a row with a + e < L is not among the k best
+and does not tie with them. The engine rescores the other rows by the definition. For a float32 product e is
+`margin`, the same for every row; for int8 it is `ErrorBound`, from the row's own error. `float32` reads the
+floats; `exact` reads whatever is fastest.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,86 +28,130 @@ from numpy.typing import NDArray
 from resizable_search.engine import vectors
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Precision
-from resizable_search.engine.quantise import WORD, IntegerQueries
-from resizable_search.engine.topk import Top
+from resizable_search.engine.vectors import WORD, IntegerQueries
+
+NO_ROW = -1
+
+PADDED_COLUMNS = 1000
+"""A result has k columns up to this k, however few rows there are."""
 
 FLOAT32_UNIT = 2.0**-24
 """Half the distance from 1 to the next float32: the relative error of one rounding."""
 
 TOO_MANY = 0.05
-"""Of all rows: where more survive the int8 scan, reading the floats costs less than scoring them."""
+"""The share of rows from which it costs less to read the floats than to rescore the candidates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The best rows of a search: `scores` (m, k) float32 and `rows` (m, k) int64, best first."""
+
+    scores: NDArray[np.float32]
+    rows: NDArray[np.int64]
+
+    def merge(self, other: "Top", k: int) -> "Top":
+        """The best k of both, for the same m queries over different rows."""
+        return merge([self, other], k)
+
+
+def result_width(k: int, rows: int) -> int:
+    """The columns of a result for k hits among so many rows: k, at most the rows or PADDED_COLUMNS.
+
+    So the memory of a result is bounded by the rows, not by k.
+    """
+    return min(k, max(rows, PADDED_COLUMNS))
+
+
+def select(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> tuple[
+    NDArray[np.float32], NDArray[np.int64]
+]:  # fmt: skip
+    """The best min(k, n) of n scores (n,) float32 and their rows (n,) int64, in order."""
+    if 0 < k < len(scores):
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        reach = np.flatnonzero(scores >= least)
+        scores, rows = scores[reach], rows[reach]
+    order = np.lexsort((rows, -scores))[:k]
+    return scores[order], rows[order]
+
+
+def gather(best: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int) -> Top:
+    """One `Top` of m queries, from each query's own scores and rows (at most k, in order)."""
+    top = Top(np.full((len(best), k), -np.inf, np.float32), np.full((len(best), k), NO_ROW, np.int64))
+    for i, (scores, rows) in enumerate(best):
+        top.scores[i, : len(scores)], top.rows[i, : len(rows)] = scores, rows
+    return top
+
+
+def merge(tops: Sequence[Top], k: int) -> Top:
+    """The best k of one or more results for the same m queries, each over rows of its own."""
+    scores = np.concatenate([top.scores for top in tops], axis=1)
+    rows = np.concatenate([top.rows for top in tops], axis=1)
+    is_row = rows != NO_ROW
+    return gather([select(scores[i][is_row[i]], rows[i][is_row[i]], k) for i in range(len(scores))], k)
 
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What a look through rows found, and what it took.
+    """The best rows of a scan, and what it did.
 
-    `looked` counts, over all queries, the rows whose defined score was computed; `read` the bytes of
-    files that one query looked at, those rows apart; `by` says what was read: `float32`, `int8` or `bits`.
+    `rescored`: the rows whose defined score was computed, over all queries. `read`: bytes of files that one
+    query read, apart from those rows. `by`: what was read: `float32`, `int8` or `bits`.
     """
 
     top: Top
-    looked: int
+    rescored: int
     read: int
     by: str
 
 
 class Engine(Protocol):
-    """Finds the best rows of an index, all of whose parts are looked through together."""
+    """Finds the best rows of an index; scans all its parts together."""
 
     name: str
 
-    def scan(self, parts: Parts, precision: Precision, queries: NDArray[np.float32], k: int) -> ScanResult:
-        """The k best rows for each of the queries (m, dim) float32, unit rows; k >= 1.
-
-        Where fewer than k rows are allowed, the rest is row -1, score -inf.
-        """
+    def scan(self, parts: Parts, queries: NDArray[np.float32], precision: Precision, k: int) -> ScanResult:
+        """The k best rows for each of the queries (m, dim) float32, unit rows; k >= 1."""
 
     def rescore(
         self,
         parts: Parts,
-        precision: Precision,
         queries: NDArray[np.float32],
+        precision: Precision,
         rows: NDArray[np.int64],
         k: int,
     ) -> ScanResult:
-        """The k best of each query's own rows (m, c) int64, ascending; rows of no part are passed over."""
+        """The k best of each query's own rows (m, c) int64, ascending. Rows of no part are skipped."""
 
     def scan_and_rescore(
-        self,
-        bits: Parts,
-        keep: int,
-        exact: Parts,
-        queries: NDArray[np.float32],
-        k: int,
+        self, bits: Parts, keep: int, exact: Parts, queries: NDArray[np.float32], k: int
     ) -> tuple[ScanResult, ScanResult, float] | None:
-        """A scan of sign bits and an exact rescore of what it keeps, as one; None: do them one by one.
+        """A fused scan of sign bits and exact rescore of its `keep` best; None: do them one by one.
 
-        `bits` and `exact` are of the same rows, `queries` (m, width) float32. What the first keeps is not
-        told (its `top` is empty); the number is the seconds that it took.
+        `bits` and `exact` have the same rows; queries (m, width) float32. The `top` of the first result is
+        empty. The number is the seconds of the scan.
         """
 
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
         """`vectors.truncate` of queries (m, width) float32: (m, dim) float32."""
 
 
-def rescored(parts: Parts, precision: Precision, rows: NDArray[np.int64], top: Top) -> ScanResult:
-    """What was found among the rows (m, c), all of those in these parts scored by that precision."""
-    own = rows_in(parts, rows)
+def rescore_result(parts: Parts, precision: Precision, rows: NDArray[np.int64], top: Top) -> ScanResult:
+    """The result `top` of a rescore of the rows (m, c), all of those in these parts by that precision."""
+    count = count_in(parts, rows)
     if precision in ("exact", "float32"):
-        return ScanResult(top, own, 0, "float32")
+        return ScanResult(top, count, 0, "float32")
     row_bytes = parts.dim + 4 if precision == "int8" else -(-parts.dim // WORD) * 8
-    return ScanResult(top, 0, own * row_bytes // len(rows), precision)
+    return ScanResult(top, 0, count * row_bytes // len(rows), precision)
 
 
-def rows_in(parts: Parts, rows: NDArray[np.int64]) -> int:
-    """How many of these rows lie in these parts."""
+def count_in(parts: Parts, rows: NDArray[np.int64]) -> int:
+    """The number of these rows that are in these parts."""
     return int(np.count_nonzero((rows >= parts.starts[0]) & (rows < parts.stop)))
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorBound:
-    """How far an int8 score may be from the defined one: |a - t| <= factor x the row's error + base.
+    """The bound of int8 scores: |a - t| <= factor x the row's error + base; each is (m,) float64.
 
     With q̂ the query's integers and x̂ the row's: |q·x - q̂·x̂| <= |q| |x - x̂| + |q - q̂| |x̂|, and
     |x̂| <= |x| + |x - x̂|. The base also holds what the defined score loses when it is rounded to
@@ -118,7 +163,7 @@ class ErrorBound:
 
     @classmethod
     def of(cls, queries: IntegerQueries) -> "ErrorBound":
-        """The slack of each query: two (m,) float64."""
+        """The bound of each query."""
         norm = 1 + vectors.UNIT_TOLERANCE
         return cls(
             (queries.lengths + queries.errors) * (1 + 1e-9),
@@ -127,13 +172,13 @@ class ErrorBound:
 
 
 def margin(view: View) -> float:
-    """The most by which a float32 dot product may miss the defined score of a row of this view.
+    """The largest difference of a float32 dot product and the defined score, for any row of this view.
 
     gamma_d = d u / (1 - d u) bounds any order of summation, fused or not, times the norms of row and
-    query (N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1); a few
-    roundings more are the defined score's own, the rounded row and the scale. The scale's sum of
-    squares is in float32 too, which costs another gamma_d. What float32 loses below its smallest normal
-    number is at most 2^-149 a term, times a scale of at most 1 / SHORT: less than 1e-12.
+    query (N. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1). A few more
+    roundings are those of the defined score, the rounded row and the scale. The scale's sum of squares is in
+    float32 too, which costs another gamma_d. What float32 loses below its smallest normal number is at most
+    2^-149 a term, times a scale of at most 1 / SHORT: less than 1e-12.
     """
     terms = (view.dim + 8) * (2 if view.is_cut else 1)
     gamma = terms * FLOAT32_UNIT / (1 - terms * FLOAT32_UNIT)

@@ -1,7 +1,7 @@
-"""The compiled engine: int8 and sign-bit scans over the kernels, on our own threads (`schedule`).
+"""The compiled engine: int8 and sign-bit scans by the kernels, on our own threads (`scheduling`).
 
-The floats are left to the numpy engine, which reads them by BLAS, where queries are many, the dimension is
-not stored, or candidates cannot be narrowed down.
+The numpy engine reads the floats by BLAS where queries are many, the dimension is not stored, or the
+candidates are too many.
 """
 
 import time
@@ -10,38 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import base
-from resizable_search.engine.base import ErrorBound, ScanResult
+from resizable_search.engine.base import ErrorBound, ScanResult, Top
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
-from resizable_search.engine.quantise import PADDED, IntegerQueries, prefix_masks, sign_words
 from resizable_search.engine.scheduling import (
     Begin,
+    BufferSize,
     CandidateBuffers,
     Finish,
-    PoolSize,
     Results,
     Scan,
     is_few,
     parallel_scan,
     share_queries,
 )
-from resizable_search.engine.topk import Top
+from resizable_search.engine.vectors import PADDED, IntegerQueries, prefix_masks, sign_words
 
 ROOM = 1024
-"""Candidates that a pool holds beyond the few times k that it needs: it is thinned out when it is full."""
+"""Candidates that a buffer holds beyond a few times k; it is compacted when it is full."""
 
-MOST_ASKED = 1000
-"""Candidates that the disk is asked for at once, where a scan waited for it."""
+MOST_PREFETCHED = 1000
+"""Candidates that the disk is asked for at once, if a scan waited for it."""
 
 NARROWED = 3
-"""Times k: from so many rows on, their int8 codes are asked which of them to score by the definition."""
+"""Times k: from so many rows on, int8 codes rule out rows before the rest is rescored."""
 
 EMPTY = Top(np.empty((0, 0), np.float32), np.empty((0, 0), np.int64))
 
 
 class NumbaEngine:
-    """See `engine.base` for the contract. Made by `warm.load_engine`, once the kernels are there."""
+    """See `engine.base` for the contract. Made by `kernel_cache.load_engine`, when the kernels are loaded."""
 
     name = "numba"
 
@@ -52,7 +51,7 @@ class NumbaEngine:
         self._kernels = kernels
         self._numpy = NumpyEngine()
 
-    def scan(self, parts: Parts, precision: Precision, queries: NDArray[np.float32], k: int) -> ScanResult:
+    def scan(self, parts: Parts, queries: NDArray[np.float32], precision: Precision, k: int) -> ScanResult:
         """The k best rows for each of the queries (m, dim) float32."""
         if precision == "bits":
             return self._scan_bits(parts, queries, k)
@@ -62,13 +61,13 @@ class NumbaEngine:
             return self._scan_exact(parts, queries, k)
         if is_few(len(queries), self.threads) and not parts.is_cut and k <= base.TOO_MANY * len(parts):
             return self._scan_floats(parts, queries, k)
-        return self._numpy.scan(parts, precision, queries, k)
+        return self._numpy.scan(parts, queries, precision, k)
 
     def rescore(
         self,
         parts: Parts,
-        precision: Precision,
         queries: NDArray[np.float32],
+        precision: Precision,
         rows: NDArray[np.int64],
         k: int,
     ) -> ScanResult:
@@ -84,8 +83,8 @@ class NumbaEngine:
                 kernels.rescore_bits(table, dim, masks, words[part], rows[part], *results.of_queries(part))
 
         elif precision == "int8":
-            table, asked = parts.codes, self._integers(queries)
-            codes, units = asked.codes, asked.units
+            table, integers = parts.codes, self._integers(queries)
+            codes, units = integers.codes, integers.units
 
             def work(part: slice) -> None:
                 kernels.rescore_int8(
@@ -99,152 +98,155 @@ class NumbaEngine:
                 kernels.rescore_exact(table, dim, queries[part], rows[part], *results.of_queries(part))
 
         share_queries(len(queries), self.threads, work)
-        return base.rescored(parts, precision, rows, results.top())
+        return base.rescore_result(parts, precision, rows, results.top())
 
     def _rescore_narrowed(
         self, parts: Parts, queries: NDArray[np.float32], rows: NDArray[np.int64], results: Results
     ) -> ScanResult:
-        """As `rescore` by exact, where the int8 codes say which rows need not be looked at."""
-        table, asked = parts.codes, self._integers(queries)
-        codes, units, slack = asked.codes, asked.units, ErrorBound.of(asked)
-        looked: list[int] = []
+        """An exact `rescore`, for which int8 codes rule out rows first."""
+        table, integers = parts.codes, self._integers(queries)
+        codes, units, bound = integers.codes, integers.units, ErrorBound.of(integers)
+        rescored: list[int] = []
 
         def work(part: slice) -> None:
-            found = self._kernels.rescore_narrowed(
-                table, parts.dim, queries[part], codes[part], units[part], slack.factor[part],
-                slack.base[part], rows[part], *results.of_queries(part),
+            count = self._kernels.rescore_narrowed(
+                table, parts.dim, queries[part], codes[part], units[part], bound.factor[part],
+                bound.base[part], rows[part], *results.of_queries(part),
             )  # fmt: skip
-            looked.append(found)
+            rescored.append(count)
 
         share_queries(len(queries), self.threads, work)
-        read = base.rows_in(parts, rows) * (parts.dim + 8) // len(rows)
-        return ScanResult(results.top(), sum(looked), read, "int8")
+        read = base.count_in(parts, rows) * (parts.dim + 8) // len(rows)
+        return ScanResult(results.top(), sum(rescored), read, "int8")
 
     def _scan_exact(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
         most = int(base.TOO_MANY * len(parts))
         begin = self._int8_scan(parts, self._integers(queries), k, most, exact=True)
-        return self._rescored(parts, queries, k, begin, parts.dim + 8, "int8")
+        return self._scan_and_rescore(parts, queries, k, begin, parts.dim + 8, "int8")
 
     def _scan_floats(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
-        """A few queries by the floats: many are left to BLAS, which does a block of them at once."""
+        """A scan of the floats for a few queries. For many BLAS is better: it takes blocks of them."""
         table, kernels = parts.floats, self._kernels
-        most, slack = int(base.TOO_MANY * len(parts)), base.margin(parts.views[0])
+        most, margin = int(base.TOO_MANY * len(parts)), base.margin(parts.views[0])
 
         def begin(part: slice) -> Scan:
-            def scan(start: int, stop: int, pools: CandidateBuffers, thread: int) -> bool:
-                narrow: bool = kernels.scan_floats(
-                    table, parts.dim, queries[part], slack, start, stop, k, most, pools.lows[thread],
-                    pools.sizes[thread], pools.rows[thread], pools.keys[thread], pools.counts[thread],
+            def scan(start: int, stop: int, buffers: CandidateBuffers, thread: int) -> bool:
+                is_narrow: bool = kernels.scan_floats(
+                    table, parts.dim, queries[part], margin, start, stop, k, most, buffers.lower[thread],
+                    buffers.lower_sizes[thread], buffers.rows[thread], buffers.keys[thread],
+                    buffers.counts[thread],
                 )  # fmt: skip
-                return narrow
+                return is_narrow
 
             return scan
 
-        return self._rescored(parts, queries, k, begin, 4 * parts.dim, "float32")
+        return self._scan_and_rescore(parts, queries, k, begin, 4 * parts.dim, "float32")
 
-    def _rescored(
+    def _scan_and_rescore(
         self, parts: Parts, queries: NDArray[np.float32], k: int, begin: Begin, row_bytes: int, by: str
     ) -> ScanResult:
-        """A scan for candidates, and those scored by the definition; where they are too many, by BLAS."""
+        """A scan for candidates, and their rescore; if they are too many, numpy reads the floats."""
         most = int(base.TOO_MANY * len(parts))
         results = Results.of(len(queries), k)
-        looked: list[int] = []
+        rescored: list[int] = []
         table = parts.floats
 
-        def settle(part: slice, pools: CandidateBuffers, waited: bool) -> None:
+        def rescore(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
             if waited:
-                _ask_for_candidates(parts, pools, k)
-            found = self._kernels.rescore(
-                table, parts.dim, queries[part], pools.rows, pools.keys, pools.counts, pools.lows,
-                pools.sizes, *results.of_queries(part),
+                _prefetch_candidates(parts, buffers, k)
+            count = self._kernels.rescore_candidates(
+                table, parts.dim, queries[part], buffers.rows, buffers.keys, buffers.counts, buffers.lower,
+                buffers.lower_sizes, *results.of_queries(part),
             )  # fmt: skip
-            looked.append(found)
+            rescored.append(count)
 
-        size = PoolSize(lows=k, candidates=2 * most + 4 * k + ROOM)
-        if not parallel_scan(parts.range, row_bytes, len(queries), self.threads, size, begin, settle):
-            return self._numpy.scan(parts, "float32", queries, k)
-        return ScanResult(results.top(), sum(looked), len(parts) * row_bytes, by)
+        size = BufferSize(lower=k, candidates=2 * most + 4 * k + ROOM)
+        if not parallel_scan(parts.range, row_bytes, len(queries), self.threads, size, begin, rescore):
+            return self._numpy.scan(parts, queries, "float32", k)
+        return ScanResult(results.top(), sum(rescored), len(parts) * row_bytes, by)
 
     def _scan_int8(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
         n, row_bytes = len(parts), parts.dim + 4
         results = Results.of(len(queries), k)
 
-        def pick(part: slice, pools: CandidateBuffers, waited: bool) -> None:
-            self._kernels.best_of_pools(
-                pools.rows, pools.keys, pools.counts, pools.lows, pools.sizes, *results.of_queries(part)
-            )
+        def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
+            self._kernels.best_candidates(
+                buffers.rows, buffers.keys, buffers.counts, buffers.lower, buffers.lower_sizes,
+                *results.of_queries(part),
+            )  # fmt: skip
 
         begin = self._int8_scan(parts, self._integers(queries), k, n, exact=False)
-        size = PoolSize(lows=k, candidates=4 * k + ROOM)
-        parallel_scan(parts.range, row_bytes, len(queries), self.threads, size, begin, pick)
+        size = BufferSize(lower=k, candidates=4 * k + ROOM)
+        parallel_scan(parts.range, row_bytes, len(queries), self.threads, size, begin, finish)
         return ScanResult(results.top(), 0, n * row_bytes, "int8")
 
     def _scan_bits(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
         results = Results.of(len(queries), k)
 
-        def pick(part: slice, pools: CandidateBuffers, waited: bool) -> None:
+        def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
             self._kernels.best_by_count(
-                pools.rows, pools.keys, pools.counts, pools.tallies, parts.dim, *results.of_queries(part)
-            )
+                buffers.rows, buffers.keys, buffers.counts, buffers.tallies, parts.dim,
+                *results.of_queries(part),
+            )  # fmt: skip
 
-        read = self._bits_pass(parts, queries, k, pick)
+        read = self._bits_scan(parts, queries, k, finish)
         return ScanResult(results.top(), 0, read, "bits")
 
     def scan_and_rescore(
         self, bits: Parts, keep: int, exact: Parts, queries: NDArray[np.float32], k: int
     ) -> tuple[ScanResult, ScanResult, float] | None:
-        """A scan of sign bits and an exact rescore of what it keeps, as one; None: do them one by one."""
+        """A fused scan of sign bits and exact rescore of its best; None: do them one by one."""
         if keep < NARROWED * k or not exact.has_tier:
             return None
         begin = time.perf_counter()
         m = len(queries)
         kept, results = Results.of(m, keep), Results.of(m, k)
         table, cut = exact.codes, self.truncate(queries, exact.dim)
-        asked = self._integers(cut)
-        codes, units, slack = asked.codes, asked.units, ErrorBound.of(asked)
-        looked: list[int] = []
+        integers = self._integers(cut)
+        codes, units, bound = integers.codes, integers.units, ErrorBound.of(integers)
+        rescored: list[int] = []
         scanned = 0.0
 
-        def finish(part: slice, pools: CandidateBuffers, waited: bool) -> None:
+        def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
             nonlocal scanned
             scanned = time.perf_counter()
-            found = self._kernels.rescore_best_by_count(
-                pools.rows, pools.keys, pools.counts, pools.tallies, bits.dim, *kept.of_queries(part),
-                table, exact.dim, cut[part], codes[part], units[part], slack.factor[part], slack.base[part],
-                *results.of_queries(part),
+            count = self._kernels.rescore_best_by_count(
+                buffers.rows, buffers.keys, buffers.counts, buffers.tallies, bits.dim,
+                *kept.of_queries(part), table, exact.dim, cut[part], codes[part], units[part],
+                bound.factor[part], bound.base[part], *results.of_queries(part),
             )  # fmt: skip
-            looked.append(found)
+            rescored.append(count)
 
-        read = self._bits_pass(bits, queries[:, : bits.dim], keep, finish)
+        read = self._bits_scan(bits, queries[:, : bits.dim], keep, finish)
         first = ScanResult(EMPTY, 0, read, "bits")
-        second = ScanResult(results.top(), sum(looked), int(kept.sizes.sum()) * (exact.dim + 8) // m, "int8")
-        return first, second, scanned - begin
-
-    def _bits_pass(self, parts: Parts, queries: NDArray[np.float32], k: int, finish: Finish) -> int:
-        """Look through the sign bits for the k best of each query; the bytes that one query read."""
-        table, words, masks = parts.signs, sign_words(queries), prefix_masks(parts.dim)
-        dim, kernels = parts.dim, self._kernels
-
-        def begin(part: slice) -> Scan:
-            def scan(start: int, stop: int, pools: CandidateBuffers, thread: int) -> bool:
-                kernels.scan_bits(
-                    table, dim, masks, words[part], start, stop, k, pools.tallies[thread],
-                    pools.rows[thread], pools.keys[thread], pools.counts[thread],
-                )  # fmt: skip
-                return True
-
-            return scan
-
-        size = PoolSize(lows=0, candidates=4 * k + ROOM, tallies=dim + 3)
-        row_bytes = 8 * len(masks)
-        parallel_scan(parts.range, row_bytes, len(queries), self.threads, size, begin, finish)
-        return len(parts) * row_bytes
+        second_read = int(kept.sizes.sum()) * (exact.dim + 8) // m
+        return first, ScanResult(results.top(), sum(rescored), second_read, "int8"), scanned - begin
 
     def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
         """`vectors.truncate` of queries (m, width) float32."""
         out = np.empty((len(rows), dim), np.float32)
         self._kernels.truncate(np.ascontiguousarray(rows), dim, out)
         return out
+
+    def _bits_scan(self, parts: Parts, queries: NDArray[np.float32], k: int, finish: Finish) -> int:
+        """Scan the sign bits for the k best of each query. Returns the bytes that one query read."""
+        table, words, masks = parts.signs, sign_words(queries), prefix_masks(parts.dim)
+        dim, kernels = parts.dim, self._kernels
+
+        def begin(part: slice) -> Scan:
+            def scan(start: int, stop: int, buffers: CandidateBuffers, thread: int) -> bool:
+                kernels.scan_bits(
+                    table, dim, masks, words[part], start, stop, k, buffers.tallies[thread],
+                    buffers.rows[thread], buffers.keys[thread], buffers.counts[thread],
+                )  # fmt: skip
+                return True
+
+            return scan
+
+        size = BufferSize(lower=0, candidates=4 * k + ROOM, tallies=dim + 3)
+        row_bytes = 8 * len(masks)
+        parallel_scan(parts.range, row_bytes, len(queries), self.threads, size, begin, finish)
+        return len(parts) * row_bytes
 
     def _integers(self, queries: NDArray[np.float32]) -> IntegerQueries:
         m, d = queries.shape
@@ -253,29 +255,29 @@ class NumbaEngine:
         self._kernels.quantise_queries(queries, codes, units, lengths, errors)
         return IntegerQueries(codes, units, lengths, errors)
 
-    def _int8_scan(self, parts: Parts, asked: IntegerQueries, k: int, limit: int, *, exact: bool) -> Begin:
+    def _int8_scan(self, parts: Parts, queries: IntegerQueries, k: int, limit: int, *, exact: bool) -> Begin:
         table, dim, kernels = parts.codes, parts.dim, self._kernels
-        codes, units, slack = asked.codes, asked.units, ErrorBound.of(asked)
+        codes, units, bound = queries.codes, queries.units, ErrorBound.of(queries)
 
         def begin(part: slice) -> Scan:
-            def scan(start: int, stop: int, pools: CandidateBuffers, thread: int) -> bool:
-                narrow: bool = kernels.scan_int8(
-                    table, dim, codes[part], units[part], slack.factor[part], slack.base[part], exact, start,
-                    stop, k, limit, pools.lows[thread], pools.sizes[thread], pools.rows[thread],
-                    pools.keys[thread], pools.counts[thread],
+            def scan(start: int, stop: int, buffers: CandidateBuffers, thread: int) -> bool:
+                is_narrow: bool = kernels.scan_int8(
+                    table, dim, codes[part], units[part], bound.factor[part], bound.base[part], exact, start,
+                    stop, k, limit, buffers.lower[thread], buffers.lower_sizes[thread], buffers.rows[thread],
+                    buffers.keys[thread], buffers.counts[thread],
                 )  # fmt: skip
-                return narrow
+                return is_narrow
 
             return scan
 
         return begin
 
 
-def _ask_for_candidates(parts: Parts, pools: CandidateBuffers, k: int) -> None:
-    """Have the rows that will be looked at again be read all at once, and not one after the other."""
-    for query in range(pools.counts.shape[1]):
-        full = pools.sizes[:, query] == k
-        bound = pools.lows[full, query, 0].max() if full.any() else -np.inf
-        for thread, count in enumerate(pools.counts[:, query]):
-            rows = pools.rows[thread, query, :count][pools.keys[thread, query, :count] >= bound]
-            parts.ask_for(rows[:MOST_ASKED])
+def _prefetch_candidates(parts: Parts, buffers: CandidateBuffers, k: int) -> None:
+    """Have the disk read the rows that will be rescored all at once, and not one after the other."""
+    for query in range(buffers.counts.shape[1]):
+        full = buffers.lower_sizes[:, query] == k
+        bound = buffers.lower[full, query, 0].max() if full.any() else -np.inf
+        for thread, count in enumerate(buffers.counts[:, query]):
+            reach = buffers.keys[thread, query, :count] >= bound
+            parts.prefetch(buffers.rows[thread, query, :count][reach][:MOST_PREFETCHED])

@@ -1,35 +1,56 @@
-"""Centre, truncate, normalise: pure functions over arrays of rows.
+"""Vectors: centre, truncate and normalise float32 rows; rows in fewer bits; queries as integers.
 
-A resizable (Matryoshka) embedding of full width is cut to its first d dimensions and made unit
-length again: `truncate(centre(x), d)`. nomic's model card asks for a layer norm before the cut;
-up to scale that is subtracting each row's mean (`centre`), and doing it twice changes nothing.
+A resizable (Matryoshka) embedding of full width is cut to its first d dimensions and scaled to unit length
+again: `truncate(centre(x), d)`. nomic's model card asks for a layer norm before the cut. Up to scale that is
+subtracting each row's mean (`centre`); doing it twice changes nothing.
 
-Sums that decide an answer are taken in float64 over `LANES` interleaved lanes, in a fixed order
-(`lane_sum`), so that a score or a norm has the same bits on every machine, in every engine, for one
-row or for many. The products of two float32 numbers are exact in float64, so whether a machine
-fuses multiply and add makes no difference either.
+Sums that decide an answer are float64 sums over `LANES` interleaved lanes, in a fixed order (`lane_sum`). So
+a score or a norm has the same bits on every machine, in every engine, for one row or many. The products of
+two float32 numbers are exact in float64, so it does not matter whether a machine fuses multiply and add.
+
+A row x of (n, d) float32 is also stored as int8 codes c and a step s, so that x̂ = s c is near it, with
+e >= |x - x̂|: for any query q, |q·x - q·x̂| <= |q| e. A query becomes int16 numbers z and a power of two u,
+q̂ = u z, so that q̂·x̂ = (z·c) s u, where z·c is a sum of integers that fits into 32 bits. Such a sum has one
+value in any order: scores in int8 and in bits are the same in every engine and on every machine.
 """
 
+import math
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 LANES = 32
-"""Lanes of a float64 sum: element i is added to lane i mod LANES, then the lanes are folded by halves."""
+"""Lanes of a float64 sum: element i goes to lane i mod LANES; then the lanes are added by halves."""
 
 BLOCK_BYTES = 1 << 20
-"""How much of a float64 intermediate is held at once: what stays in a core's cache."""
+"""Bytes of a float64 intermediate: what stays in a core's cache."""
 
 UNIT_TOLERANCE = 1e-5
-"""How far from 1 the norm of a stored row may lie, and how far from 0 that of a zero row."""
+"""The most that the norm of a stored row may differ from 1, or that of a zero row from 0."""
+
+LEVELS = 127
+"""The largest code: -127 to 127, so that the negative of a row has the negative codes."""
+
+PADDED = 32
+"""A query's integers are padded to a multiple of this, which compiled loops take in one step."""
+
+MOST_COPIED = 128 << 20
+"""The most bytes of codes that `Tier.cut` copies into memory."""
+
+WORD = 64
+"""Bits of a word of signs."""
+
+_UNIT = float(2**31 - 1)
 
 
 def lane_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sum of each row of (n, d) float64 in the fixed order that the module's docstring defines: (n,)."""
+    """The sum of each row of (n, d) float64 in the fixed order described above: (n,)."""
     n, d = terms.shape
     whole = d - d % LANES
-    # A reduction over an axis that is not the last adds one slice after the other.
+    # A reduction over an axis other than the last adds one slice after the other.
     lanes: NDArray[np.float64] = np.add.reduce(terms[:, :whole].reshape(n, -1, LANES), axis=1)
     if whole < d:
         lanes[:, : d - whole] += terms[:, whole:]
@@ -41,7 +62,7 @@ def lane_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def centre(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Subtract from each row of (n, d) float32 its mean: the part of layer norm that is not scale.
+    """Subtract the mean from each row of (n, d) float32: layer norm without its scale.
 
     Source: the model card of nomic-embed-text-v1.5 (layer norm, then slice, then normalise).
     """
@@ -65,7 +86,7 @@ def norms(rows: NDArray[np.float32]) -> NDArray[np.float64]:
 def normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row of (n, d) float32 divided by its length, in float64, rounded to float32.
 
-    A zero row stays a zero row: it is as far from every query as can be said.
+    A zero row stays a zero row.
     """
     length = norms(rows)
     length[length == 0.0] = 1.0
@@ -78,16 +99,16 @@ def normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 def truncate(rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
     """The first `dim` dimensions of each row of (n, d) float32, renormalised: a new (n, dim) float32.
 
-    Never in place: the rows given stay what they were.
+    The input is never changed.
     """
     return normalise(rows[:, :dim])
 
 
 def tamed(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """A float32 copy of (n, d) raw rows, those near the ends of float32's range scaled into it.
+    """A float32 copy of (n, d) raw rows; rows near the ends of float32's range are scaled into it.
 
-    The mean of the largest would overflow, and what is small in float64 is 0 in float32; a power of two
-    changes no direction. What is beyond the range of float64, or is none, stays so.
+    The mean of the largest numbers would overflow, and small float64 numbers would become 0; scaling by a
+    power of two changes no direction. Infinity and NaN stay.
     """
     with np.errstate(over="ignore"):
         full = np.array(rows, np.float32, order="C")
@@ -103,7 +124,7 @@ def tamed(rows: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def prepare(rows: NDArray[Any], dim: int, *, centred: bool) -> NDArray[np.float32]:
-    """Raw rows of full width as they are stored or asked: centred if wanted, cut to `dim`, unit length."""
+    """Raw rows of full width as they are stored or searched: centred or not, cut to `dim`, unit length."""
     full = tamed(rows)
     return truncate(centre(full) if centred else full, dim)
 
@@ -123,6 +144,136 @@ def dot(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.flo
 
 
 def spans(n: int, d: int) -> list[tuple[int, int]]:
-    """Cut n rows of d numbers into ranges whose float64 copies stay within BLOCK_BYTES."""
+    """Ranges of n rows of d numbers, whose float64 copies stay within BLOCK_BYTES."""
     step = max(1, BLOCK_BYTES // (8 * max(1, d)))
     return [(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Rows as int8, for a scan at `dim`.
+
+    `codes` (n, width) int8, of which the first `dim` count; `steps` (n,) float32; `errors` (n,) float32,
+    each at least the distance between the row, cut to `dim` and normalised, and its step times its codes.
+    """
+
+    codes: NDArray[np.int8]
+    steps: NDArray[np.float32]
+    errors: NDArray[np.float32]
+    dim: int
+
+    def cut(self, stored: NDArray[np.float32], dim: int) -> "Tier":
+        """The same codes for a smaller dimension: new steps and errors, by one pass over `stored`.
+
+        `stored` (n, width) float32: the rows of the codes. Up to MOST_COPIED bytes of codes are copied side
+        by side, since memory reads parts of rows no faster than whole rows.
+        """
+        n = len(stored)
+        wide = dim + -dim % PADDED
+        copies = wide < self.codes.shape[1] and n * wide <= MOST_COPIED
+        copy = np.empty((n, wide), np.int8) if copies else self.codes
+        steps, errors = np.empty(n, np.float32), np.empty(n, np.float32)
+        for start, stop in spans(n, stored.shape[1]):
+            rows, codes = stored[start:stop, :dim], self.codes[start:stop, :dim]
+            length = norms(rows)
+            length[length == 0.0] = 1.0
+            step = self.steps[start:stop] / length
+            # A row with only zero codes here may be very short. One other code makes it half a step long.
+            step[step > 2.5] = 0.0
+            steps[start:stop] = step
+            errors[start:stop] = _distances(truncate(rows, dim), codes, steps[start:stop])
+            if copies:
+                copy[start:stop] = self.codes[start:stop, :wide]
+        return Tier(copy, steps, errors, dim)
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerQueries:
+    """Queries as integers: `codes` (m, d) int16, padded with zeros to a multiple of PADDED.
+
+    `units` (m,) float64 are powers of two: a query is about its codes times its unit. `lengths` (m,) float64
+    are at least the norms of the queries, `errors` (m,) float64 at least their distances from the codes.
+    """
+
+    codes: NDArray[np.int16]
+    units: NDArray[np.float64]
+    lengths: NDArray[np.float64]
+    errors: NDArray[np.float64]
+
+
+def quantise(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]:
+    """Each row of (n, d) float32 as int8 codes (n, d), a step (n,) and an error (n,), both float32.
+
+    The step is the row's largest magnitude / 127 in float32, a code the nearest integer to number /
+    step in float32 (halves to even), the error the distance in float64, rounded up to float32.
+    """
+    n, d = rows.shape
+    codes = np.empty((n, d), np.int8)
+    steps, errors = np.empty(n, np.float32), np.empty(n, np.float32)
+    for start, stop in spans(n, d):
+        block = rows[start:stop]
+        step = np.abs(block).max(axis=1) / np.float32(LEVELS)
+        quotients = block / np.where(step > 0, step, np.float32(1))[:, None]
+        codes[start:stop] = np.clip(np.rint(quotients), -LEVELS, LEVELS)
+        steps[start:stop] = step
+        errors[start:stop] = _distances(block, codes[start:stop], steps[start:stop])
+    return codes, steps, errors
+
+
+def _distances(
+    rows: NDArray[np.float32], codes: NDArray[np.int8], steps: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """At least |row - step x codes| of each row of (n, d): (n,) float32."""
+    # A code times a step is exact in float64; the rest is right to 15 digits, far below a float32 step.
+    terms = codes.astype(np.float64)
+    terms *= steps.astype(np.float64)[:, None]
+    np.subtract(rows, terms, out=terms)
+    terms *= terms
+    errors = np.sqrt(lane_sum(terms)).astype(np.float32)
+    return np.where(errors > 0, np.nextafter(errors, np.float32(np.inf)), errors)
+
+
+def quantise_queries(queries: NDArray[np.float32]) -> IntegerQueries:
+    """Queries (m, d) float32 as int16 with a power of two each, as fine as 32-bit sums allow.
+
+    By Cauchy and Schwarz |z·c| <= |z| |c|, with |c| <= 127 sqrt(d), so |z| is kept below 2^31 / that.
+    """
+    m, d = queries.shape
+    wide = queries.astype(np.float64)
+    lengths = np.sqrt(lane_sum(wide * wide))
+    largest = np.abs(wide).max(axis=1)
+    largest[largest == 0.0] = 1.0
+    room = _UNIT / (LEVELS * math.sqrt(d)) - math.sqrt(d)
+    _, exponents = np.frexp(np.minimum(32767 / largest, room / np.maximum(lengths, largest)) / 1.001)
+    powers = np.ldexp(1.0, exponents - 1)[:, None]
+    scaled = wide * powers
+    codes = np.rint(scaled)
+    padded = np.zeros((m, d + -d % PADDED), np.int16)
+    padded[:, :d] = codes
+    codes -= scaled
+    codes *= codes
+    errors = np.sqrt(lane_sum(codes)) / powers[:, 0]
+    return IntegerQueries(padded, 1 / powers[:, 0], lengths * (1 + 1e-12), errors * (1 + 1e-9) + 1e-300)
+
+
+def sign_words(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """The signs of (n, d) float32 rows as words (n, ceil(d / 64)) uint64.
+
+    Bit i of word w is 1 where number 64 w + i is above 0; bits beyond d are 0.
+    """
+    n, d = rows.shape
+    words = -(-d // WORD)
+    packed = np.packbits(rows > 0, axis=1, bitorder="little")
+    if d % WORD:
+        packed = np.pad(packed, ((0, 0), (0, words * 8 - packed.shape[1])))
+    return packed.view("<u8").astype(np.uint64, copy=False)
+
+
+@lru_cache(100)
+def prefix_masks(dim: int) -> NDArray[np.uint64]:
+    """The bits of each word that belong to the first `dim` dimensions: (ceil(dim / 64),) uint64."""
+    masks = np.full(-(-dim // WORD), ~np.uint64(0), np.uint64)
+    if dim % WORD:
+        masks[-1] = np.uint64((1 << dim % WORD) - 1)
+    masks.flags.writeable = False
+    return masks

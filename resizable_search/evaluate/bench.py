@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.engine.base import NO_ROW
 from resizable_search.engine.plan import Plan, Precision, Stage
-from resizable_search.engine.topk import NO_ROW
 from resizable_search.errors import UsageError
 from resizable_search.evaluate import timing
 from resizable_search.progress import SILENT, Progress

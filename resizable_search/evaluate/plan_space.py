@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.engine.base import NO_ROW
 from resizable_search.engine.plan import Plan, Stage
-from resizable_search.engine.quantise import WORD
-from resizable_search.engine.topk import NO_ROW
+from resizable_search.engine.vectors import WORD
 from resizable_search.evaluate.bench import Queries
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index

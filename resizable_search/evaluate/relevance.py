@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.engine.base import NO_ROW, Top, result_width
 from resizable_search.engine.plan import Plan
-from resizable_search.engine.topk import NO_ROW, Top, result_width
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import ANSWER_BATCH, BenchOptions, overlap_at_k, rerank_of
 from resizable_search.evaluate.metrics import MOST_CUT, USUAL, Metrics

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.engine.topk import NO_ROW, Top, gather, result_width
+from resizable_search.engine.base import NO_ROW, Top, gather, result_width
 from resizable_search.store.documents import StoredDocument
 
 DEEPER = 4

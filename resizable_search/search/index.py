@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.cache import QueryCache
 from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.plan import Plan
-from resizable_search.engine.topk import NO_ROW, Top
 from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError, UsageError
 from resizable_search.search.groups import best_of_each_document
 from resizable_search.search.options import SearchOptions

@@ -73,7 +73,7 @@ def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
                 "ms": run.seconds * 1e3,
                 "read": run.by,
                 "bytes": run.read,
-                "looked": run.looked,
+                "looked": run.rescored,
                 "engine": run.engine,
                 "threads": blas_threads() if run.engine == "numpy" else threads,
             }

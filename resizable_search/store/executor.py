@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import vectors
-from resizable_search.engine.base import Engine
+from resizable_search.engine.base import Engine, Top, gather, merge, result_width
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Plan, Stage
-from resizable_search.engine.topk import Top, gather, merge, result_width
 from resizable_search.errors import UsageError
 from resizable_search.store.filter import Selection
 from resizable_search.store.reader import IndexReader
@@ -27,9 +26,9 @@ ROWS_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class StageStats:
-    """How one stage of a plan went: what it looked at, what it kept, and seconds.
+    """How one stage of a plan went: what it rescored at, what it kept, and seconds.
 
-    `read` is bytes of the index's files that one query looked at; `looked` how many rows, over all
+    `read` is bytes of the index's files that one query rescored at; `rescored` how many rows, over all
     queries, were scored by the definition; `by` what was read (float32, int8 or bits).
     """
 
@@ -38,7 +37,7 @@ class StageStats:
     rows_out: int
     seconds: float
     read: int
-    looked: int
+    rescored: int
     by: str
     engine: str
 
@@ -94,13 +93,13 @@ class Executor:
             # Signs are those of the vector as it is: no length matters to them.
             cut = full[:, : stage.dim] if stage.precision == "bits" else engine.truncate(full, stage.dim)
             kept = min(rows_in, keep)
-            read, looked, by = 0, 0, ""
+            read, rescored, by = 0, 0, ""
             if len(full) and kept and runs:
-                top, read, looked, by = self._rescore(engine, stage, cut, kept, np.sort(top.rows, axis=1))
+                top, read, rescored, by = self._rescore(engine, stage, cut, kept, np.sort(top.rows, axis=1))
             elif len(full) and kept:
-                top, read, looked, by = self._look(engine, stage, cut, kept, skip, selection)
+                top, read, rescored, by = self._look(engine, stage, cut, kept, skip, selection)
             seconds = time.perf_counter() - begin
-            runs.append(StageStats(str(stage), rows_in, kept, seconds, read, looked, by, engine.name))
+            runs.append(StageStats(str(stage), rows_in, kept, seconds, read, rescored, by, engine.name))
             rows_in = kept
         return _widen(top, k), runs
 
@@ -123,11 +122,11 @@ class Executor:
         if both is None:
             return None
         one, two, seconds = both
-        reread = two.read + two.looked * 4 * second.dim // len(full)
+        reread = two.read + two.rescored * 4 * second.dim // len(full)
         rest = time.perf_counter() - begin - seconds
         return _widen(two.top, k), [
-            StageStats(str(first), rows_in, keep, seconds, one.read, one.looked, one.by, engine.name),
-            StageStats(str(second), keep, k_in, rest, reread, two.looked, two.by, engine.name),
+            StageStats(str(first), rows_in, keep, seconds, one.read, one.rescored, one.by, engine.name),
+            StageStats(str(second), keep, k_in, rest, reread, two.rescored, two.by, engine.name),
         ]
 
     def _look(
@@ -142,17 +141,17 @@ class Executor:
         """A plan's first stage: over every row, or over those selected."""
         more = keep + (skip is not None)
         if selection is None or selection.rows is None:
-            best, read, looked, by = self._scan(engine, stage, queries, more, selection)
+            best, read, rescored, by = self._scan(engine, stage, queries, more, selection)
         else:
-            best, read, looked, by = self._gather(engine, stage, queries, more, selection.rows)
+            best, read, rescored, by = self._gather(engine, stage, queries, more, selection.rows)
         if skip is None:
-            return best, read, looked, by
+            return best, read, rescored, by
         # Take the row itself out of its own answer, or the last one where it is not among them.
         own = best.rows == skip[:, None]
         place = np.where(own.any(axis=1), own.argmax(axis=1), keep)
         columns = np.arange(keep) + (np.arange(keep) >= place[:, None])
         scores, rows = np.take_along_axis(best.scores, columns, 1), np.take_along_axis(best.rows, columns, 1)
-        return Top(scores, rows), read, looked, by
+        return Top(scores, rows), read, rescored, by
 
     def _scan(
         self,
@@ -165,24 +164,24 @@ class Executor:
         parts = self._parts_at(stage.dim)
         if selection is not None:
             parts = parts.narrowed(selection.allowed)
-        found = engine.scan(parts, stage.precision, queries, min(keep, len(parts)))
+        found = engine.scan(parts, queries, stage.precision, min(keep, len(parts)))
         best = found.top if found.top.rows.shape[1] == keep else merge([found.top], keep)
-        return best, found.read + found.looked * 4 * stage.dim // len(queries), found.looked, found.by
+        return best, found.read + found.rescored * 4 * stage.dim // len(queries), found.rescored, found.by
 
     def _gather(
         self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, rows: NDArray[np.int64]
     ) -> tuple[Top, int, int, str]:
-        """As `_scan`, of few rows (c,) of the index, ascending: each is looked at by itself."""
-        tops, read, looked, by = [], 0, 0, ""
+        """As `_scan`, of few rows (c,) of the index, ascending: each is rescored at by itself."""
+        tops, read, rescored, by = [], 0, 0, ""
         step = max(1, ROWS_AT_ONCE // len(rows))
         for start in range(0, len(queries), step):
             some = queries[start : start + step]
             own = np.repeat(rows[None], len(some), axis=0)
             top, read, again, by = self._rescore(engine, stage, some, keep, own)
             tops.append(top)
-            looked += again
+            rescored += again
         scores = np.concatenate([top.scores for top in tops])
-        return Top(scores, np.concatenate([top.rows for top in tops])), read, looked, by
+        return Top(scores, np.concatenate([top.rows for top in tops])), read, rescored, by
 
     def _rescore(
         self,
@@ -193,9 +192,9 @@ class Executor:
         rows: NDArray[np.int64],
     ) -> tuple[Top, int, int, str]:
         """The best of each query's own rows (m, c), ascending, so that a cold file is read forwards."""
-        found = engine.rescore(self._parts_at(stage.dim), stage.precision, queries, rows, keep)
-        read = found.read + found.looked * 4 * stage.dim // len(queries)
-        return found.top, read, found.looked, found.by
+        found = engine.rescore(self._parts_at(stage.dim), queries, stage.precision, rows, keep)
+        read = found.read + found.rescored * 4 * stage.dim // len(queries)
+        return found.top, read, found.rescored, found.by
 
     def _parts_at(self, dim: int) -> Parts:
         """Every part as a scan at this dimension sees it, kept: one that is not stored costs a pass.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.arrays import file_size, map_array, wrong_size
-from resizable_search.engine.quantise import WORD, Tier
+from resizable_search.engine.vectors import WORD, Tier
 from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFoundError, OpenFilesError
 from resizable_search.store.documents import (
     DocumentCache,

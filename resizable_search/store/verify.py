@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.arrays import map_array, npy_header, read_blocks
-from resizable_search.engine.quantise import sign_words
-from resizable_search.engine.vectors import UNIT_TOLERANCE, norms
+from resizable_search.engine.vectors import UNIT_TOLERANCE, norms, sign_words
 from resizable_search.errors import IndexFormatError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import ROWS_AT_ONCE, connect, read_some

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from resizable_search.arrays import NpyWriter, npy_bytes, read_blocks, read_shape
 from resizable_search.engine import vectors
-from resizable_search.engine.quantise import WORD, quantise, sign_words
 from resizable_search.engine.scheduling import unordered
+from resizable_search.engine.vectors import WORD, quantise, sign_words
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import allowed_rows

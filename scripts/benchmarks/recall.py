@@ -25,7 +25,7 @@ from resizable_search.build.build import BuildOptions, build
 from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
 from resizable_search.corpora.pydoc import PydocCorpus
 from resizable_search.embedders.lsa import LsaEmbedder
-from resizable_search.engine.topk import NO_ROW
+from resizable_search.engine.base import NO_ROW
 from resizable_search.evaluate.bench import Queries, overlap_at_k, sample_queries
 from resizable_search.search.index import Index, open_index
 from resizable_search.search.options import SearchOptions

@@ -16,7 +16,7 @@ from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions, choose_dims
 from resizable_search.corpora.base import Document
 from resizable_search.engine import vectors
-from resizable_search.engine.quantise import quantise
+from resizable_search.engine.vectors import quantise
 from resizable_search.errors import (
     BuildStateError,
     BuildStoppedError,

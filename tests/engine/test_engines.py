@@ -5,12 +5,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resizable_search.engine import base, numpy_engine, vectors
-from resizable_search.engine import scheduling as schedule
-from resizable_search.engine.base import margin
+from resizable_search.engine import base, numpy_engine, scheduling, vectors
+from resizable_search.engine.base import NO_ROW, margin, select
 from resizable_search.engine.parts import Parts, View
-from resizable_search.engine.quantise import Tier, quantise, quantise_queries, sign_words
-from resizable_search.engine.topk import NO_ROW, select
+from resizable_search.engine.vectors import Tier, quantise, quantise_queries, sign_words
 from resizable_search.errors import UsageError
 from tests.support import oracle
 
@@ -62,7 +60,7 @@ def rough_scores(view, precision, query):
 def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=None):
     view = view_of(rows, dim, allowed)
     meant = view.rows(np.arange(len(rows)))
-    found = engine.scan(Parts([view]), precision, queries, k)
+    found = engine.scan(Parts([view]), queries, precision, k)
     top = found.top
     assert top.scores.shape == top.rows.shape == (len(queries), k)
     assert (top.scores.dtype, top.rows.dtype) == (np.float32, np.int64)
@@ -120,8 +118,8 @@ def test_the_answer_is_the_defined_one(engine, kind, n, width, k, m, precision, 
 def test_many_blocks_give_the_defined_answer(engine, kind, k, precision, monkeypatch):
     monkeypatch.setattr(numpy_engine, "BLOCK_ROWS", 64)
     monkeypatch.setattr(numpy_engine, "BLOCK_SCORES", 600)
-    monkeypatch.setattr(schedule, "LEAST_BYTES", 1000)
-    monkeypatch.setattr(schedule, "MOST_BYTES", 4000)
+    monkeypatch.setattr(scheduling, "LEAST_BYTES", 1000)
+    monkeypatch.setattr(scheduling, "CHUNK_BYTES", 4000)
     rows = unit_rows(700, 48, 3, kind)
     queries = vectors.truncate(rows[[5, 600]] + np.float32(0.01), 48)
     assert_defined(engine, rows, 48, queries, k, precision)
@@ -130,13 +128,13 @@ def test_many_blocks_give_the_defined_answer(engine, kind, k, precision, monkeyp
 
 @pytest.mark.parametrize("kind", ["plain", "outliers", "near ties"])
 @pytest.mark.parametrize("dim", [64, 128, 256, 300, 512, 768])
-def test_every_dimension_is_exact_and_few_rows_are_looked_at_twice(engine, kind, dim):
+def test_every_dimension_is_exact_and_few_rows_are_rescored(engine, kind, dim):
     rows = unit_rows(4000, 768, dim, kind)
     queries = vectors.truncate(unit_rows(3, 768, 1, "plain") + rows[:3] * np.float32(0.3), dim)
     found = assert_defined(engine, rows, dim, queries, 10)
     if engine.name == "numba" and kind != "near ties":
         assert found.by == "int8"
-        assert 3 * 10 <= found.looked <= 3 * 4000 * base.TOO_MANY
+        assert 3 * 10 <= found.rescored <= 3 * 4000 * base.TOO_MANY
 
 
 def test_where_too_many_rows_survive_the_floats_are_read(engine):
@@ -150,9 +148,9 @@ def test_one_query_and_a_batch_agree_bit_for_bit(engine, precision):
     rows = unit_rows(5000, 96, 0, "duplicates")
     queries = vectors.truncate(np.random.default_rng(1).standard_normal((67, 96)).astype(np.float32), 64)
     view = view_of(rows, 64)
-    together = engine.scan(Parts([view]), precision, queries, 10).top
+    together = engine.scan(Parts([view]), queries, precision, 10).top
     for i in range(len(queries)):
-        alone = engine.scan(Parts([view]), precision, queries[i : i + 1], 10).top
+        alone = engine.scan(Parts([view]), queries[i : i + 1], precision, 10).top
         np.testing.assert_array_equal(alone.rows[0], together.rows[i])
         np.testing.assert_array_equal(alone.scores[0], together.scores[i])
 
@@ -160,7 +158,7 @@ def test_one_query_and_a_batch_agree_bit_for_bit(engine, precision):
 def test_equal_rows_come_in_order_of_row(engine):
     rows = np.tile(unit_rows(1, 768, 0, "plain"), (2000, 1))
     for precision in PRECISIONS:
-        top = engine.scan(Parts([view_of(rows, 768)]), precision, rows[:1], 10).top
+        top = engine.scan(Parts([view_of(rows, 768)]), rows[:1], precision, 10).top
         assert top.rows[0].tolist() == list(range(10))
         assert len(set(top.scores[0].tolist())) == 1
 
@@ -171,11 +169,11 @@ def test_given_rows_get_the_scores_that_a_scan_gives_them(engine, precision, dim
     rows = unit_rows(300, 96, dim, "zeros")
     view = view_of(rows, dim)
     queries = vectors.truncate(unit_rows(9, 96, 2, "plain"), dim)
-    top = engine.scan(Parts([view]), precision, queries, 300).top
+    top = engine.scan(Parts([view]), queries, precision, 300).top
     asked = np.sort(np.concatenate([top.rows[:, :50] + 1000, np.full((9, 2), NO_ROW)], axis=1), axis=1)
     asked[:, -1] = 1300  # a row of another part
     asked[:, 2] = 999
-    best = engine.rescore(Parts([view], 1000), precision, queries, np.sort(asked, axis=1), 60).top
+    best = engine.rescore(Parts([view], 1000), queries, precision, np.sort(asked, axis=1), 60).top
     for i in range(9):
         real = set(asked[i].tolist()) - {NO_ROW, 999, 1300}
         kept = [(row + 1000, score) for row, score in zip(top.rows[i], top.scores[i], strict=True)]
@@ -193,12 +191,12 @@ def test_given_rows_that_their_codes_rule_out_change_nothing(engine, kind, k):
     queries = vectors.truncate(unit_rows(9, 96, 2, "plain"), 96)
     queries[0] = rows[5]
     given = np.sort(np.random.default_rng(0).permuted(np.tile(np.arange(-1, 705), (9, 1)), axis=1)[:, :400])
-    found = engine.rescore(Parts([view], 2), "exact", queries, given, k)
-    plain = engine.rescore(Parts([floats], 2), "exact", queries, given, k)
+    found = engine.rescore(Parts([view], 2), queries, "exact", given, k)
+    plain = engine.rescore(Parts([floats], 2), queries, "exact", given, k)
     np.testing.assert_array_equal(found.top.rows, plain.top.rows)
     np.testing.assert_array_equal(found.top.scores, plain.top.scores)
     if found.by == "int8" and kind == "plain":
-        assert 9 * k <= found.looked < plain.looked / 3
+        assert 9 * k <= found.rescored < plain.rescored / 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -213,11 +211,11 @@ def test_two_stages_at_once_find_what_they_find_one_by_one(engine, kind, k, keep
         if both is None:
             assert engine.name == "numpy"
             return
-        kept = engine.scan(bits, "bits", some[:, :dim], keep)
-        one_by_one = engine.rescore(exact, "exact", some, np.sort(kept.top.rows, axis=1), k)
+        kept = engine.scan(bits, some[:, :dim], "bits", keep)
+        one_by_one = engine.rescore(exact, some, "exact", np.sort(kept.top.rows, axis=1), k)
         np.testing.assert_array_equal(both[1].top.rows, one_by_one.top.rows)
         np.testing.assert_array_equal(both[1].top.scores, one_by_one.top.scores)
-        assert (both[0].read, both[1].looked) == (kept.read, one_by_one.looked)
+        assert (both[0].read, both[1].rescored) == (kept.read, one_by_one.rescored)
         assert both[1].read == one_by_one.read
 
 
@@ -226,16 +224,16 @@ def test_rows_that_are_not_allowed_are_not_found(engine, precision):
     rows = unit_rows(300, 32, 0, "plain")
     allowed = np.zeros(300, bool)
     allowed[[7, 150, 299]] = True
-    top = engine.scan(Parts([view_of(rows, 32, allowed)]), precision, rows[:1], 5).top
+    top = engine.scan(Parts([view_of(rows, 32, allowed)]), rows[:1], precision, 5).top
     assert set(top.rows[0].tolist()) == {7, 150, 299, NO_ROW}
 
 
 def test_without_tiers_exact_reads_the_floats_and_rough_says_what_to_do(engine):
     rows = unit_rows(3000, 64, 0, "plain")
-    assert engine.scan(Parts([View(rows, 64)]), "exact", rows[:1], 5).by == "float32"
+    assert engine.scan(Parts([View(rows, 64)]), rows[:1], "exact", 5).by == "float32"
     for precision in ("int8", "bits"):
-        with pytest.raises(UsageError, match="rsearch warm"):
-            engine.scan(Parts([View(rows, 64)]), precision, rows[:1], 5)
+        with pytest.raises(UsageError, match="`warm`"):
+            engine.scan(Parts([View(rows, 64)]), rows[:1], precision, 5)
 
 
 def test_the_margin_bounds_what_float32_loses():
@@ -243,7 +241,7 @@ def test_the_margin_bounds_what_float32_loses():
         rows = unit_rows(4000, 768, dim, "outliers")
         view = View(rows, dim)
         query = vectors.truncate(rows[:1] * np.float32(0.7) + np.float32(0.01), dim)
-        fast = (rows[:, :dim] @ query[0]) * (1 if not view.is_cut else view.reciprocals.scale)
+        fast = (rows[:, :dim] @ query[0]) * (1 if not view.is_cut else view.inverse_norms.scale)
         exact = view.defined_scores(query[0], np.arange(4000))
         assert np.abs(fast.astype(np.float64) - exact).max() <= margin(view)
 
@@ -252,4 +250,4 @@ def test_the_rows_are_never_written(engine):
     rows = unit_rows(100, 32, 0, "plain")
     rows.flags.writeable = False
     for precision in PRECISIONS:
-        engine.scan(Parts([view_of(rows, 16)]), precision, vectors.truncate(rows[:2], 16), 5)
+        engine.scan(Parts([view_of(rows, 16)]), vectors.truncate(rows[:2], 16), precision, 5)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from resizable_search.engine import base
 from resizable_search.engine.parts import Parts, View
-from resizable_search.engine.quantise import Tier, quantise, sign_words
+from resizable_search.engine.vectors import Tier, quantise, sign_words
 
 
 def view_of(rows, dim, allowed):
@@ -55,21 +55,21 @@ def test_parts_answer_as_one(engine, monkeypatch, too_many, sizes, kinds, k, m, 
     queries = engine.truncate(queries, dim)
     k = min(k, len(rows))
     many, one = split(rows, dim, allowed, sizes), split(rows, dim, allowed, [len(rows)])
-    found = engine.scan(many, precision, queries, k)
-    assert_same(found.top, engine.scan(one, precision, queries, k).top)
+    found = engine.scan(many, queries, precision, k)
+    assert_same(found.top, engine.scan(one, queries, precision, k).top)
     own = np.sort(np.random.default_rng(seed).integers(-1, len(rows) + 1, (m, 30)), axis=1)
     own = np.array(
         [[row if row not in line[:i] else -1 for i, row in enumerate(line)] for line in own.tolist()]
     )
     own.sort(axis=1)
-    again, whole = (engine.rescore(parts, precision, queries, own, k) for parts in (many, one))
+    again, whole = (engine.rescore(parts, queries, precision, own, k) for parts in (many, one))
     assert_same(again.top, whole.top)
-    assert (again.looked, again.read, again.by) == (whole.looked, whole.read, whole.by)
+    assert (again.rescored, again.read, again.by) == (whole.rescored, whole.read, whole.by)
     fewer = allowed & (np.random.default_rng(seed).random(len(rows)) < 0.7)
     cuts = np.cumsum([0, *sizes])
     masks = [fewer[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
-    narrow = engine.scan(many.narrowed(masks), precision, queries, k)
-    assert_same(narrow.top, engine.scan(one.narrowed([fewer]), precision, queries, k).top)
+    narrow = engine.scan(many.narrowed(masks), queries, precision, k)
+    assert_same(narrow.top, engine.scan(one.narrowed([fewer]), queries, precision, k).top)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=HEALTH)

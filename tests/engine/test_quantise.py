@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resizable_search.engine import quantise as quantise_module
 from resizable_search.engine import vectors
-from resizable_search.engine.quantise import Tier, prefix_masks, quantise, quantise_queries, sign_words
+from resizable_search.engine.vectors import Tier, prefix_masks, quantise, quantise_queries, sign_words
 from tests.engine.test_engines import KINDS, unit_rows
 
 
@@ -38,7 +37,7 @@ def test_the_error_bounds_what_the_codes_lose(kind, n, width, seed, data):
 
 @pytest.mark.parametrize("most", [0, 1 << 20])
 def test_a_cut_tier_copies_its_codes_where_they_are_few(monkeypatch, most):
-    monkeypatch.setattr(quantise_module, "COPIED", most)
+    monkeypatch.setattr(vectors, "MOST_COPIED", most)
     rows = np.random.default_rng(0).standard_normal((50, 128), np.float32)
     codes, steps, errors = quantise(rows)
     cut = Tier(codes, steps, errors, 128).cut(rows, 40)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resizable_search.engine.topk import NO_ROW, Top, gather, merge, select
+from resizable_search.engine.base import NO_ROW, Top, gather, merge, select
 
 few_scores = st.lists(st.sampled_from([-1.0, 0.0, 0.25, 0.5, 1.0]), max_size=40)
 

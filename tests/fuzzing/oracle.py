@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 
 from resizable_search.engine import vectors
+from resizable_search.engine.base import Top, gather, select
 from resizable_search.engine.plan import Plan
-from resizable_search.engine.quantise import Tier, prefix_masks, quantise, quantise_queries, sign_words
-from resizable_search.engine.topk import Top, gather, select
+from resizable_search.engine.vectors import Tier, prefix_masks, quantise, quantise_queries, sign_words
 from tests.fuzzing.sound import Sound, SoundPart
 
 Document = tuple[str, str, str, str]

@@ -6,8 +6,8 @@ import pytest
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
+from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.plan import Plan
-from resizable_search.engine.topk import NO_ROW, Top
 from resizable_search.search.groups import DocumentGroups, best_of_each_document
 from resizable_search.search.index import open_index
 from resizable_search.search.options import SearchOptions

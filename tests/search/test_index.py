@@ -6,8 +6,8 @@ import pytest
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.engine import vectors
+from resizable_search.engine.base import NO_ROW
 from resizable_search.engine.plan import Plan, Stage
-from resizable_search.engine.topk import NO_ROW
 from resizable_search.errors import (
     EmbedderMismatchError,
     IndexFormatError,

@@ -3,7 +3,7 @@ import pytest
 
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.engine.topk import NO_ROW
+from resizable_search.engine.base import NO_ROW
 from resizable_search.evaluate.bench import sample_queries
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import Home

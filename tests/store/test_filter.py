@@ -11,8 +11,8 @@ from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.engine import vectors
-from resizable_search.engine.quantise import Tier, quantise, quantise_queries
-from resizable_search.engine.topk import NO_ROW
+from resizable_search.engine.base import NO_ROW
+from resizable_search.engine.vectors import Tier, quantise, quantise_queries
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.search.index import open_index
 from resizable_search.search.options import SearchOptions

@@ -1,20 +1,19 @@
 """The scan of sign bits, selection by counting, and the scores of given rows.
 
-A finer query (2 to 4 bits a number against the rows' one) was tried and does not earn its cost while the
-bits are in a cache: on 100,000 stand-in rows of 768 dimensions, 256 bits of rows with 2 bits of query find
-0.990 of the ten best among 200 candidates, 384 bits with plain signs 0.993, for 8 popcounts a row
-against 6. Asking memory ahead, which int8 gains by, made this scan slower.
+A finer query (2 to 4 bits a number, against 1 bit of the rows) does not earn its cost while the bits are
+in a cache. Measured on 100,000 stand-in rows of 768 dimensions: 256 bits of rows with 2 bits of query find
+0.990 of the ten best among 200 candidates; 384 bits with plain signs find 0.993, with 6 popcounts a row
+in place of 8. Prefetching, which makes the int8 scan faster, made this scan slower.
 
-Two stages in one call: after a scan has emptied the caches of all else, each step in Python is dear.
+`rescore_best_by_count` does two stages in one call: after a scan the caches are empty of everything else,
+and each step in Python costs more than usual.
 """
-
-from typing import Any
 
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from resizable_search.engine.kernels.heaps import allowed_of, compact, offer, signs_of, span_of, unload
+from resizable_search.engine.kernels.heaps import allowed_of, compact, offer, signs_of, sort_heap, span_of
 from resizable_search.engine.kernels.rows import rescore_narrowed
 from resizable_search.engine.parts import FIRST, ROWS
 
@@ -23,65 +22,41 @@ GROUP = 16
 
 
 @intrinsic
-def popcount(context: Any, word: Any) -> Any:
-    """How many bits of a word are 1."""
+def popcount(context, word):
+    """The number of bits of a word that are 1."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def generate(context, builder, signature, arguments):
         return builder.ctpop(arguments[0])
 
     return types.uint64(types.uint64), generate
 
 
 @njit(nogil=True, cache=True)
-def scan_bits(
-    parts: Any,
-    dim: int,
-    masks: Any,
-    asked: Any,
-    start: int,
-    stop: int,
-    k: int,
-    tallies: Any,
-    rows: Any,
-    keys: Any,
-    counts: Any,
-) -> None:
-    """Look through rows start … stop - 1 for every query, and keep what may be among its best k.
+def scan_bits(table, dim, masks, query_words, start, stop, k, tallies, rows, keys, counts):
+    """Scan rows start … stop - 1 for every query, and collect what may be among its best k.
 
-    parts is a table of them with their signs (`engine.parts`), of which the first len(masks) words count;
-    asked (m, words) uint64. Selection is by counting: tallies (m, dim + 3) int64, zeros at first, counts
-    the candidates by how many signs differ; behind that stand how far the limit has come down from
-    dim + 1, and how many candidates differ in fewer signs than the limit says. Candidates: rows
-    (m, capacity) int64, keys (m, capacity) float64, the score, and counts (m,) int64.
+    `table` has signs, of which the first len(masks) words count; query_words (m, words) uint64. Selection
+    is by counting: tallies (m, dim + 3) int64, zeros at first, counts the candidates by the number of
+    differing signs. Its last two columns hold how far the limit has come down from dim + 1, and how many
+    candidates differ in fewer signs than the limit. Candidates: rows (m, capacity) int64, keys
+    (m, capacity) float64, the score, and counts (m,) int64.
     """
-    for part in range(parts.shape[0]):
-        first = parts[part, FIRST]
-        begin, end = max(start, first), min(stop, first + parts[part, ROWS])
+    for part in range(table.shape[0]):
+        first = table[part, FIRST]
+        begin, end = max(start, first), min(stop, first + table[part, ROWS])
         if begin < end:
             _scan_part(
-                signs_of(parts, part), allowed_of(parts, part), first, dim, masks, asked, begin - first,
+                signs_of(table, part), allowed_of(table, part), first, dim, masks, query_words, begin - first,
                 end - first, k, tallies, rows, keys, counts,
             )  # fmt: skip
 
 
 @njit(nogil=True)
 def _scan_part(
-    signs: Any,
-    allowed: Any,
-    first_row: int,
-    dim: int,
-    masks: Any,
-    asked: Any,
-    start: int,
-    stop: int,
-    k: int,
-    tallies: Any,
-    rows: Any,
-    keys: Any,
-    counts: Any,
-) -> None:
+    signs, allowed, first_row, dim, masks, query_words, start, stop, k, tallies, rows, keys, counts
+):  # fmt: skip
     """As `scan_bits`, of one part whose first row is `first_row`: signs (words, n), allowed (n,) or (0,)."""
-    m = asked.shape[0]
+    m = query_words.shape[0]
     words = masks.shape[0]
     capacity = rows.shape[1]
     block = 2048
@@ -93,14 +68,15 @@ def _scan_part(
         whole = (size + GROUP - 1) // GROUP * GROUP
         for query in range(m):
             # The last word may be cut; the others are taken four at a time.
-            line, mask, word = signs[last, begin:end], masks[last], asked[query, last]
+            line, mask, word = signs[last, begin:end], masks[last], query_words[query, last]
             for i in range(size):
                 differing[i] = popcount((line[i] ^ word) & mask)
             w = 0
             while w + 4 <= last:
                 line0, line1 = signs[w, begin:end], signs[w + 1, begin:end]
                 line2, line3 = signs[w + 2, begin:end], signs[w + 3, begin:end]
-                a, b, c, d = asked[query, w], asked[query, w + 1], asked[query, w + 2], asked[query, w + 3]
+                a, b = query_words[query, w], query_words[query, w + 1]
+                c, d = query_words[query, w + 2], query_words[query, w + 3]
                 for i in range(size):
                     differing[i] += (
                         popcount(line0[i] ^ a)
@@ -110,15 +86,15 @@ def _scan_part(
                     )
                 w += 4
             while w < last:
-                line, word = signs[w, begin:end], asked[query, w]
+                line, word = signs[w, begin:end], query_words[query, w]
                 for i in range(size):
                     differing[i] += popcount(line[i] ^ word)
                 w += 1
             for i in range(size, whole):
                 differing[i] = np.uint64(dim + 1)
             limit, below = dim + 1 - tallies[query, dim + 1], tallies[query, dim + 2]
-            tally, candidates, agreed = tallies[query], rows[query], keys[query]
-            # Once there are k, a later row that differs in as many signs as the worst is worse.
+            tally, own_rows, own_keys = tallies[query], rows[query], keys[query]
+            # Once there are k, a later row with as many differing signs as the worst is worse.
             bound = np.uint64(limit - 1 if below >= k else limit)
             for group in range(0, whole, GROUP):
                 reaches = 0
@@ -135,9 +111,9 @@ def _scan_part(
                     count = np.int64(differing[i])
                     if counts[query] == capacity:
                         least = np.float64(dim - 2 * (limit - 1))
-                        counts[query] = compact(candidates, agreed, capacity, least)
+                        counts[query] = compact(own_rows, own_keys, capacity, least)
                     at = counts[query]
-                    candidates[at], agreed[at] = first_row + row, np.float64(dim - 2 * count)
+                    own_rows[at], own_keys[at] = first_row + row, np.float64(dim - 2 * count)
                     counts[query] = at + 1
                     tally[count] += 1
                     below += 1
@@ -149,59 +125,57 @@ def _scan_part(
 
 
 @njit(nogil=True, cache=True)
-def best_by_count(
-    rows: Any, keys: Any, counts: Any, tallies: Any, dim: int, out_keys: Any, out_rows: Any, sizes: Any
-) -> None:
-    """As `best_of_pools`, for the pools of `scan_bits`: by counting, since scores are few integers.
+def best_by_count(rows, keys, counts, tallies, dim, best_keys, best_rows, best_sizes):
+    """As `best_candidates`, for the buffers of `scan_bits`: by counting, since scores are few integers.
 
-    tallies (threads, m, dim + 3) int64. Each thread's candidates are in order of row, so taking always
-    the lowest row next, and filing it behind those with as many differing signs, sorts them.
+    tallies (threads, m, dim + 3) int64. Each thread's candidates are in row order. So the next lowest row
+    goes behind those with as many differing signs, and all are sorted.
     """
     threads = rows.shape[0]
-    k = out_keys.shape[1]
+    k = best_keys.shape[1]
     places = np.empty(dim + 1, np.int64)
-    next_one = np.empty(threads, np.int64)
+    positions = np.empty(threads, np.int64)
     for query in range(rows.shape[1]):
         before = 0
         for differing in range(dim + 1):
             places[differing] = before
             for thread in range(threads):
                 before += tallies[thread, query, differing]
-        best_keys, best_rows = out_keys[query], out_rows[query]
-        # Beyond this many differing signs there is no place left.
+        out_keys, out_rows = best_keys[query], best_rows[query]
+        # Rows with more differing signs than this have no place left.
         limit = dim
         while limit > 0 and places[limit] >= k:
             limit -= 1
         least = np.float64(dim - 2 * limit)
-        next_one[:] = 0
+        positions[:] = 0
         for thread in range(threads):
-            next_one[thread] = _next_above(keys, thread, query, counts[thread, query], -1, least)
+            positions[thread] = _next_above(keys, thread, query, counts[thread, query], -1, least)
         size = 0
         while True:
             chosen = -1
             for thread in range(threads):
-                at = next_one[thread]
+                at = positions[thread]
                 if at < counts[thread, query] and (
-                    chosen < 0 or rows[thread, query, at] < rows[chosen, query, next_one[chosen]]
+                    chosen < 0 or rows[thread, query, at] < rows[chosen, query, positions[chosen]]
                 ):
                     chosen = thread
             if chosen < 0:
                 break
-            at = next_one[chosen]
+            at = positions[chosen]
             key = keys[chosen, query, at]
             differing = (dim - np.int64(key)) // 2
             place = places[differing]
             places[differing] = place + 1
             if place < k:
-                best_keys[place], best_rows[place] = key, rows[chosen, query, at]
+                out_keys[place], out_rows[place] = key, rows[chosen, query, at]
                 size += 1
-            next_one[chosen] = _next_above(keys, chosen, query, counts[chosen, query], at, least)
-        sizes[query] = size
+            positions[chosen] = _next_above(keys, chosen, query, counts[chosen, query], at, least)
+        best_sizes[query] = size
 
 
 @njit(nogil=True)
-def _next_above(keys: Any, thread: int, query: int, count: int, at: int, least: float) -> int:
-    """The next candidate behind `at` whose key is `least` or more; `count` if there is none."""
+def _next_above(keys, thread, query, count, at, least):
+    """The next candidate after `at` with a key of `least` or more; `count` if there is none."""
     at += 1
     while at < count and keys[thread, query, at] < least:
         at += 1
@@ -209,55 +183,37 @@ def _next_above(keys: Any, thread: int, query: int, count: int, at: int, least: 
 
 
 @njit(nogil=True, cache=True)
-def rescore_bits(
-    parts: Any, dim: int, masks: Any, asked: Any, rows: Any, out_keys: Any, out_rows: Any, sizes: Any
-) -> None:
-    """As `rows.rescore_exact`, by how many signs agree less how many do not."""
-    k = out_keys.shape[1]
+def rescore_bits(table, dim, masks, query_words, rows, best_keys, best_rows, best_sizes):
+    """As `rescore_exact`, by the number of signs that agree less those that differ; `table` has signs."""
+    k = best_keys.shape[1]
     for query in range(rows.shape[0]):
         size = at = 0
-        best_keys, best_rows, given = out_keys[query], out_rows[query], rows[query]
-        for part in range(parts.shape[0]):
-            signs, first = signs_of(parts, part), parts[part, FIRST]
-            at, stop = span_of(given, given.shape[0], at, first, first + parts[part, ROWS])
+        out_keys, out_rows, own = best_keys[query], best_rows[query], rows[query]
+        for part in range(table.shape[0]):
+            signs, first = signs_of(table, part), table[part, FIRST]
+            at, stop = span_of(own, own.shape[0], at, first, first + table[part, ROWS])
             for i in range(at, stop):
-                row = given[i] - first
+                row = own[i] - first
                 differing = np.uint64(0)
                 for word in range(masks.shape[0]):
-                    differing += popcount((signs[word, row] ^ asked[query, word]) & masks[word])
+                    differing += popcount((signs[word, row] ^ query_words[query, word]) & masks[word])
                 key = np.float64(dim - 2 * np.int64(differing))
-                size = offer(best_keys, best_rows, size, k, key, row + first)
+                size = offer(out_keys, out_rows, size, k, key, row + first)
             at = stop
-        unload(best_keys, best_rows, size)
-        sizes[query] = size
+        sort_heap(out_keys, out_rows, size)
+        best_sizes[query] = size
 
 
 @njit(nogil=True, cache=True)
 def rescore_best_by_count(
-    rows: Any,
-    keys: Any,
-    counts: Any,
-    tallies: Any,
-    bits_dim: int,
-    kept_keys: Any,
-    kept_rows: Any,
-    kept_sizes: Any,
-    parts: Any,
-    dim: int,
-    queries: Any,
-    asked: Any,
-    units: Any,
-    factors: Any,
-    bases: Any,
-    out_keys: Any,
-    out_rows: Any,
-    sizes: Any,
-) -> int:
-    """`bits.best_by_count` into kept_… (m, keep), and `rows.rescore_narrowed` of those, in row order."""
+    rows, keys, counts, tallies, bits_dim, kept_keys, kept_rows, kept_sizes, table, dim, queries, query_codes,
+    units, factors, bases, best_keys, best_rows, best_sizes,
+):  # fmt: skip
+    """`best_by_count` into kept_… (m, keep), and `rescore_narrowed` of those rows, in row order."""
     best_by_count(rows, keys, counts, tallies, bits_dim, kept_keys, kept_rows, kept_sizes)
     for query in range(kept_rows.shape[0]):
         kept_rows[query, kept_sizes[query] :] = -1
         kept_rows[query].sort()
     return rescore_narrowed(
-        parts, dim, queries, asked, units, factors, bases, kept_rows, out_keys, out_rows, sizes
-    )  # fmt: skip
+        table, dim, queries, query_codes, units, factors, bases, kept_rows, best_keys, best_rows, best_sizes
+    )

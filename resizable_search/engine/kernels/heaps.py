@@ -1,9 +1,7 @@
-"""Heaps that keep the best: the worst entry is at the top, a lower row is better among equals.
+"""Heaps of the best entries, and the arrays of one part by their addresses in a table (`engine.parts`).
 
-Arrays of one part of an index, by the addresses in a table (`engine.parts`).
+The worst entry is at the top of a heap; of equal entries the one in a later row is worse.
 """
-
-from typing import Any
 
 from numba import carray, njit, types
 from numba.extending import intrinsic
@@ -24,14 +22,14 @@ from resizable_search.engine.parts import (
 
 
 @njit(nogil=True, inline="always")
-def worse(key: float, row: int, other_key: float, other_row: int) -> bool:
-    """Whether an entry is worse than another: by a lower key, or as good and in a later row."""
+def worse(key, row, other_key, other_row):
+    """Whether an entry is worse than another: a lower key, or the same key in a later row."""
     return key < other_key or (key == other_key and row > other_row)
 
 
 @njit(nogil=True)
-def sink(keys: Any, rows: Any, size: int, key: float, row: int) -> None:
-    """Put an entry in the place of the top one, and the heap in order again."""
+def sink(keys, rows, size, key, row):
+    """Replace the top entry, and restore the order of the heap."""
     at = 0
     while True:
         child = 2 * at + 1
@@ -48,8 +46,8 @@ def sink(keys: Any, rows: Any, size: int, key: float, row: int) -> None:
 
 
 @njit(nogil=True)
-def offer(keys: Any, rows: Any, size: int, k: int, key: float, row: int) -> int:
-    """Keep an entry if it is among the best k so far; returns how many there are now."""
+def offer(keys, rows, size, k, key, row):
+    """Add an entry if it is among the best k so far. Returns the size of the heap."""
     if size == k:
         if worse(keys[0], rows[0], key, row):
             sink(keys, rows, size, key, row)
@@ -66,8 +64,8 @@ def offer(keys: Any, rows: Any, size: int, k: int, key: float, row: int) -> int:
 
 
 @njit(nogil=True)
-def unload(keys: Any, rows: Any, size: int) -> None:
-    """Turn the heap into a list, best first."""
+def sort_heap(keys, rows, size):
+    """Turn a heap into a list, best first."""
     for last in range(size - 1, 0, -1):
         key, row = keys[last], rows[last]
         keys[last], rows[last] = keys[0], rows[0]
@@ -75,38 +73,38 @@ def unload(keys: Any, rows: Any, size: int) -> None:
 
 
 @njit(nogil=True)
-def raise_lows(lows: Any, size: int, k: int, low: float) -> int:
-    """Keep `low` in the heap of the k highest; returns the heap's size."""
+def offer_lower(lower, size, k, value):
+    """Add a lower bound to the heap of the k highest. Returns the size of the heap."""
     if size == k:
-        if low <= lows[0]:
+        if value <= lower[0]:
             return size
         at = 0
         while True:
             child = 2 * at + 1
             if child >= size:
                 break
-            if child + 1 < size and lows[child + 1] < lows[child]:
+            if child + 1 < size and lower[child + 1] < lower[child]:
                 child += 1
-            if lows[child] >= low:
+            if lower[child] >= value:
                 break
-            lows[at] = lows[child]
+            lower[at] = lower[child]
             at = child
-        lows[at] = low
+        lower[at] = value
         return size
     at = size
     while at > 0:
         parent = (at - 1) // 2
-        if lows[parent] <= low:
+        if lower[parent] <= value:
             break
-        lows[at] = lows[parent]
+        lower[at] = lower[parent]
         at = parent
-    lows[at] = low
+    lower[at] = value
     return size + 1
 
 
 @njit(nogil=True)
-def compact(rows: Any, keys: Any, count: int, bound: float) -> int:
-    """Drop the candidates whose key is below the bound; returns how many are left."""
+def compact(rows, keys, count, bound):
+    """Drop the candidates whose key is below the bound. Returns the number left."""
     left = 0
     for i in range(count):
         if keys[i] >= bound:
@@ -115,12 +113,12 @@ def compact(rows: Any, keys: Any, count: int, bound: float) -> int:
     return left
 
 
-def _pointer_to(kind: Any) -> Any:
-    """An intrinsic: an address as a pointer to numbers of that kind."""
+def _pointer_to(kind):
+    """An intrinsic that turns an address into a pointer to numbers of a kind."""
 
     @intrinsic
-    def pointer(context: Any, address: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def pointer(context, address):
+        def generate(context, builder, signature, arguments):
             return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
         return types.CPointer(kind)(types.int64), generate
@@ -133,56 +131,56 @@ _float32, _uint64 = _pointer_to(types.float32), _pointer_to(types.uint64)
 
 
 @njit(nogil=True)
-def stored_of(parts: Any, part: int) -> Any:
+def stored_of(table, part):
     """(n, width) float32: the stored rows of a part."""
-    return carray(_float32(parts[part, STORED]), (parts[part, ROWS], parts[part, WIDTH]))
+    return carray(_float32(table[part, STORED]), (table[part, ROWS], table[part, WIDTH]))
 
 
 @njit(nogil=True)
-def codes_of(parts: Any, part: int) -> Any:
+def codes_of(table, part):
     """(n, width) int8: the codes of its rows."""
-    return carray(_int8(parts[part, CODES]), (parts[part, ROWS], parts[part, CODES_WIDTH]))
+    return carray(_int8(table[part, CODES]), (table[part, ROWS], table[part, CODES_WIDTH]))
 
 
 @njit(nogil=True)
-def steps_of(parts: Any, part: int) -> Any:
+def steps_of(table, part):
     """(n,) float32: what the codes are multiplied by."""
-    return carray(_float32(parts[part, STEPS]), (parts[part, ROWS],))
+    return carray(_float32(table[part, STEPS]), (table[part, ROWS],))
 
 
 @njit(nogil=True)
-def errors_of(parts: Any, part: int) -> Any:
-    """(n,) float32: how far its rows are from what their codes say."""
-    return carray(_float32(parts[part, ERRORS]), (parts[part, ROWS],))
+def errors_of(table, part):
+    """(n,) float32: the distance of its rows from their codes."""
+    return carray(_float32(table[part, ERRORS]), (table[part, ROWS],))
 
 
 @njit(nogil=True)
-def signs_of(parts: Any, part: int) -> Any:
+def signs_of(table, part):
     """(words, n) uint64: the sign bits of its rows."""
-    return carray(_uint64(parts[part, SIGNS]), (parts[part, WORDS], parts[part, ROWS]))
+    return carray(_uint64(table[part, SIGNS]), (table[part, WORDS], table[part, ROWS]))
 
 
 @njit(nogil=True)
-def allowed_of(parts: Any, part: int) -> Any:
-    """(n,) uint8: which of its rows may be found; (0,) if all may."""
-    count = parts[part, ROWS] if parts[part, ALLOWED] != 0 else 0
-    return carray(_uint8(parts[part, ALLOWED]), (count,))
+def allowed_of(table, part):
+    """(n,) uint8: which of its rows a search may return; (0,) if all."""
+    count = table[part, ROWS] if table[part, ALLOWED] != 0 else 0
+    return carray(_uint8(table[part, ALLOWED]), (count,))
 
 
 @njit(nogil=True)
-def part_of(parts: Any, row: int, guess: int) -> int:
-    """The part that a row of the index lies in; `guess` is looked at first."""
+def part_of(table, row, guess):
+    """The part that holds a row of the index. The search starts at `guess`."""
     part = guess
-    while row < parts[part, FIRST]:
+    while row < table[part, FIRST]:
         part -= 1
-    while row >= parts[part, FIRST] + parts[part, ROWS]:
+    while row >= table[part, FIRST] + table[part, ROWS]:
         part += 1
     return part
 
 
 @njit(nogil=True)
-def span_of(rows: Any, count: int, at: int, first: int, stop: int) -> Any:
-    """Where, from `at` on, those of `count` ascending rows lie that are at least `first` and below `stop`."""
+def span_of(rows, count, at, first, stop):
+    """The range, from `at` on, of those of `count` ascending rows that are within first … stop - 1."""
     while at < count and rows[at] < first:
         at += 1
     end = at

@@ -1,7 +1,6 @@
 """Queries made ready, and the scores of given rows."""
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -10,18 +9,18 @@ from resizable_search.engine.kernels.heaps import (
     codes_of,
     errors_of,
     offer,
-    raise_lows,
+    offer_lower,
+    sort_heap,
     span_of,
     steps_of,
     stored_of,
-    unload,
 )
-from resizable_search.engine.kernels.products import ask_for_row, product
+from resizable_search.engine.kernels.products import prefetch_row, product
 from resizable_search.engine.parts import FIRST, ROWS
 
 
 @njit(nogil=True, cache=True)
-def truncate(full: Any, dim: int, out: Any) -> None:
+def truncate(full, dim, out):
     """`vectors.truncate` of a few rows (m, width) float32 into out (m, dim) float32."""
     lanes = np.empty(32, np.float64)
     for query in range(full.shape[0]):
@@ -32,8 +31,8 @@ def truncate(full: Any, dim: int, out: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def quantise_queries(queries: Any, codes: Any, units: Any, lengths: Any, errors: Any) -> None:
-    """`quantise.quantise_queries` of (m, d) float32: codes (m, padded) int16, the others (m,) float64."""
+def quantise_queries(queries, codes, units, lengths, errors):
+    """`vectors.quantise_queries` of (m, d) float32: codes (m, padded) int16, the others (m,) float64."""
     d = queries.shape[1]
     lanes = np.empty(32, np.float64)
     room = (2.0**31 - 1) / (127 * math.sqrt(d)) - math.sqrt(d)
@@ -47,20 +46,20 @@ def quantise_queries(queries: Any, codes: Any, units: Any, lengths: Any, errors:
             length, largest = 0.0, 1.0
         _, exponent = math.frexp(min(32767 / largest, room / max(length, largest)) / 1.001)
         power = math.ldexp(1.0, exponent - 1)
-        off = 0.0
+        error = 0.0
         for i in range(d):
             scaled = np.float64(row[i]) * power
             code = np.rint(scaled)
             codes[query, i] = np.int16(code)
-            off += (code - scaled) * (code - scaled)
+            error += (code - scaled) * (code - scaled)
         codes[query, d:] = 0
         units[query] = 1 / power
         lengths[query] = length * (1 + 1e-12)
-        errors[query] = math.sqrt(off) / power * (1 + 1e-9) + 1e-300
+        errors[query] = math.sqrt(error) / power * (1 + 1e-9) + 1e-300
 
 
 @njit(nogil=True)
-def fold(lanes: Any) -> float:
+def fold(lanes):
     """The 32 lanes of `vectors.lane_sum`, added by halves."""
     width = 16
     while width > 0:
@@ -71,8 +70,8 @@ def fold(lanes: Any) -> float:
 
 
 @njit(nogil=True)
-def length_of(row: Any, dim: int, lanes: Any) -> float:
-    """The length of the first `dim` numbers as `vectors.norms` takes it; 1 for 0. `lanes` is scratch."""
+def length_of(row, dim, lanes):
+    """The length of the first `dim` numbers as in `vectors.norms`; 1 for 0. `lanes` is scratch."""
     lanes[:] = 0.0
     whole = dim - dim % 32
     for start in range(0, whole, 32):
@@ -85,7 +84,7 @@ def length_of(row: Any, dim: int, lanes: Any) -> float:
 
 
 @njit(nogil=True)
-def defined_score(row: Any, dim: int, query: Any) -> np.float32:
+def defined_score(row, dim, query):
     """The defined score of a stored row (width,) float32, cut to `dim`, and a query (dim,) float32."""
     lanes = np.zeros(32, np.float64)
     whole = dim - dim % 32
@@ -109,120 +108,102 @@ def defined_score(row: Any, dim: int, query: Any) -> np.float32:
 
 
 @njit(nogil=True, cache=True)
-def rescore_exact(
-    parts: Any, dim: int, queries: Any, rows: Any, out_keys: Any, out_rows: Any, sizes: Any
-) -> None:
+def rescore_exact(table, dim, queries, rows, best_keys, best_rows, best_sizes):
     """The best of each query's rows (m, c) int64, ascending, by the defined score.
 
-    parts is a table (`engine.parts`); rows of no part, such as -1, are passed over. The answer as of
-    `best_of_pools`.
+    Rows of no part, such as -1, are skipped. Results as for `best_candidates`.
     """
-    k = out_keys.shape[1]
+    k = best_keys.shape[1]
     for query in range(rows.shape[0]):
         size = _offer_defined(
-            parts, dim, queries[query], rows[query], rows.shape[1], out_keys[query], out_rows[query], k
+            table, dim, queries[query], rows[query], rows.shape[1], best_keys[query], best_rows[query], k
         )
-        unload(out_keys[query], out_rows[query], size)
-        sizes[query] = size
+        sort_heap(best_keys[query], best_rows[query], size)
+        best_sizes[query] = size
 
 
 @njit(nogil=True)
-def _offer_defined(
-    parts: Any, dim: int, asked: Any, rows: Any, count: int, best_keys: Any, best_rows: Any, k: int
-) -> int:
-    """Offer `count` ascending rows by their defined scores; returns how many are held."""
+def _offer_defined(table, dim, query, rows, count, out_keys, out_rows, k):
+    """Offer `count` ascending rows with their defined scores to a heap. Returns its size."""
     size = at = 0
-    for part in range(parts.shape[0]):
-        stored, first = stored_of(parts, part), parts[part, FIRST]
-        at, stop = span_of(rows, count, at, first, first + parts[part, ROWS])
+    for part in range(table.shape[0]):
+        stored, first = stored_of(table, part), table[part, FIRST]
+        at, stop = span_of(rows, count, at, first, first + table[part, ROWS])
         for i in range(at, stop):
             row = rows[i] - first
             if i + 1 < stop:
-                ask_for_row(stored, rows[i + 1] - first, 4 * stored.shape[1], 4 * dim)
-            score = np.float64(defined_score(stored[row], dim, asked))
-            size = offer(best_keys, best_rows, size, k, score, row + first)
+                prefetch_row(stored, rows[i + 1] - first, 4 * stored.shape[1], 4 * dim)
+            score = np.float64(defined_score(stored[row], dim, query))
+            size = offer(out_keys, out_rows, size, k, score, row + first)
         at = stop
     return size
 
 
 @njit(nogil=True, cache=True)
 def rescore_narrowed(
-    parts: Any,
-    dim: int,
-    queries: Any,
-    asked: Any,
-    units: Any,
-    factors: Any,
-    bases: Any,
-    rows: Any,
-    out_keys: Any,
-    out_rows: Any,
-    sizes: Any,
-) -> int:
-    """As `rescore_exact`, scoring only rows that their int8 codes do not rule out; returns how many.
+    table, dim, queries, query_codes, units, factors, bases, rows, best_keys, best_rows, best_sizes
+):  # fmt: skip
+    """As `rescore_exact`, but int8 codes rule out rows first. Returns the number of defined scores.
 
-    parts is a table with codes; asked (m, padded) int16, units, factors and bases (m,) float64 as for
-    `scan_int8`.
+    `table` has codes; query_codes, units, factors and bases as for `scan_int8`.
     """
-    k, given = out_keys.shape[1], rows.shape[1]
+    k, given = best_keys.shape[1], rows.shape[1]
     left = np.empty(given, np.int64)
-    tops = np.empty(given, np.float64)
-    lows = np.empty(k, np.float64)
+    upper = np.empty(given, np.float64)
+    lower = np.empty(k, np.float64)
     sums = np.empty((1, 1), np.int32)
-    looked = 0
+    rescored = 0
     for query in range(rows.shape[0]):
-        held = count = at = 0
+        lower_size = count = at = 0
         unit, factor, base = units[query], factors[query], bases[query]
         own = rows[query]
-        for part in range(parts.shape[0]):
-            codes, first = codes_of(parts, part), parts[part, FIRST]
-            scales, errors = steps_of(parts, part), errors_of(parts, part)
-            at, stop = span_of(own, given, at, first, first + parts[part, ROWS])
+        for part in range(table.shape[0]):
+            codes, first = codes_of(table, part), table[part, FIRST]
+            steps, errors = steps_of(table, part), errors_of(table, part)
+            at, stop = span_of(own, given, at, first, first + table[part, ROWS])
             for i in range(at, stop):
                 if i + 4 < stop:
-                    ask_for_row(codes, own[i + 4] - first, codes.shape[1], dim)
+                    prefetch_row(codes, own[i + 4] - first, codes.shape[1], dim)
                 row = own[i] - first
-                total = product(codes, row, asked, query, dim, sums)
-                score = np.float64(total) * np.float64(scales[row]) * unit
-                slack = factor * np.float64(errors[row]) + base
-                left[count], tops[count] = own[i], score + slack
+                total = product(codes, row, query_codes, query, dim, sums)
+                score = np.float64(total) * np.float64(steps[row]) * unit
+                error = factor * np.float64(errors[row]) + base
+                left[count], upper[count] = own[i], score + error
                 count += 1
-                held = raise_lows(lows, held, k, score - slack)
+                lower_size = offer_lower(lower, lower_size, k, score - error)
             at = stop
-        bound = lows[0] if held == k else -np.inf
+        bound = lower[0] if lower_size == k else -np.inf
         kept = 0
         for i in range(count):
-            if tops[i] >= bound:
+            if upper[i] >= bound:
                 left[kept] = left[i]
                 kept += 1
-        size = _offer_defined(parts, dim, queries[query], left, kept, out_keys[query], out_rows[query], k)
-        unload(out_keys[query], out_rows[query], size)
-        sizes[query] = size
-        looked += kept
-    return looked
+        size = _offer_defined(table, dim, queries[query], left, kept, best_keys[query], best_rows[query], k)
+        sort_heap(best_keys[query], best_rows[query], size)
+        best_sizes[query] = size
+        rescored += kept
+    return rescored
 
 
 @njit(nogil=True, cache=True)
-def rescore_int8(
-    parts: Any, dim: int, asked: Any, units: Any, rows: Any, out_keys: Any, out_rows: Any, sizes: Any
-) -> None:
-    """As `rescore_exact`, by the int8 score; parts is a table with codes."""
-    k = out_keys.shape[1]
+def rescore_int8(table, dim, query_codes, units, rows, best_keys, best_rows, best_sizes):
+    """As `rescore_exact`, by the int8 score; `table` has codes."""
+    k = best_keys.shape[1]
     sums = np.empty((1, 1), np.int32)
     for query in range(rows.shape[0]):
         size = at = 0
-        best_keys, best_rows, given = out_keys[query], out_rows[query], rows[query]
-        for part in range(parts.shape[0]):
-            codes, scales, first = codes_of(parts, part), steps_of(parts, part), parts[part, FIRST]
-            at, stop = span_of(given, given.shape[0], at, first, first + parts[part, ROWS])
+        out_keys, out_rows, own = best_keys[query], best_rows[query], rows[query]
+        for part in range(table.shape[0]):
+            codes, steps, first = codes_of(table, part), steps_of(table, part), table[part, FIRST]
+            at, stop = span_of(own, own.shape[0], at, first, first + table[part, ROWS])
             for i in range(at, stop):
                 if i + 1 < stop:
-                    ask_for_row(codes, given[i + 1] - first, codes.shape[1], dim)
-                row = given[i] - first
-                total = product(codes, row, asked, query, dim, sums)
-                score = np.float64(total) * np.float64(scales[row]) * units[query]
+                    prefetch_row(codes, own[i + 1] - first, codes.shape[1], dim)
+                row = own[i] - first
+                total = product(codes, row, query_codes, query, dim, sums)
+                score = np.float64(total) * np.float64(steps[row]) * units[query]
                 key = np.float64(np.float32(score))
-                size = offer(best_keys, best_rows, size, k, key, row + first)
+                size = offer(out_keys, out_rows, size, k, key, row + first)
             at = stop
-        unload(best_keys, best_rows, size)
-        sizes[query] = size
+        sort_heap(out_keys, out_rows, size)
+        best_sizes[query] = size

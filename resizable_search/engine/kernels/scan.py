@@ -1,0 +1,225 @@
+"""The scans of int8 codes and of float32 rows, and the rescoring of their candidates.
+
+BLAS threads would wait for each other at the end of each part; these scans run on threads of our own.
+"""
+
+import numpy as np
+from numba import njit
+
+from resizable_search.engine.kernels.heaps import (
+    allowed_of,
+    codes_of,
+    compact,
+    errors_of,
+    offer,
+    offer_lower,
+    part_of,
+    sort_heap,
+    steps_of,
+    stored_of,
+)
+from resizable_search.engine.kernels.products import prefetch_row, products
+from resizable_search.engine.kernels.rows import defined_score
+from resizable_search.engine.parts import FIRST, ROWS
+
+GROUP = 16
+"""Rows whose keys are compared with the bound at once."""
+
+ROWS_AHEAD = 2
+"""How many float32 rows ahead memory is prefetched."""
+
+
+@njit(nogil=True, cache=True)
+def scan_int8(
+    table, dim, query_codes, units, factors, bases, is_exact, start, stop, k, limit, lower, lower_sizes, rows,
+    keys, counts,
+):  # fmt: skip
+    """Scan rows start … stop - 1 for every query, and collect the candidates.
+
+    `table` has codes. query_codes (m, padded) int16; units, factors and bases (m,) float64: the powers of
+    two and the error bounds of the queries. Buffers: lower (m, k) float64, heaps of the k best lower bounds,
+    with lower_sizes (m,) int64; rows (m, capacity) int64 and keys (m, capacity) float64, the candidates with
+    their upper bounds, and counts (m,) int64. If not `is_exact`, both bounds are the int8 score, rounded to
+    float32. Returns False, and stops, if a query has more than `limit` candidates.
+    """
+    for part in range(table.shape[0]):
+        first = table[part, FIRST]
+        begin, end = max(start, first), min(stop, first + table[part, ROWS])
+        if begin < end and not _scan_part(
+            codes_of(table, part), steps_of(table, part), errors_of(table, part), allowed_of(table, part),
+            first, dim, query_codes, units, factors, bases, is_exact, begin - first, end - first, k, limit,
+            lower, lower_sizes, rows, keys, counts,
+        ):  # fmt: skip
+            return False
+    return True
+
+
+@njit(nogil=True)
+def _scan_part(
+    codes, all_steps, all_errors, allowed, first_row, dim, query_codes, units, factors, bases, is_exact,
+    start, stop, k, limit, lower, lower_sizes, rows, keys, counts,
+):  # fmt: skip
+    """As `scan_int8`, of one part whose first row is `first_row`: codes (n, width), and so on."""
+    m = query_codes.shape[0]
+    capacity = rows.shape[1]
+    width = codes.shape[1]
+    block = 256 if m == 1 else max(16, min(1024, (1 << 18) // max(1, width)) // 4 * 4)
+    sums = np.empty((4, block), np.int32)
+    upper = np.empty(block + GROUP, np.float64)
+    for begin in range(start, stop, block):
+        end = min(begin + block, stop)
+        size = end - begin
+        whole = (size + GROUP - 1) // GROUP * GROUP
+        steps, errors = all_steps[begin:end], all_errors[begin:end]
+        for first in range(0, m, 4):
+            count = min(4, m - first)
+            products(codes, begin, end, query_codes, first, count, dim, sums)
+            for j in range(count):
+                query = first + j
+                unit, factor, base = units[query], factors[query], bases[query]
+                own, own_rows, own_keys, own_lower = sums[j], rows[query], keys[query], lower[query]
+                if is_exact:
+                    for i in range(size):
+                        score = np.float64(own[i]) * np.float64(steps[i]) * unit
+                        upper[i] = score + (factor * np.float64(errors[i]) + base)
+                else:
+                    for i in range(size):
+                        score = np.float64(own[i]) * np.float64(steps[i]) * unit
+                        upper[i] = np.float64(np.float32(score))
+                for i in range(size, whole):
+                    upper[i] = -np.inf
+                lower_size = lower_sizes[query]
+                bound = own_lower[0] if lower_size == k else -np.inf
+                for group in range(0, whole, GROUP):
+                    reaches = 0
+                    for i in range(group, group + GROUP):
+                        reaches |= np.int64(upper[i] >= bound)
+                    if reaches == 0:
+                        continue
+                    for i in range(group, min(group + GROUP, size)):
+                        key = upper[i]
+                        row = begin + i
+                        # An equal score in a later row is worse; an equal bound is not.
+                        if key < bound or (not is_exact and lower_size == k and key == bound):
+                            continue
+                        if allowed.size > 0 and allowed[row] == 0:
+                            continue
+                        low = key
+                        if is_exact:
+                            low -= 2 * (factor * np.float64(errors[i]) + base)
+                        if counts[query] == capacity:
+                            counts[query] = compact(own_rows, own_keys, capacity, bound)
+                            if counts[query] > limit:
+                                return False
+                        at = counts[query]
+                        own_rows[at], own_keys[at] = first_row + row, key
+                        counts[query] = at + 1
+                        lower_size = offer_lower(own_lower, lower_size, k, low)
+                        if lower_size == k:
+                            bound = own_lower[0]
+                lower_sizes[query] = lower_size
+    return True
+
+
+@njit(nogil=True, cache=True)
+def scan_floats(
+    table, dim, queries, margin, start, stop, k, limit, lower, lower_sizes, rows, keys, counts
+):  # fmt: skip
+    """As an exact `scan_int8`, by float32 products, each within `margin` of the defined score.
+
+    The rows of the table are stored at this dimension; queries (m, dim) float32.
+    """
+    capacity = rows.shape[1]
+    for part in range(table.shape[0]):
+        first = table[part, FIRST]
+        begin, end = max(start, first) - first, min(stop, first + table[part, ROWS]) - first
+        if begin >= end:
+            continue
+        stored, allowed = stored_of(table, part), allowed_of(table, part)
+        for row in range(begin, end):
+            if row + ROWS_AHEAD < end:
+                prefetch_row(stored, row + ROWS_AHEAD, 4 * dim, 4 * dim)
+            if allowed.size > 0 and allowed[row] == 0:
+                continue
+            for query in range(queries.shape[0]):
+                score = np.float64(_float_product(stored[row], queries[query], dim))
+                lower_size, own_lower = lower_sizes[query], lower[query]
+                bound = own_lower[0] if lower_size == k else -np.inf
+                if score + margin < bound:
+                    continue
+                if counts[query] == capacity:
+                    counts[query] = compact(rows[query], keys[query], capacity, bound)
+                    if counts[query] > limit:
+                        return False
+                at = counts[query]
+                rows[query, at], keys[query, at] = first + row, score + margin
+                counts[query] = at + 1
+                lower_sizes[query] = offer_lower(own_lower, lower_size, k, score - margin)
+    return True
+
+
+@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _float_product(row, query, dim):
+    """A float32 product, summed in the fastest order."""
+    total = np.float32(0.0)
+    for i in range(dim):
+        total += row[i] * query[i]
+    return total
+
+
+@njit(nogil=True, cache=True)
+def best_candidates(rows, keys, counts, lower, lower_sizes, best_keys, best_rows, best_sizes):
+    """The best candidates of all threads, by key and row.
+
+    Buffers as for `scan_int8` with a first axis of threads: lower (threads, m, k), and so on. Results:
+    best_keys (m, k) float64 and best_rows (m, k) int64, of which best_sizes (m,) int64 are filled.
+    """
+    k = best_keys.shape[1]
+    for query in range(rows.shape[1]):
+        size = 0
+        out_keys, out_rows = best_keys[query], best_rows[query]
+        bound = -np.inf
+        for thread in range(rows.shape[0]):
+            if lower_sizes[thread, query] == k:
+                bound = max(bound, lower[thread, query, 0])
+        for thread in range(rows.shape[0]):
+            own_keys, own_rows = keys[thread, query], rows[thread, query]
+            for i in range(counts[thread, query]):
+                if own_keys[i] >= bound:
+                    size = offer(out_keys, out_rows, size, k, own_keys[i], own_rows[i])
+        sort_heap(out_keys, out_rows, size)
+        best_sizes[query] = size
+
+
+@njit(nogil=True, cache=True)
+def rescore_candidates(
+    table, dim, queries, rows, keys, counts, lower, lower_sizes, best_keys, best_rows, best_sizes
+):  # fmt: skip
+    """Compute the defined score of every candidate that may be in the answer. Returns their number.
+
+    Buffers and results as for `best_candidates`; queries (m, dim) float32.
+    """
+    k = best_keys.shape[1]
+    rescored = part = 0
+    bounds = np.empty(k, np.float64)
+    for query in range(rows.shape[1]):
+        size = 0
+        for thread in range(rows.shape[0]):
+            for i in range(lower_sizes[thread, query]):
+                size = offer_lower(bounds, size, k, lower[thread, query, i])
+        bound = bounds[0] if size == k else -np.inf
+        size = 0
+        vector, out_keys, out_rows = queries[query], best_keys[query], best_rows[query]
+        for thread in range(rows.shape[0]):
+            own_keys, own_rows = keys[thread, query], rows[thread, query]
+            for i in range(counts[thread, query]):
+                if own_keys[i] >= bound:
+                    row = own_rows[i]
+                    part = part_of(table, row, part)
+                    stored = stored_of(table, part)
+                    score = np.float64(defined_score(stored[row - table[part, FIRST]], dim, vector))
+                    size = offer(out_keys, out_rows, size, k, score, row)
+                    rescored += 1
+        sort_heap(out_keys, out_rows, size)
+        best_sizes[query] = size
+    return rescored

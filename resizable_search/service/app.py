@@ -1,13 +1,11 @@
 """The HTTP API: FastAPI's routes over a `Service`, its errors, and the files of the page."""
 
 import asyncio
-import hashlib
 import json
 import os
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from importlib.resources import files
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import orjson
@@ -18,6 +16,8 @@ from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, Streamable
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from resizable_search import __version__
 from resizable_search.errors import (
@@ -30,25 +30,14 @@ from resizable_search.errors import (
     StorageError,
 )
 from resizable_search.search.index import Index
-from resizable_search.search.results import fields
+from resizable_search.search.results import Answer, fields
 from resizable_search.service import EXPECTS_HEADER, INDEX_HEADER, identity, schemas
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.mcp import create_server
 from resizable_search.service.metrics import CONTENT_TYPE, ServiceMetrics
-from resizable_search.service.middleware import MOST_BYTES, App, Receive, Scope, Send, is_local, request_body
-from resizable_search.service.service import Comparison, IndexSummary, Service
+from resizable_search.service.middleware import MOST_BYTES, is_local, request_body
+from resizable_search.service.service import Service
 from resizable_search.text import plain
-
-TYPES = {
-    "html": "text/html; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "svg": "image/svg+xml",
-    "png": "image/png",
-}
-SWAGGER = ("swagger-ui-bundle.js", "swagger-ui.css")
-
-_FILE_NAME = re.compile(r"[a-z][a-z0-9_-]*\.(?:html|css|js|svg|png)")
 
 STATUS: tuple[tuple[type[RsearchError], int], ...] = (
     (IndexNotFoundError, 404),
@@ -89,32 +78,7 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-class Assets:
-    """The files for browsers, by name: requests name them, never paths."""
-
-    def __init__(self) -> None:
-        # Swagger UI's files come from a package: its usual page loads them from another host.
-        swagger = files("fastapi_swagger") / "resources"
-        page = (files("resizable_search.service") / "page").iterdir()
-        self._files: dict[str, tuple[bytes, str]] = {}
-        for file in (*page, *(swagger / name for name in SWAGGER)):
-            if _FILE_NAME.fullmatch(file.name):
-                body = file.read_bytes()
-                self._files[file.name] = body, f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-
-    def response(self, name: str, request: Request) -> Response:
-        """The file of that name, or 304 for a browser that has it. Raises HTTPException 404."""
-        if name not in self._files:
-            raise HTTPException(404)
-        body, tag = self._files[name]
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers={"etag": tag})
-        return Response(body, media_type=TYPES[name.rpartition(".")[2]], headers={"etag": tag})
-
-
-def create_app(
-    pool: IndexPool, *, metrics: ServiceMetrics | None = None, assets: Assets | None = None
-) -> FastAPI:
+def create_app(pool: IndexPool, *, metrics: ServiceMetrics | None = None) -> FastAPI:
     """The application that serves a pool's indexes, and closes the pool.
 
     `state.service` is its service while it runs; `state.search` answers POST /api/search quickly.
@@ -129,7 +93,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = app.state.service = Service(pool, metrics)
-        opening = asyncio.create_task(service.summaries())  # so that no search waits for it
+        opening = asyncio.create_task(service.indexes())  # so that no search waits for it
         try:
             async with tools.run():
                 yield
@@ -152,7 +116,7 @@ def create_app(
     app.add_exception_handler(Exception, _internal_error)
     app.state.search = _quick_search(app)
     _add_routes(app)
-    _add_assets(app, assets or Assets())
+    _add_pages(app)
     app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(tools), methods=["POST"]))
     return app
 
@@ -166,15 +130,11 @@ def _add_routes(app: FastAPI) -> None:
     async def indexes() -> Response:
         """List the indexes, with their dimensions, columns and tuned plans."""
         service: Service = app.state.service
-        summaries = await service.summaries()
-        return _json(
-            {
-                "version": __version__,
-                "default": service.pool.default_of([summary.name for summary in summaries]),
-                "limits": schemas.LimitsModel().model_dump(),
-                "indexes": [_index(summary) for summary in summaries],
-            }
-        )
+        models = await service.indexes()
+        default = service.pool.default_of([model.name for model in models])
+        limits = schemas.LimitsModel()
+        listed = schemas.IndexesModel(version=__version__, default=default, limits=limits, indexes=models)
+        return _json(listed.model_dump())
 
     @app.post(
         "/api/search",
@@ -203,17 +163,7 @@ def _add_routes(app: FastAPI) -> None:
         """Read the document at a row of an index; rows are valid until the index changes."""
         service: Service = app.state.service
         name, stored = await service.document(index, row)
-        return _json(
-            {
-                "index": name,
-                "row": stored.row,
-                "id": stored.id,
-                "title": stored.title,
-                "url": stored.url,
-                "text": stored.text,
-                "metadata": dict(stored.metadata),
-            }
-        )
+        return _json({"index": name, **asdict(stored)})
 
     @app.get("/healthz", response_model=schemas.HealthModel, responses=_refusals())
     async def healthz() -> Response:
@@ -239,7 +189,7 @@ async def _search(service: Service, request: schemas.SearchRequest) -> Any:
     threads = service.pool.threads if request.explain else None
     if request.compare:
         pairs = await service.compare(request.index, texts, options)
-        results = [_compared(pair, threads) for pair in pairs]
+        results = [_compared(answer, full, threads) for answer, full in pairs]
     else:
         answers = await service.search(request.index, texts, options)
         results = [fields(answer, threads=threads) for answer in answers]
@@ -275,7 +225,7 @@ async def _local_search(service: Service, body: bytes, expects: bytes | None) ->
     return response
 
 
-def _quick_search(app: FastAPI) -> App:
+def _quick_search(app: FastAPI) -> ASGIApp:
     """The route of searches without FastAPI's layers, which take as long as a scan of sign bits.
 
     It answers as FastAPI's route does, and besides what the home's Unix socket asks.
@@ -310,38 +260,31 @@ def _quick_search(app: FastAPI) -> App:
     return search
 
 
-def _add_assets(app: FastAPI, assets: Assets) -> None:
+def _add_pages(app: FastAPI) -> None:
+    # Swagger UI's files come from a package: FastAPI's own page loads them from another host.
+    page = StaticFiles(packages=[("resizable_search.service", "page"), ("fastapi_swagger", "resources")])
+
     @app.get("/", include_in_schema=False)
-    async def page(request: Request) -> Response:
-        return assets.response("index.html", request)
+    async def index(request: Request) -> Response:
+        return await page.get_response("index.html", request.scope)
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        return assets.response("docs.html", request)
+        return await page.get_response("docs.html", request.scope)
 
-    @app.get("/page/{name}", include_in_schema=False)
-    async def file(name: str, request: Request) -> Response:
-        return assets.response(name, request)
+    app.mount("/page", page)
 
 
-def _index(summary: IndexSummary) -> dict[str, Any]:
-    kind, model = summary.embedder
-    return {
-        "name": summary.name,
-        "rows": summary.rows,
-        "full_dim": summary.full_dim,
-        "dims": list(summary.dims),
-        "columns": list(summary.columns),
-        "embedder": {"kind": kind, "model": model},
-        "tuned": list(summary.tuned),
-        "problem": plain(summary.problem) or None,
+def _compared(answer: Answer, full: Answer, threads: int | None) -> dict[str, Any]:
+    """An answer, with the full dimension's and the share of its hits that the answer has."""
+    wanted = {hit.row for hit in full.hits}
+    overlap = len(wanted & {hit.row for hit in answer.hits}) / len(wanted) if wanted else 1.0
+    shown = {
+        name: value
+        for name, value in fields(full, threads=threads).items()
+        if name in ("plan", "timings_ms", "hits", "explain")
     }
-
-
-def _compared(pair: Comparison, threads: int | None) -> dict[str, Any]:
-    full = fields(pair.full, threads=threads)
-    shown = {name: full[name] for name in ("plan", "timings_ms", "hits", "explain") if name in full}
-    return {**fields(pair.answer, threads=threads), "full": {**shown, "overlap": pair.overlap}}
+    return {**fields(answer, threads=threads), "full": {**shown, "overlap": overlap}}
 
 
 def _json(value: Any, status: int = 200) -> Response:

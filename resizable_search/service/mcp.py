@@ -39,6 +39,7 @@ from resizable_search.errors import RsearchError, UsageError
 from resizable_search.search.results import Answer
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.schemas import (
+    IndexModel,
     NoArguments,
     ToolDocument,
     ToolDocumentRequest,
@@ -50,7 +51,7 @@ from resizable_search.service.schemas import (
     TunedModel,
     invalid,
 )
-from resizable_search.service.service import IndexSummary, Service
+from resizable_search.service.service import Service
 from resizable_search.store.layout import none_yet
 from resizable_search.system import exhausted
 from resizable_search.text import plain, quoted, snippet
@@ -213,25 +214,25 @@ async def _document(service: Service, request: ToolDocumentRequest) -> ToolDocum
 
 
 async def _indexes(service: Service, _: NoArguments) -> ToolIndexes:
-    summaries = await service.summaries()
-    note = None if summaries else str(none_yet(service.pool.home))
-    listed = [_index(summary) for summary in summaries[:MOST_LISTED]]
-    default = service.pool.default_of([summary.name for summary in summaries])
-    return ToolIndexes(default=default, indexes=listed, more=len(summaries) - len(listed), note=note)
+    indexes = await service.indexes()
+    note = None if indexes else str(none_yet(service.pool.home))
+    listed = [_index(index) for index in indexes[:MOST_LISTED]]
+    default = service.pool.default_of([index.name for index in indexes])
+    return ToolIndexes(default=default, indexes=listed, more=len(indexes) - len(listed), note=note)
 
 
-def _index(summary: IndexSummary) -> ToolIndex:
-    columns = [name for name in summary.columns if len(name) <= MOST_LABEL][:MOST_LISTED]
+def _index(index: IndexModel) -> ToolIndex:
+    columns = [name for name in index.columns if len(name) <= MOST_LABEL][:MOST_LISTED]
     return ToolIndex(
-        name=summary.name,
-        rows=summary.rows,
-        full_dim=summary.full_dim,
-        dims=summary.dims,
+        name=index.name,
+        rows=index.rows,
+        full_dim=index.full_dim,
+        dims=index.dims,
         columns=columns,
-        more_columns=len(summary.columns) - len(columns),
-        embedder=" ".join(filter(None, summary.embedder)),
-        tuned=[TunedModel(k=plan["k"], recall=plan["recall"]) for plan in summary.tuned],
-        problem=plain(summary.problem) or None,
+        more_columns=len(index.columns) - len(columns),
+        embedder=" ".join(filter(None, (index.embedder.kind, index.embedder.model))),
+        tuned=[TunedModel(k=plan.k, recall=plan.recall) for plan in index.tuned],
+        problem=index.problem,
     )
 
 

@@ -1,7 +1,6 @@
 """What the service counts and times, for Prometheus."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -22,7 +21,6 @@ class ServiceMetrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self._labelled: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._requests = Counter(
             "rsearch_requests", "Requests by route and status.", ("route", "status"), registry=registry
         )
@@ -54,32 +52,24 @@ class ServiceMetrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""
-        self._of(self._requests, route, str(status)).inc()
-        self._of(self._request_seconds, route).observe(seconds)
+        self._requests.labels(route, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
 
     def scanned(self, index: str, waited: Sequence[float]) -> None:
         """Count a scan of several queries, and the seconds that each one waited for it."""
-        self._of(self._batch_sizes, index).observe(len(waited))
-        wait = self._of(self._stage_seconds, index, "wait")
+        self._batch_sizes.labels(index).observe(len(waited))
+        wait = self._stage_seconds.labels(index, "wait")
         for seconds in waited:
             wait.observe(seconds)
 
     def answered(self, answers: Sequence[Answer]) -> None:
         """Count the answered queries of an index."""
         name = answers[0].index
-        self._of(self._queries, name).inc(len(answers))
+        self._queries.labels(name).inc(len(answers))
         for stage in STAGES:
-            histogram = self._of(self._stage_seconds, name, stage)
+            histogram = self._stage_seconds.labels(name, stage)
             for answer in answers:
                 histogram.observe(getattr(answer.timings_ms, stage) / 1e3)
-
-    def _of(self, metric: Any, *labels: str) -> Any:
-        """The metric with these labels, cached: a look-up takes longer than counting."""
-        key = metric, labels
-        found = self._labelled.get(key)
-        if found is None:
-            found = self._labelled[key] = metric.labels(*labels)
-        return found
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

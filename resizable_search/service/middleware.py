@@ -6,19 +6,16 @@ import ipaddress
 import json
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 from urllib.parse import urlsplit
 
-from resizable_search.service.metrics import ServiceMetrics
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = tuple[tuple[bytes, bytes], ...]
+from resizable_search.service.metrics import ServiceMetrics
 
 MOST_BYTES = 1 << 20
 """Bytes of a request's body: enough for a full batch of the longest texts."""
@@ -30,11 +27,22 @@ MOST_UNDER_WAY = 256
 """Requests of the API that may wait for their answers at once."""
 
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_DOCS_POLICY = _POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+_DOCS_POLICY = _POLICY.replace(b"style-src 'self'", b"style-src 'self' 'unsafe-inline'")
 """Swagger UI sets style attributes."""
+
+_PAGE_HEADERS = [
+    (b"content-security-policy", _POLICY),
+    (b"cache-control", b"no-cache"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]
+_DOCS_HEADERS = [(b"content-security-policy", _DOCS_POLICY), *_PAGE_HEADERS[1:]]
+_API_HEADERS = [_PAGE_HEADERS[0], (b"cache-control", b"no-store"), *_PAGE_HEADERS[2:]]
 
 ROUTES = ("/api/search", "/api/indexes", "/api/documents", "/healthz", "/metrics", "/mcp", "/docs", "/page")
 """The labels of request metrics."""
@@ -97,15 +105,6 @@ def is_local(scope: Scope) -> bool:
     return server is None or server[1] is None
 
 
-class RefusedError(Exception):
-    """A request that goes no further: its status, message and headers."""
-
-    def __init__(self, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = headers
-
-
 class Middleware:
     """Refuses requests by the rules, and counts all of them.
 
@@ -115,10 +114,10 @@ class Middleware:
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         rules: AccessRules,
         metrics: ServiceMetrics,
-        quick: Mapping[tuple[str, str], App] | None = None,
+        quick: Mapping[tuple[str, str], ASGIApp] | None = None,
     ) -> None:
         self._app = app
         self._quick = quick or {}
@@ -144,78 +143,65 @@ class Middleware:
                 message["headers"] = [*message.get("headers", ()), *more]
             await send(message)
 
+        async def refuse(status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+            await JSONResponse({"error": message}, status, headers)(scope, receive, answer)
+
         self._under_way += is_api
         self._metrics.under_way.inc(is_api)
         try:
-            headers = dict(scope["headers"])
+            headers = Headers(scope=scope)
             self._check(scope, headers, is_api)
             if scope["method"] in ("POST", "PUT", "PATCH"):
                 receive = await _read(receive, headers)
             await self._quick.get((scope["method"], path), self._app)(scope, receive, answer)
-        except RefusedError as refused:
-            await _refuse(refused, answer)
+        except HTTPException as refused:
+            await refuse(refused.status_code, refused.detail, refused.headers)
         except asyncio.CancelledError:  # the service stops, and has waited long enough
             if status:
                 raise
-            await _refuse(RefusedError(503, "the service stops: try again when it runs"), answer)
+            await refuse(503, "the service stops: try again when it runs")
         finally:
             self._under_way -= is_api
             self._metrics.under_way.dec(is_api)
             self._metrics.request(_route(path), status or 500, time.perf_counter() - begin)
 
-    def _check(self, scope: Scope, headers: dict[bytes, bytes], is_api: bool) -> None:
-        """Raises RefusedError."""
-        host = headers.get(b"host", b"").decode("latin-1")
+    def _check(self, scope: Scope, headers: Headers, is_api: bool) -> None:
+        """Raises HTTPException."""
+        host = headers.get("host", "")
         if not self._rules.knows(host):
-            raise RefusedError(
-                421, f"{json.dumps(host[:80])} is not a name of this service: see --allow-host"
-            )
-        origin = headers.get(b"origin")
-        if origin is not None and not self._rules.trusts(origin.decode("latin-1"), host):
-            raise RefusedError(403, "pages of other origins may not use this service: see --cors")
+            name = json.dumps(host[:80])
+            raise HTTPException(421, f"{name} is not a name of this service: see --allow-host")
+        origin = headers.get("origin")
+        if origin is not None and not self._rules.trusts(origin, host):
+            raise HTTPException(403, "pages of other origins may not use this service: see --cors")
         if not is_api:
             return
         is_preflight = scope["method"] == "OPTIONS" and origin is not None
         if self._rules.token and not is_preflight and not is_local(scope):
-            scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-            is_right = hmac.compare_digest(token.strip(), self._rules.token.encode())
-            if scheme.lower() != b"bearer" or not is_right:
-                raise RefusedError(
+            scheme, _, token = headers.get("authorization", "").partition(" ")
+            is_right = hmac.compare_digest(token.strip().encode(), self._rules.token.encode())
+            if scheme.lower() != "bearer" or not is_right:
+                raise HTTPException(
                     401,
                     "this service needs its token: send `Authorization: Bearer TOKEN`",
-                    (b"www-authenticate", b"Bearer"),
+                    {"www-authenticate": "Bearer"},
                 )
         if self._under_way > MOST_UNDER_WAY:
-            raise RefusedError(
-                429, f"{MOST_UNDER_WAY} requests are under way: try again in a second", (b"retry-after", b"1")
-            )
+            message = f"{MOST_UNDER_WAY} requests are under way: try again in a second"
+            raise HTTPException(429, message, {"retry-after": "1"})
 
 
-async def _read(receive: Receive, headers: dict[bytes, bytes]) -> Receive:
-    """Read the whole body of a request before it is handled. Raises RefusedError."""
-    length = headers.get(b"content-length", b"0")
+async def _read(receive: Receive, headers: Headers) -> Receive:
+    """Read the whole body of a request before it is handled. Raises HTTPException."""
+    length = headers.get("content-length", "0")
     if length.isdigit() and int(length) > MOST_BYTES:
         raise _too_large()
-    is_late = False
-
-    def give_up() -> None:
-        nonlocal is_late
-        is_late = True
-        task.cancel()
-
-    # asyncio.timeout does the same in three times the time.
-    task = cast("asyncio.Task[None]", asyncio.current_task())
-    timer = asyncio.get_running_loop().call_later(BODY_SECONDS, give_up)
     try:
-        body = await request_body(receive)
-    except asyncio.CancelledError:
-        if not is_late or task.uncancel():
-            raise
-        raise RefusedError(
-            408, f"the request took more than {BODY_SECONDS:g} s: send it again", (b"connection", b"close")
-        ) from None
-    finally:
-        timer.cancel()
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request_body(receive)
+    except TimeoutError:
+        message = f"the request took more than {BODY_SECONDS:g} s: send it again"
+        raise HTTPException(408, message, {"connection": "close"}) from None
     first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -225,48 +211,20 @@ async def _read(receive: Receive, headers: dict[bytes, bytes]) -> Receive:
 
 
 async def request_body(receive: Receive) -> bytes:
-    """The whole body of a request. Raises RefusedError for a large one."""
+    """The whole body of a request. Raises HTTPException for a large one."""
     body: bytes = b""
     while True:
         message = await receive()
-        if message["type"] != "http.request":
-            return body
         body += message.get("body", b"")
         if len(body) > MOST_BYTES:
             raise _too_large()
-        if not message.get("more_body", False):
+        if not message.get("more_body", False):  # the end, or the client has gone
             return body
 
 
-def _too_large() -> RefusedError:
-    return RefusedError(
-        413, f"a request may have {MOST_BYTES:,} bytes: send fewer texts at once", (b"connection", b"close")
-    )
-
-
-async def _refuse(refused: RefusedError, send: Send) -> None:
-    body = json.dumps({"error": str(refused)}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send(
-        {"type": "http.response.start", "status": refused.status, "headers": [*headers, *refused.headers]}
-    )
-    await send({"type": "http.response.body", "body": body})
-
-
-def _headers(policy: str, cache_control: str) -> Headers:
-    return (
-        (b"content-security-policy", policy.encode()),
-        (b"cache-control", cache_control.encode()),
-        (b"x-content-type-options", b"nosniff"),
-        (b"x-frame-options", b"DENY"),
-        (b"referrer-policy", b"no-referrer"),
-        (b"cross-origin-opener-policy", b"same-origin"),
-    )
-
-
-_API_HEADERS = _headers(_POLICY, "no-store")
-_DOCS_HEADERS = _headers(_DOCS_POLICY, "no-cache")
-_PAGE_HEADERS = _headers(_POLICY, "no-cache")
+def _too_large() -> HTTPException:
+    message = f"a request may have {MOST_BYTES:,} bytes: send fewer texts at once"
+    return HTTPException(413, message, {"connection": "close"})
 
 
 def _route(path: str) -> str:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import UsageError
 from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import Hit, Timings
 
 MOST_K = 1000
 MOST_RERANK = 1000
@@ -115,27 +116,6 @@ class LocalSearchRequest(SearchRequest):
         return SearchOptions(**{name: getattr(self, name) for name in OPTIONS})
 
 
-class TimingsModel(BaseModel):
-    """Milliseconds to embed the text, to scan and to rerank. Queries of one batch share a scan."""
-
-    embed: float
-    scan: float
-    rerank: float
-
-
-class HitModel(BaseModel):
-    """A hit: `rank` from 1, `row` in this generation of the index, `score` the cosine similarity."""
-
-    rank: int
-    row: int
-    score: float
-    id: str
-    title: str
-    url: str
-    text: str
-    metadata: dict[str, Any] | None = None
-
-
 class StageModel(BaseModel):
     """A stage of a search: `bytes` read per query, `looked`: rows scored by the definition."""
 
@@ -154,8 +134,8 @@ class FullAnswerModel(BaseModel):
     """The full dimension's answer to the same query; `overlap`: the share of its hits in the answer."""
 
     plan: str
-    timings_ms: TimingsModel
-    hits: list[HitModel]
+    timings_ms: Timings
+    hits: list[Hit]
     overlap: float
     explain: list[StageModel] | None = None
 
@@ -167,8 +147,8 @@ class AnswerModel(BaseModel):
     index: str
     k: int
     plan: str
-    timings_ms: TimingsModel
-    hits: list[HitModel]
+    timings_ms: Timings
+    hits: list[Hit]
     explain: list[StageModel] | None = None
     full: FullAnswerModel | None = None
 
@@ -194,8 +174,8 @@ class DocumentModel(BaseModel):
 class EmbedderModel(BaseModel):
     """The embedder of an index."""
 
-    kind: str
-    model: str
+    kind: str = ""
+    model: str = ""
 
 
 class TunedModel(BaseModel):
@@ -214,14 +194,16 @@ class TunedPlanModel(TunedModel):
 class IndexModel(BaseModel):
     """An index; `problem`: why it cannot be searched, null if it can."""
 
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
     name: str
-    rows: int
-    full_dim: int
-    dims: list[int]
-    columns: list[str]
-    embedder: EmbedderModel
-    tuned: list[TunedPlanModel]
-    problem: str | None
+    rows: int = 0
+    full_dim: int = 0
+    dims: Sequence[int] = ()
+    columns: Sequence[str] = ()
+    embedder: EmbedderModel = EmbedderModel()
+    tuned: Sequence[TunedPlanModel] = ()
+    problem: str | None = None
 
 
 class LimitsModel(BaseModel):

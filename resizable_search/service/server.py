@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.service import socket_address
 from resizable_search.service.app import create_app
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.metrics import ServiceMetrics
-from resizable_search.service.middleware import AccessRules, App, Middleware
+from resizable_search.service.middleware import AccessRules, Middleware
 from resizable_search.store.layout import Home
 from resizable_search.system import make_home
 
@@ -174,7 +175,7 @@ def configured(pool: IndexPool, rules: AccessRules) -> uvicorn.Config:
     """The configuration of uvicorn for the application that serves a pool."""
     metrics = ServiceMetrics()
     app = create_app(pool, metrics=metrics)
-    guarded: App = Middleware(app, rules, metrics, {("POST", "/api/search"): app.state.search})
+    guarded: ASGIApp = Middleware(app, rules, metrics, {("POST", "/api/search"): app.state.search})
     if rules.origins:
         guarded = CORSMiddleware(  # outermost, so that pages of allowed origins can read our refusals
             guarded,

@@ -6,8 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 from anyio import CapacityLimiter
@@ -20,8 +19,9 @@ from resizable_search.search.results import Answer
 from resizable_search.service.batcher import Batcher, MovedError, Outcome, PendingQuery, Selected
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.metrics import ServiceMetrics
+from resizable_search.service.schemas import EmbedderModel, IndexModel, TunedPlanModel
 from resizable_search.store.documents import StoredDocument
-from resizable_search.text import quoted
+from resizable_search.text import plain, quoted
 
 T = TypeVar("T")
 Vectors = tuple[str, list[NDArray[np.float32]]]
@@ -35,37 +35,6 @@ MOST_VECTORS = 4096
 
 MOST_MOVES = 5
 """How often a search starts again because its index was replaced."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """An answer, and the full dimension's answer to the same query."""
-
-    answer: Answer
-    full: Answer
-
-    @property
-    def overlap(self) -> float:
-        """The share of the full answer's hits that the answer has; 1 if the full answer is empty."""
-        wanted = {hit.row for hit in self.full.hits}
-        return len(wanted & {hit.row for hit in self.answer.hits}) / len(wanted) if wanted else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class IndexSummary:
-    """An index in a list. `problem`: why it cannot be searched, in one line; '' if it can.
-
-    `tuned`: its tuned plans, each with k, recall and plan.
-    """
-
-    name: str
-    problem: str = ""
-    rows: int = 0
-    full_dim: int = 0
-    dims: tuple[int, ...] = ()
-    columns: tuple[str, ...] = ()
-    embedder: tuple[str, str] = ("", "")
-    tuned: tuple[dict[str, Any], ...] = ()
 
 
 class Service:
@@ -87,12 +56,12 @@ class Service:
 
     async def compare(
         self, name: str | None, texts: Sequence[str], options: SearchOptions
-    ) -> list[Comparison]:
-        """As `search`, each answer beside the full dimension's."""
+    ) -> list[tuple[Answer, Answer]]:
+        """As `search`, each answer with the full dimension's."""
         full = options.with_plan(None)
         ways = [options] if full == options else [options, full]
         found = await self._search(name, texts, ways)
-        return [Comparison(*both) for both in zip(found[0], found[-1], strict=True)]
+        return list(zip(found[0], found[-1], strict=True))
 
     async def similar(self, name: str | None, id_: str, options: SearchOptions) -> Answer:
         """The answer of `Index.search_similar`."""
@@ -114,9 +83,9 @@ class Service:
 
         return await self.with_index(name, read)
 
-    async def summaries(self) -> list[IndexSummary]:
+    async def indexes(self) -> list[IndexModel]:
         """Every index, damaged ones too. Opens all of them."""
-        return await self._in_thread(lambda: [self._summary(name) for name in self.pool.names()])
+        return await self._in_thread(lambda: [self._described(name) for name in self.pool.names()])
 
     async def with_index(
         self, name: str | None, use: Callable[[Index], T], limiter: CapacityLimiter | None = None
@@ -136,24 +105,24 @@ class Service:
         self._batchers.clear()
         self.pool.close()
 
-    def _summary(self, name: str) -> IndexSummary:
+    def _described(self, name: str) -> IndexModel:
         try:
             with self.pool.lend(name) as index:
                 spec = index.manifest.embedder
-                return IndexSummary(
+                return IndexModel(
                     name=name,
                     rows=index.rows,
                     full_dim=index.full_dim,
                     dims=index.dims,
                     columns=index.columns(),
-                    embedder=(str(spec.get("kind", "")), str(spec.get("model", ""))),
-                    tuned=tuple(
-                        {"k": plan.k, "recall": plan.recall, "plan": plan.plan}
+                    embedder=EmbedderModel(kind=spec.get("kind", ""), model=spec.get("model", "")),
+                    tuned=[
+                        TunedPlanModel(k=plan.k, recall=plan.recall, plan=plan.plan)
                         for plan in index.tuned_plans()
-                    ),
+                    ],
                 )
         except RsearchError as error:
-            return IndexSummary(name=name, problem=str(error))
+            return IndexModel(name=name, problem=plain(str(error)))
 
     async def _search(
         self, name: str | None, texts: Sequence[str], ways: Sequence[SearchOptions]

@@ -423,13 +423,13 @@ NOISY = """
 import os, sys
 from resizable_search.cli import main
 from resizable_search.service.service import Service
-summaries = Service.summaries
+indexes = Service.indexes
 async def noisy(self):
     print("printed by Python")
     os.write(1, b"written to the file\\n")
     assert sys.stdin.read() == ""  # what comes is the protocol's
-    return await summaries(self)
-Service.summaries = noisy
+    return await indexes(self)
+Service.indexes = noisy
 main.main()
 """
 

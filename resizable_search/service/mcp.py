@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
 from typing import Any, NamedTuple
 
 import anyio
@@ -73,8 +72,6 @@ MOST_LISTED = 100
 
 LAST_SECONDS = 60.0
 """How long the end of stdin waits for the answers under way."""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 INSTRUCTIONS = """
 Searches local indexes of documents by meaning. list_indexes lists them; search finds documents and returns a
@@ -262,7 +259,7 @@ _TOOLS = {
 def run_stdio(pool: IndexPool) -> int:
     """Serve a pool's indexes over stdin and stdout; returns the signal that ended it, 0 for stdin's end.
 
-    It closes the pool. While it runs, everything else that this process prints goes to stderr.
+    It closes the pool. From here on, everything else that this process prints goes to stderr.
     """
     try:
         return asyncio.run(_serve_stdio(pool))
@@ -276,7 +273,15 @@ def run_stdio(pool: IndexPool) -> int:
 
 
 async def _serve_stdio(pool: IndexPool) -> int:
-    server = create_server(partial(_service_of, pool))
+    @asynccontextmanager
+    async def service() -> AsyncIterator[Service]:
+        found = Service(pool)
+        try:
+            yield found
+        finally:
+            found.close()
+
+    server = create_server(service)
     stopped_by = 0
     with anyio.CancelScope() as scope:
 
@@ -288,111 +293,48 @@ async def _serve_stdio(pool: IndexPool) -> int:
             scope.cancel()
 
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop, number)
-        try:
-            with _Output() as output:
-                lines = _Input(loop, output)
-                async with stdio_server(lines, output) as (read, write):  # type: ignore[arg-type]  # as files
-                    await server.run(read, write, server.create_initialization_options())
-        finally:
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
+        stdio = _Stdio(loop)
+        async with stdio_server(stdio, stdio) as (read, write):  # type: ignore[arg-type]  # as files
+            await server.run(read, write, server.create_initialization_options())
     return stopped_by
 
 
-@asynccontextmanager
-async def _service_of(pool: IndexPool) -> AsyncIterator[Service]:
-    service = Service(pool)
-    try:
-        yield service
-    finally:
-        service.close()
+class _Stdio:
+    """The protocol's own stdin and stdout: others find stdin empty, and write to stderr.
 
+    A thread of ours reads: a signal could not end the SDK's thread before the next line. The lines end
+    when all requests are answered, since the SDK answers nothing after that.
+    """
 
-class _Output:
-    """The protocol's own stdout, and the requests that wait for an answer."""
-
-    def __init__(self) -> None:
-        self._waiting: set[str] = set()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lines: asyncio.Queue[bytes] = asyncio.Queue()
+        self._waiting: set[str] = set()  # ids of requests
         self._changed = asyncio.Event()
         self._lock = asyncio.Lock()
-
-    def __enter__(self) -> "_Output":
         sys.stdout.flush()
-        self._number = sys.stdout.fileno()
-        self._stdout = os.dup(self._number)
-        os.dup2(2, self._number)
-        self._file = anyio.wrap_file(os.fdopen(os.dup(self._stdout), "w", encoding="utf-8"))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.dup2(self._stdout, self._number)
-        os.close(self._stdout)
+        self._input = os.fdopen(os.dup(0), "rb")
+        self._output = anyio.wrap_file(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+        os.dup2(2, 1)
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+        threading.Thread(target=self._read, name="stdin", daemon=True).start()
 
     async def write(self, line: str) -> None:
         """Write a message at once."""
         async with self._lock:
-            await self._file.write(line)
-            await self._file.flush()
+            await self._output.write(line)
+            await self._output.flush()
         message = json.loads(line)
         if "method" not in message:
-            self.forget(message.get("id"))
+            self._forget(message.get("id"))
 
     async def flush(self) -> None:
         """Nothing to do: `write` flushes."""
 
-    def expect(self, request: str | int) -> None:
-        """Note the id of a request."""
-        self._waiting.add(json.dumps(request))
-
-    def forget(self, request: str | int | None) -> None:
-        """The request of this id is answered or cancelled."""
-        self._waiting.discard(json.dumps(request))
-        self._changed.set()
-
-    async def end(self) -> None:
-        """Wait until every request is answered, LAST_SECONDS at most."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_SECONDS):
-                while self._waiting:
-                    self._changed.clear()
-                    await self._changed.wait()
-
-    async def refuse(self, line: str) -> None:
-        """Answer a line that is not a message of the protocol."""
-        request = None
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            code, problem = PARSE_ERROR, "the line is not JSON"
-        else:
-            code, problem = INVALID_REQUEST, "the line is not a JSON-RPC 2.0 message"
-            request = message.get("id") if isinstance(message, dict) else None
-            request = request if isinstance(request, str | int) else None
-        error = {"code": code, "message": problem}
-        await self.write(json.dumps({"jsonrpc": "2.0", "id": request, "error": error}) + "\n")
-
-
-class _Input:
-    """The lines of stdin; other readers of stdin find it empty.
-
-    A thread of ours reads them: a signal could not end the SDK's thread before the next line. The lines
-    end when all requests are answered, since the SDK answers nothing after that.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, output: _Output) -> None:
-        self._loop = loop
-        self._output = output
-        self._lines: asyncio.Queue[bytes] = asyncio.Queue()
-        number = sys.stdin.fileno()
-        self._file = os.fdopen(os.dup(number), "rb")
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, number)
-        os.close(nothing)
-        threading.Thread(target=self._work, name="stdin", daemon=True).start()
-
-    def __aiter__(self) -> "_Input":
+    def __aiter__(self) -> "_Stdio":
         return self
 
     async def __anext__(self) -> str:
@@ -403,21 +345,41 @@ class _Input:
             try:
                 message = jsonrpc_message_adapter.validate_json(line, by_name=False)
             except Exception:  # pydantic's, and that of too deep a nesting
-                await self._output.refuse(line)
+                await self._refuse(line)
                 continue
             if isinstance(message, JSONRPCRequest):
-                self._output.expect(message.id)
+                self._waiting.add(json.dumps(message.id))
             elif getattr(message, "method", "") == "notifications/cancelled":
-                self._output.forget((getattr(message, "params", None) or {}).get("requestId"))
+                self._forget((getattr(message, "params", None) or {}).get("requestId"))
             return line
-        await self._output.end()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_SECONDS):
+                while self._waiting:
+                    self._changed.clear()
+                    await self._changed.wait()
         raise StopAsyncIteration
 
-    def _work(self) -> None:
+    def _forget(self, request: str | int | None) -> None:
+        """The request of this id is answered or cancelled."""
+        self._waiting.discard(json.dumps(request))
+        self._changed.set()
+
+    async def _refuse(self, line: str) -> None:
+        """Answer a line that is not a message of the protocol."""
+        request = None
+        error = {"code": PARSE_ERROR, "message": "the line is not JSON"}
+        with suppress(ValueError, RecursionError):
+            message = json.loads(line)
+            error = {"code": INVALID_REQUEST, "message": "the line is not a JSON-RPC 2.0 message"}
+            request = message.get("id") if isinstance(message, dict) else None
+            request = request if isinstance(request, str | int) else None
+        await self.write(json.dumps({"jsonrpc": "2.0", "id": request, "error": error}) + "\n")
+
+    def _read(self) -> None:
         line = b"-"
         while line:
             try:
-                line = self._file.readline()
+                line = self._input.readline()
             except OSError:  # the terminal has gone
                 line = b""
             with suppress(RuntimeError):  # the loop has ended

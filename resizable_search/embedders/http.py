@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -36,7 +37,6 @@ T = TypeVar("T")
 MAX_REDIRECTS = 3
 MAX_RETRY_AFTER = 600.0
 """Seconds of a Retry-After that are worth waiting for."""
-
 ERRORS: Mapping[int, type[EmbedderError]] = {
     400: RefusedTextError,
     401: CredentialsError,
@@ -49,7 +49,6 @@ ERRORS: Mapping[int, type[EmbedderError]] = {
     429: RateLimitedError,
 }
 """The error of each status. Others are a ServiceError from 500 on, else an EmbedderError."""
-
 _UNPAID = ("insufficient_quota", "billing_not_active", "billing_hard_limit_reached")
 _TOO_LONG = re.compile(
     r"maximum context length|context (?:length|size|window)|too (?:large|long)|physical batch size"
@@ -155,8 +154,6 @@ class Endpoint:
         self._variable = variable
         self._model = model
         self._timeout = timeout
-        self._http: Any = None
-        self._lock = threading.Lock()
 
     def key(self) -> str:
         """The key, '' if there is none. Raises CredentialsError for one that no header can hold."""
@@ -189,7 +186,7 @@ class Endpoint:
         content = json.dumps(body).encode()
         for _ in range(1 + MAX_REDIRECTS):
             try:
-                answer = self._client().post(url, content=content, headers=headers)
+                answer = self._client.post(url, content=content, headers=headers)
             except httpx2.InvalidURL:
                 raise service.no_address() from None
             except httpx2.HTTPError as error:
@@ -205,25 +202,24 @@ class Endpoint:
                 raise service.not_json() from None
         raise EmbedderError(f"{self.base_url} redirects in a circle; {service.address_remedy}")
 
+    @cached_property
     def _client(self) -> Any:
-        with self._lock:
-            if self._http is None:
-                import httpx2
+        import httpx2
 
-                try:
-                    self._http = httpx2.Client(
-                        follow_redirects=False,  # the key must not travel
-                        timeout=self._timeout,  # ends a thread that nobody waits for any more
-                        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
-                        trust_env=not is_local(self.base_url),  # no proxy leads back to this machine
-                    )
-                except (ValueError, ImportError):  # they quote the proxy's address and password
-                    raise EmbedderError(
-                        "the environment names a proxy that cannot be used (HTTPS_PROXY, ALL_PROXY or "
-                        "HTTP_PROXY): correct it, or unset it"
-                    ) from None
-                weakref.finalize(self, self._http.close)
-            return self._http
+        try:
+            client = httpx2.Client(
+                follow_redirects=False,  # the key must not travel
+                timeout=self._timeout,  # ends a thread that nobody waits for any more
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
+                trust_env=not is_local(self.base_url),  # no proxy leads back to this machine
+            )
+        except (ValueError, ImportError):  # they quote the proxy's address and password
+            raise EmbedderError(
+                "the environment names a proxy that cannot be used (HTTPS_PROXY, ALL_PROXY or "
+                "HTTP_PROXY): correct it, or unset it"
+            ) from None
+        weakref.finalize(self, client.close)  # also that of a thread that lost a race
+        return client
 
 
 def _redirected(url: str, location: str, service: Service) -> str:
@@ -252,11 +248,9 @@ def call_with_timeout(function: Callable[[], T], timeout: float, who: str = "the
 
     def run() -> None:
         try:
-            result = function()
+            outcome.set_result(function())
         except BaseException as error:  # raised again in the caller's thread
             outcome.set_exception(error)
-        else:
-            outcome.set_result(result)
 
     threading.Thread(target=run, name="rsearch-timeout", daemon=True).start()
     if not wait([outcome], timeout=timeout).done:

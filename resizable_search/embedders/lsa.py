@@ -167,7 +167,7 @@ def _count(texts: list[str]) -> tuple[list[str], Any]:
             "the corpus has no word that lsa could learn from; use texts with words, or `embedder=nomic`"
         ) from error
     terms = counter.get_feature_names_out()
-    frequency = _document_frequency(counts)
+    frequency = np.bincount(counts.indices, minlength=counts.shape[1])
     keep = np.flatnonzero(frequency >= 2) if len(texts) >= RARE_FROM else np.arange(len(terms))
     if len(keep) == 0:  # every word is in only one document
         keep = np.arange(len(terms))
@@ -177,16 +177,13 @@ def _count(texts: list[str]) -> tuple[list[str], Any]:
     return terms[keep].tolist(), counts[:, keep]
 
 
-def _document_frequency(counts: Any) -> NDArray[np.int64]:
-    return np.bincount(counts.indices, minlength=counts.shape[1])
-
-
 def _weigh(counts: Any) -> tuple[NDArray[np.float32], Any]:
     """The terms' weights, and the counts weighed as in `_project`."""
     from sklearn.preprocessing import normalize
 
-    texts = counts.shape[0]
-    idf = (np.log((1 + texts) / _document_frequency(counts)) ** IDF_POWER).astype(np.float32)
+    texts, terms = counts.shape
+    frequency = np.bincount(counts.indices, minlength=terms)
+    idf = (np.log((1 + texts) / frequency) ** IDF_POWER).astype(np.float32)
     counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
     return idf, normalize(counts, copy=False)
 

@@ -23,6 +23,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from resizable_search.arrays import npy_header
 from resizable_search.errors import IndexFormatError, StorageError
 from resizable_search.system import replace_file
 from resizable_search.text import BACK, clipped
+
+Floats = NDArray[np.float32]
 
 RULES = 1
 """The version of the tokenizer's rules. A state that was fitted by other rules is refused."""
@@ -52,24 +55,12 @@ _HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])")
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 
 
-class _TermCache(dict[str, tuple[str, ...]]):
-    """The terms of recent words: most words of a text are in other texts too."""
-
-    def __missing__(self, word: str) -> tuple[str, ...]:
-        if len(self) >= CACHED_WORDS:
-            self.clear()
-        terms = self[word] = _terms_of(word)
-        return terms
-
-
-_term_cache = _TermCache()
-
-
 def tokens(text: str) -> list[str]:
     """The terms of a text, in order, as often as they occur."""
-    return list(chain.from_iterable(map(_term_cache.__getitem__, _WORD.findall(text))))
+    return list(chain.from_iterable(map(_terms_of, _WORD.findall(text))))
 
 
+@lru_cache(CACHED_WORDS)
 def _terms_of(word: str) -> tuple[str, ...]:
     lowered = word.lower()
     if word.isascii():
@@ -117,8 +108,8 @@ class LsaState:
     """`rows` gives a term's row in `idf`, (terms,) float32, and `components`, (terms, width) float32."""
 
     rows: dict[str, int]
-    idf: NDArray[np.float32]
-    components: NDArray[np.float32]
+    idf: Floats
+    components: Floats
     parameters: dict[str, Any]
     checksum: str
 
@@ -129,11 +120,7 @@ class LsaState:
 
 
 def write_state(
-    folder: Path,
-    terms: list[str],
-    idf: NDArray[np.float32],
-    components: NDArray[np.float32],
-    parameters: dict[str, Any],
+    folder: Path, terms: list[str], idf: Floats, components: Floats, parameters: dict[str, Any]
 ) -> None:
     """Write the four files, lsa.json last: without it, the folder has no state. Raises StorageError."""
     contents = {
@@ -183,13 +170,12 @@ def read_state(folder: Path) -> LsaState:
 
 
 def _read_head(path: Path) -> dict[str, Any]:
-    content = _read(path)
     try:
-        head = json.loads(content)
-        checksum = _checksum(head) if isinstance(head, dict) else ""
-    except (ValueError, RecursionError) as error:
-        raise IndexFormatError(f"{path} is no JSON; {BACK}") from error
-    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        head: dict[str, Any] = json.loads(_read(path))
+        checksum = _checksum(head)
+    except (ValueError, RecursionError, AttributeError):
+        head = {}
+    if head.get("format") != FORMAT:
         raise IndexFormatError(f"{path} is not the state of an lsa embedder; {BACK}")
     version, rules = head.get("version"), head.get("rules")
     if (version, rules) != (VERSION, RULES):
@@ -200,22 +186,17 @@ def _read_head(path: Path) -> dict[str, Any]:
         )
     if head.get("checksum") != checksum:
         raise _damaged(path, "its checksum does not fit")
-    if not _is_sound(head):
-        raise _damaged(path, "it describes no state")
-    return head
-
-
-def _is_sound(head: dict[str, Any]) -> bool:
-    """Whether the fields have the right types. A checksum that fits does not tell."""
     files, parameters = head.get("files"), head.get("parameters")
-    return (
+    if not (  # a checksum that fits may be anybody's
         isinstance(files, dict)
         and all(isinstance(files.get(name), str) for name in (TERMS, IDF, COMPONENTS))
         and isinstance(parameters, dict)
         and set(parameters) == {"width", "seed", "sample"}
         and all(type(number) is int for number in (*parameters.values(), head.get("width")))
         and min(parameters["width"], parameters["sample"], head["width"]) > 0
-    )
+    ):
+        raise _damaged(path, "it describes no state")
+    return head
 
 
 def _read_verified(path: Path, head: dict[str, Any]) -> bytes:
@@ -251,7 +232,7 @@ def _damaged(path: Path, why: str) -> IndexFormatError:
     return IndexFormatError(f"{path} is damaged: {why}; {BACK}")
 
 
-def _map_array(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _map_array(path: Path, shape: tuple[int, ...]) -> Floats:
     """The float32 array of that shape in a file, mapped.
 
     Its header is compared, not parsed: numpy would evaluate it, and warn about headers of Python 2.

@@ -174,42 +174,27 @@ def task_of(prefix: str) -> str:
 def spec_of(
     kind: str, model: str, width: int, prefixes: Mapping[str, str], centred: bool, options: Mapping[str, Any]
 ) -> EmbedderSpec:
-    """The spec of a model with the prefix of each task."""
+    """The spec of a model with the prefix of each task. Its options are all that reopens it."""
+    document, query = prefixes["search_document"], prefixes["search_query"]
+    facts = {"document_prefix": document, "query_prefix": query, "width": width, "centred": centred}
     return EmbedderSpec(
-        kind,
-        model,
-        width,
-        task_of(prefixes["search_document"]),
-        task_of(prefixes["search_query"]),
-        centred,
-        options={
-            **options,
-            "document_prefix": prefixes["search_document"],
-            "query_prefix": prefixes["search_query"],
-            "width": width,
-            "centred": centred,
-        },
+        kind, model, width, task_of(document), task_of(query), centred, options={**options, **facts}
     )
 
 
 def truncation_remark(model: str) -> str:
-    """One line about a model that loses more than usual when truncated; '' for others."""
+    """One line about a model that may lose more than usual when truncated; '' for others."""
     card = find(model)
-    if card is None or (card.trained_down_to is not None and card.trained_down_to <= 64):
-        return ""
+    if card is None:
+        return (
+            f"whether {model} was trained for truncation (Matryoshka) is unknown: "
+            "`bench` shows what smaller dimensions lose"
+        )
     if card.trained_down_to is None:
         trained, lossy = "was not trained for truncation (Matryoshka)", "cut dimensions"
-    else:
+    elif card.trained_down_to > 64:
         trained = f"is trained for truncation down to {card.trained_down_to} dimensions"
         lossy = "smaller ones"
+    else:
+        return ""
     return f"{card.name} {trained}: {lossy} lose more; `bench` shows how much"
-
-
-def training_remark(model: str) -> str:
-    """As `truncation_remark`, and one line for an unknown model."""
-    if find(model):
-        return truncation_remark(model)
-    return (
-        f"whether {model} was trained for truncation (Matryoshka) is unknown: "
-        "`bench` shows what smaller dimensions lose"
-    )

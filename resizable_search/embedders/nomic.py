@@ -42,7 +42,6 @@ CONNECT_SECONDS = 30.0
 CHECK_SECONDS = 10.0
 HOSTED_REQUESTS_PER_MINUTE = 240.0
 """The hosted service's documented limit is 1,200 requests in 5 minutes."""
-
 T = TypeVar("T")
 
 

@@ -31,17 +31,13 @@ DEFAULT_URL = "https://api.openai.com/v1"
 DEFAULT_VARIABLE = "OPENAI_API_KEY"
 URL_VARIABLE = "OPENAI_BASE_URL"
 """The default address, as for OpenAI's own client."""
-
 TIMEOUT_SECONDS = 120.0
 LOCAL_TIMEOUT_SECONDS = 600.0
 """A server on this machine may be slow, and loads the model on first use."""
-
 PROBE = "a tree"
 """The text that `check` embeds."""
-
 MAX_CUTS = 6
 """How often a text that is too long is cut again."""
-
 BYTES_PER_TOKEN = 2.5
 """UTF-8 bytes of dense text: most has more, so that a guess is rarely below the true count."""
 
@@ -122,11 +118,6 @@ class OpenAIEmbedder(Embedder):
         if (own and self._variable == DEFAULT_VARIABLE) or not os.environ.get(self._variable, "").strip():
             return None
         return self._base_url, self._variable
-
-    @classmethod
-    def remark_on(cls, spec: EmbedderSpec) -> str:
-        """What truncation costs, if the model was not trained for it or is unknown."""
-        return models.training_remark(spec.model)
 
     def check(self) -> str:
         """Embed two words: nothing less shows that key, address and model are right."""

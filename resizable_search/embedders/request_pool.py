@@ -22,22 +22,16 @@ from resizable_search.errors import BadAnswerError, RateLimitedError, RefusedTex
 
 TRIES = 4
 """How often a request is sent. Nomic's client tries several times inside each."""
-
 BUSY_TRIES = 8
 """How often at a rate limit: a window of 5 minutes has passed by then."""
-
 FIRST_PAUSE = 1.0
 """Seconds before the second try, with a jitter of one half. Each further pause is twice as long."""
-
 LONGEST_PAUSE = 60.0
 """Seconds."""
-
 QUERY_PATIENCE = 20.0
 """The longest Retry-After, in seconds, that a query waits for."""
-
 FILL = 0.99
 """The share of the permitted rate that is used: requests may arrive closer together than they were sent."""
-
 CATCH_UP = 1.0
 """Seconds of missed turns that are caught up, so that a thread that wakes late does not lower the rate."""
 

@@ -76,11 +76,6 @@ class SentenceTransformersEmbedder(Embedder):
         options = {"load_from": self._load_from}
         return models.spec_of(self.kind, self._model, width, prefixes, self._centred, options)
 
-    @classmethod
-    def remark_on(cls, spec: EmbedderSpec) -> str:
-        """What truncation costs, if the model was not trained for it or is unknown."""
-        return models.training_remark(spec.model)
-
     def check(self) -> str:
         """Load the model; where it runs."""
         return f"{self._model} runs on {self._ready().device}"

@@ -30,20 +30,33 @@ NAMED = 5
 """How many plans below --min-recall are named."""
 
 
+DimListOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dims",
+        autocompletion=completion.dims,
+        help="Dimensions to measure, e.g. 768,512,256.",
+        show_default="the stored ones",
+    ),
+]
+RerankListOption = Annotated[
+    str | None,
+    typer.Option("--rerank", help="Measure each dimension with these reranks too, e.g. 10 or 5,10."),
+]
+PlanListOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plan",
+        autocompletion=completion.plan,
+        help="Measure this plan too, e.g. 768:bits:400,768:int8:30,768; may be repeated.",
+    ),
+]
+
+
 def bench(
     index: IndexOption = None,
-    dims: Annotated[
-        str | None,
-        typer.Option(
-            autocompletion=completion.dims,
-            help="Dimensions to measure, e.g. 768,512,256.",
-            show_default="the stored ones",
-        ),
-    ] = None,
-    rerank: Annotated[
-        str | None,
-        typer.Option("--rerank", help="Measure each dimension with these reranks too, e.g. 10 or 5,10."),
-    ] = None,
+    dims: DimListOption = None,
+    rerank: RerankListOption = None,
     precisions: Annotated[
         str,
         typer.Option(
@@ -53,14 +66,7 @@ def bench(
             "(10 x K) candidates for an exact stage at the full dimension.",
         ),
     ] = "exact",
-    plan: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--plan",
-            autocompletion=completion.plan,
-            help="Measure this plan too, e.g. 768:bits:400,768:int8:30,768; may be repeated.",
-        ),
-    ] = None,
+    plan: PlanListOption = None,
     k: KOption = 10,
     batch: Annotated[str, typer.Option("--batch", help="Queries per call, e.g. 1,32,1000.")] = "1",
     threads: Annotated[

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resizable_search.cli import build, completion
+from resizable_search.cli import build
 from resizable_search.cli.arguments import takes
+from resizable_search.cli.bench import DimListOption, PlanListOption, RerankListOption
 from resizable_search.cli.build_arguments import BuildArguments
 from resizable_search.cli.options import (
     EngineOption,
@@ -58,25 +59,9 @@ def evaluate(
         str,
         typer.Option("--measures", help="Metrics by their names in ir-measures, e.g. nDCG@10,R@100,P@5,AP."),
     ] = "nDCG@10,R@10,R@100,RR@10",
-    dims: Annotated[
-        str | None,
-        typer.Option(
-            "--dims",
-            autocompletion=completion.dims,
-            help="Dimensions to evaluate, e.g. 768,256,64.",
-            show_default="the stored ones",
-        ),
-    ] = None,
-    rerank: Annotated[
-        str | None,
-        typer.Option("--rerank", help="Evaluate each dimension with these reranks too, e.g. 10 or 5,10."),
-    ] = None,
-    plan: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--plan", help="Evaluate this plan too, e.g. 768:bits:400,768:int8:30,768; may be repeated."
-        ),
-    ] = None,
+    dims: DimListOption = None,
+    rerank: RerankListOption = None,
+    plan: PlanListOption = None,
     k: KOption = 10,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap intervals.")] = 0,
     per_query: Annotated[

@@ -1,5 +1,6 @@
 """`rsearch query` and `similar`: the documents nearest to a text, or to a document of the index."""
 
+import math
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,26 +20,21 @@ from resizable_search.cli.options import (
     ThreadsOption,
     home_of,
     index_name,
+    parse_words,
 )
 from resizable_search.cli.output import (
-    FieldsOption,
-    FormatOption,
-    MinScoreOption,
-    OpenOption,
+    FORMATS,
     OutputOptions,
-    SnippetOption,
     above_min_score,
-    answer_fields,
+    answer_record,
     check_fields,
-    hit_records,
-    json_line,
+    json_object,
     open_hit,
-    output_options,
     print_answer,
 )
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
 from resizable_search.store.layout import Home
-from resizable_search.text import plain
+from resizable_search.text import plain, quoted
 
 if TYPE_CHECKING:
     from resizable_search.cli.remote import ServedIndex
@@ -96,12 +92,32 @@ class SearchArguments:
             show_default="all documents",
         ),
     ] = None
-    format: FormatOption = "table"
+    format: Annotated[
+        str,
+        typer.Option("--format", autocompletion=completion.formats, help=f"One of {', '.join(FORMATS)}."),
+    ] = "table"
     json: JsonOption = False
-    fields: FieldsOption = None
-    snippet: SnippetOption = 0
-    min_score: MinScoreOption = None
-    open: OpenOption = None
+    fields: Annotated[
+        str | None,
+        typer.Option(
+            "--fields",
+            autocompletion=completion.fields,
+            help="Fields of a hit to print: rank, row, score, id, title, url, text, snippet, metadata, or "
+            "keys of the metadata; separate with commas.",
+            show_default="depends on the format",
+        ),
+    ] = None
+    snippet: Annotated[
+        int, typer.Option("--snippet", help="Print the best matching N characters; 0: none.", metavar="N")
+    ] = 0
+    min_score: Annotated[
+        float | None,
+        typer.Option("--min-score", help="Leave out hits below this score.", show_default="none"),
+    ] = None
+    open: Annotated[
+        int | None,
+        typer.Option("--open", help="Open the url of this hit in the browser.", show_default="none"),
+    ] = None
     explain: Annotated[bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")] = (
         False
     )
@@ -111,7 +127,21 @@ class SearchArguments:
 
     def output(self) -> OutputOptions:
         """How hits are printed. Raises UsageError."""
-        return output_options(self.format, self.json, self.fields, self.snippet, self.min_score, self.open)
+        format = "json" if self.json else self.format
+        if self.format not in FORMATS:
+            raise UsageError(f"--format {quoted(self.format)} is unknown: choose one of {', '.join(FORMATS)}")
+        if self.json and self.format not in ("table", "json"):
+            raise UsageError(f"--json means --format json: leave it or --format {self.format} out")
+        names = None if self.fields is None else parse_words(self.fields)
+        if names is not None and (not all(names) or len(set(names)) < len(names)):
+            raise UsageError("--fields takes each field once, separated by commas: id,title,score")
+        if self.snippet < 0:
+            raise UsageError(f"--snippet must be 0 (none) or more characters, not {self.snippet}")
+        if self.min_score is not None and math.isnan(self.min_score):
+            raise UsageError("--min-score must be a number")
+        if self.open is not None and self.open < 1:
+            raise UsageError(f"--open takes the number of a hit, from 1, not {self.open}")
+        return OutputOptions(format, names, self.snippet, self.min_score, self.open)
 
     def search(self, *, group: bool = False) -> "SearchOptions":
         """How to search. Raises UsageError."""
@@ -232,7 +262,8 @@ def _print(
     check_fields(output, index)
     answer = above_min_score(answer, output)
     print_answer(answer, index, output, explain=options.explain)
-    open_hit(answer, output)
+    if output.open is not None:
+        open_hit(answer, output.open)
     _warn(index.remark)
 
 
@@ -295,8 +326,7 @@ def _answer_lines(
             failed = True
             sys.stderr.write(f"rsearch: line {number}: {plain(with_flags(str(error)))}\n")
             answer = Answer(text, index.name, options.k, str(search.plan), Timings(0.0, 0.0, 0.0), [], [])
-        fields = answer_fields(answer, index, explain=options.explain)
-        json_line({**fields, "hits": hit_records(answer, replace(output, format="json"))})
+        json_object(answer_record(answer, index, output, explain=options.explain), indent=None)
     _warn(index.remark)
     if failed:
         raise typer.Exit(1)

@@ -1,6 +1,6 @@
 """The session of a prompt, apart from the terminal: texts are searched, `:commands` are run."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -117,7 +117,7 @@ class Session:
         """Open the url of a hit in the browser."""
         self.hit(number)
         if self._answer is not None:
-            open_hit(self._answer, replace(self._output, open=number))
+            open_hit(self._answer, number)
 
     def hit(self, number: int) -> "Hit":
         """A hit of the last answer by its number. Raises UsageError."""
@@ -274,21 +274,13 @@ def _settings(session: Session, _: str) -> None:
 def _show(session: Session, value: str) -> None:
     from rich.text import Text
 
-    console = stdout_console()
-    for line in _document_lines(session.hit(_number("show", value))):
+    hit, console = session.hit(_number("show", value)), stdout_console()
+    head = [hit.title, f"id: {hit.id}", hit.url, *(f"{key}: {field}" for key, field in hit.metadata.items())]
+    for line in (*filter(None, map(plain, head)), "", *plain_lines(hit.text)):
         if len(line) > LONGEST_WRAPPED:
             console.file.write(f"{line}\n")
         else:
             console.print(Text(line))
-
-
-def _document_lines(hit: "Hit") -> Iterator[str]:
-    """A whole document in printable lines."""
-    yield from filter(None, (plain(hit.title), f"id: {plain(hit.id)}", plain(hit.url)))
-    for name, value in hit.metadata.items():
-        yield plain(f"{name}: {value}")
-    yield ""
-    yield from plain_lines(hit.text)
 
 
 def _index(session: Session, value: str) -> None:

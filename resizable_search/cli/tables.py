@@ -4,15 +4,26 @@ Text of documents is shown as plain text: no markup, no escape codes.
 """
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.text import plain
+from resizable_search.cli.output import OutputOptions, answer_record, cell_text, hit_records
+from resizable_search.text import plain, size, words_of
+
+if TYPE_CHECKING:
+    from resizable_search.cli.remote import ServedIndex
+    from resizable_search.search.index import Index
+    from resizable_search.search.results import Answer
+
+CHARS_SHOWN = 2_000
+"""Characters of a text that a cell may show: a text may have millions."""
 
 PIPED_WIDTH = 10_000
 """Columns of a table in a pipe: enough to cut nothing off."""
@@ -126,3 +137,149 @@ def _broken(plan: str, room: int) -> str:
             lines.append(" ")
         lines[-1] += stage
     return "\n".join(lines)
+
+
+def print_hits(
+    answer: "Answer",
+    index: "Index | ServedIndex",
+    options: OutputOptions,
+    console: Console | None = None,
+    *,
+    explain: bool = False,
+) -> None:
+    """Print the hits as a table, and below it what was searched, how, and how long it took."""
+    console = console or stdout_console()
+    if not answer.hits:
+        console.print("no documents")
+    elif options.has_default_fields:
+        show_table(hits_table(answer, links=console.is_terminal), console)
+    else:
+        show_table(_fields_table(answer, options, wraps=console.is_terminal), console)
+    console.print(Text(answer_footer(answer, index), style="dim"))
+    if explain:
+        show_table(explain_table(answer_record(answer, index, options, explain=True)["explain"]), console)
+
+
+def _fields_table(answer: "Answer", options: OutputOptions, *, wraps: bool) -> Table:
+    """The fields that were asked for, a column each."""
+    fold = ("snippet", "text") if wraps else ()
+    table = borderless(*options.names(), right=("rank", "row", "score"), fold=fold)
+    for record in hit_records(answer, options):
+        table.add_row(*(_table_cell(name, value, answer.query) for name, value in record.items()))
+    return table
+
+
+def _table_cell(name: str, value: Any, query: str) -> Text:
+    if name == "score":
+        return Text(f"{value:.4f}")
+    cell = Text(plain(cell_text(value)[:CHARS_SHOWN]))
+    if name == "snippet" and (words := words_of(query)):
+        cell.highlight_regex(words, "bold yellow")
+    return cell
+
+
+def hits_table(answer: "Answer", *, links: bool) -> Table:
+    """Rank, score, title and first words of each hit.
+
+    With `links` the title is a link; else the url has a column. A document of a file shows its location
+    in it, and a chunk has its heading as title.
+    """
+    table = borderless()
+    table.expand = links
+    # On a narrow terminal title and text give way, and these two stay.
+    ranks, scores = [str(hit.rank) for hit in answer.hits], [f"{hit.score:.4f}" for hit in answer.hits]
+    table.add_column("#", justify="right", no_wrap=True, min_width=max(map(len, ranks)))
+    table.add_column("score", justify="right", no_wrap=True, min_width=max(map(len, scores)))
+    locations = [location(hit.metadata) if not _is_web(hit.url) else "" for hit in answer.hits]
+    if any(locations):
+        width = max(map(len, locations)) if links else None
+        table.add_column("where", no_wrap=True, ratio=3 if links else None, max_width=width)
+    table.add_column("title", no_wrap=True, ratio=3 if links else None, max_width=48 if links else None)
+    table.add_column("text", no_wrap=True, ratio=4 if links else None)
+    if not links:
+        table.add_column("url", no_wrap=True)
+    for hit, rank, score, where in zip(answer.hits, ranks, scores, locations, strict=True):
+        style = "bold cyan"
+        if links and (_is_web(hit.url) or hit.url.startswith("file:///")):
+            style += f" link {plain(hit.url).replace(' ', '%20')}"
+        heading = str(hit.metadata.get("heading", "")).rpartition(" › ")[2]
+        words = first_words(f"{hit.title} {heading}", hit.text)
+        table.add_row(
+            Text(rank, style="dim"),
+            score,
+            *([_CutAtStart(where)] if any(locations) else []),
+            Text(plain((heading or hit.title)[:CHARS_SHOWN]) or plain(hit.id), style=style),
+            Text(words if links or len(words) <= 60 else f"{words[:59]}…"),
+            *([] if links else [Text(plain(hit.url))]),
+        )
+    return table
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def first_words(title: str, text: str) -> str:
+    """The text on one line, without leading lines that only repeat the title, as headings do."""
+    letters = _letters(title)
+    lines = text[:CHARS_SHOWN].split("\n")
+    own = next((i for i, line in enumerate(lines) if _letters(line) not in letters), 0)
+    return plain("\n".join(lines[own:]))
+
+
+def _letters(text: str) -> str:
+    return "".join(c for c in text.casefold() if c.isalnum())
+
+
+def location(metadata: Mapping[str, Any]) -> str:
+    """The location of a document in its file, as compilers write it; '' for one without a file."""
+    name = metadata.get("path") or metadata.get("document")
+    if not isinstance(name, str):
+        return ""
+    for key, suffix in (("line", ":{}"), ("row", ":{}"), ("page", " p. {}"), ("chunk", " #{}")):
+        if key in metadata:
+            return plain(name + suffix.format(metadata[key]))
+    return plain(name)
+
+
+class _CutAtStart:
+    """A cell that is cut at its start: the end of a path says most."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        room = options.max_width
+        if cell_len(self._text) > room:
+            yield Text(f"…{set_cell_size(self._text[::-1], room - 1)[::-1]}", no_wrap=True)
+        else:
+            yield Text(self._text, no_wrap=True)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(min(8, cell_len(self._text)), cell_len(self._text))
+
+
+def answer_footer(answer: "Answer", index: "Index | ServedIndex") -> str:
+    """One line: what was searched, by which plan, and the time to embed, scan and rerank."""
+    times = answer.timings_ms
+    rerank = f" · rerank {times.rerank:.1f}" if times.rerank else ""
+    return (
+        f"{answer.index} · {index.rows:,} × {index.full_dim} · plan {answer.plan} · "
+        f"embed {times.embed:.1f} · scan {times.scan:.1f}{rerank} ms"
+    )
+
+
+def explain_table(stages: Sequence[dict[str, Any]]) -> Table:
+    """A line for each stage. `rescored` counts the rows whose exact score was computed."""
+    numbers = ("rows in", "rows out", "rescored", "bytes", "ms")
+    table = borderless("stage", *numbers, "read", "engine", right=numbers, fold=("stage",))
+    for stage in stages:
+        table.add_row(
+            str(stage["stage"]),
+            *(f"{stage[name]:,}" for name in ("rows_in", "rows_out", "looked")),
+            size(stage["bytes"]),
+            f"{stage['ms']:.2f}",
+            str(stage["read"]),
+            f"{stage['engine']} ×{stage['threads']}",
+        )
+    return table

@@ -87,13 +87,13 @@ def test_a_hit_is_opened_in_the_browser_if_it_is_a_page(run, monkeypatch):
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "", "ftp://x", "https://x\n--y", "https://[", "-h"])
 def test_nothing_else_than_pages_is_opened(url, monkeypatch):
-    from resizable_search.cli.output import OutputOptions, open_hit
+    from resizable_search.cli.output import open_hit
     from resizable_search.search.results import Answer, Hit, Timings
 
     monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("opened"))
     found = Answer("q", "i", 1, "8", Timings(0, 0, 0), [Hit(1, 0, 1.0, "a", "t", url, "x")], [])
     with pytest.raises(RsearchError, match="only http, https and file are opened"):
-        open_hit(found, OutputOptions("table", open=1))
+        open_hit(found, 1)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resizable_search.admin.overview import OverviewEntry
-from resizable_search.cli import output, render_evaluate, render_indexes, tables
+from resizable_search.cli import render_evaluate, render_indexes, tables
 from resizable_search.evaluate.bench import BenchReport, Measurement, QueryInfo
 from resizable_search.search.results import Answer, Hit, Timings
 from tests.cli.conftest import COMMAND, PATIENCE, Shelf
@@ -37,7 +37,7 @@ def shown(table: Table, width: int) -> list[str]:
 
 @pytest.mark.parametrize("width", [20, 30, 40, 59, 80])
 def test_on_a_narrow_terminal_ranks_and_scores_stay(width: int):
-    lines = shown(output.hits_table(ANSWER, links=True), width)
+    lines = shown(tables.hits_table(ANSWER, links=True), width)
     assert lines[0].split()[:2] == ["#", "score"]
     assert lines[9].split()[:2] == ["9", "-0.1234"]
     assert lines[10].split()[:2] == ["10", "0.7000"]

@@ -182,22 +182,18 @@ class ChangeJournal(Journal):
         )
 
     @property
-    def to_embed(self) -> int:
-        """The number of texts without a vector."""
-        return self._count(f"SELECT count(*) {_TO_EMBED}")
-
-    @property
-    def chars_to_embed(self) -> int:
-        """The number of characters of those texts."""
-        return self._count(f"SELECT coalesce(sum(length(text)), 0) {_TO_EMBED}")
+    def to_embed(self) -> tuple[int, int]:
+        """The number of texts without a vector, and their characters."""
+        texts, chars = self._db.execute(
+            f"SELECT count(*), coalesce(sum(length(text)), 0) {_TO_EMBED}"
+        ).fetchone()
+        return int(texts), int(chars)
 
     @property
     def incoming_bytes(self) -> int:
         """The bytes of the documents that are to be written; ids count twice, as they are indexed."""
-        fields = " + ".join(
-            f"coalesce(length(CAST({name} AS BLOB)), 0)"
-            for name in ("id", "id", "title", "url", "metadata", "text")
-        )
+        names = ("id", "id", "title", "url", "metadata", "text")
+        fields = " + ".join(f"length(CAST({name} AS BLOB))" for name in names)
         return self._count(f"SELECT coalesce(sum({fields}), 0) FROM incoming")
 
     def incoming_ids(self) -> list[str]:

@@ -181,8 +181,8 @@ def _compare(build: Build, base: Manifest) -> tuple[Changes, int, int, int, _Sam
         journal.copy_answered(build.unfinished / NAMES.work)
         sync.compare(journal)
         outcome = sync.outcome(journal)
-        texts, rows = journal.to_embed, journal.count_incoming()
-        sizes = _Sample(rows, journal.chars_to_embed / max(1, texts), journal.incoming_bytes / max(1, rows))
+        (texts, chars), rows = journal.to_embed, journal.count_incoming()
+        sizes = _Sample(rows, chars / max(1, texts), journal.incoming_bytes / max(1, rows))
         return outcome.changes, outcome.source.read, texts, rows, sizes
 
 

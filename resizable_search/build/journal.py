@@ -10,7 +10,8 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -248,23 +249,17 @@ class Journal:
 
     def commit_rows(self, seqs: Sequence[int], rows: NDArray[np.float32], dim: int) -> None:
         """Make rows of the first documents that wait: (n, dim) float32, prepared."""
-        span = "WHERE seq BETWEEN ? AND ?"
-        ends = (seqs[0], seqs[-1])
-
-        def insert(start: int) -> None:
+        span, ends = "WHERE seq BETWEEN ? AND ?", (seqs[0], seqs[-1])
+        with self._committing(rows, dim) as start:
             documents = self._db.execute(
                 f"SELECT id, title, url, metadata, text FROM incoming {span} ORDER BY seq", ends
             ).fetchall()
             for row, (id_, title, url, metadata, text) in enumerate(documents, start):
-                self._db.execute(
-                    "INSERT INTO documents VALUES (?, ?, ?, ?, ?)",
-                    (row, self.ids.unique(id_), title, url, metadata),
-                )
+                values = (row, self.ids.unique(id_), title, url, metadata)
+                self._db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", values)
                 self._db.execute("INSERT INTO texts VALUES (?, ?)", (row, text))
             self._db.execute(f"DELETE FROM incoming {span}", ends)
             self._db.execute(f"DELETE FROM journal {span}", ends)
-
-        self._commit(rows, dim, insert)
 
     def commit_documents(
         self,
@@ -278,27 +273,22 @@ class Journal:
         Their ids are not changed. If one is taken, raises sqlite3.IntegrityError and commits nothing
         (`first_repeat` finds it). `values` are set in the same transaction.
         """
-
-        def insert(start: int) -> None:
+        with self._committing(rows, dim) as start:
             self._insert(documents, start)
             for key, value in (values or {}).items():
                 set_value(self._db, key, value)
 
-        self._commit(rows, dim, insert)
-
     def _insert(self, documents: Sequence[PendingDocument], start: int) -> None:
         if self.ids.earlier and any(self.ids.is_taken(document.id) for document in documents):
             raise sqlite3.IntegrityError("an id of an earlier part")
-        self._db.executemany(
-            "INSERT INTO documents VALUES (?, ?, ?, ?, ?)",
-            ((row, d.id, d.title, d.url, d.metadata) for row, d in enumerate(documents, start)),
-        )
-        self._db.executemany(
-            "INSERT INTO texts VALUES (?, ?)", ((row, d.text) for row, d in enumerate(documents, start))
-        )
+        numbered = list(enumerate(documents, start))
+        fields = ((row, d.id, d.title, d.url, d.metadata) for row, d in numbered)
+        self._db.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", fields)
+        self._db.executemany("INSERT INTO texts VALUES (?, ?)", ((row, d.text) for row, d in numbered))
 
-    def _commit(self, rows: NDArray[np.float32], dim: int, insert: Callable[[int], None]) -> None:
-        """Append rows to the file of vectors; then `insert` their documents from a row on, and count them."""
+    @contextmanager
+    def _committing(self, rows: NDArray[np.float32], dim: int) -> Iterator[int]:
+        """Append rows to the file of vectors; yields the first one's number, then counts them."""
         try:
             file = self._vectors(dim)
             start = file.rows
@@ -306,7 +296,7 @@ class Journal:
             file.sync()
             failpoint(Failpoint.SYNCED)
             with self._db:
-                insert(start)
+                yield start
                 set_value(self._db, "rows", file.rows)
             failpoint(Failpoint.COUNTED)
         except BaseException:

@@ -192,7 +192,7 @@ class Change(Update):
         return f"{self.options.name} is as it was, {counted(safe, 'new text')} {is_are} embedded and safe"
 
     def _embed(self, journal: ChangeJournal) -> None:
-        rows, missing = journal.count_incoming(), journal.to_embed
+        rows, (missing, _) = journal.count_incoming(), journal.to_embed
         if rows:
             make_sure_of_room(
                 self.options.name,

@@ -107,7 +107,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "receive": (Journal, "receive"),
     "record": (Journal, "record"),
     "fit": (LsaEmbedder, "fit"),
-    "commit": (Journal, "_commit"),
+    "commit": (Journal, "_committing"),
     "derive": (update, "derive"),
     "documents": (Journal, "finish_documents"),
     "checksums": (writer, "list_files"),

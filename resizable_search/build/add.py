@@ -10,6 +10,7 @@ other files by the defaults of an index of files.
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -30,9 +31,10 @@ from resizable_search.embedders.base import Embedder
 from resizable_search.errors import CorpusError, EmbedderMismatchError, UsageError
 from resizable_search.progress import SILENT, Progress, logged
 from resizable_search.specs import EmbedderSpec
-from resizable_search.store.documents import PartIds, ids_of, read_documents, row_of
+from resizable_search.store.documents import PartIds, ids_of, row_of
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import read_manifest
+from resizable_search.store.reader import IndexReader
 
 RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")
 """Files that hold whole documents, whatever the index is made of."""
@@ -91,6 +93,8 @@ class _Add(Change):
     replaces: bool
     names: dict[str, str] = field(default_factory=dict)
     """The input's name by the ids of its documents."""
+    replaced: dict[str, int] = field(default_factory=dict)
+    """The rows that documents replace, by their ids."""
 
     def compare(self, journal: ChangeJournal) -> None:
         """Look up the id of each document; unchanged ones are skipped. Raises CorpusError."""
@@ -101,10 +105,10 @@ class _Add(Change):
                 "`build files` is given again"
             )
         documents, count = documents_of(self.inputs, self.base.corpus), 0
-        with ids_of(self.folder, self.base) as parts:
+        with ids_of(self.folder, self.base) as parts, closing(IndexReader(self.folder)) as reader:
             while block := list(islice(documents, AT_ONCE)):
                 self.check_stop()
-                self._compare(journal, parts, block, count)
+                self._compare(journal, parts, reader, block, count)
                 count += len(block)
                 self.progress.advance(len(block))
         if not count:
@@ -115,6 +119,7 @@ class _Add(Change):
         self,
         journal: ChangeJournal,
         parts: Sequence[PartIds],
+        reader: IndexReader,
         block: Sequence[tuple[str, Document]],
         first: int,
     ) -> None:
@@ -123,11 +128,9 @@ class _Add(Change):
         changed: list[tuple[PendingDocument, int | None]] = []
         for document in sorted((*documents, *blank), key=lambda document: document.seq):
             self._check_repeat(document.id, block[document.seq - first][0])
-            found = _find(parts, document.id)
-            source = None
-            if found is not None:
-                part, row = found
-                held = read_documents(part.db, [row], part.path, part.rows)[row]
+            row, source = row_of(parts, document.id), None
+            if row is not None:
+                held = reader.documents([row])[row]
                 unchanged = Document(held.id, held.title, held.url, held.text, held.metadata)
                 if document == as_pending(document.seq, unchanged):
                     continue
@@ -136,8 +139,8 @@ class _Add(Change):
                         f"{self.options.name} has another document {document.id!r}: nothing was added; "
                         "replace it with `replace`, or give it another id"
                     )
-                if held.text == document.text:
-                    source = part.start + row
+                self.replaced[document.id] = row
+                source = row if held.text == document.text else None
             if document.text.strip():
                 changed.append((document, source))
         journal.put(changed, blank, reasons)
@@ -153,22 +156,10 @@ class _Add(Change):
     def outcome(self, journal: ChangeJournal) -> Outcome:
         """Delete the rows of replaced documents; the corpus itself was not read."""
         ids = journal.incoming_ids()
-        deleted: list[int] = []
-        if self.replaces:
-            with ids_of(self.folder, self.base) as parts:
-                deleted = sorted(row for id_ in ids if (row := row_of(parts, id_)) is not None)
+        deleted = sorted(self.replaced[id_] for id_ in ids if id_ in self.replaced)
         changed = len(deleted)
         changes = Changes(added=len(ids) - changed, changed=changed, unchanged=self.base.documents - changed)
         return Outcome(deleted, changes, self.base.source)
-
-
-def _find(parts: Sequence[PartIds], id_: str) -> tuple[PartIds, int] | None:
-    """The part that has this id, and the row within it."""
-    for part in parts:
-        row = part.row_of(id_)
-        if row is not None:
-            return part, row - part.start
-    return None
 
 
 def documents_of(inputs: Sequence[Input], held: Mapping[str, Any]) -> Iterator[tuple[str, Document]]:

@@ -152,6 +152,11 @@ class ChangeJournal(Journal):
         asks = source is None and not self._count("SELECT count(*) FROM pending WHERE key = ? AND asks", key)
         self._db.execute("INSERT INTO pending VALUES (?, ?, ?, ?)", (d.seq, key, source, asks))
 
+    @property
+    def has_seen_text(self) -> bool:
+        """Whether a document with text was compared."""
+        return bool(self._count("SELECT count(*) FROM seen"))
+
     def gone(self, *, vanished: bool) -> list[int]:
         """The rows to delete: of documents whose content has changed, and of those that `vanished`."""
         rows = "SELECT row FROM held JOIN seen USING (id) WHERE NOT same"

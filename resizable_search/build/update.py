@@ -11,17 +11,17 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from resizable_search.build.change_journal import ChangeJournal
 from resizable_search.build.embed import Embedding
-from resizable_search.build.ingest import split
+from resizable_search.build.ingest import Ingest, split
 from resizable_search.build.journal import Journal
 from resizable_search.build.report import BuildReport, BuildUsage, Changes, write_report
 from resizable_search.build.workspace import BuildOptions, discard, resuming
-from resizable_search.corpora.base import Block, Corpus
+from resizable_search.corpora.base import Corpus, Document
 from resizable_search.embedders.base import Embedder, clean
 from resizable_search.embedders.request_pool import Usage
 from resizable_search.engine import vectors
@@ -245,8 +245,7 @@ class Sync(Change):
     """
 
     corpus: Corpus
-    read: int = 0
-    exhausted: bool = True
+    read: Checkpoint = Checkpoint()
 
     def compare(self, journal: ChangeJournal) -> None:
         """Read and compare the corpus. Raises CorpusError if no document has a text."""
@@ -254,33 +253,44 @@ class Sync(Change):
         with ids_of(self.folder, self.base) as parts:
             journal.hold(parts)
         self.corpus.start()
-        self.progress.stage("comparing", self.options.limit or self.corpus.size_hint(), "documents")
-        strict, limit, with_text = self.options.on_bad_text == "fail", self.options.limit, 0
-        blocks = cast("Generator[Block | None, None, None]", self.corpus.blocks_nowait())
-        with closing(blocks):
-            for block in blocks:
+        options = self.options
+        self.progress.stage("comparing", options.limit or self.corpus.size_hint(), "documents")
+        strict = options.on_bad_text == "fail"
+        ingest = _Comparison(self.corpus, journal, Checkpoint(), options.limit, strict)
+        with closing(ingest.read()) as reading:
+            for rows in reading:
                 self.check_stop()
-                if block is None:
-                    continue
-                room = len(block.documents) if limit is None else limit - self.read
-                documents = block.documents[:room]
-                pending, blank, reasons = split(documents, self.read, strict)
-                journal.compare(pending, blank, reasons)
-                journal.spare(clean(d.id) for d in documents if d.unread)
-                self.read += len(documents)
-                with_text += len(pending)
-                self.progress.advance(len(documents))
-                if room < len(block.documents) or self.read == limit:
-                    self.exhausted = False
-                    break
-        if not with_text:
+                self.progress.advance(rows)
+        self.read = ingest.source
+        if not journal.has_seen_text:
             raise CorpusError(
-                f"{self.corpus.label} has no document with text now: {self.options.name} is left as it was; "
-                f"look at the corpus, or delete the index with `remove {self.options.name}`"
+                f"{self.corpus.label} has no document with text now: {options.name} is left as it was; "
+                f"look at the corpus, or delete the index with `remove {options.name}`"
             )
 
     def outcome(self, journal: ChangeJournal) -> Outcome:
         """Delete rows of documents that have changed or vanished."""
-        deleted = journal.gone(vanished=self.exhausted)
-        source = Checkpoint(read=self.read, exhausted=self.exhausted, left_out=journal.count_left_out())
+        read = self.read
+        deleted = journal.gone(vanished=read.exhausted)
+        source = Checkpoint(read=read.read, exhausted=read.exhausted, left_out=journal.count_left_out())
         return Outcome(deleted, journal.changes(len(deleted)), source)
+
+
+@dataclass(slots=True)
+class _Comparison(Ingest):
+    """Reads a corpus from its beginning and compares it with the index."""
+
+    journal: ChangeJournal
+    last: Checkpoint = Checkpoint()
+
+    @property
+    def source(self) -> Checkpoint:
+        return self.last
+
+    def end(self) -> None:
+        self.last = replace(self.last, exhausted=True)
+
+    def take(self, documents: Sequence[Document], first: int, after: Checkpoint) -> None:
+        self.journal.compare(*split(documents, first, self.strict))
+        self.journal.spare(clean(document.id) for document in documents if document.unread)
+        self.last = after

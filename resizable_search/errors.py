@@ -125,7 +125,7 @@ class BuildStateError(RsearchError):
 
 
 class BuildStoppedError(RsearchError):
-    """The user stopped a build; the same command goes on with it."""
+    """The user stopped a build; the same command resumes it."""
 
     exit_code = 130
 

@@ -40,7 +40,7 @@ CHECK = "check its permissions"
 _NO_THREAD = -1
 """In place of an errno: Python raises RuntimeError where it cannot start a thread."""
 
-_FULL = StorageError, "the disk of {home} is full; nothing is lost: free some space, and {again} goes on"
+_FULL = StorageError, "the disk of {home} is full; nothing is lost: free some space, and {again} resumes"
 _REFUSED = StorageError, "cannot write to {path} ({reason}): {remedy}"
 _FAILED = StorageError, "cannot write to {path} ({reason}): see that its disk is sound"
 _REMEDIES: dict[int, tuple[type[RsearchError], str]] = {

@@ -286,7 +286,7 @@ class Build(Update):
             return
         ingest.check_counts()
         done = f"{counted(journal.safe, 'document')} {'is' if journal.safe == 1 else 'are'}"
-        self.progress.note(f"going on with {self.options.name}: {done} {self.verb} already")
+        self.progress.note(f"resuming {self.options.name}: {done} {self.verb} already")
 
     def _is_outdated(self, ingest: Ingest) -> bool:
         """Whether a mutable corpus has changed since an earlier run read it.

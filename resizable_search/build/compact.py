@@ -188,7 +188,9 @@ class _Compactor:
 
     def _check_stop(self) -> None:
         if self.stop.is_set():
-            raise BuildStoppedError(f"stopped: {self.folder.name} is as it was; the same command begins anew")
+            raise BuildStoppedError(
+                f"stopped: {self.folder.name} is as it was; the same command starts again"
+            )
 
 
 def _staying_rows(folder: Path, part: Part) -> NDArray[np.bool_]:

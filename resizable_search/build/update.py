@@ -115,7 +115,7 @@ class Update(ABC):
 
     def _resume(self, journal: Journal) -> str:
         command = f": `{self.options.command}`" if self.options.command else ""
-        return f"{self._safe(journal)}; {resuming(self.home, self.options)} goes on{command}"
+        return f"{self._safe(journal)}; {resuming(self.home, self.options)} resumes{command}"
 
     def embed(self, embedder: Embedder, journal: Journal, reading: Generator[int, None, None]) -> None:
         """Embed what waits in the journal, and what `reading` brings into it."""

@@ -104,7 +104,7 @@ def model_embedder(
 class _VectorsBuild(Build):
     """A build whose rows are in a file."""
 
-    verb: ClassVar[str] = "adopted"
+    verb: ClassVar[str] = "stored"
     corpus: VectorsCorpus
 
     def check(self) -> None:
@@ -119,7 +119,7 @@ class _VectorsBuild(Build):
     def fill(self, journal: Journal, ingest: Ingest) -> None:
         rows = min(self.options.limit or self.corpus.npy.rows, self.corpus.npy.rows) - ingest.start.read
         self.make_sure_of_room(rows)
-        self.progress.stage("adopting", rows, "rows")
+        self.progress.stage("storing", rows, "rows")
         self.progress.advance(journal.rows)
         with closing(ingest.read()) as reading:
             for count in reading:
@@ -127,15 +127,10 @@ class _VectorsBuild(Build):
                 self.progress.advance(count)
                 self.check_stop()
         self.corpus.make_sure_unchanged()
-        zeros = journal.get(_ZEROS, 0)
-        if zeros:
-            first = f"row {journal.get(_FIRST_ZERO):,}"
-            self.progress.note(
-                f"{first} of {self.corpus.label} has no direction: it is kept as zeros"
-                if zeros == 1
-                else f"{zeros:,} rows of {self.corpus.label} have no direction (the first is {first}): "
-                "they are kept as zeros"
-            )
+        if zeros := journal.get(_ZEROS, 0):
+            label, first = self.corpus.label, f"row {journal.get(_FIRST_ZERO):,}"
+            many = f"{zeros:,} rows of {label} are zero vectors (the first is {first}); kept as is"
+            self.progress.note(many if zeros > 1 else f"{first} of {label} is a zero vector; kept as is")
 
     def holds_nothing(self, journal: Journal, error: RsearchError) -> bool:
         # The same files would fail at the same row, and corrected ones are other files.

@@ -36,7 +36,7 @@ def add(
     """Take documents of files into an index; it costs what they cost, not what the index weighs.
 
     A document that is there just so is passed over; another one of its id is
-    refused, or with --replace takes its place. Killed, the same command goes on.
+    refused, or with --replace takes its place. Killed, the same command resumes.
     """
     from resizable_search.build import add as addition
     from resizable_search.build.workspace import BuildOptions

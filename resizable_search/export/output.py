@@ -144,7 +144,7 @@ def _storage_errors(dest: Path) -> Iterator[None]:
                 raise RsearchError(f"cannot write {dest} ({clipped(str(error))})") from error
     except StorageError as error:
         raise StorageError(
-            str(error).replace("the same command goes on", "the same command starts again")
+            str(error).replace("the same command resumes", "the same command starts again")
         ) from None
 
 

@@ -295,7 +295,7 @@ def test_stop_ends_the_build_with_everything_answered_kept(home):
     stop = threading.Event()
     embedder = TableEmbedder(remote=True, concurrency=2)
     embedder.before = lambda texts: stop.set() if len(embedder.asked) >= 30 else None
-    with pytest.raises(BuildStoppedError, match="the same command goes on") as caught:
+    with pytest.raises(BuildStoppedError, match="the same command resumes") as caught:
         run(home, embedder=embedder, stop=stop)
     assert caught.value.exit_code == 130
     first = len(embedder.asked)
@@ -324,7 +324,7 @@ def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_pa
     assert contents(home.index("made")) == contents(whole.index("made"))
 
 
-@pytest.mark.parametrize("step", ["update.derive", "build.list_files", "workspace.place"])
+@pytest.mark.parametrize("step", ["update.derive", "build.list_files", "workspace.replace_folder"])
 def test_a_crash_in_the_last_steps_is_recovered(home, monkeypatch, tmp_path, step):
     def crash(*args, **kwargs):
         raise SystemExit
@@ -458,7 +458,7 @@ def no_room(*args, **options):
 
 
 @pytest.mark.parametrize(
-    ("options", "again"), [({}, "the same command goes on"), ({"restart": True}, "without `restart` goes on")]
+    ("options", "again"), [({}, "the same command resumes"), ({"restart": True}, "without `restart` resumes")]
 )
 def test_a_full_disk_says_which_command_goes_on(home, monkeypatch, options, again):
     run(home, articles(20))
@@ -475,7 +475,7 @@ def test_a_restart_that_the_disk_does_not_let_begin_is_begun_again(home, monkeyp
     run(home, articles(20))
     with monkeypatch.context() as patched:
         patched.setattr("resizable_search.build.journal.set_value", no_room)
-        with pytest.raises(StorageError, match="and the same command goes on"):
+        with pytest.raises(StorageError, match="and the same command resumes"):
             run(home, articles(40), restart=True)
     assert home.unfinished() == []
     assert run(home, articles(40), restart=True).manifest.rows == 40

@@ -72,3 +72,25 @@ def test_a_build_that_was_stopped_is_resumed(tmp_path, texts):
         assert index.rows == texts
     assert "text 0" not in again.asked
     assert len(again.asked) == len(set(again.asked)) < texts
+
+
+def test_a_stop_while_the_index_follows_texts_that_changed_says_what_is_safe(tmp_path):
+    embedder = TableEmbedder(remote=True)
+
+    def stop_at(word):
+        def stop(asked):
+            if any(word in text for text in asked):
+                raise KeyboardInterrupt
+
+        return stop
+
+    embedder.before = stop_at("text 120")
+    with pytest.raises(BuildStoppedError):
+        build_index("notes", [f"text {number}" for number in range(250)], embedder=embedder, home=tmp_path)
+    changed = [f"text {number}" for number in range(50)] + ["new text"]
+    embedder.before = stop_at("new text")
+    with pytest.raises(BuildStoppedError, match="notes is as it was, 0 new texts are embedded and safe"):
+        build_index("notes", changed, embedder=embedder, home=tmp_path)
+    again = TableEmbedder(remote=True)
+    with build_index("notes", changed, embedder=again, home=tmp_path) as index:
+        assert (len(index.found_rows()), again.asked) == (51, ["new text"])

@@ -67,12 +67,12 @@ def log_of(home):
 def test_a_build_that_gives_up_says_how_far_it_came_and_how_to_go_on(home):
     with pytest.raises(QuotaError) as caught:
         run(home, Paid(30, QuotaError("no quota left; pay")))
-    kept = f"30 documents are embedded and safe; the same command goes on: `{COMMAND}`"
+    kept = f"30 documents are embedded and safe; the same command resumes: `{COMMAND}`"
     assert str(caught.value) == f"no quota left; pay; {kept}"
     assert f"ended: no quota left; pay; {kept}" in log_of(home)
     told = Told()
     run(home, Paid(), progress=told)
-    assert told.notes[0] == "going on with made: 30 documents are embedded already"
+    assert told.notes[0] == "resuming made: 30 documents are embedded already"
 
 
 def test_answers_that_wait_for_one_before_them_are_safe_too(home):
@@ -118,7 +118,7 @@ def test_other_options_are_no_way_to_go_on(home):
 
 def test_going_on_with_a_replacement_leaves_restart_out(home):
     run(home, Paid())
-    with pytest.raises(QuotaError, match=f"the same command without `restart` goes on: `{COMMAND}`"):
+    with pytest.raises(QuotaError, match=f"the same command without `restart` resumes: `{COMMAND}`"):
         run(home, Paid(30, QuotaError("pay")), restart=True)
 
 

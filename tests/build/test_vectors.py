@@ -204,11 +204,9 @@ def test_rows_without_direction_are_kept_as_zeros_and_told(home, tmp_path, small
     report = run(home, saved(tmp_path, raw), progress=told)
     full = np.load(report.folder / "96.npy")
     assert np.flatnonzero(~full.any(axis=1)).tolist() == [70, 71, 400]
-    assert told.notes == [
-        "3 rows of given.npy have no direction (the first is row 70): they are kept as zeros"
-    ]
+    assert told.notes == ["3 rows of given.npy are zero vectors (the first is row 70); kept as is"]
     run(home, saved(tmp_path, raw[70:71], "one.npy"), progress=told, name="one")
-    assert told.notes[1] == "row 0 of one.npy has no direction: it is kept as zeros"
+    assert told.notes[1] == "row 0 of one.npy is a zero vector; kept as is"
 
 
 def test_bytes_behind_the_array_are_told(home, tmp_path):
@@ -283,7 +281,7 @@ def test_a_file_that_is_written_to_meanwhile_is_told(home, tmp_path):
     file = saved(tmp_path, made())
 
     def touch(stage):
-        if stage == "adopting":
+        if stage == "storing":
             os.utime(file, ns=(1, 1))
 
     with pytest.raises(CorpusError, match=r"given\.npy was changed while it was read"):
@@ -360,14 +358,14 @@ def test_an_embedder_of_the_callers_queries_it(home, tmp_path):
             open_index("made", home=home.path, embedder=other)
 
 
-def test_an_adopted_index_is_the_one_that_building_makes(home, tmp_path):
+def test_an_index_of_vectors_is_the_one_that_building_makes(home, tmp_path):
     documents = articles(95)
     embedder = TableEmbedder()
     built = build(ListCorpus(documents), embedder, home, BuildOptions("built"))
     rows = [{"id": d.id, "title": d.title, "url": d.url, "text": d.text} for d in documents]
     file = saved(tmp_path, np.stack([embedder.table[d.text] for d in documents]))
-    adopted = run(home, file, written(tmp_path, rows))
-    assert contents(adopted.folder)[0] == contents(built.folder)[0]
+    stored = run(home, file, written(tmp_path, rows))
+    assert contents(stored.folder)[0] == contents(built.folder)[0]
 
 
 # -- again, more, other
@@ -481,12 +479,12 @@ def test_a_process_that_dies_at_a_block_goes_on(home, monkeypatch, undisturbed, 
     told = Notes()
     report = run(home, file, documents, progress=told)
     assert report.added == N - 64 * block
-    assert told.notes[0] == f"going on with made: {64 * block} documents are adopted already"
-    assert told.notes[1].startswith("2 rows of given.npy have no direction (the first is row 5)")
+    assert told.notes[0] == f"resuming made: {64 * block} documents are stored already"
+    assert told.notes[1].startswith("2 rows of given.npy are zero vectors (the first is row 5)")
     assert contents(report.folder) == expected
 
 
-@pytest.mark.parametrize("step", ["update.derive", "build.list_files", "workspace.place"])
+@pytest.mark.parametrize("step", ["update.derive", "build.list_files", "workspace.replace_folder"])
 def test_a_process_that_dies_in_the_last_steps_goes_on(home, monkeypatch, undisturbed, step):
     expected, file, documents = undisturbed
 
@@ -505,12 +503,8 @@ def test_a_process_that_dies_in_the_last_steps_goes_on(home, monkeypatch, undist
 def test_stop_ends_it_after_the_block_and_tells_what_is_safe(home, undisturbed):
     expected, file, documents = undisturbed
     stop = threading.Event()
-    with pytest.raises(
-        BuildStoppedError, match="64 documents are adopted and safe; the same command goes on"
-    ):
-        run(
-            home, file, documents, stop=stop, progress=Notes(lambda stage: stage == "adopting" and stop.set())
-        )
+    with pytest.raises(BuildStoppedError, match="64 documents are stored and safe; the same command resumes"):
+        run(home, file, documents, stop=stop, progress=Notes(lambda stage: stage == "storing" and stop.set()))
     assert home.names() == []
     assert contents(run(home, file, documents).folder) == expected
 

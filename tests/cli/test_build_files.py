@@ -123,10 +123,10 @@ def test_a_build_of_files_that_was_stopped_goes_on(machine: Machine, notes: Path
         process = machine.start(*build)
         api.wait()
         os.killpg(process.pid, signal.SIGINT)
-        told_last(machine.end(process), 130, "safe; the same command goes on")
+        told_last(machine.end(process), 130, "safe; the same command resumes")
         ended = machine.run(*build)
     assert ended.code == 0, ended
-    assert "going on with my notes" in ended.err
+    assert "resuming my notes" in ended.err
     with another_api(machine):
         whole = machine.run(*build, "--name", "whole")
     assert whole.code == 0

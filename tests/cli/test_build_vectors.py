@@ -84,7 +84,7 @@ def refused(machine: Machine, code: int, args: tuple[object, ...], *words: str) 
     assert machine.unfinished() == []
 
 
-def test_files_that_cannot_be_adopted(machine: Machine, file: Path):
+def test_files_that_cannot_be_stored(machine: Machine, file: Path):
     rows = np.load(file).astype(np.float32)
     rows[123, 4] = np.nan
     np.save(machine.folder / "nan.npy", rows)
@@ -131,12 +131,12 @@ def test_a_build_that_was_stopped_goes_on(machine: Machine, by: int):
 
     process = machine.start(*command)
     for line in process.stderr:
-        if line.startswith("rsearch: adopting"):
+        if line.startswith("rsearch: storing"):
             break
     os.killpg(process.pid, by)
     stopped = machine.end(process)
     if by == signal.SIGINT:
-        told_last(stopped, 130, "documents are adopted and safe", "the same command goes on")
+        told_last(stopped, 130, "documents are stored and safe", "the same command resumes")
     assert stopped.code in (130, -signal.SIGKILL)
     assert not (machine.home / "large").exists()
 

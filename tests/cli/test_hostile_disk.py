@@ -1,4 +1,4 @@
-"""Full, read-only and odd disks: one line that says so, nothing lost, and the same command goes on.
+"""Full, read-only and odd disks: one line that says so, nothing lost, and the same command resumes.
 
 scripts/drills/hostile.py does the same with more sizes, and with the command itself.
 """

@@ -40,7 +40,7 @@ def test_sigterm_while_the_hub_hangs_ends_the_build_at_once_and_says_how_to_go_o
     ran = machine.end(process)
     assert time.monotonic() - began < 30
     command = "`rsearch build wiki100k --limit 60 --concurrency 2`"
-    told_last(ran, 130, f"0 documents are embedded and safe; the same command goes on: {command}")
+    told_last(ran, 130, f"0 documents are embedded and safe; the same command resumes: {command}")
 
 
 def test_a_dry_run_writes_nothing_and_pays_nothing(machine: Machine):

@@ -62,7 +62,7 @@ def history(env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_ctrl_c_says_how_many_documents_are_safe_and_how_to_go_on(history: History):
-    told_last(history.stopped, 130, "documents are embedded and safe", "the same command goes on")
+    told_last(history.stopped, 130, "documents are embedded and safe", "the same command resumes")
     assert 50 <= history.safe < ROWS
     assert history.stopped.out == ""
 
@@ -81,7 +81,7 @@ def test_a_query_of_an_unfinished_build_says_how_to_finish_it(history: History):
 
 
 def test_going_on_tells_what_there_is_and_asks_none_of_it_again(history: History):
-    assert f"going on with wiki100k: {history.safe} documents are embedded already" in history.killed.err
+    assert f"resuming wiki100k: {history.safe} documents are embedded already" in history.killed.err
     assert all(history.paid[2][text] == 1 for text in history.paid[0])
 
 

@@ -11,7 +11,7 @@ import pytest
 from resizable_search.errors import OpenFilesError, StorageError
 from resizable_search.system import make_home, replace_file, sqlite_os_errors, storage_errors
 
-FULL = "the disk of .* is full; nothing is lost: free some space, and the same command goes on"
+FULL = "the disk of .* is full; nothing is lost: free some space, and the same command resumes"
 
 
 def system(number: int) -> OSError:

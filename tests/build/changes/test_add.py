@@ -114,7 +114,7 @@ def test_what_was_embedded_before_a_failure_is_not_paid_again(made, tmp_path, mo
 
     embedder.before = fail
     before = made.contents()
-    with pytest.raises(ServiceError, match="20 new texts are embedded and safe; the same command goes on"):
+    with pytest.raises(ServiceError, match="20 new texts are embedded and safe; the same command resumes"):
         added(made, file, embedder=embedder, options=BuildOptions("made", concurrency=1))
     assert made.contents() == before
     again = TableEmbedder(width=96, remote=True)

@@ -1,16 +1,16 @@
-"""Run a plan: its first stage over every row of every part, each later one over what was kept."""
+"""Run a plan: its first stage over every row of every part, each later one over the rows that were kept."""
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import vectors
-from resizable_search.engine.base import Engine, Top, gather, merge, result_width
+from resizable_search.engine.base import Engine, ScanResult, Top, gather, merge, result_width
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Plan, Stage
 from resizable_search.errors import UsageError
@@ -18,18 +18,18 @@ from resizable_search.store.filter import Selection
 from resizable_search.store.reader import IndexReader
 
 MOST_CUT = 4
-"""Dimensions that are not stored whose views are kept."""
+"""Views of dimensions that are not stored, which cost memory."""
 
 ROWS_AT_ONCE = 1 << 20
-"""Rows, over all queries, that are gathered together: 8 MB of their numbers."""
+"""Rows that are gathered at once, over all queries: 8 MB of row numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageStats:
-    """How one stage of a plan went: what it rescored at, what it kept, and seconds.
+    """How one stage of a plan went.
 
-    `read` is bytes of the index's files that one query rescored at; `rescored` how many rows, over all
-    queries, were scored by the definition; `by` what was read (float32, int8 or bits).
+    `read`: bytes of the index's files that one query read. `rescored`: rows, over all queries, that were
+    scored by the definition. `by`: what was scanned (float32, int8 or bits).
     """
 
     stage: str
@@ -41,11 +41,18 @@ class StageStats:
     by: str
     engine: str
 
+    @classmethod
+    def of(
+        cls, stage: str, rows_in: int, rows_out: int, seconds: float, result: ScanResult, engine: Engine
+    ) -> "StageStats":
+        """The record of a stage with this result."""
+        return cls(stage, rows_in, rows_out, seconds, result.read, result.rescored, result.by, engine.name)
+
 
 class Executor:
     """Runs plans over the parts of one generation of an index, from any thread.
 
-    `choose` says which engine runs a plan, given how many numbers a plain float32 scan would multiply.
+    `choose` picks the engine by the multiplications of a plain float32 scan.
     """
 
     def __init__(self, reader: IndexReader, choose: Callable[[int], Engine], *, centred: bool) -> None:
@@ -81,32 +88,32 @@ class Executor:
             raise UsageError("a query vector has NaN or infinity in it")
         if self._centred:
             full = vectors.centre(full)
-        runs: list[StageStats] = []
+        stats: list[StageStats] = []
         rows_in = self._rows if selection is None else selection.count
         is_gathered = selection is not None and selection.rows is not None
         engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.stages[0].dim)
         if skip is None and not is_gathered and (both := self._both_stages(engine, full, plan, k, selection)):
             return both
-        top = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
+        result = ScanResult(_no_rows(len(full)), 0, 0, "")
         for stage, keep in zip(plan.stages, plan.keeps(k), strict=True):
             begin = time.perf_counter()
-            # Signs are those of the vector as it is: no length matters to them.
+            # Signs do not depend on the length.
             cut = full[:, : stage.dim] if stage.precision == "bits" else engine.truncate(full, stage.dim)
-            kept = min(rows_in, keep)
-            read, rescored, by = 0, 0, ""
-            if len(full) and kept and runs:
-                top, read, rescored, by = self._rescore(engine, stage, cut, kept, np.sort(top.rows, axis=1))
-            elif len(full) and kept:
-                top, read, rescored, by = self._look(engine, stage, cut, kept, skip, selection)
+            rows_out = min(rows_in, keep)
+            if len(full) and rows_out and stats:
+                ordered = np.sort(result.top.rows, axis=1)  # so that a cold file is read forwards
+                result = self._rescore(engine, stage, cut, rows_out, ordered)
+            elif len(full) and rows_out:
+                result = self._first_stage(engine, stage, cut, rows_out, skip, selection)
             seconds = time.perf_counter() - begin
-            runs.append(StageStats(str(stage), rows_in, kept, seconds, read, rescored, by, engine.name))
-            rows_in = kept
-        return _widen(top, k), runs
+            stats.append(StageStats.of(str(stage), rows_in, rows_out, seconds, result, engine))
+            rows_in = rows_out
+        return _widen(result.top, k), stats
 
     def _both_stages(
         self, engine: Engine, full: NDArray[np.float32], plan: Plan, k: int, selection: Selection | None
     ) -> tuple[Top, list[StageStats]] | None:
-        """As `run`, of sign bits and an exact stage, which engines may do as one."""
+        """`run` for sign bits and an exact stage, which an engine may do in one pass; None if it does not."""
         if [stage.precision for stage in plan.stages] != ["bits", "exact"]:
             return None
         (first, second), (keep, _) = plan.stages, plan.keeps(k)
@@ -122,14 +129,14 @@ class Executor:
         if both is None:
             return None
         one, two, seconds = both
-        reread = two.read + two.rescored * 4 * second.dim // len(full)
         rest = time.perf_counter() - begin - seconds
+        two = _with_rescored_bytes(two, second.dim, len(full))
         return _widen(two.top, k), [
-            StageStats(str(first), rows_in, keep, seconds, one.read, one.rescored, one.by, engine.name),
-            StageStats(str(second), keep, k_in, rest, reread, two.rescored, two.by, engine.name),
+            StageStats.of(str(first), rows_in, keep, seconds, one, engine),
+            StageStats.of(str(second), keep, k_in, rest, two, engine),
         ]
 
-    def _look(
+    def _first_stage(
         self,
         engine: Engine,
         stage: Stage,
@@ -137,69 +144,53 @@ class Executor:
         keep: int,
         skip: NDArray[np.int64] | None,
         selection: Selection | None,
-    ) -> tuple[Top, int, int, str]:
-        """A plan's first stage: over every row, or over those selected."""
+    ) -> ScanResult:
+        """The first stage of a plan, over every row or the selected ones."""
         more = keep + (skip is not None)
         if selection is None or selection.rows is None:
-            best, read, rescored, by = self._scan(engine, stage, queries, more, selection)
+            parts = self._parts_at(stage.dim)
+            if selection is not None:
+                parts = parts.narrowed(selection.allowed)
+            result = engine.scan(parts, queries, stage.precision, min(more, len(parts)))
+            if result.top.rows.shape[1] != more:
+                result = replace(result, top=merge([result.top], more))
+            result = _with_rescored_bytes(result, stage.dim, len(queries))
         else:
-            best, read, rescored, by = self._gather(engine, stage, queries, more, selection.rows)
+            result = self._gather(engine, stage, queries, more, selection.rows)
         if skip is None:
-            return best, read, rescored, by
-        # Take the row itself out of its own answer, or the last one where it is not among them.
-        own = best.rows == skip[:, None]
-        place = np.where(own.any(axis=1), own.argmax(axis=1), keep)
-        columns = np.arange(keep) + (np.arange(keep) >= place[:, None])
+            return result
+        # Drop the skipped row, or the last one if it is not among the best.
+        best, own = result.top, result.top.rows == skip[:, None]
+        column = np.where(own.any(axis=1), own.argmax(axis=1), keep)
+        columns = np.arange(keep) + (np.arange(keep) >= column[:, None])
         scores, rows = np.take_along_axis(best.scores, columns, 1), np.take_along_axis(best.rows, columns, 1)
-        return Top(scores, rows), read, rescored, by
-
-    def _scan(
-        self,
-        engine: Engine,
-        stage: Stage,
-        queries: NDArray[np.float32],
-        keep: int,
-        selection: Selection | None,
-    ) -> tuple[Top, int, int, str]:
-        parts = self._parts_at(stage.dim)
-        if selection is not None:
-            parts = parts.narrowed(selection.allowed)
-        found = engine.scan(parts, queries, stage.precision, min(keep, len(parts)))
-        best = found.top if found.top.rows.shape[1] == keep else merge([found.top], keep)
-        return best, found.read + found.rescored * 4 * stage.dim // len(queries), found.rescored, found.by
+        return replace(result, top=Top(scores, rows))
 
     def _gather(
         self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, rows: NDArray[np.int64]
-    ) -> tuple[Top, int, int, str]:
-        """As `_scan`, of few rows (c,) of the index, ascending: each is rescored at by itself."""
-        tops, read, rescored, by = [], 0, 0, ""
+    ) -> ScanResult:
+        """Score few rows (c,) of the index, ascending, each by itself."""
         step = max(1, ROWS_AT_ONCE // len(rows))
+        results = []
         for start in range(0, len(queries), step):
             some = queries[start : start + step]
             own = np.repeat(rows[None], len(some), axis=0)
-            top, read, again, by = self._rescore(engine, stage, some, keep, own)
-            tops.append(top)
-            rescored += again
-        scores = np.concatenate([top.scores for top in tops])
-        return Top(scores, np.concatenate([top.rows for top in tops])), read, rescored, by
+            results.append(self._rescore(engine, stage, some, keep, own))
+        scores = np.concatenate([result.top.scores for result in results])
+        top = Top(scores, np.concatenate([result.top.rows for result in results]))
+        return replace(results[-1], top=top, rescored=sum(result.rescored for result in results))
 
     def _rescore(
-        self,
-        engine: Engine,
-        stage: Stage,
-        queries: NDArray[np.float32],
-        keep: int,
-        rows: NDArray[np.int64],
-    ) -> tuple[Top, int, int, str]:
-        """The best of each query's own rows (m, c), ascending, so that a cold file is read forwards."""
-        found = engine.rescore(self._parts_at(stage.dim), queries, stage.precision, rows, keep)
-        read = found.read + found.rescored * 4 * stage.dim // len(queries)
-        return found.top, read, found.rescored, found.by
+        self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, rows: NDArray[np.int64]
+    ) -> ScanResult:
+        """The best of each query's rows (m, c), ascending."""
+        result = engine.rescore(self._parts_at(stage.dim), queries, stage.precision, rows, keep)
+        return _with_rescored_bytes(result, stage.dim, len(queries))
 
     def _parts_at(self, dim: int) -> Parts:
-        """Every part as a scan at this dimension sees it, kept: one that is not stored costs a pass.
+        """Every part at this dimension, cached: one that is not stored costs a pass over the rows.
 
-        Of those that are not stored, which cost memory too, the few last used are kept.
+        Of those that are not stored, the MOST_CUT last used are cached.
         """
         with self._lock:
             if dim not in self._reader.dims:
@@ -217,8 +208,17 @@ class Executor:
             return self._parts[dim]
 
 
+def _no_rows(queries: int) -> Top:
+    return Top(np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64))
+
+
+def _with_rescored_bytes(result: ScanResult, dim: int, queries: int) -> ScanResult:
+    """The result, with the float32 rows that were scored by the definition among the bytes of a query."""
+    return replace(result, read=result.read + result.rescored * 4 * dim // queries)
+
+
 def _widen(top: Top, k: int) -> Top:
-    """The same answer in k columns, where there were fewer rows than that."""
+    """The same answer in k columns, if the index has fewer rows."""
     if top.rows.shape[1] == k:
         return top
     return gather(list(zip(top.scores, top.rows, strict=True)), k)

@@ -1,9 +1,8 @@
-"""Whether an index's folder is as it was written, and whether what it holds makes sense.
+"""Check that an index's files are as they were written, and that their contents agree.
 
-Pure checks: nothing is written, and no more than some blocks of rows are in memory. Each damaged file
-is told once, by the first thing that is wrong with it: first the bytes of every file (size, SHA-256),
-then what sound files say together (SQLite's integrity, the documents' count, finite unit rows,
-deletions, and that what is derived follows from the full vectors, bit for bit).
+Nothing is written, and only some blocks of rows are in memory. Each damaged file is reported once, with the
+first error: first the bytes of every file (size, SHA-256), then the contents (SQLite's integrity, the number
+of documents, unit rows, deletions, and derived files bit for bit).
 """
 
 import hashlib
@@ -31,20 +30,20 @@ from resizable_search.system import exhausted
 from resizable_search.text import clipped
 
 SAMPLED_ROWS = 4096
-"""Rows of a part whose derived files are looked at, unless all are."""
+"""Rows of a part whose derived files are compared, unless all are."""
 
 SAMPLED_AT_ONCE = 64
-"""Of them, so many lie together."""
+"""So many of them are neighbours."""
 
 CHUNK = 1 << 20
-"""Bytes that are read at once for a checksum."""
+"""Bytes read at once for a checksum."""
 
 Kind = Literal["manifest", "vectors", "derived", "documents", "deletions", "embedder"]
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A damaged file by its path inside the index's folder, what it holds, and what is wrong with it."""
+    """A damaged file by its path inside the index's folder, its kind, and what is wrong."""
 
     file: str
     kind: Kind
@@ -52,7 +51,7 @@ class Damage:
 
 
 def kind_of(file: str, manifest: Manifest) -> tuple[Kind, Part | None]:
-    """What a file that the manifest names holds, and the part that it belongs to (None: to no part)."""
+    """The kind of a file in the manifest, and its part (None: it belongs to none)."""
     for part in manifest.parts:
         path = PurePosixPath(part.path)
         for name in part.files:
@@ -69,10 +68,9 @@ def kind_of(file: str, manifest: Manifest) -> tuple[Kind, Part | None]:
 def examine(
     folder: Path, manifest: Manifest, *, full: bool = False, progress: Progress = SILENT
 ) -> Iterator[Damage]:
-    """Every damaged file of an index, each once.
+    """Every damaged file of an index, each once. `manifest` is that of `folder`.
 
-    `manifest` is what `folder` holds as such. With `full` every row of what is derived is looked at,
-    else a sample that is drawn anew each time.
+    With `full` every row of derived files is compared, else a random sample.
     """
     written = (folder / NAMES.manifest).read_bytes()
     if written != manifest_text(json.loads(written)):
@@ -95,17 +93,16 @@ def _checksums(folder: Path, manifest: Manifest, progress: Progress) -> Iterator
     files = manifest.all_files()
     progress.stage("reading", sum(-(-entry.bytes // CHUNK) for entry in files.values()), "MiB")
     for file, entry in files.items():
-        wrong = _wrong_bytes(folder / file, entry, progress)
-        if wrong:
+        if wrong := _wrong_bytes(folder / file, entry, progress):
             yield Damage(file, kind_of(file, manifest)[0], wrong)
 
 
 def _wrong_bytes(path: Path, entry: FileEntry, progress: Progress) -> str:
-    """What is wrong with a file's bytes; '' if nothing is."""
+    """What is wrong with the bytes of a file; '' if nothing is."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            return "it is no file"
+            return "it is not a file"
         if found.st_size != entry.bytes:
             return f"it has {found.st_size:,} bytes where {entry.bytes:,} belong"
         digest = hashlib.sha256()
@@ -131,49 +128,38 @@ def _part(
     full: bool,
     progress: Progress,
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong with the content of one part's files, those in `bad` apart: name and words."""
-    place = folder / part.path
+    """What is wrong with the contents of a part's files, but those in `bad`: name and words."""
+    inside = folder / part.path
     sound = {name for name in part.files if str(PurePosixPath(part.path) / name) not in bad}
     shapes = derived_files(part.rows, manifest.dims)
     for name in sorted(sound & set(shapes)):
-        wrong = _wrong_header(place / name, *shapes[name])
-        if wrong:
+        shape, dtype = shapes[name]
+        try:
+            map_array(inside / name, shape, dtype)
+        except IndexFormatError:
             sound.discard(name)
-            yield name, wrong
-    if NAMES.documents in sound:
-        wrong = _wrong_documents(place / NAMES.documents, part.rows)
-        if wrong:
-            yield NAMES.documents, wrong
-    if part.bitmap in sound:
-        wrong = _wrong_deletions(place / part.bitmap, part)
-        if wrong:
-            yield part.bitmap, wrong
+            yield name, f"it is no .npy file of {np.dtype(dtype)} {shape}"
+    if NAMES.documents in sound and (wrong := _wrong_documents(inside / NAMES.documents, part.rows)):
+        yield NAMES.documents, wrong
+    if part.bitmap in sound and (wrong := _wrong_deletions(inside / part.bitmap, part)):
+        yield part.bitmap, wrong
     rows = NAMES.vectors(manifest.full_dim)
     if rows not in sound:
         return
-    wrong = _wrong_rows(place / rows, progress)
-    if wrong:
+    if wrong := _wrong_rows(inside / rows, progress):
         yield rows, wrong
         return
     derived = {name: shapes[name] for name in sound & set(shapes) if name != rows}
-    yield from _underived(place, part.rows, manifest.dims, derived, full=full, progress=progress)
-
-
-def _wrong_header(path: Path, shape: tuple[int, ...], dtype: str) -> str:
-    try:
-        map_array(path, shape, dtype)
-    except IndexFormatError:
-        return f"it is no .npy file of {np.dtype(dtype)} {shape}"
-    return ""
+    yield from _underived(inside, part.rows, manifest.dims, derived, full=full, progress=progress)
 
 
 def _wrong_documents(path: Path, rows: int) -> str:
     """What is wrong with a file of documents whose bytes are as written; '' if nothing is."""
     try:
         with closing(connect(path, rows)) as db:
-            (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-            if said != "ok":
-                return f"SQLite finds it damaged ({clipped(str(said))})"
+            (outcome,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            if outcome != "ok":
+                return f"SQLite finds it damaged ({clipped(str(outcome))})"
             for table in ("documents", "texts"):
                 (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
                 if count != rows:
@@ -218,7 +204,7 @@ def _underived(
     full: bool,
     progress: Progress,
 ) -> Iterator[tuple[str, str]]:
-    """The derived files among `files` that do not follow from the full rows."""
+    """The derived files among `files` that differ from what the full rows give."""
     left = dict(files)
     if full:
         progress.stage("deriving", n, "rows")
@@ -243,13 +229,14 @@ def _underived(
 
 
 def _does_not_follow(start: int, values: NDArray[Any], held: NDArray[Any]) -> str:
+    """The first row of a block whose derived values differ."""
     odd = np.flatnonzero((values != held.reshape(values.shape)).any(axis=1))
     row = start + int(odd[0] if len(odd) else 0)
     return f"its row {row} does not follow from the full vectors"
 
 
 def _sample(folder: Path, n: int, dim: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Some blocks of rows, drawn anew each time; all rows where there are few."""
+    """Random blocks of rows; all rows of a small part."""
     path = folder / NAMES.vectors(dim)
     if n <= SAMPLED_ROWS:
         yield from read_blocks(path)
@@ -262,7 +249,7 @@ def _sample(folder: Path, n: int, dim: int) -> Iterator[tuple[int, NDArray[np.fl
 
 
 def _slice(path: Path, what: tuple[tuple[int, ...], str], at: int, count: int) -> NDArray[Any]:
-    """The `count` numbers of an array's file from number `at`, counted in C order."""
+    """The `count` numbers of an array's file from number `at` on, in C order."""
     shape, dtype = what
     offset = len(npy_header(shape, dtype)) + at * np.dtype(dtype).itemsize
     return np.fromfile(path, dtype, count, offset=offset)

@@ -1,6 +1,5 @@
-"""Whether this machine is in order: credentials, hub, disk, kernels, and each index."""
+"""Examine this machine (credentials, hub, disk, kernels, each index), and get it ready for searches."""
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -14,22 +13,25 @@ import numpy as np
 from resizable_search.admin.overview import damaged_files
 from resizable_search.embedders import registry
 from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
-from resizable_search.engine.kernel_cache import ColdKernelsError
+from resizable_search.engine.kernel_cache import ColdKernelsError, compile_kernels
 from resizable_search.errors import RsearchError
+from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.delete import unexpected_files
-from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.layout import NAMES, Home, resolve_index
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
+from resizable_search.store.writer import add_tiers, has_tiers
+from resizable_search.system import ANOTHER_HOME, CHECK, build_lock, free_bytes, storage_errors
 from resizable_search.text import counted, dimensions
 
 WIKI100K_BYTES = 1_200_000_000
-"""About what the default index takes: 691 MB of vectors, the texts, and as much again while it is built."""
+"""What building the default index needs: 691 MB of vectors, the texts, and temporary files."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One thing that `rsearch doctor` looked at, and what to do if it is not in order."""
+    """One thing that was examined, and what to do if it is wrong."""
 
     what: str
     state: Literal["ok", "wrong"]
@@ -37,26 +39,52 @@ class HealthCheck:
 
 
 def examine(home: Home) -> Iterator[HealthCheck]:
-    """Look at credentials, hub, disk, kernels, endpoints and each index, one after the other."""
-    yield _finding("credentials", _credentials)
-    yield _finding("hub", _hub)
-    yield _finding("disk", partial(_disk, home))
-    yield _finding("kernels", _kernels)
+    """Check credentials, hub, disk, kernels, endpoints and each index, in this order."""
+    yield _check("credentials", _credentials)
+    yield _check("hub", _hub)
+    yield _check("disk", partial(_disk, home))
+    yield _check("kernels", _kernels)
     yield from _endpoints(home)
     yield from examine_indexes(home)
 
 
 def examine_indexes(home: Home) -> Iterator[HealthCheck]:
-    """Look at each index of the home, and name the builds that are not finished."""
+    """Check each index of the home, and name unfinished builds."""
     for name in home.names():
-        yield _finding(f"index {name}", partial(_index, home.index(name)))
+        yield _check(f"index {name}", partial(_index, home.index(name)))
     for name in home.unfinished():
-        yield HealthCheck(f"build {name}", "ok", "not finished: give its build command again to go on")
+        yield HealthCheck(f"build {name}", "ok", "not finished: run its build command again to resume")
 
 
-def _finding(what: str, look: Callable[[], str]) -> HealthCheck:
+def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]:
+    """Compile the kernels, and derive the tiers that an index lacks (None: kernels only).
+
+    Returns what was done, in words. Raises RsearchError, IndexBusyError, StorageError.
+    """
+    done = []
+    if name is not None:
+        folder = resolve_index(name, home)
+        derived = not has_tiers(read_manifest(folder)) and _add_tiers(folder.resolve(), progress)
+        done.append(
+            f"{folder.name}: {'int8 tiers and sign bits derived' if derived else 'nothing is missing'}"
+        )
     try:
-        return HealthCheck(what, "ok", look())
+        compiled = compile_kernels(progress)
+    except ColdKernelsError as error:
+        raise RsearchError(f"{error}; searches use numpy, which is slower: reinstall numba") from None
+    done.append(f"{compiled} kernels compiled" if compiled else "the kernels are already compiled")
+    return done
+
+
+def _add_tiers(folder: Path, progress: Progress) -> bool:
+    home = Home(folder.parent)
+    with storage_errors(home.path, CHECK), build_lock(home.state(folder.name) / NAMES.lock, folder.name):
+        return add_tiers(folder, progress)
+
+
+def _check(what: str, examined: Callable[[], str]) -> HealthCheck:
+    try:
+        return HealthCheck(what, "ok", examined())
     except (RsearchError, OSError) as error:
         return HealthCheck(what, "wrong", " ".join(str(error).split()))
 
@@ -75,27 +103,21 @@ def _disk(home: Home) -> str:
     folder = home.path
     while not folder.exists():
         folder = folder.parent
-    if not _writable(folder):
-        raise RsearchError(f"{folder} is not writable: choose another home with --home or $RSEARCH_HOME")
-    free = shutil.disk_usage(folder).free
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            free = free_bytes(folder)
+    except OSError:
+        raise RsearchError(f"{folder} is not writable: {ANOTHER_HOME}") from None
     if free < WIKI100K_BYTES:
         raise RsearchError(
-            f"{free / 1e9:.1f} GB free at {home.path}, and building wiki100k takes about "
-            f"{WIKI100K_BYTES / 1e9:.1f} GB: free some, or choose another home with --home"
+            f"{free / 1e9:.1f} GB free at {home.path}, and building wiki100k needs about "
+            f"{WIKI100K_BYTES / 1e9:.1f} GB: free some space, or {ANOTHER_HOME}"
         )
     return f"{free / 1e9:,.1f} GB free at {home.path}"
 
 
-def _writable(folder: Path) -> bool:
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
-
-
 def _kernels() -> str:
-    """Scan a small made-up index with each engine, and by the definition."""
+    """Scan a small generated index with each engine, and compare with the definition."""
     from resizable_search.engine import vectors
     from resizable_search.engine.base import Engine, select
     from resizable_search.engine.kernel_cache import load_engine
@@ -114,29 +136,29 @@ def _kernels() -> str:
         engines.append(load_engine(thread_count()))
     except ColdKernelsError as error:
         raise RsearchError(
-            f"the compiled engine cannot run ({error}), and numpy is slower: compile it with `rsearch warm`"
+            f"the compiled engine cannot run ({error}), and numpy is slower: compile it with `warm`"
         ) from None
     for engine in engines:
-        found = engine.scan(Parts([view]), query, "exact", 10).top
-        if not (np.array_equal(found.rows[0], best) and np.array_equal(found.scores[0], scores)):
+        top = engine.scan(Parts([view]), query, "exact", 10).top
+        if not (np.array_equal(top.rows[0], best) and np.array_equal(top.scores[0], scores)):
             raise RsearchError(
-                f"the {engine.name} engine finds wrong rows on this machine: "
+                f"the {engine.name} engine returns wrong rows on this machine: "
                 f"reinstall {engine.name}, and report it"
             )
-    return f"numpy and the compiled kernels scan rightly, on {thread_count()} threads"
+    return f"numpy and the compiled kernels return the right rows, on {thread_count()} threads"
 
 
 def _endpoints(home: Home) -> Iterator[HealthCheck]:
-    """Ask each endpoint that an index of the home has its queries embedded at, once."""
+    """Ask each endpoint that embeds queries of an index of the home, once."""
     seen = set()
     for name in home.names():
-        with suppress(RsearchError):  # what is wrong with an index is told below
+        with suppress(RsearchError):  # `examine_indexes` reports a damaged index
             spec = EmbedderSpec.from_json(read_manifest(home.index(name)).embedder)
-            asked = [spec.options.get(option) for option in ("base_url", "api_key_env", "served_as")]
-            if asked[0] is None or str(asked) in seen:
+            endpoint = [spec.options.get(option) for option in ("base_url", "api_key_env", "served_as")]
+            if endpoint[0] is None or str(endpoint) in seen:
                 continue
-            seen.add(str(asked))
-            yield _finding("endpoint", partial(_endpoint, home, name, spec))
+            seen.add(str(endpoint))
+            yield _check("endpoint", partial(_endpoint, home, name, spec))
 
 
 def _endpoint(home: Home, name: str, spec: EmbedderSpec) -> str:
@@ -147,13 +169,14 @@ def _endpoint(home: Home, name: str, spec: EmbedderSpec) -> str:
 
 def _index(folder: Path) -> str:
     with closing(IndexReader(folder)) as reader:
-        strange = unexpected_files(folder, reader.manifest)
-        if strange:
+        unexpected = unexpected_files(folder, reader.manifest)
+        if unexpected:
             raise RsearchError(
-                f"{folder} holds what is not the index's: {', '.join(strange[:3])}; move it away"
+                f"{folder} holds {counted(len(unexpected), 'unexpected file')}: "
+                f"{', '.join(unexpected[:3])}; move them away"
             )
         damaged = damaged_files(folder, reader.manifest)
         if damaged:
-            raise RsearchError(f"{damaged[0]}: build the index again with --restart")
+            raise RsearchError(f"{damaged[0]}: build the index again with `restart`")
         documents = counted(reader.manifest.documents, "document")
         return f"{documents} at {dimensions(reader.dims)}"

@@ -1,4 +1,4 @@
-"""What there is in a home, and what an index is made of and weighs."""
+"""The indexes of a home, and what one index is made of."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +12,12 @@ from resizable_search.store.delete import unexpected_files
 from resizable_search.store.layout import Home, unfinished_build
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.repair import last_verified
+from resizable_search.system import size_of
 
 
 @dataclass(frozen=True, slots=True)
 class OverviewEntry:
-    """One line of `rsearch list`: an index, a damaged one, or an unfinished build."""
+    """One index, damaged index or unfinished build of a home."""
 
     name: str
     state: Literal["ready", "damaged", "unfinished"]
@@ -54,17 +55,18 @@ def overview(home: Home) -> list[OverviewEntry]:
             )
         )
     for name in home.unfinished():
-        found = unfinished_build(home.building(name))
-        rows = found.safe if found else 0
-        entries.append(OverviewEntry(name, "unfinished", rows, bytes=_size(home.building(name))))
+        build = unfinished_build(home.building(name))
+        rows = build.safe if build else 0
+        entries.append(OverviewEntry(name, "unfinished", rows, bytes=size_of(home.building(name))))
     return entries
 
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What `rsearch info` shows. `scan_bytes`: what one query reads at each stored dimension.
+    """What an index is made of.
 
-    `deleted` rows are still on the disk; `unfitted` documents came after the embedder was fitted.
+    `scan_bytes`: what one float32 query reads at each stored dimension. `deleted`: rows still on disk.
+    `unfitted`: documents added after the embedder was fitted.
     """
 
     name: str
@@ -96,23 +98,23 @@ class IndexInfo:
 
 
 def describe_index(index: Index) -> IndexInfo:
-    """Everything that a person may want to know of an index."""
+    """What an index is made of, and what is wrong with it."""
     manifest = index.manifest
     spec = EmbedderSpec.from_json(manifest.embedder)
     files = {name: entry.bytes for name, entry in manifest.all_files().items()}
     remark = ""
     try:
         cls = registry.embedder_class(spec.kind)
-    except UsageError as error:  # of a package that is not installed here: all else can be told
+    except UsageError as error:  # its package is not installed; the rest can still be described
         cost = str(error)
     else:
         remark = cls.remark_on(spec)
         cost = (
-            "no text can be embedded here"
+            "this index embeds no texts"
             if not cls.embeds
-            else f"one request to {_service(spec)} for each new text, none for one asked before"
+            else f"one request to {_service(spec)} for each new text; known texts are cached"
             if cls.remote
-            else f"embedded on this machine by {spec.kind}, without a request"
+            else f"{spec.kind} on this machine, no request"
         )
     return IndexInfo(
         name=index.name,
@@ -150,16 +152,12 @@ def _service(spec: EmbedderSpec) -> str:
 
 
 def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
-    """What is wrong with the files that opening an index does not look at (embedder/), a phrase for each."""
-    found = []
+    """What is wrong with the files of embedder/, which opening an index does not check; one phrase each."""
+    problems = []
     for name, entry in sorted(manifest.files.items()):
         path = folder / name
         if not path.is_file():
-            found.append(f"{path} is missing")
+            problems.append(f"{path} is missing")
         elif path.stat().st_size != entry.bytes:
-            found.append(f"{path} has {path.stat().st_size:,} bytes where {entry.bytes:,} belong")
-    return found
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            problems.append(f"{path} has {path.stat().st_size:,} bytes, not {entry.bytes:,}")
+    return problems

@@ -79,7 +79,7 @@ def warm(
     A query never compiles: without compiled kernels numpy searches, with the
     same answer, only slower.
     """
-    from resizable_search.admin import warm as warming
+    from resizable_search.admin import doctor as warming
     from resizable_search.cli.progress import shown_progress
 
     with shown_progress() as progress:

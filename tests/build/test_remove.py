@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resizable_search.admin.warm import warm
+from resizable_search.admin.doctor import warm
 from resizable_search.build.build import build
 from resizable_search.build.delete import plan_removal, remove
 from resizable_search.build.workspace import BuildOptions

@@ -340,7 +340,7 @@ def test_an_index_of_unknown_vectors_is_searched_with_vectors(home, tmp_path):
         report = run_bench(index, sample_queries(index, 5), BenchOptions(dims=(64, 96)))
         assert {m.dim: m.overlap for m in report.measurements}[96] == 1.0
         info = describe_index(index)
-        assert (info.rows, info.embed_cost) == (N, "no text can be embedded here")
+        assert (info.rows, info.embed_cost) == (N, "this index embeds no texts")
         assert "index.scan" in info.remark
     assert [(entry.model, entry.corpus) for entry in overview(home)] == [("unknown", "given.npy")]
     assert remove(plan_removal("made", home)) == []

@@ -138,4 +138,4 @@ def test_doctor_and_list_go_on_to_the_sound_indexes(machine: Machine, shelf: She
         "index wiki100k": "ok",
     }
     assert REBUILD in found["index wiki-odd"]["words"]
-    assert "64.npy; move it away" in found["index wiki-one"]["words"]
+    assert "64.npy; move them away" in found["index wiki-one"]["words"]

@@ -162,7 +162,7 @@ def test_info_of_an_index_whose_embedder_is_not_installed_shows_the_rest(machine
     for words in (
         "word2vec: lsa-tfidf-svd",
         "no embedder 'word2vec'",
-        "install what adds it",
+        "install its package",
         "documents.sqlite",
     ):
         assert words in ran.out
@@ -198,5 +198,5 @@ def test_doctor_says_what_is_wrong_and_the_remedy_of_each(machine: Machine):
 def test_warm_says_what_it_did(machine: Machine, shelf: Shelf):
     ran = machine.run("warm")
     assert ran.code == 0
-    assert ran.out in ("the kernels are compiled already\n", "10 kernels compiled\n")
+    assert ran.out in ("the kernels are already compiled\n", "10 kernels compiled\n")
     told(machine.run("warm", "nothing"), 1, "no index")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from resizable_search.admin import warm as warming
+from resizable_search.admin import doctor as warming
 from resizable_search.errors import IndexFormatError, StorageError, UsageError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import Home
@@ -59,14 +59,14 @@ def test_an_index_without_tiers_is_searched_by_its_floats_and_gets_them_by_warm(
             with pytest.raises(UsageError, match="rsearch warm"):
                 bare.scan(rows[:3], k=7, plan=plan)
     words = warming.warm(Home(tmp_path), "made")
-    assert words[0] == "made has its int8 tiers and sign bits now"
+    assert words[0] == "made: int8 tiers and sign bits derived"
     assert contents(folder) == before
     assert read_manifest(folder).generation == generation
     with open_index(folder) as index:
         np.testing.assert_array_equal(
             index.scan(rows[:3], k=7, plan="64:int8:50,96:bits:20,96").rows, expected.rows
         )
-    assert warming.warm(Home(tmp_path), "made")[0] == "made lacks nothing"
+    assert warming.warm(Home(tmp_path), "made")[0] == "made: nothing is missing"
     assert not add_tiers(folder)
 
 
@@ -87,7 +87,7 @@ def test_an_index_that_lacks_nothing_is_warmed_without_being_written(tmp_path):
     folder = index_of(unit_rows(20, 8, 0, "plain"), tmp_path).folder
     state = Home(tmp_path).state("made")
     shutil.rmtree(state)
-    assert warming.warm(Home(tmp_path), "made")[0] == "made lacks nothing"
+    assert warming.warm(Home(tmp_path), "made")[0] == "made: nothing is missing"
     assert not state.exists()
     assert folder.exists()
 
@@ -108,4 +108,4 @@ def test_tiers_that_could_not_be_finished_leave_the_index_as_it_was(tmp_path, mo
     after = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert after == before
     assert not (folder / "tiers").exists()
-    assert "has its int8 tiers" in warming.warm(Home(tmp_path), "made")[0]
+    assert "int8 tiers and sign bits derived" in warming.warm(Home(tmp_path), "made")[0]

@@ -165,7 +165,7 @@ class TextsCorpus(Corpus):
         """Before the first text."""
         return {"texts": self._digest, "row": 0}
 
-    def is_as_read(self, position: Json) -> bool:
+    def is_unchanged(self, position: Json) -> bool:
         """Whether `position` is one in the same texts."""
         return bool(position["texts"] == self._digest)
 

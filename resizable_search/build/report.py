@@ -48,8 +48,7 @@ class BuildUsage:
     @property
     def total(self) -> Usage:
         """Requests and tokens of all runs."""
-        one, other = self.earlier, self.spent
-        return Usage(one.requests + other.requests, one.repeats + other.repeats, one.tokens + other.tokens)
+        return self.earlier + self.spent
 
     @property
     def total_seconds(self) -> float:

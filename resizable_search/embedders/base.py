@@ -118,16 +118,11 @@ class Embedder(ABC):
 
 
 class PrecomputedEmbedder(Embedder):
-    """Stands for vectors that somebody else computed. It embeds nothing and centres nothing.
-
-    `model` is the model's name, if known; `width` is the width of the vectors.
-    """
+    """Stands for `width` wide vectors of `model` that somebody else computed. It embeds nothing."""
 
     kind: ClassVar[str] = "given"
     embeds: ClassVar[bool] = False
-    remark: ClassVar[str] = (
-        "its vectors came without an embedder: search it with vectors (index.scan in Python)"
-    )
+    remark: ClassVar[str] = "it has no embedder: search it with vectors (index.scan in Python)"
 
     def __init__(self, *, model: str = UNKNOWN_MODEL, width: int | None = None) -> None:
         if width is None:

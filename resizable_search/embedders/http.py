@@ -144,10 +144,7 @@ class Service:
 
 
 class Endpoint:
-    """`POST {base_url}/embeddings` with the key in a variable, from any number of threads.
-
-    A call takes `timeout` seconds at most.
-    """
+    """`POST {base_url}/embeddings` with the key in a variable, within `timeout` seconds; for any thread."""
 
     def __init__(self, base_url: str, variable: str, model: str, timeout: float) -> None:
         self.base_url = base_url
@@ -156,13 +153,12 @@ class Endpoint:
         self._timeout = timeout
 
     def key(self) -> str:
-        """The key, '' if there is none. Raises CredentialsError for one that no header can hold."""
+        """The key, '' if there is none. Raises CredentialsError."""
         return checked_key(os.environ.get(self._variable, "").strip(), self._variable, self._variable)
 
     def post(self, body: dict[str, Any]) -> Any:
         """The parsed answer to one request. Raises EmbedderError."""
         key = self.key()
-        has_path = bool(urlsplit(self.base_url).path)
         v1 = f"is /v1 missing? try `base_url={self.base_url}/v1`"
         service = Service(
             name=self.base_url,
@@ -171,7 +167,7 @@ class Endpoint:
             key_source=self._variable,
             key_remedy="set it to a valid key, or name another variable with `api_key_env`",
             quota_remedy="add to the account, or name another endpoint with `base_url`",
-            address_remedy="check `base_url`" if has_path else v1,
+            address_remedy="check `base_url`" if urlsplit(self.base_url).path else v1,
             down_remedy="check that the server runs, or try again later",
         )
         return call_with_timeout(lambda: self._post(body, service), self._timeout, self.base_url)

@@ -11,13 +11,13 @@ text's weights have norm 1. Measured on 16,015 articles of English Wikipedia of 
 of the text as query, all second halves searched), and the same for title to article, each +- 0.013:
 
     dimensions             768            256            64
-    power 1.5           0.684  0.725   0.583  0.547   0.409  0.345    what is built
+    power 1.5           0.684  0.725   0.583  0.547   0.409  0.345
     without stop words  0.671  0.727   0.573  0.561   0.403  0.360    and so below
     power 2             0.700  0.769   0.604  0.611   0.433  0.409    finds Cherry for `tree data structures`
-    power 1             0.604  0.653   0.498  0.491   0.334  0.309    3 passes of the SVD: no better
-    scikit-learn's idf  0.565  0.573   0.447  0.431   0.291  0.280    with 3 passes
+    power 1             0.604  0.653   0.498  0.491   0.334  0.309
+    scikit-learn's idf  0.565  0.573   0.447  0.431   0.291  0.280    with 3 passes of the SVD
 
-Log-entropy weights, centring, leaving out the first dimension, and scaling by singular values did not pay.
+More passes, log-entropy weights, centring, and scaling by singular values did not pay.
 """
 
 import random
@@ -51,10 +51,9 @@ NEGLIGIBLE = 1e-5
 
 
 class LsaEmbedder(Embedder):
-    """TF-IDF and truncated SVD, fitted on the corpus; narrower than `width` if the corpus is too small.
+    """TF-IDF and truncated SVD, fitted once; narrower than `width` if the corpus is too small.
 
-    It is fitted once, or loaded, and frozen then. A text without a known word becomes zeros. The same
-    corpus and parameters give the same bits on one machine, and a text has the same bits in every batch.
+    The same corpus and parameters give the same bits on one machine, and a text the same in every batch.
     """
 
     kind: ClassVar[str] = "lsa"
@@ -126,8 +125,7 @@ class LsaEmbedder(Embedder):
 def _project(state: LsaState, text: str, row: NDArray[np.float32]) -> None:
     """Put a text's vector into `row`, which is zeros.
 
-    einsum adds the terms' rows in order. A BLAS product would save 20 of some 200 microseconds, but its
-    bits may depend on the number of threads.
+    einsum adds the terms' rows in order; a BLAS product's bits may depend on the number of threads.
     """
     get = state.rows.get
     known = [number for term in tokens(text) if (number := get(term)) is not None]

@@ -159,10 +159,10 @@ def _checksum(head: dict[str, Any]) -> str:
 def read_state(folder: Path) -> LsaState:
     """What `write_state` wrote, with the components mapped. Raises IndexFormatError and StorageError."""
     head = _read_head(folder / HEAD)
-    terms = json.loads(_read_verified(folder / TERMS, head))
+    terms = json.loads(_read(folder / TERMS, head["files"][TERMS]))
     if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
         raise _damaged(folder / TERMS, "it is no list of words")
-    _read_verified(folder / IDF, head)
+    _read(folder / IDF, head["files"][IDF])
     idf = _map_array(folder / IDF, (len(terms),)).copy()
     components = _map_array(folder / COMPONENTS, (len(terms), head["width"]))
     rows = dict(zip(terms, range(len(terms)), strict=True))
@@ -199,21 +199,17 @@ def _read_head(path: Path) -> dict[str, Any]:
     return head
 
 
-def _read_verified(path: Path, head: dict[str, Any]) -> bytes:
-    content = _read(path)
-    if hashlib.sha256(content).hexdigest() != head["files"][path.name]:
+def _read(path: Path, digest: str | None = None) -> bytes:
+    with _read_errors(path):
+        content = path.read_bytes()
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
         raise _damaged(path, f"its hash does not fit {HEAD}")
     return content
 
 
-def _read(path: Path) -> bytes:
-    with _read_errors(path):
-        return path.read_bytes()
-
-
 @contextmanager
 def _read_errors(path: Path) -> Iterator[None]:
-    """Refuse a file that would block or never end, and raise what reading it raises in our own errors."""
+    """Refuse a file that would block or never end, and turn what reading it raises into our errors."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -233,10 +229,7 @@ def _damaged(path: Path, why: str) -> IndexFormatError:
 
 
 def _map_array(path: Path, shape: tuple[int, ...]) -> Floats:
-    """The float32 array of that shape in a file, mapped.
-
-    Its header is compared, not parsed: numpy would evaluate it, and warn about headers of Python 2.
-    """
+    """The float32 array of that shape in a file, mapped. numpy would evaluate the header; it is compared."""
     with _read_errors(path), path.open("rb") as file:
         header = npy_header(shape)
         expected = len(header) + 4 * math.prod(shape)

@@ -32,7 +32,6 @@ from resizable_search.specs import EmbedderSpec
 DEFAULT_MODEL = "nomic-embed-text-v1.5"
 MODELS = (DEFAULT_MODEL, "nomic-embed-text-v1")
 WIDTH = 768
-
 KEY_VARIABLE = "NOMIC_API_KEY"
 ADDRESS_VARIABLE = "ATLAS_API_PATH"
 
@@ -109,7 +108,7 @@ class NomicEmbedder(Embedder):
         return vectors
 
     def check(self) -> str:
-        """Ask whether the service accepts the key. Costs nothing, and takes about 10 s at most."""
+        """Ask whether the service accepts the key, which costs nothing."""
         client = self._connected(CHECK_SECONDS)
 
         def request() -> None:
@@ -210,8 +209,9 @@ def _client_class() -> Callable[[], Any]:
         def __init__(self) -> None:
             key = os.environ.get(KEY_VARIABLE, "").strip()
             self.key_source = KEY_VARIABLE if key else str(nomic.cli.nomic_base_path / "credentials")
-            from_key: dict[str, Any] = {"token": key, "tenant": "production", "expires": None}
-            self._credentials = from_key if key else self._login()
+            self._credentials: dict[str, Any] = {"token": key, "tenant": "production", "expires": None}
+            if not key:
+                self._credentials = self._login()
             self.of_thread = threading.local()
             checked_key(self._credentials["token"], self.key_source, KEY_VARIABLE)
             super().__init__()
@@ -263,7 +263,6 @@ class NomicLocalEmbedder(Embedder):
 
     kind: ClassVar[str] = "nomic-local"
     batch_size = 64
-    concurrency = 1
 
     def __init__(self, *, model: str = DEFAULT_MODEL) -> None:
         self._spec = nomic_spec(self.kind, model)
@@ -281,14 +280,8 @@ class NomicLocalEmbedder(Embedder):
         if not self._is_fetched:
             self._fetch()
         try:
-            answer = client.text(
-                list(texts),
-                model=self._spec.model,
-                task_type=task,
-                dimensionality=WIDTH,
-                long_text_mode="truncate",
-                inference_mode="local",
-            )
+            options = {"dimensionality": WIDTH, "long_text_mode": "truncate", "inference_mode": "local"}
+            answer = client.text(list(texts), model=self._spec.model, task_type=task, **options)
         except UnicodeEncodeError:
             raise RefusedTextError(LONE_SURROGATES) from None
         except Exception as error:
@@ -314,10 +307,7 @@ class NomicLocalEmbedder(Embedder):
 
 def _local_client() -> Any:
     """`nomic.embed` with gpt4all, and without its progress bar for each call."""
-    remedy = (
-        '`pip install "resizable_search[local]"` (in a clone: `pip install ".[local]"`), '
-        "or use `embedder=nomic`"
-    )
+    remedy = '`pip install "resizable_search[local]"`, in a clone ".[local]", or use `embedder=nomic`'
     try:
         import nomic.embed
     except OSError as error:  # gpt4all loads its native library when it is imported

@@ -6,9 +6,9 @@ comparable wherever it ran; the endpoint's address; and the name of the variable
 """
 
 import base64
+import itertools
 import os
 import re
-import threading
 from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
@@ -45,9 +45,8 @@ BYTES_PER_TOKEN = 2.5
 class OpenAIEmbedder(Embedder):
     """The model `model` at the endpoint `base_url`, with the key in the variable `api_key_env`.
 
-    None means the known model's value (`models`); the width of an unknown model is asked for once.
-    `served_as` is the endpoint's name for the model if `model` is the canonical one. A request takes
-    `timeout` seconds at most. Raises UsageError without a model, and for an invalid address or variable.
+    None means the known model's value (`models`). `served_as` is the endpoint's name for the model if
+    `model` is the canonical one. Raises UsageError without a model, and for an invalid address or variable.
     """
 
     kind: ClassVar[str] = "openai"
@@ -94,9 +93,8 @@ class OpenAIEmbedder(Embedder):
         timeout = timeout or (LOCAL_TIMEOUT_SECONDS if local else TIMEOUT_SECONDS)
         self._endpoint = Endpoint(self._base_url, self._variable, self._served_as, timeout)
         self._encoding = ""  # unknown yet: "base64" is a quarter of the bytes, "float" always works
-        self._lock = threading.Lock()
         self._noted_names: set[str] = set()
-        self._cut_texts = 0
+        self._cuts = itertools.count(1)
 
     @property
     def spec(self) -> EmbedderSpec:
@@ -104,11 +102,7 @@ class OpenAIEmbedder(Embedder):
         if not self._width:
             self.check()
         # All options: a later rsearch, whose `models` say something else, must open the index alike.
-        options = {
-            "base_url": self._base_url,
-            "api_key_env": self._variable,
-            "served_as": self._served_as,
-        }
+        options = {"base_url": self._base_url, "api_key_env": self._variable, "served_as": self._served_as}
         return models.spec_of(self.kind, self._model, self._width, self._prefixes, self._centred, options)
 
     @property
@@ -132,10 +126,7 @@ class OpenAIEmbedder(Embedder):
         return f"{self._base_url} embeds with {self._served_as} ({self._width} dimensions), {key}"
 
     def fit_in(self, texts: Sequence[str]) -> int:
-        """How many of these texts, from the first on, fit into a request, by number and by guessed tokens.
-
-        Where long texts are refused, a text that may be too long goes alone, so that no other is refused.
-        """
+        """By number and by guessed tokens. A text that the endpoint may refuse as too long goes alone."""
         left = float(self._max_request_tokens or "inf")
         alone = self._max_tokens if self._refuses_long and self._max_tokens else float("inf")
         for count, text in enumerate(texts[: self.batch_size]):
@@ -148,10 +139,7 @@ class OpenAIEmbedder(Embedder):
         return min(len(texts), self.batch_size)
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """Embed up to `batch_size` texts in one request. Returns (n, width) float32. Raises EmbedderError.
-
-        A single text that is too long for the endpoint is cut, with a note to the user.
-        """
+        """Embed up to `batch_size` texts in one request, a single one cut if it is too long."""
         prefix = self._prefixes[task]
         try:
             return self._embed_inputs([prefix + text for text in texts])
@@ -169,20 +157,19 @@ class OpenAIEmbedder(Embedder):
             self.before_repeat()
             try:
                 rows = self._embed_inputs([prefix + cut])
+                break
             except TooLongError as error:
                 refused = error
-                continue
-            with self._lock:
-                self._cut_texts += 1
-                count = self._cut_texts
-            if str(count).strip("0") == "1":  # the 1st, 10th, 100th …
-                which = "a text" if count == 1 else f"the {count:,}th text"
-                self.on_note(
-                    f"{which} is too long for {self._served_as}: only the first {len(cut):,} of its "
-                    f"{len(text):,} characters are embedded"
-                )
-            return rows
-        raise refused
+        else:
+            raise refused
+        count = next(self._cuts)
+        if str(count).strip("0") == "1":  # the 1st, 10th, 100th …
+            which = "a text" if count == 1 else f"the {count:,}th text"
+            self.on_note(
+                f"{which} is too long for {self._served_as}: only the first {len(cut):,} of its "
+                f"{len(text):,} characters are embedded"
+            )
+        return rows
 
     def _embed_inputs(self, inputs: list[str]) -> NDArray[np.float32]:
         """The rows of one request, (n, width) float32, in the encoding that the endpoint knows."""

@@ -24,10 +24,8 @@ BUILT_IN = {
     "sentence-transformers": "resizable_search.embedders.sentence_transformers:SentenceTransformersEmbedder",
     "lsa": "resizable_search.embedders.lsa:LsaEmbedder",
 }
-
 PRECOMPUTED = {"given": "resizable_search.embedders.base:PrecomputedEmbedder"}
-"""Not offered by `names`: it stands for an index's vectors and embeds nothing."""
-
+"""Not offered by `names`, since it embeds nothing."""
 GROUP = "resizable_search.embedders"
 """The entry-point group: an embedder's name, and its class."""
 
@@ -76,10 +74,7 @@ def parameters(kind: str) -> Collection[str]:
 def create(
     kind: str, model: str | None = None, options: Mapping[str, str | int | None] | None = None
 ) -> "Embedder":
-    """A new embedder of a kind. Raises UsageError.
-
-    `options` are further keywords of its constructor, such as `base_url`. None means the default.
-    """
+    """A new embedder. `options` are keywords of its constructor, None the default. Raises UsageError."""
     cls: Any = embedder_class(kind)
     keywords = {"model": model, **(options or {})}
     keywords = {name: value for name, value in keywords.items() if value is not None}
@@ -101,11 +96,9 @@ def reopen(spec: EmbedderSpec, state: Path) -> "Embedder":
     try:
         embedder: Embedder = cls(**{**spec.options, "model": spec.model})
         problem = "" if dict(embedder.spec.options) == dict(spec.options) else "it has other options"
-    except UsageError as error:
-        problem = str(error)
-    except RsearchError:
-        raise
     except Exception as error:  # an option of a wrong type may cause anything
+        if isinstance(error, RsearchError) and not isinstance(error, UsageError):
+            raise
         problem = clipped(f"{type(error).__name__}: {error}")
     if problem:
         raise IndexFormatError(

@@ -1,9 +1,8 @@
 """Many requests at once: concurrency, pace and retries around an embedder's `embed`.
 
 Requests run on daemon threads, so neither a hung one nor Ctrl-C keeps the process alive. A request that
-may succeed later is sent again after growing, jittered pauses. Any other failure goes to the caller, and
-ends the work: nothing is sent after it, not even what a client repeats by itself. Such repeats are paced
-and counted like other requests.
+may succeed later is sent again after growing, jittered pauses. Any other failure ends the work. What a
+client repeats by itself is paced, counted and stopped like other requests.
 """
 
 import math
@@ -12,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,6 @@ BUSY_TRIES = 8
 FIRST_PAUSE = 1.0
 """Seconds before the second try, with a jitter of one half. Each further pause is twice as long."""
 LONGEST_PAUSE = 60.0
-"""Seconds."""
 QUERY_PATIENCE = 20.0
 """The longest Retry-After, in seconds, that a query waits for."""
 FILL = 0.99
@@ -54,12 +52,14 @@ class Usage:
     repeats: int = 0
     tokens: int = 0
 
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.requests + other.requests, self.repeats + other.repeats, self.tokens + other.tokens)
+
 
 class Pacer:
     """Spaces requests evenly, `per_minute` of them; None: no limit.
 
-    An even pace keeps the limit in any window, also across restarts, without a record of what was sent:
-    what may be caught up is less than what `FILL` leaves free in a window of minutes.
+    So any window of minutes keeps the limit, also across restarts, without a record of what was sent.
     """
 
     def __init__(self, per_minute: float | None) -> None:
@@ -79,9 +79,9 @@ class Pacer:
 class RequestPool:
     """Embeds batches on `concurrency` threads. Submit batches, then take results as they come.
 
-    Taking a result says that the one before it is safe. So at most `concurrency` requests are sent whose
-    results are not safe yet. `on_retry` gets the reason of each retry, `on_repeat` is called when a client
-    repeats a request by itself. A service that asks to wait for more than `patience` seconds has failed.
+    Taking a result says that the one before it is safe; at most `concurrency` results are not safe yet.
+    `on_retry` gets the reason of each retry; `on_repeat` is called when a client repeats a request itself.
+    A service that asks to wait for more than `patience` seconds has failed.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class RequestPool:
         self._slots = threading.Semaphore(self.concurrency)
         self._has_unsafe = False
         embedder.before_repeat, embedder.on_note = self._before_repeat, on_retry
-        embedder.on_usage = self._count_tokens
+        embedder.on_usage = lambda tokens: self._count(Usage(tokens=tokens))
         for number in range(self.concurrency):
             threading.Thread(target=self._work, name=f"embed-{number}", daemon=True).start()
 
@@ -136,7 +136,7 @@ class RequestPool:
         return ", ".join(words)
 
     def submit(self, keys: list[int], texts: Sequence[str]) -> None:
-        """Embed these texts: at most the embedder's batch size, none blank."""
+        """Embed these texts, as many as one call of `embed` takes."""
         self.outstanding += 1
         self._batches.put((keys, texts))
 
@@ -200,10 +200,9 @@ class RequestPool:
             try:
                 return self._embedder.embed(texts, self._task)
             except (ServiceError, BadAnswerError) as error:
-                may_help = not isinstance(error, BadAnswerError) or error.again
                 asked = getattr(error, "retry_after", None) or 0.0
                 tries = self._busy_tries if isinstance(error, RateLimitedError) else self._tries
-                if not may_help or attempt >= tries or asked > self._patience:
+                if not getattr(error, "again", True) or attempt >= tries or asked > self._patience:
                     raise
                 seconds = max(pause * (0.5 + random.random()), asked)
                 self._on_retry(f"{error}; trying again in {seconds:.0f} s ({attempt} of {tries - 1})")
@@ -216,13 +215,11 @@ class RequestPool:
 
     def _take_turn(self, *, repeats: bool) -> None:
         self._wait("turn", self._pacer.delay())
-        with self._lock:
-            usage = self.usage
-            self.usage = replace(usage, requests=usage.requests + 1, repeats=usage.repeats + repeats)
+        self._count(Usage(requests=1, repeats=int(repeats)))
 
-    def _count_tokens(self, tokens: int) -> None:
+    def _count(self, usage: Usage) -> None:
         with self._lock:
-            self.usage = replace(self.usage, tokens=self.usage.tokens + tokens)
+            self.usage += usage
 
     def _wait(self, what: str, seconds: float) -> None:
         count = 1 if seconds else 0

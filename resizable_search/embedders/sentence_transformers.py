@@ -36,7 +36,6 @@ class SentenceTransformersEmbedder(Embedder):
 
     kind: ClassVar[str] = "sentence-transformers"
     batch_size = 64
-    concurrency = 1
 
     def __init__(
         self,
@@ -81,10 +80,7 @@ class SentenceTransformersEmbedder(Embedder):
         return f"{self._model} runs on {self._ready().device}"
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """Embed up to 64 texts. Returns (n, width) float32. Raises EmbedderError.
-
-        The first call loads the model, and may download it. The model cuts texts that are too long for it.
-        """
+        """Embed up to 64 texts: (n, width) float32. The model, loaded first, cuts texts that are too long."""
         prefix, model = self._prefix(task), self._ready()
         encode = model.encode_query if task == "search_query" else model.encode_document
         try:

@@ -1,8 +1,7 @@
 """The addresses that may get a secret.
 
 An index says where its queries are embedded, and anybody may have made it. So a key is sent to an address
-only after the user named both together, in a build or a query. The file beside the indexes that records
-this holds no secret.
+only after the user named both together, in a build or a query, which a file beside the indexes records.
 """
 
 import json
@@ -13,7 +12,6 @@ from resizable_search.errors import CredentialsError
 from resizable_search.system import file_lock, replace_file
 
 MAX_BYTES = 1 << 20
-
 LOCK_SECONDS = 10.0
 """Others hold the lock for milliseconds."""
 

@@ -1,16 +1,27 @@
-"""`rsearch build`: make an index of a corpus."""
+"""`rsearch build`: make an index of a corpus, or of vectors."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resizable_search.cli import build_vectors
-from resizable_search.cli import help as manual
-from resizable_search.cli.arguments import takes
-from resizable_search.cli.build_arguments import BuildArguments, OnBadText, embedder_options
-from resizable_search.cli.options import command_to_go_on, home_of, parse_numbers
+from resizable_search.cli import completion, render_build
+from resizable_search.cli.options import (
+    BuildArguments,
+    TextArguments,
+    command_to_go_on,
+    home_of,
+    is_given,
+    parse_numbers,
+    parse_words,
+    piped_in,
+    takes,
+    text_length,
+)
+from resizable_search.cli.settings import ConfiguredCommand
 from resizable_search.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,115 +29,275 @@ if TYPE_CHECKING:
     from resizable_search.corpora.base import Corpus
     from resizable_search.progress import Progress
 
+STDIN = "-"
+_OF_EMBEDDING = ("embedder", "model", "chars", "concurrency", "rate", "on_bad_text", "dry_run")
+
 app = typer.Typer(
     no_args_is_help=True,
-    help="Build an index. The same command again resumes a build that was stopped; a larger --limit extends.",
+    help="Build an index. Run the same command again to resume; a larger --limit extends the index.",
 )
 
 
-@app.command(epilog=manual.epilog("build wiki100k"))
+def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command of `rsearch build`."""
+    return app.command(name, cls=ConfiguredCommand)
+
+
+@command("wiki100k")
 @takes(BuildArguments)
-def wiki100k(options: BuildArguments) -> None:
-    """The first 100,000 articles of English Wikipedia, streamed from the hub."""
+def wiki100k(options: BuildArguments, context: typer.Context) -> None:
+    """Build an index of 100,000 English Wikipedia articles, streamed from the hub."""
     from resizable_search.corpora import presets
 
-    most = presets.wiki100k().limit
-    if options.limit is None:
-        options = replace(options, limit=most)
-    elif most is not None and options.limit > most:
-        raise UsageError(
-            f"wiki100k is the first {most:,} articles: for more, use "
-            f"`rsearch build wiki --limit {options.limit}`"
-        )
-    run(
-        options,
-        "wiki100k",
-        lambda progress: presets.wiki100k(chars=cut(options.chars)).corpus(progress=progress),
-    )
+    preset = presets.wiki100k(chars=text_length(options.chars))
+    most = preset.limit or 0
+    limit = most if options.limit is None else options.limit
+    if limit > most and is_given(context, "limit"):
+        more = f"`rsearch build wiki --limit {limit}`"
+        raise UsageError(f"wiki100k is the first {most:,} articles: for more, use {more}")
+    options = replace(options, limit=min(limit, most))
+    run(options, "wiki100k", lambda progress: preset.corpus(progress=progress))
 
 
-@app.command(epilog=manual.epilog("build wiki"))
+@command("wiki")
 @takes(BuildArguments)
 def wiki(
     options: BuildArguments,
-    lang: Annotated[str, typer.Option(help="Language code of the Wikipedia: en, simple, de, …")] = "en",
+    lang: Annotated[str, typer.Option(help="Language code: en, simple, de, …")] = "en",
     date: Annotated[str, typer.Option(help="Date of the dump.")] = "20231101",
 ) -> None:
-    """A Wikipedia of any language and size, streamed from the hub."""
+    """Build an index of a Wikipedia of any language, streamed from the hub."""
     from resizable_search.corpora import presets
 
-    preset = presets.wiki(lang=lang, date=date, chars=cut(options.chars))
-    run(
-        options,
-        "wiki" if lang == "en" else f"wiki-{lang}",
-        lambda progress: preset.corpus(progress=progress),
-    )
+    preset = presets.wiki(lang=lang, date=date, chars=text_length(options.chars))
+    name = "wiki" if lang == "en" else f"wiki-{lang}"
+    run(options, name, lambda progress: preset.corpus(progress=progress))
 
 
-@app.command(epilog=manual.epilog("build pydoc"))
+@command("pydoc")
 @takes(BuildArguments, embedder="lsa")
 def pydoc(options: BuildArguments) -> None:
-    """The documentation of this Python's standard library: real text that every machine has."""
+    """Build an index of the documentation of this Python's standard library."""
     from resizable_search.corpora.pydoc import PydocCorpus
 
-    run(options, "pydoc", lambda _: PydocCorpus(chars=cut(options.chars)))
+    run(options, "pydoc", lambda _: PydocCorpus(chars=text_length(options.chars)))
 
 
-app.command(epilog=manual.epilog("build vectors"))(build_vectors.vectors)
+@command("vectors")
+@takes(BuildArguments, without=_OF_EMBEDDING)
+def vectors(
+    options: BuildArguments,
+    file: Annotated[
+        Path,
+        typer.Argument(help="A .npy file, one vector a row: float16, float32 or float64.", metavar="FILE"),
+    ],
+    documents: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON lines or Parquet with id, title, url, text of each row.",
+            show_default="row numbers as ids",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model that made the vectors, e.g. nomic-embed-text-v1.5.")
+    ] = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=completion.embedders,
+            help="Embedder of queries, e.g. nomic-local.",
+            show_default="by the model",
+        ),
+    ] = None,
+) -> None:
+    """Build an index of embeddings you already have, from a .npy file.
 
-
-def cut(chars: int | None) -> int | None:
-    """The number of characters that `--chars` keeps of a text; None for no cut. Raises UsageError."""
-    if chars is not None and chars < 0:
-        raise UsageError(f"--chars must be 0 (no cut) or more, not {chars}")
-    return chars or None
-
-
-def run(asked: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress], Corpus]") -> None:
-    """Build what is asked for of the corpus that `open_corpus` opens, and tell what came of it."""
-    from resizable_search.cli import render_indexes
-
-    report, remark, example = made(asked, usual_name, open_corpus)
-    render_indexes.build_report(report, asked.limit, remark, example, asked.home)
-
-
-def made(
-    asked: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress], Corpus]"
-) -> "tuple[BuildReport, str, str]":
-    """As `run`, telling nothing: the report, a remark on the model, and a query that may be tried.
-
-    With --dry-run it tells what a build would take, and leaves (`typer.Exit`).
+    The vectors are checked, normalised and copied: the file stays as it is and
+    is not needed afterwards.
     """
-    dims = parse_numbers(asked.dims, "--dims")
-    if asked.limit is not None and asked.limit < 1:
-        raise UsageError(f"--limit must be 1 or more, not {asked.limit}")
+    numbers = parse_numbers(options.dims, "--dims")
+
+    from resizable_search.build.vectors import build_vectors
+    from resizable_search.build.workspace import BuildOptions
+    from resizable_search.cli.progress import shown_progress, stop_on_signal
+    from resizable_search.corpora.base import Corpus
+    from resizable_search.embedders import registry
+    from resizable_search.specs import EmbedderSpec
+
+    build_options = BuildOptions(
+        file.stem if options.name is None else options.name,
+        options.limit,
+        numbers,
+        restart=options.restart,
+        command=command_to_go_on(),
+    )
+    with shown_progress() as progress, stop_on_signal() as stop:
+        report = build_vectors(
+            file,
+            home_of(options.home),
+            build_options,
+            documents=documents,
+            model=model,
+            embedder=embedder,
+            embedder_options=options.embedder_options(),
+            progress=progress,
+            stop=stop,
+        )
+    made_by = registry.embedder_class(report.manifest.embedder["kind"])
+    example = Corpus.example if made_by.embeds else ""
+    remark = made_by.remark_on(EmbedderSpec.from_json(report.manifest.embedder))
+    render_build.build_report(report, options.limit, remark, example, options.home)
+
+
+@command("files")
+@takes(TextArguments)
+def files(
+    options: TextArguments,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders and patterns; `-` reads JSON lines from stdin.", metavar="PATH..."
+        ),
+    ],
+) -> None:
+    """Build an index of your own files: text, Markdown, reST, HTML, PDF, JSON lines, CSV, Parquet.
+
+    Each text is cut to its first 1,200 characters, unless --chunk or --chars
+    says otherwise. Unreadable files are left out and listed with the reason.
+    """
+    if STDIN in paths and len(paths) > 1:
+        raise UsageError("stdin cannot be mixed with files: build an index of each")
+
+    def corpus(progress: "Progress") -> "Corpus":
+        from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus
+
+        names = ("text_column", "id_column", "title_column", "url_column", "chunk", "chunk_overlap")
+        reading: dict[str, Any] = {name: getattr(options, name) for name in names}
+        reading |= {
+            "metadata": parse_words(options.metadata),
+            "chars": options.text_length(),
+            "progress": progress,
+        }
+        return StdinCorpus(piped_in(), **reading) if STDIN in paths else FilesCorpus(paths, **reading)
+
+    run(options, usual_name(paths) if options.name is None else "", corpus)
+
+
+@command("hf")
+@takes(TextArguments)
+def hf(
+    options: TextArguments,
+    repo: Annotated[str, typer.Argument(help="Dataset, such as wikimedia/wikipedia.", metavar="REPO")],
+    config: Annotated[
+        str | None,
+        typer.Option("--config", help="Configuration of the dataset.", show_default="the only one"),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Split of the dataset.")] = "train",
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Branch, tag or commit.", show_default="current main")
+    ] = None,
+    shuffle_seed: Annotated[
+        int | None,
+        typer.Option(
+            "--shuffle-seed",
+            help="Read rows in this random order; --limit then draws a sample.",
+            show_default="file order",
+        ),
+    ] = None,
+) -> None:
+    """Build an index of a dataset of huggingface.co, streamed.
+
+    Each text is cut to its first 1,200 characters, unless --chunk or --chars
+    says otherwise. Rows come in file order, unless --shuffle-seed is given.
+    """
+    if shuffle_seed is not None and shuffle_seed < 0:
+        raise UsageError(f"--shuffle-seed must be 0 or more, not {shuffle_seed}")
+    fields = ("text", "id", "title", "url")
+    columns = {field: getattr(options, f"{field}_column") for field in fields}
+
+    def corpus(progress: "Progress") -> "Corpus":
+        from resizable_search.corpora.hub import HubCorpus
+
+        return HubCorpus(
+            repo=repo,
+            config=config,
+            split=split,
+            revision=revision,
+            chars=options.text_length(),
+            columns={field: column for field, column in columns.items() if column is not None},
+            optional=[field for field, column in columns.items() if column is None and field != "text"],
+            metadata=parse_words(options.metadata),
+            chunk=options.chunk,
+            chunk_overlap=options.chunk_overlap,
+            shuffle_seed=shuffle_seed,
+            progress=progress,
+        )
+
+    run(options, repo.rpartition("/")[2], corpus)
+
+
+def usual_name(paths: list[str]) -> str:
+    """The name of an index of these files: that of the file, the folder, or the common folder.
+
+    Raises UsageError if there is none.
+    """
+    if STDIN in paths:
+        raise UsageError("piped documents have no name: name the index with --name")
+    full = [os.path.abspath(os.path.expanduser(path)) for path in paths]
+    if len(full) == 1 and os.path.isfile(full[0]):
+        name = os.path.basename(full[0])
+        while "." in name.lstrip("."):
+            name = os.path.splitext(name)[0]
+        return name.lstrip(".")
+    folder = full[0] if len(full) == 1 else os.path.commonpath([os.path.dirname(path) for path in full])
+    while folder != "/" and not os.path.isdir(folder):  # a pattern, or a missing folder
+        folder = os.path.dirname(folder)
+    if name := os.path.basename(folder).lstrip("."):
+        return name
+    raise UsageError("these files have no common folder with a name: name the index with --name")
+
+
+def run(options: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress], Corpus]") -> None:
+    """Build an index of the corpus that `open_corpus` opens, and print the report."""
+    report, remark, example = built(options, usual_name, open_corpus)
+    render_build.build_report(report, options.limit, remark, example, options.home)
+
+
+def built(
+    options: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress], Corpus]"
+) -> "tuple[BuildReport, str, str]":
+    """Build without printing: the report, a remark on the model, and an example of a query.
+
+    With --dry-run it prints the plan of the build and raises `typer.Exit`.
+    """
+    dims = parse_numbers(options.dims, "--dims")
+    if options.limit is not None and options.limit < 1:
+        raise UsageError(f"--limit must be 1 or more, not {options.limit}")
 
     from resizable_search.build import build as builder
     from resizable_search.build import dry_run
     from resizable_search.build.workspace import BuildOptions
-    from resizable_search.cli import render_forecast
-    from resizable_search.cli.progress import shown_progress
-    from resizable_search.cli.signals import stop_on_signal
+    from resizable_search.cli.progress import shown_progress, stop_on_signal
     from resizable_search.embedders import registry
     from resizable_search.specs import EmbedderSpec
 
-    home = home_of(asked.home)
-    options = BuildOptions(
-        name=usual_name if asked.name is None else asked.name,  # '' is a name that the build refuses
-        limit=asked.limit,
+    home = home_of(options.home)
+    build_options = BuildOptions(
+        name=usual_name if options.name is None else options.name,  # the build refuses ''
+        limit=options.limit,
         dims=dims,
-        concurrency=asked.concurrency,
-        requests_per_minute=asked.rate,
-        on_bad_text="fail" if asked.on_bad_text is OnBadText.fail else "skip",
-        restart=asked.restart,
+        concurrency=options.concurrency,
+        requests_per_minute=options.rate,
+        on_bad_text=options.on_bad_text,
+        restart=options.restart,
         command=command_to_go_on(),
     )
-    embedder = registry.create(asked.embedder, asked.model, embedder_options(asked))
+    embedder = registry.create(options.embedder, options.model, options.embedder_options())
     with shown_progress() as progress, stop_on_signal() as stop:
         corpus = open_corpus(progress)
-        if asked.dry_run:
-            found = dry_run.dry_run(corpus, embedder, home, options, progress)
-            render_forecast.forecast(found)
-            raise typer.Exit(0 if found.ok else 1)
-        report = builder.build(corpus, embedder, home, options, progress, stop)
+        if options.dry_run:
+            plan = dry_run.dry_run(corpus, embedder, home, build_options, progress)
+            render_build.dry_run(plan)
+            raise typer.Exit(0 if plan.ok else 1)
+        report = builder.build(corpus, embedder, home, build_options, progress, stop)
     return report, embedder.remark_on(EmbedderSpec.from_json(report.manifest.embedder)), corpus.example

@@ -1,65 +1,130 @@
-"""`rsearch config`: what the options of the commands are where nobody gives them, and where that is said."""
+"""`rsearch config`: show and change the defaults of options."""
 
+import os
+import stat
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from resizable_search.cli import completion, settings
-from resizable_search.cli.configured import Configuration
-from resizable_search.cli.options import BareHomeOption, JsonOption
-from resizable_search.cli.settings import Schema, Setting
+from resizable_search.cli import completion
+from resizable_search.cli.options import HomeOption, JsonOption
+from resizable_search.cli.settings import (
+    SECTION,
+    Configuration,
+    Schema,
+    Table,
+    Value,
+    project_paths,
+    read_toml,
+)
 from resizable_search.errors import ConfigError, RsearchError
+from resizable_search.system import HOME_VARIABLE
+from resizable_search.text import plain
+
+
+@completion.source
+def _keys(context: typer.Context, incomplete: str) -> list[str]:
+    """Settings, up to the next dot: there are some hundred."""
+    names = [name.split(".") for name in Schema(context.find_root().command).names()]
+    depth = incomplete.count(".")
+    return [".".join(name[: depth + 1]) + ("." if len(name) > depth + 1 else "") for name in names]
+
+
+@completion.source
+def _values(context: typer.Context, incomplete: str) -> list[str]:
+    """Values, from the source of the option itself."""
+    setting = Schema(context.find_root().command).find(context.params["key"])
+    return [item.value for item in setting.option.shell_complete(context, incomplete)]
+
 
 app = typer.Typer(invoke_without_command=True)
 
 KeyArgument = Annotated[
     str,
     typer.Argument(
-        help="A setting, such as index, query.dim or build.files.chunk.",
-        metavar="KEY",
-        autocompletion=completion.settings_keys,
+        help="Setting, such as index, query.dim or build.files.chunk.", metavar="KEY", autocompletion=_keys
     ),
 ]
 ProjectOption = Annotated[
-    bool,
-    typer.Option("--project", help="Of the nearest pyproject.toml, not of the home."),
+    bool, typer.Option("--project", help="Use the nearest pyproject.toml, not the home's file.")
 ]
 
 
 @app.callback()
-def config(context: typer.Context, json: JsonOption = False, home: BareHomeOption = None) -> None:
-    """Show or change the defaults of options, and where each is said.
+def config(context: typer.Context, json: JsonOption = False, home: HomeOption = None) -> None:
+    """Show or change the defaults of options.
 
-    A value is that of the command line, else of its environment variable, else
-    of the project (its table tool.rsearch in the nearest pyproject.toml, of this
-    folder or one above), else of rsearch.toml in the home, else built in.
+    Order: command line, environment, project (table tool.rsearch of the nearest
+    pyproject.toml), rsearch.toml in the home, built in.
 
-    A file has keys for all commands (index, threads, engine) and a table for
-    each command, whose keys are its options without the dashes; the table build
-    is for every build, build.files for one. A project may say nothing that
-    decides where texts and keys are sent: docs/commands.md has the whole list.
+    Keys are options without dashes: index, threads and engine for all commands,
+    others in a table for each command. Table build is for every build, build.files
+    for one of them. A project sets search and output options only.
     """
     context.meta["home"] = home
     if context.invoked_subcommand is not None:
         return
-    from resizable_search.cli import render_config
-
     configuration = _configuration(context, None)
-    render_config.listing(configuration, as_json=json)
+    rows = [("home", _home(configuration), ""), *_listed(configuration)]
+    problems = [*configuration.problems, *configuration.warnings]
+    if json:
+        from resizable_search.cli.output import json_object
+
+        files = [
+            {"path": str(file.path), "exists": file.exists, "project": file.is_project}
+            for file in configuration.files
+        ]
+        settings = [{"key": key, "value": v.value, "from": v.origin or "default"} for key, v, _ in rows]
+        json_object({"files": files, "problems": problems, "settings": settings})
+        return
+    from rich.text import Text
+
+    from resizable_search.cli.tables import borderless, show_table
+
+    names = ("setting", "value", "from")
+    table = borderless(*names, fold=names)
+    for key, value, shown in rows:
+        words = ", ".join(value.value) if isinstance(value.value, list) else str(value.value)
+        style = "" if value.origin else "dim"
+        cell = f"({shown})" if value.value is None else plain(words)
+        table.add_row(Text(key, style=style), Text(cell, style=style), Text(plain(value.origin)))
+    show_table(table)
+    sys.stdout.flush()
+    for problem in problems:
+        sys.stderr.write(f"rsearch: {plain(problem)}\n")
+
+
+def _listed(configuration: Configuration) -> Iterator[tuple[str, Value, str]]:
+    """Each setting, its value and its words; of a table only what differs from the table above it."""
+    schema = configuration.schema
+    for table in sorted(schema.tables(), key=lambda table: (len(table) > 0, table)):
+        for setting in schema.table(table).values():
+            value = configuration.find(setting)
+            above = schema.table(table[:-1]).get(setting.key) if table else None
+            if above is None or tuple(map(str, value)) != tuple(map(str, configuration.find(above))):
+                yield setting.name, value, setting.shown
+
+
+def _home(configuration: Configuration) -> Value:
+    return Value(str(configuration.home.path), f"${HOME_VARIABLE}" if os.environ.get(HOME_VARIABLE) else "")
 
 
 @app.command("get")
-def get(context: typer.Context, key: KeyArgument, home: BareHomeOption = None) -> None:
-    """Print what a setting is; exit code 1 if nothing says it."""
+def get(context: typer.Context, key: KeyArgument, home: HomeOption = None) -> None:
+    """Print a setting; exit code 1 if it is not set."""
     configuration = _configuration(context, home)
+    if key == "home":
+        typer.echo(configuration.home.path)
+        return
     setting = configuration.schema.find(key)
-    found = configuration.find(setting)
-    if found.value is None:
-        raise RsearchError(f"{key} is not set: where it is not given, {setting.shown} is meant")
-    values = found.value if isinstance(found.value, list) else [found.value]
-    for value in values:
-        typer.echo(value)
+    value = configuration.find(setting).value
+    if value is None:
+        raise RsearchError(f"{key} is not set: the default is {setting.shown}")
+    for line in value if isinstance(value, list) else [value]:
+        typer.echo(line)
 
 
 @app.command("set")
@@ -68,88 +133,81 @@ def set_(
     key: KeyArgument,
     values: Annotated[
         list[str],
-        typer.Argument(
-            help="Its value; several make a list.",
-            metavar="VALUE...",
-            autocompletion=completion.setting_values,
-        ),
+        typer.Argument(help="Value; several make a list.", metavar="VALUE...", autocompletion=_values),
     ],
     project: ProjectOption = False,
-    home: BareHomeOption = None,
+    home: HomeOption = None,
 ) -> None:
-    """Write a setting into a file, whose comments stay as they are."""
+    """Write a setting into a file; comments and order stay."""
     configuration = _configuration(context, home)
     setting = configuration.schema.find(key)
-    value = setting.read(values)
-    if project and (why := settings.project_refusal(setting, value)):
-        raise ConfigError(f"{key} is not taken from a project: {why}")
-    if not project and key == "home":
-        raise ConfigError("the home cannot say where it is: set $RSEARCH_HOME, or use --project")
-
-    def change(table: Any) -> None:
-        _table(table, setting, make=True)[setting.key] = value
-
-    path = _edit(configuration, change, project=project)
+    value = setting.parsed(values)
+    if project and not setting.is_of_projects:
+        raise ConfigError(f"{key} is not for projects: a project sets search and output options only")
+    path = _edit(configuration, setting.table, setting.key, value, project=project)
     typer.echo(f"{key} = {value} in {path}")
 
 
 @app.command("unset")
 def unset(
-    context: typer.Context, key: KeyArgument, project: ProjectOption = False, home: BareHomeOption = None
+    context: typer.Context, key: KeyArgument, project: ProjectOption = False, home: HomeOption = None
 ) -> None:
-    """Take a setting out of a file, a wrong one too."""
+    """Remove a setting from a file, also an unknown or wrong one."""
     *table, last = key.split(".")
-    setting = Setting(tuple(table), last, "", str)
-
-    def change(found: Any) -> None:
-        place = _table(found, setting, make=False)
-        if not isinstance(place, dict) or last not in place:
-            raise RsearchError(f"{key} is not set there: `rsearch config` shows where it is")
-        del place[last]
-
-    path = _edit(_configuration(context, home), change, project=project)
+    path = _edit(_configuration(context, home), tuple(table), last, None, project=project)
     typer.echo(f"{key} is no longer set in {path}")
 
 
 @app.command("path")
-def path(context: typer.Context, project: ProjectOption = False, home: BareHomeOption = None) -> None:
-    """Print where the home's file is, be it there or not; with --project, the project's."""
-    typer.echo(_file(_configuration(context, home), project=project))
+def path(context: typer.Context, project: ProjectOption = False, home: HomeOption = None) -> None:
+    """Print the path of the home's file, or of the project's."""
+    typer.echo(_path(_configuration(context, home), project=project))
 
 
 def _configuration(context: typer.Context, home: Path | None) -> Configuration:
     return Configuration(Schema(context.find_root().command), home or context.meta.get("home"))
 
 
-def _file(configuration: Configuration, *, project: bool) -> Path:
-    from resizable_search.cli.config_files import nearest_project
-
+def _path(configuration: Configuration, *, project: bool) -> Path:
     if not project:
-        return configuration.own_file.path
-    found = configuration.project.path if configuration.project is not None else nearest_project()
-    if found is None:
-        raise RsearchError("no pyproject.toml here or in a folder above: make one, or leave --project out")
-    return found
+        return configuration.own.path
+    if configuration.project is not None:
+        return configuration.project.path
+    for nearest in project_paths():
+        return nearest
+    raise RsearchError("no pyproject.toml here or in a folder above: make one, or leave --project out")
 
 
-def _edit(configuration: Configuration, change: Any, *, project: bool) -> Path:
-    from resizable_search.cli import config_files
+def _edit(configuration: Configuration, table: Table, key: str, value: Any, *, project: bool) -> Path:
+    """Set a key of a file, or remove it if `value` is None; the rest stays as it is. Returns the file's path.
 
-    path = _file(configuration, project=project)
-    config_files.edit(path, config_files.SECTION if project else (), change)
-    return path
-
-
-def _table(found: Any, setting: Setting, *, make: bool) -> Any:
-    """The table of a setting in a file; None where it is not there and none is to be made."""
+    Raises ConfigError if the file is not TOML, StorageError if it cannot be written.
+    """
     import tomlkit
 
-    for name in setting.table:
-        if name not in found:
-            if not make:
-                return None
-            found[name] = tomlkit.table()
-        found = found[name]
-        if not isinstance(found, dict):
-            raise ConfigError(f"{'.'.join(setting.table)} is no table in that file: mend it by hand")
-    return found
+    from resizable_search.system import CHECK, make_home, replace_file, storage_errors
+
+    named = _path(configuration, project=project)
+    path = Path(os.path.realpath(named))  # a link stays one
+    document = read_toml(path, tomlkit.parse)
+    mode = None if document is None else stat.S_IMODE(path.stat().st_mode)
+    document = here = tomlkit.document() if document is None else document
+    for name in (*SECTION, *table) if project else table:
+        if name not in here:
+            if value is None:
+                break
+            here[name] = tomlkit.table(is_super_table=name == "tool")
+        here = here[name]
+        if not isinstance(here, dict):
+            raise ConfigError(f"{path}: {name} is not a table: correct the file")
+    if value is not None:
+        here[key] = value
+    elif here.pop(key, None) is None:
+        name = ".".join((*table, key))
+        raise RsearchError(f"{name} is not set there: `rsearch config` shows every setting and its file")
+    make_home(path.parent)
+    with storage_errors(path.parent, CHECK):
+        replace_file(path, tomlkit.dumps(document).encode())
+        if mode is not None:
+            path.chmod(mode)
+    return named

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resizable_search.cli import build
-from resizable_search.cli.arguments import takes
 from resizable_search.cli.bench import DimListOption, PlanListOption, RerankListOption
-from resizable_search.cli.build_arguments import BuildArguments
 from resizable_search.cli.options import (
+    BuildArguments,
     EngineOption,
     IndexOption,
     JsonOption,
@@ -22,6 +21,8 @@ from resizable_search.cli.options import (
     index_name,
     is_given,
     parse_numbers,
+    takes,
+    text_length,
 )
 from resizable_search.errors import StorageError, UsageError
 from resizable_search.store.layout import expanded
@@ -173,17 +174,17 @@ def _check_targets(per_query: Path | None, runs: Path | None) -> None:
 
 def _build(options: BuildArguments, documents: Path) -> str:
     """Build the index of a corpus, or what is missing of it; its name."""
-    from resizable_search.cli import render_indexes
+    from resizable_search.cli import render_build
     from resizable_search.corpora.beir import BeirCorpus
 
-    chars = build.cut(options.chars)
+    chars = text_length(options.chars)
 
     def corpus(progress: "Progress") -> "Corpus":
         return BeirCorpus(documents, chars=chars, progress=progress)
 
     usual = os.path.basename(os.path.abspath(documents.parent)).lstrip(".")
-    report, remark, _ = build.made(replace(options, dims=None), usual, corpus)
+    report, remark, _ = build.built(replace(options, dims=None), usual, corpus)
     if report.added or report.left_out:
-        lines = render_indexes.build_lines(report, options.limit, remark)
+        lines = render_build.build_lines(report, options.limit, remark)
         sys.stderr.write("".join(f"rsearch: {line}\n" for line in lines))
     return report.name

@@ -1,26 +1,110 @@
-"""The edge: every domain error becomes one line and an exit code; no traceback unless --debug."""
+"""The command line: the commands, and errors as one line and an exit code."""
 
 import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from resizable_search.cli import completion as completing
-from resizable_search.cli.app import ReaderGoneError, app, with_flags
+from resizable_search import __version__
+from resizable_search.cli import completion
+from resizable_search.cli.help import COMMANDS, described, epilog, with_flags
 from resizable_search.cli.remote import SERVICE_VARIABLE
-from resizable_search.errors import RsearchError
+from resizable_search.cli.settings import ConfiguredCommand, hint
+from resizable_search.errors import RsearchError, UsageError
 from resizable_search.system import exhausted
 from resizable_search.text import plain
 
 DEBUG_FLAG = "--debug"
 
 _REFUSED_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
-"""What writing to a stream fails with; files of an index name themselves, or are StorageErrors."""
+"""Errors of writing to stdout. Errors of files have a file name, or are StorageErrors."""
+
+
+class ReaderGoneError(Exception):
+    """The reader of our output has gone (`| head`). That is no failure, but typer would call it one."""
+
+
+class LazyCommands(Mapping[str, Any]):
+    """The commands by name. Each is imported when it is needed: importing all takes long."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            module, attribute = COMMANDS[name].split(".")
+            function = getattr(import_module(f"{__package__}.{module}"), attribute)
+            single = typer.Typer()
+            if isinstance(function, typer.Typer):
+                single.add_typer(function, name=name)
+            else:
+                single.command(name, cls=TyperCommand if name == "doctor" else ConfiguredCommand)(function)
+            self._made[name] = described(typer.main.get_group(single).commands[name], name)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class RootGroup(TyperGroup):
+    """The group of all commands, in the order of use."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = LazyCommands()  # type: ignore[assignment]  # nothing is added
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. An error names the file that gave a wrong default."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
+        except UsageError as error:
+            if origin := hint(ctx, str(error)):
+                raise UsageError(f"{error}{origin}") from None
+            raise
+
+
+app = typer.Typer(
+    name="rsearch",
+    epilog=epilog(""),
+    cls=RootGroup,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import platform
+        from importlib.metadata import version
+
+        typer.echo(f"rsearch {__version__}")
+        typer.echo(f"Python {platform.python_version()}, numpy {version('numpy')}, numba {version('numba')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Build and query embedding indexes on disk, with resizable (Matryoshka) embeddings."""
 
 
 def main() -> None:
@@ -29,31 +113,31 @@ def main() -> None:
     if sys.stdout is None:
         sys.exit(_tell("stdout is closed: send it to a file, or to /dev/null", 1))
     _take_any_text()
-    if completing.is_asked():
-        sys.exit(completing.answer(lambda: _run([])))
+    if completion.is_asked():
+        sys.exit(completion.answer(lambda: _run([])))
     arguments, debug = take_debug(sys.argv[1:])
     if debug:
-        os.environ[SERVICE_VARIABLE] = "off"  # who wants a trace wants to see this process at work
+        os.environ[SERVICE_VARIABLE] = "off"  # the trace must be of this process
     sys.exit(_flushed(guarded(lambda: _run(arguments), debug=debug)))
 
 
 def take_debug(words: list[str]) -> tuple[list[str], bool]:
-    """The arguments without `--debug`, which may stand anywhere before `--`, and whether it was there."""
+    """The arguments without `--debug` (anywhere before `--`), and whether it was there."""
     end = words.index("--") if "--" in words else len(words)
     return [word for word in words[:end] if word != DEBUG_FLAG] + words[end:], DEBUG_FLAG in words[:end]
 
 
 def _fill_closed_streams() -> None:
-    """Let no file that is opened later become stdin, stdout or stderr because the caller closed those."""
+    """Open closed standard streams on /dev/null, so that no other file takes their numbers."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
 
 
 def _take_any_text() -> None:
-    """Neither bytes on stdin that are no text nor characters that stdout's encoding lacks are an error."""
+    """Accept any bytes on stdin, and print characters that stdout's encoding lacks as escapes."""
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
@@ -61,13 +145,13 @@ def _take_any_text() -> None:
 
 def _run(arguments: list[str]) -> int:
     code = app(args=arguments, prog_name="rsearch", standalone_mode=False)
-    if code == 130:  # what typer makes of Ctrl-C, without a word
+    if code == 130:  # Ctrl-C, as typer returns it
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 
 def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
-    """Do it, and tell what goes wrong in one line on stderr. Returns the exit code."""
+    """Run `action`, and print an error as one line on stderr. Returns the exit code."""
     try:
         return action()
     except (BrokenPipeError, ReaderGoneError):
@@ -89,7 +173,7 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
     except RsearchError as error:
         if debug:
             raise
-        # Whoever met a limit of this process saw only that a file or a service could not be reached.
+        # A limit of this process looks like an unreachable file or service where it is met.
         return _tell(with_flags(str(exhausted(error) or error)), error.exit_code)
     except Exception as error:
         if debug:
@@ -100,11 +184,11 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
             _drop_output()
             return _tell_of_output(error)
         what = f"{type(error).__name__}: {error}"
-        return _tell(f"internal error ({what}): please report it, with what `{DEBUG_FLAG}` shows", 1)
+        return _tell(f"internal error ({what}): please report it with the output of `{DEBUG_FLAG}`", 1)
 
 
 def _flushed(code: int) -> int:
-    """Write what is still buffered, before Python does it and complains. Returns the exit code."""
+    """Flush stdout before Python does, which would print a traceback. Returns the exit code."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -116,13 +200,13 @@ def _flushed(code: int) -> int:
 
 
 def _drop_output() -> None:
-    """What is still buffered has nowhere to go: Python must not complain at exit."""
-    with suppress(OSError, ValueError):  # a stream of no file has nothing to drop
+    """Send the rest of the output to /dev/null: Python must not complain at exit."""
+    with suppress(OSError, ValueError):  # not a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell_of_output(error: OSError) -> int:
-    return _tell(f"cannot write the output ({error.strerror}): make room, or send it elsewhere", 1)
+    return _tell(f"cannot write the output ({error.strerror}): free some space, or send it elsewhere", 1)
 
 
 def _tell(message: str, code: int) -> int:

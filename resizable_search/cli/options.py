@@ -1,41 +1,38 @@
 """Options that several commands share, and how their values are read."""
 
+import functools
+import inspect
 import shlex
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from resizable_search.cli import completion
-from resizable_search.cli.configured import use_files
-from resizable_search.errors import UsageError
+from resizable_search.errors import RsearchError, UsageError
 from resizable_search.store.layout import Home, default_home, expanded
 from resizable_search.text import quoted
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-_HOME = "Folder of all indexes."
-_USUAL_HOME = "$RSEARCH_HOME, else the user's data folder"
-
-BareHomeOption = Annotated[Path | None, typer.Option("--home", help=_HOME, show_default=_USUAL_HOME)]
-"""Of the commands that serve while a configuration file is wrong."""
+T = TypeVar("T")
 
 HomeOption = Annotated[
     Path | None,
-    typer.Option("--home", help=_HOME, show_default=_USUAL_HOME, is_eager=True, callback=use_files),
+    typer.Option("--home", help="Folder of all indexes.", show_default="$RSEARCH_HOME"),
 ]
-"""Read before the other options: files of the home, and of the project, are their defaults."""
-
 IndexOption = Annotated[
     str | None,
     typer.Option(
         "--index",
         "-i",
-        help="Index by name, or by folder if it has a path separator.",
+        help="Index by name or folder.",
         autocompletion=completion.indexes,
-        show_default="$RSEARCH_INDEX, else wiki100k, else the only one",
+        show_default="$RSEARCH_INDEX",
     ),
 ]
 IndexArgument = Annotated[
@@ -44,72 +41,173 @@ IndexArgument = Annotated[
         help="Index by name or folder.", show_default="as for --index", autocompletion=completion.indexes
     ),
 ]
-NameOption = Annotated[str | None, typer.Option(help="Name of the index.", show_default="the corpus's")]
-LimitOption = Annotated[int | None, typer.Option(help="Read only the first so many documents.")]
-DimsOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Dimensions to store, e.g. 64,256,768; the full one always is.",
-        show_default="all usual ones",
-        autocompletion=completion.usual_dims,
-    ),
+RequiredIndexArgument = Annotated[
+    str, typer.Argument(help="Index by name or folder.", autocompletion=completion.indexes)
 ]
-RestartOption = Annotated[
-    bool,
-    typer.Option(
-        "--restart", "--refit", help="Begin anew; an index that exists is replaced, lsa is fitted again."
-    ),
-]
-KOption = Annotated[int, typer.Option("-k", help="Hits wanted.")]
+KOption = Annotated[int, typer.Option("-k", help="Number of hits.")]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", help="Threads of a scan.", show_default="$RSEARCH_THREADS, else all cores"),
+    typer.Option("--threads", help="Threads of a scan.", show_default="$RSEARCH_THREADS"),
 ]
 EngineOption = Annotated[
-    str,
-    typer.Option(
-        "--engine",
-        autocompletion=completion.engines,
-        help="auto (compiled where it is worth loading), numpy or numba.",
-    ),
+    Literal["auto", "numpy", "numba"],
+    typer.Option("--engine", metavar="ENGINE", help="auto (numba when it pays), numpy or numba."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+ConcurrencyOption = Annotated[
+    int | None,
+    typer.Option(help="Requests at the same time.", show_default="8; 2 if local"),
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option(help="Requests a minute.", show_default="240 at Nomic's service"),
+]
 
-TextColumnOption = Annotated[
+BaseUrlOption = Annotated[
     str | None,
-    typer.Option("--text-column", help="Column of a table that holds the texts.", show_default="text"),
+    typer.Option(help="Endpoint of openai, up to /v1.", show_default="$OPENAI_BASE_URL"),
 ]
-IdColumnOption = Annotated[
-    str | None,
-    typer.Option("--id-column", help="Column with ids.", show_default="id if there is one, else the row"),
-]
-TitleColumnOption = Annotated[
-    str | None,
-    typer.Option("--title-column", help="Column with the titles.", show_default="title if there is one"),
-]
-UrlColumnOption = Annotated[
-    str | None,
-    typer.Option("--url-column", help="Column with the addresses.", show_default="url if there is one"),
-]
-MetadataOption = Annotated[
-    str | None,
-    typer.Option("--metadata", help="Columns to keep as metadata, e.g. year,lang.", show_default="none"),
-]
-ChunkOption = Annotated[
+ApiKeyEnvOption = Annotated[
     str | None,
     typer.Option(
-        "--chunk",
-        help="Cut texts at headings and paragraphs into documents of up to so many tokens, 400 or 400t, "
-        "or characters, 1600c.",
-        show_default="no chunks",
+        autocompletion=completion.variables,
+        help="Variable with the key of openai.",
+        show_default="OPENAI_API_KEY",
     ),
 ]
-ChunkOverlapOption = Annotated[
-    int, typer.Option("--chunk-overlap", help="What two chunks of a section may share, in the same unit.")
-]
+CharsOption = Annotated[int | None, typer.Option(help="Keep the first CHARS characters of a text; 0: all.")]
 
-MOST_DIGITS = 9
-"""Of a number in a list: more than any dimension has, and few enough to compute with."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildArguments:
+    """Options of every `build` command."""
+
+    name: Annotated[str | None, typer.Option(help="Name of the index.", show_default="from the corpus")] = (
+        None
+    )
+    limit: Annotated[int | None, typer.Option(help="Read only the first LIMIT documents.")] = None
+    embedder: Annotated[
+        str,
+        typer.Option(
+            autocompletion=completion.embedders,
+            help="nomic, nomic-local, openai (or a compatible endpoint), sentence-transformers or lsa.",
+        ),
+    ] = "nomic"
+    model: Annotated[
+        str | None, typer.Option(help="Model of the embedder.", show_default="the usual one")
+    ] = None
+    base_url: BaseUrlOption = None
+    api_key_env: ApiKeyEnvOption = None
+    document_prefix: Annotated[
+        str | None, typer.Option(help="Text before each document.", show_default="by model")
+    ] = None
+    query_prefix: Annotated[
+        str | None, typer.Option(help="Text before each query.", show_default="by model")
+    ] = None
+    dims: Annotated[
+        str | None,
+        typer.Option(
+            help="Dimensions to store, e.g. 64,256; always the full one.",
+            show_default="usual ones",
+            autocompletion=completion.usual_dims,
+        ),
+    ] = None
+    chars: CharsOption = 1200
+    restart: Annotated[bool, typer.Option("--restart", "--refit", help="Start again, and fit lsa again.")] = (
+        False
+    )
+    concurrency: ConcurrencyOption = None
+    rate: RateOption = None
+    on_bad_text: Annotated[
+        Literal["skip", "fail"],
+        typer.Option(metavar="skip|fail", help="Skip or refuse documents without text."),
+    ] = "skip"
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show work, cost and disk space; write nothing.")
+    ] = False
+    home: HomeOption = None
+
+    def embedder_options(self) -> dict[str, str | int | None]:
+        """The keywords of the embedder's constructor."""
+        names = ("base_url", "api_key_env", "document_prefix", "query_prefix")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextArguments(BuildArguments):
+    """Options of `build` commands that read tables and long texts."""
+
+    chars: CharsOption = None
+    text_column: Annotated[str | None, typer.Option(help="Column with the texts.", show_default="text")] = (
+        None
+    )
+    id_column: Annotated[
+        str | None, typer.Option(help="Column with the ids.", show_default="id, else the row")
+    ] = None
+    title_column: Annotated[
+        str | None, typer.Option(help="Column with the titles.", show_default="title, else none")
+    ] = None
+    url_column: Annotated[
+        str | None, typer.Option(help="Column with the URLs.", show_default="url, else none")
+    ] = None
+    metadata: Annotated[
+        str | None, typer.Option(help="Columns to keep as metadata, e.g. year,lang.", show_default="none")
+    ] = None
+    chunk: Annotated[
+        str | None,
+        typer.Option(help="Chunk size in tokens (400) or characters (1600c).", show_default="no chunks"),
+    ] = None
+    chunk_overlap: Annotated[int, typer.Option(help="Overlap of chunks, in the same unit.")] = 0
+
+    def text_length(self) -> int | None:
+        """How many characters of a text to keep: `--chars`, else all of chunks, else 1200. None for all.
+
+        Raises UsageError.
+        """
+        if self.chunk is None and self.chunk_overlap:
+            raise UsageError("--chunk-overlap needs --chunk: give the size of chunks, e.g. --chunk 400")
+        usual = 1200 if self.chunk is None else 0
+        return text_length(usual if self.chars is None else self.chars)
+
+
+def takes(
+    group: type, without: tuple[str, ...] = (), **defaults: Any
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Give a command the fields of the dataclass `group` as options; it gets one as its first argument.
+
+        @takes(BuildArguments, embedder="lsa")
+        def pydoc(options: BuildArguments) -> None: ...
+
+    `without` names fields to leave out; `defaults` are this command's own.
+    """
+    options = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=field.type,
+            default=defaults.get(field.name, field.default),
+        )
+        for field in fields(group)
+        if field.name not in without
+    ]
+
+    def decorate(command: Callable[..., T]) -> Callable[..., T]:
+        _, *own = inspect.signature(command).parameters.values()
+
+        @functools.wraps(command)
+        def run(**values: Any) -> T:
+            together = {option.name: values.pop(option.name) for option in options}
+            return command(group(**together), **values)
+
+        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        # typer reads options from a signature.
+        signature = inspect.Signature([*own, *options])
+        run.__signature__ = signature  # type: ignore[attr-defined]  # functions may have one
+        run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+        return run
+
+    return decorate
 
 
 def is_given(context: typer.Context, *names: str) -> bool:
@@ -119,18 +217,18 @@ def is_given(context: typer.Context, *names: str) -> bool:
 
 
 def home_of(home: Path | None) -> Home:
-    """The home that a command means."""
+    """The home of a command."""
     return Home(expanded(home) if home is not None else default_home())
 
 
 def command_to_go_on() -> str:
-    """What a person types to go on with the build that this command began."""
+    """The command that resumes the build of this process."""
     once = {"--restart", "--refit", "--debug", "--dry-run"}
     return shlex.join(["rsearch", *(word for word in sys.argv[1:] if word not in once)])
 
 
 def index_name(index: str | None, home: Home) -> str:
-    """The index that a command means."""
+    """The index of a command."""
     if index is not None:
         return index
     from resizable_search.store.layout import default_name
@@ -138,9 +236,7 @@ def index_name(index: str | None, home: Home) -> str:
     return default_name(home)
 
 
-def parse_numbers(
-    text: str | None, option: str, most: int = 10**MOST_DIGITS - 1, least: int = 0
-) -> tuple[int, ...] | None:
+def parse_numbers(text: str | None, option: str, most: int = 10**6, least: int = 0) -> tuple[int, ...] | None:
     """A list such as `768,512,256`, each number once, from `least` to `most`. Raises UsageError."""
     if text is None:
         return None
@@ -149,7 +245,7 @@ def parse_numbers(
         if not (word.isascii() and word.isdigit()):
             raise UsageError(f"{option}: {quoted(word)} is not a number: write a list such as 768,512,256")
         digits = word.lstrip("0") or "0"
-        if len(digits) > MOST_DIGITS or int(digits) > most:
+        if len(digits) > len(str(most)) or int(digits) > most:
             raise UsageError(f"{option}: at most {most:,}, not {digits[:20]}")
         number = int(digits)
         if number < least:
@@ -161,24 +257,26 @@ def parse_numbers(
 
 
 def parse_words(text: str | None) -> tuple[str, ...]:
-    """A list of names such as `year,lang`; spaces around them are passed over."""
+    """A list of names such as `year,lang`; spaces around them do not count."""
     return () if text is None else tuple(word.strip() for word in text.split(","))
 
 
-def uncut(chars: int | None, chunk: str | None, overlap: int) -> int | None:
-    """How many characters of a text are kept (None: all): by `--chars`, else 1200, or all in chunks.
-
-    Raises UsageError.
-    """
-    if chunk is None and overlap:
-        raise UsageError("--chunk-overlap is of chunks: give their size too, as in --chunk 400")
+def text_length(chars: int | None) -> int | None:
+    """The value of `--chars`, None for no cut. Raises UsageError."""
     if chars is not None and chars < 0:
         raise UsageError(f"--chars must be 0 (no cut) or more, not {chars}")
-    return (1200 if chunk is None else None) if chars is None else chars or None
+    return chars or None
 
 
 def piped_in() -> "BinaryIO":
-    """What is piped into the command. Raises UsageError where nothing is."""
+    """The stdin of a pipe. Raises UsageError on a terminal."""
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("nothing is piped in: send JSON lines to stdin, or name files")
+        raise UsageError("stdin is not a pipe: send JSON lines to it, or name files")
     return sys.stdin.buffer
+
+
+def confirm(action: str) -> None:
+    """Ask on the terminal. Raises RsearchError without a terminal, typer.Abort for a no."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise RsearchError(f"not a terminal: pass --yes to {action}")
+    typer.confirm(f"{action}?", abort=True, err=True)

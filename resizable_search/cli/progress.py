@@ -1,56 +1,61 @@
-"""Progress on stderr: a live bar on a terminal, plain lines elsewhere."""
+"""Progress on stderr (a live bar on a terminal, plain lines elsewhere), and Ctrl-C in long work."""
 
+import os
+import signal
 import sys
+import threading
 import time
-from contextlib import suppress
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING
 
-from resizable_search.cli.app import with_flags
+from resizable_search.cli.help import with_flags
 from resizable_search.text import duration
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 PLAIN_SECONDS = 10.0
-"""How often a plain line tells how far a stage has come."""
+"""Seconds between two plain lines of a stage."""
 
 BAR_FROM = 100
-"""Columns of a terminal that has room for a bar beside its words."""
+"""Columns of a terminal with room for a bar beside its words."""
 
 
 class Pace:
     """How far a stage is and how fast it goes, in words."""
 
     def __init__(self, total: int | None = None, unit: str = "") -> None:
+        self.status = ""
         self._total = total or 0
         self._unit = unit
         self._done = 0
         self._began = time.monotonic()
         self._earlier: int | None = None
-        """What the first advance tells, which an earlier run did: it is no speed of this one."""
+        """The first advance: the work of an earlier run, which says nothing about the speed."""
 
     def advance(self, amount: int) -> None:
-        """Count what was done."""
+        """Count work."""
         if self._earlier is None:
             self._earlier = amount
         self._done += amount
 
     def words(self) -> list[str]:
-        """How far, how fast, and how long it will take: what is known of these."""
-        whole = f"/{self._total:,}" if self._total else ""
-        words = [f"{self._done:,}{whole} {self._unit}".strip()]
+        """The count, the speed, the remaining time and the status, as far as known."""
+        total = f"/{self._total:,}" if self._total else ""
+        words = [f"{self._done:,}{total} {self._unit}".strip()]
         seconds = time.monotonic() - self._began
         rate = (self._done - (self._earlier or 0)) / seconds if seconds > 0.5 else 0.0
         if rate:
             words.append(f"{rate:,.0f}/s" if rate >= 9.5 else f"{rate:.2g}/s")
             if self._total > self._done:
                 words.append(f"{duration((self._total - self._done) / rate)} left")
-        return words
+        return [*words, self.status] if self.status else words
 
 
 class Bar:
-    """A live bar for people who watch, and one line of words. Use it as a context manager."""
+    """A live bar and one line of words."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -61,9 +66,8 @@ class Bar:
         line = TextColumn(
             "{task.fields[words]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
         )
-        # On a narrow terminal the words say it all.
         bar = [BarColumn(bar_width=24)] if self._console.width >= BAR_FROM else []
-        self._bar = Progress(
+        self.live = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             *bar,
@@ -73,97 +77,99 @@ class Bar:
         )
         self._task: TaskID | None = None
         self._pace = Pace()
-        self._status = ""
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
-        """Begin a bar of its own for the stage."""
+        """Begin a new bar."""
         if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(name, total=total, words="")
-        self._pace, self._status = Pace(total, unit), ""
+            self.live.remove_task(self._task)
+        self._task = self.live.add_task(name, total=total, words="")
+        self._pace = Pace(total, unit)
 
     def advance(self, amount: int) -> None:
-        """Move the bar, and tell how far it is."""
+        """Move the bar."""
         self._pace.advance(amount)
         self._show(amount)
 
     def status(self, words: str) -> None:
         """Show the words behind the others."""
-        self._status = words
+        self._pace.status = words
         self._show()
 
     def note(self, message: str) -> None:
-        """Print the line above the bar."""
-        self._console.print(
-            with_flags(message), style="yellow", markup=False, highlight=False, soft_wrap=True
-        )
+        """Print a line above the bar."""
+        words = with_flags(message)
+        self._console.print(words, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, amount: int = 0) -> None:
         if self._task is not None:
-            words = [*self._pace.words(), *([self._status] if self._status else [])]
-            self._bar.update(self._task, advance=amount, words=" · ".join(words))
-
-    def __enter__(self) -> "Bar":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+            self.live.update(self._task, advance=amount, words=" · ".join(self._pace.words()))
 
 
 class Lines:
-    """Plain lines for logs: a stage's beginning, and how far it is now and then."""
+    """Plain lines for logs: the beginning of a stage, and how far it is every PLAIN_SECONDS."""
 
     def __init__(self) -> None:
         self._name = ""
         self._pace = Pace()
         self._last = 0.0
-        self._status = ""
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
         """Name the stage."""
-        self._name, self._pace, self._status = name, Pace(total, unit), ""
+        self._name, self._pace = name, Pace(total, unit)
         self._last = time.monotonic()
         self._write(f"{name} {total:,} {unit}" if total else name)
 
     def advance(self, amount: int) -> None:
-        """Count, and tell when it is time."""
+        """Count work, and print a line if it is time."""
         self._pace.advance(amount)
-        self._tell()
+        self._show()
 
     def status(self, words: str) -> None:
-        """Keep the words for the next line, which may be due although nothing advances."""
-        self._status = words
-        self._tell()
+        """Keep the words for the next line, and print it if it is time."""
+        self._pace.status = words
+        self._show()
 
     def note(self, message: str) -> None:
         """Print the line."""
         self._write(with_flags(message))
 
-    def _tell(self) -> None:
-        if time.monotonic() - self._last < PLAIN_SECONDS:
-            return
-        self._last = time.monotonic()
-        words = [*self._pace.words(), *([self._status] if self._status else [])]
-        self._write(f"{self._name}: {', '.join(words)}")
+    def _show(self) -> None:
+        if time.monotonic() - self._last >= PLAIN_SECONDS:
+            self._last = time.monotonic()
+            self._write(f"{self._name}: {', '.join(self._pace.words())}")
 
     def _write(self, line: str) -> None:
-        # Whoever read stderr may have gone (`2>&1 | head`), or its disk is full: the work goes on.
-        with suppress(OSError):
+        with suppress(OSError):  # the reader of stderr has gone, or its disk is full: the work goes on
             sys.stderr.write(f"rsearch: {line}\n")
             sys.stderr.flush()
 
-    def __enter__(self) -> "Lines":
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is left to end."""
+@contextmanager
+def shown_progress() -> Iterator[Bar | Lines]:
+    """A bar on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    bar = Bar()
+    with bar.live:
+        yield bar
 
 
-def shown_progress() -> Bar | Lines:
-    """What fits where stderr goes."""
-    return Bar() if sys.stderr.isatty() else Lines()
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """Set the event on Ctrl-C or SIGTERM. The second signal ends the process at once, and loses nothing."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+        with suppress(OSError):  # not through sys.stderr: a write may be under way there
+            os.write(2, b"\nrsearch: stopping after this step; press Ctrl-C again to stop at once\n")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

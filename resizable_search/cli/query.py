@@ -4,14 +4,15 @@ import math
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from resizable_search.cli import completion, remote
-from resizable_search.cli.app import with_flags
-from resizable_search.cli.arguments import ApiKeyEnvOption, BaseUrlOption, takes
+from resizable_search.cli.help import with_flags
 from resizable_search.cli.options import (
+    ApiKeyEnvOption,
+    BaseUrlOption,
     EngineOption,
     HomeOption,
     IndexOption,
@@ -21,9 +22,11 @@ from resizable_search.cli.options import (
     home_of,
     index_name,
     parse_words,
+    takes,
 )
 from resizable_search.cli.output import (
     FORMATS,
+    HIT_FIELDS,
     OutputOptions,
     above_min_score,
     answer_record,
@@ -34,7 +37,7 @@ from resizable_search.cli.output import (
 )
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
 from resizable_search.store.layout import Home
-from resizable_search.text import plain, quoted
+from resizable_search.text import plain
 
 if TYPE_CHECKING:
     from resizable_search.cli.remote import ServedIndex
@@ -45,6 +48,13 @@ if TYPE_CHECKING:
 
 BOM = "\ufeff"
 """The mark that some programs put before UTF-8."""
+
+
+@completion.source
+def _field_names(context: typer.Context, incomplete: str) -> list[str]:
+    """A list of fields and keys of the metadata."""
+    names = (*HIT_FIELDS, "snippet", "metadata", *completion.metadata_keys(context))
+    return completion.listed(names, incomplete)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,15 +103,15 @@ class SearchArguments:
         ),
     ] = None
     format: Annotated[
-        str,
-        typer.Option("--format", autocompletion=completion.formats, help=f"One of {', '.join(FORMATS)}."),
+        Literal["table", "json", "jsonl", "csv", "tsv", "plain"],
+        typer.Option("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)}."),
     ] = "table"
     json: JsonOption = False
     fields: Annotated[
         str | None,
         typer.Option(
             "--fields",
-            autocompletion=completion.fields,
+            autocompletion=_field_names,
             help="Fields of a hit to print: rank, row, score, id, title, url, text, snippet, metadata, or "
             "keys of the metadata; separate with commas.",
             show_default="depends on the format",
@@ -128,8 +138,6 @@ class SearchArguments:
     def output(self) -> OutputOptions:
         """How hits are printed. Raises UsageError."""
         format = "json" if self.json else self.format
-        if self.format not in FORMATS:
-            raise UsageError(f"--format {quoted(self.format)} is unknown: choose one of {', '.join(FORMATS)}")
         if self.json and self.format not in ("table", "json"):
             raise UsageError(f"--json means --format json: leave it or --format {self.format} out")
         names = None if self.fields is None else parse_words(self.fields)

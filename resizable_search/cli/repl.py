@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from resizable_search.cli.app import with_flags
+from resizable_search.cli.help import with_flags
 from resizable_search.cli.repl_session import Session, completions, say
 from resizable_search.errors import RsearchError
 from resizable_search.system import exhausted

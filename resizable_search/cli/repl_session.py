@@ -205,7 +205,7 @@ def say(words: str) -> None:
     """Print a line that is no hit."""
     from rich.text import Text
 
-    from resizable_search.cli.app import with_flags
+    from resizable_search.cli.help import with_flags
 
     stdout_console().print(Text(plain(with_flags(words)), style="dim"), soft_wrap=True)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resizable_search.cli import completion
-from resizable_search.cli.app import with_flags
+from resizable_search.cli.help import with_flags
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption, home_of
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.text import plain

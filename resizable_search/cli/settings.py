@@ -1,304 +1,394 @@
-"""What a configuration file may say: each key with its type, found among the options of the commands.
+"""Defaults of options from files, as the parser's default map.
 
-A setting is an option with a value that may serve many runs. A switch is none, since the command line
-could not take it back; nor is what belongs to one run, or names a file that is read or written.
+Order: command line, environment, `[tool.rsearch]` of the nearest pyproject.toml, rsearch.toml of the home,
+built in. A file has a table for each command, and above them keys for all commands. An option with a value is
+a setting, unless it belongs to one run. A project sets search and output options only: the author of its file
+must not decide where texts and keys are sent.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from resizable_search.cli.output import FORMATS
+import typer
+from typer.core import TyperCommand
+from typer.exceptions import TyperException
+
 from resizable_search.errors import ConfigError
-from resizable_search.text import quoted
+from resizable_search.store.layout import NAMES, Home, default_home, expanded
+from resizable_search.text import clipped, plain, quoted
 
-Path = tuple[str, ...]
-"""A table of a file, which is a command: `()` for the top level, `("build", "files")`."""
+Table = tuple[str, ...]
+"""A table of a file, named as its command: `()` for the top level, `("build", "files")`."""
 
-ENGINES = ("auto", "numpy", "numba")
+PROJECT = "pyproject.toml"
+SECTION = ("tool", "rsearch")
+MOST_BYTES = 1_000_000
+APPLIED = "rsearch.applied"
+"""Where a context keeps the defaults that came from files."""
+
 SHARED = ("index", "threads", "engine")
-"""Keys of the top level that are meant for every command that has such an option."""
+"""Settings of the top level: for every command that has such an option."""
 
-PROJECT_HOMES = "project-homes"
-CONFIG: Path = ("config",)
-"""The command that has no settings, being about them."""
-
+REMOVED = ("home", "project-homes")
 BOUND = ("model", "base-url", "api-key-env", "document-prefix", "query-prefix")
-"""What is said of one embedder, and means nothing for another."""
+"""Settings of one embedder: another ignores them."""
 
-RIVALS = {
+VARIABLES = {"index": "RSEARCH_INDEX", "threads": "RSEARCH_THREADS", "base-url": "OPENAI_BASE_URL"}
+"""Environment variables that go before files."""
+
+RIVALS: dict[str, tuple[str, ...]] = {
     "plan": ("dim", "rerank", "recall"),
     "recall": ("plan", "dim", "rerank"),
     "dim": ("plan", "recall"),
     "rerank": ("plan", "recall"),
     "format": ("json",),
     "sample": ("queries",),
+    "split": ("queries", "qrels"),
+    "index": ("folder",),  # of `eval`: a FOLDER names its own index
 }
-"""What takes the place of a setting when it is given nearer: on the command line, or in a nearer file."""
+"""A setting is dropped if the command line or a nearer file gives one of its rivals."""
 
-AT_HOME = ("lsa", "nomic-local")
-"""Embedders that send no text anywhere, and load no model that a file names."""
-
-VARIABLES = {
-    "home": "RSEARCH_HOME",
-    "index": "RSEARCH_INDEX",
-    "threads": "RSEARCH_THREADS",
-    "base-url": "OPENAI_BASE_URL",
-}
-"""The environment variable that goes before what a file says."""
-
-_ONE_RUN = {
-    "name",
-    "open",
-    "where",
-    "documents",
-    "queries",
-    "plot",
-    "shuffle-seed",
-    "home",
-    "revision",
-    "config",
-}
-_NOT_OF = {
-    ("query",): {"embedder", *BOUND},  # of an index, not of a machine
+_ONE_RUN = {"name", "open", "where", "documents", "queries", "plot", "shuffle-seed", "home", "revision"}
+_ONE_RUN |= {"config"}
+_NOT_OF: dict[Table, set[str]] = {
+    ("query",): {"embedder", *BOUND},  # an index has its own
     ("build", "vectors"): {"embedder", "limit", *BOUND},
-    ("serve",): {"index"},  # without one they do something else
+    ("serve",): {"index"},  # without one these do something else
     ("warm",): {"index"},
 }
 _LISTS = {"dims", "precisions", "batch", "fields", "metadata", "bench.threads", "bench.rerank"}
-_CHOICES: dict[str, tuple[str, ...]] = {"engine": ENGINES, "format": FORMATS}
-_LEAST = {"k": 1, "dim": 1, "threads": 1, "limit": 1, "concurrency": 1, "sample": 1}
-_PROJECT_MAY = {
-    "index", "home", "threads", "engine", "k", "dim", "dims", "rerank", "plan", "recall", "format",
-    "fields", "snippet", "min-score", "min-recall", "precisions", "batch", "sample", "seed", "chars",
-    "chunk", "chunk-overlap", "text-column", "id-column", "title-column", "url-column", "metadata",
-    "on-bad-text", "lang", "date", "limit", "split", "embedder",
-}  # fmt: skip
-"""What a pyproject.toml may say, whoever wrote it: nothing that decides where texts and keys are sent."""
+_OF_PROJECTS = {*SHARED, "k", "dim", "dims", "rerank", "plan", "recall", "precisions", "batch", "sample"}
+_OF_PROJECTS |= {"seed", "format", "fields", "snippet", "min-score", "min-recall", "measures"}
+
+
+class Value(NamedTuple):
+    """A value, its origin (a file, a variable, or "" for built in), and the embedder that its file names."""
+
+    value: Any
+    origin: str = ""
+    embedder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key of one command: its type, its parameter, and what it is where no file says it.
+    """One key of one table, and the option that it sets."""
 
-    `many`: "" for one value, "," for a list that may be written with commas, "[]" for an option that may
-    be repeated. `shown` says in words what a `default` of None means.
-    """
-
-    table: Path
+    table: Table
     key: str
-    parameter: str
-    type: type
-    many: str = ""
-    default: Any = None
-    shown: str = ""
-    choices: tuple[str, ...] = ()
-    is_argument: bool = False
+    option: Any
 
     @property
     def name(self) -> str:
-        """As `rsearch config` writes it: `query.k`."""
+        """The dotted name: `query.k`."""
         return ".".join((*self.table, self.key))
 
-    def checked(self, value: Any) -> Any:
-        """The value as the option takes it. Raises ConfigError, which says what it should be."""
-        if self.many:
-            given = value if isinstance(value, list) else [value]
-            if self.many == ",":
-                given = [
-                    part.strip() for word in given if _is(word, str, int) for part in str(word).split(",")
-                ]
-            if not given or not all(isinstance(word, str) and word for word in given):
-                raise ConfigError(f"{self.name} must be a list such as {self._example}, not {_told(value)}")
-            for word in given:
-                self._among_choices(word)
-            return list(given) if self.many == "[]" else ",".join(given)
-        if self.type is float and _is(value, int, float) and math.isfinite(value):
-            return float(value)
-        if self.type is int and _is(value, int):
-            least = _LEAST.get(self.key, 0)
-            if value < least:
-                raise ConfigError(f"{self.name} must be {least} or more, not {value}")
-            return value
-        if self.type in (str, Enum) and isinstance(value, str) and value and value.isprintable():
-            self._among_choices(value)
-            return value
-        kind = {int: "a whole number", float: "a number"}.get(self.type, "a text")
-        raise ConfigError(f"{self.name} must be {kind}, not {_told(value)}")
-
-    def read(self, words: list[str]) -> Any:
-        """The value that these words of a command line mean. Raises ConfigError."""
-        if self.many == "[]" or (self.many and len(words) > 1):
-            return words if self.checked(words) else None
-        if len(words) != 1:
-            raise ConfigError(f"{self.name} takes one value")
-        value: Any = words[0]
-        if self.type in (int, float):
-            kind: Callable[[str], Any] = int if self.type is int else float
-            with suppress(ValueError):  # told by `checked`
-                value = kind(value)
-        self.checked(value)
-        return value
+    @property
+    def shown(self) -> str:
+        """What a default of None means."""
+        return self.option.show_default if isinstance(self.option.show_default, str) else "none"
 
     @property
-    def _example(self) -> str:
-        return '["768", "256"] or "768,256"' if self.many == "," else '["one", "two"]'
+    def is_of_projects(self) -> bool:
+        """Whether a pyproject.toml may set it."""
+        return self.table[:1] != ("build",) and self.key in _OF_PROJECTS
 
-    def _among_choices(self, word: str) -> None:
-        choices = self.choices
-        if self.key == "embedder":
-            from resizable_search.embedders.registry import names
+    @property
+    def has_commas(self) -> bool:
+        """Whether it is a list that may be written with commas."""
+        return self.key in _LISTS or self.name in _LISTS
 
-            choices = tuple(names())
-        if choices and word not in choices:
-            raise ConfigError(f"{self.name} is one of {', '.join(choices)}, not {_told(word)}")
-
-
-def _is(value: Any, *types: type) -> bool:
-    return isinstance(value, types) and not isinstance(value, bool)
-
-
-def _told(value: Any) -> str:
-    return quoted(value) if isinstance(value, str) else quoted(str(value)).strip("'\"")
-
-
-class Tables(Mapping[Path, dict[str, Setting]]):
-    """The settings of each table, by key. Asking for a table imports its commands, going through them all."""
-
-    def __init__(self, root: Any) -> None:
-        self._root = root
-        self._made: dict[Path, dict[str, Setting]] = {(): _top()}
-
-    def __getitem__(self, table: Path) -> dict[str, Setting]:
-        if table not in self._made:
-            self._made[table] = self._table(table)
-        if not self._made[table]:
-            raise KeyError(table)
-        return self._made[table]
-
-    def __iter__(self) -> Iterator[Path]:
-        paths = (path[:end] for path, _ in leaves(self._root) for end in range(1, len(path) + 1))
-        return (table for table in dict.fromkeys(((), *paths)) if table in self)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def _table(self, table: Path) -> dict[str, Setting]:
-        command = self._root
-        for name in table:
-            command = getattr(command, "commands", {}).get(name)
-        found: dict[str, Setting] = {}
-        for path, leaf in leaves(command, table) if command is not None and table[:1] != CONFIG else ():
-            for parameter in leaf.params:
-                setting = _setting(path, parameter)
-                if setting is not None and not (setting.is_argument and len(table) > 1):
-                    found.setdefault(setting.key, setting if table == path else _of(setting, table))
-        return found
+    def parsed(self, value: Any) -> Any:
+        """The value as the parser reads it from a command line. Raises ConfigError."""
+        words = [str(word) for word in (value if isinstance(value, list) else [value])]
+        if self.has_commas:
+            words = [",".join(words)]
+        if isinstance(value, dict) or (len(words) != 1 and not self.option.multiple):
+            raise ConfigError(f"{self.name} takes one value")
+        try:
+            for word in words:
+                check_number(self.option, word)
+            return self.option.process_value(None, words if self.option.multiple else words[0])
+        except TyperException as error:
+            raise ConfigError(f"{self.name}: {error.message.rstrip('.')}") from None
 
 
-def _top() -> dict[str, Setting]:
-    """What the top level of a file may say."""
-    found = {
-        key: Setting((), key, key, type_, shown=shown)
-        for key, type_, shown in (
-            ("home", str, "the user's data folder"),
-            ("index", str, "wiki100k, else the only one"),
-            ("threads", int, "all cores"),
-        )
-    }
-    found["engine"] = Setting((), "engine", "engine", str, default="auto", choices=ENGINES)
-    found[PROJECT_HOMES] = Setting((), PROJECT_HOMES, "", str, many="[]", shown="none")
-    return found
+def check_number(option: Any, word: str) -> None:
+    """Refuse what is no number, `1_000`, and digits that are not ASCII. Raises BadParameter."""
+    kind = option.type_descriptor.annotation
+    if kind not in (int, float):
+        return
+    try:
+        if not word.isascii() or "_" in word:
+            raise ValueError(word)
+        kind(word)
+    except ValueError:
+        what = "whole number" if kind is int else "number"
+        raise typer.BadParameter(f"{quoted(word)} is not a {what}.", param=option) from None
 
 
 class Schema:
-    """Every setting of the command line below `root`, by table and key."""
+    """The settings of the commands below `root`, which are imported on demand."""
 
     def __init__(self, root: Any) -> None:
-        self.tables: Mapping[Path, dict[str, Setting]] = Tables(root)
+        self._root = root
+        self._tables: dict[Table, dict[str, Setting]] = {}
 
-    def find(self, name: str) -> Setting:
-        """The setting of a dotted name. Raises ConfigError with the nearest."""
-        *table, key = name.split(".")
-        found = self.tables.get(tuple(table), {}).get(key)
-        if found is None:
-            raise ConfigError(f"there is no setting {quoted(name)}{self.nearest(name)}")
-        return found
+    def table(self, table: Table) -> dict[str, Setting]:
+        """The settings of a table by key; none for an unknown one."""
+        if table not in self._tables:
+            command = self._root
+            for name in table or ("query",):
+                command = getattr(command, "commands", {}).get(name)
+            settings: dict[str, Setting] = {}
+            for path, leaf in _leaves(command, table) if command is not None else ():
+                for option in leaf.params:
+                    key = _key(path, option)
+                    if key and (table or key in SHARED):
+                        settings.setdefault(key, Setting(table, key, option))
+            self._tables[table] = settings
+        return self._tables[table]
 
-    def nearest(self, name: str) -> str:
-        """`: did you mean query.k?`, or where to look."""
-        import difflib  # only a wrong name needs it
-
-        near = difflib.get_close_matches(name, [*self.names(), *map(".".join, self.tables)], 1, 0.6)
-        return f": did you mean {near[0]}?" if near else ": `rsearch config` lists all that there are"
+    def tables(self) -> list[Table]:
+        """Every table that has settings."""
+        paths = (path[:end] for path, _ in _leaves(self._root) for end in range(1, len(path) + 1))
+        return [table for table in dict.fromkeys(((), *paths)) if self.table(table)]
 
     def names(self) -> list[str]:
         """Every setting's dotted name."""
-        return [setting.name for settings in self.tables.values() for setting in settings.values()]
+        return [setting.name for table in self.tables() for setting in self.table(table).values()]
+
+    def find(self, name: str) -> Setting:
+        """The setting of a dotted name. Raises ConfigError."""
+        *table, key = name.split(".")
+        setting = self.table(tuple(table)).get(key)
+        if setting is None:
+            raise ConfigError(self.unknown(name))
+        return setting
+
+    def unknown(self, name: str) -> str:
+        """The message for an unknown setting, with the nearest known one."""
+        known = [*self.names(), *map(".".join, self.tables())]
+        near = difflib.get_close_matches(name, known, 1, 0.6)
+        remedy = f"did you mean {near[0]}?" if near else "`rsearch config` lists all"
+        return f"unknown setting {clipped(name) if len(name) < 60 else quoted(name)}: {remedy}"
 
 
-def leaves(command: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Each command that does something, below a group."""
+def _leaves(command: Any, path: Table = ()) -> Iterator[tuple[Table, Any]]:
+    """Each command below a group, with its path; `config` has no settings."""
     below: Mapping[str, Any] | None = getattr(command, "commands", None)
     if below is None:
         yield path, command
         return
     for name, one in below.items():
-        if (*path, name) != CONFIG:
-            yield from leaves(one, (*path, name))
+        if (*path, name) != ("config",):
+            yield from _leaves(one, (*path, name))
 
 
-def _setting(path: Path, parameter: Any) -> Setting | None:
-    """The setting that an option or argument is, if it is one."""
-    argument = parameter.param_type_name == "argument"
-    if argument:
-        key = parameter.name
-        if parameter.required or key != "index":
-            return None
-    else:
-        longest = max(parameter.opts, key=len)
-        key = longest.lstrip("-")
-        if parameter.is_flag or not parameter.expose_value:
-            return None
-    if key in _ONE_RUN or key in _NOT_OF.get(path, ()):
+def _key(path: Table, option: Any) -> str | None:
+    """The key of an option, or of an INDEX that may be left out; None for what is no setting."""
+    key = max(option.opts, key=len).lstrip("-")
+    is_argument = option.param_type_name == "argument"
+    if is_argument and (option.required or key != "index"):
         return None
-    annotation = parameter.type_descriptor.annotation
-    choices = _CHOICES.get(key, ())
-    if key == "precisions":
-        from resizable_search.engine.plan import PRECISIONS
-
-        choices = PRECISIONS
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        choices, annotation = tuple(str(member.value) for member in annotation), str
-    many = "[]" if getattr(parameter, "multiple", False) else ""
-    if key in _LISTS or ".".join((*path, key)) in _LISTS:
-        many = ","
-    default = parameter.default
-    return Setting(
-        path,
-        key,
-        parameter.name,
-        str if many else annotation,
-        many,
-        default.value if isinstance(default, Enum) else default,
-        parameter.show_default if isinstance(parameter.show_default, str) else "none",
-        choices,
-        argument,
-    )
+    if not is_argument and (option.is_flag or not option.expose_value):
+        return None
+    return None if key in _ONE_RUN or key in _NOT_OF.get(path, ()) else key
 
 
-def _of(setting: Setting, table: Path) -> Setting:
-    """The same setting, for all commands below a group."""
-    return replace(setting, table=table)
+@dataclass(slots=True)
+class ConfigFile:
+    """A file: its values by table and key, its problems, and the keys that it may not set."""
+
+    path: Path
+    is_project: bool = False
+    exists: bool = False
+    values: dict[Table, dict[str, Any]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    def load(self, schema: Schema) -> "ConfigFile":
+        """Read it. Nothing is raised for a wrong file."""
+        import tomllib
+
+        try:
+            data = read_toml(self.path, tomllib.loads, mentions=b"rsearch" if self.is_project else b"")
+        except ConfigError as error:
+            self.exists = True
+            self.problems.append(str(error))
+            return self
+        for name in SECTION if self.is_project else ():
+            data = data.get(name) if isinstance(data, dict) else None
+        self.exists = bool(data) if self.is_project else data is not None
+        self._take((), data if isinstance(data, dict) else {}, schema)
+        return self
+
+    def _take(self, table: Table, data: Mapping[str, Any], schema: Schema) -> None:
+        for key, value in data.items():
+            name = ".".join((*table, key))
+            setting = schema.table(table).get(key)
+            if name in REMOVED or (setting is not None and self.is_project and not setting.is_of_projects):
+                self.ignored.append(name)
+            elif setting is None and isinstance(value, dict) and schema.table((*table, key)):
+                self._take((*table, key), value, schema)
+            elif setting is None:
+                self.problems.append(f"{self.path}: {schema.unknown(name)}")
+            else:
+                try:
+                    taken = setting.parsed(value)
+                except ConfigError as error:
+                    self.problems.append(f"{self.path}: {error}")
+                    continue
+                if key == "index" and "/" in taken:
+                    taken = str(self.path.parent / os.path.expanduser(taken))
+                self.values.setdefault(table, {})[key] = taken
+
+    def of(self, table: Table) -> dict[str, Any]:
+        """The values of a command: of all commands, of its group, its own."""
+        values: dict[str, Any] = {}
+        for end in range(len(table) + 1):
+            values |= self.values.get(table[:end], {})
+        return values
 
 
-def project_refusal(setting: Setting, value: Any) -> str:
-    """Why a pyproject.toml may not say this, '' if it may."""
-    if setting.key == "embedder" and value not in AT_HOME:
-        return f"only {' or '.join(AT_HOME)} may be named there: others are sent your texts, or load a model"
-    if setting.key not in _PROJECT_MAY:
-        return "whoever wrote that file would decide where your texts and keys are sent, or what it costs"
+def read_toml(path: Path, parse: Callable[[str], Any], mentions: bytes = b"") -> Any:
+    """The content of a file, None if it does not exist or does not mention a word. Raises ConfigError."""
+    try:
+        if not os.path.exists(path):
+            return None
+        if not path.is_file():
+            raise ConfigError(f"{path}: not a file")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if mentions not in content:
+            return None
+        if len(content) > MOST_BYTES:
+            raise ConfigError(f"{path}: more than {MOST_BYTES:,} bytes")
+        return parse(content.decode())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not TOML ({clipped(str(error))}): correct the file") from None
+
+
+def project_paths() -> Iterator[Path]:
+    """The readable pyproject.toml of this folder and of those above it, the nearest first."""
+    with suppress(OSError):  # this folder is gone
+        here = Path.cwd()
+        paths = (folder / PROJECT for folder in (here, *here.parents))
+        yield from (path for path in paths if path.is_file() and os.access(path, os.R_OK))
+
+
+class Configuration:
+    """The files of the project, if it has one, and of the home, in this order."""
+
+    def __init__(self, schema: Schema, home: Path | None = None) -> None:
+        self.schema = schema
+        self.home = Home(expanded(home) if home is not None else default_home())
+        projects = (ConfigFile(path, is_project=True).load(schema) for path in project_paths())
+        self.project = next((file for file in projects if file.exists), None)
+        self.own = ConfigFile(self.home.path / NAMES.config).load(schema)
+        self.files = [file for file in (self.project, self.own) if file is not None]
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the files, a line each."""
+        return [problem for file in self.files for problem in file.problems]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Keys that are ignored, a line for each file."""
+        why = ("--home and $RSEARCH_HOME choose the home", "a project sets search and output options only")
+        return [
+            f"{file.path}: ignored {', '.join(file.ignored)} ({why[file.is_project]})"
+            for file in self.files
+            if file.ignored
+        ]
+
+    def merged(self, table: Table, given: Collection[str] = ()) -> dict[str, Value]:
+        """What files say of a command, by key, beside the parameters that the command line gives."""
+        settings = self.schema.table(table)
+        values: dict[str, Value] = {}
+        for file in reversed(self.files):
+            own = file.of(table)
+            for key, value in own.items():
+                rivals = {rival.replace("-", "_") for rival in RIVALS.get(key, ())}
+                if key not in settings or rivals & set(given) or os.environ.get(VARIABLES.get(key, "")):
+                    continue
+                for other in [other for other in values if key in RIVALS.get(other, ())]:
+                    del values[other]
+                default = str(value) if settings[key].has_commas else value
+                values[key] = Value(default, str(file.path), own.get("embedder"))
+        return values
+
+    def defaults(self, table: Table, given: Mapping[str, Any]) -> dict[str, Value]:
+        """As `merged`, without settings that have no use in this run."""
+        values = self.merged(table, given)
+        if "chunk" not in values and "chunk" not in given:
+            values.pop("chunk-overlap", None)
+        if list(given.get("text", ())) == ["-"]:
+            values.pop("format", None)  # one JSON object a line
+        if setting := self.schema.table(table).get("embedder"):
+            from resizable_search.embedders import registry
+
+            embedder = given.get("embedder") or values.get("embedder", Value(setting.option.default)).value
+            for key in [key for key in BOUND if key in values]:
+                is_taken = key.replace("-", "_") in registry.parameters(embedder)
+                if not is_taken or values[key].embedder not in (None, embedder):
+                    del values[key]
+        return values
+
+    def find(self, setting: Setting) -> Value:
+        """The value of a setting if the command line does not give it."""
+        variable = VARIABLES.get(setting.key, "")
+        if value := os.environ.get(variable, "").strip():
+            return Value(value, f"${variable}")
+        return self.merged(setting.table).get(setting.key, Value(setting.option.default))
+
+
+class ConfiguredCommand(TyperCommand):
+    """A command whose options have defaults in files."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Make the default map of the options that the command line does not give, and parse."""
+        parsed, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        given = {name: value for name, value in parsed.items() if value not in (None, (), [])}
+        if "help" not in given:  # which shows what is built in, and works with a wrong file
+            for option in self.params:
+                if isinstance(word := given.get(option.name), str):
+                    check_number(option, word)
+            ctx.default_map = _default_map(ctx, given)
+        return super().parse_args(ctx, args)
+
+
+def _default_map(ctx: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    home = given.get("home")
+    configuration = Configuration(Schema(ctx.find_root().command), None if home is None else Path(home))
+    if not ctx.resilient_parsing:  # else a word is being completed
+        for problem in configuration.problems:
+            raise ConfigError(problem)
+        for warning in configuration.warnings:
+            sys.stderr.write(f"rsearch: {plain(warning)}\n")
+    table: Table = ()
+    above = ctx
+    while above.parent is not None:
+        table, above = (above.info_name, *table), above.parent
+    values = configuration.defaults(table, given)
+    ctx.meta[APPLIED] = values
+    return {key.replace("-", "_"): value.value for key, value in values.items()}
+
+
+def hint(ctx: Any, message: str) -> str:
+    """Which file gave the default that a message complains of; "" if none did."""
+    applied: dict[str, Value] = ctx.meta.get(APPLIED, {})
+    for key, default in applied.items():
+        words = f"{re.escape(key)}|{re.escape(str(default.value))}"
+        if re.search(rf"(?<![\w-])-{{0,2}}({words})(?![\w-])", message):
+            return f" ({default.origin} sets {key} = {default.value})"
     return ""

@@ -139,7 +139,7 @@ def test_a_document_without_text_ends_the_build_if_that_is_asked(machine: Machin
             for rate in (0, -1, "nan", "inf", 1e-300)
         ),
         *((("wiki100k", "--concurrency", n), ("--concurrency must be 1 to 256",)) for n in (0, 100_000)),
-        (("pydoc", "--dims", "9" * 5000), ("--dims: '99", "…' is too large")),
+        (("pydoc", "--dims", "9" * 5000), ("--dims: at most 1,000,000, not 999",)),
         (("pydoc", "--name", "a" * 300), ("…' is no name for an index", "up to 100")),
         (("pydoc", "--home", "~nouser/x"), ("~nouser/x is in the folder of a user",)),
         (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.cli.build_files import usual_name
+from resizable_search.cli.build import usual_name
 from resizable_search.errors import UsageError
 from tests.cli.conftest import ARTICLES, Machine, another_api, told, told_last
 from tests.cli.test_query import imported, on_a_terminal
@@ -75,7 +75,7 @@ def test_a_folder_is_built_and_its_hits_name_document_and_place(machine: Machine
     again = machine.run(
         "build", "files", notes, *LSA, "--chunk", 60, "--metadata", "born", "--text-column", "text"
     )
-    assert again.out.splitlines()[1] == "nothing has changed, and nothing was written"
+    assert again.out.splitlines()[1] == "no changes: nothing was written"
     told_last(machine.run("build", "files", notes, *LSA, "--chunk", "70t"), 1, "--restart")
 
 
@@ -97,10 +97,10 @@ def test_local_files_load_no_client_of_a_hub_or_a_service(machine: Machine, note
         (("notes.csv", "--metadata", "a,a"), 2, ("--metadata", "more than once")),
         (("notes.csv", "--chunk", "long"), 2, ("'long' is no size of a chunk",)),
         (("notes.csv", "--chunk", "10", "--chunk-overlap", 6), 2, ("cannot overlap by 6",)),
-        (("notes.csv", "--chunk-overlap", 6), 2, ("--chunk-overlap is of chunks",)),
+        (("notes.csv", "--chunk-overlap", 6), 2, ("--chunk-overlap needs --chunk",)),
         (("notes.csv", "--chars", -1), 2, ("--chars must be 0",)),
-        (("-",), 2, ("what is piped in has no name", "--name")),
-        (("-", "notes.csv", "--name", "x"), 2, ("stdin is read alone",)),
+        (("-",), 2, ("piped documents have no name", "--name")),
+        (("-", "notes.csv", "--name", "x"), 2, ("stdin cannot be mixed",)),
         (("/", "--limit", 0), 2, ("--name",)),
     ],
     ids=lambda value: (

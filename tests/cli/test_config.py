@@ -1,11 +1,16 @@
-"""Defaults from files: which says what, what a project may not say, and what becomes of wrong ones."""
+"""Defaults from files: their order, what a project may set, and what happens to wrong ones."""
 
+import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from resizable_search.cli.main import app
+from resizable_search.cli.settings import Configuration, Schema
 from tests.cli.conftest import Inside, told
 
 
@@ -122,24 +127,25 @@ def test_what_is_said_of_one_embedder_is_not_said_of_another(inside: Inside):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("indx = 'a'", ("indx is no setting", "did you mean index?")),
-        ("[query]\nkk = 3", ("query.kk is no setting", "did you mean query.k?")),
-        ("[qery]\nk = 3", ("qery is no setting", "did you mean query?")),
-        ("[query]\nk = '3'", ("query.k must be a whole number, not '3'",)),
-        ("[query]\nk = true", ("query.k must be a whole number, not True",)),
-        ("[query]\nk = 0", ("query.k must be 1 or more",)),
-        ("[query]\nformat = 'xml'", ("query.format is one of table, json", "'xml'")),
-        ("[query]\nmin-score = nan", ("query.min-score must be a number",)),
-        ("[build]\nembedder = 'nomik'", ("build.embedder is one of nomic,",)),
-        ("[build]\ndims = [true]", ("build.dims must be a list",)),
-        ("[query]\njson = true", ("query.json is no setting",)),
-        ("threads = 1.5", ("threads must be a whole number",)),
-        ("home = 'x'", ("cannot say where it is",)),
-        ("index = \n", ("is no TOML", "line 1")),
-        ("k\x00 = 1", ("is no TOML",)),
+        ("indx = 'a'", ("unknown setting indx", "did you mean index?")),
+        ("[query]\nkk = 3", ("unknown setting query.kk", "did you mean query.k?")),
+        ("[qery]\nk = 3", ("unknown setting qery", "did you mean query?")),
+        ("[query]\nk = 'x'", ("query.k: 'x' is not a whole number",)),
+        ("[query]\nk = '1_000'", ("query.k: '1_000' is not a whole number",)),
+        ("[query]\nk = '²'", ("query.k: '²' is not a whole number",)),
+        ("[query]\nk = true", ("query.k: 'True' is not a whole number",)),
+        ("[query]\nk = [1, 2]", ("query.k takes one value",)),
+        ("[query.k]\nx = 1", ("query.k takes one value",)),
+        ("[query]\nformat = 'xml'", ("query.format: ", "'xml' is not one of 'table', 'json'")),
+        ("[query]\nmin-score = 'x'", ("query.min-score: 'x' is not a number",)),
+        ("[bench]\nseed = -1", ("bench.seed: Input should be greater than or equal to 0",)),
+        ("[query]\njson = true", ("unknown setting query.json",)),
+        ("threads = 1.5", ("threads: '1.5' is not a whole number",)),
+        ("index = \n", ("is not TOML", "line 1")),
+        ("k\x00 = 1", ("is not TOML",)),
     ],
 )
-def test_a_wrong_file_is_told_in_one_line_and_leaves_help_doctor_and_config_usable(
+def test_a_wrong_file_is_an_error_of_one_line_and_help_doctor_and_config_still_work(
     inside: Inside, home: Path, text: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ):
     from resizable_search.admin import doctor
@@ -156,57 +162,72 @@ def test_a_wrong_file_is_told_in_one_line_and_leaves_help_doctor_and_config_usab
     assert inside.run("config", "--json").json["problems"]
 
 
-def test_a_file_that_is_no_file_or_too_large_is_told(inside: Inside, home: Path):
+@pytest.mark.parametrize(
+    ("text", "command", "words"),
+    [
+        ("[query]\nk = 0", ("query", "word1"), ("k must be", "sets k = 0")),
+        ("[query]\ndim = 100000", ("query", "word1"), ("100000", "sets dim = 100000")),
+        (
+            "[query]\nmin-score = nan",
+            ("query", "word1"),
+            ("--min-score must be a number", "sets min-score = nan"),
+        ),
+        ("[build]\nembedder = 'nomik'", ("build", "pydoc"), ("no embedder 'nomik'", "sets embedder = nomik")),
+        (
+            "[build]\ndims = [true]",
+            ("build", "pydoc"),
+            ("--dims: 'True' is not a number", "sets dims = True"),
+        ),
+    ],
+)
+def test_a_default_that_the_command_refuses_is_an_error_that_names_the_file(
+    inside: Inside, home: Path, text: str, command: tuple[str, ...], words: tuple[str, ...]
+):
+    write(home, text)
+    told(inside.run(*command), 2, str(home / "rsearch.toml"), *words)
+
+
+def test_a_file_that_is_no_file_or_too_large_is_an_error(inside: Inside, home: Path):
     (home / "rsearch.toml").mkdir()
-    told(inside.run("list"), 1, "rsearch.toml: it is no file")
+    told(inside.run("list"), 1, "rsearch.toml: not a file")
     (home / "rsearch.toml").rmdir()
     write(home, "#" * 1_000_001)
     told(inside.run("list"), 1, "1,000,000 bytes")
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("key", "value"),
     [
-        'base-url = "http://evil.example/v1"',
-        'api-key-env = "AWS_SECRET_ACCESS_KEY"',
-        'embedder = "openai"',
-        'embedder = "nomic"',
-        'embedder = "sentence-transformers"',
-        'model = "someone/weights"',
-        "rate = 100000.0",
+        ("build.base-url", '"http://evil.example/v1"'),
+        ("build.api-key-env", '"AWS_SECRET_ACCESS_KEY"'),
+        ("build.embedder", '"openai"'),
+        ("build.model", '"someone/weights"'),
+        ("build.chunk", '"400"'),
+        ("build.files.dims", '"64"'),
+        ("eval.base-url", '"http://evil.example/v1"'),
+        ("home", '"indexes"'),
     ],
 )
-def test_a_project_cannot_say_where_texts_and_keys_are_sent(inside: Inside, home: Path, line: str):
-    project(inside, f"[tool.rsearch.build]\n{line}\n")
-    told(inside.run("build", "pydoc", "--name", "new"), 1, "pyproject.toml", "is not taken from a project")
-    assert not (home / "new").exists()
-    key, _, value = line.partition(" = ")
-    ran = inside.run("config", "set", f"build.{key}", value.strip('"'), "--project")
-    told(ran, 1, "is not taken from a project")
-
-
-def test_a_project_may_keep_texts_on_this_machine(inside: Inside, home: Path):
-    write(home, '[build]\nembedder = "openai"\nbase-url = "http://127.0.0.1:9/v1"\n')
-    project(inside, '[tool.rsearch.build]\nembedder = "lsa"\n')
-    assert inside.run("build", "pydoc", "--name", "new").code == 0
-
-
-def test_a_home_that_a_project_brings_is_used_once_the_user_agreed(
-    inside: Inside, home: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_project_sets_search_and_output_options_only_and_others_are_ignored_with_a_warning(
+    inside: Inside, home: Path, key: str, value: str
 ):
-    from resizable_search.cli import configured
+    project(inside, f"[tool.rsearch]\n{key} = {value}\nquery.k = 4\n")
+    ran = inside.run("query", "word1 word2", "--json")
+    assert (ran.code, ran.json["k"]) == (0, 4)
+    assert ran.err.count("\n") == 1
+    assert f"pyproject.toml: ignored {key} (a project sets search and output options only)" in ran.err
+    settings = inside.run("config", "--json").json["settings"]
+    assert [one["key"] for one in settings if "pyproject" in one["from"]] == ["query.k"]
+    assert key in inside.run("config").err
+    told(inside.run("config", "set", key, value.strip('"'), "--project"), 1, key)
 
-    monkeypatch.delenv("RSEARCH_HOME")
-    usual = inside.folder / "usual"
-    monkeypatch.setattr(configured, "default_home", lambda: usual)
-    project(inside, '[tool.rsearch]\nhome = "indexes"\n')
-    ran = inside.run("list")
-    told(ran, 1, "wants the home", "rsearch config set project-homes", str(home))
-    assert inside.run("list", "--home", home).code == 0  # which is the user's own word
-    assert inside.run("config", "set", "project-homes", home).code == 0
-    assert (usual / "rsearch.toml").is_file()
-    assert inside.run("list").out.count("pydoc") == 1
-    assert setting(inside, "home") == (str(home), str(inside.folder / "pyproject.toml"))
+
+def test_removed_keys_of_the_home_are_ignored_with_a_warning(inside: Inside, home: Path):
+    write(home, 'home = "elsewhere"\nproject-homes = ["elsewhere"]\n[query]\nk = 3\n')
+    ran = inside.run("query", "word1 word2", "--json")
+    assert (ran.code, ran.json["k"]) == (0, 3)
+    assert "ignored home, project-homes (--home and $RSEARCH_HOME choose the home)" in ran.err
+    assert ran.err.count("\n") == 1
 
 
 def test_an_index_that_a_project_names_by_folder_is_meant_from_the_projects(
@@ -216,11 +237,6 @@ def test_an_index_that_a_project_names_by_folder_is_meant_from_the_projects(
     (inside.folder / "below").mkdir()
     monkeypatch.chdir(inside.folder / "below")
     assert inside.run("info", "--home", inside.folder / "empty").code == 0
-
-
-def test_what_a_file_says_and_a_command_refuses_is_told_with_the_file(inside: Inside, home: Path):
-    write(home, "[query]\ndim = 100000\n")
-    told(inside.run("query", "word1 word2"), 2, "100000", f"({home / 'rsearch.toml'} says dim = 100000)")
 
 
 def test_setting_keeps_comments_order_and_mode_and_unsetting_takes_out_what_is_wrong(
@@ -239,15 +255,18 @@ def test_setting_keeps_comments_order_and_mode_and_unsetting_takes_out_what_is_w
     assert setting(inside, "build.files.chunk") == ("400", str(home / "rsearch.toml"))
     assert inside.run("config", "get", "query.k").out == "7\n"
     told(inside.run("config", "unset", "query.dim"), 1, "query.dim is not set there")
-    told(inside.run("config", "get", "query.dim"), 1, "the full dimension is meant")
+    told(inside.run("config", "get", "query.dim"), 1, "the default is the full dimension")
     told(inside.run("config", "set", "query.kk", 7), 1, "did you mean query.k?")
-    told(inside.run("config", "set", "query.k", "x"), 1, "whole number")
+    told(inside.run("config", "set", "query.k", "7", "8"), 1, "query.k takes one value")
+    for number in ("x", "1_000", "²", "٣"):
+        told(inside.run("config", "set", "query.k", number), 1, "not a whole number")
+        told(inside.run("config", "set", "query.min-score", number), 1, "not a number")
     assert list(home.glob("rsearch.toml*")) == [home / "rsearch.toml"]
 
 
 def test_a_file_that_cannot_be_changed_is_left_as_it_was(inside: Inside, home: Path):
     write(home, "index = \n")
-    told(inside.run("config", "set", "query.k", 7), 1, "is no TOML", "mend it by hand")
+    told(inside.run("config", "set", "query.k", 7), 1, "is not TOML", "correct the file")
     assert (home / "rsearch.toml").read_text() == "index = \n"
 
 
@@ -272,3 +291,32 @@ def test_every_setting_is_listed_with_where_it_comes_from(inside: Inside, home: 
     assert rows["query.format"] == ["table"]
     told_of = json.loads(inside.run("config", "--json").out)["files"]
     assert [one["exists"] for one in told_of] == [True]
+
+
+def test_a_default_is_dropped_by_a_form_of_a_command_that_has_no_use_for_it(
+    inside: Inside, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (inside.folder / "notes.csv").write_text("text\nword1 word2 word3\nword4 word5 word6\n")
+    write(
+        home,
+        "[query]\nformat = 'csv'\n[build]\nembedder = 'lsa'\nlimit = 200000\n"
+        "[build.files]\nchunk-overlap = 5\n[tune]\nsample = 20\n[eval]\nsplit = 'dev'\nchars = 1200\n",
+    )
+    monkeypatch.setattr(sys, "stdin", io.StringIO("word1\n"))
+    told(inside.run("build", "files", "notes.csv", "--chunk-overlap", 5), 2, "--chunk-overlap needs --chunk")
+    assert inside.run("build", "files", "notes.csv").code == 0
+    assert inside.run("query", "-", "-i", "pydoc").code == 0
+    told(inside.run("query", "-", "-i", "pydoc", "--format", "csv"), 2, "leave --open and --format out")
+    (inside.folder / "queries.txt").write_text("word1 word2\n")
+    assert "--sample" not in inside.run("tune", "-i", "pydoc", "--queries", "queries.txt").err
+    missing = inside.run("eval", "-i", "pydoc", "--queries", "queries.txt", "--qrels", "nothing.tsv")
+    told(missing, 2, "nothing.tsv")
+    told(inside.run("build", "wiki100k", "--limit", 200_000), 2, "the first 100,000 articles")
+    assert "the first 100,000 articles" not in inside.run("build", "wiki100k", "--dry-run").err
+
+
+def test_an_evaluated_folder_names_its_own_index(inside: Inside, home: Path):
+    write(home, "index = 'pydoc'\n[eval]\nk = 5\n")
+    configuration = Configuration(Schema(typer.main.get_command(app)), home)
+    assert set(configuration.defaults(("eval",), {})) == {"index", "k"}
+    assert set(configuration.defaults(("eval",), {"folder": "trees"})) == {"k"}

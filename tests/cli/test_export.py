@@ -3,6 +3,7 @@
 import pytest
 
 from tests.cli.conftest import Inside, told
+from tests.cli.test_help import COMMANDS
 
 
 @pytest.fixture
@@ -16,14 +17,14 @@ def test_an_export_is_written_checked_and_told(pydoc: Inside):
     ran = pydoc.run("export", "made", "out.parquet", "--dim", 8)
     assert ran.code == 0, ran
     assert "out.parquet: 40 documents at 8 dimensions, " in ran.out
-    assert "checked with pyarrow: 40 rows of its own asked for the 10 nearest" in ran.out
+    assert "checked with pyarrow: 10 nearest of 40 rows as in the exact scan" in ran.out
     told(pydoc.run("export", "made", "out.parquet"), 1, "exists", "--force")
     assert pydoc.run("export", "made", "out.parquet", "--force").code == 0
 
 
 def test_what_makes_no_sense_is_told_in_a_line(pydoc: Inside):
     told(pydoc.run("export", "nothing", "out.parquet"), 1, "no index nothing")
-    told(pydoc.run("export", "made", "out", "--format", "csv"), 2, "unknown --format 'csv'", "usearch")
+    told(pydoc.run("export", "made", "out", "--format", "csv"), 2, "'csv' is not one of", "usearch")
     told(pydoc.run("export", "made", "out"), 2, "--format")
     told(pydoc.run("export", "made", "out.parquet", "--dim", 0), 2, "not within 1 to")
     told(pydoc.run("export", "made", "indexes/made/out.parquet"), 2, "in the folder of the index made")
@@ -31,7 +32,8 @@ def test_what_makes_no_sense_is_told_in_a_line(pydoc: Inside):
 
 
 def test_the_formats_of_the_help_are_those_that_there_are():
-    from resizable_search.cli.export import FORMATS
     from resizable_search.export import export
 
-    assert tuple(export.FORMATS) == FORMATS
+    option = next(parameter for parameter in COMMANDS["export",].params if parameter.name == "format")
+    assert tuple(export.FORMATS) == tuple(option.type_descriptor.choices)
+    assert all(name in option.help for name in export.FORMATS)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import typer
 
-from resizable_search.cli.app import app
-from tests.cli.conftest import Machine
+from resizable_search.cli.main import app
+from tests.cli.conftest import Inside, Machine, told
 from tests.cli.test_query import imported
 
 HEAVY = {"nomic", "matplotlib", "datasets", "numba", "sklearn", "ray", "fastapi", "pyarrow", "scipy", "torch"}
@@ -40,6 +40,29 @@ def test_help_says_what_each_option_does(machine: Machine, path: tuple[str, ...]
     for name, below in getattr(COMMANDS[path], "commands", {}).items():
         assert name in said
         assert below.help
+
+
+LISTS = {"dims", "rerank", "batch", "threads"}
+NUMBERS = [
+    (path, option)
+    for path, command in COMMANDS.items()
+    for option in getattr(command, "params", [])
+    if option.type_descriptor.annotation in (int, float)
+    or (option.name in LISTS and option.type_descriptor.annotation is str)
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "option"), NUMBERS, ids=lambda value: " ".join(value) if type(value) is tuple else value.name
+)
+def test_a_number_of_digits_that_are_not_ascii_is_wrong_usage(
+    inside: Inside, path: tuple[str, ...], option: object
+):
+    arguments = ["1" for parameter in COMMANDS[path].params if parameter.required]
+    name = max(option.opts, key=len)
+    files = ["--queries", "x", "--qrels", "x"] if path == ("eval",) else []
+    for word in ("²", "٣", "1_0"):
+        told(inside.run(*path, *arguments, *files, name, word), 2, f"'{word}' is not a ")
 
 
 @pytest.mark.parametrize("args", [(), ("build",)], ids=["rsearch", "rsearch build"])

@@ -85,7 +85,7 @@ def test_a_log_without_room_does_not_end_a_build(monkeypatch: pytest.MonkeyPatch
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(sys, "stderr", Full())
-    with progress.Lines() as lines:
+    with progress.shown_progress() as lines:
         lines.stage("embedding", 10, "documents")
         lines.note("something")
         lines.advance(10)

@@ -4,11 +4,11 @@ import subprocess
 
 import pytest
 
-from resizable_search.cli.app import with_flags
+from resizable_search.cli.help import with_flags
 from resizable_search.cli.main import take_debug
 from tests.cli.conftest import COMMAND, PATIENCE, Machine, Ran, Shelf, told
 
-FULL = "cannot write the output (No space left on device): make room, or send it elsewhere"
+FULL = "cannot write the output (No space left on device): free some space, or send it elsewhere"
 
 
 def through_a_shell(machine: Machine, words: str) -> Ran:
@@ -46,7 +46,7 @@ def test_with_stderr_closed_too_the_exit_code_tells(shelf: Shelf):
 
 def test_a_closed_stdin_is_told_where_it_is_read(shelf: Shelf):
     told(through_a_shell(shelf, "query - -i wiki-one <&-"), 1, "stdin is closed: send one query a line to it")
-    told(through_a_shell(shelf, "remove wiki-one <&-"), 1, "nobody is there to be asked")
+    told(through_a_shell(shelf, "remove wiki-one <&-"), 1, "not a terminal: pass --yes")
     assert through_a_shell(shelf, "query subject -i wiki-one <&-").code == 0
 
 

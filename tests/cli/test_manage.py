@@ -106,7 +106,7 @@ def test_a_damaged_index_is_removed_but_for_what_is_not_the_formats(
     ran = machine.run("remove", "wiki-one", "--yes")
     assert ran.out == f"removed wiki-one (damaged, in {folder})\n"
     assert (ran.code, ran.err.count("\n")) == (1, 1)
-    assert "stays, for what is not the index's: notes.txt, parts/2/thesis.npy; look at it" in ran.err
+    assert "with other files: notes.txt, parts/2/thesis.npy; delete it yourself" in ran.err
     assert machine.holdings() == {"wiki-one/notes.txt": b"mine", "wiki-one/parts/2/thesis.npy": b"mine"}
 
 
@@ -138,7 +138,7 @@ def test_a_stray_file_is_shown_by_info_and_left_by_remove(machine: Machine, shel
     assert "notes.txt: not the index's; move it away" in shown.out
     ran = machine.run("remove", "wiki-one", "--yes")
     assert (ran.code, ran.err.count("\n")) == (1, 1)
-    assert f"{folder} stays, for what is not the index's: notes.txt" in ran.err
+    assert f"kept {folder} with other files: notes.txt" in ran.err
     assert machine.holdings() == {"wiki-one/notes.txt": b"mine"}
 
 

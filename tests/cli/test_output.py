@@ -8,7 +8,7 @@ import webbrowser
 import pytest
 import typer
 
-from resizable_search.cli.app import app
+from resizable_search.cli.main import app
 from resizable_search.errors import RsearchError, UsageError
 from tests.cli.conftest import Shelf, told
 

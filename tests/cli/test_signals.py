@@ -50,7 +50,7 @@ def test_a_dry_run_writes_nothing_and_pays_nothing(machine: Machine):
     assert (ran.code, ran.err) == (0, "")
     assert not machine.home.exists()
     for line in (
-        r"would be +built anew",
+        r"would be +built from the start",
         r"documents +60 of wikimedia/wikipedia 20231101.en",
         r"requests +6 to nomic, of up to 10 texts",
         r"tokens +about \d[\d,]+: estimated from the first 60 documents",

@@ -166,7 +166,7 @@ def test_adding_costs_what_comes_and_not_what_the_index_weighs(place, tmp_path):
 
 
 def test_info_tells_when_a_refit_is_due(place, tmp_path):
-    from resizable_search.cli.render_indexes import info_lines
+    from resizable_search.cli.indexes import info_lines
     from resizable_search.search.index import open_index
 
     words = [Document(f"d{i}", "", "", f"tree{i % 5} data structure{i % 3}") for i in range(30)]
@@ -176,14 +176,14 @@ def test_info_tells_when_a_refit_is_due(place, tmp_path):
         with open_index("made", home=place.home.path) as index:
             return "\n".join(words for _, words in info_lines(describe_index(index)))
 
-    assert "came after it was fitted" not in told()
+    assert "came after lsa was fitted" not in told()
     for count, prefix in ((20, "b"), (20, "c")):
         file = write(
             tmp_path / "n.jsonl", [Document(f"{prefix}{i}", "", "", "tree1 data") for i in range(count)]
         )
         add(place.folder, [file])
-        assert ("a refit is due" in told()) is (prefix == "c")
-    assert "40 of 70 documents came after it was fitted; a refit is due" in told()
+        assert ("build again with --refit" in told()) is (prefix == "c")
+    assert "40 of 70 documents came after lsa was fitted; a refit is due" in told()
 
 
 @pytest.fixture

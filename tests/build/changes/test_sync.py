@@ -12,8 +12,7 @@ from resizable_search.build.delete import delete
 from resizable_search.build.dry_run import dry_run
 from resizable_search.build.report import Changes
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.cli.render_forecast import forecast_lines
-from resizable_search.cli.render_indexes import changes as told
+from resizable_search.cli.render_build import change_line, dry_run_lines
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import BuildStateError, BuildStoppedError, CorpusError, ServiceError
@@ -71,7 +70,7 @@ def test_only_what_is_new_or_changed_is_embedded(living):
     assert verify("made", living.place.home, full=True).damaged == ()
     kept = json.loads((living.place.home.state("made") / NAMES.report).read_text())
     assert kept["changes"] == {"added": 3, "changed": 1, "removed": 1, "renamed": 0, "unchanged": 38}
-    assert told(report) == "3 added, 1 changed, 1 removed, 38 unchanged; 4 texts embedded"
+    assert change_line(report) == "3 added, 1 changed, 1 removed, 38 unchanged; 4 texts embedded"
 
 
 def test_nothing_is_written_where_nothing_has_changed(living):
@@ -81,7 +80,7 @@ def test_nothing_is_written_where_nothing_has_changed(living):
     assert living.asked == []
     assert {path: path.read_bytes() for path in living.place.home.path.rglob("*.json")} == before
     assert not living.place.home.building("made").exists()
-    assert told(report) == "nothing has changed, and nothing was written"
+    assert change_line(report) == "no changes: nothing was written"
 
 
 def test_a_renamed_document_keeps_its_vector_and_costs_nothing(living):
@@ -244,7 +243,7 @@ def test_what_a_build_would_do_is_told_and_nothing_is_written(living):
     def told(documents, embedder):
         corpus = ListCorpus(documents, is_mutable=True)
         found = dry_run(corpus, embedder, living.place.home, BuildOptions("made", dims=(16,)))
-        return found, dict(forecast_lines(found))
+        return found, dict(dry_run_lines(found))
 
     documents = [*articles(15)[:10], *articles(45)[12:]]
     documents[0] = replace(documents[0], text="another text")

@@ -1,0 +1,333 @@
+"""Commands on whole indexes: list, info, export, remove, warm, verify, repair; and doctor."""
+
+import itertools
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from resizable_search.cli import completion
+from resizable_search.cli.help import with_flags
+from resizable_search.cli.options import (
+    HomeOption,
+    IndexArgument,
+    JsonOption,
+    RequiredIndexArgument,
+    YesOption,
+    confirm,
+    home_of,
+    index_name,
+)
+from resizable_search.cli.render_build import write_lines
+from resizable_search.errors import IndexFormatError, RsearchError
+from resizable_search.text import counted, dimensions, plain, size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from resizable_search.admin.doctor import HealthCheck
+    from resizable_search.admin.overview import IndexInfo, OverviewEntry
+    from resizable_search.export.export import Exported
+
+
+def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
+    """List the indexes and unfinished builds of the home."""
+    from resizable_search.admin.overview import overview
+    from resizable_search.cli.output import json_object
+    from resizable_search.cli.tables import show_table
+
+    home_folder = home_of(home)
+    entries = overview(home_folder)
+    if json:
+        json_object(entries)
+    elif entries:
+        show_table(listing_table(entries))
+    else:
+        write_lines(f"no index in {home_folder.path}: build one with `rsearch build pydoc`")
+
+
+def listing_table(entries: "Sequence[OverviewEntry]") -> "Table":
+    """One line for each index. On a narrow terminal names are cut, counts are not."""
+    from rich.table import Table
+
+    from resizable_search.cli.tables import one_line
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    least = {"index": 8, "documents": max(len(f"{entry.rows:,}") for entry in entries)}
+    for name in ("index", "documents", "dims", "model", "size", "changed", ""):
+        table.add_column(
+            one_line(name),
+            justify="right" if name in ("documents", "size") else "left",
+            no_wrap=name == "documents",
+            min_width=least.get(name),
+        )
+    for entry in entries:
+        dims = f"{entry.dims[0]}–{entry.dims[-1]}" if len(entry.dims) > 1 else ",".join(map(str, entry.dims))
+        cells = (
+            entry.name,
+            f"{entry.rows:,}",
+            dims,
+            entry.model,
+            size(entry.bytes),
+            entry.changed[:10],
+            "" if entry.state == "ready" else entry.state,
+        )
+        table.add_row(*(one_line(plain(cell)) for cell in cells))
+    return table
+
+
+def info(index: IndexArgument = None, json: JsonOption = False, home: HomeOption = None) -> None:
+    """Show corpus, embedder, dimensions and size of an index, and the cost of a query."""
+    from resizable_search.admin.overview import describe_index
+    from resizable_search.cli.output import json_object
+    from resizable_search.cli.tables import details, show_table
+    from resizable_search.search.index import open_index
+
+    home_folder = home_of(home)
+    with open_index(index_name(index, home_folder), home=home_folder.path) as opened:
+        described = describe_index(opened)
+    if json:
+        json_object(described)
+    else:
+        show_table(details((name, words) for name, words in info_lines(described) if words))
+
+
+def info_lines(info: "IndexInfo") -> list[tuple[str, str]]:
+    """The lines of `info`, each with its name; `info` leaves out lines without words."""
+    spec = info.embedder
+    options = ", ".join(
+        f"{key} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in info.corpus.items()
+        if value not in (None, "", []) and key != "columns"
+    )
+    left_out = f", {info.left_out:,} left out" if info.left_out else ""
+    deleted = ""
+    if info.deleted:
+        deleted = f", {info.deleted:,} deleted: `rsearch compact {info.name}` reclaims the space"
+    unfitted = ""
+    if info.unfitted:
+        due = "; build again with --refit" if 2 * info.unfitted > info.rows else ""
+        unfitted = f"{info.unfitted:,} of {info.rows:,} documents came after lsa was fitted{due}"
+    centred = ", centred" if spec["centred"] else ""
+    files = ", ".join(f"{name} {size(count)}" for name, count in info.files.items())
+    reads = ", ".join(f"{size(count)} at {dim}" for dim, count in info.scan_bytes.items())
+    unexpected = f"{', '.join(info.strange)}: not part of the index; move it away" if info.strange else ""
+    return [
+        ("index", f"{info.name}  {info.folder}"),
+        ("documents", f"{info.rows:,} of {info.source_rows:,} read{left_out}{deleted}"),
+        ("corpus", info.label + (", to its end" if info.corpus_exhausted else "")),
+        ("", options),
+        ("embedder", f"{spec['kind']}: {spec['model']}, {spec['width']} dimensions{centred}"),
+        ("", _prefixes(spec["options"])),
+        ("", with_flags(info.remark)),
+        ("", unfitted),
+        ("dims", f"{', '.join(map(str, info.dims))}; a query may use any other up to the last"),
+        ("on disk", f"{size(info.bytes)}: {files}"),
+        ("a query", f"{info.embed_cost}; a scan reads {reads}"),
+        (
+            "built",
+            f"{info.created}, changed {info.changed}, generation {info.generation}, "
+            f"{counted(info.parts, 'part')}",
+        ),
+        ("by", f"{info.written_by}, embedder fingerprint {info.fingerprint}"),
+        ("verified", info.verified),
+        ("damaged", "; ".join(info.damaged)),
+        ("unexpected", unexpected),
+    ]
+
+
+def _prefixes(options: dict[str, Any]) -> str:
+    """The prefixes and the key of an embedder that has such options."""
+    sides = (("documents", "document_prefix"), ("queries", "query_prefix"))
+    words = [f"{side} as '{options[option]}…'" for side, option in sides if options.get(option)]
+    if "api_key_env" in options:
+        words.append(f"a key, if needed, from {options['api_key_env']}")
+    return ", ".join(words)
+
+
+def export(
+    index: RequiredIndexArgument,
+    dest: Annotated[Path, typer.Argument(help="File (parquet) or folder to write.")],
+    format: Annotated[
+        Literal["parquet", "datasets", "faiss-flat", "faiss-pq", "usearch"] | None,
+        typer.Option(
+            "--format",
+            "--to",
+            metavar="FORMAT",
+            help="Format: parquet, datasets, faiss-flat, faiss-pq or usearch.",
+            show_default="parquet if DEST ends in .parquet",
+        ),
+    ] = None,
+    dim: Annotated[
+        int | None,
+        typer.Option(help="Cut the rows to DIM dimensions, renormalised.", show_default="the full dimension"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Write documents and rows for another program, and check them with its library."""
+    from resizable_search.cli.progress import shown_progress, stop_on_signal
+    from resizable_search.export import export as exporting
+    from resizable_search.store.layout import resolve_index
+
+    form = exporting.format_of(format, dest).name
+    folder = resolve_index(index, home_of(home))
+    with shown_progress() as progress, stop_on_signal() as stop:
+        done = exporting.export(folder, dest, form, dim=dim, force=force, progress=progress, stop=stop)
+    _report_export(done, dest)
+
+
+def _report_export(done: "Exported", dest: Path) -> None:
+    settings = "".join(f", {name} {value}" for name, value in done.settings.items())
+    dims = dimensions([done.dim])
+    check = f"checked with {done.library}: {done.k} nearest of {counted(done.asked, 'row')}"
+    if done.is_exact:
+        check += " as in the exact scan"
+    else:
+        check += f", overlap@{done.k} {done.overlap:.3f}, at least {done.overlap_low:.3f} (95 %)"
+    documents = f"{counted(done.documents, 'document')} at {dims}, {size(done.bytes)}"
+    write_lines(f"{dest}: {documents}, {done.format}{settings}", check)
+
+
+def remove(
+    index: Annotated[
+        str, typer.Argument(help="Index by name or folder.", autocompletion=completion.indexes_and_builds)
+    ],
+    yes: YesOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Delete an index, or an unfinished build.
+
+    Other files in its folder are kept.
+    """
+    from resizable_search.build import delete as deleting
+
+    target = deleting.plan_removal(index, home_of(home))
+    if not yes:
+        confirm(f"delete {target.words}")
+    left = deleting.remove(target)
+    write_lines(f"removed {target.words}")
+    if left:
+        shown = ", ".join(left[:3]) + (" …" if len(left) > 3 else "")
+        raise RsearchError(f"kept {target.folder} with other files: {shown}; delete it yourself")
+
+
+def warm(
+    index: Annotated[
+        str | None,
+        typer.Argument(
+            autocompletion=completion.indexes, help="Index to derive missing int8 tiers and sign bits for."
+        ),
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Compile the kernels of the engine now; a large build does so too.
+
+    A query never compiles: without kernels numpy searches, slower and with the
+    same answer.
+    """
+    from resizable_search.admin.doctor import warm as warm_up
+    from resizable_search.cli.progress import shown_progress
+
+    with shown_progress() as progress:
+        done = warm_up(home_of(home), index, progress)
+    write_lines(*done)
+
+
+def verify(
+    index: IndexArgument = None,
+    full: Annotated[bool, typer.Option("--full", help="Check every derived row, not a sample.")] = False,
+    json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Check every file of an index against its checksum; exit code 1 if one is damaged.
+
+    Also checks the database, that rows are finite and of norm 1, and that derived
+    files follow from the full vectors, bit for bit.
+    """
+    from resizable_search.cli.output import json_object
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.store import repair as repairing
+
+    home_folder = home_of(home)
+    name = index_name(index, home_folder)
+    with shown_progress() as progress:
+        verified = repairing.verify(name, home_folder, full=full, progress=progress)
+    if json:
+        json_object(verified)
+    else:
+        write_lines(*(f"damaged  {damage.file}: {damage.wrong}" for damage in verified.damaged))
+    if verified.damaged:
+        raise IndexFormatError(
+            f"{verified.index} has {counted(len(verified.damaged), 'damaged file')} of {verified.files}: "
+            f"`rsearch repair {shlex.quote(name)}` rebuilds those that follow from the full vectors"
+        )
+    if not json:
+        rows = "every derived row" if verified.full else "a sample of the derived rows (--full: all)"
+        files = f"{counted(verified.files, 'file')}, {size(verified.bytes)}"
+        write_lines(f"{verified.index}: {files}, all sound; {rows} checked")
+
+
+def repair(index: IndexArgument = None, home: HomeOption = None) -> None:
+    """Rebuild damaged derived files, without network; report what is lost."""
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.store import repair as repairing
+
+    home_folder = home_of(home)
+    name = index_name(index, home_folder)
+    with shown_progress() as progress:
+        done = repairing.repair(name, home_folder, progress)
+    write_lines(*(f"rebuilt  {file}" for file in done.mended))
+    write_lines(*(f"lost     {lost.file}: {with_flags(lost.remedy)}" for lost in done.lost))
+    if done.lost:
+        raise IndexFormatError(
+            f"{counted(len(done.lost), 'file')} of {name} cannot be rebuilt: restore each from a "
+            "copy, or build the index again with --restart"
+        )
+    if not done.mended:
+        write_lines(f"{name} has no damaged file")
+
+
+def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = False) -> None:
+    """Check configuration, credentials, hub, disk and kernels; name a remedy for each problem."""
+    from resizable_search.admin.doctor import examine
+    from resizable_search.cli.output import json_object
+
+    checks = []
+    for check in itertools.chain(_configuration_checks(context, home), examine(home_of(home))):
+        check = replace(check, words=with_flags(check.words))
+        checks.append(check)
+        if not json:
+            _show_check(check)
+    if json:
+        json_object(checks)
+    if any(check.state == "wrong" for check in checks):
+        raise typer.Exit(1)
+
+
+def _configuration_checks(context: typer.Context, home: Path | None) -> "list[HealthCheck]":
+    from resizable_search.admin.doctor import HealthCheck
+    from resizable_search.cli.settings import Configuration, Schema
+
+    configuration = Configuration(Schema(context.find_root().command), home)
+    if configuration.problems:
+        return [HealthCheck("configuration", "wrong", problem) for problem in configuration.problems]
+    existing = [str(file.path) for file in configuration.files if file.exists]
+    return [
+        HealthCheck("configuration", "ok", words)
+        for words in (", ".join(existing) or "no file", *configuration.warnings)
+    ]
+
+
+def _show_check(check: "HealthCheck") -> None:
+    from rich.text import Text
+
+    from resizable_search.cli.tables import stdout_console
+
+    line = Text(f"{plain(check.what):<14}  ")
+    line.append(f"{check.state:<7}", "green" if check.state == "ok" else "bold red")
+    line.append(plain(check.words))
+    stdout_console().print(line, soft_wrap=True)

@@ -1,0 +1,162 @@
+"""Reports of builds and updates, and of --dry-run."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resizable_search.cli.help import with_flags
+from resizable_search.text import counted, dimensions, duration, plain, size
+
+if TYPE_CHECKING:
+    from resizable_search.build.dry_run import DryRun
+    from resizable_search.build.report import BuildReport, Changes
+    from resizable_search.embedders.request_pool import Usage
+
+FILES_SHOWN = 6
+
+
+def write_lines(*lines: str) -> None:
+    """Print lines on stdout, without control characters."""
+    sys.stdout.write("".join(f"{plain(line)}\n" for line in lines))
+
+
+def build_report(
+    report: "BuildReport", limit: int | None, remark: str, example: str, home: Path | None = None
+) -> None:
+    """Print what a build did, and the next command.
+
+    `example` is a query to try, or ""; `home` is what --home says.
+    """
+    trial = f'query "{example}"' if example else "bench"
+    option = f" --home {shlex.quote(str(home))}" if home is not None else ""
+    write_lines(
+        *build_lines(report, limit, remark),
+        f"next: rsearch {trial} --index {shlex.quote(report.name)}{option}",
+    )
+
+
+def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[str]:
+    """What a build did: what the index has now, what was left out, what it cost."""
+    manifest = report.manifest
+    documents = counted(manifest.documents, "document")
+    dims = dimensions(manifest.dims)
+    lines = []
+    pace = f" in {report.seconds:,.0f} s" if report.seconds >= 1 else ""
+    if report.changes is not None:
+        lines.append(f"{report.name}: {documents} at {dims}{pace}")
+        lines.append(change_line(report))
+    elif report.added:
+        whole = "" if report.added == manifest.documents else f" ({report.added:,} of them now)"
+        lines.append(f"{report.name}: {documents}{whole} at {dims}{pace}")
+    else:
+        lines.append(f"{report.name} is complete: {documents} at {dims}")
+    if manifest.source.exhausted and limit is not None and manifest.source.read < limit:
+        lines.append(
+            f"the corpus ended at {counted(manifest.source.read, 'document')}, before the limit of {limit:,}"
+        )
+    if report.left_out:
+        shown = [f"{entry['id']} ({entry['reason']})" for entry in report.left_out[:3]]
+        more = " …" if len(report.left_out) > 3 else ""
+        count = f"{len(report.left_out):,} of {manifest.source.read:,}"
+        lines.append(f"left out {count}: {', '.join(shown)}{more}")
+    if report.total.requests:
+        cost = _cost(report.spent)
+        if report.runs > 1:
+            total = f"{_cost(report.total)}, {duration(report.total_seconds)}"
+            cost += f"; all {report.runs} runs: {total}"
+        lines.append(cost)
+    if remark:
+        lines.append(with_flags(remark))
+    return [plain(line) for line in lines]
+
+
+def change_line(report: "BuildReport") -> str:
+    """How an update changed the documents of an index."""
+    changes = report.changes
+    if changes is None or not changes.any:
+        return "no changes: nothing was written"
+    return f"{_counts(changes)}; {counted(report.added, 'text')} embedded"
+
+
+def _counts(changes: "Changes") -> str:
+    return ", ".join(
+        f"{count:,} {name}"
+        for name in ("added", "changed", "renamed", "removed", "unchanged")
+        if (count := getattr(changes, name))
+    )
+
+
+def _cost(usage: "Usage") -> str:
+    repeated = f" ({usage.repeats:,} repeated)" if usage.repeats else ""
+    tokens = f", {counted(usage.tokens, 'token')}" if usage.tokens else ""
+    return f"{counted(usage.requests, 'request')}{repeated}{tokens}"
+
+
+def dry_run(plan: "DryRun") -> None:
+    """Print what a build would do, cost and take."""
+    from resizable_search.cli.tables import details, show_table
+
+    show_table(details(dry_run_lines(plan)))
+
+
+def dry_run_lines(plan: "DryRun") -> list[tuple[str, str]]:
+    """The lines of a dry run, each with its name."""
+    lines = [("index", f"{plan.name}  {plan.folder}"), ("would be", _state(plan))]
+    if plan.changes is not None:
+        lines.append(("changes", f"{_counts(plan.changes)}; {counted(plan.texts or 0, 'text')} to embed"))
+    builds = plan.state not in ("complete", "follows")
+    if builds:
+        documents = f"all of {plan.corpus}, of unknown size"
+        if plan.documents is not None:
+            documents = f"{plan.documents:,} of {plan.corpus}"
+        lines.append(("documents", documents))
+    if builds or (plan.changes and plan.changes.any):
+        lines += [*_costs(plan), *_disk(plan)]
+    for finding in plan.findings:
+        lines.append((finding.what, f"{'ok' if finding.ok else 'wrong'}: {finding.words}"))
+    lines.append(("", f"nothing was written; {plan.billed or 'nothing was billed'}"))
+    return lines
+
+
+def _state(plan: "DryRun") -> str:
+    safe = f"{counted(plan.safe, 'document')} embedded already"
+    return {
+        "new": "built from the start",
+        "goes on": f"resumed: {safe}",
+        "replaces": "replaced once the new one is complete",
+        "extends": f"extended: {safe}",
+        "complete": f"left as is: complete, with {counted(plan.safe, 'document')} read",
+        "follows": "updated to the current corpus",
+    }[plan.state]
+
+
+def _costs(plan: "DryRun") -> list[tuple[str, Any]]:
+    lines = []
+    if plan.requests is not None:
+        texts = counted(plan.batch_size, "text")
+        lines.append(("requests", f"{plan.requests:,} to {plan.embedder}, of up to {texts}"))
+    if plan.tokens is not None and plan.sampled:
+        by = "" if plan.changes else f" from the first {counted(plan.sampled, 'document')}"
+        rounded = int(float(f"{plan.tokens:.3g}"))
+        lines.append(("tokens", f"about {rounded:,}: estimated{by}, 4 characters a token"))
+    if plan.minutes is not None and plan.requests_per_minute:
+        rate = f"{plan.requests_per_minute:,.0f} requests a minute"
+        lines.append(("time", f"{duration(60 * plan.minutes)} at least, at {rate}"))
+    elif plan.requests:
+        lines.append(("time", "as fast as the service answers; --rate sets a limit"))
+    return lines
+
+
+def _disk(plan: "DryRun") -> list[tuple[str, str]]:
+    lines = []
+    if plan.files:
+        names = list(plan.files.items())
+        shown = ", ".join(f"{name} {size(count)}" for name, count in names[:FILES_SHOWN])
+        if rest := names[FILES_SHOWN:]:
+            shown += f", {len(rest)} more {size(sum(count for _, count in rest))}"
+        lines.append(("on disk", f"{size(sum(plan.files.values()))}: {shown}"))
+        lines.append(("meanwhile", f"{size(plan.peak_bytes)} at most; texts are estimated"))
+    room = "" if plan.fits else ": too little; free some space, or choose another --home"
+    lines.append(("free", f"{size(plan.free_bytes)}{room}"))
+    return lines

@@ -110,7 +110,7 @@ def test_nothing_else_than_pages_is_opened(url, monkeypatch):
     ids=str,
 )
 def test_a_form_that_makes_no_sense_is_wrong_usage(run, options):
-    with pytest.raises(UsageError):
+    with pytest.raises((UsageError, typer.BadParameter)):
         run(*QUERY, *options)
 
 

@@ -24,7 +24,7 @@ from resizable_search.build.update import Change, Outcome
 from resizable_search.build.workspace import BuildOptions, lock_index
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus, TextCorpus
-from resizable_search.corpora.files.discovery import absolute, base_of, lies_in
+from resizable_search.corpora.files.discovery import absolute, base_of, is_below
 from resizable_search.corpora.vectors import Sidecar
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder
@@ -194,4 +194,4 @@ def _is_foreign(inputs: Sequence[Input], held: Mapping[str, Any]) -> bool:
     if held["kind"] != TextCorpus.kind:
         return False
     base = base_of(held["paths"])
-    return not all(base and isinstance(one, Path) and lies_in(absolute(str(one)), base) for one in inputs)
+    return not all(base and isinstance(one, Path) and is_below(absolute(str(one)), base) for one in inputs)

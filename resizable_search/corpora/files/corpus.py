@@ -1,15 +1,11 @@
-"""Files and folders as a corpus: a document a file, or a record of a table, or a chunk of either.
+"""People's own text as a corpus: a document for each file, record of a table, or chunk of either.
 
-A position is {"listing", "file", "record"}: the digest of every file's name, size and time, how many
-files were read through, and where in the next one (a table) the reading was. A folder that has changed is
-not read on: what was read would no longer be what is there.
+`FilesCorpus` reads files and folders. Its position is {"listing", "file", "record"}: the digest of every
+file's name, size and time, the number of files read, and the position in the next one, a table. A folder
+that has changed cannot be continued, because its documents may be others.
 
-What corpora of people's own text share, wherever it comes from: columns, cuts, chunks and blocks.
-
-JSON lines that are piped in, as a corpus.
-
-A pipe cannot be opened again, but its command can: a position is {"lines", "sha256"}, and a build goes
-on when it is given the same lines again. Those that it has read are passed over, and must be the same.
+`StdinCorpus` reads JSON lines from a pipe. Its position is {"lines", "sha256"}: a pipe cannot be opened
+again, but its command can be run again, and a build resumes if the same lines come first.
 """
 
 import hashlib
@@ -30,7 +26,7 @@ from resizable_search.corpora.files.discovery import (
     Listing,
     absolute,
     base_of,
-    lies_in,
+    is_below,
     roots_of,
     walk,
 )
@@ -51,22 +47,25 @@ from resizable_search.specs import CorpusSpec, Json
 from resizable_search.text import counted
 
 DEFAULT_CHARS = 1200
-"""Characters of a text that are kept where it is not cut into chunks."""
+"""Characters of a text that are kept if it is not cut into chunks."""
 BLOCK_CHARS = 8 << 20
-"""About so many characters are read at once."""
+"""About as many characters are read at once."""
+STDIN = "-"
 _EXAMPLE_WORDS = 6
+_LISTED_AT_ONCE = 1000
+"""Files between two reports of progress."""
 
 Step = tuple[list[Document], Json]
-"""The documents of a file or a record, and the position behind them."""
+"""The documents of a file or a record, and the position after them."""
 
 
 class TextCorpus(Corpus):
-    """Texts of the user's. `TextCorpus` of a spec's options is that corpus again.
+    """Texts of the user. `TextCorpus` of a spec's options is that corpus again.
 
-    `text_column` and its like say which columns of a table hold what, and `metadata` which more are kept
-    (`Columns`); `chars` cuts each text to its first characters (None: no cut); `chunk`, such as '400t',
-    cuts what is left into documents of their own, which may share `chunk_overlap` (`Chunking`).
-    Raises UsageError for options that make no sense.
+    `text_column` and the like name the columns of tables, `metadata` more columns to keep (`Columns`).
+    `chars` cuts each text to its first characters (None: no cut). `chunk`, such as '400t', cuts the rest
+    into documents of their own, which may overlap by `chunk_overlap` (`Chunking`). Raises UsageError for
+    invalid options.
     """
 
     kind = "files"
@@ -87,7 +86,7 @@ class TextCorpus(Corpus):
         progress: Progress = SILENT,
     ) -> None:
         if chars is not None and chars < 1:
-            raise UsageError(f"texts cannot be cut to {chars} characters: give 1 or more")
+            raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
         self.paths = list(paths)
         self.columns = Columns(text_column, id_column, title_column, url_column, tuple(metadata))
         self.chars = chars
@@ -96,7 +95,7 @@ class TextCorpus(Corpus):
         self._cut = 0
 
     def spec(self) -> CorpusSpec:
-        """The paths from the root on, and the options."""
+        """The absolute paths, and the options."""
         chunking = self.chunking
         return CorpusSpec(
             self.kind,
@@ -113,48 +112,49 @@ class TextCorpus(Corpus):
     @property
     @abstractmethod
     def label(self) -> str:
-        """What a person calls it."""
+        """Its name for people."""
 
     @property
     def is_mutable(self) -> bool:
-        """People go on writing: an index follows."""
+        """People write on: the index follows."""
         return True
 
     def of_record(
-        self, record: Record, id_: str, place: Mapping[str, str | int], url: str = ""
+        self, record: Record, id_: str, where: Mapping[str, str | int], url: str = ""
     ) -> list[Document]:
-        """The documents of a record of a table; `id_` and `url` where it has none of its own."""
+        """The documents of a record of a table; `id_` and `url` are for one without its own."""
         if record.problem:
             return [Document(id_, "", "", "", problem=record.problem)]
-        document = self.columns.document(record.values, id_, place)
+        document = self.columns.document(record.values, id_, where)
         return self.finished(document if document.url else replace(document, url=url))
 
     def finished(self, document: Document, outline: Outline = PLAIN) -> list[Document]:
-        """A document as it is handed out: cut, and in chunks."""
+        """The document cut, and in chunks."""
         if self.chars is not None and len(document.text) > self.chars:
             self._cut += 1
             document = replace(document, text=document.text[: self.chars])
         return [document] if self.chunking is None else self.chunking.documents(document, outline)
 
     def in_blocks(self, steps: Iterator[Step]) -> Iterator[Block]:
-        """Gather steps into blocks of bounded size; tells at the end how many texts were cut."""
-        held: list[Document] = []
-        chars, behind = 0, None
-        for documents, behind in steps:
-            held += documents
+        """Gather steps into blocks of bounded size; note at the end how many texts were cut."""
+        block: list[Document] = []
+        chars, position = 0, None
+        for documents, after in steps:
+            block += documents
             chars += sum(len(document.text) for document in documents)
-            if len(held) >= BLOCK_SIZE or chars >= BLOCK_CHARS:
-                self._choose_example(held)
-                yield Block(held, behind)
-                held, chars = [], 0
-        if held:
-            self._choose_example(held)
-            yield Block(held, behind)
+            position = after
+            if len(block) >= BLOCK_SIZE or chars >= BLOCK_CHARS:
+                self._choose_example(block)
+                yield Block(block, position)
+                block, chars = [], 0
+        if block:
+            self._choose_example(block)
+            yield Block(block, position)
         if self._cut and self.chunking is None:
             are = "is" if self._cut == 1 else "are"
             self.progress.note(
                 f"{counted(self._cut, 'text')} {are} longer than {self.chars:,} characters, and only the "
-                "beginning is searched: --chunk 400 takes it all, in chunks"
+                "beginning is searched: `chunk=400` takes all of it, in chunks"
             )
 
     def _choose_example(self, documents: Sequence[Document]) -> None:
@@ -166,14 +166,10 @@ class TextCorpus(Corpus):
                     return
 
 
-LISTED_AT_ONCE = 1000
-"""Files between two words of how many there are."""
-
-
 class FilesCorpus(TextCorpus):
-    """The files that `paths` name, and those in the folders among them; see `walking` and `formats`.
+    """The files that `paths` name, and those in folders among them; see `discovery` and `formats`.
 
-    `within`: the paths of another such corpus, whose ids those of its files are to be. `options` are
+    `within`: the paths of another corpus of files, whose ids the files below its folder get. `options` are
     those of `TextCorpus`. Raises UsageError for a path that does not exist.
     """
 
@@ -181,8 +177,8 @@ class FilesCorpus(TextCorpus):
         super().__init__([absolute(str(path)) for path in paths], **options)
         self._roots, self._base = roots_of(self.paths)
         self._listing: Listing | None = None
-        """What `start` has found, until `blocks` reads it."""
-        if within and (base := base_of(within)) and all(lies_in(path, base) for path in self.paths):
+        """What `start` has listed, until `blocks` reads it."""
+        if within and (base := base_of(within)) and all(is_below(path, base) for path in self.paths):
             self._base = base
 
     @property
@@ -192,111 +188,108 @@ class FilesCorpus(TextCorpus):
         return ", ".join(names[:3]) + (f" and {counted(len(names) - 3, 'other')}" if len(names) > 3 else "")
 
     def start(self) -> Json:
-        """Before the first file, of those that there are now."""
+        """The position before the first file, with the listing of now."""
         if self._listing is None:
             self.progress.stage("listing", None, "files")  # folders may be large, and disks slow
             self._listing = Listing(self._counted(walk(self._roots, self._base)))
         return {"listing": self._listing.digest, "file": 0, "record": 0}
 
     def _counted(self, files: Iterator[FoundFile]) -> Iterator[FoundFile]:
-        for number, found in enumerate(files, 1):
-            if not number % LISTED_AT_ONCE:
-                self.progress.advance(LISTED_AT_ONCE)
-            yield found
+        for number, file in enumerate(files, 1):
+            if not number % _LISTED_AT_ONCE:
+                self.progress.advance(_LISTED_AT_ONCE)
+            yield file
 
     def is_unchanged(self, position: Json) -> bool:
-        """Whether no file was added, removed or written to since `position` was told."""
+        """Whether no file was added, removed or written to since `position`."""
         return bool(position["listing"] == self.start()["listing"])
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents from `position` on.
 
-        Raises CorpusError where there is no file, where a table lacks a column, and where a file was
-        added, removed or written to since `position` was told. What is wrong with a file or a record
-        does not end the stream: it is handed out without text, with its `problem`.
+        Raises CorpusError if there is no file, if a table lacks a column, and if a file was added, removed or
+        written to since `position`. A file or record that cannot be read does not end the stream: it comes
+        without text, with its `problem`.
         """
-        held, self._listing = self._listing, None
-        with closing(held or Listing(walk(self._roots, self._base))) as listing:
+        listed, self._listing = self._listing, None
+        with closing(listed or Listing(walk(self._roots, self._base))) as listing:
             if not listing.count:
                 raise CorpusError(
-                    f"{self.label} holds no file that is read (hidden and ignored ones are not, unless they "
+                    f"{self.label} holds no file that is read (hidden and ignored files are read only if they "
                     "are named): name other files or folders"
                 )
             if position is not None and position["listing"] != listing.digest:
                 raise CorpusError(
-                    f"{self.label} has changed since it was read: files were added, removed or written to; "
-                    "--restart builds it again, another --name keeps both"
+                    f"{self.label} has changed since it was read: files were added, removed or written to: "
+                    "`restart` builds it again, another `name` keeps both"
                 )
             self._check_columns(listing)
             yield from self.in_blocks(self._steps(listing, position or {"file": 0, "record": 0}))
 
     def _steps(self, listing: Listing, position: Json) -> Iterator[Step]:
         record = position["record"]
-        for number, found in enumerate(listing.read(position["file"]), position["file"]):
-            for documents, behind in self._read(found, record):
-                place = {"file": number + (behind is None), "record": behind or 0}
-                yield documents, {"listing": listing.digest, **place}
+        for number, file in enumerate(listing.read(position["file"]), position["file"]):
+            for documents, after in self._read(file, record):
+                yield (
+                    documents,
+                    {"listing": listing.digest, "file": number + (after is None), "record": after or 0},
+                )
             record = 0
 
-    def _read(self, found: FoundFile, record: int) -> Iterator[tuple[list[Document], int | None]]:
-        """The documents of a file, with the record behind them; None where the file is done with."""
+    def _read(self, file: FoundFile, record: int) -> Iterator[tuple[list[Document], int | None]]:
+        """The documents of a file, each with the position after its record; None at the end of the file."""
         try:
-            if found.problem:
-                raise (RefusedError if found.unread else UnreadableError)(found.problem)
-            if _is_table(found):
-                yield from self._records(found, record)
+            if file.problem:
+                raise (RefusedError if file.unread else UnreadableError)(file.problem)
+            if _is_table(file):
+                yield from self._records(file, record)
             else:
-                yield self._whole(found), None
+                path = self._path(file)
+                content = read_text(path, *format_of(file.id))
+                title = content.title or os.path.basename(file.id)
+                document = Document(file.id, title, Path(path).as_uri(), content.text, {"path": file.id})
+                yield self.finished(document, content.outline), None
         except UnreadableError as error:
-            yield [Document(found.id, "", "", "", problem=str(error), unread=error.unread)], None
+            yield [Document(file.id, "", "", "", problem=str(error), unread=error.unread)], None
 
-    def _whole(self, found: FoundFile) -> list[Document]:
-        path = self._path(found)
-        parsed = read_text(path, *format_of(found.id))
-        title = parsed.title or os.path.basename(found.id)
-        document = Document(found.id, title, Path(path).as_uri(), parsed.text, {"path": found.id})
-        return self.finished(document, parsed.outline)
-
-    def _records(self, found: FoundFile, behind: int) -> Iterator[tuple[list[Document], int]]:
-        table = self._table(found)
+    def _records(self, file: FoundFile, position: int) -> Iterator[tuple[list[Document], int]]:
+        table = self._table(file)
         known = table.columns()
         if known is None:
             raise UnreadableError("it is empty")
         if missing := self.columns.missing(known):
             raise UnreadableError(lacks_columns(missing, known))
-        url = Path(self._path(found)).as_uri()
-        for record in table.read(behind):
-            place: dict[str, str | int] = {"path": found.id, table.unit: record.number}
-            yield self.of_record(record, f"{found.id}:{record.number}", place, url), record.position
+        url = Path(self._path(file)).as_uri()
+        for record in table.read(position):
+            where: dict[str, str | int] = {"path": file.id, table.unit: record.number}
+            yield self.of_record(record, f"{file.id}:{record.number}", where, url), record.position
 
     def _check_columns(self, listing: Listing) -> None:
-        """Refuse a table without a column that is asked of it, before anything is embedded.
+        """Refuse a table that lacks a column, before anything is embedded.
 
-        One that merely lies in a folder need not have texts: it is left out and told.
+        A table that only lies in a folder need not have texts: it is left out and reported.
         """
-        for found in listing.read():
-            if found.problem or not _is_table(found) or not (found.named or self.columns.text):
+        for file in listing.read():
+            if file.problem or not _is_table(file) or not (file.named or self.columns.text):
                 continue
             try:
-                known = self._table(found).columns()
+                known = self._table(file).columns()
             except UnreadableError:
-                continue  # told when its turn comes
+                continue  # reported when it is read
             if known is not None and (missing := self.columns.missing(known)):
-                raise CorpusError(f"{self._path(found)}: {lacks_columns(missing, known)}; name one of those")
+                lacks = lacks_columns(missing, known)
+                raise CorpusError(f"{self._path(file)}: {lacks}; name one of those")
 
-    def _table(self, found: FoundFile) -> Table:
-        form, packing = format_of(found.id)
-        return open_table(self._path(found), form, packing, self.columns.wanted, self.columns.metadata)
+    def _table(self, file: FoundFile) -> Table:
+        form, packing = format_of(file.id)
+        return open_table(self._path(file), form, packing, self.columns.wanted, self.columns.metadata)
 
-    def _path(self, found: FoundFile) -> str:
-        return os.path.join(self._base, found.id)
-
-
-def _is_table(found: FoundFile) -> bool:
-    return format_of(found.id)[0] in TABLES
+    def _path(self, file: FoundFile) -> str:
+        return os.path.join(self._base, file.id)
 
 
-STDIN = "-"
+def _is_table(file: FoundFile) -> bool:
+    return format_of(file.id)[0] in TABLES
 
 
 class StdinCorpus(TextCorpus):
@@ -308,27 +301,26 @@ class StdinCorpus(TextCorpus):
 
     @property
     def label(self) -> str:
-        """As in 'standard input'."""
+        """Standard input."""
         return "standard input"
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents behind `position`; only the first call has any.
+        """The documents after `position`; only the first call has any.
 
-        Raises CorpusError for a first record without a column that it must have, and where what was read
-        before does not come again.
+        Raises CorpusError if the first record lacks a column, and if the lines before `position` differ.
         """
         yield from self.in_blocks(self._steps(position))
 
     def _steps(self, position: Json | None) -> Iterator[Step]:
         known = None
         digest = hashlib.sha256()
-        passed, expected = (0, "") if position is None else (position["lines"], position["sha256"])
+        skipped, expected = (0, "") if position is None else (position["lines"], position["sha256"])
         number = 0
         for number, line in lines_of(self._stream, encoding="utf-8-sig"):
             digest.update((line or "").encode("utf-8", "surrogateescape"))
-            if number == passed and digest.hexdigest() != expected:
-                raise self._changed(passed)
-            if number <= passed or (line is not None and line.isspace()):
+            if number == skipped and digest.hexdigest() != expected:
+                raise _other_lines(skipped)
+            if number <= skipped or (line is not None and line.isspace()):
                 continue
             record = parse_line(number, line)
             if known is None and not record.problem:
@@ -338,11 +330,12 @@ class StdinCorpus(TextCorpus):
                     raise CorpusError(f"line {number:,} of standard input: {lacks}; name one of those")
             documents = self.of_record(record, f"line:{number}", {"line": number})
             yield documents, {"lines": number, "sha256": digest.hexdigest()}
-        if number < passed:
-            raise self._changed(passed)
+        if number < skipped:
+            raise _other_lines(skipped)
 
-    def _changed(self, passed: int) -> CorpusError:
-        return CorpusError(
-            "a build of standard input goes on when the same lines are piped in again, and the first "
-            f"{passed:,} are not those that it has read: pipe them in, or begin again with --restart"
-        )
+
+def _other_lines(skipped: int) -> CorpusError:
+    return CorpusError(
+        f"the first {skipped:,} lines of standard input differ from those that the build has read: "
+        "pipe the same lines in again, or `restart` the build"
+    )

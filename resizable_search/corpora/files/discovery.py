@@ -193,7 +193,7 @@ def base_of(paths: Sequence[str]) -> str:
         return ""
 
 
-def lies_in(path: str, folder: str) -> bool:
+def is_below(path: str, folder: str) -> bool:
     """Whether an absolute path or pattern is below a folder, as both are written."""
     return path.startswith(os.path.join(folder, ""))
 

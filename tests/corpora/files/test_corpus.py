@@ -137,7 +137,7 @@ def test_a_folder_that_changed_is_refused(write, change: str):
         (folder / "b.txt").unlink()
     else:
         (folder / "b.txt").write_text("other")
-    with pytest.raises(CorpusError, match="folder has changed since it was read: .* --restart"):
+    with pytest.raises(CorpusError, match="folder has changed since it was read: .* `restart`"):
         documents(FilesCorpus([folder]), block.position)
 
 
@@ -182,7 +182,7 @@ def test_texts_are_cut_and_that_is_told_once(write):
     notes = Notes()
     assert [len(d.text) for d in documents(FilesCorpus([folder], progress=notes))] == [1200, 1200, 1]
     assert notes == ["2 texts are longer than 1,200 characters, and only the beginning is searched: "
-                     "--chunk 400 takes it all, in chunks"]  # fmt: skip
+                     "`chunk=400` takes all of it, in chunks"]  # fmt: skip
     assert [len(d.text) for d in documents(FilesCorpus([folder], chars=None))] == [3000, 1300, 1]
 
 
@@ -283,7 +283,7 @@ def test_piped_lines_go_on_when_they_are_piped_in_again(monkeypatch):
 def test_other_lines_than_those_that_were_read_are_refused(monkeypatch, data: bytes):
     monkeypatch.setattr(text_module, "BLOCK_SIZE", 7)
     position = list(stdin(LINES).blocks())[1].position
-    with pytest.raises(CorpusError, match="when the same lines are piped in again, and the first 14"):
+    with pytest.raises(CorpusError, match="the first 14 lines of standard input differ"):
         documents(stdin(data), position)
 
 

@@ -151,7 +151,7 @@ def bench(
     else:
         render_evaluate.bench(report)
     if plot is not None:
-        plots.plot(report, plot)
+        plots.save(plots.draw(report), plot)
     if min_recall is not None and (missed := report.missing(min_recall)):
         named = ", ".join(f"{m.plan} ({m.overlap:.3f})" for m in missed[:NAMED])
         more = f" and {len(missed) - NAMED} more" if len(missed) > NAMED else ""

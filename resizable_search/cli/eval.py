@@ -92,20 +92,20 @@ def evaluate(
     from resizable_search.cli.progress import shown_progress
     from resizable_search.engine.kernel_cache import Chooser
     from resizable_search.evaluate import plots
+    from resizable_search.evaluate.bench import BenchOptions
+    from resizable_search.evaluate.metrics import Metrics
     from resizable_search.evaluate.qrels import read_qrels_folder
-    from resizable_search.evaluate.relevance import EvaluationOptions
     from resizable_search.evaluate.relevance import evaluate as run
     from resizable_search.search.index import open_index
 
     queries_file, qrels_file, corpus = _files(folder, split, queries, qrels)
-    asked = EvaluationOptions(
+    asked = BenchOptions(
         dims=parse_numbers(dims, "--dims"),
         reranks=parse_numbers(rerank, "--rerank") or (),
         plans=tuple(plan or ()),
         k=k,
-        measures=measures,
-        seed=seed,
     ).check()
+    metrics = Metrics.parse(measures)
     Chooser(engine, threads)  # refuses a wrong one before anything is built
     if folder is None or index is not None:
         _refuse_build_options(context)
@@ -116,9 +116,9 @@ def evaluate(
     judgements = read_qrels_folder(queries_file, qrels_file)
     name = index_name(index, root) if corpus is None or index is not None else _build(options, corpus)
     with open_index(name, home=root.path, threads=threads, engine=engine) as opened:
-        asked.chosen_plans(opened)  # refuses a wrong one before anything is embedded
+        asked.chosen_plans(opened.full_dim, opened.dims)  # refuses a wrong one before anything is embedded
         with shown_progress() as progress:
-            evaluation = run(opened, judgements, asked, progress)
+            evaluation = run(opened, judgements, asked, metrics, seed=seed, progress=progress)
         if runs is not None:
             render_evaluate.write_runs(evaluation, opened, runs)
     if json:
@@ -128,7 +128,7 @@ def evaluate(
     if per_query is not None:
         render_evaluate.write_per_query(evaluation, per_query)
     if plot is not None:
-        plots.plot_relevance(evaluation.report, plot)
+        plots.save(plots.draw_relevance(evaluation.report), plot)
 
 
 def _files(

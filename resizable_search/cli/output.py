@@ -144,17 +144,15 @@ def json_object(value: Any, indent: int | None = 2) -> None:
         sys.stdout.flush()
 
 
-def open_hit(answer: "Answer", number: int) -> None:
+def open_hit(hit: "Hit") -> None:
     """Open the url of a hit in the browser. Raises RsearchError."""
-    if number > len(answer.hits):
-        raise RsearchError(f"there is no hit {number} to open: there are {len(answer.hits)}")
-    url = answer.hits[number - 1].url
+    url = hit.url
     try:
         scheme = urlsplit(url).scheme
     except ValueError:
         scheme = ""
     if scheme not in ("http", "https", "file") or not url.isprintable() or " " in url:
-        raise RsearchError(f"hit {number} has the url {quoted(url)}: only http, https and file are opened")
+        raise RsearchError(f"hit {hit.rank} has the url {quoted(url)}: only http, https and file are opened")
     import webbrowser
 
     try:

@@ -271,7 +271,9 @@ def _print(
     answer = above_min_score(answer, output)
     print_answer(answer, index, output, explain=options.explain)
     if output.open is not None:
-        open_hit(answer, output.open)
+        if output.open > len(answer.hits):
+            raise RsearchError(f"there is no hit {output.open} to open: there are {len(answer.hits)}")
+        open_hit(answer.hits[output.open - 1])
     _warn(index.remark)
 
 

@@ -113,12 +113,6 @@ class Session:
         id_ = self.hit(number).id
         self.ask(lambda options: self.index.search_similar(id_, replace(options, group=False)))
 
-    def open(self, number: int) -> None:
-        """Open the url of a hit in the browser."""
-        self.hit(number)
-        if self._answer is not None:
-            open_hit(self._answer, number)
-
     def hit(self, number: int) -> "Hit":
         """A hit of the last answer by its number. Raises UsageError."""
         hits = self._answer.hits if self._answer is not None else []
@@ -355,7 +349,7 @@ COMMANDS = {
         Command("similar", "N", "search the documents nearest to hit N",
                 lambda session, value: session.similar(_number("similar", value))),
         Command("open", "N", "open the url of hit N in the browser",
-                lambda session, value: session.open(_number("open", value))),
+                lambda session, value: open_hit(session.hit(_number("open", value)))),
         Command("index", "NAME", "search another index; alone: list them", _index,
                 lambda session: session.names()),
         Command("settings", "", "show the settings", _settings),

@@ -60,6 +60,8 @@ class BenchOptions:
         for batch in self.batches:
             if not 1 <= batch <= MOST_BATCH:
                 raise UsageError(f"`batch` must be 1 to {MOST_BATCH:,} queries, not {batch}")
+        for plan in self.plans:
+            Plan.parse(plan)
         if self.cold and self.batches != (1,):
             raise UsageError("`cold` measures single queries: leave `batch` out")
         return self

@@ -53,16 +53,16 @@ def check_target(path: Path) -> None:
         raise RsearchError(f'{error.name} is not installed: `pip install "resizable_search[plot]"`') from None
 
 
-def plot(report: "BenchReport", path: Path) -> None:
-    """Draw a benchmark into an SVG or PNG file, in one step. Raises as `check_target`."""
-    check_target(path)
-    _save(draw(report), path)
-
-
-def plot_relevance(report: "EvaluationReport", path: Path) -> None:
-    """Draw an evaluation into an SVG or PNG file, in one step. Raises as `check_target`."""
-    check_target(path)
-    _save(draw_relevance(report), path)
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure into an SVG or PNG file, in one step. Raises StorageError."""
+    picture = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            figure.savefig(picture, format=path.suffix[1:].lower(), dpi=DPI)
+        replace_file(path, picture.getvalue())
+    except OSError as error:
+        raise StorageError(f"cannot write {path} ({error.strerror}): name a file in another folder") from None
 
 
 def draw(report: "BenchReport") -> "Figure":
@@ -149,17 +149,6 @@ def _figure(fill: Callable[["Axes"], None], label: Callable[["Axes"], None] | No
             figure.set_layout_engine("none")
             label(axes)
     return figure
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    picture = io.BytesIO()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            figure.savefig(picture, format=path.suffix[1:].lower(), dpi=DPI)
-        replace_file(path, picture.getvalue())
-    except OSError as error:
-        raise StorageError(f"cannot write {path} ({error.strerror}): name a file in another folder") from None
 
 
 def _draw_points(axes: "Axes", report: "BenchReport", front: Sequence["Measurement"]) -> None:

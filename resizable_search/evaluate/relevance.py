@@ -17,7 +17,7 @@ from resizable_search.engine.base import NO_ROW, Top, result_width
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import ANSWER_BATCH, BenchOptions, overlap_at_k, rerank_of
-from resizable_search.evaluate.metrics import MOST_CUT, USUAL, Metrics
+from resizable_search.evaluate.metrics import Metrics
 from resizable_search.evaluate.qrels import Qrels
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.groups import DocumentGroups
@@ -161,48 +161,25 @@ class Evaluation:
                     yield query, ids[row], rank, float(last)
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationOptions:
-    """What to evaluate: plans as in `BenchOptions`, metrics as in `Metrics.parse`.
-
-    `k` is that of overlaps and times, and the unit of a rerank. `seed` draws the resamples of the intervals.
-    """
-
-    dims: tuple[int, ...] | None = None
-    reranks: tuple[int, ...] = ()
-    plans: tuple[str, ...] = ()
-    k: int = 10
-    measures: str | Sequence[str] = USUAL
-    seed: int = 0
-
-    def check(self) -> "EvaluationOptions":
-        """The options themselves. Raises UsageError if no index could be evaluated with them."""
-        if not 1 <= self.k <= MOST_CUT:
-            raise UsageError(f"k must be 1 to {MOST_CUT:,} to be evaluated, not {self.k}")
-        if self.seed < 0:
-            raise UsageError(f"`seed` must be 0 or more, not {self.seed}")
-        Metrics.parse(self.measures)
-        for plan in self.plans:
-            Plan.parse(plan)
-        return self
-
-    def chosen_plans(self, index: Index) -> list[Plan]:
-        """The plans to evaluate on an index, the full dimension first. Raises UsageError."""
-        options = BenchOptions(dims=self.dims, reranks=self.reranks, plans=self.plans, k=self.k)
-        return options.chosen_plans(index.full_dim, index.dims)
-
-
 def evaluate(
-    index: Index, qrels: Qrels, options: EvaluationOptions | None = None, progress: Progress = SILENT
+    index: Index,
+    qrels: Qrels,
+    options: BenchOptions | None = None,
+    metrics: Metrics | None = None,
+    *,
+    seed: int = 0,
+    progress: Progress = SILENT,
 ) -> Evaluation:
-    """Run every query by each plan, and compute the metrics.
+    """Run every query by each plan of the options, and compute the metrics (None: the usual ones).
 
-    A judged document that the index lacks counts as not found, as in trec_eval. Raises UsageError,
+    `options.k` is that of overlaps and times, and the unit of a rerank; `seed` draws the resamples of the
+    intervals. A judged document that the index lacks counts as not found, as in trec_eval. Raises UsageError,
     EmbedderError, and RsearchError if the index has no judged document.
     """
-    options = (options or EvaluationOptions()).check()
-    metrics = Metrics.parse(options.measures)
-    plans = options.chosen_plans(index)
+    options, metrics = (options or BenchOptions()).check(), metrics or Metrics.parse()
+    if seed < 0:
+        raise UsageError(f"`seed` must be 0 or more, not {seed}")
+    plans = options.chosen_plans(index.full_dim, index.dims)
     judged = qrels.documents
     groups = None
     if index.manifest.corpus.get("chunk"):
@@ -232,7 +209,7 @@ def evaluate(
         times.append(_milliseconds(index, vectors[known], plan, options.k))
         progress.advance(1)
     all_values = np.stack(values)
-    metric_values = _metric_values(all_values, metrics.names, options.seed)
+    metric_values = _metric_values(all_values, metrics.names, seed)
     top_k = [[np.array(_rows(line[: options.k])) for line in top.rows[known]] for top in tops]
     evaluated = []
     for plan, top, best, by_name, ms in zip(plans, tops, top_k, metric_values, times, strict=True):
@@ -265,7 +242,7 @@ def evaluate(
         documents=JudgedDocuments(len(judged), len(judged) - len(rows)),
         engine=engine,
         threads=index.threads,
-        seed=options.seed,
+        seed=seed,
         resamples=RESAMPLES,
         by_chunk=groups is not None,
         plans=evaluated,

@@ -93,7 +93,7 @@ def test_nothing_else_than_pages_is_opened(url, monkeypatch):
     monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("opened"))
     found = Answer("q", "i", 1, "8", Timings(0, 0, 0), [Hit(1, 0, 1.0, "a", "t", url, "x")], [])
     with pytest.raises(RsearchError, match="only http, https and file are opened"):
-        open_hit(found, 1)
+        open_hit(found.hits[0])
 
 
 @pytest.mark.parametrize(

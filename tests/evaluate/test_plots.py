@@ -121,8 +121,8 @@ def test_an_axis_has_round_numbers(speeds):
 
 def test_a_picture_is_written_whole_in_the_form_of_its_suffix(tmp_path: Path):
     odd = of_twelve(2)
-    plotting.plot(odd, tmp_path / "bench.svg")
-    plotting.plot(reported(*odd.measurements, name="a$b_名前$"), tmp_path / "bench.PNG")
+    plotting.save(plotting.draw(odd), tmp_path / "bench.svg")
+    plotting.save(plotting.draw(reported(*odd.measurements, name="a$b_名前$")), tmp_path / "bench.PNG")
     assert ElementTree.parse(tmp_path / "bench.svg").getroot().tag.endswith("svg")
     assert (tmp_path / "bench.PNG").read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 2
@@ -143,7 +143,7 @@ def test_a_disk_that_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Figure, "savefig", refuse)
     with pytest.raises(StorageError, match="No space left"):
-        plotting.plot(of_twelve(2), tmp_path / "bench.svg")
+        plotting.save(plotting.draw(of_twelve(2)), tmp_path / "bench.svg")
     assert not list(tmp_path.iterdir())
 
 
@@ -193,8 +193,8 @@ def test_a_measure_that_is_0_has_no_share_and_one_plan_is_a_picture_too(tmp_path
     nothing = {name: MetricValue(0.0, 0.0, None) for name in ("nDCG@10", "R@10")}
     alone = report(replace(FOUR.plans[0], measures=nothing))
     assert list(lines(plotting.draw_relevance(alone))) == ["overlap@10 with the full dimension"]
-    plotting.plot_relevance(alone, tmp_path / "one.svg")
-    plotting.plot_relevance(FOUR, tmp_path / "four.png")
+    plotting.save(plotting.draw_relevance(alone), tmp_path / "one.svg")
+    plotting.save(plotting.draw_relevance(FOUR), tmp_path / "four.png")
     assert ElementTree.parse(tmp_path / "one.svg").getroot().tag.endswith("svg")
     assert (tmp_path / "four.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 2

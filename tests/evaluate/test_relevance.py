@@ -10,8 +10,10 @@ from resizable_search.cli.render_evaluate import eval_footer
 from resizable_search.corpora.files.corpus import FilesCorpus
 from resizable_search.engine.vectors import truncate
 from resizable_search.errors import RsearchError, UsageError
+from resizable_search.evaluate.bench import BenchOptions
+from resizable_search.evaluate.metrics import Metrics
 from resizable_search.evaluate.qrels import Qrels
-from resizable_search.evaluate.relevance import EvaluationOptions, evaluate
+from resizable_search.evaluate.relevance import evaluate
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import Home
 from tests.judging import by_definition
@@ -19,7 +21,8 @@ from tests.support import TableEmbedder, articles, index_of, oracle
 
 WIDTH, ROWS, ASKED = 32, 80, 12
 NAMES = ("nDCG@10", "R@10", "R@30", "RR@10", "AP")
-OPTIONS = EvaluationOptions(dims=(32, 4), reranks=(2,), plans=("32:bits:25,32",), measures=NAMES)
+METRICS = Metrics.parse(NAMES)
+OPTIONS = BenchOptions(dims=(32, 4), reranks=(2,), plans=("32:bits:25,32",))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def judgements(rows):
 def found(index, judgements, rows):
     table = {article.text: row for article, row in zip(articles(ROWS), rows, strict=True)}
     index._embedder.embedder.table.update(table)
-    return evaluate(index, judgements, OPTIONS)
+    return evaluate(index, judgements, OPTIONS, METRICS)
 
 
 def ranking(rows, query, dim, k):
@@ -109,16 +112,16 @@ def test_what_is_missing_is_told_and_is_not_found(found, judgements):
 def test_a_query_that_says_nothing_finds_nothing(index, judgements):
     asked = Qrels({**judgements.queries, "q5": " ", "q6": "mute"}, judgements.relevance)
     index._embedder.embedder.table["mute"] = np.zeros(WIDTH, np.float32)
-    found = evaluate(index, asked, OPTIONS)
+    found = evaluate(index, asked, OPTIONS, METRICS)
     assert found.report.queries.silent == ["q5", "q6"]
     assert (found.values[:, 5:7] == 0).all()
     assert not any(query in ("q5", "q6") for query, *_ in found.run_of(index, 0))
     with pytest.raises(UsageError, match="no query has a word"):
-        evaluate(index, Qrels({"q": "mute"}, {"q": {"a1": 1}}), OPTIONS)
+        evaluate(index, Qrels({"q": "mute"}, {"q": {"a1": 1}}), OPTIONS, METRICS)
 
 
 def test_one_query_has_no_interval(index):
-    found = evaluate(index, Qrels({"q": "text 1 of a"}, {"q": {"a1": 1}}), OPTIONS)
+    found = evaluate(index, Qrels({"q": "text 1 of a"}, {"q": {"a1": 1}}), OPTIONS, METRICS)
     for plan in found.report.plans:
         assert plan.overlap_ci is None
         assert {m.difference_ci for m in plan.measures.values()} == {None}
@@ -144,7 +147,7 @@ def test_per_query_values_are_told_query_by_query(found):
 
 def test_judgements_of_another_index_are_refused(index):
     with pytest.raises(RsearchError, match="made has none of the 1 document that .* such as 'x'"):
-        evaluate(index, Qrels({"q": "text 1 of a"}, {"q": {"x": 1}}), OPTIONS)
+        evaluate(index, Qrels({"q": "text 1 of a"}, {"q": {"x": 1}}), OPTIONS, METRICS)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +155,6 @@ def test_judgements_of_another_index_are_refused(index):
     [
         ({"k": 0}, "k must be 1 to"),
         ({"k": 10_001}, "k must be 1 to"),
-        ({"seed": -1}, "`seed`"),
-        ({"measures": "x"}, "`measures`"),
         ({"plans": ("x",)}, "plan 'x'"),
         ({"dims": (33,)}, "dimension 33"),
     ],
@@ -161,7 +162,9 @@ def test_judgements_of_another_index_are_refused(index):
 def test_what_makes_no_sense_is_refused_before_anything_is_embedded(index, judgements, options, said):
     asked = len(index._embedder.embedder.asked)
     with pytest.raises(UsageError, match=said):
-        evaluate(index, judgements, EvaluationOptions(**options))
+        evaluate(index, judgements, BenchOptions(**options))
+    with pytest.raises(UsageError, match="`seed`"):
+        evaluate(index, judgements, seed=-1)
     assert len(index._embedder.embedder.asked) == asked
 
 
@@ -180,9 +183,9 @@ def test_an_index_of_chunks_is_judged_by_the_documents_that_they_were_cut_from(t
     delete(tmp_path / "home" / "notes", ["3.txt#c1", "4.txt#c1"])
     queries = {f"q{number}": f"05 {number:02d} paragraph of a note." for number in (0, 7, 21)}
     relevance = {query: {f"{number}.txt": number % 3 for number in range(12)} for query in queries}
-    options = EvaluationOptions(dims=(32,), plans=() if plan == "32" else (plan,), measures=NAMES)
+    options = BenchOptions(dims=(32,), plans=() if plan == "32" else (plan,))
     with open_index(tmp_path / "home" / "notes", embedder=TableEmbedder(width=32)) as index:
-        found = evaluate(index, Qrels(queries, relevance, "made up", ()), options)
+        found = evaluate(index, Qrels(queries, relevance, "made up", ()), options, METRICS)
         stages = [int(stage.partition(":")[0]) for stage in plan.split(",")]
         kept, names = index.found_rows(), index.document_names()
         rows = index.vectors(kept)

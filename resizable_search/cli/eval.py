@@ -140,8 +140,8 @@ def _files(
     if folder is not None:
         if queries is not None or qrels is not None:
             raise UsageError("FOLDER has queries and judgements: leave --queries and --qrels out, or FOLDER")
-        found = BeirFolder.find(expanded(folder), USUAL_SPLIT if split is None else split)
-        return found.queries, found.qrels, found.corpus
+        collection = BeirFolder.find(expanded(folder), USUAL_SPLIT if split is None else split)
+        return collection.queries, collection.qrels, collection.corpus
     if queries is None or qrels is None:
         raise UsageError("no judgements: name a FOLDER in BEIR's layout, or --queries FILE and --qrels FILE")
     if split is not None:

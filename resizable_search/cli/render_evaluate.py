@@ -244,24 +244,24 @@ def missing(report: "EvaluationReport") -> list[str]:
     return lines
 
 
-def write_per_query(found: "Evaluation", path: Path) -> None:
+def write_per_query(evaluation: "Evaluation", path: Path) -> None:
     """Write each metric of each query under each plan as TSV with a header. Raises StorageError."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerow(["query", "plan", *found.names])
-    writer.writerows([query, plan, *map(repr, values)] for query, plan, values in found.per_query())
+    writer.writerow(["query", "plan", *evaluation.names])
+    writer.writerows([query, plan, *map(repr, values)] for query, plan, values in evaluation.per_query())
     _write(path, text.getvalue(), "--per-query")
 
 
-def write_runs(found: "Evaluation", index: "Index", folder: Path) -> None:
+def write_runs(evaluation: "Evaluation", index: "Index", folder: Path) -> None:
     """Write a TREC run for each plan, named after it. Raises StorageError.
 
     White space in an id is percent-encoded, since it separates columns.
     """
-    for number, plan in enumerate(found.report.plans):
+    for number, plan in enumerate(evaluation.report.plans):
         lines = [
             f"{_encoded(query)} Q0 {_encoded(document)} {rank} {score!r} {plan.plan}\n"
-            for query, document, rank, score in found.run_of(index, number)
+            for query, document, rank, score in evaluation.run_of(index, number)
         ]
         path = folder / f"{plan.plan.replace(':', '-').replace(',', '_')}.run"
         _write(path, "".join(lines), "--runs")

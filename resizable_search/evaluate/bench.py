@@ -271,12 +271,12 @@ def run_bench(
 
 def answers(index: Index, queries: Queries, plan: Plan, k: int) -> list[NDArray[np.int64]]:
     """The rows that a plan finds for each query."""
-    found: list[NDArray[np.int64]] = []
+    rows_of_each: list[NDArray[np.int64]] = []
     for start in range(0, len(queries.vectors), ANSWER_BATCH):
         part = queries.take(slice(start, start + ANSWER_BATCH))
         top, _ = index.run(part.vectors, plan, k, part.own_rows)
-        found += [rows[rows != NO_ROW] for rows in top.rows]
-    return found
+        rows_of_each += [rows[rows != NO_ROW] for rows in top.rows]
+    return rows_of_each
 
 
 def overlap_at_k(

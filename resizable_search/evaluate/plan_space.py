@@ -110,11 +110,11 @@ class MeasuredPlans:
     def answer(self, progress: Progress) -> None:
         """Answer the queries exactly."""
         progress.stage("scanning the full dimension", len(self), "queries")
-        found = []
+        batches = []
         for _, rows in self._answers(Plan((Stage(self.index.full_dim),)), self.k):
-            found.append(rows)
+            batches.append(rows)
             progress.advance(len(rows))
-        self.truth = np.concatenate(found)
+        self.truth = np.concatenate(batches)
 
     def head(self, count: int) -> "MeasuredPlans":
         """The same on the first so many queries."""
@@ -124,13 +124,13 @@ class MeasuredPlans:
         """The share of each query's true rows that the plan finds: (m,) float64."""
         return self.shares_within(self.ranks(plan, self.k), self.k)
 
-    def ranks(self, plan: Plan, kept: int) -> NDArray[np.int64]:
-        """The rank of each true row among the `kept` best rows of the plan, from 0: (m, k) int64.
+    def ranks(self, plan: Plan, depth: int) -> NDArray[np.int64]:
+        """The rank of each true row among the `depth` best rows of the plan, from 0: (m, k) int64.
 
         NEVER if it is not among them. The last stage may have any precision here.
         """
         out = np.full(self.truth.shape, NEVER, np.int64)
-        for start, rows in self._answers(plan, kept):
+        for start, rows in self._answers(plan, depth):
             for i, own in enumerate(rows, start):
                 order = np.argsort(own, kind="stable")
                 at = np.searchsorted(own[order], self.truth[i]).clip(max=len(own) - 1)
@@ -145,13 +145,13 @@ class MeasuredPlans:
         shares[count == 0] = 1.0
         return shares
 
-    def _answers(self, plan: Plan, kept: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """The rows (b, kept) found for each batch, with the number of its first query."""
-        most = max(kept, *(stage.keep or 0 for stage in plan.stages))
+    def _answers(self, plan: Plan, depth: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """The rows (b, depth) found for each batch, with the number of its first query."""
+        most = max(depth, *(stage.keep or 0 for stage in plan.stages))
         step = max(1, min(BATCH, BATCH_ROWS // most))
         for start in range(0, len(self), step):
             part = self.queries.take(slice(start, start + step))
-            top, _ = self.index.run(part.vectors, plan, kept, part.own_rows)
+            top, _ = self.index.run(part.vectors, plan, depth, part.own_rows)
             yield start, top.rows
 
     def time(self, plans: Sequence[Plan], rounds: int, seconds: float) -> tuple[dict[Plan, list[float]], str]:
@@ -270,14 +270,14 @@ class PlanSearch:
             if upper_bound(shares, self.tail) < self.recall:
                 self._record(widest, shares)
                 return math.inf
-        found = [alone] if self._reaches(alone, self.measured.shares_within(ranks, k)) else []
+        reaching = [alone] if self._reaches(alone, self.measured.shares_within(ranks, k)) else []
         enough = self._enough(ranks, grid, [], first)
-        found += [self._plan((first, keep)) for keep in enough]
-        if not found:
+        reaching += [self._plan((first, keep)) for keep in enough]
+        if not reaching:
             self._record(widest, shares)
             return math.inf
-        self.time([alone, *found], ROUNDS, SECONDS)
-        least = min(self.least[plan] for plan in found)
+        self.time([alone, *reaching], ROUNDS, SECONDS)
+        least = min(self.least[plan] for plan in reaching)
         if enough and least - self.least[alone] > HEAVY * least:
             more = self._try_seconds(first, enough, grid, stored, least)
             least = min([least, *(self.least[plan] for plan in more)])
@@ -299,16 +299,16 @@ class PlanSearch:
         if possible:
             self.time(list(possible), ROUNDS, SECONDS)
         fastest = sorted(possible, key=self.least.__getitem__)[:SECONDS_TRIED]
-        found = []
+        plans = []
         for keep, second in (possible[plan] for plan in fastest if self.least[plan] < limit):
             opening = Plan((Stage(first.dim, keep, first.precision), second))
             ranks = self.measured.ranks(opening, keep)
             fewer = [number for number in grid if number < keep]
             least = self._enough(ranks, fewer, [(first, keep)], second)[:1]
-            found += [self._plan((first, keep), (second, number)) for number in least]
-        if found:
-            self.time(found, ROUNDS, SECONDS)
-        return found
+            plans += [self._plan((first, keep), (second, number)) for number in least]
+        if plans:
+            self.time(plans, ROUNDS, SECONDS)
+        return plans
 
     def _enough(
         self, ranks: NDArray[np.int64], grid: Sequence[int], before: list[tuple[Stage, int]], last: Stage

@@ -111,13 +111,13 @@ def label(m: "Measurement", report: "BenchReport") -> str:
 
 def shares(plans: "Sequence[EvaluatedPlan]", name: str, full: float) -> list[tuple[float, float, float]]:
     """For each plan the share of `full` that a metric keeps, and its interval's reach down and up."""
-    found = []
+    points = []
     for plan in plans:
         m = plan.measures[name]
         low, high = m.difference_ci or (m.difference, m.difference)
         down, up = max(0.0, m.difference - low), max(0.0, high - m.difference)
-        found.append((m.mean / full, down / full, up / full))
-    return found
+        points.append((m.mean / full, down / full, up / full))
+    return points
 
 
 def _load_matplotlib() -> None:
@@ -251,10 +251,10 @@ def _ticks(left: float, right: float) -> list[float]:
         values = MaxNLocator(6).tick_values(left, right)
         return [float(tick) for tick in values if left <= tick <= right]
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
-        found = [s * 10.0**e for e in range(-6, 12) for s in steps if left <= s * 10.0**e <= right]
-        if len(found) >= 4:
+        ticks = [s * 10.0**e for e in range(-6, 12) for s in steps if left <= s * 10.0**e <= right]
+        if len(ticks) >= 4:
             break
-    return found[:: -(-len(found) // 10)]
+    return ticks[:: -(-len(ticks) // 10)]
 
 
 def _draw_relevance_lines(axes: "Axes", report: "EvaluationReport") -> None:

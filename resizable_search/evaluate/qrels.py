@@ -63,9 +63,9 @@ def read_queries(path: Path) -> dict[str, str]:
     Raises as `read_qrels_folder`.
     """
     form, _ = format_of(path.name)
-    found: dict[str, str] = {}
+    queries: dict[str, str] = {}
     for number, line in _lines(path, "name a file of queries with `queries`"):
-        if form is FileFormat.jsonl or (not found and line.lstrip().startswith("{")):
+        if form is FileFormat.jsonl or (not queries and line.lstrip().startswith("{")):
             form = FileFormat.jsonl
             id_, text = _query_of(line, path, number)
         else:
@@ -75,12 +75,12 @@ def read_queries(path: Path) -> dict[str, str]:
         id_ = id_.strip()
         if not id_:
             raise _bad(path, number, "has no id: give each query its own")
-        if id_ in found:
+        if id_ in queries:
             raise _bad(path, number, f"repeats the id {quoted(id_)}: give each query its own")
-        found[id_] = text.strip()
-    if not found:
+        queries[id_] = text.strip()
+    if not queries:
         raise CorpusError(f"{path} has no query: write JSON lines of _id and text, or id, tab, text")
-    return found
+    return queries
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, int]]:
@@ -88,7 +88,7 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
 
     Raises as `read_qrels_folder`.
     """
-    found: dict[str, dict[str, int]] = {}
+    relevance: dict[str, dict[str, int]] = {}
     first = True
     for number, line in _lines(path, "name a file of judgements with `qrels`"):
         words = line.split("\t") if line.count("\t") == 2 else line.split()
@@ -105,15 +105,15 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
         if grade is None or not query or not document:
             wrong = f"has {quoted(score)} for a grade, a whole number" if query and document else "has no id"
             raise _bad(path, number, f"{wrong}: write {_QRELS}")
-        if found.setdefault(query, {}).setdefault(document, grade) != grade:
+        if relevance.setdefault(query, {}).setdefault(document, grade) != grade:
             raise _bad(
                 path,
                 number,
                 f"judges {quoted(document)} for {quoted(query)} twice, differently: leave one out",
             )
-    if not found:
+    if not relevance:
         raise CorpusError(f"{path} has no judgements: write {_QRELS}, one a line")
-    return found
+    return relevance
 
 
 def _grade(word: str) -> int | None:

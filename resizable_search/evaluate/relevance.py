@@ -153,9 +153,9 @@ class Evaluation:
                 ids |= {row: self.groups.name(row) for row in part}
             else:
                 ids |= {row: doc.id for row, doc in zip(part, index.documents(part), strict=True)}
-        for query, found, scores in zip(self.ids, top.rows.tolist(), top.scores, strict=True):
+        for query, of_query, scores in zip(self.ids, top.rows.tolist(), top.scores, strict=True):
             last = np.float32(np.inf)
-            for rank, (row, score) in enumerate(zip(found, scores, strict=True), 1):
+            for rank, (row, score) in enumerate(zip(of_query, scores, strict=True), 1):
                 if row != NO_ROW:
                     last = min(score, np.nextafter(last, np.float32(-np.inf)))
                     yield query, ids[row], rank, float(last)
@@ -203,9 +203,9 @@ def evaluate(
     for plan in plans:
         hits = min([depth, *(stage.keep for stage in plan.stages if stage.keep is not None)])
         top = _searched(index, vectors, known, plan, hits, groups)
-        found = {query: list(map(str, _rows(top.rows[number]))) for number, query in enumerate(ids)}
+        hits_of = {query: list(map(str, _rows(top.rows[number]))) for number, query in enumerate(ids)}
         tops.append(top)
-        values.append(metrics.of(relevance, found))
+        values.append(metrics.of(relevance, hits_of))
         times.append(_milliseconds(index, vectors[known], plan, options.k))
         progress.advance(1)
     all_values = np.stack(values)
@@ -322,8 +322,8 @@ def _searched(
         def search(depth: int, queries: NDArray[np.float32] = vectors[part]) -> Top:
             return index.run(queries, plan.deepened(hits, depth), depth)[0]
 
-        found = index.run(vectors[part], plan, hits)[0] if groups is None else groups.best(search, hits)
-        top.scores[part], top.rows[part] = found.scores, found.rows
+        best = index.run(vectors[part], plan, hits)[0] if groups is None else groups.best(search, hits)
+        top.scores[part], top.rows[part] = best.scores, best.rows
     return top
 
 
@@ -341,5 +341,5 @@ def _milliseconds(index: Index, vectors: NDArray[np.float32], plan: Plan, k: int
 
 def _rows(rows: NDArray[np.int64]) -> list[int]:
     """The rows of a line without padding."""
-    found: list[int] = rows[rows != NO_ROW].tolist()
-    return found
+    real: list[int] = rows[rows != NO_ROW].tolist()
+    return real

@@ -21,17 +21,17 @@ def index(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trial(index):
+def measured(index):
     made = MeasuredPlans(index, sample_queries(index, 150, 1), K)
     made.answer(SILENT)
     return made
 
 
-def expected_shares(trial, plan):
+def expected_shares(measured, plan):
     """One query at a time, by sets."""
-    index, queries = trial.index, trial.queries
+    index, queries = measured.index, measured.queries
     found = []
-    for i in range(len(trial)):
+    for i in range(len(measured)):
         vector, own = queries.vectors[i : i + 1], queries.own_rows[i : i + 1]
         true = set(index.run(vector, Plan.parse(str(FULL)), K, own)[0].rows[0].tolist())
         got = set(index.run(vector, Plan.parse(plan), K, own)[0].rows[0].tolist())
@@ -40,47 +40,47 @@ def expected_shares(trial, plan):
 
 
 @pytest.mark.parametrize("plan", ["16", "64", "16:20,96", "96:bits:10,96", "64:bits:40,64:int8:10,96"])
-def test_a_plans_shares_are_those_of_its_answers(trial, plan):
-    np.testing.assert_allclose(trial.shares(Plan.parse(plan)), expected_shares(trial, plan))
+def test_a_plans_shares_are_those_of_its_answers(measured, plan):
+    np.testing.assert_allclose(measured.shares(Plan.parse(plan)), expected_shares(measured, plan))
 
 
 @pytest.mark.parametrize("first", ["16", "96:bits", "64:bits", "64:int8"])
-def test_the_ranks_of_a_first_stage_tell_the_overlap_of_every_number_kept(trial, first):
-    ranks = trial.ranks(Plan.parse(first), 100)
+def test_the_ranks_of_a_first_stage_tell_the_overlap_of_every_number_kept(measured, first):
+    ranks = measured.ranks(Plan.parse(first), 100)
     for keep in (5, 10, 50, 100):
-        shares = trial.shares_within(ranks, keep)
-        np.testing.assert_allclose(shares, trial.shares(Plan.parse(f"{first}:{keep},96")))
+        shares = measured.shares_within(ranks, keep)
+        np.testing.assert_allclose(shares, measured.shares(Plan.parse(f"{first}:{keep},96")))
 
 
-def test_the_ranks_of_a_second_stage_tell_the_overlap_of_every_number_kept(trial):
-    ranks = trial.ranks(Plan.parse("64:bits:60,96:int8"), 60)
+def test_the_ranks_of_a_second_stage_tell_the_overlap_of_every_number_kept(measured):
+    ranks = measured.ranks(Plan.parse("64:bits:60,96:int8"), 60)
     for keep in (5, 20, 59):
         np.testing.assert_allclose(
-            trial.shares_within(ranks, keep), trial.shares(Plan.parse(f"64:bits:60,96:int8:{keep},96"))
+            measured.shares_within(ranks, keep), measured.shares(Plan.parse(f"64:bits:60,96:int8:{keep},96"))
         )
 
 
-def test_the_exact_plan_finds_everything_in_order(trial):
-    ranks = trial.ranks(Plan.parse("96"), K)
+def test_the_exact_plan_finds_everything_in_order(measured):
+    ranks = measured.ranks(Plan.parse("96"), K)
     assert (ranks == np.arange(K)).all()
 
 
 def test_true_rows_that_are_not_there_are_no_misses(tmp_path):
     rows = np.random.default_rng(0).standard_normal((4, FULL)).astype(np.float32)
     with index_of(rows, tmp_path) as few:
-        trial = MeasuredPlans(few, sample_queries(few, 4), K)
-        trial.answer(SILENT)
-        assert (trial.truth == -1).sum() == 4 * 2
-        ranks = trial.ranks(Plan.parse("96"), K)
+        measured = MeasuredPlans(few, sample_queries(few, 4), K)
+        measured.answer(SILENT)
+        assert (measured.truth == -1).sum() == 4 * 2
+        ranks = measured.ranks(Plan.parse("96"), K)
         assert (ranks == NEVER).sum() == 4 * 2
-        assert (trial.shares(Plan.parse("96")) == 1).all()
+        assert (measured.shares(Plan.parse("96")) == 1).all()
 
 
-def test_the_head_is_the_first_queries(trial):
+def test_the_head_is_the_first_queries(measured):
     np.testing.assert_array_equal(
-        trial.head(20).shares(Plan.parse("16")), trial.shares(Plan.parse("16"))[:20]
+        measured.head(20).shares(Plan.parse("16")), measured.shares(Plan.parse("16"))[:20]
     )
-    assert len(trial.head(10**6)) == len(trial)
+    assert len(measured.head(10**6)) == len(measured)
 
 
 def test_queries_are_split_by_the_seed_and_none_is_in_both():
@@ -94,10 +94,10 @@ def test_queries_are_split_by_the_seed_and_none_is_in_both():
     assert split(Queries(vectors, "a file"), 5, 0)[1].own_rows is None
 
 
-def test_plans_take_turns_and_each_is_timed_alike_often(trial):
+def test_plans_take_turns_and_each_is_timed_alike_often(measured):
     plans = [Plan.parse("16"), Plan.parse("96")]
-    spent, engine = trial.time(plans, 4, 60)
+    spent, engine = measured.time(plans, 4, 60)
     assert [len(spent[plan]) for plan in plans] == [8, 8]
     assert all(ms > 0 for each in spent.values() for ms in each)
     assert engine in ("numpy", "numba")
-    assert len(trial.time(plans, 1000, 0.0)[0][plans[0]]) == 6
+    assert len(measured.time(plans, 1000, 0.0)[0][plans[0]]) == 6

@@ -94,9 +94,9 @@ def _credentials() -> str:
 
 
 def _hub() -> str:
-    from resizable_search.corpora.presets import wiki100k
+    from resizable_search.corpora.hub import wikipedia
 
-    return wiki100k().corpus().check()
+    return wikipedia().check()
 
 
 def _disk(home: Home) -> str:

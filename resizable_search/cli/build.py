@@ -47,16 +47,15 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 @takes(BuildArguments)
 def wiki100k(options: BuildArguments, context: typer.Context) -> None:
     """Build an index of 100,000 English Wikipedia articles, streamed from the hub."""
-    from resizable_search.corpora import presets
+    from resizable_search.corpora.hub import WIKI100K_ROWS, wikipedia
 
-    preset = presets.wiki100k(chars=text_length(options.chars))
-    most = preset.limit or 0
-    limit = most if options.limit is None else options.limit
-    if limit > most and is_given(context, "limit"):
+    chars = text_length(options.chars)
+    limit = WIKI100K_ROWS if options.limit is None else options.limit
+    if limit > WIKI100K_ROWS and is_given(context, "limit"):
         more = f"`rsearch build wiki --limit {limit}`"
-        raise UsageError(f"wiki100k is the first {most:,} articles: for more, use {more}")
-    options = replace(options, limit=min(limit, most))
-    run(options, "wiki100k", lambda progress: preset.corpus(progress=progress))
+        raise UsageError(f"wiki100k is the first {WIKI100K_ROWS:,} articles: for more, use {more}")
+    options = replace(options, limit=min(limit, WIKI100K_ROWS))
+    run(options, "wiki100k", lambda progress: wikipedia(chars=chars, progress=progress))
 
 
 @command("wiki")
@@ -67,11 +66,11 @@ def wiki(
     date: Annotated[str, typer.Option(help="Date of the dump.")] = "20231101",
 ) -> None:
     """Build an index of a Wikipedia of any language, streamed from the hub."""
-    from resizable_search.corpora import presets
+    from resizable_search.corpora.hub import wikipedia
 
-    preset = presets.wiki(lang=lang, date=date, chars=text_length(options.chars))
+    chars = text_length(options.chars)
     name = "wiki" if lang == "en" else f"wiki-{lang}"
-    run(options, name, lambda progress: preset.corpus(progress=progress))
+    run(options, name, lambda progress: wikipedia(lang=lang, date=date, chars=chars, progress=progress))
 
 
 @command("pydoc")

@@ -1,22 +1,27 @@
 """A dataset of the hub (huggingface.co, or what HF_ENDPOINT names), streamed without a download.
 
-The revision is resolved to a commit once, so that a build reads the same rows whenever it goes on.
-A position is {"read", "last_id", "ahead", "state"}: `read` rows were handed out so far, the last of
-them being `last_id`; `state` is the stream's own state (None: its start) `ahead` rows before that
-point. The state is taken where a block begins, once a block, because it is a deep copy. To go on,
-those `ahead` rows are read again, and the last of them must be `last_id`: a state is only a place,
-and would otherwise go on in other data without a word. In the order of a seed (`hub_sample`) a position
-is {"read", "hand", "done"}: hands of rows that were read through, and rows of the next one.
+The revision is resolved to a commit once, so that a build reads the same rows whenever it resumes.
+
+A position is {"read", "last_id", "ahead", "state"}: the rows handed out, the id of the last one, and the
+state of the stream (None: its start) `ahead` rows earlier. The state is a deep copy, and is taken once a
+block, where the block begins. To resume, those `ahead` rows are read again, and the last one must be
+`last_id`: a state is only a place, and would otherwise continue silently in other data. With a seed, a
+position is {"read", "hand", "done"}: the hands that were read (see `HubSample`), and the rows of the next
+one.
 """
 
+import atexit
+import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from itertools import islice
+import weakref
+from bisect import bisect_right
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from itertools import accumulate, islice
 from typing import Any, ClassVar
 
-from resizable_search.corpora import hub_client, hub_sample
-from resizable_search.corpora import hub_client as hub_errors
+from resizable_search.corpora import hub_client
 from resizable_search.corpora.base import (
     BLOCK_SIZE,
     OTHER,
@@ -33,24 +38,27 @@ from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
 
 DEFAULT_CHARS = 1200
-"""Characters of a text that are kept: what fits an embedding model well enough, and the cookbook's cut."""
-
+"""Characters of a text that are kept: they fit an embedding model, and the cookbook keeps as many."""
 DEFAULT_COLUMNS: Mapping[str, str | None] = {"id": "id", "title": "title", "url": "url", "text": "text"}
-"""Which column of the dataset holds which field of a document."""
+"""The column of the dataset that holds each field of a document."""
+WIKIPEDIA = "wikimedia/wikipedia"
+WIKIPEDIA_REVISION = "b04c8d1ceb2f5cd4588862100d08de323dccfbaa"
+"""The commit of `WIKIPEDIA` that is read, so that everyone's wiki100k is the same."""
+WIKI100K_ROWS = 100_000
 
 _FULL_SHA = re.compile(r"[0-9a-f]{40}")
+_open_streams: "weakref.WeakSet[Generator[Block, None, None]]" = weakref.WeakSet()
 
 
 class HubCorpus(Corpus):
-    """The rows of one split of a hub dataset, in order, or in one that `shuffle_seed` decides.
+    """The rows of one split of a hub dataset, in the order of the files or, with `shuffle_seed`, at random.
 
-    `repo` is 'owner/name'; `config` and `split` choose among what the dataset has (config None: the
-    only one). `revision` is a branch, a tag or a commit (None: main as it is now). `chars` cuts each
-    text to its first characters (None: no cut). `columns` overrides entries of `DEFAULT_COLUMNS`;
-    None means that the dataset has no such column: the id is then the row's number, title and url
-    are empty. For the fields in `optional` that is no error if it turns out so. A None in a row's
-    title, url or text reads as "". `metadata` names more columns, which are kept as such; `chunk` and
-    `chunk_overlap` cut texts into chunks (`Chunking`). Raises UsageError for arguments that make no sense.
+    `repo` is 'owner/name'; `config` and `split` choose a part of the dataset (config None: the only one).
+    `revision` is a branch, a tag or a commit (None: main as it is now). `chars` cuts each text to its first
+    characters (None: no cut). `columns` overrides entries of `DEFAULT_COLUMNS`; None means no such column:
+    the id is then the row's number, title and url are empty. The same holds for fields in `optional` whose
+    column the dataset lacks. `metadata` names more columns to keep; `chunk` and `chunk_overlap` cut texts
+    into chunks (`Chunking`). Raises UsageError for invalid arguments.
     """
 
     kind: ClassVar[str] = "hub"
@@ -72,9 +80,9 @@ class HubCorpus(Corpus):
         progress: Progress = SILENT,
     ) -> None:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-            raise UsageError(f"'{repo}' names no dataset: write OWNER/NAME, such as wikimedia/wikipedia")
+            raise UsageError(f"'{repo}' is not a dataset's name: write OWNER/NAME, such as {WIKIPEDIA}")
         if chars is not None and chars < 1:
-            raise UsageError(f"a text cannot be cut to {chars} characters: give 1 or more")
+            raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
         self.repo = repo
         self.config = config
         self.split = split
@@ -86,7 +94,7 @@ class HubCorpus(Corpus):
         self.shuffle_seed = shuffle_seed
         if unknown := {*self.columns, *self.optional} - DEFAULT_COLUMNS.keys():
             raise UsageError(
-                f"no such field: {', '.join(sorted(unknown))}; fields are {', '.join(DEFAULT_COLUMNS)}"
+                f"unknown field {', '.join(sorted(unknown))}: fields are {', '.join(DEFAULT_COLUMNS)}"
             )
         if self.columns["text"] is None:
             raise UsageError("a corpus needs texts: name the column that holds them")
@@ -101,36 +109,36 @@ class HubCorpus(Corpus):
         return f"{self.repo} {self.config}" if self.config else self.repo
 
     def spec(self) -> CorpusSpec:
-        """What reopens this corpus, its revision as a commit. Raises HubError if that must be looked up."""
+        """What reopens this corpus, with its commit. Raises HubError if that cannot be looked up."""
+        if self._sha is None:
+            with hub_client.quiet(self._progress):
+                self._sha = hub_client.find_commit(self.repo, self._revision)
         options: dict[str, Json] = {
             "repo": self.repo,
             "config": self.config,
             "split": self.split,
-            "revision": self._commit(),
+            "revision": self._sha,
             "chars": self.chars,
             "columns": self.columns,
         }
-        chunking = self.chunking
         more = {
             "optional": self.optional or None,
             "metadata": self.metadata or None,
-            "chunk": None if chunking is None else str(chunking),
-            "chunk_overlap": None if chunking is None else chunking.overlap,
+            "chunk": self.chunking and str(self.chunking),
+            "chunk_overlap": self.chunking and self.chunking.overlap,
             "shuffle_seed": self.shuffle_seed,
         }
-        # Only what is asked for, so that an index from before there was such a thing is still the same.
-        return CorpusSpec(
-            self.kind, options | {key: value for key, value in more.items() if value is not None}
-        )
+        # An option that is not used is left out: indexes from before it existed stay the same.
+        return CorpusSpec(self.kind, options | {k: v for k, v in more.items() if v is not None})
 
-    def pin(self, held: Mapping[str, Json]) -> None:
-        """Stay at the commit that an earlier run found its main branch at, if no revision is asked for."""
-        same = all(held.get(key) == getattr(self, key) for key in ("kind", "repo"))
-        if same and self._revision is None and isinstance(held.get("revision"), str):
-            self._sha = held["revision"]
+    def pin(self, spec: Mapping[str, Json]) -> None:
+        """Stay at the commit of an earlier run, unless another revision is asked for."""
+        same = spec.get("kind") == self.kind and spec.get("repo") == self.repo
+        if same and self._revision is None and isinstance(spec.get("revision"), str):
+            self._sha = spec["revision"]
 
     def size_hint(self) -> int | None:
-        """The rows that the dataset's card counts, if it does; chunks are not known. Raises HubError."""
+        """The number of rows on the dataset's card; None for chunks. Raises HubError."""
         if self.chunking is not None:
             return None
         with hub_client.quiet(self._progress):
@@ -142,51 +150,55 @@ class HubCorpus(Corpus):
         return True
 
     def check(self) -> str:
-        """Ask the hub for the dataset, reading none of it: what was found, in one line. Raises HubError."""
+        """Ask the hub for the dataset without reading it: its commit, in one line. Raises HubError."""
         with hub_client.quiet(self._progress):
             sha = hub_client.find_commit(self.repo, self._sha or self._revision)
-        return f"{self.repo} is there, at commit {sha[:7]} ({hub_errors.endpoint()})"
+        return f"{self.repo} is there, at commit {sha[:7]} ({hub_client.endpoint()})"
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents from `position` to the end. Raises HubError, or CorpusError for an odd position."""
-        with hub_client.quiet(self._progress):
-            source = self._open()
-            wanted = self._wanted(source.columns(self.split))
-            if self.shuffle_seed is not None:
-                yield from self._shuffled(source, wanted, self.shuffle_seed, position)
-                return
-            stream = source.stream(self.split, wanted)
-            read, ahead, state = 0, 0, None
-            if position is not None:
-                read, ahead, state = position["read"], position["ahead"], position["state"]
-            if state is not None:
-                stream.load_state_dict(state)
-            with closing(iter(stream)) as rows:
-                yield from self._continue(stream, rows, read - ahead, position)
+        """The documents from `position` to the end. Raises HubError, or CorpusError if they have changed."""
+        stream = self._blocks(position)
+        _open_streams.add(stream)
+        return stream
 
     def blocks_nowait(self, position: Json | None = None) -> Iterator[Block | None]:
-        """The blocks, read in a thread of their own; None whenever the hub keeps one waiting."""
+        """The blocks, read in a thread of their own; None while none has arrived."""
         return prefetch(self.blocks(position), self._progress, self.label, hub_client.patience())
 
-    def _continue(
-        self, stream: Any, rows: Iterator[dict[str, Any]], read: int, position: Json | None
+    def _blocks(self, position: Json | None) -> Generator[Block, None, None]:
+        with hub_client.quiet(self._progress):
+            source = self._open()
+            columns = self._columns_to_read(source.columns(self.split))
+            if self.shuffle_seed is None:
+                yield from self._in_order(source, columns, position)
+            else:
+                yield from self._shuffled(source, columns, self.shuffle_seed, position)
+
+    def _in_order(
+        self, source: hub_client.HubSource, columns: Sequence[str], position: Json | None
     ) -> Iterator[Block]:
-        state: Json | None = None
+        stream = source.stream(self.split, columns)
+        read, state = 0, None
         if position is not None:
-            state = position["state"]
-            documents = self._take(rows, position["ahead"], read)
-            if len(documents) < position["ahead"] or documents[-1].id != position["last_id"]:
-                raise CorpusError(
-                    f"{self.label} no longer has document {position['last_id']} as its row "
-                    f"{position['read']:,}: begin again with --restart"
-                )
-            read = position["read"]
-            state = stream.state_dict()
-        while documents := self._take(rows, BLOCK_SIZE, read):
-            read += len(documents)
-            place = {"read": read, "last_id": documents[-1].id, "ahead": len(documents), "state": state}
-            yield Block(self._cut(documents), place)
-            state = stream.state_dict()
+            read, state = position["read"] - position["ahead"], position["state"]
+            if state is not None:
+                stream.load_state_dict(state)
+        with closing(iter(stream)) as rows:
+            if position is not None:
+                documents = self._take(rows, position["ahead"], read)
+                read = position["read"]
+                if len(documents) < position["ahead"] or documents[-1].id != position["last_id"]:
+                    raise CorpusError(
+                        f"{self.label} no longer has document {position['last_id']} as its row {read:,}: "
+                        "`restart` the build"
+                    )
+                state = stream.state_dict()
+            while documents := self._take(rows, BLOCK_SIZE, read):
+                ahead = len(documents)
+                read += ahead
+                after = {"read": read, "last_id": documents[-1].id, "ahead": ahead, "state": state}
+                yield Block(self._chunks(documents), after)
+                state = stream.state_dict()
 
     def _shuffled(
         self, source: hub_client.HubSource, columns: Sequence[str], seed: int, position: Json | None
@@ -194,76 +206,162 @@ class HubCorpus(Corpus):
         files = source.parquet_files(self.split)
         if files is None:
             raise UsageError(
-                f"--shuffle-seed draws from Parquet files, and {self.label} has others: the hub keeps a copy "
-                "in Parquet of most datasets, which --revision refs/convert/parquet names"
+                f"`shuffle_seed` needs Parquet files, and {self.label} has others: the hub keeps a copy in "
+                "Parquet of most datasets, as `revision=refs/convert/parquet`"
             )
-        read, hand, done = (0, 0, 0) if position is None else (position[k] for k in ("read", "hand", "done"))
-        with hub_errors.told_as_interruption(self.label, read):
-            sample = hub_sample.HubSample(hub_sample.group_rows(files, source.token), seed)
+        read, first, done = (0, 0, 0) if position is None else (position[k] for k in ("read", "hand", "done"))
+        with hub_client.read_errors(self.label, read):
+            sample = HubSample(hub_client.group_rows(files, source.token), seed)
         self._progress.note(
             f"drawing from {sample.rows:,} rows in {sample.groups:,} row groups of {len(files):,} files, "
             f"{sample.rows / max(sample.hands, 1):,.0f} of a row group at a time"
         )
-        for number in range(hand, sample.hands):
-            drawn = sample.hand(number)
-            with hub_errors.told_as_interruption(self.label, read):
-                rows = hub_sample.read_hand(drawn, files, source.token, columns)
-            for start in range(done, len(rows), BLOCK_SIZE):
-                some = rows[start : start + BLOCK_SIZE]
+        for number in range(first, sample.hands):
+            with hub_client.read_errors(self.label, read):
+                hand = sample.hand(number)
+                rows = hub_client.read_rows(files[hand.file], hand.group, hand.rows, source.token, columns)
+            while done < len(rows):
+                some = rows[done : done + BLOCK_SIZE]
                 documents = [self._document(row, at) for at, row in enumerate(some, read)]
                 read += len(some)
-                through = start + len(some) == len(rows)
-                place = {"read": read, "hand": number + through, "done": 0 if through else start + len(some)}
-                yield Block(self._cut(documents), place)
+                done += len(some)
+                after = {"read": read, "hand": number, "done": done}
+                if done == len(rows):
+                    after |= {"hand": number + 1, "done": 0}
+                yield Block(self._chunks(documents), after)
             done = 0
 
-    def _cut(self, documents: list[Document]) -> list[Document]:
+    def _chunks(self, documents: list[Document]) -> list[Document]:
         if self.chunking is None:
             return documents
         return [chunk for document in documents for chunk in self.chunking.documents(document)]
 
-    def _wanted(self, known: Sequence[str] | None) -> list[str]:
-        """The columns to read; those of optional fields only if they are known, if any are."""
+    def _columns_to_read(self, known: Sequence[str] | None) -> list[str]:
+        """The columns to read; an optional field's only if it is known, when any are."""
         named = [
             column
             for field, column in self.columns.items()
             if column is not None and (known is None or column in known or field not in self.optional)
         ]
         wanted = list(dict.fromkeys((*named, *self.metadata)))
-        if known is not None and (missing := [column for column in wanted if column not in known]):
-            raise hub_errors.missing_column(self.label, missing, known)
+        if known is not None:
+            hub_client.check_columns(self.label, wanted, known)
         return wanted
 
     def _take(self, rows: Iterator[dict[str, Any]], count: int, read: int) -> list[Document]:
-        with hub_errors.told_as_interruption(self.label, read):
-            found = list(islice(rows, count))
-        return [self._document(row, number) for number, row in enumerate(found, start=read)]
+        with hub_client.read_errors(self.label, read):
+            taken = list(islice(rows, count))
+        return [self._document(row, number) for number, row in enumerate(taken, start=read)]
 
     def _document(self, row: Mapping[str, Any], number: int) -> Document:
-        values: dict[str, str] = {}
-        for field, column in self.columns.items():
-            if column is not None and column not in row and field not in self.optional:
-                raise hub_errors.missing_column(self.label, [column], row)
-            values[field] = "" if column is None else as_text(row.get(column))
-        if self.columns["id"] is None or (self.columns["id"] not in row and "id" in self.optional):
-            values["id"] = str(number)
-        if missing := [column for column in self.metadata if column not in row]:
-            raise hub_errors.missing_column(self.label, missing, row)
-        metadata = {
-            column: value for column in self.metadata if (value := as_metadata(row[column])) is not OTHER
-        }
-        text = values["text"][: self.chars]
-        return Document(values["id"], values["title"], values["url"], text, metadata)
-
-    def _commit(self) -> str:
-        if self._sha is None:
-            with hub_client.quiet(self._progress):
-                self._sha = hub_client.find_commit(self.repo, self._revision)
-        return self._sha
+        needed = [column for field, column in self.columns.items() if column and field not in self.optional]
+        hub_client.check_columns(self.label, [*needed, *self.metadata], row)
+        id_, title, url, text = (
+            as_text(row.get(self.columns[field] or "")) for field in ("id", "title", "url", "text")
+        )
+        metadata = {column: as_metadata(row[column]) for column in self.metadata}
+        flat = {column: value for column, value in metadata.items() if value is not OTHER}
+        has_id = self.columns["id"] in row
+        return Document(id_ if has_id else str(number), title, url, text[: self.chars], flat)
 
     def _open(self) -> hub_client.HubSource:
         if self._source is None:
-            # A full sha needs no resolving, but this contact fails fast and says why, as opening would not.
+            # A full sha needs no lookup, but this request fails fast and says why, as opening would not.
             self._sha = hub_client.find_commit(self.repo, self._sha or self._revision)
             self._source = hub_client.HubSource(self.repo, self.config, self._sha)
         return self._source
+
+
+MIN_HAND, MAX_HAND = 100, 10_000
+"""Rows of a hand."""
+_HANDS_A_GROUP = 10
+"""Hands of a row group, as far as the limits above allow: a group is read as often."""
+_ROUNDS = 6
+_MIN_HALF_BITS = 3
+"""With fewer bits, some permutations would be more likely than others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Rows of one row group of one file, by their numbers in it, in the order in which they come."""
+
+    file: int
+    group: int
+    rows: list[int]
+
+
+class HubSample:
+    """The rows of Parquet files in a random order that needs no memory and can be entered anywhere.
+
+    `groups[file][group]` are the rows of each row group. The rows of a group are dealt at random into hands
+    of a hundred (of a tenth of the group if that is more, up to ten thousand), and all hands are put into a
+    random order. So the first hands are a simple random sample of all hands, in which every row is equally
+    likely. It is a cluster sample: a dataset may have sorted the rows of a group together. Reading a hand
+    costs reading its group. Both orders are permutations computed from the seed, the same on every machine.
+
+    The client's own shuffle draws from a buffer of the first rows of ten files at most, and a stopped stream
+    loses it.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]], seed: int) -> None:
+        self._groups = [(f, g, rows) for f, counts in enumerate(groups) for g, rows in enumerate(counts)]
+        self._ends = list(accumulate(-(-rows // _hand_size(rows)) for _, _, rows in self._groups))
+        self._seed = seed
+        self.rows = sum(rows for _, _, rows in self._groups)
+        self.groups = len(self._groups)
+        self.hands = self._ends[-1] if self._ends else 0
+
+    def hand(self, number: int) -> Hand:
+        """The hand that comes after `number` others."""
+        position = permuted(number, self.hands, f"{self._seed}")
+        at = bisect_right(self._ends, position)
+        file, group, rows = self._groups[at]
+        size = _hand_size(rows)
+        first = (position - (self._ends[at - 1] if at else 0)) * size
+        key = f"{self._seed}/{file}/{group}"
+        return Hand(file, group, [permuted(i, rows, key) for i in range(first, min(first + size, rows))])
+
+
+def _hand_size(rows: int) -> int:
+    return min(max(MIN_HAND, rows // _HANDS_A_GROUP), MAX_HAND)
+
+
+def permuted(number: int, count: int, key: str) -> int:
+    """Where a permutation of `count` numbers that `key` decides puts one of them.
+
+    A Feistel network over a power of four, walked until it ends below `count`.
+    """
+    half = max(_MIN_HALF_BITS, (count - 1).bit_length() + 1 >> 1)
+    mask = (1 << half) - 1
+    while True:
+        left, right = number >> half, number & mask
+        for turn in range(_ROUNDS):
+            digest = hashlib.blake2b(f"{key}:{turn}:{right}".encode(), digest_size=8).digest()
+            left, right = right, left ^ (int.from_bytes(digest, "big") & mask)
+        number = left << half | right
+        if number < count:
+            return number
+
+
+@atexit.register
+def _close_abandoned_streams() -> None:
+    """Close streams while the interpreter still works: later, the hub's clients fail with a traceback."""
+    for stream in list(_open_streams):
+        with suppress(ValueError):  # a thread is reading it
+            stream.close()
+
+
+def wikipedia(
+    *,
+    lang: str = "en",
+    date: str = "20231101",
+    chars: int | None = DEFAULT_CHARS,
+    progress: Progress = SILENT,
+) -> HubCorpus:
+    """A Wikipedia, by its language code ('en', 'simple', 'de') and the dump's date; nothing is read yet.
+
+    The first `WIKI100K_ROWS` articles of the default one are wiki100k.
+    """
+    return HubCorpus(
+        repo=WIKIPEDIA, config=f"{date}.{lang}", revision=WIKIPEDIA_REVISION, chars=chars, progress=progress
+    )

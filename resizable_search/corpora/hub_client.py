@@ -1,15 +1,13 @@
-"""The hub's clients, `datasets` and `huggingface_hub`: kept quiet, fast to fail and flat in memory.
+"""The clients of the hub, `datasets` and `huggingface_hub`: quiet, fast to fail and flat in memory.
 
-Nothing here is imported before it is needed: `datasets` takes more than a second.
-
-What the hub's clients raise, told in one line with its remedy and without a secret.
+Nothing here imports them before it is needed: `datasets` takes more than a second.
 """
 
 import difflib
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,33 +15,209 @@ from resizable_search.errors import CorpusError, HubError
 from resizable_search.progress import Progress
 
 _NAMES_LISTED = 8
+_BATCH_ROWS = 1000
+_LIBRARIES = ("datasets", "huggingface_hub")
 
 
 def endpoint() -> str:
-    """The address of the hub that the clients talk to."""
+    """The address of the hub."""
     from huggingface_hub import constants
 
     return str(constants.ENDPOINT)
 
 
-def failures() -> tuple[type[Exception], ...]:
-    """What the clients raise for a hub that does not answer as it should."""
+def find_commit(repo: str, revision: str | None) -> str:
+    """The commit (40 hex digits) of a dataset's `revision` (None: its main branch).
+
+    This is the first contact: one request without retries and with one time limit (HF_HUB_ETAG_TIMEOUT, 10
+    s). Opening a stream would take half a minute to notice that there is no hub. Raises HubError.
+    """
+    from huggingface_hub import HfApi, constants
+
+    with _open_errors(repo, revision):
+        api = HfApi()
+        info = api.dataset_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        if info.gated:
+            api.auth_check(repo, repo_type="dataset")
+    return str(info.sha)
+
+
+def patience() -> str:
+    """How long the clients repeat a read that stalls or fails, in words."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    times, pause = config.STREAMING_READ_MAX_RETRIES, config.STREAMING_READ_RETRY_INTERVAL
+    return (
+        f"a read that stalls is given up after {constants.HF_HUB_DOWNLOAD_TIMEOUT} s, and one that fails "
+        f"is repeated up to {times} times, {pause} s apart"
+    )
+
+
+class HubSource:
+    """One configuration of a dataset at a commit, opened: its splits and columns are known."""
+
+    def __init__(self, repo: str, config: str | None, sha: str) -> None:
+        import datasets
+
+        self._repo = repo
+        self._name = f"{repo} {config}" if config else repo
+        path = f"hf://datasets/{repo}"  # so that no local folder of that name is read instead
+        with _open_errors(repo, sha), _without_bars():
+            try:
+                self._builder = datasets.load_dataset_builder(path, name=config, revision=sha)
+            except ValueError:
+                known = datasets.get_dataset_config_names(path, revision=sha)
+                if config in known or (config is None and len(known) == 1):
+                    raise
+                problem = f"no configuration '{config}'" if config else "several configurations"
+                raise HubError(f"{repo} has {problem}: choose one of {_some(config, known)}") from None
+
+    def rows(self, split: str) -> int | None:
+        """The number of rows on the dataset's card."""
+        splits = self._builder.info.splits
+        return (splits[split].num_examples or None) if splits and split in splits else None
+
+    def columns(self, split: str) -> list[str] | None:
+        """The columns of a split, if they are known without reading rows. Raises HubError."""
+        self._check_split(split)
+        with _open_errors(self._repo, None), _without_bars():
+            if features := self._builder.as_streaming_dataset(split=split).features:
+                return [str(name) for name in features]
+            if (files := self.parquet_files(split)) is None:
+                return None
+            with _open_parquet(files[0], self.token) as parquet:
+                return [str(name) for name in parquet.schema_arrow.names]
+
+    def stream(self, split: str, columns: Sequence[str]) -> Any:
+        """A `datasets.IterableDataset` with those of these columns that exist. Raises HubError."""
+        import datasets
+
+        self._check_split(split)
+        with _open_errors(self._repo, None), _without_bars():
+            files = self.parquet_files(split)
+            if files is None:
+                rows = self._builder.as_streaming_dataset(split=split)
+                return rows if rows.features is None else rows.select_columns(list(columns))
+            # The client takes lists among the arguments for shards: columns are none, and come as a tuple.
+            arguments = {"files": files, "columns": tuple(columns), "token": self.token}
+            return datasets.IterableDataset.from_generator(_parquet_rows, gen_kwargs=arguments)
+
+    def parquet_files(self, split: str) -> list[str] | None:
+        """The addresses of a split's Parquet files, in order; None if its files are of another kind."""
+        from datasets.packaged_modules.parquet.parquet import Parquet
+
+        is_parquet = isinstance(self._builder, Parquet)
+        return list(self._builder.config.data_files[split]) if is_parquet else None
+
+    @property
+    def token(self) -> Any:
+        """What opens the files of a private dataset."""
+        return self._builder.token
+
+    def _check_split(self, split: str) -> None:
+        known = [str(name) for name in self._builder.config.data_files or {}]
+        if known and split not in known:
+            raise HubError(f"{self._name} has no split '{split}': choose one of {_some(split, known)}")
+
+
+def _some(wanted: str | None, known: Sequence[str]) -> str:
+    """A few names, those most like the wanted one first."""
+    if len(known) <= _NAMES_LISTED:
+        return ", ".join(known)
+    nearest = difflib.get_close_matches(wanted or "", known, _NAMES_LISTED, 0.0)
+    return f"{', '.join(nearest)} and {len(known) - len(nearest):,} others"
+
+
+def _parquet_rows(files: Sequence[str], columns: Sequence[str], token: Any) -> Iterator[dict[str, Any]]:
+    """Those columns of the rows of Parquet files, read in the caller's thread, a batch at a time.
+
+    The client's own Parquet reader reads a whole shard ahead (0.6 to 0.9 GB of memory for one of 364 MB,
+    measured), does not hear Ctrl-C while a read is repeated, and may abort the interpreter at exit.
+    """
+    for file in files:
+        with _open_parquet(file, token) as parquet:
+            for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False):
+                yield from batch.to_pylist()
+
+
+@contextmanager
+def _open_parquet(file: str, token: Any) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetFile` on the hub, of which only what is asked for is read."""
+    import pyarrow.parquet as pq
+    from datasets import DownloadConfig
+    from datasets.utils.file_utils import xopen  # the client's open, with its retries
+
+    with xopen(file, "rb", download_config=DownloadConfig(token=token)) as stream:
+        yield pq.ParquetFile(stream, pre_buffer=False)
+
+
+def group_rows(files: Sequence[str], token: Any) -> list[list[int]]:
+    """The rows of each row group of each file, from their footers."""
+    counts = []
+    for file in files:
+        with _open_parquet(file, token) as parquet:
+            footer = parquet.metadata
+            counts.append([footer.row_group(group).num_rows for group in range(footer.num_row_groups)])
+    return counts
+
+
+def read_rows(
+    file: str, group: int, numbers: Sequence[int], token: Any, columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows of a row group by their numbers, in that order; no other rows are kept in memory."""
+    wanted = {number: position for position, number in enumerate(numbers)}
+    rows: list[dict[str, Any]] = [{} for _ in numbers]
+    first = 0
+    with _open_parquet(file, token) as parquet:
+        # In this thread, so that Ctrl-C is heard.
+        for batch in parquet.iter_batches(
+            _BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False
+        ):
+            for number in sorted(wanted.keys() & range(first, first + batch.num_rows)):
+                rows[wanted[number]] = batch.slice(number - first, 1).to_pylist()[0]
+            first += batch.num_rows
+    return rows
+
+
+def check_columns(label: str, wanted: Sequence[str], known: Collection[str]) -> None:
+    """Raise CorpusError if a dataset lacks columns."""
+    if missing := [column for column in wanted if column not in known]:
+        lacks = ", ".join(map(repr, missing))
+        raise CorpusError(
+            f"{label} has no column {lacks}: its columns are {', '.join(known)}; say which to read"
+        )
+
+
+@contextmanager
+def read_errors(label: str, read: int) -> Iterator[None]:
+    """Turn a failed read of the stream, after `read` rows, into HubError."""
+    try:
+        yield
+    except _client_errors() as error:
+        raise HubError(
+            f"reading {label} broke off after {read:,} rows ({_reason(error)}): "
+            "try again once the hub can be reached"
+        ) from error
+
+
+@contextmanager
+def _open_errors(repo: str, revision: str | None) -> Iterator[None]:
+    """Turn what the clients raise while a dataset is opened into HubError."""
+    try:
+        yield
+    except _client_errors() as error:
+        raise HubError(_problem_and_remedy(error, repo, revision)) from error
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
     from datasets.exceptions import DatasetsError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
 
     return (OSError, ValueError, RuntimeError, httpx.HTTPError, httpx.InvalidURL, DatasetsError)
 
 
-@contextmanager
-def told(repo: str, revision: str | None) -> Iterator[None]:
-    """Turn whatever the clients raise while a dataset is being opened into HubError."""
-    try:
-        yield
-    except failures() as error:
-        raise HubError(_what_and_remedy(error, repo, revision)) from error
-
-
-def _what_and_remedy(error: Exception, repo: str, revision: str | None) -> str:
+def _problem_and_remedy(error: Exception, repo: str, revision: str | None) -> str:
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
 
@@ -70,30 +244,30 @@ def _what_and_remedy(error: Exception, repo: str, revision: str | None) -> str:
                     "or set HF_TOKEN to a token that may read it"
                 )
             case errors.HfHubHTTPError():
-                return f"{hub} failed to answer ({reason(cause)}): try again later"
+                return f"{hub} failed to answer ({_reason(cause)}): try again later"
             case httpx.RequestError() | httpx.InvalidURL() | ConnectionError():
                 return (
-                    f"{hub} cannot be reached ({reason(cause)}): "
+                    f"{hub} cannot be reached ({_reason(cause)}): "
                     "check the network, and HF_ENDPOINT if it is set"
                 )
-    return f"{repo} on {hub} cannot be opened as a dataset ({reason(error)}): check that it holds data files"
+    return f"{repo} on {hub} cannot be opened as a dataset ({_reason(error)}): check that it holds data files"
 
 
-def reason(error: BaseException) -> str:
-    """The innermost cause that was named as such and says something, in one line."""
+def _reason(error: BaseException) -> str:
+    """The innermost cause with a message, in one line."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    told = ""
+    message = ""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, HfHubHTTPError):
             return f"HTTP {cause.response.status_code}"
-        told, cause = str(cause) or told, cause.__cause__
-    return one_line(told) or type(error).__name__
+        message, cause = str(cause) or message, cause.__cause__
+    return _one_line(message) or type(error).__name__
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it, be it named as the cause or not: the clients hide the cause at times."""
+    """The error and what led to it: the clients do not always name the cause as such."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -101,183 +275,26 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def one_line(message: str) -> str:
-    """The first line, short, and without what may stand in an address's query or a token."""
+def _one_line(message: str) -> str:
+    """The first line, short, and without tokens and the query of an address."""
     line = message.strip().partition("\n")[0].rstrip(" .:")
     return re.sub(r"\?\S+|\bhf_\w+", "…", line)[:200]
 
 
-def no_config(repo: str, config: str | None, known: Sequence[str]) -> str:
-    """What to say where a dataset has no such configuration, or several and none was named."""
-    if config is None:
-        return f"{repo} has several configurations: choose one of {some('', known)}"
-    return f"{repo} has no configuration '{config}': choose one of {some(config, known)}"
-
-
-def some(wanted: str, known: Sequence[str]) -> str:
-    """A few names, those most like the wanted one first."""
-    if len(known) <= _NAMES_LISTED:
-        return ", ".join(known)
-    nearest = difflib.get_close_matches(wanted, known, _NAMES_LISTED, 0.0)
-    return f"{', '.join(nearest)} and {len(known) - len(nearest):,} others"
-
-
-@contextmanager
-def told_as_interruption(label: str, read: int) -> Iterator[None]:
-    """Turn a failed read of the stream, after `read` rows, into HubError.
-
-    What is safe, and which command goes on with it, a build says itself: only that knows.
-    """
-    try:
-        yield
-    except failures() as error:
-        raise HubError(
-            f"reading {label} broke off after {read:,} rows ({reason(error)}): "
-            "try again once the hub can be reached"
-        ) from error
-
-
-def missing_column(label: str, missing: Sequence[str], columns: Iterable[str]) -> CorpusError:
-    """What to raise when a dataset lacks a column that is asked for."""
-    lacks = ", ".join(repr(column) for column in missing)
-    return CorpusError(
-        f"{label} has no column {lacks}: its columns are {', '.join(columns)}; say which to read"
-    )
-
-
-_ROWS_AT_ONCE = 1000
-_LIBRARIES = ("datasets", "huggingface_hub")
-
-
-def find_commit(repo: str, revision: str | None) -> str:
-    """The commit (40 hex digits) that `revision` of a dataset is (None: its main branch).
-
-    This is the first contact: one request without retries and one time-out (HF_HUB_ETAG_TIMEOUT, 10 s),
-    where opening a stream would take half a minute to notice that there is no hub. Raises HubError.
-    """
-    from huggingface_hub import HfApi, constants
-
-    with told(repo, revision):
-        api = HfApi()
-        info = api.dataset_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        if info.gated:
-            api.auth_check(repo, repo_type="dataset")
-    return str(info.sha)
-
-
-def patience() -> str:
-    """How long the clients go on with a read that stalls or fails, in words."""
-    from datasets import config
-    from huggingface_hub import constants
-
-    times, pause = config.STREAMING_READ_MAX_RETRIES, config.STREAMING_READ_RETRY_INTERVAL
-    return (
-        f"a read that stalls is given up after {constants.HF_HUB_DOWNLOAD_TIMEOUT} s, and one that fails "
-        f"is repeated up to {times} times, {pause} s apart"
-    )
-
-
-class HubSource:
-    """One configuration of a dataset at a commit, opened: its splits and columns are known."""
-
-    def __init__(self, repo: str, config: str | None, sha: str) -> None:
-        import datasets
-
-        self._repo = repo
-        self._name = f"{repo} {config}" if config else repo
-        self._path = f"hf://datasets/{repo}"  # so that no local folder of that name is read instead
-        with told(repo, sha), _without_bars():
-            try:
-                self._builder = datasets.load_dataset_builder(self._path, name=config, revision=sha)
-            except ValueError:
-                known = datasets.get_dataset_config_names(self._path, revision=sha)
-                if config in known or (config is None and len(known) == 1):
-                    raise
-                raise HubError(no_config(repo, config, known)) from None
-
-    def rows(self, split: str) -> int | None:
-        """How many rows the dataset's card says there are."""
-        splits = self._builder.info.splits
-        return (splits[split].num_examples or None) if splits and split in splits else None
-
-    def columns(self, split: str) -> list[str] | None:
-        """The columns of a split, if that can be known without reading rows. Raises HubError."""
-        self._check_split(split)
-        with told(self._repo, None), _without_bars():
-            if features := self._builder.as_streaming_dataset(split=split).features:
-                return [str(name) for name in features]
-            if (files := self.parquet_files(split)) is None:
-                return None
-            with open_parquet(files[0], self.token) as parquet:
-                return [str(name) for name in parquet.schema_arrow.names]
-
-    def stream(self, split: str, columns: Sequence[str]) -> Any:
-        """The rows, of these columns that it has, as a `datasets.IterableDataset`. Raises HubError."""
-        import datasets
-
-        self._check_split(split)
-        with told(self._repo, None), _without_bars():
-            files = self.parquet_files(split)
-            if files is None:
-                rows = self._builder.as_streaming_dataset(split=split)
-                return rows if rows.features is None else rows.select_columns(list(columns))
-            # A list among the arguments is what the client takes for shards: the columns are none.
-            arguments = {"files": files, "columns": tuple(columns), "token": self.token}
-            return datasets.IterableDataset.from_generator(_parquet_rows, gen_kwargs=arguments)
-
-    def parquet_files(self, split: str) -> list[str] | None:
-        """The addresses of a split's Parquet files, in order; None if its files are of another kind."""
-        from datasets.packaged_modules.parquet.parquet import Parquet
-
-        is_parquet = isinstance(self._builder, Parquet)
-        return list(self._builder.config.data_files[split]) if is_parquet else None
-
-    @property
-    def token(self) -> Any:
-        """What opens the files of a private dataset."""
-        return self._builder.token
-
-    def _check_split(self, split: str) -> None:
-        known = [str(name) for name in self._builder.config.data_files or {}]
-        if known and split not in known:
-            raise HubError(f"{self._name} has no split '{split}': choose one of {some(split, known)}")
-
-
-def _parquet_rows(files: Sequence[str], columns: Sequence[str], token: Any) -> Iterator[dict[str, Any]]:
-    """Those columns of the rows of Parquet files, read in the caller's thread, a thousand at a time.
-
-    The client's own Parquet reader reads a whole shard ahead (0.6 to 0.9 GB of memory for one of 364 MB,
-    measured), does not hear Ctrl-C while a read is retried, and may abort the interpreter at exit.
-    """
-    for file in files:
-        with open_parquet(file, token) as parquet:
-            for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=list(columns), use_threads=False):
-                yield from batch.to_pylist()
-
-
-@contextmanager
-def open_parquet(file: str, token: Any) -> Iterator[Any]:
-    """A `pyarrow.parquet.ParquetFile` of the hub's, of which no more is read than is asked for."""
-    import pyarrow.parquet as pq
-    from datasets import DownloadConfig
-    from datasets.utils.file_utils import xopen  # the client's open, with its retries
-
-    with xopen(file, "rb", download_config=DownloadConfig(token=token)) as stream:
-        yield pq.ParquetFile(stream, pre_buffer=False)
-
-
 @contextmanager
 def quiet(progress: Progress) -> Iterator[None]:
-    """Keep the clients' logs from stderr; what they say of retries becomes notes."""
-    import datasets  # noqa: F401  (importing them is what sets their handlers)
+    """Keep the clients' logs from stderr; their retries become notes."""
+    import datasets  # noqa: F401  (importing them sets their handlers)
     import huggingface_hub  # noqa: F401  (as above)
 
     # Handlers and filters are added and removed one by one, so that streams may overlap in any order.
-    mute, notes = _Mute(), _RetryNotes(progress)
+    notes = _RetryNotes(progress)
     loggers = [logging.getLogger(name) for name in _LIBRARIES]
-    muted = [
-        handler for logger in loggers for handler in logger.handlers if not isinstance(handler, _RetryNotes)
-    ]
+    muted = [handler for logger in loggers for handler in logger.handlers if type(handler) is not _RetryNotes]
+
+    def mute(record: logging.LogRecord) -> bool:
+        return False
+
     for handler in muted:
         handler.addFilter(mute)
     for logger in loggers:
@@ -289,13 +306,6 @@ def quiet(progress: Progress) -> Iterator[None]:
             logger.removeHandler(notes)
         for handler in muted:
             handler.removeFilter(mute)
-
-
-class _Mute(logging.Filter):
-    """Lets nothing through."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return False
 
 
 class _RetryNotes(logging.Handler):
@@ -310,9 +320,9 @@ class _RetryNotes(logging.Handler):
         message = record.getMessage()
         cause, thrown, _ = message.partition(" thrown while requesting")
         if thrown:
-            self._cause = one_line(cause.strip("'"))
+            self._cause = _one_line(cause.strip("'"))
         elif "etrying in" in message or "before retry" in message:
-            self._progress.note(f"{self._cause}: {one_line(message)}")
+            self._progress.note(f"{self._cause}: {_one_line(message)}")
 
 
 @contextmanager
@@ -324,7 +334,7 @@ def _without_bars() -> Iterator[None]:
     libraries: tuple[Any, ...] = (datasets.utils, huggingface_hub.utils)
     shown = [library for library in libraries if not library.are_progress_bars_disabled()]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the environment may insist on bars, which they warn of
+        warnings.simplefilter("ignore")  # the environment may insist on bars, and they warn of that
         for library in shown:
             library.disable_progress_bars()
     try:

@@ -206,6 +206,6 @@ def test_a_dataset_without_the_column_names_those_it_has(machine: Machine):
     told_last(
         machine.run(*build, "--text-column", "body"), 1, "has no column 'body': its columns are", "title"
     )
-    told(machine.run("build", "hf", "wikipedia", *LSA), 2, "'wikipedia' names no dataset")
+    told(machine.run("build", "hf", "wikipedia", *LSA), 2, "'wikipedia' is not a dataset's name")
     told(machine.run(*build, "--shuffle-seed", -1), 2, "--shuffle-seed must be 0 or more")
     assert machine.holdings() == {}

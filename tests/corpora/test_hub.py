@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.corpora.hub import HubCorpus
-from resizable_search.corpora.presets import WIKIPEDIA_REVISION
+from resizable_search.corpora.hub import WIKIPEDIA_REVISION, HubCorpus
 from resizable_search.errors import UsageError
 from tests.corpora.conftest import ROWS
 from tests.servers.client import Client, Failed, run_alone
@@ -52,7 +51,7 @@ def test_a_resumed_stream_gives_positions_that_go_on_too(client: Client) -> None
 
 @pytest.mark.parametrize("change", ['position["last_id"] = "other"', 'position["ahead"] = 900'])
 def test_a_position_that_does_not_fit_the_data_is_refused(client: Client, change: str) -> None:
-    with pytest.raises(Failed, match=r"CorpusError: .*no longer has document .* --restart"):
+    with pytest.raises(Failed, match=r"CorpusError: .*no longer has document .* `restart` the build"):
         client.run(f"""
             position = next(corpus().blocks()).position
             {change}
@@ -181,7 +180,7 @@ def test_arguments_that_make_no_sense() -> None:
 def test_importing_it_loads_no_client() -> None:
     source = """
         import sys
-        import resizable_search.corpora.presets
+        import resizable_search.corpora.hub
         print([name for name in ("datasets", "huggingface_hub", "numpy", "pyarrow") if name in sys.modules])
     """
     assert run_alone(source, "http://127.0.0.1:9", Path()).stdout == "[]\n"

@@ -137,15 +137,22 @@ def test_an_unreachable_hub_is_told_at_once_and_an_exit_is_silent(tmp_path: Path
     assert (done.stderr, done.returncode) == ("", 0)
 
 
-def test_streams_that_are_closed_or_abandoned_end_silently(hub: HubServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "abandon", ["", "import logging; logging.kept = abandoned"], ids=["ours", "logging's"]
+)
+def test_streams_that_are_closed_or_abandoned_end_silently(
+    hub: HubServer, tmp_path: Path, abandon: str
+) -> None:
+    """A module that keeps a stream ends it when the interpreter has taken that module apart."""
     source = """
         closed = corpus().blocks()
-        abandoned = corpus("big/rows", columns={"title": None, "url": None}).blocks()
+        abandoned = corpus("big/rows", columns={{"title": None, "url": None}}).blocks()
         next(closed), next(abandoned)
         closed.close()
+        {abandon}
         print("done")
     """
-    done = run_alone(source, hub.url, tmp_path)
+    done = run_alone(source.format(abandon=abandon), hub.url, tmp_path)
     assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
 
 

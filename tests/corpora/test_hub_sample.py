@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from resizable_search.corpora.hub_sample import FEWEST, MOST, HubSample, permuted
+from resizable_search.corpora.hub import MAX_HAND, MIN_HAND, HubSample, permuted
 from tests.corpora.conftest import ROWS
 from tests.servers.client import Client, Failed
 from tests.servers.dataset import articles
@@ -29,7 +29,7 @@ def test_every_row_is_in_one_hand():
     seen = Counter()
     for number in range(sample.hands):
         hand = sample.hand(number)
-        assert 1 <= len(hand.rows) <= MOST
+        assert 1 <= len(hand.rows) <= MAX_HAND
         seen.update((hand.file, hand.group, row) for row in hand.rows)
     rows = [(f, g, row) for f, groups in enumerate(GROUPS) for g, n in enumerate(groups) for row in range(n)]
     assert seen == Counter(rows)
@@ -44,8 +44,8 @@ def test_the_first_hands_come_from_anywhere():
         for number in range(10):
             hand = sample.hand(number)
             first[hand.file] += len(hand.rows)
-    assert sum(first.values()) == 60 * 10 * FEWEST
-    assert all(0.6 < first[file] / (60 * FEWEST) < 1.4 for file in range(10))
+    assert sum(first.values()) == 60 * 10 * MIN_HAND
+    assert all(0.6 < first[file] / (60 * MIN_HAND) < 1.4 for file in range(10))
 
 
 def test_the_rows_of_a_hand_are_in_no_order():
@@ -107,7 +107,7 @@ def test_only_the_row_groups_that_are_drawn_are_read(client: Client, hub: HubSer
 
 
 def test_files_that_are_not_parquet_cannot_be_drawn_from(client: Client):
-    with pytest.raises(Failed, match=r"UsageError: .*--revision refs/convert/parquet"):
+    with pytest.raises(Failed, match=r"UsageError: .*revision=refs/convert/parquet"):
         client.run("""
             columns = {"id": "name", "title": None, "url": None, "text": "body"}
             next(corpus("some/lines", None, columns=columns, shuffle_seed=1).blocks())

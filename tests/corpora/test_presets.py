@@ -1,12 +1,11 @@
 import re
 
-from resizable_search.corpora.presets import PRESETS, WIKIPEDIA_REVISION, wiki, wiki100k
+from resizable_search.corpora.hub import WIKI100K_ROWS, WIKIPEDIA_REVISION, wikipedia
 
 
 def test_wiki100k_is_the_first_articles_of_one_commit():
-    preset = wiki100k()
-    spec = preset.corpus().spec()
-    assert preset.limit == 100_000
+    spec = wikipedia().spec()
+    assert WIKI100K_ROWS == 100_000
     assert spec.kind == "hub"
     assert spec.options["repo"] == "wikimedia/wikipedia"
     assert spec.options["config"] == "20231101.en"
@@ -16,14 +15,7 @@ def test_wiki100k_is_the_first_articles_of_one_commit():
     assert re.fullmatch("[0-9a-f]{40}", WIKIPEDIA_REVISION)
 
 
-def test_wiki_is_without_limit_in_any_language():
-    assert wiki().limit is None
-    assert wiki(lang="de").corpus().label == "wikimedia/wikipedia 20231101.de"
-    assert wiki(chars=None).corpus().spec().options["chars"] is None
-    assert wiki(lang="simple", date="20220301").config == "20220301.simple"
-
-
-def test_presets_are_found_by_their_names():
-    assert {name: preset.name for name, preset in PRESETS.items()} == {"wiki100k": "wiki100k", "wiki": "wiki"}
-    assert PRESETS["wiki"].config == "20231101.en"
-    assert all(preset.summary for preset in PRESETS.values())
+def test_a_wikipedia_is_of_any_language():
+    assert wikipedia(lang="de").label == "wikimedia/wikipedia 20231101.de"
+    assert wikipedia(chars=None).spec().options["chars"] is None
+    assert wikipedia(lang="simple", date="20220301").config == "20220301.simple"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from resizable_search.corpora.presets import WIKIPEDIA_REVISION
+from resizable_search.corpora.hub import WIKIPEDIA_REVISION
 
 DEFAULT_SHA = "5ea1ab1e5ea1ab1e5ea1ab1e5ea1ab1e5ea1ab1e"
 """The commit that main points to, unless told otherwise."""

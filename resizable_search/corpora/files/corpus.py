@@ -207,16 +207,16 @@ class FilesCorpus(TextCorpus):
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents from `position` on.
 
-        Raises CorpusError if there is no file, if a table lacks a column, and if a file was added, removed or
-        written to since `position`. A file or record that cannot be read does not end the stream: it comes
-        without text, with its `problem`.
+        Raises CorpusError if there is no file, if a table lacks a column, and if files have changed since
+        `position`. A file or record that cannot be read does not end the stream: it comes without text, with
+        its `problem`.
         """
         listed, self._listing = self._listing, None
         with closing(listed or Listing(walk(self._roots, self._base))) as listing:
             if not listing.count:
                 raise CorpusError(
-                    f"{self.label} holds no file that is read (hidden and ignored files are read only if they "
-                    "are named): name other files or folders"
+                    f"{self.label} holds no file that is read (hidden and ignored files only by name): "
+                    "name other files or folders"
                 )
             if position is not None and position["listing"] != listing.digest:
                 raise CorpusError(

@@ -19,7 +19,6 @@ from resizable_search.arrays import NpyAppender, read_blocks
 from resizable_search.build.workspace import discard_compaction, lock_index
 from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, StorageError
 from resizable_search.progress import SILENT, Progress
-from resizable_search.specs import Checkpoint
 from resizable_search.store.documents import allowed_rows, ids_of, open_documents, row_of, write_documents
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, Part, read_manifest
@@ -134,13 +133,16 @@ class _Compactor:
             shutil.copyfile(self.folder / name, self.staged / name)
         self._check_stop()
         self.progress.stage("writing", None, "files")
-        first = old.fitted_rows
+        source = old.source
+        with ids_of(self.folder, old) as parts:
+            if row_of(parts, source.last_id) is None:  # it must not name a deleted document
+                source = replace(source, last_id="")
         manifest = old.next_generation(
             rows=rows,
             parts=(Part("", rows, list_files(self.staged, part_files(old.dims))),),
             files=list_files(self.staged, list(old.files)),
-            source=self._source(),
-            fitted_rows=int(np.concatenate(self.staying)[:first].sum()),
+            source=source,
+            fitted_rows=int(np.concatenate(self.staying)[: old.fitted_rows].sum()),
         )
         if manifest.files != old.files:
             raise RsearchError(
@@ -148,8 +150,9 @@ class _Compactor:
                 f"`verify {self.folder.name}`"
             )
         written = manifest.write(self.staged)
-        if rows < old.rows:
-            self._forget()
+        if rows < old.rows:  # logs and reports of earlier builds may name deleted documents
+            for path in (*self.state.glob(f"{NAMES.log}*"), self.state / NAMES.report):
+                path.unlink(missing_ok=True)
         return written
 
     def _copy_documents(self, copy: sqlite3.Connection) -> None:
@@ -168,19 +171,6 @@ class _Compactor:
                         copy.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
                         if table == "documents":
                             self._advance(len(rows))
-
-    def _source(self) -> Checkpoint:
-        """Where the corpus was left, without the id of a deleted document."""
-        source = self.manifest.source
-        with ids_of(self.folder, self.manifest) as parts:
-            if row_of(parts, source.last_id) is None:
-                return replace(source, last_id="")
-        return source
-
-    def _forget(self) -> None:
-        """Delete the logs and reports of earlier builds, which may name deleted documents."""
-        for path in (*self.state.glob(f"{NAMES.log}*"), self.state / NAMES.report):
-            path.unlink(missing_ok=True)
 
     def _advance(self, rows: int) -> None:
         self.progress.advance(rows)

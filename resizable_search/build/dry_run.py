@@ -137,7 +137,11 @@ def _dry_run(build: Build) -> DryRun:
             if reachable:
                 build.check_begun(unfinished.request)
         sample = _sample(corpus, options.limit) if reachable else sample
-        documents = _documents(corpus, options.limit, sample, reachable)
+        if sample.whole:
+            documents = sample.count
+        else:
+            size = corpus.size_hint() if reachable else None
+            documents = min((count for count in (options.limit, size) if count is not None), default=None)
         new = None if documents is None else max(0, documents - safe)
         rows = None if documents is None else documents - read
     per_minute = options.requests_per_minute or embedder.requests_per_minute
@@ -184,14 +188,6 @@ def _compare(build: Build, base: Manifest) -> tuple[Changes, int, int, int, _Sam
         (texts, chars), rows = journal.to_embed, journal.count_incoming()
         sizes = _Sample(rows, chars / max(1, texts), journal.incoming_bytes / max(1, rows))
         return outcome.changes, outcome.source.read, texts, rows, sizes
-
-
-def _documents(corpus: Corpus, limit: int | None, sample: _Sample, reachable: bool) -> int | None:
-    """How many documents would be read in all; None if that is unknown."""
-    if sample.whole:
-        return sample.count
-    size = corpus.size_hint() if reachable else None
-    return min((count for count in (limit, size) if count is not None), default=None)
 
 
 def _sample(corpus: Corpus, limit: int | None) -> _Sample:

@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -33,6 +34,7 @@ MOST_UNSAFE = 200
 """The most texts that may be requested and not yet recorded: what a killed process has paid for in vain."""
 
 
+@dataclass(slots=True)
 class Embedding:
     """Embeds what waits in the journal, and what `reading` brings into it, until nothing is left.
 
@@ -40,55 +42,49 @@ class Embedding:
     and what this run has sent.
     """
 
-    def __init__(
-        self,
-        embedder: Embedder,
-        journal: Journal,
-        reading: Generator[int, None, None],
-        progress: LoggedProgress,
-        stop: threading.Event,
-        options: BuildOptions,
-        on_commit: Callable[[int, Usage], None],
-    ) -> None:
-        self._done = 0
-        self._on_commit = on_commit
-        self._journal = journal
-        self._reading = reading
-        self._has_read_all = False
-        self._progress = progress
-        self._stop = stop
-        self._strict = options.on_bad_text == "fail"
-        self._embedder = embedder
-        self._spec = embedder.spec
+    embedder: Embedder
+    journal: Journal
+    reading: Generator[int, None, None]
+    progress: LoggedProgress
+    stop: threading.Event
+    options: BuildOptions
+    on_commit: Callable[[int, Usage], None]
+    _done: int = 0
+    _last: int = -1
+    _uncommitted: int = 0
+    _has_read_all: bool = False
+    _waiting: deque[tuple[int, str]] = field(default_factory=deque)
+    _records: bool = field(init=False)
+    _pool: RequestPool = field(init=False)
+
+    def __post_init__(self) -> None:
+        embedder, log = self.embedder, self.progress.log
         # Answers that come in order and cost nothing need not be recorded first.
-        self._records = embedder.remote or embedder.concurrency > 1 or journal.records_all
+        self._records = embedder.remote or embedder.concurrency > 1 or self.journal.records_all
         self._pool = RequestPool(
             embedder,
             "search_document",
-            concurrency=self._concurrency(options.concurrency),
-            requests_per_minute=options.requests_per_minute or embedder.requests_per_minute,
-            on_retry=progress.note,
-            on_repeat=lambda: progress.log("the service is busy or failing (429 or 5xx): its client repeats"),
+            concurrency=self._concurrency(self.options.concurrency),
+            requests_per_minute=self.options.requests_per_minute or embedder.requests_per_minute,
+            on_retry=self.progress.note,
+            on_repeat=lambda: log("the service is busy or failing (429 or 5xx): its client repeats"),
         )
-        self._last = -1
-        self._waiting: deque[tuple[int, str]] = deque()
-        self._uncommitted = 0
 
     def _concurrency(self, wanted: int | None) -> int:
         """The number of requests that may be open: no more than a kill may cost."""
         if not self._records:
             return 1
-        most = max(1, MOST_UNSAFE // self._embedder.batch_size)
+        most = max(1, MOST_UNSAFE // self.embedder.batch_size)
         if wanted is not None and wanted > most:
-            self._progress.note(
+            self.progress.note(
                 f"{most} requests at once, not {wanted}: if this process died, more than {MOST_UNSAFE} texts "
                 "would be paid for in vain"
             )
-        return min(wanted or self._embedder.concurrency, most)
+        return min(wanted or self.embedder.concurrency, most)
 
     def run(self) -> None:
         """Embed everything. Raises EmbedderError or CorpusError; what was answered is kept in any case."""
-        with closing(self._reading):
+        with closing(self.reading):
             try:
                 self._loop()
             finally:
@@ -109,27 +105,27 @@ class Embedding:
             elif self._has_read_all:
                 return
             else:
-                self._stop.wait(STOP_SECONDS)
-            self._progress.status(self._pool.status())
-            if self._stop.is_set():
+                self.stop.wait(STOP_SECONDS)
+            self.progress.status(self._pool.status())
+            if self.stop.is_set():
                 raise KeyboardInterrupt
 
     def _next_batch(self) -> list[tuple[int, str]]:
         """The texts of one request; none while the corpus has nothing yet, or if all are requested."""
-        size = self._embedder.batch_size
+        size = self.embedder.batch_size
         while len(self._waiting) < size:
-            more = self._journal.waiting(self._last, LOOK_AHEAD)
+            more = self.journal.waiting(self._last, LOOK_AHEAD)
             if more:
                 self._waiting.extend(more)
                 self._last = more[-1][0]
             elif self._has_read_all:
                 break
             else:
-                rows = next(self._reading, None)
+                rows = next(self.reading, None)
                 self._has_read_all = rows is None
                 if rows == 0:
                     return []
-        count = self._embedder.fit_in([text for _, text in islice(self._waiting, size)])
+        count = self.embedder.fit_in([text for _, text in islice(self._waiting, size)])
         return [self._waiting.popleft() for _ in range(count)]
 
     def _take(self, result: BatchResult) -> None:
@@ -143,29 +139,30 @@ class Embedding:
             self._pool.submit(result.keys[:middle], result.texts[:middle])
             self._pool.submit(result.keys[middle:], result.texts[middle:])
         elif result.refused is not None:
-            document = self._journal.id_of(result.keys[0])
-            if self._strict:
+            document = self.journal.id_of(result.keys[0])
+            if self.options.on_bad_text == "fail":
                 raise RefusedTextError(f"document {document!r}: {result.refused}")
-            self._journal.leave_out(result.keys[0], str(result.refused))
-            self._progress.log(f"document {document!r} is left out: {result.refused}")
-            self._progress.advance(1)
+            self.journal.leave_out(result.keys[0], str(result.refused))
+            self.progress.log(f"document {document!r} is left out: {result.refused}")
+            self.progress.advance(1)
 
     def _keep(self, result: BatchResult) -> None:
         seqs, raw = result.keys, result.vectors
         if raw is None:
             return
         if self._records:
-            self._journal.record(seqs, result.texts, raw)
+            self.journal.record(seqs, result.texts, raw)
             self._uncommitted += len(seqs)
         else:
-            self._journal.commit_rows(seqs, self._prepare(raw), self._spec.width)
+            self.journal.commit_rows(seqs, self._prepare(raw), raw.shape[1])
         self._done += len(seqs)
-        self._progress.advance(len(seqs))
+        self.progress.advance(len(seqs))
 
     def _commit(self) -> None:
-        self._journal.commit(self._spec.width, self._prepare)
+        self.journal.commit(self.embedder.spec.width, self._prepare)
         self._uncommitted = 0
-        self._on_commit(self._done, self._pool.usage)
+        self.on_commit(self._done, self._pool.usage)
 
     def _prepare(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        return vectors.prepare(raw, self._spec.width, centred=self._spec.centred)
+        spec = self.embedder.spec
+        return vectors.prepare(raw, spec.width, centred=spec.centred)

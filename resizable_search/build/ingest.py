@@ -148,10 +148,8 @@ class TextsCorpus(Corpus):
 
     def __init__(self, texts: Iterable[str | Document | Mapping[str, Any]]) -> None:
         self._documents = [_document(row, text) for row, text in enumerate(texts)]
-        digest = hashlib.sha256()
-        for row, document in enumerate(self._documents):
-            digest.update(repr(as_pending(row, document)).encode())
-        self._digest = digest.hexdigest()
+        pending = [as_pending(row, document) for row, document in enumerate(self._documents)]
+        self._digest = hashlib.sha256(repr(pending).encode()).hexdigest()
 
     def spec(self) -> CorpusSpec:
         """The kind alone: whoever builds again brings the texts."""

@@ -31,14 +31,14 @@ class BuildUsage:
 
     def open(self, journal: Journal) -> None:
         """Read what earlier runs have spent."""
-        saved: dict[str, Any] = journal.get(_USAGE) or {}
+        saved: dict[str, Any] = journal.get("spent") or {}
         if saved:
             self.earlier = Usage(saved["requests"], saved["repeats"], saved["tokens"])
             self.earlier_seconds, self.runs = saved["seconds"], saved["runs"] + 1
 
     def save(self, journal: Journal) -> None:
         """Keep what has been spent so far."""
-        journal.set(_USAGE, {**asdict(self.total), "seconds": self.total_seconds, "runs": self.runs})
+        journal.set("spent", {**asdict(self.total), "seconds": self.total_seconds, "runs": self.runs})
 
     @property
     def seconds(self) -> float:
@@ -54,9 +54,6 @@ class BuildUsage:
     def total_seconds(self) -> float:
         """Seconds of all runs."""
         return self.earlier_seconds + self.seconds
-
-
-_USAGE = "spent"
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,7 @@ class Change(Update):
         if missing:
             self.embedder.check()
             self.progress.stage("embedding", missing, "texts")
-            self.embed(self.embedder, journal, _nothing())
+            self.embed(self.embedder, journal, (0 for _ in ()))  # all is read
 
     def _finish(self, journal: ChangeJournal) -> BuildReport:
         outcome, left_out = self.outcome(journal), journal.left_out()
@@ -228,11 +228,6 @@ class Change(Update):
             journal.gather(full, lambda raw: vectors.prepare(raw, full, centred=centred), reader.vectors)
         self.write_part(journal, base.dims)
         return add_part(journal.staged, self.folder, base, rows, outcome.deleted, source=outcome.source)
-
-
-def _nothing() -> Generator[int, None, None]:
-    """A corpus that has been read to its end."""
-    yield from ()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from resizable_search.build.build import Build
 from resizable_search.build.ingest import Ingest, as_pending
-from resizable_search.build.journal import Journal, PendingDocument
+from resizable_search.build.journal import Journal
 from resizable_search.build.report import BuildReport
 from resizable_search.build.workspace import BuildOptions, check_name, lock_build
 from resizable_search.corpora.base import Document
@@ -157,14 +157,11 @@ class _VectorsIngest(Ingest):
         try:
             self.journal.commit_documents(pending, rows, spec.width, values)
         except sqlite3.IntegrityError:
-            raise self._repeated(pending) from None
-
-    def _repeated(self, pending: Sequence[PendingDocument]) -> RsearchError:
-        repeat = self.journal.first_repeat(pending)
-        if repeat is None:
-            raise self.journal.damaged("rows are missing")
-        document, row = repeat
-        return CorpusError(
-            f"the documents of row {row:,} and row {document.seq:,} both have the id {document.id!r}: "
-            "give each an id of its own, or leave the ids out"
-        )
+            repeat = self.journal.first_repeat(pending)
+            if repeat is None:
+                raise self.journal.damaged("rows are missing") from None
+            document, row = repeat
+            raise CorpusError(
+                f"the documents of row {row:,} and row {document.seq:,} both have the id {document.id!r}: "
+                "give each an id of its own, or leave the ids out"
+            ) from None

@@ -1,8 +1,8 @@
-"""Everything that can go wrong, as one tree.
+"""The errors, as one tree.
 
     RsearchError                 the message says what happened and what to do; exit code 1
     ├── UsageError               the request itself makes no sense (a dimension of 0); exit code 2
-    ├── ConfigError              a configuration file that cannot be read, or says what makes no sense
+    ├── ConfigError              a configuration file that cannot be read or makes no sense
     ├── IndexNotFoundError       no index of that name
     ├── IndexFormatError         an index folder that is damaged, foreign, or of a newer format
     ├── IndexBusyError           another process is building it
@@ -12,18 +12,19 @@
     │   └── HubError             the dataset hub is unreachable, or has no such dataset
     ├── EmbedderError            the texts could not be embedded
     │   ├── CredentialsError     no key, or a key the service refuses (401, 403)
-    │   ├── QuotaError           the service wants to be paid (402)
+    │   ├── QuotaError           the quota of the account is used up (402)
     │   ├── RefusedTextError     the service refuses a text (400, 413, 422)
-    │   ├── ServiceError         the service failed, and went on failing; trying again later may help
+    │   ├── ServiceError         the service failed repeatedly; trying later may help
     │   │   └── RateLimitedError it wants fewer requests (429)
-    │   └── BadAnswerError       the service answered with something that is no embedding of the texts
-    ├── BuildStateError          an unfinished build that this command cannot go on with
-    ├── BuildStoppedError        a build that was stopped; what it had is safe; exit code 130
-    ├── ExhaustedError           this process may have no more memory or threads
+    │   └── BadAnswerError       the answer is no embedding of the texts
+    ├── BuildStateError          an unfinished build that this command cannot resume
+    ├── BuildStoppedError        a build that was stopped; its work is saved; exit code 130
+    ├── ExhaustedError           no more memory or threads for this process
     └── StorageError             the disk refused: no permission, no space
-        └── OpenFilesError       the system lets no more files be opened
+        └── OpenFilesError       no more open files
 
-Every message is one line and names the remedy. No message holds a secret.
+Every message is one line and names the remedy, options and commands in backquotes by their Python names
+(`restart`, `rate=60`); the command line shows them as flags. No message holds a secret.
 """
 
 
@@ -31,12 +32,12 @@ class RsearchError(Exception):
     """Base of every error that rsearch raises on purpose."""
 
     exit_code = 1
-    kept = ""
-    """What a build that it ended has kept, and how to go on with it; '' where there is nothing to say."""
+    resume = ""
+    """What a stopped build has saved, and how to resume it; '' if there is nothing to say."""
 
     def __str__(self) -> str:
-        said = super().__str__()
-        return f"{said}; {self.kept}" if self.kept else said
+        message = super().__str__()
+        return f"{message}; {self.resume}" if self.resume else message
 
 
 class UsageError(RsearchError):
@@ -46,7 +47,7 @@ class UsageError(RsearchError):
 
 
 class ConfigError(RsearchError):
-    """A configuration file that cannot be read, or that says what makes no sense."""
+    """A configuration file that cannot be read or makes no sense."""
 
 
 class IndexNotFoundError(RsearchError):
@@ -66,7 +67,7 @@ class EmbedderMismatchError(RsearchError):
 
 
 class QueryError(RsearchError):
-    """A query that no embedding can be made of. `at` is its place among those asked together, from 0."""
+    """A query that cannot be embedded. `at` is its number in the batch, from 0."""
 
     def __init__(self, message: str, at: int = 0) -> None:
         super().__init__(message)
@@ -94,11 +95,11 @@ class QuotaError(EmbedderError):
 
 
 class RefusedTextError(EmbedderError):
-    """The service will not embed a text of this request, however often it is asked."""
+    """The service refuses a text of this request; a retry does not help."""
 
 
 class ServiceError(EmbedderError):
-    """The service failed in a way that another try may cure, after `retry_after` seconds if it said so."""
+    """The service failed, and a retry may help, after `retry_after` seconds if it said so."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -106,13 +107,13 @@ class ServiceError(EmbedderError):
 
 
 class RateLimitedError(ServiceError):
-    """The service wants fewer requests: waiting cures it."""
+    """The service wants fewer requests; waiting helps."""
 
 
 class BadAnswerError(EmbedderError):
     """An answer that is not one finite vector of the right width for each text.
 
-    `again` tells whether another try may bring a better one.
+    `again`: a retry may bring a better one.
     """
 
     def __init__(self, message: str, *, again: bool = False) -> None:
@@ -121,7 +122,7 @@ class BadAnswerError(EmbedderError):
 
 
 class BuildStateError(RsearchError):
-    """An unfinished build that was begun with other options, or is damaged."""
+    """An unfinished build with other options, or a damaged one."""
 
 
 class BuildStoppedError(RsearchError):
@@ -131,12 +132,12 @@ class BuildStoppedError(RsearchError):
 
 
 class StorageError(RsearchError):
-    """The disk refused to take or give a file."""
+    """The disk refused to write or read a file."""
 
 
 class ExhaustedError(RsearchError):
-    """The limit of memory or threads, of this process or of the machine, is reached."""
+    """The limit of memory or threads is reached."""
 
 
 class OpenFilesError(StorageError):
-    """The limit of open files, of this process or of the machine, is reached."""
+    """The limit of open files is reached."""

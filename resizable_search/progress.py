@@ -1,12 +1,8 @@
-"""How the library reports long work: through a small protocol that the caller fills.
+"""Progress of long work, and the log of a build.
 
-The library never prints. A caller that wants to see progress passes an object with these
-methods; the default, `SILENT`, ignores them.
-
-A build's log: a file beside the index that says what was done, what was retried, and why.
-
-It is told what the user is told, and what would only clutter a screen. It holds no secret, as no message
-does, and a build never fails for it.
+The library never prints. A caller that wants progress passes an object with the methods of `Progress`; the
+default, `SILENT`, ignores it. The log, a file beside the index, has the same and more. No message holds a
+secret, and a build never fails because of its log.
 """
 
 import logging
@@ -19,19 +15,19 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """What a caller implements to follow a build or a measurement."""
+    """The methods that a caller implements to follow a build or a measurement."""
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
-        """A new stage of work begins: its name, its size (None if unknown) and what it counts."""
+        """A new stage begins: its name, its size (None if unknown) and its unit."""
 
     def advance(self, amount: int) -> None:
         """`amount` more units of the current stage are done."""
 
     def status(self, words: str) -> None:
-        """What the current stage has met with or waits for, in a few words; '' if nothing."""
+        """What the current stage waits for, in a few words; '' if nothing."""
 
     def note(self, message: str) -> None:
-        """Something that the user should read: one line."""
+        """A line that the user should read."""
 
 
 class Silent:
@@ -54,22 +50,22 @@ SILENT = Silent()
 
 
 MOST_BYTES = 2_000_000
-"""Of one log; then it becomes `build.log.1`, and the one that was called so goes."""
+"""Of a log; then it replaces `build.log.1`."""
 
 
 class LoggedProgress:
-    """Passes progress on, and writes its stages and notes into the log."""
+    """Passes progress on, and logs its stages and notes."""
 
     def __init__(self, inner: Progress, logger: logging.Logger) -> None:
         self._inner = inner
         self._logger = logger
 
     def log(self, message: str) -> None:
-        """Write a line that nobody need see now."""
+        """Write a line to the log alone."""
         self._logger.info("%s", " ".join(message.split()))
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
-        """Pass the stage on, and log its beginning."""
+        """Pass the stage on, and log it."""
         self.log(f"{name} {total:,} {unit}" if total else name)
         self._inner.stage(name, total, unit)
 
@@ -88,12 +84,12 @@ class LoggedProgress:
 
 
 def unlogged(progress: Progress) -> LoggedProgress:
-    """The progress alone, without a log."""
+    """The progress without a log."""
     return LoggedProgress(progress, logging.Logger("resizable_search.build.build", logging.CRITICAL))
 
 
 class _Handler(RotatingFileHandler):
-    """A disk that is full ends no build for its log."""
+    """Ignores a full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         return
@@ -101,7 +97,7 @@ class _Handler(RotatingFileHandler):
 
 @contextmanager
 def logged(progress: Progress, path: Path) -> Iterator[LoggedProgress]:
-    """Log to `path`, behind what is there, for as long as this is entered."""
+    """Append to the log at `path` while this is entered."""
     logger = logging.Logger("resizable_search.build.build", logging.INFO)  # not among those of the process
     try:
         handler = _Handler(path, maxBytes=MOST_BYTES, backupCount=1, encoding="utf-8", errors="replace")

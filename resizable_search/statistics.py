@@ -1,8 +1,7 @@
-"""How sure a mean is: bounds for the mean of shares that hold for any distribution and any number of them.
+"""Bounds for the mean of shares from 0 to 1, one a query, that hold for any distribution and any number.
 
-A normal approximation has no width where every query of a sample is answered in full, and counting
-the hits of all queries as if each had been drawn by itself takes correlated judgements for
-independent ones. These bounds do neither: the unit is the query, its share a number from 0 to 1.
+A normal approximation has no width where every query has the share 1, and counting the hits of all queries
+takes correlated judgements for independent ones.
 """
 
 import numpy as np
@@ -19,20 +18,19 @@ _DRAWN_AT_ONCE = 4_000_000
 
 
 def lower_bound(shares: NDArray[np.float64], tail: float, count: int | None = None) -> float:
-    """What the mean that these shares (m,), each within 0 to 1, were drawn from is not below.
+    """A lower bound of the mean of the distribution that these shares (m,), from 0 to 1, were drawn from.
 
-    It is above that mean with probability at most `tail`, whatever their distribution and however few
-    they are; shares drawn without repetition from finitely many may be bounded by it too. `count`
-    foretells the bound that so many shares of this kind would have.
+    It is above that mean with probability at most `tail`, whatever the distribution and the number. It also
+    holds for shares drawn without repetition from finitely many. `count` predicts the bound for so many.
 
     By betting (I. Waudby-Smith and A. Ramdas, Estimating means of bounded random variables by betting,
-    JRSS B 86, 2024): whoever stakes the part c of his capital on each share x against a mean of mu
-    multiplies it by 1 - c + c x / mu, which is 1 on average if mu is the mean and less if mu is above
-    it. The capital, averaged over several fixed c, reaches 1 / tail with probability at most tail
-    (Markov), and falls as mu grows: the bound is the mu at which it is 1 / tail. The largest c lets one
-    share of 0 cost 99 % of the stake; small c serve means far below 1. Without repetition the factors
-    are negatively associated, so that their product is no larger on average (K. Joag-Dev and F.
-    Proschan, Annals of Statistics 11, 1983).
+    JRSS B 86, 2024): a stake of the part c of the capital on each share x against a mean of mu multiplies
+    it by 1 - c + c x / mu, which is 1 on average if mu is the mean, and less if mu is above it. The
+    capital, averaged over several fixed c, reaches 1 / tail with probability at most tail (Markov), and
+    falls as mu grows: the bound is the mu at which it is 1 / tail. With the largest c one share of 0 costs
+    99 % of the stake; small c serve means far below 1. Without repetition the factors are negatively
+    associated, so their product is no larger on average (K. Joag-Dev and F. Proschan, Annals of Statistics
+    11, 1983).
     """
     values, each = np.unique(np.asarray(shares, np.float64), return_counts=True)
     if not len(values) or values[-1] <= 0.0:
@@ -50,7 +48,7 @@ def lower_bound(shares: NDArray[np.float64], tail: float, count: int | None = No
 
 
 def upper_bound(shares: NDArray[np.float64], tail: float) -> float:
-    """What the mean of such shares (m,) is not above: below it with probability at most `tail`."""
+    """An upper bound of that mean: below it with probability at most `tail`."""
     return 1.0 - lower_bound(1.0 - np.asarray(shares, np.float64), tail)
 
 
@@ -59,13 +57,11 @@ def paired_intervals(
 ) -> NDArray[np.float64]:
     """95 % intervals (c, 2) of the means of c columns of differences (m, c), a row a query.
 
-    Of a measure whose values for one query under two searches are a pair, the queries are drawn again
-    with repetition, the same for every column, and the middle 95 % of the means taken: the percentile
-    bootstrap. It asks for no distribution, which a measure like nDCG, piled up at 0 and 1, does not have,
-    and M. D. Smucker, J. Allan and B. Carterette (A comparison of statistical significance tests for
-    information retrieval evaluation, CIKM 2007) find that it agrees with Fisher's randomisation and the
-    t-test on such data. The same seed gives the same intervals. Each holds by itself: of twenty, one
-    is expected to miss.
+    The percentile bootstrap: the queries are drawn again with repetition, the same for every column, and
+    the middle 95 % of the means taken. It assumes no distribution (nDCG piles up at 0 and 1), and M. D.
+    Smucker, J. Allan and B. Carterette (A comparison of statistical significance tests for information
+    retrieval evaluation, CIKM 2007) find that it agrees with Fisher's randomisation and the t-test on such
+    data. The same seed gives the same intervals. Each holds by itself: of twenty, one is expected to miss.
     """
     count = len(differences)
     rng = np.random.default_rng(seed)

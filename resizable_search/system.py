@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -399,34 +398,3 @@ def _living_holder(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return ""
     return f"process {pid} on {host}"
-
-
-class Failpoint(StrEnum):
-    """The commits of a build and of other changes, in order: a test lets the process die just behind each.
-
-    Wherever a process dies, the same command resumes (docs/format.md, "An unfinished build").
-    """
-
-    SPOOLED = "documents are in the journal"
-    JOURNALLED = "answers are in the journal"
-    SYNCED = "vectors are on disk, but not counted"
-    COUNTED = "vectors and their documents are committed"
-    DOCUMENTS = "documents.sqlite is written"
-    MARKED = "new bitmaps of deleted rows are on disk, but not listed"
-    MANIFEST = "the manifest is written"
-    EXCHANGED = "the old and the new index have changed places"
-    PLACED = "an index or a part is in its place"
-    DISCARDED = "the journal of the build is deleted"
-
-
-def _live_on(point: Failpoint) -> None:
-    """Do nothing."""
-
-
-on_failpoint: Callable[[Failpoint], None] = _live_on
-"""Replaced by tests."""
-
-
-def failpoint(point: Failpoint) -> None:
-    """Pass a failpoint."""
-    on_failpoint(point)

@@ -1,17 +1,14 @@
-"""Words that messages share: counts in the right number, texts cut to a length that one can read.
-
-The passage of a text that says most about a query.
-"""
+"""Wording of messages, and the passage of a text that fits a query best."""
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 
 SHOWN = 60
-"""Characters of a text that a message quotes."""
+"""Characters that a message quotes."""
 
 BACK = "put it back from a copy, or build the index again with `restart`"
-"""What to do about a damaged file that nothing else holds."""
+"""The remedy for a damaged file that cannot be rebuilt."""
 
 
 def counted(count: int, noun: str) -> str:
@@ -20,7 +17,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`8 s`, `42 min`, `3 h 20 min`, `2 d 5 h`: as exact as one needs to know."""
+    """`8 s`, `42 min`, `3 h 20 min`, `2 d 5 h`."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -47,17 +44,17 @@ def dimensions(dims: Sequence[int]) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text in quotation marks on one line, cut if it is long."""
+    """The text in quotation marks on one line, cut if long."""
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
 def plain(text: str) -> str:
-    """The text on one line, without the control characters that a terminal would obey."""
+    """The text on one line, without control characters."""
     return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
 
 
 def plain_lines(text: str) -> list[str]:
-    """The lines of a text as they are indented, without control characters that a terminal would obey."""
+    """The lines of a text with their indentation, without control characters."""
     return [
         "".join(c if c.isprintable() else " " for c in line.expandtabs(8)).rstrip()
         for line in text.splitlines()
@@ -65,23 +62,23 @@ def plain_lines(text: str) -> list[str]:
 
 
 def clipped(text: str) -> str:
-    """The text as `plain` has it, cut if it is long."""
+    """The text on one line, cut if long."""
     return plain(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
 MOST_READ = 200_000
-"""Characters of a text that are looked through: a text may have millions."""
+"""Characters of a text that are searched for a passage: a text may have millions."""
 
 _WORD = re.compile(r"\w+")
 _WHOLE = 1 << 40
-"""What a word is worth at most: whole numbers add up to the same in any order."""
+"""The weight of a unique word. Whole numbers: their sum does not depend on the order."""
 
 
 def snippet(text: str, query: str, length: int) -> str:
-    """Up to `length` characters of the text around the words of the query; its beginning if it has none.
+    """Up to `length` characters of the text around words of the query, or its beginning.
 
-    Of all passages that begin a few words before one of them, the one whose different words are the
-    rarest in this text together, and the earliest of equals.
+    Of the passages that begin a little before such a word, the one whose different words are the rarest in
+    the text together; the earliest of equals.
     """
     text = " ".join(text[:MOST_READ].split())
     if len(text) <= length:
@@ -96,7 +93,7 @@ def snippet(text: str, query: str, length: int) -> str:
     worth = {word: _WHOLE // (1 + count) for word, count in counts.items()}
     inside: Counter[str] = Counter()
     best, begin, value, first, last = 0, 0, 0, 0, 0
-    for at, _, _ in found:  # the passage slides: each word comes in once, and leaves once
+    for at, _, _ in found:  # the passage slides: each word enters once and leaves once
         start = max(0, min(at - length // 4, len(text) - length))
         while last < len(found) and found[last][1] <= start + length:
             word = found[last][2]
@@ -114,13 +111,13 @@ def snippet(text: str, query: str, length: int) -> str:
 
 
 def words_of(query: str) -> re.Pattern[str] | None:
-    """What finds the words of a query in a text; None if it has no word."""
+    """A pattern for the words of a query; None if it has no word."""
     words = sorted({re.escape(word) for word in _WORD.findall(query)})
     return re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE) if words else None
 
 
 def _trimmed(text: str, start: int, length: int) -> str:
-    """That passage without the half words at its ends, and an ellipsis where the text goes on."""
+    """The passage without half words at its ends, with an ellipsis where the text continues."""
     stop = min(len(text), start + length)
     cut = text[start:stop]
     if start and text[start - 1] != " " and " " in cut:

@@ -2,15 +2,15 @@
 
     python -m tests.dying FAILPOINT TIMES build wiki100k …
 
-FAILPOINT is the name of a `resizable_search.system.Failpoint`.
+FAILPOINT is the name of a `resizable_search.store.layout.Failpoint`.
 """
 
 import os
 import signal
 import sys
 
-from resizable_search import system
-from resizable_search.system import Failpoint
+from resizable_search.store import layout
+from resizable_search.store.layout import Failpoint
 
 
 def die_at(point: Failpoint, times: int = 1) -> None:
@@ -23,7 +23,7 @@ def die_at(point: Failpoint, times: int = 1) -> None:
         if passed is point and left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    system.on_failpoint = look
+    layout.on_failpoint = look
 
 
 def main() -> None:

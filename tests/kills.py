@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from resizable_search.store.layout import NAMES
-from resizable_search.system import Failpoint
+from resizable_search.store.layout import NAMES, Failpoint
 from tests.cli.conftest import COMMAND, KEY, Machine, Milestones
 from tests.servers.dataset import write_wikipedia
 from tests.servers.hub import HubServer

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from resizable_search.arrays import NpyAppender
 from resizable_search.errors import BuildStateError
 from resizable_search.store.documents import IDS_SCHEMA, SCHEMA, TakenIds, write_documents
-from resizable_search.store.layout import NAMES
-from resizable_search.system import Failpoint, failpoint, sqlite_os_errors
+from resizable_search.store.layout import NAMES, Failpoint, failpoint
+from resizable_search.system import sqlite_os_errors
 
 CHANGE = "change"
 """The kind in the request of an unfinished change; a build has the kind of its corpus."""

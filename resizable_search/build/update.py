@@ -100,9 +100,9 @@ class Update(ABC):
                 journal.close()
                 discard(self.unfinished)
             elif isinstance(error, StorageError):  # it has said what resumes the work
-                error.kept = self._safe(journal)
+                error.resume = self._safe(journal)
             elif not isinstance(error, BuildStateError | UsageError):
-                error.kept = self._resume(journal)
+                error.resume = self._resume(journal)
             self.progress.log(f"ended: {error}")
             raise
 

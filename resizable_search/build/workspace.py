@@ -12,10 +12,10 @@ from resizable_search import __version__
 from resizable_search.build.journal import Journal
 from resizable_search.errors import BuildStateError, UsageError
 from resizable_search.progress import LoggedProgress, Progress, logged
-from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.layout import NAMES, Failpoint, Home, failpoint
 from resizable_search.store.manifest import Manifest, file_entry, read_manifest
 from resizable_search.store.writer import replace_folder, sweep
-from resizable_search.system import CHECK, Failpoint, build_lock, failpoint, make_home, storage_errors
+from resizable_search.system import CHECK, build_lock, make_home, storage_errors
 from resizable_search.text import quoted
 
 STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)

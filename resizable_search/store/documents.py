@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from resizable_search.arrays import map_array
 from resizable_search.errors import IndexFormatError
-from resizable_search.store.layout import NAMES
+from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.store.manifest import Manifest, Part
-from resizable_search.system import Failpoint, failpoint, sqlite_os_errors, unreadable
+from resizable_search.system import sqlite_os_errors, unreadable
 from resizable_search.text import BACK, clipped
 
 SCHEMA = """

@@ -20,8 +20,8 @@ from typing import Any
 from resizable_search import __version__
 from resizable_search.errors import IndexFormatError
 from resizable_search.specs import Checkpoint, from_json
-from resizable_search.store.layout import NAMES
-from resizable_search.system import Failpoint, failpoint, replace_file, unreadable
+from resizable_search.store.layout import NAMES, Failpoint, failpoint
+from resizable_search.system import replace_file, unreadable
 from resizable_search.text import BACK, clipped, quoted
 
 FORMAT_VERSION = 1

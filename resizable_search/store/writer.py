@@ -24,9 +24,9 @@ from resizable_search.engine.vectors import WORD, quantise, sign_words
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import allowed_rows
-from resizable_search.store.layout import NAMES
+from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
-from resizable_search.system import Failpoint, beside, failpoint, thread_count
+from resizable_search.system import beside, thread_count
 
 RENAME_EXCHANGE = 2
 """Of renameat2(2)."""

@@ -3,7 +3,7 @@
     .venv/bin/python scripts/drills/kill_matrix.py [--kills 100] [--rows 400] [--seed 0] [--failpoints all]
 
 Kills `rsearch build wiki100k` with SIGKILL at random moments while texts are being embedded, and once at
-each failpoint (`Failpoint` in resizable_search/system.py), against a loopback hub and a
+each failpoint (`Failpoint` in resizable_search/store/layout.py), against a loopback hub and a
 loopback Nomic API that answers a request in 50 ms; 8 requests of 10 texts are under way. Each time the
 same command is given again. Tells how many indexes came out byte-identical (manifest dates apart), and
 how many texts were billed twice. Exit 1 if one differs, or if a kill cost more than 80 texts.

@@ -9,8 +9,7 @@ import pytest
 
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.store.layout import NAMES, Home
-from resizable_search.system import Failpoint
+from resizable_search.store.layout import NAMES, Failpoint, Home
 from tests.dying import die_at
 from tests.kills import KINDS
 from tests.support import ListCorpus, TableEmbedder, articles

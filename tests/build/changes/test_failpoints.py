@@ -16,10 +16,9 @@ from resizable_search.build.add import add
 from resizable_search.build.compact import compact
 from resizable_search.build.delete import delete
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.store.layout import Home
+from resizable_search.store.layout import Failpoint, Home
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.verify import examine
-from resizable_search.system import Failpoint
 from tests.build.changes.conftest import Place, contents
 from tests.dying import die_at
 from tests.support import ListCorpus, TableEmbedder, articles

@@ -54,7 +54,7 @@ class Columns:
         if "" in (*self.metadata, *(getattr(self, field) for field in FIELDS)):
             raise UsageError("the name of a column is empty: name a column of the table")
         if len(set(self.metadata)) < len(self.metadata):
-            raise UsageError("a metadata column is named more than once: name each once")
+            raise UsageError("`metadata` names a column more than once: name each once")
 
     def to_json(self) -> dict[str, Any]:
         """As a corpus's spec keeps it; `Columns(**…)` makes it again."""

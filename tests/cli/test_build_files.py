@@ -90,7 +90,7 @@ def test_local_files_load_no_client_of_a_hub_or_a_service(machine: Machine, note
     ("args", "code", "words"),
     [
         (("nothing",), 2, ("there is no ", "nothing: name files")),
-        (("*.nothing",), 2, ("no file is meant by", "*.nothing")),
+        (("*.nothing",), 2, ("no file matches", "*.nothing")),
         (("empty",), 1, ("empty holds no file that is read",)),
         (("notes.csv",), 1, ("notes.csv: it has no column 'text': its columns are a, b",)),
         (("notes.csv", "--text-column", "x"), 1, ("no column 'x'",)),

@@ -1,11 +1,9 @@
 """Which files a corpus is made of: what is named, and what lies in named folders, in a fixed order.
 
-A folder is read in the order of its names. Hidden files and what a .gitignore leaves out are passed
-over in silence, unless they are named themselves; pipes, devices and links to nothing are found, with
-what is wrong with them. A folder is read once, however many links lead to it: links to folders are
-followed last, so that what they lead to goes by its own name where it has one.
-
-What .gitignore files leave out, each for its own folder and those below, as git reads them.
+A folder is read in the order of its names. Hidden files and those that a .gitignore leaves out are skipped
+unless they are named themselves. Pipes, devices and broken links are listed with their problem. A folder is
+read once, however many links lead to it; links to folders are followed last, so that a folder goes by its
+own name if it has one.
 """
 
 import glob
@@ -16,7 +14,7 @@ import re
 import stat
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,85 +23,20 @@ from resizable_search.errors import UsageError
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-
-_NAME = ".gitignore"
-
-
-@dataclass(frozen=True, slots=True)
-class GitignoreRules:
-    """The rules that hold in a folder: those of each folder above it and its own, the nearest last."""
-
-    specs: "tuple[tuple[str, GitIgnoreSpec], ...]" = ()
-
-    @classmethod
-    def above(cls, root: str) -> "GitignoreRules":
-        """What the folders above `root` say of what is in it, up to the top of its git repository.
-
-        A root that they leave out is named all the same: then they say nothing.
-        """
-        above = _parents(root)
-        top = next((i for i, folder in enumerate([root, *above]) if _is_repository(folder)), 0)
-        rules = cls()
-        for folder in reversed(above[:top]):
-            rules = rules.within(folder)
-        return cls() if rules.leave_out(root, is_folder=True) else rules
-
-    def within(self, folder: str) -> "GitignoreRules":
-        """The rules that hold in this folder, which lies in the one that these are of."""
-        spec = _spec(os.path.join(folder, _NAME))
-        return self if spec is None else GitignoreRules((*self.specs, (os.path.join(folder, ""), spec)))
-
-    def leave_out(self, path: str, *, is_folder: bool) -> bool:
-        """Whether what lies at a path in the folder is left out: the nearest rule that knows it decides."""
-        for folder, spec in reversed(self.specs):
-            said = spec.check_file(path[len(folder) :] + ("/" if is_folder else "")).include
-            if said is not None:
-                return bool(said)
-        return False
-
-
-NO_RULES = GitignoreRules()
-
-
-def _spec(path: str) -> "GitIgnoreSpec | None":
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:  # as names of files are read
-            lines = file.read().split("\n")
-    except OSError:
-        return None
-    from pathspec import GitIgnoreSpec
-
-    good = []
-    for line in lines:
-        try:
-            GitIgnoreSpec.from_lines([line])
-        except (ValueError, re.error):
-            continue  # git passes over a pattern that is none, too
-        good.append(line)
-    spec = GitIgnoreSpec.from_lines(good)
-    return spec if len(spec) else None
-
-
-def _parents(folder: str) -> list[str]:
-    found = []
-    while (above := os.path.dirname(folder)) != folder:
-        found.append(above)
-        folder = above
-    return found
-
-
-def _is_repository(folder: str) -> bool:
-    return os.path.lexists(os.path.join(folder, ".git"))
-
-
-_IN_MEMORY = 8 << 20
-"""Bytes of a listing that are held in memory; a longer one goes to a temporary file."""
+_LISTING_MEMORY = 8 << 20
+"""Bytes of a listing in memory; a longer one goes to a temporary file."""
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 class FoundFile(NamedTuple):
-    """A file: its id, which is its path in the corpus's folder, what tells a changed one, what is wrong.
+    """A file: its id (its path in the corpus's folder), size and time, which tell a change, and its problem.
 
-    `unread`: the system does not let it be looked at now, be it a file or a folder.
+    `unread`: the system refuses to look at it now, be it a file or a folder.
     """
 
     id: str
@@ -116,27 +49,27 @@ class FoundFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A file, or a folder with the pattern that its files must match ('' for all of them)."""
+    """A file, or a folder with the pattern that its files must match ('' for all)."""
 
     path: str
     pattern: str = ""
 
     @property
     def is_folder(self) -> bool:
-        """Whether there is something below it."""
+        """Whether files lie below it."""
         return bool(self.pattern) or os.path.isdir(self.path)
 
 
 class Listing:
-    """Every file once, in order, in bounded memory; `digest` is over all that is known of them."""
+    """Every file once, in order, in bounded memory; `digest` covers all that is known of them."""
 
-    def __init__(self, found: Iterable[FoundFile]) -> None:
+    def __init__(self, files: Iterable[FoundFile]) -> None:
         self.count = 0
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  (closed by `close`)
+        self._file = tempfile.SpooledTemporaryFile(_LISTING_MEMORY)  # noqa: SIM115  (closed by `close`)
         self.close = weakref.finalize(self, self._file.close)
-        """Frees what it holds; so does forgetting it."""
+        """Frees what it holds, as does dropping the listing."""
         digest = hashlib.sha256()
-        for file in found:
+        for file in files:
             line = json.dumps(file).encode() + b"\n"
             digest.update(line)
             self._file.write(line)
@@ -152,18 +85,18 @@ class Listing:
 
 
 def absolute(path: str) -> str:
-    """The path or pattern from the root on; links in it stay. Raises UsageError for an unknown `~user`."""
+    """The absolute path or pattern, with its links. Raises UsageError for an unknown `~user`."""
     expanded = os.path.expanduser(path)
     if path.startswith("~") and expanded == path and not os.path.lexists(path):
-        raise UsageError(f"{path} is in the folder of a user that this machine does not know: write it out")
+        raise UsageError(f"{path} is in the folder of an unknown user: write the path out")
     return os.path.abspath(expanded)
 
 
 def roots_of(paths: Sequence[str]) -> tuple[list[Root], str]:
-    """What absolute `paths` name, in order, and the folder that holds all of it, which ids are relative to.
+    """What absolute `paths` name, in order, and the folder that holds all of it; ids are relative to it.
 
-    A path that does not exist is taken for a pattern, with `**` for folders at any depth. Raises
-    UsageError for what is not there.
+    A path that does not exist is a pattern, with `**` for folders at any depth. Raises UsageError if
+    nothing is there.
     """
     roots: list[Root] = []
     folders: list[str] = []
@@ -179,14 +112,14 @@ def roots_of(paths: Sequence[str]) -> tuple[list[Root], str]:
             roots.append(Root(folder, path[len(os.path.join(folder, "")) :]))
             folders.append(folder)
             if not os.path.isdir(folder) or next(walk([roots[-1]], folder), None) is None:
-                raise UsageError(f"no file is meant by {path}: check the pattern")
+                raise UsageError(f"no file matches {path}: check the pattern")
         else:
-            raise UsageError(f"there is no {path}: name files, folders or patterns that are there")
+            raise UsageError(f"{path} does not exist: name existing files, folders or patterns")
     return roots, os.path.commonpath(folders)
 
 
 def base_of(paths: Sequence[str]) -> str:
-    """The folder that ids are relative to where these absolute paths are a corpus; '' where they are gone."""
+    """The folder that ids are relative to in a corpus of these absolute paths; '' if they are gone."""
     try:
         return roots_of(paths)[1]
     except UsageError:
@@ -200,81 +133,89 @@ def is_below(path: str, folder: str) -> bool:
 
 def walk(roots: Sequence[Root], base: str) -> Iterator[FoundFile]:
     """The files of these roots, each once, with ids relative to the folder `base`, which holds them all."""
-    walking = _Walk(base, {root.path for root in roots if not root.is_folder})
-    # What one pattern passes over, another root may want: then files are told apart, and not folders.
+    walker = _Walker(base, {root.path for root in roots if not root.is_folder})
+    # One root may want what another's pattern skips: then files are compared, and not folders.
     overlap = len(roots) > 1 and any(root.pattern for root in roots)
-    given: set[str] = set()
+    ids: set[str] = set()
     for root in dict.fromkeys(roots):
         if overlap:
-            walking.visited = set()
-        for found in walking.root(root):
-            if found.id not in given:
-                yield found
+            walker.visited = set()
+        for file in walker.root(root):
+            if file.id not in ids:
+                yield file
             if overlap:
-                given.add(found.id)
+                ids.add(file.id)
 
 
 @dataclass(slots=True)
-class _Walk:
+class _Walker:
     base: str
     named: set[str]
     visited: set[tuple[int, int]] = field(default_factory=set)
 
     def root(self, root: Root) -> Iterator[FoundFile]:
+        """The files of one root."""
         if root.path in self.named:
             yield self._file(root.path, named=True)
             return
-        matches = _matching(root) if root.pattern else None
+        from pathspec import GitIgnoreSpec
+
+        # A path matches also if it lies in a folder that does.
+        pattern = GitIgnoreSpec.from_lines([f"/{root.pattern}"]) if root.pattern else None
+        start = len(root.path.rstrip("/")) + 1
         folders: list[tuple[str, GitignoreRules]] = [(root.path, GitignoreRules.above(root.path))]
         while folders:
             folder, rules = folders.pop(0)
-            for found in self._folder(folder, rules, folders):
-                if isinstance(found, FoundFile):
-                    yield found
-                elif matches is None or matches(found):
-                    yield self._file(found)
+            for entry in self._folder(folder, rules, folders):
+                if isinstance(entry, FoundFile):
+                    yield entry
+                elif pattern is None or pattern.match_file(entry[start:]):
+                    yield self._file(entry)
 
     def _folder(
-        self, folder: str, rules: GitignoreRules, links: list[tuple[str, GitignoreRules]]
-    ) -> Iterator["str | FoundFile"]:
-        """Files below a folder, and what cannot be read; links to other folders are put behind `links`.
+        self, folder: str, rules: "GitignoreRules", links: "list[tuple[str, GitignoreRules]]"
+    ) -> Iterator[str | FoundFile]:
+        """The files below a folder, and folders that cannot be read; appends links to folders to `links`.
 
-        There is a stack and no recursion, for folders may lie deep.
+        It uses a stack, because folders may be nested deeper than calls.
         """
         stack: list[tuple[Iterator[os.DirEntry[str]], GitignoreRules]] = []
-        following: str | None = folder
-        while stack or following:
-            if following:
+        entering: str | None = folder
+        while stack or entering:
+            if entering:
                 try:
-                    stack.append(self._entered(following, rules))
+                    stack.append(self._enter(entering, rules))
                 except OSError as error:
-                    yield self._wrong(following, error)
-                following = None
+                    yield self._problem(entering, error)
+                entering = None
                 continue
             entries, rules = stack[-1]
             entry = next(entries, None)
             if entry is None:
                 stack.pop()
                 continue
-            is_folder, is_link = _kind_of(entry)
-            if entry.path in self.named or rules.leave_out(entry.path, is_folder=is_folder and not is_link):
+            try:
+                is_folder, is_link = entry.is_dir(), entry.is_symlink()
+            except OSError:
+                is_folder = is_link = False
+            if entry.path in self.named or rules.ignore(entry.path, is_folder=is_folder and not is_link):
                 continue
             if is_folder and is_link:
-                links.append((entry.path, NO_RULES))
+                links.append((entry.path, GitignoreRules()))
             elif is_folder:
-                following = entry.path
+                entering = entry.path
             else:
                 yield entry.path
 
-    def _entered(
-        self, folder: str, rules: GitignoreRules
-    ) -> tuple[Iterator[os.DirEntry[str]], GitignoreRules]:
-        """What lies in a folder, by name, and its rules; nothing where it has been entered before."""
+    def _enter(
+        self, folder: str, rules: "GitignoreRules"
+    ) -> "tuple[Iterator[os.DirEntry[str]], GitignoreRules]":
+        """The entries of a folder by name, and its rules; no entries if it was entered before."""
         state = os.stat(folder)
-        place = (state.st_dev, state.st_ino)
-        if place in self.visited:
+        inode = (state.st_dev, state.st_ino)
+        if inode in self.visited:
             return iter(()), rules
-        self.visited.add(place)
+        self.visited.add(inode)
         with os.scandir(folder) as entries:
             shown = [entry for entry in entries if not entry.name.startswith(".")]
         return iter(sorted(shown, key=lambda entry: entry.name)), rules.within(folder)
@@ -283,15 +224,15 @@ class _Walk:
         try:
             state = os.stat(path)
         except OSError as error:
-            return self._wrong(path, error)
-        problem = "" if stat.S_ISREG(state.st_mode) else _what(state.st_mode)
-        # A device's numbers say nothing about what it would give.
-        size, time = (0, 0) if problem else (state.st_size, state.st_mtime_ns)
-        return FoundFile(self._id(path), size, time, problem, named)
+            return self._problem(path, error)
+        if stat.S_ISREG(state.st_mode):
+            return FoundFile(self._id(path), state.st_size, state.st_mtime_ns, named=named)
+        kind = next((name for is_kind, name in _KINDS if is_kind(state.st_mode)), "not a file")
+        return FoundFile(self._id(path), problem=f"it is {kind}", named=named)
 
-    def _wrong(self, path: str, error: OSError) -> FoundFile:
+    def _problem(self, path: str, error: OSError) -> FoundFile:
         if os.path.islink(path):
-            return FoundFile(self._id(path), problem="it links to nothing")
+            return FoundFile(self._id(path), problem="it is a broken link")
         unread = not isinstance(error, FileNotFoundError)
         return FoundFile(self._id(path), problem=f"it cannot be read ({error.strerror})", unread=unread)
 
@@ -299,30 +240,58 @@ class _Walk:
         return path[len(self.base) :].lstrip("/") or "."
 
 
-def _matching(root: Root) -> Callable[[str], bool]:
-    """Whether a path below a root matches its pattern, or lies in a folder that does."""
+@dataclass(frozen=True, slots=True)
+class GitignoreRules:
+    """What .gitignore files leave out of a folder, as git reads them.
+
+    `specs` are the folders above it and itself with their rules, the nearest last.
+    """
+
+    specs: "tuple[tuple[str, GitIgnoreSpec], ...]" = ()
+
+    @classmethod
+    def above(cls, root: str) -> "GitignoreRules":
+        """The rules of the folders above `root`, up to the top of its git repository.
+
+        If they ignore `root` itself, which is named all the same, they do not count.
+        """
+        folders = [root]
+        while (parent := os.path.dirname(folders[-1])) != folders[-1]:
+            folders.append(parent)
+        top = next((i for i, f in enumerate(folders) if os.path.lexists(os.path.join(f, ".git"))), 0)
+        rules = cls()
+        for folder in reversed(folders[1 : top + 1]):
+            rules = rules.within(folder)
+        return cls() if rules.ignore(root, is_folder=True) else rules
+
+    def within(self, folder: str) -> "GitignoreRules":
+        """The rules of a folder that lies in the one of these."""
+        spec = _read_gitignore(os.path.join(folder, ".gitignore"))
+        return self if spec is None else GitignoreRules((*self.specs, (os.path.join(folder, ""), spec)))
+
+    def ignore(self, path: str, *, is_folder: bool) -> bool:
+        """Whether a path in the folder is left out: the nearest rule that mentions it decides."""
+        for folder, spec in reversed(self.specs):
+            include = spec.check_file(path[len(folder) :] + ("/" if is_folder else "")).include
+            if include is not None:
+                return bool(include)
+        return False
+
+
+def _read_gitignore(path: str) -> "GitIgnoreSpec | None":
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:  # as names of files are read
+            lines = file.read().split("\n")
+    except OSError:
+        return None
     from pathspec import GitIgnoreSpec
 
-    spec = GitIgnoreSpec.from_lines([f"/{root.pattern}"])
-    start = len(root.path.rstrip("/")) + 1
-    return lambda path: spec.match_file(path[start:])
-
-
-def _kind_of(entry: os.DirEntry[str]) -> tuple[bool, bool]:
-    """Whether it is a folder, or a link to one, and whether it is a link."""
-    try:
-        return entry.is_dir(), entry.is_symlink()
-    except OSError:
-        return False, False
-
-
-def _what(mode: int) -> str:
-    for is_kind, name in (
-        (stat.S_ISFIFO, "a pipe"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    ):
-        if is_kind(mode):
-            return f"it is {name}"
-    return "it is no file"
+    valid = []
+    for line in lines:
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except (ValueError, re.error):
+            continue  # git skips an invalid pattern, too
+        valid.append(line)
+    spec = GitIgnoreSpec.from_lines(valid)
+    return spec if len(spec) else None

@@ -233,6 +233,6 @@ def test_text_files_are_added_to_an_index_of_another_kind(made, tmp_path):
 
 def test_a_file_that_is_not_there_adds_nothing(made, tmp_path):
     before = made.contents()
-    with pytest.raises(UsageError, match=r"there is no .*nothing.md"):
+    with pytest.raises(UsageError, match=r"nothing.md does not exist"):
         added(made, tmp_path / "nothing.md")
     assert made.contents() == before

@@ -72,7 +72,7 @@ def test_links_are_followed_and_circles_are_not_followed_twice(write):
     )
     files = list(walk(*roots_of([str(folder)])))
     assert [file.id for file in files] == ["a/x.txt", "file", "self", "z.txt"]
-    assert [file.problem for file in files] == ["", "", "it links to nothing", ""]
+    assert [file.problem for file in files] == ["", "", "it is a broken link", ""]
 
 
 def test_a_folder_goes_by_its_own_name_and_not_by_a_link_to_it(write):
@@ -145,7 +145,7 @@ def test_what_is_not_there_is_wrong_usage(write, path: str):
 
 
 def test_the_folder_of_an_unknown_user_is_wrong_usage():
-    with pytest.raises(UsageError, match="a user that this machine does not know"):
+    with pytest.raises(UsageError, match="the folder of an unknown user"):
         absolute("~nouser/x")
 
 

@@ -1,16 +1,15 @@
-"""Test collections in BEIR's layout: a folder of documents, queries, and judgements of what answers them.
+"""Test collections in BEIR's layout: a folder of documents, queries, and relevance judgements (qrels).
 
     corpus.jsonl      {"_id", "title", "text", "metadata"}, a document a line
     queries.jsonl     {"_id", "text"}, a query a line
-    qrels/test.tsv    query-id, corpus-id and score with tabs between, below a header; a file a split
+    qrels/test.tsv    query-id, corpus-id and score, separated by tabs, below a header; a file a split
 
-Each may be packed (`.gz`, `.zst`). What is embedded of a document is what BEIR embeds: its title, a
-space and its text.
+Each may be packed (`.gz`, `.zst`). As in BEIR, the embedded text is the title, a space and the text.
 """
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,53 +23,54 @@ from resizable_search.specs import CorpusSpec, Json
 from resizable_search.text import counted
 
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
-USUAL_SPLIT = "test"
+DEFAULT_SPLIT = "test"
 
-_EXPECTED = f"BEIR's layout is {CORPUS}, {QUERIES} and {QRELS}/{USUAL_SPLIT}.tsv, or .gz or .zst of these"
-_SHOWN = 6
+_LAYOUT = f"BEIR's layout is {CORPUS}, {QUERIES} and {QRELS}/{DEFAULT_SPLIT}.tsv, or .gz or .zst of these"
+_LISTED = 6
 
 
 @dataclass(frozen=True, slots=True)
 class BeirFolder:
-    """Where the files of a collection lie. Made by `find`."""
+    """The files of a collection. Made by `find`."""
 
     corpus: Path
     queries: Path
     qrels: Path
 
     @classmethod
-    def find(cls, folder: Path, split: str = USUAL_SPLIT) -> "BeirFolder":
-        """The files of a folder, with one split. Raises UsageError, which names what lies there instead."""
+    def find(cls, folder: Path, split: str = DEFAULT_SPLIT) -> "BeirFolder":
+        """The files of a folder, with one split. Raises UsageError, which lists what is there instead."""
         if not folder.is_dir():
-            what = "is no folder" if folder.exists() else "does not exist"
-            raise UsageError(f"{folder} {what}: {_EXPECTED}")
-        corpus, queries = (_packed(folder / name) for name in (CORPUS, QUERIES))
+            problem = "is not a folder" if folder.exists() else "does not exist"
+            raise UsageError(f"{folder} {problem}: {_LAYOUT}")
+        corpus, queries = (_maybe_packed(folder / name) for name in (CORPUS, QUERIES))
         missing = [name for name, path in ((CORPUS, corpus), (QUERIES, queries)) if path is None]
         if not (folder / QRELS).is_dir():
             missing.append(f"{QRELS}/")
         if corpus is None or queries is None or missing:
-            raise UsageError(f"{folder} lacks {', '.join(missing)}, {_lying(folder)}: {_EXPECTED}")
-        qrels = _packed(folder / QRELS / f"{split}.tsv")
+            names = [path.name + "/" * path.is_dir() for path in folder.iterdir()]
+            raise UsageError(f"{folder} lacks {', '.join(missing)}, {_listed(names)}: {_LAYOUT}")
+        qrels = _maybe_packed(folder / QRELS / f"{split}.tsv")
         if qrels is None:
+            splits = [path.name.partition(".tsv")[0] for path in (folder / QRELS).glob("*.tsv*")]
             raise UsageError(
-                f"{folder / QRELS} has no {split}.tsv, {_lying(folder / QRELS)}: name a split that is there "
-                "with --split"
+                f"{folder / QRELS} has no {split}.tsv, {_listed(splits)}: name a split with `split`"
             )
         return cls(corpus, queries, qrels)
 
 
 class BeirCorpus(FilesCorpus):
-    """The documents of a corpus.jsonl; the spec holds its checksum, so that another one is noticed.
+    """The documents of a corpus.jsonl; the spec holds its checksum, which tells another file.
 
-    `chars` cuts each text, title included, to its first characters (None: no cut). What is flat in
-    "metadata" becomes metadata.
+    `chars` cuts each text, title included, to its first characters (None: no cut). Flat values in "metadata"
+    become metadata.
     """
 
     kind = "beir"
 
     def __init__(self, path: Path, *, chars: int | None = None, progress: Progress = SILENT) -> None:
         super().__init__([path], id_column="_id", chars=chars, progress=progress)
-        self._told = self.paths[0]
+        self._spec_path = self.paths[0]
         self._sha256 = ""
 
     def spec(self) -> CorpusSpec:
@@ -83,12 +83,13 @@ class BeirCorpus(FilesCorpus):
                 raise CorpusError(
                     f"cannot read {self.paths[0]} ({error.strerror}): name another folder"
                 ) from None
-        return CorpusSpec(self.kind, {"path": self._told, "sha256": self._sha256, "chars": self.chars})
+        options = {"path": self._spec_path, "sha256": self._sha256, "chars": self.chars}
+        return CorpusSpec(self.kind, options)
 
-    def pin(self, held: Mapping[str, Json]) -> None:
-        """Let the file be where it is now: what is in it tells whether it is the same."""
-        if held.get("kind") == self.kind:
-            self._told = held["path"]
+    def pin(self, spec: Mapping[str, Json]) -> None:
+        """Let the file move: its checksum identifies it."""
+        if spec.get("kind") == self.kind:
+            self._spec_path = spec["path"]
 
     @property
     def label(self) -> str:
@@ -96,52 +97,35 @@ class BeirCorpus(FilesCorpus):
         return os.path.basename(os.path.dirname(self.paths[0])) or self.paths[0]
 
     def of_record(
-        self, record: Record, id_: str, place: Mapping[str, str | int], url: str = ""
+        self, record: Record, id_: str, where: Mapping[str, str | int], url: str = ""
     ) -> list[Document]:
-        """The document of a line: title and text as one text, its metadata for a place in the file."""
+        """The document of a line: title and text as one text, and its metadata instead of its place."""
         if record.problem:
-            return super().of_record(record, id_, place)
+            return super().of_record(record, id_, where)
         document = self.columns.document(record.values, id_, {})
-        held = record.values.get("metadata")
-        values = {key: as_metadata(value) for key, value in held.items()} if isinstance(held, Mapping) else {}
+        metadata = record.values.get("metadata")
+        values = {key: as_metadata(v) for key, v in metadata.items()} if isinstance(metadata, dict) else {}
         flat = {key: value for key, value in values.items() if value is not OTHER}
-        text = f"{document.title} {document.text}".strip()
-        where = flat.get("url")
-        return self.finished(
-            replace(
-                document,
-                text=text,
-                metadata=flat,
-                url=document.url or (where if isinstance(where, str) else ""),
-            )
+        own_url = flat.get("url")
+        document = replace(
+            document,
+            text=f"{document.title} {document.text}".strip(),
+            metadata=flat,
+            url=document.url or (own_url if isinstance(own_url, str) else ""),
         )
+        return self.finished(document)
 
 
-def splits(folder: Path) -> list[str]:
-    """The names of the splits whose judgements lie in a folder of qrels."""
-    names = (path.name.removesuffix(_packing_of(path)) for path in folder.iterdir())
-    return sorted(name.removesuffix(".tsv") for name in names if name.endswith(".tsv"))
-
-
-def _packed(path: Path) -> Path | None:
+def _maybe_packed(path: Path) -> Path | None:
     """The file, or the packed one in its place."""
-    found = (path.with_name(path.name + packing.value) for packing in Packing)
-    return next((each for each in found if each.is_file()), None)
+    paths = (path.with_name(path.name + packing) for packing in Packing)
+    return next((each for each in paths if each.is_file()), None)
 
 
-def _packing_of(path: Path) -> str:
-    return next((p.value for p in Packing if p.value and path.name.endswith(p.value)), "")
-
-
-def _lying(folder: Path) -> str:
-    """What there is: `but has a, b and 3 others`."""
-    names: Iterable[str] = splits(folder) if folder.name == QRELS else ()
-    names = list(names) or sorted(
-        path.name + ("/" if path.is_dir() else "")
-        for path in folder.iterdir()
-        if not path.name.startswith(".")
-    )
-    if not names:
+def _listed(names: list[str]) -> str:
+    """What is there: `but has a, b and 3 others`."""
+    shown = sorted(name for name in names if not name.startswith("."))
+    if not shown:
         return "and is empty"
-    more = f" and {counted(len(names) - _SHOWN, 'other')}" if len(names) > _SHOWN else ""
-    return f"but has {', '.join(names[:_SHOWN])}{more}"
+    more = f" and {counted(len(shown) - _LISTED, 'other')}" if len(shown) > _LISTED else ""
+    return f"but has {', '.join(shown[:_LISTED])}{more}"

@@ -1,12 +1,12 @@
-"""Long documents cut into chunks: each a document of its own that names the one it is of, and the place.
+"""Long documents cut into chunks: documents of their own that name their document and their place in it.
 
-A chunk holds whole sections while they fit, and never goes on past a heading that outranks the one it
-begins with. A section that does not fit is split where a paragraph ends, else a sentence, else a word,
-and these pieces may overlap. Text is taken as it is, less white space at its ends.
+A chunk holds whole sections while they fit, and ends before a heading that outranks the one it begins with. A
+section that does not fit is split at the end of a paragraph, else of a sentence, else of a word, and these
+pieces may overlap. The text stays as it is, without white space at the ends of chunks.
 
-Tokens are counted by a rule, for the vocabulary of a model may be far away: up to six ASCII letters are
-one, up to three digits, and any other character that is no space. Held against nomic-embed-text's own
-vocabulary that is 1.13 times its count on Wikipedia's English, 0.97 times on source code.
+Tokens are counted by a rule, because the model's vocabulary may be on another machine: up to six ASCII
+letters are one, up to three digits are one, and so is any other character that is no space. That is 1.13
+times the count of nomic-embed-text on Wikipedia's English, and 0.97 times on source code.
 """
 
 import re
@@ -22,17 +22,16 @@ from resizable_search.errors import UsageError
 from resizable_search.text import quoted
 
 MARK = "#c"
-"""Between a document's id and a chunk's number: no suffix that a repeated id gets begins so."""
-BETWEEN = " › "
-"""Between the headings of a path."""
+"""Between a document's id and a chunk's number. The suffix of a repeated id begins differently."""
+HEADING_SEPARATOR = " › "
 _TOKEN = re.compile(r"[A-Za-z]{1,6}|\d{1,3}|[^\sA-Za-z\d]")
 _WINDOW = 4
-"""Chunks' worth of text that is split at once: the splitter's time grows with the square of it."""
+"""Chunks' worth of text that is split at once: the splitter's time grows with its square."""
 _SIZE = re.compile(r"(\d{1,9})([tc]?)", re.ASCII)
 
 
 class Heading(NamedTuple):
-    """A heading: where its line begins in the text, its level from 1, and its words."""
+    """A heading: the offset of its line in the text, its level from 1, and its words."""
 
     offset: int
     level: int
@@ -41,7 +40,7 @@ class Heading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What is known of a text's shape: headings and beginnings of pages by offset, in order.
+    """The shape of a text: its headings and the offsets of its pages, in order.
 
     `lined`: lines of the text are those of its file. `markdown`: the text is Markdown.
     """
@@ -57,9 +56,9 @@ PLAIN = Outline()
 
 @dataclass(frozen=True)
 class Chunking:
-    """How long a chunk may be, and how much of it two pieces of a section share, in `unit`: t or c.
+    """The size of a chunk, and the overlap of two pieces of a section; `unit`: t (tokens) or c (characters).
 
-    Raises UsageError for sizes that make no sense.
+    Raises UsageError for invalid sizes.
     """
 
     size: int
@@ -68,11 +67,9 @@ class Chunking:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise UsageError(f"a chunk of {self.size} holds nothing: give 1 or more")
+            raise UsageError(f"a chunk cannot have size {self.size}: give 1 or more")
         if not 0 <= self.overlap <= self.size // 2:
-            raise UsageError(
-                f"chunks of {self} cannot overlap by {self.overlap}: give 0 to {self.size // 2}, half of one"
-            )
+            raise UsageError(f"chunks of {self} cannot overlap by {self.overlap}: give 0 to {self.size // 2}")
 
     def __str__(self) -> str:
         return f"{self.size}{self.unit}"
@@ -80,54 +77,54 @@ class Chunking:
     @classmethod
     def parse(cls, text: str, overlap: int = 0) -> "Chunking":
         """Read `400t`, `400` (tokens) or `1600c` (characters). Raises UsageError."""
-        found = _SIZE.fullmatch(text.strip())
-        if found is None:
+        match = _SIZE.fullmatch(text.strip())
+        if match is None:
             raise UsageError(
-                f"{quoted(text)} is no size of a chunk: write 400 or 400t for tokens, 1600c for characters"
+                f"{quoted(text)} is not a chunk size: write 400 or 400t for tokens, 1600c for characters"
             )
-        return cls(int(found[1]), found[2] or "t", overlap)
+        return cls(int(match[1]), match[2] or "t", overlap)
 
     def documents(self, document: Document, outline: Outline = PLAIN) -> list[Document]:
-        """The chunks of a document; a document without text is handed on as it is."""
+        """The chunks of a document; a document without text stays as it is."""
         if not document.text.strip():
             return [document]
-        place = _Places(document.text, outline)
-        found = []
+        locator = _Locator(document.text, outline)
+        chunks = []
         for number, (start, stop) in enumerate(self.spans(document.text, outline), 1):
             metadata = {**document.metadata, "document": document.id, "chunk": number}
-            metadata |= place.of(start, stop)
+            metadata |= locator.metadata(start, stop)
             url = document.url
             if url and "page" in metadata:
                 url += f"#page={metadata['page']}"  # RFC 8118
             text = document.text[start:stop]
-            found.append(Document(f"{document.id}{MARK}{number}", document.title, url, text, metadata))
-        return found
+            chunks.append(Document(f"{document.id}{MARK}{number}", document.title, url, text, metadata))
+        return chunks
 
     def spans(self, text: str, outline: Outline = PLAIN) -> Iterator[tuple[int, int]]:
-        """Where each chunk of a text begins and ends, in order, without white space at the ends."""
+        """The offsets of each chunk's start and end, in order, without white space at the ends."""
         bounds = [0, *(heading.offset for heading in outline.headings), len(text)]
         levels = [0, *(heading.level for heading in outline.headings)]
         sections = [(a, b, level) for (a, b), level in zip(pairwise(bounds), levels, strict=True) if a < b]
         sizes = [self._measure(text[a:b]) for a, b, _ in sections]
         first = 0
         while first < len(sections):
-            start, stop, level = sections[first]
+            start, _, level = sections[first]
             last, total = first, sizes[first]
             while last + 1 < len(sections) and total + sizes[last + 1] <= self.size:
                 if sections[last + 1][2] < level:
                     break
                 last += 1
                 total += sizes[last]
-            whole = total <= self.size
             stop = sections[last][1]
-            for a, b in [(start, stop)] if whole else self._split(text, start, stop, outline.markdown):
+            fits = total <= self.size
+            for a, b in [(start, stop)] if fits else self._split(text, start, stop, outline.markdown):
                 part = text[a:b]
                 if part.strip():
                     yield a + len(part) - len(part.lstrip()), a + len(part.rstrip())
             first = last + 1
 
     def _split(self, text: str, start: int, stop: int, markdown: bool) -> Iterator[tuple[int, int]]:
-        """Pieces of a section, a window at a time; the last piece of a window begins the next one."""
+        """Pieces of a section, one window after the other; the last piece of a window begins the next one."""
         splitter = self._splitters[markdown]
         while start < stop:
             window = text[start : min(stop, self._after(text, start, _WINDOW * self.size))]
@@ -143,7 +140,7 @@ class Chunking:
         return count_tokens(text) if self.unit == "t" else len(text)
 
     def _after(self, text: str, start: int, count: int) -> int:
-        """Where the text is `count` of the unit further on."""
+        """The offset `count` units after `start`."""
         if self.unit == "c":
             return start + count
         token = next(islice(_TOKEN.finditer(text, start), count, None), None)
@@ -151,7 +148,7 @@ class Chunking:
 
     @cached_property
     def _splitters(self) -> tuple[Any, Any]:
-        """For plain text, and for Markdown."""
+        """One for plain text, and one for Markdown."""
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
         kinds: list[Any] = [TextSplitter, MarkdownSplitter]
@@ -163,13 +160,13 @@ class Chunking:
 
 
 def count_tokens(text: str) -> int:
-    """How many tokens a text has, by the rule of this module."""
+    """The tokens of a text, by the rule of this module."""
     return len(_TOKEN.findall(text))
 
 
 @dataclass(slots=True)
-class _Places:
-    """Tells where in its document a chunk is; asked in the order of the text."""
+class _Locator:
+    """Tells where in its document a chunk is; ask in the order of the text."""
 
     text: str
     outline: Outline
@@ -178,28 +175,22 @@ class _Places:
     passed: int = 0
     path: list[Heading] = field(default_factory=list)
 
-    def of(self, start: int, stop: int) -> dict[str, str | int]:
-        """The metadata of a chunk: heading, lines and pages, as far as they are known."""
-        found: dict[str, str | int] = {}
+    def metadata(self, start: int, stop: int) -> dict[str, str | int]:
+        """The headings, lines and pages of a chunk, as far as they are known."""
+        metadata: dict[str, str | int] = {}
         headings = self.outline.headings
         while self.passed < len(headings) and headings[self.passed].offset <= start:
             heading = headings[self.passed]
             self.path = [h for h in self.path if h.level < heading.level] + [heading]
             self.passed += 1
         if self.path:
-            found["heading"] = BETWEEN.join(heading.title for heading in self.path)
+            metadata["heading"] = HEADING_SEPARATOR.join(heading.title for heading in self.path)
         if self.outline.lined:
-            found |= {"line": self._line(start), "line_end": self._line(start) + self._lines(start, stop)}
+            # A chunk may begin before the last one's end, but never before its start.
+            self.line += self.text.count("\n", self.offset, start)
+            self.offset = start
+            metadata |= {"line": self.line, "line_end": self.line + self.text.count("\n", start, stop)}
         if self.outline.pages:
             first, last = (bisect_right(self.outline.pages, at) for at in (start, stop - 1))
-            found |= {"page": first, "page_end": last}
-        return found
-
-    def _line(self, at: int) -> int:
-        # A chunk may begin before the last one's end, but never before its beginning.
-        self.line += self._lines(self.offset, at)
-        self.offset = at
-        return self.line
-
-    def _lines(self, start: int, stop: int) -> int:
-        return self.text.count("\n", start, stop)
+            metadata |= {"page": first, "page_end": last}
+        return metadata

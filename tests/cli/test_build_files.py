@@ -89,13 +89,13 @@ def test_local_files_load_no_client_of_a_hub_or_a_service(machine: Machine, note
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (("nothing",), 2, ("there is no ", "nothing: name files")),
+        (("nothing",), 2, ("nothing does not exist: name existing files",)),
         (("*.nothing",), 2, ("no file matches", "*.nothing")),
         (("empty",), 1, ("empty holds no file that is read",)),
         (("notes.csv",), 1, ("notes.csv: it has no column 'text': its columns are a, b",)),
         (("notes.csv", "--text-column", "x"), 1, ("no column 'x'",)),
         (("notes.csv", "--metadata", "a,a"), 2, ("--metadata", "more than once")),
-        (("notes.csv", "--chunk", "long"), 2, ("'long' is no size of a chunk",)),
+        (("notes.csv", "--chunk", "long"), 2, ("'long' is not a chunk size",)),
         (("notes.csv", "--chunk", "10", "--chunk-overlap", 6), 2, ("cannot overlap by 6",)),
         (("notes.csv", "--chunk-overlap", 6), 2, ("--chunk-overlap needs --chunk",)),
         (("notes.csv", "--chars", -1), 2, ("--chars must be 0",)),

@@ -89,7 +89,7 @@ def test_the_files_of_a_folder_are_found_packed_or_not(tmp_path):
         "test.tsv.gz",
     ]
     assert BeirFolder.find(tmp_path, "dev").qrels.name == "dev.tsv"
-    with pytest.raises(UsageError, match=r"qrels has no train.tsv, but has dev, test: .* --split"):
+    with pytest.raises(UsageError, match=r"qrels has no train.tsv, but has dev, test: .* `split`"):
         BeirFolder.find(tmp_path, "train")
 
 
@@ -101,7 +101,7 @@ def test_a_folder_of_another_layout_is_told_with_what_it_has_and_should_have(tmp
     refused(tmp_path / "nowhere", "nowhere does not exist: BEIR's layout is corpus.jsonl, queries.jsonl")
     refused(tmp_path, "lacks corpus.jsonl, queries.jsonl, qrels/, and is empty: BEIR's layout is")
     path = write(tmp_path, *LINES)
-    refused(path, "corpus.jsonl is no folder")
+    refused(path, "corpus.jsonl is not a folder")
     (tmp_path / "notes").mkdir()
     refused(tmp_path, "lacks queries.jsonl, qrels/, but has corpus.jsonl, notes/: BEIR's layout is")
     write(tmp_path, name="queries.jsonl")

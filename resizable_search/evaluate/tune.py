@@ -20,7 +20,7 @@ from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index
 from resizable_search.search.options import SearchOptions
 from resizable_search.statistics import lower_bound, upper_bound
-from resizable_search.store.tuned_plans import Candidate, TunedPlan, check_recall, keep_plan
+from resizable_search.store.tuned_plans import Candidate, TunedPlan, check_recall, store_plan
 from resizable_search.system import blas_threads
 
 TAIL = 0.025
@@ -117,7 +117,7 @@ def tune(
     )
     not_kept = ""
     try:
-        keep_plan(index.folder, index.manifest.generation, tuned)
+        store_plan(index.folder, index.manifest.generation, tuned)
         index.read_plans()
     except RsearchError as error:
         not_kept = str(error)

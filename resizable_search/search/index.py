@@ -109,7 +109,7 @@ class Index:
 
         All hits share them: a change of one hit's metadata changes the others'.
         """
-        self._reader.kept = DocumentCache(characters)
+        self._reader.cache = DocumentCache(characters)
 
     def query(
         self,

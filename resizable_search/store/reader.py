@@ -1,4 +1,4 @@
-"""A finished index, opened for reading: arrays memory-mapped read-only, documents on demand."""
+"""A finished index, open for reading: arrays are mapped read-only, documents read on demand."""
 
 import shlex
 import sqlite3
@@ -28,7 +28,7 @@ from resizable_search.system import raise_limit
 from resizable_search.text import BACK
 
 MOST_TRIES = 20
-"""How often an index is opened anew because it was replaced in the middle of that."""
+"""How often an index is opened again because it was replaced meanwhile."""
 
 
 class PartReader:
@@ -47,14 +47,14 @@ class PartReader:
         self.tiers: dict[int, Tier] = {
             dim: _open_tier(folder, part.rows, dim, anew) for dim in dims if NAMES.codes(dim) in part.files
         }
-        """The int8 tiers by dimension; an index from before there were any has none."""
+        """The int8 tiers by dimension; a very old index has none."""
         self.signs: NDArray[np.uint64] | None = None
         """(words, rows) uint64: the full rows' sign bits, word by word."""
         if NAMES.signs(full) in part.files:
             words = -(-full // WORD)
             self.signs = map_array(folder / NAMES.signs(full), (words, part.rows), "<u8", anew)
         self.allowed = allowed_rows(folder, part)
-        """(rows,) bool: which rows may be found; None: all."""
+        """(rows,) bool: which rows are not deleted; None: all."""
         self._documents_path = folder / NAMES.documents
         self._connection = _open_documents(self._documents_path, part)
         self._lock = threading.Lock()
@@ -65,21 +65,21 @@ class PartReader:
             return read_documents(self._connection, rows, self._documents_path, self.rows)
 
     def close(self) -> None:
-        """Close the documents; arrays that are still referred to stay valid."""
+        """Close the documents; arrays stay valid while they are referenced."""
         self._connection.close()
 
 
 class IndexReader:
-    """One generation of an index. Its files never change, so it stays right while the index moves on.
+    """One generation of an index. Its files never change, so it stays valid while the index changes.
 
     Attributes: `folder`, `name`, `manifest`, `parts` (in order), `starts` (the first row of each).
-    Raises IndexFormatError for a file that is missing, truncated or not what the manifest says,
-    IndexNotFoundError for an index that is removed meanwhile, OpenFilesError, and IndexBusyError for one
-    that is replaced too often to be read.
+    Raises IndexFormatError for a file that is missing, truncated or not as the manifest lists it,
+    IndexNotFoundError if the index is removed meanwhile, IndexBusyError if it is replaced again and again,
+    and OpenFilesError.
     """
 
-    kept: DocumentCache | None = None
-    """Documents that were read before, for a process that stays; None: none are kept."""
+    cache: DocumentCache | None = None
+    """Documents that were read before, for a process that stays."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,11 +88,11 @@ class IndexReader:
 
     def _open(self) -> Manifest:
         self.parts: list[PartReader] = []
-        self._place: FolderHandle | None = None
+        self._handle: FolderHandle | None = None
         for _ in range(MOST_TRIES):
             manifest = None
             try:
-                self._place, self.parts = FolderHandle(self.folder), []
+                self._handle, self.parts = FolderHandle(self.folder), []
                 manifest = read_manifest(self.folder)
                 for part in manifest.parts:
                     self.parts.append(PartReader(self.folder, part, manifest.dims))
@@ -115,31 +115,31 @@ class IndexReader:
             if self.is_in_place:
                 self.starts = [0, *np.cumsum([part.rows for part in self.parts])[:-1].tolist()]
                 return manifest
-            self.close()  # replaced meanwhile: some of the files may be the old index's, some the new one's
-        raise IndexBusyError(f"{self.folder} is replaced again and again: try again later")
+            self.close()  # replaced meanwhile: the files may be of two indexes
+        raise IndexBusyError(f"{self.folder} is replaced again and again: try later")
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the folder still is the one that was opened: an index is replaced by another folder."""
-        return self._place is not None and self._place.is_in_place
+        """Whether the path still leads to the folder that was opened: another one replaces an index."""
+        return self._handle is not None and self._handle.is_in_place
 
     def has_moved_on(self) -> bool:
-        """Whether another index or generation is there by now. Raises IndexNotFoundError for none."""
+        """Whether another index or generation is there now. Raises IndexNotFoundError if there is none."""
         return self._has_moved_on(self.manifest)
 
     def _has_moved_on(self, manifest: Manifest | None) -> bool:
-        """Whether what could not be opened as `manifest` says is another index or generation by now."""
+        """Whether the path has another index or generation than `manifest` now."""
         if self.is_in_place:
             with suppress(IndexFormatError):
                 if manifest is not None and read_manifest(self.folder) != manifest:
                     return True
-            left = remaining_names(self.folder)
-            if self.is_in_place:  # so that is what is left of it, and not another one
-                if NAMES.removed in left:
+            names = remaining_names(self.folder)
+            if self.is_in_place:  # so these are its own, and not those of another one
+                if NAMES.removed in names:
                     raise IndexNotFoundError(
-                        f"{self.folder} is being removed, or that was broken off: `remove` ends it"
+                        f"{self.folder} is being removed, or that was interrupted: `remove` finishes it"
                     ) from None
-                if left:
+                if names:
                     return False
                 raise self._removed() from None
         if not await_replacement(self.folder):
@@ -150,9 +150,9 @@ class IndexReader:
         return IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again")
 
     def _refuse_shared_folders(self, manifest: Manifest) -> None:
-        """Whatever their paths say: through a link, two parts may be one."""
-        places = {_folder_number(self.folder / part.path) for part in manifest.parts}
-        if len(places) < len(manifest.parts):
+        """Through a link, two parts may be one folder, whatever their paths."""
+        numbers = {_folder_number(self.folder / part.path) for part in manifest.parts}
+        if len(numbers) < len(manifest.parts):
             raise IndexFormatError(f"two parts of {self.folder} are one folder: {BACK}")
 
     @cached_property
@@ -162,12 +162,12 @@ class IndexReader:
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
         """The documents at these rows of the index, by row."""
-        if self.kept is None:
+        if self.cache is None:
             return self._read(rows)
-        known = self.kept.take(rows)
+        known = self.cache.take(rows)
         if missing := [row for row in rows if row not in known]:
             read = self._read(missing)
-            self.kept.put(read.values())
+            self.cache.put(read.values())
             known |= read
         return known
 
@@ -183,7 +183,7 @@ class IndexReader:
         return documents
 
     def found_rows(self) -> NDArray[np.int64]:
-        """The rows of the index that may be found, ascending: all but those deleted."""
+        """The rows of the index that are not deleted, ascending."""
         return np.concatenate(
             [
                 start + (np.arange(part.rows) if part.allowed is None else np.flatnonzero(part.allowed))
@@ -192,7 +192,7 @@ class IndexReader:
         )
 
     def may_find(self, row: int) -> bool:
-        """Whether there is such a row, and its document was not deleted."""
+        """Whether the row exists and is not deleted."""
         for part, start in zip(self.parts, self.starts, strict=True):
             if start <= row < start + part.rows:
                 return part.allowed is None or bool(part.allowed[row - start])
@@ -209,14 +209,14 @@ class IndexReader:
 
     def close(self) -> None:
         """Close every part's documents."""
-        if self._place is not None:
-            self._place.release()
+        if self._handle is not None:
+            self._handle.release()
         for part in self.parts:
             part.close()
 
 
 def _folder_number(folder: Path) -> tuple[int, int] | None:
-    """What tells folders that are there at once from one another; None if there is none."""
+    """The device and inode of a folder; None if it does not exist."""
     try:
         found = folder.stat()
     except OSError:
@@ -225,9 +225,9 @@ def _folder_number(folder: Path) -> tuple[int, int] | None:
 
 
 def _anew(index: Path) -> str:
-    """What to do about a damaged file that follows from the full vectors."""
+    """The remedy for a damaged derived file."""
     return (
-        f"`repair {shlex.quote(str(index.absolute()))}` makes it again; if it cannot, build the index again "
+        f"`repair {shlex.quote(str(index.absolute()))}` rebuilds it; if it cannot, build the index again "
         "with `restart`"
     )
 
@@ -242,7 +242,7 @@ def _open_tier(folder: Path, rows: int, dim: int, remedy: str) -> Tier:
 
 
 def _open_documents(path: Path, part: Part) -> sqlite3.Connection:
-    """Open a part's documents, if they have the size that the manifest says."""
+    """Open a part's documents, if they have the size in the manifest."""
     size = file_size(path, BACK)
     if size != part.files[NAMES.documents].bytes:
         raise wrong_size(path, size, part.files[NAMES.documents].bytes, BACK)

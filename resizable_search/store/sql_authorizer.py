@@ -1,10 +1,9 @@
-"""SQL expressions of users: read apart before SQLite sees them, and watched over while it runs them.
+"""Check SQL expressions of users before SQLite sees them, and while it runs them.
 
-An expression stands in parentheses behind a WHERE of ours. It is one expression and nothing else because
-it has no comment, no semicolon, no parameter, no open quote and balanced parentheses (`columns_named`), and
-because SQLite asks `SqlAuthorizer` about whatever the statement would do: it may read the columns of our
-view of the documents and call functions that look at their arguments alone. A subquery is a second
-SELECT, which is refused, as is everything else.
+An expression stands in parentheses after our WHERE. `columns_named` makes sure that it is one expression: no
+comment, semicolon, parameter or open quote, balanced parentheses. SQLite asks `SqlAuthorizer` about all that
+the statement would do: it may read the columns of our view of the documents, and call functions that use
+their arguments alone. A subquery is a second SELECT, which is refused, as is everything else.
 """
 
 import re
@@ -18,16 +17,16 @@ MOST_CHARACTERS = 10_000
 """Of an expression."""
 
 MOST_DEPTH = 80
-"""Of parentheses within parentheses: SQLite's parser has room for a hundred."""
+"""Of nested parentheses: SQLite's parser allows a hundred."""
 
 MOST_BYTES = 1 << 20
-"""Of a text that an expression may make, as of the metadata that it may read."""
+"""Of a text that an expression makes or reads."""
 
 MOST_SECONDS = 30.0
-"""That an expression may run."""
+"""Time limit of an expression."""
 
 STEPS = 200
-"""Instructions of SQLite's machine between two looks at the clock."""
+"""SQLite instructions between two checks of the time."""
 
 _TIME = "date time datetime julianday strftime unixepoch timediff current_date current_time current_timestamp"
 _CORE = """
@@ -42,13 +41,13 @@ _JSON = """
     json_quote json_remove json_replace json_set json_insert json_type json_valid -> ->>"""
 
 TIME_FUNCTIONS = frozenset(_TIME.split())
-"""Their answers change by themselves."""
+"""Their values change with time."""
 
 FUNCTIONS = TIME_FUNCTIONS.union(_CORE.split(), _MATHEMATICS.split(), _JSON.split())
 """The functions that an expression may call."""
 
 KEY_FUNCTION = "value_of_key"
-"""A function of ours that the view alone may call."""
+"""Our function, which the view alone may call."""
 
 _TOKEN = re.compile(
     r"""(?P<text>[xX]?'(?:[^']|'')*')
@@ -67,18 +66,18 @@ _REFUSED = {
     ":": "has a parameter: write the value itself",
     "@": "has a parameter: write the value itself",
     "$": "has a parameter: write the value itself",
-    "'": "has a ' without its other half: a text is written 'like this'",
-    '"': 'has a " without its other half: a column is written "like this"',
-    "`": "has a ` without its other half",
+    "'": "has an unclosed ': write a text 'like this'",
+    '"': 'has an unclosed ": write a column "like this"',
+    "`": "has an unclosed `",
     "[": "has a [ without its ]",
     "\0": "has a NUL in it",
 }
 
 
 def columns_named(expression: str) -> list[str]:
-    """The quoted names in an expression, each of which must be a column's. Raises UsageError.
+    """The quoted names in an expression, each of which must be a column. Raises UsageError.
 
-    SQLite itself would take a name in quotation marks that is no column's for a text.
+    SQLite itself would take a quoted name that is no column for a text.
     """
     if not expression.strip():
         raise UsageError("the `where` expression is empty: write one such as \"title GLOB 'B*'\"")
@@ -110,15 +109,15 @@ def columns_named(expression: str) -> list[str]:
 
 
 def refused(expression: str, why: str) -> UsageError:
-    """What a user is told of an expression."""
+    """The error for an expression."""
     return UsageError(f"`where` {quoted(expression)} {why}")
 
 
 class SqlAuthorizer:
-    """Answers SQLite for one statement: what it may do, and until when (`ends`, of time.monotonic).
+    """Decides for SQLite what one statement may do, until `ends` (of time.monotonic).
 
-    `view` is the view that the statement may read, over columns of the table `documents`. `refusal` says
-    what was refused, `is_timely` whether a function was called whose answer changes by itself.
+    The statement may read `view`, over columns of the table `documents`. `refusal` is what was refused,
+    `is_timely` whether it called a function whose value changes with time.
     """
 
     def __init__(self, view: str, ends: float) -> None:
@@ -130,13 +129,13 @@ class SqlAuthorizer:
         self.ran_out = False
 
     def watch(self, connection: sqlite3.Connection) -> None:
-        """Have this connection ask from now on."""
+        """Let this connection ask from now on."""
         connection.set_authorizer(self._may)
         connection.set_progress_handler(self._is_over, STEPS)
 
     @staticmethod
     def release(connection: sqlite3.Connection) -> None:
-        """Have it ask no longer."""
+        """Let it ask no longer."""
         connection.set_authorizer(None)
         connection.set_progress_handler(None, 0)
 
@@ -152,26 +151,20 @@ class SqlAuthorizer:
         return sqlite3.SQLITE_DENY
 
     def _refusal(self, action: int, one: str | None, two: str | None, by: str | None) -> str:
-        """Why the statement may not do this; '' if it may. `by` is the view that wants it, if one does."""
+        """Why the statement may not do this; '' if it may. `by` is the view that asks, if one does."""
         if action == sqlite3.SQLITE_SELECT:
             self._selects += by is None
-            return (
-                ""
-                if by == self._view or self._selects == 1
-                else "has a query in it: only columns can be used"
-            )
+            is_ours = by == self._view or self._selects == 1
+            return "" if is_ours else "has a query in it: only columns can be used"
         if action == sqlite3.SQLITE_READ:
             if two == "ROWID":
                 return "names no column 'rowid': views have none"
-            # Of the table below the view without a column: rows are gone through, nothing is read.
+            # Reading the table below the view without a column only walks its rows.
             allowed = one == self._view or (one == "documents" and (by == self._view or not two))
             return "" if allowed else "reads something else than the documents' columns"
         if action == sqlite3.SQLITE_FUNCTION:
             name = (two or "").lower()
             self.is_timely = self.is_timely or name in TIME_FUNCTIONS
-            return (
-                ""
-                if name in FUNCTIONS or (name, by) == (KEY_FUNCTION, self._view)
-                else f"calls {name}(), which is not allowed"
-            )
+            is_allowed = name in FUNCTIONS or (name, by) == (KEY_FUNCTION, self._view)
+            return "" if is_allowed else f"calls {name}(), which is not allowed"
         return "is more than an expression"

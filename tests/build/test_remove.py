@@ -68,7 +68,7 @@ def test_a_removal_that_was_broken_off_is_ended_by_the_next(home, monkeypatch):
         with pytest.raises(SystemExit):
             remove(plan_removal("made", home))
     assert home.names() == []
-    with pytest.raises(IndexNotFoundError, match="is being removed.*`remove` ends it"):
+    with pytest.raises(IndexNotFoundError, match="is being removed.*`remove` finishes it"):
         open_index("made", home=home.path)
     assert remove(plan_removal("made", home)) == []
     assert not home.index("made").exists()

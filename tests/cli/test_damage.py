@@ -33,10 +33,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         lambda f: (f / "256.npy").unlink(),
         ("256.npy is missing", "`rsearch repair /", REBUILD),
     ),
-    "truncated array": (lambda f: cut(f / "256.npy"), ("256.npy has", "`rsearch repair /", "makes it again")),
+    "truncated array": (lambda f: cut(f / "256.npy"), ("256.npy has", "`rsearch repair /", "rebuilds it")),
     "foreign array": (
         lambda f: shutil.copy(f / "256.npy", f / "64.npy"),
-        ("64.npy is no .npy file", "`rsearch repair /", "makes it again", REBUILD),
+        ("64.npy is no .npy file", "`rsearch repair /", "rebuilds it", REBUILD),
     ),
     "missing documents": (
         lambda f: (f / "documents.sqlite").unlink(),

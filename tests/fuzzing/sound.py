@@ -18,7 +18,7 @@ from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import _checksum, manifest_text, read_manifest
-from resizable_search.store.tuned_plans import Candidate, TunedPlan, keep_plan
+from resizable_search.store.tuned_plans import Candidate, TunedPlan, store_plan
 from resizable_search.store.writer import delete_rows
 from tests.support import ListCorpus
 
@@ -181,7 +181,7 @@ def _keep(index: Path, plan: str, k: int, recall: float) -> None:
         plan, k, recall, 0.97, (0.95, 0.99), 0.5, 100, 50, "own rows", 0, "numpy", 2, WHEN, "1.0",
         (Candidate("40", 1.0, 1.0), Candidate(plan, 0.97, 0.5)),
     )  # fmt: skip
-    keep_plan(index, read_manifest(index).generation, tuned)
+    store_plan(index, read_manifest(index).generation, tuned)
 
 
 def scratch() -> Path | None:

@@ -289,7 +289,7 @@ def test_a_command_that_is_to_be_copied_holds_nothing_but_numbers():
 def test_a_derived_file_is_mended_by_the_command_that_its_error_names(folder):
     for name in ("64.npy", "tiers/96.int8.npy", "parts/2/tiers/96.bits.npy"):
         (folder / name).write_bytes(b"short")
-        with pytest.raises(IndexFormatError, match=f"`repair {folder}` makes it again"):
+        with pytest.raises(IndexFormatError, match=f"`repair {folder}` rebuilds it"):
             read_all(folder)
         assert repair(str(folder), Home(folder.parent)).mended == (name,)
     (folder / "96.npy").unlink()

@@ -217,7 +217,7 @@ def test_a_folder_is_told_from_the_next_at_its_path_even_if_that_has_its_number(
 
 def test_an_index_that_is_replaced_again_and_again_is_not_read_by_halves(folder, monkeypatch):
     monkeypatch.setattr(FolderHandle, "is_in_place", property(lambda self: False))
-    with pytest.raises(IndexBusyError, match="replaced again and again: try again later"):
+    with pytest.raises(IndexBusyError, match="replaced again and again: try later"):
         IndexReader(folder)
 
 

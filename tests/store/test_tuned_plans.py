@@ -14,11 +14,11 @@ from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.tuned_plans import (
     Candidate,
+    StoredPlans,
     TunedPlan,
     check_recall,
-    keep_plan,
     plan_key,
-    stored_plan,
+    store_plan,
     tune_command,
 )
 from resizable_search.store.writer import delete_rows
@@ -49,14 +49,14 @@ def opened(home):
 def test_keeping_a_plan_alters_the_plans_and_the_date_alone(home):
     folder = home / "made"
     before = read_manifest(folder)
-    keep_plan(folder, before.generation, TUNED)
+    store_plan(folder, before.generation, TUNED)
     after = read_manifest(folder)
     assert replace(after, plans={}, changed="") == replace(before, changed="")
-    assert stored_plan(after.plans, "10:0.99", "made", 96) == TUNED
+    assert StoredPlans(folder, after).get(10, 0.99) == TUNED
     better = replace(TUNED, ms=0.3)
     other = replace(TUNED, k=5)
     for plan in (better, other):
-        keep_plan(folder, before.generation, plan)
+        store_plan(folder, before.generation, plan)
     with opened(home) as index:
         assert index.tuned_plans() == [other, better]
         assert index.tuned(10, 0.99) == better
@@ -69,7 +69,7 @@ def test_an_open_index_learns_of_the_plan_and_gives_the_same_answers(home):
         with pytest.raises(UsageError, match="tune index=made recall=0.99"):
             index.scan(query, recall=0.99)
         before = index.scan(query, plan=TUNED.plan)
-        keep_plan(home / "made", index.manifest.generation, TUNED)
+        store_plan(home / "made", index.manifest.generation, TUNED)
         assert index.plan(SearchOptions(10, recall=0.99)).stages[0].precision == "bits"
         np.testing.assert_array_equal(index.scan(query, recall=0.99).rows, before.rows)
         with pytest.raises(UsageError, match="at k 5"):
@@ -77,12 +77,12 @@ def test_an_open_index_learns_of_the_plan_and_gives_the_same_answers(home):
 
 
 def test_plans_go_when_rows_come_or_go(home):
-    keep_plan(home / "made", 1, TUNED)
+    store_plan(home / "made", 1, TUNED)
     built(home, 60)
     assert list(read_manifest(home / "made").plans) == ["10:0.99"]
     built(home, 80)
     assert read_manifest(home / "made").plans == {}
-    keep_plan(home / "made", 2, TUNED)
+    store_plan(home / "made", 2, TUNED)
     with opened(home) as index:
         delete_rows(home / "made", [3])
         assert index.tuned(10, 0.99) == TUNED  # it still holds the rows that were measured
@@ -95,7 +95,7 @@ def test_an_extension_that_was_begun_goes_on(home):
     with pytest.raises(ConnectionError):
         build(corpus, TableEmbedder(), Home(home), BuildOptions("made", 95, dims=(16,)))
     assert Home(home).unfinished() == ["made"]
-    keep_plan(home / "made", 1, TUNED)
+    store_plan(home / "made", 1, TUNED)
     built(home, 95)
     assert read_manifest(home / "made").rows == 95
 
@@ -103,19 +103,19 @@ def test_an_extension_that_was_begun_goes_on(home):
 def test_a_plan_of_another_generation_is_not_kept(home):
     delete_rows(home / "made", [3])
     with pytest.raises(RsearchError, match="has changed while it was measured"):
-        keep_plan(home / "made", 1, TUNED)
+        store_plan(home / "made", 1, TUNED)
 
 
 def test_a_busy_or_read_only_home_is_told(home):
     with build_lock(Home(home).state("made") / NAMES.lock, "made"), pytest.raises(IndexBusyError):
-        keep_plan(home / "made", 1, TUNED)
+        store_plan(home / "made", 1, TUNED)
     state = Home(home).state("made")
     for path in state.iterdir():
         path.unlink()
     state.rmdir()
     state.write_text("")
     with pytest.raises(StorageError):
-        keep_plan(home / "made", 1, TUNED)
+        store_plan(home / "made", 1, TUNED)
 
 
 GOOD = {**asdict(TUNED)}
@@ -154,7 +154,7 @@ def test_a_damaged_plan_is_told_in_one_line_and_the_index_serves_on(home, bad):
         with pytest.raises(IndexFormatError):
             index.tuned_plans()
         assert index.scan(query).rows.shape == (1, 10)
-    keep_plan(folder, 1, TUNED)
+    store_plan(folder, 1, TUNED)
     with opened(home) as index:
         assert index.tuned(10, 0.99) == TUNED
 

@@ -56,7 +56,7 @@ def test_an_index_without_tiers_is_searched_by_its_floats_and_gets_them_by_warm(
     with open_index(folder) as bare:
         np.testing.assert_array_equal(bare.scan(rows[:3], k=7, dim=64).rows, exact.rows)
         for plan in ("64:int8:50,96", "96:bits:50,96"):
-            with pytest.raises(UsageError, match="rsearch warm"):
+            with pytest.raises(UsageError, match="`warm`"):
                 bare.scan(rows[:3], k=7, plan=plan)
     words = warming.warm(Home(tmp_path), "made")
     assert words[0] == "made: int8 tiers and sign bits derived"

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resizable_search.build.change_journal import ChangeJournal
-from resizable_search.build.ingest import as_pending, split
-from resizable_search.build.journal import PendingDocument
+from resizable_search.build.ingest import as_batch, as_pending
 from resizable_search.build.report import BuildReport, Changes
 from resizable_search.build.update import Change, Outcome
 from resizable_search.build.workspace import BuildOptions, lock_index
@@ -124,9 +123,9 @@ class _Add(Change):
         first: int,
     ) -> None:
         strict, chars = self.options.on_bad_text == "fail", self.base.corpus.get("chars")
-        documents, blank, reasons = split([document for _, document in block], first, strict, chars)
-        changed: list[tuple[PendingDocument, int | None]] = []
-        for document in sorted((*documents, *blank), key=lambda document: document.seq):
+        batch = as_batch([document for _, document in block], first, strict, chars)
+        sources: dict[int, int | None] = {}
+        for document in sorted((*batch.documents, *batch.blank), key=lambda document: document.seq):
             self._check_repeat(document.id, block[document.seq - first][0])
             row, source = row_of(parts, document.id), None
             if row is not None:
@@ -141,9 +140,8 @@ class _Add(Change):
                     )
                 self.replaced[document.id] = row
                 source = row if held.text == document.text else None
-            if document.text.strip():
-                changed.append((document, source))
-        journal.put(changed, blank, reasons)
+            sources[document.seq] = source
+        journal.put(batch, sources)
 
     def _check_repeat(self, id_: str, name: str) -> None:
         if id_ in self.names:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from resizable_search.build.journal import (
     CHANGE,
     COMMIT_AT_MOST,
+    Batch,
     Journal,
     PendingDocument,
     Prepare,
@@ -98,19 +99,11 @@ class ChangeJournal(Journal):
         with self._db:
             self._db.executemany("INSERT INTO held VALUES (?, ?, ?, ?, ?)", _held(parts))
 
-    def compare(
-        self,
-        documents: Sequence[PendingDocument],
-        blank: Sequence[PendingDocument],
-        reasons: Mapping[int, str],
-    ) -> None:
-        """Compare documents of the corpus with what the index holds, and keep those that are to be written.
-
-        `reasons` tell by `seq` why some of the `blank` ones have no text.
-        """
+    def compare(self, batch: Batch) -> None:
+        """Compare documents of the corpus with the index, and keep those that are to be written."""
         with self._db:
-            self._note_blank(blank, reasons)
-            for document in documents:
+            self._leave_out_blank(batch)
+            for document in batch.documents:
                 id_ = self._seen.unique(document.id)
                 held = self._db.execute("SELECT row, content, text FROM held WHERE id = ?", (id_,)).fetchone()
                 same = held is not None and held[1] == _content(document)
@@ -120,20 +113,16 @@ class ChangeJournal(Journal):
                     source = held[0] if held and held[2] == key else self._row_with(key)
                     self._put(document, id_, key, source)
 
-    def put(
-        self,
-        documents: Sequence[tuple[PendingDocument, int | None]],
-        blank: Sequence[PendingDocument],
-        reasons: Mapping[int, str],
-    ) -> None:
-        """Keep documents that are to be written, each with the row whose vector it gets, None to embed it.
+    def put(self, batch: Batch, sources: Mapping[int, int | None]) -> None:
+        """Keep documents that are to be written: `sources` has the row by `seq` whose vector each gets.
 
-        `blank` and `reasons` are as for `compare`.
+        None: it is to be embedded. Documents that are not in `sources` are unchanged.
         """
         with self._db:
-            for document, source in documents:
-                self._put(document, document.id, text_key(document.text), source)
-            self._note_blank(blank, reasons)
+            self._leave_out_blank(batch)
+            for document in batch.documents:
+                if document.seq in sources:
+                    self._put(document, document.id, text_key(document.text), sources[document.seq])
 
     def spare(self, paths: Iterable[str]) -> None:
         """Keep what the index has of these files and folders, because they cannot be read now."""

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.build.journal import Journal
+from resizable_search.build.report import BuildUsage
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders.base import Embedder
-from resizable_search.embedders.request_pool import BatchResult, RequestPool, Usage
+from resizable_search.embedders.request_pool import BatchResult, RequestPool
 from resizable_search.engine import vectors
 from resizable_search.errors import RefusedTextError
 from resizable_search.progress import LoggedProgress
@@ -36,11 +37,7 @@ MOST_UNSAFE = 200
 
 @dataclass(slots=True)
 class Embedding:
-    """Embeds what waits in the journal, and what `reading` brings into it, until nothing is left.
-
-    `on_commit` is called after each commit and at the end, however it ends, with the number of texts embedded
-    and what this run has sent.
-    """
+    """Embeds what waits in the journal, and what `reading` brings into it, until nothing is left."""
 
     embedder: Embedder
     journal: Journal
@@ -48,7 +45,7 @@ class Embedding:
     progress: LoggedProgress
     stop: threading.Event
     options: BuildOptions
-    on_commit: Callable[[int, Usage], None]
+    usage: BuildUsage
     _done: int = 0
     _last: int = -1
     _uncommitted: int = 0
@@ -82,8 +79,11 @@ class Embedding:
             )
         return min(wanted or self.embedder.concurrency, most)
 
-    def run(self) -> None:
-        """Embed everything. Raises EmbedderError or CorpusError; what was answered is kept in any case."""
+    def run(self) -> int:
+        """Embed everything; returns the number of texts.
+
+        Raises EmbedderError or CorpusError; what was answered is kept in any case.
+        """
         with closing(self.reading):
             try:
                 self._loop()
@@ -93,6 +93,7 @@ class Embedding:
                     if self._records:
                         self._keep(result)
                 self._commit()
+        return self._done
 
     def _loop(self) -> None:
         while True:
@@ -161,7 +162,8 @@ class Embedding:
     def _commit(self) -> None:
         self.journal.commit(self.embedder.spec.width, self._prepare)
         self._uncommitted = 0
-        self.on_commit(self._done, self._pool.usage)
+        self.usage.spent = self._pool.usage
+        self.usage.save(self.journal)
 
     def _prepare(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         spec = self.embedder.spec

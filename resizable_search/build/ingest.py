@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from resizable_search.build.journal import Journal, PendingDocument
+from resizable_search.build.journal import Batch, Journal, PendingDocument
 from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
 from resizable_search.embedders.base import clean
 from resizable_search.errors import BuildStateError, CorpusError, UsageError
@@ -85,7 +85,7 @@ class Ingest:
 
     def end(self) -> None:
         """Read no more: the build consists of what has been read."""
-        self.journal.receive([], [], asdict(replace(self.source, exhausted=True)))
+        self.journal.receive(Batch(), asdict(replace(self.source, exhausted=True)))
 
     def check_counts(self) -> None:
         """Check that each document that was read is a row, waits, or was left out. Raises BuildStateError."""
@@ -105,16 +105,13 @@ class Ingest:
 
     def take(self, documents: Sequence[Document], first: int, after: Checkpoint) -> None:
         """Put documents into the journal, the first of which is the corpus's row `first`, and move on."""
-        pending, blank, reasons = split(documents, first, self.strict)
-        self.journal.receive(pending, blank, asdict(after), reasons)
+        self.journal.receive(as_batch(documents, first, self.strict), asdict(after))
 
 
-def split(
-    documents: Sequence[Document], first: int, strict: bool, chars: int | None = None
-) -> tuple[list[PendingDocument], list[PendingDocument], dict[int, str]]:
-    """Documents with text, those without, and by row why some have none; `first` is the row of the first.
+def as_batch(documents: Sequence[Document], first: int, strict: bool, chars: int | None = None) -> Batch:
+    """Documents as the journal takes them, with texts cut to `chars`; `first` is the row of the first.
 
-    Texts are cut to `chars`. Raises CorpusError for one without text if `strict`.
+    Raises CorpusError for one without text if `strict`.
     """
     pending = [as_pending(seq, document, chars) for seq, document in enumerate(documents, first)]
     blank = [document for document in pending if not document.text.strip()]
@@ -124,7 +121,7 @@ def split(
         raise CorpusError(
             f"document {blank[0].id!r} has no text ({why}): leave such documents out with `on_bad_text=skip`"
         )
-    return [document for document in pending if document.text.strip()], blank, reasons
+    return Batch([document for document in pending if document.text.strip()], blank, reasons)
 
 
 def as_pending(seq: int, document: Document, chars: int | None = None) -> PendingDocument:

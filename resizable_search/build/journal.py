@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -60,6 +60,15 @@ class PendingDocument:
     url: str
     metadata: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Documents with text, those without (`blank`), and by `seq` why some have none."""
+
+    documents: Sequence[PendingDocument] = ()
+    blank: Sequence[PendingDocument] = ()
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
 
 def text_key(text: str) -> bytes:
@@ -131,31 +140,20 @@ class Journal:
     def _count(self, query: str, *values: object) -> int:
         return int(self._db.execute(query, values).fetchone()[0])
 
-    def receive(
-        self,
-        documents: Iterable[PendingDocument],
-        blank: Iterable[PendingDocument],
-        stream: Any,
-        reasons: Mapping[int, str] | None = None,
-    ) -> None:
-        """Take documents, note those without text, and move the stream's position, in one transaction.
-
-        `reasons` tell by `seq` why some have no text.
-        """
+    def receive(self, batch: Batch, stream: Any) -> None:
+        """Take documents, leave out those without text, and move the stream's position, all at once."""
         with self._db:
             self._db.executemany(
                 "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?)",
-                ((d.seq, d.id, d.title, d.url, d.metadata, d.text) for d in documents),
+                ((d.seq, d.id, d.title, d.url, d.metadata, d.text) for d in batch.documents),
             )
-            self._note_blank(blank, reasons or {})
+            self._leave_out_blank(batch)
             set_value(self._db, "stream", stream)
         failpoint(Failpoint.SPOOLED)
 
-    def _note_blank(self, documents: Iterable[PendingDocument], reasons: Mapping[int, str]) -> None:
-        self._db.executemany(
-            "INSERT INTO left_out VALUES (?, ?, ?)",
-            ((d.seq, d.id, reasons.get(d.seq, NO_TEXT)) for d in documents),
-        )
+    def _leave_out_blank(self, batch: Batch) -> None:
+        reasons = ((d.seq, d.id, batch.reasons.get(d.seq, NO_TEXT)) for d in batch.blank)
+        self._db.executemany("INSERT INTO left_out VALUES (?, ?, ?)", reasons)
 
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
         """Up to `limit` (seq, text) after `after` without an answer, in order."""

@@ -17,13 +17,12 @@ from typing import Any
 
 from resizable_search.build.change_journal import ChangeJournal
 from resizable_search.build.embed import Embedding
-from resizable_search.build.ingest import Ingest, split
+from resizable_search.build.ingest import Ingest, as_batch
 from resizable_search.build.journal import Journal
 from resizable_search.build.report import BuildReport, BuildUsage, Changes, write_report
 from resizable_search.build.workspace import BuildOptions, discard, resuming
 from resizable_search.corpora.base import Corpus, Document
 from resizable_search.embedders.base import Embedder, clean
-from resizable_search.embedders.request_pool import Usage
 from resizable_search.engine import vectors
 from resizable_search.engine.kernel_cache import compile_if_worth
 from resizable_search.errors import (
@@ -119,12 +118,8 @@ class Update(ABC):
 
     def embed(self, embedder: Embedder, journal: Journal, reading: Generator[int, None, None]) -> None:
         """Embed what waits in the journal, and what `reading` brings into it."""
-
-        def count(done: int, spent: Usage) -> None:
-            self.added, self.usage.spent = done, spent
-            self.usage.save(journal)
-
-        Embedding(embedder, journal, reading, self.progress, self.stop, self.options, count).run()
+        run = (self.progress, self.stop, self.options, self.usage)
+        self.added = Embedding(embedder, journal, reading, *run).run()
 
     def write_part(self, journal: Journal, dims: Sequence[int]) -> None:
         """Write the files of an index or part from the journal's vectors and documents."""
@@ -286,6 +281,6 @@ class _Comparison(Ingest):
         self.last = replace(self.last, exhausted=True)
 
     def take(self, documents: Sequence[Document], first: int, after: Checkpoint) -> None:
-        self.journal.compare(*split(documents, first, self.strict))
+        self.journal.compare(as_batch(documents, first, self.strict))
         self.journal.spare(clean(document.id) for document in documents if document.unread)
         self.last = after

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resizable_search.arrays import NpyAppender, read_blocks
-from resizable_search.build.journal import Journal, PendingDocument
+from resizable_search.build.journal import Batch, Journal, PendingDocument
 from resizable_search.errors import BuildStateError
 from resizable_search.store.layout import unfinished_build
 
@@ -55,7 +55,7 @@ def incoming(n, start=0):
 
 def test_answers_are_committed_up_to_the_first_gap(tmp_path):
     journal = Journal(tmp_path / "w")
-    journal.receive(incoming(6), [], {"read": 6})
+    journal.receive(Batch(incoming(6)), {"read": 6})
     journal.record([1, 2, 5], ["text 1", "text 2", "text 5"], rows(3))
     journal.commit(8, lambda raw: raw)
     assert journal.rows == 0
@@ -77,7 +77,7 @@ def test_answers_are_committed_up_to_the_first_gap(tmp_path):
 
 def test_an_answer_to_another_text_is_not_committed(tmp_path):
     journal = Journal(tmp_path / "w")
-    journal.receive(incoming(2), [], {"read": 2})
+    journal.receive(Batch(incoming(2)), {"read": 2})
     journal.record([0, 1], ["text 0", "another text"], rows(2))
     with pytest.raises(BuildStateError, match="of document 1.*`restart`"):
         journal.commit(8, lambda raw: raw)
@@ -89,7 +89,7 @@ def test_documents_are_the_same_bytes_however_many_commits_brought_them(tmp_path
     for name, step in (("one", 50), ("many", 3)):
         journal = Journal(tmp_path / name)
         for start in range(0, 50, step):
-            journal.receive(incoming(min(step, 50 - start), start), [], {})
+            journal.receive(Batch(incoming(min(step, 50 - start), start)), {})
             seqs = list(range(start, min(start + step, 50)))
             journal.commit_rows(seqs, rows(len(seqs)), 8)
         made.append(journal.finish_documents().read_bytes())
@@ -135,7 +135,7 @@ def test_a_build_that_cannot_be_opened_for_the_disk_is_not_called_damaged(tmp_pa
 
 def test_rows_of_a_build_are_counted_where_its_log_cannot_be_read(tmp_path, monkeypatch):
     journal = Journal(tmp_path / "w")
-    journal.receive(incoming(30), [], {})
+    journal.receive(Batch(incoming(30)), {})
     journal.commit_rows(list(range(20)), rows(20), 8)
     journal.close()
     asked = []

@@ -35,9 +35,7 @@ Task = Literal["search_document", "search_query"]
 UNKNOWN_MODEL = "unknown"
 """The model of precomputed vectors, if nobody named it."""
 
-LONE_SURROGATES = (
-    "a text has lone surrogates, which are not Unicode; correct the text, or skip it with `on_bad_text=skip`"
-)
+LONE_SURROGATES = "a text has lone surrogates; correct it, or skip it with `on_bad_text=skip`"
 
 
 def ignore(*_: object) -> None:

@@ -61,12 +61,19 @@ _REDIRECTS = (301, 302, 307, 308)
 
 
 class TooLongError(RefusedTextError):
-    """A text is too long: the model takes `limit` tokens (0: unknown), so `share` of it may fit."""
+    """A text is too long: the model takes `limit` tokens (0: unknown), so `share` of it may fit.
 
-    def __init__(self, message: str, limit: int, share: float) -> None:
+    `detail` is what the service said, like '… 8192 tokens, however you requested 10031 …'.
+    """
+
+    def __init__(self, message: str, detail: str) -> None:
         super().__init__(message)
-        self.limit = limit
-        self.share = share
+        self.limit, self.share = 0, 0.5
+        numbers = [int(number) for number in re.findall(r"\d{2,9}", detail)]
+        if len(numbers) > 1 and min(numbers) < max(numbers):
+            self.limit = min(numbers)
+            # The part may have more tokens per character than the whole.
+            self.share = max(0.05, min(0.9, 0.95 * self.limit / max(numbers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ class Service:
             return kind(f"{self.name} {what} ({answer}); {self.key_remedy}")
         if _TOO_LONG.search(detail):  # llama.cpp says so with 500
             message = f"{self.name} finds a text too long ({answer}); build with a smaller `chars`"
-            return TooLongError(message, *_limits(detail))
+            return TooLongError(message, detail)
         if status == 404 and "model" in detail.lower():
             return EmbedderError(
                 f"{self.name} does not serve {self.model!r} ({answer}); load it there "
@@ -138,7 +145,6 @@ class Service:
         )
 
     def _redacted(self, text: str) -> str:
-        """At most 200 characters of the text, without the key and whatever looks like one."""
         pattern = f"{re.escape(self.key)}|{_LIKE_A_KEY}" if self.key else _LIKE_A_KEY
         return re.sub(pattern, "***", text, flags=re.IGNORECASE)[:200]
 
@@ -146,11 +152,12 @@ class Service:
 class Endpoint:
     """`POST {base_url}/embeddings` with the key in a variable, within `timeout` seconds; for any thread."""
 
-    def __init__(self, base_url: str, variable: str, model: str, timeout: float) -> None:
+    def __init__(self, base_url: str, variable: str, model: str, timeout: float, *, needs_key: bool) -> None:
         self.base_url = base_url
         self._variable = variable
         self._model = model
         self._timeout = timeout
+        self._needs_key = needs_key
 
     def key(self) -> str:
         """The key, '' if there is none. Raises CredentialsError."""
@@ -159,6 +166,11 @@ class Endpoint:
     def post(self, body: dict[str, Any]) -> Any:
         """The parsed answer to one request. Raises EmbedderError."""
         key = self.key()
+        if self._needs_key and not key:
+            raise CredentialsError(
+                f"no key for {self.base_url}: set {self._variable}, or name another variable with "
+                "`api_key_env` or another endpoint with `base_url`"
+            )
         v1 = f"is /v1 missing? try `base_url={self.base_url}/v1`"
         service = Service(
             name=self.base_url,
@@ -292,15 +304,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             except (TypeError, ValueError, OverflowError):
                 return None
     return None
-
-
-def _limits(detail: str) -> tuple[int, float]:
-    """The limit, and the share that fits, in '… 8192 tokens, however you requested 10031 …'."""
-    numbers = [int(number) for number in re.findall(r"\d{2,9}", detail)]
-    if len(numbers) < 2 or min(numbers) == max(numbers):
-        return 0, 0.5
-    share = 0.95 * min(numbers) / max(numbers)  # the part may have more tokens per character than the whole
-    return min(numbers), max(0.05, min(0.9, share))
 
 
 def checked_key(key: str, source: str, variable: str) -> str:

@@ -82,18 +82,15 @@ class LsaEmbedder(Embedder):
     def spec(self) -> EmbedderSpec:
         """The fitted state. Raises EmbedderError before."""
         state = self._fitted
+        width = state.components.shape[1]
         return EmbedderSpec(
-            kind=self.kind,
-            model="lsa-tfidf-svd",
-            width=state.width,
-            state_checksum=state.checksum,
-            options=state.parameters,
+            self.kind, "lsa-tfidf-svd", width, state_checksum=state.checksum, options=state.parameters
         )
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
         """(n, width) float32, whatever the task; zeros for a text without a known word."""
         state = self._fitted
-        rows = np.zeros((len(texts), state.width), np.float32)
+        rows = np.zeros((len(texts), state.components.shape[1]), np.float32)
         for row, text in zip(rows, texts, strict=True):
             _project(state, text, row)
         return rows

@@ -113,11 +113,6 @@ class LsaState:
     parameters: dict[str, Any]
     checksum: str
 
-    @property
-    def width(self) -> int:
-        """The full dimension."""
-        return int(self.components.shape[1])
-
 
 def write_state(
     folder: Path, terms: list[str], idf: Floats, components: Floats, parameters: dict[str, Any]

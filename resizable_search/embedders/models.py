@@ -166,20 +166,15 @@ def canonical(name: str) -> str:
     return card.name if card else name
 
 
-def task_of(prefix: str) -> str:
-    """A prefix as a spec stores it. Nomic's service takes the task's name, other servers the prefix."""
-    return prefix.removesuffix(": ") if prefix in (_DOCUMENT, _QUERY) else prefix
-
-
 def spec_of(
     kind: str, model: str, width: int, prefixes: Mapping[str, str], centred: bool, options: Mapping[str, Any]
 ) -> EmbedderSpec:
     """The spec of a model with the prefix of each task. Its options are all that reopens it."""
     document, query = prefixes["search_document"], prefixes["search_query"]
     facts = {"document_prefix": document, "query_prefix": query, "width": width, "centred": centred}
-    return EmbedderSpec(
-        kind, model, width, task_of(document), task_of(query), centred, options={**options, **facts}
-    )
+    tasks = {_DOCUMENT: "search_document", _QUERY: "search_query"}  # as Nomic's service names them
+    document, query = tasks.get(document, document), tasks.get(query, query)
+    return EmbedderSpec(kind, model, width, document, query, centred, options={**options, **facts})
 
 
 def truncation_remark(model: str) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,6 @@ CONNECT_SECONDS = 30.0
 CHECK_SECONDS = 10.0
 HOSTED_REQUESTS_PER_MINUTE = 240.0
 """The hosted service's documented limit is 1,200 requests in 5 minutes."""
-T = TypeVar("T")
 
 
 def nomic_spec(kind: str, model: str) -> EmbedderSpec:
@@ -144,7 +143,7 @@ class NomicEmbedder(Embedder):
             down_remedy=f"{check}, or try again later",
         )
 
-    def _call(self, function: Callable[[], T], seconds: float, client: Any = None) -> T:
+    def _call(self, function: Callable[[], Any], seconds: float, client: Any = None) -> Any:
         """Call the client within `seconds`. Its failures, which may hold a secret, are no cause of ours."""
         service = self._service(client)
         try:
@@ -277,8 +276,17 @@ class NomicLocalEmbedder(Embedder):
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
         """Embed up to 64 texts: (n, 768) float32. The first call loads the model. Raises EmbedderError."""
         client = _local_client()
-        if not self._is_fetched:
-            self._fetch()
+        if not self._is_fetched:  # so that a failure to download has its own error
+            from gpt4all import GPT4All
+
+            try:
+                GPT4All.retrieve_model(self._file)
+            except Exception as error:
+                raise EmbedderError(
+                    f"gpt4all cannot fetch {self._file}: {root_cause(error)}; connect to the network, "
+                    "or use `embedder=lsa`"
+                ) from error
+            self._is_fetched = True
         try:
             options = {"dimensionality": WIDTH, "long_text_mode": "truncate", "inference_mode": "local"}
             answer = client.text(list(texts), model=self._spec.model, task_type=task, **options)
@@ -290,19 +298,6 @@ class NomicLocalEmbedder(Embedder):
                 "delete it from ~/.cache/gpt4all to download it again, or use `embedder=nomic`"
             ) from error
         return _vectors(answer, len(texts), self._spec.model, "gpt4all")
-
-    def _fetch(self) -> None:
-        """Download the model's file if it is missing, with gpt4all's own progress bar."""
-        from gpt4all import GPT4All
-
-        try:
-            GPT4All.retrieve_model(self._file)
-        except Exception as error:
-            raise EmbedderError(
-                f"gpt4all cannot fetch {self._file}: {root_cause(error)}; connect to the network, "
-                "or use `embedder=lsa`"
-            ) from error
-        self._is_fetched = True
 
 
 def _local_client() -> Any:

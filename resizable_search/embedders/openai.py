@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 from resizable_search.embedders import models
 from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
 from resizable_search.embedders.http import Endpoint, TooLongError, checked_url, is_local
-from resizable_search.errors import (
-    BadAnswerError,
-    CredentialsError,
-    EmbedderError,
-    RefusedTextError,
-    UsageError,
-)
+from resizable_search.errors import BadAnswerError, EmbedderError, RefusedTextError, UsageError
 from resizable_search.specs import EmbedderSpec
 
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -91,7 +85,8 @@ class OpenAIEmbedder(Embedder):
         local = is_local(self._base_url)
         self.concurrency = 2 if local else 8
         timeout = timeout or (LOCAL_TIMEOUT_SECONDS if local else TIMEOUT_SECONDS)
-        self._endpoint = Endpoint(self._base_url, self._variable, self._served_as, timeout)
+        own = self._base_url == DEFAULT_URL
+        self._endpoint = Endpoint(self._base_url, self._variable, self._served_as, timeout, needs_key=own)
         self._encoding = ""  # unknown yet: "base64" is a quarter of the bytes, "float" always works
         self._noted_names: set[str] = set()
         self._cuts = itertools.count(1)
@@ -189,11 +184,6 @@ class OpenAIEmbedder(Embedder):
         return rows
 
     def _request(self, inputs: list[str], encoding: str) -> NDArray[np.float32]:
-        if self._base_url == DEFAULT_URL and not self._endpoint.key():
-            raise CredentialsError(
-                f"no key for {DEFAULT_URL}: set {self._variable}, name another variable with `api_key_env`, "
-                "or another endpoint with `base_url`"
-            )
         body: dict[str, Any] = {"model": self._served_as, "input": inputs}
         if encoding != "float":  # the default everywhere
             body["encoding_format"] = encoding
@@ -201,19 +191,16 @@ class OpenAIEmbedder(Embedder):
         rows = rows_of(answer, len(inputs), self._base_url, self._width)
         self._width = rows.shape[1]
         self.on_usage(billed_tokens(answer))
-        self._compare_name(answer.get("model"))
-        return rows
-
-    def _compare_name(self, name: Any) -> None:
-        """Note once if the answer names another model. It is no error, since endpoints rename."""
+        name = answer.get("model")
         if not isinstance(name, str) or not name or name in self._noted_names:
-            return
+            return rows
         self._noted_names.add(name)
         if models.canonical(name) != self._model and not name.startswith(self._served_as):
-            self.on_note(
+            self.on_note(  # no error, since endpoints rename
                 f"{self._base_url} answers for {name!r:.100}, but was asked for {self._served_as!r}: "
                 "make sure that it is the same model"
             )
+        return rows
 
 
 def rows_of(answer: Any, n: int, who: str, width: int = 0) -> NDArray[np.float32]:

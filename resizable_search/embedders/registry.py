@@ -4,7 +4,7 @@ Importing this module loads nothing heavy, not even numpy. A class is imported w
 """
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -75,7 +75,7 @@ def create(
     kind: str, model: str | None = None, options: Mapping[str, str | int | None] | None = None
 ) -> "Embedder":
     """A new embedder. `options` are keywords of its constructor, None the default. Raises UsageError."""
-    cls: Any = embedder_class(kind)
+    cls: Callable[..., Embedder] = embedder_class(kind)
     keywords = {"model": model, **(options or {})}
     keywords = {name: value for name, value in keywords.items() if value is not None}
     for name in keywords:
@@ -83,8 +83,7 @@ def create(
             raise UsageError(
                 f"embedder {kind!r} has no option `{name}`: leave it out, or choose another `embedder`"
             )
-    embedder: Embedder = cls(**keywords)
-    return embedder
+    return cls(**keywords)
 
 
 def reopen(spec: EmbedderSpec, state: Path) -> "Embedder":

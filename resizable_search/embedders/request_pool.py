@@ -26,6 +26,7 @@ BUSY_TRIES = 8
 FIRST_PAUSE = 1.0
 """Seconds before the second try, with a jitter of one half. Each further pause is twice as long."""
 LONGEST_PAUSE = 60.0
+QUERY_TRIES = 2
 QUERY_PATIENCE = 20.0
 """The longest Retry-After, in seconds, that a query waits for."""
 FILL = 0.99
@@ -81,7 +82,6 @@ class RequestPool:
 
     Taking a result says that the one before it is safe; at most `concurrency` results are not safe yet.
     `on_retry` gets the reason of each retry; `on_repeat` is called when a client repeats a request itself.
-    A service that asks to wait for more than `patience` seconds has failed.
     """
 
     def __init__(
@@ -93,9 +93,7 @@ class RequestPool:
         requests_per_minute: float | None = None,
         on_retry: Callable[[str], None] = ignore,
         on_repeat: Callable[[], None] = ignore,
-        tries: int = TRIES,
-        busy_tries: int = BUSY_TRIES,
-        patience: float = math.inf,
+        for_query: bool = False,
     ) -> None:
         self.concurrency = concurrency or embedder.concurrency
         self.usage = Usage()
@@ -105,9 +103,8 @@ class RequestPool:
         self._pacer = Pacer(requests_per_minute)
         self._on_retry = on_retry
         self._on_repeat = on_repeat
-        self._tries = tries
-        self._busy_tries = busy_tries
-        self._patience = patience
+        self._tries, self._busy_tries = (QUERY_TRIES, QUERY_TRIES) if for_query else (TRIES, BUSY_TRIES)
+        self._patience = QUERY_PATIENCE if for_query else math.inf
         self._batches: queue.SimpleQueue[tuple[list[int], Sequence[str]] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[BatchResult | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
@@ -250,9 +247,7 @@ def embed_all(embedder: Embedder, texts: Sequence[str], task: Task) -> NDArray[n
         task,
         concurrency=max(1, min(embedder.concurrency, len(batches))),
         requests_per_minute=embedder.requests_per_minute,
-        tries=2,
-        busy_tries=2,
-        patience=QUERY_PATIENCE,
+        for_query=True,
     )
     try:
         for keys in batches:

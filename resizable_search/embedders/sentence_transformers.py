@@ -115,10 +115,7 @@ class SentenceTransformersEmbedder(Embedder):
 
 
 def prompts_of(prompts: Mapping[str, str], card: models.ModelCard) -> dict[str, str]:
-    """The prefix of each task: the model's prompts, or the card's prefixes if it has none.
-
-    Empty prompts do not count, since the library adds them by itself.
-    """
+    """Each task's prefix: the model's prompts, or the card's if all are empty, as the library adds them."""
     prefixes = {
         task: next((prompts[name] for name in names if prompts.get(name)), "")
         for task, names in PROMPTS.items()
@@ -137,9 +134,8 @@ def _load(where: str) -> Any:
         from transformers.utils import logging
     except ImportError as error:
         raise EmbedderError(
-            f'cannot import sentence-transformers ({root_cause(error)}): `pip install "resizable_search'
-            '[sentence-transformers]"` (in a clone: `pip install ".[sentence-transformers]"`), or choose '
-            "another `embedder`"
+            f"cannot import sentence-transformers ({root_cause(error)}): `pip install "
+            '"resizable_search[sentence-transformers]"`, or choose another `embedder`'
         ) from error
     logging.disable_progress_bar()
     logging.set_verbosity_error()

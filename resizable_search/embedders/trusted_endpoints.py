@@ -47,8 +47,7 @@ class TrustedEndpoints:
         try:
             if self._path.stat().st_size > MAX_BYTES:
                 return set()
-            return {
-                (str(address), str(variable)) for address, variable in json.loads(self._path.read_bytes())
-            }
+            pairs = json.loads(self._path.read_bytes())
+            return {(str(address), str(variable)) for address, variable in pairs}
         except (OSError, ValueError, TypeError):  # an unreadable file trusts nobody
             return set()

@@ -149,7 +149,11 @@ class IndexPool:
         index = open_index(
             self._only.get(name, name), home=self.home.path, threads=self.threads, engine=self.engine
         )
-        index.warm()
+        try:
+            index.warm()
+        except BaseException:
+            index.close()
+            raise
         index.cache_documents(CACHED_CHARACTERS)
         slot.opened = _OpenIndex(index, {**_file_ids(_arrays(index)), **files})
         return slot.opened

@@ -143,6 +143,7 @@ def test_folders_that_are_named_at_the_start_are_served_by_their_names(home, tmp
     again = shutil.copytree(home / "other", tmp_path / "again" / "made")
     with pytest.raises(UsageError, match="two indexes"):
         pool_of(home, (str(again), "made"))
+    pool.close()
 
 
 def test_what_is_lent_to_many_threads_while_it_is_replaced_is_open(home):

@@ -25,7 +25,7 @@ from resizable_search.cli import main
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import StorageError
-from resizable_search.search.index import Index
+from resizable_search.search.index import Index, open_index
 from resizable_search.service import mcp as tools
 from resizable_search.service import server as listening
 from resizable_search.service.index_pool import IndexPool
@@ -139,7 +139,7 @@ def test_the_tools_are_told_with_schemas_and_that_they_only_read(home, mode):
 
 def test_a_search_finds_what_the_index_finds_and_gives_passages(home):
     found = called(home, "search", query="queues", k=3)
-    with IndexPool(Home(home), engine="numpy").lend("lessons") as index:
+    with open_index("lessons", home=home, engine="numpy") as index:
         wanted = index.query("queues", 3)
     assert [(hit["row"], hit["id"], hit["score"]) for hit in found["hits"]] == [
         (hit.row, hit.id, hit.score) for hit in wanted

@@ -13,7 +13,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO, ClassVar
 
@@ -55,10 +55,6 @@ class Columns:
             raise UsageError("the name of a column is empty: name a column of the table")
         if len(set(self.metadata)) < len(self.metadata):
             raise UsageError("`metadata` names a column more than once: name each once")
-
-    def to_json(self) -> dict[str, Any]:
-        """As a corpus's spec keeps it; `Columns(**…)` makes it again."""
-        return {**asdict(self), "metadata": list(self.metadata)}
 
     def column_of(self, field: str) -> str:
         """The column that holds a field."""
@@ -125,29 +121,22 @@ class Record:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
 class Table(ABC):
     """The records of a file. Reading raises UnreadableError.
 
-    `columns` are those to read of Parquet (None: all), `typed` those of CSV whose values get types, and
+    `wanted` are the columns to read of Parquet (None: all), `typed` those of CSV whose values get types, and
     `encoding` is that of JSON lines (None: the file tells).
     """
 
+    path: str
+    packing: Packing = Packing.none
+    wanted: Sequence[str] | None = None
+    typed: Sequence[str] = ()
+    encoding: str | None = None
+
     unit: ClassVar[str] = "line"
     """What a record's number counts."""
-
-    def __init__(
-        self,
-        path: str,
-        packing: Packing = Packing.none,
-        columns: Sequence[str] | None = None,
-        typed: Sequence[str] = (),
-        encoding: str | None = None,
-    ) -> None:
-        self._path = path
-        self._packing = packing
-        self._columns = columns
-        self._typed = frozenset(typed)
-        self._encoding = encoding
 
     @abstractmethod
     def columns(self) -> list[str] | None:
@@ -181,8 +170,8 @@ class JsonLines(Table):
         return (parse_line(number, line) for number, line in self._lines(position))
 
     def _lines(self, position: int = 0) -> Iterator[tuple[int, str | None]]:
-        with open_unpacked(self._path, self._packing) as file:
-            for number, line in lines_of(file, position, self._encoding):
+        with open_unpacked(self.path, self.packing) as file:
+            for number, line in lines_of(file, position, self.encoding):
                 if line is None or not line.isspace():
                     yield number, line
 
@@ -220,13 +209,13 @@ class Csv(Table):
             problem = f"it has {counted(len(row), 'value')} for {counted(len(header), 'column')}"
         values: dict[str, Any] = {}
         for column, word in zip(header, () if problem else row, strict=not problem):
-            values.setdefault(column, typed(word) if column in self._typed else word)
+            values.setdefault(column, typed(word) if column in self.typed else word)
         return Record(lines.first, lines.number, values, problem)
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[list[str] | None, "_Lines", Iterator[list[str]]]]:
         csv.field_size_limit(2 * MAX_LINE)  # `_Lines` reports an unclosed quote sooner
-        with open_unpacked(self._path, self._packing) as file:
+        with open_unpacked(self.path, self.packing) as file:
             lines = _Lines(file)
             first = next(lines, "")
             if first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5:  # as Excel writes it
@@ -263,8 +252,8 @@ class Parquet(Table):
         """The rows. Row groups before the position are not read."""
         with self._opened() as file:
             columns = file.schema_arrow.names
-            if self._columns is not None:
-                columns = [column for column in self._columns if column in columns]
+            if self.wanted is not None:
+                columns = [column for column in self.wanted if column in columns]
             start = 0
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
@@ -283,9 +272,9 @@ class Parquet(Table):
     def _opened(self) -> Iterator[Any]:
         import pyarrow
 
-        with open_unpacked(self._path, self._packing) as file, tempfile.TemporaryFile() as unpacked:
-            source: Any = self._path
-            if self._packing is not Packing.none:  # Parquet is read from its end
+        with open_unpacked(self.path, self.packing) as file, tempfile.TemporaryFile() as unpacked:
+            source: Any = self.path
+            if self.packing is not Packing.none:  # Parquet is read from its end
                 while piece := file.read(1 << 20):
                     unpacked.write(piece)
                 source = unpacked

@@ -196,12 +196,8 @@ def html_text(page: str) -> tuple[str, list[Heading], str]:
     from lxml import etree
 
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
-    try:
-        root = etree.fromstring(page.encode("utf-8", "replace"), parser)
-    except etree.XMLSyntaxError:  # an empty page
-        root = None
-    if root is None:
-        return "", [], ""
+    # An empty page would have no root.
+    root = etree.fromstring(b"<html>" + page.encode("utf-8", "replace"), parser)
     text = _PageText()
     walk = etree.iterwalk(root, events=("start", "end"))
     for event, node in walk:

@@ -83,10 +83,8 @@ def evaluate(
 ) -> None:
     """Measure the relevance of hits by dimension and plan, against human judgements.
 
-    FOLDER's corpus is built once as an index of that name; with --index, that index
-    is searched instead. Texts are not cut unless --chars is given.
-
-    rsearch eval scifact --dims 768,256,64 --rerank 10
+    FOLDER's corpus is built once as an index of that name; --index searches
+    another one instead. Texts are not cut unless --chars is given.
     """
     from resizable_search.cli import output, render_evaluate
     from resizable_search.cli.progress import shown_progress

@@ -157,7 +157,10 @@ def print_hits(
         show_table(_fields_table(answer, options, wraps=console.is_terminal), console)
     console.print(Text(answer_footer(answer, index), style="dim"))
     if explain:
-        show_table(explain_table(answer_record(answer, index, options, explain=True)["explain"]), console)
+        show_table(
+            explain_table(answer_record(answer, index, options, explain=True)["explain"], console.width),
+            console,
+        )
 
 
 def _fields_table(answer: "Answer", options: OutputOptions, *, wraps: bool) -> Table:
@@ -269,17 +272,16 @@ def answer_footer(answer: "Answer", index: "Index | ServedIndex") -> str:
     )
 
 
-def explain_table(stages: Sequence[dict[str, Any]]) -> Table:
-    """A line for each stage. `rescored` counts the rows whose exact score was computed."""
-    numbers = ("rows in", "rows out", "rescored", "bytes", "ms")
-    table = borderless("stage", *numbers, "read", "engine", right=numbers, fold=("stage",))
-    for stage in stages:
-        table.add_row(
-            str(stage["stage"]),
-            *(f"{stage[name]:,}" for name in ("rows_in", "rows_out", "looked")),
-            size(stage["bytes"]),
-            f"{stage['ms']:.2f}",
-            str(stage["read"]),
-            f"{stage['engine']} ×{stage['threads']}",
-        )
-    return table
+def explain_table(stages: Sequence[dict[str, Any]], width: int) -> Table:
+    """A line for each stage, on a terminal of this width. `rescored`: rows with an exact score computed."""
+    columns = [
+        Column("stage", [str(stage["stage"]) for stage in stages], left=True),
+        Column("rows in", [f"{stage['rows_in']:,}" for stage in stages]),
+        Column("rows out", [f"{stage['rows_out']:,}" for stage in stages]),
+        Column("rescored", [f"{stage['looked']:,}" for stage in stages]),
+        Column("bytes", [size(stage["bytes"]) for stage in stages]),
+        Column("ms", [f"{stage['ms']:.2f}" for stage in stages]),
+        Column("read", [str(stage["read"]) for stage in stages], left=True),
+        Column("engine", [f"{stage['engine']} ×{stage['threads']}" for stage in stages], left=True),
+    ]
+    return side_by_side(*fitted(columns, width, ("engine", "read", "bytes")))

@@ -147,7 +147,7 @@ def print_report(report: "TuneReport") -> None:
     if report.remark:
         console.print(Text(report.remark))
     k = "" if tuned.k == 10 else f" -k {tuned.k}"
-    stored = "" if report.not_kept else " · stored in the index"
+    stored = "" if report.not_kept else " · kept in the index"
     usage = f"rsearch query … --recall {tuned.recall:g}{k}{stored}"
     console.print(Text(f"{proof(tuned)}\n{usage}", style="dim"))
 

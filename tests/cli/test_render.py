@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resizable_search.admin.overview import OverviewEntry
-from resizable_search.cli import render_evaluate, render_indexes, tables
+from resizable_search.cli import indexes, render_evaluate, tables
 from resizable_search.evaluate.bench import BenchReport, Measurement, QueryInfo
 from resizable_search.search.results import Answer, Hit, Timings
 from tests.cli.conftest import COMMAND, PATIENCE, Shelf
@@ -52,9 +52,19 @@ def test_on_a_narrow_terminal_bench_keeps_dim_and_rerank(width: int):
     assert [line.split()[:2] for line in lines] == [["dim", "rerank"], ["768", "–"], ["256", "×10"]]
 
 
+@pytest.mark.parametrize("width", [45, 60, 80])
+def test_on_a_narrow_terminal_explain_keeps_stages_and_times(width: int):
+    stage = {"stage": "768:int8:30", "rows_in": 100_000, "rows_out": 30, "looked": 42, "bytes": 76_800_000}
+    stage |= {"ms": 4.7, "read": "int8", "engine": "numba", "threads": 2}
+    head, line = shown(tables.explain_table([stage], width), width)
+    assert line.split()[:4] == ["768:int8:30", "100,000", "30", "42"]
+    assert (" ms" in head, "engine" in head) == (True, width == 80)
+    assert max(len(head), len(line)) <= width
+
+
 @pytest.mark.parametrize("width", [20, 30, 40, 59, 80])
 def test_on_a_narrow_terminal_list_keeps_the_counts(width: int):
-    lines = shown(render_indexes.listing_table(ENTRIES), width)
+    lines = shown(indexes.listing_table(ENTRIES), width)
     assert [line.split()[1] for line in lines] == ["documents", "1,234,567", "0"]
     assert lines[1].startswith("wiki100")
 

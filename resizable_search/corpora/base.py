@@ -167,13 +167,10 @@ def as_plain(value: Any) -> Any:
 
 
 PREFETCH_BLOCKS = 2
-"""Blocks that are read before they are asked for."""
 POLL_SECONDS = 0.01
-"""How long to wait for a block before the reader may do something else."""
-FIRST_NOTE_SECONDS = 5.0
-"""Time without a block after which the user gets a note."""
-NEXT_NOTE_SECONDS = 30.0
-"""Time until the next note."""
+"""How long to wait for a block before the caller may do something else."""
+FIRST_NOTE_SECONDS, NEXT_NOTE_SECONDS = 5.0, 30.0
+"""Time without a block until the user gets a note, and the next one."""
 CLOSE_SECONDS = 1.0
 """How long to wait for a stream that is closed in the middle of a read."""
 

@@ -190,7 +190,7 @@ class HubCorpus(Corpus):
                 if len(documents) < position["ahead"] or documents[-1].id != position["last_id"]:
                     raise CorpusError(
                         f"{self.label} no longer has document {position['last_id']} as its row {read:,}: "
-                        "`restart` the build"
+                        "build again with `restart`"
                     )
                 state = stream.state_dict()
             while documents := self._take(rows, BLOCK_SIZE, read):

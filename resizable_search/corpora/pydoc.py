@@ -116,13 +116,13 @@ class PydocCorpus(Corpus):
         if self._python != running:
             raise CorpusError(
                 f"these are the documents of Python {self._python}, and this is Python {running}: "
-                f"use Python {self._python}, or `restart` the build"
+                f"use Python {self._python}, or build again with `restart`"
             )
         documents = self._documents()
         if position is not None and all(document.id != position for document in documents):
             raise CorpusError(
                 "the index was begun by a version that reads the standard library differently: "
-                "`restart` the build, or choose another name"
+                "`restart` builds it again, another `name` keeps both"
             )
         for block in in_blocks(documents, 0):
             yield Block(block.documents, block.documents[-1].id)

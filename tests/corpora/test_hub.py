@@ -51,7 +51,7 @@ def test_a_resumed_stream_gives_positions_that_go_on_too(client: Client) -> None
 
 @pytest.mark.parametrize("change", ['position["last_id"] = "other"', 'position["ahead"] = 900'])
 def test_a_position_that_does_not_fit_the_data_is_refused(client: Client, change: str) -> None:
-    with pytest.raises(Failed, match=r"CorpusError: .*no longer has document .* `restart` the build"):
+    with pytest.raises(Failed, match=r"CorpusError: .*no longer has document .* build again with `restart`"):
         client.run(f"""
             position = next(corpus().blocks()).position
             {change}

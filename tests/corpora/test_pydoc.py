@@ -133,7 +133,7 @@ def test_a_position_is_the_id_of_the_last_document(blocks):
 
 @pytest.mark.parametrize("position", [100, "no.such.name"], ids=["of an older version", "unknown"])
 def test_a_position_of_other_documents_is_refused(root, position):
-    with pytest.raises(CorpusError, match="`restart` the build"):
+    with pytest.raises(CorpusError, match="`restart` builds it again"):
         documents(PydocCorpus(root=root), position)
 
 
@@ -420,5 +420,5 @@ def test_a_spec_opens_the_corpus_again(root):
 def test_another_pythons_documents_are_refused(root):
     corpus = PydocCorpus(python="2.7.18", root=root)
     assert corpus.label == "Python 2.7.18 standard library"
-    with pytest.raises(CorpusError, match=r"use Python 2\.7\.18, or `restart` the build"):
+    with pytest.raises(CorpusError, match=r"use Python 2\.7\.18, or build again with `restart`"):
         next(corpus.blocks())

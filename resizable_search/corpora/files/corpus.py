@@ -337,5 +337,5 @@ class StdinCorpus(TextCorpus):
 def _other_lines(skipped: int) -> CorpusError:
     return CorpusError(
         f"the first {skipped:,} lines of standard input differ from those that the build has read: "
-        "pipe the same lines in again, or `restart` the build"
+        "pipe the same lines in again, or build again with `restart`"
     )

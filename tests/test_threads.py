@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from resizable_search.engine.scheduling import run_together, unordered
+from resizable_search.engine.scheduling import map_ahead, run_together
 from resizable_search.errors import UsageError
 from resizable_search.system import thread_count, usable_cores
 
@@ -65,8 +65,8 @@ def test_a_busy_pool_holds_nobody_up():
         thread.join()
 
 
-def test_results_come_as_they_are_and_errors_end_it():
-    assert sorted(unordered(lambda x: x * x, range(50), 3)) == [x * x for x in range(50)]
+def test_results_come_in_order_and_an_error_ends_it():
+    assert list(map_ahead(lambda x: x * x, range(50), 3)) == [x * x for x in range(50)]
     taken = []
 
     def some(x):
@@ -75,7 +75,7 @@ def test_results_come_as_they_are_and_errors_end_it():
             raise ValueError("five")
 
     with pytest.raises(ValueError, match="five"):
-        list(unordered(some, range(10_000), 2))
+        list(map_ahead(some, range(10_000), 2))
     assert len(taken) < 100
 
 

@@ -132,7 +132,7 @@ def describe_index(index: Index) -> IndexInfo:
         generation=manifest.generation,
         parts=len(manifest.parts),
         deleted=manifest.rows - manifest.documents,
-        unfitted=int((index.found_rows() >= manifest.fitted_rows).sum()) if manifest.fitted_rows else 0,
+        unfitted=int((index.live_rows() >= manifest.fitted_rows).sum()) if manifest.fitted_rows else 0,
         created=manifest.created,
         changed=manifest.changed,
         written_by=manifest.written_by,

@@ -340,7 +340,7 @@ COMMANDS = {
                 lambda session, value: session.set(**{**FULL, "plan": value or None})),
         Command("recall", "R", "search by the plan tuned for this overlap, tune it if needed; alone: the "
                 "full dimension", _recall,
-                lambda session: (f"{tuned.recall:g}" for tuned in session.index.tuned_plans())),
+                lambda session: (f"{tuned.recall:g}" for tuned in session.index.plans.all())),
         _switch("compare", "tell how many hits the full dimension has too, and its time"),
         _switch("explain", "tell what each stage read, kept and took"),
         _switch("group", "show only the best chunk of each document"),

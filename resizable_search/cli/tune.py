@@ -74,7 +74,7 @@ def tune(
     root = home_of(home)
     with open_index(index_name(index, root), home=root.path, threads=threads, engine=engine) as opened:
         if show:
-            plans = opened.tuned_plans()
+            plans = opened.plans.all()
             if json:
                 output.json_object(plans)
             else:
@@ -100,7 +100,7 @@ def plan_for(index: "Index", options: "SearchOptions") -> "Plan":
     from resizable_search.engine.plan import Plan
 
     k, recall = options.k, options.recall
-    if recall is None or index.tuned(k, recall) is not None:
+    if recall is None or index.plans.get(k, recall) is not None:
         return index.plan(options)
     with shown_progress() as progress:
         progress.note(f"{index.name} has no plan for recall {recall:g} at k {k} yet: tuning it once")

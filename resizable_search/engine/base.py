@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from resizable_search.engine import vectors
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Precision
-from resizable_search.engine.vectors import WORD, IntegerQueries
+from resizable_search.engine.vectors import WORD, Floats, IntegerQueries, Rows
 
 NO_ROW = -1
 
@@ -46,12 +46,17 @@ TOO_MANY = 0.05
 class Top:
     """The best rows of a search: `scores` (m, k) float32 and `rows` (m, k) int64, best first."""
 
-    scores: NDArray[np.float32]
-    rows: NDArray[np.int64]
+    scores: Floats
+    rows: Rows
 
     def merge(self, other: "Top", k: int) -> "Top":
         """The best k of both, for the same m queries over different rows."""
-        return merge([self, other], k)
+        scores = np.concatenate([self.scores, other.scores], axis=1)
+        rows = np.concatenate([self.rows, other.rows], axis=1)
+        is_row = rows != NO_ROW
+        return gather(
+            [select(s[real], r[real], k) for s, r, real in zip(scores, rows, is_row, strict=True)], k
+        )
 
 
 def result_width(k: int, rows: int) -> int:
@@ -62,8 +67,8 @@ def result_width(k: int, rows: int) -> int:
     return min(k, max(rows, PADDED_COLUMNS))
 
 
-def select(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> tuple[
-    NDArray[np.float32], NDArray[np.int64]
+def select(scores: Floats, rows: Rows, k: int) -> tuple[
+    Floats, Rows
 ]:  # fmt: skip
     """The best min(k, n) of n scores (n,) float32 and their rows (n,) int64, in order."""
     if 0 < k < len(scores):
@@ -74,20 +79,12 @@ def select(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> tupl
     return scores[order], rows[order]
 
 
-def gather(best: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], k: int) -> Top:
+def gather(best: Sequence[tuple[Floats, Rows]], k: int) -> Top:
     """One `Top` of m queries, from each query's own scores and rows (at most k, in order)."""
     top = Top(np.full((len(best), k), -np.inf, np.float32), np.full((len(best), k), NO_ROW, np.int64))
     for i, (scores, rows) in enumerate(best):
         top.scores[i, : len(scores)], top.rows[i, : len(rows)] = scores, rows
     return top
-
-
-def merge(tops: Sequence[Top], k: int) -> Top:
-    """The best k of one or more results for the same m queries, each over rows of its own."""
-    scores = np.concatenate([top.scores for top in tops], axis=1)
-    rows = np.concatenate([top.rows for top in tops], axis=1)
-    is_row = rows != NO_ROW
-    return gather([select(scores[i][is_row[i]], rows[i][is_row[i]], k) for i in range(len(scores))], k)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +106,14 @@ class Engine(Protocol):
 
     name: str
 
-    def scan(self, parts: Parts, queries: NDArray[np.float32], precision: Precision, k: int) -> ScanResult:
+    def scan(self, parts: Parts, queries: Floats, precision: Precision, k: int) -> ScanResult:
         """The k best rows for each of the queries (m, dim) float32, unit rows; k >= 1."""
 
-    def rescore(
-        self,
-        parts: Parts,
-        queries: NDArray[np.float32],
-        precision: Precision,
-        rows: NDArray[np.int64],
-        k: int,
-    ) -> ScanResult:
+    def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending. Rows of no part are skipped."""
 
     def scan_and_rescore(
-        self, bits: Parts, keep: int, exact: Parts, queries: NDArray[np.float32], k: int
+        self, bits: Parts, keep: int, exact: Parts, queries: Floats, k: int
     ) -> tuple[ScanResult, ScanResult, float] | None:
         """A fused scan of sign bits and exact rescore of its `keep` best; None: do them one by one.
 
@@ -131,11 +121,11 @@ class Engine(Protocol):
         empty. The number is the seconds of the scan.
         """
 
-    def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    def truncate(self, rows: Floats, dim: int) -> Floats:
         """`vectors.truncate` of queries (m, width) float32: (m, dim) float32."""
 
 
-def rescore_result(parts: Parts, precision: Precision, rows: NDArray[np.int64], top: Top) -> ScanResult:
+def rescore_result(parts: Parts, precision: Precision, rows: Rows, top: Top) -> ScanResult:
     """The result `top` of a rescore of the rows (m, c), all of those in these parts by that precision."""
     count = count_in(parts, rows)
     if precision in ("exact", "float32"):
@@ -144,7 +134,7 @@ def rescore_result(parts: Parts, precision: Precision, rows: NDArray[np.int64], 
     return ScanResult(top, 0, count * row_bytes // len(rows), precision)
 
 
-def count_in(parts: Parts, rows: NDArray[np.int64]) -> int:
+def count_in(parts: Parts, rows: Rows) -> int:
     """The number of these rows that are in these parts."""
     return int(np.count_nonzero((rows >= parts.starts[0]) & (rows < parts.stop)))
 

@@ -1,13 +1,12 @@
 """Compile, cache and load the kernels of the numba engine, and choose the engine of a search.
 
-A query never compiles. Kernels are compiled by a build of an index that is large enough to use them, by a
-service, or by hand; without them numpy searches. They are compiled in a child process, so that an
-interruption ends the compilation at once.
+A query never compiles. A build of a large index compiles, a service, or a user by hand; without kernels
+numpy searches. A child process compiles, so that an interruption ends it at once.
 
-numba keeps the kernels beside the package, or in the user's cache folder if that cannot be written. They
-hold for one version of Python, numba and rsearch, and for one kind of processor. numba notices a changed
-source only in the file of the kernel itself, not in what the kernel calls, and importing numba takes a third
-of a second. So a stamp records the sources and the numba that the kernels were compiled from.
+numba keeps the kernels beside the package, or in the user's cache folder. They hold for one version of
+Python, numba and rsearch, and for one kind of processor. numba does not notice a changed source in what a
+kernel calls, and importing it takes a third of a second. So a stamp records the sources and the numba that
+the kernels were compiled from.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -93,26 +92,19 @@ def compile_kernels(progress: Progress = SILENT, stop: threading.Event | None = 
     with suppress(ColdKernelsError):
         load_engine(1)
         return 0
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    compiled, nothing = 0, subprocess.DEVNULL
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     command = [sys.executable, "-P", "-c", _CHILD]
-    compiled = 0
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": paths},
-    ) as child:
+    with subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, env=env) as child:
         try:
-            for line in _lines(child, stop):
-                match json.loads(line):
-                    case {"kernels": total}:
-                        progress.stage("compiling", total, "kernels")
-                    case {"compiled": count}:
-                        compiled += count
-                        progress.advance(1)
-                    case {"error": reason}:
-                        raise ColdKernelsError(f"numba cannot be used here: {reason}")
+            for number, line in enumerate(_lines(child, stop)):
+                if not line.isdigit():
+                    raise ColdKernelsError(f"numba cannot be used here: {line.decode()}")
+                if number == 0:
+                    progress.stage("compiling", int(line), "kernels")
+                else:
+                    compiled += int(line)
+                    progress.advance(1)
         finally:
             child.kill()
     if not is_warm():
@@ -136,21 +128,23 @@ def compile_here() -> None:
     """Compile the kernels in this process, the child of `compile_kernels`, and report on stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
 
-    def report(**fields: Any) -> None:
-        sys.stdout.write(f"{json.dumps(fields)}\n")
+    def report(word: object) -> None:
+        sys.stdout.write(f"{word}\n")
         sys.stdout.flush()
 
     try:
         kernels = _kernels()
-        if not is_warm():
-            _delete_cached(kernels)
-        report(kernels=len(kernels))
+        cache = Path(next(iter(kernels)).stats.cache_path)
+        if not is_warm():  # numba may take kernels of other sources for these
+            for path in cache.glob(f"*.py{sys.version_info.major}{sys.version_info.minor}*.nb?"):
+                path.unlink()
+        report(len(kernels))
         for kernel, signature in kernels.items():
             kernel.compile(signature)
-            report(compiled=int(sum(kernel.stats.cache_misses.values()) > 0))
-        _write_stamp(next(iter(kernels)).stats.cache_path)
+            report(int(sum(kernel.stats.cache_misses.values()) > 0))
+        _write_stamp(cache)
     except Exception as error:  # numba and LLVM fail in many ways
-        report(error=f"{type(error).__name__}: {error}")
+        report(f"{type(error).__name__}: {error}")
 
 
 def is_warm() -> bool:
@@ -219,22 +213,13 @@ def _stamp_paths() -> Iterator[Path]:
     yield user_cache_path("rsearch") / name
 
 
-def _write_stamp(cache: str) -> None:
-    text = json.dumps({"of": _fingerprint(), "cache": cache})
+def _write_stamp(cache: Path) -> None:
+    text = json.dumps({"of": _fingerprint(), "cache": str(cache)})
     for path in _stamp_paths():
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             return
-
-
-def _delete_cached(kernels: Iterable[Any]) -> None:
-    """Delete kernels of other sources, which numba may take for these."""
-    tag = f"py{sys.version_info.major}{sys.version_info.minor}"
-    for kernel in kernels:
-        for path in Path(kernel.stats.cache_path).glob(f"*.{kernel.__name__}-*.{tag}*.nb?"):
-            with suppress(OSError):
-                path.unlink()
 
 
 EngineName = Literal["auto", "numpy", "numba"]

@@ -5,6 +5,8 @@ candidates are too many.
 """
 
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ from resizable_search.engine.scheduling import (
     parallel_scan,
     share_queries,
 )
-from resizable_search.engine.vectors import PADDED, IntegerQueries, prefix_masks, sign_words
+from resizable_search.engine.vectors import PADDED, Floats, IntegerQueries, Rows, prefix_masks, sign_words
 
 ROOM = 1024
 """Candidates that a buffer holds beyond a few times k; it is compacted when it is full."""
@@ -51,7 +53,7 @@ class NumbaEngine:
         self._kernels = kernels
         self._numpy = NumpyEngine()
 
-    def scan(self, parts: Parts, queries: NDArray[np.float32], precision: Precision, k: int) -> ScanResult:
+    def scan(self, parts: Parts, queries: Floats, precision: Precision, k: int) -> ScanResult:
         """The k best rows for each of the queries (m, dim) float32."""
         if precision == "bits":
             return self._scan_bits(parts, queries, k)
@@ -63,46 +65,29 @@ class NumbaEngine:
             return self._scan_floats(parts, queries, k)
         return self._numpy.scan(parts, queries, precision, k)
 
-    def rescore(
-        self,
-        parts: Parts,
-        queries: NDArray[np.float32],
-        precision: Precision,
-        rows: NDArray[np.int64],
-        k: int,
-    ) -> ScanResult:
+    def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending."""
         results = Results.of(len(rows), k)
-        kernels, dim = self._kernels, parts.dim
         if precision == "exact" and rows.shape[1] >= NARROWED * k and parts.has_tier:
             return self._rescore_narrowed(parts, queries, rows, results)
+        kernel, dim = self._kernels.rescore_exact, parts.dim
+        fixed: tuple[Any, ...] = (parts.floats, dim)
+        per_query: list[NDArray[Any]] = [queries]
         if precision == "bits":
-            table, words, masks = parts.signs, sign_words(queries), prefix_masks(dim)
-
-            def work(part: slice) -> None:
-                kernels.rescore_bits(table, dim, masks, words[part], rows[part], *results.of_queries(part))
-
+            kernel, fixed = self._kernels.rescore_bits, (parts.signs, dim, prefix_masks(dim))
+            per_query = [sign_words(queries)]
         elif precision == "int8":
-            table, integers = parts.codes, self._integers(queries)
-            codes, units = integers.codes, integers.units
+            integers = self._integers(queries)
+            kernel, fixed = self._kernels.rescore_int8, (parts.codes, dim)
+            per_query = [integers.codes, integers.units]
 
-            def work(part: slice) -> None:
-                kernels.rescore_int8(
-                    table, dim, codes[part], units[part], rows[part], *results.of_queries(part)
-                )
-
-        else:
-            table = parts.floats
-
-            def work(part: slice) -> None:
-                kernels.rescore_exact(table, dim, queries[part], rows[part], *results.of_queries(part))
+        def work(part: slice) -> None:
+            kernel(*fixed, *(each[part] for each in per_query), rows[part], *results.of_queries(part))
 
         share_queries(len(queries), self.threads, work)
         return base.rescore_result(parts, precision, rows, results.top())
 
-    def _rescore_narrowed(
-        self, parts: Parts, queries: NDArray[np.float32], rows: NDArray[np.int64], results: Results
-    ) -> ScanResult:
+    def _rescore_narrowed(self, parts: Parts, queries: Floats, rows: Rows, results: Results) -> ScanResult:
         """An exact `rescore`, for which int8 codes rule out rows first."""
         table, integers = parts.codes, self._integers(queries)
         codes, units, bound = integers.codes, integers.units, ErrorBound.of(integers)
@@ -119,31 +104,20 @@ class NumbaEngine:
         read = base.count_in(parts, rows) * (parts.dim + 8) // len(rows)
         return ScanResult(results.top(), sum(rescored), read, "int8")
 
-    def _scan_exact(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
-        most = int(base.TOO_MANY * len(parts))
-        begin = self._int8_scan(parts, self._integers(queries), k, most, exact=True)
+    def _scan_exact(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
+        begin = self._int8_scan(
+            parts, self._integers(queries), k, int(base.TOO_MANY * len(parts)), exact=True
+        )
         return self._scan_and_rescore(parts, queries, k, begin, parts.dim + 8, "int8")
 
-    def _scan_floats(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
+    def _scan_floats(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
         """A scan of the floats for a few queries. For many BLAS is better: it takes blocks of them."""
-        table, kernels = parts.floats, self._kernels
-        most, margin = int(base.TOO_MANY * len(parts)), base.margin(parts.views[0])
-
-        def begin(part: slice) -> Scan:
-            def scan(start: int, stop: int, buffers: CandidateBuffers, thread: int) -> bool:
-                is_narrow: bool = kernels.scan_floats(
-                    table, parts.dim, queries[part], margin, start, stop, k, most, buffers.lower[thread],
-                    buffers.lower_sizes[thread], buffers.rows[thread], buffers.keys[thread],
-                    buffers.counts[thread],
-                )  # fmt: skip
-                return is_narrow
-
-            return scan
-
+        fixed = parts.floats, parts.dim, base.margin(parts.views[0])
+        begin = _scan_by(self._kernels.scan_floats, fixed, [queries], (k, int(base.TOO_MANY * len(parts))))
         return self._scan_and_rescore(parts, queries, k, begin, 4 * parts.dim, "float32")
 
     def _scan_and_rescore(
-        self, parts: Parts, queries: NDArray[np.float32], k: int, begin: Begin, row_bytes: int, by: str
+        self, parts: Parts, queries: Floats, k: int, begin: Begin, row_bytes: int, by: str
     ) -> ScanResult:
         """A scan for candidates, and their rescore; if they are too many, numpy reads the floats."""
         most = int(base.TOO_MANY * len(parts))
@@ -165,7 +139,7 @@ class NumbaEngine:
             return self._numpy.scan(parts, queries, "float32", k)
         return ScanResult(results.top(), sum(rescored), len(parts) * row_bytes, by)
 
-    def _scan_int8(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
+    def _scan_int8(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
         n, row_bytes = len(parts), parts.dim + 4
         results = Results.of(len(queries), k)
 
@@ -180,7 +154,7 @@ class NumbaEngine:
         parallel_scan(parts.range, row_bytes, len(queries), self.threads, size, begin, finish)
         return ScanResult(results.top(), 0, n * row_bytes, "int8")
 
-    def _scan_bits(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
+    def _scan_bits(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
         results = Results.of(len(queries), k)
 
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
@@ -193,7 +167,7 @@ class NumbaEngine:
         return ScanResult(results.top(), 0, read, "bits")
 
     def scan_and_rescore(
-        self, bits: Parts, keep: int, exact: Parts, queries: NDArray[np.float32], k: int
+        self, bits: Parts, keep: int, exact: Parts, queries: Floats, k: int
     ) -> tuple[ScanResult, ScanResult, float] | None:
         """A fused scan of sign bits and exact rescore of its best; None: do them one by one."""
         if keep < NARROWED * k or not exact.has_tier:
@@ -222,33 +196,24 @@ class NumbaEngine:
         second_read = int(kept.sizes.sum()) * (exact.dim + 8) // m
         return first, ScanResult(results.top(), sum(rescored), second_read, "int8"), scanned - begin
 
-    def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    def truncate(self, rows: Floats, dim: int) -> Floats:
         """`vectors.truncate` of queries (m, width) float32."""
         out = np.empty((len(rows), dim), np.float32)
         self._kernels.truncate(np.ascontiguousarray(rows), dim, out)
         return out
 
-    def _bits_scan(self, parts: Parts, queries: NDArray[np.float32], k: int, finish: Finish) -> int:
+    def _bits_scan(self, parts: Parts, queries: Floats, k: int, finish: Finish) -> int:
         """Scan the sign bits for the k best of each query. Returns the bytes that one query read."""
-        table, words, masks = parts.signs, sign_words(queries), prefix_masks(parts.dim)
-        dim, kernels = parts.dim, self._kernels
-
-        def begin(part: slice) -> Scan:
-            def scan(start: int, stop: int, buffers: CandidateBuffers, thread: int) -> bool:
-                kernels.scan_bits(
-                    table, dim, masks, words[part], start, stop, k, buffers.tallies[thread],
-                    buffers.rows[thread], buffers.keys[thread], buffers.counts[thread],
-                )  # fmt: skip
-                return True
-
-            return scan
-
+        masks, dim = prefix_masks(parts.dim), parts.dim
+        words: list[NDArray[Any]] = [sign_words(queries)]
+        fixed, buffers_of = (parts.signs, dim, masks), CandidateBuffers.counted_by
+        begin = _scan_by(self._kernels.scan_bits, fixed, words, (k,), buffers_of)
         size = BufferSize(lower=0, candidates=4 * k + ROOM, tallies=dim + 3)
         row_bytes = 8 * len(masks)
         parallel_scan(parts.range, row_bytes, len(queries), self.threads, size, begin, finish)
         return len(parts) * row_bytes
 
-    def _integers(self, queries: NDArray[np.float32]) -> IntegerQueries:
+    def _integers(self, queries: Floats) -> IntegerQueries:
         m, d = queries.shape
         codes = np.empty((m, d + -d % PADDED), np.int16)
         units, lengths, errors = np.empty(m), np.empty(m), np.empty(m)
@@ -256,21 +221,29 @@ class NumbaEngine:
         return IntegerQueries(codes, units, lengths, errors)
 
     def _int8_scan(self, parts: Parts, queries: IntegerQueries, k: int, limit: int, *, exact: bool) -> Begin:
-        table, dim, kernels = parts.codes, parts.dim, self._kernels
-        codes, units, bound = queries.codes, queries.units, ErrorBound.of(queries)
+        bound = ErrorBound.of(queries)
+        per_query: list[NDArray[Any]] = [queries.codes, queries.units, bound.factor, bound.base]
+        return _scan_by(self._kernels.scan_int8, (parts.codes, parts.dim, exact), per_query, (k, limit))
 
-        def begin(part: slice) -> Scan:
-            def scan(start: int, stop: int, buffers: CandidateBuffers, thread: int) -> bool:
-                is_narrow: bool = kernels.scan_int8(
-                    table, dim, codes[part], units[part], bound.factor[part], bound.base[part], exact, start,
-                    stop, k, limit, buffers.lower[thread], buffers.lower_sizes[thread], buffers.rows[thread],
-                    buffers.keys[thread], buffers.counts[thread],
-                )  # fmt: skip
-                return is_narrow
 
-            return scan
+def _scan_by(
+    kernel: Any,
+    fixed: tuple[Any, ...],
+    per_query: Sequence[NDArray[Any]],
+    limits: tuple[int, ...],
+    buffers_of: Callable[[CandidateBuffers, int], tuple[NDArray[Any], ...]] = CandidateBuffers.of_thread,
+) -> Begin:
+    """A scan by a kernel that takes `fixed`, what is `per_query`, the range, the limits and the buffers."""
 
-        return begin
+    def begin(part: slice) -> Scan:
+        own = [each[part] for each in per_query]
+
+        def scan(start: int, stop: int, buffers: CandidateBuffers, thread: int) -> bool:
+            return bool(kernel(*fixed, *own, start, stop, *limits, *buffers_of(buffers, thread)))
+
+        return scan
+
+    return begin
 
 
 def _prefetch_candidates(parts: Parts, buffers: CandidateBuffers, k: int) -> None:

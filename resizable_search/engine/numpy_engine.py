@@ -16,7 +16,7 @@ from resizable_search.engine import vectors
 from resizable_search.engine.base import ScanResult, Top, gather, margin, rescore_result, select
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
-from resizable_search.engine.vectors import IntegerQueries, Tier, prefix_masks, quantise_queries, sign_words
+from resizable_search.engine.vectors import Floats, IntegerQueries, Rows, Tier
 
 BLOCK_ROWS = 1 << 16
 """The most rows of a block: BLAS's threads seldom wait for each other, and memory stays bounded."""
@@ -24,7 +24,6 @@ BLOCK_ROWS = 1 << 16
 BLOCK_SCORES = 1 << 21
 """The most scores (queries x rows) of a block: 8 MB."""
 
-Scores = NDArray[np.float32]
 Masks = Sequence[NDArray[np.bool_] | None]
 
 
@@ -35,11 +34,11 @@ class _Candidates:
     k: int
     error: float
     threshold: np.float32 = np.float32(-np.inf)
-    scores: list[Scores] = field(default_factory=list)
-    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    scores: list[Floats] = field(default_factory=list)
+    rows: list[Rows] = field(default_factory=list)
     size: int = 0
 
-    def add(self, scores: Scores, start: int, allowed: NDArray[np.bool_] | None) -> None:
+    def add(self, scores: Floats, start: int, allowed: NDArray[np.bool_] | None) -> None:
         """Add the rows of one block whose fast scores reach the threshold."""
         if allowed is None and not self.rows:
             self.threshold = self.bound(scores)  # so that the first block is not taken whole
@@ -62,7 +61,7 @@ class _Candidates:
         reach = scores >= self.threshold
         self.scores, self.rows, self.size = [scores[reach]], [rows[reach]], int(reach.sum())
 
-    def bound(self, scores: Scores) -> np.float32:
+    def bound(self, scores: Floats) -> np.float32:
         """The fast score below which no row matters, as far as these scores tell."""
         if len(scores) <= self.k:
             return np.float32(-np.inf)
@@ -72,14 +71,14 @@ class _Candidates:
         below: np.float32 = np.nextafter(np.float32(float(kth) - self.error), np.float32(-np.inf))
         return below
 
-    def final_rows(self) -> NDArray[np.int64]:
+    def final_rows(self) -> Rows:
         """The rows that may be in the answer, ascending, so that a file is read forwards."""
         if not self.rows:
             return np.empty(0, np.int64)
         self.shrink()
         return self.rows[0]
 
-    def best(self) -> tuple[Scores, NDArray[np.int64]]:
+    def best(self) -> tuple[Floats, Rows]:
         """The k best, if the fast scores are the precision's own."""
         if not self.rows:
             return np.empty(0, np.float32), np.empty(0, np.int64)
@@ -91,7 +90,7 @@ class NumpyEngine:
 
     name = "numpy"
 
-    def scan(self, parts: Parts, queries: NDArray[np.float32], precision: Precision, k: int) -> ScanResult:
+    def scan(self, parts: Parts, queries: Floats, precision: Precision, k: int) -> ScanResult:
         """The k best rows for each of the queries (m, dim) float32."""
         if precision == "bits":
             return self._scan_bits(parts, queries, k)
@@ -99,14 +98,7 @@ class NumpyEngine:
             return self._scan_int8(parts, queries, k)
         return self._scan_float32(parts, queries, k)
 
-    def rescore(
-        self,
-        parts: Parts,
-        queries: NDArray[np.float32],
-        precision: Precision,
-        rows: NDArray[np.int64],
-        k: int,
-    ) -> ScanResult:
+    def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending."""
         scores = self._scorer(parts, queries, precision)
         best = []
@@ -115,38 +107,34 @@ class NumpyEngine:
             best.append(select(scores(i, here), here, k))
         return rescore_result(parts, precision, rows, gather(best, k))
 
-    def scan_and_rescore(
-        self, bits: Parts, keep: int, exact: Parts, queries: NDArray[np.float32], k: int
-    ) -> None:
+    def scan_and_rescore(self, bits: Parts, keep: int, exact: Parts, queries: Floats, k: int) -> None:
         """Not fused: it would gain nothing here."""
         return
 
-    def truncate(self, rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    def truncate(self, rows: Floats, dim: int) -> Floats:
         """`vectors.truncate` of queries (m, width) float32."""
         return vectors.truncate(rows, dim)
 
-    def _scorer(
-        self, parts: Parts, queries: NDArray[np.float32], precision: Precision
-    ) -> Callable[[int, NDArray[np.int64]], Scores]:
+    def _scorer(self, parts: Parts, queries: Floats, precision: Precision) -> Callable[[int, Rows], Floats]:
         """A function that scores ascending rows for the query of a number."""
         if precision == "bits":
-            words, masks = sign_words(queries), prefix_masks(parts.dim)
+            words, masks = vectors.sign_words(queries), vectors.prefix_masks(parts.dim)
             signs = [view.sign_words[: len(masks)] for view in parts.views]
             return lambda i, rows: parts.each(
                 rows, lambda part, own: _agreement(signs[part][:, own], words[i], masks, parts.dim)
             )
         if precision == "int8":
-            tiers, integers = [view.tier for view in parts.views], quantise_queries(queries)
+            tiers, integers = [view.tier for view in parts.views], vectors.quantise_queries(queries)
             return lambda i, rows: parts.each(
                 rows, lambda part, own: _int8_scores(tiers[part], integers, i, own)
             )
         return lambda i, rows: parts.defined_scores(queries[i], rows)
 
-    def _scan_float32(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
+    def _scan_float32(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
         inverse = [view.inverse_norms for view in parts.views]
         cut = [view.stored[:, : view.dim] for view in parts.views]
 
-        def products(part: int, start: int, stop: int, scores: Scores) -> None:
+        def products(part: int, start: int, stop: int, scores: Floats) -> None:
             if len(queries) > 1:
                 np.matmul(queries, cut[part][start:stop].T, out=scores)
             else:
@@ -166,12 +154,12 @@ class NumpyEngine:
             best.append(select(parts.defined_scores(query, rows), rows, k))
         return ScanResult(gather(best, k), rescored, len(parts) * 4 * parts.dim, "float32")
 
-    def _scan_int8(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
-        tiers, integers = [view.tier for view in parts.views], quantise_queries(queries)
+    def _scan_int8(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
+        tiers, integers = [view.tier for view in parts.views], vectors.quantise_queries(queries)
         # Sums of integers below 2^53 are exact in float64, in whatever order BLAS takes them.
         wide = integers.codes[:, : parts.dim].astype(np.float64)
 
-        def products(part: int, start: int, stop: int, scores: Scores) -> None:
+        def products(part: int, start: int, stop: int, scores: Floats) -> None:
             tier = tiers[part]
             sums = wide @ tier.codes[start:stop, : parts.dim].astype(np.float64).T
             sums *= tier.steps[start:stop].astype(np.float64)
@@ -180,11 +168,11 @@ class NumpyEngine:
         top = _scan_for_best(parts, len(queries), k, products)
         return ScanResult(top, 0, len(parts) * (parts.dim + 4), "int8")
 
-    def _scan_bits(self, parts: Parts, queries: NDArray[np.float32], k: int) -> ScanResult:
-        words, masks = sign_words(queries), prefix_masks(parts.dim)
+    def _scan_bits(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
+        words, masks = vectors.sign_words(queries), vectors.prefix_masks(parts.dim)
         signs = [view.sign_words[: len(masks)] for view in parts.views]
 
-        def products(part: int, start: int, stop: int, scores: Scores) -> None:
+        def products(part: int, start: int, stop: int, scores: Floats) -> None:
             block = signs[part][:, start:stop]
             for i, own in enumerate(words):
                 scores[i] = _agreement(block, own, masks, parts.dim)
@@ -193,20 +181,20 @@ class NumpyEngine:
         return ScanResult(top, 0, len(parts) * 8 * len(masks), "bits")
 
 
-Products = Callable[[int, int, int, Scores], None]
-"""Scores the rows start … stop - 1 of a part for all queries: (part, start, stop, out)."""
+Products = Callable[[int, int, int, Floats], None]
+"""Floats the rows start … stop - 1 of a part for all queries: (part, start, stop, out)."""
 
 
 def _agreement(
     signs: NDArray[np.uint64], query_words: NDArray[np.uint64], masks: NDArray[np.uint64], dim: int
-) -> Scores:
+) -> Floats:
     """The signs (words, c) that agree with one query's words, less those that differ: (c,) float32."""
     differing = np.bitwise_count((signs ^ query_words[:, None]) & masks[:, None]).sum(axis=0, dtype=np.int64)
-    scores: Scores = (dim - 2 * differing).astype(np.float32)
+    scores: Floats = (dim - 2 * differing).astype(np.float32)
     return scores
 
 
-def _int8_scores(tier: Tier, queries: IntegerQueries, i: int, rows: NDArray[np.int64]) -> Scores:
+def _int8_scores(tier: Tier, queries: IntegerQueries, i: int, rows: Rows) -> Floats:
     sums = tier.codes[rows, : tier.dim].astype(np.float64) @ queries.codes[i, : tier.dim].astype(np.float64)
     sums *= tier.steps[rows].astype(np.float64)
     sums *= queries.units[i]

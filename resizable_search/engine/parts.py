@@ -7,7 +7,7 @@ Rows are counted through the parts, as in the index.
 import mmap
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import vectors
-from resizable_search.engine.vectors import Tier
+from resizable_search.engine.vectors import Floats, Rows, Tier
 from resizable_search.errors import UsageError
 
 SHORT = 1e-30
@@ -39,11 +39,12 @@ class InverseNorms:
     rescored. `allowed` is the view's mask without them.
     """
 
-    scale: NDArray[np.float32] | None
+    scale: Floats | None
     allowed: NDArray[np.bool_] | None
-    doubtful: NDArray[np.int64]
+    doubtful: Rows
 
 
+@dataclass(eq=False)
 class View:
     """The rows of one part for a scan at `dim`.
 
@@ -51,24 +52,18 @@ class View:
     width, the rows are `truncate(stored, dim)`, which is never kept. `allowed` (n,) bool: the rows that a
     search may return (None: all). `stored_tier` is the int8 tier of `stored`, `signs` the sign bits
     (words, n) uint64 of the full rows; both may be missing. `source`: a view of the same rows that keeps
-    what costs a pass over them.
+    what costs a pass over them (None: this one).
     """
 
-    def __init__(
-        self,
-        stored: NDArray[np.float32],
-        dim: int,
-        allowed: NDArray[np.bool_] | None = None,
-        stored_tier: Tier | None = None,
-        signs: NDArray[np.uint64] | None = None,
-        source: "View | None" = None,
-    ) -> None:
-        self.stored: NDArray[np.float32] = _read_only(stored)
-        self.dim = dim
-        self.allowed: NDArray[np.bool_] | None = None if allowed is None else _read_only(allowed)
-        self.stored_tier = None if stored_tier is None else _read_only_tier(stored_tier)
-        self.signs: NDArray[np.uint64] | None = None if signs is None else _read_only(signs)
-        self._source = self if source is None else source
+    stored: Floats
+    dim: int
+    allowed: NDArray[np.bool_] | None = None
+    stored_tier: Tier | None = None
+    signs: NDArray[np.uint64] | None = None
+    source: "View | None" = None
+
+    def __post_init__(self) -> None:
+        self._source = self if self.source is None else self.source
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -81,7 +76,7 @@ class View:
 
     def narrowed(self, allowed: NDArray[np.bool_]) -> "View":
         """The same rows, of which a search may return only these (n,) bool, all of them allowed here."""
-        return View(self.stored, self.dim, allowed, self.stored_tier, self.signs, self._source)
+        return replace(self, allowed=allowed, source=self._source)
 
     @property
     def inverse_norms(self) -> InverseNorms:
@@ -97,7 +92,7 @@ class View:
         return InverseNorms(scale, allowed, doubtful)
 
     @cached_property
-    def _scale_and_short(self) -> tuple[NDArray[np.float32] | None, NDArray[np.int64]]:
+    def _scale_and_short(self) -> tuple[Floats | None, Rows]:
         if self.is_cut:
             return inverse_lengths(self.stored, self.dim)
         return None, np.empty(0, np.int64)
@@ -117,9 +112,7 @@ class View:
     def _tier(self) -> Tier:
         if self.stored_tier is None:
             raise UsageError("this index has no int8 tier: derive it with `warm`, or use exact stages")
-        return (
-            _read_only_tier(self.stored_tier.cut(self.stored, self.dim)) if self.is_cut else self.stored_tier
-        )
+        return self.stored_tier.cut(self.stored, self.dim) if self.is_cut else self.stored_tier
 
     @property
     def sign_words(self) -> NDArray[np.uint64]:
@@ -128,12 +121,12 @@ class View:
             raise UsageError("this index has no sign bits: derive them with `warm`, or use exact stages")
         return self.signs
 
-    def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+    def rows(self, numbers: Rows) -> Floats:
         """The rows of these numbers (c,), as they are defined at this dimension: (c, dim) float32."""
         chosen = self.stored[numbers]
         return vectors.truncate(chosen, self.dim) if self.is_cut else chosen
 
-    def defined_scores(self, query: NDArray[np.float32], numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+    def defined_scores(self, query: Floats, numbers: Rows) -> Floats:
         """The defined scores of one query (dim,) and these rows (c,), in bounded memory: (c,) float32."""
         out = np.empty(len(numbers), np.float32)
         for start, stop in vectors.spans(len(numbers), self.stored.shape[1]):
@@ -214,9 +207,7 @@ class Parts:
         table[:, ALLOWED] = [0 if mask is None else _address(mask, np.bool_) for mask in masks]
         return table
 
-    def each(
-        self, rows: NDArray[np.int64], score: Callable[[int, NDArray[np.int64]], NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
+    def each(self, rows: Rows, score: Callable[[int, Rows], Floats]) -> Floats:
         """The scores of ascending rows (c,), by `score(part, rows of the part)`: (c,) float32."""
         bounds = np.searchsorted(rows, [*self.starts, self.stop])
         scores = [
@@ -226,11 +217,11 @@ class Parts:
         ]
         return np.concatenate(scores) if scores else np.empty(0, np.float32)
 
-    def defined_scores(self, query: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def defined_scores(self, query: Floats, rows: Rows) -> Floats:
         """The defined scores of one query (dim,) and ascending rows (c,): (c,) float32."""
         return self.each(rows, lambda part, own: self.views[part].defined_scores(query, own))
 
-    def prefetch(self, rows: NDArray[np.int64]) -> None:
+    def prefetch(self, rows: Rows) -> None:
         """Have the disk read the stored rows (c,), all at once, without waiting for them."""
         for view, start in zip(self.views, self.starts, strict=True):
             own = rows[(rows >= start) & (rows < start + len(view))] - start
@@ -238,7 +229,7 @@ class Parts:
                 prefetch_rows(view.stored, own.tolist())
 
 
-def inverse_lengths(stored: NDArray[np.float32], dim: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def inverse_lengths(stored: Floats, dim: int) -> tuple[Floats, Rows]:
     """1 / |row[:dim]| of each row of (n, width) float32, in float32, and the rows shorter than SHORT.
 
     A row that is zero there has 0, which is its score too.
@@ -297,13 +288,3 @@ def _address(array: NDArray[Any], dtype: Any) -> int:
         raise ValueError(f"a kernel takes {np.dtype(dtype)} in C order, not {array.dtype} {array.strides}")
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-def _read_only_tier(tier: Tier) -> Tier:
-    return Tier(_read_only(tier.codes), _read_only(tier.steps), _read_only(tier.errors), tier.dim)

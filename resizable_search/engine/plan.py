@@ -1,9 +1,9 @@
 """A plan: what a search does, as a value that can be printed, parsed and compared.
 
-A plan is a chain of stages `dim:precision:keep`. The first looks at every row, each later one at
-what the one before it kept. Keeps never grow and never fall below k; the last stage keeps k, so it
-names no number. Precision `exact`, the default, is left out when printed: `256:100,768`. What is
-scored in int8 or in bits is not the cosine similarity, so neither can be the last stage.
+A plan is a chain of stages `dim:precision:keep`. The first stage scans every row; each later one rescores
+the rows that the one before kept. Keeps never grow and are never below k; the last stage keeps k, so it has
+no number. Precision `exact`, the default, is left out: `256:100,768`. Scores in int8 or bits are not the
+cosine similarity, so neither can be the last stage.
 """
 
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from resizable_search.text import quoted
 Precision = Literal["exact", "float32", "int8", "bits"]
 """How rows are scored.
 
-`exact`: the float32 answer by whatever is fastest. `float32`: read the floats. `int8`: the codes of
-`quantise` alone. `bits`: how many signs the row and the query have in common.
+`exact`: the float32 answer by whatever is fastest. `float32`: read the floats. `int8`: the int8 codes alone.
+`bits`: the number of signs that the row and the query have in common.
 """
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 MOST_STAGES = 32
-"""More than any plan that saves something has."""
+"""More than any useful plan has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A chain of stages. Made by `Plan.of` and `Plan.parse`, checked against an index by `check`."""
+    """A chain of stages, made by `Plan.of` and `Plan.parse`; `check` checks it against an index."""
 
     stages: tuple[Stage, ...]
 
@@ -54,13 +54,10 @@ class Plan:
 
     @classmethod
     def of(cls, dim: int | None, rerank: int, k: int, full_dim: int) -> "Plan":
-        """The plan of `--dim` and `--rerank`: scan `dim`, keep rerank x k, score those at full width.
+        """The plan of a dimension and a rerank: scan `dim`, keep rerank x k, rescore those at full width.
 
-        A rerank of what was scanned at the full dimension changes nothing and is left out.
-        Raises UsageError.
+        A rerank of a scan at the full dimension changes nothing and is left out. Raises UsageError.
         """
-        if k < 1:
-            raise UsageError(f"k must be 1 or more, not {k}")
         if rerank < 0:
             raise UsageError(f"rerank must be 0 (none) or more, not {rerank}")
         dim = full_dim if dim is None else dim
@@ -74,13 +71,9 @@ class Plan:
         return _parse(text)
 
     def check(self, k: int, full_dim: int) -> "Plan":
-        """The plan itself, if it can be run for k on an index of that full dimension; else UsageError."""
+        """The plan itself. Raises UsageError if it cannot run for k on an index of that full dimension."""
         if k < 1:
             raise UsageError(f"k must be 1 or more, not {k}")
-        if len(self.stages) > MOST_STAGES:
-            raise UsageError(
-                f"a plan has up to {MOST_STAGES} stages, not {len(self.stages):,}: leave some out"
-            )
         *before, last = self.stages
         for stage in self.stages:
             if not 1 <= stage.dim <= full_dim:
@@ -88,17 +81,16 @@ class Plan:
                     f"dimension {stage.dim} is not within 1 to {full_dim}, this index's full dimension"
                 )
         if last.precision not in ("exact", "float32"):
-            raise UsageError(
-                f"plan {self}: scores in {last.precision} are rough: end it with an exact stage, "
-                f"as in {self._with_keep(k)},{full_dim}"
-            )
+            longer = f"{self}{'' if last.keep else f':{10 * k}'},{full_dim}"
+            rough = f"scores in {last.precision} are rough"
+            raise UsageError(f"plan {self}: {rough}: end it with an exact stage, as in {longer}")
         if last.keep not in (None, k):
             raise UsageError(f"plan {self}: the last stage keeps k ({k}); leave its {last.keep} out")
         kept: int | None = None
         for stage in before:
             if stage.keep is None:
                 raise UsageError(
-                    f"plan {self}: every stage but the last says how many rows it keeps: {stage}:100"
+                    f"plan {self}: every stage but the last needs the number of rows it keeps: {stage}:100"
                 )
             if stage.keep < k:
                 raise UsageError(f"plan {self}: stage {stage} keeps fewer than k ({k}) rows")
@@ -107,28 +99,18 @@ class Plan:
             kept = stage.keep
         return self
 
-    def _with_keep(self, k: int) -> str:
-        """The plan with a number behind its last stage: how it goes on being one."""
-        *before, last = self.stages
-        return str(Plan((*before, Stage(last.dim, last.keep or 10 * k, last.precision))))
-
     def deepened(self, k: int, depth: int) -> "Plan":
-        """The plan for `depth` hits in place of k: keeps grow as much as k does."""
+        """The plan for `depth` hits in place of k, with keeps in the same proportion."""
         if depth == k:
             return self
-        return Plan(
-            tuple(
-                replace(stage, keep=None if stage.keep is None else -(-stage.keep * depth // k))
-                for stage in self.stages
-            )
-        )
+        return Plan(tuple(replace(s, keep=s.keep and -(-s.keep * depth // k)) for s in self.stages))
 
     def keeps(self, k: int) -> list[int]:
-        """How many rows each stage keeps when k hits are wanted."""
+        """The number of rows each stage keeps for k hits."""
         return [k if stage.keep is None else stage.keep for stage in self.stages]
 
 
-@lru_cache(1000)  # a tuned plan is asked for with each query
+@lru_cache(1000)  # each query with a recall parses its tuned plan
 def _parse(text: str) -> Plan:
     words = text.split(",", MOST_STAGES)
     if len(words) > MOST_STAGES:

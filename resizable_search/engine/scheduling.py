@@ -8,17 +8,17 @@ and a group scans the rows block by block, while the block is in the core's cach
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
-from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine.base import NO_ROW, Top
+from resizable_search.engine.vectors import Rows
 from resizable_search.system import usable_cores
 
 CHUNK_BYTES = 4 << 20
@@ -43,61 +43,22 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class _Job:
-    """A task that a thread of the pool may take, until its owner takes it back."""
-
-    __slots__ = ("_claim", "_done", "_error", "_number", "_task")
-
-    def __init__(self, task: Callable[[int], None], number: int) -> None:
-        self._task = task
-        self._number = number
-        self._claim = threading.Lock()
-        self._done = threading.Lock()
-        self._done.acquire()
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        """Run the task, unless it was taken back."""
-        if self._claim.acquire(blocking=False):
-            try:
-                self._task(self._number)
-            except BaseException as error:  # `finish` raises it again, in the owner's thread
-                self._error = error
-            finally:
-                self._done.release()
-
-    def finish(self) -> None:
-        """Take the task back if no thread has begun it; else wait for its end. Raises what it raised."""
-        if not self._claim.acquire(blocking=False):
-            self._done.acquire()
-            if self._error is not None:
-                raise self._error
-
-
 _lock = threading.Lock()
-_jobs: "SimpleQueue[_Job] | None" = None
+_pool: ThreadPoolExecutor | None = None
 
 
-def _offer(job: _Job) -> None:
-    global _jobs
+def _shared_pool() -> ThreadPoolExecutor:
+    global _pool
     with _lock:
-        if _jobs is None:
-            _jobs = SimpleQueue()
-            for number in range(max(usable_cores(), 2)):
-                name = f"rsearch-scan-{number}"
-                threading.Thread(target=_work, args=(_jobs,), name=name, daemon=True).start()
-    _jobs.put(job)
-
-
-def _work(jobs: "SimpleQueue[_Job]") -> None:
-    while True:
-        jobs.get().run()
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max(usable_cores(), 2), thread_name_prefix="rsearch-scan")
+        return _pool
 
 
 def _forget_pool() -> None:
     """A forked child has none of its parent's threads."""
-    global _jobs, _lock
-    _jobs, _lock = None, threading.Lock()
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -110,30 +71,25 @@ def run_together(task: Callable[[int], None], threads: int) -> None:
     If other callers keep the pool busy, tasks that have not begun when task(0) ends are dropped. So each
     task must do whatever work is left.
     """
-    jobs = [_Job(task, number) for number in range(1, threads)]
-    for job in jobs:
-        _offer(job)
+    futures = [_shared_pool().submit(task, number) for number in range(1, threads)]
     try:
         task(0)
     finally:
-        for job in jobs:
-            job.finish()
+        for future in futures:
+            if not future.cancel():
+                future.result()
 
 
-def unordered(task: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """The results of task(item), on threads of its own, in order of completion; takes few items ahead."""
-    left = iter(items)
+def map_ahead(task: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """The results of task(item), in order, on threads of its own; takes few items ahead."""
+    running: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="rsearch") as pool:
-        running = {pool.submit(task, item) for item in islice(left, 2 * threads)}
-        try:
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(task, item) for item in islice(left, len(done))}
-                for future in done:
-                    yield future.result()
-        finally:
-            for future in running:
-                future.cancel()
+        for item in items:
+            running.append(pool.submit(task, item))
+            if len(running) > 2 * threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +107,21 @@ class CandidateBuffers:
 
     lower: NDArray[np.float64]
     lower_sizes: NDArray[np.int64]
-    rows: NDArray[np.int64]
+    rows: Rows
     keys: NDArray[np.float64]
     counts: NDArray[np.int64]
     tallies: NDArray[np.int64]
+
+    def of_thread(self, thread: int) -> tuple[NDArray[Any], ...]:
+        """The buffers of one thread, as the kernels of a scan take them."""
+        return self.lower[thread], self.lower_sizes[thread], *self._candidates(thread)
+
+    def counted_by(self, thread: int) -> tuple[NDArray[Any], ...]:
+        """As `of_thread`, for a scan that counts."""
+        return self.tallies[thread], *self._candidates(thread)
+
+    def _candidates(self, thread: int) -> tuple[NDArray[Any], ...]:
+        return self.rows[thread], self.keys[thread], self.counts[thread]
 
     @classmethod
     def of(cls, threads: int, queries: int, size: BufferSize) -> "CandidateBuffers":
@@ -174,7 +141,7 @@ class Results:
     """Where kernels write their results: keys (m, k) float64, rows (m, k) int64, sizes (m,) int64."""
 
     keys: NDArray[np.float64]
-    rows: NDArray[np.int64]
+    rows: Rows
     sizes: NDArray[np.int64]
 
     @classmethod
@@ -182,7 +149,7 @@ class Results:
         """Room for the k best of each query."""
         return cls(np.empty((queries, k)), np.empty((queries, k), np.int64), np.empty(queries, np.int64))
 
-    def of_queries(self, part: slice) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    def of_queries(self, part: slice) -> tuple[NDArray[np.float64], Rows, Rows]:
         """The room of some queries, as kernels take it."""
         return self.keys[part], self.rows[part], self.sizes[part]
 

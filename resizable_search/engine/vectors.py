@@ -22,6 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+"""Numbers of rows of an index."""
+
 LANES = 32
 """Lanes of a float64 sum: element i goes to lane i mod LANES; then the lanes are added by halves."""
 
@@ -61,7 +65,7 @@ def lane_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:
     return lanes[:, 0]
 
 
-def centre(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def centre(rows: Floats) -> Floats:
     """Subtract the mean from each row of (n, d) float32: layer norm without its scale.
 
     Source: the model card of nomic-embed-text-v1.5 (layer norm, then slice, then normalise).
@@ -73,7 +77,7 @@ def centre(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
-def norms(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+def norms(rows: Floats) -> NDArray[np.float64]:
     """The Euclidean length of each row of (n, d) float32: (n,) float64."""
     out = np.empty(len(rows))
     for start, stop in spans(len(rows), rows.shape[1]):
@@ -83,7 +87,7 @@ def norms(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     return out
 
 
-def normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def normalise(rows: Floats) -> Floats:
     """Each row of (n, d) float32 divided by its length, in float64, rounded to float32.
 
     A zero row stays a zero row.
@@ -96,7 +100,7 @@ def normalise(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
-def truncate(rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+def truncate(rows: Floats, dim: int) -> Floats:
     """The first `dim` dimensions of each row of (n, d) float32, renormalised: a new (n, dim) float32.
 
     The input is never changed.
@@ -104,7 +108,7 @@ def truncate(rows: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
     return normalise(rows[:, :dim])
 
 
-def tamed(rows: NDArray[Any]) -> NDArray[np.float32]:
+def tamed(rows: NDArray[Any]) -> Floats:
     """A float32 copy of (n, d) raw rows; rows near the ends of float32's range are scaled into it.
 
     The mean of the largest numbers would overflow, and small float64 numbers would become 0; scaling by a
@@ -123,13 +127,13 @@ def tamed(rows: NDArray[Any]) -> NDArray[np.float32]:
     return full
 
 
-def prepare(rows: NDArray[Any], dim: int, *, centred: bool) -> NDArray[np.float32]:
+def prepare(rows: NDArray[Any], dim: int, *, centred: bool) -> Floats:
     """Raw rows of full width as they are stored or searched: centred or not, cut to `dim`, unit length."""
     full = tamed(rows)
     return truncate(centre(full) if centred else full, dim)
 
 
-def dot(rows: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
+def dot(rows: Floats, query: Floats) -> Floats:
     """The defined score of each row of (n, d) float32 against one query (d,) float32: (n,) float32.
 
     The dot product, accumulated in float64 by `lane_sum` and rounded to float32 once.
@@ -158,11 +162,11 @@ class Tier:
     """
 
     codes: NDArray[np.int8]
-    steps: NDArray[np.float32]
-    errors: NDArray[np.float32]
+    steps: Floats
+    errors: Floats
     dim: int
 
-    def cut(self, stored: NDArray[np.float32], dim: int) -> "Tier":
+    def cut(self, stored: Floats, dim: int) -> "Tier":
         """The same codes for a smaller dimension: new steps and errors, by one pass over `stored`.
 
         `stored` (n, width) float32: the rows of the codes. Up to MOST_COPIED bytes of codes are copied side
@@ -201,7 +205,7 @@ class IntegerQueries:
     errors: NDArray[np.float64]
 
 
-def quantise(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]:
+def quantise(rows: Floats) -> tuple[NDArray[np.int8], Floats, Floats]:
     """Each row of (n, d) float32 as int8 codes (n, d), a step (n,) and an error (n,), both float32.
 
     The step is the row's largest magnitude / 127 in float32, a code the nearest integer to number /
@@ -220,9 +224,7 @@ def quantise(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.fl
     return codes, steps, errors
 
 
-def _distances(
-    rows: NDArray[np.float32], codes: NDArray[np.int8], steps: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _distances(rows: Floats, codes: NDArray[np.int8], steps: Floats) -> Floats:
     """At least |row - step x codes| of each row of (n, d): (n,) float32."""
     # A code times a step is exact in float64; the rest is right to 15 digits, far below a float32 step.
     terms = codes.astype(np.float64)
@@ -233,7 +235,7 @@ def _distances(
     return np.where(errors > 0, np.nextafter(errors, np.float32(np.inf)), errors)
 
 
-def quantise_queries(queries: NDArray[np.float32]) -> IntegerQueries:
+def quantise_queries(queries: Floats) -> IntegerQueries:
     """Queries (m, d) float32 as int16 with a power of two each, as fine as 32-bit sums allow.
 
     By Cauchy and Schwarz |z·c| <= |z| |c|, with |c| <= 127 sqrt(d), so |z| is kept below 2^31 / that.
@@ -256,7 +258,7 @@ def quantise_queries(queries: NDArray[np.float32]) -> IntegerQueries:
     return IntegerQueries(padded, 1 / powers[:, 0], lengths * (1 + 1e-12), errors * (1 + 1e-9) + 1e-300)
 
 
-def sign_words(rows: NDArray[np.float32]) -> NDArray[np.uint64]:
+def sign_words(rows: Floats) -> NDArray[np.uint64]:
     """The signs of (n, d) float32 rows as words (n, ceil(d / 64)) uint64.
 
     Bit i of word w is 1 where number 64 w + i is above 0; bits beyond d are 0.

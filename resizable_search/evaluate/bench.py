@@ -180,7 +180,7 @@ def sample_queries(index: Index, count: int = DEFAULT_SAMPLE, seed: int = 0) -> 
     if seed < 0:
         raise UsageError(f"`seed` must be 0 or more, not {seed}")
     drawn = np.random.default_rng(seed).choice(index.rows, min(count, index.rows), replace=False)
-    rows = index.found_rows()[np.sort(drawn)]
+    rows = index.live_rows()[np.sort(drawn)]
     vectors = index.vectors(rows)
     usable = vectors.any(axis=1)  # a text without a known word has a zero vector
     if not usable.any():

@@ -183,7 +183,7 @@ def evaluate(
     judged = qrels.documents
     groups = None
     if index.manifest.corpus.get("chunk"):
-        groups = DocumentGroups(index.document_names(), index.found_rows())
+        groups = DocumentGroups(index.document_names(), index.live_rows())
     rows = _rows_of(index, judged, qrels.source, groups)
     ids = list(qrels.queries)
     begin = time.perf_counter()

@@ -118,7 +118,7 @@ def tune(
     not_kept = ""
     try:
         store_plan(index.folder, index.manifest.generation, tuned)
-        index.read_plans()
+        index.plans.read_again()
     except RsearchError as error:
         not_kept = str(error)
     return TuneReport(index.name, index.rows, index.full_dim, tuned, choice.remark, not_kept)

@@ -62,7 +62,7 @@ class ExportSource:
                 f"dimension {self.dim} is not within 1 to {full}, the full dimension of {reader.name}"
             )
         self.reader = reader
-        self.rows_at = reader.found_rows()
+        self.rows_at = reader.live_rows()
         """(count,) int64: the row of the index at each place."""
         self.count = len(self.rows_at)
         if not self.count:

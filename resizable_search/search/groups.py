@@ -57,14 +57,14 @@ def _best(
 class DocumentGroups:
     """The documents that an index's rows were cut from. A document is known by its first row.
 
-    `names` gives the document of each row, `found_rows` the rows that are not deleted.
+    `names` gives the document of each row, `live_rows` the rows that are not deleted.
     """
 
-    def __init__(self, names: Sequence[str], found_rows: NDArray[np.int64]) -> None:
+    def __init__(self, names: Sequence[str], live_rows: NDArray[np.int64]) -> None:
         self.rows: dict[str, int] = {}
         """The first row of each document, by name."""
         self._first_rows = np.full(len(names), NO_ROW, np.int64)
-        for row in found_rows.tolist():
+        for row in live_rows.tolist():
             self._first_rows[row] = self.rows.setdefault(names[row], row)
         self._names = {row: name for name, row in self.rows.items()}
 

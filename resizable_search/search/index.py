@@ -16,7 +16,7 @@ from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError, UsageError
-from resizable_search.search.groups import best_of_each_document
+from resizable_search.search.groups import ScoredDocuments, best_of_each_document
 from resizable_search.search.options import SearchOptions
 from resizable_search.search.query_embedder import QueryEmbedder
 from resizable_search.search.results import Answer, Hit, Timings
@@ -27,7 +27,7 @@ from resizable_search.store.filter import Filter, Selection
 from resizable_search.store.layout import Home, default_home, expanded, resolve_index
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import MOST_TRIES, IndexReader
-from resizable_search.store.tuned_plans import StoredPlans, TunedPlan, plan_key, tune_command
+from resizable_search.store.tuned_plans import StoredPlans, plan_key, tune_command
 
 
 class Index:
@@ -47,53 +47,30 @@ class Index:
     ) -> None:
         self._reader = reader
         self._closed = False
-        spec = EmbedderSpec.from_json(reader.manifest.embedder)
-        cache, trust = QueryCache(home.queries), TrustedEndpoints(home.trusted)
-        numbers = reader.manifest.documents * reader.manifest.full_dim
-        self._chooser = Chooser(engine, threads, numbers=numbers)
-        self._embedder = QueryEmbedder(reader.name, reader.folder, spec, cache, trust, embedder)
-        self.fingerprint = spec.fingerprint
+        self.manifest: Manifest = reader.manifest
+        """The manifest of the open generation."""
+        self.name: str = reader.name
+        self.folder: Path = reader.folder
+        self.rows: int = self.manifest.documents
+        """The number of documents."""
+        self.dims: tuple[int, ...] = self.manifest.dims
+        """The stored dimensions, ascending. A scan may use any other one up to the full dimension."""
+        self.full_dim: int = self.manifest.full_dim
+        """The full dimension: the embedder's width."""
+        spec = EmbedderSpec.from_json(self.manifest.embedder)
+        self.fingerprint: str = spec.fingerprint
         """The embedder's fingerprint: query vectors with the same one fit this index."""
+        self._chooser = Chooser(engine, threads, numbers=self.rows * self.full_dim)
+        self.threads: int = self._chooser.threads
+        """The number of threads of a scan."""
+        cache, trust = QueryCache(home.queries), TrustedEndpoints(home.trusted)
+        self._embedder = QueryEmbedder(self.name, self.folder, spec, cache, trust, embedder)
         if spec.state_checksum:
             self._embedder.load()
-        self._plans = StoredPlans(reader.folder, reader.manifest)
+        self.plans = StoredPlans(reader.folder, reader.manifest)
+        """The tuned plans."""
         self._filter = Filter(reader)
         self._executor = Executor(reader, self._chooser.pick, centred=spec.centred)
-
-    @property
-    def name(self) -> str:
-        """The index's name, which is its folder's."""
-        return self._reader.name
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the index."""
-        return self._reader.folder
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of the open generation."""
-        return self._reader.manifest
-
-    @property
-    def rows(self) -> int:
-        """The number of documents."""
-        return self.manifest.documents
-
-    @property
-    def dims(self) -> tuple[int, ...]:
-        """The stored dimensions, ascending. A scan may use any other one up to the full dimension."""
-        return self.manifest.dims
-
-    @property
-    def full_dim(self) -> int:
-        """The full dimension: the embedder's width."""
-        return self.manifest.full_dim
-
-    @property
-    def threads(self) -> int:
-        """The number of threads of a scan."""
-        return self._chooser.threads
 
     @property
     def remark(self) -> str:
@@ -162,12 +139,12 @@ class Index:
         Raises UsageError.
         """
         options = SearchOptions(k, dim, rerank, plan, recall, where)
-        return self.run(vectors, self.plan(options), k, selection=self._select(options))[0]
+        return self.run(vectors, self.plan(options), k, selection=self.select(options.where))[0]
 
     def search(self, queries: Sequence[str], options: SearchOptions) -> list[Answer]:
         """An answer to each text, by one scan. Raises as `query` does."""
         self.plan(options)  # wrong options are refused before anything is embedded
-        selection = self._select(options)
+        selection = self.select(options.where)
         begin = time.perf_counter()
         vectors = self.embed_queries(queries)
         seconds = [time.perf_counter() - begin] * len(queries)
@@ -187,30 +164,29 @@ class Index:
         each vector took. The time and bytes of the scan are those of all queries together.
         """
         plan = self.plan(options)
-        selection = selection or self._select(options)
+        selection = selection or self.select(options.where)
         seconds = embed_seconds or [0.0] * len(queries)
+        found: list[tuple[ScoredDocuments, list[StageStats]]]
         if options.group:
-            return [
-                self._grouped(query, vector, plan, options.k, selection, spent)
-                for query, vector, spent in zip(queries, vectors, seconds, strict=True)
-            ]
-        top, stages = self.run(vectors, plan, options.k, selection=selection)
-        documents = {d.row: d for d in self.documents(np.unique(top.rows))}
-        answers = []
-        for query, spent, scores, rows in zip(
-            queries, seconds, top.scores.tolist(), top.rows.tolist(), strict=True
-        ):
-            pairs = zip(scores, rows, strict=True)
-            scored = [(score, documents[row]) for score, row in pairs if row != NO_ROW]
-            answers.append(self._answer(query, options.k, plan, spent, scored, stages))
-        return answers
+            found = [self._grouped(vector, plan, options.k, selection) for vector in vectors]
+        else:
+            top, stages = self.run(vectors, plan, options.k, selection=selection)
+            documents = {d.row: d for d in self.documents(np.unique(top.rows))}
+            found = []
+            for scores, rows in zip(top.scores.tolist(), top.rows.tolist(), strict=True):
+                pairs = zip(scores, rows, strict=True)
+                found.append(([(score, documents[row]) for score, row in pairs if row != NO_ROW], stages))
+        return [
+            self._answer(query, options.k, plan, spent, *own)
+            for query, spent, own in zip(queries, seconds, found, strict=True)
+        ]
 
     def search_similar(self, id: str, options: SearchOptions) -> Answer:
         """As `similar`, with the plan and the timings; `query` of the answer is the id."""
         plan = self.plan(options)
         self._refuse_if_closed()
         row = np.array([self._filter.row_of(id)])
-        top, stages = self.run(self.vectors(row), plan, options.k, row, self._select(options))
+        top, stages = self.run(self.vectors(row), plan, options.k, row, self.select(options.where))
         scored = list(zip(top.scores[0].tolist(), self.documents(top.rows[0]), strict=False))
         return self._answer(id, options.k, plan, 0.0, scored, stages)
 
@@ -218,7 +194,7 @@ class Index:
         """The plan that the options mean on this index. Raises UsageError."""
         k, recall = options.k, options.recall
         if recall is not None:
-            tuned = self.tuned(k, recall)
+            tuned = self.plans.get(k, recall)
             if tuned is None:
                 command = tune_command(self.name, plan_key(k, recall))
                 raise UsageError(
@@ -245,36 +221,18 @@ class Index:
         """
         return self._executor.run(queries, plan, k, skip, selection)
 
-    def tuned(self, k: int, recall: float) -> TunedPlan | None:
-        """The plan tuned for k and that overlap, with its evidence; None if there is none.
-
-        Raises UsageError for a recall outside (0, 1], IndexFormatError for a damaged plan.
-        """
-        return self._plans.get(k, recall)
-
-    def tuned_plans(self) -> list[TunedPlan]:
-        """All tuned plans, by k and recall. Raises IndexFormatError for a damaged one."""
-        return self._plans.all()
-
-    def read_plans(self) -> None:
-        """Read plans tuned since the index was opened, if it is still of this generation."""
-        self._plans.read_again()
-
-    def check_where(self, where: str | None) -> int:
-        """The number of documents that an expression selects (all if None). Raises as `select` does."""
-        self._refuse_if_closed()
-        return self.rows if where is None else self._filter.select(where).count
-
-    def select(self, where: str) -> Selection:
-        """The rows that an expression selects; kept for later searches.
+    def select(self, where: str | None) -> Selection | None:
+        """The rows that an expression selects (None: all), kept for later searches.
 
         Raises UsageError for an expression that is not allowed, RsearchError for one that runs too long.
         """
         self._refuse_if_closed()
-        return self._filter.select(where)
+        return None if where is None else self._filter.select(where)
 
-    def _select(self, options: SearchOptions) -> Selection | None:
-        return None if options.where is None else self.select(options.where)
+    def check_where(self, where: str | None) -> int:
+        """The number of documents that an expression selects. Raises as `select` does."""
+        selection = self.select(where)
+        return self.rows if selection is None else selection.count
 
     def columns(self) -> tuple[str, ...]:
         """The names an expression may use: id, title, url, the metadata's keys, and metadata (JSON)."""
@@ -297,13 +255,13 @@ class Index:
         self._refuse_unknown_rows(np.asarray(rows))
         return self._reader.vectors(np.asarray(rows, np.int64))
 
-    def found_rows(self) -> NDArray[np.int64]:
+    def live_rows(self) -> NDArray[np.int64]:
         """The rows that are not deleted, ascending: (rows,) int64."""
-        return self._reader.found_rows()
+        return self._reader.live_rows()
 
-    def may_find(self, row: int) -> bool:
+    def is_live(self, row: int) -> bool:
         """Whether the row exists and is not deleted."""
-        return self._reader.may_find(row)
+        return self._reader.is_live(row)
 
     def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
         """The rows of the documents with these ids, by id. Unknown ids are left out."""
@@ -362,19 +320,12 @@ class Index:
             )
 
     def _grouped(
-        self,
-        query: str,
-        vector: NDArray[np.float32],
-        plan: Plan,
-        k: int,
-        selection: Selection | None,
-        embed_seconds: float,
-    ) -> Answer:
+        self, vector: NDArray[np.float32], plan: Plan, k: int, selection: Selection | None
+    ) -> tuple[ScoredDocuments, list[StageStats]]:
         def search(depth: int) -> tuple[Top, list[StageStats]]:
             return self.run(vector, plan.deepened(k, depth), depth, selection=selection)
 
-        scored, stages = best_of_each_document(search, self.documents, k, self.rows)
-        return self._answer(query, k, plan, embed_seconds, scored, stages)
+        return best_of_each_document(search, self.documents, k, self.rows)
 
     def _answer(
         self,
@@ -382,7 +333,7 @@ class Index:
         k: int,
         plan: Plan,
         embed_seconds: float,
-        scored: Sequence[tuple[float, StoredDocument]],
+        scored: ScoredDocuments,
         stages: list[StageStats],
     ) -> Answer:
         hits = [

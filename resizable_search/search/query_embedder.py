@@ -1,4 +1,4 @@
-"""Texts that are asked, as vectors: from the cache, or by the embedder that the index was made with."""
+"""Query texts as vectors: from the cache, or by the embedder of the index."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ from resizable_search.text import clipped, quoted
 class QueryEmbedder:
     """Embeds the queries of the index `name` in `folder`; safe to use from several threads at once.
 
-    `embedder` None: the one that `spec` names, opened when a text is not in the cache, which sends a
-    secret only where `trust` says. Raises EmbedderMismatchError for one of another space.
+    `embedder` None: the one that `spec` names, opened for the first text that is not in the cache; it sends
+    a secret only where `trust` allows. Raises EmbedderMismatchError for one of another embedding space.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class QueryEmbedder:
             self._refuse_other_space(embedder.spec)
 
     def load(self) -> None:
-        """Read what a fitted embedder knows now: its files go when the index is replaced.
+        """Read the files of a fitted embedder now: they go when the index is replaced.
 
-        What is wrong with them is told when a text is to be embedded.
+        Errors are raised when a text is embedded.
         """
         with suppress(RsearchError):
             self._opened()
@@ -66,9 +66,9 @@ class QueryEmbedder:
         return out
 
     def embed_known(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """As `embed`, and which of them (m,) have a vector that says something; the others' are zero.
+        """As `embed`, and which texts (m,) have a vector that is not zero; blank texts have none.
 
-        Blank texts are among those. Raises UsageError and EmbedderError.
+        Raises UsageError and EmbedderError.
         """
         if isinstance(texts, str):
             raise UsageError("embed_queries takes a list of texts, not one text: put it into a list")
@@ -76,18 +76,16 @@ class QueryEmbedder:
         fingerprint = self._spec.fingerprint
         missing = []
         for i, text in enumerate(texts):
-            if not text.strip():
-                continue
-            cached = self._cache.get(fingerprint, text, self._spec.width)
-            if cached is None:
-                missing.append(i)
-            else:
-                out[i] = cached
+            if text.strip():
+                cached = self._cache.get(fingerprint, text, self._spec.width)
+                if cached is None:
+                    missing.append(i)
+                else:
+                    out[i] = cached
         if missing:
             from resizable_search.embedders.request_pool import embed_all
 
-            embedder = self._opened()
-            out[missing] = embed_all(embedder, [clean(texts[i]) for i in missing], "search_query")
+            out[missing] = embed_all(self._opened(), [clean(texts[i]) for i in missing], "search_query")
             self._cache.put(fingerprint, {texts[i]: out[i] for i in missing})
         return out, np.array(out.any(axis=1))
 
@@ -107,41 +105,39 @@ class QueryEmbedder:
             raise EmbedderMismatchError(
                 f"{self._name} was embedded by {_described(self._spec)}; vectors of {_described(other)} "
                 "cannot be compared with those: query it with its own embedder, or build another index "
-                "with --name"
+                "with `name`"
             )
 
 
 def embedder_elsewhere(
     spec: EmbedderSpec, kind: str | None, model: str | None, options: Mapping[str, str | int | None]
 ) -> Embedder:
-    """An embedder of the model of `spec` that is reached in another way, as its user says.
+    """An embedder of the model of `spec` at another place.
 
-    `kind` None: that of `spec`, if it has an endpoint, else openai. `model` is what it is called there
-    (None: as in `spec`). Raises UsageError.
+    `kind` None: that of `spec` if it has an endpoint, else openai. `model`: its name there (None: as in
+    `spec`). Raises UsageError.
     """
     from resizable_search.embedders import registry
 
     given = {name: value for name, value in options.items() if value is not None}
     if kind is None:
         if "base_url" not in spec.options and "base_url" not in given:
-            raise UsageError("say with --base-url or --embedder what else is to embed the query")
+            raise UsageError("give `base_url` or `embedder`: what is to embed the query?")
         kind = spec.kind if "base_url" in spec.options else "openai"
     cls = registry.embedder_class(kind)
     if cls.needs_fit or not cls.embeds:
-        raise UsageError(
-            f"--embedder: {kind} runs no model that an index could have been made with elsewhere"
-        )
+        raise UsageError(f"`embedder`: {kind} cannot run the model of an index at another place")
     if kind == spec.kind and "served_as" in spec.options:
-        held = dict(spec.options)
+        recorded = dict(spec.options)
         if "base_url" in given:
-            held.pop("api_key_env", None)  # it was for the index's address, and who made it chose it
+            recorded.pop("api_key_env", None)  # whoever made the index chose it for that address
         if model is not None:
-            held["served_as"] = model
-        return registry.create(kind, spec.model, {**held, **given})
+            recorded["served_as"] = model
+        return registry.create(kind, spec.model, {**recorded, **given})
     return registry.create(kind, model or spec.model, given)
 
 
 def _described(spec: EmbedderSpec) -> str:
-    """An embedder's model in words, with what sets it apart from others of its name."""
+    """An embedder's model in words, with what tells it apart from others of its name."""
     fitted = f" as fitted ({spec.state_checksum[:8]})" if spec.state_checksum else ""
     return f"{clipped(spec.model)} ({spec.width} dimensions){fitted}"

@@ -1,4 +1,4 @@
-"""What a search gives back, as values."""
+"""The results of a search, as values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds that a query took: to embed its text, to scan, to rerank."""
+    """Milliseconds to embed the text of a query, to scan and to rerank."""
 
     embed: float
     scan: float
@@ -35,9 +35,9 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a query found, and how: the object that `rsearch query --json` prints, `explain` on demand.
+    """The hits of a query and how they were found.
 
-    `query` is the text, or the id of the document whose like were looked for.
+    `query` is the text, or the id of the document that the hits are similar to.
     """
 
     query: str
@@ -50,13 +50,13 @@ class Answer:
 
 
 def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
-    """An answer as the object that `rsearch query --json` prints; metadata only where a hit has some.
+    """An answer as a JSON object; a hit without metadata has no such key.
 
-    `threads`: those of the index, to tell also how each stage went (milliseconds, bytes of the index's
-    files for each query, rows scored by the definition).
+    `threads`: those of the index; if given, `explain` has the stages (milliseconds, bytes read for each
+    query, rows whose defined score was computed).
     """
     timings = answer.timings_ms
-    told: dict[str, Any] = {  # by hand: `asdict` takes ten times as long
+    content: dict[str, Any] = {  # by hand: `asdict` takes ten times as long
         "query": answer.query,
         "index": answer.index,
         "k": answer.k,
@@ -65,7 +65,7 @@ def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
         "hits": [_hit(hit) for hit in answer.hits],
     }
     if threads is not None:
-        told["explain"] = [
+        content["explain"] = [
             {
                 "stage": run.stage,
                 "rows_in": run.rows_in,
@@ -79,11 +79,11 @@ def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
             }
             for run in answer.explain
         ]
-    return told
+    return content
 
 
 def _hit(hit: Hit) -> dict[str, Any]:
-    told = {
+    content = {
         "rank": hit.rank,
         "row": hit.row,
         "score": hit.score,
@@ -92,4 +92,4 @@ def _hit(hit: Hit) -> dict[str, Any]:
         "url": hit.url,
         "text": hit.text,
     }
-    return {**told, "metadata": dict(hit.metadata)} if hit.metadata else told
+    return {**content, "metadata": dict(hit.metadata)} if hit.metadata else content

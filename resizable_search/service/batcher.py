@@ -27,7 +27,7 @@ class MovedError(RsearchError):
 
 
 Outcome = Answer | BaseException
-Selected = tuple[Index, Selection]
+Selected = tuple[Index, Selection | None]
 """An index, and its rows that match a filter."""
 
 

@@ -76,7 +76,7 @@ class Service:
 
         def read(index: Index) -> tuple[str, StoredDocument]:
             at = index.rows_of([id_]).get(id_, -1) if id_ is not None else row
-            if at is None or not index.may_find(at):
+            if at is None or not index.is_live(at):
                 which = f"at row {row}" if id_ is None else f"with the id {quoted(id_)}"
                 raise IndexNotFoundError(f"{index.name} has no document {which}")
             return index.name, index.documents([at])[0]
@@ -118,7 +118,7 @@ class Service:
                     embedder=EmbedderModel(kind=spec.get("kind", ""), model=spec.get("model", "")),
                     tuned=[
                         TunedPlanModel(k=plan.k, recall=plan.recall, plan=plan.plan)
-                        for plan in index.tuned_plans()
+                        for plan in index.plans.all()
                     ],
                 )
         except RsearchError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import vectors
-from resizable_search.engine.base import Engine, ScanResult, Top, gather, merge, result_width
+from resizable_search.engine.base import Engine, ScanResult, Top, gather, result_width
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Plan, Stage
 from resizable_search.errors import UsageError
@@ -153,7 +153,7 @@ class Executor:
                 parts = parts.narrowed(selection.allowed)
             result = engine.scan(parts, queries, stage.precision, min(more, len(parts)))
             if result.top.rows.shape[1] != more:
-                result = replace(result, top=merge([result.top], more))
+                result = replace(result, top=_widen(result.top, more))
             result = _with_rescored_bytes(result, stage.dim, len(queries))
         else:
             result = self._gather(engine, stage, queries, more, selection.rows)

@@ -182,7 +182,7 @@ class IndexReader:
                 documents |= read
         return documents
 
-    def found_rows(self) -> NDArray[np.int64]:
+    def live_rows(self) -> NDArray[np.int64]:
         """The rows of the index that are not deleted, ascending."""
         return np.concatenate(
             [
@@ -191,7 +191,7 @@ class IndexReader:
             ]
         )
 
-    def may_find(self, row: int) -> bool:
+    def is_live(self, row: int) -> bool:
         """Whether the row exists and is not deleted."""
         for part, start in zip(self.parts, self.starts, strict=True):
             if start <= row < start + part.rows:

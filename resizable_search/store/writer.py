@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from resizable_search.arrays import NpyWriter, npy_bytes, read_blocks, read_shape
 from resizable_search.engine import vectors
-from resizable_search.engine.scheduling import unordered
+from resizable_search.engine.scheduling import map_ahead
 from resizable_search.engine.vectors import WORD, quantise, sign_words
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
@@ -52,7 +52,7 @@ def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progr
         for name in names:
             files[name] = NpyWriter(beside(folder / name), *shapes[name])
         blocks = read_blocks(folder / NAMES.vectors(dims[-1]))
-        for rows in unordered(lambda block: _derive_block(files, dims, n, *block), blocks, thread_count()):
+        for rows in map_ahead(lambda block: _derive_block(files, dims, n, *block), blocks, thread_count()):
             progress.advance(rows)
         for file in files.values():
             file.finish()

@@ -47,7 +47,7 @@ def of_files(paths: Iterable[str]) -> Iterator[Document]:
 def of_index(name: str) -> Iterator[Document]:
     """The documents of an index."""
     with open_index(name) as index:
-        rows = index.found_rows()
+        rows = index.live_rows()
         for start in range(0, len(rows), 1000):
             for found in index.documents(rows[start : start + 1000]):
                 yield Document(found.id, found.title, "", found.text)

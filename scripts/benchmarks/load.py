@@ -104,7 +104,7 @@ def main() -> None:
         texts = cached(index, queries, Home(home))
         engine = index.warm()
         tune(index, 0.99, k=K)
-        index.read_plans()
+        index.plans.read_again()
         what = f"{index.rows:,} × {index.full_dim} ({made_of}), k {K}, {engine}"
         print(f"{what}; {args.clients} clients; {machine()}\n")
         ways: dict[str, dict[str, Any]] = {

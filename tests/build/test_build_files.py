@@ -86,7 +86,7 @@ def test_a_larger_limit_goes_on_within_a_document(folder, tmp_path):
 def held(folder: Path) -> dict[str, tuple[str, dict, bytes]]:
     """What an index has of each document that can be found, by id."""
     with open_index(folder, embedder=TableEmbedder()) as index:
-        rows = index.found_rows()
+        rows = index.live_rows()
         return {
             d.id: (d.text, dict(d.metadata), vector.tobytes())
             for d, vector in zip(index.documents(rows), index.vectors(rows), strict=True)

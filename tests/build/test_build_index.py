@@ -10,7 +10,7 @@ TEXTS = ["tree structures", "sorting of lists", "walking a folder"]
 
 
 def ids(index):
-    return [document.id for document in index.documents(index.found_rows())]
+    return [document.id for document in index.documents(index.live_rows())]
 
 
 def test_the_front_of_the_package_builds_and_opens_an_index(tmp_path):
@@ -93,4 +93,4 @@ def test_a_stop_while_the_index_follows_texts_that_changed_says_what_is_safe(tmp
         build_index("notes", changed, embedder=embedder, home=tmp_path)
     again = TableEmbedder(remote=True)
     with build_index("notes", changed, embedder=again, home=tmp_path) as index:
-        assert (len(index.found_rows()), again.asked) == (51, ["new text"])
+        assert (len(index.live_rows()), again.asked) == (51, ["new text"])

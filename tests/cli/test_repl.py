@@ -85,7 +85,7 @@ def test_each_way_to_say_how_to_search_takes_the_place_of_the_others(session, sa
         assert str(session.plan) == plan, line
     say(":recall 1")
     assert session.settings.search.recall == 1
-    assert str(session.plan) == session.index.tuned(4, 1.0).plan
+    assert str(session.plan) == session.index.plans.get(4, 1.0).plan
     assert " recall " in say(":settings").replace("\n", " ")
     say(":dim 4")
     assert session.settings.search.recall is None

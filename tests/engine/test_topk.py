@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resizable_search.engine.base import NO_ROW, Top, gather, merge, select
+from resizable_search.engine.base import NO_ROW, Top, gather, select
 
 few_scores = st.lists(st.sampled_from([-1.0, 0.0, 0.25, 0.5, 1.0]), max_size=40)
 
@@ -25,13 +25,11 @@ def test_merge_of_blocks_is_the_whole(blocks, k):
         start += len(values)
         all_scores.extend(block)
     whole = gather([select(np.array(all_scores, np.float32), np.arange(start), k)], k)
-    merged = merge(parts, k)
-    np.testing.assert_array_equal(merged.rows, whole.rows)
-    np.testing.assert_array_equal(merged.scores, whole.scores)
     folded = parts[0]
     for part in parts[1:]:
         folded = folded.merge(part, k)
     np.testing.assert_array_equal(folded.rows, whole.rows)
+    np.testing.assert_array_equal(folded.scores, whole.scores)
 
 
 def test_gather_fills_with_no_row():

@@ -187,7 +187,7 @@ def test_an_index_of_chunks_is_judged_by_the_documents_that_they_were_cut_from(t
     with open_index(tmp_path / "home" / "notes", embedder=TableEmbedder(width=32)) as index:
         found = evaluate(index, Qrels(queries, relevance, "made up", ()), options, METRICS)
         stages = [int(stage.partition(":")[0]) for stage in plan.split(",")]
-        kept, names = index.found_rows(), index.document_names()
+        kept, names = index.live_rows(), index.document_names()
         rows = index.vectors(kept)
         for place, (query, text) in enumerate(queries.items()):
             vector = embedder.vector(text)

@@ -57,7 +57,7 @@ def test_the_fastest_proven_plan_is_chosen_and_kept_with_its_evidence(index, by_
     assert tuned.plan in [c.plan for c in tuned.candidates]
     stored = read_manifest(index.folder).plans["10:0.9"]
     assert json.loads(json.dumps(stored))["plan"] == tuned.plan
-    assert index.tuned(10, 0.9) == tuned
+    assert index.plans.get(10, 0.9) == tuned
     # Other queries than those that chose or confirmed it find as much.
     own = MeasuredPlans(
         index, Queries(index.vectors(np.arange(0, 1600, 4)), "rows", np.arange(0, 1600, 4)), 10
@@ -144,7 +144,7 @@ def test_a_plan_that_cannot_be_kept_is_still_told(index, by_bytes):
     report = tune(index, 0.9)
     assert "cannot write to" in report.not_kept
     assert report.tuned.plan
-    assert index.tuned(10, 0.9) is None
+    assert index.plans.get(10, 0.9) is None
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def rows(made):
 
     def of(dim: int) -> tuple[list[str], np.ndarray]:
         with made.open() as index:
-            documents = index.documents(index.found_rows())
+            documents = index.documents(index.live_rows())
             raw = np.stack([embedder.vector(document.text) for document in documents])
         cut = raw[:, :dim].astype(np.float64)
         return [d.id for d in documents], (cut / np.linalg.norm(cut, axis=1)[:, None]).astype(np.float32)

@@ -72,7 +72,7 @@ def test_an_export_holds_each_document_beside_its_row(exported, rows, made, name
     assert (found.dtype, found.shape) == (np.float32, (295, dim))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     with made.open() as index:
-        stored = index.documents(index.found_rows())
+        stored = index.documents(index.live_rows())
     for document, other in zip(documents, stored, strict=True):
         assert document["title"] == other.title
         assert document["url"] == other.url

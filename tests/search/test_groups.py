@@ -123,15 +123,15 @@ def test_a_plan_for_more_hits_keeps_as_much_more(plan: str, deeper: str):
 
 def test_rows_are_grouped_by_their_documents_however_deep_the_search_must_go():
     names = ["long"] * 30 + ["gone", "short", "last"]
-    found_rows = np.delete(np.arange(33), 30)
+    live_rows = np.delete(np.arange(33), 30)
     asked = []
 
     def search(depth: int) -> Top:
         asked.append(depth)
-        rows = found_rows[None, :depth]
+        rows = live_rows[None, :depth]
         return Top((1 - rows / 100).astype(np.float32), rows)
 
-    wholes = DocumentGroups(names, found_rows)
+    wholes = DocumentGroups(names, live_rows)
     best = wholes.best(search, 2)
     assert asked == [8, 32]
     assert [wholes.name(row) for row in best.rows[0].tolist()] == ["long", "short"]

@@ -58,9 +58,9 @@ def test_keeping_a_plan_alters_the_plans_and_the_date_alone(home):
     for plan in (better, other):
         store_plan(folder, before.generation, plan)
     with opened(home) as index:
-        assert index.tuned_plans() == [other, better]
-        assert index.tuned(10, 0.99) == better
-        assert index.tuned(10, 0.9) is None
+        assert index.plans.all() == [other, better]
+        assert index.plans.get(10, 0.99) == better
+        assert index.plans.get(10, 0.9) is None
 
 
 def test_an_open_index_learns_of_the_plan_and_gives_the_same_answers(home):
@@ -85,9 +85,9 @@ def test_plans_go_when_rows_come_or_go(home):
     store_plan(home / "made", 2, TUNED)
     with opened(home) as index:
         delete_rows(home / "made", [3])
-        assert index.tuned(10, 0.99) == TUNED  # it still holds the rows that were measured
+        assert index.plans.get(10, 0.99) == TUNED  # it still holds the rows that were measured
     with opened(home) as index:
-        assert index.tuned(10, 0.99) is None
+        assert index.plans.get(10, 0.99) is None
 
 
 def test_an_extension_that_was_begun_goes_on(home):
@@ -152,18 +152,18 @@ def test_a_damaged_plan_is_told_in_one_line_and_the_index_serves_on(home, bad):
             index.scan(query, recall=0.99)
         assert "\n" not in str(told.value)
         with pytest.raises(IndexFormatError):
-            index.tuned_plans()
+            index.plans.all()
         assert index.scan(query).rows.shape == (1, 10)
     store_plan(folder, 1, TUNED)
     with opened(home) as index:
-        assert index.tuned(10, 0.99) == TUNED
+        assert index.plans.get(10, 0.99) == TUNED
 
 
 def test_a_strange_key_is_told(home):
     folder = home / "made"
     replace(read_manifest(folder), plans={"whatever": GOOD}).write(folder)
     with opened(home) as index, pytest.raises(IndexFormatError, match="it is for 10:0.99"):
-        index.tuned_plans()
+        index.plans.all()
 
 
 @pytest.mark.parametrize("recall", [0.0, -1.0, 1.01, float("nan"), float("inf")])

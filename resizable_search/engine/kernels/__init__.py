@@ -46,8 +46,8 @@ def _signatures() -> dict[Any, Any]:
     tallies = array(i64, 3)
     limits = (i64, i64, i64, i64)
     return {
-        scan_int8: (table, i64, *integers, types.boolean, *limits, *one_lower, *one_candidates),
-        scan_floats: (table, i64, queries, f64, *limits, *one_lower, *one_candidates),
+        scan_int8: (table, i64, types.boolean, *integers, *limits, *one_lower, *one_candidates),
+        scan_floats: (table, i64, f64, queries, *limits, *one_lower, *one_candidates),
         scan_bits: (table, i64, *words, i64, i64, i64, array(i64, 2), *one_candidates),
         best_candidates: (*candidates, *lower, *best),
         best_by_count: (*candidates, tallies, i64, *best),

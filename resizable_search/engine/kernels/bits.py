@@ -39,7 +39,7 @@ def scan_bits(table, dim, masks, query_words, start, stop, k, tallies, rows, key
     is by counting: tallies (m, dim + 3) int64, zeros at first, counts the candidates by the number of
     differing signs. Its last two columns hold how far the limit has come down from dim + 1, and how many
     candidates differ in fewer signs than the limit. Candidates: rows (m, capacity) int64, keys
-    (m, capacity) float64, the score, and counts (m,) int64.
+    (m, capacity) float64, the score, and counts (m,) int64. Returns True, as a scan that did not give up.
     """
     for part in range(table.shape[0]):
         first = table[part, FIRST]
@@ -49,6 +49,7 @@ def scan_bits(table, dim, masks, query_words, start, stop, k, tallies, rows, key
                 signs_of(table, part), allowed_of(table, part), first, dim, masks, query_words, begin - first,
                 end - first, k, tallies, rows, keys, counts,
             )  # fmt: skip
+    return True
 
 
 @njit(nogil=True)

@@ -31,7 +31,7 @@ ROWS_AHEAD = 2
 
 @njit(nogil=True, cache=True)
 def scan_int8(
-    table, dim, query_codes, units, factors, bases, is_exact, start, stop, k, limit, lower, lower_sizes, rows,
+    table, dim, is_exact, query_codes, units, factors, bases, start, stop, k, limit, lower, lower_sizes, rows,
     keys, counts,
 ):  # fmt: skip
     """Scan rows start … stop - 1 for every query, and collect the candidates.
@@ -123,7 +123,7 @@ def _scan_part(
 
 @njit(nogil=True, cache=True)
 def scan_floats(
-    table, dim, queries, margin, start, stop, k, limit, lower, lower_sizes, rows, keys, counts
+    table, dim, margin, queries, start, stop, k, limit, lower, lower_sizes, rows, keys, counts
 ):  # fmt: skip
     """As an exact `scan_int8`, by float32 products, each within `margin` of the defined score.
 

@@ -44,7 +44,7 @@ class Place:
     def ids(self) -> list[str]:
         """Ids of the documents that can be found, in order of rows."""
         with self.open() as index:
-            return [document.id for document in index.documents(index.found_rows())]
+            return [document.id for document in index.documents(index.live_rows())]
 
     def answers(self, k: int = 20, **how) -> list[list[tuple[str, float]]]:
         """Ids and scores of some queries' hits."""

@@ -34,7 +34,7 @@ def made(place):
 def test_answers_stay_and_one_part_without_deleted_rows_remains(made):
     before, ids = made.answers(k=92), made.ids()
     with made.open() as index:
-        rows = index.vectors(index.found_rows())
+        rows = index.vectors(index.live_rows())
     done = compact(made.folder)
     assert (done.documents, done.parts, done.deleted, done.done) == (92, 3, 5, True)
     assert done.after < done.before

@@ -55,7 +55,7 @@ def test_many_parts_with_deleted_rows_answer_as_one_without(engine, monkeypatch,
             open_index("made", home=temporary, embedder=spread(seed), engine=engine) as parts,
             open_index("one", home=temporary, embedder=spread(seed), engine=engine) as one,
         ):
-            kept = np.append(parts.found_rows(), -1)  # where the rows of one lay before
+            kept = np.append(parts.live_rows(), -1)  # where the rows of one lay before
             for plan in PLANS:
                 stages = plan.split(",")
                 if any(int(word) < k for stage in stages[:-1] for word in stage.split(":")[-1:]):

@@ -42,7 +42,7 @@ class Living:
     def held(self):
         """What the index has of each document, by id."""
         with self.place.open() as index:
-            rows = index.found_rows()
+            rows = index.live_rows()
             return {
                 d.id: (d.title, d.url, d.metadata, d.text, vector.tobytes())
                 for d, vector in zip(index.documents(rows), index.vectors(rows), strict=True)

@@ -1,9 +1,9 @@
 """What a scan engine does, the best rows it returns, and the margins that make a fast scan exact.
 
 An engine scans the rows of all parts at one dimension and returns, for each query, the best by the scores
-of one precision. Every engine gives the same rows, scores and order as every other, for one query or many,
-on one thread or many, in one part or many. One order rules everywhere: higher score first, equal scores by
-lower row. Places without a match have row -1, score -inf, and come last. Each score has one value:
+of one precision. Every engine gives the same rows, scores and order, for one query or many, on one thread or
+many, in one part or many: higher score first, equal scores by lower row. Places without a match have row -1,
+score -inf, and come last. Each score has one value:
 
 - `exact` and `float32`: the dot product of the stored float32 row and the normalised float32 query,
   accumulated by `vectors.lane_sum` and rounded to float32: the defined score.

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from resizable_search.engine.numba_engine import NumbaEngine
 
 SOURCES = Path(__file__).parent / "kernels"
-PART_TABLE = Path(__file__).parent / "parts.py"
-"""Its constants say how the kernels read a table of parts."""
 
 LOADING = threading.Lock()
 """Held while numba loads kernels: two threads that load at once can deadlock in numba's own locks."""
@@ -48,10 +46,10 @@ So no process takes more than twice the time of the better engine.
 WORTH_COMPILING = WORTH_LOADING // 100
 """Numbers in an index from which a hundred queries of one process use numba, as 20,000 rows x 768 do."""
 
+UNUSABLE = "numba cannot be used here: {}"
 COLD = "the compiled kernels are not ready here ({}): numpy searches, more slowly; `warm` compiles them"
 
 _CHILD = "from resizable_search.engine.kernel_cache import compile_here; compile_here()"
-_POLL_SECONDS = 0.1
 
 _loaded = False
 
@@ -75,8 +73,7 @@ def load_engine(threads: int) -> "NumbaEngine":
             except ColdKernelsError:
                 raise
             except Exception as error:  # numba and LLVM fail in many ways; numpy serves in all of them
-                reason = f"{type(error).__name__}: {error}"
-                raise ColdKernelsError(f"numba cannot be used here: {reason}") from error
+                raise ColdKernelsError(UNUSABLE.format(f"{type(error).__name__}: {error}")) from error
             _loaded = True
     from resizable_search.engine.numba_engine import NumbaEngine
 
@@ -86,8 +83,8 @@ def load_engine(threads: int) -> "NumbaEngine":
 def compile_kernels(progress: Progress = SILENT, stop: threading.Event | None = None) -> int:
     """Compile the kernels that are not in the cache. Returns their number.
 
-    A child process compiles; it ends at once when `stop` is set or the caller is interrupted, and keeps
-    the kernels it has done. Raises ColdKernelsError with the reason if kernels are missing afterwards.
+    A child process compiles; it ends at once when `stop` is set or the caller is interrupted. Raises
+    ColdKernelsError with the reason if kernels are missing afterwards.
     """
     with suppress(ColdKernelsError):
         load_engine(1)
@@ -97,9 +94,9 @@ def compile_kernels(progress: Progress = SILENT, stop: threading.Event | None = 
     command = [sys.executable, "-P", "-c", _CHILD]
     with subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, env=env) as child:
         try:
-            for number, line in enumerate(_lines(child, stop)):
+            for number, line in enumerate(_lines(child, stop or threading.Event())):
                 if not line.isdigit():
-                    raise ColdKernelsError(f"numba cannot be used here: {line.decode()}")
+                    raise ColdKernelsError(UNUSABLE.format(line.decode()))
                 if number == 0:
                     progress.stage("compiling", int(line), "kernels")
                 else:
@@ -113,10 +110,7 @@ def compile_kernels(progress: Progress = SILENT, stop: threading.Event | None = 
 
 
 def compile_if_worth(numbers: int, progress: Progress, stop: threading.Event | None = None) -> None:
-    """Compile the kernels for an index of so many numbers, if its queries would use them.
-
-    What goes wrong becomes a note: numpy serves without kernels.
-    """
+    """Compile the kernels if queries of an index of so many numbers would use them. Errors become notes."""
     if numbers >= WORTH_COMPILING and not is_warm():
         try:
             compile_kernels(progress, stop)
@@ -157,21 +151,21 @@ def is_warm() -> bool:
     return False
 
 
-def _lines(child: "subprocess.Popen[bytes]", stop: threading.Event | None) -> Iterator[bytes]:
-    """The lines that the child writes, until its end. Raises ColdKernelsError once `stop` is set."""
+def _lines(child: "subprocess.Popen[bytes]", stop: threading.Event) -> Iterator[bytes]:
+    """The lines that the child writes, until its end. Raises ColdKernelsError if `stop` is set."""
     assert child.stdout is not None
     rest = b""
     with DefaultSelector() as selector:
         selector.register(child.stdout, EVENT_READ)
-        while stop is None or not stop.is_set():
-            if not selector.select(_POLL_SECONDS):
-                continue
-            block = os.read(child.stdout.fileno(), 1 << 12)
-            if not block:
-                return
-            *lines, rest = (rest + block).split(b"\n")
-            yield from lines
-    raise ColdKernelsError("their compilation was stopped")
+        while not stop.is_set():
+            if selector.select(0.1):
+                block = os.read(child.stdout.fileno(), 1 << 12)
+                if not block:
+                    break
+                *lines, rest = (rest + block).split(b"\n")
+                yield from lines
+    if stop.is_set():
+        raise ColdKernelsError("their compilation was stopped")
 
 
 def _kernels() -> dict[Any, Any]:
@@ -199,7 +193,7 @@ def _load(kernel: Any, signature: Any) -> None:
 def _fingerprint() -> list[str]:
     """Of the sources, numba and Python that kernels are compiled from."""
     digest = hashlib.sha256()
-    for path in (*sorted(SOURCES.glob("*.py")), PART_TABLE):
+    for path in (*sorted(SOURCES.glob("*.py")), SOURCES.parent / "parts.py"):  # it has the columns of tables
         digest.update(path.read_bytes())
     return [digest.hexdigest(), version("numba"), sys.version]
 
@@ -224,7 +218,6 @@ def _write_stamp(cache: Path) -> None:
 
 EngineName = Literal["auto", "numpy", "numba"]
 """`auto`: numba once the work is worth loading its kernels, if they are compiled; else numpy."""
-
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 

@@ -1,7 +1,6 @@
-"""The compiled engine: int8 and sign-bit scans by the kernels, on our own threads (`scheduling`).
+"""The compiled engine: scans by the kernels, on our own threads (`scheduling`).
 
-The numpy engine reads the floats by BLAS where queries are many, the dimension is not stored, or the
-candidates are too many.
+For many queries, a dimension that is not stored, or too many candidates, numpy reads the floats by BLAS.
 """
 
 import time
@@ -105,9 +104,8 @@ class NumbaEngine:
         return ScanResult(results.top(), sum(rescored), read, "int8")
 
     def _scan_exact(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
-        begin = self._int8_scan(
-            parts, self._integers(queries), k, int(base.TOO_MANY * len(parts)), exact=True
-        )
+        most = int(base.TOO_MANY * len(parts))
+        begin = self._int8_scan(parts, self._integers(queries), k, most, exact=True)
         return self._scan_and_rescore(parts, queries, k, begin, parts.dim + 8, "int8")
 
     def _scan_floats(self, parts: Parts, queries: Floats, k: int) -> ScanResult:

@@ -56,6 +56,8 @@ class _Candidates:
 
     def shrink(self) -> None:
         """Raise the threshold to what the k-th best fast score allows, and drop what is below it."""
+        if not self.rows:
+            return
         scores, rows = np.concatenate(self.scores), np.concatenate(self.rows)
         self.threshold = max(self.threshold, self.bound(scores))
         reach = scores >= self.threshold
@@ -68,21 +70,17 @@ class _Candidates:
         kth = np.partition(scores, len(scores) - self.k)[len(scores) - self.k]
         if self.error == 0.0:
             return np.float32(kth)
-        below: np.float32 = np.nextafter(np.float32(float(kth) - self.error), np.float32(-np.inf))
-        return below
+        return np.float32(np.nextafter(np.float32(float(kth) - self.error), np.float32(-np.inf)))
 
     def final_rows(self) -> Rows:
         """The rows that may be in the answer, ascending, so that a file is read forwards."""
-        if not self.rows:
-            return np.empty(0, np.int64)
         self.shrink()
-        return self.rows[0]
+        return self.rows[0] if self.rows else np.empty(0, np.int64)
 
     def best(self) -> tuple[Floats, Rows]:
         """The k best, if the fast scores are the precision's own."""
-        if not self.rows:
-            return np.empty(0, np.float32), np.empty(0, np.int64)
-        return select(np.concatenate(self.scores), np.concatenate(self.rows), self.k)
+        rows = self.final_rows()
+        return select(self.scores[0] if len(rows) else np.empty(0, np.float32), rows, self.k)
 
 
 class NumpyEngine:
@@ -124,9 +122,9 @@ class NumpyEngine:
                 rows, lambda part, own: _agreement(signs[part][:, own], words[i], masks, parts.dim)
             )
         if precision == "int8":
-            tiers, integers = [view.tier for view in parts.views], vectors.quantise_queries(queries)
+            tiers, codes = [view.tier for view in parts.views], vectors.quantise_queries(queries)
             return lambda i, rows: parts.each(
-                rows, lambda part, own: _int8_scores(tiers[part], integers, i, own)
+                rows, lambda part, own: _int8_scores(tiers[part], codes, i, own)
             )
         return lambda i, rows: parts.defined_scores(queries[i], rows)
 
@@ -190,8 +188,7 @@ def _agreement(
 ) -> Floats:
     """The signs (words, c) that agree with one query's words, less those that differ: (c,) float32."""
     differing = np.bitwise_count((signs ^ query_words[:, None]) & masks[:, None]).sum(axis=0, dtype=np.int64)
-    scores: Floats = (dim - 2 * differing).astype(np.float32)
-    return scores
+    return np.asarray(dim - 2 * differing, np.float32)
 
 
 def _int8_scores(tier: Tier, queries: IntegerQueries, i: int, rows: Rows) -> Floats:
@@ -203,16 +200,15 @@ def _int8_scores(tier: Tier, queries: IntegerQueries, i: int, rows: Rows) -> Flo
 
 def _scan_for_best(parts: Parts, m: int, k: int, products: Products) -> Top:
     """The k best rows by scores that are the precision's own."""
-    allowed = [view.allowed for view in parts.views]
-    return gather([own.best() for own in _scan_blocks(parts, allowed, m, k, 0.0, products)], k)
+    return gather([own.best() for own in _scan_blocks(parts, None, m, k, 0.0, products)], k)
 
 
 def _scan_blocks(
-    parts: Parts, allowed: Masks, m: int, k: int, error: float, products: Products
+    parts: Parts, allowed: Masks | None, m: int, k: int, error: float, products: Products
 ) -> list[_Candidates]:
     """Score all rows for m queries block by block, and collect each query's candidates.
 
-    A threshold found in one part holds in the others.
+    `allowed`: masks in place of the views' own. A threshold found in one part holds in the others.
     """
     candidates = [_Candidates(k, error) for _ in range(m)]
     most = max(256, min(BLOCK_ROWS, BLOCK_SCORES // max(1, m)))
@@ -220,7 +216,7 @@ def _scan_blocks(
     steps = [max(1, math.ceil(len(view) / max(1, math.ceil(len(view) / most)))) for view in parts.views]
     buffer = np.empty(m * max(steps), np.float32)
     for part, (view, first, step) in enumerate(zip(parts.views, parts.starts, steps, strict=True)):
-        mask = allowed[part]
+        mask = view.allowed if allowed is None else allowed[part]
         for start in range(0, len(view), step):
             stop = min(start + step, len(view))
             scores = buffer[: m * (stop - start)].reshape(m, stop - start)

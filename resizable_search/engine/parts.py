@@ -25,8 +25,7 @@ SHORT = 1e-30
 FIRST, ROWS, ALLOWED, WIDTH, STORED, CODES_WIDTH, CODES, STEPS, ERRORS, WORDS, SIGNS = range(11)
 """Columns of a table: the first row, the number of rows, and addresses; 0 for a missing array.
 
-WIDTH is the numbers of a stored row, CODES_WIDTH those of its codes (a cut may have a shorter copy), WORDS
-the lines of the sign bits.
+WIDTH: numbers of a stored row. CODES_WIDTH: those of its codes. WORDS: lines of the sign bits.
 """
 
 
@@ -98,11 +97,6 @@ class View:
         return None, np.empty(0, np.int64)
 
     @property
-    def has_tier(self) -> bool:
-        """Whether the int8 codes at this dimension are stored, so that they cost no pass."""
-        return self.stored_tier is not None and not self.is_cut
-
-    @property
     def tier(self) -> Tier:
         """The int8 codes at this dimension; one pass if it is not stored. Raises UsageError if missing."""
         with self._source._lock:
@@ -172,7 +166,7 @@ class Parts:
     @property
     def has_tier(self) -> bool:
         """Whether the int8 codes at this dimension are stored, so that they cost no pass."""
-        return all(view.has_tier for view in self.views)
+        return self.can_have_tier and not self.is_cut
 
     @property
     def can_have_tier(self) -> bool:
@@ -286,5 +280,4 @@ def _address(array: NDArray[Any], dtype: Any) -> int:
     """The address of an array's numbers. A kernel takes them for C order of that dtype."""
     if array.dtype != dtype or not array.flags.c_contiguous:
         raise ValueError(f"a kernel takes {np.dtype(dtype)} in C order, not {array.dtype} {array.strides}")
-    address: int = array.__array_interface__["data"][0]
-    return address
+    return int(array.__array_interface__["data"][0])

@@ -22,8 +22,7 @@ Precision = Literal["exact", "float32", "int8", "bits"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-MOST_STAGES = 32
-"""More than any useful plan has."""
+MOST_STAGES = 32  # more than any useful plan has
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Share a scan out among threads, with the scratch space that each of them needs.
 
-One query, or a few: the rows are shared out in chunks, and the next free thread takes the next chunk. So a
-busy core holds nothing up, and a cold file is read forwards. Many queries: they are shared out in groups,
-and a group scans the rows block by block, while the block is in the core's cache.
+The rows of a few queries are shared out in chunks: a free thread takes the next chunk, so that a busy core
+holds nothing up, and a cold file is read forwards. Many queries are shared out in groups: a group scans the
+rows block by block, while the block is in the core's cache.
 """
 
 import os
@@ -42,7 +42,6 @@ DISK_SPEED = 1.5e9
 T = TypeVar("T")
 R = TypeVar("R")
 
-
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 
@@ -61,8 +60,7 @@ def _forget_pool() -> None:
     _pool, _lock = None, threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+os.register_at_fork(after_in_child=_forget_pool)
 
 
 def run_together(task: Callable[[int], None], threads: int) -> None:

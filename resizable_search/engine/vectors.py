@@ -1,12 +1,12 @@
 """Vectors: centre, truncate and normalise float32 rows; rows in fewer bits; queries as integers.
 
-A resizable (Matryoshka) embedding of full width is cut to its first d dimensions and scaled to unit length
-again: `truncate(centre(x), d)`. nomic's model card asks for a layer norm before the cut. Up to scale that is
+A resizable (Matryoshka) embedding is cut to its first d dimensions and scaled to unit length again:
+`truncate(centre(x), d)`. nomic's model card asks for a layer norm before the cut, which is, up to scale,
 subtracting each row's mean (`centre`); doing it twice changes nothing.
 
 Sums that decide an answer are float64 sums over `LANES` interleaved lanes, in a fixed order (`lane_sum`). So
-a score or a norm has the same bits on every machine, in every engine, for one row or many. The products of
-two float32 numbers are exact in float64, so it does not matter whether a machine fuses multiply and add.
+a score or a norm has the same bits on every machine, in every engine, for one row or many. Products of two
+float32 numbers are exact in float64: it does not matter whether a machine fuses multiply and add.
 
 A row x of (n, d) float32 is also stored as int8 codes c and a step s, so that x̂ = s c is near it, with
 e >= |x - x̂|: for any query q, |q·x - q·x̂| <= |q| e. A query becomes int16 numbers z and a power of two u,
@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
-"""Numbers of rows of an index."""
+Rows = NDArray[np.int64]  # numbers of rows of an index
 
 LANES = 32
 """Lanes of a float64 sum: element i goes to lane i mod LANES; then the lanes are added by halves."""
@@ -44,10 +43,7 @@ PADDED = 32
 MOST_COPIED = 128 << 20
 """The most bytes of codes that `Tier.cut` copies into memory."""
 
-WORD = 64
-"""Bits of a word of signs."""
-
-_UNIT = float(2**31 - 1)
+WORD = 64  # bits of a word of signs
 
 
 def lane_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -88,10 +84,7 @@ def norms(rows: Floats) -> NDArray[np.float64]:
 
 
 def normalise(rows: Floats) -> Floats:
-    """Each row of (n, d) float32 divided by its length, in float64, rounded to float32.
-
-    A zero row stays a zero row.
-    """
+    """Each row of (n, d) float32 divided by its length in float64; a zero row stays a zero row."""
     length = norms(rows)
     length[length == 0.0] = 1.0
     out = np.empty(rows.shape, np.float32)
@@ -101,18 +94,14 @@ def normalise(rows: Floats) -> Floats:
 
 
 def truncate(rows: Floats, dim: int) -> Floats:
-    """The first `dim` dimensions of each row of (n, d) float32, renormalised: a new (n, dim) float32.
-
-    The input is never changed.
-    """
+    """The first `dim` dimensions of each row of (n, d) float32, renormalised: a new (n, dim) float32."""
     return normalise(rows[:, :dim])
 
 
 def tamed(rows: NDArray[Any]) -> Floats:
-    """A float32 copy of (n, d) raw rows; rows near the ends of float32's range are scaled into it.
+    """A float32 copy of (n, d) raw rows; rows near the ends of float32's range are scaled by a power of two.
 
-    The mean of the largest numbers would overflow, and small float64 numbers would become 0; scaling by a
-    power of two changes no direction. Infinity and NaN stay.
+    The mean of large numbers would overflow, and small float64 numbers would become 0. Infinity and NaN stay.
     """
     with np.errstate(over="ignore"):
         full = np.array(rows, np.float32, order="C")
@@ -245,7 +234,7 @@ def quantise_queries(queries: Floats) -> IntegerQueries:
     lengths = np.sqrt(lane_sum(wide * wide))
     largest = np.abs(wide).max(axis=1)
     largest[largest == 0.0] = 1.0
-    room = _UNIT / (LEVELS * math.sqrt(d)) - math.sqrt(d)
+    room = (2.0**31 - 1) / (LEVELS * math.sqrt(d)) - math.sqrt(d)
     _, exponents = np.frexp(np.minimum(32767 / largest, room / np.maximum(lengths, largest)) / 1.001)
     powers = np.ldexp(1.0, exponents - 1)[:, None]
     scaled = wide * powers

@@ -11,8 +11,7 @@ from resizable_search.store.documents import StoredDocument
 
 DEEPER = 4
 """Each search takes so many times the rows of the one before."""
-_BATCH = 200
-"""Documents read at once."""
+_BATCH = 200  # documents read at once
 
 Stats = TypeVar("Stats")
 ScoredDocuments = list[tuple[float, StoredDocument]]
@@ -27,8 +26,8 @@ def best_of_each_document(
 ) -> tuple[ScoredDocuments, Stats]:
     """The best chunk of each of the best k documents (all, if there are fewer), and the last search's stats.
 
-    `search(n)` returns the best n of the index's `rows` for one query, `documents` the documents at given
-    rows. Chunks whose metadata name the same document belong together; any other row is its own document.
+    `search(n)` returns the best n of the index's `rows` for one query, `documents` the documents at rows.
+    Chunks whose metadata name the same document belong together; any other row is its own document.
     """
     k = min(k, rows)
     depth = min(k * DEEPER, rows)

@@ -197,11 +197,8 @@ class Index:
             tuned = self.plans.get(k, recall)
             if tuned is None:
                 command = tune_command(self.name, plan_key(k, recall))
-                raise UsageError(
-                    f"{self.name} has no plan tuned for recall {recall:g} at k {k}: measure one with "
-                    f"`{command}`, or from Python with resizable_search.evaluate.tune.tune(index, "
-                    f"{recall:g}, k={k})"
-                )
+                what = f"no plan tuned for recall {recall:g} at k {k}"
+                raise UsageError(f"{self.name} has {what}: measure one with `{command}`")
             return Plan.parse(tuned.plan)
         if isinstance(options.plan, Plan):
             return options.plan.check(k, self.full_dim)
@@ -315,9 +312,8 @@ class Index:
     def _refuse_unknown_rows(self, rows: NDArray[Any]) -> None:
         unknown = rows[(rows < 0) | (rows >= self.manifest.rows)]
         if len(unknown):
-            raise UsageError(
-                f"row {unknown[0]} is not within 0 to {self.manifest.rows - 1}, {self.name}'s rows"
-            )
+            last = self.manifest.rows - 1
+            raise UsageError(f"row {unknown[0]} is not within 0 to {last}, {self.name}'s rows")
 
     def _grouped(
         self, vector: NDArray[np.float32], plan: Plan, k: int, selection: Selection | None

@@ -35,10 +35,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The hits of a query and how they were found.
-
-    `query` is the text, or the id of the document that the hits are similar to.
-    """
+    """The hits of a query, which is a text or the id of a document, and how they were found."""
 
     query: str
     index: str
@@ -52,8 +49,7 @@ class Answer:
 def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
     """An answer as a JSON object; a hit without metadata has no such key.
 
-    `threads`: those of the index; if given, `explain` has the stages (milliseconds, bytes read for each
-    query, rows whose defined score was computed).
+    `threads`: those of the index; if given, `explain` has the stages.
     """
     timings = answer.timings_ms
     content: dict[str, Any] = {  # by hand: `asdict` takes ten times as long
@@ -82,14 +78,9 @@ def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
     return content
 
 
+_HIT_KEYS = ("rank", "row", "score", "id", "title", "url", "text")
+
+
 def _hit(hit: Hit) -> dict[str, Any]:
-    content = {
-        "rank": hit.rank,
-        "row": hit.row,
-        "score": hit.score,
-        "id": hit.id,
-        "title": hit.title,
-        "url": hit.url,
-        "text": hit.text,
-    }
+    content = {name: getattr(hit, name) for name in _HIT_KEYS}
     return {**content, "metadata": dict(hit.metadata)} if hit.metadata else content

@@ -1,9 +1,8 @@
 """The compiled loops: scans of ranges of rows that collect candidates, and the rescoring of given rows.
 
-They release the GIL and run on our own threads, each on its own rows or its own queries.
-`kernel_cache.compile_kernels` compiles them; queries only load them. Each kernel has one signature, so its
-parameters have no annotations. `table` names the arrays of all parts by address (`engine.parts`), so that
-one call scans the rows of all parts.
+They release the GIL and run on our own threads, each on its own rows or queries. Queries only load them
+(`kernel_cache`). Each kernel has one signature, so its parameters have no annotations. `table` names the
+arrays of all parts by address (`engine.parts`), so that one call scans the rows of all parts.
 
 Buffers hold the candidates of one query on one thread: rows with a key each, and a bound below which no row
 matters any more. Buffers of several threads are (threads, queries, capacity) arrays.
@@ -65,9 +64,3 @@ def _signatures() -> dict[Any, Any]:
 
 
 SIGNATURES = _signatures()
-
-__all__ = [
-    "SIGNATURES", "best_by_count", "best_candidates", "quantise_queries", "rescore_best_by_count",
-    "rescore_bits", "rescore_candidates", "rescore_exact", "rescore_int8", "rescore_narrowed", "scan_bits",
-    "scan_floats", "scan_int8", "truncate",
-]  # fmt: skip

@@ -13,12 +13,17 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from resizable_search.engine.kernels.heaps import allowed_of, compact, offer, signs_of, sort_heap, span_of
+from resizable_search.engine.kernels.heaps import (
+    GROUP,
+    allowed_of,
+    compact,
+    offer,
+    signs_of,
+    sort_heap,
+    span_of,
+)
 from resizable_search.engine.kernels.rows import rescore_narrowed
 from resizable_search.engine.parts import FIRST, ROWS
-
-GROUP = 16
-"""Rows whose keys are compared with the bound at once."""
 
 
 @intrinsic
@@ -55,14 +60,13 @@ def scan_bits(table, dim, masks, query_words, start, stop, k, tallies, rows, key
 @njit(nogil=True)
 def _scan_part(
     signs, allowed, first_row, dim, masks, query_words, start, stop, k, tallies, rows, keys, counts
-):  # fmt: skip
+):
     """As `scan_bits`, of one part whose first row is `first_row`: signs (words, n), allowed (n,) or (0,)."""
     m = query_words.shape[0]
-    words = masks.shape[0]
     capacity = rows.shape[1]
     block = 2048
     differing = np.empty(block + GROUP, np.uint64)
-    last = words - 1
+    last = masks.shape[0] - 1
     for begin in range(start, stop, block):
         end = min(begin + block, stop)
         size = end - begin

@@ -20,6 +20,9 @@ from resizable_search.engine.parts import (
     WORDS,
 )
 
+GROUP = 16
+"""Rows whose keys are compared with the bound at once."""
+
 
 @njit(nogil=True, inline="always")
 def worse(key, row, other_key, other_row):
@@ -130,34 +133,32 @@ _int8, _uint8 = _pointer_to(types.int8), _pointer_to(types.uint8)
 _float32, _uint64 = _pointer_to(types.float32), _pointer_to(types.uint64)
 
 
-@njit(nogil=True)
-def stored_of(table, part):
-    """(n, width) float32: the stored rows of a part."""
-    return carray(_float32(table[part, STORED]), (table[part, ROWS], table[part, WIDTH]))
+def _matrix(pointer, address, lines, width):
+    @njit(nogil=True)
+    def matrix_of(table, part):
+        return carray(pointer(table[part, address]), (table[part, lines], table[part, width]))
+
+    return matrix_of
 
 
-@njit(nogil=True)
-def codes_of(table, part):
-    """(n, width) int8: the codes of its rows."""
-    return carray(_int8(table[part, CODES]), (table[part, ROWS], table[part, CODES_WIDTH]))
+def _vector(pointer, address):
+    @njit(nogil=True)
+    def vector_of(table, part):
+        return carray(pointer(table[part, address]), (table[part, ROWS],))
+
+    return vector_of
 
 
-@njit(nogil=True)
-def steps_of(table, part):
-    """(n,) float32: what the codes are multiplied by."""
-    return carray(_float32(table[part, STEPS]), (table[part, ROWS],))
-
-
-@njit(nogil=True)
-def errors_of(table, part):
-    """(n,) float32: the distance of its rows from their codes."""
-    return carray(_float32(table[part, ERRORS]), (table[part, ROWS],))
-
-
-@njit(nogil=True)
-def signs_of(table, part):
-    """(words, n) uint64: the sign bits of its rows."""
-    return carray(_uint64(table[part, SIGNS]), (table[part, WORDS], table[part, ROWS]))
+stored_of = _matrix(_float32, STORED, ROWS, WIDTH)
+"""(n, width) float32: the stored rows of a part."""
+codes_of = _matrix(_int8, CODES, ROWS, CODES_WIDTH)
+"""(n, width) int8: the codes of its rows."""
+signs_of = _matrix(_uint64, SIGNS, WORDS, ROWS)
+"""(words, n) uint64: the sign bits of its rows."""
+steps_of = _vector(_float32, STEPS)
+"""(n,) float32: what the codes are multiplied by."""
+errors_of = _vector(_float32, ERRORS)
+"""(n,) float32: the distance of its rows from their codes."""
 
 
 @njit(nogil=True)

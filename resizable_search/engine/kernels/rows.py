@@ -142,7 +142,7 @@ def _offer_defined(table, dim, query, rows, count, out_keys, out_rows, k):
 @njit(nogil=True, cache=True)
 def rescore_narrowed(
     table, dim, queries, query_codes, units, factors, bases, rows, best_keys, best_rows, best_sizes
-):  # fmt: skip
+):
     """As `rescore_exact`, but int8 codes rule out rows first. Returns the number of defined scores.
 
     `table` has codes; query_codes, units, factors and bases as for `scan_int8`.

@@ -1,12 +1,10 @@
-"""The scans of int8 codes and of float32 rows, and the rescoring of their candidates.
-
-BLAS threads would wait for each other at the end of each part; these scans run on threads of our own.
-"""
+"""The scans of int8 codes and of float32 rows, and the rescoring of their candidates."""
 
 import numpy as np
 from numba import njit
 
 from resizable_search.engine.kernels.heaps import (
+    GROUP,
     allowed_of,
     codes_of,
     compact,
@@ -22,11 +20,7 @@ from resizable_search.engine.kernels.products import prefetch_row, products
 from resizable_search.engine.kernels.rows import defined_score
 from resizable_search.engine.parts import FIRST, ROWS
 
-GROUP = 16
-"""Rows whose keys are compared with the bound at once."""
-
-ROWS_AHEAD = 2
-"""How many float32 rows ahead memory is prefetched."""
+ROWS_AHEAD = 2  # float32 rows that are prefetched
 
 
 @njit(nogil=True, cache=True)
@@ -122,12 +116,11 @@ def _scan_part(
 
 
 @njit(nogil=True, cache=True)
-def scan_floats(
-    table, dim, margin, queries, start, stop, k, limit, lower, lower_sizes, rows, keys, counts
-):  # fmt: skip
+def scan_floats(table, dim, margin, queries, start, stop, k, limit, lower, lower_sizes, rows, keys, counts):
     """As an exact `scan_int8`, by float32 products, each within `margin` of the defined score.
 
-    The rows of the table are stored at this dimension; queries (m, dim) float32.
+    The rows of the table are stored at this dimension; queries (m, dim) float32. It runs on threads of our
+    own: BLAS's would wait for each other at the end of each part.
     """
     capacity = rows.shape[1]
     for part in range(table.shape[0]):
@@ -194,7 +187,7 @@ def best_candidates(rows, keys, counts, lower, lower_sizes, best_keys, best_rows
 @njit(nogil=True, cache=True)
 def rescore_candidates(
     table, dim, queries, rows, keys, counts, lower, lower_sizes, best_keys, best_rows, best_sizes
-):  # fmt: skip
+):
     """Compute the defined score of every candidate that may be in the answer. Returns their number.
 
     Buffers and results as for `best_candidates`; queries (m, dim) float32.

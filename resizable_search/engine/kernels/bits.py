@@ -13,16 +13,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from resizable_search.engine.kernels.heaps import (
-    GROUP,
-    allowed_of,
-    compact,
-    offer,
-    signs_of,
-    sort_heap,
-    span_of,
-)
-from resizable_search.engine.kernels.rows import rescore_narrowed
+from resizable_search.engine.kernels.heaps import allowed_of, compact, offer, signs_of, sort_heap, span_of
+from resizable_search.engine.kernels.rows import GROUP, rescore_narrowed
 from resizable_search.engine.parts import FIRST, ROWS
 
 

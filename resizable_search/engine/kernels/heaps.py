@@ -20,9 +20,6 @@ from resizable_search.engine.parts import (
     WORDS,
 )
 
-GROUP = 16
-"""Rows whose keys are compared with the bound at once."""
-
 
 @njit(nogil=True, inline="always")
 def worse(key, row, other_key, other_row):

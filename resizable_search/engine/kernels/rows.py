@@ -18,6 +18,9 @@ from resizable_search.engine.kernels.heaps import (
 from resizable_search.engine.kernels.products import prefetch_row, product
 from resizable_search.engine.parts import FIRST, ROWS
 
+GROUP = 16
+"""Rows whose keys a scan compares with the bound at once."""
+
 
 @njit(nogil=True, cache=True)
 def truncate(full, dim, out):

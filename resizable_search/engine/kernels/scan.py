@@ -4,7 +4,6 @@ import numpy as np
 from numba import njit
 
 from resizable_search.engine.kernels.heaps import (
-    GROUP,
     allowed_of,
     codes_of,
     compact,
@@ -17,7 +16,7 @@ from resizable_search.engine.kernels.heaps import (
     stored_of,
 )
 from resizable_search.engine.kernels.products import prefetch_row, products
-from resizable_search.engine.kernels.rows import defined_score
+from resizable_search.engine.kernels.rows import GROUP, defined_score
 from resizable_search.engine.parts import FIRST, ROWS
 
 ROWS_AHEAD = 2  # float32 rows that are prefetched

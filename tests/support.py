@@ -1,4 +1,4 @@
-"""A corpus, an embedder and an oracle of which everything is known, for tests of what stands on them."""
+"""A corpus, an embedder and an oracle with known content, for tests of all areas."""
 
 import math
 import os
@@ -18,14 +18,14 @@ from resizable_search.specs import CorpusSpec, EmbedderSpec
 from resizable_search.store.layout import Home
 
 TEST_DATA = Path(os.environ.get("RSEARCH_TEST_DATA") or "no-test-data")
-"""Real articles and recorded answers, for tests that skip where it is not there."""
+"""Real articles and recorded answers; tests that need them skip if the folder is missing."""
 
 
 @dataclass
 class ListCorpus(Corpus):
-    """Documents from a list; `version` is part of its spec, `break_at` fails the stream there.
+    """Documents from a list; `version` is part of its spec, the stream fails at `break_at`.
 
-    A living one has other documents when it is built again.
+    A mutable one may have other documents when it is built again.
     """
 
     documents: list[Document]
@@ -57,7 +57,7 @@ class ListCorpus(Corpus):
 
 
 class TableEmbedder(Embedder):
-    """Vectors from a table of texts; counts what it is asked. A made-up vector for any other text."""
+    """Vectors from a table of texts, and a made-up vector for any other text; records what it embeds."""
 
     kind = "table"
 
@@ -100,7 +100,7 @@ def articles(count: int, prefix: str = "a") -> list[Document]:
 
 
 def index_of(rows: np.ndarray, home: Path, name: str = "made", dims: Sequence[int] | None = None) -> Index:
-    """An index whose full vectors are these rows, through the real build; its embedder is `table`."""
+    """An index with these rows as full vectors, made by the real build; its embedder is `table`."""
     documents = articles(len(rows))
     table = {document.text: row for document, row in zip(documents, rows, strict=True)}
     embedder = TableEmbedder(width=rows.shape[1], table=table)
@@ -110,7 +110,7 @@ def index_of(rows: np.ndarray, home: Path, name: str = "made", dims: Sequence[in
 
 
 def oracle(rows: np.ndarray, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The defined answer, spelled out in plain Python: scores (k,) float32 and rows (k,)."""
+    """The defined answer in plain Python: scores (k,) float32 and rows (k,)."""
     scored = []
     for number, row in enumerate(rows.tolist()):
         lanes = [0.0] * LANES
@@ -126,6 +126,6 @@ def oracle(rows: np.ndarray, query: np.ndarray, k: int) -> tuple[np.ndarray, np.
 
 
 def float64_unit(row: np.ndarray) -> np.ndarray:
-    """A row of norm 1 in float64, by the standard library's own careful sum."""
+    """A row of norm 1 in float64, by the standard library's exact sum."""
     length = math.sqrt(math.fsum(x * x for x in row.astype(np.float64).tolist()))
     return row.astype(np.float64) / (length or 1.0)

@@ -172,7 +172,7 @@ class NumbaEngine:
             return None
         begin = time.perf_counter()
         m = len(queries)
-        kept, results = Results.of(m, keep), Results.of(m, k)
+        first_best, results = Results.of(m, keep), Results.of(m, k)
         table, cut = exact.codes, self.truncate(queries, exact.dim)
         integers = self._integers(cut)
         codes, units, bound = integers.codes, integers.units, ErrorBound.of(integers)
@@ -184,14 +184,14 @@ class NumbaEngine:
             scanned = time.perf_counter()
             count = self._kernels.rescore_best_by_count(
                 buffers.rows, buffers.keys, buffers.counts, buffers.tallies, bits.dim,
-                *kept.of_queries(part), table, exact.dim, cut[part], codes[part], units[part],
+                *first_best.of_queries(part), table, exact.dim, cut[part], codes[part], units[part],
                 bound.factor[part], bound.base[part], *results.of_queries(part),
             )  # fmt: skip
             rescored.append(count)
 
         read = self._bits_scan(bits, queries[:, : bits.dim], keep, finish)
         first = ScanResult(EMPTY, 0, read, "bits")
-        second_read = int(kept.sizes.sum()) * (exact.dim + 8) // m
+        second_read = int(first_best.sizes.sum()) * (exact.dim + 8) // m
         return first, ScanResult(results.top(), sum(rescored), second_read, "int8"), scanned - begin
 
     def truncate(self, rows: Floats, dim: int) -> Floats:

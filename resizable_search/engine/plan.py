@@ -85,7 +85,7 @@ class Plan:
             raise UsageError(f"plan {self}: {rough}: end it with an exact stage, as in {longer}")
         if last.keep not in (None, k):
             raise UsageError(f"plan {self}: the last stage keeps k ({k}); leave its {last.keep} out")
-        kept: int | None = None
+        previous: int | None = None
         for stage in before:
             if stage.keep is None:
                 raise UsageError(
@@ -93,9 +93,9 @@ class Plan:
                 )
             if stage.keep < k:
                 raise UsageError(f"plan {self}: stage {stage} keeps fewer than k ({k}) rows")
-            if kept is not None and stage.keep > kept:
+            if previous is not None and stage.keep > previous:
                 raise UsageError(f"plan {self}: stage {stage} keeps more rows than the one before it")
-            kept = stage.keep
+            previous = stage.keep
         return self
 
     def deepened(self, k: int, depth: int) -> "Plan":

@@ -227,7 +227,7 @@ def _distances(rows: Floats, codes: NDArray[np.int8], steps: Floats) -> Floats:
 def quantise_queries(queries: Floats) -> IntegerQueries:
     """Queries (m, d) float32 as int16 with a power of two each, as fine as 32-bit sums allow.
 
-    By Cauchy and Schwarz |z·c| <= |z| |c|, with |c| <= 127 sqrt(d), so |z| is kept below 2^31 / that.
+    By Cauchy and Schwarz |z·c| <= |z| |c|, with |c| <= 127 sqrt(d), so |z| stays below 2^31 / that.
     """
     m, d = queries.shape
     wide = queries.astype(np.float64)

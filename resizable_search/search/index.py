@@ -166,19 +166,19 @@ class Index:
         plan = self.plan(options)
         selection = selection or self.select(options.where)
         seconds = embed_seconds or [0.0] * len(queries)
-        found: list[tuple[ScoredDocuments, list[StageStats]]]
+        per_query: list[tuple[ScoredDocuments, list[StageStats]]]
         if options.group:
-            found = [self._grouped(vector, plan, options.k, selection) for vector in vectors]
+            per_query = [self._grouped(vector, plan, options.k, selection) for vector in vectors]
         else:
             top, stages = self.run(vectors, plan, options.k, selection=selection)
             documents = {d.row: d for d in self.documents(np.unique(top.rows))}
-            found = []
+            per_query = []
             for scores, rows in zip(top.scores.tolist(), top.rows.tolist(), strict=True):
                 pairs = zip(scores, rows, strict=True)
-                found.append(([(score, documents[row]) for score, row in pairs if row != NO_ROW], stages))
+                per_query.append(([(score, documents[row]) for score, row in pairs if row != NO_ROW], stages))
         return [
             self._answer(query, options.k, plan, spent, *own)
-            for query, spent, own in zip(queries, seconds, found, strict=True)
+            for query, spent, own in zip(queries, seconds, per_query, strict=True)
         ]
 
     def search_similar(self, id: str, options: SearchOptions) -> Answer:

@@ -119,9 +119,9 @@ def embedder_elsewhere(
     """
     from resizable_search.embedders import registry
 
-    given = {name: value for name, value in options.items() if value is not None}
+    overrides = {name: value for name, value in options.items() if value is not None}
     if kind is None:
-        if "base_url" not in spec.options and "base_url" not in given:
+        if "base_url" not in spec.options and "base_url" not in overrides:
             raise UsageError("give `base_url` or `embedder`: what is to embed the query?")
         kind = spec.kind if "base_url" in spec.options else "openai"
     cls = registry.embedder_class(kind)
@@ -129,12 +129,12 @@ def embedder_elsewhere(
         raise UsageError(f"`embedder`: {kind} cannot run the model of an index at another place")
     if kind == spec.kind and "served_as" in spec.options:
         recorded = dict(spec.options)
-        if "base_url" in given:
+        if "base_url" in overrides:
             recorded.pop("api_key_env", None)  # whoever made the index chose it for that address
         if model is not None:
             recorded["served_as"] = model
-        return registry.create(kind, spec.model, {**recorded, **given})
-    return registry.create(kind, model or spec.model, given)
+        return registry.create(kind, spec.model, {**recorded, **overrides})
+    return registry.create(kind, model or spec.model, overrides)
 
 
 def _described(spec: EmbedderSpec) -> str:

@@ -1,4 +1,4 @@
-"""Every engine gives the defined answer: DESIGN's words in plain Python are the oracle."""
+"""Every engine gives the defined answer; the oracle is the definition in plain Python."""
 
 import numpy as np
 import pytest
@@ -40,12 +40,12 @@ PRECISIONS = ["exact", "float32", "int8", "bits"]
 
 
 def view_of(rows, dim, allowed=None):
-    """A view with all that a derived index has."""
+    """A view with tier and sign bits."""
     return View(rows, dim, allowed, Tier(*quantise(rows), rows.shape[1]), sign_words(rows).T.copy())
 
 
 def rough_scores(view, precision, query):
-    """What the scores in int8 and in bits are, spelled out."""
+    """The scores in int8 and in bits, in plain Python."""
     if precision == "bits":
         signs = (view.rows(np.arange(len(view))) > 0) == (query > 0)
         return (2 * signs.sum(axis=1) - view.dim).astype(np.float32)
@@ -86,7 +86,7 @@ def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=Non
 
 @pytest.fixture
 def never_gives_up(monkeypatch):
-    """Have the int8 scan go through with small parts too, where it would leave them to the floats."""
+    """Let the int8 scan handle small parts too, which it would leave to the floats."""
     monkeypatch.setattr(base, "TOO_MANY", 50.0)
 
 

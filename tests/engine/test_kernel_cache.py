@@ -22,7 +22,7 @@ PACKAGE = Path(kernel_cache.__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
-    """The package at a place of its own, where no kernel was ever compiled."""
+    """A copy of the package, for which no kernel was compiled."""
     root = tmp_path_factory.mktemp("elsewhere")
     shutil.copytree(PACKAGE, root / "resizable_search", ignore=shutil.ignore_patterns("__pycache__"))
     return root

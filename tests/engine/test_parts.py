@@ -1,4 +1,4 @@
-"""Parts that are looked through together answer as the same rows in one part."""
+"""Parts that are scanned together answer as the same rows in one part."""
 
 import numpy as np
 import pytest

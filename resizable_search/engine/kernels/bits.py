@@ -130,18 +130,18 @@ def best_by_count(rows, keys, counts, tallies, dim, best_keys, best_rows, best_s
     """
     threads = rows.shape[0]
     k = best_keys.shape[1]
-    places = np.empty(dim + 1, np.int64)
+    slots = np.empty(dim + 1, np.int64)
     positions = np.empty(threads, np.int64)
     for query in range(rows.shape[1]):
         before = 0
         for differing in range(dim + 1):
-            places[differing] = before
+            slots[differing] = before
             for thread in range(threads):
                 before += tallies[thread, query, differing]
         out_keys, out_rows = best_keys[query], best_rows[query]
-        # Rows with more differing signs than this have no place left.
+        # Rows with more differing signs than this have no slot left.
         limit = dim
-        while limit > 0 and places[limit] >= k:
+        while limit > 0 and slots[limit] >= k:
             limit -= 1
         least = np.float64(dim - 2 * limit)
         positions[:] = 0
@@ -161,10 +161,10 @@ def best_by_count(rows, keys, counts, tallies, dim, best_keys, best_rows, best_s
             at = positions[chosen]
             key = keys[chosen, query, at]
             differing = (dim - np.int64(key)) // 2
-            place = places[differing]
-            places[differing] = place + 1
-            if place < k:
-                out_keys[place], out_rows[place] = key, rows[chosen, query, at]
+            slot = slots[differing]
+            slots[differing] = slot + 1
+            if slot < k:
+                out_keys[slot], out_rows[slot] = key, rows[chosen, query, at]
                 size += 1
             positions[chosen] = _next_above(keys, chosen, query, counts[chosen, query], at, least)
         best_sizes[query] = size

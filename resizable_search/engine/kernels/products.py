@@ -61,16 +61,16 @@ def _tile(rows, queries, *, prefetches=False):
     `prefetches`: prefetch what lies AHEAD bytes further on. The processor's own prefetching stops at the
     end of each page; this one saves a quarter of the time of a scan.
 
-    Called as tile(codes, row, query_codes, query, steps, out, place): out[j, place + i] becomes the sum
+    Called as tile(codes, row, query_codes, query, steps, out, column): out[j, column + i] becomes the sum
     over the first LANES x steps numbers of codes[row + i] * query_codes[query + j].
     """
 
     @intrinsic
-    def tile(context, codes, row, query_codes, query, steps, out, place):
+    def tile(context, codes, row, query_codes, query, steps, out, column):
         signature = types.void(codes, types.int64, query_codes, types.int64, types.int64, out, types.int64)
 
         def generate(context, builder, signature, arguments):
-            codes, row, query_codes, query, steps, out, place = arguments
+            codes, row, query_codes, query, steps, out, column = arguments
             kinds = signature.args
             arrays = [
                 context.make_array(kind)(context, builder, value)
@@ -84,8 +84,8 @@ def _tile(rows, queries, *, prefetches=False):
                 return builder.gep(starts[which], [builder.mul(index, strides[which])])
 
             def load(pointer, offset, kind):
-                place = builder.bitcast(builder.gep(pointer, [offset]), kind.as_pointer())
-                return builder.load(place, align=1)
+                typed = builder.bitcast(builder.gep(pointer, [offset]), kind.as_pointer())
+                return builder.load(typed, align=1)
 
             lines = [line(0, row, i) for i in range(rows)]
             query_lines = [line(1, query, j) for j in range(queries)]
@@ -108,8 +108,8 @@ def _tile(rows, queries, *, prefetches=False):
                 target = builder.bitcast(line(2, ir.Constant(_I64, 0), j), _I32.as_pointer())
                 for i in range(rows):
                     whole = _call(builder, "llvm.vector.reduce.add.v16i32", _I32, builder.load(sums[i][j]))
-                    where = builder.add(place, ir.Constant(_I64, i))
-                    builder.store(whole, builder.gep(target, [where]))
+                    index = builder.add(column, ir.Constant(_I64, i))
+                    builder.store(whole, builder.gep(target, [index]))
             return context.get_dummy_value()
 
         return signature, generate

@@ -150,9 +150,9 @@ def rescore_narrowed(
 
     `table` has codes; query_codes, units, factors and bases as for `scan_int8`.
     """
-    k, given = best_keys.shape[1], rows.shape[1]
-    left = np.empty(given, np.int64)
-    upper = np.empty(given, np.float64)
+    k, width = best_keys.shape[1], rows.shape[1]
+    left = np.empty(width, np.int64)
+    upper = np.empty(width, np.float64)
     lower = np.empty(k, np.float64)
     sums = np.empty((1, 1), np.int32)
     rescored = 0
@@ -163,7 +163,7 @@ def rescore_narrowed(
         for part in range(table.shape[0]):
             codes, first = codes_of(table, part), table[part, FIRST]
             steps, errors = steps_of(table, part), errors_of(table, part)
-            at, stop = span_of(own, given, at, first, first + table[part, ROWS])
+            at, stop = span_of(own, width, at, first, first + table[part, ROWS])
             for i in range(at, stop):
                 if i + 4 < stop:
                     prefetch_row(codes, own[i + 4] - first, codes.shape[1], dim)
@@ -176,15 +176,15 @@ def rescore_narrowed(
                 lower_size = offer_lower(lower, lower_size, k, score - error)
             at = stop
         bound = lower[0] if lower_size == k else -np.inf
-        kept = 0
+        rest = 0
         for i in range(count):
             if upper[i] >= bound:
-                left[kept] = left[i]
-                kept += 1
-        size = _offer_defined(table, dim, queries[query], left, kept, best_keys[query], best_rows[query], k)
+                left[rest] = left[i]
+                rest += 1
+        size = _offer_defined(table, dim, queries[query], left, rest, best_keys[query], best_rows[query], k)
         sort_heap(best_keys[query], best_rows[query], size)
         best_sizes[query] = size
-        rescored += kept
+        rescored += rest
     return rescored
 
 

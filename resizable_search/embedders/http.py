@@ -63,7 +63,7 @@ _REDIRECTS = (301, 302, 307, 308)
 class TooLongError(RefusedTextError):
     """A text is too long: the model takes `limit` tokens (0: unknown), so `share` of it may fit.
 
-    `detail` is what the service said, like '… 8192 tokens, however you requested 10031 …'.
+    `detail` is the service's message, like '… 8192 tokens, however you requested 10031 …'.
     """
 
     def __init__(self, message: str, detail: str) -> None:

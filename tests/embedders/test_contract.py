@@ -55,8 +55,8 @@ def endpoint(monkeypatch):
 def made(request, monkeypatch, tmp_path) -> tuple[Embedder, Embedder]:
     """An embedder ready to embed, and the same one opened again from its spec."""
     kind = request.param
-    found = registry.entry_points
-    monkeypatch.setattr(registry, "entry_points", lambda group: [*found(group=group), OtherPackage()])
+    entry_points = registry.entry_points
+    monkeypatch.setattr(registry, "entry_points", lambda group: [*entry_points(group=group), OtherPackage()])
     monkeypatch.setenv("HOME", str(tmp_path))
     if kind == "nomic-local":
         request.getfixturevalue("gpt4all")

@@ -372,8 +372,8 @@ def test_real_articles_are_found_by_their_subject_and_their_other_half(tmp_path)
     titles, texts = zip(*rows, strict=True)
     embedder = fit(tmp_path, texts[::2] + tuple(text for title, text in rows if title in TREES), width=256)
 
-    def best(queries, found, dims):
-        cut = found[:, :dims] / np.maximum(np.linalg.norm(found[:, :dims], axis=1, keepdims=True), 1e-9)
+    def best(queries, rows, dims):
+        cut = rows[:, :dims] / np.maximum(np.linalg.norm(rows[:, :dims], axis=1, keepdims=True), 1e-9)
         return np.argsort(-(queries[:, :dims] @ cut.T), axis=1)[:, :10]
 
     query = embedder.embed(["tree data structures"], "search_query")

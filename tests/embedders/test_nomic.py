@@ -84,9 +84,9 @@ class TestSeam:
     """What this package relies on in the client; a client without it needs another embedder."""
 
     def test_the_request_function(self):
-        found = getattr(nomic.embed, "text_api_request", None)
-        assert found is not None, "nomic.embed has lost text_api_request, which sends one request"
-        assert list(inspect.signature(found).parameters) == [
+        attribute = getattr(nomic.embed, "text_api_request", None)
+        assert attribute is not None, "nomic.embed has lost text_api_request, which sends one request"
+        assert list(inspect.signature(attribute).parameters) == [
             "texts",
             "model",
             "task_type",
@@ -103,8 +103,8 @@ class TestSeam:
         )
 
     def test_the_credentials_property(self):
-        found = getattr(nomic.dataset.AtlasClass, "credentials", None)
-        assert isinstance(found, property), "nomic's AtlasClass has lost its credentials property"
+        attribute = getattr(nomic.dataset.AtlasClass, "credentials", None)
+        assert isinstance(attribute, property), "nomic's AtlasClass has lost its credentials property"
         assert "credentials" in nomic.dataset.AtlasClass.__init__.__code__.co_names, (
             "nomic's AtlasClass no longer takes its token from its credentials property"
         )
@@ -312,7 +312,7 @@ class TestRefusals:
 
 class TestBadAnswers:
     @pytest.mark.parametrize(
-        ("fault", "said", "again"),
+        ("fault", "words", "again"),
         [
             (nomic_api.TOO_FEW, "1 vectors for 2 texts", True),
             (nomic_api.NAN, "NaN", True),
@@ -322,11 +322,11 @@ class TestBadAnswers:
         ],
         ids=lambda value: getattr(value, "kind", None),
     )
-    def test_are_told(self, api, fault, said, again):
+    def test_are_told(self, api, fault, words, again):
         api.spoil(fault)
         with pytest.raises(BadAnswerError) as caught:
             NomicEmbedder().embed(["one", "two"], "search_document")
-        assert said in message_of(caught)
+        assert words in message_of(caught)
         assert caught.value.again is again
 
     @pytest.mark.parametrize(
@@ -524,8 +524,8 @@ def fake_get(asked, code=200):
 
 class TestCheckCredentials:
     def test_a_good_key(self, api):
-        said = NomicEmbedder().check()
-        assert said == f"the key from NOMIC_API_KEY is accepted by {api.url}"
+        answer = NomicEmbedder().check()
+        assert answer == f"the key from NOMIC_API_KEY is accepted by {api.url}"
         assert api.requests == 0
 
     def test_a_good_login(self, home, monkeypatch):

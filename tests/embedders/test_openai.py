@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from resizable_search.embedders import registry
-from resizable_search.embedders.http import checked_url, message_in, retry_after
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.embedders.openai import OpenAIEmbedder, rows_of
 from resizable_search.embedders.request_pool import RequestPool, embed_all
@@ -143,38 +142,6 @@ class TestSpec:
         assert OpenAIEmbedder(model="text-embedding-3-small").requests_per_minute is None
 
 
-class TestAddresses:
-    @pytest.mark.parametrize(
-        ("given", "kept"),
-        [
-            ("http://LocalHost:11434/v1/", "http://localhost:11434/v1"),
-            ("https://api.openai.com/v1/embeddings", "https://api.openai.com/v1"),
-            (" http://[::1]:8080 ", "http://[::1]:8080"),
-        ],
-    )
-    def test_are_kept_in_one_form(self, given, kept):
-        assert checked_url(given) == kept
-
-    @pytest.mark.parametrize(
-        "given", ["localhost:11434", "here", "ftp://x/v1", "http://", "http://a b", "http://x:y"]
-    )
-    def test_that_are_none_are_refused(self, given):
-        with pytest.raises(UsageError, match="is no address"):
-            checked_url(given)
-
-    @pytest.mark.parametrize("given", ["http://me:S3cret@x/v1", "http://x/v1?key=S3cret", "http://x/#S3cret"])
-    def test_with_a_secret_in_them_are_refused_without_showing_it(self, given):
-        with pytest.raises(UsageError, match="no user, password, query") as caught:
-            checked_url(given)
-        assert "S3cret" not in str(caught.value)
-
-    @pytest.mark.parametrize("key", [SECRET, "hf_AbCdEfGhIjKlMnOpQrStUv", "gsk_0123456789abcdefghij", ""])
-    def test_a_key_in_place_of_a_variables_name_is_not_shown(self, api, key):
-        with pytest.raises(UsageError, match="not the key itself") as caught:
-            embedder_of(api, api_key_env=key)
-        assert key == "" or key not in message_of(caught)
-
-
 class TestAnswers:
     def test_vectors_in_the_texts_order_behind_their_prefix(self, api):
         texts = ["the roman empire", "tree data structures", "the empire of rome"]
@@ -252,7 +219,7 @@ class TestBadAnswers:
         assert caught.value.again is again
 
     @pytest.mark.parametrize(
-        "found",
+        "rows",
         [
             [[1.0, 2.0], [1.0]],
             [["a"], ["b"]],
@@ -263,9 +230,9 @@ class TestBadAnswers:
             [1.0, 2.0],
         ],
     )
-    def test_that_are_no_rows_of_numbers(self, found):
+    def test_that_are_no_rows_of_numbers(self, rows):
         with pytest.raises(BadAnswerError, match="not rows of numbers"):
-            rows_of({"data": [{"embedding": row} for row in found]}, 2, "it")
+            rows_of({"data": [{"embedding": row} for row in rows]}, 2, "it")
 
     def test_a_vector_for_each_token_names_the_remedy(self):
         with pytest.raises(BadAnswerError, match="--pooling mean"):
@@ -352,21 +319,6 @@ class TestRefusals:
         with pytest.raises(EmbedderError, match=r"HTTP 404.*check `base_url`"):
             OpenAIEmbedder(model="bge-m3", base_url=f"{api.url}/v2").check()
 
-    @pytest.mark.parametrize(
-        ("body", "words"),
-        [
-            ('{"error": {"message": "odd"}}', "odd"),
-            ('{"error": "odd"}', "odd"),
-            ('{"detail": [{"msg": "odd"}]}', '[{"msg": "odd"}]'),
-            ('{"object": "error", "message": "odd"}', "odd"),
-            ("odd\nand \x1b[31mmore", "odd and [31mmore"),
-            ("<html>x", ""),
-            ("", ""),
-        ],
-    )
-    def test_are_told_in_the_words_of_every_kind_of_server(self, body, words):
-        assert message_in(body) == words
-
     def test_a_word_that_nobody_could_refuse_is_no_texts_fault(self, api):
         api.spoil(status(400), None)
         with pytest.raises(EmbedderError, match="may be no embedding model") as caught:
@@ -385,19 +337,6 @@ class TestRefusals:
 
 
 class TestWaiting:
-    @pytest.mark.parametrize(
-        ("headers", "seconds"),
-        [
-            ({"retry-after": "7"}, 7.0),
-            ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
-            ({"retry-after": "soon"}, None),
-            ({"retry-after": "Mon, 01 Jan 2001 00:00:00 GMT"}, 0.0),
-            ({}, None),
-        ],
-    )
-    def test_what_a_server_asks_for_is_read(self, headers, seconds):
-        assert retry_after(headers) == seconds
-
     @pytest.mark.parametrize("code", [429, 503])
     def test_is_handed_to_who_tries_again(self, api, code):
         api.spoil(status(code, retry_after="7"))
@@ -609,6 +548,12 @@ class TestKeys:
             CredentialsError, match=r"no key for https://api\.openai\.com/v1: set OPENAI_API_KEY"
         ):
             OpenAIEmbedder(model="text-embedding-3-small").check()
+
+    @pytest.mark.parametrize("key", [SECRET, "hf_AbCdEfGhIjKlMnOpQrStUv", "gsk_0123456789abcdefghij", ""])
+    def test_a_key_in_place_of_a_variables_name_is_not_shown(self, api, key):
+        with pytest.raises(UsageError, match="not the key itself") as caught:
+            embedder_of(api, api_key_env=key)
+        assert key == "" or key not in message_of(caught)
 
     @pytest.mark.parametrize("key", ["sk-a b", "sk-a\nb", "sk-ä"])
     def test_that_are_none_are_refused_before_they_are_sent(self, api, monkeypatch, key):

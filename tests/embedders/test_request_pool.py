@@ -145,10 +145,10 @@ def test_the_pacer_spaces_requests_evenly(monkeypatch):
     pauses = [pacer.delay() * request_pool.FILL for _ in range(4)]
     np.testing.assert_allclose(pauses, [0, 0.25, 0.5, 0.75])
     now = 200.0
-    places = request_pool.CATCH_UP * 4 * request_pool.FILL
+    turns = request_pool.CATCH_UP * 4 * request_pool.FILL
     late = [pacer.delay() for _ in range(8)]
-    assert late[: int(places) + 1] == [0] * (int(places) + 1)  # what was missed is caught up, but no more
-    np.testing.assert_allclose(np.diff(late[int(places) + 1 :]) * request_pool.FILL, 0.25)
+    assert late[: int(turns) + 1] == [0] * (int(turns) + 1)  # what was missed is caught up, but no more
+    np.testing.assert_allclose(np.diff(late[int(turns) + 1 :]) * request_pool.FILL, 0.25)
     free = Pacer(None)
     assert [free.delay() for _ in range(3)] == [0, 0, 0]
 

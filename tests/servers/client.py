@@ -59,9 +59,9 @@ class Client:
 
 
 def environment(hub: str, home: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     root = str(Path(__file__).parents[2])
-    return kept | {
+    return variables | {
         "HF_ENDPOINT": hub,
         "HF_HOME": str(home),
         "HF_HUB_DOWNLOAD_TIMEOUT": "1",

@@ -310,8 +310,8 @@ class NomicServer:
                 self.first_fault = time.monotonic()
             released = self._released
         if fault is not None and fault.kind == "status":
-            said = fault.body.replace("{key}", headers.get("Authorization", "").removeprefix("Bearer "))
-            return _Answer(fault.status, said.encode(), fault.retry_after, location=fault.location)
+            body = fault.body.replace("{key}", headers.get("Authorization", "").removeprefix("Bearer "))
+            return _Answer(fault.status, body.encode(), fault.retry_after, location=fault.location)
         if fault is not None and fault.kind == "drop":
             return None
         if fault is not None and fault.kind == "hang":

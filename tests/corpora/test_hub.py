@@ -1,10 +1,11 @@
 """The hub corpus against the loopback hub, through the real clients: what is read, and from where on."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from resizable_search.corpora.hub import WIKIPEDIA_REVISION, HubCorpus
+from resizable_search.corpora.hub import WIKI100K_ROWS, WIKIPEDIA_REVISION, HubCorpus, wikipedia
 from resizable_search.errors import UsageError
 from tests.corpora.conftest import ROWS
 from tests.servers.client import Client, Failed, run_alone
@@ -233,3 +234,21 @@ def test_texts_in_chunks_go_on_from_every_block(client: Client) -> None:
     assert max(len(row[3]) for row in whole) <= 300
     assert rests == [whole[sum(sizes[: i + 1]) :] for i in range(len(sizes))]
     assert (size, same) == (None, True)
+
+
+def test_wiki100k_is_the_first_articles_of_one_commit():
+    spec = wikipedia().spec()
+    assert WIKI100K_ROWS == 100_000
+    assert spec.kind == "hub"
+    assert spec.options["repo"] == "wikimedia/wikipedia"
+    assert spec.options["config"] == "20231101.en"
+    assert spec.options["split"] == "train"
+    assert spec.options["chars"] == 1200
+    assert spec.options["revision"] == WIKIPEDIA_REVISION
+    assert re.fullmatch("[0-9a-f]{40}", WIKIPEDIA_REVISION)
+
+
+def test_a_wikipedia_is_of_any_language():
+    assert wikipedia(lang="de").label == "wikimedia/wikipedia 20231101.de"
+    assert wikipedia(chars=None).spec().options["chars"] is None
+    assert wikipedia(lang="simple", date="20220301").config == "20220301.simple"

@@ -59,7 +59,7 @@ def test_info_as_json(shelf: Shelf):
 def test_remove_without_a_terminal_refuses_and_says_how(machine: Machine, shelf: Shelf):
     machine.take(shelf, "wiki-one")
     before = machine.holdings()
-    told(machine.run("remove", "wiki-one"), 1, "`rsearch remove wiki-one --yes`")
+    told(machine.run("remove", "wiki-one"), 1, "not a terminal: pass --yes")
     assert machine.holdings() == before
 
 
@@ -102,7 +102,7 @@ def test_a_damaged_index_is_removed_but_for_what_is_not_the_formats(
     (folder / "parts" / "2" / "64.npy").write_text("of a part")
     (folder / "parts" / "2" / "thesis.npy").write_text("mine")
     (folder / "notes.txt").write_text("mine")
-    told(machine.run("remove", "wiki-one"), 1, "`rsearch remove wiki-one --yes`")
+    told(machine.run("remove", "wiki-one"), 1, "not a terminal: pass --yes")
     ran = machine.run("remove", "wiki-one", "--yes")
     assert ran.out == f"removed wiki-one (damaged, in {folder})\n"
     assert (ran.code, ran.err.count("\n")) == (1, 1)

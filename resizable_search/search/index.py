@@ -15,7 +15,7 @@ from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
 from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.plan import Plan
-from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError, UsageError
+from resizable_search.errors import IndexBusyError, IndexFormatError, UsageError
 from resizable_search.search.groups import ScoredDocuments, best_of_each_document
 from resizable_search.search.options import SearchOptions
 from resizable_search.search.query_embedder import QueryEmbedder
@@ -370,7 +370,7 @@ def open_index(
             finally:
                 reader.close()
             continue
-        except RsearchError:
+        except BaseException:
             reader.close()
             raise
         if reader.is_in_place:

@@ -84,7 +84,8 @@ def test_a_tier_that_is_damaged_is_told(tmp_path, name):
 
 
 def test_an_index_that_lacks_nothing_is_warmed_without_being_written(tmp_path):
-    folder = index_of(unit_rows(20, 8, 0, "plain"), tmp_path).folder
+    with index_of(unit_rows(20, 8, 0, "plain"), tmp_path) as index:
+        folder = index.folder
     state = Home(tmp_path).state("made")
     shutil.rmtree(state)
     assert warming.warm(Home(tmp_path), "made")[0] == "made: nothing is missing"
@@ -94,7 +95,8 @@ def test_an_index_that_lacks_nothing_is_warmed_without_being_written(tmp_path):
 
 @pytest.mark.parametrize("step", ["list_files", "Manifest.write"])
 def test_tiers_that_could_not_be_finished_leave_the_index_as_it_was(tmp_path, monkeypatch, step):
-    folder = index_of(unit_rows(50, 96, 0, "plain"), tmp_path).folder
+    with index_of(unit_rows(50, 96, 0, "plain"), tmp_path) as index:
+        folder = index.folder
     without_tiers(folder)
     before = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 

@@ -31,6 +31,33 @@ FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 LEAST_REDUCTION = 4
 """A stage keeps at most one row in this many: else the next stage has most of the work."""
 
+BATCH = 128
+"""The most queries of a batch."""
+
+BATCH_ROWS = 1 << 18
+"""The most rows that a batch keeps in total, so that memory is bounded."""
+
+BURST = 3
+"""Queries in a row that time a plan; the first only loads its files."""
+
+NEVER = np.iinfo(np.int64).max
+"""The rank of a true row that was not found."""
+
+ROUNDS, SECONDS = 3, 1.0
+"""Rounds of timing while searching, and their seconds at most."""
+
+FIRST_QUERIES = 100
+"""Queries that may rule a first stage out before the others run."""
+
+SECONDS_TRIED = 2
+"""Second stages to measure after one first stage."""
+
+LADDER = 6
+"""Numbers of candidates to record for a stage, from the least that reaches the recall."""
+
+HEAVY = 0.15
+"""Try second stages if the work after the first takes a larger share of the time."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredTiers:
@@ -74,19 +101,6 @@ def second_stages(first: Stage, stored: StoredTiers) -> list[Stage]:
 def chain(stages: Sequence[tuple[Stage, int]], full: int) -> Plan:
     """The plan of these stages with their numbers of candidates, and a rerank at the full dimension."""
     return Plan((*(Stage(stage.dim, keep, stage.precision) for stage, keep in stages), Stage(full)))
-
-
-BATCH = 128
-"""The most queries of a batch."""
-
-BATCH_ROWS = 1 << 18
-"""The most rows that a batch keeps in total, so that memory is bounded."""
-
-BURST = 3
-"""Queries in a row that time a plan; the first only loads its files."""
-
-NEVER = np.iinfo(np.int64).max
-"""The rank of a true row that was not found."""
 
 
 def split(queries: Queries, first: int, seed: int) -> tuple[Queries, Queries]:
@@ -180,22 +194,6 @@ class MeasuredPlans:
         begin = time.perf_counter()
         _, runs = self.index.run(query.vectors, plan, self.k, query.own_rows)
         return (time.perf_counter() - begin) * 1e3, runs[0].engine
-
-
-ROUNDS, SECONDS = 3, 1.0
-"""Rounds of timing while searching, and their seconds at most."""
-
-FIRST_QUERIES = 100
-"""Queries that may rule a first stage out before the others run."""
-
-SECONDS_TRIED = 2
-"""Second stages to measure after one first stage."""
-
-LADDER = 6
-"""Numbers of candidates to record for a stage, from the least that reaches the recall."""
-
-HEAVY = 0.15
-"""Try second stages if the work after the first takes a larger share of the time."""
 
 
 @dataclass(slots=True)

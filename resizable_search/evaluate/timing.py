@@ -13,7 +13,7 @@ import statistics
 import time
 import timeit
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,28 @@ from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.search.index import Index, open_index
 
 MAPS = Path("/proc/self/maps")
+
+REPEATS = 5
+"""Repeats of a loop; timeit's default."""
+
+LOOPS = tuple(step * 10**power for power in range(7) for step in (1, 2, 5))
+LOOP_SECONDS = 0.2
+"""A loop has the fewest calls of `LOOPS` that take this long, as in timeit."""
+
+SECONDS, LONGEST = 1.0, 2.0
+"""Time for single calls, whose percentiles are taken; and the time for the first ENOUGH of them."""
+
+FEWEST, ENOUGH = 3, 20
+"""Single calls that are timed however slow they are, and however few queries there are."""
+
+SLOW = 0.3
+"""A call that takes this many seconds is its own loop: single calls are the repeats."""
+
+COLD_RUNS = 5
+"""Runs of a plan on cold files."""
+
+MOST_STAYED = 0.5
+"""If a larger share of the files stays in memory, cold runs mean nothing."""
 
 
 def check() -> None:
@@ -100,29 +122,6 @@ def _mappings(paths: set[str]) -> Iterator[tuple[int, int]]:
 def _unescaped(path: str) -> str:
     """The kernel escapes only the newline in this list."""
     return path.replace("\\012", "\n")
-
-
-REPEATS = 5
-"""Repeats of a loop; timeit's default."""
-
-LOOPS = tuple(step * 10**power for power in range(7) for step in (1, 2, 5))
-LOOP_SECONDS = 0.2
-"""A loop has the fewest calls of `LOOPS` that take this long, as in timeit."""
-
-SECONDS, LONGEST = 1.0, 2.0
-"""Time for single calls, whose percentiles are taken; and the time for the first ENOUGH of them."""
-
-FEWEST, ENOUGH = 3, 20
-"""Single calls that are timed however slow they are, and however few queries there are."""
-
-SLOW = 0.3
-"""A call that takes this many seconds is its own loop: single calls are the repeats."""
-
-COLD_RUNS = 5
-"""Runs of a plan on cold files."""
-
-MOST_STAYED = 0.5
-"""If a larger share of the files stays in memory, cold runs mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +214,8 @@ def time_cold(index: Index, ask: Callable[[Index, int], str], engine: str, turns
     return Timed(engine, calls, 1, calls, stayed)
 
 
-def blas_limited(threads: int | None) -> AbstractContextManager[object]:
-    """A context in which numpy's matrix products use so many threads; None: as they are."""
-    if threads is None:
-        return nullcontext()
+def blas_limited(threads: int) -> AbstractContextManager[object]:
+    """A context in which numpy's matrix products use so many threads."""
     from threadpoolctl import threadpool_limits
 
     limits: AbstractContextManager[object] = threadpool_limits(threads, user_api="blas")

@@ -158,7 +158,7 @@ def test_what_cannot_be_is_refused_before_anything_is_built(inside: Inside, tree
     told(inside.run("eval", trees, "--per-query", "no/x.tsv"), 2, "--per-query: there is no folder")
     told(inside.run("eval", trees, "--per-query", "."), 2, "--per-query: . is a folder")
     told(inside.run("eval", trees, "--runs", trees / "corpus.jsonl"), 2, "--runs: ", "is not a folder")
-    told(inside.run("eval", trees, "--engine", "x"), 2, "no engine 'x'")
+    told(inside.run("eval", trees, "--engine", "x"), 2, "'x' is not one of")
     told(inside.run("eval", trees, "-i", "x", "--restart"), 2, "--restart is for building")
     with (trees / "qrels/test.tsv").open("a") as qrels:
         qrels.write("q\td\tgood\n")

@@ -5,9 +5,8 @@ The revision is resolved to a commit once, so that a build reads the same rows w
 A position is {"read", "last_id", "ahead", "state"}: the rows handed out, the id of the last one, and the
 state of the stream (None: its start) `ahead` rows earlier. The state is a deep copy, and is taken once a
 block, where the block begins. To resume, those `ahead` rows are read again, and the last one must be
-`last_id`: a state is only a place, and would otherwise continue silently in other data. With a seed, a
-position is {"read", "hand", "done"}: the hands that were read (see `HubSample`), and the rows of the next
-one.
+`last_id`: a state alone would continue silently in other data. With a seed, a position is {"read", "hand",
+"done"}: the hands that were read (see `HubSample`), and the rows of the next one.
 """
 
 import atexit

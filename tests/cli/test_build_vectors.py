@@ -93,7 +93,7 @@ def test_files_that_cannot_be_stored(machine: Machine, file: Path):
     refused(machine, 1, ("nan.npy",), "nan.npy has NaN or infinity in row 123", "leave such rows out")
     refused(machine, 1, ("flat.npy",), "flat.npy holds an array of 1 dimensions", "(rows, width)")
     refused(machine, 1, ("cut.npy",), "cut.npy is truncated", "write it again")
-    refused(machine, 1, ("none.npy",), "cannot read none.npy", "name a file that is there")
+    refused(machine, 1, ("none.npy",), "cannot read none.npy", "name an existing file")
 
 
 def test_documents_that_do_not_fit(machine: Machine, file: Path):

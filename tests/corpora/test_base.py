@@ -45,7 +45,7 @@ def test_what_reading_raises_is_raised_behind_the_blocks_before_it():
     assert positions(found) == [0, 1, 2]
 
 
-def test_while_nothing_comes_there_is_time_for_something_else_and_the_user_is_told(monkeypatch):
+def test_while_nothing_comes_there_is_time_for_something_else_and_the_user_gets_a_note(monkeypatch):
     monkeypatch.setattr(base, "FIRST_NOTE_SECONDS", 0.05)
     monkeypatch.setattr(base, "NEXT_NOTE_SECONDS", 0.05)
     go_on, notes = threading.Event(), Notes()

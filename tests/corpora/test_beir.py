@@ -54,7 +54,7 @@ def test_title_and_text_are_one_text_and_metadata_is_flat(tmp_path, name):
     ]
 
 
-def test_a_line_that_is_no_document_is_left_out_and_told(tmp_path):
+def test_a_line_that_is_no_document_is_left_out_and_reported(tmp_path):
     path = write(tmp_path, LINES[0], [], LINES[2])
     assert [d.problem for d in documents(BeirCorpus(path))] == ["", "it is not a JSON object", ""]
     with pytest.raises(CorpusError, match="it has no column '_id': its columns are id, text"):
@@ -93,7 +93,7 @@ def test_the_files_of_a_folder_are_found_packed_or_not(tmp_path):
         BeirFolder.find(tmp_path, "train")
 
 
-def test_a_folder_of_another_layout_is_told_with_what_it_has_and_should_have(tmp_path):
+def test_a_folder_of_another_layout_is_reported_with_what_it_has_and_should_have(tmp_path):
     def refused(folder: Path, words: str) -> None:
         with pytest.raises(UsageError, match=re.escape(words)):
             BeirFolder.find(folder)

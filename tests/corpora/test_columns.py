@@ -24,7 +24,7 @@ def test_columns_that_are_named_must_be_there_and_others_need_not():
     assert Columns("body", id="key", metadata=("year",)).missing(["body", "id"]) == ["key", "year"]
 
 
-def test_a_table_that_lacks_columns_is_told_with_those_it_has():
+def test_a_table_that_lacks_columns_is_reported_with_those_it_has():
     assert lacks_columns(["x"], ["a", "b"]) == "it has no column 'x': its columns are a, b"
     assert lacks_columns(["x"], [f"c{i}" for i in range(15)]).endswith("c10, c11 and 3 others")
 

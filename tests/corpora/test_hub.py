@@ -202,7 +202,9 @@ def test_fields_that_are_optional_may_have_no_column(client: Client) -> None:
 
 
 @pytest.mark.parametrize("repo", ["other/columns", "some/lines"])
-def test_a_missing_text_or_metadata_column_is_told_with_those_there_are(client: Client, repo: str) -> None:
+def test_a_missing_text_or_metadata_column_is_reported_with_those_there_are(
+    client: Client, repo: str
+) -> None:
     for options in ("columns={}", "columns={'text': 'body'}, metadata=['year']"):
         with pytest.raises(Failed, match=r"CorpusError: \S+ has no column '(text|year)': .*body"):
             client.run(f"next(corpus({repo!r}, None, optional=['id', 'title', 'url'], {options}).blocks())")

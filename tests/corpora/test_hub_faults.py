@@ -83,7 +83,7 @@ def test_what_the_hub_does_not_have(client: Client, call: str, message: str) -> 
         client.run(f"next({call}.blocks())")
 
 
-def test_a_token_opens_a_gated_dataset_and_is_never_told(client: Client) -> None:
+def test_a_token_opens_a_gated_dataset_and_is_never_reported(client: Client) -> None:
     source = """
         os.environ["HF_TOKEN"] = {token!r}
         try:
@@ -98,7 +98,7 @@ def test_a_token_opens_a_gated_dataset_and_is_never_told(client: Client) -> None
         assert "hf_other" not in str(failed.value)
 
 
-def test_a_failing_hub_is_told_at_once(client: Client, hub: HubServer) -> None:
+def test_a_failing_hub_is_reported_at_once(client: Client, hub: HubServer) -> None:
     hub.down = True
     began = time.monotonic()
     with pytest.raises(
@@ -120,7 +120,7 @@ def test_offline_mode_is_named(client: Client) -> None:
         """)
 
 
-def test_an_unreachable_hub_is_told_at_once_and_an_exit_is_silent(tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_reported_at_once_and_an_exit_is_silent(tmp_path: Path) -> None:
     source = """
         import time
         began = time.monotonic()

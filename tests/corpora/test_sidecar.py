@@ -158,7 +158,7 @@ def test_a_line_without_an_end_is_not_read_into_memory(tmp_path, monkeypatch):
         documents(path)
 
 
-def test_a_parquet_file_that_was_damaged_is_told(tmp_path):
+def test_a_parquet_file_that_was_damaged_is_reported(tmp_path):
     path = table(tmp_path, [{"id": f"d{i}", "text": "some words " * 50 + str(i)} for i in range(2000)])
     data = bytearray(path.read_bytes())
     data[100:2000] = bytes(1900)
@@ -167,6 +167,6 @@ def test_a_parquet_file_that_was_damaged_is_told(tmp_path):
         documents(path)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path):
+def test_a_file_that_is_not_there_is_reported(tmp_path):
     with pytest.raises(CorpusError, match="cannot read"):
         Sidecar(tmp_path / "none.jsonl")

@@ -109,7 +109,7 @@ def test_reading_goes_on_exactly_behind_every_block(write, monkeypatch, options:
     assert documents(FilesCorpus([folder], **options)) == whole
 
 
-def test_what_cannot_be_read_is_left_out_and_told(write):
+def test_what_cannot_be_read_is_left_out_and_reported(write):
     assert left_out(FilesCorpus([everything(write)])) == {
         "b.csv:132": "it has 2 values for 1 column",
         "c.bin": "it is not text",
@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_left_out_and_told(write):
     }
 
 
-def test_a_file_that_goes_away_while_others_are_read_is_told(write, monkeypatch):
+def test_a_file_that_goes_away_while_others_are_read_is_reported(write, monkeypatch):
     monkeypatch.setattr(text_module, "BLOCK_SIZE", 1)
     folder = write({"a.txt": "one", "b.txt": "two"})
     reading = FilesCorpus([folder]).blocks()
@@ -141,7 +141,7 @@ def test_a_folder_that_changed_is_refused(write, change: str):
         documents(FilesCorpus([folder]), block.position)
 
 
-def test_a_folder_without_files_is_told(write):
+def test_a_folder_without_files_is_reported(write):
     with pytest.raises(CorpusError, match="folder holds no file that is read"):
         documents(FilesCorpus([write({".hidden": "x"})]))
 
@@ -177,7 +177,7 @@ def test_a_table_without_texts_that_lies_in_a_folder_is_left_out(write):
     }
 
 
-def test_texts_are_cut_and_that_is_told_once(write):
+def test_texts_are_cut_and_that_is_reported_once(write):
     folder = write({"a.txt": "x" * 3000, "b.txt": "y" * 1300, "c.txt": "z"})
     notes = Notes()
     assert [len(d.text) for d in documents(FilesCorpus([folder], progress=notes))] == [1200, 1200, 1]
@@ -287,6 +287,6 @@ def test_other_lines_than_those_that_were_read_are_refused(monkeypatch, data: by
         documents(stdin(data), position)
 
 
-def test_piped_lines_without_the_column_are_told():
+def test_piped_lines_without_the_column_are_reported():
     with pytest.raises(CorpusError, match="line 2 of standard input: it has no column 'body'"):
         documents(stdin(b'\n{"text": "x"}\n', text_column="body"))

@@ -38,7 +38,7 @@ def test_a_file_is_read_whole(tmp_path, packing, pack):
 
 
 @pytest.mark.parametrize(("packing", "pack"), PACKED[1:], ids=lambda value: getattr(value, "name", ""))
-def test_a_packed_file_that_is_cut_or_is_none_is_told(tmp_path, packing, pack):
+def test_a_packed_file_that_is_cut_or_is_none_is_reported(tmp_path, packing, pack):
     path = tmp_path / "file"
     path.write_bytes(pack(DATA)[:-9])
     with pytest.raises(UnreadableError, match="it is cut short|cannot be read"):
@@ -83,7 +83,7 @@ def test_a_stream_has_what_a_text_reader_needs(tmp_path):
         assert io.TextIOWrapper(file).readline() == "some words of a text\n"
 
 
-def test_what_is_gone_or_no_file_is_told(tmp_path):
+def test_what_is_gone_or_no_file_is_reported(tmp_path):
     with pytest.raises(UnreadableError, match="it is gone"):
         read_whole(str(tmp_path / "none"), Packing.none)
     os.mkfifo(tmp_path / "pipe")

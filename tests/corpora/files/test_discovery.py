@@ -80,7 +80,7 @@ def test_a_folder_goes_by_its_own_name_and_not_by_a_link_to_it(write):
     assert found(folder) == ["z/x.txt", "hidden/y.txt"]
 
 
-def test_pipes_and_sockets_are_told_and_not_opened(write):
+def test_pipes_and_sockets_are_reported_and_not_opened(write):
     folder = write({"a.txt": ""})
     os.mkfifo(folder / "pipe")
     files = list(walk(*roots_of([str(folder), "/dev/null"])))
@@ -90,7 +90,7 @@ def test_pipes_and_sockets_are_told_and_not_opened(write):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read_is_told(write):
+def test_a_folder_that_may_not_be_read_is_reported(write):
     folder = write({"a/x.txt": "", "b.txt": ""})
     (folder / "a").chmod(0)
     try:

@@ -167,13 +167,13 @@ def test_pdf_is_read_page_by_page(write):
     ],
     ids=["words", "cut", "empty", "scanned"],
 )
-def test_pdf_that_cannot_be_read_is_told(write, capfd, data: bytes, words: str):
+def test_pdf_that_cannot_be_read_is_reported(write, capfd, data: bytes, words: str):
     with pytest.raises(UnreadableError, match=words):
         parsed(write, "a.pdf", data)
     assert capfd.readouterr() == ("", "")
 
 
-def test_pdf_with_a_password_is_told(write, tmp_path):
+def test_pdf_with_a_password_is_reported(write, tmp_path):
     import pypdf
 
     writer = pypdf.PdfWriter()

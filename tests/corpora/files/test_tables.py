@@ -73,7 +73,7 @@ def test_a_record_of_several_lines_has_the_place_of_its_first(table):
     ],
     ids=["few", "many", "quotes", "bytes"],
 )
-def test_a_bad_row_is_told_by_its_line_and_the_next_one_is_read(table, line: str | bytes, words: str):
+def test_a_bad_row_is_reported_by_its_line_and_the_next_one_is_read(table, line: str | bytes, words: str):
     before = "\ufefftext,a,b\nfirst,1,2\n".encode()
     bad = line if isinstance(line, bytes) else line.encode()
     (_, first), (number, problem), (_, last) = values(table("a.csv", before + bad + b"\nlast,1,2\n"))
@@ -81,7 +81,7 @@ def test_a_bad_row_is_told_by_its_line_and_the_next_one_is_read(table, line: str
     assert words in problem
 
 
-def test_quotes_that_are_not_closed_are_told(table, monkeypatch):
+def test_quotes_that_are_not_closed_are_reported(table, monkeypatch):
     assert "unexpected end of data" in values(table("a.csv", 'text,a\n"never,1\nx,2\n'))[0][1]
     monkeypatch.setattr(tables, "MAX_LINE", 1000)
     found = table("a.csv", 'text,a\nfine,1\n"never,1\n' + "x,2\n" * 1000).read()
@@ -135,14 +135,14 @@ def test_text_files_have_types_where_they_are_wanted(table):
     ],
     ids=["cut", "list", "bytes", "deep", "digits"],
 )
-def test_a_bad_line_is_told_by_its_number_and_the_next_one_is_read(table, line: bytes, words: str):
+def test_a_bad_line_is_reported_by_its_number_and_the_next_one_is_read(table, line: bytes, words: str):
     content = b'\xef\xbb\xbf{"text": "first"}\r\n\n' + line + b'\n{"text": "\\ud800"}'
     (_, first), (number, problem), (_, last) = values(table("a.jsonl", content))
     assert (first["text"], number, last["text"]) == ("first", 3, "\ud800")
     assert words in problem
 
 
-def test_a_line_without_an_end_is_told_and_not_read_into_memory(table, monkeypatch):
+def test_a_line_without_an_end_is_reported_and_not_read_into_memory(table, monkeypatch):
     monkeypatch.setattr(tables, "MAX_LINE", 1000)
     content = '{"text": "a"}\n' + "x" * 5500 + '\n{"text": "b"}\n'
     assert values(table("a.jsonl", content)) == [
@@ -150,7 +150,7 @@ def test_a_line_without_an_end_is_told_and_not_read_into_memory(table, monkeypat
     ]  # fmt: skip
 
 
-def test_what_is_no_json_lines_is_told_once(table):
+def test_what_is_not_json_lines_is_reported_once(table):
     pretty = json.dumps([{"text": "x"}], indent=1)
     with pytest.raises(UnreadableError, match="its line 1 and those after it: it is not JSON"):
         table("a.jsonl", pretty).columns()
@@ -178,7 +178,7 @@ def test_only_the_wanted_columns_of_parquet_are_read(table):
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1 no more", parquet(ROWS)[:-9]], ids=["empty", "words", "cut"])
-def test_parquet_that_is_damaged_is_told(table, data: bytes):
+def test_parquet_that_is_damaged_is_reported(table, data: bytes):
     found = table("a.parquet", data)
     with pytest.raises(UnreadableError, match="cannot be read as Parquet"):
         found.columns()

@@ -129,8 +129,8 @@ class _Add(Change):
             self._check_repeat(document.id, block[document.seq - first][0])
             row, source = row_of(parts, document.id), None
             if row is not None:
-                held = reader.documents([row])[row]
-                unchanged = Document(held.id, held.title, held.url, held.text, held.metadata)
+                stored = reader.documents([row])[row]
+                unchanged = Document(stored.id, stored.title, stored.url, stored.text, stored.metadata)
                 if document == as_pending(document.seq, unchanged):
                     continue
                 if not self.replaces:
@@ -139,7 +139,7 @@ class _Add(Change):
                         "replace it with `replace`, or give it another id"
                     )
                 self.replaced[document.id] = row
-                source = row if held.text == document.text else None
+                source = row if stored.text == document.text else None
             sources[document.seq] = source
         journal.put(batch, sources)
 
@@ -160,16 +160,16 @@ class _Add(Change):
         return Outcome(deleted, changes, self.base.source)
 
 
-def documents_of(inputs: Sequence[Input], held: Mapping[str, Any]) -> Iterator[tuple[str, Document]]:
-    """Each document with the name of its input, in order; `held` is the spec of the index's corpus as JSON.
+def documents_of(inputs: Sequence[Input], stored: Mapping[str, Any]) -> Iterator[tuple[str, Document]]:
+    """Each document with the name of its input, in order; `stored` is the spec of the index's corpus as JSON.
 
     A document that cannot be read has no text and says why. Raises UsageError, and CorpusError for a wrong
     record.
     """
-    is_of_files = held["kind"] == TextCorpus.kind
-    options = {key: value for key, value in held.items() if key not in ("kind", "paths")}
+    is_of_files = stored["kind"] == TextCorpus.kind
+    options = {key: value for key, value in stored.items() if key not in ("kind", "paths")}
     if not is_of_files:
-        options = {"chars": held.get("chars")}
+        options = {"chars": stored.get("chars")}
     files: list[Path] = []
     for one in inputs:
         if not isinstance(one, Path):
@@ -181,15 +181,15 @@ def documents_of(inputs: Sequence[Input], held: Mapping[str, Any]) -> Iterator[t
         else:
             files.append(one)
     if files:
-        corpus = FilesCorpus(files, within=held["paths"] if is_of_files else (), **options)
+        corpus = FilesCorpus(files, within=stored["paths"] if is_of_files else (), **options)
         for block in corpus.blocks():
             for document in block.documents:
                 yield str(document.metadata.get("path", document.id)), document
 
 
-def _is_foreign(inputs: Sequence[Input], held: Mapping[str, Any]) -> bool:
+def _is_foreign(inputs: Sequence[Input], stored: Mapping[str, Any]) -> bool:
     """Whether the index follows its files, and an input is not among them."""
-    if held["kind"] != TextCorpus.kind:
+    if stored["kind"] != TextCorpus.kind:
         return False
-    base = base_of(held["paths"])
+    base = base_of(stored["paths"])
     return not all(base and isinstance(one, Path) and is_below(absolute(str(one)), base) for one in inputs)

@@ -241,11 +241,11 @@ class Build(Update):
         asked = self._request()
         if asked["model"] is None:
             asked["model"] = spec.model
-        held = {**manifest.corpus, **embedder_request(spec)}
+        stored = {**manifest.corpus, **embedder_request(spec)}
         if self.options.dims is not None:
             dims = choose_dims(self.options.dims, manifest.full_dim)
-            asked["dims"], held["dims"] = list(dims), list(manifest.dims)
-        refuse_differences(self.options.name, "was built", asked, held)
+            asked["dims"], stored["dims"] = list(dims), list(manifest.dims)
+        refuse_differences(self.options.name, "was built", asked, stored)
         return manifest
 
     def _request(self) -> dict[str, Any]:

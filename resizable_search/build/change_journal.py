@@ -97,7 +97,7 @@ class ChangeJournal(Journal):
     def hold(self, parts: Sequence[PartIds]) -> None:
         """Read what the index holds: the id, row and hashes of each document that is not deleted."""
         with self._db:
-            self._db.executemany("INSERT INTO held VALUES (?, ?, ?, ?, ?)", _held(parts))
+            self._db.executemany("INSERT INTO held VALUES (?, ?, ?, ?, ?)", _stored(parts))
 
     def compare(self, batch: Batch) -> None:
         """Compare documents of the corpus with the index, and keep those that are to be written."""
@@ -105,12 +105,14 @@ class ChangeJournal(Journal):
             self._leave_out_blank(batch)
             for document in batch.documents:
                 id_ = self._seen.unique(document.id)
-                held = self._db.execute("SELECT row, content, text FROM held WHERE id = ?", (id_,)).fetchone()
-                same = held is not None and held[1] == _content(document)
+                stored = self._db.execute(
+                    "SELECT row, content, text FROM held WHERE id = ?", (id_,)
+                ).fetchone()
+                same = stored is not None and stored[1] == _content(document)
                 self._db.execute("INSERT INTO seen VALUES (?, ?)", (id_, same))
                 if not same:
                     key = text_key(document.text)
-                    source = held[0] if held and held[2] == key else self._row_with(key)
+                    source = stored[0] if stored and stored[2] == key else self._row_with(key)
                     self._put(document, id_, key, source)
 
     def put(self, batch: Batch, sources: Mapping[int, int | None]) -> None:
@@ -224,16 +226,16 @@ class ChangeJournal(Journal):
     ) -> None:
         """Make rows of the documents, in order: their vectors are answers, or copied from `stored` rows."""
         after = -1
-        while found := self._db.execute(
+        while records := self._db.execute(
             "SELECT seq, id, title, url, metadata, text, source, iif(source IS NULL, vector, NULL) "
             "FROM pending JOIN incoming USING (seq) LEFT JOIN "
             "(SELECT text_sha256 AS key, vector FROM journal) USING (key) "
             "WHERE seq > ? ORDER BY seq LIMIT ?",
             (after, COMMIT_AT_MOST),
         ).fetchall():
-            after = found[-1][0]
-            sources, answers = [row[6] for row in found], [row[7] for row in found]
-            rows = np.empty((len(found), dim), np.float32)
+            after = records[-1][0]
+            sources, answers = [row[6] for row in records], [row[7] for row in records]
+            rows = np.empty((len(records), dim), np.float32)
             copied = np.array([source is not None for source in sources])
             if copied.any():
                 rows[copied] = stored(np.array([s for s in sources if s is not None], np.int64))
@@ -244,7 +246,7 @@ class ChangeJournal(Journal):
                         f"the unfinished change in {self.folder} is damaged (an answer is missing): delete it"
                     )
                 rows[~copied] = prepare(np.frombuffer(raw, "<f4").reshape(-1, dim))
-            self.commit_documents([PendingDocument(*row[:6]) for row in found], rows, dim)
+            self.commit_documents([PendingDocument(*row[:6]) for row in records], rows, dim)
 
 
 def _content(document: PendingDocument) -> bytes:
@@ -257,7 +259,7 @@ def _hash(*fields: str) -> bytes:
     return hashlib.sha256("\0".join(fields).encode("utf-8", "surrogatepass")).digest()
 
 
-def _held(parts: Sequence[PartIds]) -> Iterator[tuple[str, int, bytes, bytes, str]]:
+def _stored(parts: Sequence[PartIds]) -> Iterator[tuple[str, int, bytes, bytes, str]]:
     for part in parts:
         documents = part.db.execute(
             "SELECT row, id, title, url, metadata, text FROM documents JOIN texts USING (row) ORDER BY row"

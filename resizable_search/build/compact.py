@@ -162,10 +162,10 @@ class _Compactor:
             numbers = np.flatnonzero(staying).tolist()
             new_rows = dict(zip(numbers, range(first, first + len(numbers)), strict=True))
             first += len(numbers)
-            with closing(open_documents(self.folder / part.path / NAMES.documents, part.rows)) as held, copy:
+            with closing(open_documents(self.folder / part.path / NAMES.documents, part.rows)) as old, copy:
                 for table, columns in (("documents", 5), ("texts", 2)):
                     marks = ", ".join("?" * columns)
-                    documents = held.execute(f"SELECT * FROM {table} ORDER BY row")
+                    documents = old.execute(f"SELECT * FROM {table} ORDER BY row")
                     while block := documents.fetchmany(AT_ONCE):
                         rows = [(new_rows[row], *rest) for row, *rest in block if row in new_rows]
                         copy.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)

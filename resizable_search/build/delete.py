@@ -66,9 +66,9 @@ def plan_deletion(
             f"{name} has no document {shown}{more} ({counted(len(missing), 'id')} of {len(rows):,} "
             "unknown): nothing was deleted; leave them out, or skip them with `missing_ok`"
         )
-    found = {id_: row for id_, row in rows.items() if row is not None}
-    left = manifest.documents - len(found)
-    return Deletion(name, folder, tuple(found), tuple(found.values()), missing, left)
+    existing = {id_: row for id_, row in rows.items() if row is not None}
+    left = manifest.documents - len(existing)
+    return Deletion(name, folder, tuple(existing), tuple(existing.values()), missing, left)
 
 
 def delete(

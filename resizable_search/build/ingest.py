@@ -94,10 +94,10 @@ class Ingest:
         if read != held or not self.journal.has_its_rows:
             raise self.journal.damaged(f"{read:,} documents were read, and {held:,} are there")
 
-    def _check_last(self, row: int, expected: str, found: str | None) -> None:
+    def _check_last(self, row: int, expected: str, actual: str | None) -> None:
         """Refuse a corpus whose row that was read last has changed, or is gone."""
-        if expected and (found is None or clean(found) != expected):
-            now = "is gone" if found is None else f"is {found!r}"
+        if expected and (actual is None or clean(actual) != expected):
+            now = "is gone" if actual is None else f"is {actual!r}"
             raise BuildStateError(
                 f"{self.corpus.label} has changed since it was read: its document {row:,} was {expected!r} "
                 f"and {now} now: `restart` builds it again, another `name` keeps both"

@@ -185,12 +185,12 @@ def is_replacing(unfinished: Path) -> bool:
         return bool(journal.get("replaces", False))
 
 
-def refuse_differences(name: str, how: str, asked: Mapping[str, Any], held: Mapping[str, Any]) -> None:
+def refuse_differences(name: str, how: str, asked: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
     """Raise BuildStateError, with both values, if the request is not that of the index or build."""
-    for key in sorted({*asked, *held}, key=lambda key: (key != "kind", key)):
-        if asked.get(key) != held.get(key):
+    for key in sorted({*asked, *stored}, key=lambda key: (key != "kind", key)):
+        if asked.get(key) != stored.get(key):
             raise BuildStateError(
-                f"{name} {how} with {key} {_shown(held.get(key))}, not {_shown(asked.get(key))} as asked "
+                f"{name} {how} with {key} {_shown(stored.get(key))}, not {_shown(asked.get(key))} as asked "
                 "now: `restart` builds it again, another `name` keeps both"
             )
 

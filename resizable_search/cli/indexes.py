@@ -259,7 +259,7 @@ def verify(
     if json:
         json_object(verified)
     else:
-        write_lines(*(f"damaged  {damage.file}: {damage.wrong}" for damage in verified.damaged))
+        write_lines(*(f"damaged {damage.file}: {damage.wrong}" for damage in verified.damaged))
     if verified.damaged:
         raise IndexFormatError(
             f"{verified.index} has {counted(len(verified.damaged), 'damaged file')} of {verified.files}: "
@@ -280,8 +280,8 @@ def repair(index: IndexArgument = None, home: HomeOption = None) -> None:
     name = index_name(index, home_folder)
     with shown_progress() as progress:
         done = repairing.repair(name, home_folder, progress)
-    write_lines(*(f"rebuilt  {file}" for file in done.mended))
-    write_lines(*(f"lost     {lost.file}: {with_flags(lost.remedy)}" for lost in done.lost))
+    write_lines(*(f"rebuilt {file}" for file in done.mended))
+    write_lines(*(f"lost {lost.file}: {with_flags(lost.remedy)}" for lost in done.lost))
     if done.lost:
         raise IndexFormatError(
             f"{counted(len(done.lost), 'file')} of {name} cannot be rebuilt: restore each from a "

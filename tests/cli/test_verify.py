@@ -26,10 +26,10 @@ def test_a_damaged_file_is_named_and_mended(copy: Machine):
     sound = path.read_bytes()
     path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
     ran = copy.run("verify", "pydoc")
-    assert ran.out.startswith("damaged  64.npy: its SHA-256")
+    assert ran.out.startswith("damaged 64.npy: its SHA-256")
     told_last(ran, 1, "1 damaged file", "rsearch repair pydoc")
     ran = copy.run("repair", "pydoc")
-    assert (ran.code, ran.out) == (0, "rebuilt  64.npy\n")
+    assert (ran.code, ran.out) == (0, "rebuilt 64.npy\n")
     assert path.read_bytes() == sound
     assert copy.run("repair", "pydoc").out == "pydoc has no damaged file\n"
 
@@ -37,5 +37,5 @@ def test_a_damaged_file_is_named_and_mended(copy: Machine):
 def test_what_is_lost_is_told(copy: Machine):
     (copy.home / "pydoc" / "documents.sqlite").unlink()
     ran = copy.run("repair", "pydoc")
-    assert ran.out.startswith("lost     documents.sqlite: put it back")
+    assert ran.out.startswith("lost documents.sqlite: put it back")
     told_last(ran, 1, "cannot be rebuilt", "--restart")

@@ -183,7 +183,7 @@ def test_info_tells_when_a_refit_is_due(place, tmp_path):
         )
         add(place.folder, [file])
         assert ("build again with --refit" in told()) is (prefix == "c")
-    assert "40 of 70 documents came after lsa was fitted; a refit is due" in told()
+    assert "40 of 70 documents came after lsa was fitted; build again with --refit" in told()
 
 
 @pytest.fixture

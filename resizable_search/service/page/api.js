@@ -1,9 +1,9 @@
-/** The service, asked over HTTP. Every failure is an ApiError, whose message is one line for people. */
+/** Requests to the service. Every failure is an ApiError with a one-line message for people. */
 
 const TOKEN = "rsearch-token";
 
 export class ApiError extends Error {
-  /** `kind`: "gone" (nobody answers), "token" (401), or "refused" (the service said why). */
+  /** `kind`: "gone" (no answer), "token" (401) or "refused" (the service says why). */
   constructor(kind, message) {
     super(message);
     this.kind = kind;
@@ -26,12 +26,12 @@ async function call(path, options = {}) {
     answer = await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    if (response) throw new ApiError("refused", `the service answered ${response.status} with what is no JSON`);
+    if (response) throw new ApiError("refused", `the service answered ${response.status} without JSON: reload the page`);
     throw new ApiError("gone", `${location.host} does not answer: is \`rsearch serve\` still running?`);
   }
   if (response.ok) return answer;
-  const told = typeof answer?.error === "string" ? answer.error : `the service answered ${response.status}`;
-  throw new ApiError(response.status === 401 ? "token" : "refused", told);
+  const message = typeof answer?.error === "string" ? answer.error : `the service answered ${response.status}`;
+  throw new ApiError(response.status === 401 ? "token" : "refused", message);
 }
 
 export const indexes = () => call("api/indexes");

@@ -1,4 +1,4 @@
-/** An answer held against the full dimension's: where each hit stands there, and what was lost. */
+/** An answer compared with the full dimension's: the rank of each hit there, and the lost hits. */
 
 /**
  * `marks`: for each hit {kind, full}: "same", "up" (further up here than there), "down", or "other"
@@ -15,15 +15,15 @@ export function compared(hits, fullHits) {
   return { marks, lost: fullHits.filter((hit) => !rows.has(hit.row)) };
 }
 
-/** The share of the full answer's hits that these have too; 1 where it has none. */
+/** The share of the full answer's hits among these; 1 if the full answer has none. */
 export function overlap(hits, fullHits) {
   if (!fullHits.length) return 1;
   const rows = new Set(hits.map((hit) => hit.row));
   return fullHits.filter((hit) => rows.has(hit.row)).length / fullHits.length;
 }
 
-/** The mark as it is shown, and as it is read out. */
-export function told(mark, rank, fullDim, depth) {
+/** The mark as shown, and as a screen reader reads it. */
+export function labels(mark, rank, fullDim, depth) {
   if (mark.kind === "other") {
     return [`not in full top ${depth}`, `not among the first ${depth} at ${fullDim} dimensions`];
   }

@@ -1,6 +1,6 @@
-/** The hits of an answer as a list that moves when the answer changes, so that the eye can follow. */
+/** The hits of an answer, as a list whose items move when the answer changes. */
 
-import { told } from "./compare.js";
+import { labels } from "./compare.js";
 import { el, followable, shown, stillness } from "./dom.js";
 import { cut } from "./format.js";
 import { marked, passage, wordsOf } from "./passage.js";
@@ -47,7 +47,7 @@ export class HitList {
   }
 }
 
-/** What of an item does not change with the way it is searched. */
+/** The parts of an item that are the same for every way to search. */
 function itemOf(hit, words) {
   const title = hit.title || hit.id || "(no title)";
   const short = cut(title, TITLE);
@@ -74,7 +74,7 @@ function itemOf(hit, words) {
   );
 }
 
-/** Rank, score and mark, which do. */
+/** The parts that change: rank, score and mark. */
 function dress(item, hit, [kind, mark, meaning]) {
   item.className = `hit ${kind}`;
   item.querySelector(".rank").textContent = hit.rank;
@@ -86,7 +86,7 @@ function dress(item, hit, [kind, mark, meaning]) {
   item.querySelector(".mark").title = meaning;
 }
 
-/** Where it is from: the address that the title leads to, or what stands in an address's place. */
+/** The source of a hit: its address, or its id. */
 function placeOf(hit, url) {
   let place = hit.url || (hit.title ? hit.id : "") || "";
   if (url) place = url.host + decoded(url.pathname) + decoded(url.hash);
@@ -101,7 +101,7 @@ function decoded(text) {
   }
 }
 
-/** The rest behind an expander, made when it is opened; nothing if there is no more than is seen. */
+/** The rest behind an expander, made when it is opened; null if nothing is left. */
 function wholeOf(hit, title, short, text, brief, words) {
   const metadata = Object.entries(hit.metadata ?? {});
   const more = brief.length < text.replace(/\s+/g, " ").trim().length;
@@ -120,18 +120,18 @@ function wholeOf(hit, title, short, text, brief, words) {
 }
 
 function table(metadata) {
-  const said = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const asText = (value) => (typeof value === "string" ? value : JSON.stringify(value));
   const rows = metadata.map(([key, value]) =>
-    el("div", {}, el("dt", {}, el("bdi", {}, shown(key))), el("dd", { dir: "auto" }, shown(said(value)))),
+    el("div", {}, el("dt", {}, el("bdi", {}, shown(key))), el("dd", { dir: "auto" }, shown(asText(value)))),
   );
   return el("dl", { class: "metadata" }, rows);
 }
 
-/** Many texts begin with their title, which is said already. */
+/** The text without the title that it starts with. */
 function withoutTitle(text, title) {
   return title && text.startsWith(title) && /^\s/.test(text.slice(title.length)) ? text.slice(title.length).trimStart() : text;
 }
 
-export const markOf = (marks, fullDim, depth) => (hit, i) => [marks[i].kind, ...told(marks[i], hit.rank, fullDim, depth)];
+export const markOf = (marks, fullDim, depth) => (hit, i) => [marks[i].kind, ...labels(marks[i], hit.rank, fullDim, depth)];
 
 export const lostMark = (fullDim) => (hit) => ["gone", `was ${hit.rank}`, `rank ${hit.rank} at ${fullDim} dimensions, not found here`];

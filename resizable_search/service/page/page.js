@@ -11,16 +11,16 @@ import { Slider } from "./slider.js";
 import { bodyOf, fitted, fromAddress, NOTHING, toAddress, wayOf } from "./state.js";
 import { keyOf, questionOf, ROUNDS, Sweep, waysOf } from "./sweep.js";
 
-const PAUSE = 200; // milliseconds without a further key, when a number is typed, before the service is asked
-const BREATH = 160; // milliseconds between the searches of a slider that moves; browsers allow so many addresses
-const LOOK = 5000; // milliseconds between two looks for a first index
+const PAUSE = 200; // milliseconds after the last key before a typed number is searched with
+const BREATH = 160; // milliseconds between searches while a slider moves; browsers limit address changes
+const LOOK = 5000; // milliseconds between checks for a first index
 const EXAMPLES = {
   pydoc: ["walk a directory tree", "parse a json document", "wait for several threads"],
   wiki: ["tree data structures", "history of the bicycle", "how volcanoes erupt"],
 };
 
 let state = { ...NOTHING };
-let shelf = { indexes: [], limits: {}, default: null };
+let catalog = { indexes: [], limits: {}, default: null };
 let answer = null; // what is shown
 let good = null; // the state that it answers
 let asked = 0; // counts questions: a late answer to an earlier one is dropped
@@ -38,19 +38,19 @@ let moved = false; // whether it moved on meanwhile
 const dim = new Slider("dim", { say: sayDim, changed: slid });
 const rerank = new Slider("rerank", { say: sayRerank, changed: slid });
 
-const index = () => shelf.indexes.find((each) => each.name === state.index);
+const index = () => catalog.indexes.find((each) => each.name === state.index);
 
 // ---------------------------------------------------------------------------------- opening
 
 async function open() {
   byId("gone").hidden = true;
   try {
-    shelf = await api.indexes();
+    catalog = await api.indexes();
   } catch (error) {
     return unreachable(error, open);
   }
   byId("token").hidden = true;
-  const none = !shelf.indexes.length;
+  const none = !catalog.indexes.length;
   byId("none").hidden = !none;
   for (const id of ["picker", "ask", "board"]) byId(id).hidden = none;
   if (none) {
@@ -60,21 +60,21 @@ async function open() {
     return;
   }
   byId("index").replaceChildren(
-    ...shelf.indexes.map((each) => el("option", { value: each.name }, shown(each.name) + (each.problem ? " (cannot be searched)" : ""))),
+    ...catalog.indexes.map((each) => el("option", { value: each.name }, shown(each.name) + (each.problem ? " (cannot be searched)" : ""))),
   );
-  byId("k").max = shelf.limits.k;
-  byId("query").maxLength = shelf.limits.query;
-  byId("where").maxLength = shelf.limits.where;
+  byId("k").max = catalog.limits.k;
+  byId("query").maxLength = catalog.limits.query;
+  byId("where").maxLength = catalog.limits.where;
   restore();
   if (!state.query) byId("query").focus();
 }
 
-/** Take the state from the address, and show what it asks for. */
+/** Take the state from the address, and show its answer. */
 function restore() {
   soon.cancel();
   const given = fromAddress(location.search);
-  const name = given.index ?? shelf.default ?? shelf.indexes[0].name;
-  const found = shelf.indexes.find((each) => each.name === name);
+  const name = given.index ?? catalog.default ?? catalog.indexes[0].name;
+  const found = catalog.indexes.find((each) => each.name === name);
   if (!found) {
     forget();
     state = { ...given };
@@ -82,15 +82,15 @@ function restore() {
     byId("query").value = state.query;
     byId("index").selectedIndex = -1;
     byId("facts").textContent = "";
-    return complain("problem", `no index ${name} here: choose one of those above`);
+    return complain("problem", `no index ${name} here: choose one above`);
   }
   if (!given.query && given.dim === null && !found.problem) given.dim = middling(found);
-  state = fitted(given, found, shelf.limits);
+  state = fitted(given, found, catalog.limits);
   dress();
   return ask("keep");
 }
 
-/** A stored size of about a third: where there is something to see. */
+/** A stored size of about a third, where some hits differ. */
 function middling({ dims, full_dim: full }) {
   const smaller = dims.filter((each) => each <= full / 3);
   return smaller.length ? Math.max(...smaller) : null;
@@ -126,7 +126,7 @@ function dress() {
   if (!here.problem) {
     const stops = [...new Set([...here.dims, here.full_dim])].sort((a, b) => a - b);
     dim.bounds({ least: 1, most: here.full_dim, stops });
-    rerank.bounds({ least: 0, most: shelf.limits.rerank, reach: 30, stops: [0, 2, 5, 10, 20, 30] });
+    rerank.bounds({ least: 0, most: catalog.limits.rerank, reach: 30, stops: [0, 2, 5, 10, 20, 30] });
     dim.value = state.dim ?? here.full_dim;
     rerank.value = state.rerank;
     tune(here);
@@ -172,7 +172,7 @@ function sayRerank(value) {
   return value ? `${value} times k candidates` : "off";
 }
 
-/** A slider was moved: it decides again, whatever plan did before. */
+/** A slider was moved: it replaces a plan. */
 function slid(isTyped) {
   state = { ...state, ...sliders(), plan: "", recall: null };
   byId("plan").value = "";
@@ -182,7 +182,7 @@ function slid(isTyped) {
   else follow();
 }
 
-/** Search while a slider moves: at once, and again as soon as the last answer is there. */
+/** Search while a slider moves: at once, and again after each answer. */
 async function follow() {
   moved = true;
   if (moving) return;
@@ -212,7 +212,7 @@ function choose(way) {
 
 // ---------------------------------------------------------------------------------- asking
 
-/** Ask what the controls say; `history`: "push" a new entry, "replace" this one, or "keep" it as it is. */
+/** Search as the controls say; `history`: "push" a new entry, "replace" this one, or "keep" it. */
 async function ask(history) {
   soon.cancel();
   asking.abort();
@@ -265,7 +265,7 @@ function busy(is) {
   byId("hits").setAttribute("aria-busy", String(is));
 }
 
-/** The control whose change the service refused; of several, the one that can be written wrongly. */
+/** The control whose change the service refused; of several, the one most likely to be wrong. */
 function blame(now) {
   const before = good ?? NOTHING;
   const changed = ["plan", "where", "recall", "rerank", "dim", "k"].find((name) => now[name] !== before[name]);
@@ -313,7 +313,7 @@ function show() {
   measure();
 }
 
-/** The ways whose figures are wanted: all of them, or this one and the full one where the chart is folded away. */
+/** Measure all ways, or only this one and the full one while the chart is closed. */
 function measure() {
   const ways = waysOf(good, index());
   sweep.measure(good, questionOf(good), byId("deep").open ? ways : ways.slice(0, 2), answer.full.hits);
@@ -327,7 +327,7 @@ function drawSoon(failure) {
   else scheduled ||= requestAnimationFrame(draw);
 }
 
-/** The panel and the chart, by what was measured so far. */
+/** Draw the panel and the chart from the measurements so far. */
 function draw() {
   scheduled = 0;
   const here = index();
@@ -390,7 +390,7 @@ async function welcome() {
   );
 }
 
-/** Titles of three documents, as something to ask an index for of which nothing is known. */
+/** Titles of three documents, as example queries for an unknown index. */
 async function titles({ name, rows }) {
   const places = [...new Set([1, 3, 5].map((sixth) => Math.floor((rows * sixth) / 6)))];
   const found = await Promise.allSettled(places.map((row) => api.documentAt(name, row)));
@@ -408,16 +408,16 @@ byId("controls").addEventListener("submit", (event) => {
   ask("replace");
 });
 byId("index").addEventListener("change", (event) => {
-  const chosen = shelf.indexes.find((each) => each.name === event.target.value);
+  const chosen = catalog.indexes.find((each) => each.name === event.target.value);
   state = { ...state, plan: "", recall: null, query: byId("query").value.trim() };
-  state = chosen.problem ? { ...state, index: chosen.name } : fitted({ ...state, dim: state.dim ?? null }, chosen, shelf.limits);
+  state = chosen.problem ? { ...state, index: chosen.name } : fitted({ ...state, dim: state.dim ?? null }, chosen, catalog.limits);
   dress();
   ask("push");
 });
 byId("k").addEventListener("input", () => {
   const text = byId("k").value.trim();
-  const valid = /^\d+$/.test(text) && Number(text) >= 1 && Number(text) <= shelf.limits.k;
-  complain("k-error", valid ? "" : `a whole number from 1 to ${count(shelf.limits.k)}`);
+  const valid = /^\d+$/.test(text) && Number(text) >= 1 && Number(text) <= catalog.limits.k;
+  complain("k-error", valid ? "" : `a whole number from 1 to ${count(catalog.limits.k)}`);
   if (!valid) return;
   byId("k").removeAttribute("aria-invalid");
   state = { ...state, k: Number(text) };
@@ -457,7 +457,7 @@ byId("again").addEventListener("click", () => open());
 byId("deep").addEventListener("toggle", () => {
   if (answer && byId("deep").open) measure();
 });
-addEventListener("popstate", () => shelf.indexes.length && restore());
+addEventListener("popstate", () => catalog.indexes.length && restore());
 addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input:not([type=range]):not([type=checkbox]), textarea, select");
   if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -1,7 +1,4 @@
-"""The embedders by name: our own by import path, others by an entry point of their package.
-
-Importing this module loads nothing heavy, not even numpy. A class is imported when it is asked for.
-"""
+"""The embedders by name: our own by import path, others by an entry point. This loads nothing heavy."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -96,9 +93,10 @@ def reopen(spec: EmbedderSpec, state: Path) -> "Embedder":
         embedder: Embedder = cls(**{**spec.options, "model": spec.model})
         problem = "" if dict(embedder.spec.options) == dict(spec.options) else "it has other options"
     except Exception as error:  # an option of a wrong type may cause anything
-        if isinstance(error, RsearchError) and not isinstance(error, UsageError):
+        is_usage = isinstance(error, UsageError)
+        if isinstance(error, RsearchError) and not is_usage:
             raise
-        problem = clipped(f"{type(error).__name__}: {error}")
+        problem = str(error) if is_usage else clipped(f"{type(error).__name__}: {error}")
     if problem:
         raise IndexFormatError(
             f"this rsearch's {spec.kind} embedder does not take the index's options ({problem}): "

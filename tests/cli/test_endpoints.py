@@ -204,7 +204,7 @@ def test_another_place_that_is_none_is_told(inside: Inside):
     assert inside.run("build", "vectors", "v.npy", "--model", "nomic-embed-text-v1.5").code == 0
     told(inside.run("query", "x", "--model", "nomic-embed-text"), 2, "--base-url or --embedder")
     for kind in ("lsa", "given"):
-        told(inside.run("query", "x", "--embedder", kind), 2, f"{kind} runs no model")
+        told(inside.run("query", "x", "--embedder", kind), 2, f"{kind} cannot run the model")
     told(inside.run("query", "x", "--embedder", "nomic", "--base-url", "http://x/v1"), 2, "has no option")
 
 

@@ -156,7 +156,8 @@ class Build(Update):
             if not journal.count_incoming():
                 raise self.nothing_to_embed(ingest)
             self.progress.stage("fitting", None, "documents")
-            self.embedder.fit(journal.texts(), state)
+            with closing(journal.texts()) as texts:
+                self.embedder.fit(texts, state)
             journal.set("fitted", True)
         self.embedder = type(self.embedder).load(state)
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,10 +114,13 @@ class Journal:
             with db:
                 for key, value in values.items():
                     set_value(db, key, value)
-        except sqlite3.DatabaseError as error:
+        except BaseException as error:
             db.close()
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
-                raise  # an error of the disk, not of the file
+            is_of_disk = (
+                isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR
+            )
+            if is_of_disk or not isinstance(error, sqlite3.DatabaseError):
+                raise
             raise self.damaged(str(error)) from None
         return db
 
@@ -163,7 +166,7 @@ class Journal:
             (after, limit),
         ).fetchall()
 
-    def texts(self) -> Iterable[str]:
+    def texts(self) -> Generator[str, None, None]:
         """Every text that is not yet a row, in order."""
         with sqlite_os_errors(self.folder):
             reader = sqlite3.connect(self.folder / NAMES.work)

@@ -153,3 +153,18 @@ def test_rows_of_a_build_are_counted_where_its_log_cannot_be_read(tmp_path, monk
     (tmp_path / "w/work.sqlite-wal").touch()
     assert unfinished_build(tmp_path / "w").safe == 20
     assert ["immutable" in address for address in asked] == [True, False, True]
+
+
+def test_a_journal_that_could_not_be_begun_is_closed(tmp_path, monkeypatch):
+    opened = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path: opened.append(connect(path)) or opened[-1])
+
+    def refuse(*values):
+        raise OSError("no room")
+
+    monkeypatch.setattr("resizable_search.build.journal.set_value", refuse)
+    with pytest.raises(OSError, match="no room"):
+        Journal(tmp_path / "w", replaces=True)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")

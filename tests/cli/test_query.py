@@ -216,7 +216,7 @@ def test_a_blank_query_is_refused(shelf: Shelf, blank: tuple[str, ...]):
         (("--dim", 0), ("dimension 0 is not within 1 to 768",)),
         (("--dim", 769), ("dimension 769 is not within 1 to 768",)),
         (("--dim", -1), ("dimension -1 is not within 1 to 768",)),
-        (("--dim", "abc"), ("--dim", "integer")),
+        (("--dim", "abc"), ("--dim", "is not a whole number")),
         (("--rerank", -1), ("rerank must be 0 (none) or more, not -1",)),
         (("-k", 0), ("k must be 1 or more, not 0",)),
         (("--plan", "768", "--dim", 64), ("give either it or them",)),
@@ -259,9 +259,9 @@ def test_a_home_that_no_disk_could_hold_is_told(machine: Machine, command: tuple
 
 
 def test_the_folder_of_an_unknown_user_is_told(machine: Machine):
-    told(machine.run("list", RSEARCH_HOME="~nouser/x"), 2, "~nouser/x is in the folder of a user")
-    told(machine.run("list", "--home", "~nouser/x"), 2, "~nouser/x is in the folder of a user")
-    told(machine.run("query", "x", "-i", "~nouser/x"), 2, "~nouser/x is in the folder of a user")
+    told(machine.run("list", RSEARCH_HOME="~nouser/x"), 2, "~nouser/x names a user that")
+    told(machine.run("list", "--home", "~nouser/x"), 2, "~nouser/x names a user that")
+    told(machine.run("query", "x", "-i", "~nouser/x"), 2, "~nouser/x names a user that")
 
 
 @pytest.mark.parametrize("command", [("query", "x", "-i"), ("info",), ("remove", "-y")], ids=lambda c: c[0])

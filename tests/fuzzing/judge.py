@@ -136,7 +136,7 @@ class Judge:
             "small": meant.dims[0],
         }
         plans = [Plan.parse(text.format(**names)) for text in PLANS]
-        tuned = tame(index.tuned_plans, "tuned plans")
+        tuned = tame(index.plans.all, "tuned plans")
         if tuned is None:
             outcome = None
         asked = [(plan, K, {"plan": plan}) for plan in plans]

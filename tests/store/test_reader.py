@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import FolderHandle
-from resizable_search.store.manifest import FORMAT_VERSION, Manifest, _checksum, read_manifest
+from resizable_search.store.manifest import FORMAT_VERSION, Manifest, _checksum, manifest_text, read_manifest
 from resizable_search.store.reader import IndexReader
 from tests.support import TableEmbedder, index_of
 
@@ -152,6 +152,11 @@ def test_a_changed_manifest_fails_its_checksum(folder):
     path.write_text(path.read_text().replace('"generation": 1', '"generation": 2'))
     with pytest.raises(IndexFormatError, match="checksum"):
         read_manifest(folder)
+
+
+def test_a_manifest_is_written_to_the_byte_as_it_was_read(folder):
+    content = (folder / "manifest.json").read_bytes()
+    assert manifest_text(read_manifest(folder).to_json()) == content
 
 
 @settings(max_examples=150, deadline=None)

@@ -135,7 +135,7 @@ def test_a_stray_file_is_shown_by_info_and_left_by_remove(machine: Machine, shel
     (folder / "notes.txt").write_text("mine")
     shown = machine.run("info", "wiki-one")
     assert shown.code == 0
-    assert "notes.txt: not the index's; move it away" in shown.out
+    assert "notes.txt: not part of the index; move it away" in shown.out
     ran = machine.run("remove", "wiki-one", "--yes")
     assert (ran.code, ran.err.count("\n")) == (1, 1)
     assert f"kept {folder} with other files: notes.txt" in ran.err

@@ -118,25 +118,9 @@ def _answer(fields: dict[str, Any]) -> "Answer":
     if "explain" in fields:
         from resizable_search.store.executor import StageStats
 
-        stages = [
-            StageStats(
-                stage=each["stage"],
-                rows_in=each["rows_in"],
-                rows_out=each["rows_out"],
-                seconds=each["ms"] / 1e3,
-                read=each["bytes"],
-                rescored=each["looked"],
-                by=each["read"],
-                engine=each["engine"],
-            )
-            for each in fields["explain"]
-        ]
-    return Answer(
-        fields["query"],
-        fields["index"],
-        fields["k"],
-        fields["plan"],
-        Timings(**fields["timings_ms"]),
-        [Hit(**hit) for hit in fields["hits"]],
-        stages,
-    )
+        for each in fields["explain"]:
+            rows, seconds = (each["rows_in"], each["rows_out"]), each["ms"] / 1e3
+            figures = each["bytes"], each["looked"], each["read"], each["engine"]
+            stages.append(StageStats(each["stage"], *rows, seconds, *figures))
+    timings, hits = Timings(**fields["timings_ms"]), [Hit(**hit) for hit in fields["hits"]]
+    return Answer(fields["query"], fields["index"], fields["k"], fields["plan"], timings, hits, stages)

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,7 +89,7 @@ def serve(
             )
     folder = home_of(home)
     pool = IndexPool(folder, index or (), threads=threads, engine=engine)
-    rules = AccessRules.of(host, more=allow_host or (), origins=_origins(cors or ()), token=token)
+    rules = AccessRules.of(host, more=allow_host or (), origins=cors or (), token=token)
     with server.listen(host, port) as listening, ExitStack() as stack:
         if engine != "numpy":
             _compile(pool)
@@ -192,15 +192,3 @@ def _token(file: Path | None, variable: str) -> str:
             "`openssl rand -hex 32` makes one"
         )
     return token
-
-
-def _origins(cors: Sequence[str]) -> list[str]:
-    from resizable_search.service.middleware import origin_of
-
-    origins = []
-    for text in cors:
-        origin = origin_of(text)
-        if origin is None:
-            raise UsageError(f"--cors {text} is not an origin: write it like https://example.org")
-        origins.append(origin)
-    return origins

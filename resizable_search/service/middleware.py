@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from resizable_search.errors import UsageError
 from resizable_search.service.metrics import ServiceMetrics
 
 MOST_BYTES = 1 << 20
@@ -67,13 +68,13 @@ class AccessRules:
     def of(
         cls, host: str, *, more: Sequence[str] = (), origins: Sequence[str] = (), token: str = ""
     ) -> "AccessRules":
-        """The rules of a service that listens on an address."""
+        """The rules of a service that listens on an address. Raises UsageError for a wrong origin."""
         address = f"[{host}]" if ":" in host else host
         names = {name.lower() for name in (*LOOPBACK, address, *more)}
         is_remote = not is_loopback(host)
         if is_remote:
             names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
-        return cls(frozenset(names), frozenset(origins), is_remote, token)
+        return cls(frozenset(names), frozenset(map(origin_of, origins)), is_remote, token)
 
     def knows(self, host: str) -> bool:
         """Whether a Host header names this service; an attacker's page may point its own name here."""
@@ -234,11 +235,10 @@ def _route(path: str) -> str:
     return next((route for route in ROUTES if path.startswith(route)), "other")
 
 
-def origin_of(text: str) -> str | None:
-    """An origin as browsers send it, such as https://example.org:8443; None for any other text."""
+def origin_of(text: str) -> str:
+    """An origin as browsers send it, such as https://example.org:8443. Raises UsageError for other texts."""
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
-        return None
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        return None
+    is_address = parts.scheme in ("http", "https") and parts.netloc and "@" not in parts.netloc
+    if not is_address or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise UsageError(f"`cors={text}` is not an origin: write it like https://example.org")
     return f"{parts.scheme}://{parts.netloc}".lower()

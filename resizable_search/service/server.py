@@ -36,7 +36,8 @@ BACKLOG = 1024
 def captured_log(name: str, report: Callable[[str], None], level: int = logging.WARNING) -> Iterator[None]:
     """Send the records of a logger to `report`, one line each, and nowhere else."""
     log = logging.getLogger(name)
-    handler = _LineHandler(report, level)
+    handler = _LineHandler(level)
+    handler.report = report
     log.addHandler(handler)
     before, log.propagate = log.propagate, False
     try:
@@ -47,15 +48,13 @@ def captured_log(name: str, report: Callable[[str], None], level: int = logging.
 
 
 class _LineHandler(logging.Handler):
-    def __init__(self, report: Callable[[str], None], level: int) -> None:
-        super().__init__(level)
-        self._report = report
+    report: Callable[[str], None]
 
     def emit(self, record: logging.LogRecord) -> None:
         """Report the first line of a record, with its exception."""
         error = record.exc_info[1] if record.exc_info else None
         line = record.getMessage().strip().partition("\n")[0]
-        self._report(f"{line} ({type(error).__name__}: {error})" if error is not None else line)
+        self.report(f"{line} ({type(error).__name__}: {error})" if error is not None else line)
 
 
 class Server(uvicorn.Server):

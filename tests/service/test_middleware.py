@@ -4,9 +4,11 @@ import json
 import socket
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 
+from resizable_search.errors import UsageError
 from resizable_search.search.index import Index
 from resizable_search.service import middleware as guard
 from resizable_search.service import server
@@ -191,7 +193,8 @@ def test_loopback_is_what_no_other_machine_reaches(host: str, is_one: bool):
      ("ftp://a.b", None), ("https://a.b?x", None)],
 )  # fmt: skip
 def test_an_origin_is_a_scheme_and_a_host(text: str, origin: str | None):
-    assert origin_of(text) == origin
+    with nullcontext() if origin else pytest.raises(UsageError, match="not an origin"):
+        assert origin_of(text) == origin
 
 
 def test_a_stop_that_has_waited_long_enough_says_so(made_once, monkeypatch):

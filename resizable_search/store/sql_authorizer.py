@@ -87,17 +87,17 @@ def columns_named(expression: str) -> list[str]:
         )
     names, depth = [], 0
     for token in _TOKEN.finditer(expression):
-        kind, said = token.lastgroup, token.group()
+        kind, text = token.lastgroup, token.group()
         if kind == "name":
-            mark = {"[": "]"}.get(said[0], said[0])
-            names.append(said[1:-1] if mark == "]" else said[1:-1].replace(mark * 2, mark))
+            mark = {"[": "]"}.get(text[0], text[0])
+            names.append(text[1:-1] if mark == "]" else text[1:-1].replace(mark * 2, mark))
         elif kind == "comment":
             raise refused(expression, "has a comment: write the expression alone")
-        elif said in _REFUSED:
-            raise refused(expression, _REFUSED[said])
-        elif said == "(":
+        elif text in _REFUSED:
+            raise refused(expression, _REFUSED[text])
+        elif text == "(":
             depth += 1
-        elif said == ")":
+        elif text == ")":
             depth -= 1
         if depth < 0:
             raise refused(expression, "has a ) without its (")

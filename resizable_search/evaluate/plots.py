@@ -4,10 +4,11 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from itertools import cycle, pairwise
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.system import replace_file
@@ -21,16 +22,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".svg", ".png")
 
-BEST, OTHER, INK, FAINT = "#0b62a4", "#8a9099", "#22262b", "#d9dce1"
-
-COLOURS = (BEST, "#c2571a", "#2f8f5b", "#8a4fa3", "#b0892a", "#3aa0b5")
-"""Colours of the metrics, in their order."""
-
-MARKS = ("s", "D", "^", "v", "P", "X")
-"""Marks of the reranks, in theirs."""
-
-SIZE = (10.0, 6.2)
-"""Inches."""
+BEST, OTHER = "#0b62a4", "#8a9099"
 
 DPI = 160
 """Dots per inch of a PNG."""
@@ -67,13 +59,48 @@ def save(figure: "Figure", path: Path) -> None:
 
 def draw(report: "BenchReport") -> "Figure":
     """Runs per second across, overlap upwards: a labelled point a measurement, the best ones joined."""
-    front = pareto_front(report.measurements)
+    from matplotlib.ticker import FixedLocator, FuncFormatter
 
-    def fill(axes: "Axes") -> None:
-        _draw_points(axes, report, front)
-        _set_bench_axes(axes, report)
-
-    return _figure(fill, lambda axes: _label_points(axes, report, front))
+    measured = report.measurements
+    front = pareto_front(measured)
+    with _drawing() as (figure, axes):
+        speeds = [m.runs_per_second for m in measured]
+        spread = max(max(speeds) / min(speeds), 1.5)
+        left, right = min(speeds) / spread**0.14, max(speeds) * spread**0.14
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xlim(left, right)
+        axes.xaxis.set_major_locator(FixedLocator(_ticks(left, right)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        many = any(m.batch > 1 for m in measured)
+        axes.set_xlabel(f"{'queries' if many else 'runs'} per second (log scale)")
+        lowest = min((m.overlap_ci or (m.overlap,))[0] for m in measured)
+        height = max(1.0 - lowest, 0.02)
+        axes.set_ylim(lowest - 0.12 * height, 1.0 + 0.14 * height)  # with room for labels above 1
+        interval = ", with its 95 % interval" if measured[0].overlap_ci else ""
+        axes.set_ylabel(f"overlap@{report.k} with the full dimension{interval}")
+        counts = list(dict.fromkeys(m.threads for m in measured))
+        threads = ", ".join(map(str, counts)) + (" thread" if counts == [1] else " threads")
+        name = report.index if len(report.index) <= 40 else f"{report.index[:39]}…"
+        axes.set_title(
+            f"{name} · {report.rows:,} × {report.full_dim} · k {report.k} · {threads} · {report.cache}"
+        )
+        for m in measured:
+            if m.overlap_ci is not None:
+                axes.plot([m.runs_per_second] * 2, m.overlap_ci, color=OTHER, linewidth=1)
+        axes.plot(speeds, [m.overlap for m in measured], "o", color=OTHER)
+        axes.plot(
+            [m.runs_per_second for m in front],
+            [m.overlap for m in front],
+            "o-",
+            color=BEST,
+            label="Pareto front: nothing measured is both faster and nearer to the full dimension",
+        )
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.1))  # below the picture
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # labels are placed in the fixed layout
+        _label_points(axes, report, front)
+    return figure
 
 
 def draw_relevance(report: "EvaluationReport") -> "Figure":
@@ -82,12 +109,45 @@ def draw_relevance(report: "EvaluationReport") -> "Figure":
     Every metric has a line, the overlap a dashed one. The first metric has a line for each rerank too;
     other plans are points at the dimension that they scan.
     """
+    from matplotlib.ticker import PercentFormatter
 
-    def fill(axes: "Axes") -> None:
-        _draw_relevance_lines(axes, report)
-        _set_relevance_axes(axes, report)
-
-    return _figure(fill)
+    full_plan = report.plans[0]
+    by_dim = sorted(report.plans, key=lambda plan: plan.dim)
+    reranks = {plan.plan: _rerank_alone(plan, report) for plan in by_dim}
+    plain = [plan for plan in by_dim if reranks[plan.plan] == 0]
+    values = {name: m.mean for name, m in full_plan.measures.items() if m.mean > 0}
+    with _drawing() as (figure, axes):
+        axes.plot(
+            [plan.dim for plan in plain],
+            [plan.overlap for plan in plain],
+            "o--",
+            color=OTHER,
+            label=f"overlap@{report.k} with the full dimension",
+        )
+        for number, (name, full) in enumerate(values.items()):
+            label = f"{name} ({full:.3f} at the full dimension)"
+            _draw_line(axes, plain, name, full, label, "o-", intervals=number == 0)
+        for name, full in list(values.items())[:1]:
+            for factor in sorted({rerank for rerank in reranks.values() if rerank}):
+                line = [plan for plan in by_dim if plan is full_plan or reranks[plan.plan] == factor]
+                _draw_line(axes, line, name, full, f"{name}, rerank ×{factor}", "s:")
+            for plan in report.plans:
+                if reranks[plan.plan] is None:
+                    _draw_line(axes, [plan], name, full, f"{name}, plan {plan.plan}", "D")
+        dims = sorted({plan.dim for plan in report.plans}, reverse=True)
+        axes.set_xscale("log", base=2)
+        axes.minorticks_off()
+        shown = dims[:: -(-len(dims) // 12)]
+        axes.set_xticks(shown, list(map(str, shown)))
+        axes.set_xlim(dims[-1] / 1.15, dims[0] * 1.15)
+        axes.set_xlabel("dimension of the scan")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        first = next(iter(full_plan.measures))
+        axes.set_ylabel(f"share of the full dimension's value ({first} with 95 % interval)")
+        asked = f"{report.queries.count:,} judged quer{'y' if report.queries.count == 1 else 'ies'}"
+        axes.set_title(f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {asked}")
+        axes.legend()
+    return figure
 
 
 def pareto_front(measured: Sequence["Measurement"]) -> list["Measurement"]:
@@ -127,58 +187,29 @@ def _load_matplotlib() -> None:
     import textalloc  # noqa: F401
 
 
-def _figure(fill: Callable[["Axes"], None], label: Callable[["Axes"], None] | None = None) -> "Figure":
-    """A figure without a window or any state of pyplot's; `label` is called once the layout is fixed."""
+@contextmanager
+def _drawing() -> "Iterator[tuple[Figure, Axes]]":
+    """A figure without a window or any state of pyplot's, in our style."""
     _load_matplotlib()
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # `parse_math`: a dollar sign in a name is just that.
-    with rc_context({"text.parse_math": False, "font.size": 10.5}), warnings.catch_warnings():
+    style: Any = {
+        "axes.grid": True,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlelocation": "left",
+        "figure.figsize": (10.0, 6.2),
+        "grid.color": "#d9dce1",
+        "legend.frameon": False,
+        "text.parse_math": False,  # a dollar sign in a name is just that
+    }
+    with rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a name may hold letters that matplotlib's font lacks
-        figure = Figure(SIZE, facecolor="white", layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-        fill(axes)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        axes.grid(color=FAINT, linewidth=0.7, zorder=0)
-        if label is not None:
-            canvas.draw()  # type: ignore[no-untyped-call]
-            figure.set_layout_engine("none")
-            label(axes)
-    return figure
-
-
-def _draw_points(axes: "Axes", report: "BenchReport", front: Sequence["Measurement"]) -> None:
-    axes.set_xscale("log")
-    best = {id(m) for m in front}
-    axes.plot(
-        [m.runs_per_second for m in front],
-        [m.overlap for m in front],
-        color=BEST,
-        linewidth=1.4,
-        alpha=0.6,
-        zorder=2,
-        marker="o",
-        markersize=7,
-        label="Pareto front: nothing measured is both faster and nearer to the full dimension",
-    )
-    for m in report.measurements:
-        colour = BEST if id(m) in best else OTHER
-        if m.overlap_ci is not None:
-            axes.plot([m.runs_per_second] * 2, m.overlap_ci, color=colour, linewidth=1, alpha=0.5, zorder=3)
-        axes.plot(
-            [m.runs_per_second],
-            [m.overlap],
-            marker="o",
-            markersize=7,
-            markerfacecolor=colour if id(m) in best else "white",
-            markeredgecolor=colour,
-            markeredgewidth=1.4,
-            zorder=4,
-        )
+        figure = Figure(facecolor="white", layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure, figure.add_subplot()
 
 
 def _label_points(axes: "Axes", report: "BenchReport", front: Sequence["Measurement"]) -> None:
@@ -199,92 +230,23 @@ def _label_points(axes: "Axes", report: "BenchReport", front: Sequence["Measurem
         x_lines=[list(xs) for xs, _ in lines],
         y_lines=[list(ys) for _, ys in lines],
         textsize=9.5,
-        textcolor="#5d646d",
         linecolor=OTHER,
-        linewidth=0.7,
         max_distance=0.4,
         draw_all=True,
         avoid_label_lines_overlap=True,
         zorder=6,
     )
-    best = {label(m, report) for m in front}
-    for text in axes.texts:
-        if text.get_text() in best:
-            text.set_color(INK)
-
-
-def _set_bench_axes(axes: "Axes", report: "BenchReport") -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
-
-    measured = report.measurements
-    speeds = [m.runs_per_second for m in measured]
-    lowest = min((m.overlap_ci or (m.overlap,))[0] for m in measured)
-    spread = max(max(speeds) / min(speeds), 1.5)
-    left, right = min(speeds) / spread**0.14, max(speeds) * spread**0.14
-    axes.set_xlim(left, right)
-    height = max(1.0 - lowest, 0.02)
-    axes.set_ylim(lowest - 0.12 * height, 1.0 + 0.14 * height)
-    axes.xaxis.set_major_locator(FixedLocator(_ticks(left, right)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    # The overlap ends at 1, though there is room for labels above it.
-    axes.yaxis.set_major_locator(FixedLocator([tick for tick in axes.get_yticks() if tick <= 1.0 + 1e-9]))
-    many = any(m.batch > 1 for m in measured)
-    axes.set_xlabel(f"{'queries' if many else 'runs'} per second (log scale)", color=INK)
-    interval = ", with its 95 % interval" if measured[0].overlap_ci else ""
-    axes.set_ylabel(f"overlap@{report.k} with the full dimension{interval}", color=INK)
-    counts = list(dict.fromkeys(m.threads for m in measured))
-    threads = ", ".join(map(str, counts)) + (" thread" if counts == [1] else " threads")
-    name = report.index if len(report.index) <= 40 else f"{report.index[:39]}…"
-    title = f"{name} · {report.rows:,} × {report.full_dim} · k {report.k} · {threads} · {report.cache}"
-    axes.set_title(title, color=INK, loc="left", fontsize=12)
-    # Below the picture, where no point can be.
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.1), frameon=False, fontsize=9.5)
 
 
 def _ticks(left: float, right: float) -> list[float]:
-    """Four to ten round numbers within a log axis, or about so many."""
+    """Round numbers within a log axis, at most about ten."""
     from matplotlib.ticker import MaxNLocator
 
-    if right < 3 * left:  # nearly linear
+    if right < 10 * left:
         values = MaxNLocator(6).tick_values(left, right)
         return [float(tick) for tick in values if left <= tick <= right]
-    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
-        ticks = [s * 10.0**e for e in range(-6, 12) for s in steps if left <= s * 10.0**e <= right]
-        if len(ticks) >= 4:
-            break
+    ticks = [step * 10.0**e for e in range(-6, 12) for step in (1, 2, 5) if left <= step * 10.0**e <= right]
     return ticks[:: -(-len(ticks) // 10)]
-
-
-def _draw_relevance_lines(axes: "Axes", report: "EvaluationReport") -> None:
-    full_plan = report.plans[0]
-    reranks = [_rerank_alone(plan, report) for plan in report.plans]
-    plain = _by_dim([plan for plan, rerank in zip(report.plans, reranks, strict=True) if rerank == 0])
-    axes.plot(
-        [plan.dim for plan in plain],
-        [plan.overlap for plan in plain],
-        color=OTHER,
-        linestyle="--",
-        marker="o",
-        markersize=5,
-        label=f"overlap@{report.k} with the full dimension",
-    )
-    drawn = [(name, m.mean) for name, m in full_plan.measures.items() if m.mean > 0]
-    for number, (name, full) in enumerate(drawn[1:], 1):
-        _draw_line(axes, plain, name, full, COLOURS[number % len(COLOURS)])
-    if not drawn:
-        return
-    name, full = drawn[0]
-    _draw_line(axes, plain, name, full, BEST, first=True)
-    marks = cycle(MARKS)
-    for factor in sorted({rerank for rerank in reranks if rerank}):
-        with_it = [plan for plan, own in zip(report.plans, reranks, strict=True) if own == factor]
-        words = f"{name}, rerank ×{factor}"
-        _draw_line(axes, _by_dim([full_plan, *with_it]), name, full, BEST, next(marks), words=words)
-    for plan, rerank in zip(report.plans, reranks, strict=True):
-        if rerank is None:
-            _draw_line(axes, [plan], name, full, INK, next(marks), words=f"{name}, plan {plan.plan}")
 
 
 def _rerank_alone(plan: "EvaluatedPlan", report: "EvaluationReport") -> int | None:
@@ -298,61 +260,17 @@ def _draw_line(
     plans: "Sequence[EvaluatedPlan]",
     name: str,
     full: float,
-    colour: str,
-    mark: str = "o",
+    label: str,
+    style: str,
     *,
-    first: bool = False,
-    words: str = "",
+    intervals: bool = True,
 ) -> None:
-    """A line of a metric; dotted with hollow marks if it has `words`. The first metric has intervals."""
     points = shares(plans, name, full)
     axes.errorbar(
         [plan.dim for plan in plans],
         [share for share, _, _ in points],
-        yerr=[[down for _, down, _ in points], [up for _, _, up in points]] if first or words else None,
-        color=colour,
-        linewidth=2.2 if first else 1.2,
-        linestyle=":" if words else "-",
-        marker=mark,
-        markersize=7 if first or words else 5,
-        markerfacecolor="white" if words else colour,
-        elinewidth=1,
+        yerr=[[down for _, down, _ in points], [up for _, _, up in points]] if intervals else None,
+        fmt=style,
         capsize=3,
-        label=words or f"{name} ({full:.3f} at the full dimension)",
-        zorder=4 if first or words else 3,
+        label=label,
     )
-
-
-def _set_relevance_axes(axes: "Axes", report: "EvaluationReport") -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    dims = sorted({plan.dim for plan in report.plans})
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(dims[0] / 1.15, dims[-1] * 1.15)
-    axes.xaxis.set_major_locator(FixedLocator(_apart(dims)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
-    axes.axhline(1.0, color=FAINT, linewidth=1.4, zorder=0)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(OTHER)
-    axes.set_xlabel("dimension of the scan", color=INK)
-    first = next(iter(report.plans[0].measures))
-    axes.set_ylabel(f"share of the full dimension's value ({first} with 95 % interval)", color=INK)
-    asked = f"{report.queries.count:,} judged quer{'y' if report.queries.count == 1 else 'ies'}"
-    title = f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {asked}"
-    axes.set_title(title, color=INK, loc="left", fontsize=12)
-    axes.legend(loc="best", frameon=False, fontsize=9.5)
-
-
-def _by_dim(plans: "Sequence[EvaluatedPlan]") -> "list[EvaluatedPlan]":
-    return sorted(plans, key=lambda plan: plan.dim)
-
-
-def _apart(dims: Sequence[int]) -> list[int]:
-    """The dimensions whose labels have room beside each other, from the largest down."""
-    apart: list[int] = []
-    for dim in sorted(dims, reverse=True):
-        if not apart or apart[-1] / dim >= (dims[-1] / dims[0]) ** 0.04:
-            apart.append(dim)
-    return apart

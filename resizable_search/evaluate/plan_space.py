@@ -20,7 +20,7 @@ from resizable_search.engine.base import NO_ROW
 from resizable_search.engine.plan import Plan, Stage
 from resizable_search.engine.vectors import WORD
 from resizable_search.evaluate.bench import Queries
-from resizable_search.progress import SILENT, Progress
+from resizable_search.progress import Progress
 from resizable_search.search.index import Index
 from resizable_search.statistics import lower_bound, upper_bound
 from resizable_search.store.layout import NAMES
@@ -67,11 +67,6 @@ class StoredTiers:
     codes: tuple[int, ...] = ()
     signs: bool = False
 
-    @property
-    def full(self) -> int:
-        """The full dimension."""
-        return self.dims[-1]
-
 
 def keeps(k: int, rows: int) -> list[int]:
     """The numbers of candidates that a stage may keep, ascending."""
@@ -80,16 +75,18 @@ def keeps(k: int, rows: int) -> list[int]:
 
 def first_stages(stored: StoredTiers) -> list[Stage]:
     """The stages that may read every row; an exact one may also be a whole plan."""
-    words = range(WORD, stored.full + WORD, WORD) if stored.signs else ()
-    bits = [Stage(min(dim, stored.full), precision="bits") for dim in words]
+    full = stored.dims[-1]
+    words = range(WORD, full + WORD, WORD) if stored.signs else ()
+    bits = [Stage(min(dim, full), precision="bits") for dim in words]
     int8 = [Stage(dim, precision="int8") for dim in stored.codes]
     return [*bits, *int8, *(Stage(dim) for dim in stored.dims[:-1])]
 
 
 def second_stages(first: Stage, stored: StoredTiers) -> list[Stage]:
     """The stages that may follow `first`: each reads more of a row."""
-    bits = [Stage(stored.full, precision="bits")] if stored.signs else []
-    int8 = [Stage(dim, precision="int8") for dim in stored.codes if 4 * dim >= stored.full]
+    full = stored.dims[-1]
+    bits = [Stage(full, precision="bits")] if stored.signs else []
+    int8 = [Stage(dim, precision="int8") for dim in stored.codes if 4 * dim >= full]
     if first.precision == "bits":
         return [stage for stage in bits if stage.dim > first.dim] + int8
     wider = [stage for stage in int8 if stage.dim > first.dim]
@@ -180,8 +177,7 @@ class MeasuredPlans:
             shift = number % len(plans)
             for plan in (*plans[shift:], *plans[:shift]):
                 for turn in range(BURST):
-                    asked = (number * BURST + turn) % len(self)
-                    ms, ran = self._ask(plan, asked)
+                    ms, ran = self._ask(plan, (number * BURST + turn) % len(self))
                     if turn:
                         spent[plan].append(ms)
                     engine = engine or ran
@@ -202,7 +198,7 @@ class PlanSearch:
 
     A plan reaches it if the lower bound of its overlap would, with `proofs` queries like the measured ones;
     `tail` is the chance that a bound is wrong. `ms` are medians. `least` are minima, which are steadier for
-    few runs: the search goes by them. `best` has the highest overlap apart from the exact plan.
+    few runs: the search goes by them.
     """
 
     measured: MeasuredPlans
@@ -213,7 +209,6 @@ class PlanSearch:
     least: dict[Plan, float] = field(default_factory=dict)
     overlap: dict[Plan, float] = field(default_factory=dict)
     reaching: list[Plan] = field(default_factory=list)
-    best: Plan | None = None
     engine: str = ""
 
     @property
@@ -221,27 +216,41 @@ class PlanSearch:
         """The exact scan at the full dimension."""
         return Plan((Stage(self.measured.index.full_dim),))
 
-    def run(self, progress: Progress = SILENT) -> None:
+    @property
+    def best(self) -> Plan | None:
+        """The plan with the highest overlap apart from the exact one."""
+        others = [plan for plan in self.overlap if plan != self.exact]
+        return max(others, key=self.overlap.__getitem__, default=None)
+
+    def run(self, progress: Progress) -> None:
         """Try plans."""
         index, k = self.measured.index, self.measured.k
         self.overlap[self.exact] = 1.0
-        stored = stored_tiers(index)
+        files = [part.files for part in index.manifest.parts]
+
+        def is_stored(name: str) -> bool:
+            return all(name in own for own in files)
+
+        codes = tuple(dim for dim in index.dims if is_stored(NAMES.codes(dim)))
+        stored = StoredTiers(index.dims, codes, is_stored(NAMES.signs(index.full_dim)))
         grid = keeps(k, index.rows)
-        # Without candidates for a rerank, only a whole plan can come first.
-        firsts = [stage for stage in first_stages(stored) if grid or stage.precision == "exact"]
+        firsts = first_stages(stored)
         progress.stage("trying", len(firsts), "first stages")
         self.time([self.exact, *map(self._alone, firsts)], ROUNDS, SECONDS)
-        cost = {first: self._cost(first, firsts) for first in firsts}
+        # A first stage costs at most what one that reads more of each row does.
+        cost = {
+            first: min(
+                self.least[self._alone(wider)]
+                for wider in firsts
+                if wider.precision == first.precision and wider.dim >= first.dim
+            )
+            for first in firsts
+        }
         limit = self.least[self.exact]
         for first in sorted(firsts, key=cost.__getitem__):
             if cost[first] < limit:
                 limit = min(limit, self._try_first(first, grid, stored))
             progress.advance(1)
-
-    def _cost(self, first: Stage, firsts: Sequence[Stage]) -> float:
-        """Milliseconds of a first stage: at most those of one that reads more of each row."""
-        like = (s for s in firsts if s.precision == first.precision and s.dim >= first.dim)
-        return min(self.least[self._alone(stage)] for stage in like)
 
     def time(self, plans: Sequence[Plan], rounds: int, seconds: float) -> None:
         """Time plans in turns."""
@@ -259,20 +268,19 @@ class PlanSearch:
 
     def _try_first(self, first: Stage, grid: Sequence[int], stored: StoredTiers) -> float:
         """Try plans with this first stage. Returns the least milliseconds that reach the recall."""
-        k, alone = self.measured.k, self._alone(first)
-        most = grid[-1] if grid else k
-        widest = self._plan((first, most)) if grid else alone
+        k, alone, most = self.measured.k, self._alone(first), grid[-1]
+        widest = self._plan((first, most))
         for measured in (self.measured.head(FIRST_QUERIES), self.measured):
             ranks = measured.ranks(Plan((first,)), most)
             shares = measured.shares_within(ranks, most)
             if upper_bound(shares, self.tail) < self.recall:
-                self._record(widest, shares)
+                self.overlap[widest] = float(shares.mean())
                 return math.inf
         reaching = [alone] if self._reaches(alone, self.measured.shares_within(ranks, k)) else []
         enough = self._enough(ranks, grid, [], first)
         reaching += [self._plan((first, keep)) for keep in enough]
         if not reaching:
-            self._record(widest, shares)
+            self.overlap[widest] = float(shares.mean())
             return math.inf
         self.time([alone, *reaching], ROUNDS, SECONDS)
         least = min(self.least[plan] for plan in reaching)
@@ -333,25 +341,9 @@ class PlanSearch:
         return timed[:most] + [p for p in more if (p.stages[0].dim, p.stages[0].precision) in fastest]
 
     def _reaches(self, plan: Plan, shares: NDArray[np.float64]) -> bool:
-        self._record(plan, shares)
+        self.overlap[plan] = float(shares.mean())
         if lower_bound(shares, self.tail, self.proofs) < self.recall:
             return False
         if plan not in self.reaching:
             self.reaching.append(plan)
         return True
-
-    def _record(self, plan: Plan, shares: NDArray[np.float64]) -> None:
-        self.overlap[plan] = float(shares.mean())
-        if self.best is None or self.overlap[plan] > self.overlap[self.best]:
-            self.best = plan
-
-
-def stored_tiers(index: Index) -> StoredTiers:
-    """What every part of an index stores."""
-    files = [part.files for part in index.manifest.parts]
-
-    def has(name: str) -> bool:
-        return all(name in own for own in files)
-
-    codes = tuple(dim for dim in index.dims if has(NAMES.codes(dim)))
-    return StoredTiers(index.dims, codes, has(NAMES.signs(index.full_dim)))

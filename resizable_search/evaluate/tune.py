@@ -15,7 +15,7 @@ from resizable_search import __version__
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import Queries, sample_queries
-from resizable_search.evaluate.plan_space import MeasuredPlans, PlanSearch, split
+from resizable_search.evaluate.plan_space import LEAST_REDUCTION, MeasuredPlans, PlanSearch, split
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index
 from resizable_search.search.options import SearchOptions
@@ -86,7 +86,7 @@ def tune(
     first, second = split(asked, max(1, min(count // 2, CHOSEN_AT_MOST)), seed)
     choosing, confirming = MeasuredPlans(index, first, k), MeasuredPlans(index, second, k)
     search = PlanSearch(choosing, recall, len(confirming), TAIL / 2)
-    if recall == 1.0 or count < 2 or index.rows <= k:
+    if recall == 1.0 or count < 2 or index.rows < LEAST_REDUCTION * k:
         search.time([search.exact], ROUNDS, SECONDS)
         search.overlap[search.exact] = 1.0
         why = (

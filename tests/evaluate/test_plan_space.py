@@ -26,10 +26,10 @@ def test_every_chain_can_be_run(dims, k):
     stored = StoredTiers(dims, dims, signs=True)
     grid = keeps(k, 10**9)
     for first in first_stages(stored):
-        plan = chain([(first, grid[-1])], stored.full).check(k, stored.full)
+        plan = chain([(first, grid[-1])], dims[-1]).check(k, dims[-1])
         assert Plan.parse(str(plan)) == plan
         for second in second_stages(first, stored):
-            chain([(first, grid[-1]), (second, grid[0])], stored.full).check(k, stored.full)
+            chain([(first, grid[-1]), (second, grid[0])], dims[-1]).check(k, dims[-1])
 
 
 def test_bit_prefixes_grow_by_words_up_to_the_full_dimension():

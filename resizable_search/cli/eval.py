@@ -91,8 +91,7 @@ def evaluate(
     from resizable_search.engine.kernel_cache import Chooser
     from resizable_search.evaluate import plots
     from resizable_search.evaluate.bench import BenchOptions
-    from resizable_search.evaluate.metrics import Metrics
-    from resizable_search.evaluate.qrels import read_qrels_folder
+    from resizable_search.evaluate.qrels import Metrics, read_qrels_folder
     from resizable_search.evaluate.relevance import evaluate as run
     from resizable_search.search.index import open_index
 

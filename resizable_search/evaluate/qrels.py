@@ -1,14 +1,29 @@
-"""Queries and relevance judgements (qrels), read from the files of BEIR and TREC, and from TSV."""
+"""Queries and relevance judgements (qrels) from the files of BEIR and TREC, and from TSV; their metrics."""
 
-from collections.abc import Iterator, Mapping
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resizable_search.corpora.files.decoding import UnreadableError, open_unpacked
 from resizable_search.corpora.files.formats import FileFormat, format_of
 from resizable_search.corpora.tables import lines_of, parse_line
-from resizable_search.errors import CorpusError, UsageError
+from resizable_search.errors import CorpusError, RsearchError, UsageError
 from resizable_search.text import quoted
+
+USUAL = ("nDCG@10", "R@10", "R@100", "RR@10")
+"""The default metrics."""
+
+MOST_CUT = 10_000
+"""The largest cut-off: each query holds this many hits."""
+
+_SIMPLE = re.compile(r"(\w+)(?:@(\d{1,5}))?")
+_SEPARATOR = re.compile(r"[,\s]+(?![^(]*\))")  # outside parentheses
 
 _QRELS = "query-id, corpus-id and score with tabs between, or TREC's query-id 0 document-id relevance"
 _MOST_GRADE = 10**6
@@ -39,6 +54,51 @@ class Qrels:
         return [query for query, grades in self.relevance.items() if not any(g > 0 for g in grades.values())]
 
 
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Metrics in order. `depth`: the largest cut-off; None if a metric has none and needs all hits."""
+
+    names: tuple[str, ...]
+    depth: int | None
+    _measures: tuple[Any, ...]
+
+    @classmethod
+    def parse(cls, words: str | Sequence[str] = USUAL) -> "Metrics":
+        """Metrics by their names in ir-measures, such as `nDCG@10,P(rel=2)@5`.
+
+        Raises UsageError for an unknown name, RsearchError if ir-measures is not installed.
+        """
+        if isinstance(words, str):
+            words = [word for word in _SEPARATOR.split(words) if word]
+        if not words:
+            raise UsageError(f"`measures` is empty: name some, e.g. {','.join(USUAL)}")
+        measures = tuple(dict.fromkeys(_measure(word) for word in words))
+        cuts = [measure.params.get("cutoff") for measure in measures]
+        for cut in cuts:
+            if cut is not None and not 1 <= cut <= MOST_CUT:
+                raise UsageError(f"`measures`: a cut-off must be 1 to {MOST_CUT:,}, not {cut}")
+        depth = None if None in cuts else max(cuts)
+        return cls(tuple(map(str, measures)), depth, measures)
+
+    def of(
+        self, relevance: Mapping[str, Mapping[str, int]], found: Mapping[str, Sequence[str]]
+    ) -> NDArray[np.float64]:
+        """The values (queries, metrics) of the documents found for each query, best first.
+
+        The queries are those of `relevance`, in its order; one without hits has 0. Only ranks count.
+        """
+        run = {
+            query: {id_: float(-rank) for rank, id_ in enumerate(ids)} for query, ids in found.items() if ids
+        }
+        grades = {query: dict(of_query) for query, of_query in relevance.items()}
+        row = {query: number for number, query in enumerate(relevance)}
+        column = {measure: number for number, measure in enumerate(self._measures)}
+        values = np.zeros((len(row), len(column)))
+        for metric in _provider().iter_calc(self._measures, grades, run):
+            values[row[metric.query_id], column[metric.measure]] = metric.value
+        return values
+
+
 def read_qrels_folder(queries: str | Path, qrels: str | Path) -> Qrels:
     """The judged queries of two files, which may be `.gz` or `.zst`.
 
@@ -67,12 +127,18 @@ def read_queries(path: Path) -> dict[str, str]:
     for number, line in _lines(path, "name a file of queries with `queries`"):
         if form is FileFormat.jsonl or (not queries and line.lstrip().startswith("{")):
             form = FileFormat.jsonl
-            id_, text = _query_of(line, path, number)
+            record = parse_line(number, line)
+            if record.problem:
+                wrong = f"cannot be read ({record.problem})"
+                raise _bad(path, number, f"{wrong}: write a JSON object with _id and text")
+            id_, text = record.values.get("_id"), record.values.get("text")
+            if not isinstance(id_, str | int) or isinstance(id_, bool) or not isinstance(text, str):
+                raise _bad(path, number, "has no _id and text: write a JSON object with both")
         else:
             id_, tab, text = line.partition("\t")
             if not tab:
                 raise _bad(path, number, "has no tab: write the id, a tab and the text")
-        id_ = id_.strip()
+        id_ = str(id_).strip()
         if not id_:
             raise _bad(path, number, "has no id: give each query its own")
         if id_ in queries:
@@ -89,7 +155,7 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
     Raises as `read_qrels_folder`.
     """
     relevance: dict[str, dict[str, int]] = {}
-    first = True
+    is_first = True
     for number, line in _lines(path, "name a file of judgements with `qrels`"):
         words = line.split("\t") if line.count("\t") == 2 else line.split()
         if len(words) == 4:
@@ -98,19 +164,16 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
             raise _bad(path, number, f"has {len(words)} columns: write {_QRELS}")
         query, document, score = (word.strip() for word in words)
         grade = _grade(score)
-        if grade is None and first and not any(c.isdigit() for c in score):
-            first = False  # the header
+        if grade is None and is_first and not any(c.isdigit() for c in score):
+            is_first = False  # the header
             continue
-        first = False
+        is_first = False
         if grade is None or not query or not document:
             wrong = f"has {quoted(score)} for a grade, a whole number" if query and document else "has no id"
             raise _bad(path, number, f"{wrong}: write {_QRELS}")
         if relevance.setdefault(query, {}).setdefault(document, grade) != grade:
-            raise _bad(
-                path,
-                number,
-                f"judges {quoted(document)} for {quoted(query)} twice, differently: leave one out",
-            )
+            twice = f"judges {quoted(document)} for {quoted(query)} twice, differently"
+            raise _bad(path, number, f"{twice}: leave one out")
     if not relevance:
         raise CorpusError(f"{path} has no judgements: write {_QRELS}, one a line")
     return relevance
@@ -123,16 +186,6 @@ def _grade(word: str) -> int | None:
     except ValueError:
         return None
     return int(grade) if abs(grade) <= _MOST_GRADE and grade == int(grade) else None
-
-
-def _query_of(line: str, path: Path, number: int) -> tuple[str, str]:
-    record = parse_line(number, line)
-    if record.problem:
-        raise _bad(path, number, f"cannot be read ({record.problem}): write a JSON object with _id and text")
-    id_, text = record.values.get("_id"), record.values.get("text")
-    if not isinstance(id_, str | int) or isinstance(id_, bool) or not isinstance(text, str):
-        raise _bad(path, number, "has no _id and text: write a JSON object with both")
-    return str(id_), text
 
 
 def _lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
@@ -153,3 +206,40 @@ def _lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
 
 def _bad(path: Path, number: int, what: str) -> CorpusError:
     return CorpusError(f"{path}, line {number}: it {what}")
+
+
+def _measure(word: str) -> Any:
+    """The metric of that name, if ir-measures can compute it here."""
+    try:
+        import ir_measures
+    except ImportError:
+        raise RsearchError(
+            'ir-measures is not installed: `pip install "resizable_search[eval]"` brings it'
+        ) from None
+    try:
+        if (simple := _SIMPLE.fullmatch(word)) and simple[1] in ir_measures.measures.registry:
+            # The parser needs names of `ast` that Python 3.14 no longer has.
+            made = ir_measures.measures.registry[simple[1]]
+            measure = made(**({made.AT_PARAM: int(simple[2])} if simple[2] else {}))
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about those names
+                measure = ir_measures.parse_measure(word)
+        measure.validate_params()
+        is_sum = isinstance(measure.aggregator(), ir_measures.measures.SumAgg)
+        if not is_sum and _provider().supports(measure):
+            return measure
+    except (ValueError, NameError, AssertionError, AttributeError, TypeError, KeyError):
+        pass
+    raise UsageError(
+        f"`measures`: {quoted(word)} is not a supported measure: use names of ir-measures, such as "
+        f"{', '.join(USUAL)}, P@5, AP"
+    )
+
+
+def _provider() -> Any:
+    """All providers of ir-measures but gdeval, a Perl script that needs numbers as ids."""
+    import ir_measures
+
+    others = [each for each in ir_measures.DefaultPipeline.providers if each is not ir_measures.gdeval]
+    return ir_measures.providers.FallbackProvider(others)

@@ -1,14 +1,14 @@
 """The relevance of what each plan finds, against human judgements: nDCG, recall, reciprocal rank.
 
-Overlap says how much of the full dimension's answer a cheaper search keeps; judgements say how much of that
-matters. Each plan runs every query once, for as many hits as the metrics need or as the plan keeps. The
-others are compared with the full dimension, query by query.
+Each plan runs every query once, for as many hits as the metrics need or as the plan keeps. The others are
+compared with the full dimension, query by query.
 """
 
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,7 @@ from resizable_search.engine.base import NO_ROW, Top, result_width
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import ANSWER_BATCH, BenchOptions, overlap_at_k, rerank_of
-from resizable_search.evaluate.metrics import Metrics
-from resizable_search.evaluate.qrels import Qrels
+from resizable_search.evaluate.qrels import Metrics, Qrels
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.groups import DocumentGroups
 from resizable_search.search.index import Index
@@ -31,8 +30,8 @@ READ_BATCH = 1_000
 ENDLESS = 1_000
 """Hits for a metric without a cut-off, such as AP; TREC's runs have as many."""
 
-TIMED, FEWEST_TIMED = 200, 20
-"""Single queries that are timed for each plan; they repeat if there are fewer than FEWEST_TIMED."""
+TIMED = 100
+"""Single queries that are timed for each plan, round and round."""
 
 EMBED_BATCH = 100
 """Queries that are embedded before they are cached: the most that a failing service loses."""
@@ -42,8 +41,7 @@ EMBED_BATCH = 100
 class MetricValue:
     """The mean of a metric over the queries, and its difference from the full dimension.
 
-    `difference_ci` is the 95 % interval of the difference (`statistics.paired_intervals`); None for the full
-    dimension itself and for a single query.
+    `difference_ci`: its 95 % interval; None for the full dimension itself and for a single query.
     """
 
     mean: float
@@ -58,11 +56,10 @@ class MetricValue:
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedPlan:
-    """A plan with its metrics.
+    """A plan with its metrics by name, in order (`measures`), from the first `depth` hits.
 
-    `depth`: the hits that it gave to the metrics. `measures`: the metrics by name, in order. `overlap`: the
-    mean share of the full dimension's top k that it finds, with its 95 % interval. `ms`: the median time of
-    a single query for k hits, without embedding.
+    `overlap`: the mean share of the full dimension's top k that it finds, with its 95 % interval. `ms`: the
+    median time of a single query for k hits, without embedding.
     """
 
     dim: int
@@ -93,7 +90,7 @@ class JudgedQueries:
 
 @dataclass(frozen=True, slots=True)
 class JudgedDocuments:
-    """How many documents are judged, and how many of them the index lacks."""
+    """How many documents are judged, and how many of these the index lacks."""
 
     count: int
     absent: int
@@ -119,10 +116,10 @@ class EvaluationReport:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The report, and the values behind it.
+    """The report, and behind it `values` (plans, queries, metrics) of queries with `ids`.
 
-    `ids` are those of the queries. `values` (plans, queries, metrics). `tops`: the rows and scores of each
-    plan, a line a query. With `groups` rows are first rows of documents, scores those of their best chunks.
+    `tops`: the rows and scores of each plan, a line a query; with `groups` first rows of documents and scores
+    of their best chunks.
     """
 
     report: EvaluationReport
@@ -139,19 +136,18 @@ class Evaluation:
                 yield query, plan.plan, values.tolist()
 
     def run_of(self, index: Index, number: int) -> Iterator[tuple[str, str, int, float]]:
-        """The run of a plan: query, document id, rank from 1, and a score that falls strictly.
+        """The run of a plan: query, document id, rank from 1, and score.
 
-        Programs that read runs order equal scores as they like, so equal ones are lowered by the least
-        possible amount.
+        Programs that read runs order equal scores as they like, so these are lowered as little as possible.
         """
         top = self.tops[number]
         ids: dict[int, str] = {}
-        rows = np.unique(top.rows[top.rows != NO_ROW])
-        for start in range(0, len(rows), READ_BATCH):
-            part = rows[start : start + READ_BATCH].tolist()
-            if self.groups is not None:
-                ids |= {row: self.groups.name(row) for row in part}
-            else:
+        rows = np.unique(top.rows[top.rows != NO_ROW]).tolist()
+        if self.groups is not None:
+            ids = {row: self.groups.name(row) for row in rows}
+        else:
+            for start in range(0, len(rows), READ_BATCH):
+                part = rows[start : start + READ_BATCH]
                 ids |= {row: doc.id for row, doc in zip(part, index.documents(part), strict=True)}
         for query, of_query, scores in zip(self.ids, top.rows.tolist(), top.scores, strict=True):
             last = np.float32(np.inf)
@@ -184,10 +180,26 @@ def evaluate(
     groups = None
     if index.manifest.corpus.get("chunk"):
         groups = DocumentGroups(index.document_names(), index.live_rows())
-    rows = _rows_of(index, judged, qrels.source, groups)
+        rows = {id_: groups.rows[id_] for id_ in judged if id_ in groups.rows}
+    else:
+        rows = index.rows_of(judged)
+    if not rows:
+        raise RsearchError(
+            f"{index.name} has none of the {counted(len(judged), 'document')} that {qrels.source} judges, "
+            f"such as {quoted(min(judged))}: name the index with these ids"
+        )
     ids = list(qrels.queries)
     begin = time.perf_counter()
-    vectors, known = _embedded(index, list(qrels.queries.values()), progress)
+    texts = list(qrels.queries.values())
+    progress.stage("embedding", len(texts), "queries")
+    vectors = np.zeros((len(texts), index.full_dim), np.float32)
+    known = np.zeros(len(texts), bool)  # False: a zero vector
+    for start in range(0, len(texts), EMBED_BATCH):
+        part = slice(start, start + EMBED_BATCH)
+        vectors[part], known[part] = index.embed_known(texts[part])
+        progress.advance(len(texts[part]))
+    if not known.any():
+        raise UsageError(f"no query has a word that {index.name}'s embedder knows: look at their texts")
     seconds = time.perf_counter() - begin
     engine = index.warm()
     if index.remark:
@@ -203,27 +215,34 @@ def evaluate(
     for plan in plans:
         hits = min([depth, *(stage.keep for stage in plan.stages if stage.keep is not None)])
         top = _searched(index, vectors, known, plan, hits, groups)
-        hits_of = {query: list(map(str, _rows(top.rows[number]))) for number, query in enumerate(ids)}
+        hits_of = {
+            query: list(map(str, _rows(of_query))) for query, of_query in zip(ids, top.rows, strict=True)
+        }
         tops.append(top)
         values.append(metrics.of(relevance, hits_of))
-        times.append(_milliseconds(index, vectors[known], plan, options.k))
+        index.run(vectors[known][:1], plan, options.k)  # loads the files
+        seconds_of = []
+        for query in islice(cycle(vectors[known]), TIMED):
+            begin = time.perf_counter()
+            index.run(query[None], plan, options.k)
+            seconds_of.append(time.perf_counter() - begin)
+        times.append(statistics.median(seconds_of) * 1e3)
         progress.advance(1)
-    all_values = np.stack(values)
-    metric_values = _metric_values(all_values, metrics.names, seed)
+    metric_values = _metric_values(np.stack(values), metrics.names, seed)
     top_k = [[np.array(_rows(line[: options.k])) for line in top.rows[known]] for top in tops]
     evaluated = []
-    for plan, top, best, by_name, ms in zip(plans, tops, top_k, metric_values, times, strict=True):
-        overlap, interval = overlap_at_k(top_k[0], best)
+    for number, plan in enumerate(plans):
+        overlap, interval = overlap_at_k(top_k[0], top_k[number])
         evaluated.append(
             EvaluatedPlan(
                 dim=plan.stages[0].dim,
                 rerank=rerank_of(plan, options.k, index.full_dim),
                 plan=str(plan),
-                depth=top.rows.shape[1],
-                measures=by_name,
+                depth=tops[number].rows.shape[1],
+                measures=metric_values[number],
                 overlap=overlap,
                 overlap_ci=interval,
-                ms=ms,
+                ms=times[number],
             )
         )
     report = EvaluationReport(
@@ -247,7 +266,7 @@ def evaluate(
         by_chunk=groups is not None,
         plans=evaluated,
     )
-    return Evaluation(report, ids, metrics.names, all_values, tops, groups)
+    return Evaluation(report, ids, metrics.names, np.stack(values), tops, groups)
 
 
 def _metric_values(
@@ -259,48 +278,13 @@ def _metric_values(
     # One resampling for all: a column for each plan and metric.
     columns = differences[1:].transpose(1, 0, 2).reshape(count, -1)
     intervals = paired_intervals(columns, seed).reshape(plans - 1, metrics, 2)
-    by_plan = []
-    for number in range(plans):
-        by_name = {}
+    by_plan: list[dict[str, MetricValue]] = [{} for _ in range(plans)]
+    for number, by_name in enumerate(by_plan):
         for column, name in enumerate(names):
-            interval = None
-            if number and count > 1:
-                low, high = intervals[number - 1, column].tolist()
-                interval = (low, high)
+            interval = tuple(intervals[number - 1, column].tolist()) if number and count > 1 else None
             mean = float(values[number, :, column].mean())
             by_name[name] = MetricValue(mean, float(differences[number, :, column].mean()), interval)
-        by_plan.append(by_name)
     return by_plan
-
-
-def _rows_of(index: Index, judged: set[str], source: str, groups: DocumentGroups | None) -> dict[str, int]:
-    """The rows of the judged documents that the index has. Raises RsearchError if it has none."""
-    if groups is None:
-        rows = index.rows_of(judged)
-    else:
-        rows = {id_: groups.rows[id_] for id_ in judged if id_ in groups.rows}
-    if not rows:
-        raise RsearchError(
-            f"{index.name} has none of the {counted(len(judged), 'document')} that {source} judges, such as "
-            f"{quoted(min(judged))}: name the index with these ids"
-        )
-    return rows
-
-
-def _embedded(
-    index: Index, texts: Sequence[str], progress: Progress
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Raw vectors of the queries, and which of them are not zero. Raises UsageError if all are."""
-    progress.stage("embedding", len(texts), "queries")
-    vectors = np.zeros((len(texts), index.full_dim), np.float32)
-    known = np.zeros(len(texts), bool)
-    for start in range(0, len(texts), EMBED_BATCH):
-        part = slice(start, start + EMBED_BATCH)
-        vectors[part], known[part] = index.embed_known(texts[part])
-        progress.advance(len(texts[part]))
-    if not known.any():
-        raise UsageError(f"no query has a word that {index.name}'s embedder knows: look at their texts")
-    return vectors, known
 
 
 def _searched(
@@ -312,12 +296,10 @@ def _searched(
     groups: DocumentGroups | None,
 ) -> Top:
     """The hits of a plan for each query, by document if there are `groups`; none for unknown queries."""
-    top = Top(
-        np.full((len(vectors), hits), -np.inf, np.float32), np.full((len(vectors), hits), NO_ROW, np.int64)
-    )
+    shape = len(vectors), hits
+    top = Top(np.full(shape, -np.inf, np.float32), np.full(shape, NO_ROW, np.int64))
     numbers = np.flatnonzero(known)
-    for start in range(0, len(numbers), ANSWER_BATCH):
-        part = numbers[start : start + ANSWER_BATCH]
+    for part in np.split(numbers, range(ANSWER_BATCH, len(numbers), ANSWER_BATCH)):
 
         def search(depth: int, queries: NDArray[np.float32] = vectors[part]) -> Top:
             return index.run(queries, plan.deepened(hits, depth), depth)[0]
@@ -325,18 +307,6 @@ def _searched(
         best = index.run(vectors[part], plan, hits)[0] if groups is None else groups.best(search, hits)
         top.scores[part], top.rows[part] = best.scores, best.rows
     return top
-
-
-def _milliseconds(index: Index, vectors: NDArray[np.float32], plan: Plan, k: int) -> float:
-    """The median time of a single query."""
-    times = []
-    index.run(vectors[:1], plan, k)  # loads the files
-    for number in range(max(FEWEST_TIMED, min(TIMED, len(vectors)))):
-        query = vectors[number % len(vectors)][None]
-        begin = time.perf_counter()
-        index.run(query, plan, k)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times) * 1e3
 
 
 def _rows(rows: NDArray[np.int64]) -> list[int]:

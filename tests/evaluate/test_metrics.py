@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.evaluate.metrics import USUAL, Metrics
+from resizable_search.evaluate.qrels import USUAL, Metrics
 from tests.judging import by_definition
 
 

@@ -11,8 +11,7 @@ from resizable_search.corpora.files.corpus import FilesCorpus
 from resizable_search.engine.vectors import truncate
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import BenchOptions
-from resizable_search.evaluate.metrics import Metrics
-from resizable_search.evaluate.qrels import Qrels
+from resizable_search.evaluate.qrels import Metrics, Qrels
 from resizable_search.evaluate.relevance import evaluate
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import Home

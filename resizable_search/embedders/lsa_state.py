@@ -208,7 +208,7 @@ def _read_errors(path: Path) -> Iterator[None]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise IndexFormatError(f"{path} is no file; {BACK}")
+            raise IndexFormatError(f"{path} is not a file; {BACK}")
         if path.name != COMPONENTS and status.st_size > MAX_BYTES:
             raise _damaged(path, f"it has {status.st_size:,} bytes")
         yield

@@ -311,6 +311,14 @@ def shelf(env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> S
     return Shelf(shared / "shelf", dict(env))
 
 
+@pytest.fixture(scope="session")
+def warmed(shelf: Shelf) -> Ran:
+    """Compiled kernels: a build compiles them only for a large index."""
+    ran = shelf.run("warm")
+    assert ran.code == 0, ran
+    return ran
+
+
 @contextmanager
 def another_api(machine: Machine, **options: Any) -> Iterator[Milestones]:
     """A Nomic API for this machine alone, to be spoiled."""

@@ -38,7 +38,7 @@ from resizable_search.search.index import Index, open_index
 from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.delete import was_index
 from resizable_search.store.documents import ids_of
-from resizable_search.store.layout import NAMES, Home, default_home, expanded
+from resizable_search.store.layout import NAMES, Home, home_of
 from resizable_search.store.manifest import Manifest, Part, read_manifest
 from resizable_search.store.writer import add_part, array_bytes, list_files, part_files
 from resizable_search.system import make_sure_of_room, size_of
@@ -79,7 +79,7 @@ def build_index(
     and `url`; other keys are metadata. `embedder` is one, or a kind such as `lsa`, which is fitted to the
     texts on this machine. `home` is as for `open_index`. Raises what `build` does.
     """
-    places = Home(expanded(home) if home is not None else default_home())
+    places = home_of(home)
     made_by = registry.create(embedder, None, {}) if isinstance(embedder, str) else embedder
     options = BuildOptions(name, dims=tuple(dims) if dims else None)
     build(TextsCorpus(texts), made_by, places, options, progress)

@@ -11,12 +11,12 @@ from resizable_search.cli.options import (
     IndexOption,
     JsonOption,
     KOption,
-    home_of,
     index_name,
     parse_numbers,
 )
 from resizable_search.engine.plan import PRECISIONS, Precision
 from resizable_search.errors import QueryError, RsearchError, UsageError
+from resizable_search.store.layout import home_of
 from resizable_search.system import MOST
 
 if TYPE_CHECKING:

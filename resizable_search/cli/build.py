@@ -13,7 +13,6 @@ from resizable_search.cli.options import (
     BuildArguments,
     TextArguments,
     command_to_go_on,
-    home_of,
     is_given,
     parse_numbers,
     parse_words,
@@ -23,6 +22,7 @@ from resizable_search.cli.options import (
 )
 from resizable_search.cli.settings import ConfiguredCommand
 from resizable_search.errors import UsageError
+from resizable_search.store.layout import home_of
 
 if TYPE_CHECKING:
     from resizable_search.build.report import BuildReport

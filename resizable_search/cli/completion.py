@@ -17,7 +17,7 @@ from typing import Any, ParamSpec
 
 import typer
 
-from resizable_search.store.layout import NAMES, Home, default_home, expanded
+from resizable_search.store.layout import NAMES, default_name, home_of, resolve_index
 
 P = ParamSpec("P")
 
@@ -105,16 +105,9 @@ def source(offer: Callable[P, Iterable[str]]) -> Callable[P, list[str]]:
     return safe
 
 
-def _home(context: typer.Context) -> Home:
-    given = context.params.get("home")
-    return Home(expanded(given) if given is not None else default_home())
-
-
 def _folder(context: typer.Context) -> Path:
     """The index of the command."""
-    from resizable_search.store.layout import default_name, resolve_index
-
-    home = _home(context)
+    home = home_of(context.params.get("home"))
     return resolve_index(context.params.get("index") or default_name(home), home)
 
 
@@ -141,13 +134,13 @@ def listed(words: Iterable[str], incomplete: str) -> list[str]:
 @source
 def indexes(context: typer.Context, incomplete: str) -> Iterable[str]:
     """The indexes of the home; the shell completes folders."""
-    return [] if os.sep in incomplete else _home(context).names()
+    return [] if os.sep in incomplete else home_of(context.params.get("home")).names()
 
 
 @source
 def indexes_and_builds(context: typer.Context, incomplete: str) -> Iterable[str]:
     """The indexes and unfinished builds of the home."""
-    home = _home(context)
+    home = home_of(context.params.get("home"))
     return [] if os.sep in incomplete else sorted({*home.names(), *home.unfinished()})
 
 

@@ -14,7 +14,6 @@ from resizable_search.cli.options import HomeOption, JsonOption
 from resizable_search.cli.settings import (
     SECTION,
     Configuration,
-    Schema,
     Table,
     Value,
     project_paths,
@@ -28,7 +27,7 @@ from resizable_search.text import plain
 @completion.source
 def _keys(context: typer.Context, incomplete: str) -> list[str]:
     """Settings, up to the next dot: there are some hundred."""
-    names = [name.split(".") for name in Schema(context.find_root().command).names()]
+    names = [name.split(".") for name in Configuration(context.find_root().command).names()]
     depth = incomplete.count(".")
     return [".".join(name[: depth + 1]) + ("." if len(name) > depth + 1 else "") for name in names]
 
@@ -36,7 +35,7 @@ def _keys(context: typer.Context, incomplete: str) -> list[str]:
 @completion.source
 def _values(context: typer.Context, incomplete: str) -> list[str]:
     """Values, from the source of the option itself."""
-    setting = Schema(context.find_root().command).find(context.params["key"])
+    setting = Configuration(context.find_root().command).find(context.params["key"])
     return [item.value for item in setting.option.shell_complete(context, incomplete)]
 
 
@@ -68,7 +67,8 @@ def config(context: typer.Context, json: JsonOption = False, home: HomeOption = 
     if context.invoked_subcommand is not None:
         return
     configuration = _configuration(context, None)
-    rows = [("home", _home(configuration), ""), *_listed(configuration)]
+    origin = f"${HOME_VARIABLE}" if os.environ.get(HOME_VARIABLE) else ""
+    rows = [("home", Value(str(configuration.home.path), origin), ""), *_listed(configuration)]
     problems = [*configuration.problems, *configuration.warnings]
     if json:
         from resizable_search.cli.output import json_object
@@ -99,17 +99,12 @@ def config(context: typer.Context, json: JsonOption = False, home: HomeOption = 
 
 def _listed(configuration: Configuration) -> Iterator[tuple[str, Value, str]]:
     """Each setting, its value and its words; of a table only what differs from the table above it."""
-    schema = configuration.schema
-    for table in sorted(schema.tables(), key=lambda table: (len(table) > 0, table)):
-        for setting in schema.table(table).values():
-            value = configuration.find(setting)
-            above = schema.table(table[:-1]).get(setting.key) if table else None
-            if above is None or tuple(map(str, value)) != tuple(map(str, configuration.find(above))):
+    for table in sorted(configuration.tables(), key=lambda table: (len(table) > 0, table)):
+        for setting in configuration.table(table).values():
+            value = configuration.value_of(setting)
+            above = configuration.table(table[:-1]).get(setting.key) if table else None
+            if above is None or list(map(str, value)) != list(map(str, configuration.value_of(above))):
                 yield setting.name, value, setting.shown
-
-
-def _home(configuration: Configuration) -> Value:
-    return Value(str(configuration.home.path), f"${HOME_VARIABLE}" if os.environ.get(HOME_VARIABLE) else "")
 
 
 @app.command("get")
@@ -119,8 +114,8 @@ def get(context: typer.Context, key: KeyArgument, home: HomeOption = None) -> No
     if key == "home":
         typer.echo(configuration.home.path)
         return
-    setting = configuration.schema.find(key)
-    value = configuration.find(setting).value
+    setting = configuration.find(key)
+    value = configuration.value_of(setting).value
     if value is None:
         raise RsearchError(f"{key} is not set: the default is {setting.shown}")
     for line in value if isinstance(value, list) else [value]:
@@ -140,7 +135,7 @@ def set_(
 ) -> None:
     """Write a setting into a file; comments and order stay."""
     configuration = _configuration(context, home)
-    setting = configuration.schema.find(key)
+    setting = configuration.find(key)
     value = setting.parsed(values)
     if project and not setting.is_of_projects:
         raise ConfigError(f"{key} is not for projects: a project sets search and output options only")
@@ -165,7 +160,7 @@ def path(context: typer.Context, project: ProjectOption = False, home: HomeOptio
 
 
 def _configuration(context: typer.Context, home: Path | None) -> Configuration:
-    return Configuration(Schema(context.find_root().command), home or context.meta.get("home"))
+    return Configuration(context.find_root().command, home or context.meta.get("home"))
 
 
 def _path(configuration: Configuration, *, project: bool) -> Path:

@@ -17,7 +17,6 @@ from resizable_search.cli.options import (
     JsonOption,
     KOption,
     ThreadsOption,
-    home_of,
     index_name,
     is_given,
     parse_numbers,
@@ -25,7 +24,7 @@ from resizable_search.cli.options import (
     text_length,
 )
 from resizable_search.errors import StorageError, UsageError
-from resizable_search.store.layout import expanded
+from resizable_search.store.layout import expanded, home_of
 
 if TYPE_CHECKING:
     from resizable_search.corpora.base import Corpus

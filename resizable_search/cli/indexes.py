@@ -18,11 +18,11 @@ from resizable_search.cli.options import (
     RequiredIndexArgument,
     YesOption,
     confirm,
-    home_of,
     index_name,
 )
 from resizable_search.cli.render_build import write_lines
 from resizable_search.errors import IndexFormatError, RsearchError
+from resizable_search.store.layout import home_of, resolve_index
 from resizable_search.text import counted, dimensions, plain, size
 
 if TYPE_CHECKING:
@@ -171,7 +171,6 @@ def export(
     """Write documents and rows for another program, and check them with its library."""
     from resizable_search.cli.progress import shown_progress, stop_on_signal
     from resizable_search.export import export as exporting
-    from resizable_search.store.layout import resolve_index
 
     form = exporting.format_of(format, dest).name
     folder = resolve_index(index, home_of(home))
@@ -310,9 +309,9 @@ def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = F
 
 def _configuration_checks(context: typer.Context, home: Path | None) -> "list[HealthCheck]":
     from resizable_search.admin.doctor import HealthCheck
-    from resizable_search.cli.settings import Configuration, Schema
+    from resizable_search.cli.settings import Configuration
 
-    configuration = Configuration(Schema(context.find_root().command), home)
+    configuration = Configuration(context.find_root().command, home)
     if configuration.problems:
         return [HealthCheck("configuration", "wrong", problem) for problem in configuration.problems]
     existing = [str(file.path) for file in configuration.files if file.exists]

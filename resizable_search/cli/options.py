@@ -13,7 +13,7 @@ import typer
 
 from resizable_search.cli import completion
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.store.layout import Home, default_home, expanded
+from resizable_search.store.layout import Home, default_name
 from resizable_search.text import quoted
 
 if TYPE_CHECKING:
@@ -216,11 +216,6 @@ def is_given(context: typer.Context, *names: str) -> bool:
     return any(source is not None and source.name == "COMMANDLINE" for source in sources)
 
 
-def home_of(home: Path | None) -> Home:
-    """The home of a command."""
-    return Home(expanded(home) if home is not None else default_home())
-
-
 def command_to_go_on() -> str:
     """The command that resumes the build of this process."""
     once = {"--restart", "--refit", "--debug", "--dry-run"}
@@ -229,11 +224,7 @@ def command_to_go_on() -> str:
 
 def index_name(index: str | None, home: Home) -> str:
     """The index of a command."""
-    if index is not None:
-        return index
-    from resizable_search.store.layout import default_name
-
-    return default_name(home)
+    return default_name(home) if index is None else index
 
 
 def parse_numbers(text: str | None, option: str, most: int = 10**6, least: int = 0) -> tuple[int, ...] | None:

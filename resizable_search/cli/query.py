@@ -19,7 +19,6 @@ from resizable_search.cli.options import (
     JsonOption,
     KOption,
     ThreadsOption,
-    home_of,
     index_name,
     parse_words,
     takes,
@@ -36,7 +35,7 @@ from resizable_search.cli.output import (
     print_answer,
 )
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
-from resizable_search.store.layout import Home
+from resizable_search.store.layout import Home, home_of
 from resizable_search.text import plain
 
 if TYPE_CHECKING:

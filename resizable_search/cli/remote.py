@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.cli.options import home_of, index_name
+from resizable_search.cli.options import index_name
 from resizable_search.errors import RsearchError
 from resizable_search.service import EXPECTS_HEADER, INDEX_HEADER, identity, socket_address
-from resizable_search.store.layout import Home, expanded
+from resizable_search.store.layout import Home, expanded, home_of
 from resizable_search.system import THREADS_VARIABLE, thread_count
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import typer
 
 from resizable_search.cli import completion
 from resizable_search.cli.help import with_flags
-from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption, home_of
+from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption
 from resizable_search.errors import RsearchError, StorageError, UsageError
+from resizable_search.store.layout import home_of
 from resizable_search.text import plain
 
 if TYPE_CHECKING:

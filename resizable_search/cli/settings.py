@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from resizable_search.errors import ConfigError
-from resizable_search.store.layout import NAMES, Home, default_home, expanded
+from resizable_search.store.layout import NAMES, home_of
 from resizable_search.text import clipped, plain, quoted
 
 Table = tuple[str, ...]
@@ -69,11 +69,29 @@ _OF_PROJECTS |= {"seed", "format", "fields", "snippet", "min-score", "min-recall
 
 
 class Value(NamedTuple):
-    """A value, its origin (a file, a variable, or "" for built in), and the embedder that its file names."""
+    """A value, and its origin: a file, a variable, or "" for built in."""
 
     value: Any
     origin: str = ""
-    embedder: str | None = None
+
+
+@dataclass(slots=True)
+class ConfigFile:
+    """A file: its values by table and key, its problems, and the keys that it may not set."""
+
+    path: Path
+    is_project: bool = False
+    exists: bool = False
+    values: dict[Table, dict[str, Any]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    def of(self, table: Table) -> dict[str, Any]:
+        """The values of a command: of all commands, of its group, its own."""
+        values: dict[str, Any] = {}
+        for end in range(len(table) + 1):
+            values |= self.values.get(table[:end], {})
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,53 +151,6 @@ def check_number(option: Any, word: str) -> None:
         raise typer.BadParameter(f"{quoted(word)} is not a {what}.", param=option) from None
 
 
-class Schema:
-    """The settings of the commands below `root`, which are imported on demand."""
-
-    def __init__(self, root: Any) -> None:
-        self._root = root
-        self._tables: dict[Table, dict[str, Setting]] = {}
-
-    def table(self, table: Table) -> dict[str, Setting]:
-        """The settings of a table by key; none for an unknown one."""
-        if table not in self._tables:
-            command = self._root
-            for name in table or ("query",):
-                command = getattr(command, "commands", {}).get(name)
-            settings: dict[str, Setting] = {}
-            for path, leaf in _leaves(command, table) if command is not None else ():
-                for option in leaf.params:
-                    key = _key(path, option)
-                    if key and (table or key in SHARED):
-                        settings.setdefault(key, Setting(table, key, option))
-            self._tables[table] = settings
-        return self._tables[table]
-
-    def tables(self) -> list[Table]:
-        """Every table that has settings."""
-        paths = (path[:end] for path, _ in _leaves(self._root) for end in range(1, len(path) + 1))
-        return [table for table in dict.fromkeys(((), *paths)) if self.table(table)]
-
-    def names(self) -> list[str]:
-        """Every setting's dotted name."""
-        return [setting.name for table in self.tables() for setting in self.table(table).values()]
-
-    def find(self, name: str) -> Setting:
-        """The setting of a dotted name. Raises ConfigError."""
-        *table, key = name.split(".")
-        setting = self.table(tuple(table)).get(key)
-        if setting is None:
-            raise ConfigError(self.unknown(name))
-        return setting
-
-    def unknown(self, name: str) -> str:
-        """The message for an unknown setting, with the nearest known one."""
-        known = [*self.names(), *map(".".join, self.tables())]
-        near = difflib.get_close_matches(name, known, 1, 0.6)
-        remedy = f"did you mean {near[0]}?" if near else "`rsearch config` lists all"
-        return f"unknown setting {clipped(name) if len(name) < 60 else quoted(name)}: {remedy}"
-
-
 def _leaves(command: Any, path: Table = ()) -> Iterator[tuple[Table, Any]]:
     """Each command below a group, with its path; `config` has no settings."""
     below: Mapping[str, Any] | None = getattr(command, "commands", None)
@@ -200,61 +171,6 @@ def _key(path: Table, option: Any) -> str | None:
     if not is_argument and (option.is_flag or not option.expose_value):
         return None
     return None if key in _ONE_RUN or key in _NOT_OF.get(path, ()) else key
-
-
-@dataclass(slots=True)
-class ConfigFile:
-    """A file: its values by table and key, its problems, and the keys that it may not set."""
-
-    path: Path
-    is_project: bool = False
-    exists: bool = False
-    values: dict[Table, dict[str, Any]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-
-    def load(self, schema: Schema) -> "ConfigFile":
-        """Read it. Nothing is raised for a wrong file."""
-        import tomllib
-
-        try:
-            data = read_toml(self.path, tomllib.loads, mentions=b"rsearch" if self.is_project else b"")
-        except ConfigError as error:
-            self.exists = True
-            self.problems.append(str(error))
-            return self
-        for name in SECTION if self.is_project else ():
-            data = data.get(name) if isinstance(data, dict) else None
-        self.exists = bool(data) if self.is_project else data is not None
-        self._take((), data if isinstance(data, dict) else {}, schema)
-        return self
-
-    def _take(self, table: Table, data: Mapping[str, Any], schema: Schema) -> None:
-        for key, value in data.items():
-            name = ".".join((*table, key))
-            setting = schema.table(table).get(key)
-            if name in REMOVED or (setting is not None and self.is_project and not setting.is_of_projects):
-                self.ignored.append(name)
-            elif setting is None and isinstance(value, dict) and schema.table((*table, key)):
-                self._take((*table, key), value, schema)
-            elif setting is None:
-                self.problems.append(f"{self.path}: {schema.unknown(name)}")
-            else:
-                try:
-                    taken = setting.parsed(value)
-                except ConfigError as error:
-                    self.problems.append(f"{self.path}: {error}")
-                    continue
-                if key == "index" and "/" in taken:
-                    taken = str(self.path.parent / os.path.expanduser(taken))
-                self.values.setdefault(table, {})[key] = taken
-
-    def of(self, table: Table) -> dict[str, Any]:
-        """The values of a command: of all commands, of its group, its own."""
-        values: dict[str, Any] = {}
-        for end in range(len(table) + 1):
-            values |= self.values.get(table[:end], {})
-        return values
 
 
 def read_toml(path: Path, parse: Callable[[str], Any], mentions: bytes = b"") -> Any:
@@ -286,45 +202,106 @@ def project_paths() -> Iterator[Path]:
 
 
 class Configuration:
-    """The files of the project, if it has one, and of the home, in this order."""
+    """The settings of the commands below `root`, and the files of the project, if any, and of the home.
 
-    def __init__(self, schema: Schema, home: Path | None = None) -> None:
-        self.schema = schema
-        self.home = Home(expanded(home) if home is not None else default_home())
-        projects = (ConfigFile(path, is_project=True).load(schema) for path in project_paths())
+    Commands are imported when their table is asked for.
+    """
+
+    def __init__(self, root: Any, home: str | Path | None = None) -> None:
+        self._root = root
+        self._tables: dict[Table, dict[str, Setting]] = {}
+        self.home = home_of(home)
+        projects = (self._read(path, is_project=True) for path in project_paths())
         self.project = next((file for file in projects if file.exists), None)
-        self.own = ConfigFile(self.home.path / NAMES.config).load(schema)
+        self.own = self._read(self.home.path / NAMES.config)
         self.files = [file for file in (self.project, self.own) if file is not None]
-
-    @property
-    def problems(self) -> list[str]:
-        """What is wrong with the files, a line each."""
-        return [problem for file in self.files for problem in file.problems]
-
-    @property
-    def warnings(self) -> list[str]:
-        """Keys that are ignored, a line for each file."""
+        self.problems = [problem for file in self.files for problem in file.problems]
         why = ("--home and $RSEARCH_HOME choose the home", "a project sets search and output options only")
-        return [
+        self.warnings = [
             f"{file.path}: ignored {', '.join(file.ignored)} ({why[file.is_project]})"
             for file in self.files
             if file.ignored
         ]
 
+    def table(self, table: Table) -> dict[str, Setting]:
+        """The settings of a table by key; none for an unknown one."""
+        if table not in self._tables:
+            command = self._root
+            for name in table or ("query",):
+                command = getattr(command, "commands", {}).get(name)
+            settings: dict[str, Setting] = {}
+            for path, leaf in _leaves(command, table) if command is not None else ():
+                for option in leaf.params:
+                    key = _key(path, option)
+                    if key and (table or key in SHARED):
+                        settings.setdefault(key, Setting(table, key, option))
+            self._tables[table] = settings
+        return self._tables[table]
+
+    def tables(self) -> list[Table]:
+        """Every table that has settings."""
+        paths = (path[:end] for path, _ in _leaves(self._root) for end in range(1, len(path) + 1))
+        return [table for table in dict.fromkeys(((), *paths)) if self.table(table)]
+
+    def names(self) -> list[str]:
+        """Every setting's dotted name."""
+        return [setting.name for table in self.tables() for setting in self.table(table).values()]
+
+    def find(self, name: str) -> Setting:
+        """The setting of a dotted name. Raises ConfigError, which names the nearest known one."""
+        *table, key = name.split(".")
+        if setting := self.table(tuple(table)).get(key):
+            return setting
+        near = difflib.get_close_matches(name, [*self.names(), *map(".".join, self.tables())], 1, 0.6)
+        remedy = f"did you mean {near[0]}?" if near else "`rsearch config` lists all"
+        raise ConfigError(f"unknown setting {clipped(name) if len(name) < 60 else quoted(name)}: {remedy}")
+
+    def _read(self, path: Path, *, is_project: bool = False) -> ConfigFile:
+        """Read a file. Nothing is raised for a wrong one."""
+        import tomllib
+
+        file = ConfigFile(path, is_project)
+        try:
+            data = read_toml(path, tomllib.loads, mentions=b"rsearch" if is_project else b"")
+        except ConfigError as error:
+            file.exists = True
+            file.problems.append(str(error))
+            return file
+        for name in SECTION if is_project else ():
+            data = data.get(name) if isinstance(data, dict) else None
+        file.exists = bool(data) if is_project else data is not None
+        self._take(file, (), data if isinstance(data, dict) else {})
+        return file
+
+    def _take(self, file: ConfigFile, table: Table, data: Mapping[str, Any]) -> None:
+        for key, value in data.items():
+            name = ".".join((*table, key))
+            setting = self.table(table).get(key)
+            if name in REMOVED or (setting is not None and file.is_project and not setting.is_of_projects):
+                file.ignored.append(name)
+            elif setting is None and isinstance(value, dict) and self.table((*table, key)):
+                self._take(file, (*table, key), value)
+            else:
+                try:
+                    taken = self.find(name).parsed(value)
+                except ConfigError as error:
+                    file.problems.append(f"{file.path}: {error}")
+                    continue
+                if key == "index" and "/" in taken:
+                    taken = str(file.path.parent / os.path.expanduser(taken))
+                file.values.setdefault(table, {})[key] = taken
+
     def merged(self, table: Table, given: Collection[str] = ()) -> dict[str, Value]:
         """What files say of a command, by key, beside the parameters that the command line gives."""
-        settings = self.schema.table(table)
+        settings = self.table(table)
         values: dict[str, Value] = {}
         for file in reversed(self.files):
-            own = file.of(table)
-            for key, value in own.items():
+            for key, value in file.of(table).items():
                 rivals = {rival.replace("-", "_") for rival in RIVALS.get(key, ())}
                 if key not in settings or rivals & set(given) or os.environ.get(VARIABLES.get(key, "")):
                     continue
-                for other in [other for other in values if key in RIVALS.get(other, ())]:
-                    del values[other]
-                default = str(value) if settings[key].has_commas else value
-                values[key] = Value(default, str(file.path), own.get("embedder"))
+                values = {other: it for other, it in values.items() if key not in RIVALS.get(other, ())}
+                values[key] = Value(str(value) if settings[key].has_commas else value, str(file.path))
         return values
 
     def defaults(self, table: Table, given: Mapping[str, Any]) -> dict[str, Value]:
@@ -334,17 +311,20 @@ class Configuration:
             values.pop("chunk-overlap", None)
         if list(given.get("text", ())) == ["-"]:
             values.pop("format", None)  # one JSON object a line
-        if setting := self.schema.table(table).get("embedder"):
+        if setting := self.table(table).get("embedder"):
             from resizable_search.embedders import registry
 
-            embedder = given.get("embedder") or values.get("embedder", Value(setting.option.default)).value
+            # Only the home's file has these settings: of the embedder that it names, if it names one.
+            named = self.own.of(table).get("embedder")
+            embedder = given.get("embedder") or named or setting.option.default
             for key in [key for key in BOUND if key in values]:
-                is_taken = key.replace("-", "_") in registry.parameters(embedder)
-                if not is_taken or values[key].embedder not in (None, embedder):
+                if named not in (None, embedder) or key.replace("-", "_") not in registry.parameters(
+                    embedder
+                ):
                     del values[key]
         return values
 
-    def find(self, setting: Setting) -> Value:
+    def value_of(self, setting: Setting) -> Value:
         """The value of a setting if the command line does not give it."""
         variable = VARIABLES.get(setting.key, "")
         if value := os.environ.get(variable, "").strip():
@@ -363,25 +343,16 @@ class ConfiguredCommand(TyperCommand):
             for option in self.params:
                 if isinstance(word := given.get(option.name), str):
                     check_number(option, word)
-            ctx.default_map = _default_map(ctx, given)
+            configuration = Configuration(ctx.find_root().command, given.get("home"))
+            if not ctx.resilient_parsing:  # else a word is being completed
+                for problem in configuration.problems:
+                    raise ConfigError(problem)
+                for warning in configuration.warnings:
+                    sys.stderr.write(f"rsearch: {plain(warning)}\n")
+            values = configuration.defaults(tuple(ctx.command_path.split(" ")[1:]), given)
+            ctx.meta[APPLIED] = values
+            ctx.default_map = {key.replace("-", "_"): value.value for key, value in values.items()}
         return super().parse_args(ctx, args)
-
-
-def _default_map(ctx: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    home = given.get("home")
-    configuration = Configuration(Schema(ctx.find_root().command), None if home is None else Path(home))
-    if not ctx.resilient_parsing:  # else a word is being completed
-        for problem in configuration.problems:
-            raise ConfigError(problem)
-        for warning in configuration.warnings:
-            sys.stderr.write(f"rsearch: {plain(warning)}\n")
-    table: Table = ()
-    above = ctx
-    while above.parent is not None:
-        table, above = (above.info_name, *table), above.parent
-    values = configuration.defaults(table, given)
-    ctx.meta[APPLIED] = values
-    return {key.replace("-", "_"): value.value for key, value in values.items()}
 
 
 def hint(ctx: Any, message: str) -> str:

@@ -13,10 +13,10 @@ from resizable_search.cli.options import (
     JsonOption,
     KOption,
     ThreadsOption,
-    home_of,
     index_name,
 )
 from resizable_search.errors import UsageError
+from resizable_search.store.layout import home_of
 from resizable_search.text import counted
 
 if TYPE_CHECKING:

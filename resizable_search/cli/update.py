@@ -16,11 +16,11 @@ from resizable_search.cli.options import (
     YesOption,
     command_to_go_on,
     confirm,
-    home_of,
     index_name,
     piped_in,
 )
 from resizable_search.errors import UsageError
+from resizable_search.store.layout import home_of, resolve_index
 from resizable_search.text import counted, size
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ def add(
     from resizable_search.build import add as addition
     from resizable_search.build.workspace import BuildOptions
     from resizable_search.cli.progress import shown_progress, stop_on_signal
-    from resizable_search.store.layout import resolve_index
 
     folder = resolve_index(index, home_of(home))
     options = BuildOptions(
@@ -98,7 +97,6 @@ def delete(
     An unknown id aborts the deletion, unless --missing-ok is given.
     """
     from resizable_search.build import delete as deleting
-    from resizable_search.store.layout import resolve_index
 
     if where is not None and (ids or missing_ok):
         raise UsageError("--where cannot be combined with ids: give one of them")
@@ -145,7 +143,6 @@ def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
     """
     from resizable_search.build import compact as compacting
     from resizable_search.cli.progress import shown_progress, stop_on_signal
-    from resizable_search.store.layout import resolve_index
 
     home_folder = home_of(home)
     folder = resolve_index(index_name(index, home_folder), home_folder)

@@ -24,7 +24,7 @@ from resizable_search.specs import EmbedderSpec
 from resizable_search.store.documents import DocumentCache, StoredDocument
 from resizable_search.store.executor import Executor, StageStats
 from resizable_search.store.filter import Filter, Selection
-from resizable_search.store.layout import Home, default_home, expanded, resolve_index
+from resizable_search.store.layout import Home, home_of, resolve_index
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import MOST_TRIES, IndexReader
 from resizable_search.store.tuned_plans import StoredPlans, plan_key, tune_command
@@ -358,7 +358,7 @@ def open_index(
     `threads` of a scan: None takes $RSEARCH_THREADS, else all cores. `engine`: auto, numpy or numba.
     Raises UsageError, IndexNotFoundError, IndexFormatError and EmbedderMismatchError.
     """
-    base = Home(expanded(home) if home is not None else default_home())
+    base = home_of(home)
     for _ in range(MOST_TRIES):
         reader = IndexReader(resolve_index(name, base))
         try:

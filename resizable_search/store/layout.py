@@ -143,6 +143,11 @@ class Home:
         return sorted(entry.name for entry in _entries(folder) if (entry / NAMES.work).is_file())
 
 
+def home_of(folder: str | Path | None) -> Home:
+    """The home in this folder, or the default one. Raises UsageError."""
+    return Home(expanded(folder) if folder is not None else default_home())
+
+
 def _entries(folder: Path) -> list[Path]:
     """The entries of a folder; none if it is not one."""
     try:

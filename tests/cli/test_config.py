@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from resizable_search.cli.main import app
-from resizable_search.cli.settings import Configuration, Schema
+from resizable_search.cli.settings import Configuration
 from tests.cli.conftest import Inside, told
 
 
@@ -317,6 +317,6 @@ def test_a_default_is_dropped_by_a_form_of_a_command_that_has_no_use_for_it(
 
 def test_an_evaluated_folder_names_its_own_index(inside: Inside, home: Path):
     write(home, "index = 'pydoc'\n[eval]\nk = 5\n")
-    configuration = Configuration(Schema(typer.main.get_command(app)), home)
+    configuration = Configuration(typer.main.get_command(app), home)
     assert set(configuration.defaults(("eval",), {})) == {"index", "k"}
     assert set(configuration.defaults(("eval",), {"folder": "trees"})) == {"k"}

@@ -130,7 +130,7 @@ def change_all(home: Path, port: int, *, clients: int = 8, requests: int = 40, r
         now = _change(asking, "compacted", now, lambda: compact(home / "made"), now)
         asking.stay(requests)
         _damage(asking, home, now, requests)
-        asking.enter(State("removing", [now], {404: "", 503: "rsearch"}))
+        asking.enter(State("removing", [now], {404: "", 503: "made"}))
         shutil.rmtree(home / "made")
         asking.enter(State("removed", [], {404: ""}))
         asking.stay(requests)

@@ -1,6 +1,6 @@
 """The request layer of embedders that ask a service: addresses, keys, time limit, requests, errors.
 
-`Service` words every error of a service, by one table from HTTP status to error class. `Endpoint` posts
+`RemoteService` words every error of a service, by one table from HTTP status to error class. `Endpoint` posts
 JSON with httpx2: OpenAI's client would hide status and headers behind retries of its own, follow redirects
 and demand a key. Nomic's client sends its requests itself, and shares the rest. Pace and retries are the
 request pool's.
@@ -77,7 +77,7 @@ class TooLongError(RefusedTextError):
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class RemoteService:
     """What errors say of a service, and what to do about its failures. They never show `key`."""
 
     name: str
@@ -172,7 +172,7 @@ class Endpoint:
                 "`api_key_env` or another endpoint with `base_url`"
             )
         v1 = f"is /v1 missing? try `base_url={self.base_url}/v1`"
-        service = Service(
+        service = RemoteService(
             name=self.base_url,
             model=self._model,
             key=key,
@@ -184,7 +184,7 @@ class Endpoint:
         )
         return call_with_timeout(lambda: self._post(body, service), self._timeout, self.base_url)
 
-    def _post(self, body: dict[str, Any], service: Service) -> Any:
+    def _post(self, body: dict[str, Any], service: RemoteService) -> Any:
         import httpx2
 
         headers = {"Content-Type": "application/json", "User-Agent": f"rsearch/{__version__}"}
@@ -230,7 +230,7 @@ class Endpoint:
         return client
 
 
-def _redirected(url: str, location: str, service: Service) -> str:
+def _redirected(url: str, location: str, service: RemoteService) -> str:
     """Where a redirect leads, if it stays at the server. Raises EmbedderError."""
     here, there = urlsplit(url), split_url(urljoin(url, location))
     if there is None or not location:

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders import models
 from resizable_search.embedders.base import LONE_SURROGATES, Embedder, Task, billed_tokens, checked
-from resizable_search.embedders.http import Service, call_with_timeout, checked_key, root_cause, without_user
+from resizable_search.embedders.http import (
+    RemoteService,
+    call_with_timeout,
+    checked_key,
+    root_cause,
+    without_user,
+)
 from resizable_search.errors import (
     BadAnswerError,
     CredentialsError,
@@ -129,10 +135,10 @@ class NomicEmbedder(Embedder):
                 self._client = self._call(_client_class(), seconds)
             return self._client
 
-    def _service(self, client: Any) -> Service:
+    def _service(self, client: Any) -> RemoteService:
         address = os.environ.get(ADDRESS_VARIABLE)
         check = f"check {ADDRESS_VARIABLE}" if address else "check the network connection"
-        return Service(
+        return RemoteService(
             name=f"{without_user(address)} ({ADDRESS_VARIABLE})" if address else "Nomic",
             model=self._spec.model,
             key=client.token if client else "",
@@ -157,7 +163,7 @@ class NomicEmbedder(Embedder):
             raise known from None
 
 
-def _embedder_error(error: Exception, service: Service) -> EmbedderError | None:
+def _embedder_error(error: Exception, service: RemoteService) -> EmbedderError | None:
     """The error for a failure of the client; None if it is none of those that are known."""
     import requests.exceptions as failures
 

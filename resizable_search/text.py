@@ -16,6 +16,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def listed(names: Sequence[str], most: int) -> str:
+    """`a, b and 3 others`."""
+    more = f" and {counted(len(names) - most, 'other')}" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def duration(seconds: float) -> str:
     """`8 s`, `42 min`, `3 h 20 min`, `2 d 5 h`."""
     if seconds < 99.5:

@@ -13,12 +13,12 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from datetime import time as clock_time
 from decimal import Decimal
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from resizable_search.progress import Progress
 from resizable_search.specs import CorpusSpec, Json
@@ -184,13 +184,19 @@ def prefetch(
     `label` names the corpus, `patience` says how long a failing read is repeated. Closing it closes `blocks`.
     Raises what reading raises.
     """
-    thread = _ReaderThread(cast("Generator[Block, None, None]", blocks))
+    items: queue.Queue[Block | BaseException | None] = queue.Queue(PREFETCH_BLOCKS)
+    closed = threading.Event()
+    # A daemon: if it hangs in a socket, it does not keep the process alive.
+    thread = threading.Thread(
+        target=_read_into, args=(items, blocks, closed), name="rsearch-reading", daemon=True
+    )
+    thread.start()
     waited_since, next_note = time.monotonic(), FIRST_NOTE_SECONDS
     try:
         while True:
             waited = time.monotonic() - waited_since
             try:
-                item = thread.items.get(timeout=POLL_SECONDS)
+                item = items.get(timeout=POLL_SECONDS)
             except queue.Empty:
                 if waited >= next_note:
                     progress.note(f"no data from {label} for {waited:.0f} s; {patience}")
@@ -206,43 +212,26 @@ def prefetch(
             yield item
             waited_since, next_note = time.monotonic(), FIRST_NOTE_SECONDS  # the caller's work is no wait
     finally:
-        thread.close()
+        closed.set()
+        with suppress(queue.Empty):  # the thread may wait for room
+            while True:
+                items.get_nowait()
+        thread.join(CLOSE_SECONDS)
 
 
-class _ReaderThread:
-    """Puts blocks into `items`, then None at the end or the error.
-
-    It is a daemon: if it hangs in a socket, it does not keep the process alive.
-    """
-
-    def __init__(self, blocks: Generator[Block, None, None]) -> None:
-        self.items: queue.Queue[Block | BaseException | None] = queue.Queue(PREFETCH_BLOCKS)
-        self._blocks = blocks
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._read, name="rsearch-reading", daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        try:
-            with closing(self._blocks):
-                for block in self._blocks:
-                    if not self._put(block):
-                        return
-            self._put(None)
-        except BaseException as error:  # raised again where the blocks are taken
-            self._put(error)
-
-    def _put(self, item: Block | BaseException | None) -> bool:
-        """Put an item when there is room; False if nobody wants it any more."""
-        while not self._closed.is_set():
-            try:
-                self.items.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def close(self) -> None:
-        """Stop the thread, unless it hangs."""
-        self._closed.set()
-        self._thread.join(CLOSE_SECONDS)
+def _read_into(
+    items: "queue.Queue[Block | BaseException | None]",
+    blocks: Generator[Block, None, None],
+    closed: threading.Event,
+) -> None:
+    """Put blocks into `items` until they are `closed`, then None at the end or the error."""
+    last: BaseException | None = None
+    try:
+        with closing(blocks):
+            for block in blocks:
+                items.put(block)
+                if closed.is_set():
+                    return
+    except BaseException as error:  # raised again where the blocks are taken
+        last = error
+    items.put(last)

@@ -15,18 +15,17 @@ from pathlib import Path
 
 from resizable_search.corpora.base import OTHER, Document, as_metadata
 from resizable_search.corpora.files.corpus import FilesCorpus
-from resizable_search.corpora.files.decoding import Packing
+from resizable_search.corpora.files.decoding import PACKINGS
 from resizable_search.corpora.tables import Record
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
-from resizable_search.text import counted
+from resizable_search.text import listed
 
 CORPUS, QUERIES, QRELS = "corpus.jsonl", "queries.jsonl", "qrels"
 DEFAULT_SPLIT = "test"
 
 _LAYOUT = f"BEIR's layout is {CORPUS}, {QUERIES} and {QRELS}/{DEFAULT_SPLIT}.tsv, or .gz or .zst of these"
-_LISTED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +117,11 @@ class BeirCorpus(FilesCorpus):
 
 def _maybe_packed(path: Path) -> Path | None:
     """The file, or the packed one in its place."""
-    paths = (path.with_name(path.name + packing) for packing in Packing)
+    paths = (path.with_name(path.name + packing) for packing in PACKINGS)
     return next((each for each in paths if each.is_file()), None)
 
 
 def _listed(names: list[str]) -> str:
     """What is there: `but has a, b and 3 others`."""
     shown = sorted(name for name in names if not name.startswith("."))
-    if not shown:
-        return "and is empty"
-    more = f" and {counted(len(shown) - _LISTED, 'other')}" if len(shown) > _LISTED else ""
-    return f"but has {', '.join(shown[:_LISTED])}{more}"
+    return f"but has {listed(shown, 6)}" if shown else "and is empty"

@@ -13,8 +13,8 @@ from typing import Any
 
 from resizable_search.errors import CorpusError, HubError
 from resizable_search.progress import Progress
+from resizable_search.text import listed
 
-_NAMES_LISTED = 8
 _BATCH_ROWS = 1000
 _LIBRARIES = ("datasets", "huggingface_hub")
 
@@ -123,10 +123,7 @@ class HubSource:
 
 def _some(wanted: str | None, known: Sequence[str]) -> str:
     """A few names, those most like the wanted one first."""
-    if len(known) <= _NAMES_LISTED:
-        return ", ".join(known)
-    nearest = difflib.get_close_matches(wanted or "", known, _NAMES_LISTED, 0.0)
-    return f"{', '.join(nearest)} and {len(known) - len(nearest):,} others"
+    return listed(difflib.get_close_matches(wanted or "", known, len(known) or 1, 0.0), 8)
 
 
 def _parquet_rows(files: Sequence[str], columns: Sequence[str], token: Any) -> Iterator[dict[str, Any]]:

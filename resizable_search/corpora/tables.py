@@ -9,31 +9,29 @@ import csv
 import io
 import json
 import re
+import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, BinaryIO, ClassVar
 
 from resizable_search.corpora.base import OTHER, Document, as_metadata, as_text
 from resizable_search.corpora.files.decoding import (
     SAMPLE,
-    Packing,
     UnreadableError,
     encoding_of,
     open_unpacked,
 )
-from resizable_search.corpora.files.formats import FileFormat
 from resizable_search.errors import UsageError
-from resizable_search.text import counted
+from resizable_search.text import counted, listed
 
 FIELDS = ("text", "id", "title", "url")
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
 _DECIMAL = re.compile(r"-?(?:0|[1-9]\d{0,17})\.\d{1,17}(?:[eE][-+]?\d{1,3})?", re.ASCII)
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_LISTED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +80,7 @@ class Columns:
 
 def lacks_columns(missing: Sequence[str], known: Sequence[str]) -> str:
     """What a table lacks: `it has no column 'body': its columns are a, b`."""
-    more = f" and {counted(len(known) - _LISTED, 'other')}" if len(known) > _LISTED else ""
-    names = ", ".join(map(repr, missing))
-    return f"it has no column {names}: its columns are {', '.join(known[:_LISTED])}{more}"
+    return f"it has no column {', '.join(map(repr, missing))}: its columns are {listed(known, 12)}"
 
 
 def typed(word: str) -> str | int | float | bool | None:
@@ -130,7 +126,7 @@ class Table(ABC):
     """
 
     path: str
-    packing: Packing = Packing.none
+    packing: str = ""
     wanted: Sequence[str] | None = None
     typed: Sequence[str] = ()
     encoding: str | None = None
@@ -189,7 +185,8 @@ class Csv(Table):
     def read(self, position: int = 0) -> Iterator[Record]:
         """The records; one may have several lines."""
         with self._opened() as (header, lines, reader):
-            lines.skip(position)
+            while lines.number < position and next(lines, None) is not None:
+                lines.begin()
             while header is not None:
                 lines.begin()
                 try:
@@ -222,8 +219,7 @@ class Csv(Table):
                 delimiter, first = first[4], next(lines, "")
             else:
                 delimiter = max(self.delimiters, key=first.count)
-            lines.again(first)
-            reader = csv.reader(lines, delimiter=delimiter, strict=delimiter != "\t")
+            reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=delimiter != "\t")
             yield next((row for row in reader if row), None), lines, reader
 
 
@@ -254,19 +250,17 @@ class Parquet(Table):
             columns = file.schema_arrow.names
             if self.wanted is not None:
                 columns = [column for column in self.wanted if column in columns]
-            start = 0
+            number = 0
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
-                number = start
-                start += rows
-                if start <= position:
+                if number + rows <= position:
+                    number += rows
                     continue
                 for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
-                    skipped = min(max(position - number, 0), batch.num_rows)
-                    for row in batch.slice(skipped).to_pylist():
-                        yield Record(number + skipped + 1, number + skipped + 1, row)
-                        skipped += 1
-                    number += batch.num_rows
+                    for row in batch.to_pylist():
+                        number += 1
+                        if number > position:
+                            yield Record(number, number, row)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
@@ -274,9 +268,8 @@ class Parquet(Table):
 
         with open_unpacked(self.path, self.packing) as file, tempfile.TemporaryFile() as unpacked:
             source: Any = self.path
-            if self.packing is not Packing.none:  # Parquet is read from its end
-                while piece := file.read(1 << 20):
-                    unpacked.write(piece)
+            if self.packing:  # Parquet is read from its end
+                shutil.copyfileobj(file, unpacked)
                 source = unpacked
             try:
                 with closing(open_parquet(source)) as opened:
@@ -294,19 +287,8 @@ def open_parquet(source: Any) -> Any:
     return pyarrow.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
 
 
-_TABLES: dict[FileFormat, type[Table]] = {
-    FileFormat.jsonl: JsonLines,
-    FileFormat.csv: Csv,
-    FileFormat.tsv: Tsv,
-    FileFormat.parquet: Parquet,
-}
-
-
-def open_table(
-    path: str, form: FileFormat, packing: Packing, columns: Sequence[str], typed: Sequence[str] = ()
-) -> Table:
-    """The records of a file; see `Table`."""
-    return _TABLES[form](path, packing, columns, typed)
+TABLES: dict[str, type[Table]] = {"jsonl": JsonLines, "csv": Csv, "tsv": Tsv, "parquet": Parquet}
+"""The formats whose records are documents. Any other file is one document."""
 
 
 def parse_line(number: int, line: str | None) -> Record:
@@ -350,7 +332,6 @@ class _Lines:
 
     def __init__(self, file: BinaryIO) -> None:
         self._lines = lines_of(file)
-        self._again: list[str] = []
         self.number = 0
         self.begin()
 
@@ -360,22 +341,10 @@ class _Lines:
         self.damaged = False
         self._length = 0
 
-    def again(self, line: str) -> None:
-        """Give the last line once more."""
-        self._again = [line] if line else []
-
-    def skip(self, position: int) -> None:
-        """Skip lines up to the one of that number."""
-        if position > self.number:
-            last = next(islice(self._lines, position - self.number - 1, None), None)
-            self.number = last[0] if last else self.number
-
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        if self._again:
-            return self._again.pop()
         self.number, line = next(self._lines)
         self._length += len(line or "")
         if line is None or self._length > MAX_LINE:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.corpora.files.decoding import UnreadableError, open_unpacked
-from resizable_search.corpora.files.formats import FileFormat, format_of
+from resizable_search.corpora.files.formats import format_of
 from resizable_search.corpora.tables import lines_of, parse_line
 from resizable_search.errors import CorpusError, RsearchError, UsageError
 from resizable_search.text import quoted
@@ -125,8 +125,8 @@ def read_queries(path: Path) -> dict[str, str]:
     form, _ = format_of(path.name)
     queries: dict[str, str] = {}
     for number, line in _lines(path, "name a file of queries with `queries`"):
-        if form is FileFormat.jsonl or (not queries and line.lstrip().startswith("{")):
-            form = FileFormat.jsonl
+        if form == "jsonl" or (not queries and line.lstrip().startswith("{")):
+            form = "jsonl"
             record = parse_line(number, line)
             if record.problem:
                 wrong = f"cannot be read ({record.problem})"

@@ -30,21 +30,21 @@ from resizable_search.corpora.files.discovery import (
     roots_of,
     walk,
 )
-from resizable_search.corpora.files.formats import TABLES, format_of, read_text
+from resizable_search.corpora.files.formats import format_of, read_text
 from resizable_search.corpora.tables import (
     FIELDS,
+    TABLES,
     Columns,
     Record,
     Table,
     lacks_columns,
     lines_of,
-    open_table,
     parse_line,
 )
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
-from resizable_search.text import counted
+from resizable_search.text import counted, listed
 
 DEFAULT_CHARS = 1200
 """Characters of a text that are kept if it is not cut into chunks."""
@@ -184,8 +184,7 @@ class FilesCorpus(TextCorpus):
     @property
     def label(self) -> str:
         """The names of the files and folders."""
-        names = [os.path.basename(path) or path for path in self.paths]
-        return ", ".join(names[:3]) + (f" and {counted(len(names) - 3, 'other')}" if len(names) > 3 else "")
+        return listed([os.path.basename(path) or path for path in self.paths], 3)
 
     def start(self) -> Json:
         """The position before the first file, with the listing of now."""
@@ -282,7 +281,7 @@ class FilesCorpus(TextCorpus):
 
     def _table(self, file: FoundFile) -> Table:
         form, packing = format_of(file.id)
-        return open_table(self._path(file), form, packing, self.columns.wanted, self.columns.metadata)
+        return TABLES[form](self._path(file), packing, self.columns.wanted, self.columns.metadata)
 
     def _path(self, file: FoundFile) -> str:
         return os.path.join(self._base, file.id)

@@ -8,9 +8,10 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import BinaryIO, cast
 
+PACKINGS = ("", ".gz", ".zst")
+"""The suffixes of compressed files; '' for others."""
 MAX_BYTES = 64 << 20
 """Of a file that is one document: it is read whole."""
 MAX_RATIO = 200
@@ -46,14 +47,6 @@ class RefusedError(UnreadableError):
     unread = True
 
 
-class Packing(StrEnum):
-    """How a file is compressed; the value is the last part of its name."""
-
-    none = ""
-    gz = ".gz"
-    zst = ".zst"
-
-
 @contextmanager
 def unreadable() -> Iterator[None]:
     """Turn errors of the system and of the unpackers into UnreadableError."""
@@ -71,7 +64,7 @@ def unreadable() -> Iterator[None]:
 
 
 @contextmanager
-def open_unpacked(path: str, packing: Packing, limit: int | None = None) -> Iterator[BinaryIO]:
+def open_unpacked(path: str, packing: str, limit: int | None = None) -> Iterator[BinaryIO]:
     """The unpacked bytes of a regular file, at most `limit`.
 
     Raises UnreadableError, also while they are read.
@@ -84,21 +77,21 @@ def open_unpacked(path: str, packing: Packing, limit: int | None = None) -> Iter
         if not stat.S_ISREG(state.st_mode):
             raise UnreadableError("it is not a file any more")
         read, buffer, unpacked_limit = cast("Callable[[int], bytes]", raw.read), state.st_size + 1, None
-        if packing is not Packing.none:
+        if packing:
             read, buffer = _unpacker(cast("BinaryIO", raw), packing), _BUFFER
             unpacked_limit = max(MAX_BYTES, MAX_RATIO * state.st_size)
         limited = _Limited(read, limit, unpacked_limit)
         yield cast("BinaryIO", io.BufferedReader(limited, min(buffer, _BUFFER)))
 
 
-def read_whole(path: str, packing: Packing) -> bytes:
+def read_whole(path: str, packing: str) -> bytes:
     """All bytes of a file. Raises UnreadableError, also for more than `MAX_BYTES`."""
     with open_unpacked(path, packing, MAX_BYTES) as file:
         return file.read()
 
 
-def _unpacker(raw: BinaryIO, packing: Packing) -> Callable[[int], bytes]:
-    if packing is Packing.gz:
+def _unpacker(raw: BinaryIO, packing: str) -> Callable[[int], bytes]:
+    if packing == ".gz":
         # `read` would return nothing of a file that is cut short.
         return gzip.GzipFile(fileobj=raw).read1
     from pyarrow import CompressedInputStream, PythonFile  # it reads Parquet too: no library more

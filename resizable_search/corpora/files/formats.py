@@ -7,12 +7,11 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from resizable_search.corpora.chunking import Heading, Outline
 from resizable_search.corpora.files.decoding import (
-    Packing,
+    PACKINGS,
     UnreadableError,
     decode,
     encoding_of,
@@ -20,38 +19,21 @@ from resizable_search.corpora.files.decoding import (
     without_surrogates,
 )
 
-
-class FileFormat(StrEnum):
-    """How a file is read."""
-
-    text = "text"
-    markdown = "markdown"
-    rst = "rst"
-    html = "html"
-    pdf = "pdf"
-    jsonl = "jsonl"
-    csv = "csv"
-    tsv = "tsv"
-    parquet = "parquet"
-
-
-TABLES = frozenset({FileFormat.jsonl, FileFormat.csv, FileFormat.tsv, FileFormat.parquet})
-"""Files whose records are documents. Any other file is one document."""
-
-_BY_SUFFIX = {
-    ".md": FileFormat.markdown,
-    ".markdown": FileFormat.markdown,
-    ".rst": FileFormat.rst,
-    ".html": FileFormat.html,
-    ".htm": FileFormat.html,
-    ".xhtml": FileFormat.html,
-    ".svg": FileFormat.html,  # has no text, and is left out so
-    ".pdf": FileFormat.pdf,
-    ".jsonl": FileFormat.jsonl,
-    ".ndjson": FileFormat.jsonl,
-    ".csv": FileFormat.csv,
-    ".tsv": FileFormat.tsv,
-    ".parquet": FileFormat.parquet,
+FileFormat = Literal["text", "markdown", "rst", "html", "pdf", "jsonl", "csv", "tsv", "parquet"]
+_BY_SUFFIX: dict[str, FileFormat] = {
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".rst": "rst",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".svg": "html",  # has no text, and is left out so
+    ".pdf": "pdf",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
 }
 
 
@@ -64,36 +46,36 @@ class FileText:
     outline: Outline
 
 
-def format_of(name: str) -> tuple[FileFormat, Packing]:
+def format_of(name: str) -> tuple[FileFormat, str]:
     """How to read a file of this name. A file without a known suffix is text, if it is text at all."""
     stem, suffix = os.path.splitext(name.lower())
-    packing = next((packing for packing in Packing if packing == suffix), Packing.none)
-    if packing is not Packing.none:
+    packing = suffix if suffix in PACKINGS else ""
+    if packing:
         suffix = os.path.splitext(stem)[1]
-    return _BY_SUFFIX.get(suffix, FileFormat.text), packing
+    return _BY_SUFFIX.get(suffix, "text"), packing
 
 
-def read_text(path: str, form: FileFormat, packing: Packing) -> FileText:
+def read_text(path: str, form: FileFormat, packing: str) -> FileText:
     """Read a file that is one document. Raises UnreadableError."""
     data = read_whole(path, packing)
     headings: list[Heading] = []
     pages: list[int] = []
     title = ""
-    if form is FileFormat.pdf:
+    if form == "pdf":
         text, pages, title = pdf_text(data)
-    elif form is FileFormat.html:
+    elif form == "html":
         text, headings, title = html_text(_decode_page(data))
     else:
         text = decode(data)
-        if form is FileFormat.markdown:
+        if form == "markdown":
             headings, title = markdown_headings(text)
-        elif form is FileFormat.rst:
+        elif form == "rst":
             headings = rst_headings(text)
     outline = Outline(
         headings,
         pages,
-        lined=form not in (FileFormat.pdf, FileFormat.html),
-        markdown=form is FileFormat.markdown,
+        lined=form not in ("pdf", "html"),
+        markdown=form == "markdown",
     )
     return FileText(text, title or (headings[0].title if headings else ""), outline)
 

@@ -10,7 +10,6 @@ import pytest
 
 from resizable_search.corpora.files import decoding
 from resizable_search.corpora.files.decoding import (
-    Packing,
     UnreadableError,
     decode,
     encoding_of,
@@ -25,10 +24,10 @@ def zst(data: bytes) -> bytes:
     return pyarrow.compress(data, "zstd", asbytes=True)
 
 
-PACKED = [(Packing.none, bytes), (Packing.gz, gzip.compress), (Packing.zst, zst)]
+PACKED = [("", bytes), (".gz", gzip.compress), (".zst", zst)]
 
 
-@pytest.mark.parametrize(("packing", "pack"), PACKED, ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(("packing", "pack"), PACKED, ids=["none", "gz", "zst"])
 def test_a_file_is_read_whole(tmp_path, packing, pack):
     path = tmp_path / "file"
     path.write_bytes(pack(DATA))
@@ -37,7 +36,7 @@ def test_a_file_is_read_whole(tmp_path, packing, pack):
     assert read_whole(str(path), packing) == DATA + DATA
 
 
-@pytest.mark.parametrize(("packing", "pack"), PACKED[1:], ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(("packing", "pack"), PACKED[1:], ids=["gz", "zst"])
 def test_a_packed_file_that_is_cut_or_is_none_is_reported(tmp_path, packing, pack):
     path = tmp_path / "file"
     path.write_bytes(pack(DATA)[:-9])
@@ -48,7 +47,7 @@ def test_a_packed_file_that_is_cut_or_is_none_is_reported(tmp_path, packing, pac
         read_whole(str(path), packing)
 
 
-@pytest.mark.parametrize(("packing", "pack"), PACKED, ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(("packing", "pack"), PACKED, ids=["none", "gz", "zst"])
 def test_a_file_that_is_too_large_is_not_read_into_memory(tmp_path, monkeypatch, packing, pack):
     monkeypatch.setattr(decoding, "MAX_BYTES", 1 << 20)
     path = tmp_path / "file"
@@ -63,7 +62,7 @@ def pieces_of(path, packing):
             yield piece
 
 
-@pytest.mark.parametrize(("packing", "pack"), PACKED[1:], ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(("packing", "pack"), PACKED[1:], ids=["gz", "zst"])
 def test_a_stream_that_unpacks_without_an_end_is_left(tmp_path, monkeypatch, packing, pack):
     monkeypatch.setattr(decoding, "MAX_BYTES", 1 << 16)
     path = tmp_path / "file"
@@ -78,17 +77,17 @@ def test_a_stream_that_unpacks_without_an_end_is_left(tmp_path, monkeypatch, pac
 def test_a_stream_has_what_a_text_reader_needs(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(DATA))
-    with open_unpacked(str(path), Packing.gz) as file:
+    with open_unpacked(str(path), ".gz") as file:
         assert file.peek(4)[:4] == b"some"
         assert io.TextIOWrapper(file).readline() == "some words of a text\n"
 
 
 def test_what_is_gone_or_no_file_is_reported(tmp_path):
     with pytest.raises(UnreadableError, match="it is gone"):
-        read_whole(str(tmp_path / "none"), Packing.none)
+        read_whole(str(tmp_path / "none"), "")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UnreadableError, match="not a file any more"):
-        read_whole(str(tmp_path / "pipe"), Packing.none)
+        read_whole(str(tmp_path / "pipe"), "")
 
 
 GERMAN = "Die Äpfel sind größer als die Birnen."

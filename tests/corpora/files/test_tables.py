@@ -13,14 +13,15 @@ import pytest
 from resizable_search.corpora import tables
 from resizable_search.corpora.files.decoding import UnreadableError
 from resizable_search.corpora.files.formats import format_of
-from resizable_search.corpora.tables import Table, open_table
+from resizable_search.corpora.tables import TABLES, Table
 
 
 @pytest.fixture
 def table(write):
     def opened(name: str, content: str | bytes, typed: Sequence[str] = ()) -> Table:
         path = write({name: content}) / name
-        return open_table(str(path), *format_of(name), ["text", "a", "b"], typed)
+        form, packing = format_of(name)
+        return TABLES[form](str(path), packing, ["text", "a", "b"], typed)
 
     return opened
 

@@ -58,6 +58,12 @@ class Corpus(ABC):
     """An ordered stream of documents that can be opened again."""
 
     kind: ClassVar[str]
+    label: str
+    """Its name for people, in a few words: 'wikimedia/wikipedia 20231101.en'."""
+    is_remote: bool = False
+    """Whether reading it needs a network."""
+    is_mutable: bool = False
+    """Whether its documents may change, so that its index has to follow them."""
     example: str = "tree data structures"
     """A query for a newcomer to try: words without quotes."""
 
@@ -82,21 +88,6 @@ class Corpus(ABC):
     def blocks_nowait(self, position: Json | None = None) -> Iterator[Block | None]:
         """As `blocks`, but None while nothing has arrived: a build need not wait for a network."""
         return self.blocks(position)
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """Its name for people, in a few words: 'wikimedia/wikipedia 20231101.en'."""
-
-    @property
-    def is_remote(self) -> bool:
-        """Whether reading it needs a network."""
-        return False
-
-    @property
-    def is_mutable(self) -> bool:
-        """Whether its documents may change, so that its index has to follow them."""
-        return False
 
     def start(self) -> Json | None:
         """The position of the first document, if the corpus has one for it.

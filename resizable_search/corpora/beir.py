@@ -69,6 +69,7 @@ class BeirCorpus(FilesCorpus):
 
     def __init__(self, path: Path, *, chars: int | None = None, progress: Progress = SILENT) -> None:
         super().__init__([path], id_column="_id", chars=chars, progress=progress)
+        self.label = os.path.basename(os.path.dirname(self.paths[0])) or self.paths[0]
         self._spec_path = self.paths[0]
         self._sha256 = ""
 
@@ -89,11 +90,6 @@ class BeirCorpus(FilesCorpus):
         """Let the file move: its checksum identifies it."""
         if spec.get("kind") == self.kind:
             self._spec_path = spec["path"]
-
-    @property
-    def label(self) -> str:
-        """The folder's name."""
-        return os.path.basename(os.path.dirname(self.paths[0])) or self.paths[0]
 
     def of_record(
         self, record: Record, id_: str, where: Mapping[str, str | int], url: str = ""

@@ -16,9 +16,8 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from itertools import accumulate, islice
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 from resizable_search.corpora import hub_client
 from resizable_search.corpora.base import (
@@ -32,6 +31,7 @@ from resizable_search.corpora.base import (
     prefetch,
 )
 from resizable_search.corpora.chunking import Chunking
+from resizable_search.corpora.tables import lacks_columns
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
@@ -60,7 +60,8 @@ class HubCorpus(Corpus):
     into chunks (`Chunking`). Raises UsageError for invalid arguments.
     """
 
-    kind: ClassVar[str] = "hub"
+    kind = "hub"
+    is_remote = True
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class HubCorpus(Corpus):
             raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
         self.repo = repo
         self.config = config
+        self.label = f"{repo} {config}" if config else repo
         self.split = split
         self.chars = chars
         self.columns = {**DEFAULT_COLUMNS, **(columns or {})}
@@ -101,11 +103,6 @@ class HubCorpus(Corpus):
         self._sha = revision if revision and _FULL_SHA.fullmatch(revision) else None
         self._progress = progress
         self._source: hub_client.HubSource | None = None
-
-    @property
-    def label(self) -> str:
-        """The repository and the configuration: 'wikimedia/wikipedia 20231101.en'."""
-        return f"{self.repo} {self.config}" if self.config else self.repo
 
     def spec(self) -> CorpusSpec:
         """What reopens this corpus, with its commit. Raises HubError if that cannot be looked up."""
@@ -142,11 +139,6 @@ class HubCorpus(Corpus):
             return None
         with hub_client.quiet(self._progress):
             return self._open().rows(self.split)
-
-    @property
-    def is_remote(self) -> bool:
-        """It is."""
-        return True
 
     def check(self) -> str:
         """Ask the hub for the dataset without reading it: its commit, in one line. Raises HubError."""
@@ -224,9 +216,8 @@ class HubCorpus(Corpus):
                 documents = [self._document(row, at) for at, row in enumerate(some, read)]
                 read += len(some)
                 done += len(some)
-                after = {"read": read, "hand": number, "done": done}
-                if done == len(rows):
-                    after |= {"hand": number + 1, "done": 0}
+                last = done == len(rows)
+                after = {"read": read, "hand": number + last, "done": 0 if last else done}
                 yield Block(self._chunks(documents), after)
             done = 0
 
@@ -244,8 +235,12 @@ class HubCorpus(Corpus):
         ]
         wanted = list(dict.fromkeys((*named, *self.metadata)))
         if known is not None:
-            hub_client.check_columns(self.label, wanted, known)
+            self._check_columns(wanted, known)
         return wanted
+
+    def _check_columns(self, wanted: Sequence[str], known: Sequence[str]) -> None:
+        if lacks := lacks_columns(wanted, known):
+            raise CorpusError(f"{self.label}: {lacks}; say which to read")
 
     def _take(self, rows: Iterator[dict[str, Any]], count: int, read: int) -> list[Document]:
         with hub_client.read_errors(self.label, read):
@@ -254,10 +249,8 @@ class HubCorpus(Corpus):
 
     def _document(self, row: Mapping[str, Any], number: int) -> Document:
         needed = [column for field, column in self.columns.items() if column and field not in self.optional]
-        hub_client.check_columns(self.label, [*needed, *self.metadata], row)
-        id_, title, url, text = (
-            as_text(row.get(self.columns[field] or "")) for field in ("id", "title", "url", "text")
-        )
+        self._check_columns([*needed, *self.metadata], list(row))
+        id_, title, url, text = (as_text(row.get(self.columns[field] or "")) for field in DEFAULT_COLUMNS)
         metadata = {column: as_metadata(row[column]) for column in self.metadata}
         flat = {column: value for column, value in metadata.items() if value is not OTHER}
         has_id = self.columns["id"] in row
@@ -280,8 +273,7 @@ _MIN_HALF_BITS = 3
 """With fewer bits, some permutations would be more likely than others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hand:
+class Hand(NamedTuple):
     """Rows of one row group of one file, by their numbers in it, in the order in which they come."""
 
     file: int

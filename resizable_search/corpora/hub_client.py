@@ -7,11 +7,11 @@ import difflib
 import logging
 import re
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from resizable_search.errors import CorpusError, HubError
+from resizable_search.errors import HubError
 from resizable_search.progress import Progress
 from resizable_search.text import listed
 
@@ -163,27 +163,17 @@ def read_rows(
     file: str, group: int, numbers: Sequence[int], token: Any, columns: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Rows of a row group by their numbers, in that order; no other rows are kept in memory."""
-    wanted = {number: position for position, number in enumerate(numbers)}
-    rows: list[dict[str, Any]] = [{} for _ in numbers]
+    rows: dict[int, dict[str, Any]] = {}
     first = 0
     with _open_parquet(file, token) as parquet:
         # In this thread, so that Ctrl-C is heard.
         for batch in parquet.iter_batches(
             _BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False
         ):
-            for number in sorted(wanted.keys() & range(first, first + batch.num_rows)):
-                rows[wanted[number]] = batch.slice(number - first, 1).to_pylist()[0]
+            for number in {*numbers} & {*range(first, first + batch.num_rows)}:
+                rows[number] = batch.slice(number - first, 1).to_pylist()[0]
             first += batch.num_rows
-    return rows
-
-
-def check_columns(label: str, wanted: Sequence[str], known: Collection[str]) -> None:
-    """Raise CorpusError if a dataset lacks columns."""
-    if missing := [column for column in wanted if column not in known]:
-        lacks = ", ".join(map(repr, missing))
-        raise CorpusError(
-            f"{label} has no column {lacks}: its columns are {', '.join(known)}; say which to read"
-        )
+    return [rows[number] for number in numbers]
 
 
 @contextmanager
@@ -285,12 +275,9 @@ def quiet(progress: Progress) -> Iterator[None]:
     import huggingface_hub  # noqa: F401  (as above)
 
     # Handlers and filters are added and removed one by one, so that streams may overlap in any order.
-    notes = _RetryNotes(progress)
+    notes, mute = _RetryNotes(progress), logging.Filter("of no logger")
     loggers = [logging.getLogger(name) for name in _LIBRARIES]
     muted = [handler for logger in loggers for handler in logger.handlers if type(handler) is not _RetryNotes]
-
-    def mute(record: logging.LogRecord) -> bool:
-        return False
 
     for handler in muted:
         handler.addFilter(mute)

@@ -95,17 +95,13 @@ class PydocCorpus(Corpus):
             raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
         self._chars = chars
         self._python = python or platform.python_version()
+        self.label = f"Python {self._python} standard library"
         self._root = None if root is None else Path(root)
 
     def spec(self) -> CorpusSpec:
         """The Python version and the options; `PydocCorpus(**options)` opens it again."""
         root: dict[str, Json] = {} if self._root is None else {"root": str(self._root)}
         return CorpusSpec(self.kind, {"python": self._python, "chars": self._chars, **root})
-
-    @property
-    def label(self) -> str:
-        """As in 'Python 3.11.7 standard library'."""
-        return f"Python {self._python} standard library"
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents after `position`.

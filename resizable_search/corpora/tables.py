@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -63,10 +63,10 @@ class Columns:
         """Every column to read if it is there, each once."""
         return list(dict.fromkeys((*map(self.column_of, FIELDS), *self.metadata)))
 
-    def missing(self, known: Collection[str]) -> list[str]:
-        """The columns that a table must have and lacks: the text's, and all that were named."""
+    def lacks(self, known: Sequence[str]) -> str:
+        """Which columns a table must have (the text's, and all that were named) and lacks; '' for none."""
         needed = [self.column_of("text"), *(getattr(self, field) for field in FIELDS[1:]), *self.metadata]
-        return [column for column in dict.fromkeys(needed) if column is not None and column not in known]
+        return lacks_columns(filter(None, needed), known)
 
     def document(self, values: Mapping[str, Any], id_: str, where: Mapping[str, str | int]) -> Document:
         """The document of a record. `id_` is for one without an id; `where` goes into its metadata."""
@@ -78,8 +78,11 @@ class Columns:
         return Document(own_id or id_, title, url, text, metadata)
 
 
-def lacks_columns(missing: Sequence[str], known: Sequence[str]) -> str:
-    """What a table lacks: `it has no column 'body': its columns are a, b`."""
+def lacks_columns(needed: Iterable[str], known: Sequence[str]) -> str:
+    """What a table lacks: `it has no column 'body': its columns are a, b`; '' for nothing."""
+    missing = [column for column in dict.fromkeys(needed) if column not in known]
+    if not missing:
+        return ""
     return f"it has no column {', '.join(map(repr, missing))}: its columns are {listed(known, 12)}"
 
 

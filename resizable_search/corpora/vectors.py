@@ -46,6 +46,7 @@ class VectorsCorpus(Corpus):
         progress: Progress = SILENT,
         stop: threading.Event | None = None,
     ) -> None:
+        self.label = path.name
         self._progress = progress
         self._stop = stop or threading.Event()
         self._spec: CorpusSpec | None = None
@@ -82,11 +83,6 @@ class VectorsCorpus(Corpus):
             }
             self._spec = CorpusSpec(self.kind, options)
         return self._spec
-
-    @property
-    def label(self) -> str:
-        """The name of the file."""
-        return self._paths[0].name
 
     def size_hint(self) -> int:
         """The number of rows."""

@@ -19,9 +19,10 @@ def test_fields_go_by_their_own_names_as_far_as_they_are_there():
 
 
 def test_columns_that_are_named_must_be_there_and_others_need_not():
-    assert Columns().missing(["text"]) == []
-    assert Columns().missing(["body"]) == ["text"]
-    assert Columns("body", id="key", metadata=("year",)).missing(["body", "id"]) == ["key", "year"]
+    assert Columns().lacks(["text"]) == ""
+    assert Columns().lacks(["body"]) == "it has no column 'text': its columns are body"
+    lacks = Columns("body", id="key", metadata=("year",)).lacks(["body", "id"])
+    assert lacks == "it has no column 'key', 'year': its columns are body, id"
 
 
 def test_a_table_that_lacks_columns_is_reported_with_those_it_has():

@@ -122,7 +122,7 @@ def test_formats_other_than_parquet_resume_too(client: Client) -> None:
 
 @pytest.mark.parametrize("repo", ["other/columns", "some/lines"])
 def test_a_missing_column_is_named_with_those_there_are(client: Client, repo: str) -> None:
-    with pytest.raises(Failed, match=r"CorpusError: \S+ has no column 'id'.*: .*body"):
+    with pytest.raises(Failed, match=r"CorpusError: \S+ it has no column 'id'.*: .*body"):
         client.run(f"next(corpus({repo!r}, None).blocks())")
 
 
@@ -206,7 +206,7 @@ def test_a_missing_text_or_metadata_column_is_reported_with_those_there_are(
     client: Client, repo: str
 ) -> None:
     for options in ("columns={}", "columns={'text': 'body'}, metadata=['year']"):
-        with pytest.raises(Failed, match=r"CorpusError: \S+ has no column '(text|year)': .*body"):
+        with pytest.raises(Failed, match=r"CorpusError: \S+ it has no column '(text|year)': .*body"):
             client.run(f"next(corpus({repo!r}, None, optional=['id', 'title', 'url'], {options}).blocks())")
 
 

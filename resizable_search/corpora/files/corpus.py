@@ -11,7 +11,6 @@ again, but its command can be run again, and a build resumes if the same lines c
 import hashlib
 import os
 import re
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -37,7 +36,6 @@ from resizable_search.corpora.tables import (
     Columns,
     Record,
     Table,
-    lacks_columns,
     lines_of,
     parse_line,
 )
@@ -70,6 +68,7 @@ class TextCorpus(Corpus):
 
     kind = "files"
     example = "what you are looking for"
+    is_mutable = True
 
     def __init__(
         self,
@@ -96,28 +95,15 @@ class TextCorpus(Corpus):
 
     def spec(self) -> CorpusSpec:
         """The absolute paths, and the options."""
-        chunking = self.chunking
-        return CorpusSpec(
-            self.kind,
-            {
-                "paths": self.paths,
-                **{f"{field}_column": getattr(self.columns, field) for field in FIELDS},
-                "metadata": list(self.columns.metadata),
-                "chars": self.chars,
-                "chunk": None if chunking is None else str(chunking),
-                "chunk_overlap": 0 if chunking is None else chunking.overlap,
-            },
-        )
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """Its name for people."""
-
-    @property
-    def is_mutable(self) -> bool:
-        """People write on: the index follows."""
-        return True
+        options: dict[str, Json] = {
+            "paths": self.paths,
+            **{f"{field}_column": getattr(self.columns, field) for field in FIELDS},
+            "metadata": list(self.columns.metadata),
+            "chars": self.chars,
+            "chunk": self.chunking and str(self.chunking),
+            "chunk_overlap": self.chunking.overlap if self.chunking else 0,
+        }
+        return CorpusSpec(self.kind, options)
 
     def of_record(
         self, record: Record, id_: str, where: Mapping[str, str | int], url: str = ""
@@ -175,16 +161,12 @@ class FilesCorpus(TextCorpus):
 
     def __init__(self, paths: Sequence[str | Path], *, within: Sequence[str] = (), **options: Any) -> None:
         super().__init__([absolute(str(path)) for path in paths], **options)
+        self.label = listed([os.path.basename(path) or path for path in self.paths], 3)
         self._roots, self._base = roots_of(self.paths)
         self._listing: Listing | None = None
         """What `start` has listed, until `blocks` reads it."""
         if within and (base := base_of(within)) and all(is_below(path, base) for path in self.paths):
             self._base = base
-
-    @property
-    def label(self) -> str:
-        """The names of the files and folders."""
-        return listed([os.path.basename(path) or path for path in self.paths], 3)
 
     def start(self) -> Json:
         """The position before the first file, with the listing of now."""
@@ -229,10 +211,8 @@ class FilesCorpus(TextCorpus):
         record = position["record"]
         for number, file in enumerate(listing.read(position["file"]), position["file"]):
             for documents, after in self._read(file, record):
-                yield (
-                    documents,
-                    {"listing": listing.digest, "file": number + (after is None), "record": after or 0},
-                )
+                at = {"file": number + (after is None), "record": after or 0}
+                yield documents, {"listing": listing.digest, **at}
             record = 0
 
     def _read(self, file: FoundFile, record: int) -> Iterator[tuple[list[Document], int | None]]:
@@ -253,11 +233,10 @@ class FilesCorpus(TextCorpus):
 
     def _records(self, file: FoundFile, position: int) -> Iterator[tuple[list[Document], int]]:
         table = self._table(file)
-        known = table.columns()
-        if known is None:
+        if (known := table.columns()) is None:
             raise UnreadableError("it is empty")
-        if missing := self.columns.missing(known):
-            raise UnreadableError(lacks_columns(missing, known))
+        if lacks := self.columns.lacks(known):
+            raise UnreadableError(lacks)
         url = Path(self._path(file)).as_uri()
         for record in table.read(position):
             where: dict[str, str | int] = {"path": file.id, table.unit: record.number}
@@ -275,8 +254,7 @@ class FilesCorpus(TextCorpus):
                 known = self._table(file).columns()
             except UnreadableError:
                 continue  # reported when it is read
-            if known is not None and (missing := self.columns.missing(known)):
-                lacks = lacks_columns(missing, known)
+            if known is not None and (lacks := self.columns.lacks(known)):
                 raise CorpusError(f"{self._path(file)}: {lacks}; name one of those")
 
     def _table(self, file: FoundFile) -> Table:
@@ -294,14 +272,11 @@ def _is_table(file: FoundFile) -> bool:
 class StdinCorpus(TextCorpus):
     """The records of a stream of JSON lines in UTF-8, which is read once. `options`: `TextCorpus`."""
 
+    label = "standard input"
+
     def __init__(self, stream: BinaryIO, **options: Any) -> None:
         super().__init__([STDIN], **options)
         self._stream = stream
-
-    @property
-    def label(self) -> str:
-        """Standard input."""
-        return "standard input"
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents after `position`; only the first call has any.
@@ -324,8 +299,7 @@ class StdinCorpus(TextCorpus):
             record = parse_line(number, line)
             if known is None and not record.problem:
                 known = list(record.values)
-                if position is None and (missing := self.columns.missing(known)):
-                    lacks = lacks_columns(missing, known)
+                if position is None and (lacks := self.columns.lacks(known)):
                     raise CorpusError(f"line {number:,} of standard input: {lacks}; name one of those")
             documents = self.of_record(record, f"line:{number}", {"line": number})
             yield documents, {"lines": number, "sha256": digest.hexdigest()}

@@ -15,6 +15,7 @@ import stat
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 
 _LISTING_MEMORY = 8 << 20
 """Bytes of a listing in memory; a longer one goes to a temporary file."""
-_KINDS = (
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 class FoundFile(NamedTuple):
@@ -179,46 +174,36 @@ class _Walker:
 
         It uses a stack, because folders may be nested deeper than calls.
         """
-        stack: list[tuple[Iterator[os.DirEntry[str]], GitignoreRules]] = []
-        entering: str | None = folder
-        while stack or entering:
-            if entering:
+        waiting: list[tuple[str | os.DirEntry[str], GitignoreRules]] = [(folder, rules)]
+        while waiting:
+            entry, rules = waiting.pop()
+            path = os.fspath(entry)
+            if not isinstance(entry, str):
                 try:
-                    stack.append(self._enter(entering, rules))
-                except OSError as error:
-                    yield self._problem(entering, error)
-                entering = None
-                continue
-            entries, rules = stack[-1]
-            entry = next(entries, None)
-            if entry is None:
-                stack.pop()
-                continue
+                    is_folder, is_link = entry.is_dir(), entry.is_symlink()
+                except OSError:
+                    is_folder = is_link = False
+                if path in self.named or rules.ignore(path, is_folder=is_folder and not is_link):
+                    continue
+                if not is_folder:
+                    yield path
+                    continue
+                if is_link:
+                    links.append((path, GitignoreRules()))
+                    continue
             try:
-                is_folder, is_link = entry.is_dir(), entry.is_symlink()
-            except OSError:
-                is_folder = is_link = False
-            if entry.path in self.named or rules.ignore(entry.path, is_folder=is_folder and not is_link):
+                state = os.stat(path)
+                if (inode := (state.st_dev, state.st_ino)) in self.visited:
+                    continue
+                self.visited.add(inode)
+                with os.scandir(path) as entries:
+                    shown = [entry for entry in entries if not entry.name.startswith(".")]
+            except OSError as error:
+                yield self._problem(path, error)
                 continue
-            if is_folder and is_link:
-                links.append((entry.path, GitignoreRules()))
-            elif is_folder:
-                entering = entry.path
-            else:
-                yield entry.path
-
-    def _enter(
-        self, folder: str, rules: "GitignoreRules"
-    ) -> "tuple[Iterator[os.DirEntry[str]], GitignoreRules]":
-        """The entries of a folder by name, and its rules; no entries if it was entered before."""
-        state = os.stat(folder)
-        inode = (state.st_dev, state.st_ino)
-        if inode in self.visited:
-            return iter(()), rules
-        self.visited.add(inode)
-        with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".")]
-        return iter(sorted(shown, key=lambda entry: entry.name)), rules.within(folder)
+            rules = rules.within(path)
+            shown.sort(key=lambda entry: entry.name, reverse=True)
+            waiting += [(entry, rules) for entry in shown]
 
     def _file(self, path: str, *, named: bool = False) -> FoundFile:
         try:
@@ -227,8 +212,7 @@ class _Walker:
             return self._problem(path, error)
         if stat.S_ISREG(state.st_mode):
             return FoundFile(self._id(path), state.st_size, state.st_mtime_ns, named=named)
-        kind = next((name for is_kind, name in _KINDS if is_kind(state.st_mode)), "not a file")
-        return FoundFile(self._id(path), problem=f"it is {kind}", named=named)
+        return FoundFile(self._id(path), problem="it is a pipe, a socket or a device", named=named)
 
     def _problem(self, path: str, error: OSError) -> FoundFile:
         if os.path.islink(path):
@@ -286,12 +270,8 @@ def _read_gitignore(path: str) -> "GitIgnoreSpec | None":
         return None
     from pathspec import GitIgnoreSpec
 
-    valid = []
+    patterns = []
     for line in lines:
-        try:
-            GitIgnoreSpec.from_lines([line])
-        except (ValueError, re.error):
-            continue  # git skips an invalid pattern, too
-        valid.append(line)
-    spec = GitIgnoreSpec.from_lines(valid)
-    return spec if len(spec) else None
+        with suppress(ValueError, re.error):  # git skips an invalid pattern, too
+            patterns += GitIgnoreSpec.from_lines([line]).patterns
+    return GitIgnoreSpec(patterns) if patterns else None

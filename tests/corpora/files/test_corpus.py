@@ -114,7 +114,7 @@ def test_what_cannot_be_read_is_left_out_and_reported(write):
         "b.csv:132": "it has 2 values for 1 column",
         "c.bin": "it is not text",
         "e.jsonl.gz:151": "it is not JSON (Expecting property name enclosed in double quotes)",
-        "pipe": "it is a pipe",
+        "pipe": "it is a pipe, a socket or a device",
     }
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from resizable_search.errors import CorpusError, IndexFormatError
 from resizable_search.system import unreadable
-from resizable_search.text import BACK, clipped
+from resizable_search.text import BACK
 
 READ_ROWS = 4096
 """Rows that are read at once."""
@@ -91,14 +90,6 @@ class NpyAppender:
         with suppress(OSError):  # nobody relies on what it could not write before `sync`
             self._file.close()
 
-    def __enter__(self) -> "NpyAppender":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class NpyWriter:
     """A .npy file of a known shape whose slices are written in any order, from any thread."""
@@ -164,29 +155,26 @@ def map_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BACK
     """Map a file of ours of that shape and dtype read-only, C order. Raises IndexFormatError with the remedy.
 
     The header must be, byte for byte, the one that numpy writes for such an array: parsing a damaged one
-    would be a guess. The size is that of the very file that is mapped.
+    would be a guess.
     """
-    header, expected = npy_header(shape, dtype), npy_bytes(shape, dtype)
-    file_size(path, remedy)  # a pipe is not opened: that would wait
+    check_size(path, npy_bytes(shape, dtype), remedy)
+    header = npy_header(shape, dtype)
     try:
         with path.open("rb") as file:
-            size, found = os.fstat(file.fileno()).st_size, file.read(len(header))
-            if found == header and size == expected:
+            if file.read(len(header)) == header:
                 return np.memmap(file, dtype, "r", len(header), shape).view(np.ndarray)
     except OSError as error:
         raise unreadable(path, error) from None
-    except (ValueError, OverflowError) as error:
-        raise IndexFormatError(f"{path} cannot be mapped ({clipped(str(error))}): {remedy}") from None
-    if found != header:
-        raise IndexFormatError(
-            f"{path} is no .npy file of {np.dtype(dtype)} {shape}, so it is damaged or not this index's: "
-            f"{remedy}"
-        )
-    raise wrong_size(path, size, expected, remedy)
+    raise IndexFormatError(
+        f"{path} is no .npy file of {np.dtype(dtype)} {shape}, so it is damaged or not this index's: {remedy}"
+    )
 
 
-def file_size(path: Path, remedy: str) -> int:
-    """The size of a regular file. Raises IndexFormatError with the remedy."""
+def check_size(path: Path, expected: int, remedy: str = BACK) -> None:
+    """Raise IndexFormatError with the remedy unless this is a regular file of so many bytes.
+
+    Nothing is opened: a pipe would wait.
+    """
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -195,14 +183,10 @@ def file_size(path: Path, remedy: str) -> int:
         raise unreadable(path, error) from None
     if not stat.S_ISREG(found.st_mode):
         raise IndexFormatError(f"{path} is not a file: {remedy}")
-    return found.st_size
-
-
-def wrong_size(path: Path, size: int, expected: int, remedy: str) -> IndexFormatError:
-    """The error for a file of another size than expected."""
-    return IndexFormatError(
-        f"{path} has {size:,} bytes where {expected:,} belong: it was cut or changed; {remedy}"
-    )
+    if found.st_size != expected:
+        raise IndexFormatError(
+            f"{path} has {found.st_size:,} bytes where {expected:,} belong: it was cut or changed; {remedy}"
+        )
 
 
 _AS_FLOAT32 = "save the rows as float32: numpy.save(FILE, rows.astype('float32'))"
@@ -220,8 +204,7 @@ class NpyReader:
         self.path = path
         self._file = open_regular(path)
         try:
-            shape, self._by_column, self.dtype = self._header()
-            self.rows, self.width = self._checked(shape)
+            self.rows, self.width = self._read_header()
         except BaseException:
             self.close()
             raise
@@ -265,45 +248,30 @@ class NpyReader:
         """Close the file."""
         self._file.close()
 
-    def _header(self) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-        if not os.fstat(self._file.fileno()).st_size:
-            raise CorpusError(f"{self.path} is empty: write it with numpy.save(FILE, rows)")
+    def _read_header(self) -> tuple[int, int]:
+        """Rows and width. Raises CorpusError for anything else than an array of vectors."""
+        size, wrong = os.fstat(self._file.fileno()).st_size, ""
         try:
             version = np.lib.format.read_magic(self._file)
-            if version == (1, 0):
-                found = np.lib.format.read_array_header_1_0(self._file)
-            elif version == (2, 0):
-                found = np.lib.format.read_array_header_2_0(self._file)
-            else:
-                raise ValueError(f"version {version}")
-        except ValueError:
-            raise CorpusError(
-                f"{self.path} is no .npy file of floats: write it with numpy.save(FILE, rows)"
-            ) from None
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, self._by_column, self.dtype = read[version](self._file)
+        except (ValueError, KeyError):
+            what = "no .npy file of floats" if size else "empty"
+            raise CorpusError(f"{self.path} is {what}: write it with numpy.save(FILE, rows)") from None
         self._start = self._file.tell()
-        return found
-
-    def _checked(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        if self.dtype.hasobject:
-            raise CorpusError(f"{self.path} holds pickled objects, which are not read: {_AS_FLOAT32}")
-        if self.dtype.kind != "f" or self.dtype.itemsize not in (2, 4, 8):
-            raise CorpusError(
-                f"{self.path} holds {self.dtype}, not floats of 16, 32 or 64 bits: {_AS_FLOAT32}"
-            )
-        if len(shape) != 2:
-            raise CorpusError(
-                f"{self.path} holds an array of {len(shape)} dimensions {shape}, not of 2: "
-                "save it as (rows, width), a vector a row"
-            )
-        if not min(shape):
-            raise CorpusError(f"{self.path} holds no vector (its shape is {shape}): save at least one row")
-        size = os.fstat(self._file.fileno()).st_size
         expected = self._start + math.prod(shape) * self.dtype.itemsize
-        if size < expected:
-            raise CorpusError(
-                f"{self.path} is truncated: it has {size:,} bytes where {expected:,} belong; "
-                "copy or write it again"
-            )
+        if self.dtype.hasobject:
+            wrong = f"holds pickled objects, which are not read: {_AS_FLOAT32}"
+        elif self.dtype.kind != "f" or self.dtype.itemsize not in (2, 4, 8):
+            wrong = f"holds {self.dtype}, not floats of 16, 32 or 64 bits: {_AS_FLOAT32}"
+        elif len(shape) != 2:
+            wrong = f"holds an array of {len(shape)} dimensions {shape}, not of 2: save one vector a row"
+        elif not min(shape):
+            wrong = f"holds no vector (its shape is {shape}): save at least one row"
+        elif size < expected:
+            wrong = f"is truncated: it has {size:,} bytes where {expected:,} belong; write it again"
+        if wrong:
+            raise CorpusError(f"{self.path} {wrong}")
         return shape[0], shape[1]
 
     def _fill(self, into: NDArray[Any], offset: int) -> None:

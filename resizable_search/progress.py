@@ -1,7 +1,7 @@
 """Progress of long work, and the log of a build.
 
-The library never prints. A caller that wants progress passes an object with the methods of `Progress`; the
-default, `SILENT`, ignores it. The log, a file beside the index, has the same and more. No message holds a
+The library never prints. A caller that wants progress passes a `Progress` of its own; the default, `SILENT`,
+ignores it. The log, a file beside the index, has the same and more. No message holds a
 secret, and a build never fails because of its log.
 """
 
@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Protocol
 
 
-class Progress(Protocol):
-    """The methods that a caller implements to follow a build or a measurement."""
+class Progress:
+    """Follows a build or a measurement. A caller overrides the methods; these do nothing."""
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
         """A new stage begins: its name, its size (None if unknown) and its unit."""
@@ -30,35 +29,19 @@ class Progress(Protocol):
         """A line that the user should read."""
 
 
-class Silent:
-    """A progress that reports nothing."""
-
-    def stage(self, name: str, total: int | None, unit: str) -> None:
-        """Ignore the stage."""
-
-    def advance(self, amount: int) -> None:
-        """Ignore the amount."""
-
-    def status(self, words: str) -> None:
-        """Ignore the words."""
-
-    def note(self, message: str) -> None:
-        """Ignore the message."""
-
-
-SILENT = Silent()
-
+SILENT = Progress()
 
 MOST_BYTES = 2_000_000
 """Of a log; then it replaces `build.log.1`."""
 
 
-class LoggedProgress:
-    """Passes progress on, and logs its stages and notes."""
+class LoggedProgress(Progress):
+    """Passes progress on, and logs its stages and notes; `handler` writes the log."""
 
-    def __init__(self, inner: Progress, logger: logging.Logger) -> None:
+    def __init__(self, inner: Progress, handler: logging.Handler | None = None) -> None:
         self._inner = inner
-        self._logger = logger
+        self._logger = logging.Logger("resizable_search.build.build", logging.INFO)  # not of the process
+        self._logger.addHandler(handler or logging.NullHandler())
 
     def log(self, message: str) -> None:
         """Write a line to the log alone."""
@@ -83,11 +66,6 @@ class LoggedProgress:
         self._inner.note(message)
 
 
-def unlogged(progress: Progress) -> LoggedProgress:
-    """The progress without a log."""
-    return LoggedProgress(progress, logging.Logger("resizable_search.build.build", logging.CRITICAL))
-
-
 class _Handler(RotatingFileHandler):
     """Ignores a full disk."""
 
@@ -98,18 +76,16 @@ class _Handler(RotatingFileHandler):
 @contextmanager
 def logged(progress: Progress, path: Path) -> Iterator[LoggedProgress]:
     """Append to the log at `path` while this is entered."""
-    logger = logging.Logger("resizable_search.build.build", logging.INFO)  # not among those of the process
     try:
         handler = _Handler(path, maxBytes=MOST_BYTES, backupCount=1, encoding="utf-8", errors="replace")
     except OSError:
-        yield LoggedProgress(progress, logger)
+        yield LoggedProgress(progress)
         return
     form = logging.Formatter("%(asctime)sZ %(process)d %(message)s", "%Y-%m-%dT%H:%M:%S")
     form.converter = time.gmtime
     handler.setFormatter(form)
-    logger.addHandler(handler)
     try:
-        yield LoggedProgress(progress, logger)
+        yield LoggedProgress(progress, handler)
     finally:
         with suppress(OSError):  # what it could not write before, it cannot write now
             handler.close()

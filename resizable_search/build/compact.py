@@ -114,7 +114,7 @@ class _Compactor:
         rows = old.documents
         self.staged.mkdir(parents=True)
         self.progress.stage("copying", rows, "rows")
-        with NpyAppender(self.staged / NAMES.vectors(full), full) as file:
+        with closing(NpyAppender(self.staged / NAMES.vectors(full), full)) as file:
             for part, staying in zip(old.parts, self.staying, strict=True):
                 for start, block in read_blocks(self.folder / part.path / NAMES.vectors(full)):
                     rows_of_block = staying[start : start + len(block)]

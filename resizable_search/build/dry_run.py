@@ -17,7 +17,7 @@ from resizable_search.build.workspace import BuildOptions, check_name
 from resizable_search.corpora.base import Block, Corpus
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
-from resizable_search.progress import SILENT, Progress, unlogged
+from resizable_search.progress import SILENT, LoggedProgress, Progress
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home, unfinished_build
 from resizable_search.store.manifest import Manifest
@@ -106,7 +106,7 @@ def dry_run(
     Raises UsageError, BuildStateError and IndexFormatError as it would.
     """
     check_name(options.name)
-    run = (home, options, unlogged(progress), threading.Event())
+    run = (home, options, LoggedProgress(progress), threading.Event())
     return _dry_run(Build(*run, corpus=corpus, embedder=embedder))
 
 

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from resizable_search.cli.help import with_flags
+from resizable_search.progress import Progress
 from resizable_search.text import duration
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Pace:
         return [*words, self.status] if self.status else words
 
 
-class Bar:
+class Bar(Progress):
     """A live bar and one line of words."""
 
     def __init__(self) -> None:
@@ -105,7 +106,7 @@ class Bar:
             self.live.update(self._task, advance=amount, words=" · ".join(self._pace.words()))
 
 
-class Lines:
+class Lines(Progress):
     """Plain lines for logs: the beginning of a stage, and how far it is every PLAIN_SECONDS."""
 
     def __init__(self) -> None:
@@ -145,7 +146,7 @@ class Lines:
 
 
 @contextmanager
-def shown_progress() -> Iterator[Bar | Lines]:
+def shown_progress() -> Iterator[Progress]:
     """A bar on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield Lines()

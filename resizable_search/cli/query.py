@@ -35,7 +35,7 @@ from resizable_search.cli.output import (
     print_answer,
 )
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
-from resizable_search.store.layout import Home, home_of
+from resizable_search.store.layout import NAMES, Home, home_of
 from resizable_search.text import plain
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ def _prompt(
         index.check_where(options.where)
         settings = Settings(options.search(group=group), output.snippet, options.explain)
         session = Session(index, name, open_named, home.names, settings, output)
-        run(session, History(home.history))
+        run(session, History(home.state(NAMES.history)))
     finally:
         (session or index).close()
 

@@ -94,7 +94,8 @@ class Executor:
         engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.stages[0].dim)
         if skip is None and not is_gathered and (both := self._both_stages(engine, full, plan, k, selection)):
             return both
-        result = ScanResult(_no_rows(len(full)), 0, 0, "")
+        none = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
+        result = ScanResult(none, 0, 0, "")
         for stage, keep in zip(plan.stages, plan.keeps(k), strict=True):
             begin = time.perf_counter()
             # Signs do not depend on the length.
@@ -206,10 +207,6 @@ class Executor:
                     ]
                 )
             return self._parts[dim]
-
-
-def _no_rows(queries: int) -> Top:
-    return Top(np.empty((queries, 0), np.float32), np.empty((queries, 0), np.int64))
 
 
 def _with_rescored_bytes(result: ScanResult, dim: int, queries: int) -> ScanResult:

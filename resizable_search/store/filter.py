@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, partial
@@ -66,15 +66,12 @@ class Selection:
 Value = str | int | float | bytes | None
 """An argument that SQLite passes to a function."""
 
-TRIMS = {"trim": (True, True), "ltrim": (True, False), "rtrim": (False, True)}
-"""The ends at which each cuts. SQLite's own take the product of the lengths of two texts."""
-
 
 def add_functions(connection: sqlite3.Connection) -> None:
     """Define the functions of expressions that SQLite lacks, or has in a slow form."""
     connection.create_function(KEY_FUNCTION, 2, _value_of_key, deterministic=True)
-    for name, sides in TRIMS.items():
-        connection.create_function(name, 2, partial(_trimmed, sides), deterministic=True)
+    for name, trim in {"trim": str.strip, "ltrim": str.lstrip, "rtrim": str.rstrip}.items():
+        connection.create_function(name, 2, partial(_trimmed, trim), deterministic=True)
 
 
 def _value_of_key(metadata: str, key: str) -> str | int | float | None:
@@ -85,17 +82,12 @@ def _value_of_key(metadata: str, key: str) -> str | int | float | None:
     return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
 
 
-def _trimmed(sides: tuple[bool, bool], value: Value, characters: Value) -> str | None:
-    """SQLite's trim(X, Y), ltrim and rtrim in time that grows with the lengths."""
-    if value is None or characters is None:
+def _trimmed(trim: Callable[[str, str], str], *values: Value) -> str | None:
+    """trim(X, Y), ltrim or rtrim. SQLite's own take the product of the lengths of both texts."""
+    if None in values:
         return None
-    text, cut = _text(value), _text(characters)
-    text = text.lstrip(cut) if sides[0] else text
-    return text.rstrip(cut) if sides[1] else text
-
-
-def _text(value: Value) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text, cut = (v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
+    return trim(text, cut)
 
 
 COLUMNS = ("id", "title", "url")

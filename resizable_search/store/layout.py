@@ -106,28 +106,23 @@ class Home:
         return self.path / NAMES.building / name
 
     def state(self, name: str) -> Path:
-        """The folder of an index's lock, log and reports, beside it."""
+        """The folder of an index's lock, log and reports; or a file of the whole home."""
         return self.path / NAMES.state / name
 
     @property
     def queries(self) -> Path:
         """The cache of query embeddings."""
-        return self.path / NAMES.state / NAMES.queries
+        return self.state(NAMES.queries)
 
     @property
     def trusted(self) -> Path:
         """The addresses that a secret may be sent to."""
-        return self.path / NAMES.state / NAMES.trusted
+        return self.state(NAMES.trusted)
 
     @property
     def socket(self) -> Path:
         """Where a running service answers the command line."""
-        return self.path / NAMES.state / NAMES.socket
-
-    @property
-    def history(self) -> Path:
-        """The history of the prompt."""
-        return self.path / NAMES.state / NAMES.history
+        return self.state(NAMES.socket)
 
     def names(self) -> list[str]:
         """The finished indexes, which have a manifest, sorted. Raises StorageError."""
@@ -301,21 +296,13 @@ def unfinished_build(folder: Path) -> UnfinishedBuild | None:
     is_still = not path.with_name(f"{path.name}-wal").exists()
     for how in ("&immutable=1",) if is_still else ("", "&immutable=1"):
         with suppress(sqlite3.Error, ValueError, AttributeError):
-            return _read_journal(f"{path.as_uri()}?mode=ro{how}")
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro{how}", uri=True)) as db:
+                meta = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")}
+                (answers,) = db.execute("SELECT count(*) FROM journal").fetchone()
+            read = int((meta.get("stream") or {}).get("read", 0))
+            safe = int(meta.get("rows", 0)) + answers
+            return UnfinishedBuild(read, safe, meta.get("request"), bool(meta.get("replaces", False)))
     return None
-
-
-def _read_journal(uri: str) -> UnfinishedBuild:
-    with closing(sqlite3.connect(uri, uri=True)) as db:
-        meta = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")}
-        (answers,) = db.execute("SELECT count(*) FROM journal").fetchone()
-        stream = meta.get("stream") or {}
-        return UnfinishedBuild(
-            int(stream.get("read", 0)),
-            int(meta.get("rows", 0)) + answers,
-            meta.get("request"),
-            bool(meta.get("replaces", False)),
-        )
 
 
 class Failpoint(StrEnum):
@@ -336,14 +323,11 @@ class Failpoint(StrEnum):
     DISCARDED = "the journal of the build is deleted"
 
 
-def _live_on(point: Failpoint) -> None:
-    """Do nothing."""
-
-
-on_failpoint: Callable[[Failpoint], None] = _live_on
-"""Replaced by tests."""
+on_failpoint: Callable[[Failpoint], None] | None = None
+"""Set by tests."""
 
 
 def failpoint(point: Failpoint) -> None:
     """Pass a failpoint."""
-    on_failpoint(point)
+    if on_failpoint is not None:
+        on_failpoint(point)

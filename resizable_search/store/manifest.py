@@ -163,15 +163,13 @@ def read_manifest(folder: Path) -> Manifest:
             f"{FORMAT_VERSION}: upgrade with `pip install -U resizable_search`"
         )
     try:
+        _check_values(data)
         if data.pop("checksum", None) != _checksum(data):
             raise ValueError("its checksum does not match")
-        _check_values(data)
         if set(data.get("source") or ()) - set(Checkpoint.__slots__):
             raise ValueError("its source has a field of another format")
         manifest: Manifest = from_json(Manifest, data)
         _check(manifest)
-    except RecursionError:
-        raise _damaged(path, "it nests too deep") from None
     except (TypeError, ValueError) as error:
         raise _damaged(path, str(error)) from None
     return manifest
@@ -183,21 +181,15 @@ def file_entry(path: Path) -> FileEntry:
         return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _check_values(data: Any) -> None:
+def _check_values(value: Any, depth: int = 0) -> None:
     """Refuse numbers that JSON does not have, and nesting that nothing needs."""
-    level = [data]
-    for _ in range(MOST_DEEP):
-        below: list[Any] = []
-        for node in level:
-            for value in node.values() if isinstance(node, dict) else node:
-                if isinstance(value, dict | list):
-                    below.append(value)
-                elif isinstance(value, float) and not math.isfinite(value):
-                    raise ValueError(f"it holds {value}, which is no number")
-        if not below:
-            return
-        level = below
-    raise ValueError(f"it nests more than {MOST_DEEP} deep")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"it holds {value}, which is no number")
+    if isinstance(value, dict | list):
+        if depth >= MOST_DEEP:
+            raise ValueError(f"it nests more than {MOST_DEEP} deep")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_values(inner, depth + 1)
 
 
 def _check(manifest: Manifest) -> None:

@@ -1,7 +1,7 @@
 """A finished index, open for reading: arrays are mapped read-only, documents read on demand."""
 
+import os
 import shlex
-import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import file_size, map_array, wrong_size
+from resizable_search.arrays import check_size, map_array
 from resizable_search.engine.vectors import WORD, Tier
 from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFoundError, OpenFilesError
 from resizable_search.store.documents import (
@@ -36,7 +36,8 @@ class PartReader:
 
     def __init__(self, index: Path, part: Part, dims: Sequence[int]) -> None:
         folder, full = index / part.path, dims[-1]
-        anew = _anew(index)
+        repair = f"`repair {shlex.quote(str(index.absolute()))}` rebuilds it"
+        anew = f"{repair}; if it cannot, build the index again with `restart`"
         self.rows = part.rows
         self.arrays: dict[int, NDArray[np.float32]] = {
             dim: map_array(
@@ -56,7 +57,8 @@ class PartReader:
         self.allowed = allowed_rows(folder, part)
         """(rows,) bool: which rows are not deleted; None: all."""
         self._documents_path = folder / NAMES.documents
-        self._connection = _open_documents(self._documents_path, part)
+        check_size(self._documents_path, part.files[NAMES.documents].bytes)
+        self._connection = open_documents(self._documents_path, part.rows)
         self._lock = threading.Lock()
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
@@ -96,7 +98,10 @@ class IndexReader:
                 manifest = read_manifest(self.folder)
                 for part in manifest.parts:
                     self.parts.append(PartReader(self.folder, part, manifest.dims))
-                self._refuse_shared_folders(manifest)
+                # Through a link, two parts may be one folder, whatever their paths.
+                folders = {os.path.realpath(self.folder / part.path) for part in manifest.parts}
+                if len(folders) < len(self.parts):
+                    raise IndexFormatError(f"two parts of {self.folder} are one folder: {BACK}")
             except IndexFormatError:
                 try:
                     if not self._has_moved_on(manifest):
@@ -148,12 +153,6 @@ class IndexReader:
 
     def _removed(self) -> IndexNotFoundError:
         return IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again")
-
-    def _refuse_shared_folders(self, manifest: Manifest) -> None:
-        """Through a link, two parts may be one folder, whatever their paths."""
-        numbers = {_folder_number(self.folder / part.path) for part in manifest.parts}
-        if len(numbers) < len(manifest.parts):
-            raise IndexFormatError(f"two parts of {self.folder} are one folder: {BACK}")
 
     @cached_property
     def dims(self) -> tuple[int, ...]:
@@ -215,23 +214,6 @@ class IndexReader:
             part.close()
 
 
-def _folder_number(folder: Path) -> tuple[int, int] | None:
-    """The device and inode of a folder; None if it does not exist."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _anew(index: Path) -> str:
-    """The remedy for a damaged derived file."""
-    return (
-        f"`repair {shlex.quote(str(index.absolute()))}` rebuilds it; if it cannot, build the index again "
-        "with `restart`"
-    )
-
-
 def _open_tier(folder: Path, rows: int, dim: int, remedy: str) -> Tier:
     return Tier(
         map_array(folder / NAMES.codes(dim), (rows, dim), "|i1", remedy),
@@ -239,11 +221,3 @@ def _open_tier(folder: Path, rows: int, dim: int, remedy: str) -> Tier:
         map_array(folder / NAMES.errors(dim), (rows,), "<f4", remedy),
         dim,
     )
-
-
-def _open_documents(path: Path, part: Part) -> sqlite3.Connection:
-    """Open a part's documents, if they have the size in the manifest."""
-    size = file_size(path, BACK)
-    if size != part.files[NAMES.documents].bytes:
-        raise wrong_size(path, size, part.files[NAMES.documents].bytes, BACK)
-    return open_documents(path, part.rows)

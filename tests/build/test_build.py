@@ -30,7 +30,7 @@ from resizable_search.errors import (
     StorageError,
     UsageError,
 )
-from resizable_search.progress import Silent
+from resizable_search.progress import Progress
 from resizable_search.search.index import open_index
 from resizable_search.store import writer
 from resizable_search.store.documents import TakenIds
@@ -483,7 +483,7 @@ def test_a_restart_that_the_disk_does_not_let_begin_is_begun_again(home, monkeyp
 
 def test_a_report_that_cannot_be_kept_is_noted_and_the_index_is_complete(home, monkeypatch):
     noted = []
-    monkeypatch.setattr(Silent, "note", lambda self, message: noted.append(message))
+    monkeypatch.setattr(Progress, "note", lambda self, message: noted.append(message))
     monkeypatch.setattr("resizable_search.build.report.replace_file", no_room)
     assert run(home).manifest.rows == 95
     assert "the index is complete, but " in noted[-1]

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 from resizable_search import progress as build_log
-from resizable_search.progress import Silent, logged
+from resizable_search.progress import Progress, logged
 
 
-class Told(Silent):
+class Told(Progress):
     def __init__(self):
         self.notes = []
 

@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def rows(n, d=8, seed=0):
 def test_a_rows_file_is_plain_npy_and_grows(tmp_path):
     path = tmp_path / "8.npy"
     made = rows(1000)
-    with NpyAppender(path, 8) as file:
+    with closing(NpyAppender(path, 8)) as file:
         for start in range(0, 1000, 300):
             file.append(made[start : start + 300])
         file.finish()
@@ -32,17 +33,17 @@ def test_a_rows_file_is_plain_npy_and_grows(tmp_path):
 
 def test_rows_that_no_commit_knows_of_are_cut_off(tmp_path):
     path = tmp_path / "8.npy"
-    with NpyAppender(path, 8) as file:
+    with closing(NpyAppender(path, 8)) as file:
         file.append(rows(10))
         file.finish()
-    with NpyAppender(path, 8, rows=4) as file:
+    with closing(NpyAppender(path, 8, rows=4)) as file:
         file.append(rows(1, seed=9))
         file.finish()
     np.testing.assert_array_equal(np.load(path), np.concatenate([rows(10)[:4], rows(1, seed=9)]))
 
 
 def test_rows_that_were_committed_and_are_gone_are_noticed(tmp_path):
-    with NpyAppender(tmp_path / "8.npy", 8) as file:
+    with closing(NpyAppender(tmp_path / "8.npy", 8)) as file:
         file.append(rows(3))
         file.finish()
     with pytest.raises(EOFError):

@@ -11,7 +11,7 @@ from resizable_search.build.vectors import build_vectors
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders.request_pool import Usage
 from resizable_search.errors import BuildStateError, BuildStoppedError, QuotaError, ServiceError, StorageError
-from resizable_search.progress import Silent
+from resizable_search.progress import Progress
 from resizable_search.store.layout import NAMES, Home
 from tests.support import ListCorpus, TableEmbedder, articles
 
@@ -43,7 +43,7 @@ class Paid(TableEmbedder):
         self.before = before
 
 
-class Told(Silent):
+class Told(Progress):
     def __init__(self):
         self.notes, self.statuses = [], []
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -84,7 +84,7 @@ def create_app(pool: IndexPool, *, metrics: ServiceMetrics | None = None) -> Fas
     `state.service` is its service while it runs; `state.search` answers POST /api/search quickly.
     """
     tools = StreamableHTTPSessionManager(
-        create_server(lambda: nullcontext(app.state.service)),
+        create_server(lambda: app.state.service),
         json_response=True,
         stateless=True,
         max_request_body_size=MOST_BYTES,

@@ -11,26 +11,34 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import closing, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import anyio
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
-from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
 from mcp.types import (
     INVALID_PARAMS,
+    INVALID_REQUEST,
+    PARSE_ERROR,
     CallToolRequestParams,
     CallToolResult,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
     ListToolsResult,
     PaginatedRequestParams,
+    RequestId,
     TextContent,
     Tool,
     ToolAnnotations,
+    jsonrpc_message_adapter,
 )
-from mcp_types import INVALID_REQUEST, PARSE_ERROR, JSONRPCRequest, jsonrpc_message_adapter
 from pydantic import BaseModel, ValidationError
 
 from resizable_search import __version__
@@ -38,7 +46,6 @@ from resizable_search.errors import RsearchError, UsageError
 from resizable_search.search.results import Answer
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.schemas import (
-    IndexModel,
     NoArguments,
     ToolDocument,
     ToolDocumentRequest,
@@ -47,7 +54,6 @@ from resizable_search.service.schemas import (
     ToolIndex,
     ToolIndexes,
     ToolSearch,
-    TunedModel,
     invalid,
 )
 from resizable_search.service.service import Service
@@ -108,32 +114,33 @@ class _Tool(NamedTuple):
     gives: type[BaseModel]
     call: Callable[[Service, Any], Awaitable[BaseModel]]
 
-    def described(self, name: str) -> Tool:
-        """The tool as clients see it."""
-        return Tool(
-            name=name,
-            title=self.title,
-            description=self.description,
-            input_schema=self.takes.model_json_schema(),
-            output_schema=self.gives.model_json_schema(mode="serialization"),
-            annotations=ToolAnnotations(
-                read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
-            ),
-        )
 
-
-def create_server(service: Callable[[], AbstractAsyncContextManager[Service]]) -> Server[Service]:
-    """The MCP server of the tools; `service` gives a service for the server's lifetime."""
+def create_server(service: Callable[[], Service]) -> Server[Service]:
+    """The MCP server of the tools; `service` is called when it starts."""
 
     async def list_tools(_: Any, __: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=[tool.described(name) for name, tool in _TOOLS.items()])
+        only_reads = ToolAnnotations(
+            read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+        )
+        tools = [
+            Tool(
+                name=name,
+                title=tool.title,
+                description=tool.description,
+                input_schema=tool.takes.model_json_schema(),
+                output_schema=tool.gives.model_json_schema(mode="serialization"),
+                annotations=only_reads,
+            )
+            for name, tool in _TOOLS.items()
+        ]
+        return ListToolsResult(tools=tools)
 
     return Server(
         "rsearch",
         title="rsearch",
         version=__version__,
         instructions=INSTRUCTIONS,
-        lifespan=lambda _: service(),
+        lifespan=lambda _: nullcontext(service()),
         on_list_tools=list_tools,
         on_call_tool=_call_tool,
     )
@@ -194,7 +201,12 @@ async def _document(service: Service, request: ToolDocumentRequest) -> ToolDocum
         raise UsageError("name the document by id or by row: give one of them")
     name, stored = await service.document(request.index, request.row, id_=request.id)
     end = min(request.offset + request.limit, len(stored.text))
-    metadata = _short_entries(stored.metadata)
+    metadata, left = {}, MOST_METADATA
+    for key, value in stored.metadata.items():
+        size = len(json.dumps({key: value}))
+        if size <= left:
+            metadata[key] = value
+            left -= size
     return ToolDocument(
         index=name,
         row=stored.row,
@@ -212,41 +224,25 @@ async def _document(service: Service, request: ToolDocumentRequest) -> ToolDocum
 
 async def _indexes(service: Service, _: NoArguments) -> ToolIndexes:
     indexes = await service.indexes()
-    note = None if indexes else str(none_yet(service.pool.home))
-    listed = [_index(index) for index in indexes[:MOST_LISTED]]
-    default = service.pool.default_of([index.name for index in indexes])
-    return ToolIndexes(default=default, indexes=listed, more=len(indexes) - len(listed), note=note)
-
-
-def _index(index: IndexModel) -> ToolIndex:
-    columns = [name for name in index.columns if len(name) <= MOST_LABEL][:MOST_LISTED]
-    return ToolIndex(
-        name=index.name,
-        rows=index.rows,
-        full_dim=index.full_dim,
-        dims=index.dims,
-        columns=columns,
-        more_columns=len(index.columns) - len(columns),
-        embedder=" ".join(filter(None, (index.embedder.kind, index.embedder.model))),
-        tuned=[TunedModel(k=plan.k, recall=plan.recall) for plan in index.tuned],
-        problem=index.problem,
+    listed = []
+    for index in indexes[:MOST_LISTED]:
+        columns = [name for name in index.columns if len(name) <= MOST_LABEL][:MOST_LISTED]
+        described = index.model_dump() | {
+            "columns": columns,
+            "more_columns": len(index.columns) - len(columns),
+            "embedder": " ".join(filter(None, (index.embedder.kind, index.embedder.model))),
+        }
+        listed.append(ToolIndex.model_validate(described))
+    return ToolIndexes(
+        default=service.pool.default_of([index.name for index in indexes]),
+        indexes=listed,
+        more=len(indexes) - len(listed),
+        note=None if indexes else str(none_yet(service.pool.home)),
     )
 
 
 def _cut(label: str) -> str:
     return label if len(label) <= MOST_LABEL else f"{label[:MOST_LABEL]}…"
-
-
-def _short_entries(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries, in their order, that fit into MOST_METADATA characters."""
-    entries: dict[str, Any] = {}
-    left = MOST_METADATA
-    for key, value in metadata.items():
-        size = len(json.dumps({key: value}))
-        if size <= left:
-            entries[key] = value
-            left -= size
-    return entries
 
 
 _TOOLS = {
@@ -261,29 +257,20 @@ def run_stdio(pool: IndexPool) -> int:
 
     It closes the pool. From here on, everything else that this process prints goes to stderr.
     """
-    try:
-        return asyncio.run(_serve_stdio(pool))
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        if isinstance(error, BrokenPipeError):  # the client ended without closing our stdin
-            return 0
-        raise error from None
+    with suppress(BrokenPipeError):  # the client ended without closing our stdin
+        try:
+            return asyncio.run(_serve_stdio(pool))
+        except BaseExceptionGroup as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            raise error from None
+    return 0
 
 
 async def _serve_stdio(pool: IndexPool) -> int:
-    @asynccontextmanager
-    async def service() -> AsyncIterator[Service]:
-        found = Service(pool)
-        try:
-            yield found
-        finally:
-            found.close()
-
-    server = create_server(service)
     stopped_by = 0
-    with anyio.CancelScope() as scope:
+    with closing(Service(pool)) as service, anyio.CancelScope() as scope:
 
         def stop(number: int) -> None:
             nonlocal stopped_by
@@ -295,87 +282,66 @@ async def _serve_stdio(pool: IndexPool) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop, number)
+        server = create_server(lambda: service)
         stdio = _Stdio(loop)
-        async with stdio_server(stdio, stdio) as (read, write):  # type: ignore[arg-type]  # as files
-            await server.run(read, write, server.create_initialization_options())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stdio.read)
+            tasks.start_soon(stdio.write)
+            await server.run(stdio.incoming, stdio.outgoing, server.create_initialization_options())
     return stopped_by
 
 
 class _Stdio:
     """The protocol's own stdin and stdout: others find stdin empty, and write to stderr.
 
-    A thread of ours reads: a signal could not end the SDK's thread before the next line. The lines end
-    when all requests are answered, since the SDK answers nothing after that.
+    In place of the SDK's: a signal could not end its reading thread before the next line, and it answers
+    nothing after the end of stdin.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
-        self._waiting: set[str] = set()  # ids of requests
-        self._changed = asyncio.Event()
-        self._lock = asyncio.Lock()
+        self._waiting: set[RequestId | None] = set()  # requests without an answer
+        self._sink, self.incoming = anyio.create_memory_object_stream[SessionMessage | Exception]()
+        self.outgoing, self._source = anyio.create_memory_object_stream[SessionMessage]()
         sys.stdout.flush()
         self._input = os.fdopen(os.dup(0), "rb")
         self._output = anyio.wrap_file(os.fdopen(os.dup(1), "w", encoding="utf-8"))
         os.dup2(2, 1)
         with open(os.devnull) as nothing:
             os.dup2(nothing.fileno(), 0)
-        threading.Thread(target=self._read, name="stdin", daemon=True).start()
+        threading.Thread(target=self._read_lines, name="stdin", daemon=True).start()
 
-    async def write(self, line: str) -> None:
-        """Write a message at once."""
-        async with self._lock:
-            await self._output.write(line)
-            await self._output.flush()
-        message = json.loads(line)
-        if "method" not in message:
-            self._forget(message.get("id"))
-
-    async def flush(self) -> None:
-        """Nothing to do: `write` flushes."""
-
-    def __aiter__(self) -> "_Stdio":
-        return self
-
-    async def __anext__(self) -> str:
-        while raw := await self._lines.get():
-            line = raw.decode("utf-8", "replace")
-            if not line.strip():
-                continue
-            try:
-                message = jsonrpc_message_adapter.validate_json(line, by_name=False)
-            except Exception:  # pydantic's, and that of too deep a nesting
-                await self._refuse(line)
-                continue
-            if isinstance(message, JSONRPCRequest):
-                self._waiting.add(json.dumps(message.id))
-            elif getattr(message, "method", "") == "notifications/cancelled":
-                self._forget((getattr(message, "params", None) or {}).get("requestId"))
-            return line
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_SECONDS):
+    async def read(self) -> None:
+        """Pass messages to the server until stdin has ended and its requests are answered."""
+        async with self._sink:
+            while raw := await self._lines.get():
+                line = raw.decode("utf-8", "replace")
+                if not line.strip():
+                    continue
+                try:
+                    message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+                except Exception:  # pydantic's, and that of too deep a nesting
+                    await self.outgoing.send(SessionMessage(_refusal(line)))
+                    continue
+                if isinstance(message, JSONRPCRequest):
+                    self._waiting.add(message.id)
+                elif isinstance(message, JSONRPCNotification) and message.method == "notifications/cancelled":
+                    self._waiting.discard((message.params or {}).get("requestId"))
+                await self._sink.send(SessionMessage(message))
+            with anyio.move_on_after(LAST_SECONDS):
                 while self._waiting:
-                    self._changed.clear()
-                    await self._changed.wait()
-        raise StopAsyncIteration
+                    await anyio.sleep(0.01)
 
-    def _forget(self, request: str | int | None) -> None:
-        """The request of this id is answered or cancelled."""
-        self._waiting.discard(json.dumps(request))
-        self._changed.set()
+    async def write(self) -> None:
+        """Write the server's messages."""
+        async for sent in self._source:
+            await self._output.write(sent.message.model_dump_json(by_alias=True, exclude_unset=True) + "\n")
+            await self._output.flush()
+            if isinstance(sent.message, JSONRPCResponse | JSONRPCError):
+                self._waiting.discard(sent.message.id)
 
-    async def _refuse(self, line: str) -> None:
-        """Answer a line that is not a message of the protocol."""
-        request = None
-        error = {"code": PARSE_ERROR, "message": "the line is not JSON"}
-        with suppress(ValueError, RecursionError):
-            message = json.loads(line)
-            error = {"code": INVALID_REQUEST, "message": "the line is not a JSON-RPC 2.0 message"}
-            request = message.get("id") if isinstance(message, dict) else None
-            request = request if isinstance(request, str | int) else None
-        await self.write(json.dumps({"jsonrpc": "2.0", "id": request, "error": error}) + "\n")
-
-    def _read(self) -> None:
+    def _read_lines(self) -> None:
         line = b"-"
         while line:
             try:
@@ -384,3 +350,14 @@ class _Stdio:
                 line = b""
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+
+
+def _refusal(line: str) -> JSONRPCError:
+    """The answer to a line that is not a message of the protocol."""
+    request = None
+    error = ErrorData(code=PARSE_ERROR, message="the line is not JSON")
+    with suppress(ValueError, RecursionError):
+        message = json.loads(line)
+        error = ErrorData(code=INVALID_REQUEST, message="the line is not a JSON-RPC 2.0 message")
+        request = message.get("id") if isinstance(message, dict) else None
+    return JSONRPCError(jsonrpc="2.0", id=request if type(request) in (str, int) else None, error=error)

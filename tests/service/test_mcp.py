@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -70,21 +70,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@asynccontextmanager
-async def serving(folder: Path):
-    service = Service(IndexPool(Home(folder), threads=1, engine="numpy"))
-    try:
-        yield service
-    finally:
-        service.close()
-
-
 def asked(folder: Path, use: Callable[[Client], Coroutine[Any, Any, Any]], mode: str = "auto") -> Any:
     """What a function makes of a client of the tools over a home."""
 
     async def run() -> Any:
-        async with Client(tools.create_server(lambda: serving(folder)), mode=mode) as client:
-            return await use(client)
+        with closing(Service(IndexPool(Home(folder), threads=1, engine="numpy"))) as service:
+            async with Client(tools.create_server(lambda: service), mode=mode) as client:
+                return await use(client)
 
     return asyncio.run(run())
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resizable_search.errors import IndexNotFoundError, OpenFilesError, RsearchError, UsageError
+from resizable_search.errors import IndexNotFoundError, RsearchError, UsageError
 from resizable_search.search.index import Index, open_index
 from resizable_search.store.layout import FAVOURITE, INDEX_VARIABLE, NAMES, Home, none_yet, resolve_index
 from resizable_search.system import thread_count
@@ -22,10 +22,11 @@ CACHED_CHARACTERS = 1 << 24
 
 @dataclass(slots=True)
 class _OpenIndex:
+    """`users`: those who borrow it, and its slot."""
+
     index: Index
     files: dict[str, FileId | None]
-    lent: int = 0
-    is_retired: bool = False
+    users: int = 1
 
 
 @dataclass(slots=True)
@@ -104,11 +105,7 @@ class IndexPool:
         try:
             yield opened.index
         finally:
-            with self._lock:
-                opened.lent -= 1
-                is_free = opened.is_retired and opened.lent == 0
-            if is_free:
-                opened.index.close()
+            self._release(opened)
 
     def close(self) -> None:
         """Close every index as soon as nobody uses it."""
@@ -116,34 +113,28 @@ class IndexPool:
             slots, self._slots = list(self._slots.values()), {}
         for slot in slots:
             with slot.lock:
-                self._retire(slot)
+                self._empty(slot)
 
     def _current(self, name: str) -> _OpenIndex:
+        """The open index of a name, with one more user. It is reopened if its files have changed."""
         with self._lock:
             slot = self._slots.setdefault(name, _Slot())
-        while True:
-            with slot.lock:
+        with slot.lock:
+            opened = slot.opened
+            if opened is None or opened.files != _file_ids(opened.files):
+                self._empty(slot)
                 try:
-                    opened = self._fresh(name, slot)
-                except OpenFilesError:
-                    raise
+                    opened = slot.opened = self._open(name)
                 except RsearchError:
-                    self._retire(slot)
                     if not self.folder(name).exists():
                         with self._lock:
                             self._slots.pop(name, None)
                     raise
             with self._lock:
-                if not opened.is_retired:
-                    opened.lent += 1
-                    return opened
+                opened.users += 1
+            return opened
 
-    def _fresh(self, name: str, slot: _Slot) -> _OpenIndex:
-        """The open index of a slot, reopened if its files have changed. The slot's lock is held."""
-        held = slot.opened
-        if held is not None and held.files == _file_ids(held.files):
-            return held
-        self._retire(slot)
+    def _open(self, name: str) -> _OpenIndex:
         manifest = os.fspath(self.folder(name) / NAMES.manifest)
         files = _file_ids([manifest])  # first: if it is replaced now, the next request opens it again
         index = open_index(
@@ -155,37 +146,35 @@ class IndexPool:
             index.close()
             raise
         index.cache_documents(CACHED_CHARACTERS)
-        slot.opened = _OpenIndex(index, {**_file_ids(_arrays(index)), **files})
-        return slot.opened
+        arrays = [
+            os.fspath(index.folder / part.path / file)
+            for part in index.manifest.parts
+            for file in part.files
+            if file.endswith(".npy")
+        ]
+        return _OpenIndex(index, {**_file_ids(arrays), **files})
 
-    def _retire(self, slot: _Slot) -> None:
-        """Empty a slot; its index is closed when nobody uses it any more."""
+    def _empty(self, slot: _Slot) -> None:
+        """Empty a slot. Its lock is held."""
         opened, slot.opened = slot.opened, None
-        if opened is None:
-            return
+        if opened is not None:
+            self._release(opened)
+
+    def _release(self, opened: _OpenIndex) -> None:
         with self._lock:
-            opened.is_retired = True
-            is_free = opened.lent == 0
+            opened.users -= 1
+            is_free = opened.users == 0
         if is_free:
             opened.index.close()
 
 
-def _arrays(index: Index) -> list[str]:
-    return [
-        os.fspath(index.folder / part.path / name)
-        for part in index.manifest.parts
-        for name in part.files
-        if name.endswith(".npy")
-    ]
-
-
 def _file_ids(paths: Iterable[str]) -> dict[str, FileId | None]:
-    return {path: _file_id(path) for path in paths}
-
-
-def _file_id(path: str) -> FileId | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
+    ids: dict[str, FileId | None] = {}
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            ids[path] = None
+        else:
+            ids[path] = status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
+    return ids

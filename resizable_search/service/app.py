@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import orjson
 from fastapi import FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
@@ -34,7 +35,7 @@ from resizable_search.search.results import Answer, fields
 from resizable_search.service import EXPECTS_HEADER, INDEX_HEADER, identity, schemas
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.mcp import create_server
-from resizable_search.service.metrics import CONTENT_TYPE, ServiceMetrics
+from resizable_search.service.metrics import ServiceMetrics
 from resizable_search.service.middleware import MOST_BYTES, is_local, request_body
 from resizable_search.service.service import Service
 from resizable_search.text import plain
@@ -122,38 +123,32 @@ def create_app(pool: IndexPool, *, metrics: ServiceMetrics | None = None) -> Fas
 
 
 def _add_routes(app: FastAPI) -> None:
-    @app.get(
-        "/api/indexes",
-        response_model=None,
-        responses={200: {"model": schemas.IndexesModel}, **_refusals(401, 429, 503)},
-    )
+    def service() -> Service:
+        running: Service = app.state.service
+        return running
+
+    @app.get("/api/indexes", responses={200: {"model": schemas.IndexesModel}, **_refusals(401, 429, 503)})
     async def indexes() -> Response:
         """List the indexes, with their dimensions, columns and tuned plans."""
-        service: Service = app.state.service
-        models = await service.indexes()
-        default = service.pool.default_of([model.name for model in models])
+        models = await service().indexes()
+        default = service().pool.default_of([model.name for model in models])
         limits = schemas.LimitsModel()
         listed = schemas.IndexesModel(version=__version__, default=default, limits=limits, indexes=models)
         return _json(listed.model_dump())
 
     @app.post(
         "/api/search",
-        response_model=None,
-        responses={
-            200: {"model": schemas.AnswerModel | schemas.AnswersModel},
-            **_refusals(*_REFUSALS),
-        },
+        responses={200: {"model": schemas.AnswerModel | schemas.AnswersModel}, **_refusals(*_REFUSALS)},
     )
     async def search(request: schemas.SearchRequest) -> Response:
         """Search an index: one text gets an answer, a list of texts gets `results` in its order.
 
         With `compare` each answer has `full`: the full dimension's answer, and the overlap with it.
         """
-        return _json(await _search(app.state.service, request))
+        return _json(await _search(service(), request))
 
     @app.get(
         "/api/documents/{index}/{row}",
-        response_model=None,
         responses={200: {"model": schemas.DocumentModel}, **_refusals(401, 404, 422, 429, 503)},
     )
     async def document(
@@ -161,8 +156,7 @@ def _add_routes(app: FastAPI) -> None:
         row: Annotated[int, Path(ge=0, le=schemas.MOST_ROW)],
     ) -> Response:
         """Read the document at a row of an index; rows are valid until the index changes."""
-        service: Service = app.state.service
-        name, stored = await service.document(index, row)
+        name, stored = await service().document(index, row)
         return _json({"index": name, **asdict(stored)})
 
     @app.get("/healthz", response_model=schemas.HealthModel, responses=_refusals())
@@ -170,21 +164,15 @@ def _add_routes(app: FastAPI) -> None:
         """Tell whether the service runs."""
         return _json({"status": "ok", "version": __version__})
 
-    @app.get(
-        "/metrics",
-        response_model=None,
-        responses={200: {"content": {"text/plain": {}}}, **_refusals(401, 429)},
-    )
+    @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}, **_refusals(401, 429)})
     async def metrics() -> Response:
         """Report requests, queries, and seconds by index and stage, for Prometheus."""
-        service: Service = app.state.service
-        return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
+        return Response(service().metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 async def _search(service: Service, request: schemas.SearchRequest) -> Any:
     """What a search answers, as JSON has it."""
-    is_list = not isinstance(request.query, str)
-    texts: Sequence[str] = [request.query] if isinstance(request.query, str) else request.query
+    texts = [request.query] if isinstance(request.query, str) else request.query
     options = request.options()
     threads = service.pool.threads if request.explain else None
     if request.compare:
@@ -193,17 +181,17 @@ async def _search(service: Service, request: schemas.SearchRequest) -> Any:
     else:
         answers = await service.search(request.index, texts, options)
         results = [fields(answer, threads=threads) for answer in answers]
-    return {"results": results} if is_list else results[0]
+    return results[0] if isinstance(request.query, str) else {"results": results}
 
 
 async def _local_search(service: Service, body: bytes, expects: bytes | None) -> Response:
     """Answer a search from the home's Unix socket; with `expects`, only to a process like this one."""
     request = schemas.LocalSearchRequest.model_validate_json(body)
     pool = service.pool
-    wanted: dict[str, Any] | None = json.loads(expects) if expects is not None else None
+    wanted: dict[str, Any] = json.loads(expects or b"{}")
 
     def describe(index: Index) -> dict[str, Any]:
-        threads = pool.threads if wanted and wanted["threads"] else None
+        threads = pool.threads if wanted["threads"] else None
         return {
             "is_wanted": wanted == identity(index.folder, pool.engine, threads),
             "rows": index.rows,
@@ -213,8 +201,8 @@ async def _local_search(service: Service, body: bytes, expects: bytes | None) ->
             "process": os.getpid(),
         }
 
-    described = await service.with_index(request.index, describe) if wanted is not None else {}
-    if not described.get("is_wanted", True):
+    described = await service.with_index(request.index, describe) if wanted else {}
+    if wanted and not described["is_wanted"]:
         return _json({"error": "this service has another version, index, engine or endpoint"}, 412)
     if request.similar:
         answer = await service.similar(request.index, str(request.query), request.options())
@@ -235,10 +223,8 @@ def _quick_search(app: FastAPI) -> ASGIApp:
         request = Request(scope)
         try:
             body = await request_body(receive)
-            if (
-                request.headers.get("content-type", "").partition(";")[0].strip().lower()
-                != "application/json"
-            ):
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json":
                 answer = _unprocessable("send the request as JSON, with Content-Type: application/json")
             elif is_local(scope):
                 expects = dict(scope["headers"]).get(EXPECTS_HEADER.encode())
@@ -253,9 +239,7 @@ def _quick_search(app: FastAPI) -> ASGIApp:
         except Exception as error:
             await (await _internal_error(request, error))(scope, receive, send)
             raise  # for the log
-        start = {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": answer.body})
+        await answer(scope, receive, send)
 
     return search
 
@@ -279,11 +263,9 @@ def _compared(answer: Answer, full: Answer, threads: int | None) -> dict[str, An
     """An answer, with the full dimension's and the share of its hits that the answer has."""
     wanted = {hit.row for hit in full.hits}
     overlap = len(wanted & {hit.row for hit in answer.hits}) / len(wanted) if wanted else 1.0
-    shown = {
-        name: value
-        for name, value in fields(full, threads=threads).items()
-        if name in ("plan", "timings_ms", "hits", "explain")
-    }
+    shown = fields(full, threads=threads)
+    for name in ("query", "index", "k"):
+        del shown[name]
     return {**fields(answer, threads=threads), "full": {**shown, "overlap": overlap}}
 
 
@@ -318,4 +300,4 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 
 async def _internal_error(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": f"internal error ({type(error).__name__}): please report it"}, 500)
+    return _json({"error": f"internal error ({type(error).__name__}): please report it"}, 500)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from resizable_search import __version__
 from resizable_search.search.results import Answer
@@ -12,8 +11,6 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 """Upper ends of the buckets: a scan of sign bits takes half a millisecond, a hosted embedder seconds."""
 
 STAGES = ("embed", "scan", "rerank")
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class ServiceMetrics:

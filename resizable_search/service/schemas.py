@@ -68,34 +68,20 @@ class Request(BaseModel):
 
 
 class SearchRequest(Request):
-    """A search: one text, or a list of texts. `dim`, `rerank`, `plan` and `recall` as in `rsearch query`."""
+    """A search: one text, or a list of texts. The options are those of `rsearch query`."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"query": "tree data structures", "dim": 256, "rerank": 10}}
     )
 
     query: Query | Annotated[list[Query], Field(min_length=1, max_length=MOST_TEXTS)]
-    index: IndexName | None = Field(None, description="Name of the index; null: wiki100k, else the only one.")
+    index: IndexName | None = Field(None, description="Null: wiki100k, else the only index.")
     k: StrictInt = Field(10, ge=1, le=MOST_K, description="Number of hits.")
-    dim: StrictInt | None = Field(
-        None, ge=1, le=MOST_DIM, description="Scan the first dimensions only; null: all."
-    )
-    rerank: StrictInt = Field(
-        0, ge=0, le=MOST_RERANK, description="Score rerank × k candidates again at the full dimension."
-    )
-    plan: StrictStr | None = Field(
-        None, max_length=MOST_PLAN, description="The search as stages: 768:bits:400,768:int8:30,768"
-    )
-    recall: float | None = Field(
-        None,
-        strict=True,
-        gt=0,
-        le=1,
-        description="Use the plan that `rsearch tune` has proven to reach this overlap@k.",
-    )
-    where: StrictStr | None = Field(
-        None, max_length=MOST_WHERE, description="SQL expression over id, title, url and the metadata."
-    )
+    dim: StrictInt | None = Field(None, ge=1, le=MOST_DIM, description="Scan the first dimensions only.")
+    rerank: StrictInt = Field(0, ge=0, le=MOST_RERANK, description="Score rerank × k at the full dimension.")
+    plan: StrictStr | None = Field(None, max_length=MOST_PLAN, description="768:bits:400,768:int8:30,768")
+    recall: float | None = Field(None, strict=True, gt=0, le=1, description="Use the plan tuned for this.")
+    where: StrictStr | None = Field(None, max_length=MOST_WHERE, description="SQL over the columns.")
     group: StrictBool = Field(False, description="Return only the best chunk of each document.")
     explain: StrictBool = Field(False, description="Report what each stage read, kept and took.")
     compare: StrictBool = Field(False, description="Add the full dimension's answer, and the overlap.")
@@ -130,26 +116,27 @@ class StageModel(BaseModel):
     threads: int
 
 
-class FullAnswerModel(BaseModel):
-    """The full dimension's answer to the same query; `overlap`: the share of its hits in the answer."""
+class PlainAnswerModel(BaseModel):
+    """The hits of one search; `explain` if requested."""
 
     plan: str
     timings_ms: Timings
     hits: list[Hit]
-    overlap: float
     explain: list[StageModel] | None = None
 
 
-class AnswerModel(BaseModel):
-    """What `rsearch query --json` prints; with `explain` and `full` if requested."""
+class FullAnswerModel(PlainAnswerModel):
+    """The full dimension's answer to the same query; `overlap`: the share of its hits in the answer."""
+
+    overlap: float
+
+
+class AnswerModel(PlainAnswerModel):
+    """What `rsearch query --json` prints; `full` if requested."""
 
     query: str
     index: str
     k: int
-    plan: str
-    timings_ms: Timings
-    hits: list[Hit]
-    explain: list[StageModel] | None = None
     full: FullAnswerModel | None = None
 
 
@@ -180,6 +167,8 @@ class EmbedderModel(BaseModel):
 
 class TunedModel(BaseModel):
     """An overlap that a plan is proven to reach for this k."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     k: int
     recall: float
@@ -243,7 +232,7 @@ class ErrorModel(BaseModel):
 
 ToolIndexName = Annotated[
     str | None,
-    Field(max_length=MOST_NAME, description="Name of the index, from list_indexes; null: the default index."),
+    Field(max_length=MOST_NAME, description="Name of the index, from list_indexes; null: the default."),
 ]
 
 
@@ -260,47 +249,32 @@ class ToolSearch(Request):
     where: str | None = Field(
         None,
         max_length=MOST_WHERE,
-        description=(
-            "A condition for every hit, as an SQL (SQLite) expression over the columns of list_indexes: "
-            "year >= 2020 AND title LIKE '%tree%'. Use it for hard conditions on metadata; leave matters "
-            "of meaning to the query."
-        ),
+        description="A condition for every hit: SQL (SQLite) over the columns of list_indexes, such as "
+        "year >= 2020 AND title LIKE '%tree%'. Leave matters of meaning to the query.",
     )
     dim: int | None = Field(
         None,
         ge=1,
         le=MOST_DIM,
-        description=(
-            "Compare only the first dimensions of the embeddings: faster, less exact. The sizes in `dims` "
-            "of list_indexes are fastest. null: all dimensions."
-        ),
+        description="Compare only the first dimensions: faster, less exact. The `dims` of list_indexes are "
+        "fastest; null: all.",
     )
     rerank: int = Field(
         0,
         ge=0,
         le=MOST_RERANK,
-        description=(
-            "With dim: score the best rerank × k hits again at all dimensions, which recovers most of what "
-            "dim loses. 10 is usual; 0: no rerank."
-        ),
+        description="With dim: score the best rerank × k hits again at all dimensions. 10 is usual; 0: none.",
     )
     recall: float | None = Field(
         None,
         gt=0,
         le=1,
-        description=(
-            "Instead of dim and rerank: the fastest search that is proven to find this share of the exact "
-            "answer. Only the values in `tuned` of list_indexes, for their k."
-        ),
+        description="Instead of dim and rerank: the fastest search proven to find this share of the exact "
+        "answer. Only the values in `tuned` of list_indexes, for their k.",
     )
-    group: bool = Field(
-        False, description="If documents were cut into chunks: only the best chunk of each document."
-    )
+    group: bool = Field(False, description="Of documents cut into chunks: only the best chunk of each.")
     passage: int = Field(
-        400,
-        ge=0,
-        le=MOST_PASSAGE,
-        description="Characters of each hit's passage at most; passages get shorter if there are many hits.",
+        400, ge=0, le=MOST_PASSAGE, description="Most characters of a hit's passage; fewer if hits are many."
     )
 
 
@@ -330,12 +304,7 @@ class ToolDocumentRequest(Request):
 
     index: ToolIndexName = None
     id: str | None = Field(None, max_length=MOST_CHARACTERS, description="Id of the document.")
-    row: int | None = Field(
-        None,
-        ge=0,
-        le=MOST_ROW,
-        description="Row of the document, instead of its id.",
-    )
+    row: int | None = Field(None, ge=0, le=MOST_ROW, description="Its row, instead of its id.")
     offset: int = Field(0, ge=0, le=MOST_ROW, description="Character of the text to start at.")
     limit: int = Field(10_000, ge=1, le=MOST_PAGE, description="Characters of the text to return at most.")
 

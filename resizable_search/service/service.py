@@ -116,10 +116,7 @@ class Service:
                     dims=index.dims,
                     columns=index.columns(),
                     embedder=EmbedderModel(kind=spec.get("kind", ""), model=spec.get("model", "")),
-                    tuned=[
-                        TunedPlanModel(k=plan.k, recall=plan.recall, plan=plan.plan)
-                        for plan in index.plans.all()
-                    ],
+                    tuned=[TunedPlanModel.model_validate(plan) for plan in index.plans.all()],
                 )
         except RsearchError as error:
             return IndexModel(name=name, problem=plain(str(error)))

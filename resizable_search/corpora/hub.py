@@ -45,7 +45,6 @@ WIKIPEDIA_REVISION = "b04c8d1ceb2f5cd4588862100d08de323dccfbaa"
 """The commit of `WIKIPEDIA` that is read, so that everyone's wiki100k is the same."""
 WIKI100K_ROWS = 100_000
 
-_FULL_SHA = re.compile(r"[0-9a-f]{40}")
 _open_streams: "weakref.WeakSet[Generator[Block, None, None]]" = weakref.WeakSet()
 
 
@@ -100,7 +99,7 @@ class HubCorpus(Corpus):
         if self.columns["text"] is None:
             raise UsageError("a corpus needs texts: name the column that holds them")
         self._revision = revision
-        self._sha = revision if revision and _FULL_SHA.fullmatch(revision) else None
+        self._sha = revision if revision and re.fullmatch("[0-9a-f]{40}", revision) else None
         self._progress = progress
         self._source: hub_client.HubSource | None = None
 

@@ -73,6 +73,8 @@ class HubSource:
                 problem = f"no configuration '{config}'" if config else "several configurations"
                 raise HubError(f"{repo} has {problem}: choose one of {_some(config, known)}") from None
 
+        self.token = self._builder.token
+
     def rows(self, split: str) -> int | None:
         """The number of rows on the dataset's card."""
         splits = self._builder.info.splits
@@ -109,11 +111,6 @@ class HubSource:
 
         is_parquet = isinstance(self._builder, Parquet)
         return list(self._builder.config.data_files[split]) if is_parquet else None
-
-    @property
-    def token(self) -> Any:
-        """What opens the files of a private dataset."""
-        return self._builder.token
 
     def _check_split(self, split: str) -> None:
         known = [str(name) for name in self._builder.config.data_files or {}]

@@ -12,12 +12,14 @@ import builtins
 import importlib.util
 import inspect
 import os
+import pkgutil
 import platform
 import re
 import sys
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -141,13 +143,13 @@ class PydocCorpus(Corpus):
                 spelled = "" if words == dotted.split(".") else " ".join(words) + "\n"
                 text = f"{title}\n{spelled}\n{entry.doc}"
                 yield self._document(dotted, title, _page(module, name), text, entry.kind, module)
-        try:
-            from pydoc_data.topics import topics
-        except ImportError:  # some systems do not ship the texts behind `help("with")`
-            return
-        for label, text in sorted(topics.items()) if self._root is None else ():
-            title = text.strip().partition("\n")[0].replace('"', "") or label
-            yield self._document(f"topic:{label}", title, "reference/index.html", text, "topic", "")
+        if self._root is None:
+            with suppress(ImportError):  # some systems do not ship the texts behind `help("with")`
+                from pydoc_data.topics import topics
+
+                for label, text in sorted(topics.items()):
+                    title = text.strip().partition("\n")[0].replace('"', "") or label
+                    yield self._document(f"topic:{label}", title, "reference/index.html", text, "topic", "")
 
     def _document(self, id_: str, title: str, page: str, text: str, kind: str, module: str) -> Document:
         # Docstrings may hold lone surrogates and NULs, which SQLite refuses.
@@ -202,21 +204,22 @@ class _Library:
 
     def _names_of(self, module: str) -> dict[str, _Origin]:
         """All names in a module: the imported ones, then its own."""
-        if module not in self._names:
-            names = self._names[module] = {}  # at once, for modules that import each other
-            self._offered[module] = set()
-            for origin, name, known_as in self._modules[module].imports:
-                if other := self._modules.get(origin):
-                    there = self._names_of(origin)
-                    taken = {n: there[n] for n in there if other.offers(n)} if name == "*" else {}
-                    if name in there:
-                        taken[known_as] = there[name]
-                    if name == "*" or not _is_public(origin):
-                        self._offered[module].update(taken)
-                    names |= taken | names  # the first of several counts
-            source = self._modules[module]
-            names |= {name: (module, name) for name in (*source.entries, *source.bases) if name}
-        return self._names[module]
+        if module in self._names:
+            return self._names[module]
+        names = self._names[module] = {}  # at once, for modules that import each other
+        self._offered[module] = set()
+        source = self._modules[module]
+        for origin, name, known_as in source.imports:
+            if other := self._modules.get(origin):
+                there = self._names_of(origin)
+                taken = {n: there[n] for n in there if other.offers(n)} if name == "*" else {}
+                if name in there:
+                    taken[known_as] = there[name]
+                if name == "*" or not _is_public(origin):
+                    self._offered[module].update(taken)
+                names |= taken | names  # the first of several counts
+        names |= {name: (module, name) for name in (*source.entries, *source.bases) if name}
+        return names
 
 
 def _is_public(module: str) -> bool:
@@ -226,7 +229,7 @@ def _is_public(module: str) -> bool:
 
 def _read_library(root: Path, *, compiled: bool) -> dict[str, PydocModule]:
     """Every public module, and the private ones that these import from."""
-    files = _files(root)
+    files = dict(reversed([*_files(root)]))  # where two make the same module, the first counts
     others = sys.stdlib_module_names if compiled else frozenset()
     wanted = [*filter(_is_public, [*files, *sorted(others)])]
     modules: dict[str, PydocModule | None] = {}
@@ -241,21 +244,17 @@ def _read_library(root: Path, *, compiled: bool) -> dict[str, PydocModule]:
     return {name: module for name, module in modules.items() if module}
 
 
-def _files(root: Path) -> dict[str, Path]:
-    """Every module's file. Where two files make the same module, the upper one."""
-    files: dict[str, Path] = {}
-    for folder, folders, names in os.walk(root):
-        parts = Path(folder).relative_to(root).parts
-        if parts and "__init__.py" not in names:
-            folders.clear()
-            continue
-        folders[:] = sorted(filter(str.isidentifier, folders))
-        for name in sorted(names):
-            stem = name.removesuffix(".py")
-            if stem != name and stem.isidentifier():
-                module = ".".join(parts if parts and stem == "__init__" else (*parts, stem))
-                files.setdefault(_RENAMED.get(module, module), Path(folder, name))
-    return files
+def _files(folder: Path, package: str = "") -> Iterator[tuple[str, Path]]:
+    """Every module's file."""
+    for _, name, is_package in pkgutil.iter_modules([str(folder)]):
+        module = package + name
+        if name.isidentifier():
+            yield (
+                _RENAMED.get(module, module),
+                folder / (f"{name}/__init__.py" if is_package else f"{name}.py"),
+            )
+        if is_package:
+            yield from _files(folder / name, f"{module}.")
 
 
 def _parse(name: str, file: Path) -> PydocModule | None:

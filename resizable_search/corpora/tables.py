@@ -200,17 +200,15 @@ class Csv(Table):
                     continue
                 if row is None:
                     return
-                if row:
-                    yield self._record(header, row, lines)
-
-    def _record(self, header: Sequence[str], row: Sequence[str], lines: "_Lines") -> Record:
-        problem = _NOT_UTF8 if lines.damaged else ""
-        if len(row) != len(header):
-            problem = f"it has {counted(len(row), 'value')} for {counted(len(header), 'column')}"
-        values: dict[str, Any] = {}
-        for column, word in zip(header, () if problem else row, strict=not problem):
-            values.setdefault(column, typed(word) if column in self.typed else word)
-        return Record(lines.first, lines.number, values, problem)
+                if not row:
+                    continue
+                values: dict[str, Any] = {}
+                problem = _NOT_UTF8 if lines.damaged else ""
+                if len(row) != len(header):
+                    problem = f"it has {counted(len(row), 'value')} for {counted(len(header), 'column')}"
+                for column, word in zip(header, () if problem else row, strict=not problem):
+                    values.setdefault(column, typed(word) if column in self.typed else word)
+                yield Record(lines.first, lines.number, values, problem)
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[list[str] | None, "_Lines", Iterator[list[str]]]]:
@@ -339,7 +337,6 @@ class _Lines:
         self.begin()
 
     def begin(self) -> None:
-        """A record begins after the lines taken so far."""
         self.first = self.number + 1
         self.damaged = False
         self._length = 0

@@ -91,9 +91,16 @@ class VectorsCorpus(Corpus):
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents, in blocks of bounded size. Raises CorpusError."""
         row, inner = position or (0, None)
+        if self._sidecar is None:
+            numbers = range(row, self.npy.rows)
+            documents: Iterator[tuple[Document, Json]] = (
+                (Document(str(i), f"row {i}", "", ""), None) for i in numbers
+            )
+        else:
+            documents = self._sidecar.read(row, inner)
         block: list[Document] = []
         chars = 0
-        for document, after in self._documents(row, inner):
+        for document, after in documents:
             inner = after
             block.append(document)
             chars += len(document.text)
@@ -103,13 +110,6 @@ class VectorsCorpus(Corpus):
                 block, chars = [], 0
         if block:
             yield Block(block, [row + len(block), inner])
-
-    def _documents(self, first: int, position: Json | None) -> Iterator[tuple[Document, Json]]:
-        if self._sidecar is not None:
-            yield from self._sidecar.read(first, position)
-            return
-        for row in range(first, self.npy.rows):
-            yield Document(str(row), f"row {row}", "", ""), None
 
     def vectors(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
         """The vectors of these rows: (stop - start, width) floats, finite. Raises CorpusError."""

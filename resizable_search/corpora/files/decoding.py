@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import io
+import math
 import os
 import stat
 import zlib
@@ -64,8 +65,8 @@ def unreadable() -> Iterator[None]:
 
 
 @contextmanager
-def open_unpacked(path: str, packing: str, limit: int | None = None) -> Iterator[BinaryIO]:
-    """The unpacked bytes of a regular file, at most `limit`.
+def open_unpacked(path: str, packing: str, *, whole: bool = False) -> Iterator[BinaryIO]:
+    """The unpacked bytes of a regular file; for one that is read `whole`, at most `MAX_BYTES`.
 
     Raises UnreadableError, also while they are read.
     """
@@ -76,17 +77,24 @@ def open_unpacked(path: str, packing: str, limit: int | None = None) -> Iterator
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
             raise UnreadableError("it is not a file any more")
-        read, buffer, unpacked_limit = cast("Callable[[int], bytes]", raw.read), state.st_size + 1, None
+        read, buffer = cast("Callable[[int], bytes]", raw.read), state.st_size + 1
+        limit, problem = math.inf, ""
         if packing:
             read, buffer = _unpacker(cast("BinaryIO", raw), packing), _BUFFER
-            unpacked_limit = max(MAX_BYTES, MAX_RATIO * state.st_size)
-        limited = _Limited(read, limit, unpacked_limit)
+            limit = max(MAX_BYTES, MAX_RATIO * state.st_size)
+            problem = f"it unpacks to more than {MAX_RATIO} times its size: unpack it yourself"
+        if whole:
+            limit = MAX_BYTES
+            problem = (
+                f"it is larger than {MAX_BYTES >> 20} MB: split it, or make JSON lines of it, a text a line"
+            )
+        limited = _Limited(read, limit, problem)
         yield cast("BinaryIO", io.BufferedReader(limited, min(buffer, _BUFFER)))
 
 
 def read_whole(path: str, packing: str) -> bytes:
     """All bytes of a file. Raises UnreadableError, also for more than `MAX_BYTES`."""
-    with open_unpacked(path, packing, MAX_BYTES) as file:
+    with open_unpacked(path, packing, whole=True) as file:
         return file.read()
 
 
@@ -100,13 +108,12 @@ def _unpacker(raw: BinaryIO, packing: str) -> Callable[[int], bytes]:
 
 
 class _Limited(io.RawIOBase):
-    """Bytes as they are read, up to the limits."""
+    """Bytes as they are read, up to a limit; `problem` is what an excess means."""
 
-    def __init__(self, read: Callable[[int], bytes], limit: int | None, unpacked_limit: int | None) -> None:
+    def __init__(self, read: Callable[[int], bytes], limit: float, problem: str) -> None:
         self._read = read
-        self._limit = limit
-        self._unpacked_limit = unpacked_limit
-        self._count = 0
+        self._room = limit
+        self._problem = problem
 
     def readable(self) -> bool:
         return True
@@ -114,13 +121,9 @@ class _Limited(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what RawIOBase is given
         with unreadable():
             data = self._read(len(buffer))
-        self._count += len(data)
-        if self._limit is not None and self._count > self._limit:
-            raise UnreadableError(
-                f"it is larger than {self._limit >> 20} MB: split it, or make JSON lines of it, a text a line"
-            )
-        if self._unpacked_limit is not None and self._count > self._unpacked_limit:
-            raise UnreadableError(f"it unpacks to more than {MAX_RATIO} times its size: unpack it yourself")
+        self._room -= len(data)
+        if self._room < 0:
+            raise UnreadableError(self._problem)
         buffer[: len(data)] = data
         return len(data)
 
@@ -143,9 +146,8 @@ def without_surrogates(text: str) -> str:
 def encoding_of(data: bytes, *, whole: bool) -> str:
     """The encoding of a file that begins with `data`; `whole`: there is no more of it.
 
-    A byte order mark decides. Else it is UTF-8 if it can be, UTF-16 if every other byte is zero, and Windows'
-    Western code page (which includes Latin-1) unless another one fits better. Raises UnreadableError for
-    anything else.
+    A byte order mark decides. Else it is UTF-8 if it can be, and Windows' Western code page (which includes
+    Latin-1) unless another one fits better. Raises UnreadableError for anything else.
     """
     for mark, encoding in _BOMS:
         if data.startswith(mark):
@@ -153,11 +155,9 @@ def encoding_of(data: bytes, *, whole: bool) -> str:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(data, whole)
     except UnicodeDecodeError as error:
-        return _wide(data) or _narrow(data, error.start)
-    # A single NUL in a text is a slip; UTF-16 of plain letters is UTF-8 as well, with NULs between.
+        return _narrow(data, error.start)
+    # A single NUL in a text is a slip.
     if _controls(data) * 10 > len(data):
-        if wide := _wide(data):
-            return wide
         raise UnreadableError("it is not text")
     return "utf-8"
 
@@ -165,21 +165,6 @@ def encoding_of(data: bytes, *, whole: bool) -> str:
 def _controls(data: bytes) -> int:
     """How many bytes are control characters that no text has."""
     return len(data) - len(data.translate(None, _CONTROLS))
-
-
-def _wide(data: bytes) -> str | None:
-    """UTF-16 without its mark: the zero bytes of common characters tell the byte order."""
-    even = data[: len(data) & ~1]
-    half = len(even) // 2
-    for encoding, high, low in (("utf-16-le", even[1::2], even[::2]), ("utf-16-be", even[::2], even[1::2])):
-        if half and high.count(0) * 10 > half * 4 and low.count(0) * 20 <= half:
-            try:
-                text = codecs.getincrementaldecoder(encoding)().decode(even)
-            except UnicodeDecodeError:
-                return None
-            odd = sum(not (c.isprintable() or c.isspace()) for c in text)
-            return encoding if odd * 20 <= len(text) else None
-    return None
 
 
 def _narrow(data: bytes, first: int) -> str:

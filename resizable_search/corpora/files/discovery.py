@@ -149,7 +149,6 @@ class _Walker:
     visited: set[tuple[int, int]] = field(default_factory=set)
 
     def root(self, root: Root) -> Iterator[FoundFile]:
-        """The files of one root."""
         if root.path in self.named:
             yield self._file(root.path, named=True)
             return
@@ -158,7 +157,7 @@ class _Walker:
         # A path matches also if it lies in a folder that does.
         pattern = GitIgnoreSpec.from_lines([f"/{root.pattern}"]) if root.pattern else None
         start = len(root.path.rstrip("/")) + 1
-        folders: list[tuple[str, GitignoreRules]] = [(root.path, GitignoreRules.above(root.path))]
+        folders: list[tuple[str, _GitignoreRules]] = [(root.path, _GitignoreRules.above(root.path))]
         while folders:
             folder, rules = folders.pop(0)
             for entry in self._folder(folder, rules, folders):
@@ -168,13 +167,13 @@ class _Walker:
                     yield self._file(entry)
 
     def _folder(
-        self, folder: str, rules: "GitignoreRules", links: "list[tuple[str, GitignoreRules]]"
+        self, folder: str, rules: "_GitignoreRules", links: "list[tuple[str, _GitignoreRules]]"
     ) -> Iterator[str | FoundFile]:
         """The files below a folder, and folders that cannot be read; appends links to folders to `links`.
 
         It uses a stack, because folders may be nested deeper than calls.
         """
-        waiting: list[tuple[str | os.DirEntry[str], GitignoreRules]] = [(folder, rules)]
+        waiting: list[tuple[str | os.DirEntry[str], _GitignoreRules]] = [(folder, rules)]
         while waiting:
             entry, rules = waiting.pop()
             path = os.fspath(entry)
@@ -189,7 +188,7 @@ class _Walker:
                     yield path
                     continue
                 if is_link:
-                    links.append((path, GitignoreRules()))
+                    links.append((path, _GitignoreRules()))
                     continue
             try:
                 state = os.stat(path)
@@ -225,7 +224,7 @@ class _Walker:
 
 
 @dataclass(frozen=True, slots=True)
-class GitignoreRules:
+class _GitignoreRules:
     """What .gitignore files leave out of a folder, as git reads them.
 
     `specs` are the folders above it and itself with their rules, the nearest last.
@@ -234,7 +233,7 @@ class GitignoreRules:
     specs: "tuple[tuple[str, GitIgnoreSpec], ...]" = ()
 
     @classmethod
-    def above(cls, root: str) -> "GitignoreRules":
+    def above(cls, root: str) -> "_GitignoreRules":
         """The rules of the folders above `root`, up to the top of its git repository.
 
         If they ignore `root` itself, which is named all the same, they do not count.
@@ -248,10 +247,20 @@ class GitignoreRules:
             rules = rules.within(folder)
         return cls() if rules.ignore(root, is_folder=True) else rules
 
-    def within(self, folder: str) -> "GitignoreRules":
+    def within(self, folder: str) -> "_GitignoreRules":
         """The rules of a folder that lies in the one of these."""
-        spec = _read_gitignore(os.path.join(folder, ".gitignore"))
-        return self if spec is None else GitignoreRules((*self.specs, (os.path.join(folder, ""), spec)))
+        try:
+            with open(os.path.join(folder, ".gitignore"), encoding="utf-8", errors="surrogateescape") as file:
+                lines = file.read().split("\n")
+        except OSError:
+            return self
+        from pathspec import GitIgnoreSpec
+
+        patterns = []
+        for line in lines:
+            with suppress(ValueError, re.error):  # git skips an invalid pattern, too
+                patterns += GitIgnoreSpec.from_lines([line]).patterns
+        return _GitignoreRules((*self.specs, (os.path.join(folder, ""), GitIgnoreSpec(patterns))))
 
     def ignore(self, path: str, *, is_folder: bool) -> bool:
         """Whether a path in the folder is left out: the nearest rule that mentions it decides."""
@@ -260,18 +269,3 @@ class GitignoreRules:
             if include is not None:
                 return bool(include)
         return False
-
-
-def _read_gitignore(path: str) -> "GitIgnoreSpec | None":
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:  # as names of files are read
-            lines = file.read().split("\n")
-    except OSError:
-        return None
-    from pathspec import GitIgnoreSpec
-
-    patterns = []
-    for line in lines:
-        with suppress(ValueError, re.error):  # git skips an invalid pattern, too
-            patterns += GitIgnoreSpec.from_lines([line]).patterns
-    return GitIgnoreSpec(patterns) if patterns else None

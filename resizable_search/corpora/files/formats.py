@@ -146,16 +146,17 @@ def _line_starts(text: str, start: int) -> Sequence[int]:
 
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
 _CHARSET_BYTES = 4096
-_PARAGRAPHS = frozenset(
-    {
-        "address", "article", "aside", "blockquote", "body", "caption",
-        "dl", "details", "div", "figure", "figcaption", "footer", "form", "header", "hr", "main", "nav", "ol",
-        "p", "pre", "section", "summary", "table", "ul",
-    }
-)  # fmt: skip
-_HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
-_LINES = frozenset({"br", "dd", "dt", "li", "option", "tr"})
-_CELLS = frozenset({"td", "th"})
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_PARAGRAPHS = """
+    address article aside blockquote body caption dl details div figure figcaption footer form header hr main
+    nav ol p pre section summary table ul
+"""
+_GAPS = {
+    **dict.fromkeys([*_HEADINGS, *_PARAGRAPHS.split()], "\n\n"),
+    **dict.fromkeys(["br", "dd", "dt", "li", "option", "tr"], "\n"),
+    **dict.fromkeys(["td", "th"], " "),
+}
+"""What separates an element from the text around it."""
 _SILENT = frozenset({"title", "script", "style", "template", "svg", "math"})
 _SPACES = re.compile(r"[ \t\n\r\f]+")
 
@@ -209,27 +210,16 @@ class _PageText:
         """The number of parts before a heading that has begun, and its level."""
 
     def gap_at(self, tag: Any) -> None:
-        """A block begins or ends."""
-        gap = (
-            "\n\n"
-            if tag in _PARAGRAPHS | _HEADINGS
-            else "\n"
-            if tag in _LINES
-            else " "
-            if tag in _CELLS
-            else ""
-        )
-        self._gap = max(self._gap, gap, key=lambda gap: (gap.count("\n"), gap))
+        """A block begins or ends: the largest gap counts."""
+        self._gap = max(self._gap, _GAPS.get(tag, ""), key=["", " ", "\n", "\n\n"].index)
 
     def start(self, tag: Any) -> None:
-        """An element begins."""
         self._pre += tag == "pre"
         if tag in _HEADINGS:
             self._end_heading()
             self._heading = len(self.parts), int(tag[1])
 
     def end(self, tag: Any) -> None:
-        """An element ends."""
         self._pre -= tag == "pre"
         if tag in _HEADINGS:
             self._end_heading()
@@ -243,7 +233,6 @@ class _PageText:
             self._heading = None
 
     def add(self, text: str | None) -> None:
-        """Text within an element, or behind it."""
         if not text:
             return
         if self._pre:

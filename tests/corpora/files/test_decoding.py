@@ -99,10 +99,7 @@ JAPANESE = "自然言語処理は人工知能と言語学の一分野である�
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [
-        *(
-            (GERMAN, e)
-            for e in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1")
-        ),
+        *((GERMAN, e) for e in ("utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1")),
         ("He said \u201cwell\u201d \u2014 it\u2019s 5\u20ac for na\u00efve caf\u00e9s.", "cp1252"),
         ("caf\u00e9", "cp1252"),
         ("The quick brown fox jumps. " * 5000 + "na\u00efve", "cp1252"),

@@ -36,7 +36,7 @@ from resizable_search.service import EXPECTS_HEADER, INDEX_HEADER, identity, sch
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.mcp import create_server
 from resizable_search.service.metrics import ServiceMetrics
-from resizable_search.service.middleware import MOST_BYTES, is_local, request_body
+from resizable_search.service.middleware import MOST_BYTES, is_local
 from resizable_search.service.service import Service
 from resizable_search.text import plain
 
@@ -221,8 +221,8 @@ def _quick_search(app: FastAPI) -> ASGIApp:
 
     async def search(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
+        body = (await receive())["body"]
         try:
-            body = await request_body(receive)
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 answer = _unprocessable("send the request as JSON, with Content-Type: application/json")

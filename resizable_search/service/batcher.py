@@ -119,12 +119,19 @@ class Batcher:
                 return [MovedError(f"{self._name} has changed: ask again")] * len(queries)
             selection = queries[0].selected[1] if queries[0].selected else None
         try:
-            return index.search_vectors(
-                [query.text for query in queries],
-                np.stack([query.vector for query in queries]),
-                options,
-                selection,
-                [query.seconds for query in queries],
-            )
+            return search_together(index, queries, selection)
         except Exception as error:
             return [error] * len(queries)
+
+
+def search_together(
+    index: Index, queries: Sequence[PendingQuery], selection: Selection | None
+) -> list[Answer]:
+    """The answers to queries of the same options."""
+    return index.search_vectors(
+        [query.text for query in queries],
+        np.stack([query.vector for query in queries]),
+        queries[0].options,
+        selection,
+        [query.seconds for query in queries],
+    )

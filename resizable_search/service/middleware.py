@@ -71,8 +71,7 @@ class AccessRules:
         """The rules of a service that listens on an address. Raises UsageError for a wrong origin."""
         address = f"[{host}]" if ":" in host else host
         names = {name.lower() for name in (*LOOPBACK, address, *more)}
-        is_remote = not is_loopback(host)
-        if is_remote:
+        if is_remote := not is_loopback(host):
             names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
         return cls(frozenset(names), frozenset(map(origin_of, origins)), is_remote, token)
 
@@ -110,7 +109,8 @@ class Middleware:
     """Refuses requests by the rules, and counts all of them.
 
     Starlette's TrustedHostMiddleware cannot allow every IP address, and its refusals are not JSON.
-    `quick`: applications by method and path that are called instead of `app`.
+    `quick`: applications by method and path that are called instead of `app`. The whole body of a
+    request is their first message.
     """
 
     def __init__(
@@ -144,9 +144,6 @@ class Middleware:
                 message["headers"] = [*message.get("headers", ()), *more]
             await send(message)
 
-        async def refuse(status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-            await JSONResponse({"error": message}, status, headers)(scope, receive, answer)
-
         self._under_way += is_api
         self._metrics.under_way.inc(is_api)
         try:
@@ -156,15 +153,20 @@ class Middleware:
                 receive = await _read(receive, headers)
             await self._quick.get((scope["method"], path), self._app)(scope, receive, answer)
         except HTTPException as refused:
-            await refuse(refused.status_code, refused.detail, refused.headers)
+            refusal = JSONResponse({"error": refused.detail}, refused.status_code, refused.headers)
+            await refusal(scope, receive, answer)
         except asyncio.CancelledError:  # the service stops, and has waited long enough
             if status:
                 raise
-            await refuse(503, "the service stops: try again when it runs")
+            refusal = JSONResponse({"error": "the service stops: try again when it runs"}, 503)
+            await refusal(scope, receive, answer)
         finally:
             self._under_way -= is_api
             self._metrics.under_way.dec(is_api)
-            self._metrics.request(_route(path), status or 500, time.perf_counter() - begin)
+            route = next(
+                (route for route in ROUTES if path.startswith(route)), "/" if path == "/" else "other"
+            )
+            self._metrics.request(route, status or 500, time.perf_counter() - begin)
 
     def _check(self, scope: Scope, headers: Headers, is_api: bool) -> None:
         """Raises HTTPException."""
@@ -182,57 +184,38 @@ class Middleware:
             scheme, _, token = headers.get("authorization", "").partition(" ")
             is_right = hmac.compare_digest(token.strip().encode(), self._rules.token.encode())
             if scheme.lower() != "bearer" or not is_right:
-                raise HTTPException(
-                    401,
-                    "this service needs its token: send `Authorization: Bearer TOKEN`",
-                    {"www-authenticate": "Bearer"},
-                )
+                problem = "this service needs its token: send `Authorization: Bearer TOKEN`"
+                raise HTTPException(401, problem, {"www-authenticate": "Bearer"})
         if self._under_way > MOST_UNDER_WAY:
             message = f"{MOST_UNDER_WAY} requests are under way: try again in a second"
             raise HTTPException(429, message, {"retry-after": "1"})
 
 
 async def _read(receive: Receive, headers: Headers) -> Receive:
-    """Read the whole body of a request before it is handled. Raises HTTPException."""
-    length = headers.get("content-length", "0")
-    if length.isdigit() and int(length) > MOST_BYTES:
-        raise _too_large()
+    """Read the whole body of a request, so that its next message has it. Raises HTTPException."""
+    length = headers.get("content-length", "")
+    size = int(length) if length.isdigit() else 0
+    body: bytes = b""
+    is_complete = False
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            body = await request_body(receive)
+            while not is_complete and size <= MOST_BYTES:
+                message = await receive()
+                body += message.get("body", b"")
+                size = max(size, len(body))
+                is_complete = not message.get("more_body", False)  # the end, or the client has gone
     except TimeoutError:
-        message = f"the request took more than {BODY_SECONDS:g} s: send it again"
-        raise HTTPException(408, message, {"connection": "close"}) from None
+        problem = f"the request took more than {BODY_SECONDS:g} s: send it again"
+        raise HTTPException(408, problem, {"connection": "close"}) from None
+    if size > MOST_BYTES:
+        problem = f"a request may have {MOST_BYTES:,} bytes: send fewer texts at once"
+        raise HTTPException(413, problem, {"connection": "close"})
     first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
         return first.pop() if first else await receive()
 
     return again
-
-
-async def request_body(receive: Receive) -> bytes:
-    """The whole body of a request. Raises HTTPException for a large one."""
-    body: bytes = b""
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > MOST_BYTES:
-            raise _too_large()
-        if not message.get("more_body", False):  # the end, or the client has gone
-            return body
-
-
-def _too_large() -> HTTPException:
-    message = f"a request may have {MOST_BYTES:,} bytes: send fewer texts at once"
-    return HTTPException(413, message, {"connection": "close"})
-
-
-def _route(path: str) -> str:
-    """The metrics' label of a path."""
-    if path == "/":
-        return path
-    return next((route for route in ROUTES if path.startswith(route)), "other")
 
 
 def origin_of(text: str) -> str:

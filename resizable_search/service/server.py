@@ -3,11 +3,10 @@
 import asyncio
 import logging
 import os
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
@@ -58,27 +57,27 @@ class _LineHandler(logging.Handler):
 
 
 class Server(uvicorn.Server):
-    """uvicorn that returns on Ctrl-C or SIGTERM; `stopped_by` is the signal, 0 for none."""
+    """uvicorn that returns on Ctrl-C or SIGTERM; `stopped_by` is the signal, 0 for none.
+
+    `ready` is called when requests can come.
+    """
 
     stopped_by = 0
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop on a signal; the second one stops at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] = lambda: None) -> None:
+        super().__init__(config)
+        self._ready = ready
 
-    def _stop(self, number: int, _: object) -> None:
-        if self.should_exit:
-            self.force_exit = True
-        self.stopped_by = self.stopped_by or number
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop on a signal; the second one stops at once. uvicorn's own method sends it once more."""
+        self.force_exit = self.should_exit
+        self.stopped_by = self.stopped_by or sig
         self.should_exit = True
 
 
@@ -154,19 +153,13 @@ def run(
 
     `ready` is called when requests can come, `report` with a line about each failure of the service.
     """
-    server = Server(configured(pool, rules))
-
-    async def serve() -> None:
-        starting = asyncio.create_task(_when_started(server, ready))
-        await server.serve(list(sockets))
-        starting.cancel()
-
+    server = Server(configured(pool, rules), ready)
     with (
         captured_log("uvicorn.error", report, logging.ERROR),  # its warnings are about clients
         captured_log("mcp", report, logging.ERROR),
         asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
     ):
-        runner.run(serve())
+        runner.run(server.serve(list(sockets)))
     return server.stopped_by
 
 
@@ -194,9 +187,3 @@ def configured(pool: IndexPool, rules: AccessRules) -> uvicorn.Config:
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-
-
-async def _when_started(server: Server, ready: Callable[[], None]) -> None:
-    while not server.started:
-        await asyncio.sleep(0.01)
-    ready()

@@ -5,8 +5,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter
@@ -16,7 +17,14 @@ from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFo
 from resizable_search.search.index import Index
 from resizable_search.search.options import SearchOptions
 from resizable_search.search.results import Answer
-from resizable_search.service.batcher import Batcher, MovedError, Outcome, PendingQuery, Selected
+from resizable_search.service.batcher import (
+    Batcher,
+    MovedError,
+    Outcome,
+    PendingQuery,
+    Selected,
+    search_together,
+)
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.metrics import ServiceMetrics
 from resizable_search.service.schemas import EmbedderModel, IndexModel, TunedPlanModel
@@ -168,16 +176,11 @@ class Service:
 
     async def _grouped(self, name: str, queries: Sequence[PendingQuery]) -> list[Answer]:
         """The best chunk of each document: not batched, since it may search deep."""
-        options, selected = queries[0].options, queries[0].selected
+        selected = queries[0].selected
 
         def answers(index: Index) -> list[Answer]:
-            return index.search_vectors(
-                [query.text for query in queries],
-                np.stack([query.vector for query in queries]),
-                options,
-                selected[1] if selected is not None and selected[0] is index else None,
-                [query.seconds for query in queries],
-            )
+            is_of_index = selected is not None and selected[0] is index
+            return search_together(index, queries, selected[1] if selected and is_of_index else None)
 
         return await self.with_index(name, answers)
 
@@ -239,25 +242,16 @@ class Service:
         A cancelled caller leaves the call running; it counts for the limiter until it ends.
         """
         limiter = limiter or self._limiter
-        future: asyncio.Future[T] = self._loop.create_future()
-
-        def done(result: T | None, error: BaseException | None) -> None:
-            limiter.release_on_behalf_of(future)
-            if future.done():  # the caller has gone
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(cast(T, result))
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
 
         def work() -> None:
-            result, failure = None, None
             try:
-                result = call()
+                future.set_result(call())
             except BaseException as error:
-                failure = error
+                future.set_exception(error)
             with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(done, result, failure)
+                self._loop.call_soon_threadsafe(limiter.release_on_behalf_of, future)
 
         await limiter.acquire_on_behalf_of(future)
         try:
@@ -265,7 +259,7 @@ class Service:
         except BaseException:
             limiter.release_on_behalf_of(future)
             raise
-        return await future
+        return await asyncio.wrap_future(future)
 
 
 def _set_outcomes(outcomes: list[tuple[PendingQuery, Outcome]]) -> None:

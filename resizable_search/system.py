@@ -252,22 +252,18 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def make_sure_of_room(
-    name: str, home: Path, missing: Callable[[int], int], counts: Sequence[Callable[[], int]]
-) -> None:
-    """Refuse to begin what the disk cannot hold. Raises StorageError.
+FEWER_ROWS = f"{ANOTHER_HOME}, or ask for fewer `dims` or a smaller `limit`"
+"""What to do if an index is too large for the disk."""
 
-    `missing` gives the bytes that so many rows still take at least. `counts` give how many rows there may
-    be; each is asked only if the one before would not fit.
-    """
-    free = free_bytes(home)
-    for count in counts:
-        if (needed := missing(count())) <= free:
-            return
-    raise StorageError(
-        f"{name} takes {size(needed)} more at least, and {size(free)} are free at {home}: "
-        f"free some, {ANOTHER_HOME}, or ask for fewer `dims` or a smaller `limit`"
-    )
+
+def make_sure_of_room(what: str, needed: int, folder: Path, remedy: str = FEWER_ROWS) -> None:
+    """Refuse to begin what `folder` has not as many bytes for as are `needed`. Raises StorageError."""
+    free = free_bytes(folder)
+    if needed > free:
+        raise StorageError(
+            f"{what} takes {size(needed)} more at least, and {size(free)} are free at {folder}: "
+            f"free some, {remedy}"
+        )
 
 
 def make_home(home: Path) -> None:

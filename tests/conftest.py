@@ -9,11 +9,19 @@ from contextlib import suppress
 
 import pytest
 
+from resizable_search.engine.kernel_cache import compile_kernels
+
 # A shell ignores Ctrl-C for what it runs in the background, and whatever that starts ignores it too.
 with suppress(ValueError):  # of a thread other than the main one
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROMPTS = {"query": "query: ", "passage": "document: "}
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    """Compiled kernels: without them the engine numba refuses to run."""
+    compile_kernels()
 
 
 @pytest.fixture(scope="session")

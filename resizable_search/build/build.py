@@ -41,7 +41,7 @@ from resizable_search.store.documents import ids_of
 from resizable_search.store.layout import NAMES, Home, home_of
 from resizable_search.store.manifest import Manifest, Part, read_manifest
 from resizable_search.store.writer import add_part, array_bytes, list_files, part_files
-from resizable_search.system import make_sure_of_room, size_of
+from resizable_search.system import free_bytes, make_sure_of_room, size_of
 from resizable_search.text import counted
 
 
@@ -165,14 +165,12 @@ class Build(Update):
         """Refuse to begin what the disk cannot hold: `rows` in all. Raises StorageError."""
         if rows is None or self.embedder.needs_fit:
             return
-        earlier = self.base.source.read if self.base else 0
-        size_hint = self.corpus.size_hint
-        make_sure_of_room(
-            self.options.name,
-            self.home.path,
-            lambda rows: sum(array_bytes(rows, self.dims).values()) - size_of(self.unfinished / NAMES.staged),
-            [lambda: rows, lambda: rows if (count := size_hint()) is None else min(rows, count - earlier)],
-        )
+        present = size_of(self.unfinished / NAMES.staged)
+        needed = sum(array_bytes(rows, self.dims).values()) - present
+        if needed > free_bytes(self.home.path) and (count := self.corpus.size_hint()) is not None:
+            rows = min(rows, count - (self.base.source.read if self.base else 0))
+            needed = sum(array_bytes(rows, self.dims).values()) - present
+        make_sure_of_room(self.options.name, needed, self.home.path)
 
     def run(self) -> BuildReport:
         """Build, resume or extend. Raises what `build` says."""

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from resizable_search.arrays import NpyAppender, read_blocks
 from resizable_search.build.workspace import discard_compaction, lock_index
-from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, StorageError
+from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import allowed_rows, ids_of, open_documents, row_of, write_documents
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, Part, read_manifest
 from resizable_search.store.writer import array_bytes, derive, list_files, part_files, replace_folder
-from resizable_search.system import ANOTHER_HOME, free_bytes
-from resizable_search.text import size
+from resizable_search.system import ANOTHER_HOME, make_sure_of_room
 
 AT_ONCE = 1000
 """Documents that are copied at once."""
@@ -67,12 +66,15 @@ class _Compactor:
         self.progress = progress
         self.stop = stop
         self.manifest = read_manifest(folder)
-        self.staying = [_staying_rows(folder, part) for part in self.manifest.parts]
+        self.staying: list[NDArray[np.bool_]] = []
+        """Which rows of each part are not deleted."""
+        for part in self.manifest.parts:
+            allowed = allowed_rows(folder / part.path, part)
+            self.staying.append(np.ones(part.rows, bool) if allowed is None else allowed)
 
     def run(self) -> Compaction:
         old = self.manifest
         deleted = old.rows - old.documents
-        before = _bytes(old)
         new = old
         done = len(old.parts) > 1 or deleted > 0
         if done:
@@ -84,9 +86,10 @@ class _Compactor:
                 raise
             replace_folder(self.staged, self.folder, self.unfinished / NAMES.replaced)
             discard_compaction(self.unfinished)
-        name = self.folder.name
+        before, after = (sum(entry.bytes for entry in one.all_files().values()) for one in (old, new))
+        fitted = bool(old.files)
         return Compaction(
-            name, new.documents, len(old.parts), deleted, before, _bytes(new), done, bool(old.files)
+            self.folder.name, new.documents, len(old.parts), deleted, before, after, done, fitted
         )
 
     def _refuse(self) -> None:
@@ -97,16 +100,10 @@ class _Compactor:
             raise BuildStateError(
                 f"the build of {name} is not finished: give its command again, and compact then"
             )
-        parts = self.manifest.parts
         needed = sum(array_bytes(self.manifest.documents, self.manifest.dims).values())
-        needed += 2 * sum(part.files[NAMES.documents].bytes for part in parts)
+        needed += 2 * sum(part.files[NAMES.documents].bytes for part in self.manifest.parts)
         needed += sum(entry.bytes for entry in self.manifest.files.values())
-        free = free_bytes(self.folder.parent)
-        if needed > free:
-            raise StorageError(
-                f"compacting {name} takes {size(needed)} beside it, and {size(free)} are free at "
-                f"{self.folder.parent}: free some, or {ANOTHER_HOME}"
-            )
+        make_sure_of_room(f"compacting {name}", needed, self.folder.parent, f"or {ANOTHER_HOME}")
 
     def _make(self) -> Manifest:
         """Make the whole new index beside the old one."""
@@ -181,13 +178,3 @@ class _Compactor:
             raise BuildStoppedError(
                 f"stopped: {self.folder.name} is as it was; the same command starts again"
             )
-
-
-def _staying_rows(folder: Path, part: Part) -> NDArray[np.bool_]:
-    """Which rows of a part are not deleted."""
-    allowed = allowed_rows(folder / part.path, part)
-    return np.ones(part.rows, bool) if allowed is None else allowed
-
-
-def _bytes(manifest: Manifest) -> int:
-    return sum(entry.bytes for entry in manifest.all_files().values())

@@ -189,12 +189,8 @@ class Change(Update):
     def _embed(self, journal: ChangeJournal) -> None:
         rows, (missing, _) = journal.count_incoming(), journal.to_embed
         if rows:
-            make_sure_of_room(
-                self.options.name,
-                self.home.path,
-                lambda rows: sum(array_bytes(rows, self.base.dims).values()),
-                [lambda: rows],
-            )
+            needed = sum(array_bytes(rows, self.base.dims).values())
+            make_sure_of_room(self.options.name, needed, self.home.path)
         if missing:
             self.embedder.check()
             self.progress.stage("embedding", missing, "texts")

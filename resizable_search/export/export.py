@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.errors import BuildStoppedError, RsearchError, StorageError, UsageError
+from resizable_search.errors import BuildStoppedError, RsearchError, UsageError
 from resizable_search.export.base import ExportJob, ExportSample, ExportSource, Format, SearchCheck, Settings
 from resizable_search.export.datasets import DatasetsFormat
 from resizable_search.export.faiss import FaissFlatFormat, FaissPQFormat
@@ -26,8 +26,8 @@ from resizable_search.export.usearch import UsearchFormat
 from resizable_search.progress import SILENT, Progress
 from resizable_search.statistics import lower_bound
 from resizable_search.store.reader import IndexReader
-from resizable_search.system import exhausted, free_bytes, size_of
-from resizable_search.text import clipped, quoted, size
+from resizable_search.system import exhausted, make_sure_of_room, size_of
+from resizable_search.text import clipped, quoted
 
 FORMATS: Mapping[str, Format] = {
     form.name: form
@@ -111,7 +111,7 @@ def export(
                 "export to parquet or faiss-flat"
             )
         with staging(dest) as made:
-            _make_sure_of_room(form.bytes(source), dest)
+            make_sure_of_room(str(dest), form.bytes(source), dest.parent, f"or {ELSEWHERE}")
             progress.stage("exporting", source.count, "rows")
             job = ExportJob(source, ExportSample.of(source), {**source.facts(), "format": form.name}, step)
             exported = _write_and_check(form, job, made, dest, progress)
@@ -128,7 +128,16 @@ def _write_and_check(form: Format, job: ExportJob, made: Path, dest: Path, progr
         write_card(made, form, job.facts, settings)
     progress.stage("checking", None, "")
     job.step(0)
-    shares = _checked(form, job.sample, _search(form, made, job.sample, settings))
+    try:
+        check = form.look(made, job.sample, settings)
+    except RsearchError:
+        raise
+    except Exception as error:
+        if (limit := exhausted(error)) is not None:
+            raise limit from None
+        why = clipped(f"{type(error).__name__}: {error}")
+        raise _failed(form, f"it cannot read the export ({why})") from error
+    shares = _checked(form, job.sample, check)
     overlap = float(shares.mean())
     low = 1.0 if form.is_exact else lower_bound(shares, TAIL)
     k = job.sample.k
@@ -150,19 +159,6 @@ def _write_and_check(form: Format, job: ExportJob, made: Path, dest: Path, progr
         overlap,
         low,
     )
-
-
-def _search(form: Format, made: Path, sample: ExportSample, settings: Settings) -> SearchCheck:
-    """Search the export with its library. Raises RsearchError if that fails."""
-    try:
-        return form.look(made, sample, settings)
-    except RsearchError:
-        raise
-    except Exception as error:
-        if (limit := exhausted(error)) is not None:
-            raise limit from None
-        why = clipped(f"{type(error).__name__}: {error}")
-        raise _failed(form, f"it cannot read the export ({why})") from error
 
 
 def _checked(form: Format, sample: ExportSample, check: SearchCheck) -> NDArray[np.float64]:
@@ -187,12 +183,3 @@ def _failed(form: Format, what: str, remedy: str = "") -> RsearchError:
         f"{form.library} checked the export, and {what}: nothing was written"
         f"{remedy or '; run the same command again, and report it if it fails again'}"
     )
-
-
-def _make_sure_of_room(needed: int, dest: Path) -> None:
-    free = free_bytes(dest.parent)
-    if needed > free:
-        raise StorageError(
-            f"{dest} needs {size(needed)}, and {size(free)} are free at {dest.parent}: "
-            f"free some space, or {ELSEWHERE}"
-        )

@@ -1,14 +1,8 @@
 import pytest
 
 from resizable_search.engine.base import Engine
-from resizable_search.engine.kernel_cache import compile_kernels
 from resizable_search.engine.numba_engine import NumbaEngine
 from resizable_search.engine.numpy_engine import NumpyEngine
-
-
-@pytest.fixture(scope="session")
-def compiled() -> None:
-    compile_kernels()
 
 
 @pytest.fixture(params=["numpy", "numba-1", "numba-3"], scope="session")

@@ -40,7 +40,9 @@ def spread(seed: int) -> TableEmbedder:
     seed=st.integers(0, 99),
     k=st.sampled_from([1, 10, 30]),
 )
-def test_many_parts_with_deleted_rows_answer_as_one_without(engine, monkeypatch, cuts, gone, seed, k):
+def test_many_parts_with_deleted_rows_answer_as_one_without(
+    compiled, engine, monkeypatch, cuts, gone, seed, k
+):
     monkeypatch.setattr(base, "TOO_MANY", 50.0)  # so few rows would be left to the floats
     with tempfile.TemporaryDirectory() as temporary:
         place = Place(Home(Path(temporary)))

@@ -40,7 +40,7 @@ class HealthCheck:
 
 def examine(home: Home) -> Iterator[HealthCheck]:
     """Check credentials, hub, disk, kernels, endpoints and each index, in this order."""
-    yield _check("credentials", _credentials)
+    yield _check("credentials", lambda: registry.create("nomic").check())
     yield _check("hub", _hub)
     yield _check("disk", partial(_disk, home))
     yield _check("kernels", _kernels)
@@ -64,7 +64,12 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
     done = []
     if name is not None:
         folder = resolve_index(name, home)
-        derived = not has_tiers(read_manifest(folder)) and _add_tiers(folder.resolve(), progress)
+        derived = False
+        if not has_tiers(read_manifest(folder)):
+            real = folder.resolve()
+            near = Home(real.parent)
+            with storage_errors(near.path, CHECK), build_lock(near.state(real.name) / NAMES.lock, real.name):
+                derived = add_tiers(real, progress)
         done.append(
             f"{folder.name}: {'int8 tiers and sign bits derived' if derived else 'nothing is missing'}"
         )
@@ -76,21 +81,11 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
     return done
 
 
-def _add_tiers(folder: Path, progress: Progress) -> bool:
-    home = Home(folder.parent)
-    with storage_errors(home.path, CHECK), build_lock(home.state(folder.name) / NAMES.lock, folder.name):
-        return add_tiers(folder, progress)
-
-
 def _check(what: str, examined: Callable[[], str]) -> HealthCheck:
     try:
         return HealthCheck(what, "ok", examined())
     except (RsearchError, OSError) as error:
         return HealthCheck(what, "wrong", " ".join(str(error).split()))
-
-
-def _credentials() -> str:
-    return registry.create("nomic").check()
 
 
 def _hub() -> str:

@@ -66,24 +66,20 @@ def add(
     options, stop = options or BuildOptions(folder.name), stop or threading.Event()
     with lock_index(folder) as home, logged(progress, home.state(folder.name) / NAMES.log) as log:
         base = read_manifest(folder)
-        embedder = _embedder_of(folder, EmbedderSpec.from_json(base.embedder), embedder)
+        spec = EmbedderSpec.from_json(base.embedder)
+        embedder = embedder or registry.reopen(spec, folder / NAMES.embedder)
+        if not embedder.embeds:
+            raise UsageError(
+                f"{folder.name} holds vectors that were given, and nothing here embeds texts as they were: "
+                "give all of them to `build vectors`"
+            )
+        if embedder.spec.space != spec.space:
+            raise EmbedderMismatchError(
+                f"{folder.name} was embedded by {spec.model}, and {embedder.spec.model} cannot add to it: "
+                "leave the embedder out"
+            )
         run = (home, options, log, stop)
         return _Add(*run, base=base, embedder=embedder, inputs=inputs, replaces=replace).run()
-
-
-def _embedder_of(folder: Path, spec: EmbedderSpec, wanted: Embedder | None) -> Embedder:
-    embedder = wanted or registry.reopen(spec, folder / NAMES.embedder)
-    if not embedder.embeds:
-        raise UsageError(
-            f"{folder.name} holds vectors that were given, and nothing here embeds texts as they were: "
-            "give all of them to `build vectors`"
-        )
-    if embedder.spec.space != spec.space:
-        raise EmbedderMismatchError(
-            f"{folder.name} was embedded by {spec.model}, and {embedder.spec.model} cannot add to it: "
-            "leave the embedder out"
-        )
-    return embedder
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,12 +94,16 @@ class _Add(Change):
     def compare(self, journal: ChangeJournal) -> None:
         """Look up the id of each document; unchanged ones are skipped. Raises CorpusError."""
         self.progress.stage("reading", None, "documents")
-        if _is_foreign(self.inputs, self.base.corpus):
+        stored = self.base.corpus
+        base = base_of(stored["paths"]) if stored["kind"] == TextCorpus.kind else None
+        if stored["kind"] == TextCorpus.kind and not all(
+            base and isinstance(one, Path) and is_below(absolute(str(one)), base) for one in self.inputs
+        ):
             self.progress.note(
                 f"{self.options.name} follows {self.base.label}: what is not there goes again when "
                 "`build files` is given again"
             )
-        documents, count = documents_of(self.inputs, self.base.corpus), 0
+        documents, count = documents_of(self.inputs, stored), 0
         with ids_of(self.folder, self.base) as parts, closing(IndexReader(self.folder)) as reader:
             while block := list(islice(documents, AT_ONCE)):
                 self.check_stop()
@@ -126,7 +126,13 @@ class _Add(Change):
         batch = as_batch([document for _, document in block], first, strict, chars)
         sources: dict[int, int | None] = {}
         for document in sorted((*batch.documents, *batch.blank), key=lambda document: document.seq):
-            self._check_repeat(document.id, block[document.seq - first][0])
+            name = block[document.seq - first][0]
+            if document.id in self.names:
+                raise CorpusError(
+                    f"{name}: the id {document.id!r} comes twice (before in {self.names[document.id]}): "
+                    "give each document an id of its own"
+                )
+            self.names[document.id] = name
             row, source = row_of(parts, document.id), None
             if row is not None:
                 stored = reader.documents([row])[row]
@@ -142,14 +148,6 @@ class _Add(Change):
                 source = row if stored.text == document.text else None
             sources[document.seq] = source
         journal.put(batch, sources)
-
-    def _check_repeat(self, id_: str, name: str) -> None:
-        if id_ in self.names:
-            raise CorpusError(
-                f"{name}: the id {id_!r} comes twice (before in {self.names[id_]}): "
-                "give each document an id of its own"
-            )
-        self.names[id_] = name
 
     def outcome(self, journal: ChangeJournal) -> Outcome:
         """Delete the rows of replaced documents; the corpus itself was not read."""
@@ -185,11 +183,3 @@ def documents_of(inputs: Sequence[Input], stored: Mapping[str, Any]) -> Iterator
         for block in corpus.blocks():
             for document in block.documents:
                 yield str(document.metadata.get("path", document.id)), document
-
-
-def _is_foreign(inputs: Sequence[Input], stored: Mapping[str, Any]) -> bool:
-    """Whether the index follows its files, and an input is not among them."""
-    if stored["kind"] != TextCorpus.kind:
-        return False
-    base = base_of(stored["paths"])
-    return not all(base and isinstance(one, Path) and is_below(absolute(str(one)), base) for one in inputs)

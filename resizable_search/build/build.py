@@ -329,8 +329,13 @@ class Build(Update):
         """Derive and measure the files, and put the new index or part in place."""
         spec, rows, base = self.embedder.spec, journal.rows, self.base
         dims = base.dims if base else choose_dims(self.options.dims, spec.width)
-        if base is None:
-            self._note_width(spec.width)
+        wanted = self.options.dims or STANDARD_DIMS[:5]
+        if base is None and self.embedder.needs_fit and max(wanted) > spec.width:
+            self.progress.note(
+                f"the corpus gives {spec.width} dimensions, not {max(wanted)}: its documents or words are few"
+            )
+        elif base is None and self.options.dims and spec.width not in self.options.dims:
+            self.progress.note(f"{spec.width} is stored too: the full dimension always is")
         self.progress.stage("deriving", rows, "rows")
         self.write_part(journal, dims)
         if base is not None:
@@ -350,15 +355,6 @@ class Build(Update):
             fitted_rows=rows if names else 0,
         )
         return put_in_place(journal, manifest, self.folder)
-
-    def _note_width(self, width: int) -> None:
-        wanted = self.options.dims or STANDARD_DIMS[:5]
-        if self.embedder.needs_fit and max(wanted) > width:
-            self.progress.note(
-                f"the corpus gives {width} dimensions, not {max(wanted)}: its documents or words are few"
-            )
-        elif self.options.dims and width not in self.options.dims:
-            self.progress.note(f"{width} is stored too: the full dimension always is")
 
 
 def embedder_request(spec: EmbedderSpec) -> dict[str, Any]:

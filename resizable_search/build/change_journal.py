@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
@@ -97,7 +97,17 @@ class ChangeJournal(Journal):
     def hold(self, parts: Sequence[PartIds]) -> None:
         """Read what the index holds: the id, row and hashes of each document that is not deleted."""
         with self._db:
-            self._db.executemany("INSERT INTO held VALUES (?, ?, ?, ?, ?)", _stored(parts))
+            for part in parts:
+                documents = part.db.execute(
+                    "SELECT row, id, title, url, metadata, text FROM documents JOIN texts USING (row) "
+                    "ORDER BY row"
+                )
+                for row, id_, title, url, metadata, text in documents:
+                    if part.allowed is None or part.allowed[row]:
+                        hashes = (_hash(title, url, metadata, text), text_key(text))
+                        path = str(json.loads(metadata).get("path", id_))
+                        values = (id_, part.start + row, *hashes, path)
+                        self._db.execute("INSERT INTO held VALUES (?, ?, ?, ?, ?)", values)
 
     def compare(self, batch: Batch) -> None:
         """Compare documents of the corpus with the index, and keep those that are to be written."""
@@ -108,7 +118,8 @@ class ChangeJournal(Journal):
                 stored = self._db.execute(
                     "SELECT row, content, text FROM held WHERE id = ?", (id_,)
                 ).fetchone()
-                same = stored is not None and stored[1] == _content(document)
+                d = document
+                same = stored is not None and stored[1] == _hash(d.title, d.url, d.metadata, d.text)
                 self._db.execute("INSERT INTO seen VALUES (?, ?)", (id_, same))
                 if not same:
                     key = text_key(document.text)
@@ -249,22 +260,7 @@ class ChangeJournal(Journal):
             self.commit_documents([PendingDocument(*row[:6]) for row in records], rows, dim)
 
 
-def _content(document: PendingDocument) -> bytes:
-    """The hash of all that an index shows of a document, without its id."""
-    return _hash(document.title, document.url, document.metadata, document.text)
-
-
 def _hash(*fields: str) -> bytes:
+    """The hash of all that an index shows of a document, without its id."""
     # No field holds a NUL: cleaning has replaced it.
     return hashlib.sha256("\0".join(fields).encode("utf-8", "surrogatepass")).digest()
-
-
-def _stored(parts: Sequence[PartIds]) -> Iterator[tuple[str, int, bytes, bytes, str]]:
-    for part in parts:
-        documents = part.db.execute(
-            "SELECT row, id, title, url, metadata, text FROM documents JOIN texts USING (row) ORDER BY row"
-        )
-        for row, id_, title, url, metadata, text in documents:
-            if part.allowed is None or part.allowed[row]:
-                path = json.loads(metadata).get("path", id_)
-                yield id_, part.start + row, _hash(title, url, metadata, text), text_key(text), str(path)

@@ -53,7 +53,7 @@ class DryRun:
     these `changes`, and `texts` of them have no vector yet. None: cannot be known beforehand. `requests`,
     `tokens` and `minutes` are of what is not yet embedded. `tokens`, the size of documents.sqlite and
     `peak_bytes` (the most that the build takes while it runs) are estimated from the first `sampled`
-    documents. `files`: bytes by name. `billed`: what the dry run itself cost, '' if nothing.
+    documents. `files`: bytes by name, the largest first. `billed`: what the dry run itself cost, '' if nothing.
     """
 
     name: str
@@ -107,12 +107,8 @@ def dry_run(
     """
     check_name(options.name)
     run = (home, options, LoggedProgress(progress), threading.Event())
-    return _dry_run(Build(*run, corpus=corpus, embedder=embedder))
-
-
-def _dry_run(build: Build) -> DryRun:
+    build = Build(*run, corpus=corpus, embedder=embedder)
     build.check_dims()
-    options, corpus, embedder = build.options, build.corpus, build.embedder
     unfinished = None if options.restart else unfinished_build(build.unfinished)
     replaces = options.restart or (unfinished is not None and unfinished.replaces)
     findings = (_finding("corpus", corpus.check), _finding("embedder", embedder.check))
@@ -149,7 +145,12 @@ def _dry_run(build: Build) -> DryRun:
     if embedder.remote and new is not None:
         requests = -(-new // embedder.batch_size)
         tokens = int(new * sample.chars / CHARS_A_TOKEN)
-    files = _files(build, rows, sample, fits_embedder=changes is None) if rows else {}
+    files: dict[str, int] = {}
+    if rows:
+        files = array_bytes(rows, build.dims)
+        files[NAMES.documents] = int(rows * (sample.bytes + ROW_BYTES))
+        if changes is None and embedder.max_state_bytes:
+            files[f"{NAMES.embedder}/"] = embedder.max_state_bytes
     return DryRun(
         name=options.name,
         folder=build.folder,
@@ -164,7 +165,7 @@ def _dry_run(build: Build) -> DryRun:
         tokens=tokens,
         requests_per_minute=per_minute,
         minutes=requests / per_minute if requests is not None and per_minute else None,
-        files=files,
+        files=dict(sorted(files.items(), key=lambda item: -item[1])),
         peak_bytes=sum(files.values()) + 2 * files.get(NAMES.documents, 0),
         free_bytes=free_bytes(build.home.path),
         billed=embedder.check_costs,
@@ -205,15 +206,6 @@ def _sample(corpus: Corpus, limit: int | None) -> _Sample:
             size += sum(len(part.encode()) for part in (d.id, d.id, d.title, d.url, d.metadata, d.text))
     whole = not corpus.is_remote or (most is not None and count < most)
     return _Sample(count, chars / max(1, count), size / max(1, count), whole)
-
-
-def _files(build: Build, rows: int, sample: _Sample, *, fits_embedder: bool) -> dict[str, int]:
-    """The files of the new index or part with their sizes, the largest first."""
-    files = array_bytes(rows, build.dims)
-    files[NAMES.documents] = int(rows * (sample.bytes + ROW_BYTES))
-    if fits_embedder and build.embedder.max_state_bytes:
-        files[f"{NAMES.embedder}/"] = build.embedder.max_state_bytes
-    return dict(sorted(files.items(), key=lambda item: -item[1]))
 
 
 def _finding(what: str, check: Callable[[], str]) -> DryRunFinding:

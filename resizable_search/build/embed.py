@@ -58,26 +58,21 @@ class Embedding:
         embedder, log = self.embedder, self.progress.log
         # Answers that come in order and cost nothing need not be recorded first.
         self._records = embedder.remote or embedder.concurrency > 1 or self.journal.records_all
-        self._pool = RequestPool(
-            embedder,
-            "search_document",
-            concurrency=self._concurrency(self.options.concurrency),
-            requests_per_minute=self.options.requests_per_minute or embedder.requests_per_minute,
-            on_retry=self.progress.note,
-            on_repeat=lambda: log("the service is busy or failing (429 or 5xx): its client repeats"),
-        )
-
-    def _concurrency(self, wanted: int | None) -> int:
-        """The number of requests that may be open: no more than a kill may cost."""
-        if not self._records:
-            return 1
-        most = max(1, MOST_UNSAFE // self.embedder.batch_size)
-        if wanted is not None and wanted > most:
+        wanted = self.options.concurrency
+        most = max(1, MOST_UNSAFE // embedder.batch_size) if self._records else 1
+        if self._records and wanted is not None and wanted > most:
             self.progress.note(
                 f"{most} requests at once, not {wanted}: if this process died, more than {MOST_UNSAFE} texts "
                 "would be paid for in vain"
             )
-        return min(wanted or self.embedder.concurrency, most)
+        self._pool = RequestPool(
+            embedder,
+            "search_document",
+            concurrency=min(wanted or embedder.concurrency, most),
+            requests_per_minute=self.options.requests_per_minute or embedder.requests_per_minute,
+            on_retry=self.progress.note,
+            on_repeat=lambda: log("the service is busy or failing (429 or 5xx): its client repeats"),
+        )
 
     def run(self) -> int:
         """Embed everything; returns the number of texts.

@@ -271,21 +271,18 @@ class Journal:
     ) -> None:
         """Make rows of documents that come with their vectors: (n, dim) float32, prepared.
 
-        Their ids are not changed. If one is taken, raises sqlite3.IntegrityError and commits nothing
-        (`first_repeat` finds it). `values` are set in the same transaction.
+        Their ids are not changed. If one is taken, raises sqlite3.IntegrityError and commits nothing.
+        `values` are set in the same transaction.
         """
         with self._committing(rows, dim) as start:
-            self._insert(documents, start)
+            if self.ids.earlier and any(self.ids.is_taken(document.id) for document in documents):
+                raise sqlite3.IntegrityError("an id of an earlier part")
+            numbered = list(enumerate(documents, start))
+            fields = ((row, d.id, d.title, d.url, d.metadata) for row, d in numbered)
+            self._db.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", fields)
+            self._db.executemany("INSERT INTO texts VALUES (?, ?)", ((row, d.text) for row, d in numbered))
             for key, value in (values or {}).items():
                 set_value(self._db, key, value)
-
-    def _insert(self, documents: Sequence[PendingDocument], start: int) -> None:
-        if self.ids.earlier and any(self.ids.is_taken(document.id) for document in documents):
-            raise sqlite3.IntegrityError("an id of an earlier part")
-        numbered = list(enumerate(documents, start))
-        fields = ((row, d.id, d.title, d.url, d.metadata) for row, d in numbered)
-        self._db.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", fields)
-        self._db.executemany("INSERT INTO texts VALUES (?, ?)", ((row, d.text) for row, d in numbered))
 
     @contextmanager
     def _committing(self, rows: NDArray[np.float32], dim: int) -> Iterator[int]:
@@ -303,18 +300,6 @@ class Journal:
         except BaseException:
             self.close_vectors()  # opening the file again cuts off rows that were not committed
             raise
-
-    def first_repeat(self, documents: Sequence[PendingDocument]) -> tuple[PendingDocument, int] | None:
-        """The first of these documents whose id is taken, and the row of the index (or `seq`) that has it."""
-        seen: dict[str, int] = {}
-        for document in documents:
-            row = self.ids.row_of(document.id)
-            if row is not None:
-                return document, row
-            if document.id in seen:
-                return document, seen[document.id]
-            seen[document.id] = document.seq
-        return None
 
     def _vectors(self, dim: int) -> NpyAppender:
         if self._rows_file is None:

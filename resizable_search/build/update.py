@@ -176,7 +176,14 @@ class Change(Update):
             self.usage.open(journal)
             with self.resumable(journal):
                 self.compare(journal)
-                self._embed(journal)
+                rows, (missing, _) = journal.count_incoming(), journal.to_embed
+                if rows:
+                    needed = sum(array_bytes(rows, self.base.dims).values())
+                    make_sure_of_room(self.options.name, needed, self.home.path)
+                if missing:
+                    self.embedder.check()
+                    self.progress.stage("embedding", missing, "texts")
+                    self.embed(self.embedder, journal, (0 for _ in ()))  # all is read
                 self.usage.save(journal)
                 return self._finish(journal)
 
@@ -185,16 +192,6 @@ class Change(Update):
         safe = journal.safe
         is_are = "is" if safe == 1 else "are"
         return f"{self.options.name} is as it was, {counted(safe, 'new text')} {is_are} embedded and safe"
-
-    def _embed(self, journal: ChangeJournal) -> None:
-        rows, (missing, _) = journal.count_incoming(), journal.to_embed
-        if rows:
-            needed = sum(array_bytes(rows, self.base.dims).values())
-            make_sure_of_room(self.options.name, needed, self.home.path)
-        if missing:
-            self.embedder.check()
-            self.progress.stage("embedding", missing, "texts")
-            self.embed(self.embedder, journal, (0 for _ in ()))  # all is read
 
     def _finish(self, journal: ChangeJournal) -> BuildReport:
         outcome, left_out = self.outcome(journal), journal.left_out()

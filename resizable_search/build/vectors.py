@@ -157,11 +157,13 @@ class _VectorsIngest(Ingest):
         try:
             self.journal.commit_documents(pending, rows, spec.width, values)
         except sqlite3.IntegrityError:
-            repeat = self.journal.first_repeat(pending)
-            if repeat is None:
-                raise self.journal.damaged("rows are missing") from None
-            document, row = repeat
-            raise CorpusError(
-                f"the documents of row {row:,} and row {document.seq:,} both have the id {document.id!r}: "
-                "give each an id of its own, or leave the ids out"
-            ) from None
+            seen: dict[str, int] = {}
+            for document in pending:
+                row = self.journal.ids.row_of(document.id)
+                row = seen.setdefault(document.id, document.seq) if row is None else row
+                if row != document.seq:
+                    raise CorpusError(
+                        f"the documents of row {row:,} and row {document.seq:,} both have the id "
+                        f"{document.id!r}: give each an id of its own, or leave the ids out"
+                    ) from None
+            raise self.journal.damaged("rows are missing") from None

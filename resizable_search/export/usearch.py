@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import NpyWriter
+from resizable_search.arrays import NpyAppender
 from resizable_search.export.base import ExportJob, ExportSample, ExportSource, Format, SearchCheck, Settings
 from resizable_search.export.parquet import DOCUMENTS, ids_at, write_documents
 from resizable_search.system import thread_count
@@ -44,7 +44,12 @@ class UsearchFormat(Format):
         source = job.source
         rows = source.mapped()
         if rows is None:
-            rows = _one_file(job, path / ROWS)
+            with NpyAppender(path / ROWS, source.dim) as file:
+                for _, block in source.blocks():
+                    file.append(block)
+                    job.step(0)
+                file.finish()
+            rows = np.load(path / ROWS, mmap_mode="r").view(np.ndarray)
         index: Any = Index(ndim=source.dim, metric="ip", dtype="f32")
         threads = thread_count()
         for start in range(0, source.count, ROWS_PER_CALL):
@@ -83,20 +88,6 @@ class UsearchFormat(Format):
             "found = index.search(query, 10)\n"
             "nearest = documents.take(found.keys).to_pylist()\n"
         )
-
-
-def _one_file(job: ExportJob, path: Path) -> NDArray[np.float32]:
-    """All rows in one file, mapped: (count, dim)."""
-    source = job.source
-    file = NpyWriter(path, (source.count, source.dim), "<f4")
-    try:
-        for start, block in source.blocks():
-            file.write(block, start * source.dim)
-            job.step(0)
-    finally:
-        file.close()
-    mapped: NDArray[np.float32] = np.load(path, mmap_mode="r").view(np.ndarray)
-    return mapped
 
 
 def _nearest(index: Any, sample: ExportSample) -> NDArray[np.int64]:

@@ -10,7 +10,6 @@ import pytest
 from resizable_search.build.compact import compact
 from resizable_search.build.delete import delete
 from resizable_search.errors import BuildStoppedError, IndexBusyError, RsearchError, StorageError, UsageError
-from resizable_search.export import export as exporting
 from resizable_search.export.base import SearchCheck
 from resizable_search.export.export import FORMATS, export
 from resizable_search.export.output import staging
@@ -233,8 +232,8 @@ def test_an_index_without_a_document_is_not_exported(tmp_path):
 
 
 def test_a_disk_that_has_no_room_is_told_before_anything_is_written(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "free_bytes", lambda folder: 1000)
-    with pytest.raises(StorageError, match="needs 113 kB, and 1.0 kB are free"):
+    monkeypatch.setattr("resizable_search.system.free_bytes", lambda folder: 1000)
+    with pytest.raises(StorageError, match="takes 113 kB more at least, and 1.0 kB are free"):
         export(made.folder, tmp_path / "x.parquet")
     assert list(tmp_path.iterdir()) == []
 
@@ -245,7 +244,7 @@ def test_a_disk_that_has_no_room_is_told_before_anything_is_written(made, tmp_pa
 def test_a_disk_that_fills_up_is_told_and_left_as_it_was(made, tmp_path, monkeypatch, name, kib):
     for module in FORMATS[name].modules:
         pytest.importorskip(module)
-    monkeypatch.setattr(exporting, "free_bytes", lambda folder: 1 << 40)
+    monkeypatch.setattr("resizable_search.system.free_bytes", lambda folder: 1 << 40)
     with mounted(tmp_path / "disk", kib) as disk:
         if kib == 60:
             disk.fill()

@@ -3,7 +3,6 @@ import shutil
 import numpy as np
 import pytest
 
-from resizable_search.build import compact as compaction
 from resizable_search.build.compact import compact
 from resizable_search.build.delete import delete
 from resizable_search.corpora.base import Document
@@ -117,7 +116,7 @@ def test_a_stop_leaves_the_index_as_it_was(made):
 
 
 def test_room_is_looked_for_first(made, monkeypatch):
-    monkeypatch.setattr(compaction, "free_bytes", lambda folder: 1000)
+    monkeypatch.setattr("resizable_search.system.free_bytes", lambda folder: 1000)
     before = made.contents()
     with pytest.raises(StorageError, match=r"compacting made takes .* and 1\.0 kB are free"):
         compact(made.folder)

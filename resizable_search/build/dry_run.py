@@ -53,7 +53,8 @@ class DryRun:
     these `changes`, and `texts` of them have no vector yet. None: cannot be known beforehand. `requests`,
     `tokens` and `minutes` are of what is not yet embedded. `tokens`, the size of documents.sqlite and
     `peak_bytes` (the most that the build takes while it runs) are estimated from the first `sampled`
-    documents. `files`: bytes by name, the largest first. `billed`: what the dry run itself cost, '' if nothing.
+    documents. `files`: bytes by name, the largest first. `billed`: what the dry run itself cost, '' if
+    nothing.
     """
 
     name: str

@@ -3,6 +3,7 @@
 The graph is in memory while it is built, some 300 bytes a row. The rows stay mapped.
 """
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class UsearchFormat(Format):
         source = job.source
         rows = source.mapped()
         if rows is None:
-            with NpyAppender(path / ROWS, source.dim) as file:
+            with closing(NpyAppender(path / ROWS, source.dim)) as file:
                 for _, block in source.blocks():
                     file.append(block)
                     job.step(0)

@@ -1,5 +1,6 @@
 """`rsearch build`: make an index of a corpus, or of vectors."""
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,6 @@ from resizable_search.cli.options import (
     parse_words,
     piped_in,
     takes,
-    text_length,
 )
 from resizable_search.cli.settings import ConfiguredCommand
 from resizable_search.errors import UsageError
@@ -38,9 +38,7 @@ app = typer.Typer(
 )
 
 
-def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command of `rsearch build`."""
-    return app.command(name, cls=ConfiguredCommand)
+command = functools.partial(app.command, cls=ConfiguredCommand)
 
 
 @command("wiki100k")
@@ -49,13 +47,12 @@ def wiki100k(options: BuildArguments, context: typer.Context) -> None:
     """Build an index of 100,000 English Wikipedia articles, streamed from the hub."""
     from resizable_search.corpora.hub import WIKI100K_ROWS, wikipedia
 
-    chars = text_length(options.chars)
     limit = WIKI100K_ROWS if options.limit is None else options.limit
     if limit > WIKI100K_ROWS and is_given(context, "limit"):
         more = f"`rsearch build wiki --limit {limit}`"
         raise UsageError(f"wiki100k is the first {WIKI100K_ROWS:,} articles: for more, use {more}")
     options = replace(options, limit=min(limit, WIKI100K_ROWS))
-    run(options, "wiki100k", lambda progress: wikipedia(chars=chars, progress=progress))
+    run(options, "wiki100k", lambda progress: wikipedia(chars=options.text_length(), progress=progress))
 
 
 @command("wiki")
@@ -68,7 +65,7 @@ def wiki(
     """Build an index of a Wikipedia of any language, streamed from the hub."""
     from resizable_search.corpora.hub import wikipedia
 
-    chars = text_length(options.chars)
+    chars = options.text_length()
     name = "wiki" if lang == "en" else f"wiki-{lang}"
     run(options, name, lambda progress: wikipedia(lang=lang, date=date, chars=chars, progress=progress))
 
@@ -79,7 +76,7 @@ def pydoc(options: BuildArguments) -> None:
     """Build an index of the documentation of this Python's standard library."""
     from resizable_search.corpora.pydoc import PydocCorpus
 
-    run(options, "pydoc", lambda _: PydocCorpus(chars=text_length(options.chars)))
+    run(options, "pydoc", lambda _: PydocCorpus(chars=options.text_length()))
 
 
 @command("vectors")
@@ -172,12 +169,10 @@ def files(
 
         names = ("text_column", "id_column", "title_column", "url_column", "chunk", "chunk_overlap")
         reading: dict[str, Any] = {name: getattr(options, name) for name in names}
-        reading |= {
-            "metadata": parse_words(options.metadata),
-            "chars": options.text_length(),
-            "progress": progress,
-        }
-        return StdinCorpus(piped_in(), **reading) if STDIN in paths else FilesCorpus(paths, **reading)
+        reading |= {"metadata": parse_words(options.metadata), "chars": options.text_length()}
+        if STDIN in paths:
+            return StdinCorpus(piped_in(), **reading, progress=progress)
+        return FilesCorpus(paths, **reading, progress=progress)
 
     run(options, usual_name(paths) if options.name is None else "", corpus)
 
@@ -270,9 +265,6 @@ def built(
     With --dry-run it prints the plan of the build and raises `typer.Exit`.
     """
     dims = parse_numbers(options.dims, "--dims")
-    if options.limit is not None and options.limit < 1:
-        raise UsageError(f"--limit must be 1 or more, not {options.limit}")
-
     from resizable_search.build import build as builder
     from resizable_search.build import dry_run
     from resizable_search.build.workspace import BuildOptions

@@ -21,7 +21,6 @@ from resizable_search.cli.options import (
     is_given,
     parse_numbers,
     takes,
-    text_length,
 )
 from resizable_search.errors import StorageError, UsageError
 from resizable_search.store.layout import expanded, home_of
@@ -173,10 +172,8 @@ def _build(options: BuildArguments, documents: Path) -> str:
     from resizable_search.cli import render_build
     from resizable_search.corpora.beir import BeirCorpus
 
-    chars = text_length(options.chars)
-
     def corpus(progress: "Progress") -> "Corpus":
-        return BeirCorpus(documents, chars=chars, progress=progress)
+        return BeirCorpus(documents, chars=options.text_length(), progress=progress)
 
     usual = os.path.basename(os.path.abspath(documents.parent)).lstrip(".")
     report, remark, _ = build.built(replace(options, dims=None), usual, corpus)

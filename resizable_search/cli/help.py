@@ -208,12 +208,12 @@ _CODES = {
 }
 
 
-def described(command: Any, path: str) -> Any:
-    """The command, and those below it, with their epilogs and their options in panels."""
+def describe(command: Any, path: str) -> Any:
+    """Give a command, and those below it, their epilogs, and their options in panels."""
     if path in EXAMPLES:
         command.epilog = epilog(path)
     for name, below in getattr(command, "commands", {}).items():
-        described(below, f"{path} {name}")
+        describe(below, f"{path} {name}")
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     if len(options) > MANY:
         for option in options:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from resizable_search.admin.doctor import HealthCheck
     from resizable_search.admin.overview import IndexInfo, OverviewEntry
-    from resizable_search.export.export import Exported
 
 
 def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
@@ -176,19 +175,16 @@ def export(
     folder = resolve_index(index, home_of(home))
     with shown_progress() as progress, stop_on_signal() as stop:
         done = exporting.export(folder, dest, form, dim=dim, force=force, progress=progress, stop=stop)
-    _report_export(done, dest)
-
-
-def _report_export(done: "Exported", dest: Path) -> None:
     settings = "".join(f", {name} {value}" for name, value in done.settings.items())
     dims = dimensions([done.dim])
-    check = f"checked with {done.library}: {done.k} nearest of {counted(done.asked, 'row')}"
-    if done.is_exact:
-        check += " as in the exact scan"
-    else:
-        check += f", overlap@{done.k} {done.overlap:.3f}, at least {done.overlap_low:.3f} (95 %)"
-    documents = f"{counted(done.documents, 'document')} at {dims}, {size(done.bytes)}"
-    write_lines(f"{dest}: {documents}, {done.format}{settings}", check)
+    result = " as in the exact scan"
+    if not done.is_exact:
+        result = f", overlap@{done.k} {done.overlap:.3f}, at least {done.overlap_low:.3f} (95 %)"
+    documents = counted(done.documents, "document")
+    write_lines(
+        f"{dest}: {documents} at {dims}, {size(done.bytes)}, {done.format}{settings}",
+        f"checked with {done.library}: {done.k} nearest of {counted(done.asked, 'row')}{result}",
+    )
 
 
 def remove(
@@ -292,15 +288,20 @@ def repair(index: IndexArgument = None, home: HomeOption = None) -> None:
 
 def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = False) -> None:
     """Check configuration, credentials, hub, disk and kernels; name a remedy for each problem."""
+    from rich.text import Text
+
     from resizable_search.admin.doctor import examine
     from resizable_search.cli.output import json_object
+    from resizable_search.cli.tables import stdout_console
 
     checks = []
     for check in itertools.chain(_configuration_checks(context, home), examine(home_of(home))):
         check = replace(check, words=with_flags(check.words))
         checks.append(check)
         if not json:
-            _show_check(check)
+            line = Text(f"{plain(check.what):<14}  ")
+            line.append(f"{check.state:<7}", "green" if check.state == "ok" else "bold red")
+            stdout_console().print(line.append(plain(check.words)), soft_wrap=True)
     if json:
         json_object(checks)
     if any(check.state == "wrong" for check in checks):
@@ -319,14 +320,3 @@ def _configuration_checks(context: typer.Context, home: Path | None) -> "list[He
         HealthCheck("configuration", "ok", words)
         for words in (", ".join(existing) or "no file", *configuration.warnings)
     ]
-
-
-def _show_check(check: "HealthCheck") -> None:
-    from rich.text import Text
-
-    from resizable_search.cli.tables import stdout_console
-
-    line = Text(f"{plain(check.what):<14}  ")
-    line.append(f"{check.state:<7}", "green" if check.state == "ok" else "bold red")
-    line.append(plain(check.words))
-    stdout_console().print(line, soft_wrap=True)

@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 
 from resizable_search import __version__
 from resizable_search.cli import completion
-from resizable_search.cli.help import COMMANDS, described, epilog, with_flags
+from resizable_search.cli.help import COMMANDS, describe, epilog, with_flags
 from resizable_search.cli.remote import SERVICE_VARIABLE
 from resizable_search.cli.settings import ConfiguredCommand, hint
 from resizable_search.errors import RsearchError, UsageError
@@ -47,7 +47,7 @@ class LazyCommands(Mapping[str, Any]):
                 single.add_typer(function, name=name)
             else:
                 single.command(name, cls=TyperCommand if name == "doctor" else ConfiguredCommand)(function)
-            self._made[name] = described(typer.main.get_group(single).commands[name], name)
+            self._made[name] = describe(typer.main.get_group(single).commands[name], name)
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -161,25 +161,20 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
         return _tell("stopped", 130)
     except typer.Abort:
         return _tell("nothing was done", 1)
-    except TyperException as error:
-        if debug:
-            raise
-        text = error.format_message()
-        if type(error).__name__ == "NoArgsIsHelpError":
-            sys.stdout.write(f"{text}\n")
-            return 0
-        hint = "" if error.exit_code == 1 else " (`--help` shows the usage)"
-        return _tell(f"{text.rstrip('.')}{hint}", error.exit_code)
-    except RsearchError as error:
-        if debug:
-            raise
-        # A limit of this process looks like an unreachable file or service where it is met.
-        return _tell(with_flags(str(exhausted(error) or error)), error.exit_code)
     except Exception as error:
         if debug:
             raise
-        if (limit := exhausted(error)) is not None:
-            return _tell(with_flags(str(limit)), limit.exit_code)
+        if isinstance(error, TyperException):
+            text = error.format_message()
+            if type(error).__name__ == "NoArgsIsHelpError":
+                sys.stdout.write(f"{text}\n")
+                return 0
+            hint = "" if error.exit_code == 1 else " (`--help` shows the usage)"
+            return _tell(f"{text.rstrip('.')}{hint}", error.exit_code)
+        # A limit of this process looks like an unreachable file or service where it is met.
+        known = exhausted(error) or error
+        if isinstance(known, RsearchError):
+            return _tell(with_flags(str(known)), known.exit_code)
         if isinstance(error, OSError) and error.errno in _REFUSED_OUTPUT and error.filename is None:
             _drop_output()
             return _tell_of_output(error)

@@ -133,6 +133,12 @@ class BuildArguments:
         names = ("base_url", "api_key_env", "document_prefix", "query_prefix")
         return {name: getattr(self, name) for name in names}
 
+    def text_length(self) -> int | None:
+        """How many characters of a text to keep, None for all. Raises UsageError."""
+        if self.chars is not None and self.chars < 0:
+            raise UsageError(f"--chars must be 0 (no cut) or more, not {self.chars}")
+        return self.chars or None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextArguments(BuildArguments):
@@ -161,14 +167,12 @@ class TextArguments(BuildArguments):
     chunk_overlap: Annotated[int, typer.Option(help="Overlap of chunks, in the same unit.")] = 0
 
     def text_length(self) -> int | None:
-        """How many characters of a text to keep: `--chars`, else all of chunks, else 1200. None for all.
-
-        Raises UsageError.
-        """
+        """As for other builds, but without --chars 1200, and all of a text that is chunked."""
         if self.chunk is None and self.chunk_overlap:
             raise UsageError("--chunk-overlap needs --chunk: give the size of chunks, e.g. --chunk 400")
-        usual = 1200 if self.chunk is None else 0
-        return text_length(usual if self.chars is None else self.chars)
+        if self.chars is None and self.chunk is None:
+            return 1200
+        return super(TextArguments, self).text_length()  # slots make another class
 
 
 def takes(
@@ -235,12 +239,10 @@ def parse_numbers(text: str | None, option: str, most: int = 10**6, least: int =
     for word in (part.strip() for part in text.split(",")):
         if not (word.isascii() and word.isdigit()):
             raise UsageError(f"{option}: {quoted(word)} is not a number: write a list such as 768,512,256")
-        digits = word.lstrip("0") or "0"
-        if len(digits) > len(str(most)) or int(digits) > most:
-            raise UsageError(f"{option}: at most {most:,}, not {digits[:20]}")
-        number = int(digits)
-        if number < least:
-            raise UsageError(f"{option}: at least {least}, not {number}")
+        number = int(word[:20])  # more digits are too many anyway
+        if not least <= number <= most:
+            bound = f"at most {most:,}" if number > most else f"at least {least}"
+            raise UsageError(f"{option}: {bound}, not {number}")
         if number in numbers:
             raise UsageError(f"{option} names {number} more than once: name each number once")
         numbers.append(number)
@@ -250,13 +252,6 @@ def parse_numbers(text: str | None, option: str, most: int = 10**6, least: int =
 def parse_words(text: str | None) -> tuple[str, ...]:
     """A list of names such as `year,lang`; spaces around them do not count."""
     return () if text is None else tuple(word.strip() for word in text.split(","))
-
-
-def text_length(chars: int | None) -> int | None:
-    """The value of `--chars`, None for no cut. Raises UsageError."""
-    if chars is not None and chars < 0:
-        raise UsageError(f"--chars must be 0 (no cut) or more, not {chars}")
-    return chars or None
 
 
 def piped_in() -> "BinaryIO":

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -22,10 +22,6 @@ from resizable_search.cli.options import (
 from resizable_search.errors import UsageError
 from resizable_search.store.layout import home_of, resolve_index
 from resizable_search.text import counted, size
-
-if TYPE_CHECKING:
-    from resizable_search.build.compact import Compaction
-    from resizable_search.build.delete import Deletion
 
 STDIN = Path("-")
 
@@ -108,7 +104,13 @@ def delete(
             confirm(f"delete {counted(len(deletion.rows), 'document')} of {deletion.index}")
         confirmed = deletion if where is not None and not yes else None
         deletion = deleting.delete(folder, wanted, where=where, missing_ok=missing_ok, confirmed=confirmed)
-    _report_deletion(deletion, dry_run=dry_run)
+    verb = "would delete" if dry_run else "deleted"
+    documents = counted(len(deletion.rows), "document") if deletion.rows else "nothing"
+    render_build.write_lines(f"{deletion.index}: {verb} {documents}, {deletion.left:,} left")
+    if deletion.missing:
+        render_build.write_lines(f"skipped {counted(len(deletion.missing), 'unknown id')}")
+    if deletion.rows and not dry_run:
+        render_build.write_lines(f"`rsearch compact {deletion.index}` reclaims the space")
 
 
 def _read_ids(words: list[str]) -> list[str]:
@@ -124,17 +126,6 @@ def _read_ids(words: list[str]) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def _report_deletion(deletion: "Deletion", *, dry_run: bool) -> None:
-    verb = "would delete" if dry_run else "deleted"
-    documents = counted(len(deletion.rows), "document") if deletion.rows else "nothing"
-    lines = [f"{deletion.index}: {verb} {documents}, {deletion.left:,} left"]
-    if deletion.missing:
-        lines.append(f"skipped {counted(len(deletion.missing), 'unknown id')}")
-    if deletion.rows and not dry_run:
-        lines.append(f"`rsearch compact {deletion.index}` reclaims the space")
-    render_build.write_lines(*lines)
-
-
 def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
     """Rewrite an index as one part without deleted documents; answers stay the same.
 
@@ -148,18 +139,14 @@ def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
     folder = resolve_index(index_name(index, home_folder), home_folder)
     with shown_progress() as progress, stop_on_signal() as stop:
         done = compacting.compact(folder, progress, stop)
-    _report_compaction(done)
-
-
-def _report_compaction(done: "Compaction") -> None:
     documents = counted(done.documents, "document")
     if not done.done:
         render_build.write_lines(f"{done.index} is compact: {documents} in one part, none deleted")
         return
-    lines = [
+    render_build.write_lines(
         f"{done.index}: {documents} in one part ({counted(done.parts, 'part')} and "
         f"{done.deleted:,} deleted before), {size(done.before)} became {size(done.after)}"
-    ]
+    )
     if done.deleted and done.fitted:
-        lines.append("its lsa model still knows words of deleted documents: build again with --refit")
-    render_build.write_lines(*lines)
+        words = "its lsa model still knows words of deleted documents: build again with --refit"
+        render_build.write_lines(words)

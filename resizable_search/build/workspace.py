@@ -33,7 +33,7 @@ class BuildOptions:
     """How an index is built. `dims` None: the standard ones; `limit` None: the whole corpus.
 
     `command` is what the user types to resume the build, '' if nobody types. Raises UsageError for an
-    impossible concurrency or rate.
+    impossible limit, concurrency or rate.
     """
 
     name: str
@@ -47,6 +47,8 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         at_once, rate = self.concurrency, self.requests_per_minute
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"`limit` must be 1 or more, not {self.limit}")
         if at_once is not None and not 1 <= at_once <= MOST_AT_ONCE:
             raise UsageError(f"`concurrency` must be 1 to {MOST_AT_ONCE}, not {at_once}")
         if rate is not None and not LEAST_RATE <= rate < math.inf:
@@ -84,11 +86,9 @@ _PLACING = "placing"
 def lock_build(home: Home, options: BuildOptions, progress: Progress) -> Iterator[LoggedProgress]:
     """Hold the lock of the index that is built; yields the progress with the build's log.
 
-    Raises UsageError for a wrong name or limit, IndexBusyError, and StorageError if the disk refuses.
+    Raises UsageError for a wrong name, IndexBusyError, and StorageError if the disk refuses.
     """
     check_name(options.name)
-    if options.limit is not None and options.limit < 1:
-        raise UsageError(f"`limit` must be 1 or more, not {options.limit}")
     make_home(home.path)
     state = home.state(options.name)
     with (

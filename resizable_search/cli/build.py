@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
 from resizable_search.cli.options import (
     BuildArguments,
     TextArguments,
-    command_to_go_on,
     is_given,
-    parse_numbers,
     parse_words,
     piped_in,
     takes,
@@ -30,13 +29,10 @@ if TYPE_CHECKING:
     from resizable_search.progress import Progress
 
 STDIN = "-"
-_OF_EMBEDDING = ("embedder", "model", "chars", "concurrency", "rate", "on_bad_text", "dry_run")
-
 app = typer.Typer(
     no_args_is_help=True,
     help="Build an index. Run the same command again to resume; a larger --limit extends the index.",
 )
-
 
 command = functools.partial(app.command, cls=ConfiguredCommand)
 
@@ -59,8 +55,8 @@ def wiki100k(options: BuildArguments, context: typer.Context) -> None:
 @takes(BuildArguments)
 def wiki(
     options: BuildArguments,
-    lang: Annotated[str, typer.Option(help="Language code: en, simple, de, …")] = "en",
-    date: Annotated[str, typer.Option(help="Date of the dump.")] = "20231101",
+    lang: Annotated[str, Option(help="Language code: en, simple, de, …")] = "en",
+    date: Annotated[str, Option(help="Date of the dump.")] = "20231101",
 ) -> None:
     """Build an index of a Wikipedia of any language, streamed from the hub."""
     from resizable_search.corpora.hub import wikipedia
@@ -80,26 +76,28 @@ def pydoc(options: BuildArguments) -> None:
 
 
 @command("vectors")
-@takes(BuildArguments, without=_OF_EMBEDDING)
+@takes(
+    BuildArguments,
+    without=("embedder", "model", "chars", "concurrency", "rate", "on_bad_text", "dry_run"),
+)
 def vectors(
     options: BuildArguments,
     file: Annotated[
-        Path,
-        typer.Argument(help="A .npy file, one vector a row: float16, float32 or float64.", metavar="FILE"),
+        Path, Argument(help="A .npy file, one vector a row: float16, float32 or float64.", metavar="FILE")
     ],
     documents: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="JSON lines or Parquet with id, title, url, text of each row.",
             show_default="row numbers as ids",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model that made the vectors, e.g. nomic-embed-text-v1.5.")
+        str | None, Option(help="Model that made the vectors, e.g. nomic-embed-text-v1.5.")
     ] = None,
     embedder: Annotated[
         str | None,
-        typer.Option(
+        Option(
             autocompletion=completion.embedders,
             help="Embedder of queries, e.g. nomic-local.",
             show_default="by the model",
@@ -111,27 +109,17 @@ def vectors(
     The vectors are checked, normalised and copied: the file stays as it is and
     is not needed afterwards.
     """
-    numbers = parse_numbers(options.dims, "--dims")
-
     from resizable_search.build.vectors import build_vectors
-    from resizable_search.build.workspace import BuildOptions
     from resizable_search.cli.progress import shown_progress, stop_on_signal
     from resizable_search.corpora.base import Corpus
     from resizable_search.embedders import registry
     from resizable_search.specs import EmbedderSpec
 
-    build_options = BuildOptions(
-        file.stem if options.name is None else options.name,
-        options.limit,
-        numbers,
-        restart=options.restart,
-        command=command_to_go_on(),
-    )
     with shown_progress() as progress, stop_on_signal() as stop:
         report = build_vectors(
             file,
             home_of(options.home),
-            build_options,
+            options.build_options(file.stem),
             documents=documents,
             model=model,
             embedder=embedder,
@@ -151,9 +139,7 @@ def files(
     options: TextArguments,
     paths: Annotated[
         list[str],
-        typer.Argument(
-            help="Files, folders and patterns; `-` reads JSON lines from stdin.", metavar="PATH..."
-        ),
+        Argument(help="Files, folders and patterns; `-` reads JSON lines from stdin.", metavar="PATH..."),
     ],
 ) -> None:
     """Build an index of your own files: text, Markdown, reST, HTML, PDF, JSON lines, CSV, Parquet.
@@ -181,18 +167,17 @@ def files(
 @takes(TextArguments)
 def hf(
     options: TextArguments,
-    repo: Annotated[str, typer.Argument(help="Dataset, such as wikimedia/wikipedia.", metavar="REPO")],
+    repo: Annotated[str, Argument(help="Dataset, such as wikimedia/wikipedia.", metavar="REPO")],
     config: Annotated[
-        str | None,
-        typer.Option("--config", help="Configuration of the dataset.", show_default="the only one"),
+        str | None, Option(help="Configuration of the dataset.", show_default="the only one")
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of the dataset.")] = "train",
+    split: Annotated[str, Option(help="Split of the dataset.")] = "train",
     revision: Annotated[
-        str | None, typer.Option("--revision", help="Branch, tag or commit.", show_default="current main")
+        str | None, Option(help="Branch, tag or commit.", show_default="current main")
     ] = None,
     shuffle_seed: Annotated[
         int | None,
-        typer.Option(
+        Option(
             "--shuffle-seed",
             help="Read rows in this random order; --limit then draws a sample.",
             show_default="file order",
@@ -264,25 +249,13 @@ def built(
 
     With --dry-run it prints the plan of the build and raises `typer.Exit`.
     """
-    dims = parse_numbers(options.dims, "--dims")
     from resizable_search.build import build as builder
     from resizable_search.build import dry_run
-    from resizable_search.build.workspace import BuildOptions
     from resizable_search.cli.progress import shown_progress, stop_on_signal
     from resizable_search.embedders import registry
     from resizable_search.specs import EmbedderSpec
 
-    home = home_of(options.home)
-    build_options = BuildOptions(
-        name=usual_name if options.name is None else options.name,  # the build refuses ''
-        limit=options.limit,
-        dims=dims,
-        concurrency=options.concurrency,
-        requests_per_minute=options.rate,
-        on_bad_text=options.on_bad_text,
-        restart=options.restart,
-        command=command_to_go_on(),
-    )
+    home, build_options = home_of(options.home), options.build_options(usual_name)
     embedder = registry.create(options.embedder, options.model, options.embedder_options())
     with shown_progress() as progress, stop_on_signal() as stop:
         corpus = open_corpus(progress)

@@ -13,22 +13,17 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import typer
 
 from resizable_search.store.layout import NAMES, default_name, home_of, resolve_index
-
-P = ParamSpec("P")
 
 VARIABLE = "_RSEARCH_COMPLETE"
 """Set by the script that `rsearch --show-completion` prints."""
 
 MOST = 100
 """Words that are offered at once."""
-
-MOST_BYTES = 16_000_000
-"""Of a manifest."""
 
 MOST_ROWS = 50
 """Documents whose metadata is read for its keys."""
@@ -53,9 +48,8 @@ def answer(run: Callable[[], object]) -> int:
             code = end.code if isinstance(end.code, int) else 0
     text = output.getvalue()
     if _in_bash():
-        text = "".join(
-            f"{_for_bash(line, word)}\n" for line in text.splitlines() if line and line.isprintable()
-        )
+        lines = (line for line in text.splitlines() if line and line.isprintable())
+        text = "".join(f"{_for_bash(line, word)}\n" for line in lines)
     sys.stdout.write(text)
     return code
 
@@ -90,15 +84,16 @@ def _for_bash(line: str, word: str) -> str:
     return rest if word[:1] in ("'", '"') else _SPECIAL.sub(r"\\\1", rest)
 
 
-def source(offer: Callable[P, Iterable[str]]) -> Callable[P, list[str]]:
+def source(
+    offer: Callable[[typer.Context, str], Iterable[str]],
+) -> Callable[[typer.Context, str], list[str]]:
     """Make a source safe: no error, few words, and only plain ones for shells that would run others."""
 
     @functools.wraps(offer)
-    def safe(*args: P.args, **kwargs: P.kwargs) -> list[str]:
-        try:
-            words = list(dict.fromkeys(offer(*args, **kwargs)))
-        except Exception:  # of a damaged index
-            return []
+    def safe(context: typer.Context, incomplete: str) -> list[str]:
+        words: list[str] = []
+        with suppress(Exception):  # of a damaged index
+            words += dict.fromkeys(offer(context, incomplete))
         words = [word for word in words if word.isprintable()][:MOST]
         return words if _in_bash() else [word for word in words if _PLAIN.fullmatch(word)]
 
@@ -112,11 +107,8 @@ def _folder(context: typer.Context) -> Path:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / NAMES.manifest
-    if not path.is_file() or path.stat().st_size > MOST_BYTES:
-        return {}
-    manifest = json.loads(path.read_bytes())
-    return manifest if isinstance(manifest, dict) else {}
+    manifest: dict[str, Any] = json.loads((folder / NAMES.manifest).read_bytes())
+    return manifest
 
 
 def _dims(context: typer.Context) -> list[str]:
@@ -157,12 +149,6 @@ def dims(context: typer.Context, incomplete: str) -> Iterable[str]:
 
 
 @source
-def usual_dims(context: typer.Context, incomplete: str) -> Iterable[str]:
-    """A list of usual dimensions."""
-    return listed(map(str, (64, 128, 256, 512, 768, 1024)), incomplete)
-
-
-@source
 def plan(context: typer.Context, incomplete: str) -> Iterable[str]:
     """The last stage of a plan: a stored dimension, then a precision."""
     from resizable_search.engine.plan import PRECISIONS
@@ -191,12 +177,6 @@ def embedders(context: typer.Context, incomplete: str) -> Iterable[str]:
 
 
 @source
-def variables(context: typer.Context, incomplete: str) -> Iterable[str]:
-    """Environment variables whose names suggest a key."""
-    return [name for name in os.environ if name.endswith(("KEY", "TOKEN"))]
-
-
-@source
 def columns(context: typer.Context, incomplete: str) -> Iterable[str]:
     """Names in an SQL expression."""
     return ["id", "title", "url", *metadata_keys(context)]
@@ -210,7 +190,9 @@ def ids(context: typer.Context, incomplete: str) -> Iterable[str]:
     folder, matches = _folder(context), []
     for part in _manifest(folder)["parts"]:
         path = folder / str(part["path"])
-        deleted = _bitmap(path / str(part["bitmap"])) if part["bitmap"] else b""
+        # The bits of deleted rows, from a .npy of uint8: bytes 8 and 9 hold the length of its header.
+        file = (path / str(part["bitmap"])).read_bytes() if part["bitmap"] else bytes(10)
+        deleted = file[10 + int.from_bytes(file[8:10], "little") :]
         with closing(connect(path / NAMES.documents, int(part["rows"]))) as documents:
             for row, id_ in documents.execute(
                 "SELECT row, id FROM documents WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
@@ -221,21 +203,14 @@ def ids(context: typer.Context, incomplete: str) -> Iterable[str]:
     return sorted(matches)
 
 
-def _bitmap(path: Path) -> bytes:
-    """The bits of deleted rows, from a .npy of uint8: bytes 8 and 9 hold the length of its header."""
-    content = path.read_bytes()
-    return content[10 + int.from_bytes(content[8:10], "little") :]
-
-
 def metadata_keys(context: typer.Context) -> list[str]:
     """Keys of the first documents' metadata; none from a damaged index."""
     from resizable_search.store.documents import connect
 
-    try:
+    with suppress(Exception):
         folder = _folder(context)
         first = _manifest(folder)["parts"][0]
         with closing(connect(folder / str(first["path"]) / NAMES.documents, int(first["rows"]))) as documents:
             rows = documents.execute("SELECT metadata FROM documents LIMIT ?", (MOST_ROWS,)).fetchall()
         return sorted({key for (metadata,) in rows for key in json.loads(metadata)})
-    except Exception:
-        return []
+    return []

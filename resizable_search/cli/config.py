@@ -8,17 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from resizable_search.cli import completion
 from resizable_search.cli.options import HomeOption, JsonOption
-from resizable_search.cli.settings import (
-    SECTION,
-    Configuration,
-    Table,
-    Value,
-    project_paths,
-    read_toml,
-)
+from resizable_search.cli.settings import SECTION, Configuration, Table, Value, project_paths, read_toml
 from resizable_search.errors import ConfigError, RsearchError
 from resizable_search.system import HOME_VARIABLE
 from resizable_search.text import plain
@@ -43,12 +37,12 @@ app = typer.Typer(invoke_without_command=True)
 
 KeyArgument = Annotated[
     str,
-    typer.Argument(
+    Argument(
         help="Setting, such as index, query.dim or build.files.chunk.", metavar="KEY", autocompletion=_keys
     ),
 ]
 ProjectOption = Annotated[
-    bool, typer.Option("--project", help="Use the nearest pyproject.toml, not the home's file.")
+    bool, Option("--project", help="Use the nearest pyproject.toml, not the home's file.")
 ]
 
 
@@ -127,8 +121,7 @@ def set_(
     context: typer.Context,
     key: KeyArgument,
     values: Annotated[
-        list[str],
-        typer.Argument(help="Value; several make a list.", metavar="VALUE...", autocompletion=_values),
+        list[str], Argument(help="Value; several make a list.", metavar="VALUE...", autocompletion=_values)
     ],
     project: ProjectOption = False,
     home: HomeOption = None,
@@ -166,11 +159,10 @@ def _configuration(context: typer.Context, home: Path | None) -> Configuration:
 def _path(configuration: Configuration, *, project: bool) -> Path:
     if not project:
         return configuration.own.path
-    if configuration.project is not None:
-        return configuration.project.path
-    for nearest in project_paths():
-        return nearest
-    raise RsearchError("no pyproject.toml here or in a folder above: make one, or leave --project out")
+    paths = [configuration.project.path] if configuration.project is not None else [*project_paths()]
+    if not paths:
+        raise RsearchError("no pyproject.toml here or in a folder above: make one, or leave --project out")
+    return paths[0]
 
 
 def _edit(configuration: Configuration, table: Table, key: str, value: Any, *, project: bool) -> Path:
@@ -188,11 +180,7 @@ def _edit(configuration: Configuration, table: Table, key: str, value: Any, *, p
     mode = None if document is None else stat.S_IMODE(path.stat().st_mode)
     document = here = tomlkit.document() if document is None else document
     for name in (*SECTION, *table) if project else table:
-        if name not in here:
-            if value is None:
-                break
-            here[name] = tomlkit.table(is_super_table=name == "tool")
-        here = here[name]
+        here = here.setdefault(name, tomlkit.table())
         if not isinstance(here, dict):
             raise ConfigError(f"{path}: {name} is not a table: correct the file")
     if value is not None:

@@ -68,28 +68,17 @@ EXAMPLES: dict[str, str] = {
         rsearch --install-completion
             Complete commands, indexes, dimensions and ids in your shell.
         """,
-    "build": """
-        rsearch build files notes/ papers/*.pdf --chunk 400 --embedder lsa
-        rsearch build wiki100k --dry-run
-        rsearch build hf rajpurkar/squad --text-column context --limit 20000
-        """,
+    "build": "rsearch build files notes/ papers/*.pdf --chunk 400 --embedder lsa",
     "build wiki100k": """
         rsearch build wiki100k --dry-run
-        rsearch build wiki100k --limit 3000
-            Index the first 3,000 articles; a larger --limit extends the index.
         rsearch build wiki100k --embedder openai --model nomic-embed-text \\
                 --base-url http://localhost:11434/v1
             Embed with Ollama on this machine.
         """,
     "build wiki": "rsearch build wiki --lang de --limit 10000 --embedder lsa --name wiki-lsa",
-    "build hf": """
-        rsearch build hf rajpurkar/squad --text-column context \\
-                --limit 20000 --shuffle-seed 0
-            Draw a random sample from the whole split.
-        """,
+    "build hf": "rsearch build hf rajpurkar/squad --text-column context --limit 20000",
     "build pydoc": "rsearch build pydoc --embedder nomic --name pydoc-nomic --dims 64,256,768",
     "build files": """
-        rsearch build files notes/ papers/*.pdf --chunk 400
         rsearch build files talks.csv --text-column abstract --metadata year,room
             Index each row of a table.
         psql … | rsearch build files - --name tickets
@@ -110,14 +99,10 @@ EXAMPLES: dict[str, str] = {
         rsearch query - --json < questions.txt
             Read one query a line, print one JSON object a line.
         """,
-    "similar": """
-        rsearch similar 12 --where "title GLOB 'B*'"
-        rsearch similar docs/format.md -i docs --fields id,title,score
-        """,
+    "similar": "rsearch similar docs/format.md -i docs --fields id,title,score",
     "bench": """
         rsearch bench --dims 768,512,256 --rerank 10
             Measure each dimension alone, and with a rerank of 10 x k.
-        rsearch bench --dims 768 --batch 1,32,1000 --threads 1,2
         rsearch bench --dims 256 --rerank 10 --min-recall 0.95
             For CI: exit with 1 if the mean overlap is lower.
         """,
@@ -125,7 +110,6 @@ EXAMPLES: dict[str, str] = {
         rsearch tune --recall 0.99
         rsearch query "tree data structures" --recall 0.99
             Use the tuned plan.
-        rsearch tune --recall 0.95 --queries questions.txt -k 5
         """,
     "eval": """
         rsearch eval scifact --dims 768,256,64 --rerank 10
@@ -144,25 +128,17 @@ EXAMPLES: dict[str, str] = {
     "mcp": """
         {"mcpServers": {"rsearch": {"command": "rsearch", "args": ["mcp"]}}}
             Put this into the configuration of an assistant.
-        rsearch mcp --index notes --home /srv/indexes
-            Offer one index of another home; "args" takes each word by itself.
         """,
     "list": "rsearch list --json --home /srv/indexes",
     "info": "rsearch info ./wiki100k --json",
-    "add": """
-        rsearch add notes new.md more/ talks.jsonl
-        rsearch add pydoc more.parquet --replace
-        """,
+    "add": "rsearch add notes new.md more/ talks.jsonl --replace",
     "delete": """
         rsearch delete pydoc notes/csv notes/json --dry-run
         rsearch delete talks --where "year < 1990"
         cut -f1 old.tsv | rsearch delete pydoc - --missing-ok --yes
         """,
     "compact": "rsearch compact pydoc",
-    "export": """
-        rsearch export wiki100k wiki100k.parquet
-        rsearch export wiki100k wiki-faiss/ --to faiss-pq --dim 256
-        """,
+    "export": "rsearch export wiki100k wiki-faiss/ --to faiss-pq --dim 256",
     "remove": "rsearch remove pydoc --yes",
     "verify": "rsearch verify wiki100k --full --json",
     "repair": "rsearch verify wiki100k || rsearch repair wiki100k",
@@ -176,10 +152,8 @@ EXAMPLES: dict[str, str] = {
     "config": """
         rsearch config
             List every setting, its value, and the file that sets it.
-        rsearch config set query.dim 256
         rsearch config set query.rerank 10 --project
             Write into the pyproject.toml of this project.
-        rsearch config unset query.dim
         """,
 }
 """Examples of each command, and below them, indented, what they do. Lines of at most 76 characters."""
@@ -196,16 +170,6 @@ PANELS = {
 """Groups of options in the help of a command with more than MANY; the others are under Options."""
 
 MANY = 8
-
-_CODES = {
-    "serve": "0 also after SIGTERM, once open requests are answered",
-    "mcp": "0 at the end of stdin, or after SIGTERM",
-    "bench": "1 also if --min-recall is missed",
-    "verify": "1 also if a file is damaged",
-    "doctor": "1 also if a check fails",
-    "build": "130 also if a build is stopped; run it again to resume",
-    "config": "1 also if `get` names a setting that is not set",
-}
 
 
 def describe(command: Any, path: str) -> Any:
@@ -228,14 +192,11 @@ def epilog(path: str) -> str:
     examples = "\n".join(f"  {line}".rstrip() for line in inspect.cleandoc(EXAMPLES[path]).splitlines())
     variables = {name: words for name, (words, commands) in ENVIRONMENT.items() if path in commands}
     width = max(map(len, variables))
-    codes = "  0 done · 1 an error, explained in one line · 2 wrong usage · 130 Ctrl-C"
-    if also := _CODES.get(path.split(" ")[0]):
-        codes += f"\n  {also}"
     sections = {
         "Examples": examples,
         "Environment": "\n".join(f"  {name.ljust(width)}  {words}" for name, words in variables.items()),
         "Files": "  rsearch.toml and pyproject.toml set defaults: see `rsearch config --help`.",
-        "Exit codes": codes,
+        "Exit codes": "  0 done · 1 an error or a failed check · 2 wrong usage · 130 stopped by Ctrl-C",
     }
     if path in ("config", "doctor"):
         del sections["Files"]

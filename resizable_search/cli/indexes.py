@@ -2,12 +2,13 @@
 
 import itertools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from resizable_search.cli import completion
 from resizable_search.cli.help import with_flags
@@ -38,14 +39,13 @@ def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
     from resizable_search.cli.output import json_object
     from resizable_search.cli.tables import show_table
 
-    home_folder = home_of(home)
-    entries = overview(home_folder)
+    entries = overview(home_of(home))
     if json:
         json_object(entries)
     elif entries:
         show_table(listing_table(entries))
     else:
-        write_lines(f"no index in {home_folder.path}: build one with `rsearch build pydoc`")
+        write_lines(f"no index in {home_of(home).path}: build one with `rsearch build pydoc`")
 
 
 def listing_table(entries: "Sequence[OverviewEntry]") -> "Table":
@@ -65,15 +65,9 @@ def listing_table(entries: "Sequence[OverviewEntry]") -> "Table":
         )
     for entry in entries:
         dims = f"{entry.dims[0]}–{entry.dims[-1]}" if len(entry.dims) > 1 else ",".join(map(str, entry.dims))
-        cells = (
-            entry.name,
-            f"{entry.rows:,}",
-            dims,
-            entry.model,
-            size(entry.bytes),
-            entry.changed[:10],
-            "" if entry.state == "ready" else entry.state,
-        )
+        state = "" if entry.state == "ready" else entry.state
+        used, changed = size(entry.bytes), entry.changed[:10]
+        cells = (entry.name, f"{entry.rows:,}", dims, entry.model, used, changed, state)
         table.add_row(*(one_line(plain(cell)) for cell in cells))
     return table
 
@@ -102,35 +96,37 @@ def info_lines(info: "IndexInfo") -> list[tuple[str, str]]:
         for key, value in info.corpus.items()
         if value not in (None, "", []) and key != "columns"
     )
-    left_out = f", {info.left_out:,} left out" if info.left_out else ""
-    deleted = ""
+    read = f"{info.rows:,} of {info.source_rows:,} read"
+    if info.left_out:
+        read += f", {info.left_out:,} left out"
     if info.deleted:
-        deleted = f", {info.deleted:,} deleted: `rsearch compact {info.name}` reclaims the space"
+        read += f", {info.deleted:,} deleted: `rsearch compact {info.name}` reclaims the space"
     unfitted = ""
     if info.unfitted:
         due = "; build again with --refit" if 2 * info.unfitted > info.rows else ""
         unfitted = f"{info.unfitted:,} of {info.rows:,} documents came after lsa was fitted{due}"
+    sides = (("documents", "document_prefix"), ("queries", "query_prefix"))
+    prefixes = [f"{side} as '{words}…'" for side, option in sides if (words := spec["options"].get(option))]
+    if "api_key_env" in spec["options"]:
+        prefixes.append(f"a key, if needed, from {spec['options']['api_key_env']}")
     centred = ", centred" if spec["centred"] else ""
+    parts = counted(info.parts, "part")
     files = ", ".join(f"{name} {size(count)}" for name, count in info.files.items())
     reads = ", ".join(f"{size(count)} at {dim}" for dim, count in info.scan_bytes.items())
     unexpected = f"{', '.join(info.strange)}: not part of the index; move it away" if info.strange else ""
     return [
         ("index", f"{info.name}  {info.folder}"),
-        ("documents", f"{info.rows:,} of {info.source_rows:,} read{left_out}{deleted}"),
+        ("documents", read),
         ("corpus", info.label + (", to its end" if info.corpus_exhausted else "")),
         ("", options),
         ("embedder", f"{spec['kind']}: {spec['model']}, {spec['width']} dimensions{centred}"),
-        ("", _prefixes(spec["options"])),
+        ("", ", ".join(prefixes)),
         ("", with_flags(info.remark)),
         ("", unfitted),
         ("dims", f"{', '.join(map(str, info.dims))}; a query may use any other up to the last"),
         ("on disk", f"{size(info.bytes)}: {files}"),
         ("a query", f"{info.embed_cost}; a scan reads {reads}"),
-        (
-            "built",
-            f"{info.created}, changed {info.changed}, generation {info.generation}, "
-            f"{counted(info.parts, 'part')}",
-        ),
+        ("built", f"{info.created}, changed {info.changed}, generation {info.generation}, {parts}"),
         ("by", f"{info.written_by}, embedder fingerprint {info.fingerprint}"),
         ("verified", info.verified),
         ("damaged", "; ".join(info.damaged)),
@@ -138,21 +134,12 @@ def info_lines(info: "IndexInfo") -> list[tuple[str, str]]:
     ]
 
 
-def _prefixes(options: dict[str, Any]) -> str:
-    """The prefixes and the key of an embedder that has such options."""
-    sides = (("documents", "document_prefix"), ("queries", "query_prefix"))
-    words = [f"{side} as '{options[option]}…'" for side, option in sides if options.get(option)]
-    if "api_key_env" in options:
-        words.append(f"a key, if needed, from {options['api_key_env']}")
-    return ", ".join(words)
-
-
 def export(
     index: RequiredIndexArgument,
-    dest: Annotated[Path, typer.Argument(help="File (parquet) or folder to write.")],
+    dest: Annotated[Path, Argument(help="File (parquet) or folder to write.")],
     format: Annotated[
         Literal["parquet", "datasets", "faiss-flat", "faiss-pq", "usearch"] | None,
-        typer.Option(
+        Option(
             "--format",
             "--to",
             metavar="FORMAT",
@@ -162,9 +149,9 @@ def export(
     ] = None,
     dim: Annotated[
         int | None,
-        typer.Option(help="Cut the rows to DIM dimensions, renormalised.", show_default="the full dimension"),
+        Option(help="Cut the rows to DIM dimensions, renormalised.", show_default="the full dimension"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    force: Annotated[bool, Option("--force", help="Replace an earlier export.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Write documents and rows for another program, and check them with its library."""
@@ -189,7 +176,7 @@ def export(
 
 def remove(
     index: Annotated[
-        str, typer.Argument(help="Index by name or folder.", autocompletion=completion.indexes_and_builds)
+        str, Argument(help="Index by name or folder.", autocompletion=completion.indexes_and_builds)
     ],
     yes: YesOption = False,
     home: HomeOption = None,
@@ -213,7 +200,7 @@ def remove(
 def warm(
     index: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             autocompletion=completion.indexes, help="Index to derive missing int8 tiers and sign bits for."
         ),
     ] = None,
@@ -234,7 +221,7 @@ def warm(
 
 def verify(
     index: IndexArgument = None,
-    full: Annotated[bool, typer.Option("--full", help="Check every derived row, not a sample.")] = False,
+    full: Annotated[bool, Option("--full", help="Check every derived row, not a sample.")] = False,
     json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -295,7 +282,7 @@ def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = F
     from resizable_search.cli.tables import stdout_console
 
     checks = []
-    for check in itertools.chain(_configuration_checks(context, home), examine(home_of(home))):
+    for check in itertools.chain(_check_configuration(context, home), examine(home_of(home))):
         check = replace(check, words=with_flags(check.words))
         checks.append(check)
         if not json:
@@ -308,15 +295,12 @@ def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = F
         raise typer.Exit(1)
 
 
-def _configuration_checks(context: typer.Context, home: Path | None) -> "list[HealthCheck]":
+def _check_configuration(context: typer.Context, home: Path | None) -> "Iterator[HealthCheck]":
     from resizable_search.admin.doctor import HealthCheck
     from resizable_search.cli.settings import Configuration
 
     configuration = Configuration(context.find_root().command, home)
-    if configuration.problems:
-        return [HealthCheck("configuration", "wrong", problem) for problem in configuration.problems]
-    existing = [str(file.path) for file in configuration.files if file.exists]
-    return [
-        HealthCheck("configuration", "ok", words)
-        for words in (", ".join(existing) or "no file", *configuration.warnings)
-    ]
+    files = ", ".join(str(file.path) for file in configuration.files if file.exists)
+    state: Literal["ok", "wrong"] = "wrong" if configuration.problems else "ok"
+    for words in configuration.problems or [files or "no file", *configuration.warnings]:
+        yield HealthCheck("configuration", state, words)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
+from typer import Argument, Option
 
 from resizable_search.cli import completion
 from resizable_search.errors import RsearchError, UsageError
@@ -19,15 +20,14 @@ from resizable_search.text import quoted
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    from resizable_search.build.workspace import BuildOptions
+
 T = TypeVar("T")
 
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", help="Folder of all indexes.", show_default="$RSEARCH_HOME"),
-]
+HomeOption = Annotated[Path | None, Option(help="Folder of all indexes.", show_default="$RSEARCH_HOME")]
 IndexOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--index",
         "-i",
         help="Index by name or folder.",
@@ -37,101 +37,92 @@ IndexOption = Annotated[
 ]
 IndexArgument = Annotated[
     str | None,
-    typer.Argument(
+    Argument(
         help="Index by name or folder.", show_default="as for --index", autocompletion=completion.indexes
     ),
 ]
 RequiredIndexArgument = Annotated[
-    str, typer.Argument(help="Index by name or folder.", autocompletion=completion.indexes)
+    str, Argument(help="Index by name or folder.", autocompletion=completion.indexes)
 ]
-KOption = Annotated[int, typer.Option("-k", help="Number of hits.")]
-ThreadsOption = Annotated[
-    int | None,
-    typer.Option("--threads", help="Threads of a scan.", show_default="$RSEARCH_THREADS"),
-]
+KOption = Annotated[int, Option("-k", help="Number of hits.")]
+ThreadsOption = Annotated[int | None, Option(help="Threads of a scan.", show_default="$RSEARCH_THREADS")]
 EngineOption = Annotated[
     Literal["auto", "numpy", "numba"],
-    typer.Option("--engine", metavar="ENGINE", help="auto (numba when it pays), numpy or numba."),
+    Option(metavar="ENGINE", help="auto (numba when it pays), numpy or numba."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
+YesOption = Annotated[bool, Option("--yes", "-y", help="Do not ask.")]
 ConcurrencyOption = Annotated[
-    int | None,
-    typer.Option(help="Requests at the same time.", show_default="8; 2 if local"),
+    int | None, Option(help="Requests at the same time.", show_default="8; 2 if local")
 ]
-RateOption = Annotated[
-    float | None,
-    typer.Option(help="Requests a minute.", show_default="240 at Nomic's service"),
-]
+RateOption = Annotated[float | None, Option(help="Requests a minute.", show_default="240 at Nomic's service")]
 
 BaseUrlOption = Annotated[
-    str | None,
-    typer.Option(help="Endpoint of openai, up to /v1.", show_default="$OPENAI_BASE_URL"),
+    str | None, Option(help="Endpoint of openai, up to /v1.", show_default="$OPENAI_BASE_URL")
 ]
 ApiKeyEnvOption = Annotated[
-    str | None,
-    typer.Option(
-        autocompletion=completion.variables,
-        help="Variable with the key of openai.",
-        show_default="OPENAI_API_KEY",
-    ),
+    str | None, Option(help="Variable with the key of openai.", show_default="OPENAI_API_KEY")
 ]
-CharsOption = Annotated[int | None, typer.Option(help="Keep the first CHARS characters of a text; 0: all.")]
+CharsOption = Annotated[int | None, Option(help="Keep the first CHARS characters of a text; 0: all.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildArguments:
     """Options of every `build` command."""
 
-    name: Annotated[str | None, typer.Option(help="Name of the index.", show_default="from the corpus")] = (
-        None
-    )
-    limit: Annotated[int | None, typer.Option(help="Read only the first LIMIT documents.")] = None
+    name: Annotated[str | None, Option(help="Name of the index.", show_default="from the corpus")] = None
+    limit: Annotated[int | None, Option(help="Read only the first LIMIT documents.")] = None
     embedder: Annotated[
         str,
-        typer.Option(
+        Option(
             autocompletion=completion.embedders,
             help="nomic, nomic-local, openai (or a compatible endpoint), sentence-transformers or lsa.",
         ),
     ] = "nomic"
-    model: Annotated[
-        str | None, typer.Option(help="Model of the embedder.", show_default="the usual one")
-    ] = None
+    model: Annotated[str | None, Option(help="Model of the embedder.", show_default="the usual one")] = None
     base_url: BaseUrlOption = None
     api_key_env: ApiKeyEnvOption = None
     document_prefix: Annotated[
-        str | None, typer.Option(help="Text before each document.", show_default="by model")
+        str | None, Option(help="Text before each document.", show_default="by model")
     ] = None
-    query_prefix: Annotated[
-        str | None, typer.Option(help="Text before each query.", show_default="by model")
-    ] = None
+    query_prefix: Annotated[str | None, Option(help="Text before each query.", show_default="by model")] = (
+        None
+    )
     dims: Annotated[
         str | None,
-        typer.Option(
-            help="Dimensions to store, e.g. 64,256; always the full one.",
-            show_default="usual ones",
-            autocompletion=completion.usual_dims,
-        ),
+        Option(help="Dimensions to store, e.g. 64,256; always the full one.", show_default="usual ones"),
     ] = None
     chars: CharsOption = 1200
-    restart: Annotated[bool, typer.Option("--restart", "--refit", help="Start again, and fit lsa again.")] = (
-        False
-    )
+    restart: Annotated[bool, Option("--restart", "--refit", help="Start again, and fit lsa again.")] = False
     concurrency: ConcurrencyOption = None
     rate: RateOption = None
     on_bad_text: Annotated[
-        Literal["skip", "fail"],
-        typer.Option(metavar="skip|fail", help="Skip or refuse documents without text."),
+        Literal["skip", "fail"], Option(metavar="skip|fail", help="Skip or refuse documents without text.")
     ] = "skip"
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show work, cost and disk space; write nothing.")
-    ] = False
+    dry_run: Annotated[bool, Option("--dry-run", help="Show work, cost and disk space; write nothing.")] = (
+        False
+    )
     home: HomeOption = None
 
     def embedder_options(self) -> dict[str, str | int | None]:
         """The keywords of the embedder's constructor."""
         names = ("base_url", "api_key_env", "document_prefix", "query_prefix")
         return {name: getattr(self, name) for name in names}
+
+    def build_options(self, usual_name: str) -> "BuildOptions":
+        """The options of the library's builds. Raises UsageError."""
+        from resizable_search.build.workspace import BuildOptions
+
+        return BuildOptions(
+            usual_name if self.name is None else self.name,  # the build refuses ''
+            self.limit,
+            parse_numbers(self.dims, "--dims"),
+            self.concurrency,
+            self.rate,
+            self.on_bad_text,
+            self.restart,
+            command_to_go_on(),
+        )
 
     def text_length(self) -> int | None:
         """How many characters of a text to keep, None for all. Raises UsageError."""
@@ -145,26 +136,23 @@ class TextArguments(BuildArguments):
     """Options of `build` commands that read tables and long texts."""
 
     chars: CharsOption = None
-    text_column: Annotated[str | None, typer.Option(help="Column with the texts.", show_default="text")] = (
+    text_column: Annotated[str | None, Option(help="Column with the texts.", show_default="text")] = None
+    id_column: Annotated[str | None, Option(help="Column with the ids.", show_default="id, else the row")] = (
         None
     )
-    id_column: Annotated[
-        str | None, typer.Option(help="Column with the ids.", show_default="id, else the row")
-    ] = None
     title_column: Annotated[
-        str | None, typer.Option(help="Column with the titles.", show_default="title, else none")
+        str | None, Option(help="Column with the titles.", show_default="title, else none")
     ] = None
-    url_column: Annotated[
-        str | None, typer.Option(help="Column with the URLs.", show_default="url, else none")
-    ] = None
+    url_column: Annotated[str | None, Option(help="Column with the URLs.", show_default="url, else none")] = (
+        None
+    )
     metadata: Annotated[
-        str | None, typer.Option(help="Columns to keep as metadata, e.g. year,lang.", show_default="none")
+        str | None, Option(help="Columns to keep as metadata, e.g. year,lang.", show_default="none")
     ] = None
     chunk: Annotated[
-        str | None,
-        typer.Option(help="Chunk size in tokens (400) or characters (1600c).", show_default="no chunks"),
+        str | None, Option(help="Chunk size in tokens (400) or characters (1600c).", show_default="no chunks")
     ] = None
-    chunk_overlap: Annotated[int, typer.Option(help="Overlap of chunks, in the same unit.")] = 0
+    chunk_overlap: Annotated[int, Option(help="Overlap of chunks, in the same unit.")] = 0
 
     def text_length(self) -> int | None:
         """As for other builds, but without --chars 1200, and all of a text that is chunked."""
@@ -172,7 +160,7 @@ class TextArguments(BuildArguments):
             raise UsageError("--chunk-overlap needs --chunk: give the size of chunks, e.g. --chunk 400")
         if self.chars is None and self.chunk is None:
             return 1200
-        return super(TextArguments, self).text_length()  # slots make another class
+        return BuildArguments.text_length(self)
 
 
 def takes(

@@ -24,25 +24,42 @@ BAR_FROM = 100
 """Columns of a terminal with room for a bar beside its words."""
 
 
-class Pace:
-    """How far a stage is and how fast it goes, in words."""
+class Lines(Progress):
+    """Plain lines for logs: the beginning of a stage, and how far it is every PLAIN_SECONDS."""
 
-    def __init__(self, total: int | None = None, unit: str = "") -> None:
-        self.status = ""
-        self._total = total or 0
-        self._unit = unit
+    def __init__(self) -> None:
+        self._begin("", None, "")
+
+    def _begin(self, name: str, total: int | None, unit: str) -> None:
+        self._name, self._total, self._unit = name, total or 0, unit
+        self._status = ""
         self._done = 0
-        self._began = time.monotonic()
         self._earlier: int | None = None
         """The first advance: the work of an earlier run, which says nothing about the speed."""
+        self._began = self._last = time.monotonic()
+
+    def stage(self, name: str, total: int | None, unit: str) -> None:
+        """Name the stage."""
+        self._begin(name, total, unit)
+        self._write(f"{name} {total:,} {unit}" if total else name)
 
     def advance(self, amount: int) -> None:
-        """Count work."""
+        """Count work, and print a line if it is time."""
         if self._earlier is None:
             self._earlier = amount
         self._done += amount
+        self._show()
 
-    def words(self) -> list[str]:
+    def status(self, words: str) -> None:
+        """Keep the words for the next line, and print it if it is time."""
+        self._status = words
+        self._show()
+
+    def note(self, message: str) -> None:
+        """Print the line."""
+        self._write(with_flags(message))
+
+    def _words(self) -> list[str]:
         """The count, the speed, the remaining time and the status, as far as known."""
         total = f"/{self._total:,}" if self._total else ""
         words = [f"{self._done:,}{total} {self._unit}".strip()]
@@ -52,97 +69,51 @@ class Pace:
             words.append(f"{rate:,.0f}/s" if rate >= 9.5 else f"{rate:.2g}/s")
             if self._total > self._done:
                 words.append(f"{duration((self._total - self._done) / rate)} left")
-        return [*words, self.status] if self.status else words
-
-
-class Bar(Progress):
-    """A live bar and one line of words."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-        from rich.table import Column
-
-        self._console = Console(stderr=True)
-        line = TextColumn(
-            "{task.fields[words]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
-        )
-        bar = [BarColumn(bar_width=24)] if self._console.width >= BAR_FROM else []
-        self.live = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            *bar,
-            line,
-            console=self._console,
-            transient=True,
-        )
-        self._task: TaskID | None = None
-        self._pace = Pace()
-
-    def stage(self, name: str, total: int | None, unit: str) -> None:
-        """Begin a new bar."""
-        if self._task is not None:
-            self.live.remove_task(self._task)
-        self._task = self.live.add_task(name, total=total, words="")
-        self._pace = Pace(total, unit)
-
-    def advance(self, amount: int) -> None:
-        """Move the bar."""
-        self._pace.advance(amount)
-        self._show(amount)
-
-    def status(self, words: str) -> None:
-        """Show the words behind the others."""
-        self._pace.status = words
-        self._show()
-
-    def note(self, message: str) -> None:
-        """Print a line above the bar."""
-        words = with_flags(message)
-        self._console.print(words, style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-    def _show(self, amount: int = 0) -> None:
-        if self._task is not None:
-            self.live.update(self._task, advance=amount, words=" · ".join(self._pace.words()))
-
-
-class Lines(Progress):
-    """Plain lines for logs: the beginning of a stage, and how far it is every PLAIN_SECONDS."""
-
-    def __init__(self) -> None:
-        self._name = ""
-        self._pace = Pace()
-        self._last = 0.0
-
-    def stage(self, name: str, total: int | None, unit: str) -> None:
-        """Name the stage."""
-        self._name, self._pace = name, Pace(total, unit)
-        self._last = time.monotonic()
-        self._write(f"{name} {total:,} {unit}" if total else name)
-
-    def advance(self, amount: int) -> None:
-        """Count work, and print a line if it is time."""
-        self._pace.advance(amount)
-        self._show()
-
-    def status(self, words: str) -> None:
-        """Keep the words for the next line, and print it if it is time."""
-        self._pace.status = words
-        self._show()
-
-    def note(self, message: str) -> None:
-        """Print the line."""
-        self._write(with_flags(message))
+        return [*words, self._status] if self._status else words
 
     def _show(self) -> None:
         if time.monotonic() - self._last >= PLAIN_SECONDS:
             self._last = time.monotonic()
-            self._write(f"{self._name}: {', '.join(self._pace.words())}")
+            self._write(f"{self._name}: {', '.join(self._words())}")
 
     def _write(self, line: str) -> None:
         with suppress(OSError):  # the reader of stderr has gone, or its disk is full: the work goes on
             sys.stderr.write(f"rsearch: {line}\n")
             sys.stderr.flush()
+
+
+class Bar(Lines):
+    """A live bar and one line of words; notes are lines above it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as LiveProgress
+        from rich.table import Column
+
+        super().__init__()
+        self._console = Console(stderr=True)
+        line = TextColumn(
+            "{task.fields[words]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+        )
+        bar = [BarColumn(bar_width=24)] if self._console.width >= BAR_FROM else []
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), *bar, line)
+        self.live = LiveProgress(*columns, console=self._console, transient=True)
+        self._task: TaskID | None = None
+
+    def stage(self, name: str, total: int | None, unit: str) -> None:
+        """Begin a new bar."""
+        self._begin(name, total, unit)
+        if self._task is not None:
+            self.live.remove_task(self._task)
+        self._task = self.live.add_task(name, total=total, words="")
+
+    def _show(self) -> None:
+        if self._task is not None:
+            self.live.update(self._task, completed=self._done, words=" · ".join(self._words()))
+
+    def _write(self, line: str) -> None:
+        self._console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

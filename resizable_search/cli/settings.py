@@ -55,14 +55,11 @@ RIVALS: dict[str, tuple[str, ...]] = {
 }
 """A setting is dropped if the command line or a nearer file gives one of its rivals."""
 
-_ONE_RUN = {"name", "open", "where", "documents", "queries", "plot", "shuffle-seed", "home", "revision"}
-_ONE_RUN |= {"config"}
-_NOT_OF: dict[Table, set[str]] = {
-    ("query",): {"embedder", *BOUND},  # an index has its own
-    ("build", "vectors"): {"embedder", "limit", *BOUND},
-    ("serve",): {"index"},  # without one these do something else
-    ("warm",): {"index"},
-}
+_NO_SETTINGS = {"name", "open", "where", "documents", "queries", "plot", "shuffle-seed", "home", "revision"}
+_NO_SETTINGS |= {"config", "serve.index", "warm.index", "build.vectors.limit"}
+_NO_SETTINGS |= {f"{table}.{key}" for table in ("query", "build.vectors") for key in ("embedder", *BOUND)}
+"""Options of one run, of what an index has itself, and an INDEX without which a command does otherwise."""
+
 _LISTS = {"dims", "precisions", "batch", "fields", "metadata", "bench.threads", "bench.rerank"}
 _OF_PROJECTS = {*SHARED, "k", "dim", "dims", "rerank", "plan", "recall", "precisions", "batch", "sample"}
 _OF_PROJECTS |= {"seed", "format", "fields", "snippet", "min-score", "min-recall", "measures"}
@@ -170,7 +167,7 @@ def _key(path: Table, option: Any) -> str | None:
         return None
     if not is_argument and (option.is_flag or not option.expose_value):
         return None
-    return None if key in _ONE_RUN or key in _NOT_OF.get(path, ()) else key
+    return None if {key, ".".join((*path, key))} & _NO_SETTINGS else key
 
 
 def read_toml(path: Path, parse: Callable[[str], Any], mentions: bytes = b"") -> Any:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
-import typer
+from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
 from resizable_search.cli.options import (
@@ -29,12 +29,9 @@ STDIN = Path("-")
 def add(
     index: RequiredIndexArgument,
     files: Annotated[
-        list[Path],
-        typer.Argument(help="Files and folders, as for `build files`; `-` reads JSON lines from stdin."),
+        list[Path], Argument(help="Files and folders, as for `build files`; `-` reads JSON lines from stdin.")
     ],
-    replace: Annotated[bool, typer.Option("--replace", help="Replace documents that have the same id.")] = (
-        False
-    ),
+    replace: Annotated[bool, Option("--replace", help="Replace documents that have the same id.")] = False,
     concurrency: ConcurrencyOption = None,
     rate: RateOption = None,
     home: HomeOption = None,
@@ -50,10 +47,7 @@ def add(
 
     folder = resolve_index(index, home_of(home))
     options = BuildOptions(
-        folder.resolve().name,
-        concurrency=concurrency,
-        requests_per_minute=rate,
-        command=command_to_go_on(),
+        folder.resolve().name, concurrency=concurrency, requests_per_minute=rate, command=command_to_go_on()
     )
     if STDIN in files and len(files) > 1:
         raise UsageError("stdin cannot be mixed with files: add each by itself")
@@ -67,24 +61,17 @@ def delete(
     index: RequiredIndexArgument,
     ids: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             autocompletion=completion.ids,
             help="Ids of documents; `-` reads them from stdin, one a line.",
             show_default="those of --where",
         ),
     ] = None,
     where: Annotated[
-        str | None,
-        typer.Option(
-            "--where",
-            help="Delete the documents that match this SQL expression.",
-            show_default="by ids",
-        ),
+        str | None, Option(help="Delete the documents that match this SQL expression.", show_default="by ids")
     ] = None,
-    missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Skip unknown ids.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be deleted; write nothing.")
-    ] = False,
+    missing_ok: Annotated[bool, Option("--missing-ok", help="Skip unknown ids.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Show what would be deleted; write nothing.")] = False,
     yes: YesOption = False,
     home: HomeOption = None,
 ) -> None:

@@ -109,18 +109,25 @@ class Corpus(ABC):
         return None
 
 
+def gather(
+    steps: Iterable[tuple[list[Document], Json]], size: int, chars: float = math.inf
+) -> Iterator[Block]:
+    """Gather documents, which come with the position after them, into blocks of about `size` or `chars`."""
+    block: list[Document] = []
+    length, position = 0, None
+    for documents, position in steps:
+        block += documents
+        length += sum(len(document.text) for document in documents)
+        if len(block) >= size or length >= chars:
+            yield Block(block, position)
+            block, length = [], 0
+    if block:
+        yield Block(block, position)
+
+
 def in_blocks(documents: Iterable[Document], start: int, size: int = BLOCK_SIZE) -> Iterator[Block]:
     """Cut documents, of which the first is number `start`, into blocks. A position is a plain count."""
-    block: list[Document] = []
-    count = start
-    for document in documents:
-        block.append(document)
-        count += 1
-        if len(block) == size:
-            yield Block(block, count)
-            block = []
-    if block:
-        yield Block(block, count)
+    return gather((([document], count) for count, document in enumerate(documents, start + 1)), size)
 
 
 def as_text(value: Any) -> str:

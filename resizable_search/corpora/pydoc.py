@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
+from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document, gather
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.specs import CorpusSpec, Json
 
@@ -122,8 +122,7 @@ class PydocCorpus(Corpus):
                 "the index was begun by a version that reads the standard library differently: "
                 "`restart` builds it again, another `name` keeps both"
             )
-        for block in in_blocks(documents, 0):
-            yield Block(block.documents, block.documents[-1].id)
+        yield from gather((([document], document.id) for document in documents), BLOCK_SIZE)
 
     def _documents(self) -> Iterator[Document]:
         root = self._root or Path(os.__file__).parent

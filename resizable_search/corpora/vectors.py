@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.arrays import NpyReader, open_regular
-from resizable_search.corpora.base import OTHER, Block, Corpus, Document, as_plain, as_text
+from resizable_search.corpora.base import OTHER, Block, Corpus, Document, as_plain, as_text, gather
 from resizable_search.corpora.files.decoding import UnreadableError
 from resizable_search.corpora.tables import JsonLines, Parquet
 from resizable_search.errors import CorpusError
@@ -98,18 +98,8 @@ class VectorsCorpus(Corpus):
             )
         else:
             documents = self._sidecar.read(row, inner)
-        block: list[Document] = []
-        chars = 0
-        for document, after in documents:
-            inner = after
-            block.append(document)
-            chars += len(document.text)
-            if len(block) == self.block_rows or chars >= BLOCK_BYTES:
-                row += len(block)
-                yield Block(block, [row, inner])
-                block, chars = [], 0
-        if block:
-            yield Block(block, [row + len(block), inner])
+        steps = (([document], [count, after]) for count, (document, after) in enumerate(documents, row + 1))
+        return gather(steps, self.block_rows, BLOCK_BYTES)
 
     def vectors(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
         """The vectors of these rows: (stop - start, width) floats, finite. Raises CorpusError."""

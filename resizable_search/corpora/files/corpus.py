@@ -12,14 +12,14 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document
+from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document, gather
 from resizable_search.corpora.chunking import PLAIN, Chunking, Outline
-from resizable_search.corpora.files.decoding import RefusedError, UnreadableError
+from resizable_search.corpora.files.decoding import UnreadableError
 from resizable_search.corpora.files.discovery import (
     FoundFile,
     Listing,
@@ -115,7 +115,11 @@ class TextCorpus(Corpus):
         return self.finished(document if document.url else replace(document, url=url))
 
     def finished(self, document: Document, outline: Outline = PLAIN) -> list[Document]:
-        """The document cut, and in chunks."""
+        """The document cut, and in chunks. The first one with words gives the example."""
+        if self.example is TextCorpus.example:
+            title, text = (re.findall(r"\w+", words[:200]) for words in (document.title, document.text))
+            if words := title if len(title) > 2 else text:
+                self.example = " ".join(words[:_EXAMPLE_WORDS])
         if self.chars is not None and len(document.text) > self.chars:
             self._cut += 1
             document = replace(document, text=document.text[: self.chars])
@@ -123,33 +127,13 @@ class TextCorpus(Corpus):
 
     def in_blocks(self, steps: Iterator[Step]) -> Iterator[Block]:
         """Gather steps into blocks of bounded size; note at the end how many texts were cut."""
-        block: list[Document] = []
-        chars, position = 0, None
-        for documents, after in steps:
-            block += documents
-            chars += sum(len(document.text) for document in documents)
-            position = after
-            if len(block) >= BLOCK_SIZE or chars >= BLOCK_CHARS:
-                self._choose_example(block)
-                yield Block(block, position)
-                block, chars = [], 0
-        if block:
-            self._choose_example(block)
-            yield Block(block, position)
+        yield from gather(steps, BLOCK_SIZE, BLOCK_CHARS)
         if self._cut and self.chunking is None:
             are = "is" if self._cut == 1 else "are"
             self.progress.note(
                 f"{counted(self._cut, 'text')} {are} longer than {self.chars:,} characters, and only the "
                 "beginning is searched: `chunk=400` takes all of it, in chunks"
             )
-
-    def _choose_example(self, documents: Sequence[Document]) -> None:
-        if self.example is TextCorpus.example:
-            for document in documents:
-                title, text = (re.findall(r"\w+", words[:200]) for words in (document.title, document.text))
-                if words := title if len(title) > 2 else text:
-                    self.example = " ".join(words[:_EXAMPLE_WORDS])
-                    return
 
 
 class FilesCorpus(TextCorpus):
@@ -219,9 +203,9 @@ class FilesCorpus(TextCorpus):
         """The documents of a file, each with the position after its record; None at the end of the file."""
         try:
             if file.problem:
-                raise (RefusedError if file.unread else UnreadableError)(file.problem)
-            if _is_table(file):
-                yield from self._records(file, record)
+                raise UnreadableError(file.problem, unread=file.unread)
+            if table := self._table(file):
+                yield from self._records(file, table, record)
             else:
                 path = self._path(file)
                 content = read_text(path, *format_of(file.id))
@@ -231,13 +215,12 @@ class FilesCorpus(TextCorpus):
         except UnreadableError as error:
             yield [Document(file.id, "", "", "", problem=str(error), unread=error.unread)], None
 
-    def _records(self, file: FoundFile, position: int) -> Iterator[tuple[list[Document], int]]:
-        table = self._table(file)
+    def _records(self, file: FoundFile, table: Table, position: int) -> Iterator[tuple[list[Document], int]]:
         if (known := table.columns()) is None:
             raise UnreadableError("it is empty")
         if lacks := self.columns.lacks(known):
             raise UnreadableError(lacks)
-        url = Path(self._path(file)).as_uri()
+        url = Path(table.path).as_uri()
         for record in table.read(position):
             where: dict[str, str | int] = {"path": file.id, table.unit: record.number}
             yield self.of_record(record, f"{file.id}:{record.number}", where, url), record.position
@@ -248,25 +231,22 @@ class FilesCorpus(TextCorpus):
         A table that only lies in a folder need not have texts: it is left out and reported.
         """
         for file in listing.read():
-            if file.problem or not _is_table(file) or not (file.named or self.columns.text):
+            table = self._table(file)
+            if table is None or file.problem or not (file.named or self.columns.text):
                 continue
-            try:
-                known = self._table(file).columns()
-            except UnreadableError:
-                continue  # reported when it is read
-            if known is not None and (lacks := self.columns.lacks(known)):
-                raise CorpusError(f"{self._path(file)}: {lacks}; name one of those")
+            with suppress(UnreadableError):  # reported when it is read
+                known = table.columns()
+                if known is not None and (lacks := self.columns.lacks(known)):
+                    raise CorpusError(f"{table.path}: {lacks}; name one of those")
 
-    def _table(self, file: FoundFile) -> Table:
+    def _table(self, file: FoundFile) -> Table | None:
         form, packing = format_of(file.id)
+        if form not in TABLES:
+            return None
         return TABLES[form](self._path(file), packing, self.columns.wanted, self.columns.metadata)
 
     def _path(self, file: FoundFile) -> str:
         return os.path.join(self._base, file.id)
-
-
-def _is_table(file: FoundFile) -> bool:
-    return format_of(file.id)[0] in TABLES
 
 
 class StdinCorpus(TextCorpus):

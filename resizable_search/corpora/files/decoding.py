@@ -36,16 +36,14 @@ _WIDE = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "ut
 
 
 class UnreadableError(Exception):
-    """Why a file or a record cannot be read: a few words for the build's report."""
+    """Why a file or a record cannot be read: a few words for the build's report.
 
-    unread = False
-    """Whether the system refused to read it, so that its content may be unchanged."""
+    `unread`: the system refused to read it, so that its content may be unchanged.
+    """
 
-
-class RefusedError(UnreadableError):
-    """A file that the system refuses to read."""
-
-    unread = True
+    def __init__(self, problem: str, *, unread: bool = False) -> None:
+        super().__init__(problem)
+        self.unread = unread
 
 
 @contextmanager
@@ -57,10 +55,11 @@ def unreadable() -> Iterator[None]:
         raise UnreadableError("it is gone") from None
     except EOFError:
         raise UnreadableError("it is cut short: its compressed data has no end") from None
-    except (OSError, zlib.error) as error:
-        # gzip raises an OSError without a number for bad data.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise RefusedError(f"it cannot be read ({error.strerror})") from None
+    except OSError as error:
+        refused = error.errno is not None  # gzip raises an OSError without a number for bad data
+        words = error.strerror if refused else error
+        raise UnreadableError(f"it cannot be read ({words})", unread=refused) from None
+    except zlib.error as error:
         raise UnreadableError(f"it cannot be read ({error})") from None
 
 

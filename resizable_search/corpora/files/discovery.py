@@ -157,25 +157,10 @@ class _Walker:
         # A path matches also if it lies in a folder that does.
         pattern = GitIgnoreSpec.from_lines([f"/{root.pattern}"]) if root.pattern else None
         start = len(root.path.rstrip("/")) + 1
-        folders: list[tuple[str, _GitignoreRules]] = [(root.path, _GitignoreRules.above(root.path))]
-        while folders:
-            folder, rules = folders.pop(0)
-            for entry in self._folder(folder, rules, folders):
-                if isinstance(entry, FoundFile):
-                    yield entry
-                elif pattern is None or pattern.match_file(entry[start:]):
-                    yield self._file(entry)
-
-    def _folder(
-        self, folder: str, rules: "_GitignoreRules", links: "list[tuple[str, _GitignoreRules]]"
-    ) -> Iterator[str | FoundFile]:
-        """The files below a folder, and folders that cannot be read; appends links to folders to `links`.
-
-        It uses a stack, because folders may be nested deeper than calls.
-        """
-        waiting: list[tuple[str | os.DirEntry[str], _GitignoreRules]] = [(folder, rules)]
-        while waiting:
-            entry, rules = waiting.pop()
+        waiting: list[tuple[str | os.DirEntry[str], _GitignoreRules]] = []
+        folders = [(root.path, _GitignoreRules.above(root.path))]  # and links to folders
+        while waiting or folders:
+            entry, rules = waiting.pop() if waiting else folders.pop(0)
             path = os.fspath(entry)
             if not isinstance(entry, str):
                 try:
@@ -185,10 +170,11 @@ class _Walker:
                 if path in self.named or rules.ignore(path, is_folder=is_folder and not is_link):
                     continue
                 if not is_folder:
-                    yield path
+                    if pattern is None or pattern.match_file(path[start:]):
+                        yield self._file(path)
                     continue
                 if is_link:
-                    links.append((path, _GitignoreRules()))
+                    folders.append((path, _GitignoreRules()))
                     continue
             try:
                 state = os.stat(path)

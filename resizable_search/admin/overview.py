@@ -109,10 +109,12 @@ def describe_index(index: Index) -> IndexInfo:
         cost = str(error)
     else:
         remark = cls.remark_on(spec)
+        address = spec.options.get("base_url")
+        service = f"{address} ({spec.options.get('served_as')})" if address else f"the {spec.kind} service"
         cost = (
             "this index embeds no texts"
             if not cls.embeds
-            else f"one request to {_service(spec)} for each new text; known texts are cached"
+            else f"one request to {service} for each new text; known texts are cached"
             if cls.remote
             else f"{spec.kind} on this machine, no request"
         )
@@ -144,11 +146,6 @@ def describe_index(index: Index) -> IndexInfo:
         damaged=damaged_files(index.folder, manifest),
         verified=last_verified(index.folder),
     )
-
-
-def _service(spec: EmbedderSpec) -> str:
-    address = spec.options.get("base_url")
-    return f"{address} ({spec.options.get('served_as')})" if address else f"the {spec.kind} service"
 
 
 def damaged_files(folder: Path, manifest: Manifest) -> list[str]:

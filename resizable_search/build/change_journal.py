@@ -123,8 +123,10 @@ class ChangeJournal(Journal):
                 self._db.execute("INSERT INTO seen VALUES (?, ?)", (id_, same))
                 if not same:
                     key = text_key(document.text)
-                    source = stored[0] if stored and stored[2] == key else self._row_with(key)
-                    self._put(document, id_, key, source)
+                    if stored is None or stored[2] != key:
+                        same_text = "SELECT row FROM held WHERE text = ? LIMIT 1"
+                        stored = self._db.execute(same_text, (key,)).fetchone()
+                    self._put(document, id_, key, stored and stored[0])
 
     def put(self, batch: Batch, sources: Mapping[int, int | None]) -> None:
         """Keep documents that are to be written: `sources` has the row by `seq` whose vector each gets.
@@ -141,10 +143,6 @@ class ChangeJournal(Journal):
         """Keep what the index has of these files and folders, because they cannot be read now."""
         with self._db:
             self._db.executemany("INSERT OR IGNORE INTO spared VALUES (?)", ((path,) for path in paths))
-
-    def _row_with(self, key: bytes) -> int | None:
-        row = self._db.execute("SELECT row FROM held WHERE text = ? LIMIT 1", (key,)).fetchone()
-        return None if row is None else int(row[0])
 
     def _put(self, document: PendingDocument, id_: str, key: bytes, source: int | None) -> None:
         d = document

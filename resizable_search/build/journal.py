@@ -11,7 +11,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -170,11 +170,9 @@ class Journal:
         """Every text that is not yet a row, in order."""
         with sqlite_os_errors(self.folder):
             reader = sqlite3.connect(self.folder / NAMES.work)
-        try:
+        with closing(reader):
             for (text,) in reader.execute("SELECT text FROM incoming ORDER BY seq"):
                 yield text
-        finally:
-            reader.close()
 
     def count_incoming(self) -> int:
         """The number of documents that are not yet rows."""

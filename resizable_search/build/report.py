@@ -106,11 +106,7 @@ def write_report(report: BuildReport, path: Path, progress: LoggedProgress) -> N
         **({"changes": asdict(report.changes)} if report.changes else {}),
         **asdict(report.spent),
         "seconds": round(report.seconds, 3),
-        "total": {
-            "runs": report.runs,
-            **asdict(report.total),
-            "seconds": round(report.total_seconds, 3),
-        },
+        "total": {"runs": report.runs, **asdict(report.total), "seconds": round(report.total_seconds, 3)},
         "left_out": list(report.left_out),
     }
     try:

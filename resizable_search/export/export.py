@@ -6,11 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from resizable_search.errors import BuildStoppedError, RsearchError, UsageError
-from resizable_search.export.base import ExportJob, ExportSample, ExportSource, Format, SearchCheck, Settings
+from resizable_search.export.base import ExportJob, ExportSample, ExportSource, Format, Settings
 from resizable_search.export.datasets import DatasetsFormat
 from resizable_search.export.faiss import FaissFlatFormat, FaissPQFormat
 from resizable_search.export.output import (
@@ -137,8 +134,16 @@ def _write_and_check(form: Format, job: ExportJob, made: Path, dest: Path, progr
             raise limit from None
         why = clipped(f"{type(error).__name__}: {error}")
         raise _failed(form, f"it cannot read the export ({why})") from error
-    shares = _checked(form, job.sample, check)
+    if list(check.ids) != job.sample.ids:
+        raise _failed(form, "it returns other documents at their places")
+    queries = job.sample.queries
+    if check.rows.shape != queries.shape or check.rows.tobytes() != queries.tobytes():
+        raise _failed(form, "it reads other numbers than the index holds")
+    shares = job.sample.shares(check.nearest)
     overlap = float(shares.mean())
+    if form.is_exact and shares.min() < 1.0 or overlap < LEAST_OVERLAP:
+        remedy = "" if form.is_exact else "; the format faiss-flat is exact"
+        raise _failed(form, f"it finds {overlap:.3f} of what the exact scan finds", remedy)
     low = 1.0 if form.is_exact else lower_bound(shares, TAIL)
     k = job.sample.k
     if form.is_folder:
@@ -159,23 +164,6 @@ def _write_and_check(form: Format, job: ExportJob, made: Path, dest: Path, progr
         overlap,
         low,
     )
-
-
-def _checked(form: Format, sample: ExportSample, check: SearchCheck) -> NDArray[np.float64]:
-    """The share of each exact answer that was returned.
-
-    Raises RsearchError if the export is another index.
-    """
-    if list(check.ids) != sample.ids:
-        raise _failed(form, "it returns other documents at their places")
-    if check.rows.shape != sample.queries.shape or check.rows.tobytes() != sample.queries.tobytes():
-        raise _failed(form, "it reads other numbers than the index holds")
-    shares = sample.shares(check.nearest)
-    worst = float(shares.min() if form.is_exact else shares.mean())
-    if worst < (1.0 if form.is_exact else LEAST_OVERLAP):
-        remedy = "" if form.is_exact else "; the format faiss-flat is exact"
-        raise _failed(form, f"it finds {shares.mean():.3f} of what the exact scan finds", remedy)
-    return shares
 
 
 def _failed(form: Format, what: str, remedy: str = "") -> RsearchError:

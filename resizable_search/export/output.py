@@ -89,8 +89,10 @@ def staging(dest: Path) -> Iterator[Path]:
         lock = _locked(folder, dest)
         try:
             for old in folder.iterdir():
-                if old.name != LOCK:
-                    _delete(old)
+                if old.is_dir():
+                    shutil.rmtree(old)
+                elif old.name != LOCK:
+                    old.unlink()
             yield folder / EXPORT
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -146,13 +148,6 @@ def _storage_errors(dest: Path) -> Iterator[None]:
         raise StorageError(
             str(error).replace("the same command resumes", "the same command starts again")
         ) from None
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def _is_index(folder: Path) -> bool:
@@ -217,11 +212,8 @@ def write_card(folder: Path, form: Format, facts: Mapping[str, Any], settings: S
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write export.json: the facts, and the bytes of every file of the export."""
-    files = {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
     text = json.dumps({**facts, "files": files}, indent=1, ensure_ascii=False)
     (folder / FACTS).write_text(text + "\n", encoding="utf-8")
 

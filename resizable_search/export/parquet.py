@@ -5,7 +5,7 @@ schema's metadata holds the facts of the export as JSON, under `rsearch`.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,9 @@ def scan(batches: Iterable[Any], sample: ExportSample) -> SearchCheck:
     rows: list[NDArray[np.float32]] = []
     start = 0
     for batch in batches:
-        block = _vectors_of(batch.column(EMBEDDING), sample.queries.shape[1])
+        column = batch.column(EMBEDDING)
+        lists = [chunk.flatten().to_numpy() for chunk in getattr(column, "chunks", [column])]
+        block = np.concatenate([np.empty(0, np.float32), *lists]).reshape(-1, sample.queries.shape[1])
         mine = sample.places[(sample.places >= start) & (sample.places < start + len(block))] - start
         ids += batch.column("id").take(mine).to_pylist()
         rows.append(block[mine])
@@ -147,10 +149,3 @@ def scan(batches: Iterable[Any], sample: ExportSample) -> SearchCheck:
         best, nearest = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
         start += len(block)
     return SearchCheck(ids, np.concatenate(rows), nearest)
-
-
-def _vectors_of(column: Any, dim: int) -> NDArray[np.float32]:
-    """A column of lists, one array or chunks, as (n, dim) float32."""
-    chunks: Sequence[Any] = getattr(column, "chunks", [column])
-    blocks = [chunk.flatten().to_numpy().reshape(-1, dim) for chunk in chunks]
-    return np.concatenate(blocks) if blocks else np.empty((0, dim), np.float32)

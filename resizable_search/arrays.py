@@ -131,24 +131,25 @@ def read_blocks(path: Path, rows: int = READ_ROWS) -> Iterator[tuple[int, NDArra
 
     Yields the first row's number and (up to `rows`, d) float32.
     """
-    with path.open("rb") as file:
-        count, dim = _read_shape(file)
-        rows = max(1, min(rows, READ_BYTES // (4 * dim)))
-        for start in range(0, count, rows):
-            n = min(rows, count - start)
-            yield start, np.fromfile(file, "<f4", n * dim).reshape(n, dim)
+    count, dim = read_shape(path)
+    rows = max(1, min(rows, READ_BYTES // (4 * dim)))
+    for start in range(0, count, rows):
+        n = min(rows, count - start)
+        yield start, read_slice(path, (count, dim), "<f4", start * dim, n * dim).reshape(n, dim)
+
+
+def read_slice(path: Path, shape: tuple[int, ...], dtype: str, at: int, count: int) -> NDArray[Any]:
+    """The `count` numbers of a file of ours from number `at` on, in C order."""
+    offset = len(npy_header(shape, dtype)) + at * np.dtype(dtype).itemsize
+    return np.fromfile(path, dtype, count, offset=offset)
 
 
 def read_shape(path: Path) -> tuple[int, int]:
     """Rows and dimension of a finished file of ours."""
     with path.open("rb") as file:
-        return _read_shape(file)
-
-
-def _read_shape(file: BinaryIO) -> tuple[int, int]:
-    np.lib.format.read_magic(file)
-    shape, _, _ = np.lib.format.read_array_header_1_0(file)
-    return int(shape[0]), int(shape[1])
+        np.lib.format.read_magic(file)
+        (rows, dim), _, _ = np.lib.format.read_array_header_1_0(file)
+    return int(rows), int(dim)
 
 
 def map_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BACK) -> NDArray[Any]:
@@ -197,6 +198,7 @@ _LARGE, _SMALL = 2.0**100, 2.0**-100
 class NpyReader:
     """The rows of a user's .npy file: (rows, width) floats of 16, 32 or 64 bits in any byte and memory order.
 
+    `row_bytes` are those of a row in the file, `surplus` the bytes after the array, which are not read.
     Raises CorpusError for any other file.
     """
 
@@ -208,16 +210,7 @@ class NpyReader:
         except BaseException:
             self.close()
             raise
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row in the file."""
-        return self.width * int(self.dtype.itemsize)
-
-    @property
-    def surplus(self) -> int:
-        """Bytes after the array, which are not read."""
-        return os.fstat(self._file.fileno()).st_size - self._start - self.rows * self.row_bytes
+        self.row_bytes = self.width * int(self.dtype.itemsize)
 
     def read(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
         """The rows from `start` to `stop`: (stop - start, width) finite floats of the file's dtype.
@@ -242,7 +235,11 @@ class NpyReader:
                 f"{self.path} has NaN or infinity in row {start + int(np.argmin(finite)):,}: "
                 "a vector must be finite; leave such rows out of the file, or put zeros there"
             )
-        return _in_range(rows) if size == 8 else rows
+        if size == 8:
+            most = np.abs(rows).max(axis=1)
+            outside = (most > 0) & ((most > _LARGE) | (most < _SMALL))
+            rows[outside] = np.ldexp(rows[outside], -np.frexp(most[outside])[1][:, None])
+        return rows
 
     def close(self) -> None:
         """Close the file."""
@@ -272,6 +269,7 @@ class NpyReader:
             wrong = f"is truncated: it has {size:,} bytes where {expected:,} belong; write it again"
         if wrong:
             raise CorpusError(f"{self.path} {wrong}")
+        self.surplus = size - expected
         return shape[0], shape[1]
 
     def _fill(self, into: NDArray[Any], offset: int) -> None:
@@ -292,11 +290,3 @@ def open_regular(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise CorpusError(f"cannot read {path} ({error.strerror}): name an existing file") from None
-
-
-def _in_range(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    most = np.abs(rows).max(axis=1)
-    outside = (most > 0) & ((most > _LARGE) | (most < _SMALL))
-    if outside.any():
-        rows[outside] = np.ldexp(rows[outside], -np.frexp(most[outside])[1][:, None])
-    return rows

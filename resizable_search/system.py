@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,7 @@ _REMEDIES: dict[int, tuple[type[RsearchError], str]] = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR), _REFUSED),
-    **dict.fromkeys((errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP), _REFUSED),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG), _REFUSED),
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO), _FAILED),
     errno.EFBIG: (
         StorageError,
@@ -95,15 +94,10 @@ def _refusal(
     if number not in _REMEDIES:
         return None
     kind, words = _REMEDIES[number]
-    values = {
-        "home": home,
-        "path": path or home,
-        "remedy": remedy,
-        "again": again,
-        "reason": os.strerror(max(number, 0)),
-        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-    }
-    return kind(words.format_map(values))
+    reason, files = os.strerror(max(number, 0)), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return kind(
+        words.format(home=home, path=path or home, remedy=remedy, again=again, reason=reason, files=files)
+    )
 
 
 def exhausted(error: BaseException | None) -> RsearchError | None:
@@ -268,12 +262,8 @@ def make_sure_of_room(what: str, needed: int, folder: Path, remedy: str = FEWER_
 
 def make_home(home: Path) -> None:
     """Make the folder of all indexes if it does not exist. Raises StorageError."""
-    try:
+    with storage_errors(home):
         home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        limit = _refusal(error.errno, home) if error.errno in _LIMITS else None
-        words = f"cannot make the folder {home} ({error.strerror}): {ANOTHER_HOME}"
-        raise limit or StorageError(words) from None
 
 
 def beside(path: Path) -> Path:
@@ -301,28 +291,22 @@ HOLDER_SECONDS = 2.0
 POLL_SECONDS = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class BuildLock:
-    """The lock of an index's build, held; `path` is its file."""
-
-    path: Path
-
-    def remove_state(self) -> None:
-        """Delete the files beside the index, the lock last: nothing may be done after it."""
-        for path in sorted(self.path.parent.iterdir()):
-            if path == self.path:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        self.path.unlink()
-        with suppress(OSError):
-            self.path.parent.rmdir()  # unless somebody has made a lock again, and is at work
+def remove_state(lock: Path) -> None:
+    """Delete the files beside a held lock of a build, and the lock last: nothing may be done after it."""
+    for path in sorted(lock.parent.iterdir()):
+        if path == lock:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    lock.unlink()
+    with suppress(OSError):
+        lock.parent.rmdir()  # unless somebody has made a lock again, and is at work
 
 
 @contextmanager
-def build_lock(path: Path, name: str) -> Iterator[BuildLock]:
+def build_lock(path: Path, name: str) -> Iterator[None]:
     """Hold the lock of an index's build. Raises IndexBusyError with the holder's process and host, OSError.
 
     The system releases it with its process. Raises StorageError if the file system has no locks.
@@ -335,7 +319,7 @@ def build_lock(path: Path, name: str) -> Iterator[BuildLock]:
         with suppress(OSError):  # on a full disk: the lock holds without it
             os.ftruncate(handles[0], 0)
             os.pwrite(handles[0], holder, 0)
-        yield BuildLock(path)
+        yield
     finally:
         with suppress(OSError):
             os.ftruncate(handles[0], 0)
@@ -355,31 +339,27 @@ def _acquire(lock: "BaseFileLock", path: Path, name: str) -> None:
     """Acquire the lock of a build, or learn who holds it."""
     from filelock import Timeout
 
-    until, holder = time.monotonic() + HOLDER_SECONDS, ""
-
-    def is_known() -> bool:
-        nonlocal holder
-        holder = _living_holder(path)
-        return bool(holder)
-
-    while not lock.is_locked:
+    until = time.monotonic() + HOLDER_SECONDS
+    while True:
         try:
-            left = max(0.0, until - time.monotonic())
-            lock.acquire(timeout=left, poll_interval=POLL_SECONDS, cancel_check=is_known)
+            lock.acquire(blocking=False)
+            return
         except Timeout:
-            who = holder or "another process"
-            raise IndexBusyError(
-                f"{name} is being built by {who}: wait for it, or choose another `name`"
-            ) from None
+            holder = _living_holder(path)
+            if holder or time.monotonic() > until:
+                raise IndexBusyError(
+                    f"{name} is being built by {holder or 'another process'}: wait for it, or choose another "
+                    "`name`"
+                ) from None
         except (FileNotFoundError, FileExistsError):
             # The folder was deleted in this moment, with the index, unless something else is there.
             if time.monotonic() > until or (os.path.lexists(path.parent) and not path.parent.is_dir()):
                 raise
-            time.sleep(POLL_SECONDS)
         except OSError as error:
             if error.filename is not None:
                 raise
             raise StorageError(f"cannot lock {path} ({error.strerror}): {ANOTHER_HOME}") from None
+        time.sleep(POLL_SECONDS)
 
 
 def _living_holder(path: Path) -> str:

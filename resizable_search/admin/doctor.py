@@ -18,11 +18,11 @@ from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.delete import unexpected_files
-from resizable_search.store.layout import NAMES, Home, resolve_index
+from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import add_tiers, has_tiers
-from resizable_search.system import ANOTHER_HOME, CHECK, build_lock, free_bytes, storage_errors
+from resizable_search.system import ANOTHER_HOME, free_bytes
 from resizable_search.text import counted, dimensions
 
 WIKI100K_BYTES = 1_200_000_000
@@ -66,15 +66,12 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
     done = []
     if name is not None:
         folder = resolve_index(name, home)
-        derived = False
-        if not has_tiers(read_manifest(folder)):
-            real = folder.resolve()
-            near = Home(real.parent)
-            with storage_errors(near.path, CHECK), build_lock(near.state(real.name) / NAMES.lock, real.name):
-                derived = add_tiers(real, progress)
-        done.append(
-            f"{folder.name}: {'int8 tiers and sign bits derived' if derived else 'nothing is missing'}"
-        )
+        if has_tiers(read_manifest(folder)):
+            done.append(f"{folder.name}: nothing is missing")
+        else:
+            with hold_lock(folder):
+                add_tiers(folder, progress)
+            done.append(f"{folder.name}: int8 tiers and sign bits derived")
     try:
         compiled = compile_kernels(progress)
     except ColdKernelsError as error:

@@ -20,7 +20,7 @@ from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_n
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import delete_rows
-from resizable_search.system import CHECK, build_lock, storage_errors
+from resizable_search.system import CHECK, build_lock, remove_state, storage_errors
 from resizable_search.text import counted, quoted
 
 SHOWN_IDS = 3
@@ -157,11 +157,12 @@ def remove(removal: Removal) -> list[str]:
     with storage_errors(removal.parent, CHECK):
         if removal.state is None:
             return _remove_folder(removal)
-        with build_lock(removal.state / NAMES.lock, removal.name) as lock:
+        lock = removal.state / NAMES.lock
+        with build_lock(lock, removal.name):
             try:
                 now = plan_removal(removal.name, removal.home)
             except IndexNotFoundError:
-                lock.remove_state()
+                remove_state(lock)
                 raise
             if now != removal:  # others may have been at work before the lock was taken
                 raise RsearchError(
@@ -170,7 +171,7 @@ def remove(removal: Removal) -> list[str]:
             if removal.building is not None:
                 discard(removal.building)
             left = _remove_folder(removal)
-            lock.remove_state()
+            remove_state(lock)
         return left
 
 

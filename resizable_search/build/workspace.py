@@ -12,10 +12,10 @@ from resizable_search import __version__
 from resizable_search.build.journal import Journal
 from resizable_search.errors import BuildStateError, UsageError
 from resizable_search.progress import LoggedProgress, Progress, logged
-from resizable_search.store.layout import NAMES, Failpoint, Home, failpoint
+from resizable_search.store.layout import NAMES, Failpoint, Home, failpoint, hold_lock
 from resizable_search.store.manifest import Manifest, file_entry, read_manifest
 from resizable_search.store.writer import replace_folder, sweep
-from resizable_search.system import CHECK, build_lock, make_home, storage_errors
+from resizable_search.system import build_lock, make_home, storage_errors
 from resizable_search.text import quoted
 
 STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
@@ -108,8 +108,7 @@ def lock_index(folder: Path) -> Iterator[Home]:
     refuses.
     """
     folder = folder.resolve()
-    home = Home(folder.parent)
-    with storage_errors(home.path, CHECK), build_lock(home.state(folder.name) / NAMES.lock, folder.name):
+    with hold_lock(folder) as home:
         unfinished = home.building(folder.name)
         recover(unfinished, folder)
         discard_compaction(unfinished)

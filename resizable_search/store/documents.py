@@ -44,20 +44,12 @@ _TABLES = [
     for statement in SCHEMA.format(schema="").split(";")
     if statement.strip()
 ]
-_OURS = {
-    ("table", "documents", "documents", _TABLES[0]),
-    ("index", "sqlite_autoindex_documents_1", "documents", None),
-    ("table", "texts", "texts", _TABLES[1]),
-}
 """The schema of a file of documents, white space apart."""
 
 _ENDS = (
     "SELECT (SELECT min(row) FROM documents), (SELECT max(row) FROM documents), "
     "(SELECT min(row) FROM texts), (SELECT max(row) FROM texts)"
 )
-
-_WRITTEN_ONCE = 1
-"""The header's count of changes after VACUUM INTO."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +96,8 @@ def connect(path: Path, rows: int) -> sqlite3.Connection:
         # that is cut short could end the process.
         for setting in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
             connection.execute(f"PRAGMA {setting}")
-        if _schema(connection) != _OURS:
+        schema = connection.execute("SELECT sql FROM sqlite_schema WHERE sql NOTNULL ORDER BY name")
+        if [" ".join(str(sql).split()) for (sql,) in schema] != _TABLES:
             raise ValueError("its tables are not those of an index")
         if connection.execute(_ENDS).fetchone() != (0, rows - 1, 0, rows - 1):
             raise ValueError(f"its rows are not the {rows:,} of the vectors")
@@ -166,24 +159,19 @@ def read_some(connection: sqlite3.Connection, rows: Sequence[int], count: int) -
     ):
         if own != row:
             raise ValueError("an id does not lead to its row")
-        found[row] = _document(row, texts, metadata)
+        if {type(value) for value in (*texts, metadata)} != {str}:
+            raise ValueError("it holds something else than text")
+        parsed = {} if metadata == "{}" else json.loads(metadata)
+        if not isinstance(parsed, dict):
+            raise ValueError("its metadata is no JSON object")
+        id_, title, url, text = texts
+        found[row] = StoredDocument(row, id_, title, url, parsed, text)
     # A changed row number leads to the text of another row, but not to that row's neighbours.
     near = sorted({r for row in rows for r in (row - 1, row + 1) if 0 <= r < count}.difference(rows))
     query = f"SELECT count(*) FROM texts WHERE row IN ({_marks(near)})"
     if len(found) != len(rows) or connection.execute(query, near).fetchone() != (len(near),):
         raise ValueError("it lacks documents that have vectors")
     return found
-
-
-def _document(row: int, texts: Sequence[Any], metadata: Any) -> StoredDocument:
-    """The document of these values. Raises ValueError for values that rsearch does not write."""
-    if {type(value) for value in (*texts, metadata)} != {str}:
-        raise ValueError("it holds something else than text")
-    parsed = {} if metadata == "{}" else json.loads(metadata)
-    if not isinstance(parsed, dict):
-        raise ValueError("its metadata is no JSON object")
-    id_, title, url, text = texts
-    return StoredDocument(row, id_, title, url, parsed, text)
 
 
 def _check_header(path: Path) -> None:
@@ -201,14 +189,8 @@ def _check_header(path: Path) -> None:
     changes, pages = struct.unpack(">II", head[24:32])
     if (page if page > 1 else 65536) * pages != size:
         raise ValueError("its header tells another size")
-    if (writing, reading, changes) != (1, 1, _WRITTEN_ONCE) or head[92:96] != head[24:28]:
+    if (writing, reading, changes) != (1, 1, 1) or head[92:96] != head[24:28]:
         raise ValueError("it was written to after it was built")
-
-
-def _schema(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
-    """The rows of `sqlite_schema`, white space apart."""
-    found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema")
-    return {(*names, sql if sql is None else " ".join(str(sql).split())) for *names, sql in found}
 
 
 def _marks(values: Sequence[Any]) -> str:

@@ -255,14 +255,12 @@ class Filter:
             connection.execute(f"CREATE TEMP VIEW {VIEW} AS {self._documents_with_keys(sound)}")
         except sqlite3.DatabaseError as error:
             raise _damaged(path, error) from None
-        guard.watch(connection)
         try:
-            found = connection.execute(f'SELECT "{ROW}" FROM {VIEW} WHERE ({sound}\n)')
-            return np.fromiter((row for (row,) in found), np.int64)
+            with guard.watch(connection):
+                found = connection.execute(f'SELECT "{ROW}" FROM {VIEW} WHERE ({sound}\n)')
+                return np.fromiter((row for (row,) in found), np.int64)
         except (sqlite3.Error, sqlite3.Warning) as error:
             raise self._reason(expression, path, guard, error) from None
-        finally:
-            guard.release(connection)
 
     def _documents_with_keys(self, expression: str) -> str:
         """The query that makes a column of each key that the expression may name."""

@@ -5,15 +5,15 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from resizable_search.errors import IndexNotFoundError, StorageError, UsageError
-from resizable_search.system import ANOTHER_HOME, HOME_VARIABLE, exhausted
+from resizable_search.system import ANOTHER_HOME, CHECK, HOME_VARIABLE, build_lock, exhausted, storage_errors
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)  # what dataclasses makes costs every command time
@@ -212,6 +212,15 @@ def resolve_index(name: str | Path, home: Home) -> Path:
     near = difflib.get_close_matches(name, there, 1, 0.5)
     guess = f"did you mean {near[0]}? " if near else ""
     raise IndexNotFoundError(f"no index {name}: {guess}there are {', '.join(there)}")
+
+
+@contextmanager
+def hold_lock(folder: Path) -> Iterator[Home]:
+    """Hold the lock of a finished index, and yield its home. Raises IndexBusyError and StorageError."""
+    folder = folder.resolve()
+    home = Home(folder.parent)
+    with storage_errors(home.path, CHECK), build_lock(home.state(folder.name) / NAMES.lock, folder.name):
+        yield home
 
 
 def await_replacement(folder: Path) -> bool:

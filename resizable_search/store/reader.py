@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +44,16 @@ class PartReader:
             )
             for dim in dims
         }
-        self.tiers: dict[int, Tier] = {
-            dim: _open_tier(folder, part.rows, dim, anew) for dim in dims if NAMES.codes(dim) in part.files
-        }
+        self.tiers: dict[int, Tier] = {}
         """The int8 tiers by dimension; a very old index has none."""
+        for dim in dims:
+            if NAMES.codes(dim) in part.files:
+                self.tiers[dim] = Tier(
+                    map_array(folder / NAMES.codes(dim), (part.rows, dim), "|i1", anew),
+                    map_array(folder / NAMES.steps(dim), (part.rows,), "<f4", anew),
+                    map_array(folder / NAMES.errors(dim), (part.rows,), "<f4", anew),
+                    dim,
+                )
         self.signs: NDArray[np.uint64] | None = None
         """(words, rows) uint64: the full rows' sign bits, word by word."""
         if NAMES.signs(full) in part.files:
@@ -74,7 +79,7 @@ class PartReader:
 class IndexReader:
     """One generation of an index. Its files never change, so it stays valid while the index changes.
 
-    Attributes: `folder`, `name`, `manifest`, `parts` (in order), `starts` (the first row of each).
+    Attributes: `folder`, `name`, `manifest`, `dims`, `parts` (in order), `starts` (the first row of each).
     Raises IndexFormatError for a file that is missing, truncated or not as the manifest lists it,
     IndexNotFoundError if the index is removed meanwhile, IndexBusyError if it is replaced again and again,
     and OpenFilesError.
@@ -87,6 +92,7 @@ class IndexReader:
         self.folder = folder
         self.name = folder.resolve().name
         self.manifest = self._open()
+        self.dims = self.manifest.dims
 
     def _open(self) -> Manifest:
         self.parts: list[PartReader] = []
@@ -154,11 +160,6 @@ class IndexReader:
     def _removed(self) -> IndexNotFoundError:
         return IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again")
 
-    @cached_property
-    def dims(self) -> tuple[int, ...]:
-        """The stored dimensions, ascending."""
-        return self.manifest.dims
-
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
         """The documents at these rows of the index, by row."""
         if self.cache is None:
@@ -212,12 +213,3 @@ class IndexReader:
             self._handle.release()
         for part in self.parts:
             part.close()
-
-
-def _open_tier(folder: Path, rows: int, dim: int, remedy: str) -> Tier:
-    return Tier(
-        map_array(folder / NAMES.codes(dim), (rows, dim), "|i1", remedy),
-        map_array(folder / NAMES.steps(dim), (rows,), "<f4", remedy),
-        map_array(folder / NAMES.errors(dim), (rows,), "<f4", remedy),
-        dim,
-    )

@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from resizable_search.progress import SILENT, Progress
-from resizable_search.store.layout import NAMES, Home, resolve_index
+from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
 from resizable_search.store.manifest import Manifest, Part, file_entry, manifest_text, read_manifest
 from resizable_search.store.verify import Damage, examine
 from resizable_search.store.writer import derive_beside, sync_folder
-from resizable_search.system import CHECK, beside, build_lock, replace_file, storage_errors
+from resizable_search.system import beside, replace_file
 from resizable_search.text import BACK, counted
 
 
@@ -151,9 +151,7 @@ def verify(name: str, home: Home, *, full: bool = False, progress: Progress = SI
 def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
     """Rebuild damaged derived files of an index. Raises IndexBusyError, StorageError."""
     folder = resolve_index(name, home)
-    real = folder.resolve()
-    lock = Home(real.parent).state(real.name) / NAMES.lock
-    with storage_errors(real.parent, CHECK), build_lock(lock, real.name):
+    with hold_lock(folder):
         manifest = read_manifest(folder)
         done = mend(folder, manifest, list(examine(folder, manifest, full=True, progress=progress)), progress)
     verify(name, home, progress=progress)

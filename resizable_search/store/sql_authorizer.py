@@ -9,6 +9,8 @@ their arguments alone. A subquery is a second SELECT, which is refused, as is ev
 import re
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from resizable_search.errors import UsageError
 from resizable_search.text import quoted
@@ -128,16 +130,16 @@ class SqlAuthorizer:
         self.is_timely = False
         self.ran_out = False
 
-    def watch(self, connection: sqlite3.Connection) -> None:
-        """Let this connection ask from now on."""
+    @contextmanager
+    def watch(self, connection: sqlite3.Connection) -> Iterator[None]:
+        """Let this connection ask."""
         connection.set_authorizer(self._may)
         connection.set_progress_handler(self._is_over, STEPS)
-
-    @staticmethod
-    def release(connection: sqlite3.Connection) -> None:
-        """Let it ask no longer."""
-        connection.set_authorizer(None)
-        connection.set_progress_handler(None, 0)
+        try:
+            yield
+        finally:
+            connection.set_authorizer(None)
+            connection.set_progress_handler(None, 0)
 
     def _is_over(self) -> bool:
         self.ran_out = self.ran_out or time.monotonic() > self._ends

@@ -12,10 +12,9 @@ from pathlib import Path
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import IndexFormatError, RsearchError, UsageError
 from resizable_search.specs import from_json
-from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.layout import hold_lock
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.writer import sync_folder
-from resizable_search.system import CHECK, build_lock, storage_errors
 from resizable_search.text import quoted
 
 _KEY = re.compile(r"([1-9][0-9]{0,17}):([0-9.e-]{1,20})", re.ASCII)
@@ -138,8 +137,7 @@ def store_plan(folder: Path, generation: int, tuned: TunedPlan) -> Manifest:
     index has another one now.
     """
     folder = folder.resolve()
-    home = Home(folder.parent)
-    with storage_errors(home.path, CHECK), build_lock(home.state(folder.name) / NAMES.lock, folder.name):
+    with hold_lock(folder):
         manifest = read_manifest(folder)
         if manifest.generation != generation:
             raise RsearchError(f"{folder.name} has changed while it was measured: tune it again")

@@ -13,16 +13,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import map_array, npy_header, read_blocks
+from resizable_search.arrays import map_array, read_blocks, read_slice
 from resizable_search.engine.vectors import UNIT_TOLERANCE, norms, sign_words
 from resizable_search.errors import IndexFormatError
 from resizable_search.progress import SILENT, Progress
-from resizable_search.store.documents import ROWS_AT_ONCE, connect, read_some
+from resizable_search.store.documents import ROWS_AT_ONCE, allowed_rows, connect, read_some
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import FileEntry, Manifest, Part, manifest_text
 from resizable_search.store.writer import derived_files, derived_rows
@@ -38,31 +38,26 @@ SAMPLED_AT_ONCE = 64
 CHUNK = 1 << 20
 """Bytes read at once for a checksum."""
 
-Kind = Literal["manifest", "vectors", "derived", "documents", "deletions", "embedder"]
-
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A damaged file by its path inside the index's folder, its kind, and what is wrong."""
+    """A damaged file by its path inside the index's folder, its kind, and what is wrong.
+
+    Kinds: manifest, vectors, derived, documents, deletions, embedder.
+    """
 
     file: str
-    kind: Kind
+    kind: str
     wrong: str
 
 
-def kind_of(file: str, manifest: Manifest) -> tuple[Kind, Part | None]:
-    """The kind of a file in the manifest, and its part (None: it belongs to none)."""
-    for part in manifest.parts:
-        path = PurePosixPath(part.path)
-        for name in part.files:
-            if str(path / name) != file:
-                continue
-            if name == NAMES.vectors(manifest.full_dim):
-                return "vectors", part
-            if name == NAMES.documents:
-                return "documents", part
-            return ("deletions" if name == part.bitmap else "derived"), part
-    return "embedder", None
+def _damage(file: str, wrong: str, manifest: Manifest) -> Damage:
+    """The damage of a file that the manifest lists, with its kind."""
+    kinds = {NAMES.vectors(manifest.full_dim): "vectors", NAMES.documents: "documents"}
+    kinds.update((part.bitmap, "deletions") for part in manifest.parts)
+    return Damage(
+        file, "embedder" if file in manifest.files else kinds.get(PurePosixPath(file).name, "derived"), wrong
+    )
 
 
 def examine(
@@ -76,25 +71,19 @@ def examine(
     if written != manifest_text(json.loads(written)):
         yield Damage(NAMES.manifest, "manifest", "its bytes are not as they were written (its content is)")
     bad: set[str] = set()
-    for damage in _checksums(folder, manifest, progress):
-        bad.add(damage.file)
-        yield damage
+    files = manifest.all_files()
+    progress.stage("reading", sum(-(-entry.bytes // CHUNK) for entry in files.values()), "MiB")
+    for file, entry in files.items():
+        if wrong := _wrong_bytes(folder / file, entry, progress):
+            bad.add(file)
+            yield _damage(file, wrong, manifest)
     progress.stage("looking at rows", manifest.rows, "rows")
     for part in manifest.parts:
         for name, wrong in _part(folder, part, manifest, bad, full=full, progress=progress):
             file = str(PurePosixPath(part.path) / name)
             if file not in bad:
                 bad.add(file)
-                yield Damage(file, kind_of(file, manifest)[0], wrong)
-
-
-def _checksums(folder: Path, manifest: Manifest, progress: Progress) -> Iterator[Damage]:
-    """Compare the size and SHA-256 of every file with what the manifest says."""
-    files = manifest.all_files()
-    progress.stage("reading", sum(-(-entry.bytes // CHUNK) for entry in files.values()), "MiB")
-    for file, entry in files.items():
-        if wrong := _wrong_bytes(folder / file, entry, progress):
-            yield Damage(file, kind_of(file, manifest)[0], wrong)
+                yield _damage(file, wrong, manifest)
 
 
 def _wrong_bytes(path: Path, entry: FileEntry, progress: Progress) -> str:
@@ -141,8 +130,11 @@ def _part(
             yield name, f"it is no .npy file of {np.dtype(dtype)} {shape}"
     if NAMES.documents in sound and (wrong := _wrong_documents(inside / NAMES.documents, part.rows)):
         yield NAMES.documents, wrong
-    if part.bitmap in sound and (wrong := _wrong_deletions(inside / part.bitmap, part)):
-        yield part.bitmap, wrong
+    if part.bitmap in sound:
+        try:
+            allowed_rows(inside, part)
+        except IndexFormatError:
+            yield part.bitmap, f"it is no bitmap of {part.rows:,} rows with {part.deleted:,} of them deleted"
     rows = NAMES.vectors(manifest.full_dim)
     if rows not in sound:
         return
@@ -166,17 +158,6 @@ def _wrong_documents(path: Path, rows: int) -> str:
         return f"SQLite cannot read it ({clipped(str(error))})"
     except (OSError, ValueError, RecursionError) as error:
         return clipped(str(error))
-    return ""
-
-
-def _wrong_deletions(path: Path, part: Part) -> str:
-    try:
-        packed = map_array(path, ((part.rows + 7) // 8,), "|u1")
-    except IndexFormatError:
-        return f"it is no bitmap of {part.rows:,} rows"
-    bits = np.unpackbits(packed)
-    if int(bits[: part.rows].sum()) != part.deleted or bits[part.rows :].any():
-        return f"it has other rows deleted than the {part.deleted:,} of the manifest"
     return ""
 
 
@@ -209,13 +190,15 @@ def _underived(
     for start, block in blocks:
         for dim in dims:
             for name, values in derived_rows(block, dim, dims[-1], left).items():
-                held = _slice(folder / name, left[name], start * (values.size // len(block)), values.size)
+                held = read_slice(
+                    folder / name, *left[name], start * (values.size // len(block)), values.size
+                )
                 if held.tobytes() != np.ascontiguousarray(values, held.dtype).tobytes():
                     yield name, _does_not_follow(start, values.reshape(len(block), -1), held)
                     del left[name]
         if signs in left:
             for number, word in enumerate(sign_words(block).T):
-                held = _slice(folder / signs, left[signs], number * n + start, len(block))
+                held = read_slice(folder / signs, *left[signs], number * n + start, len(block))
                 if not np.array_equal(held, word):
                     yield signs, _does_not_follow(start, word[:, None], held)
                     del left[signs]
@@ -241,11 +224,4 @@ def _sample(folder: Path, n: int, dim: int) -> Iterator[tuple[int, NDArray[np.fl
         n // SAMPLED_AT_ONCE, SAMPLED_ROWS // SAMPLED_AT_ONCE, replace=False
     )
     for start in sorted(int(number) * SAMPLED_AT_ONCE for number in starts):
-        yield start, _slice(path, ((n, dim), "<f4"), start * dim, SAMPLED_AT_ONCE * dim).reshape(-1, dim)
-
-
-def _slice(path: Path, what: tuple[tuple[int, ...], str], at: int, count: int) -> NDArray[Any]:
-    """The `count` numbers of an array's file from number `at` on, in C order."""
-    shape, dtype = what
-    offset = len(npy_header(shape, dtype)) + at * np.dtype(dtype).itemsize
-    return np.fromfile(path, dtype, count, offset=offset)
+        yield start, read_slice(path, (n, dim), "<f4", start * dim, SAMPLED_AT_ONCE * dim).reshape(-1, dim)

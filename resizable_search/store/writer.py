@@ -114,15 +114,12 @@ def has_tiers(manifest: Manifest) -> bool:
     return all(wanted <= set(part.files) for part in manifest.parts)
 
 
-def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
+def add_tiers(index: Path, progress: Progress = SILENT) -> None:
     """Derive the int8 tiers and sign bits of an index that was built before they existed.
 
-    Nothing else changes, so the generation stays. Returns whether anything was missing. The caller holds
-    the index's lock.
+    Nothing else changes, so the generation stays. The caller holds the index's lock.
     """
     manifest = read_manifest(index)
-    if has_tiers(manifest):
-        return False
     wanted = derived_files(0, manifest.dims)
     progress.stage("deriving", manifest.rows, "rows")
     parts = []
@@ -143,7 +140,6 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
                 (index / part.path / NAMES.tiers).rmdir()  # if it is empty
         raise
     sync_folder(index)
-    return True
 
 
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
@@ -267,21 +263,18 @@ def _with_deleted(index: Path, manifest: Manifest, rows: Sequence[int]) -> tuple
         mine = wanted[(wanted >= start) & (wanted < start + part.rows)] - start
         start += part.rows
         if len(mine):
-            part = _with_bitmap(index / part.path, part, mine, name)
+            folder = index / part.path
+            allowed = allowed_rows(folder, part)
+            gone = np.zeros(part.rows, bool) if allowed is None else ~allowed
+            gone[mine] = True
+            packed = np.packbits(gone)
+            with closing(NpyWriter(folder / name, packed.shape, "|u1")) as bitmap:
+                bitmap.write(packed, 0)
+                bitmap.finish()
+            sync_folder(folder)
+            files = {key: entry for key, entry in part.files.items() if key != part.bitmap}
+            files[name] = file_entry(folder / name)
+            part = replace(part, files=files, deleted=int(gone.sum()), bitmap=name)
         parts.append(part)
     failpoint(Failpoint.MARKED)
     return tuple(parts)
-
-
-def _with_bitmap(folder: Path, part: Part, rows: NDArray[np.int64], name: str) -> Part:
-    allowed = allowed_rows(folder, part)
-    gone = np.zeros(part.rows, bool) if allowed is None else ~allowed
-    gone[rows] = True
-    packed = np.packbits(gone)
-    with closing(NpyWriter(folder / name, packed.shape, "|u1")) as bitmap:
-        bitmap.write(packed, 0)
-        bitmap.finish()
-    sync_folder(folder)
-    files = {key: entry for key, entry in part.files.items() if key != part.bitmap}
-    files[name] = file_entry(folder / name)
-    return replace(part, files=files, deleted=int(gone.sum()), bitmap=name)

@@ -99,7 +99,7 @@ def test_a_home_that_cannot_be_written_is_told(machine: Machine, below: str):
     file = machine.folder / "a-file"
     file.write_text("mine")
     ran = machine.run("build", "pydoc", "--home", file / below)
-    told(ran, 1, "cannot make the folder ", "a-file", "--home or $RSEARCH_HOME")
+    told(ran, 1, "cannot write to ", "a-file", "--home or $RSEARCH_HOME")
     assert file.read_text() == "mine"
 
 

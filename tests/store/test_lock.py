@@ -17,7 +17,7 @@ import pytest
 from resizable_search import system
 from resizable_search.errors import IndexBusyError, StorageError
 from resizable_search.store.layout import NAMES
-from resizable_search.system import build_lock
+from resizable_search.system import build_lock, remove_state
 
 HOLD = """
 import sys
@@ -117,11 +117,11 @@ def test_a_lock_on_a_file_that_was_deleted_meanwhile_is_no_lock(state, monkeypat
     """One opens the lock file; before it locks it, the holder deletes it, and a third makes a new one."""
     flock = fcntl.flock
     with ExitStack() as first, ExitStack() as third:
-        removing = first.enter_context(build_lock(state / NAMES.lock, "made"))
+        first.enter_context(build_lock(state / NAMES.lock, "made"))
 
         def late(handle, how):
             monkeypatch.setattr(fcntl, "flock", flock)
-            removing.remove_state()
+            remove_state(state / NAMES.lock)
             first.close()
             third.enter_context(build_lock(state / NAMES.lock, "made"))
             flock(handle, how)
@@ -135,11 +135,11 @@ def test_a_lock_on_a_file_that_was_deleted_meanwhile_is_no_lock(state, monkeypat
 def test_whoever_opened_a_lock_that_is_deleted_then_locks_the_new_one(state, monkeypatch):
     flock = fcntl.flock
     with ExitStack() as first:
-        removing = first.enter_context(build_lock(state / NAMES.lock, "made"))
+        first.enter_context(build_lock(state / NAMES.lock, "made"))
 
         def late(handle, how):
             monkeypatch.setattr(fcntl, "flock", flock)
-            removing.remove_state()
+            remove_state(state / NAMES.lock)
             first.close()
             assert not state.exists()
             flock(handle, how)
@@ -151,14 +151,14 @@ def test_whoever_opened_a_lock_that_is_deleted_then_locks_the_new_one(state, mon
 
 def test_removing_the_state_leaves_the_lock_that_is_made_in_that_moment(state, monkeypatch):
     rmdir = Path.rmdir
-    with build_lock(state / NAMES.lock, "made") as held, ExitStack() as next_one:
+    with build_lock(state / NAMES.lock, "made"), ExitStack() as next_one:
 
         def late(path):
             next_one.enter_context(build_lock(state / NAMES.lock, "made"))
             rmdir(path)
 
         monkeypatch.setattr(Path, "rmdir", late)
-        held.remove_state()
+        remove_state(state / NAMES.lock)
         assert f"process {os.getpid()} on " in refused(state)
 
 

@@ -12,7 +12,7 @@ from resizable_search.errors import IndexFormatError, StorageError, UsageError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import Home
 from resizable_search.store.manifest import read_manifest
-from resizable_search.store.writer import add_tiers, derive, derived_files
+from resizable_search.store.writer import derive, derived_files
 from tests.engine.test_engines import unit_rows
 from tests.support import index_of
 
@@ -67,7 +67,6 @@ def test_an_index_without_tiers_is_searched_by_its_floats_and_gets_them_by_warm(
             index.scan(rows[:3], k=7, plan="64:int8:50,96:bits:20,96").rows, expected.rows
         )
     assert warming.warm(Home(tmp_path), "made")[0] == "made: nothing is missing"
-    assert not add_tiers(folder)
 
 
 @pytest.mark.parametrize("name", ["64.int8.npy", "64.scale.npy", "96.error.npy", "96.bits.npy"])

@@ -77,7 +77,7 @@ def open_documents(path: Path, rows: int) -> sqlite3.Connection:
         raise unreadable(path, error) from None
     except (sqlite3.Error, ValueError) as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CANTOPEN:
-            raise _damaged(path, str(error)) from None
+            raise damaged(path, error) from None
         try:
             path.open("rb").close()  # SQLite does not tell why
         except OSError as why:
@@ -142,7 +142,7 @@ def read_documents(
         for start in range(0, len(wanted), ROWS_AT_ONCE):
             found |= read_some(connection, wanted[start : start + ROWS_AT_ONCE], count)
     except (sqlite3.DatabaseError, ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from None
+        raise damaged(path, error) from None
     return found
 
 
@@ -197,8 +197,9 @@ def _marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
 
 
-def _damaged(path: Path, why: str) -> IndexFormatError:
-    return IndexFormatError(f"{path} is damaged ({clipped(why)}): {BACK}")
+def damaged(path: Path, why: object) -> IndexFormatError:
+    """The error for a damaged file that cannot be rebuilt."""
+    return IndexFormatError(f"{path} is damaged ({clipped(str(why))}): {BACK}")
 
 
 class DocumentCache:

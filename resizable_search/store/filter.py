@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.errors import IndexFormatError, RsearchError, UsageError
-from resizable_search.store.documents import ROWS_AT_ONCE, open_documents
+from resizable_search.errors import RsearchError, UsageError
+from resizable_search.store.documents import ROWS_AT_ONCE, damaged, open_documents
 from resizable_search.store.layout import NAMES
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.sql_authorizer import (
@@ -63,17 +63,6 @@ class Selection:
         return cls(tuple(masks), count, rows)
 
 
-Value = str | int | float | bytes | None
-"""An argument that SQLite passes to a function."""
-
-
-def add_functions(connection: sqlite3.Connection) -> None:
-    """Define the functions of expressions that SQLite lacks, or has in a slow form."""
-    connection.create_function(KEY_FUNCTION, 2, _value_of_key, deterministic=True)
-    for name, trim in {"trim": str.strip, "ltrim": str.lstrip, "rtrim": str.rstrip}.items():
-        connection.create_function(name, 2, partial(_trimmed, trim), deterministic=True)
-
-
 def _value_of_key(metadata: str, key: str) -> str | int | float | None:
     """json_extract for a key that no path can name."""
     value = json.loads(metadata).get(key)
@@ -82,7 +71,7 @@ def _value_of_key(metadata: str, key: str) -> str | int | float | None:
     return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
 
 
-def _trimmed(trim: Callable[[str, str], str], *values: Value) -> str | None:
+def _trimmed(trim: Callable[[str, str], str], *values: str | int | float | bytes | None) -> str | None:
     """trim(X, Y), ltrim or rtrim. SQLite's own take the product of the lengths of both texts."""
     if None in values:
         return None
@@ -91,38 +80,20 @@ def _trimmed(trim: Callable[[str, str], str], *values: Value) -> str | None:
 
 
 COLUMNS = ("id", "title", "url")
-"""The columns of every document."""
+JSON_COLUMN = "metadata"  # for keys that are no column
+ROW = "row of the part"  # a column of the view; no metadata key becomes a column of that name
+VIEW = "found"  # of a part's documents, which an expression reads
 
-JSON_COLUMN = "metadata"
-"""The metadata as JSON, for keys that are no column."""
+MOST_KEYS = 1_000  # that one expression may name: SQLite allows some 2,000 columns
+MOST_KEPT = 8  # expressions whose selections are cached
+MOST_LIKE = 1_000  # ids that are compared with an unknown one
+MOST_SHOWN = 40  # columns in a message
 
-ROW = "row of the part"
-"""The row's column in the view; no metadata key becomes a column of that name."""
-
-VIEW = "found"
-"""The view of a part's documents that an expression reads."""
-
-MOST_KEYS = 1_000
-"""Metadata keys that one expression may name: SQLite allows some 2,000 columns."""
-
-MOST_KEPT = 8
-"""Expressions whose selections are cached."""
-
-MOST_PATTERN = 1_000
-"""Characters of a pattern of LIKE and GLOB: SQLite cannot be interrupted within a call."""
-
-MOST_LIKE = 1_000
-"""Ids that are compared with an unknown one."""
-
-MOST_SHOWN = 40
-"""Columns in a message."""
-
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_ .-]+")
-"""Keys that a quoted JSON path finds in any SQLite."""
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_ .-]+")  # found by a quoted JSON path in any SQLite
 
 LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: MOST_BYTES,
-    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: MOST_PATTERN,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1_000,  # SQLite cannot be interrupted within a call
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
 }
 
@@ -146,7 +117,9 @@ class Filter:
                 path = reader.folder / part.path / NAMES.documents
                 connection = open_documents(path, part.rows)
                 self._connections.append((connection, path))
-                add_functions(connection)
+                connection.create_function(KEY_FUNCTION, 2, _value_of_key, deterministic=True)
+                for name, trim in {"trim": str.strip, "ltrim": str.lstrip, "rtrim": str.rstrip}.items():
+                    connection.create_function(name, 2, partial(_trimmed, trim), deterministic=True)
                 for limit, most in LIMITS.items():
                     connection.setlimit(limit, most)
         except BaseException:
@@ -235,7 +208,7 @@ class Filter:
                 with self._lock:
                     rows = connection.execute(statement, values).fetchall()
             except sqlite3.DatabaseError as error:
-                raise _damaged(path, error) from None
+                raise damaged(path, error) from None
             yield number, rows
 
     def _living(self, statement: str, values: Sequence[str]) -> Iterator[tuple[int, str]]:
@@ -254,7 +227,7 @@ class Filter:
             connection.execute(f"DROP VIEW IF EXISTS temp.{VIEW}")
             connection.execute(f"CREATE TEMP VIEW {VIEW} AS {self._documents_with_keys(sound)}")
         except sqlite3.DatabaseError as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, error) from None
         try:
             with guard.watch(connection):
                 found = connection.execute(f'SELECT "{ROW}" FROM {VIEW} WHERE ({sound}\n)')
@@ -291,7 +264,7 @@ class Filter:
         if "no such column: " in message:
             return self._no_column(expression, message.partition("no such column: ")[2])
         if getattr(error, "sqlite_errorname", "") in ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR"):
-            return _damaged(path, error)
+            return damaged(path, error)
         return refused(expression, f"is not understood ({message}): write an SQL expression over the columns")
 
     def _no_column(self, expression: str, name: str) -> UsageError:
@@ -313,7 +286,3 @@ class Filter:
 def _sound(text: str) -> str:
     """The text as SQLite can take it; bytes of the command line that are no text match nothing."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _damaged(path: Path, error: Exception) -> IndexFormatError:
-    return IndexFormatError(f"{path} is damaged ({error}): build the index again with `restart`")

@@ -26,17 +26,10 @@ from resizable_search.text import BACK, clipped, quoted
 
 FORMAT_VERSION = 1
 
-MOST_BYTES = 16_000_000
-"""Of a manifest: it has a few kB, and some hundred bytes for each file. Parsed, it takes many times that."""
-
-MOST = 2**62
-"""Above any number of rows, bytes or changes."""
-
-MOST_DEEP = 40
-"""Lists and objects in one another: corpora and embedders need a few, and Python copies some hundred."""
-
-LONGEST_PATH = 1000
-"""Bytes of a file's path inside the index."""
+MOST_BYTES = 16_000_000  # of a manifest, which has some kB. Parsed, it takes many times that
+MOST = 2**62  # above any number of rows, bytes or changes
+MOST_DEEP = 40  # lists and objects in one another: a few are needed, and Python copies some hundred
+LONGEST_PATH = 1000  # bytes of a file's path inside the index
 
 _PATH = re.compile(rf"(?:{NAMES.parts}/[1-9][0-9]{{0,8}})?", re.ASCII)
 _BITMAP = re.compile(r"deleted\.[0-9]{1,19}\.npy", re.ASCII)
@@ -216,8 +209,7 @@ def _check(manifest: Manifest) -> None:
     for name in manifest.files:
         path = PurePosixPath(name)
         if (
-            len(path.parts) < 2
-            or path.parts[0] != NAMES.embedder
+            not name.startswith(f"{NAMES.embedder}/")
             or ".." in path.parts
             or str(path) != name
             or not name.isprintable()

@@ -15,37 +15,28 @@ from contextlib import contextmanager
 from resizable_search.errors import UsageError
 from resizable_search.text import quoted
 
-MOST_CHARACTERS = 10_000
-"""Of an expression."""
-
-MOST_DEPTH = 80
-"""Of nested parentheses: SQLite's parser allows a hundred."""
-
-MOST_BYTES = 1 << 20
-"""Of a text that an expression makes or reads."""
-
-MOST_SECONDS = 30.0
-"""Time limit of an expression."""
-
-STEPS = 200
-"""SQLite instructions between two checks of the time."""
+MOST_CHARACTERS = 10_000  # of an expression
+MOST_DEPTH = 80  # of nested parentheses: SQLite's parser allows a hundred
+MOST_BYTES = 1 << 20  # of a text that an expression makes or reads
+MOST_SECONDS = 30.0  # that an expression may take
+STEPS = 200  # SQLite instructions between two checks of the time
 
 _TIME = "date time datetime julianday strftime unixepoch timediff current_date current_time current_timestamp"
-_CORE = """
+_OTHERS = """
     abs char coalesce concat concat_ws glob hex if ifnull iif instr length like likelihood likely lower
     ltrim max min nullif octet_length quote replace round rtrim sign soundex substr substring trim
-    typeof unhex unicode unistr unistr_quote unlikely upper"""
-_MATHEMATICS = """
+    typeof unhex unicode unistr unistr_quote unlikely upper
+
     acos acosh asin asinh atan atan2 atanh ceil ceiling cos cosh degrees exp floor ln log log10 log2 mod pi
-    pow power radians sin sinh sqrt tan tanh trunc"""
-_JSON = """
+    pow power radians sin sinh sqrt tan tanh trunc
+
     json json_array json_array_length json_error_position json_extract json_object json_patch json_pretty
     json_quote json_remove json_replace json_set json_insert json_type json_valid -> ->>"""
 
 TIME_FUNCTIONS = frozenset(_TIME.split())
 """Their values change with time."""
 
-FUNCTIONS = TIME_FUNCTIONS.union(_CORE.split(), _MATHEMATICS.split(), _JSON.split())
+FUNCTIONS = TIME_FUNCTIONS.union(_OTHERS.split())
 """The functions that an expression may call."""
 
 KEY_FUNCTION = "value_of_key"
@@ -64,10 +55,7 @@ _TOKEN = re.compile(
 
 _REFUSED = {
     ";": "has a semicolon: write one expression",
-    "?": "has a parameter: write the value itself",
-    ":": "has a parameter: write the value itself",
-    "@": "has a parameter: write the value itself",
-    "$": "has a parameter: write the value itself",
+    **dict.fromkeys("?:@$", "has a parameter: write the value itself"),
     "'": "has an unclosed ': write a text 'like this'",
     '"': 'has an unclosed ": write a column "like this"',
     "`": "has an unclosed `",

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +28,11 @@ from resizable_search.store.writer import derived_files, derived_rows
 from resizable_search.system import exhausted
 from resizable_search.text import clipped
 
-SAMPLED_ROWS = 4096
-"""Rows of a part whose derived files are compared, unless all are."""
+SAMPLED_ROWS = 4096  # of a part, whose derived files are compared, unless all are
+SAMPLED_AT_ONCE = 64  # of them are neighbours
+CHUNK = 1 << 20  # bytes read at once for a checksum
 
-SAMPLED_AT_ONCE = 64
-"""So many of them are neighbours."""
-
-CHUNK = 1 << 20
-"""Bytes read at once for a checksum."""
+UNDERIVED = "it does not follow from the full vectors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,24 +190,17 @@ def _underived(
                     folder / name, *left[name], start * (values.size // len(block)), values.size
                 )
                 if held.tobytes() != np.ascontiguousarray(values, held.dtype).tobytes():
-                    yield name, _does_not_follow(start, values.reshape(len(block), -1), held)
+                    yield name, UNDERIVED
                     del left[name]
         if signs in left:
             for number, word in enumerate(sign_words(block).T):
                 held = read_slice(folder / signs, *left[signs], number * n + start, len(block))
                 if not np.array_equal(held, word):
-                    yield signs, _does_not_follow(start, word[:, None], held)
+                    yield signs, UNDERIVED
                     del left[signs]
                     break
         if full:
             progress.advance(len(block))
-
-
-def _does_not_follow(start: int, values: NDArray[Any], held: NDArray[Any]) -> str:
-    """The first row of a block whose derived values differ."""
-    odd = np.flatnonzero((values != held.reshape(values.shape)).any(axis=1))
-    row = start + int(odd[0] if len(odd) else 0)
-    return f"its row {row} does not follow from the full vectors"
 
 
 def _sample(folder: Path, n: int, dim: int) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -21,11 +21,8 @@ from resizable_search.errors import CorpusError, IndexFormatError
 from resizable_search.system import unreadable
 from resizable_search.text import BACK
 
-READ_ROWS = 4096
-"""Rows that are read at once."""
-
-READ_BYTES = 16 << 20
-"""Their bytes at most: very wide rows are read fewer at once."""
+READ_ROWS = 4096  # that are read at once
+READ_BYTES = 16 << 20  # at most: very wide rows are read fewer at once
 
 
 @lru_cache(1000)  # numpy takes longer for it than the system for opening a file
@@ -191,8 +188,7 @@ def check_size(path: Path, expected: int, remedy: str = BACK) -> None:
 
 
 _AS_FLOAT32 = "save the rows as float32: numpy.save(FILE, rows.astype('float32'))"
-_LARGE, _SMALL = 2.0**100, 2.0**-100
-"""Rows with numbers beyond these do not fit into float32."""
+_LARGE, _SMALL = 2.0**100, 2.0**-100  # rows with numbers beyond these do not fit into float32
 
 
 class NpyReader:

@@ -1,27 +1,16 @@
 """The errors, as one tree.
 
-    RsearchError                 the message says what happened and what to do; exit code 1
-    ├── UsageError               the request itself makes no sense (a dimension of 0); exit code 2
-    ├── ConfigError              a configuration file that cannot be read or makes no sense
-    ├── IndexNotFoundError       no index of that name
-    ├── IndexFormatError         an index folder that is damaged, foreign, or of a newer format
-    ├── IndexBusyError           another process is building it
-    ├── EmbedderMismatchError    a query embedded by another model than the index's
-    ├── QueryError               a query that cannot be embedded (no known word in it)
-    ├── CorpusError              the texts could not be read
-    │   └── HubError             the dataset hub is unreachable, or has no such dataset
-    ├── EmbedderError            the texts could not be embedded
-    │   ├── CredentialsError     no key, or a key the service refuses (401, 403)
-    │   ├── QuotaError           the quota of the account is used up (402)
-    │   ├── RefusedTextError     the service refuses a text (400, 413, 422)
-    │   ├── ServiceError         the service failed repeatedly; trying later may help
-    │   │   └── RateLimitedError it wants fewer requests (429)
-    │   └── BadAnswerError       the answer is no embedding of the texts
-    ├── BuildStateError          an unfinished build that this command cannot resume
-    ├── BuildStoppedError        a build that was stopped; its work is saved; exit code 130
-    ├── ExhaustedError           no more memory or threads for this process
-    └── StorageError             the disk refused: no permission, no space
-        └── OpenFilesError       no more open files
+    RsearchError
+    ├── UsageError, ConfigError, IndexNotFoundError, IndexFormatError, IndexBusyError
+    ├── EmbedderMismatchError, QueryError, BuildStateError, BuildStoppedError, ExhaustedError
+    ├── CorpusError
+    │   └── HubError
+    ├── EmbedderError
+    │   ├── CredentialsError, QuotaError, RefusedTextError, BadAnswerError
+    │   └── ServiceError
+    │       └── RateLimitedError
+    └── StorageError
+        └── OpenFilesError
 
 Every message is one line and names the remedy, options and commands in backquotes by their Python names
 (`restart`, `rate=60`); the command line shows them as flags. No message holds a secret.
@@ -29,7 +18,7 @@ Every message is one line and names the remedy, options and commands in backquot
 
 
 class RsearchError(Exception):
-    """Base of every error that rsearch raises on purpose."""
+    """Base of every error that rsearch raises on purpose: what happened, and what to do."""
 
     exit_code = 1
     resume = ""
@@ -41,7 +30,7 @@ class RsearchError(Exception):
 
 
 class UsageError(RsearchError):
-    """The request makes no sense whatever the index holds."""
+    """The request makes no sense whatever the index holds (a dimension of 0)."""
 
     exit_code = 2
 
@@ -87,15 +76,15 @@ class EmbedderError(RsearchError):
 
 
 class CredentialsError(EmbedderError):
-    """No credentials, or credentials that the service refuses."""
+    """No credentials, or credentials that the service refuses (401, 403)."""
 
 
 class QuotaError(EmbedderError):
-    """The account's quota is used up."""
+    """The account's quota is used up (402)."""
 
 
 class RefusedTextError(EmbedderError):
-    """The service refuses a text of this request; a retry does not help."""
+    """The service refuses a text of this request (400, 413, 422); a retry does not help."""
 
 
 class ServiceError(EmbedderError):
@@ -107,7 +96,7 @@ class ServiceError(EmbedderError):
 
 
 class RateLimitedError(ServiceError):
-    """The service wants fewer requests; waiting helps."""
+    """The service wants fewer requests (429); waiting helps."""
 
 
 class BadAnswerError(EmbedderError):

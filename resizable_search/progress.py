@@ -31,8 +31,7 @@ class Progress:
 
 SILENT = Progress()
 
-MOST_BYTES = 2_000_000
-"""Of a log; then it replaces `build.log.1`."""
+MOST_BYTES = 2_000_000  # of a log; then it replaces `build.log.1`
 
 
 class LoggedProgress(Progress):

@@ -32,11 +32,9 @@ if TYPE_CHECKING:
 
 HOME_VARIABLE = "RSEARCH_HOME"
 ANOTHER_HOME = f"choose another home with `home` or ${HOME_VARIABLE}"
-CHECK = "check its permissions"
-"""The remedy where an index cannot be written: another home would not help."""
+CHECK = "check its permissions"  # where another home would not help
 
-_NO_THREAD = -1
-"""In place of an errno: Python raises RuntimeError where it cannot start a thread."""
+_NO_THREAD = -1  # in place of an errno: Python raises RuntimeError
 
 _FULL = StorageError, "the disk of {home} is full; nothing is lost: free some space, and {again} resumes"
 _REFUSED = StorageError, "cannot write to {path} ({reason}): {remedy}"
@@ -82,9 +80,6 @@ _WORDS = {
     "cannot allocate memory": errno.ENOMEM,
 }
 """What Python and the loader of compiled modules say without a number."""
-
-PROBE_BYTES = 1 << 16
-"""Written to learn why SQLite cannot write: more than it asks for at once."""
 
 
 def _refusal(
@@ -152,11 +147,9 @@ def _sqlite_refusal(error: sqlite3.DatabaseError, home: Path, again: str) -> Exc
         )
     elif not isinstance(error, sqlite3.OperationalError):
         return error
-    elif (
-        code == sqlite3.SQLITE_IOERR
-        and resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
-    ):
-        number = errno.EFBIG
+    elif code == sqlite3.SQLITE_IOERR:
+        most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        number = 0 if most == resource.RLIM_INFINITY else errno.EFBIG
     return _refusal(number, home, again=again) or StorageError(
         f"cannot write the build in {home} ({error}): check its permissions, and its disk"
     )
@@ -182,7 +175,7 @@ def write_probe(folder: Path) -> None:
     import tempfile  # only a failure needs it
 
     with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(PROBE_BYTES))
+        file.write(bytes(1 << 16))  # more than SQLite asks for at once
 
 
 def unreadable(path: Path, error: OSError) -> RsearchError:
@@ -285,9 +278,7 @@ def replace_file(path: Path, content: bytes) -> None:
         raise
 
 
-HOLDER_SECONDS = 2.0
-"""How long a refused process waits for the holder of a lock to write who it is, which it does at once."""
-
+HOLDER_SECONDS = 2.0  # a refused process waits for the holder to write who it is, which it does at once
 POLL_SECONDS = 0.01
 
 

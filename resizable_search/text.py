@@ -4,8 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-SHOWN = 60
-"""Characters that a message quotes."""
+SHOWN = 60  # characters that a message quotes
 
 BACK = "put it back from a copy, or build the index again with `restart`"
 """The remedy for a damaged file that cannot be rebuilt."""
@@ -61,10 +60,8 @@ def plain(text: str) -> str:
 
 def plain_lines(text: str) -> list[str]:
     """The lines of a text with their indentation, without control characters."""
-    return [
-        "".join(c if c.isprintable() else " " for c in line.expandtabs(8)).rstrip()
-        for line in text.splitlines()
-    ]
+    lines = (line.expandtabs(8) for line in text.splitlines())
+    return ["".join(c if c.isprintable() else " " for c in line).rstrip() for line in lines]
 
 
 def clipped(text: str) -> str:
@@ -72,12 +69,10 @@ def clipped(text: str) -> str:
     return plain(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
-MOST_READ = 200_000
-"""Characters of a text that are searched for a passage: a text may have millions."""
+MOST_READ = 200_000  # characters of a text that are searched for a passage: it may have millions
 
 _WORD = re.compile(r"\w+")
-_WHOLE = 1 << 40
-"""The weight of a unique word. Whole numbers: their sum does not depend on the order."""
+_WHOLE = 1 << 40  # the weight of a unique word. Sums of whole numbers do not depend on the order
 
 
 def snippet(text: str, query: str, length: int) -> str:

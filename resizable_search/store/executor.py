@@ -17,11 +17,8 @@ from resizable_search.errors import UsageError
 from resizable_search.store.filter import Selection
 from resizable_search.store.reader import IndexReader
 
-MOST_CUT = 4
-"""Views of dimensions that are not stored, which cost memory."""
-
-ROWS_AT_ONCE = 1 << 20
-"""Rows that are gathered at once, over all queries: 8 MB of row numbers."""
+MOST_CUT = 4  # views of dimensions that are not stored, which cost memory
+ROWS_AT_ONCE = 1 << 20  # gathered at once, over all queries: 8 MB of row numbers
 
 
 @dataclass(frozen=True, slots=True)

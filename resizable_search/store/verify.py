@@ -105,13 +105,7 @@ def _wrong_bytes(path: Path, entry: FileEntry, progress: Progress) -> str:
 
 
 def _part(
-    folder: Path,
-    part: Part,
-    manifest: Manifest,
-    bad: set[str],
-    *,
-    full: bool,
-    progress: Progress,
+    folder: Path, part: Part, manifest: Manifest, bad: set[str], *, full: bool, progress: Progress
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with the contents of a part's files, but those in `bad`: name and words."""
     inside = folder / part.path

@@ -28,9 +28,6 @@ from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
 from resizable_search.system import beside, thread_count
 
-RENAME_EXCHANGE = 2
-"""Of renameat2(2)."""
-
 
 def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> None:
     """Write every smaller dimension, the int8 tiers and the sign bits, in one pass over the full rows.
@@ -188,8 +185,8 @@ def exchange(one: Path, other: Path) -> bool:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
         return False
-    here = -100  # AT_FDCWD: names are as for open
-    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), RENAME_EXCHANGE) == 0)
+    here, how = -100, 2  # AT_FDCWD: names are as for open; RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), how) == 0)
 
 
 def sync_folder(folder: Path) -> None:

@@ -61,7 +61,7 @@ def tune(
     the plan for this k and recall, with its evidence.
     """
     from resizable_search.cli import output
-    from resizable_search.cli.bench import embed_lines, read_queries
+    from resizable_search.cli.evaluate import embed_lines, read_queries
     from resizable_search.cli.progress import shown_progress
     from resizable_search.search.index import open_index
     from resizable_search.search.options import SearchOptions

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.cli.bench import read_queries
+from resizable_search.cli.evaluate import read_queries
 from resizable_search.errors import UsageError
 from tests.cli.conftest import ROWS, Ran, Shelf, told, told_last
 

@@ -1,0 +1,343 @@
+"""`rsearch bench` and `eval`: what each dimension or plan costs, and how relevant its hits are."""
+
+import os
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resizable_search.cli import completion
+from resizable_search.cli.options import (
+    BuildArguments,
+    EngineOption,
+    HomeOption,
+    IndexOption,
+    JsonOption,
+    KOption,
+    ThreadsOption,
+    index_name,
+    is_given,
+    parse_numbers,
+    takes,
+)
+from resizable_search.engine.plan import PRECISIONS, Precision
+from resizable_search.errors import QueryError, RsearchError, StorageError, UsageError
+from resizable_search.store.layout import expanded, home_of
+from resizable_search.system import MOST
+
+if TYPE_CHECKING:
+    from resizable_search.corpora.base import Corpus
+    from resizable_search.evaluate.bench import Queries
+    from resizable_search.progress import Progress
+    from resizable_search.search.index import Index
+
+MOST_BYTES = 64_000_000
+"""The largest file of queries."""
+
+DimListOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dims",
+        autocompletion=completion.dims,
+        help="Dimensions to measure, e.g. 768,512,256.",
+        show_default="the stored ones",
+    ),
+]
+RerankListOption = Annotated[
+    str | None,
+    typer.Option("--rerank", help="Measure each dimension with these reranks too, e.g. 10 or 5,10."),
+]
+PlanListOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plan",
+        autocompletion=completion.plan,
+        help="Measure this plan too, e.g. 768:bits:400,768:int8:30,768; may be repeated.",
+    ),
+]
+
+
+def bench(
+    index: IndexOption = None,
+    dims: DimListOption = None,
+    rerank: RerankListOption = None,
+    precisions: Annotated[
+        str,
+        typer.Option(
+            "--precisions",
+            autocompletion=completion.precisions,
+            help="Measure each dimension in these: exact,float32,int8,bits. int8 and bits keep RERANK x K "
+            "(10 x K) candidates for an exact stage at the full dimension.",
+        ),
+    ] = "exact",
+    plan: PlanListOption = None,
+    k: KOption = 10,
+    batch: Annotated[str, typer.Option("--batch", help="Queries per call, e.g. 1,32,1000.")] = "1",
+    threads: Annotated[
+        str | None,
+        typer.Option(
+            "--threads",
+            help="Threads of the engine, e.g. 1,2.",
+            show_default="$RSEARCH_THREADS, else all cores",
+        ),
+    ] = None,
+    cold: Annotated[
+        bool,
+        typer.Option("--cold", help="Drop the index's files from the page cache before each run."),
+    ] = False,
+    queries: Annotated[Path | None, typer.Option("--queries", help="File of queries, one a line.")] = None,
+    sample: Annotated[
+        int,
+        typer.Option("--sample", help="Without --queries: use this many rows of the index as queries."),
+    ] = 200,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed that draws these rows.")] = 0,
+    min_recall: Annotated[
+        float | None,
+        typer.Option(
+            "--min-recall",
+            help="Exit with 1 if the mean overlap of a plan is below this, e.g. 0.95.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw overlap against runs per second: .svg or .png (extra `plot`)."),
+    ] = None,
+    json: JsonOption = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Measure throughput and overlap of dimensions or plans, as timeit does.
+
+    The full dimension is always measured too. Overlap is the share of its top k
+    that the cheaper search also returns, over all queries.
+    """
+    from resizable_search.cli import output, render_evaluate
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.evaluate import bench as measuring
+    from resizable_search.evaluate import plots, timing
+    from resizable_search.search.index import open_index
+
+    if json and csv:
+        raise UsageError("choose one of --json and --csv")
+    if min_recall is not None and not 0 <= min_recall <= 1:
+        raise UsageError(f"--min-recall must be 0 to 1, not {min_recall:g}")
+    options = measuring.BenchOptions(
+        dims=parse_numbers(dims, "--dims"),
+        reranks=parse_numbers(rerank, "--rerank") or (),
+        precisions=tuple(_precision(word.strip()) for word in dict.fromkeys(precisions.split(","))),
+        plans=tuple(plan or ()),
+        k=k,
+        batches=parse_numbers(batch, "--batch", most=measuring.MOST_BATCH, least=1) or (1,),
+        threads=parse_numbers(threads, "--threads", most=MOST, least=1) or (),
+        cold=cold,
+    ).check()
+    texts = None if queries is None else read_queries(queries)
+    if plot is not None:
+        plots.check_target(plot)
+    if cold:
+        timing.check()
+    root = home_of(home)
+    with open_index(index_name(index, root), home=root.path) as opened:
+        options.chosen_plans(opened.full_dim, opened.dims)  # refuses a wrong one before texts are embedded
+        if texts is None:
+            asked = measuring.sample_queries(opened, sample, seed)
+        else:
+            asked = embed_lines(opened, texts, str(queries))
+        with shown_progress() as progress:
+            report = measuring.run_bench(opened, asked, options, progress)
+    if json:
+        output.json_object(report)
+    elif csv:
+        render_evaluate.bench_csv(report)
+    else:
+        render_evaluate.bench(report)
+    if plot is not None:
+        plots.save(plots.draw(report), plot)
+    if min_recall is not None and (missed := report.missing(min_recall)):
+        named = ", ".join(f"{m.plan} ({m.overlap:.3f})" for m in missed)
+        raise RsearchError(
+            f"below --min-recall {min_recall:g}: {named}; use a larger --rerank or more dimensions"
+        )
+
+
+def _precision(word: str) -> Precision:
+    """A precision by its name. Raises UsageError."""
+    for precision in PRECISIONS:
+        if precision == word:
+            return precision
+    raise UsageError(f"--precisions: unknown precision {word!r}: choose among {','.join(PRECISIONS)}")
+
+
+def embed_lines(index: "Index", lines: dict[int, str], source: str) -> "Queries":
+    """Embed the lines of a file as queries. Raises UsageError for none, QueryError with the line."""
+    from resizable_search.evaluate.bench import text_queries
+
+    try:
+        return text_queries(index, list(lines.values()), source)
+    except QueryError as error:
+        raise QueryError(f"{source}, line {list(lines)[error.at]}: {error}") from None
+
+
+def read_queries(path: Path) -> dict[int, str]:
+    """The lines of a file that are not blank, by their numbers from 1. Raises UsageError."""
+    remedy = "name a file with one query a line"
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UsageError(f"{path} has more than {MOST_BYTES // 10**6} MB: {remedy}")
+        lines = content.decode("utf-8-sig").split("\n")  # splitlines would split at U+2028 and others too
+    except OSError as error:
+        raise UsageError(f"cannot read {path} ({error.strerror}): {remedy}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text: {remedy}") from None
+    return {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
+
+
+@takes(BuildArguments, without=("dims",), chars=0)  # whole texts, as in BEIR
+def evaluate(
+    options: BuildArguments,
+    context: typer.Context,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv.", metavar="FOLDER"
+        ),
+    ] = None,
+    index: IndexOption = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Split of FOLDER's judgements.", show_default="test")
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            "--queries", help="Without FOLDER: file of queries, JSON lines with _id and text, or TSV."
+        ),
+    ] = None,
+    qrels: Annotated[
+        Path | None,
+        typer.Option("--qrels", help="Without FOLDER: file of judgements, BEIR's TSV or TREC's qrels."),
+    ] = None,
+    measures: Annotated[
+        str,
+        typer.Option("--measures", help="Metrics by their names in ir-measures, e.g. nDCG@10,R@100,P@5,AP."),
+    ] = "nDCG@10,R@10,R@100,RR@10",
+    dims: DimListOption = None,
+    rerank: RerankListOption = None,
+    plan: PlanListOption = None,
+    k: KOption = 10,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap intervals.")] = 0,
+    per_query: Annotated[
+        Path | None,
+        typer.Option("--per-query", help="Write each metric of each query and plan, as TSV."),
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option("--runs", help="Write the hits of each plan into this folder, as TREC runs."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw relevance and overlap by dimension: .svg or .png (extra `plot`)."),
+    ] = None,
+    threads: ThreadsOption = None,
+    engine: EngineOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Measure the relevance of hits by dimension and plan, against human judgements.
+
+    FOLDER's corpus is built once as an index of that name; --index searches
+    another one instead. Texts are not cut unless --chars is given.
+    """
+    from resizable_search.cli import output, render_evaluate
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.engine.kernel_cache import Chooser
+    from resizable_search.evaluate import plots
+    from resizable_search.evaluate.bench import BenchOptions
+    from resizable_search.evaluate.qrels import Metrics, read_qrels_folder
+    from resizable_search.evaluate.relevance import evaluate as run
+    from resizable_search.search.index import open_index
+
+    queries_file, qrels_file, corpus = _files(folder, split, queries, qrels)
+    asked = BenchOptions(
+        dims=parse_numbers(dims, "--dims"),
+        reranks=parse_numbers(rerank, "--rerank") or (),
+        plans=tuple(plan or ()),
+        k=k,
+    ).check()
+    metrics = Metrics.parse(measures)
+    Chooser(engine, threads)  # refuses a wrong one before anything is built
+    if folder is None or index is not None:
+        for field in fields(BuildArguments):
+            if field.name not in ("home", "dims") and is_given(context, field.name):
+                option = "--" + field.name.replace("_", "-")
+                raise UsageError(f"{option} is for building an index of a FOLDER: leave it out, or --index")
+    if plot is not None:
+        plots.check_target(plot)
+    _check_targets(per_query, runs)
+    root = home_of(options.home)
+    judgements = read_qrels_folder(queries_file, qrels_file)
+    name = index_name(index, root) if corpus is None or index is not None else _build(options, corpus)
+    with open_index(name, home=root.path, threads=threads, engine=engine) as opened:
+        with shown_progress() as progress:
+            evaluation = run(opened, judgements, asked, metrics, seed=seed, progress=progress)
+        if runs is not None:
+            render_evaluate.write_runs(evaluation, opened, runs)
+    if json:
+        output.json_object(evaluation.report)
+    else:
+        render_evaluate.evaluation(evaluation.report)
+    if per_query is not None:
+        render_evaluate.write_per_query(evaluation, per_query)
+    if plot is not None:
+        plots.save(plots.draw_relevance(evaluation.report), plot)
+
+
+def _files(
+    folder: Path | None, split: str | None, queries: Path | None, qrels: Path | None
+) -> tuple[Path, Path, Path | None]:
+    """The files of queries, of judgements, and of FOLDER's corpus. Raises UsageError."""
+    from resizable_search.corpora.beir import DEFAULT_SPLIT, BeirFolder
+
+    if folder is not None:
+        if queries is not None or qrels is not None:
+            raise UsageError("FOLDER has queries and judgements: leave --queries and --qrels out, or FOLDER")
+        collection = BeirFolder.find(expanded(folder), DEFAULT_SPLIT if split is None else split)
+        return collection.queries, collection.qrels, collection.corpus
+    if queries is None or qrels is None:
+        raise UsageError("no judgements: name a FOLDER in BEIR's layout, or --queries FILE and --qrels FILE")
+    if split is not None:
+        raise UsageError("--split needs a FOLDER: name the file of judgements with --qrels")
+    return expanded(queries), expanded(qrels), None
+
+
+def _check_targets(per_query: Path | None, runs: Path | None) -> None:
+    """Check that files can be written, before anything is measured. Raises UsageError and StorageError."""
+    for option, path, is_folder in (("--per-query", per_query, False), ("--runs", runs, True)):
+        if path is None:
+            continue
+        parent = path.absolute().parent
+        if not parent.is_dir():
+            raise UsageError(f"{option}: there is no folder {parent}: make it, or name another")
+        if path.exists() and path.is_dir() != is_folder:
+            raise UsageError(f"{option}: {path} is {'not a' if is_folder else 'a'} folder: name another")
+        target = path if is_folder and path.exists() else parent
+        if not os.access(target, os.W_OK):
+            raise StorageError(f"cannot write to {target}: name another place with {option}")
+
+
+def _build(options: BuildArguments, documents: Path) -> str:
+    """Build the index of a corpus, or what is missing of it; its name."""
+    from resizable_search.cli import build, render_build
+    from resizable_search.corpora.beir import BeirCorpus
+
+    def corpus(progress: "Progress") -> "Corpus":
+        return BeirCorpus(documents, chars=options.text_length(), progress=progress)
+
+    usual = os.path.basename(os.path.abspath(documents.parent)).lstrip(".")
+    report, remark, _ = build.built(replace(options, dims=None), usual, corpus)
+    if report.added or report.left_out:
+        lines = render_build.build_lines(report, options.limit, remark)
+        sys.stderr.write("".join(f"rsearch: {line}\n" for line in lines))
+    return report.name

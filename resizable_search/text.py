@@ -11,8 +11,10 @@ BACK = "put it back from a copy, or build the index again with `restart`"
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 document`, `1,234 documents`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """`1 document`, `1,234 documents`, `2 queries`."""
+    if count != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{count:,} {noun}"
 
 
 def listed(names: Sequence[str], most: int) -> str:

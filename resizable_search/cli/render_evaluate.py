@@ -41,15 +41,13 @@ NAMED = 3
 
 def bench(report: "BenchReport", console: Console | None = None) -> None:
     """Print the measurements as a table that reads like timeit."""
-    _print_fitted(bench_title(report), bench_columns(report), LEAST_NEEDED, bench_footer(report), console)
+    _print_fitted(report.title, bench_columns(report), LEAST_NEEDED, bench_footer(report), console)
 
 
 def evaluation(report: "EvaluationReport") -> None:
     """Print the plans as a table, below it how to read it, and what the qrels and the index lack."""
-    asked = _queries(report.queries.count, "judged query", "judged queries")
-    title = f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {asked}"
     console = stdout_console()
-    _print_fitted(title, eval_columns(report), eval_least_needed(report), eval_footer(report), console)
+    _print_fitted(report.title, eval_columns(report), eval_least_needed(report), eval_footer(report), console)
     for line in missing(report):
         console.print(Text(line))
 
@@ -67,25 +65,12 @@ def _print_fitted(
     console.print(Text("\n".join(footer), style="dim"))
 
 
-def bench_title(report: "BenchReport") -> str:
-    """What was measured, in one line."""
-    asked = report.queries
-    own_rows = "" if asked.seed is None else "of its own rows as "
-    queries = f"{asked.count:,} {own_rows}{'query' if asked.count == 1 else 'queries'}"
-    counts = list(dict.fromkeys(m.threads for m in report.measurements))
-    threads = ", ".join(map(str, counts)) + (" thread" if counts == [1] else " threads")
-    return (
-        f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {queries} · {threads} · "
-        f"{report.cache}"
-    )
-
-
 def bench_columns(report: "BenchReport") -> list[Column]:
     """A column for each figure; batch and threads only where they differ."""
     measured = report.measurements
     # The same decimals in every row, so that points stand under points.
     decimals = 2 if max(m.p99_ms for m in measured) < 100 else 1
-    columns = plan_columns(measured, report.k, report.full_dim)
+    columns = plan_columns(measured)
     for name in ("batch", "threads"):
         values = [getattr(m, name) for m in measured]
         if len(set(values)) > 1 or (name == "batch" and values[0] > 1):
@@ -97,10 +82,9 @@ def bench_columns(report: "BenchReport") -> list[Column]:
     ]
     has_tails = any(m.calls >= ENOUGH_CALLS for m in measured)
     columns.append(Column("p50" if has_tails else "p50 ms", [f"{m.p50_ms:.{decimals}f}" for m in measured]))
-    if has_tails:
-        p95 = [f"{m.p95_ms:.{decimals}f}" if m.calls >= ENOUGH_CALLS else "–" for m in measured]
-        p99 = [f"{m.p99_ms:.{decimals}f}" if m.calls >= ENOUGH_CALLS else "–" for m in measured]
-        columns += [Column("p95", p95), Column("p99 ms", p99)]
+    for heading, name in (("p95", "p95_ms"), ("p99 ms", "p99_ms")) if has_tails else ():
+        cells = [f"{getattr(m, name):.{decimals}f}" if m.calls >= ENOUGH_CALLS else "–" for m in measured]
+        columns.append(Column(heading, cells))
     return [
         *columns,
         Column("× full", [f"{m.speedup:.1f}" for m in measured]),
@@ -108,14 +92,14 @@ def bench_columns(report: "BenchReport") -> list[Column]:
     ]
 
 
-def plan_columns(measured: "Sequence[Measurement | EvaluatedPlan]", k: int, full: int) -> list[Column]:
+def plan_columns(measured: "Sequence[Measurement | EvaluatedPlan]") -> list[Column]:
     """Dimension and rerank where these describe every plan, else the plans."""
-    if all(m.plan in (str(m.dim), f"{m.dim}:{(m.rerank or 0) * k},{full}") for m in measured):
-        return [
-            Column("dim", [str(m.dim) for m in measured]),
-            Column("rerank", [f"×{m.rerank}" if m.rerank else "–" for m in measured]),
-        ]
-    return [Column("plan", [m.plan for m in measured], left=True)]
+    if any(m.rerank is None or any(map(str.isalpha, m.plan)) for m in measured):
+        return [Column("plan", [m.plan for m in measured], left=True)]
+    return [
+        Column("dim", [str(m.dim) for m in measured]),
+        Column("rerank", [f"×{m.rerank}" if m.rerank else "–" for m in measured]),
+    ]
 
 
 def overlap_column(measured: "Sequence[Measurement | EvaluatedPlan]", k: int, full: int) -> Column:
@@ -178,10 +162,11 @@ def eval_least_needed(report: "EvaluationReport") -> list[str]:
 def eval_columns(report: "EvaluationReport") -> list[Column]:
     """A column for each figure."""
     plans = report.plans
-    columns = plan_columns(plans, report.k, report.full_dim)
+    columns = plan_columns(plans)
     for number, name in enumerate(plans[0].measures):
         values = [plan.measures[name] for plan in plans]
-        columns.append(Column(name, [f"{_mark(value)}{value.mean:.3f}" for value in values]))
+        marks = [(LOWER if m.difference < 0 else HIGHER) if m.is_certain else "" for m in values]
+        columns.append(Column(name, [f"{mark}{m.mean:.3f}" for mark, m in zip(marks, values, strict=True)]))
         if not number and len(plans) > 1:
             columns.append(Column(DIFFERENCE, [_difference(value) for value in values], left=True))
     decimals = 2 if max(plan.ms for plan in plans) < 100 else 1
@@ -215,10 +200,8 @@ def eval_footer(report: "EvaluationReport") -> list[str]:
     if report.by_chunk:
         lines.append("the index holds chunks: each document counts by its best chunk")
     depth = max(plan.depth for plan in plans)
-    if short := [plan for plan in plans if plan.depth < depth]:
-        shown = ", ".join(f"{plan.depth:,} of {plan.plan}" for plan in short[:NAMED])
-        more = f" and {len(short) - NAMED:,} more" if len(short) > NAMED else ""
-        lines.append(f"metrics look at {depth:,} hits, or as many as a plan keeps: {shown}{more}")
+    if short := [f"{plan.depth:,} of {plan.plan}" for plan in plans if plan.depth < depth]:
+        lines.append(f"metrics look at {depth:,} hits, or as many as a plan keeps: {', '.join(short)}")
     return lines
 
 
@@ -239,8 +222,7 @@ def missing(report: "EvaluationReport") -> list[str]:
     ):
         if ids:
             named = ", ".join(map(quoted, ids[:NAMED])) + (", …" if len(ids) > NAMED else "")
-            verb = one if len(ids) == 1 else more
-            lines.append(f"{_queries(len(ids), 'query', 'queries')} ({named}) {verb} {effect}")
+            lines.append(f"{counted(len(ids), 'query')} ({named}) {one if len(ids) == 1 else more} {effect}")
     return lines
 
 
@@ -282,12 +264,6 @@ def _encoded(id_: str) -> str:
     return re.sub(r"\s", lambda match: quote(match[0]), id_)
 
 
-def _mark(value: "MetricValue") -> str:
-    if not value.is_certain:
-        return ""
-    return LOWER if value.difference < 0 else HIGHER
-
-
 def _difference(value: "MetricValue") -> str:
     if value.difference_ci is None:
         return "–"
@@ -297,7 +273,3 @@ def _difference(value: "MetricValue") -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
-
-
-def _queries(count: int, one: str, more: str) -> str:
-    return f"{count:,} {one if count == 1 else more}"

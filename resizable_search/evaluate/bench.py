@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from resizable_search.evaluate import timing
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
 from resizable_search.system import blas_threads
+from resizable_search.text import counted
 
 DEFAULT_SAMPLE = 200
 """How many rows of the index are queries if none are given."""
@@ -168,6 +170,19 @@ class BenchReport:
     cold_stayed: float | None
     measurements: list[Measurement]
 
+    @property
+    def title(self) -> str:
+        """What was measured, in one line."""
+        count, counts = self.queries.count, list(dict.fromkeys(m.threads for m in self.measurements))
+        queries = counted(count, "query")
+        if self.queries.seed is not None:
+            queries = f"{count:,} of its own rows as queries"
+        threads = f"{', '.join(map(str, counts))} {'thread' if counts == [1] else 'threads'}"
+        return (
+            f"{self.index} · {self.rows:,} × {self.full_dim} · k {self.k} · {queries} · {threads} · "
+            f"{self.cache}"
+        )
+
     def missing(self, target: float) -> list[Measurement]:
         """One measurement of each plan whose overlap is below the target, in order."""
         return [m for m in {m.plan: m for m in self.measurements}.values() if m.overlap < target]
@@ -227,7 +242,11 @@ def run_bench(
                 batches = timing.Batches(queries.vectors, queries.own_rows, batch)
                 full_seconds = 0.0
                 for plan, (overlap, interval) in zip(plans, overlaps, strict=True):
-                    timed = _timed(opened, batches, plan, options, engine)
+                    ask = partial(batches.ask, plan, options.k)
+                    if options.cold:
+                        timed = timing.time_cold(opened, ask, engine, len(batches))
+                    else:
+                        timed = timing.time_warm(partial(ask, opened), len(batches))
                     median = statistics.median(timed.seconds) / batch
                     full_seconds = full_seconds or median
                     stayed = max(stayed, timed.stayed)
@@ -303,16 +322,6 @@ def rerank_of(plan: Plan, k: int, full: int) -> int | None:
         return 0
     keep = plan.keeps(k)[0]
     return keep // k if more == [Stage(full)] and keep % k == 0 else None
-
-
-def _timed(
-    index: Index, batches: timing.Batches, plan: Plan, options: BenchOptions, engine: str
-) -> timing.Timed:
-    if options.cold:
-        return timing.time_cold(
-            index, lambda fresh, turn: batches.ask(fresh, plan, options.k, turn), engine, len(batches)
-        )
-    return timing.time_warm(lambda turn: batches.ask(index, plan, options.k, turn), len(batches))
 
 
 @contextmanager

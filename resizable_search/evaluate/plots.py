@@ -79,12 +79,7 @@ def draw(report: "BenchReport") -> "Figure":
         axes.set_ylim(lowest - 0.12 * height, 1.0 + 0.14 * height)  # with room for labels above 1
         interval = ", with its 95 % interval" if measured[0].overlap_ci else ""
         axes.set_ylabel(f"overlap@{report.k} with the full dimension{interval}")
-        counts = list(dict.fromkeys(m.threads for m in measured))
-        threads = ", ".join(map(str, counts)) + (" thread" if counts == [1] else " threads")
-        name = report.index if len(report.index) <= 40 else f"{report.index[:39]}…"
-        axes.set_title(
-            f"{name} · {report.rows:,} × {report.full_dim} · k {report.k} · {threads} · {report.cache}"
-        )
+        axes.set_title(report.title, wrap=True)
         for m in measured:
             if m.overlap_ci is not None:
                 axes.plot([m.runs_per_second] * 2, m.overlap_ci, color=OTHER, linewidth=1)
@@ -113,7 +108,8 @@ def draw_relevance(report: "EvaluationReport") -> "Figure":
 
     full_plan = report.plans[0]
     by_dim = sorted(report.plans, key=lambda plan: plan.dim)
-    reranks = {plan.plan: _rerank_alone(plan, report) for plan in by_dim}
+    # None: more than a dimension and a rerank.
+    reranks = {plan.plan: None if any(map(str.isalpha, plan.plan)) else plan.rerank for plan in by_dim}
     plain = [plan for plan in by_dim if reranks[plan.plan] == 0]
     values = {name: m.mean for name, m in full_plan.measures.items() if m.mean > 0}
     with _drawing() as (figure, axes):
@@ -144,8 +140,7 @@ def draw_relevance(report: "EvaluationReport") -> "Figure":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         first = next(iter(full_plan.measures))
         axes.set_ylabel(f"share of the full dimension's value ({first} with 95 % interval)")
-        asked = f"{report.queries.count:,} judged quer{'y' if report.queries.count == 1 else 'ies'}"
-        axes.set_title(f"{report.index} · {report.rows:,} × {report.full_dim} · k {report.k} · {asked}")
+        axes.set_title(report.title, wrap=True)
         axes.legend()
     return figure
 
@@ -247,12 +242,6 @@ def _ticks(left: float, right: float) -> list[float]:
         return [float(tick) for tick in values if left <= tick <= right]
     ticks = [step * 10.0**e for e in range(-6, 12) for step in (1, 2, 5) if left <= step * 10.0**e <= right]
     return ticks[:: -(-len(ticks) // 10)]
-
-
-def _rerank_alone(plan: "EvaluatedPlan", report: "EvaluationReport") -> int | None:
-    """The rerank of a plan that is just a dimension and a rerank; None for any other."""
-    simple = (str(plan.dim), f"{plan.dim}:{(plan.rerank or 0) * report.k},{report.full_dim}")
-    return plan.rerank if plan.plan in simple else None
 
 
 def _draw_line(

@@ -113,6 +113,12 @@ class EvaluationReport:
     by_chunk: bool
     plans: list[EvaluatedPlan]
 
+    @property
+    def title(self) -> str:
+        """What was evaluated, in one line."""
+        judged = counted(self.queries.count, "judged query")
+        return f"{self.index} · {self.rows:,} × {self.full_dim} · k {self.k} · {judged}"
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:

@@ -12,7 +12,7 @@ import os
 import statistics
 import time
 import timeit
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +42,8 @@ FEWEST, ENOUGH = 3, 20
 SLOW = 0.3
 """A call that takes this many seconds is its own loop: single calls are the repeats."""
 
-COLD_RUNS = 5
-"""Runs of a plan on cold files."""
-
-MOST_STAYED = 0.5
-"""If a larger share of the files stays in memory, cold runs mean nothing."""
+COLD_RUNS, MOST_STAYED = 5, 0.5
+"""Runs of a plan on cold files; they mean nothing if a larger share of the files stays in memory."""
 
 
 def check() -> None:
@@ -62,7 +59,15 @@ def drop(files: Iterable[Path]) -> float:
     """
     check()
     chosen = [path.resolve() for path in files]
-    _let_go(chosen)
+    paths = {str(path) for path in chosen}
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for line in MAPS.read_text(errors="surrogateescape").splitlines():
+        addresses, rights, *rest = line.split(maxsplit=5)
+        # Shared read-only mappings of these files. The kernel escapes only the newline in this list.
+        if rights == "r--s" and len(rest) == 4 and rest[3].replace("\\012", "\n") in paths:
+            begin, end = (int(address, 16) for address in addresses.split("-"))
+            libc.madvise(begin, end - begin, mmap.MADV_DONTNEED)
     stayed = pages = 0
     for path in chosen:
         try:
@@ -102,28 +107,6 @@ def _resident(descriptor: int) -> tuple[int, int]:
     return sum(state & 1 for state in states.raw), pages
 
 
-def _let_go(files: Iterable[Path]) -> None:
-    """Remove the pages of these files from the page tables of this process."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    for start, length in list(_mappings({str(path) for path in files})):
-        libc.madvise(start, length, mmap.MADV_DONTNEED)
-
-
-def _mappings(paths: set[str]) -> Iterator[tuple[int, int]]:
-    """Address and length of this process's shared read-only mappings of these files."""
-    for line in MAPS.read_text(errors="surrogateescape").splitlines():
-        ends, rights, *rest = line.split(maxsplit=5)
-        if rights == "r--s" and len(rest) == 4 and _unescaped(rest[3]) in paths:
-            first, _, last = ends.partition("-")
-            yield int(first, 16), int(last, 16) - int(first, 16)
-
-
-def _unescaped(path: str) -> str:
-    """The kernel escapes only the newline in this list."""
-    return path.replace("\\012", "\n")
-
-
 @dataclass(frozen=True, slots=True)
 class Timed:
     """The engine, and the times of calls.
@@ -149,18 +132,17 @@ class Batches:
     """Queries (m, full_dim) in batches of one size, round and round."""
 
     def __init__(self, vectors: NDArray[np.float32], own_rows: NDArray[np.int64] | None, size: int) -> None:
-        self._count = len(vectors)
-        self._size = size
+        self._count, self._size = len(vectors), size
         # Every batch is one slice: nothing is copied while the clock runs.
-        order = np.arange(self._count + (size - 1 if size > 1 else 0)) % self._count
-        self._vectors = vectors[order] if size > 1 else vectors
+        order = np.arange(self._count + size - 1) % self._count
+        self._vectors = vectors[order]
         self._own = None if own_rows is None else own_rows[order]
 
     def __len__(self) -> int:
         """The number of batches that hold every query."""
         return -(-self._count // self._size)
 
-    def ask(self, index: Index, plan: Plan, k: int, number: int) -> str:
+    def ask(self, plan: Plan, k: int, index: Index, number: int) -> str:
         """Run a batch. Returns the engine."""
         first = number * self._size % self._count
         own = None if self._own is None else self._own[first : first + self._size]

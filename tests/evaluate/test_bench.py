@@ -100,7 +100,7 @@ def test_a_batch_goes_round_the_queries(index):
 
     assert len(dealt) == 1
     for number in range(3):
-        assert dealt.ask(Told(), None, 10, number) == "numpy"
+        assert dealt.ask(None, 10, Told(), number) == "numpy"
     assert seen == [[0, 1, 2, 3, 4, 0, 1], [2, 3, 4, 0, 1, 2, 3], [4, 0, 1, 2, 3, 4, 0]]
     assert len(timing.Batches(vectors, None, 2)) == 3
 

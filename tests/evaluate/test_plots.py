@@ -104,7 +104,10 @@ def test_no_label_covers_another_or_is_cut_off(count):
         assert box.x1 <= figure.bbox.x1
         for m in of_twelve(count).measurements:
             assert not box.contains(*axes.transData.transform((m.runs_per_second, m.overlap)))
-    assert axes.get_title(loc="left") == "wiki100k · 100,000 × 768 · k 10 · 2 threads · warm"
+    assert (
+        axes.get_title(loc="left")
+        == "wiki100k · 100,000 × 768 · k 10 · 200 of its own rows as queries · 2 threads · warm"
+    )
     assert figure.get_facecolor() == (1, 1, 1, 1)
 
 

@@ -20,10 +20,11 @@ from resizable_search.cli.options import (
     index_name,
     is_given,
     parse_numbers,
+    parse_words,
     takes,
 )
-from resizable_search.engine.plan import PRECISIONS, Precision
-from resizable_search.errors import QueryError, RsearchError, StorageError, UsageError
+from resizable_search.engine.plan import PRECISIONS
+from resizable_search.errors import QueryError, RsearchError, UsageError
 from resizable_search.store.layout import expanded, home_of
 from resizable_search.system import MOST
 
@@ -123,10 +124,15 @@ def bench(
         raise UsageError("choose one of --json and --csv")
     if min_recall is not None and not 0 <= min_recall <= 1:
         raise UsageError(f"--min-recall must be 0 to 1, not {min_recall:g}")
+    words = parse_words(precisions)
+    if unknown := set(words).difference(PRECISIONS):
+        raise UsageError(
+            f"--precisions: unknown precision {min(unknown)!r}: choose among {','.join(PRECISIONS)}"
+        )
     options = measuring.BenchOptions(
         dims=parse_numbers(dims, "--dims"),
         reranks=parse_numbers(rerank, "--rerank") or (),
-        precisions=tuple(_precision(word.strip()) for word in dict.fromkeys(precisions.split(","))),
+        precisions=tuple(precision for precision in PRECISIONS if precision in words),
         plans=tuple(plan or ()),
         k=k,
         batches=parse_numbers(batch, "--batch", most=measuring.MOST_BATCH, least=1) or (1,),
@@ -135,7 +141,7 @@ def bench(
     ).check()
     texts = None if queries is None else read_queries(queries)
     if plot is not None:
-        plots.check_target(plot)
+        plots.check_picture(plot)
     if cold:
         timing.check()
     root = home_of(home)
@@ -160,14 +166,6 @@ def bench(
         raise RsearchError(
             f"below --min-recall {min_recall:g}: {named}; use a larger --rerank or more dimensions"
         )
-
-
-def _precision(word: str) -> Precision:
-    """A precision by its name. Raises UsageError."""
-    for precision in PRECISIONS:
-        if precision == word:
-            return precision
-    raise UsageError(f"--precisions: unknown precision {word!r}: choose among {','.join(PRECISIONS)}")
 
 
 def embed_lines(index: "Index", lines: dict[int, str], source: str) -> "Queries":
@@ -274,8 +272,10 @@ def evaluate(
                 option = "--" + field.name.replace("_", "-")
                 raise UsageError(f"{option} is for building an index of a FOLDER: leave it out, or --index")
     if plot is not None:
-        plots.check_target(plot)
-    _check_targets(per_query, runs)
+        plots.check_picture(plot)
+    for option, path, is_folder in (("per_query", per_query, False), ("runs", runs, True)):
+        if path is not None:
+            plots.check_target(path, option, is_folder=is_folder)
     root = home_of(options.home)
     judgements = read_qrels_folder(queries_file, qrels_file)
     name = index_name(index, root) if corpus is None or index is not None else _build(options, corpus)
@@ -310,21 +310,6 @@ def _files(
     if split is not None:
         raise UsageError("--split needs a FOLDER: name the file of judgements with --qrels")
     return expanded(queries), expanded(qrels), None
-
-
-def _check_targets(per_query: Path | None, runs: Path | None) -> None:
-    """Check that files can be written, before anything is measured. Raises UsageError and StorageError."""
-    for option, path, is_folder in (("--per-query", per_query, False), ("--runs", runs, True)):
-        if path is None:
-            continue
-        parent = path.absolute().parent
-        if not parent.is_dir():
-            raise UsageError(f"{option}: there is no folder {parent}: make it, or name another")
-        if path.exists() and path.is_dir() != is_folder:
-            raise UsageError(f"{option}: {path} is {'not a' if is_folder else 'a'} folder: name another")
-        target = path if is_folder and path.exists() else parent
-        if not os.access(target, os.W_OK):
-            raise StorageError(f"cannot write to {target}: name another place with {option}")
 
 
 def _build(options: BuildArguments, documents: Path) -> str:

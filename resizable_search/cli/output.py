@@ -48,13 +48,11 @@ class OutputOptions:
 def check_fields(options: OutputOptions, index: "Index | ServedIndex") -> None:
     """Refuse an unknown field. Raises UsageError."""
     known = (*HIT_FIELDS, "snippet", "metadata")
-    unknown = [name for name in options.fields or () if name not in known]
-    keys = [name for name in index.columns() if name not in known] if unknown else []
-    for name in unknown:
-        if name not in keys:
-            raise UsageError(
-                f"--fields: unknown field {quoted(name)}: choose among {', '.join((*known, *keys))}"
-            )
+    if unknown := [name for name in options.fields or () if name not in known]:
+        fields = dict.fromkeys((*known, *index.columns()))
+        for name in unknown:
+            if name not in fields:
+                raise UsageError(f"--fields: unknown field {quoted(name)}: choose among {', '.join(fields)}")
 
 
 def above_min_score(answer: "Answer", options: OutputOptions) -> "Answer":
@@ -113,19 +111,15 @@ def print_answer(
             lines = [f"{name}: {plain(cell_text(value))}".rstrip() for name, value in record.items()]
             sys.stdout.write("\n".join(lines) + "\n\n")
     else:
-        _print_separated(answer, options)
-
-
-def _print_separated(answer: "Answer", options: OutputOptions) -> None:
-    """Print hits under a line of names: CSV as RFC 4180 but with bare line feeds, or TSV without quotes."""
-    rows = [[cell_text(value) for value in hit.values()] for hit in hit_records(answer, options)]
-    if options.format == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(options.names())
-        writer.writerows(map(plain, row) if sys.stdout.isatty() else row for row in rows)
-    else:
-        for row in ([*options.names()], *rows):
-            sys.stdout.write("\t".join(map(plain, row)) + "\n")
+        # CSV is as RFC 4180 but with bare line feeds; TSV has no quotes.
+        rows = [[cell_text(value) for value in hit.values()] for hit in hit_records(answer, options)]
+        if options.format == "csv":
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(options.names())
+            writer.writerows(map(plain, row) if sys.stdout.isatty() else row for row in rows)
+        else:
+            for row in ([*options.names()], *rows):
+                sys.stdout.write("\t".join(map(plain, row)) + "\n")
 
 
 def cell_text(value: Any) -> str:

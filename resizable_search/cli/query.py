@@ -4,7 +4,7 @@ import math
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
@@ -35,7 +35,7 @@ from resizable_search.cli.output import (
     print_answer,
 )
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
-from resizable_search.store.layout import NAMES, Home, home_of
+from resizable_search.store.layout import NAMES, home_of
 from resizable_search.text import plain
 
 if TYPE_CHECKING:
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from resizable_search.search.index import Index
     from resizable_search.search.options import SearchOptions
     from resizable_search.search.results import Answer
-
-BOM = "\ufeff"
-"""The mark that some programs put before UTF-8."""
 
 
 @completion.source
@@ -117,7 +114,8 @@ class SearchArguments:
         ),
     ] = None
     snippet: Annotated[
-        int, typer.Option("--snippet", help="Print the best matching N characters; 0: none.", metavar="N")
+        int,
+        typer.Option("--snippet", min=0, help="Print the best matching N characters; 0: none.", metavar="N"),
     ] = 0
     min_score: Annotated[
         float | None,
@@ -125,7 +123,7 @@ class SearchArguments:
     ] = None
     open: Annotated[
         int | None,
-        typer.Option("--open", help="Open the url of this hit in the browser.", show_default="none"),
+        typer.Option("--open", min=1, help="Open the url of this hit in the browser.", show_default="none"),
     ] = None
     explain: Annotated[bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")] = (
         False
@@ -142,12 +140,8 @@ class SearchArguments:
         names = None if self.fields is None else parse_words(self.fields)
         if names is not None and (not all(names) or len(set(names)) < len(names)):
             raise UsageError("--fields takes each field once, separated by commas: id,title,score")
-        if self.snippet < 0:
-            raise UsageError(f"--snippet must be 0 (none) or more characters, not {self.snippet}")
         if self.min_score is not None and math.isnan(self.min_score):
             raise UsageError("--min-score must be a number")
-        if self.open is not None and self.open < 1:
-            raise UsageError(f"--open takes the number of a hit, from 1, not {self.open}")
         return OutputOptions(format, names, self.snippet, self.min_score, self.open)
 
     def search(self, *, group: bool = False) -> "SearchOptions":
@@ -210,9 +204,7 @@ def query(
 
     other = None
     if any(option is not None for option in (embedder, model, base_url, api_key_env)):
-        home = home_of(options.home)
-        name = index_name(options.index, home)
-        other = _other_embedder(name, home, embedder, model, base_url, api_key_env)
+        other = _other_embedder(options, embedder, model, {"base_url": base_url, "api_key_env": api_key_env})
     elif words is not None and words != "-":
         served = remote.search(words, options, group=group)
         if served is not None:
@@ -282,8 +274,8 @@ def _warn(remark: str) -> None:
         sys.stderr.write(f"rsearch: {with_flags(remark)}\n")
 
 
-def _is_terminal(stream: object) -> bool:
-    return stream is not None and bool(getattr(stream, "isatty", bool)())
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _prompt(
@@ -312,7 +304,7 @@ def _prompt(
         session = Session(index, name, open_named, home.names, settings, output)
         run(session, History(home.state(NAMES.history)))
     finally:
-        (session or index).close()
+        (session.index if session else index).close()
 
 
 def _answer_lines(
@@ -326,7 +318,7 @@ def _answer_lines(
     index.warm()
     failed = False
     for number, line in enumerate(sys.stdin, 1):
-        text = line.removeprefix(BOM if number == 1 else "").strip()
+        text = line.removeprefix("\ufeff" if number == 1 else "").strip()  # the mark of UTF-8
         if not text:
             continue
         try:
@@ -342,19 +334,21 @@ def _answer_lines(
 
 
 def _other_embedder(
-    name: str, home: Home, kind: str | None, model: str | None, base_url: str | None, variable: str | None
+    arguments: SearchArguments, kind: str | None, model: str | None, options: dict[str, str | None]
 ) -> "Embedder":
-    """The embedder that these options describe, for the index of that name."""
+    """The embedder of this kind, model and options, for the index of the command."""
     from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
     from resizable_search.search.query_embedder import embedder_elsewhere
     from resizable_search.specs import EmbedderSpec
     from resizable_search.store.layout import resolve_index
     from resizable_search.store.manifest import read_manifest
 
+    home = home_of(arguments.home)
+    name = index_name(arguments.index, home)
     spec = EmbedderSpec.from_json(read_manifest(resolve_index(name, home)).embedder)
-    embedder = embedder_elsewhere(spec, kind, model, {"base_url": base_url, "api_key_env": variable})
+    embedder = embedder_elsewhere(spec, kind, model, options)
     trust = TrustedEndpoints(home.trusted)
-    if base_url is None and "base_url" in spec.options and kind in (None, spec.kind):
+    if options["base_url"] is None and "base_url" in spec.options and kind in (None, spec.kind):
         trust.require(embedder, name)
     else:
         with suppress(OSError):  # a read-only home asks again next time

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.text import Text
 
-from resizable_search.cli.tables import Column, fitted, show_table, side_by_side, stdout_console
+from resizable_search.cli.tables import Column, fitted, show_table, stdout_console
 from resizable_search.errors import StorageError
 from resizable_search.system import replace_file
 from resizable_search.text import counted, quoted
@@ -61,7 +61,7 @@ def _print_fitted(
 ) -> None:
     console = console or stdout_console()
     console.print(Text(title))
-    show_table(side_by_side(*fitted(columns, console.width, least_needed)), console)
+    show_table(fitted(columns, console.width, least_needed), console)
     console.print(Text("\n".join(footer), style="dim"))
 
 

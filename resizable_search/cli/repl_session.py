@@ -142,10 +142,6 @@ class Session:
         self._name, self._answer, self._search = name, None, None
         self.greet()
 
-    def close(self) -> None:
-        """Close the index."""
-        self.index.close()
-
     def _follow(self) -> None:
         """Open the index again if it has changed. Raises IndexNotFoundError if it is gone."""
         if not self.index.has_moved_on():

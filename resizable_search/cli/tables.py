@@ -102,8 +102,8 @@ class Column:
         return max(len(line) for cell in (self.name, *self.cells) for line in cell.split("\n"))
 
 
-def fitted(columns: Sequence[Column], width: int, least_needed: Sequence[str]) -> tuple[list[Column], int]:
-    """The columns that fit into this width, and the gap between them.
+def fitted(columns: Sequence[Column], width: int, least_needed: Sequence[str]) -> Table:
+    """A table of the columns that fit into this width.
 
     A long plan is broken at its commas first. Then the columns `least_needed` go, in their order.
     """
@@ -112,16 +112,15 @@ def fitted(columns: Sequence[Column], width: int, least_needed: Sequence[str]) -
         for gap in GAPS:
             room = width - sum(column.width + gap for column in rest[1:])
             if rest[0].width <= room:
-                return rest, gap
+                return _side_by_side(rest, gap)
             if rest[0].name == "plan" and room >= PLAN_WIDTH:
                 broken = Column("plan", [_broken(plan, room) for plan in rest[0].cells], rest[0].left)
                 if broken.width <= room:
-                    return [broken, *rest[1:]], gap
-    return rest, GAPS[-1]
+                    return _side_by_side([broken, *rest[1:]], gap)
+    return _side_by_side(rest, GAPS[-1])
 
 
-def side_by_side(columns: Sequence[Column], gap: int) -> Table:
-    """The columns as a table."""
+def _side_by_side(columns: Sequence[Column], gap: int) -> Table:
     right = [column.name for column in columns if not column.left]
     table = borderless(*(column.name for column in columns), right=right, gap=gap)
     for cells in zip(*(column.cells for column in columns), strict=True):
@@ -143,42 +142,37 @@ def print_hits(
     answer: "Answer",
     index: "Index | ServedIndex",
     options: OutputOptions,
-    console: Console | None = None,
     *,
-    explain: bool = False,
+    explain: bool,
 ) -> None:
     """Print the hits as a table, and below it what was searched, how, and how long it took."""
-    console = console or stdout_console()
+    console = stdout_console()
     if not answer.hits:
         console.print("no documents")
     elif options.has_default_fields:
         show_table(hits_table(answer, links=console.is_terminal), console)
     else:
-        show_table(_fields_table(answer, options, wraps=console.is_terminal), console)
-    console.print(Text(answer_footer(answer, index), style="dim"))
+        fold = ("snippet", "text") if console.is_terminal else ()
+        table = borderless(*options.names(), right=("rank", "row", "score"), fold=fold)
+        words = words_of(answer.query)
+        for record in hit_records(answer, options):
+            cells = {name: Text(plain(cell_text(value)[:CHARS_SHOWN])) for name, value in record.items()}
+            if "score" in record:
+                cells["score"] = Text(f"{record['score']:.4f}")
+            if "snippet" in record and words:
+                cells["snippet"].highlight_regex(words, "bold yellow")
+            table.add_row(*cells.values())
+        show_table(table, console)
+    times = answer.timings_ms
+    rerank = f" · rerank {times.rerank:.1f}" if times.rerank else ""
+    footer = (
+        f"{answer.index} · {index.rows:,} × {index.full_dim} · plan {answer.plan} · "
+        f"embed {times.embed:.1f} · scan {times.scan:.1f}{rerank} ms"
+    )
+    console.print(Text(footer, style="dim"))
     if explain:
-        show_table(
-            explain_table(answer_record(answer, index, options, explain=True)["explain"], console.width),
-            console,
-        )
-
-
-def _fields_table(answer: "Answer", options: OutputOptions, *, wraps: bool) -> Table:
-    """The fields that were asked for, a column each."""
-    fold = ("snippet", "text") if wraps else ()
-    table = borderless(*options.names(), right=("rank", "row", "score"), fold=fold)
-    for record in hit_records(answer, options):
-        table.add_row(*(_table_cell(name, value, answer.query) for name, value in record.items()))
-    return table
-
-
-def _table_cell(name: str, value: Any, query: str) -> Text:
-    if name == "score":
-        return Text(f"{value:.4f}")
-    cell = Text(plain(cell_text(value)[:CHARS_SHOWN]))
-    if name == "snippet" and (words := words_of(query)):
-        cell.highlight_regex(words, "bold yellow")
-    return cell
+        stages = answer_record(answer, index, options, explain=True)["explain"]
+        show_table(explain_table(stages, console.width), console)
 
 
 def hits_table(answer: "Answer", *, links: bool) -> Table:
@@ -224,14 +218,13 @@ def _is_web(url: str) -> bool:
 
 def first_words(title: str, text: str) -> str:
     """The text on one line, without leading lines that only repeat the title, as headings do."""
-    letters = _letters(title)
-    lines = text[:CHARS_SHOWN].split("\n")
-    own = next((i for i, line in enumerate(lines) if _letters(line) not in letters), 0)
+
+    def letters(text: str) -> str:
+        return "".join(c for c in text.casefold() if c.isalnum())
+
+    lines, repeated = text[:CHARS_SHOWN].split("\n"), letters(title)
+    own = next((i for i, line in enumerate(lines) if letters(line) not in repeated), 0)
     return plain("\n".join(lines[own:]))
-
-
-def _letters(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())
 
 
 def location(metadata: Mapping[str, Any]) -> str:
@@ -239,10 +232,8 @@ def location(metadata: Mapping[str, Any]) -> str:
     name = metadata.get("path") or metadata.get("document")
     if not isinstance(name, str):
         return ""
-    for key, suffix in (("line", ":{}"), ("row", ":{}"), ("page", " p. {}"), ("chunk", " #{}")):
-        if key in metadata:
-            return plain(name + suffix.format(metadata[key]))
-    return plain(name)
+    suffixes = {"line": ":", "row": ":", "page": " p. ", "chunk": " #"}
+    return plain(name + next((f"{suffixes[key]}{metadata[key]}" for key in suffixes if key in metadata), ""))
 
 
 class _CutAtStart:
@@ -262,16 +253,6 @@ class _CutAtStart:
         return Measurement(min(8, cell_len(self._text)), cell_len(self._text))
 
 
-def answer_footer(answer: "Answer", index: "Index | ServedIndex") -> str:
-    """One line: what was searched, by which plan, and the time to embed, scan and rerank."""
-    times = answer.timings_ms
-    rerank = f" · rerank {times.rerank:.1f}" if times.rerank else ""
-    return (
-        f"{answer.index} · {index.rows:,} × {index.full_dim} · plan {answer.plan} · "
-        f"embed {times.embed:.1f} · scan {times.scan:.1f}{rerank} ms"
-    )
-
-
 def explain_table(stages: Sequence[dict[str, Any]], width: int) -> Table:
     """A line for each stage, on a terminal of this width. `rescored`: rows with an exact score computed."""
     columns = [
@@ -284,4 +265,4 @@ def explain_table(stages: Sequence[dict[str, Any]], width: int) -> Table:
         Column("read", [str(stage["read"]) for stage in stages], left=True),
         Column("engine", [f"{stage['engine']} ×{stage['threads']}" for stage in stages], left=True),
     ]
-    return side_by_side(*fitted(columns, width, ("engine", "read", "bytes")))
+    return fitted(columns, width, ("engine", "read", "bytes"))

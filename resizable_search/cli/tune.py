@@ -133,36 +133,32 @@ def print_report(report: "TuneReport") -> None:
     console.print(
         Text(f"{report.index} · {report.rows:,} × {report.full_dim} · k {tuned.k} · recall {tuned.recall:g}")
     )
-    exact = next((c for c in tuned.candidates if c.plan == str(report.full_dim)), None)
+    exact = next(c for c in tuned.candidates if c.plan == str(report.full_dim))
     table = borderless("", "plan", f"overlap@{tuned.k}", "ms", "× exact", right=("ms", "× exact"))
     best = 0.0
     for candidate in tuned.candidates:
         chosen = candidate.plan == tuned.plan
         if candidate.overlap > best or chosen or candidate is exact:
             best = max(best, candidate.overlap)
-            speedup = f"{exact.ms / candidate.ms:.1f}" if exact is not None and candidate.ms else ""
-            cells = ("→" if chosen else "", candidate.plan, f"{candidate.overlap:.4f}", f"{candidate.ms:.2f}")
-            table.add_row(*cells, speedup, style="bold" if chosen else "")
+            figures = f"{candidate.overlap:.4f}", f"{candidate.ms:.2f}", f"{exact.ms / candidate.ms:.1f}"
+            style = "bold" if chosen else ""
+            table.add_row("→" if chosen else "", candidate.plan, *figures, style=style)
     show_table(table, console)
     if report.remark:
         console.print(Text(report.remark))
+    if tuned.queries:
+        drawn = "" if tuned.seed is None else f", seed {tuned.seed}"
+        proof = (
+            f"overlap {interval(tuned)}\nchosen by {tuned.chosen_on:,} queries, "
+            f"confirmed by {tuned.queries:,} others ({tuned.source}{drawn})"
+        )
+    else:
+        proof = "exact: its overlap is 1 by definition"
+    engine = f"{tuned.engine}, {counted(tuned.threads, 'thread')}"
     k = "" if tuned.k == 10 else f" -k {tuned.k}"
     stored = "" if report.not_kept else " · kept in the index"
     usage = f"rsearch query … --recall {tuned.recall:g}{k}{stored}"
-    console.print(Text(f"{proof(tuned)}\n{usage}", style="dim"))
-
-
-def proof(tuned: "TunedPlan") -> str:
-    """How certain the overlap is, by which queries, and what timed it."""
-    engine = f"{tuned.engine}, {counted(tuned.threads, 'thread')}"
-    if not tuned.queries:
-        return f"exact: its overlap is 1 by definition · {engine}"
-    drawn = "" if tuned.seed is None else f", seed {tuned.seed}"
-    return (
-        f"overlap {interval(tuned)}\n"
-        f"chosen by {tuned.chosen_on:,} queries, confirmed by {tuned.queries:,} others "
-        f"({tuned.source}{drawn}) · {engine}"
-    )
+    console.print(Text(f"{proof} · {engine}\n{usage}", style="dim"))
 
 
 def interval(tuned: "TunedPlan") -> str:
@@ -176,13 +172,10 @@ def print_plans(name: str, plans: "Sequence[TunedPlan]") -> None:
     from resizable_search.cli.tables import borderless, show_table, stdout_console
 
     if not plans:
-        words = f"{name} has no tuned plan: measure one with `rsearch tune --recall 0.99`"
-        stdout_console().print(words)
+        stdout_console().print(f"{name} has no tuned plan: measure one with `rsearch tune --recall 0.99`")
         return
-    right = ("k", "recall", "ms", "queries")
-    table = borderless(
-        "k", "recall", "plan", "overlap (95 %)", "ms", "queries", "on", right=right, fold=("plan", "on")
-    )
+    names = ("k", "recall", "plan", "overlap (95 %)", "ms", "queries", "on")
+    table = borderless(*names, right=("k", "recall", "ms", "queries"), fold=("plan", "on"))
     for tuned in plans:
         table.add_row(
             str(tuned.k),

@@ -28,17 +28,23 @@ DPI = 160
 """Dots per inch of a PNG."""
 
 
-def check_target(path: Path) -> None:
+def check_target(path: Path, option: str, *, is_folder: bool = False) -> None:
+    """Check that a file or folder named by an option can be written. Raises UsageError and StorageError."""
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise UsageError(f"`{option}`: there is no folder {parent}: make it, or name another")
+    if path.exists() and path.is_dir() != is_folder:
+        raise UsageError(f"`{option}`: {path} is {'not a' if is_folder else 'a'} folder: name another")
+    target = path if is_folder and path.exists() else parent
+    if not os.access(target, os.W_OK):
+        raise StorageError(f"cannot write to {target}: name another with `{option}`")
+
+
+def check_picture(path: Path) -> None:
     """Check that a picture can be drawn into this file. Raises UsageError, StorageError and RsearchError."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"`plot` draws {' or '.join(SUFFIXES)}, not {path.name!r}: name such a file")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"`plot`: there is no folder {folder}: make it, or name a file in another")
-    if path.is_dir():
-        raise UsageError(f"`plot`: {path} is a folder: name a file")
-    if not os.access(folder, os.W_OK):
-        raise StorageError(f"cannot write to {folder}: name a file in another folder")
+    check_target(path, "plot")
     try:
         _load_matplotlib()
     except ImportError as error:
@@ -64,26 +70,10 @@ def draw(report: "BenchReport") -> "Figure":
     measured = report.measurements
     front = pareto_front(measured)
     with _drawing() as (figure, axes):
-        speeds = [m.runs_per_second for m in measured]
-        spread = max(max(speeds) / min(speeds), 1.5)
-        left, right = min(speeds) / spread**0.14, max(speeds) * spread**0.14
-        axes.set_xscale("log")
-        axes.minorticks_off()
-        axes.set_xlim(left, right)
-        axes.xaxis.set_major_locator(FixedLocator(_ticks(left, right)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-        many = any(m.batch > 1 for m in measured)
-        axes.set_xlabel(f"{'queries' if many else 'runs'} per second (log scale)")
-        lowest = min((m.overlap_ci or (m.overlap,))[0] for m in measured)
-        height = max(1.0 - lowest, 0.02)
-        axes.set_ylim(lowest - 0.12 * height, 1.0 + 0.14 * height)  # with room for labels above 1
-        interval = ", with its 95 % interval" if measured[0].overlap_ci else ""
-        axes.set_ylabel(f"overlap@{report.k} with the full dimension{interval}")
-        axes.set_title(report.title, wrap=True)
         for m in measured:
             if m.overlap_ci is not None:
                 axes.plot([m.runs_per_second] * 2, m.overlap_ci, color=OTHER, linewidth=1)
-        axes.plot(speeds, [m.overlap for m in measured], "o", color=OTHER)
+        axes.plot([m.runs_per_second for m in measured], [m.overlap for m in measured], "o", color=OTHER)
         axes.plot(
             [m.runs_per_second for m in front],
             [m.overlap for m in front],
@@ -91,6 +81,17 @@ def draw(report: "BenchReport") -> "Figure":
             color=BEST,
             label="Pareto front: nothing measured is both faster and nearer to the full dimension",
         )
+        axes.set_xscale("log")
+        axes.margins(0.14)  # room for labels
+        left, right = axes.get_xlim()
+        axes.minorticks_off()
+        axes.xaxis.set_major_locator(FixedLocator(_ticks(left, right)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        many = any(m.batch > 1 for m in measured)
+        axes.set_xlabel(f"{'queries' if many else 'runs'} per second (log scale)")
+        interval = ", with its 95 % interval" if measured[0].overlap_ci else ""
+        axes.set_ylabel(f"overlap@{report.k} with the full dimension{interval}")
+        axes.set_title(report.title, wrap=True)
         axes.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.1))  # below the picture
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # labels are placed in the fixed layout

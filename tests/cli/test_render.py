@@ -46,8 +46,8 @@ def test_on_a_narrow_terminal_ranks_and_scores_stay(width: int):
 
 @pytest.mark.parametrize("width", [34, 40, 59, 80])
 def test_on_a_narrow_terminal_bench_keeps_dim_and_rerank(width: int):
-    columns, gap = tables.fitted(render_evaluate.bench_columns(REPORT), width, render_evaluate.LEAST_NEEDED)
-    lines = shown(tables.side_by_side(columns, gap), width)
+    columns = render_evaluate.bench_columns(REPORT)
+    lines = shown(tables.fitted(columns, width, render_evaluate.LEAST_NEEDED), width)
     assert not [line for line in lines if "…" in line]
     assert [line.split()[:2] for line in lines] == [["dim", "rerank"], ["768", "–"], ["256", "×10"]]
 

@@ -40,7 +40,7 @@ def session(inside: Inside) -> Iterator[Session]:
         OutputOptions("table"),
     )
     yield made
-    made.close()
+    made.index.close()
 
 
 @pytest.fixture

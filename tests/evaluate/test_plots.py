@@ -135,7 +135,7 @@ def test_a_picture_is_written_whole_in_the_form_of_its_suffix(tmp_path: Path):
 def test_a_file_that_cannot_be_drawn_is_refused(tmp_path: Path, name: str):
     (tmp_path / "folder.svg").mkdir()
     with pytest.raises(UsageError, match="`plot`"):
-        plotting.check_target(tmp_path / name)
+        plotting.check_picture(tmp_path / name)
 
 
 def test_a_disk_that_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -154,7 +154,7 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(RsearchError, match=r'pip install "resizable_search\[plot\]"'):
-        plotting.check_target(tmp_path / "bench.svg")
+        plotting.check_picture(tmp_path / "bench.svg")
 
 
 def lines(made) -> dict[str, tuple[list[float], list[float]]]:

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from resizable_search.progress import Progress
     from resizable_search.search.index import Index
 
-MOST_BYTES = 64_000_000
-"""The largest file of queries."""
+MOST_BYTES = 64_000_000  # the largest file of queries
 
 DimListOption = Annotated[
     str | None,

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json", "jsonl", "csv", "tsv", "plain")
 HIT_FIELDS = ("rank", "row", "score", "id", "title", "url", "text")
-SNIPPET = 200
-"""Characters of a snippet if --fields names one and --snippet gives no length."""
+SNIPPET = 200  # characters of a snippet if --fields names one and --snippet gives no length
 
 
 @dataclass(frozen=True, slots=True)

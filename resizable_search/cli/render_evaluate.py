@@ -23,20 +23,14 @@ if TYPE_CHECKING:
     from resizable_search.evaluate.relevance import EvaluatedPlan, Evaluation, EvaluationReport, MetricValue
     from resizable_search.search.index import Index
 
-ENOUGH_CALLS = 20
-"""Fewer calls than this have no 95th and 99th percentile."""
+ENOUGH_CALLS = 20  # fewer calls than this have no 95th and 99th percentile
 
 LEAST_NEEDED = ("best", "p95", "s per run", "p50", "p99 ms", "× full")
 """Columns of `bench` that a narrow terminal leaves out, in this order."""
 
-LOWER, HIGHER = "↓", "↑"
-"""Marks of a difference whose interval excludes 0."""
-
-DIFFERENCE = "less full, 95 %"
-"""The column of the first metric's differences."""
-
-NAMED = 3
-"""How many ids a line names."""
+LOWER, HIGHER = "↓", "↑"  # marks of a difference whose interval excludes 0
+DIFFERENCE = "less full, 95 %"  # the column of the first metric's differences
+NAMED = 3  # how many ids a line names
 
 
 def bench(report: "BenchReport", console: Console | None = None) -> None:

@@ -16,8 +16,7 @@ from resizable_search.errors import RsearchError
 from resizable_search.system import exhausted
 from resizable_search.text import plain
 
-MOST_LINES = 1000
-"""Lines of history; the file is cut once it has twice as many."""
+MOST_LINES = 1000  # lines of history; the file is cut once it has twice as many
 
 
 def run(session: Session, history: "History") -> None:

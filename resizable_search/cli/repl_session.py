@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from resizable_search.search.index import Index
     from resizable_search.search.results import Answer, Hit
 
-COMPARED = 3
-"""How often two plans are timed against each other."""
+COMPARED = 3  # how often two plans are timed against each other
 
 MOST_DIGITS = 18
 

@@ -22,17 +22,10 @@ if TYPE_CHECKING:
     from resizable_search.search.index import Index
     from resizable_search.search.results import Answer
 
-CHARS_SHOWN = 2_000
-"""Characters of a text that a cell may show: a text may have millions."""
-
-PIPED_WIDTH = 10_000
-"""Columns of a table in a pipe: enough to cut nothing off."""
-
-GAPS = (2, 1)
-"""Spaces between two columns; one where two make the table too wide."""
-
-PLAN_WIDTH = 16
-"""The least width of a column whose plans are broken into lines: two stages, mostly."""
+CHARS_SHOWN = 2_000  # characters of a text that a cell may show: a text may have millions
+PIPED_WIDTH = 10_000  # columns of a table in a pipe: enough to cut nothing off
+GAPS = (2, 1)  # spaces between two columns; one where two make the table too wide
+PLAN_WIDTH = 16  # the least width of a column whose plans are broken into lines: two stages, mostly
 
 
 def stdout_console() -> Console:

@@ -20,20 +20,14 @@ from resizable_search.search.index import Index, open_index
 from resizable_search.system import blas_threads
 from resizable_search.text import counted
 
-DEFAULT_SAMPLE = 200
-"""How many rows of the index are queries if none are given."""
-
-MOST_SAMPLE = 100_000
-"""The largest sample: its vectors and answers are in memory at once."""
+DEFAULT_SAMPLE = 200  # how many rows of the index are queries if none are given
+MOST_SAMPLE = 100_000  # the largest sample: its vectors and answers are in memory at once
 
 MOST_BATCH = MOST_HITS = 10_000
 """The most queries of a batch, and hits of a query: all of them are in memory at once."""
 
-ANSWER_BATCH = 256
-"""Queries of a batch where only the answers matter."""
-
-ROUGH_RERANK = 10
-"""The rerank of int8 and bits if none is given: an exact stage must follow them."""
+ANSWER_BATCH = 256  # queries of a batch where only the answers matter
+ROUGH_RERANK = 10  # the rerank of int8 and bits if none is given: an exact stage must follow them
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,35 +28,16 @@ from resizable_search.store.layout import NAMES
 FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 """The numbers of candidates to try, as multiples of k."""
 
-LEAST_REDUCTION = 4
-"""A stage keeps at most one row in this many: else the next stage has most of the work."""
-
-BATCH = 128
-"""The most queries of a batch."""
-
-BATCH_ROWS = 1 << 18
-"""The most rows that a batch keeps in total, so that memory is bounded."""
-
-BURST = 3
-"""Queries in a row that time a plan; the first only loads its files."""
-
-NEVER = np.iinfo(np.int64).max
-"""The rank of a true row that was not found."""
-
-ROUNDS, SECONDS = 3, 1.0
-"""Rounds of timing while searching, and their seconds at most."""
-
-FIRST_QUERIES = 100
-"""Queries that may rule a first stage out before the others run."""
-
-SECONDS_TRIED = 2
-"""Second stages to measure after one first stage."""
-
-LADDER = 6
-"""Numbers of candidates to record for a stage, from the least that reaches the recall."""
-
-HEAVY = 0.15
-"""Try second stages if the work after the first takes a larger share of the time."""
+LEAST_REDUCTION = 4  # a stage keeps at most one row in this many: else the next stage has most of the work
+BATCH = 128  # the most queries of a batch
+BATCH_ROWS = 1 << 18  # the most rows that a batch keeps in total, so that memory is bounded
+BURST = 3  # queries in a row that time a plan; the first only loads its files
+NEVER = np.iinfo(np.int64).max  # the rank of a true row that was not found
+ROUNDS, SECONDS = 3, 1.0  # rounds of timing while searching, and their seconds at most
+FIRST_QUERIES = 100  # queries that may rule a first stage out before the others run
+SECONDS_TRIED = 2  # second stages to measure after one first stage
+LADDER = 6  # numbers of candidates to record for a stage, from the least that reaches the recall
+HEAVY = 0.15  # try second stages if the work after the first takes a larger share of the time
 
 
 @dataclass(frozen=True, slots=True)

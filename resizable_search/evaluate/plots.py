@@ -24,8 +24,7 @@ SUFFIXES = (".svg", ".png")
 
 BEST, OTHER = "#0b62a4", "#8a9099"
 
-DPI = 160
-"""Dots per inch of a PNG."""
+DPI = 160  # dots per inch of a PNG
 
 
 def check_target(path: Path, option: str, *, is_folder: bool = False) -> None:

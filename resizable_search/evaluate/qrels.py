@@ -16,18 +16,14 @@ from resizable_search.corpora.tables import lines_of, parse_line
 from resizable_search.errors import CorpusError, RsearchError, UsageError
 from resizable_search.text import quoted
 
-USUAL = ("nDCG@10", "R@10", "R@100", "RR@10")
-"""The default metrics."""
-
-MOST_CUT = 10_000
-"""The largest cut-off: each query holds this many hits."""
+USUAL = ("nDCG@10", "R@10", "R@100", "RR@10")  # the default metrics
+MOST_CUT = 10_000  # the largest cut-off: each query holds this many hits
 
 _SIMPLE = re.compile(r"(\w+)(?:@(\d{1,5}))?")
 _SEPARATOR = re.compile(r"[,\s]+(?![^(]*\))")  # outside parentheses
 
 _QRELS = "query-id, corpus-id and score with tabs between, or TREC's query-id 0 document-id relevance"
-_MOST_GRADE = 10**6
-"""Grades are small; a larger number is some other column."""
+_MOST_GRADE = 10**6  # grades are small; a larger number is some other column
 
 
 @dataclass(frozen=True, slots=True)

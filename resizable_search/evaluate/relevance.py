@@ -24,17 +24,10 @@ from resizable_search.search.index import Index
 from resizable_search.statistics import RESAMPLES, paired_intervals
 from resizable_search.text import counted, quoted
 
-READ_BATCH = 1_000
-"""Documents that are read together for their ids."""
-
-ENDLESS = 1_000
-"""Hits for a metric without a cut-off, such as AP; TREC's runs have as many."""
-
-TIMED = 100
-"""Single queries that are timed for each plan, round and round."""
-
-EMBED_BATCH = 100
-"""Queries that are embedded before they are cached: the most that a failing service loses."""
+READ_BATCH = 1_000  # documents that are read together for their ids
+ENDLESS = 1_000  # hits for a metric without a cut-off, such as AP; TREC's runs have as many
+TIMED = 100  # single queries that are timed for each plan, round and round
+EMBED_BATCH = 100  # queries that are embedded before they are cached: the most that a failing service loses
 
 
 @dataclass(frozen=True, slots=True)

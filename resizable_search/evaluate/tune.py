@@ -15,7 +15,7 @@ from resizable_search import __version__
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import Queries, sample_queries
-from resizable_search.evaluate.plan_space import LEAST_REDUCTION, MeasuredPlans, PlanSearch, split
+from resizable_search.evaluate.plan_space import MeasuredPlans, PlanSearch, keeps, split
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index
 from resizable_search.search.options import SearchOptions
@@ -29,8 +29,7 @@ TAIL = 0.025
 So the chance that any of them is wrong is below 5 %, and a plan alone has a 95 % interval.
 """
 
-CHOSEN_AT_MOST = 1000
-"""The most queries that choose; more may confirm."""
+CHOSEN_AT_MOST = 1000  # the most queries that choose; more may confirm
 
 SAMPLE_AT_LEAST, SAMPLE_AT_MOST = 1000, 10_000
 """Limits of the sample, however easy or hard the recall is to prove."""
@@ -86,7 +85,7 @@ def tune(
     first, second = split(asked, max(1, min(count // 2, CHOSEN_AT_MOST)), seed)
     choosing, confirming = MeasuredPlans(index, first, k), MeasuredPlans(index, second, k)
     search = PlanSearch(choosing, recall, len(confirming), TAIL / 2)
-    if recall == 1.0 or count < 2 or index.rows < LEAST_REDUCTION * k:
+    if recall == 1.0 or count < 2 or len(keeps(k, index.rows)) < 2:
         search.time([search.exact], ROUNDS, SECONDS)
         search.overlap[search.exact] = 1.0
         why = (

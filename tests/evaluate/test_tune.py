@@ -120,7 +120,7 @@ def test_an_index_of_any_width_has_a_plan(tmp_path, width):
         Plan.parse(report.tuned.plan).check(3, width)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 30])
+@pytest.mark.parametrize("n", [1, 2, 5, 30, 60])
 def test_few_rows_are_scanned_exactly(tmp_path, n):
     with index_of(resizable(n), tmp_path, dims=(16,)) as opened:
         report = tune(opened, 0.99)

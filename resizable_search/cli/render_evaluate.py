@@ -20,7 +20,7 @@ from resizable_search.text import counted, quoted
 
 if TYPE_CHECKING:
     from resizable_search.evaluate.bench import BenchReport, Measurement
-    from resizable_search.evaluate.relevance import EvaluatedPlan, Evaluation, EvaluationReport, MetricValue
+    from resizable_search.evaluate.relevance import EvaluatedPlan, Evaluation, EvaluationReport
     from resizable_search.search.index import Index
 
 ENOUGH_CALLS = 20  # fewer calls than this have no 95th and 99th percentile
@@ -109,15 +109,15 @@ def overlap_column(measured: "Sequence[Measurement | EvaluatedPlan]", k: int, fu
 
 
 def bench_footer(report: "BenchReport") -> list[str]:
-    """How to read the table, in a few lines."""
+    """How to read the table."""
     asked, measured = report.queries, report.measurements
     queries = (
         f"{asked.source}, embedded in {asked.embed_seconds:.2f} s (not counted)"
         if asked.seed is None
         else f"rows of seed {asked.seed}, each left out of its own answers"
     )
-    counts = sorted({m.repeats for m in measured})
-    repeats = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    least, most = min(m.repeats for m in measured), max(m.repeats for m in measured)
+    repeats = f"{least}" if least == most else f"{least} to {most}"
     interval = ", 95 % interval" if measured[0].overlap_ci else ""
     runs = "repeats" if report.cold_stayed is None else "cold runs"
     lines = [
@@ -172,7 +172,7 @@ def eval_columns(report: "EvaluationReport") -> list[Column]:
 
 
 def eval_footer(report: "EvaluationReport") -> list[str]:
-    """How to read the table, in a few lines."""
+    """How to read the table."""
     plans, asked = report.plans, report.queries
     first = next(iter(plans[0].measures))
     lines = [
@@ -261,8 +261,7 @@ def _encoded(id_: str) -> str:
 def _difference(value: "MetricValue") -> str:
     if value.difference_ci is None:
         return "–"
-    low, high = value.difference_ci
-    return f"{_signed(value.difference)} ({_signed(low)} to {_signed(high)})"
+    return f"{_signed(value.difference)} ({' to '.join(map(_signed, value.difference_ci))})"
 
 
 def _signed(value: float) -> str:

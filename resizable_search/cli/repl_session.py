@@ -43,7 +43,7 @@ class Session:
     """An open index, settings, and the last answer. Prints on stdout, raises RsearchError.
 
     `open_named` opens an index by name or folder, `names` lists the indexes. It owns `index`, opened as
-    `name`. An index that has changed on disk is opened again before the next search.
+    `name`, and opens it again before the next search if it has changed on disk.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class Session:
         settings: Settings,
         output: OutputOptions,
     ) -> None:
-        self.index: Index = index
-        self.names: Callable[[], list[str]] = names
+        self.index = index
+        self.names = names
         self.settings = settings
         self.plan = plan_for(index, settings.search)
         self._name = name
@@ -115,10 +115,8 @@ class Session:
     def hit(self, number: int) -> "Hit":
         """A hit of the last answer by its number. Raises UsageError."""
         hits = self._answer.hits if self._answer is not None else []
-        if not hits:
-            raise UsageError("there are no hits yet: search for something first")
         if not 1 <= number <= len(hits):
-            raise UsageError(f"there is no hit {number}: the last answer has 1 to {len(hits)}")
+            raise UsageError(f"there is no hit {number}: the last answer has {counted(len(hits), 'hit')}")
         return hits[number - 1]
 
     def set(self, **changes: Any) -> None:
@@ -126,13 +124,12 @@ class Session:
 
         A missing plan for a recall is tuned now.
         """
-        search = {name: value for name, value in changes.items() if name in SEARCH_OPTIONS}
-        shown = {name: value for name, value in changes.items() if name not in SEARCH_OPTIONS}
-        settings = replace(self.settings, search=replace(self.settings.search, **search), **shown)
+        search = {name: changes.pop(name) for name in SEARCH_OPTIONS & changes.keys()}
+        settings = replace(self.settings, search=replace(self.settings.search, **search), **changes)
         plan = plan_for(self.index, settings.search)
         matching = self.index.check_where(settings.search.where)
         self.settings, self.plan = settings, plan
-        if "where" in changes:
+        if "where" in search:
             say(f"{matching:,} of {counted(self.index.rows, 'document')}")
 
     def switch(self, name: str) -> None:
@@ -177,16 +174,15 @@ def compared(search: "Callable[[SearchOptions], Answer]", options: SearchOptions
     """
     full_options = options.with_plan(None)
     own, full = zip(*((search(options), search(full_options)) for _ in range(COMPARED)), strict=True)
-    rows = {hit.row for hit in full[0].hits}
-    same = sum(hit.row in rows for hit in own[0].hits)
+    own_rows, full_rows = ({hit.row for hit in answers[0].hits} for answers in (own, full))
     own_ms, full_ms = (
         min(answer.timings_ms.scan + answer.timings_ms.rerank for answer in answers)
         for answers in (own, full)
     )
     plan = full[0].plan
     return (
-        f"{same} of {len(rows)} as at {plan}; best of {COMPARED}: {own_ms:.2f} ms, at {plan} "
-        f"{full_ms:.2f} ms ({full_ms / own_ms:.1f} × as long)"
+        f"{len(own_rows & full_rows)} of {len(full_rows)} as at {plan}; best of {COMPARED}: {own_ms:.2f} ms, "
+        f"at {plan} {full_ms:.2f} ms ({full_ms / own_ms:.1f} × as long)"
     )
 
 
@@ -219,8 +215,7 @@ def find(name: str) -> Command:
         return COMMANDS[matching[0]]
     if matching:
         raise UsageError(f":{name} may be {' or '.join(f':{command}' for command in matching)}: write it out")
-    near = get_close_matches(name, COMMANDS, 1)
-    guess = f"did you mean :{near[0]}? " if near else ""
+    guess = "".join(f"did you mean :{near}? " for near in get_close_matches(name, COMMANDS, 1))
     raise UsageError(f"there is no :{plain(name)[:20]}: {guess}`:help` lists the commands")
 
 
@@ -280,13 +275,6 @@ def _index(session: Session, value: str) -> None:
         say(f"{'*' if name == session.index.name else ' '} {name}")
 
 
-def _snippet(session: Session, value: str) -> None:
-    length = _number("snippet", value or "0")
-    if length < 0:
-        raise UsageError(f":snippet must be 0 (none) or more characters, not {length}")
-    session.set(snippet=length)
-
-
 def _recall(session: Session, value: str) -> None:
     try:
         recall = float(value) if value else None
@@ -310,8 +298,7 @@ def _switch(name: str, help: str) -> Command:
 
 
 def _number(name: str, value: str) -> int:
-    digits = value.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS):
+    if not (value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS):
         raise UsageError(f":{name} takes a number, not {quoted(value)}")
     return int(value)
 
@@ -339,7 +326,8 @@ COMMANDS = {
         _switch("compare", "tell how many hits the full dimension has too, and its time"),
         _switch("explain", "tell what each stage read, kept and took"),
         _switch("group", "show only the best chunk of each document"),
-        Command("snippet", "N", "show the best matching passage of N characters; alone: none", _snippet),
+        Command("snippet", "N", "show the best matching passage of N characters; alone: none",
+                lambda session, value: session.set(snippet=_number("snippet", value or "0"))),
         Command("show", "N", "show the whole text of hit N", _show),
         Command("similar", "N", "search the documents nearest to hit N",
                 lambda session, value: session.similar(_number("similar", value))),

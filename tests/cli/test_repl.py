@@ -98,16 +98,16 @@ def test_each_way_to_say_how_to_search_takes_the_place_of_the_others(session, sa
         (":dim abc", ":dim takes a number, not 'abc'"),
         (f":k {'9' * 30}", ":k takes a number"),
         (":k 0", "k must be 1 or more"),
-        (":rerank -1", "rerank must be 0"),
+        (":rerank -1", ":rerank takes a number, not '-1'"),
         (":plan 4:bits", "scores in bits are rough"),
         (":plan 4:x", "no precision 'x'; there are exact"),
         (":recall many", ":recall takes a number such as 0.99"),
         (":recall 7", "recall must be above 0 and at most 1"),
         (":where titel = 1", "did you mean title?"),
         (":where title GLOB", "--where"),
-        (":snippet -1", ":snippet must be 0"),
+        (":snippet -1", ":snippet takes a number, not '-1'"),
         (":explain maybe", ":explain is on or off, not 'maybe'"),
-        (":show 1", "there are no hits yet"),
+        (":show 1", "there is no hit 1: the last answer has 0 hits"),
         (":similar", ":similar takes a number"),
         (":index nowhere", "no index nowhere: there are pydoc"),
         (":r 1", ":r may be :rerank or :recall"),
@@ -137,8 +137,8 @@ def test_hits_are_named_by_number(session, say, monkeypatch):
     assert session.hit(1).id != "long"
     say(":open 2")
     assert opened == [session.hit(2).url]
-    assert "the last answer has 1 to 39" in say(":show 40")
-    assert "the last answer has 1 to 39" in say(":open 0")
+    assert "the last answer has 39 hits" in say(":show 40")
+    assert "the last answer has 39 hits" in say(":open 0")
     assert say("", ":k 2").splitlines()[-1].startswith("pydoc")
     assert session._answer.query == "long"
 
@@ -204,7 +204,7 @@ def test_another_index_keeps_what_fits_it(session, say, inside):
     assert "back to the full dimension" in out
     assert out.splitlines()[-1].startswith("other · 6 × ")
     assert (session.prompt, session.settings.search.where) == ("other> ", "id <> 'long'")
-    assert "no hits yet" in say(":show 1")
+    assert "no hit 1" in say(":show 1")
     assert say(":index nowhere").startswith("rsearch: no index nowhere")
     assert "other · 6 × " in say("text 3")
 

@@ -20,7 +20,7 @@ from resizable_search.text import counted, quoted
 
 if TYPE_CHECKING:
     from resizable_search.evaluate.bench import BenchReport, Measurement
-    from resizable_search.evaluate.relevance import EvaluatedPlan, Evaluation, EvaluationReport
+    from resizable_search.evaluate.relevance import EvaluatedPlan, Evaluation, EvaluationReport, MetricValue
     from resizable_search.search.index import Index
 
 ENOUGH_CALLS = 20  # fewer calls than this have no 95th and 99th percentile

@@ -38,28 +38,23 @@ IndexesOption = Annotated[
 
 def serve(
     index: IndexesOption = None,
-    host: Annotated[str, typer.Option("--host", help="Listen on this address.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Listen on this port; 0: any free one.")
-    ] = 8765,
+    host: Annotated[str, typer.Option(help="Listen on this address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Listen on this port; 0: any free one.")] = 8765,
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Allow a --host that other machines can reach.")
     ] = False,
     token_file: Annotated[
         Path | None,
         typer.Option(
-            "--token-file",
             help="Require the token in this file; --allow-remote needs a token.",
             show_default=f"${TOKEN_VARIABLE}",
         ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None,
-        typer.Option("--allow-host", help="Accept this name in the Host header too; repeatable."),
+        list[str] | None, typer.Option(help="Accept this name in the Host header too; repeatable.")
     ] = None,
     cors: Annotated[
-        list[str] | None,
-        typer.Option("--cors", help="Let pages of this origin use the API; repeatable."),
+        list[str] | None, typer.Option(help="Let pages of this origin use the API; repeatable.")
     ] = None,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
@@ -77,17 +72,11 @@ def serve(
         from resizable_search.service.index_pool import IndexPool
         from resizable_search.service.middleware import AccessRules, is_loopback
 
-    if not is_loopback(host):
-        if not allow_remote:
-            raise UsageError(
-                f"other machines can reach {host}: add --allow-remote, and a token in ${TOKEN_VARIABLE} or "
-                "--token-file"
-            )
-        if not token:
-            raise UsageError(
-                f"--allow-remote needs a token: put it in ${TOKEN_VARIABLE}, or in a file and give "
-                "--token-file"
-            )
+    if not (is_loopback(host) or (allow_remote and token)):
+        raise UsageError(
+            f"other machines can reach {host}: give --allow-remote, and a token in ${TOKEN_VARIABLE} or "
+            "--token-file"
+        )
     folder = home_of(home)
     pool = IndexPool(folder, index or (), threads=threads, engine=engine)
     rules = AccessRules.of(host, more=allow_host or (), origins=cors or (), token=token)
@@ -95,19 +84,19 @@ def serve(
         if engine != "numpy":
             _compile(pool)
         sockets = [listening]
-        problem = ""
+        remark = None
         try:
             sockets.append(stack.enter_context(server.local_socket(folder)))
         except StorageError as error:
-            problem = str(error)
+            remark = f"`rsearch query` will not use this service: {with_flags(str(error))}"
 
         def ready() -> None:
             count = len(pool.names())
             what = f"{count} index{'' if count == 1 else 'es'}" if count else f"no index yet in {folder.path}"
             at = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
             say(f"serving {what} at {at} (Ctrl-C stops)")
-            if problem:
-                say(f"`rsearch query` will not use this service: {with_flags(problem)}")
+            if remark:
+                say(remark)
 
         stopped_by = server.run(pool, rules, sockets, ready=ready, report=say)
     if stopped_by == signal.SIGINT:

@@ -1,12 +1,11 @@
 """Queries of one index that arrive together are answered by one scan."""
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,7 @@ class PendingQuery:
     """A text with its vector (full_dim,), which the embedder `fingerprint` made in `seconds`.
 
     `selected`: the rows that match the options' filter; evaluating it here would delay everybody.
-    `future`: receives the outcome.
+    `future`: receives the answer.
     """
 
     text: str
@@ -44,28 +43,25 @@ class PendingQuery:
     fingerprint: str
     seconds: float
     options: SearchOptions
-    future: "asyncio.Future[Answer] | Any"
     selected: Selected | None = None
+    future: "Future[Answer]" = field(default_factory=Future)
     since: float = field(default_factory=time.perf_counter)
 
 
 class Batcher:
     """Answers the queries of one index in their order, on a thread of its own.
 
-    There it calls `deliver` with the outcomes of a scan, and `observe` with the index's name and the
-    seconds that each query has waited.
+    There it calls `observe` with the index's name and the seconds that each query of a scan has waited.
     """
 
     def __init__(
         self,
         pool: IndexPool,
         name: str,
-        deliver: Callable[[list[tuple[PendingQuery, Outcome]]], None],
         observe: Callable[[str, Sequence[float]], None] = lambda name, waited: None,
     ) -> None:
         self._pool = pool
         self._name = name
-        self._deliver = deliver
         self._observe = observe
         self._queue: SimpleQueue[PendingQuery | None] = SimpleQueue()
         threading.Thread(target=self._work, name=f"batcher of {name}", daemon=True).start()
@@ -93,7 +89,13 @@ class Batcher:
                 pass
             begin = time.perf_counter()
             self._observe(self._name, [begin - query.since for query in batch])
-            self._deliver(self._outcomes(batch))
+            for query, outcome in self._outcomes(batch):
+                if not query.future.set_running_or_notify_cancel():  # the caller has gone
+                    continue
+                if isinstance(outcome, BaseException):
+                    query.future.set_exception(outcome)
+                else:
+                    query.future.set_result(outcome)
 
     def _outcomes(self, batch: Sequence[PendingQuery]) -> list[tuple[PendingQuery, Outcome]]:
         groups: dict[SearchOptions, list[PendingQuery]] = {}

@@ -215,13 +215,6 @@ class IndexesModel(BaseModel):
     indexes: list[IndexModel]
 
 
-class HealthModel(BaseModel):
-    """The state of the service, and its version."""
-
-    status: str
-    version: str
-
-
 class ErrorModel(BaseModel):
     """What is wrong and what to do, in one line."""
 

@@ -20,7 +20,6 @@ from resizable_search.search.results import Answer
 from resizable_search.service.batcher import (
     Batcher,
     MovedError,
-    Outcome,
     PendingQuery,
     Selected,
     search_together,
@@ -144,9 +143,7 @@ class Service:
                 found = []
                 for options in ways:
                     queries = [
-                        PendingQuery(
-                            text, vector, fingerprint, seconds, options, self._loop.create_future(), selected
-                        )
+                        PendingQuery(text, vector, fingerprint, seconds, options, selected)
                         for text, vector in zip(texts, vectors, strict=True)
                     ]
                     answers = await (self._grouped if options.group else self._batched)(known, queries)
@@ -176,26 +173,19 @@ class Service:
 
     async def _grouped(self, name: str, queries: Sequence[PendingQuery]) -> list[Answer]:
         """The best chunk of each document: not batched, since it may search deep."""
-        selected = queries[0].selected
+        of, selection = queries[0].selected or (None, None)
 
         def answers(index: Index) -> list[Answer]:
-            is_of_index = selected is not None and selected[0] is index
-            return search_together(index, queries, selected[1] if selected and is_of_index else None)
+            return search_together(index, queries, selection if of is index else None)
 
         return await self.with_index(name, answers)
 
     async def _batched(self, name: str, queries: Sequence[PendingQuery]) -> list[Answer]:
         batcher = self._batchers.get(name)
         if batcher is None:
-            batcher = self._batchers[name] = Batcher(self.pool, name, self._deliver, self.metrics.scanned)
+            batcher = self._batchers[name] = Batcher(self.pool, name, self.metrics.scanned)
         batcher.put(queries)
-        answers: list[Answer] = await asyncio.gather(*(query.future for query in queries))
-        return answers
-
-    def _deliver(self, outcomes: list[tuple[PendingQuery, Outcome]]) -> None:
-        """Bring the outcomes of a scan from the batcher's thread to the event loop."""
-        with suppress(RuntimeError):  # the loop has ended: nobody waits
-            self._loop.call_soon_threadsafe(_set_outcomes, outcomes)
+        return await asyncio.gather(*(asyncio.wrap_future(query.future) for query in queries))
 
     async def _vectors_of(self, name: str, texts: Sequence[str]) -> Vectors:
         """The vectors of texts, from memory or the index's embedder."""
@@ -260,13 +250,3 @@ class Service:
             limiter.release_on_behalf_of(future)
             raise
         return await asyncio.wrap_future(future)
-
-
-def _set_outcomes(outcomes: list[tuple[PendingQuery, Outcome]]) -> None:
-    for query, outcome in outcomes:
-        if query.future.done():  # the caller has gone
-            continue
-        if isinstance(outcome, BaseException):
-            query.future.set_exception(outcome)
-        else:
-            query.future.set_result(outcome)

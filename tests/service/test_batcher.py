@@ -1,7 +1,6 @@
 """The batcher: what waits together is scanned together, and each gets its own answer."""
 
 import dataclasses
-import queue
 import threading
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from resizable_search.errors import UsageError
 from resizable_search.search.index import Index
 from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import Answer
 from resizable_search.service.batcher import MOST_TOGETHER, Batcher, MovedError, PendingQuery
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.store.layout import Home
@@ -34,13 +34,17 @@ def queries(
     found = []
     for i in range(count):
         text, search = TEXTS[i % 5], searches[i % len(searches)]
-        found.append(PendingQuery(text, made[text], by, 0.001, search, i, selected.get(search)))
+        found.append(PendingQuery(text, made[text], by, 0.001, search, selected.get(search)))
     return found
 
 
-def answered(pool: IndexPool, asked: list[PendingQuery], monkeypatch) -> tuple[dict, list[int]]:
-    """The outcomes by number, and the queries of each run; all but one wait while that one is answered."""
-    delivered: queue.SimpleQueue = queue.SimpleQueue()
+def outcome(query: PendingQuery) -> Answer | BaseException:
+    """The answer to a query, or its error."""
+    return query.future.exception(20) or query.future.result()
+
+
+def answered(pool: IndexPool, asked: list[PendingQuery], monkeypatch) -> tuple[list, list[int]]:
+    """The outcomes, and the queries of each run; all but one wait while that one is answered."""
     runs: list[int] = []
     begun, go_on = threading.Event(), threading.Event()
     run = Index.run
@@ -52,14 +56,12 @@ def answered(pool: IndexPool, asked: list[PendingQuery], monkeypatch) -> tuple[d
         return run(self, queries, *args, **options)
 
     monkeypatch.setattr(Index, "run", watched)
-    batcher = Batcher(pool, "made", delivered.put)
+    batcher = Batcher(pool, "made")
     batcher.put(asked[:1])
     assert begun.wait(20)
     batcher.put(asked[1:])
     go_on.set()
-    outcomes: dict = {}
-    while len(outcomes) < len(asked):
-        outcomes |= {query.future: outcome for query, outcome in delivered.get(timeout=20)}
+    outcomes = [outcome(query) for query in asked]
     batcher.close()
     return outcomes, runs
 
@@ -83,15 +85,15 @@ def test_queries_that_wait_share_a_scan_and_each_has_its_own_answer(pool, made_o
             for query in asked
         ]
     outcomes, runs = answered(pool, asked, monkeypatch)
-    assert [outcomes[i].hits for i in range(31)] == expected
-    assert [outcomes[i].query for i in range(31)] == [query.text for query in asked]
+    assert [answer.hits for answer in outcomes] == expected
+    assert [answer.query for answer in outcomes] == [query.text for query in asked]
     assert sorted(runs) == [1, 10, 10, 10]
 
 
 def test_a_scan_has_so_many_queries_and_no_more(pool, monkeypatch):
     outcomes, runs = answered(pool, queries(pool, [SearchOptions(k=1)], 2 * MOST_TOGETHER + 2), monkeypatch)
     assert runs == [1, MOST_TOGETHER, MOST_TOGETHER, 1]
-    assert all(len(outcome.hits) == 1 for outcome in outcomes.values())
+    assert all(len(answer.hits) == 1 for answer in outcomes)
 
 
 def test_what_makes_no_sense_is_an_error_of_its_own_queries_alone(pool, monkeypatch):
@@ -102,35 +104,37 @@ def test_what_makes_no_sense_is_an_error_of_its_own_queries_alone(pool, monkeypa
         assert isinstance(outcomes[i], UsageError) == (i % 2 == 1)
 
 
-def test_vectors_of_another_embedder_are_sent_back(pool, monkeypatch):
-    delivered: queue.SimpleQueue = queue.SimpleQueue()
-    batcher = Batcher(pool, "made", delivered.put)
-    batcher.put(queries(pool, [SearchOptions()], 2, "another"))
-    found = delivered.get(timeout=20)
-    assert all(isinstance(outcome, MovedError) for _, outcome in found)
+def test_vectors_of_another_embedder_are_sent_back(pool):
+    batcher = Batcher(pool, "made")
+    asked = queries(pool, [SearchOptions()], 2, "another")
+    batcher.put(asked)
+    assert all(isinstance(outcome(query), MovedError) for query in asked)
     batcher.close()
 
 
 def test_an_expression_is_never_evaluated_in_the_batcher(pool, monkeypatch):
-    delivered: queue.SimpleQueue = queue.SimpleQueue()
-    batcher = Batcher(pool, "made", delivered.put)
-    (asked,) = queries(pool, [SearchOptions(where="year > 1950")], 1)
+    batcher = Batcher(pool, "made")
+    first, second = (queries(pool, [SearchOptions(where="year > 1950")], 1)[0] for _ in range(2))
     monkeypatch.setattr(Index, "select", lambda *_: pytest.fail("evaluated in the batcher"))
-    batcher.put([asked, dataclasses.replace(asked, selected=None)])
-    found = [outcome for _, outcome in delivered.get(timeout=20)]
-    while len(found) < 2:
-        found += [outcome for _, outcome in delivered.get(timeout=20)]
-    assert any(isinstance(outcome, MovedError) for outcome in found)
+    asked = [first, dataclasses.replace(second, selected=None)]
+    batcher.put(asked)
+    assert any(isinstance(outcome(query), MovedError) for query in asked)
+    batcher.close()
+
+
+def test_a_query_whose_caller_has_gone_is_passed_over(pool):
+    batcher = Batcher(pool, "made")
+    gone, waits = queries(pool, [SearchOptions(k=2)], 2)
+    gone.future.cancel()
+    batcher.put([gone, waits])
+    assert len(outcome(waits).hits) == 2
     batcher.close()
 
 
 def test_an_index_that_is_gone_is_the_error_of_all(made_once, pool):
-    delivered: queue.SimpleQueue = queue.SimpleQueue()
-    batcher = Batcher(pool, "gone", delivered.put)
+    batcher = Batcher(pool, "gone")
     vector = np.ones(3, np.float32)
-    batcher.put([PendingQuery("tree", vector, "", 0.0, SearchOptions(), i) for i in range(3)])
-    outcomes = []
-    while len(outcomes) < 3:
-        outcomes += delivered.get(timeout=20)
-    assert {str(outcome) for _, outcome in outcomes} == {"no index 'gone': there are made, other"}
+    asked = [PendingQuery("tree", vector, "", 0.0, SearchOptions()) for _ in range(3)]
+    batcher.put(asked)
+    assert {str(outcome(query)) for query in asked} == {"no index 'gone': there are made, other"}
     batcher.close()

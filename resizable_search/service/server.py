@@ -33,10 +33,15 @@ BACKLOG = 1024
 
 @contextmanager
 def captured_log(name: str, report: Callable[[str], None], level: int = logging.WARNING) -> Iterator[None]:
-    """Send the records of a logger to `report`, one line each, and nowhere else."""
-    log = logging.getLogger(name)
-    handler = _LineHandler(level)
-    handler.report = report
+    """Send the records of a logger to `report`, one line each with its exception, and nowhere else."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            error = record.exc_info[1] if record.exc_info else None
+            line = record.getMessage().strip().partition("\n")[0]
+            report(f"{line} ({type(error).__name__}: {error})" if error is not None else line)
+
+    log, handler = logging.getLogger(name), Lines(level)
     log.addHandler(handler)
     before, log.propagate = log.propagate, False
     try:
@@ -44,16 +49,6 @@ def captured_log(name: str, report: Callable[[str], None], level: int = logging.
     finally:
         log.propagate = before
         log.removeHandler(handler)
-
-
-class _LineHandler(logging.Handler):
-    report: Callable[[str], None]
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Report the first line of a record, with its exception."""
-        error = record.exc_info[1] if record.exc_info else None
-        line = record.getMessage().strip().partition("\n")[0]
-        self.report(f"{line} ({type(error).__name__}: {error})" if error is not None else line)
 
 
 class Server(uvicorn.Server):

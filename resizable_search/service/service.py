@@ -146,7 +146,7 @@ class Service:
                         PendingQuery(text, vector, fingerprint, seconds, options, selected)
                         for text, vector in zip(texts, vectors, strict=True)
                     ]
-                    answers = await (self._grouped if options.group else self._batched)(known, queries)
+                    answers = await self._answers(known, queries)
                     self.metrics.answered(answers)
                     found.append(answers)
                 return found
@@ -171,20 +171,16 @@ class Service:
         limiter = self._filter_limiters.setdefault(name, CapacityLimiter(1))
         return await self.with_index(name, select, limiter)
 
-    async def _grouped(self, name: str, queries: Sequence[PendingQuery]) -> list[Answer]:
-        """The best chunk of each document: not batched, since it may search deep."""
-        of, selection = queries[0].selected or (None, None)
-
-        def answers(index: Index) -> list[Answer]:
-            return search_together(index, queries, selection if of is index else None)
-
-        return await self.with_index(name, answers)
-
-    async def _batched(self, name: str, queries: Sequence[PendingQuery]) -> list[Answer]:
-        batcher = self._batchers.get(name)
-        if batcher is None:
-            batcher = self._batchers[name] = Batcher(self.pool, name, self.metrics.scanned)
-        batcher.put(queries)
+    async def _answers(self, name: str, queries: Sequence[PendingQuery]) -> list[Answer]:
+        """The answers to queries of the same options. Groups are not batched: they may search deep."""
+        if queries[0].options.group:
+            of, selection = queries[0].selected or (None, None)
+            return await self.with_index(
+                name, lambda index: search_together(index, queries, selection if of is index else None)
+            )
+        if name not in self._batchers:
+            self._batchers[name] = Batcher(self.pool, name, self.metrics.scanned)
+        self._batchers[name].put(queries)
         return await asyncio.gather(*(asyncio.wrap_future(query.future) for query in queries))
 
     async def _vectors_of(self, name: str, texts: Sequence[str]) -> Vectors:

@@ -98,11 +98,15 @@ class Executor:
             # Signs do not depend on the length.
             cut = full[:, : stage.dim] if stage.precision == "bits" else engine.truncate(full, stage.dim)
             rows_out = min(rows_in, keep)
-            if len(full) and rows_out and stats:
-                ordered = np.sort(result.top.rows, axis=1)  # so that a cold file is read forwards
-                result = self._rescore(engine, stage, cut, rows_out, ordered)
-            elif len(full) and rows_out:
-                result = self._first_stage(engine, stage, cut, rows_out, skip, selection)
+            if len(full) and rows_out:
+                if stats:
+                    ordered = np.sort(result.top.rows, axis=1)  # so that a cold file is read forwards
+                    result = engine.rescore(
+                        self._parts_at(stage.dim), cut, stage.precision, ordered, rows_out
+                    )
+                else:
+                    result = self._first_stage(engine, stage, cut, rows_out, skip, selection)
+                result = _with_rescored_bytes(result, stage.dim, len(full))
             seconds = time.perf_counter() - begin
             stats.append(StageStats.of(str(stage), rows_in, rows_out, seconds, result, engine))
             rows_in = rows_out
@@ -152,7 +156,6 @@ class Executor:
             result = engine.scan(parts, queries, stage.precision, min(more, len(parts)))
             if result.top.rows.shape[1] != more:
                 result = replace(result, top=_widen(result.top, more))
-            result = _with_rescored_bytes(result, stage.dim, len(queries))
         else:
             result = self._gather(engine, stage, queries, more, selection.rows)
         if skip is None:
@@ -168,22 +171,15 @@ class Executor:
         self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, rows: NDArray[np.int64]
     ) -> ScanResult:
         """Score few rows (c,) of the index, ascending, each by itself."""
-        step = max(1, ROWS_AT_ONCE // len(rows))
+        parts, step = self._parts_at(stage.dim), max(1, ROWS_AT_ONCE // len(rows))
         results = []
         for start in range(0, len(queries), step):
             some = queries[start : start + step]
             own = np.repeat(rows[None], len(some), axis=0)
-            results.append(self._rescore(engine, stage, some, keep, own))
+            results.append(engine.rescore(parts, some, stage.precision, own, keep))
         scores = np.concatenate([result.top.scores for result in results])
         top = Top(scores, np.concatenate([result.top.rows for result in results]))
         return replace(results[-1], top=top, rescored=sum(result.rescored for result in results))
-
-    def _rescore(
-        self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, rows: NDArray[np.int64]
-    ) -> ScanResult:
-        """The best of each query's rows (m, c), ascending."""
-        result = engine.rescore(self._parts_at(stage.dim), queries, stage.precision, rows, keep)
-        return _with_rescored_bytes(result, stage.dim, len(queries))
 
     def _parts_at(self, dim: int) -> Parts:
         """Every part at this dimension, cached: one that is not stored costs a pass over the rows.

@@ -49,19 +49,6 @@ class Selection:
     count: int
     rows: NDArray[np.int64] | None
 
-    @classmethod
-    def of(cls, masks: list[NDArray[np.bool_]]) -> "Selection":
-        """The selection of these masks, a (rows,) bool for each part in order."""
-        for mask in masks:
-            mask.flags.writeable = False
-        count = sum(int(np.count_nonzero(mask)) for mask in masks)
-        rows = None
-        if count <= FEW * sum(map(len, masks)):
-            starts = np.cumsum([0, *map(len, masks)])[:-1]
-            found = [np.flatnonzero(mask) + start for mask, start in zip(masks, starts, strict=True)]
-            rows = np.concatenate(found)
-        return cls(tuple(masks), count, rows)
-
 
 def _value_of_key(metadata: str, key: str) -> str | int | float | None:
     """json_extract for a key that no path can name."""
@@ -139,18 +126,23 @@ class Filter:
             for name in columns_named(expression):
                 if name.lower() not in known:
                     raise self._no_column(expression, name)
-            masks, is_timely = [], False
+            masks, found, is_timely = [], [], False
             ends = time.monotonic() + self._seconds
-            for (connection, path), part in zip(self._connections, self._reader.parts, strict=True):
+            parts = zip(self._connections, self._reader.parts, self._reader.starts, strict=True)
+            for (connection, path), part, start in parts:
                 guard = SqlAuthorizer(VIEW, ends)
                 rows = self._rows(connection, path, expression, guard)
                 mask = np.zeros(part.rows, bool)
                 mask[rows[(rows >= 0) & (rows < part.rows)]] = True
                 if part.allowed is not None:
                     mask &= part.allowed
+                mask.flags.writeable = False
                 masks.append(mask)
+                found.append(np.flatnonzero(mask) + start)
                 is_timely = is_timely or guard.is_timely
-            selection = Selection.of(masks)
+            count = sum(map(len, found))
+            is_few = count <= FEW * self._reader.manifest.rows
+            selection = Selection(tuple(masks), count, np.concatenate(found) if is_few else None)
             if not is_timely:
                 self._cached[expression] = selection
                 if len(self._cached) > MOST_KEPT:

@@ -16,7 +16,6 @@ from resizable_search.errors import IndexNotFoundError, StorageError, UsageError
 from resizable_search.system import ANOTHER_HOME, CHECK, HOME_VARIABLE, build_lock, exhausted, storage_errors
 
 
-@dataclass(frozen=True, init=False, repr=False, eq=False)  # what dataclasses makes costs every command time
 class FileNames:
     """The names inside an index's folder and beside it."""
 
@@ -172,9 +171,9 @@ def default_name(home: Home) -> str:
         return FAVOURITE
     if len(there) == 1:
         return there[0]
-    if there:
-        raise IndexNotFoundError(f"which index? name one with `index`: there are {', '.join(there)}")
-    raise none_yet(home)
+    if not there:
+        raise none_yet(home)
+    raise IndexNotFoundError(f"which index? name one with `index`: there are {', '.join(there)}")
 
 
 def none_yet(home: Home) -> IndexNotFoundError:

@@ -152,13 +152,9 @@ class IndexReader:
                     ) from None
                 if names:
                     return False
-                raise self._removed() from None
-        if not await_replacement(self.folder):
-            raise self._removed() from None
+        if self.is_in_place or not await_replacement(self.folder):
+            raise IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again") from None
         return True
-
-    def _removed(self) -> IndexNotFoundError:
-        return IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again")
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
         """The documents at these rows of the index, by row."""

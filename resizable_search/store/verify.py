@@ -18,21 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.arrays import map_array, read_blocks, read_slice
-from resizable_search.engine.vectors import UNIT_TOLERANCE, norms, sign_words
+from resizable_search.engine.vectors import UNIT_TOLERANCE, norms
 from resizable_search.errors import IndexFormatError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import ROWS_AT_ONCE, allowed_rows, connect, read_some
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import FileEntry, Manifest, Part, manifest_text
-from resizable_search.store.writer import derived_files, derived_rows
+from resizable_search.store.writer import derived_files, derived_slices
 from resizable_search.system import exhausted
 from resizable_search.text import clipped
 
 SAMPLED_ROWS = 4096  # of a part, whose derived files are compared, unless all are
 SAMPLED_AT_ONCE = 64  # of them are neighbours
 CHUNK = 1 << 20  # bytes read at once for a checksum
-
-UNDERIVED = "it does not follow from the full vectors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,23 +174,12 @@ def _underived(
     if full:
         progress.stage("deriving", n, "rows")
     blocks = read_blocks(folder / NAMES.vectors(dims[-1])) if full else _sample(folder, n, dims[-1])
-    signs = NAMES.signs(dims[-1])
     for start, block in blocks:
-        for dim in dims:
-            for name, values in derived_rows(block, dim, dims[-1], left).items():
-                held = read_slice(
-                    folder / name, *left[name], start * (values.size // len(block)), values.size
-                )
-                if held.tobytes() != np.ascontiguousarray(values, held.dtype).tobytes():
-                    yield name, UNDERIVED
-                    del left[name]
-        if signs in left:
-            for number, word in enumerate(sign_words(block).T):
-                held = read_slice(folder / signs, *left[signs], number * n + start, len(block))
-                if not np.array_equal(held, word):
-                    yield signs, UNDERIVED
-                    del left[signs]
-                    break
+        for name, values, at in derived_slices(start, block, n, dims, left):
+            held = read_slice(folder / name, *left[name], at, values.size)
+            if held.tobytes() != np.ascontiguousarray(values, held.dtype).tobytes():
+                yield name, "it does not follow from the full vectors"
+                del left[name]
         if full:
             progress.advance(len(block))
 

@@ -7,7 +7,7 @@ of it. The next change removes what a change that died has left.
 import ctypes
 import os
 import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -45,11 +45,17 @@ def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progr
     n, _ = read_shape(folder / NAMES.vectors(dims[-1]))
     shapes = derived_files(n, dims)
     files: dict[str, NpyWriter] = {}
+
+    def write(numbered: tuple[int, NDArray[np.float32]]) -> int:
+        for name, values, at in derived_slices(*numbered, n, dims, files):
+            files[name].write(values, at)
+        return len(numbered[1])
+
     try:
         for name in names:
             files[name] = NpyWriter(beside(folder / name), *shapes[name])
         blocks = read_blocks(folder / NAMES.vectors(dims[-1]))
-        for rows in map_ahead(lambda block: _derive_block(files, dims, n, *block), blocks, thread_count()):
+        for rows in map_ahead(write, blocks, thread_count()):
             progress.advance(rows)
         for file in files.values():
             file.finish()
@@ -75,34 +81,23 @@ def array_bytes(n: int, dims: Sequence[int]) -> dict[str, int]:
     return {name: npy_bytes(shape, dtype) for name, (shape, dtype) in derived_files(n, dims).items()}
 
 
-def _derive_block(
-    files: Mapping[str, NpyWriter], dims: Sequence[int], n: int, start: int, block: NDArray[np.float32]
-) -> int:
-    for dim in dims:
-        for name, values in derived_rows(block, dim, dims[-1], files).items():
-            files[name].write(values, start * (values.size // len(block)))
-    if NAMES.signs(dims[-1]) in files:
-        for number, word in enumerate(sign_words(block).T):
-            files[NAMES.signs(dims[-1])].write(word, number * n + start)
-    return len(block)
+def derived_slices(
+    start: int, block: NDArray[np.float32], n: int, dims: Sequence[int], wanted: Container[str]
+) -> Iterator[tuple[str, NDArray[Any], int]]:
+    """What follows from a block of full rows, the first of them number `start` of n, for the `wanted` files.
 
-
-def derived_rows(
-    block: NDArray[np.float32], dim: int, full: int, wanted: Container[str]
-) -> dict[str, NDArray[Any]]:
-    """The wanted arrays of one dimension of full rows (n, full), by their files' names.
-
-    They are the rows (n, dim), but not of the full dimension, and the int8 tier: codes (n, dim), steps and
-    errors (n,).
+    Yields the file's name, the values, and the number in the file of the first of them, in C order.
     """
-    tier = (NAMES.codes(dim), NAMES.steps(dim), NAMES.errors(dim))
-    if dim != full and NAMES.vectors(dim) not in wanted and not any(name in wanted for name in tier):
-        return {}
-    rows = block if dim == full else vectors.truncate(block, dim)
-    found: dict[str, NDArray[Any]] = {} if dim == full else {NAMES.vectors(dim): rows}
-    if any(name in wanted for name in tier):
-        found.update(zip(tier, quantise(rows), strict=True))
-    return {name: values for name, values in found.items() if name in wanted}
+    for dim in dims:
+        rows = block if dim == dims[-1] else vectors.truncate(block, dim)
+        names = NAMES.vectors(dim), NAMES.codes(dim), NAMES.steps(dim), NAMES.errors(dim)
+        arrays: tuple[NDArray[Any], ...] = (rows, *quantise(rows))
+        for name, values in zip(names, arrays, strict=True):
+            if name in wanted:
+                yield name, values, start * (values.size // len(block))
+    for number, word in enumerate(sign_words(block).T):
+        if NAMES.signs(dims[-1]) in wanted:
+            yield NAMES.signs(dims[-1]), word, number * n + start
 
 
 def has_tiers(manifest: Manifest) -> bool:

@@ -16,17 +16,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from resizable_search.arrays import map_array
 from resizable_search.errors import IndexFormatError
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.store.manifest import Manifest, Part
 from resizable_search.system import sqlite_os_errors, unreadable
 from resizable_search.text import BACK, clipped
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS {schema}documents (
@@ -232,10 +232,14 @@ class DocumentCache:
                 self._free += len(oldest.text)
 
 
-def allowed_rows(folder: Path, part: Part) -> NDArray[np.bool_] | None:
+def allowed_rows(folder: Path, part: Part) -> "NDArray[np.bool_] | None":
     """(rows,) bool: which rows of a part are not deleted; None: all. Raises IndexFormatError."""
     if not part.bitmap:
         return None
+    import numpy as np
+
+    from resizable_search.arrays import map_array
+
     packed = map_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
     found: NDArray[np.bool_] = np.unpackbits(packed, count=part.rows) == 0
     if part.rows - np.count_nonzero(found) != part.deleted:

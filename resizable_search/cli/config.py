@@ -105,9 +105,6 @@ def _listed(configuration: Configuration) -> Iterator[tuple[str, Value, str]]:
 def get(context: typer.Context, key: KeyArgument, home: HomeOption = None) -> None:
     """Print a setting; exit code 1 if it is not set."""
     configuration = _configuration(context, home)
-    if key == "home":
-        typer.echo(configuration.home.path)
-        return
     setting = configuration.find(key)
     value = configuration.value_of(setting).value
     if value is None:

@@ -198,8 +198,6 @@ def epilog(path: str) -> str:
         "Files": "  rsearch.toml and pyproject.toml set defaults: see `rsearch config --help`.",
         "Exit codes": "  0 done · 1 an error or a failed check · 2 wrong usage · 130 stopped by Ctrl-C",
     }
-    if path in ("config", "doctor"):
-        del sections["Files"]
     escaped = {title: text.replace("[", "\\[") for title, text in sections.items()}
     return "\n\n".join(f"[bold]{title}[/bold]\n{text}" for title, text in escaped.items())
 

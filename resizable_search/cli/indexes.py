@@ -283,12 +283,11 @@ def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = F
 
     checks = []
     for check in itertools.chain(_check_configuration(context, home), examine(home_of(home))):
-        check = replace(check, words=with_flags(check.words))
-        checks.append(check)
+        checks.append(replace(check, words=with_flags(check.words)))
         if not json:
             line = Text(f"{plain(check.what):<14}  ")
             line.append(f"{check.state:<7}", "green" if check.state == "ok" else "bold red")
-            stdout_console().print(line.append(plain(check.words)), soft_wrap=True)
+            stdout_console().print(line.append(plain(checks[-1].words)), soft_wrap=True)
     if json:
         json_object(checks)
     if any(check.state == "wrong" for check in checks):

@@ -173,15 +173,11 @@ def takes(
 
     `without` names fields to leave out; `defaults` are this command's own.
     """
+    kind = inspect.Parameter.KEYWORD_ONLY
     options = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            annotation=field.type,
-            default=defaults.get(field.name, field.default),
-        )
-        for field in fields(group)
-        if field.name not in without
+        inspect.Parameter(one.name, kind, annotation=one.type, default=defaults.get(one.name, one.default))
+        for one in fields(group)
+        if one.name not in without
     ]
 
     def decorate(command: Callable[..., T]) -> Callable[..., T]:
@@ -192,7 +188,6 @@ def takes(
             together = {option.name: values.pop(option.name) for option in options}
             return command(group(**together), **values)
 
-        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         # typer reads options from a signature.
         signature = inspect.Signature([*own, *options])
         run.__signature__ = signature  # type: ignore[attr-defined]  # functions may have one

@@ -41,16 +41,14 @@ def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[s
     manifest = report.manifest
     documents = counted(manifest.documents, "document")
     dims = dimensions(manifest.dims)
-    lines = []
     pace = f" in {report.seconds:,.0f} s" if report.seconds >= 1 else ""
     if report.changes is not None:
-        lines.append(f"{report.name}: {documents} at {dims}{pace}")
-        lines.append(change_line(report))
+        lines = [f"{report.name}: {documents} at {dims}{pace}", change_line(report)]
     elif report.added:
         whole = "" if report.added == manifest.documents else f" ({report.added:,} of them now)"
-        lines.append(f"{report.name}: {documents}{whole} at {dims}{pace}")
+        lines = [f"{report.name}: {documents}{whole} at {dims}{pace}"]
     else:
-        lines.append(f"{report.name} is complete: {documents} at {dims}")
+        lines = [f"{report.name} is complete: {documents} at {dims}"]
     if manifest.source.exhausted and limit is not None and manifest.source.read < limit:
         lines.append(
             f"the corpus ended at {counted(manifest.source.read, 'document')}, before the limit of {limit:,}"
@@ -63,8 +61,7 @@ def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[s
     if report.total.requests:
         cost = _cost(report.spent)
         if report.runs > 1:
-            total = f"{_cost(report.total)}, {duration(report.total_seconds)}"
-            cost += f"; all {report.runs} runs: {total}"
+            cost += f"; all {report.runs} runs: {_cost(report.total)}, {duration(report.total_seconds)}"
         lines.append(cost)
     if remark:
         lines.append(with_flags(remark))
@@ -107,10 +104,8 @@ def dry_run_lines(plan: "DryRun") -> list[tuple[str, str]]:
         lines.append(("changes", f"{_counts(plan.changes)}; {counted(plan.texts or 0, 'text')} to embed"))
     builds = plan.state not in ("complete", "follows")
     if builds:
-        documents = f"all of {plan.corpus}, of unknown size"
-        if plan.documents is not None:
-            documents = f"{plan.documents:,} of {plan.corpus}"
-        lines.append(("documents", documents))
+        documents = "all, of unknown size," if plan.documents is None else f"{plan.documents:,}"
+        lines.append(("documents", f"{documents} of {plan.corpus}"))
     if builds or (plan.changes and plan.changes.any):
         lines += [*_costs(plan), *_disk(plan)]
     for finding in plan.findings:

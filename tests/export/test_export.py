@@ -11,8 +11,7 @@ from resizable_search.build.compact import compact
 from resizable_search.build.delete import delete
 from resizable_search.errors import BuildStoppedError, IndexBusyError, RsearchError, StorageError, UsageError
 from resizable_search.export.base import SearchCheck
-from resizable_search.export.export import FORMATS, export
-from resizable_search.export.output import staging
+from resizable_search.export.export import FORMATS, export, staging
 from resizable_search.export.parquet import ParquetFormat
 from resizable_search.store.layout import Home
 from tests.build.changes.conftest import Place

@@ -23,7 +23,7 @@ from resizable_search.build.update import Change, Outcome
 from resizable_search.build.workspace import BuildOptions, lock_index
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus, TextCorpus
-from resizable_search.corpora.files.discovery import absolute, base_of, is_below
+from resizable_search.corpora.files.discovery import absolute, base_of
 from resizable_search.corpora.vectors import Sidecar
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder
@@ -95,9 +95,9 @@ class _Add(Change):
         """Look up the id of each document; unchanged ones are skipped. Raises CorpusError."""
         self.progress.stage("reading", None, "documents")
         stored = self.base.corpus
-        base = base_of(stored["paths"]) if stored["kind"] == TextCorpus.kind else None
-        if stored["kind"] == TextCorpus.kind and not all(
-            base and isinstance(one, Path) and is_below(absolute(str(one)), base) for one in self.inputs
+        paths = [absolute(str(one)) for one in self.inputs if isinstance(one, Path)]
+        if stored["kind"] == TextCorpus.kind and (
+            len(paths) < len(self.inputs) or not base_of(stored["paths"], paths)
         ):
             self.progress.note(
                 f"{self.options.name} follows {self.base.label}: what is not there goes again when "

@@ -16,7 +16,6 @@ from resizable_search.progress import Progress
 from resizable_search.text import listed
 
 _BATCH_ROWS = 1000
-_LIBRARIES = ("datasets", "huggingface_hub")
 
 
 def endpoint() -> str:
@@ -273,7 +272,7 @@ def quiet(progress: Progress) -> Iterator[None]:
 
     # Handlers and filters are added and removed one by one, so that streams may overlap in any order.
     notes, mute = _RetryNotes(progress), logging.Filter("of no logger")
-    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
     muted = [handler for logger in loggers for handler in logger.handlers if type(handler) is not _RetryNotes]
 
     for handler in muted:

@@ -248,10 +248,8 @@ def _files(folder: Path, package: str = "") -> Iterator[tuple[str, Path]]:
     for _, name, is_package in pkgutil.iter_modules([str(folder)]):
         module = package + name
         if name.isidentifier():
-            yield (
-                _RENAMED.get(module, module),
-                folder / (f"{name}/__init__.py" if is_package else f"{name}.py"),
-            )
+            file = f"{name}/__init__.py" if is_package else f"{name}.py"
+            yield _RENAMED.get(module, module), folder / file
         if is_package:
             yield from _files(folder / name, f"{module}.")
 

@@ -19,12 +19,7 @@ from itertools import chain, islice
 from typing import Any, BinaryIO, ClassVar
 
 from resizable_search.corpora.base import OTHER, Document, as_metadata, as_text
-from resizable_search.corpora.files.decoding import (
-    SAMPLE,
-    UnreadableError,
-    encoding_of,
-    open_unpacked,
-)
+from resizable_search.corpora.files.decoding import SAMPLE, UnreadableError, encoding_of, open_unpacked
 from resizable_search.errors import UsageError
 from resizable_search.text import counted, listed
 
@@ -158,7 +153,7 @@ class JsonLines(Table):
             bad = bad or (record if record.problem else None)
         if bad and not columns:  # else every line would be reported
             raise UnreadableError(f"its line {bad.number:,} and those after it: {bad.problem}")
-        return list(columns) if columns else None
+        return list(columns) or None
 
     def count(self) -> int:
         """The number of records."""

@@ -25,20 +25,11 @@ from resizable_search.corpora.files.discovery import (
     Listing,
     absolute,
     base_of,
-    is_below,
     roots_of,
     walk,
 )
 from resizable_search.corpora.files.formats import format_of, read_text
-from resizable_search.corpora.tables import (
-    FIELDS,
-    TABLES,
-    Columns,
-    Record,
-    Table,
-    lines_of,
-    parse_line,
-)
+from resizable_search.corpora.tables import FIELDS, TABLES, Columns, Record, Table, lines_of, parse_line
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
@@ -149,7 +140,7 @@ class FilesCorpus(TextCorpus):
         self._roots, self._base = roots_of(self.paths)
         self._listing: Listing | None = None
         """What `start` has listed, until `blocks` reads it."""
-        if within and (base := base_of(within)) and all(is_below(path, base) for path in self.paths):
+        if within and (base := base_of(within, self.paths)):
             self._base = base
 
     def start(self) -> Json:

@@ -113,17 +113,16 @@ def roots_of(paths: Sequence[str]) -> tuple[list[Root], str]:
     return roots, os.path.commonpath(folders)
 
 
-def base_of(paths: Sequence[str]) -> str:
-    """The folder that ids are relative to in a corpus of these absolute paths; '' if they are gone."""
+def base_of(within: Sequence[str], paths: Iterable[str]) -> str:
+    """The folder that ids are relative to in a corpus of `within`; '' if not all `paths` are below it.
+
+    All are absolute paths or patterns, compared as they are written.
+    """
     try:
-        return roots_of(paths)[1]
-    except UsageError:
+        base = roots_of(within)[1]
+    except UsageError:  # they are gone
         return ""
-
-
-def is_below(path: str, folder: str) -> bool:
-    """Whether an absolute path or pattern is below a folder, as both are written."""
-    return path.startswith(os.path.join(folder, ""))
+    return base if all(path.startswith(os.path.join(base, "")) for path in paths) else ""
 
 
 def walk(roots: Sequence[Root], base: str) -> Iterator[FoundFile]:

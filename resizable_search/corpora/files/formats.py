@@ -71,12 +71,7 @@ def read_text(path: str, form: FileFormat, packing: str) -> FileText:
             headings, title = markdown_headings(text)
         elif form == "rst":
             headings = rst_headings(text)
-    outline = Outline(
-        headings,
-        pages,
-        lined=form not in ("pdf", "html"),
-        markdown=form == "markdown",
-    )
+    outline = Outline(headings, pages, lined=form not in ("pdf", "html"), markdown=form == "markdown")
     return FileText(text, title or (headings[0].title if headings else ""), outline)
 
 
@@ -210,7 +205,6 @@ class _PageText:
         """The number of parts before a heading that has begun, and its level."""
 
     def gap_at(self, tag: Any) -> None:
-        """A block begins or ends: the largest gap counts."""
         self._gap = max(self._gap, _GAPS.get(tag, ""), key=["", " ", "\n", "\n\n"].index)
 
     def start(self, tag: Any) -> None:

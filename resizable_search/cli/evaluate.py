@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from resizable_search.cli import completion
 from resizable_search.cli.options import (
@@ -38,7 +39,7 @@ MOST_BYTES = 64_000_000  # the largest file of queries
 
 DimListOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--dims",
         autocompletion=completion.dims,
         help="Dimensions to measure, e.g. 768,512,256.",
@@ -47,11 +48,11 @@ DimListOption = Annotated[
 ]
 RerankListOption = Annotated[
     str | None,
-    typer.Option("--rerank", help="Measure each dimension with these reranks too, e.g. 10 or 5,10."),
+    Option("--rerank", help="Measure each dimension with these reranks too, e.g. 10 or 5,10."),
 ]
 PlanListOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--plan",
         autocompletion=completion.plan,
         help="Measure this plan too, e.g. 768:bits:400,768:int8:30,768; may be repeated.",
@@ -65,8 +66,7 @@ def bench(
     rerank: RerankListOption = None,
     precisions: Annotated[
         str,
-        typer.Option(
-            "--precisions",
+        Option(
             autocompletion=completion.precisions,
             help="Measure each dimension in these: exact,float32,int8,bits. int8 and bits keep RERANK x K "
             "(10 x K) candidates for an exact stage at the full dimension.",
@@ -74,38 +74,27 @@ def bench(
     ] = "exact",
     plan: PlanListOption = None,
     k: KOption = 10,
-    batch: Annotated[str, typer.Option("--batch", help="Queries per call, e.g. 1,32,1000.")] = "1",
+    batch: Annotated[str, Option(help="Queries per call, e.g. 1,32,1000.")] = "1",
     threads: Annotated[
         str | None,
-        typer.Option(
-            "--threads",
-            help="Threads of the engine, e.g. 1,2.",
-            show_default="$RSEARCH_THREADS, else all cores",
-        ),
+        Option(help="Threads of the engine, e.g. 1,2.", show_default="$RSEARCH_THREADS, else all cores"),
     ] = None,
     cold: Annotated[
-        bool,
-        typer.Option("--cold", help="Drop the index's files from the page cache before each run."),
+        bool, Option("--cold", help="Drop the index's files from the page cache before each run.")
     ] = False,
-    queries: Annotated[Path | None, typer.Option("--queries", help="File of queries, one a line.")] = None,
+    queries: Annotated[Path | None, Option(help="File of queries, one a line.")] = None,
     sample: Annotated[
-        int,
-        typer.Option("--sample", help="Without --queries: use this many rows of the index as queries."),
+        int, Option(help="Without --queries: use this many rows of the index as queries.")
     ] = 200,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed that draws these rows.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed that draws these rows.")] = 0,
     min_recall: Annotated[
-        float | None,
-        typer.Option(
-            "--min-recall",
-            help="Exit with 1 if the mean overlap of a plan is below this, e.g. 0.95.",
-        ),
+        float | None, Option(help="Exit with 1 if the mean overlap of a plan is below this, e.g. 0.95.")
     ] = None,
     plot: Annotated[
-        Path | None,
-        typer.Option("--plot", help="Draw overlap against runs per second: .svg or .png (extra `plot`)."),
+        Path | None, Option(help="Draw overlap against runs per second: .svg or .png (extra `plot`).")
     ] = None,
     json: JsonOption = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    csv: Annotated[bool, Option("--csv", help="Print CSV.")] = False,
     home: HomeOption = None,
 ) -> None:
     """Measure throughput and overlap of dimensions or plans, as timeit does.
@@ -199,44 +188,34 @@ def evaluate(
     context: typer.Context,
     folder: Annotated[
         Path | None,
-        typer.Argument(
+        Argument(
             help="Folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv.", metavar="FOLDER"
         ),
     ] = None,
     index: IndexOption = None,
-    split: Annotated[
-        str | None, typer.Option("--split", help="Split of FOLDER's judgements.", show_default="test")
-    ] = None,
+    split: Annotated[str | None, Option(help="Split of FOLDER's judgements.", show_default="test")] = None,
     queries: Annotated[
-        Path | None,
-        typer.Option(
-            "--queries", help="Without FOLDER: file of queries, JSON lines with _id and text, or TSV."
-        ),
+        Path | None, Option(help="Without FOLDER: file of queries, JSON lines with _id and text, or TSV.")
     ] = None,
     qrels: Annotated[
-        Path | None,
-        typer.Option("--qrels", help="Without FOLDER: file of judgements, BEIR's TSV or TREC's qrels."),
+        Path | None, Option(help="Without FOLDER: file of judgements, BEIR's TSV or TREC's qrels.")
     ] = None,
     measures: Annotated[
-        str,
-        typer.Option("--measures", help="Metrics by their names in ir-measures, e.g. nDCG@10,R@100,P@5,AP."),
+        str, Option(help="Metrics by their names in ir-measures, e.g. nDCG@10,R@100,P@5,AP.")
     ] = "nDCG@10,R@10,R@100,RR@10",
     dims: DimListOption = None,
     rerank: RerankListOption = None,
     plan: PlanListOption = None,
     k: KOption = 10,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the bootstrap intervals.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed of the bootstrap intervals.")] = 0,
     per_query: Annotated[
-        Path | None,
-        typer.Option("--per-query", help="Write each metric of each query and plan, as TSV."),
+        Path | None, Option(help="Write each metric of each query and plan, as TSV.")
     ] = None,
     runs: Annotated[
-        Path | None,
-        typer.Option("--runs", help="Write the hits of each plan into this folder, as TREC runs."),
+        Path | None, Option(help="Write the hits of each plan into this folder, as TREC runs.")
     ] = None,
     plot: Annotated[
-        Path | None,
-        typer.Option("--plot", help="Draw relevance and overlap by dimension: .svg or .png (extra `plot`)."),
+        Path | None, Option(help="Draw relevance and overlap by dimension: .svg or .png (extra `plot`).")
     ] = None,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",

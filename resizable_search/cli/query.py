@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
+from typer import Argument, Option
 
 from resizable_search.cli import completion, remote
 from resizable_search.cli.help import with_flags
@@ -61,21 +62,18 @@ class SearchArguments:
     k: KOption = 10
     dim: Annotated[
         int | None,
-        typer.Option(
-            "--dim",
+        Option(
             autocompletion=completion.dim,
             help="Scan only the first DIM dimensions.",
             show_default="the full dimension",
         ),
     ] = None
     rerank: Annotated[
-        int,
-        typer.Option("--rerank", help="Score RERANK x K candidates again at the full dimension; 0: none."),
+        int, Option(help="Score RERANK x K candidates again at the full dimension; 0: none.")
     ] = 0
     plan: Annotated[
         str | None,
-        typer.Option(
-            "--plan",
+        Option(
             autocompletion=completion.plan,
             help="Search by stages dim:precision:keep; precisions: exact (the default, left out), float32, "
             "int8, bits; e.g. 256:100,768 or 768:bits:400,768:int8:30,768.",
@@ -83,15 +81,13 @@ class SearchArguments:
     ] = None
     recall: Annotated[
         float | None,
-        typer.Option(
-            "--recall",
-            help="Use the plan that `rsearch tune` measured for this overlap@k; tune first if there is none.",
+        Option(
+            help="Use the plan that `rsearch tune` measured for this overlap@k; tune first if there is none."
         ),
     ] = None
     where: Annotated[
         str | None,
-        typer.Option(
-            "--where",
+        Option(
             autocompletion=completion.columns,
             help="Search only documents that match this SQL expression over id, title, url and metadata "
             "keys, e.g. \"title GLOB 'B*' AND year > 1990\".",
@@ -100,13 +96,12 @@ class SearchArguments:
     ] = None
     format: Annotated[
         Literal["table", "json", "jsonl", "csv", "tsv", "plain"],
-        typer.Option("--format", metavar="FORMAT", help=f"{', '.join(FORMATS)}."),
+        Option(metavar="FORMAT", help=f"{', '.join(FORMATS)}."),
     ] = "table"
     json: JsonOption = False
     fields: Annotated[
         str | None,
-        typer.Option(
-            "--fields",
+        Option(
             autocompletion=_field_names,
             help="Fields of a hit to print: rank, row, score, id, title, url, text, snippet, metadata, or "
             "keys of the metadata; separate with commas.",
@@ -114,20 +109,15 @@ class SearchArguments:
         ),
     ] = None
     snippet: Annotated[
-        int,
-        typer.Option("--snippet", min=0, help="Print the best matching N characters; 0: none.", metavar="N"),
+        int, Option(min=0, help="Print the best matching N characters; 0: none.", metavar="N")
     ] = 0
     min_score: Annotated[
-        float | None,
-        typer.Option("--min-score", help="Leave out hits below this score.", show_default="none"),
+        float | None, Option(help="Leave out hits below this score.", show_default="none")
     ] = None
     open: Annotated[
-        int | None,
-        typer.Option("--open", min=1, help="Open the url of this hit in the browser.", show_default="none"),
+        int | None, Option(min=1, help="Open the url of this hit in the browser.", show_default="none")
     ] = None
-    explain: Annotated[bool, typer.Option("--explain", help="Tell what each stage read, kept and took.")] = (
-        False
-    )
+    explain: Annotated[bool, Option("--explain", help="Tell what each stage read, kept and took.")] = False
     threads: ThreadsOption = None
     engine: EngineOption = "auto"
     home: HomeOption = None
@@ -164,23 +154,19 @@ def query(
     options: SearchArguments,
     text: Annotated[
         list[str] | None,
-        typer.Argument(help="Text to search; `-` reads one query a line from stdin; none opens a prompt."),
+        Argument(help="Text to search; `-` reads one query a line from stdin; none opens a prompt."),
     ] = None,
-    group: Annotated[
-        bool, typer.Option("--group", help="Show only the best chunk of each document.")
-    ] = False,
+    group: Annotated[bool, Option("--group", help="Show only the best chunk of each document.")] = False,
     embedder: Annotated[
         str | None,
-        typer.Option(
-            "--embedder",
+        Option(
             autocompletion=completion.embedders,
             help="Embed the query by this embedder, which serves the index's model, e.g. openai.",
             show_default="the index's",
         ),
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option("--model", help="Name of the model there.", show_default="as in the index"),
+        str | None, Option(help="Name of the model there.", show_default="as in the index")
     ] = None,
     base_url: BaseUrlOption = None,
     api_key_env: ApiKeyEnvOption = None,
@@ -225,7 +211,7 @@ def query(
 @takes(SearchArguments)
 def similar(
     options: SearchArguments,
-    id: Annotated[str, typer.Argument(help="Id of a document of the index.", autocompletion=completion.ids)],
+    id: Annotated[str, Argument(help="Id of a document of the index.", autocompletion=completion.ids)],
 ) -> None:
     """Find the documents nearest to one of the index, without itself.
 

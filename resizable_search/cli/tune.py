@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from resizable_search.cli.options import (
     EngineOption,
@@ -30,27 +30,20 @@ if TYPE_CHECKING:
 
 def tune(
     index: IndexOption = None,
-    recall: Annotated[
-        float, typer.Option("--recall", help="Overlap@k to reach, above 0 and at most 1.")
-    ] = 0.99,
+    recall: Annotated[float, Option(help="Overlap@k to reach, above 0 and at most 1.")] = 0.99,
     k: KOption = 10,
-    queries: Annotated[
-        Path | None, typer.Option("--queries", help="File of real queries, one a line; they are harder.")
-    ] = None,
+    queries: Annotated[Path | None, Option(help="File of real queries, one a line; they are harder.")] = None,
     sample: Annotated[
         int | None,
-        typer.Option(
-            "--sample",
+        Option(
             help="Without --queries: use this many rows of the index as queries.",
             show_default="as many as prove the recall, 1,680 for 0.99",
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Seed that draws the rows and splits the queries.")
-    ] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed that draws the rows and splits the queries.")] = 0,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
-    show: Annotated[bool, typer.Option("--show", help="Only list the tuned plans of the index.")] = False,
+    show: Annotated[bool, Option("--show", help="Only list the tuned plans of the index.")] = False,
     json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:

@@ -43,7 +43,6 @@ from pydantic import BaseModel, ValidationError
 
 from resizable_search import __version__
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.search.results import Answer
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.schemas import (
     NoArguments,
@@ -157,12 +156,12 @@ async def _call_tool(
         result = await tool.call(context.lifespan_context, request)
     except ValidationError as error:
         return _failed(invalid(error.errors()))
-    except RsearchError as error:
-        return _failed(str(exhausted(error) or error))
     except Exception as error:
+        problem = exhausted(error) or error
+        if isinstance(problem, RsearchError):
+            return _failed(str(problem))
         log.error("a tool failed", exc_info=error)
-        limit = exhausted(error)
-        return _failed(str(limit or f"internal error ({type(error).__name__}): please report it"))
+        return _failed(f"internal error ({type(error).__name__}): please report it")
     # The protocol is UTF-8, which cannot hold a lone surrogate; metadata may have one.
     text = json.dumps(result.model_dump(), ensure_ascii=False).encode("utf-8", "replace").decode()
     return CallToolResult(content=[TextContent(text=text)], structured_content=json.loads(text))
@@ -175,24 +174,24 @@ def _failed(message: str) -> CallToolResult:
 
 async def _search(service: Service, request: ToolSearch) -> ToolHits:
     answer = (await service.search(request.index, [request.query], request.options()))[0]
-    return await anyio.to_thread.run_sync(_hits, answer, request.passage)
+    length = min(request.passage, MOST_PASSAGES // max(1, len(answer.hits)))
 
+    def described() -> list[ToolHit]:
+        return [
+            ToolHit(
+                rank=hit.rank,
+                row=hit.row,
+                score=hit.score,
+                id=_cut(hit.id),
+                title=_cut(hit.title),
+                url=_cut(hit.url),
+                passage=snippet(hit.text[:MOST_SEARCHED], answer.query, length) if length else "",
+                length=len(hit.text),
+            )
+            for hit in answer.hits
+        ]
 
-def _hits(answer: Answer, length: int) -> ToolHits:
-    length = min(length, MOST_PASSAGES // max(1, len(answer.hits)))
-    hits = [
-        ToolHit(
-            rank=hit.rank,
-            row=hit.row,
-            score=hit.score,
-            id=_cut(hit.id),
-            title=_cut(hit.title),
-            url=_cut(hit.url),
-            passage=snippet(hit.text[:MOST_SEARCHED], answer.query, length) if length else "",
-            length=len(hit.text),
-        )
-        for hit in answer.hits
-    ]
+    hits = await anyio.to_thread.run_sync(described)
     return ToolHits(index=answer.index, plan=answer.plan, hits=hits)
 
 

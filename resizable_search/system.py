@@ -70,8 +70,7 @@ _REMEDIES: dict[int, tuple[type[RsearchError], str]] = {
         "fewer `threads` or a smaller `concurrency`; nothing is lost",
     ),
 }
-_LIMITS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
-"""Another folder would help against none of these, whatever was to be written."""
+_LIMITS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)  # in any folder
 
 _WORDS = {
     "can't start new thread": _NO_THREAD,
@@ -239,8 +238,7 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-FEWER_ROWS = f"{ANOTHER_HOME}, or ask for fewer `dims` or a smaller `limit`"
-"""What to do if an index is too large for the disk."""
+FEWER_ROWS = f"{ANOTHER_HOME}, or ask for fewer `dims` or a smaller `limit`"  # of a large index
 
 
 def make_sure_of_room(what: str, needed: int, folder: Path, remedy: str = FEWER_ROWS) -> None:

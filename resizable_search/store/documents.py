@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from resizable_search.errors import IndexFormatError
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
-from resizable_search.store.manifest import Manifest, Part
+from resizable_search.store.manifest import Manifest, Part, damaged
 from resizable_search.system import sqlite_os_errors, unreadable
 from resizable_search.text import BACK, clipped
 
@@ -77,7 +77,7 @@ def open_documents(path: Path, rows: int) -> sqlite3.Connection:
         raise unreadable(path, error) from None
     except (sqlite3.Error, ValueError) as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CANTOPEN:
-            raise damaged(path, error) from None
+            raise damaged(path, clipped(str(error))) from None
         try:
             path.open("rb").close()  # SQLite does not tell why
         except OSError as why:
@@ -142,7 +142,7 @@ def read_documents(
         for start in range(0, len(wanted), ROWS_AT_ONCE):
             found |= read_some(connection, wanted[start : start + ROWS_AT_ONCE], count)
     except (sqlite3.DatabaseError, ValueError, RecursionError) as error:
-        raise damaged(path, error) from None
+        raise damaged(path, clipped(str(error))) from None
     return found
 
 
@@ -195,11 +195,6 @@ def _check_header(path: Path) -> None:
 
 def _marks(values: Sequence[Any]) -> str:
     return ",".join("?" * len(values))
-
-
-def damaged(path: Path, why: object) -> IndexFormatError:
-    """The error for a damaged file that cannot be rebuilt."""
-    return IndexFormatError(f"{path} is damaged ({clipped(str(why))}): {BACK}")
 
 
 class DocumentCache:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.store.documents import ROWS_AT_ONCE, damaged, open_documents
+from resizable_search.store.documents import ROWS_AT_ONCE, open_documents
 from resizable_search.store.layout import NAMES
+from resizable_search.store.manifest import damaged
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.sql_authorizer import (
     KEY_FUNCTION,

@@ -136,9 +136,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise _damaged(path, "it is not a file")
+            raise damaged(path, "it is not a file")
         if found.st_size > MOST_BYTES:
-            raise _damaged(path, f"it has {found.st_size:,} bytes")
+            raise damaged(path, f"it has {found.st_size:,} bytes")
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise IndexFormatError(
@@ -147,9 +147,9 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError):
-        raise _damaged(path, "it is not JSON") from None
+        raise damaged(path, "it is not JSON") from None
     if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] < 1:
-        raise _damaged(path, "it is no rsearch manifest")
+        raise damaged(path, "it is no rsearch manifest")
     if data["format"] > FORMAT_VERSION:
         raise IndexFormatError(
             f"{folder} has format {clipped(str(data['format']))}, and this rsearch reads up to "
@@ -164,7 +164,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest: Manifest = from_json(Manifest, data)
         _check(manifest)
     except (TypeError, ValueError) as error:
-        raise _damaged(path, str(error)) from None
+        raise damaged(path, str(error)) from None
     return manifest
 
 
@@ -247,5 +247,6 @@ def _checksum(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _damaged(path: Path, why: str) -> IndexFormatError:
+def damaged(path: Path, why: object) -> IndexFormatError:
+    """The error for a damaged file that cannot be rebuilt."""
     return IndexFormatError(f"{path} is damaged ({why}): {BACK}")

@@ -36,7 +36,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "truncated array": (lambda f: cut(f / "256.npy"), ("256.npy has", "`rsearch repair /", "rebuilds it")),
     "foreign array": (
         lambda f: shutil.copy(f / "256.npy", f / "64.npy"),
-        ("64.npy is no .npy file", "`rsearch repair /", "rebuilds it", REBUILD),
+        ("64.npy has 409,728 bytes where", "`rsearch repair /", "rebuilds it", REBUILD),
     ),
     "missing documents": (
         lambda f: (f / "documents.sqlite").unlink(),

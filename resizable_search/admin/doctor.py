@@ -12,16 +12,15 @@ import numpy as np
 
 from resizable_search.admin.overview import damaged_files
 from resizable_search.embedders import registry
-from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.engine.kernel_cache import ColdKernelsError, compile_kernels
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import EmbedderSpec
-from resizable_search.store.delete import unexpected_files
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import add_tiers, has_tiers
+from resizable_search.store.writer import add_tiers, has_tiers, unexpected_files
 from resizable_search.system import ANOTHER_HOME, free_bytes
 from resizable_search.text import counted, dimensions
 

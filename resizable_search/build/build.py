@@ -31,16 +31,15 @@ from resizable_search.build.workspace import (
 from resizable_search.corpora.base import Corpus, Document
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder
-from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.errors import BuildStateError, CorpusError, RsearchError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
 from resizable_search.specs import Checkpoint, EmbedderSpec
-from resizable_search.store.delete import was_index
 from resizable_search.store.documents import ids_of
 from resizable_search.store.layout import NAMES, Home, home_of
 from resizable_search.store.manifest import Manifest, Part, read_manifest
-from resizable_search.store.writer import add_part, array_bytes, list_files, part_files
+from resizable_search.store.writer import add_part, array_bytes, list_files, part_files, was_index
 from resizable_search.system import free_bytes, make_sure_of_room, size_of
 from resizable_search.text import counted
 

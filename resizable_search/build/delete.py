@@ -13,13 +13,12 @@ import numpy as np
 
 from resizable_search.build.workspace import discard, lock_index
 from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
-from resizable_search.store.delete import remove_damaged, remove_index, was_index
 from resizable_search.store.documents import ids_of, row_of
 from resizable_search.store.filter import Filter
 from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_names, resolve_index
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import delete_rows
+from resizable_search.store.writer import delete_rows, remove_damaged, remove_index, was_index
 from resizable_search.system import CHECK, build_lock, remove_state, storage_errors
 from resizable_search.text import counted, quoted
 

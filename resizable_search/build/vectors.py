@@ -24,7 +24,7 @@ from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import UNKNOWN_MODEL, Embedder, PrecomputedEmbedder
 from resizable_search.embedders.models import find
-from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.engine import vectors
 from resizable_search.errors import CorpusError, EmbedderMismatchError, RsearchError, UsageError
 from resizable_search.progress import SILENT, Progress

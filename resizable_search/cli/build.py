@@ -11,14 +11,7 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
-from resizable_search.cli.options import (
-    BuildArguments,
-    TextArguments,
-    is_given,
-    parse_words,
-    piped_in,
-    takes,
-)
+from resizable_search.cli.options import BuildArguments, TextArguments, is_given, parse_words, piped_in, takes
 from resizable_search.cli.settings import ConfiguredCommand
 from resizable_search.errors import UsageError
 from resizable_search.store.layout import home_of

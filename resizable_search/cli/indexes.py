@@ -232,7 +232,7 @@ def verify(
     """
     from resizable_search.cli.output import json_object
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.store import repair as repairing
+    from resizable_search.store import verify as repairing
 
     home_folder = home_of(home)
     name = index_name(index, home_folder)
@@ -256,7 +256,7 @@ def verify(
 def repair(index: IndexArgument = None, home: HomeOption = None) -> None:
     """Rebuild damaged derived files, without network; report what is lost."""
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.store import repair as repairing
+    from resizable_search.store import verify as repairing
 
     home_folder = home_of(home)
     name = index_name(index, home_folder)

@@ -323,7 +323,7 @@ def _other_embedder(
     arguments: SearchArguments, kind: str | None, model: str | None, options: dict[str, str | None]
 ) -> "Embedder":
     """The embedder of this kind, model and options, for the index of the command."""
-    from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+    from resizable_search.embedders.registry import TrustedEndpoints
     from resizable_search.search.query_embedder import embedder_elsewhere
     from resizable_search.specs import EmbedderSpec
     from resizable_search.store.layout import resolve_index

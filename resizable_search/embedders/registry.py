@@ -1,14 +1,21 @@
-"""The embedders by name: our own by import path, others by an entry point. This loads nothing heavy."""
+"""The embedders by name, and the addresses that may get a key. This loads nothing heavy.
+
+Our own embedders are named by import path, others by an entry point. An index says where its queries are
+embedded, and anybody may have made it. So a key is sent to an address only after the user named both together,
+in a build or a query, which a file beside the indexes records.
+"""
 
 import inspect
+import json
 from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.errors import IndexFormatError, RsearchError, UsageError
+from resizable_search.errors import CredentialsError, IndexFormatError, RsearchError, UsageError
 from resizable_search.specs import EmbedderSpec
+from resizable_search.system import file_lock, replace_file
 from resizable_search.text import clipped, quoted
 
 if TYPE_CHECKING:
@@ -103,3 +110,45 @@ def reopen(spec: EmbedderSpec, state: Path) -> "Embedder":
             "upgrade rsearch, or build the index again"
         )
     return embedder
+
+
+MAX_BYTES = 1 << 20
+LOCK_SECONDS = 10.0
+"""Others hold the lock for milliseconds."""
+
+
+class TrustedEndpoints:
+    """The pairs of address and variable that the user named, in the file at `path` (JSON)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def add(self, embedder: "Embedder") -> None:
+        """Record that the user chose where this embedder sends its secret. Raises OSError."""
+        pair = embedder.key_destination
+        if pair is None or pair in self._pairs():
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lock = self._path.with_name(f"{self._path.name}.lock")
+        with file_lock(lock).acquire(LOCK_SECONDS):
+            replace_file(self._path, json.dumps(sorted({*self._pairs(), pair}), indent=1).encode())
+
+    def require(self, embedder: "Embedder", name: str) -> None:
+        """Raise CredentialsError if the embedder of the index `name` would send a secret elsewhere."""
+        pair = embedder.key_destination
+        if pair is not None and pair not in self._pairs():
+            address, variable = pair
+            raise CredentialsError(
+                f"{name} has its queries embedded at {address}, which would get the key in {variable}: "
+                f"if you trust it, use `query base_url={address} api_key_env={variable}` once, "
+                f"else unset {variable}"
+            )
+
+    def _pairs(self) -> set[tuple[str, str]]:
+        try:
+            if self._path.stat().st_size > MAX_BYTES:
+                return set()
+            pairs = json.loads(self._path.read_bytes())
+            return {(str(address), str(variable)) for address, variable in pairs}
+        except (OSError, ValueError, TypeError):  # an unreadable file trusts nobody
+            return set()

@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder
-from resizable_search.embedders.cache import QueryCache
-from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import IndexBusyError, IndexFormatError, UsageError
 from resizable_search.search.groups import ScoredDocuments, best_of_each_document
 from resizable_search.search.options import SearchOptions
-from resizable_search.search.query_embedder import QueryEmbedder
+from resizable_search.search.query_embedder import QueryCache, QueryEmbedder
 from resizable_search.search.results import Answer, Hit, Timings
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.documents import DocumentCache, StoredDocument

@@ -1,20 +1,65 @@
-"""Query texts as vectors: from the cache, or by the embedder of the index."""
+"""Query texts as vectors: from the cache, or by the embedder of the index.
 
+The cache is an SQLite file, keyed by fingerprint and a hash of the text. A query never fails because of it.
+"""
+
+import hashlib
+import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder, clean
-from resizable_search.embedders.cache import QueryCache
-from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.errors import EmbedderMismatchError, QueryError, RsearchError, UsageError
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES
 from resizable_search.text import clipped, quoted
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS queries (
+    fingerprint TEXT NOT NULL, text_sha256 BLOB NOT NULL, vector BLOB NOT NULL,
+    PRIMARY KEY (fingerprint, text_sha256)
+) STRICT, WITHOUT ROWID
+"""
+
+
+class QueryCache:
+    """Raw query vectors by (fingerprint, text), in the file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, fingerprint: str, text: str, width: int) -> NDArray[np.float32] | None:
+        """The (width,) float32 vector of a text, or None."""
+        if not self._path.is_file():
+            return None
+        with suppress(sqlite3.Error), closing(self._open("ro")) as db:
+            query = "SELECT vector FROM queries WHERE fingerprint = ? AND text_sha256 = ?"
+            row = db.execute(query, (fingerprint, _key(text))).fetchone()
+            if row is not None and len(row[0]) == 4 * width:
+                return np.frombuffer(row[0], "<f4").astype(np.float32)
+        return None
+
+    def put(self, fingerprint: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Store the (width,) vectors of texts: all of them, or none if the disk refuses."""
+        rows = [(fingerprint, _key(text), row.astype("<f4").tobytes()) for text, row in vectors.items()]
+        with suppress(sqlite3.Error, OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._open("rwc")) as db, db:
+                db.execute(_SCHEMA)
+                db.executemany("INSERT OR REPLACE INTO queries VALUES (?, ?, ?)", rows)
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self._path.resolve().as_uri()}?mode={mode}", uri=True, timeout=2.0)
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 class QueryEmbedder:

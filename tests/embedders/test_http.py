@@ -5,13 +5,7 @@ import time
 
 import pytest
 
-from resizable_search.embedders.http import (
-    Endpoint,
-    call_with_timeout,
-    checked_url,
-    message_in,
-    retry_after,
-)
+from resizable_search.embedders.http import Endpoint, call_with_timeout, checked_url, message_in, retry_after
 from resizable_search.errors import EmbedderError, ServiceError, UsageError
 
 HUNG_REQUEST = """

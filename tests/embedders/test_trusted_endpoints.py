@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from resizable_search.embedders.openai import OpenAIEmbedder
-from resizable_search.embedders.trusted_endpoints import TrustedEndpoints
+from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.errors import CredentialsError
 from tests.support import TableEmbedder
 

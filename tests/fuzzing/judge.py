@@ -19,7 +19,7 @@ from resizable_search.build import delete as removal
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError
 from resizable_search.search.index import Index, open_index
-from resizable_search.store import repair as verification
+from resizable_search.store import verify as verification
 from resizable_search.store.layout import NAMES, Home
 from tests.fuzzing import arrays, databases, manifests
 from tests.fuzzing.cases import Case, Room, Wrong

@@ -24,8 +24,8 @@ from resizable_search.search.options import SearchOptions
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import manifest_text, read_manifest
-from resizable_search.store.repair import repair, verify
 from resizable_search.store.tuned_plans import tune_command
+from resizable_search.store.verify import repair, verify
 from tests.fuzzing.cases import Case, Change
 from tests.fuzzing.commands import COMMANDS, run_command
 from tests.fuzzing.databases import edited

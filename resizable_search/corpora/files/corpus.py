@@ -20,14 +20,7 @@ from typing import Any, BinaryIO
 from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document, gather
 from resizable_search.corpora.chunking import PLAIN, Chunking, Outline
 from resizable_search.corpora.files.decoding import UnreadableError
-from resizable_search.corpora.files.discovery import (
-    FoundFile,
-    Listing,
-    absolute,
-    base_of,
-    roots_of,
-    walk,
-)
+from resizable_search.corpora.files.discovery import FoundFile, Listing, absolute, base_of, roots_of, walk
 from resizable_search.corpora.files.formats import format_of, read_text
 from resizable_search.corpora.tables import FIELDS, TABLES, Columns, Record, Table, lines_of, parse_line
 from resizable_search.errors import CorpusError, UsageError

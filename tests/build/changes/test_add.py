@@ -23,7 +23,7 @@ from resizable_search.errors import (
 )
 from resizable_search.progress import SILENT
 from resizable_search.store.manifest import read_manifest
-from resizable_search.store.repair import verify
+from resizable_search.store.verify import verify
 from tests.support import ListCorpus, TableEmbedder, articles
 
 

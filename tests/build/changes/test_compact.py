@@ -11,7 +11,7 @@ from resizable_search.engine import vectors
 from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, StorageError
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import read_manifest
-from resizable_search.store.repair import repair, verify
+from resizable_search.store.verify import repair, verify
 from tests.support import ListCorpus, TableEmbedder, articles
 
 SECRET = [

@@ -7,7 +7,7 @@ from resizable_search.build.delete import delete, plan_deletion
 from resizable_search.errors import IndexBusyError, RsearchError, StorageError, UsageError
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import read_manifest
-from resizable_search.store.repair import verify
+from resizable_search.store.verify import verify
 from resizable_search.system import build_lock
 from tests.support import articles
 

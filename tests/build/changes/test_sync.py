@@ -18,7 +18,7 @@ from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import BuildStateError, BuildStoppedError, CorpusError, ServiceError
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import read_manifest
-from resizable_search.store.repair import verify
+from resizable_search.store.verify import verify
 from resizable_search.store.writer import array_bytes
 from tests.support import ListCorpus, TableEmbedder, articles
 

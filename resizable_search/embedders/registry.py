@@ -1,8 +1,8 @@
 """The embedders by name, and the addresses that may get a key. This loads nothing heavy.
 
 Our own embedders are named by import path, others by an entry point. An index says where its queries are
-embedded, and anybody may have made it. So a key is sent to an address only after the user named both together,
-in a build or a query, which a file beside the indexes records.
+embedded, and anybody may have made it. So a key is sent to an address only after the user named both
+together, in a build or a query, which a file beside the indexes records.
 """
 
 import inspect

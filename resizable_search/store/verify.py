@@ -1,11 +1,11 @@
 """Check that an index's files are as they were written and agree, and rebuild damaged derived files.
 
-Checking: nothing is written, and only some blocks of rows are in memory. Each damaged file is reported once, with the
-first error: first the bytes of every file (size, SHA-256), then the contents (SQLite's integrity, the number
-of documents, unit rows, deletions, and derived files bit for bit).
+Checking: nothing is written, and only some blocks of rows are in memory. Each damaged file is reported
+once, with the first error: first the bytes of every file (size, SHA-256), then the contents (SQLite's
+integrity, the number of documents, unit rows, deletions, and derived files bit for bit).
 
-Repairing: derived files are always the same bytes. A rebuilt file that is not what the manifest lists is discarded: then
-the vectors or the manifest are wrong.
+Repairing: derived files are always the same bytes. A rebuilt file that is not what the manifest lists is
+discarded: then the vectors or the manifest are wrong.
 """
 
 import hashlib

@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGE = re.compile(r"\]\((docs/[a-z-]+\.md)\)")
+PACE = re.compile(r" in [\d,]+ s$", re.MULTILINE)
 NUMBER = re.compile(r"\d[\d,.]*( ?[kMG]B| ?m?s\b)?")
 HIT = re.compile(r"^\s*\d+\s+0\.\d+ .*$", re.MULTILINE)
 ESCAPE = re.compile(r"\x1b\][^\x1b\a]*(\x1b\\\\|\a)|\x1b\[[0-9;?]*[a-zA-Z]|\r")
@@ -49,7 +50,7 @@ def commands(block: str) -> Iterator[tuple[str, str]]:
 
 def comparable(output: str) -> str:
     """Output without what may differ: numbers, hits, and the width of columns."""
-    masked = NUMBER.sub("#", HIT.sub("HIT", output))
+    masked = NUMBER.sub("#", HIT.sub("HIT", PACE.sub("", output)))
     lines = (re.sub(r"[\s–±×…]+|#", " ", line).strip() for line in masked.splitlines())
     return "\n".join(re.sub(r" +", " ", line) for line in lines)
 

@@ -65,7 +65,7 @@ def test_imports_run_downwards():
         ("engine/base.py", "from resizable_search.store import layout"),
         ("store/layout.py", "from resizable_search.embedders import base"),
         ("corpora/base.py", "from resizable_search.store import layout"),
-        ("embedders/cache.py", "from resizable_search.search import index"),
+        ("embedders/registry.py", "from resizable_search.search import index"),
         ("search/index.py", "from resizable_search.evaluate import bench"),
         ("build/build.py", "from resizable_search.export import export"),
         ("evaluate/bench.py", "from resizable_search.service import index_pool"),

@@ -39,10 +39,8 @@ class HealthCheck:
 
 def examine(home: Home) -> Iterator[HealthCheck]:
     """Check credentials, hub, disk, kernels, endpoints and each index, in this order."""
-    from resizable_search.corpora import hub
-
-    yield _check("credentials", lambda: registry.create("nomic").check())
-    yield _check("hub", lambda: hub.wikipedia().check())
+    yield _check("credentials", _credentials)
+    yield _check("hub", _hub)
     yield _check("disk", partial(_disk, home))
     yield _check("kernels", _kernels)
     yield from _endpoints(home)
@@ -84,6 +82,16 @@ def _check(what: str, examined: Callable[[], str]) -> HealthCheck:
         return HealthCheck(what, "ok", examined())
     except (RsearchError, OSError) as error:
         return HealthCheck(what, "wrong", " ".join(str(error).split()))
+
+
+def _credentials() -> str:
+    return registry.create("nomic").check()
+
+
+def _hub() -> str:
+    from resizable_search.corpora.hub import wikipedia
+
+    return wikipedia().check()
 
 
 def _disk(home: Home) -> str:

@@ -32,7 +32,7 @@ from resizable_search.corpora.base import Corpus, Document
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.registry import TrustedEndpoints
-from resizable_search.errors import BuildStateError, CorpusError, RsearchError, UsageError
+from resizable_search.errors import BuildStateError, CorpusError, RsearchError, StorageError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
 from resizable_search.specs import Checkpoint, EmbedderSpec
@@ -220,8 +220,9 @@ class Build(Update):
         return f"{counted(rows, 'document')} {'is' if rows == 1 else 'are'} {self.verb} and safe"
 
     def holds_nothing(self, journal: Journal, error: RsearchError) -> bool:
-        """Whether no document with text has been read."""
-        return not (journal.safe or journal.count_incoming())
+        """Whether no document with text has been read; a disk's refusal does not undo a restart."""
+        restarts = isinstance(error, StorageError) and journal.get("replaces")
+        return not (restarts or journal.safe or journal.count_incoming())
 
     def refuse_foreign_folder(self) -> None:
         """Refuse to overwrite a folder that is not an index. Raises BuildStateError."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resizable_search.cli.help import with_flags
-from resizable_search.text import counted, dimensions, duration, plain, size
+from resizable_search.text import counted, dimensions, duration, plain, plain_lines, size
 
 if TYPE_CHECKING:
     from resizable_search.build.dry_run import DryRun
@@ -30,10 +30,10 @@ def build_report(
     """
     trial = f'query "{example}"' if example else "bench"
     option = f" --home {shlex.quote(str(home))}" if home is not None else ""
-    write_lines(
-        *build_lines(report, limit, remark),
-        f"next: rsearch {trial} --index {shlex.quote(report.name)}{option}",
-    )
+    write_lines(*build_lines(report, limit, remark))
+    # Spaces in a quoted folder count.
+    following = f"next: rsearch {trial} --index {shlex.quote(report.name)}{option}"
+    sys.stdout.write("".join(plain_lines(following)) + "\n")
 
 
 def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[str]:

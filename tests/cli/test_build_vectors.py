@@ -91,7 +91,7 @@ def test_files_that_cannot_be_stored(machine: Machine, file: Path):
     np.save(machine.folder / "flat.npy", np.ones(3))
     (machine.folder / "cut.npy").write_bytes(file.read_bytes()[:-1])
     refused(machine, 1, ("nan.npy",), "nan.npy has NaN or infinity in row 123", "leave such rows out")
-    refused(machine, 1, ("flat.npy",), "flat.npy holds an array of 1 dimensions", "(rows, width)")
+    refused(machine, 1, ("flat.npy",), "flat.npy holds an array of 1 dimensions", "one vector a row")
     refused(machine, 1, ("cut.npy",), "cut.npy is truncated", "write it again")
     refused(machine, 1, ("none.npy",), "cannot read none.npy", "name an existing file")
 

@@ -35,7 +35,7 @@ from _measure import (
     verdict,
 )
 
-from resizable_search.embedders.cache import QueryCache
+from resizable_search.search.query_embedder import QueryCache
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import Home
 

@@ -253,8 +253,11 @@ def make_sure_of_room(what: str, needed: int, folder: Path, remedy: str = FEWER_
 
 def make_home(home: Path) -> None:
     """Make the folder of all indexes if it does not exist. Raises StorageError."""
-    with storage_errors(home):
-        home.mkdir(parents=True, exist_ok=True)
+    try:
+        with storage_errors(home):
+            home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # below a file system that has no folders, such as /proc
+        raise StorageError(f"cannot write to {home} ({error.strerror}): {ANOTHER_HOME}") from None
 
 
 def beside(path: Path) -> Path:

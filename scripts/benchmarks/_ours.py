@@ -157,7 +157,7 @@ class Missing(Exception):
     """A way that a target needs was not measured."""
 
 
-class MetricValue:
+class Measured:
     """All figures of a run, found by the beginning of a way's name."""
 
     def __init__(self, figures: Mapping[str, Figures], full: int, rows: int, derive: float | None) -> None:
@@ -185,21 +185,21 @@ class MetricValue:
         return self._derive * 100_000 / self.rows
 
 
-Target = tuple[str, float, float, Callable[[MetricValue], tuple[float, str]]]
+Target = tuple[str, float, float, Callable[[Measured], tuple[float, str]]]
 """What it says, what it must be at most, what it aims at, and the figure with a remark."""
 
 
-def _exact_numpy(run: MetricValue) -> tuple[float, str]:
+def _exact_numpy(run: Measured) -> tuple[float, str]:
     ours, rival = run.get(f"rsearch exact {run.full}"), run.get(f"numpy float32 {run.full}")
     return ours.median(2) / rival.median(2), _both(ours.median(2), rival.median(2))
 
 
-def _exact_cookbook(run: MetricValue) -> tuple[float, str]:
+def _exact_cookbook(run: Measured) -> tuple[float, str]:
     ours, rival = run.get(f"rsearch exact {run.full}").median(), run.get(f"cookbook {run.full}").median()
     return ours / rival, _both(ours, rival)
 
 
-def _rerank_cookbook(run: MetricValue) -> tuple[float, str]:
+def _rerank_cookbook(run: Measured) -> tuple[float, str]:
     ours, rival = run.get("rsearch --dim 256 --rerank 10"), run.get("cookbook 256, rerank")
     remark = f"{_both(ours.median(), rival.median())}; overlap {ours.overlap:.4f} and {rival.overlap:.4f}"
     # Finding less than the cookbook does is no way to be faster.
@@ -207,13 +207,13 @@ def _rerank_cookbook(run: MetricValue) -> tuple[float, str]:
     return ratio, remark
 
 
-def _tuned_cookbook(run: MetricValue) -> tuple[float, str]:
+def _tuned_cookbook(run: Measured) -> tuple[float, str]:
     ours, rival = run.get("rsearch tuned 0.99 "), run.get(f"cookbook {run.full}")
     remark = f"{_both(ours.median(), rival.median())}; overlap {ours.overlap:.4f}"
     return _if_reached(ours, 0.99, ours.median() / rival.median()), remark
 
 
-def _tuned_faiss(run: MetricValue) -> tuple[float, str]:
+def _tuned_faiss(run: Measured) -> tuple[float, str]:
     ours = run.get("rsearch tuned 0.997")
     rival = run.equally_good(REFINED, ours.overlap)
     factor = rival.way.name.removeprefix(REFINED)
@@ -229,17 +229,17 @@ def _if_reached(ours: Figures, target: float, ratio: float) -> float:
     return ratio if ours.overlap >= target else float("inf")
 
 
-def _batch_numpy(run: MetricValue) -> tuple[float, str]:
+def _batch_numpy(run: Measured) -> tuple[float, str]:
     found = run.get("rsearch tuned 0.99 ")
     ours, rival = found.batched(), run.get(f"{BATCH_RIVAL} {run.full}").batched()
     return _if_reached(found, 0.99, ours / rival), _both(ours, rival)
 
 
-def _derive(run: MetricValue) -> tuple[float, str]:
+def _derive(run: Measured) -> tuple[float, str]:
     return run.derive_seconds(), f"of {run.rows:,} rows, in proportion"
 
 
-def _unstored(run: MetricValue) -> tuple[float, str]:
+def _unstored(run: Measured) -> tuple[float, str]:
     ours, stored = run.get("rsearch exact 300").median(), run.get("rsearch exact 512").median()
     return ours / stored, _both(ours, stored)
 
@@ -260,7 +260,7 @@ TARGETS: list[Target] = [
 ]
 
 
-def judge(run: MetricValue) -> tuple[list[tuple[str, ...]], bool]:
+def judge(run: Measured) -> tuple[list[tuple[str, ...]], bool]:
     """A line for each target, (what, figure, must, aim, remark), and whether every must is kept."""
     lines: list[tuple[str, ...]] = []
     held = True

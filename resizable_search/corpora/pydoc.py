@@ -25,7 +25,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document, gather
-from resizable_search.errors import CorpusError, UsageError
+from resizable_search.errors import BuildStateError, CorpusError, UsageError
 from resizable_search.specs import CorpusSpec, Json
 
 DEFAULT_CHARS = 1200
@@ -108,7 +108,7 @@ class PydocCorpus(Corpus):
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents after `position`.
 
-        Raises CorpusError if the library has no source files, or has other documents than the index.
+        Raises CorpusError for a library without source files, BuildStateError for other documents.
         """
         running = platform.python_version()
         if self._python != running:
@@ -118,7 +118,7 @@ class PydocCorpus(Corpus):
             )
         documents = self._documents()
         if position is not None and all(document.id != position for document in documents):
-            raise CorpusError(
+            raise BuildStateError(
                 "the index was begun by a version that reads the standard library differently: "
                 "`restart` builds it again, another `name` keeps both"
             )

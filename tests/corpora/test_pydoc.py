@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from resizable_search.corpora.pydoc import PydocCorpus
-from resizable_search.errors import CorpusError, UsageError
+from resizable_search.errors import BuildStateError, CorpusError, UsageError
 from resizable_search.specs import CorpusSpec
 
 MINOR = ".".join(platform.python_version_tuple()[:2])
@@ -133,7 +133,7 @@ def test_a_position_is_the_id_of_the_last_document(blocks):
 
 @pytest.mark.parametrize("position", [100, "no.such.name"], ids=["of an older version", "unknown"])
 def test_a_position_of_other_documents_is_refused(root, position):
-    with pytest.raises(CorpusError, match="`restart` builds it again"):
+    with pytest.raises(BuildStateError, match="`restart` builds it again"):
         documents(PydocCorpus(root=root), position)
 
 

@@ -133,7 +133,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("--write", action="store_true", help="put the new output into the pages")
     failures = run(ROOT, write=parser.parse_args().write)
-    print("\n".join(failures))
+    for failure in failures:
+        print(failure)
     return 1 if failures else 0
 
 

@@ -35,7 +35,7 @@ class Lines(Progress):
         self._status = ""
         self._done = 0
         self._earlier: int | None = None
-        """The first advance: the work of an earlier run, which says nothing about the speed."""
+        """Count the work of an earlier run. It does not enter the speed."""
         self._began = self._last = time.monotonic()
 
     def stage(self, name: str, total: int | None, unit: str) -> None:

@@ -59,7 +59,7 @@ class BeirFolder:
 
 
 class BeirCorpus(FilesCorpus):
-    """The documents of a corpus.jsonl; the spec holds its checksum, which tells another file.
+    """The documents of a corpus.jsonl. The spec holds its checksum, so that another file is noticed.
 
     `chars` cuts each text, title included, to its first characters (None: no cut). Flat values in "metadata"
     become metadata.

@@ -29,7 +29,7 @@ def find_commit(repo: str, revision: str | None) -> str:
     """The commit (40 hex digits) of a dataset's `revision` (None: its main branch).
 
     This is the first contact: one request without retries and with one time limit (HF_HUB_ETAG_TIMEOUT, 10
-    s). Opening a stream would take half a minute to notice that there is no hub. Raises HubError.
+    s). Opening a stream takes half a minute to notice a missing hub. Raises HubError.
     """
     from huggingface_hub import HfApi, constants
 

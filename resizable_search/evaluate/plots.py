@@ -179,7 +179,7 @@ def _load_matplotlib() -> None:
     """Raise ImportError if the extra is missing; keep matplotlib from logging its search for fonts."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib.figure  # noqa: F401  # only whether they can be imported
-    import textalloc  # noqa: F401
+    import textalloc  # noqa: F401  # as above
 
 
 @contextmanager

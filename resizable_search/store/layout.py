@@ -249,7 +249,7 @@ def remaining_names(folder: Path) -> list[str]:
 
 
 class FolderHandle:
-    """The folder that a path leads to now, held open so that a later one at that path is told from it.
+    """The folder at a path now. It is held open, so that a later folder at that path is recognised.
 
     The inode alone would not do: it may be reused at once after a deletion.
     """

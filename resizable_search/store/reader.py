@@ -36,11 +36,11 @@ class PartReader:
     def __init__(self, index: Path, part: Part, dims: Sequence[int]) -> None:
         folder, full = index / part.path, dims[-1]
         repair = f"`repair {shlex.quote(str(index.absolute()))}` rebuilds it"
-        anew = f"{repair}; if it cannot, build the index again with `restart`"
+        remedy = f"{repair}; if it cannot, build the index again with `restart`"
         self.rows = part.rows
         self.arrays: dict[int, NDArray[np.float32]] = {
             dim: map_array(
-                folder / NAMES.vectors(dim), (part.rows, dim), "<f4", BACK if dim == full else anew
+                folder / NAMES.vectors(dim), (part.rows, dim), "<f4", BACK if dim == full else remedy
             )
             for dim in dims
         }
@@ -49,16 +49,16 @@ class PartReader:
         for dim in dims:
             if NAMES.codes(dim) in part.files:
                 self.tiers[dim] = Tier(
-                    map_array(folder / NAMES.codes(dim), (part.rows, dim), "|i1", anew),
-                    map_array(folder / NAMES.steps(dim), (part.rows,), "<f4", anew),
-                    map_array(folder / NAMES.errors(dim), (part.rows,), "<f4", anew),
+                    map_array(folder / NAMES.codes(dim), (part.rows, dim), "|i1", remedy),
+                    map_array(folder / NAMES.steps(dim), (part.rows,), "<f4", remedy),
+                    map_array(folder / NAMES.errors(dim), (part.rows,), "<f4", remedy),
                     dim,
                 )
         self.signs: NDArray[np.uint64] | None = None
         """(words, rows) uint64: the full rows' sign bits, word by word."""
         if NAMES.signs(full) in part.files:
             words = -(-full // WORD)
-            self.signs = map_array(folder / NAMES.signs(full), (words, part.rows), "<u8", anew)
+            self.signs = map_array(folder / NAMES.signs(full), (words, part.rows), "<u8", remedy)
         self.allowed = allowed_rows(folder, part)
         """(rows,) bool: which rows are not deleted; None: all."""
         self._documents_path = folder / NAMES.documents

@@ -78,7 +78,7 @@ def work(pipe: Connection, folder: Path, trace: Path) -> None:
 
 
 class Worker:
-    """A process that judges one case after the other, started anew after one that it did not survive."""
+    """A process that judges one case after the other, started again after one that kills it."""
 
     def __init__(self, folder: Path, limit: float) -> None:
         self.folder = folder

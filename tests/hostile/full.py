@@ -189,7 +189,7 @@ def _broken_off(
         wrong.append("what was there does not serve on")
     make_room()
     try:
-        if outcome != "built" or small.kind != "restarted":  # it would begin anew
+        if outcome != "built" or small.kind != "restarted":  # it would start again
             small.build(told)
     except Exception as error:
         return Row(situation, outcome, False, wrong=f"going on: {type(error).__name__}: {error}")

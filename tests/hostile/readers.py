@@ -49,7 +49,7 @@ class Writer:
         ]
 
     def write(self, content: int, limit: int) -> None:
-        """Build it anew with half of a content, or extend it to all of it."""
+        """Build it again with half of a content, or extend it to all of it."""
         options = BuildOptions(NAME, limit=limit, restart=limit == HALF, dims=(16,))
         corpus = ListCorpus(self._contents[content], version=str(content))
         build(corpus, LsaEmbedder(), self.home, options)

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from resizable_search.cli.remote import ServedIndex
     from resizable_search.embedders.base import Embedder
     from resizable_search.search.index import Index
-    from resizable_search.search.options import SearchOptions
-    from resizable_search.search.results import Answer
+    from resizable_search.search.results import Answer, SearchOptions
 
 
 @completion.source
@@ -136,7 +135,7 @@ class SearchArguments:
 
     def search(self, *, group: bool = False) -> "SearchOptions":
         """How to search. Raises UsageError."""
-        from resizable_search.search.options import SearchOptions
+        from resizable_search.search.results import SearchOptions
 
         return SearchOptions(self.k, self.dim, self.rerank, self.plan, self.recall, self.where, group)
 

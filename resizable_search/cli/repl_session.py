@@ -9,7 +9,7 @@ from resizable_search.cli.output import OutputOptions, above_min_score, open_hit
 from resizable_search.cli.tables import details, show_table, stdout_console
 from resizable_search.cli.tune import plan_for
 from resizable_search.errors import UsageError
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions
 from resizable_search.text import counted, plain, plain_lines, quoted
 
 if TYPE_CHECKING:

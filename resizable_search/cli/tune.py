@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from resizable_search.evaluate.tune import TuneReport
     from resizable_search.progress import Progress
     from resizable_search.search.index import Index
-    from resizable_search.search.options import SearchOptions
+    from resizable_search.search.results import SearchOptions
     from resizable_search.store.tuned_plans import TunedPlan
 
 
@@ -57,7 +57,7 @@ def tune(
     from resizable_search.cli.evaluate import embed_lines, read_queries
     from resizable_search.cli.progress import shown_progress
     from resizable_search.search.index import open_index
-    from resizable_search.search.options import SearchOptions
+    from resizable_search.search.results import SearchOptions
     from resizable_search.store.tuned_plans import check_recall
 
     if queries is not None and sample is not None:

@@ -6,21 +6,21 @@ compared with the full dimension, query by query.
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.engine.base import NO_ROW, Top, result_width
+from resizable_search.engine.base import NO_ROW, Top, gather, result_width
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import ANSWER_BATCH, BenchOptions, overlap_at_k, rerank_of
 from resizable_search.evaluate.qrels import Metrics, Qrels
 from resizable_search.progress import SILENT, Progress
-from resizable_search.search.groups import DocumentGroups
 from resizable_search.search.index import Index
+from resizable_search.search.results import DEEPER
 from resizable_search.statistics import RESAMPLES, paired_intervals
 from resizable_search.text import counted, quoted
 
@@ -113,6 +113,42 @@ class EvaluationReport:
         return f"{self.index} · {self.rows:,} × {self.full_dim} · k {self.k} · {judged}"
 
 
+class DocumentGroups:
+    """The documents that an index's rows were cut from, by their first `rows` and by their `names`.
+
+    It is made of the document of each row, and of the rows that are not deleted.
+    """
+
+    def __init__(self, names: Sequence[str], live_rows: NDArray[np.int64]) -> None:
+        self.rows: dict[str, int] = {}
+        self._first_rows = np.full(len(names), NO_ROW, np.int64)
+        for row in live_rows.tolist():
+            self._first_rows[row] = self.rows.setdefault(names[row], row)
+        self.names = {row: name for name, row in self.rows.items()}
+
+    def best(self, search: Callable[[int], Top], k: int) -> Top:
+        """The best chunk of each of the best k documents for each query, as first rows.
+
+        `search(n)` returns the best n rows of each query. The result has `result_width(k, rows)` columns.
+        """
+        rows = len(self._first_rows)
+        k = result_width(k, rows)
+        depth = min(k * DEEPER, rows)
+        while True:
+            top = search(depth)
+            best = [self._group(*each, k) for each in zip(top.scores, top.rows, strict=True)]
+            if depth >= rows or all(len(first_rows) == k for _, first_rows in best):
+                return gather(best, k)
+            depth = min(depth * DEEPER, rows)
+
+    def _group(
+        self, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        first_rows = self._first_rows[rows[rows != NO_ROW]]
+        ranks = np.sort(np.unique(first_rows, return_index=True)[1])[:k]
+        return scores[ranks], first_rows[ranks]
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The report, and behind it `values` (plans, queries, metrics) of queries with `ids`.
@@ -143,7 +179,7 @@ class Evaluation:
         ids: dict[int, str] = {}
         rows = np.unique(top.rows[top.rows != NO_ROW]).tolist()
         if self.groups is not None:
-            ids = {row: self.groups.name(row) for row in rows}
+            ids = self.groups.names
         else:
             for start in range(0, len(rows), READ_BATCH):
                 part = rows[start : start + READ_BATCH]

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,15 @@ from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import IndexBusyError, IndexFormatError, UsageError
-from resizable_search.search.groups import ScoredDocuments, best_of_each_document
-from resizable_search.search.options import SearchOptions
 from resizable_search.search.query_embedder import QueryCache, QueryEmbedder
-from resizable_search.search.results import Answer, Hit, Timings
+from resizable_search.search.results import (
+    Answer,
+    Hit,
+    ScoredDocuments,
+    SearchOptions,
+    Timings,
+    best_of_each_document,
+)
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.documents import DocumentCache, StoredDocument
 from resizable_search.store.executor import Executor, StageStats
@@ -299,9 +303,7 @@ class Index:
     def __enter__(self) -> "Index":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _refuse_if_closed(self) -> None:

@@ -1,13 +1,64 @@
-"""The results of a search, as values."""
+"""What a search takes and what it returns, as values: its options, and the hits of an answer."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from resizable_search.engine.plan import Plan
+from resizable_search.errors import UsageError
+from resizable_search.store.tuned_plans import check_recall
 from resizable_search.system import blas_threads
 
 if TYPE_CHECKING:  # a command that a service answers loads no numpy
+    from resizable_search.engine.base import Top
+    from resizable_search.store.documents import StoredDocument
     from resizable_search.store.executor import StageStats
+
+DEEPER = 4
+"""A search by document takes so many times the rows of the one before."""
+DOCUMENTS_AT_ONCE = 200  # that are read to group chunks
+
+Stats = TypeVar("Stats")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How to search. Equal options may share a scan. Raises UsageError for values that make no sense.
+
+    `k`: hits wanted. `dim`: scan the first so many dimensions (None: all). `rerank`: score rerank x k
+    candidates again at the full dimension (0: none). `plan`: the stages themselves, in place of these two;
+    a text is parsed. `recall`: the plan that was tuned for this overlap and k, in place of all three.
+    `where`: an SQL expression over id, title, url and metadata; it selects rows before the ranking.
+    `group`: only the best chunk of each document.
+    """
+
+    k: int = 10
+    dim: int | None = None
+    rerank: int = 0
+    plan: Plan | str | None = None
+    recall: float | None = None
+    where: str | None = None
+    group: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UsageError(f"k must be 1 or more, not {self.k}")
+        if self.rerank < 0:
+            raise UsageError(f"rerank must be 0 (none) or more, not {self.rerank}")
+        has_stages = self.dim is not None or self.rerank > 0
+        if self.recall is not None:
+            check_recall(self.recall)
+            if has_stages or self.plan is not None:
+                raise UsageError("recall names a tuned plan: give either it or a dimension, rerank or plan")
+        if self.plan is not None:
+            if has_stages:
+                raise UsageError("a plan says dimension and rerank itself: give either it or them")
+            if isinstance(self.plan, str):
+                object.__setattr__(self, "plan", Plan.parse(self.plan))
+
+    def with_plan(self, plan: Plan | str | None) -> "SearchOptions":
+        """The same search by another plan; None: an exact scan at the full dimension."""
+        return replace(self, dim=None, rerank=0, plan=plan, recall=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +135,35 @@ _HIT_KEYS = ("rank", "row", "score", "id", "title", "url", "text")
 def _hit(hit: Hit) -> dict[str, Any]:
     content = {name: getattr(hit, name) for name in _HIT_KEYS}
     return {**content, "metadata": dict(hit.metadata)} if hit.metadata else content
+
+
+ScoredDocuments = list[tuple[float, "StoredDocument"]]
+"""Documents with their scores, best first."""
+
+
+def best_of_each_document(
+    search: "Callable[[int], tuple[Top, Stats]]",
+    documents: "Callable[[Sequence[int]], Sequence[StoredDocument]]",
+    k: int,
+    rows: int,
+) -> tuple[ScoredDocuments, Stats]:
+    """The best chunk of each of the best k documents (all, if there are fewer), and the last search's stats.
+
+    `search(n)` returns the best n of the index's `rows` for one query, `documents` the documents at rows.
+    Chunks whose metadata name the same document belong together; any other row is its own document.
+    """
+    k = min(k, rows)
+    depth = min(k * DEEPER, rows)
+    while True:
+        top, stats = search(depth)
+        best: dict[str, tuple[float, StoredDocument]] = {}
+        for start in range(0, top.rows.shape[1], DOCUMENTS_AT_ONCE):
+            batch = slice(start, start + DOCUMENTS_AT_ONCE)
+            read = documents(top.rows[0, batch].tolist())
+            for document, score in zip(read, top.scores[0, batch].tolist(), strict=False):
+                best.setdefault(str(document.metadata.get("document", document.id)), (score, document))
+            if len(best) >= k:
+                break
+        if len(best) >= k or depth >= rows:
+            return list(best.values())[:k], stats
+        depth = min(depth * DEEPER, rows)

@@ -7,8 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import UsageError
-from resizable_search.search.options import SearchOptions
-from resizable_search.search.results import Hit, Timings
+from resizable_search.search.results import Hit, SearchOptions, Timings
 
 MOST_K = 1000
 MOST_RERANK = 1000

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFoundError, RsearchError
 from resizable_search.search.index import Index
-from resizable_search.search.options import SearchOptions
-from resizable_search.search.results import Answer
+from resizable_search.search.results import Answer, SearchOptions
 from resizable_search.service.batcher import Batcher, MovedError, PendingQuery, Selected, search_together
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.metrics import ServiceMetrics

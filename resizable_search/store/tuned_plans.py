@@ -14,7 +14,6 @@ from resizable_search.errors import IndexFormatError, RsearchError, UsageError
 from resizable_search.specs import from_json
 from resizable_search.store.layout import hold_lock
 from resizable_search.store.manifest import Manifest, read_manifest
-from resizable_search.store.writer import sync_folder
 from resizable_search.text import quoted
 
 _KEY = re.compile(r"([1-9][0-9]{0,17}):([0-9.e-]{1,20})", re.ASCII)
@@ -87,10 +86,9 @@ class StoredPlans:
     def get(self, k: int, recall: float) -> TunedPlan | None:
         """The plan for k hits and that overlap; None if there is none, even on disk now.
 
-        Raises UsageError for a recall outside (0, 1], IndexFormatError for a damaged plan.
+        Raises IndexFormatError for a damaged plan.
         """
-        key = plan_key(k, check_recall(recall))
-        Plan.of(None, 0, k, self._manifest.full_dim)
+        key = plan_key(k, recall)
         if key not in self._plans:
             self.read_again()
         return self._parse(key) if key in self._plans else None
@@ -125,8 +123,8 @@ class StoredPlans:
 
 def tune_command(name: str, key: str) -> str:
     """The command that measures the plan of that key."""
-    found = _KEY.fullmatch(key)
-    k, recall = found.groups() if found else ("10", "0.99")
+    match = _KEY.fullmatch(key)
+    k, recall = match.groups() if match else ("10", "0.99")
     return f"tune index={shlex.quote(name)} recall={recall}{'' if k == '10' else f' k={k}'}"
 
 
@@ -141,6 +139,4 @@ def store_plan(folder: Path, generation: int, tuned: TunedPlan) -> Manifest:
         manifest = read_manifest(folder)
         if manifest.generation != generation:
             raise RsearchError(f"{folder.name} has changed while it was measured: tune it again")
-        written = replace(manifest, plans={**manifest.plans, tuned.key: asdict(tuned)}).write(folder)
-        sync_folder(folder)
-    return written
+        return replace(manifest, plans={**manifest.plans, tuned.key: asdict(tuned)}).write(folder)

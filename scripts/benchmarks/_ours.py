@@ -19,7 +19,7 @@ from resizable_search.engine.kernel_cache import compile_kernels
 from resizable_search.errors import RsearchError
 from resizable_search.evaluate.tune import tune
 from resizable_search.search.index import Index, open_index
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions
 from resizable_search.store.tuned_plans import plan_key
 
 NAME = "compared"

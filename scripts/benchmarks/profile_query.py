@@ -41,7 +41,7 @@ from resizable_search.engine import kernels
 from resizable_search.engine.kernel_cache import compile_kernels
 from resizable_search.engine.numba_engine import NumbaEngine
 from resizable_search.search.index import Index, open_index
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions
 
 K = 10
 THREADS = (1, 2)

@@ -28,7 +28,7 @@ from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.engine.base import NO_ROW
 from resizable_search.evaluate.bench import Queries, overlap_at_k, sample_queries
 from resizable_search.search.index import Index, open_index
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions
 from resizable_search.specs import CorpusSpec
 from resizable_search.store.layout import Home
 

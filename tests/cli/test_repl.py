@@ -18,7 +18,7 @@ from resizable_search.cli.repl import MOST_LINES, History, answered, run
 from resizable_search.cli.repl_session import COMMANDS, Session, Settings, completions, find
 from resizable_search.errors import UsageError
 from resizable_search.search.index import Index, open_index
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions
 from tests.cli.conftest import COMMAND, ESCAPES, PATIENCE, Inside, Machine, Shelf, another_api, told
 from tests.servers.nomic_api import HANG
 

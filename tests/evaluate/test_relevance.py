@@ -8,11 +8,12 @@ from resizable_search.build.delete import delete
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.cli.render_evaluate import eval_footer
 from resizable_search.corpora.files.corpus import FilesCorpus
+from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.vectors import truncate
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import BenchOptions
 from resizable_search.evaluate.qrels import Metrics, Qrels
-from resizable_search.evaluate.relevance import evaluate
+from resizable_search.evaluate.relevance import DocumentGroups, evaluate
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import Home
 from tests.judging import by_definition
@@ -203,3 +204,21 @@ def test_an_index_of_chunks_is_judged_by_the_documents_that_they_were_cut_from(t
     assert found.report.by_chunk
     assert found.report.documents.absent == 1
     assert "the index holds chunks: each document counts by its best chunk" in eval_footer(found.report)
+
+
+def test_rows_are_grouped_by_their_documents_however_deep_the_search_must_go():
+    names = ["long"] * 30 + ["gone", "short", "last"]
+    live_rows = np.delete(np.arange(33), 30)
+    asked = []
+
+    def search(depth: int) -> Top:
+        asked.append(depth)
+        rows = live_rows[None, :depth]
+        return Top((1 - rows / 100).astype(np.float32), rows)
+
+    groups = DocumentGroups(names, live_rows)
+    best = groups.best(search, 2)
+    assert asked == [8, 32]
+    assert [groups.names[row] for row in best.rows[0].tolist()] == ["long", "short"]
+    np.testing.assert_allclose(best.scores, [[1.0, 0.69]])
+    assert groups.best(search, 5).rows[0].tolist() == [0, 31, 32, NO_ROW, NO_ROW]

@@ -10,7 +10,7 @@ from resizable_search.evaluate.bench import Queries, text_queries
 from resizable_search.evaluate.plan_space import MeasuredPlans
 from resizable_search.evaluate.tune import sample_size, tune
 from resizable_search.progress import SILENT
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions
 from resizable_search.store.manifest import read_manifest
 from tests.support import index_of
 

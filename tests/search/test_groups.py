@@ -6,11 +6,10 @@ import pytest
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
-from resizable_search.engine.base import NO_ROW, Top
+from resizable_search.engine.base import Top
 from resizable_search.engine.plan import Plan
-from resizable_search.search.groups import DocumentGroups, best_of_each_document
 from resizable_search.search.index import open_index
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions, best_of_each_document
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.layout import Home
 from tests.support import ListCorpus, TableEmbedder
@@ -32,11 +31,11 @@ def grouped(owners: list[str | None], k: int) -> tuple[list[int], list[int]]:
         rows = np.arange(min(n, len(owners)))[None]
         return Top(-rows.astype(np.float32), rows), None
 
-    found, _ = best_of_each_document(
+    scored, _ = best_of_each_document(
         search, lambda rows: [stored(r, owners[r]) for r in rows], k, len(owners)
     )
-    assert [score for score, _ in found] == [-d.row for _, d in found]
-    return [d.row for _, d in found], depths
+    assert [score for score, _ in scored] == [-d.row for _, d in scored]
+    return [d.row for _, d in scored], depths
 
 
 def test_the_best_of_each_document_comes_in_their_order():
@@ -119,21 +118,3 @@ def test_hits_carry_their_metadata(index):
 def test_a_plan_for_more_hits_keeps_as_much_more(plan: str, deeper: str):
     assert str(Plan.parse(plan).deepened(10, 40).check(40, 768)) == deeper
     assert Plan.parse(plan).deepened(10, 10) == Plan.parse(plan)
-
-
-def test_rows_are_grouped_by_their_documents_however_deep_the_search_must_go():
-    names = ["long"] * 30 + ["gone", "short", "last"]
-    live_rows = np.delete(np.arange(33), 30)
-    asked = []
-
-    def search(depth: int) -> Top:
-        asked.append(depth)
-        rows = live_rows[None, :depth]
-        return Top((1 - rows / 100).astype(np.float32), rows)
-
-    wholes = DocumentGroups(names, live_rows)
-    best = wholes.best(search, 2)
-    assert asked == [8, 32]
-    assert [wholes.name(row) for row in best.rows[0].tolist()] == ["long", "short"]
-    np.testing.assert_allclose(best.scores, [[1.0, 0.69]])
-    assert wholes.best(search, 5).rows[0].tolist() == [0, 31, 32, NO_ROW, NO_ROW]

@@ -11,7 +11,7 @@ import pytest
 
 from resizable_search.errors import EmbedderError, IndexFormatError, IndexNotFoundError, QueryError
 from resizable_search.search.index import Index, open_index
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions
 from resizable_search.service import service as module
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.service import Service

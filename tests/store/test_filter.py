@@ -15,7 +15,7 @@ from resizable_search.engine.base import NO_ROW
 from resizable_search.engine.vectors import Tier, quantise, quantise_queries
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.search.index import open_index
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions
 from resizable_search.store import filter as selection
 from resizable_search.store.filter import MOST_KEPT, Filter
 from resizable_search.store.layout import Home
@@ -45,7 +45,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     rows = np.random.default_rng(0).standard_normal((300, 96)).astype(np.float32)
     rows[150:200] = rows[:50]
-    table = {found.text: row for found, row in zip(DOCUMENTS, rows, strict=True)}
+    table = {document.text: row for document, row in zip(DOCUMENTS, rows, strict=True)}
     for limit in (210, 300):
         options = BuildOptions("made", limit, dims=DIMS)
         build(ListCorpus(DOCUMENTS), TableEmbedder(table=table), Home(folder), options)
@@ -78,7 +78,7 @@ def chosen(conditions: Filter, expression: str) -> list[int]:
 
 
 def rows_where(true) -> list[int]:
-    return [i for i, found in enumerate(DOCUMENTS) if true(i, found.metadata) and i not in GONE]
+    return [i for i, document in enumerate(DOCUMENTS) if true(i, document.metadata) and i not in GONE]
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_an_expression_is_true_of_these_rows(conditions, expression, true):
 )
 def test_nothing_but_an_expression_passes(conditions, home, hostile):
     files = {path: path.read_bytes() for path in (home / "made").rglob("*.sqlite")}
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as error:
         conditions.select(hostile)
-    assert "\n" not in str(told.value)
-    assert len(str(told.value)) < 400
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
     assert {path: path.read_bytes() for path in (home / "made").rglob("*.sqlite")} == files
     assert chosen(conditions, "year = 1999") == rows_where(lambda i, m: m["year"] == 1999)
 
@@ -192,9 +192,9 @@ def test_an_expression_that_runs_away_is_ended(home):
     reader = IndexReader(home / "made")
     conditions = Filter(reader, seconds=0.0)
     slow = " OR ".join(["length(hex(title)) > 99"] * 50)
-    with pytest.raises(RsearchError, match="took longer than 0 s and was ended") as told:
+    with pytest.raises(RsearchError, match="took longer than 0 s and was ended") as error:
         conditions.select(slow)
-    assert not isinstance(told.value, UsageError)
+    assert not isinstance(error.value, UsageError)
     conditions.close()
     reader.close()
 
@@ -225,8 +225,9 @@ def test_trimming_is_sqlites_own_in_less_time(conditions, name):
         for text in values:
             for cut in values:
                 (own,) = plain.execute(f"SELECT {name}({text}, {cut})").fetchone()
-                told = "NULL" if own is None else "'" + own.replace("'", "''") + "'"
-                assert chosen(conditions, f"{name}({text}, {cut}) IS {told}") == rows_where(lambda i, m: True)
+                trimmed = "NULL" if own is None else "'" + own.replace("'", "''") + "'"
+                same = f"{name}({text}, {cut}) IS {trimmed}"
+                assert chosen(conditions, same) == rows_where(lambda i, m: True)
     # Of SQLite's own functions this one call would take a minute, in which nothing looks at the clock.
     many = "replace(replace('aaaaaaaaaa', 'a', 'aaaaaaaaaa'), 'a', '" + "a" * 1_000 + "')"
     other = "replace(replace('bbbbbbbbbb', 'b', 'bbbbbbbbbb'), 'b', '" + "b" * 1_000 + "')"
@@ -309,8 +310,8 @@ def best_among(index, query, stage, keep, among):
     else:
         width = min(d for d in index.dims if d >= stage.dim)
         stored = vectors.truncate(vectors.truncate(full, width), stage.dim)
-        scores, found = oracle(stored, vectors.truncate(query[None], stage.dim)[0], keep)
-        return scores, among[found]
+        scores, best = oracle(stored, vectors.truncate(query[None], stage.dim)[0], keep)
+        return scores, among[best]
     order = np.lexsort((among, -scores))[:keep]
     return scores[order], among[order]
 
@@ -321,10 +322,10 @@ def test_similar_documents_leave_out_the_document_itself_and_keep_to_the_express
     assert [hit.row for hit in hits] == [row for row in top if row != 7][:5]
     assert hits[0].id == "a157"
     assert hits[0].metadata["year"] == 1980 + 157 % 40
-    found = index.similar("a7", k=5, where="year = 1987", rerank=2, dim=16)
-    assert found
-    assert {hit.metadata["year"] for hit in found} == {1987}
-    assert "a7" not in {hit.id for hit in found}
+    hits = index.similar("a7", k=5, where="year = 1987", rerank=2, dim=16)
+    assert hits
+    assert {hit.metadata["year"] for hit in hits} == {1987}
+    assert "a7" not in {hit.id for hit in hits}
 
 
 def test_an_id_that_there_is_not_suggests_others(index):

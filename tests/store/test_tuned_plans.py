@@ -9,7 +9,7 @@ from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError, StorageError, UsageError
 from resizable_search.search.index import open_index
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.tuned_plans import (
@@ -148,9 +148,9 @@ def test_a_damaged_plan_is_told_in_one_line_and_the_index_serves_on(home, bad):
     replace(manifest, plans={"10:0.99": bad}).write(folder)
     query = np.ones((1, 96), np.float32)
     with opened(home) as index:
-        with pytest.raises(IndexFormatError, match="tune index=made recall=0.99") as told:
+        with pytest.raises(IndexFormatError, match="tune index=made recall=0.99") as error:
             index.scan(query, recall=0.99)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(error.value)
         with pytest.raises(IndexFormatError):
             index.plans.all()
         assert index.scan(query).rows.shape == (1, 10)

@@ -14,7 +14,7 @@ For `exact` and `float32` an engine may choose candidates by any fast arithmetic
 are proven not to be in the answer. Let a be the fast score of a row, t its defined score, |a - t| <= e, and
 L the k-th best a - e. Then the k-th best t is at least L, so a row with a + e < L is not among the k best
 and does not tie with them. The engine rescores the other rows by the definition. For a float32 product e is
-`margin`, the same for every row; for int8 it is `ErrorBound`, from the row's own error. `float32` reads the
+`margin`, the same for every row; for int8 it is `error_bounds`, from the row's own error. `float32` reads the
 floats; `exact` reads whatever is fastest.
 """
 
@@ -49,15 +49,6 @@ class Top:
     scores: Floats
     rows: Rows
 
-    def merge(self, other: "Top", k: int) -> "Top":
-        """The best k of both, for the same m queries over different rows."""
-        scores = np.concatenate([self.scores, other.scores], axis=1)
-        rows = np.concatenate([self.rows, other.rows], axis=1)
-        is_row = rows != NO_ROW
-        return gather(
-            [select(s[real], r[real], k) for s, r, real in zip(scores, rows, is_row, strict=True)], k
-        )
-
 
 def result_width(k: int, rows: int) -> int:
     """The columns of a result for k hits among so many rows: k, at most the rows or PADDED_COLUMNS.
@@ -67,9 +58,7 @@ def result_width(k: int, rows: int) -> int:
     return min(k, max(rows, PADDED_COLUMNS))
 
 
-def select(scores: Floats, rows: Rows, k: int) -> tuple[
-    Floats, Rows
-]:  # fmt: skip
+def select(scores: Floats, rows: Rows, k: int) -> tuple[Floats, Rows]:
     """The best min(k, n) of n scores (n,) float32 and their rows (n,) int64, in order."""
     if 0 < k < len(scores):
         least = np.partition(scores, len(scores) - k)[len(scores) - k]
@@ -130,35 +119,29 @@ def rescore_result(parts: Parts, precision: Precision, rows: Rows, top: Top) -> 
     count = count_in(parts, rows)
     if precision in ("exact", "float32"):
         return ScanResult(top, count, 0, "float32")
-    row_bytes = parts.dim + 4 if precision == "int8" else -(-parts.dim // WORD) * 8
-    return ScanResult(top, 0, count * row_bytes // len(rows), precision)
+    return ScanResult(top, 0, count * row_bytes(parts.dim, precision) // len(rows), precision)
 
 
 def count_in(parts: Parts, rows: Rows) -> int:
     """The number of these rows that are in these parts."""
-    return int(np.count_nonzero((rows >= parts.starts[0]) & (rows < parts.stop)))
+    return int(np.count_nonzero((rows >= 0) & (rows < len(parts))))
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorBound:
-    """The bound of int8 scores: |a - t| <= factor x the row's error + base; each is (m,) float64.
+def row_bytes(dim: int, precision: str) -> int:
+    """The bytes that a scan by `float32`, `int8` or `bits` reads of each row."""
+    return {"float32": 4 * dim, "int8": dim + 4, "bits": -(-dim // WORD) * 8}[precision]
 
-    With q̂ the query's integers and x̂ the row's: |q·x - q̂·x̂| <= |q| |x - x̂| + |q - q̂| |x̂|, and
-    |x̂| <= |x| + |x - x̂|. The base also holds what the defined score loses when it is rounded to
-    float32, and a few roundings of float64.
+
+def error_bounds(queries: IntegerQueries) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Factors and bases of the bound of int8 scores: |a - t| <= factor x the row's error + base.
+
+    Each is (m,) float64. With q̂ the query's integers and x̂ the row's: |q·x - q̂·x̂| <=
+    |q| |x - x̂| + |q - q̂| |x̂|, and |x̂| <= |x| + |x - x̂|. The base also holds what the defined score
+    loses when it is rounded to float32, and a few roundings of float64.
     """
-
-    factor: NDArray[np.float64]
-    base: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, queries: IntegerQueries) -> "ErrorBound":
-        """The bound of each query."""
-        norm = 1 + vectors.UNIT_TOLERANCE
-        return cls(
-            (queries.lengths + queries.errors) * (1 + 1e-9),
-            queries.errors * norm + queries.lengths * norm * (FLOAT32_UNIT * 1.01) + 1e-12,
-        )
+    norm = 1 + vectors.UNIT_TOLERANCE
+    factors = (queries.lengths + queries.errors) * (1 + 1e-9)
+    return factors, queries.errors * norm + queries.lengths * norm * (FLOAT32_UNIT * 1.01) + 1e-12
 
 
 def margin(view: View) -> float:

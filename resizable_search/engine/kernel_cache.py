@@ -18,10 +18,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from resizable_search.engine.base import Engine
 from resizable_search.engine.numpy_engine import NumpyEngine
@@ -51,8 +52,6 @@ COLD = "the compiled kernels are not ready here ({}): numpy searches, more slowl
 
 _CHILD = "from resizable_search.engine.kernel_cache import compile_here; compile_here()"
 
-_loaded = False
-
 
 class ColdKernelsError(Exception):
     """The kernels are not compiled for this machine, or cannot be used on it. Never leaves the package."""
@@ -60,24 +59,39 @@ class ColdKernelsError(Exception):
 
 def load_engine(threads: int) -> "NumbaEngine":
     """The numba engine, with kernels from the cache. Raises ColdKernelsError if they are not compiled."""
-    global _loaded
     with LOADING:
-        if not _loaded:
-            if not is_warm():
-                raise ColdKernelsError("its kernels are not compiled yet")
-            try:
-                for kernel, signature in _kernels().items():
-                    _load(kernel, signature)
-                for kernel in _kernels():
-                    kernel.disable_compile()  # a call with other types would be our mistake
-            except ColdKernelsError:
-                raise
-            except Exception as error:  # numba and LLVM fail in many ways; numpy serves in all of them
-                raise ColdKernelsError(UNUSABLE.format(f"{type(error).__name__}: {error}")) from error
-            _loaded = True
+        _load_kernels()
     from resizable_search.engine.numba_engine import NumbaEngine
 
     return NumbaEngine(threads)
+
+
+@cache
+def _load_kernels() -> None:
+    """Load the kernels from the cache. numba's event "numba:compile" says when it would compile one."""
+    if not is_warm():
+        raise ColdKernelsError("its kernels are not compiled yet")
+    try:
+        from numba.core import event
+
+        from resizable_search.engine.kernels import SIGNATURES
+
+        class Refusing(event.Listener):  # type: ignore[misc]  # numba is untyped to mypy
+            def on_start(self, event: Any) -> None:
+                raise ColdKernelsError("its kernels are not compiled for this machine")
+
+            def on_end(self, event: Any) -> None:
+                pass
+
+        with event.install_listener("numba:compile", Refusing()):
+            for kernel, signature in SIGNATURES.items():
+                kernel.compile(signature)
+        for kernel in SIGNATURES:
+            kernel.disable_compile()  # a call with other types would be our mistake
+    except ColdKernelsError:
+        raise
+    except Exception as error:  # numba and LLVM fail in many ways; numpy serves in all of them
+        raise ColdKernelsError(UNUSABLE.format(f"{type(error).__name__}: {error}")) from error
 
 
 def compile_kernels(progress: Progress = SILENT, stop: threading.Event | None = None) -> int:
@@ -127,16 +141,17 @@ def compile_here() -> None:
         sys.stdout.flush()
 
     try:
-        kernels = _kernels()
-        cache = Path(next(iter(kernels)).stats.cache_path)
+        from resizable_search.engine.kernels import SIGNATURES
+
+        folder = Path(next(iter(SIGNATURES)).stats.cache_path)
         if not is_warm():  # numba may take kernels of other sources for these
-            for path in cache.glob(f"*.py{sys.version_info.major}{sys.version_info.minor}*.nb?"):
+            for path in folder.glob(f"*.py{sys.version_info.major}{sys.version_info.minor}*.nb?"):
                 path.unlink()
-        report(len(kernels))
-        for kernel, signature in kernels.items():
+        report(len(SIGNATURES))
+        for kernel, signature in SIGNATURES.items():
             kernel.compile(signature)
             report(int(sum(kernel.stats.cache_misses.values()) > 0))
-        _write_stamp(cache)
+        _write_stamp(folder)
     except Exception as error:  # numba and LLVM fail in many ways
         report(f"{type(error).__name__}: {error}")
 
@@ -168,28 +183,6 @@ def _lines(child: "subprocess.Popen[bytes]", stop: threading.Event) -> Iterator[
         raise ColdKernelsError("their compilation was stopped")
 
 
-def _kernels() -> dict[Any, Any]:
-    """Each kernel with its signature."""
-    from resizable_search.engine import kernels
-
-    return kernels.SIGNATURES
-
-
-def _load(kernel: Any, signature: Any) -> None:
-    """Load one kernel from the cache. numba's event "numba:compile" says when it would compile instead."""
-    from numba.core import event
-
-    class Refusing(event.Listener):  # type: ignore[misc]  # numba is untyped to mypy
-        def on_start(self, event: Any) -> None:
-            raise ColdKernelsError("its kernels are not compiled for this machine")
-
-        def on_end(self, event: Any) -> None:
-            pass
-
-    with event.install_listener("numba:compile", Refusing()):
-        kernel.compile(signature)
-
-
 def _fingerprint() -> list[str]:
     """Of the sources, numba and Python that kernels are compiled from."""
     digest = hashlib.sha256()
@@ -207,8 +200,8 @@ def _stamp_paths() -> Iterator[Path]:
     yield user_cache_path("rsearch") / name
 
 
-def _write_stamp(cache: Path) -> None:
-    text = json.dumps({"of": _fingerprint(), "cache": str(cache)})
+def _write_stamp(folder: Path) -> None:
+    text = json.dumps({"of": _fingerprint(), "cache": str(folder)})
     for path in _stamp_paths():
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,9 +209,8 @@ def _write_stamp(cache: Path) -> None:
             return
 
 
-EngineName = Literal["auto", "numpy", "numba"]
+ENGINES = ("auto", "numpy", "numba")
 """`auto`: numba once the work is worth loading its kernels, if they are compiled; else numpy."""
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
 class Chooser:

@@ -4,14 +4,14 @@ For many queries, a dimension that is not stored, or too many candidates, numpy 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import base
-from resizable_search.engine.base import ErrorBound, ScanResult, Top
+from resizable_search.engine.base import ScanResult, Top, row_bytes
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
@@ -58,108 +58,86 @@ class NumbaEngine:
             return self._scan_bits(parts, queries, k)
         if precision == "int8":
             return self._scan_int8(parts, queries, k)
-        if precision == "exact" and parts.can_have_tier and k <= base.TOO_MANY * len(parts):
-            return self._scan_exact(parts, queries, k)
-        if is_few(len(queries), self.threads) and not parts.is_cut and k <= base.TOO_MANY * len(parts):
-            return self._scan_floats(parts, queries, k)
+        most = int(base.TOO_MANY * len(parts))
+        if k <= base.TOO_MANY * len(parts):
+            if precision == "exact" and parts.can_have_tier:
+                fixed, per_query = (parts.codes, parts.dim, True), self._integers(queries)
+                begin = _scan_by(self._kernels.scan_int8, fixed, per_query, (k, most))
+                return self._scan_and_rescore(parts, queries, k, begin, parts.dim + 8, "int8")
+            # For many queries BLAS is better: it takes blocks of them.
+            if is_few(len(queries), self.threads) and not parts.is_cut:
+                floats = parts.floats, parts.dim, base.margin(parts.views[0])
+                begin = _scan_by(self._kernels.scan_floats, floats, [queries], (k, most))
+                return self._scan_and_rescore(parts, queries, k, begin, 4 * parts.dim, "float32")
         return self._numpy.scan(parts, queries, precision, k)
 
     def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending."""
-        results = Results.of(len(rows), k)
-        if precision == "exact" and rows.shape[1] >= NARROWED * k and parts.has_tier:
-            return self._rescore_narrowed(parts, queries, rows, results)
-        kernel, dim = self._kernels.rescore_exact, parts.dim
-        fixed: tuple[Any, ...] = (parts.floats, dim)
-        per_query: list[NDArray[Any]] = [queries]
-        if precision == "bits":
-            kernel, fixed = self._kernels.rescore_bits, (parts.signs, dim, prefix_masks(dim))
-            per_query = [sign_words(queries)]
+        kernels, dim, results = self._kernels, parts.dim, Results.of(len(rows), k)
+        narrows = precision == "exact" and rows.shape[1] >= NARROWED * k and parts.has_tier
+        masks = (prefix_masks(dim),) if precision == "bits" else ()
+        per_query: list[NDArray[Any]]
+        if narrows:
+            kernel, table = kernels.rescore_narrowed, parts.codes
+            per_query = [queries, *self._integers(queries)]
         elif precision == "int8":
-            integers = self._integers(queries)
-            kernel, fixed = self._kernels.rescore_int8, (parts.codes, dim)
-            per_query = [integers.codes, integers.units]
+            kernel, table, per_query = kernels.rescore_int8, parts.codes, self._integers(queries)[:2]
+        elif precision == "bits":
+            kernel, table, per_query = kernels.rescore_bits, parts.signs, [sign_words(queries)]
+        else:
+            kernel, table, per_query = kernels.rescore_exact, parts.floats, [queries]
+        counts = []
 
         def work(part: slice) -> None:
-            kernel(*fixed, *(each[part] for each in per_query), rows[part], *results.of_queries(part))
+            own = [each[part] for each in per_query]
+            counts.append(kernel(table, dim, *masks, *own, rows[part], *results.of_queries(part)))
 
         share_queries(len(queries), self.threads, work)
+        if narrows:  # by int8 codes, which rule out rows first
+            read = base.count_in(parts, rows) * (dim + 8) // len(rows)
+            return ScanResult(results.top(), sum(counts), read, "int8")
         return base.rescore_result(parts, precision, rows, results.top())
 
-    def _rescore_narrowed(self, parts: Parts, queries: Floats, rows: Rows, results: Results) -> ScanResult:
-        """An exact `rescore`, for which int8 codes rule out rows first."""
-        table, integers = parts.codes, self._integers(queries)
-        codes, units, bound = integers.codes, integers.units, ErrorBound.of(integers)
-        rescored: list[int] = []
-
-        def work(part: slice) -> None:
-            count = self._kernels.rescore_narrowed(
-                table, parts.dim, queries[part], codes[part], units[part], bound.factor[part],
-                bound.base[part], rows[part], *results.of_queries(part),
-            )  # fmt: skip
-            rescored.append(count)
-
-        share_queries(len(queries), self.threads, work)
-        read = base.count_in(parts, rows) * (parts.dim + 8) // len(rows)
-        return ScanResult(results.top(), sum(rescored), read, "int8")
-
-    def _scan_exact(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
-        most = int(base.TOO_MANY * len(parts))
-        begin = self._int8_scan(parts, self._integers(queries), k, most, exact=True)
-        return self._scan_and_rescore(parts, queries, k, begin, parts.dim + 8, "int8")
-
-    def _scan_floats(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
-        """A scan of the floats for a few queries. For many BLAS is better: it takes blocks of them."""
-        fixed = parts.floats, parts.dim, base.margin(parts.views[0])
-        begin = _scan_by(self._kernels.scan_floats, fixed, [queries], (k, int(base.TOO_MANY * len(parts))))
-        return self._scan_and_rescore(parts, queries, k, begin, 4 * parts.dim, "float32")
-
     def _scan_and_rescore(
-        self, parts: Parts, queries: Floats, k: int, begin: Begin, row_bytes: int, by: str
+        self, parts: Parts, queries: Floats, k: int, begin: Begin, bytes_of_row: int, by: str
     ) -> ScanResult:
         """A scan for candidates, and their rescore; if they are too many, numpy reads the floats."""
         most = int(base.TOO_MANY * len(parts))
         results = Results.of(len(queries), k)
         rescored: list[int] = []
-        table = parts.floats
+        fixed = parts.floats, parts.dim
 
-        def rescore(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
+        def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
             if waited:
                 _prefetch_candidates(parts, buffers, k)
-            count = self._kernels.rescore_candidates(
-                table, parts.dim, queries[part], buffers.rows, buffers.keys, buffers.counts, buffers.lower,
-                buffers.lower_sizes, *results.of_queries(part),
-            )  # fmt: skip
-            rescored.append(count)
+            own = (*buffers.candidates, *buffers.bounds, *results.of_queries(part))
+            rescored.append(self._kernels.rescore_candidates(*fixed, queries[part], *own))
 
-        size = BufferSize(lower=k, candidates=2 * most + 4 * k + ROOM)
-        if not parallel_scan(parts.range, row_bytes, len(queries), self.threads, size, begin, rescore):
+        size = BufferSize(2 * most + 4 * k + ROOM, lower=k)
+        if not parallel_scan(len(parts), bytes_of_row, len(queries), self.threads, size, begin, finish):
             return self._numpy.scan(parts, queries, "float32", k)
-        return ScanResult(results.top(), sum(rescored), len(parts) * row_bytes, by)
+        return ScanResult(results.top(), sum(rescored), len(parts) * bytes_of_row, by)
 
     def _scan_int8(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
-        n, row_bytes = len(parts), parts.dim + 4
+        n, bytes_of_row = len(parts), row_bytes(parts.dim, "int8")
         results = Results.of(len(queries), k)
 
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
-            self._kernels.best_candidates(
-                buffers.rows, buffers.keys, buffers.counts, buffers.lower, buffers.lower_sizes,
-                *results.of_queries(part),
-            )  # fmt: skip
+            own = (*buffers.candidates, *buffers.bounds, *results.of_queries(part))
+            self._kernels.best_candidates(*own)
 
-        begin = self._int8_scan(parts, self._integers(queries), k, n, exact=False)
-        size = BufferSize(lower=k, candidates=4 * k + ROOM)
-        parallel_scan(parts.range, row_bytes, len(queries), self.threads, size, begin, finish)
-        return ScanResult(results.top(), 0, n * row_bytes, "int8")
+        fixed, per_query = (parts.codes, parts.dim, False), self._integers(queries)
+        begin = _scan_by(self._kernels.scan_int8, fixed, per_query, (k, n))
+        size = BufferSize(4 * k + ROOM, lower=k)
+        parallel_scan(n, bytes_of_row, len(queries), self.threads, size, begin, finish)
+        return ScanResult(results.top(), 0, n * bytes_of_row, "int8")
 
     def _scan_bits(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
         results = Results.of(len(queries), k)
 
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
-            self._kernels.best_by_count(
-                buffers.rows, buffers.keys, buffers.counts, buffers.tallies, parts.dim,
-                *results.of_queries(part),
-            )  # fmt: skip
+            buffered = (*buffers.candidates, *buffers.bounds)
+            self._kernels.best_by_count(*buffered, parts.dim, *results.of_queries(part))
 
         read = self._bits_scan(parts, queries, k, finish)
         return ScanResult(results.top(), 0, read, "bits")
@@ -173,21 +151,17 @@ class NumbaEngine:
         begin = time.perf_counter()
         m = len(queries)
         first_best, results = Results.of(m, keep), Results.of(m, k)
-        table, cut = exact.codes, self.truncate(queries, exact.dim)
-        integers = self._integers(cut)
-        codes, units, bound = integers.codes, integers.units, ErrorBound.of(integers)
+        fixed, cut = (exact.codes, exact.dim), self.truncate(queries, exact.dim)
+        per_query = [cut, *self._integers(cut)]
         rescored: list[int] = []
         scanned = 0.0
 
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
             nonlocal scanned
             scanned = time.perf_counter()
-            count = self._kernels.rescore_best_by_count(
-                buffers.rows, buffers.keys, buffers.counts, buffers.tallies, bits.dim,
-                *first_best.of_queries(part), table, exact.dim, cut[part], codes[part], units[part],
-                bound.factor[part], bound.base[part], *results.of_queries(part),
-            )  # fmt: skip
-            rescored.append(count)
+            first = (*buffers.candidates, *buffers.bounds, bits.dim, *first_best.of_queries(part))
+            second = (*fixed, *(each[part] for each in per_query), *results.of_queries(part))
+            rescored.append(self._kernels.rescore_best_by_count(*first, *second))
 
         read = self._bits_scan(bits, queries[:, : bits.dim], keep, finish)
         first = ScanResult(EMPTY, 0, read, "bits")
@@ -202,34 +176,23 @@ class NumbaEngine:
 
     def _bits_scan(self, parts: Parts, queries: Floats, k: int, finish: Finish) -> int:
         """Scan the sign bits for the k best of each query. Returns the bytes that one query read."""
-        masks, dim = prefix_masks(parts.dim), parts.dim
-        words: list[NDArray[Any]] = [sign_words(queries)]
-        fixed, buffers_of = (parts.signs, dim, masks), CandidateBuffers.counted_by
-        begin = _scan_by(self._kernels.scan_bits, fixed, words, (k,), buffers_of)
-        size = BufferSize(lower=0, candidates=4 * k + ROOM, tallies=dim + 3)
-        row_bytes = 8 * len(masks)
-        parallel_scan(parts.range, row_bytes, len(queries), self.threads, size, begin, finish)
-        return len(parts) * row_bytes
+        fixed, bytes_of_row = (parts.signs, parts.dim, prefix_masks(parts.dim)), row_bytes(parts.dim, "bits")
+        begin = _scan_by(self._kernels.scan_bits, fixed, [sign_words(queries)], (k,))
+        size = BufferSize(4 * k + ROOM, tallies=parts.dim + 3)
+        parallel_scan(len(parts), bytes_of_row, len(queries), self.threads, size, begin, finish)
+        return len(parts) * bytes_of_row
 
-    def _integers(self, queries: Floats) -> IntegerQueries:
+    def _integers(self, queries: Floats) -> list[NDArray[Any]]:
+        """The codes and units of the queries, and the factors and bases of their error bounds."""
         m, d = queries.shape
         codes = np.empty((m, d + -d % PADDED), np.int16)
         units, lengths, errors = np.empty(m), np.empty(m), np.empty(m)
         self._kernels.quantise_queries(queries, codes, units, lengths, errors)
-        return IntegerQueries(codes, units, lengths, errors)
-
-    def _int8_scan(self, parts: Parts, queries: IntegerQueries, k: int, limit: int, *, exact: bool) -> Begin:
-        bound = ErrorBound.of(queries)
-        per_query: list[NDArray[Any]] = [queries.codes, queries.units, bound.factor, bound.base]
-        return _scan_by(self._kernels.scan_int8, (parts.codes, parts.dim, exact), per_query, (k, limit))
+        return [codes, units, *base.error_bounds(IntegerQueries(codes, units, lengths, errors))]
 
 
 def _scan_by(
-    kernel: Any,
-    fixed: tuple[Any, ...],
-    per_query: Sequence[NDArray[Any]],
-    limits: tuple[int, ...],
-    buffers_of: Callable[[CandidateBuffers, int], tuple[NDArray[Any], ...]] = CandidateBuffers.of_thread,
+    kernel: Any, fixed: tuple[Any, ...], per_query: Sequence[NDArray[Any]], limits: tuple[int, ...]
 ) -> Begin:
     """A scan by a kernel that takes `fixed`, what is `per_query`, the range, the limits and the buffers."""
 
@@ -237,7 +200,7 @@ def _scan_by(
         own = [each[part] for each in per_query]
 
         def scan(start: int, stop: int, buffers: CandidateBuffers, thread: int) -> bool:
-            return bool(kernel(*fixed, *own, start, stop, *limits, *buffers_of(buffers, thread)))
+            return bool(kernel(*fixed, *own, start, stop, *limits, *buffers.of_thread(thread)))
 
         return scan
 
@@ -246,9 +209,10 @@ def _scan_by(
 
 def _prefetch_candidates(parts: Parts, buffers: CandidateBuffers, k: int) -> None:
     """Have the disk read the rows that will be rescored all at once, and not one after the other."""
-    for query in range(buffers.counts.shape[1]):
-        full = buffers.lower_sizes[:, query] == k
-        bound = buffers.lower[full, query, 0].max() if full.any() else -np.inf
-        for thread, count in enumerate(buffers.counts[:, query]):
-            reach = buffers.keys[thread, query, :count] >= bound
-            parts.prefetch(buffers.rows[thread, query, :count][reach][:MOST_PREFETCHED])
+    (rows, keys, counts), (lower, lower_sizes) = buffers.candidates, buffers.bounds
+    for query in range(counts.shape[1]):
+        full = lower_sizes[:, query] == k
+        bound = lower[full, query, 0].max() if full.any() else -np.inf
+        for thread, count in enumerate(counts[:, query]):
+            reach = keys[thread, query, :count] >= bound
+            parts.prefetch(rows[thread, query, :count][reach][:MOST_PREFETCHED])

@@ -6,17 +6,18 @@ rescored by the definition at the end. There is no n-long array and no n-long so
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import vectors
-from resizable_search.engine.base import ScanResult, Top, gather, margin, rescore_result, select
+from resizable_search.engine.base import ScanResult, gather, margin, rescore_result, row_bytes, select
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
-from resizable_search.engine.vectors import Floats, IntegerQueries, Rows, Tier
+from resizable_search.engine.vectors import Floats, Rows
 
 BLOCK_ROWS = 1 << 16
 """The most rows of a block: BLAS's threads seldom wait for each other, and memory stays bounded."""
@@ -24,7 +25,8 @@ BLOCK_ROWS = 1 << 16
 BLOCK_SCORES = 1 << 21
 """The most scores (queries x rows) of a block: 8 MB."""
 
-Masks = Sequence[NDArray[np.bool_] | None]
+Scorer = Callable[[slice, int, Any], Floats]
+"""Scores rows of a part, which are a slice or numbers (c,), for some of the queries: (queries, c) float32."""
 
 
 @dataclass(slots=True)
@@ -90,19 +92,27 @@ class NumpyEngine:
 
     def scan(self, parts: Parts, queries: Floats, precision: Precision, k: int) -> ScanResult:
         """The k best rows for each of the queries (m, dim) float32."""
-        if precision == "bits":
-            return self._scan_bits(parts, queries, k)
-        if precision == "int8":
-            return self._scan_int8(parts, queries, k)
-        return self._scan_float32(parts, queries, k)
+        if precision in ("exact", "float32"):
+            return self._scan_float32(parts, queries, k)
+        score, everything = _scorer(parts, queries, precision), slice(0, len(queries))
+
+        def products(part: int, start: int, stop: int, scores: Floats) -> None:
+            scores[:] = score(everything, part, slice(start, stop))
+
+        best = [own.best() for own in _scan_blocks(parts, len(queries), k, 0.0, products)]
+        return ScanResult(gather(best, k), 0, len(parts) * row_bytes(parts.dim, precision), precision)
 
     def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending."""
-        scores = self._scorer(parts, queries, precision)
+        score = _scorer(parts, queries, precision)
+
+        def scores_of(i: int, here: Rows) -> Floats:
+            return parts.each(here, lambda part, own: score(slice(i, i + 1), part, own)[0])
+
         best = []
         for i, own in enumerate(rows):
-            here = own[(own >= parts.starts[0]) & (own < parts.stop)]
-            best.append(select(scores(i, here), here, k))
+            here = own[(own >= 0) & (own < len(parts))]
+            best.append(select(scores_of(i, here), here, k))
         return rescore_result(parts, precision, rows, gather(best, k))
 
     def scan_and_rescore(self, bits: Parts, keep: int, exact: Parts, queries: Floats, k: int) -> None:
@@ -113,23 +123,8 @@ class NumpyEngine:
         """`vectors.truncate` of queries (m, width) float32."""
         return vectors.truncate(rows, dim)
 
-    def _scorer(self, parts: Parts, queries: Floats, precision: Precision) -> Callable[[int, Rows], Floats]:
-        """A function that scores ascending rows for the query of a number."""
-        if precision == "bits":
-            words, masks = vectors.sign_words(queries), vectors.prefix_masks(parts.dim)
-            signs = [view.sign_words[: len(masks)] for view in parts.views]
-            return lambda i, rows: parts.each(
-                rows, lambda part, own: _agreement(signs[part][:, own], words[i], masks, parts.dim)
-            )
-        if precision == "int8":
-            tiers, codes = [view.tier for view in parts.views], vectors.quantise_queries(queries)
-            return lambda i, rows: parts.each(
-                rows, lambda part, own: _int8_scores(tiers[part], codes, i, own)
-            )
-        return lambda i, rows: parts.defined_scores(queries[i], rows)
-
     def _scan_float32(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
-        inverse = [view.inverse_norms for view in parts.views]
+        scales, short = zip(*[view.scale_and_short for view in parts.views], strict=True)
         cut = [view.stored[:, : view.dim] for view in parts.views]
 
         def products(part: int, start: int, stop: int, scores: Floats) -> None:
@@ -137,78 +132,68 @@ class NumpyEngine:
                 np.matmul(queries, cut[part][start:stop].T, out=scores)
             else:
                 np.matmul(cut[part][start:stop], queries[0], out=scores[0])
-            scale = inverse[part].scale
-            if scale is not None:
-                scores *= scale[start:stop]
+            if scales[part] is not None:
+                scores *= scales[part][start:stop]
+                begin, end = np.searchsorted(short[part], (start, stop))
+                scores[:, short[part][begin:end] - start] = -np.inf  # these are rescored anyway
 
-        allowed = [norms.allowed for norms in inverse]
-        error = 2 * margin(parts.views[0])
-        candidates = _scan_blocks(parts, allowed, len(queries), k, error, products)
-        doubtful = np.concatenate([n.doubtful + s for n, s in zip(inverse, parts.starts, strict=True)])
+        candidates = _scan_blocks(parts, len(queries), k, 2 * margin(parts.views[0]), products)
+        doubtful = [
+            start + (rows if mask is None else rows[mask[rows]])
+            for start, rows, mask in zip(parts.starts, short, parts.masks, strict=True)
+        ]
         best, rescored = [], 0
         for own, query in zip(candidates, queries, strict=True):
-            rows = np.union1d(own.final_rows(), doubtful)
+            rows = np.unique(np.concatenate([own.final_rows(), *doubtful]))
             rescored += len(rows)
             best.append(select(parts.defined_scores(query, rows), rows, k))
-        return ScanResult(gather(best, k), rescored, len(parts) * 4 * parts.dim, "float32")
-
-    def _scan_int8(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
-        tiers, integers = [view.tier for view in parts.views], vectors.quantise_queries(queries)
-        # Sums of integers below 2^53 are exact in float64, in whatever order BLAS takes them.
-        wide = integers.codes[:, : parts.dim].astype(np.float64)
-
-        def products(part: int, start: int, stop: int, scores: Floats) -> None:
-            tier = tiers[part]
-            sums = wide @ tier.codes[start:stop, : parts.dim].astype(np.float64).T
-            sums *= tier.steps[start:stop].astype(np.float64)
-            np.multiply(sums, integers.units[:, None], out=scores, casting="same_kind")
-
-        top = _scan_for_best(parts, len(queries), k, products)
-        return ScanResult(top, 0, len(parts) * (parts.dim + 4), "int8")
-
-    def _scan_bits(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
-        words, masks = vectors.sign_words(queries), vectors.prefix_masks(parts.dim)
-        signs = [view.sign_words[: len(masks)] for view in parts.views]
-
-        def products(part: int, start: int, stop: int, scores: Floats) -> None:
-            block = signs[part][:, start:stop]
-            for i, own in enumerate(words):
-                scores[i] = _agreement(block, own, masks, parts.dim)
-
-        top = _scan_for_best(parts, len(queries), k, products)
-        return ScanResult(top, 0, len(parts) * 8 * len(masks), "bits")
+        read = len(parts) * row_bytes(parts.dim, "float32")
+        return ScanResult(gather(best, k), rescored, read, "float32")
 
 
 Products = Callable[[int, int, int, Floats], None]
 """Floats the rows start … stop - 1 of a part for all queries: (part, start, stop, out)."""
 
 
-def _agreement(
-    signs: NDArray[np.uint64], query_words: NDArray[np.uint64], masks: NDArray[np.uint64], dim: int
-) -> Floats:
-    """The signs (words, c) that agree with one query's words, less those that differ: (c,) float32."""
-    differing = np.bitwise_count((signs ^ query_words[:, None]) & masks[:, None]).sum(axis=0, dtype=np.int64)
-    return np.asarray(dim - 2 * differing, np.float32)
+def _scorer(parts: Parts, queries: Floats, precision: Precision) -> Scorer:
+    """The scores of a precision."""
+    if precision in ("exact", "float32"):
+
+        def defined(some: slice, part: int, rows: Any) -> Floats:
+            return np.stack([parts.views[part].defined_scores(query, rows) for query in queries[some]])
+
+        return defined
+    if precision == "int8":
+        tiers, integers = [view.tier for view in parts.views], vectors.quantise_queries(queries)
+        # Sums of integers below 2^53 are exact in float64, in whatever order BLAS takes them.
+        wide = integers.codes[:, : parts.dim].astype(np.float64)
+
+        def in_int8(some: slice, part: int, rows: Any) -> Floats:
+            tier = tiers[part]
+            sums: NDArray[np.float64] = wide[some] @ tier.codes[rows, : parts.dim].astype(np.float64).T
+            sums *= tier.steps[rows].astype(np.float64)
+            sums *= integers.units[some, None]
+            return sums.astype(np.float32)
+
+        return in_int8
+    words, masks = vectors.sign_words(queries), vectors.prefix_masks(parts.dim)
+    signs = [view.sign_words[: len(masks)] for view in parts.views]
+
+    def in_bits(some: slice, part: int, rows: Any) -> Floats:
+        block = signs[part][:, rows]
+        differing = [
+            np.bitwise_count((block ^ own[:, None]) & masks[:, None]).sum(axis=0, dtype=np.int64)
+            for own in words[some]
+        ]
+        return np.asarray(parts.dim - 2 * np.array(differing), np.float32)
+
+    return in_bits
 
 
-def _int8_scores(tier: Tier, queries: IntegerQueries, i: int, rows: Rows) -> Floats:
-    sums = tier.codes[rows, : tier.dim].astype(np.float64) @ queries.codes[i, : tier.dim].astype(np.float64)
-    sums *= tier.steps[rows].astype(np.float64)
-    sums *= queries.units[i]
-    return sums.astype(np.float32)
-
-
-def _scan_for_best(parts: Parts, m: int, k: int, products: Products) -> Top:
-    """The k best rows by scores that are the precision's own."""
-    return gather([own.best() for own in _scan_blocks(parts, None, m, k, 0.0, products)], k)
-
-
-def _scan_blocks(
-    parts: Parts, allowed: Masks | None, m: int, k: int, error: float, products: Products
-) -> list[_Candidates]:
+def _scan_blocks(parts: Parts, m: int, k: int, error: float, products: Products) -> list[_Candidates]:
     """Score all rows for m queries block by block, and collect each query's candidates.
 
-    `allowed`: masks in place of the views' own. A threshold found in one part holds in the others.
+    A threshold found in one part holds in the others.
     """
     candidates = [_Candidates(k, error) for _ in range(m)]
     most = max(256, min(BLOCK_ROWS, BLOCK_SCORES // max(1, m)))
@@ -216,7 +201,7 @@ def _scan_blocks(
     steps = [max(1, math.ceil(len(view) / max(1, math.ceil(len(view) / most)))) for view in parts.views]
     buffer = np.empty(m * max(steps), np.float32)
     for part, (view, first, step) in enumerate(zip(parts.views, parts.starts, steps, strict=True)):
-        mask = view.allowed if allowed is None else allowed[part]
+        mask = parts.masks[part]
         for start in range(0, len(view), step):
             stop = min(start + step, len(view))
             scores = buffer[: m * (stop - start)].reshape(m, stop - start)

@@ -7,9 +7,9 @@ Rows are counted through the parts, as in the index.
 import mmap
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -29,20 +29,6 @@ WIDTH: numbers of a stored row. CODES_WIDTH: those of its codes. WORDS: lines of
 """
 
 
-@dataclass(frozen=True, slots=True)
-class InverseNorms:
-    """What a float32 scan needs at a dimension that is not stored.
-
-    `scale` (n,) float32 is the inverse length of each cut row, near enough for candidates; None if the
-    dimension is stored. `doubtful` (c,) int64: rows too short at this dimension for float32, which are always
-    rescored. `allowed` is the view's mask without them.
-    """
-
-    scale: Floats | None
-    allowed: NDArray[np.bool_] | None
-    doubtful: Rows
-
-
 @dataclass(eq=False)
 class View:
     """The rows of one part for a scan at `dim`.
@@ -50,8 +36,7 @@ class View:
     `stored` is the file's (n, width) float32 array, width >= dim, its rows of norm 1 or 0. If dim is below
     width, the rows are `truncate(stored, dim)`, which is never kept. `allowed` (n,) bool: the rows that a
     search may return (None: all). `stored_tier` is the int8 tier of `stored`, `signs` the sign bits
-    (words, n) uint64 of the full rows; both may be missing. `source`: a view of the same rows that keeps
-    what costs a pass over them (None: this one).
+    (words, n) uint64 of the full rows; both may be missing.
     """
 
     stored: Floats
@@ -59,10 +44,8 @@ class View:
     allowed: NDArray[np.bool_] | None = None
     stored_tier: Tier | None = None
     signs: NDArray[np.uint64] | None = None
-    source: "View | None" = None
 
     def __post_init__(self) -> None:
-        self._source = self if self.source is None else self.source
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -73,22 +56,15 @@ class View:
         """Whether this dimension is not stored, so that rows are cut from longer ones."""
         return self.dim < int(self.stored.shape[1])
 
-    def narrowed(self, allowed: NDArray[np.bool_]) -> "View":
-        """The same rows, of which a search may return only these (n,) bool, all of them allowed here."""
-        return replace(self, allowed=allowed, source=self._source)
-
     @property
-    def inverse_norms(self) -> InverseNorms:
-        """What a float32 scan needs. Takes one pass over the rows if the dimension is not stored."""
-        with self._source._lock:
-            scale, short = self._source._scale_and_short
-        allowed = self.allowed
-        if not len(short):
-            return InverseNorms(scale, allowed, short)
-        doubtful = short if allowed is None else short[allowed[short]]
-        allowed = np.ones(len(self), bool) if allowed is None else allowed.copy()
-        allowed[short] = False
-        return InverseNorms(scale, allowed, doubtful)
+    def scale_and_short(self) -> tuple[Floats | None, Rows]:
+        """What a float32 scan needs; one pass over the rows if the dimension is not stored.
+
+        The scale (n,) float32 is the inverse length of each cut row, near enough for candidates; None if the
+        dimension is stored. The other rows (c,) are too short at this dimension for float32.
+        """
+        with self._lock:
+            return self._scale_and_short
 
     @cached_property
     def _scale_and_short(self) -> tuple[Floats | None, Rows]:
@@ -99,8 +75,8 @@ class View:
     @property
     def tier(self) -> Tier:
         """The int8 codes at this dimension; one pass if it is not stored. Raises UsageError if missing."""
-        with self._source._lock:
-            return self._source._tier
+        with self._lock:
+            return self._tier
 
     @cached_property
     def _tier(self) -> Tier:
@@ -129,34 +105,24 @@ class View:
 
 
 class Parts:
-    """Views, one a part in order. Rows are counted through them from `first` on.
+    """Views, one a part in order. Rows are counted through them."""
 
-    `source`: parts of the same rows, whose tables serve here with other masks.
-    """
-
-    def __init__(self, views: Sequence[View], first: int = 0, source: "Parts | None" = None) -> None:
+    def __init__(self, views: Sequence[View]) -> None:
         self.views = list(views)
         self.dim = self.views[0].dim
-        self.starts: list[int] = []
-        """The first row of each part."""
-        for view in self.views:
-            self.starts.append(first)
-            first += len(view)
-        self.stop = first
-        self._source = source
+        self.masks = [view.allowed for view in self.views]
+        """(n,) bool of each part: the rows that a search may return (None: all)."""
+        *self.starts, self._rows = accumulate(map(len, self.views), initial=0)
+        self._source: Parts | None = None
 
     def __len__(self) -> int:
-        return self.stop - self.starts[0]
-
-    @property
-    def range(self) -> range:
-        """The rows."""
-        return range(self.starts[0], self.stop)
+        return self._rows
 
     def narrowed(self, allowed: Sequence[NDArray[np.bool_]]) -> "Parts":
-        """The same rows, of which a search may return only these: a mask a part, as for `View.narrowed`."""
-        views = [view.narrowed(mask) for view, mask in zip(self.views, allowed, strict=True)]
-        return Parts(views, self.starts[0], self)
+        """The same rows, of which a search may return only these: a mask a part, of rows allowed here."""
+        parts = Parts(self.views)
+        parts.masks, parts._source = list(allowed), self
+        return parts
 
     @property
     def is_cut(self) -> bool:
@@ -176,34 +142,40 @@ class Parts:
     @cached_property
     def floats(self) -> NDArray[np.int64]:
         """(parts, 11) int64: the table of the stored rows."""
-        return self._table("floats", _fill_floats)
+        return self._table("floats")
 
     @cached_property
     def codes(self) -> NDArray[np.int64]:
         """As `floats`, with the int8 tiers. Raises UsageError if there are none."""
-        return self._table("codes", _fill_floats, _fill_codes)
+        return self._table("codes")
 
     @cached_property
     def signs(self) -> NDArray[np.int64]:
         """As `floats`, with the sign bits. Raises UsageError if there are none."""
-        return self._table("signs", _fill_floats, _fill_signs)
+        return self._table("signs")
 
-    def _table(self, name: str, *fills: Callable[[NDArray[np.int64], View], None]) -> NDArray[np.int64]:
+    def _table(self, name: str) -> NDArray[np.int64]:
         if self._source is not None:
             table: NDArray[np.int64] = getattr(self._source, name).copy()
         else:
             table = np.zeros((len(self.views), 11), np.int64)
             for line, view, start in zip(table, self.views, self.starts, strict=True):
-                line[FIRST], line[ROWS] = start, len(view)
-                for fill in fills:
-                    fill(line, view)
-        masks = [view.allowed for view in self.views]
-        table[:, ALLOWED] = [0 if mask is None else _address(mask, np.bool_) for mask in masks]
+                line[FIRST], line[ROWS], line[WIDTH] = start, *view.stored.shape
+                line[STORED] = _address(view.stored, np.float32)
+                if name == "codes":
+                    tier = view.tier
+                    line[CODES_WIDTH], line[CODES] = tier.codes.shape[1], _address(tier.codes, np.int8)
+                    line[STEPS] = _address(tier.steps, np.float32)
+                    line[ERRORS] = _address(tier.errors, np.float32)
+                elif name == "signs":
+                    line[WORDS] = len(view.sign_words)
+                    line[SIGNS] = _address(view.sign_words, np.uint64)
+        table[:, ALLOWED] = [0 if mask is None else _address(mask, np.bool_) for mask in self.masks]
         return table
 
     def each(self, rows: Rows, score: Callable[[int, Rows], Floats]) -> Floats:
         """The scores of ascending rows (c,), by `score(part, rows of the part)`: (c,) float32."""
-        bounds = np.searchsorted(rows, [*self.starts, self.stop])
+        bounds = np.searchsorted(rows, [*self.starts, len(self)])
         scores = [
             score(part, rows[begin:end] - self.starts[part])
             for part, (begin, end) in enumerate(pairwise(bounds.tolist()))
@@ -260,20 +232,6 @@ def prefetch_rows(stored: NDArray[Any], rows: Iterable[int]) -> None:
         begin = (first + row * stride) // mmap.PAGESIZE * mmap.PAGESIZE
         end = min(first + (row + 1) * stride, len(base))
         base.madvise(mmap.MADV_WILLNEED, begin, end - begin)
-
-
-def _fill_floats(line: NDArray[np.int64], view: View) -> None:
-    line[WIDTH], line[STORED] = view.stored.shape[1], _address(view.stored, np.float32)
-
-
-def _fill_codes(line: NDArray[np.int64], view: View) -> None:
-    tier = view.tier
-    line[CODES_WIDTH], line[CODES] = tier.codes.shape[1], _address(tier.codes, np.int8)
-    line[STEPS], line[ERRORS] = _address(tier.steps, np.float32), _address(tier.errors, np.float32)
-
-
-def _fill_signs(line: NDArray[np.int64], view: View) -> None:
-    line[WORDS], line[SIGNS] = view.sign_words.shape[0], _address(view.sign_words, np.uint64)
 
 
 def _address(array: NDArray[Any], dtype: Any) -> int:

@@ -65,9 +65,13 @@ class Plan:
         return cls((Stage(dim, rerank * k), Stage(full_dim))).check(k, full_dim)
 
     @staticmethod
+    @lru_cache(1000)  # each query with a recall parses its tuned plan
     def parse(text: str) -> "Plan":
         """Read what `str` prints. Raises UsageError."""
-        return _parse(text)
+        words = text.split(",", MOST_STAGES)
+        if len(words) > MOST_STAGES:
+            raise UsageError(f"plan {quoted(text)}: it has more than {MOST_STAGES} stages: leave some out")
+        return Plan(tuple(_parse_stage(word.strip(), text) for word in words))
 
     def check(self, k: int, full_dim: int) -> "Plan":
         """The plan itself. Raises UsageError if it cannot run for k on an index of that full dimension."""
@@ -107,14 +111,6 @@ class Plan:
     def keeps(self, k: int) -> list[int]:
         """The number of rows each stage keeps for k hits."""
         return [k if stage.keep is None else stage.keep for stage in self.stages]
-
-
-@lru_cache(1000)  # each query with a recall parses its tuned plan
-def _parse(text: str) -> Plan:
-    words = text.split(",", MOST_STAGES)
-    if len(words) > MOST_STAGES:
-        raise UsageError(f"plan {quoted(text)}: it has more than {MOST_STAGES} stages: leave some out")
-    return Plan(tuple(_parse_stage(word.strip(), text) for word in words))
 
 
 def _parse_stage(word: str, plan: str) -> Stage:

@@ -6,12 +6,12 @@ rows block by block, while the block is in the core's cache.
 """
 
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,25 +42,13 @@ DISK_SPEED = 1.5e9
 T = TypeVar("T")
 R = TypeVar("R")
 
-_lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
 
-
+@cache
 def _shared_pool() -> ThreadPoolExecutor:
-    global _pool
-    with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max(usable_cores(), 2), thread_name_prefix="rsearch-scan")
-        return _pool
+    return ThreadPoolExecutor(max(usable_cores(), 2), thread_name_prefix="rsearch-scan")
 
 
-def _forget_pool() -> None:
-    """A forked child has none of its parent's threads."""
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_pool)
+os.register_at_fork(after_in_child=_shared_pool.cache_clear)  # a child has none of its parent's threads
 
 
 def run_together(task: Callable[[int], None], threads: int) -> None:
@@ -92,46 +80,35 @@ def map_ahead(task: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
 
 @dataclass(frozen=True, slots=True)
 class BufferSize:
-    """Numbers that a buffer has for each query on each thread."""
+    """Numbers that a buffer has for each query on each thread. A scan that counts has tallies, not bounds."""
 
-    lower: int
     candidates: int
+    lower: int = 0
     tallies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateBuffers:
-    """Scratch space of some threads for some queries; see `kernels`."""
+    """Scratch space of some threads for some queries, as kernels take it.
 
-    lower: NDArray[np.float64]
-    lower_sizes: NDArray[np.int64]
-    rows: Rows
-    keys: NDArray[np.float64]
-    counts: NDArray[np.int64]
-    tallies: NDArray[np.int64]
+    `candidates`: their rows, keys and counts. `bounds`: lower bounds and how many they are, or tallies.
+    """
 
-    def of_thread(self, thread: int) -> tuple[NDArray[Any], ...]:
+    candidates: tuple[NDArray[Any], ...]
+    bounds: tuple[NDArray[Any], ...]
+
+    def of_thread(self, thread: int) -> list[NDArray[Any]]:
         """The buffers of one thread, as the kernels of a scan take them."""
-        return self.lower[thread], self.lower_sizes[thread], *self._candidates(thread)
-
-    def counted_by(self, thread: int) -> tuple[NDArray[Any], ...]:
-        """As `of_thread`, for a scan that counts."""
-        return self.tallies[thread], *self._candidates(thread)
-
-    def _candidates(self, thread: int) -> tuple[NDArray[Any], ...]:
-        return self.rows[thread], self.keys[thread], self.counts[thread]
+        return [each[thread] for each in (*self.bounds, *self.candidates)]
 
     @classmethod
     def of(cls, threads: int, queries: int, size: BufferSize) -> "CandidateBuffers":
         """Empty buffers."""
-        return cls(
-            np.empty((threads, queries, size.lower)),
-            np.zeros((threads, queries), np.int64),
-            np.empty((threads, queries, size.candidates), np.int64),
-            np.empty((threads, queries, size.candidates)),
-            np.zeros((threads, queries), np.int64),
-            np.zeros((threads, queries, size.tallies), np.int64),
-        )
+        shape, room = (threads, queries), (threads, queries, size.candidates)
+        candidates = np.empty(room, np.int64), np.empty(room), np.zeros(shape, np.int64)
+        if size.tallies:
+            return cls(candidates, (np.zeros((*shape, size.tallies), np.int64),))
+        return cls(candidates, (np.empty((*shape, size.lower)), np.zeros(shape, np.int64)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,21 +148,21 @@ Finish = Callable[[slice, CandidateBuffers, bool], None]
 
 
 def parallel_scan(
-    rows: range, row_bytes: int, queries: int, threads: int, size: BufferSize, begin: Begin, finish: Finish
+    rows: int, row_bytes: int, queries: int, threads: int, size: BufferSize, begin: Begin, finish: Finish
 ) -> bool:
-    """Scan all rows for all queries on up to so many threads; False if a scan gave up.
+    """Scan so many rows for all queries on up to so many threads; False if a scan gave up.
 
     Chunks are of rows, in whichever part they lie: many parts take the time of one.
     """
     if not is_few(queries, threads):
         return _scan_by_queries(rows, queries, threads, size, begin, finish)
-    total = len(rows) * row_bytes
+    total = rows * row_bytes
     used = max(1, min(threads, total // LEAST_BYTES))
     share = total // (2 * used if used > 1 else 1) + row_bytes
     chunk = max(1024, min(CHUNK_BYTES, share) // row_bytes)
     everything = slice(0, queries)
     scan, buffers = begin(everything), CandidateBuffers.of(used, queries, size)
-    starts = iter(range(rows.start, rows.stop, chunk))  # a thread takes the next start under the GIL
+    starts = iter(range(0, rows, chunk))  # a thread takes the next start under the GIL
     gave_up = waited = False
 
     def work(thread: int) -> None:
@@ -193,7 +170,7 @@ def parallel_scan(
         for start in starts:
             if gave_up:
                 return
-            stop = min(start + chunk, rows.stop)
+            stop = min(start + chunk, rows)
             since = time.perf_counter()
             if not scan(start, stop, buffers, thread):
                 gave_up = True
@@ -212,7 +189,7 @@ def is_few(queries: int, threads: int) -> bool:
 
 
 def _scan_by_queries(
-    rows: range, queries: int, threads: int, size: BufferSize, begin: Begin, finish: Finish
+    rows: int, queries: int, threads: int, size: BufferSize, begin: Begin, finish: Finish
 ) -> bool:
     gave_up = False
 
@@ -221,7 +198,7 @@ def _scan_by_queries(
         if gave_up:
             return
         buffers = CandidateBuffers.of(1, part.stop - part.start, size)
-        if begin(part)(rows.start, rows.stop, buffers, 0):
+        if begin(part)(0, rows, buffers, 0):
             finish(part, buffers, False)
         else:
             gave_up = True

@@ -105,9 +105,6 @@ def tamed(rows: NDArray[Any]) -> Floats:
     """
     with np.errstate(over="ignore"):
         full = np.array(rows, np.float32, order="C")
-    largest = np.abs(full).max(axis=1, initial=0)
-    if rows.dtype == np.float32 and (largest > 2.0**-60).all() and (largest < 2.0**100).all():
-        return full
     largest = np.abs(rows).max(axis=1, initial=0).astype(np.float64)
     odd = np.isfinite(largest) & ((largest >= 2.0**100) | (largest <= 2.0**-60)) & (largest > 0)
     if odd.any():

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from resizable_search.errors import UsageError
 from resizable_search.store.filter import Selection
 from resizable_search.store.reader import IndexReader
 
-MOST_CUT = 4  # views of dimensions that are not stored, which cost memory
+MOST_CUT = 4  # dimensions that are not stored and whose parts are cached, which costs memory
 ROWS_AT_ONCE = 1 << 20  # gathered at once, over all queries: 8 MB of row numbers
 
 
@@ -58,8 +59,8 @@ class Executor:
         self._rows = reader.manifest.documents
         self._choose = choose
         self._centred = centred
-        self._parts: dict[int, Parts] = {}
-        self._cut: list[int] = []
+        self._stored_parts = cache(partial(_parts_of, reader))
+        self._cut_parts = lru_cache(MOST_CUT)(partial(_parts_of, reader))
         self._lock = threading.Lock()
 
     def run(
@@ -182,24 +183,19 @@ class Executor:
         return replace(results[-1], top=top, rescored=sum(result.rescored for result in results))
 
     def _parts_at(self, dim: int) -> Parts:
-        """Every part at this dimension, cached: one that is not stored costs a pass over the rows.
-
-        Of those that are not stored, the MOST_CUT last used are cached.
-        """
+        """Every part at this dimension, cached: one that is not stored costs a pass over the rows."""
         with self._lock:
-            if dim not in self._reader.dims:
-                self._cut = [d for d in self._cut if d != dim][1 - MOST_CUT :] + [dim]
-                for gone in set(self._parts) - {*self._reader.dims, *self._cut}:
-                    del self._parts[gone]
-            if dim not in self._parts:
-                stored = min(d for d in self._reader.dims if d >= dim)
-                self._parts[dim] = Parts(
-                    [
-                        View(part.arrays[stored], dim, part.allowed, part.tiers.get(stored), part.signs)
-                        for part in self._reader.parts
-                    ]
-                )
-            return self._parts[dim]
+            return self._stored_parts(dim) if dim in self._reader.dims else self._cut_parts(dim)
+
+
+def _parts_of(reader: IndexReader, dim: int) -> Parts:
+    stored = min(d for d in reader.dims if d >= dim)
+    return Parts(
+        [
+            View(part.arrays[stored], dim, part.allowed, part.tiers.get(stored), part.signs)
+            for part in reader.parts
+        ]
+    )
 
 
 def _with_rescored_bytes(result: ScanResult, dim: int, queries: int) -> ScanResult:

@@ -60,8 +60,8 @@ def rough_scores(view, precision, query):
 def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=None):
     view = view_of(rows, dim, allowed)
     meant = view.rows(np.arange(len(rows)))
-    found = engine.scan(Parts([view]), queries, precision, k)
-    top = found.top
+    result = engine.scan(Parts([view]), queries, precision, k)
+    top = result.top
     assert top.scores.shape == top.rows.shape == (len(queries), k)
     assert (top.scores.dtype, top.rows.dtype) == (np.float32, np.int64)
     may = np.arange(len(rows)) if allowed is None else np.flatnonzero(allowed)
@@ -81,7 +81,7 @@ def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=Non
         np.testing.assert_array_equal(top.scores[i, :n], scores)
         assert (top.rows[i, n:] == NO_ROW).all()
         assert np.isneginf(top.scores[i, n:]).all()
-    return found
+    return result
 
 
 @pytest.fixture
@@ -131,16 +131,16 @@ def test_many_blocks_give_the_defined_answer(engine, kind, k, precision, monkeyp
 def test_every_dimension_is_exact_and_few_rows_are_rescored(engine, kind, dim):
     rows = unit_rows(4000, 768, dim, kind)
     queries = vectors.truncate(unit_rows(3, 768, 1, "plain") + rows[:3] * np.float32(0.3), dim)
-    found = assert_defined(engine, rows, dim, queries, 10)
+    result = assert_defined(engine, rows, dim, queries, 10)
     if engine.name == "numba" and kind != "near ties":
-        assert found.by == "int8"
-        assert 3 * 10 <= found.rescored <= 3 * 4000 * base.TOO_MANY
+        assert result.by == "int8"
+        assert 3 * 10 <= result.rescored <= 3 * 4000 * base.TOO_MANY
 
 
 def test_where_too_many_rows_survive_the_floats_are_read(engine):
     rows = unit_rows(6000, 64, 0, "near ties")
-    found = assert_defined(engine, rows, 64, rows[:2], 10)
-    assert found.by == "float32"
+    result = assert_defined(engine, rows, 64, rows[:2], 10)
+    assert result.by == "float32"
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -170,14 +170,13 @@ def test_given_rows_get_the_scores_that_a_scan_gives_them(engine, precision, dim
     view = view_of(rows, dim)
     queries = vectors.truncate(unit_rows(9, 96, 2, "plain"), dim)
     top = engine.scan(Parts([view]), queries, precision, 300).top
-    asked = np.sort(np.concatenate([top.rows[:, :50] + 1000, np.full((9, 2), NO_ROW)], axis=1), axis=1)
-    asked[:, -1] = 1300  # a row of another part
-    asked[:, 2] = 999
-    best = engine.rescore(Parts([view], 1000), queries, precision, np.sort(asked, axis=1), 60).top
+    asked = np.sort(np.concatenate([top.rows[:, :50], np.full((9, 2), NO_ROW)], axis=1), axis=1)
+    asked[:, -1] = 300  # beyond the last row
+    best = engine.rescore(Parts([view]), queries, precision, asked, 60).top
     for i in range(9):
-        real = set(asked[i].tolist()) - {NO_ROW, 999, 1300}
-        kept = [(row + 1000, score) for row, score in zip(top.rows[i], top.scores[i], strict=True)]
-        expected = [(row, score) for row, score in kept if row in real]
+        real = set(asked[i].tolist()) - {NO_ROW, 300}
+        scored = zip(top.rows[i], top.scores[i], strict=True)
+        expected = [(row, score) for row, score in scored if row in real]
         assert best.rows[i].tolist() == [row for row, _ in expected] + [NO_ROW] * (60 - len(expected))
         assert best.scores[i, : len(expected)].tolist() == [score for _, score in expected]
         assert np.isneginf(best.scores[i, len(expected) :]).all()
@@ -191,12 +190,12 @@ def test_given_rows_that_their_codes_rule_out_change_nothing(engine, kind, k):
     queries = vectors.truncate(unit_rows(9, 96, 2, "plain"), 96)
     queries[0] = rows[5]
     given = np.sort(np.random.default_rng(0).permuted(np.tile(np.arange(-1, 705), (9, 1)), axis=1)[:, :400])
-    found = engine.rescore(Parts([view], 2), queries, "exact", given, k)
-    plain = engine.rescore(Parts([floats], 2), queries, "exact", given, k)
-    np.testing.assert_array_equal(found.top.rows, plain.top.rows)
-    np.testing.assert_array_equal(found.top.scores, plain.top.scores)
-    if found.by == "int8" and kind == "plain":
-        assert 9 * k <= found.rescored < plain.rescored / 3
+    result = engine.rescore(Parts([view]), queries, "exact", given, k)
+    plain = engine.rescore(Parts([floats]), queries, "exact", given, k)
+    np.testing.assert_array_equal(result.top.rows, plain.top.rows)
+    np.testing.assert_array_equal(result.top.scores, plain.top.scores)
+    if result.by == "int8" and kind == "plain":
+        assert 9 * k <= result.rescored < plain.rescored / 3
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -211,11 +210,11 @@ def test_two_stages_at_once_find_what_they_find_one_by_one(engine, kind, k, keep
         if both is None:
             assert engine.name == "numpy"
             return
-        kept = engine.scan(bits, some[:, :dim], "bits", keep)
-        one_by_one = engine.rescore(exact, some, "exact", np.sort(kept.top.rows, axis=1), k)
+        first = engine.scan(bits, some[:, :dim], "bits", keep)
+        one_by_one = engine.rescore(exact, some, "exact", np.sort(first.top.rows, axis=1), k)
         np.testing.assert_array_equal(both[1].top.rows, one_by_one.top.rows)
         np.testing.assert_array_equal(both[1].top.scores, one_by_one.top.scores)
-        assert (both[0].read, both[1].rescored) == (kept.read, one_by_one.rescored)
+        assert (both[0].read, both[1].rescored) == (first.read, one_by_one.rescored)
         assert both[1].read == one_by_one.read
 
 
@@ -241,7 +240,7 @@ def test_the_margin_bounds_what_float32_loses():
         rows = unit_rows(4000, 768, dim, "outliers")
         view = View(rows, dim)
         query = vectors.truncate(rows[:1] * np.float32(0.7) + np.float32(0.01), dim)
-        fast = (rows[:, :dim] @ query[0]) * (1 if not view.is_cut else view.inverse_norms.scale)
+        fast = (rows[:, :dim] @ query[0]) * (1 if not view.is_cut else view.scale_and_short[0])
         exact = view.defined_scores(query[0], np.arange(4000))
         assert np.abs(fast.astype(np.float64) - exact).max() <= margin(view)
 

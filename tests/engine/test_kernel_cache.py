@@ -72,7 +72,7 @@ def test_a_cold_cache_takes_numpy_and_says_so_and_a_warm_one_numba(elsewhere, tm
     assert run_there(elsewhere, code)[0] == "numpy"
     assert not list(cache.glob("scan.rescore*.nbi"))
     assert run_there(elsewhere, compiling) == ["1 0"]
-    source = elsewhere / "resizable_search/engine/kernels/heaps.py"
+    source = elsewhere / "resizable_search/engine/kernels/basics.py"
     source.write_text(source.read_text() + "\n# changed\n")
     assert run_there(elsewhere, code)[0] == "numpy"
     shutil.rmtree(cache)
@@ -165,7 +165,7 @@ def test_an_interrupted_compilation_of_a_script_is_an_interrupt(monkeypatch):
         def stage(self, *_):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(kernel_cache, "_loaded", False)
+    monkeypatch.setattr(kernel_cache, "_load_kernels", kernel_cache._load_kernels.__wrapped__)
     monkeypatch.setattr(kernel_cache, "is_warm", lambda: False)
     monkeypatch.setattr(kernel_cache, "_CHILD", """print(1, flush=True); input()""")
     with pytest.raises(KeyboardInterrupt):
@@ -173,7 +173,7 @@ def test_an_interrupted_compilation_of_a_script_is_an_interrupt(monkeypatch):
 
 
 def test_a_compilation_that_ends_early_is_an_error(monkeypatch):
-    monkeypatch.setattr(kernel_cache, "_loaded", False)
+    monkeypatch.setattr(kernel_cache, "_load_kernels", kernel_cache._load_kernels.__wrapped__)
     monkeypatch.setattr(kernel_cache, "is_warm", lambda: False)
     monkeypatch.setattr(kernel_cache, "_CHILD", "raise SystemExit(1)")
     with pytest.raises(kernel_cache.ColdKernelsError, match="their compilation failed"):

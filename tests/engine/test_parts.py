@@ -55,8 +55,8 @@ def test_parts_answer_as_one(engine, monkeypatch, too_many, sizes, kinds, k, m, 
     queries = engine.truncate(queries, dim)
     k = min(k, len(rows))
     many, one = split(rows, dim, allowed, sizes), split(rows, dim, allowed, [len(rows)])
-    found = engine.scan(many, queries, precision, k)
-    assert_same(found.top, engine.scan(one, queries, precision, k).top)
+    result = engine.scan(many, queries, precision, k)
+    assert_same(result.top, engine.scan(one, queries, precision, k).top)
     own = np.sort(np.random.default_rng(seed).integers(-1, len(rows) + 1, (m, 30)), axis=1)
     own = np.array(
         [[row if row not in line[:i] else -1 for i, row in enumerate(line)] for line in own.tolist()]
@@ -86,7 +86,7 @@ def test_two_stages_at_once_answer_over_parts_as_over_one(engine, sizes, kinds, 
         assert one is None
     else:
         assert_same(many[1].top, one[1].top)
-        assert [found.read for found in many[:2]] == [found.read for found in one[:2]]
+        assert [result.read for result in many[:2]] == [result.read for result in one[:2]]
 
 
 def test_an_array_that_a_kernel_would_misread_is_refused(engine):

@@ -16,22 +16,6 @@ def test_select_is_the_sorted_beginning_ties_by_lower_row(scores, k):
     assert [(-s, r) for s, r in zip(best.tolist(), where.tolist(), strict=True)] == expected
 
 
-@given(st.lists(few_scores, min_size=1, max_size=5), st.integers(1, 12))
-def test_merge_of_blocks_is_the_whole(blocks, k):
-    parts, start, all_scores = [], 0, []
-    for block in blocks:
-        values = np.array(block, np.float32)
-        parts.append(gather([select(values, np.arange(start, start + len(values)), k)], k))
-        start += len(values)
-        all_scores.extend(block)
-    whole = gather([select(np.array(all_scores, np.float32), np.arange(start), k)], k)
-    folded = parts[0]
-    for part in parts[1:]:
-        folded = folded.merge(part, k)
-    np.testing.assert_array_equal(folded.rows, whole.rows)
-    np.testing.assert_array_equal(folded.scores, whole.scores)
-
-
 def test_gather_fills_with_no_row():
     top = gather([(np.array([0.5], np.float32), np.array([7]))], 3)
     assert isinstance(top, Top)

@@ -17,7 +17,7 @@ from resizable_search.errors import (
 )
 from resizable_search.search import index as opened
 from resizable_search.search.index import open_index
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import Home
 from tests.support import ListCorpus, TableEmbedder, articles, index_of, oracle
@@ -50,8 +50,8 @@ def defined(index, query, dim, k, among=None):
     cut = vectors.truncate(np.asarray(query, np.float32)[None], dim)[0]
     if among is None:
         return oracle(meant, cut, k)
-    scores, found = oracle(meant[among], cut, k)
-    return scores, among[found]
+    scores, expected_rows = oracle(meant[among], cut, k)
+    return scores, among[expected_rows]
 
 
 @pytest.mark.parametrize("dim", [1, 16, 40, 64, 95, FULL])
@@ -61,10 +61,10 @@ def test_a_scan_is_the_defined_answer_at_any_dimension(index, rows, dim, k):
     top = index.scan(queries, k=k, dim=dim)
     assert top.scores.shape == top.rows.shape == (2, k)
     for i, query in enumerate(queries):
-        scores, found = defined(index, query, dim, k)
-        np.testing.assert_array_equal(top.rows[i, : len(found)], found)
-        np.testing.assert_array_equal(top.scores[i, : len(found)], scores)
-        assert (top.rows[i, len(found) :] == NO_ROW).all()
+        scores, expected_rows = defined(index, query, dim, k)
+        np.testing.assert_array_equal(top.rows[i, : len(expected_rows)], expected_rows)
+        np.testing.assert_array_equal(top.scores[i, : len(expected_rows)], scores)
+        assert (top.rows[i, len(expected_rows) :] == NO_ROW).all()
 
 
 @pytest.mark.parametrize("k", [1001, 200_000_000, 10**20])
@@ -87,9 +87,9 @@ def test_what_is_allocated_is_bounded_by_the_rows(index, rows, k):
 def test_a_rerank_scores_the_candidates_at_the_full_dimension(index, rows):
     query = rows[3] + np.float32(0.3)
     _, candidates = defined(index, query, 16, 50)
-    scores, found = defined(index, query, FULL, 5, np.sort(candidates))
+    scores, expected_rows = defined(index, query, FULL, 5, np.sort(candidates))
     top = index.scan(query[None], k=5, dim=16, rerank=10)
-    np.testing.assert_array_equal(top.rows[0], found)
+    np.testing.assert_array_equal(top.rows[0], expected_rows)
     np.testing.assert_array_equal(top.scores[0], scores)
 
 
@@ -152,16 +152,16 @@ def test_skipped_rows_are_left_out_as_if_not_there(index, rows):
     own = np.array([0, 7])
     top, _ = index.run(queries, Plan.of(None, 0, 10, FULL), 10, own)
     for i in range(2):
-        _, found = defined(index, queries[i], FULL, 11)
-        assert top.rows[i].tolist() == [row for row in found if row != own[i]][:10]
+        _, expected_rows = defined(index, queries[i], FULL, 11)
+        assert top.rows[i].tolist() == [row for row in expected_rows if row != own[i]][:10]
 
 
 def test_hits_carry_their_documents(index):
     hits = index.query("text 7 of a", k=3)
     assert [hit.rank for hit in hits] == [1, 2, 3]
     assert len(index.query("text 7 of a", k=1000)) == 400
-    found = index.documents([7])[0]
-    assert (found.id, found.title, found.url, found.text) == (
+    document = index.documents([7])[0]
+    assert (document.id, document.title, document.url, document.text) == (
         "a7", "Title 7", "https://example.org/a7", "text 7 of a",
     )  # fmt: skip
 
@@ -175,7 +175,7 @@ def test_rows_that_there_are_not_are_refused(index, row):
 
 
 def test_no_row_has_no_vector_and_is_passed_over_among_documents(index):
-    assert [found.id for found in index.documents([NO_ROW, 7])] == ["a7"]
+    assert [document.id for document in index.documents([NO_ROW, 7])] == ["a7"]
     with pytest.raises(UsageError, match="row -1"):
         index.vectors([NO_ROW])
     assert index.vectors([]).shape == (0, FULL)
@@ -269,8 +269,8 @@ def test_many_threads_share_one_index(index, rows):
 
     expected = [index.scan(rows[i : i + 1], k=10, dim=40, rerank=2) for i in range(16)]
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda i: index.scan(rows[i % 16][None], k=10, dim=40, rerank=2), range(160)))
-    for i, top in enumerate(found):
+        results = list(pool.map(lambda i: index.scan(rows[i % 16][None], k=10, dim=40, rerank=2), range(160)))
+    for i, top in enumerate(results):
         np.testing.assert_array_equal(top.rows, expected[i % 16].rows)
         np.testing.assert_array_equal(top.scores, expected[i % 16].scores)
 
@@ -279,8 +279,8 @@ def test_documents_are_read_from_many_threads(index):
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda i: index.documents([i % 400])[0].id, range(800)))
-    assert found == [f"a{i % 400}" for i in range(800)]
+        results = list(pool.map(lambda i: index.documents([i % 400])[0].id, range(800)))
+    assert results == [f"a{i % 400}" for i in range(800)]
 
 
 def test_of_dimensions_that_are_not_stored_the_few_last_used_are_kept(rows, tmp_path):
@@ -291,8 +291,10 @@ def test_of_dimensions_that_are_not_stored_the_few_last_used_are_kept(rows, tmp_
             index.scan(rows[:1], dim=dim)
         index.scan(rows[:1], dim=others[-4])
         index.scan(rows[:1], dim=others[0])
-        kept = set(index._executor._parts) - stored
-        assert kept == {others[0], others[-4], others[-1], others[-2]}
+        for dim in (others[0], others[-1], others[-2]):
+            index.scan(rows[:1], dim=dim)
+        cached = index._executor._cut_parts.cache_info()
+        assert (cached.hits, cached.misses, cached.currsize) == (4, 10, 4)
 
 
 def test_an_index_that_is_replaced_between_the_opening_of_its_files_is_opened_anew(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from resizable_search.engine.kernels.heaps import allowed_of, compact, offer, signs_of, sort_heap, span_of
+from resizable_search.engine.kernels.basics import allowed_of, compact, offer, signs_of, sort_heap, span_of
 from resizable_search.engine.kernels.rows import GROUP, rescore_narrowed
 from resizable_search.engine.parts import FIRST, ROWS
 

@@ -5,17 +5,18 @@ import math
 import numpy as np
 from numba import njit
 
-from resizable_search.engine.kernels.heaps import (
+from resizable_search.engine.kernels.basics import (
     codes_of,
     errors_of,
     offer,
     offer_lower,
+    prefetch_row,
+    product,
     sort_heap,
     span_of,
     steps_of,
     stored_of,
 )
-from resizable_search.engine.kernels.products import prefetch_row, product
 from resizable_search.engine.parts import FIRST, ROWS
 
 GROUP = 16

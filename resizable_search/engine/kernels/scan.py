@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from resizable_search.engine.kernels.heaps import (
+from resizable_search.engine.kernels.basics import (
     allowed_of,
     codes_of,
     compact,
@@ -11,11 +11,12 @@ from resizable_search.engine.kernels.heaps import (
     offer,
     offer_lower,
     part_of,
+    prefetch_row,
+    products,
     sort_heap,
     steps_of,
     stored_of,
 )
-from resizable_search.engine.kernels.products import prefetch_row, products
 from resizable_search.engine.kernels.rows import GROUP, defined_score
 from resizable_search.engine.parts import FIRST, ROWS
 

@@ -1,14 +1,32 @@
-"""Integer products of rows of int8 codes with queries of int16, as LLVM instructions.
+"""What the kernels are made of: heaps, the arrays of one part, integer products, prefetching.
 
-numba would sum in 64 bits, and no compiler finds the instruction that multiplies and adds pairs. So the
-innermost loops are LLVM instructions, chosen by what the processor has.
+The worst entry is at the top of a heap; of equal entries the one in a later row is worse. The arrays of a
+part are given by their addresses in a table (`engine.parts`).
+
+Products of int8 codes with queries of int16 are LLVM instructions, chosen by what the processor has: numba
+would sum in 64 bits, and no compiler finds the instruction that multiplies and adds pairs.
 """
 
 import numpy as np
 from llvmlite import ir
-from numba import config, njit, types
+from llvmlite.binding import get_host_cpu_features
+from numba import carray, config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from resizable_search.engine.parts import (
+    ALLOWED,
+    CODES,
+    CODES_WIDTH,
+    ERRORS,
+    FIRST,
+    ROWS,
+    SIGNS,
+    STEPS,
+    STORED,
+    WIDTH,
+    WORDS,
+)
 
 LANES = 32
 """Numbers that one step of an int8 product takes; the length of queries is a multiple of it."""
@@ -22,16 +40,175 @@ CACHE_LINE = 64
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
-def _cpu_features() -> str:
-    """The features of the processor that numba compiles for, as LLVM names them: '+avx2,-avx512f,…'."""
-    from llvmlite.binding import get_host_cpu_features
+@njit(nogil=True, inline="always")
+def worse(key, row, other_key, other_row):
+    """Whether an entry is worse than another: a lower key, or the same key in a later row."""
+    return key < other_key or (key == other_key and row > other_row)
 
-    return str(config.CPU_FEATURES or get_host_cpu_features().flatten())
+
+@njit(nogil=True)
+def sink(keys, rows, size, key, row):
+    """Replace the top entry, and restore the order of the heap."""
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        right = child + 1
+        if right < size and worse(keys[right], rows[right], keys[child], rows[child]):
+            child = right
+        if not worse(keys[child], rows[child], key, row):
+            break
+        keys[at], rows[at] = keys[child], rows[child]
+        at = child
+    keys[at], rows[at] = key, row
+
+
+@njit(nogil=True)
+def offer(keys, rows, size, k, key, row):
+    """Add an entry if it is among the best k so far. Returns the size of the heap."""
+    if size == k:
+        if worse(keys[0], rows[0], key, row):
+            sink(keys, rows, size, key, row)
+        return size
+    at = size
+    while at > 0:
+        parent = (at - 1) // 2
+        if not worse(key, row, keys[parent], rows[parent]):
+            break
+        keys[at], rows[at] = keys[parent], rows[parent]
+        at = parent
+    keys[at], rows[at] = key, row
+    return size + 1
+
+
+@njit(nogil=True)
+def sort_heap(keys, rows, size):
+    """Turn a heap into a list, best first."""
+    for last in range(size - 1, 0, -1):
+        key, row = keys[last], rows[last]
+        keys[last], rows[last] = keys[0], rows[0]
+        sink(keys, rows, last, key, row)
+
+
+@njit(nogil=True)
+def offer_lower(lower, size, k, value):
+    """Add a lower bound to the heap of the k highest. Returns the size of the heap."""
+    if size == k:
+        if value <= lower[0]:
+            return size
+        at = 0
+        while True:
+            child = 2 * at + 1
+            if child >= size:
+                break
+            if child + 1 < size and lower[child + 1] < lower[child]:
+                child += 1
+            if lower[child] >= value:
+                break
+            lower[at] = lower[child]
+            at = child
+        lower[at] = value
+        return size
+    at = size
+    while at > 0:
+        parent = (at - 1) // 2
+        if lower[parent] <= value:
+            break
+        lower[at] = lower[parent]
+        at = parent
+    lower[at] = value
+    return size + 1
+
+
+@njit(nogil=True)
+def compact(rows, keys, count, bound):
+    """Drop the candidates whose key is below the bound. Returns the number left."""
+    left = 0
+    for i in range(count):
+        if keys[i] >= bound:
+            rows[left], keys[left] = rows[i], keys[i]
+            left += 1
+    return left
+
+
+def _pointer_to(kind):
+    """An intrinsic that turns an address into a pointer to numbers of a kind."""
+
+    @intrinsic
+    def pointer(context, address):
+        def generate(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(types.int64), generate
+
+    return pointer
+
+
+_int8, _uint8 = _pointer_to(types.int8), _pointer_to(types.uint8)
+_float32, _uint64 = _pointer_to(types.float32), _pointer_to(types.uint64)
+
+
+def _matrix(pointer, address, lines, width):
+    @njit(nogil=True)
+    def matrix_of(table, part):
+        return carray(pointer(table[part, address]), (table[part, lines], table[part, width]))
+
+    return matrix_of
+
+
+def _vector(pointer, address):
+    @njit(nogil=True)
+    def vector_of(table, part):
+        return carray(pointer(table[part, address]), (table[part, ROWS],))
+
+    return vector_of
+
+
+stored_of = _matrix(_float32, STORED, ROWS, WIDTH)
+"""(n, width) float32: the stored rows of a part."""
+codes_of = _matrix(_int8, CODES, ROWS, CODES_WIDTH)
+"""(n, width) int8: the codes of its rows."""
+signs_of = _matrix(_uint64, SIGNS, WORDS, ROWS)
+"""(words, n) uint64: the sign bits of its rows."""
+steps_of = _vector(_float32, STEPS)
+"""(n,) float32: what the codes are multiplied by."""
+errors_of = _vector(_float32, ERRORS)
+"""(n,) float32: the distance of its rows from their codes."""
+
+
+@njit(nogil=True)
+def allowed_of(table, part):
+    """(n,) uint8: which of its rows a search may return; (0,) if all."""
+    count = table[part, ROWS] if table[part, ALLOWED] != 0 else 0
+    return carray(_uint8(table[part, ALLOWED]), (count,))
+
+
+@njit(nogil=True)
+def part_of(table, row, guess):
+    """The part that holds a row of the index. The search starts at `guess`."""
+    part = guess
+    while row < table[part, FIRST]:
+        part -= 1
+    while row >= table[part, FIRST] + table[part, ROWS]:
+        part += 1
+    return part
+
+
+@njit(nogil=True)
+def span_of(rows, count, at, first, stop):
+    """The range, from `at` on, of those of `count` ascending rows that are within first … stop - 1."""
+    while at < count and rows[at] < first:
+        at += 1
+    end = at
+    while end < count and rows[end] < stop:
+        end += 1
+    return at, end
 
 
 def _multiply_add(builder, a, b):
     """Sums of neighbouring products of two <32 x i16>: <16 x i32>, by one instruction if there is one."""
-    features = _cpu_features()
+    features = config.CPU_FEATURES or get_host_cpu_features().flatten()  # such as '+avx2,-avx512f,…'
     if "+avx512bw" in features:
         return _call(builder, "llvm.x86.avx512.pmaddw.d.512", ir.VectorType(_I32, 16), a, b)
     if "+avx2" in features:

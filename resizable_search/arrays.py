@@ -143,10 +143,8 @@ def read_slice(path: Path, shape: tuple[int, ...], dtype: str, at: int, count: i
 
 def read_shape(path: Path) -> tuple[int, int]:
     """Rows and dimension of a finished file of ours."""
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        (rows, dim), _, _ = np.lib.format.read_array_header_1_0(file)
-    return int(rows), int(dim)
+    rows, dim = np.load(path, mmap_mode="r").shape
+    return rows, dim
 
 
 def map_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BACK) -> NDArray[Any]:
@@ -174,21 +172,20 @@ def check_size(path: Path, expected: int, remedy: str = BACK) -> None:
     Nothing is opened: a pipe would wait.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         raise IndexFormatError(f"{path} is missing: {remedy}") from None
     except OSError as error:
         raise unreadable(path, error) from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise IndexFormatError(f"{path} is not a file: {remedy}")
-    if found.st_size != expected:
+    if status.st_size != expected:
         raise IndexFormatError(
-            f"{path} has {found.st_size:,} bytes where {expected:,} belong: it was cut or changed; {remedy}"
+            f"{path} has {status.st_size:,} bytes where {expected:,} belong: it was cut or changed; {remedy}"
         )
 
 
 _AS_FLOAT32 = "save the rows as float32: numpy.save(FILE, rows.astype('float32'))"
-_LARGE, _SMALL = 2.0**100, 2.0**-100  # rows with numbers beyond these do not fit into float32
 
 
 class NpyReader:
@@ -211,7 +208,6 @@ class NpyReader:
     def read(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
         """The rows from `start` to `stop`: (stop - start, width) finite floats of the file's dtype.
 
-        float64 rows beyond the range of float32 are scaled by a power of two, which keeps their direction.
         Raises CorpusError for NaN or infinity, and for a file that has been cut.
         """
         count = stop - start
@@ -231,10 +227,6 @@ class NpyReader:
                 f"{self.path} has NaN or infinity in row {start + int(np.argmin(finite)):,}: "
                 "a vector must be finite; leave such rows out of the file, or put zeros there"
             )
-        if size == 8:
-            most = np.abs(rows).max(axis=1)
-            outside = (most > 0) & ((most > _LARGE) | (most < _SMALL))
-            rows[outside] = np.ldexp(rows[outside], -np.frexp(most[outside])[1][:, None])
         return rows
 
     def close(self) -> None:

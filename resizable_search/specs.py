@@ -47,12 +47,12 @@ def from_json(kind: Any, value: Any, name: str = "it") -> Any:
         kinds = [inner[0]] * len(value) if inner[-1] is ... else inner
         pairs = zip(kinds, value, strict=True)
         return tuple(from_json(of, item, f"{name} {number}") for number, (of, item) in enumerate(pairs, 1))
-    found = {}
+    values = {}
     for part in fields(kind):
         if part.name in value:
-            found[part.name] = from_json(part.type, value[part.name], f"{name}: its {part.name}")
+            values[part.name] = from_json(part.type, value[part.name], f"{name}: its {part.name}")
     try:
-        return kind(**found)
+        return kind(**values)
     except TypeError:
         raise ValueError(f"{name} lacks a field of {kind.__name__}") from None
 

@@ -87,24 +87,24 @@ def snippet(text: str, query: str, length: int) -> str:
     if len(text) <= length:
         return text
     wanted = {word.casefold() for word in _WORD.findall(query)}
-    found = [
+    matches = [
         (match.start(), match.end(), match.group().casefold())
         for match in _WORD.finditer(text)
         if match.group().casefold() in wanted
     ]
-    counts = Counter(word for _, _, word in found)
+    counts = Counter(word for _, _, word in matches)
     worth = {word: _WHOLE // (1 + count) for word, count in counts.items()}
     inside: Counter[str] = Counter()
     best, begin, value, first, last = 0, 0, 0, 0, 0
-    for at, _, _ in found:  # the passage slides: each word enters once and leaves once
+    for at, _, _ in matches:  # the passage slides: each word enters once and leaves once
         start = max(0, min(at - length // 4, len(text) - length))
-        while last < len(found) and found[last][1] <= start + length:
-            word = found[last][2]
+        while last < len(matches) and matches[last][1] <= start + length:
+            word = matches[last][2]
             value += worth[word] if not inside[word] else 0
             inside[word] += 1
             last += 1
-        while first < last and found[first][0] < start:
-            word = found[first][2]
+        while first < last and matches[first][0] < start:
+            word = matches[first][2]
             inside[word] -= 1
             value -= worth[word] if not inside[word] else 0
             first += 1

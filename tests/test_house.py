@@ -223,7 +223,7 @@ def test_a_house_that_outgrows_its_budget_is_noticed(tmp_path, grow, words):
     grow(package)
     grown = house(tmp_path)
     assert grown.returncode == 1
-    told = [
+    lines = [
         line for line in grown.stdout.splitlines() if line.endswith("over the budget") or " of " not in line
     ]
-    assert any(words in line for line in told)
+    assert any(words in line for line in lines)

@@ -5,11 +5,11 @@ FILLER = "Nothing of note happens in this sentence. " * 20
 
 def test_a_snippet_is_the_passage_with_the_rarest_words_of_the_query():
     text = f"{FILLER}the the the {FILLER}A balanced tree is a structure of data. {FILLER}the"
-    found = snippet(text, "the Tree STRUCTURE", 80)
-    assert "tree is a structure" in found
-    assert found.startswith("…")
-    assert found.endswith("…")
-    assert len(found) <= 82
+    passage = snippet(text, "the Tree STRUCTURE", 80)
+    assert "tree is a structure" in passage
+    assert passage.startswith("…")
+    assert passage.endswith("…")
+    assert len(passage) <= 82
 
 
 def test_a_text_without_a_word_of_the_query_gives_its_beginning():

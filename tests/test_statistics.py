@@ -97,8 +97,8 @@ def test_paired_intervals_hold_the_mean_as_often_as_they_say():
 def test_paired_intervals_are_those_of_the_seed_and_columns_are_drawn_together():
     differences = np.random.default_rng(1).standard_normal((50, 2))
     differences[:, 1] = 2 * differences[:, 0]
-    found = paired_intervals(differences, 3)
-    assert found.tolist() == paired_intervals(differences, 3).tolist()
-    assert found.tolist() != paired_intervals(differences, 4).tolist()
-    np.testing.assert_allclose(found[1], 2 * found[0])
+    intervals = paired_intervals(differences, 3)
+    assert intervals.tolist() == paired_intervals(differences, 3).tolist()
+    assert intervals.tolist() != paired_intervals(differences, 4).tolist()
+    np.testing.assert_allclose(intervals[1], 2 * intervals[0])
     assert paired_intervals(np.full((5, 1), 0.25)).tolist() == [[0.25, 0.25]]

@@ -128,10 +128,10 @@ def no_room_for_a_module() -> None:
 )
 def test_the_edge_tells_the_limit_wherever_it_was_met(fail, words, capsys):
     assert guarded(lambda: fail() or 0) == 1
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.count("\n") == 1
-    assert "internal error" not in said
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.count("\n") == 1
+    assert "internal error" not in message
 
 
 def test_other_errors_are_of_no_limit():

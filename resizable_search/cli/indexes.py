@@ -263,7 +263,7 @@ def repair(index: IndexArgument = None, home: HomeOption = None) -> None:
     with shown_progress() as progress:
         done = repairing.repair(name, home_folder, progress)
     write_lines(*(f"rebuilt {file}" for file in done.mended))
-    write_lines(*(f"lost {lost.file}: {with_flags(lost.remedy)}" for lost in done.lost))
+    write_lines(*(f"lost {file}: {with_flags(remedy)}" for file, remedy in done.lost.items()))
     if done.lost:
         raise IndexFormatError(
             f"{counted(len(done.lost), 'file')} of {name} cannot be rebuilt: restore each from a "

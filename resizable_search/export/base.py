@@ -72,10 +72,7 @@ class ExportSource:
     def rows(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """The rows at these places, in their order: (n, dim) float32 of norm 1."""
         rows = self.rows_at[places]
-        out = np.empty((len(rows), self._stored), np.float32)
-        for part, start in zip(self.reader.parts, self.reader.starts, strict=True):
-            mine = (rows >= start) & (rows < start + part.rows)
-            out[mine] = part.arrays[self._stored][rows[mine] - start]
+        out = self.reader.vectors(rows, self._stored)
         return out if self._stored == self.dim else vectors.truncate(out, self.dim)
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:

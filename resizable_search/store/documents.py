@@ -54,7 +54,7 @@ _ENDS = (
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """A document of an index; `row` is that within its part."""
+    """A document of an index, and its row."""
 
     row: int
     id: str
@@ -76,13 +76,9 @@ def open_documents(path: Path, rows: int) -> sqlite3.Connection:
     except OSError as error:
         raise unreadable(path, error) from None
     except (sqlite3.Error, ValueError) as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CANTOPEN:
-            raise damaged(path, clipped(str(error))) from None
-        try:
-            path.open("rb").close()  # SQLite does not tell why
-        except OSError as why:
-            raise unreadable(path, why) from None
-        raise IndexFormatError(f"{path} cannot be opened ({error}): check what lies there") from None
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CANTOPEN:
+            raise IndexFormatError(f"{path} cannot be opened ({error}): check what lies there") from None
+        raise damaged(path, clipped(str(error))) from None
 
 
 def connect(path: Path, rows: int) -> sqlite3.Connection:
@@ -129,49 +125,38 @@ def write_documents(path: Path, copy: Path, fill: Callable[[sqlite3.Connection],
 
 
 def read_documents(
-    connection: sqlite3.Connection, rows: Sequence[int], path: Path, count: int
+    connection: sqlite3.Connection, rows: Iterable[int], count: int, first: int = 0
 ) -> dict[int, StoredDocument]:
-    """The documents at these rows of a part of `count` rows, by row.
+    """The documents at these rows of a part of `count` rows, by row plus `first`.
 
-    Raises IndexFormatError if one is missing or damaged as far as that shows: its id must lead back to its
-    row, and its neighbours must be its neighbours among the texts too.
+    Raises sqlite3.DatabaseError, RecursionError, or ValueError if one is missing or damaged as far as that
+    shows: its id must lead back to its row, and its neighbours must be its neighbours among the texts too.
     """
+    documents: dict[int, StoredDocument] = {}
     wanted = sorted(set(rows))
-    found: dict[int, StoredDocument] = {}
-    try:
-        for start in range(0, len(wanted), ROWS_AT_ONCE):
-            found |= read_some(connection, wanted[start : start + ROWS_AT_ONCE], count)
-    except (sqlite3.DatabaseError, ValueError, RecursionError) as error:
-        raise damaged(path, clipped(str(error))) from None
-    return found
-
-
-def read_some(connection: sqlite3.Connection, rows: Sequence[int], count: int) -> dict[int, StoredDocument]:
-    """`read_documents` of up to ROWS_AT_ONCE different rows.
-
-    Raises sqlite3.DatabaseError, RecursionError, or ValueError with what is wrong.
-    """
-    found: dict[int, StoredDocument] = {}
-    for row, *texts, metadata, own in connection.execute(
-        "SELECT row, id, title, url, text, metadata, (SELECT row FROM documents o WHERE o.id = d.id) "
-        f"FROM documents d JOIN texts USING (row) WHERE row IN ({_marks(rows)})",
-        rows,
-    ):
-        if own != row:
-            raise ValueError("an id does not lead to its row")
-        if {type(value) for value in (*texts, metadata)} != {str}:
-            raise ValueError("it holds something else than text")
-        parsed = {} if metadata == "{}" else json.loads(metadata)
-        if not isinstance(parsed, dict):
-            raise ValueError("its metadata is no JSON object")
-        id_, title, url, text = texts
-        found[row] = StoredDocument(row, id_, title, url, parsed, text)
-    # A changed row number leads to the text of another row, but not to that row's neighbours.
-    near = sorted({r for row in rows for r in (row - 1, row + 1) if 0 <= r < count}.difference(rows))
-    query = f"SELECT count(*) FROM texts WHERE row IN ({_marks(near)})"
-    if len(found) != len(rows) or connection.execute(query, near).fetchone() != (len(near),):
-        raise ValueError("it lacks documents that have vectors")
-    return found
+    for start in range(0, len(wanted), ROWS_AT_ONCE):
+        some = wanted[start : start + ROWS_AT_ONCE]
+        for row, *texts, metadata, own in connection.execute(
+            "SELECT row, id, title, url, text, metadata, (SELECT row FROM documents o WHERE o.id = d.id) "
+            f"FROM documents d JOIN texts USING (row) WHERE row IN ({_marks(some)})",
+            some,
+        ):
+            if own != row:
+                raise ValueError("an id does not lead to its row")
+            if {type(value) for value in (*texts, metadata)} != {str}:
+                raise ValueError("it holds something else than text")
+            parsed = {} if metadata == "{}" else json.loads(metadata)
+            if not isinstance(parsed, dict):
+                raise ValueError("its metadata is no JSON object")
+            id_, title, url, text = texts
+            documents[first + row] = StoredDocument(first + row, id_, title, url, parsed, text)
+        # A changed row number leads to the text of another row, but not to that row's neighbours.
+        near = sorted({r for row in some for r in (row - 1, row + 1) if 0 <= r < count}.difference(some))
+        query = f"SELECT count(*) FROM texts WHERE row IN ({_marks(near)})"
+        (neighbours,) = connection.execute(query, near).fetchone()
+        if neighbours < len(near) or len(documents) < start + len(some):
+            raise ValueError("it lacks documents that have vectors")
+    return documents
 
 
 def _check_header(path: Path) -> None:
@@ -207,13 +192,13 @@ class DocumentCache:
 
     def take(self, rows: Iterable[int]) -> dict[int, StoredDocument]:
         """The documents of these rows that are in memory, by row."""
-        found = {}
+        cached = {}
         with self._lock:
             for row in rows:
                 if (document := self._documents.get(row)) is not None:
                     self._documents.move_to_end(row)
-                    found[row] = document
-        return found
+                    cached[row] = document
+        return cached
 
     def put(self, documents: Iterable[StoredDocument]) -> None:
         """Keep these in place of those that were not used for the longest time."""
@@ -236,12 +221,12 @@ def allowed_rows(folder: Path, part: Part) -> "NDArray[np.bool_] | None":
     from resizable_search.arrays import map_array
 
     packed = map_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
-    found: NDArray[np.bool_] = np.unpackbits(packed, count=part.rows) == 0
-    if part.rows - np.count_nonzero(found) != part.deleted:
+    allowed: NDArray[np.bool_] = np.unpackbits(packed, count=part.rows) == 0
+    if part.rows - np.count_nonzero(allowed) != part.deleted:
         raise IndexFormatError(
             f"{folder / part.bitmap} has other rows deleted than the manifest counts: {BACK}"
         )
-    return found
+    return allowed
 
 
 IDS_SCHEMA = """
@@ -258,16 +243,14 @@ class PartIds:
     def __init__(self, folder: Path, part: Part, start: int) -> None:
         self.start = start
         self.allowed = allowed_rows(folder, part)
-        self.rows = part.rows
-        self.path = folder / NAMES.documents
-        self.db = open_documents(self.path, part.rows)
+        self.db = open_documents(folder / NAMES.documents, part.rows)
 
     def row_of(self, id_: str) -> int | None:
         """The row, counted through the parts, of the document with this id; None if there is none."""
-        found = self.db.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
-        if found is None or (self.allowed is not None and not self.allowed[found[0]]):
+        record = self.db.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
+        if record is None or (self.allowed is not None and not self.allowed[record[0]]):
             return None
-        return self.start + int(found[0])
+        return self.start + int(record[0])
 
     def close(self) -> None:
         """Close its documents."""
@@ -278,11 +261,10 @@ class PartIds:
 def ids_of(index: Path, manifest: Manifest) -> Iterator[list[PartIds]]:
     """The ids of every part of an index, in order."""
     with ExitStack() as stack:
-        parts, start = [], 0
-        for part in manifest.parts:
-            parts.append(stack.enter_context(closing(PartIds(index / part.path, part, start))))
-            start += part.rows
-        yield parts
+        yield [
+            stack.enter_context(closing(PartIds(index / part.path, part, start)))
+            for part, start in zip(manifest.parts, manifest.starts, strict=True)
+        ]
 
 
 def row_of(parts: Sequence[PartIds], id_: str) -> int | None:
@@ -311,8 +293,8 @@ class TakenIds:
         row = row_of(self.earlier, id_)
         if row is not None:
             return row
-        found = self._db.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
-        return None if found is None else self.rows + int(found[0])
+        record = self._db.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
+        return None if record is None else self.rows + int(record[0])
 
     def unique(self, id_: str) -> str:
         """The id itself, or with '#2', '#3', … behind it where it is taken."""

@@ -20,7 +20,7 @@ from resizable_search.errors import RsearchError, UsageError
 from resizable_search.store.documents import ROWS_AT_ONCE, open_documents
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import damaged
-from resizable_search.store.reader import IndexReader
+from resizable_search.store.reader import IndexReader, PartReader
 from resizable_search.store.sql_authorizer import (
     KEY_FUNCTION,
     MOST_BYTES,
@@ -127,10 +127,9 @@ class Filter:
             for name in columns_named(expression):
                 if name.lower() not in known:
                     raise self._no_column(expression, name)
-            masks, found, is_timely = [], [], False
+            masks, chosen, is_timely = [], [], False
             ends = time.monotonic() + self._seconds
-            parts = zip(self._connections, self._reader.parts, self._reader.starts, strict=True)
-            for (connection, path), part, start in parts:
+            for (connection, path), part in zip(self._connections, self._reader.parts, strict=True):
                 guard = SqlAuthorizer(VIEW, ends)
                 rows = self._rows(connection, path, expression, guard)
                 mask = np.zeros(part.rows, bool)
@@ -139,11 +138,11 @@ class Filter:
                     mask &= part.allowed
                 mask.flags.writeable = False
                 masks.append(mask)
-                found.append(np.flatnonzero(mask) + start)
+                chosen.append(np.flatnonzero(mask) + part.start)
                 is_timely = is_timely or guard.is_timely
-            count = sum(map(len, found))
+            count = sum(map(len, chosen))
             is_few = count <= FEW * self._reader.manifest.rows
-            selection = Selection(tuple(masks), count, np.concatenate(found) if is_few else None)
+            selection = Selection(tuple(masks), count, np.concatenate(chosen) if is_few else None)
             if not is_timely:
                 self._cached[expression] = selection
                 if len(self._cached) > MOST_KEPT:
@@ -177,12 +176,12 @@ class Filter:
         """The rows of the documents with these ids, by id; unknown ids are left out."""
         sound = {_sound(id_): id_ for id_ in ids}
         wanted = list(sound)
-        found: dict[str, int] = {}
+        rows: dict[str, int] = {}
         for first in range(0, len(wanted), ROWS_AT_ONCE):
             some = wanted[first : first + ROWS_AT_ONCE]
             statement = f"SELECT row, id FROM documents WHERE id IN ({','.join('?' * len(some))})"
-            found |= {sound[id_]: row for row, id_ in self._living(statement, some)}
-        return found
+            rows |= {sound[id_]: row for row, id_ in self._living(statement, some)}
+        return rows
 
     def document_names(self) -> list[str]:
         """The document of each row, in order: the one that a chunk names, else its own id."""
@@ -194,21 +193,22 @@ class Filter:
         for connection, _ in self._connections:
             connection.close()
 
-    def _ask(self, statement: str, values: Sequence[str] = ()) -> Iterator[tuple[int, list[Any]]]:
-        """For each part, its number and the rows that the statement has there. Raises IndexFormatError."""
-        for number, (connection, path) in enumerate(self._connections):
+    def _ask(self, statement: str, values: Sequence[str] = ()) -> Iterator[tuple[PartReader, list[Any]]]:
+        """Each part, and the rows that the statement has there. Raises IndexFormatError."""
+        for (connection, path), part in zip(self._connections, self._reader.parts, strict=True):
             try:
                 with self._lock:
                     rows = connection.execute(statement, values).fetchall()
             except sqlite3.DatabaseError as error:
                 raise damaged(path, error) from None
-            yield number, rows
+            yield part, rows
 
     def _living(self, statement: str, values: Sequence[str]) -> Iterator[tuple[int, str]]:
         """The rows of the index and ids that a statement for `row, id` finds, without deleted documents."""
-        for number, rows in self._ask(statement, values):
-            part, start = self._reader.parts[number], self._reader.starts[number]
-            yield from ((row + start, id_) for row, id_ in rows if part.allowed is None or part.allowed[row])
+        for part, rows in self._ask(statement, values):
+            for row, id_ in rows:
+                if part.allowed is None or part.allowed[row]:
+                    yield row + part.start, id_
 
     def _rows(
         self, connection: sqlite3.Connection, path: Path, expression: str, guard: SqlAuthorizer
@@ -223,8 +223,8 @@ class Filter:
             raise damaged(path, error) from None
         try:
             with guard.watch(connection):
-                found = connection.execute(f'SELECT "{ROW}" FROM {VIEW} WHERE ({sound}\n)')
-                return np.fromiter((row for (row,) in found), np.int64)
+                cursor = connection.execute(f'SELECT "{ROW}" FROM {VIEW} WHERE ({sound}\n)')
+                return np.fromiter((row for (row,) in cursor), np.int64)
         except (sqlite3.Error, sqlite3.Warning) as error:
             raise self._reason(expression, path, guard, error) from None
 

@@ -70,16 +70,6 @@ class FileNames:
 NAMES = FileNames()
 
 
-def default_home() -> Path:
-    """The folder of all indexes: $RSEARCH_HOME, else the user's data directory."""
-    chosen = os.environ.get(HOME_VARIABLE)
-    if chosen:
-        return expanded(chosen)
-    from platformdirs import user_data_path
-
-    return user_data_path("rsearch")
-
-
 def expanded(path: str | Path) -> Path:
     """The path with `~` replaced by the user's folder. Raises UsageError for an unknown user."""
     try:
@@ -138,8 +128,14 @@ class Home:
 
 
 def home_of(folder: str | Path | None) -> Home:
-    """The home in this folder, or the default one. Raises UsageError."""
-    return Home(expanded(folder) if folder is not None else default_home())
+    """The home in this folder; None: in $RSEARCH_HOME, else the user's data directory. Raises UsageError."""
+    if folder is None:
+        folder = os.environ.get(HOME_VARIABLE) or None
+    if folder is not None:
+        return Home(expanded(folder))
+    from platformdirs import user_data_path
+
+    return Home(user_data_path("rsearch"))
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -256,21 +252,18 @@ class FolderHandle:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._handle: int | None = None
+        self._handle = -1  # no folder
         try:
             # O_PATH needs no permission to list the folder.
             self._handle = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
+            self._release = weakref.finalize(self, os.close, self._handle)
         except OSError as error:
             if (limit := exhausted(error)) is not None:
                 raise limit from None
-        else:
-            self._release = weakref.finalize(self, os.close, self._handle)
 
     @property
     def is_in_place(self) -> bool:
         """Whether the path still leads to that very folder."""
-        if self._handle is None:
-            return False
         try:
             return os.path.samestat(os.fstat(self._handle), self._path.stat())
         except OSError:
@@ -278,8 +271,8 @@ class FolderHandle:
 
     def release(self) -> None:
         """Close it."""
-        if self._handle is not None:
-            self._handle = None
+        if self._handle != -1:
+            self._handle = -1
             self._release()
 
 

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -57,6 +58,10 @@ class Part:
     deleted: int = 0
     bitmap: str = ""
 
+    def file(self, name: str) -> str:
+        """The path of one of its files inside the index."""
+        return str(PurePosixPath(self.path) / name)
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -93,12 +98,17 @@ class Manifest:
         """The embedder's width, which is always stored."""
         return self.dims[-1]
 
+    @property
+    def starts(self) -> list[int]:
+        """The first row of each part."""
+        return [0, *accumulate(part.rows for part in self.parts[:-1])]
+
     def all_files(self) -> dict[str, FileEntry]:
         """Every file of the index but the manifest, by its path inside the folder."""
-        found = dict(self.files)
+        files = dict(self.files)
         for part in self.parts:
-            found.update({str(PurePosixPath(part.path) / name): entry for name, entry in part.files.items()})
-        return found
+            files.update({part.file(name): entry for name, entry in part.files.items()})
+        return files
 
     def to_json(self) -> dict[str, Any]:
         """The object as it is written, with its checksum."""
@@ -134,11 +144,11 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an index's folder. Raises IndexFormatError."""
     path = folder / NAMES.manifest
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise damaged(path, "it is not a file")
-        if found.st_size > MOST_BYTES:
-            raise damaged(path, f"it has {found.st_size:,} bytes")
+        if status.st_size > MOST_BYTES:
+            raise damaged(path, f"it has {status.st_size:,} bytes")
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise IndexFormatError(
@@ -207,14 +217,10 @@ def _check(manifest: Manifest) -> None:
     if len({part.files[NAMES.documents].sha256 for part in parts}) < len(parts):
         raise ValueError("two of its parts have the same documents")
     for name in manifest.files:
-        path = PurePosixPath(name)
-        if (
-            not name.startswith(f"{NAMES.embedder}/")
-            or ".." in path.parts
-            or str(path) != name
-            or not name.isprintable()
-            or len(name.encode()) > LONGEST_PATH
-        ):
+        folder, *inside = PurePosixPath(name).parts or [""]
+        is_inside = folder == NAMES.embedder and inside and ".." not in inside
+        is_plain = str(PurePosixPath(name)) == name and name.isprintable()
+        if not is_inside or not is_plain or len(name.encode()) > LONGEST_PATH:
             raise ValueError(f"it lists {quoted(name)}, which is no file of an index")
     for name, entry in manifest.all_files().items():
         if entry.bytes >= MOST or not _SHA256.fullmatch(entry.sha256):

@@ -2,10 +2,10 @@
 
 import os
 import shlex
+import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +22,25 @@ from resizable_search.store.documents import (
     read_documents,
 )
 from resizable_search.store.layout import NAMES, FolderHandle, await_replacement, remaining_names
-from resizable_search.store.manifest import Manifest, Part, read_manifest
+from resizable_search.store.manifest import Manifest, Part, damaged, read_manifest
 from resizable_search.system import raise_limit
-from resizable_search.text import BACK
+from resizable_search.text import BACK, clipped
 
 MOST_TRIES = 20
 """How often an index is opened again because it was replaced meanwhile."""
 
 
 class PartReader:
-    """One part of the index in `index`: its arrays by dimension, and its documents."""
+    """One part of the index in `index`: its arrays by dimension, and its documents.
 
-    def __init__(self, index: Path, part: Part, dims: Sequence[int]) -> None:
+    Its `rows` begin at row `start` of the index.
+    """
+
+    def __init__(self, index: Path, part: Part, dims: Sequence[int], start: int) -> None:
         folder, full = index / part.path, dims[-1]
         repair = f"`repair {shlex.quote(str(index.absolute()))}` rebuilds it"
         remedy = f"{repair}; if it cannot, build the index again with `restart`"
+        self.start = start
         self.rows = part.rows
         self.arrays: dict[int, NDArray[np.float32]] = {
             dim: map_array(
@@ -67,9 +71,16 @@ class PartReader:
         self._lock = threading.Lock()
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
-        """The documents at these rows of the part, by row."""
-        with self._lock:
-            return read_documents(self._connection, rows, self._documents_path, self.rows)
+        """The documents at those of these rows of the index that are in the part, by row.
+
+        Raises IndexFormatError.
+        """
+        own = [row - self.start for row in rows if 0 <= row - self.start < self.rows]
+        try:
+            with self._lock:
+                return read_documents(self._connection, own, self.rows, self.start)
+        except (sqlite3.DatabaseError, ValueError, RecursionError) as error:
+            raise damaged(self._documents_path, clipped(str(error))) from None
 
     def close(self) -> None:
         """Close the documents; arrays stay valid while they are referenced."""
@@ -79,20 +90,18 @@ class PartReader:
 class IndexReader:
     """One generation of an index. Its files never change, so it stays valid while the index changes.
 
-    Attributes: `folder`, `name`, `manifest`, `dims`, `parts` (in order), `starts` (the first row of each).
+    Attributes: `folder`, `name`, `manifest`, `dims`, `parts` (in order), and a `cache` of documents.
     Raises IndexFormatError for a file that is missing, truncated or not as the manifest lists it,
     IndexNotFoundError if the index is removed meanwhile, IndexBusyError if it is replaced again and again,
     and OpenFilesError.
     """
-
-    cache: DocumentCache | None = None
-    """Documents that were read before, for a process that stays."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.resolve().name
         self.manifest = self._open()
         self.dims = self.manifest.dims
+        self.cache = DocumentCache(0)
 
     def _open(self) -> Manifest:
         self.parts: list[PartReader] = []
@@ -102,8 +111,8 @@ class IndexReader:
             try:
                 self._handle, self.parts = FolderHandle(self.folder), []
                 manifest = read_manifest(self.folder)
-                for part in manifest.parts:
-                    self.parts.append(PartReader(self.folder, part, manifest.dims))
+                for part, start in zip(manifest.parts, manifest.starts, strict=True):
+                    self.parts.append(PartReader(self.folder, part, manifest.dims, start))
                 # Through a link, two parts may be one folder, whatever their paths.
                 folders = {os.path.realpath(self.folder / part.path) for part in manifest.parts}
                 if len(folders) < len(self.parts):
@@ -124,7 +133,6 @@ class IndexReader:
                 self.close()
                 raise
             if self.is_in_place:
-                self.starts = [0, *np.cumsum([part.rows for part in self.parts])[:-1].tolist()]
                 return manifest
             self.close()  # replaced meanwhile: the files may be of two indexes
         raise IndexBusyError(f"{self.folder} is replaced again and again: try later")
@@ -158,49 +166,40 @@ class IndexReader:
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
         """The documents at these rows of the index, by row."""
-        if self.cache is None:
-            return self._read(rows)
         known = self.cache.take(rows)
-        if missing := [row for row in rows if row not in known]:
-            read = self._read(missing)
-            self.cache.put(read.values())
-            known |= read
-        return known
-
-    def _read(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
-        documents: dict[int, StoredDocument] = {}
-        for part, start in zip(self.parts, self.starts, strict=True):
-            mine = [row - start for row in rows if start <= row < start + part.rows]
-            if mine:
-                read = part.documents(mine)
-                if start:
-                    read = {row + start: replace(found, row=row + start) for row, found in read.items()}
-                documents |= read
-        return documents
+        missing = [row for row in rows if row not in known]
+        read: dict[int, StoredDocument] = {}
+        for part in self.parts:
+            read |= part.documents(missing)
+        self.cache.put(read.values())
+        return known | read
 
     def live_rows(self) -> NDArray[np.int64]:
         """The rows of the index that are not deleted, ascending."""
         return np.concatenate(
             [
-                start + (np.arange(part.rows) if part.allowed is None else np.flatnonzero(part.allowed))
-                for part, start in zip(self.parts, self.starts, strict=True)
+                part.start + (np.arange(part.rows) if part.allowed is None else np.flatnonzero(part.allowed))
+                for part in self.parts
             ]
         )
 
     def is_live(self, row: int) -> bool:
         """Whether the row exists and is not deleted."""
-        for part, start in zip(self.parts, self.starts, strict=True):
-            if start <= row < start + part.rows:
-                return part.allowed is None or bool(part.allowed[row - start])
+        for part in self.parts:
+            if part.start <= row < part.start + part.rows:
+                return part.allowed is None or bool(part.allowed[row - part.start])
         return False
 
-    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The full vectors at these rows (n,) of the index, in their order: (n, full) float32."""
-        full = self.manifest.full_dim
-        out = np.empty((len(rows), full), np.float32)
-        for part, start in zip(self.parts, self.starts, strict=True):
-            mine = (rows >= start) & (rows < start + part.rows)
-            out[mine] = part.arrays[full][rows[mine] - start]
+    def vectors(self, rows: NDArray[np.int64], dim: int | None = None) -> NDArray[np.float32]:
+        """The vectors at these rows (n,) of the index, in their order: (n, dim) float32.
+
+        `dim` is a stored dimension; None: the full one.
+        """
+        dim = dim or self.manifest.full_dim
+        out = np.empty((len(rows), dim), np.float32)
+        for part in self.parts:
+            own = (rows >= part.start) & (rows < part.start + part.rows)
+            out[own] = part.arrays[dim][rows[own] - part.start]
         return out
 
     def close(self) -> None:

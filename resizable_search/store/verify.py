@@ -26,7 +26,7 @@ from resizable_search.arrays import map_array, read_blocks, read_slice
 from resizable_search.engine.vectors import UNIT_TOLERANCE, norms
 from resizable_search.errors import IndexFormatError
 from resizable_search.progress import SILENT, Progress
-from resizable_search.store.documents import ROWS_AT_ONCE, allowed_rows, connect, read_some
+from resizable_search.store.documents import ROWS_AT_ONCE, allowed_rows, connect, read_documents
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
 from resizable_search.store.manifest import (
     FileEntry,
@@ -86,7 +86,7 @@ def examine(
     progress.stage("looking at rows", manifest.rows, "rows")
     for part in manifest.parts:
         for name, wrong in _part(folder, part, manifest, bad, full=full, progress=progress):
-            file = str(PurePosixPath(part.path) / name)
+            file = part.file(name)
             if file not in bad:
                 bad.add(file)
                 yield _damage(file, wrong, manifest)
@@ -95,11 +95,11 @@ def examine(
 def _wrong_bytes(path: Path, entry: FileEntry, progress: Progress) -> str:
     """What is wrong with the bytes of a file; '' if nothing is."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             return "it is not a file"
-        if found.st_size != entry.bytes:
-            return f"it has {found.st_size:,} bytes where {entry.bytes:,} belong"
+        if status.st_size != entry.bytes:
+            return f"it has {status.st_size:,} bytes where {entry.bytes:,} belong"
         digest = hashlib.sha256()
         with path.open("rb", buffering=0) as file:
             while chunk := file.read(CHUNK):
@@ -119,7 +119,7 @@ def _part(
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with the contents of a part's files, but those in `bad`: name and words."""
     inside = folder / part.path
-    sound = {name for name in part.files if str(PurePosixPath(part.path) / name) not in bad}
+    sound = {name for name in part.files if part.file(name) not in bad}
     shapes = derived_files(part.rows, manifest.dims)
     for name in sorted(sound & set(shapes)):
         shape, dtype = shapes[name]
@@ -153,7 +153,7 @@ def _wrong_documents(path: Path, rows: int) -> str:
             if outcome != "ok":
                 return f"SQLite finds it damaged ({clipped(str(outcome))})"
             for start in range(0, rows, ROWS_AT_ONCE):
-                read_some(db, range(start, min(start + ROWS_AT_ONCE, rows)), rows)
+                read_documents(db, range(start, min(start + ROWS_AT_ONCE, rows)), rows)
     except sqlite3.Error as error:
         return f"SQLite cannot read it ({clipped(str(error))})"
     except (OSError, ValueError, RecursionError) as error:
@@ -210,72 +210,64 @@ def _sample(folder: Path, n: int, dim: int) -> Iterator[tuple[int, NDArray[np.fl
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """A damaged file that cannot be rebuilt, by its path inside the index, and what to do."""
-
-    file: str
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True)
 class Repair:
-    """The files that were rebuilt, and those that could not be."""
+    """The files that were rebuilt, and what to do about each that could not be, by its path."""
 
-    mended: tuple[str, ...]
-    lost: tuple[Lost, ...]
+    mended: list[str]
+    lost: dict[str, str]
 
 
-def mend(folder: Path, manifest: Manifest, damages: Sequence[Damage], progress: Progress = SILENT) -> Repair:
-    """Rebuild what can be rebuilt of these damaged files, each in one step. The caller holds the lock."""
-    bad = {damage.file for damage in damages}
-    mended: list[str] = []
-    lost: list[Lost] = []
-    for damage in damages:
-        if damage.kind == "manifest":  # its content is sound: only the text differs
+def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
+    """Rebuild damaged derived files of an index, each in one step. Raises IndexBusyError, StorageError."""
+    folder = resolve_index(name, home)
+    done = Repair([], {})
+    with hold_lock(folder):
+        manifest = read_manifest(folder)
+        kinds = {d.file: d.kind for d in examine(folder, manifest, full=True, progress=progress)}
+        if NAMES.manifest in kinds:  # its content is sound: only the text differs
             path = folder / NAMES.manifest
             replace_file(path, manifest_text(json.loads(path.read_bytes())))
-            mended.append(damage.file)
-        elif damage.kind != "derived":
-            lost.append(Lost(damage.file, BACK))
-    derived = {damage.file for damage in damages if damage.kind == "derived"}
-    if derived:
-        progress.stage("deriving", manifest.rows, "rows")
-    for part in manifest.parts:
-        paths = {name: str(PurePosixPath(part.path) / name) for name in part.files}
-        names = [name for name, path in paths.items() if path in derived]
-        remedies = {name: _in_the_way(folder, paths[name]) for name in names}
-        if paths[NAMES.vectors(manifest.full_dim)] in bad:
-            remedies = dict.fromkeys(names, f"the full vectors that it follows from are damaged: {BACK}")
-        names = [name for name in names if not remedies[name]]
-        made = _rebuild(folder / part.path, part, manifest.dims, names, progress) if names else []
-        mended += [paths[name] for name in made]
-        for name in set(names) - set(made):
-            remedies[name] = (
-                "what follows from the full vectors is not what the manifest lists, so one of the two is "
-                f"another index's: {BACK}"
+            done.mended.append(NAMES.manifest)
+        done.lost.update((file, BACK) for file, kind in kinds.items() if kind not in ("manifest", "derived"))
+        if "derived" in kinds.values():
+            progress.stage("deriving", manifest.rows, "rows")
+        for part in manifest.parts:
+            names = [name for name in part.files if kinds.get(part.file(name)) == "derived"]
+            remedies = {name: _in_the_way(folder, part.file(name)) for name in names}
+            if part.file(NAMES.vectors(manifest.full_dim)) in kinds:
+                remedies = dict.fromkeys(names, f"the full vectors that it follows from are damaged: {BACK}")
+            remedies |= _rebuild(
+                folder / part.path, part, manifest.dims, [n for n in names if not remedies[n]], progress
             )
-        lost += [Lost(paths[name], remedy) for name, remedy in remedies.items() if remedy]
-    sync_folder(folder)
-    return Repair(tuple(mended), tuple(lost))
+            done.mended.extend(part.file(name) for name in names if not remedies[name])
+            done.lost.update((part.file(name), remedy) for name, remedy in remedies.items() if remedy)
+        sync_folder(folder)
+    verify(name, home, progress=progress)
+    return done
 
 
 def _rebuild(
     folder: Path, part: Part, dims: Sequence[int], names: Sequence[str], progress: Progress
-) -> list[str]:
-    """Derive these files of a part again. Returns those that are as the manifest lists them, now in place."""
-    made = []
+) -> dict[str, str]:
+    """Derive these files of a part again. Returns what to do about those that differ from the manifest."""
+    remedies = {}
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     try:
-        derive_beside(folder, dims, names, progress)
+        if names:
+            derive_beside(folder, dims, names, progress)
         for name in names:
             if file_entry(beside(folder / name)) == part.files[name]:
                 beside(folder / name).replace(folder / name)
-                made.append(name)
+            else:
+                remedies[name] = (
+                    "what follows from the full vectors is not what the manifest lists, so one of the two "
+                    f"is another index's: {BACK}"
+                )
     finally:
         for name in names:
             beside(folder / name).unlink(missing_ok=True)
-    return made
+    return remedies
 
 
 def _in_the_way(folder: Path, file: str) -> str:
@@ -334,16 +326,6 @@ def verify(name: str, home: Home, *, full: bool = False, progress: Progress = SI
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
     return outcome
-
-
-def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
-    """Rebuild damaged derived files of an index. Raises IndexBusyError, StorageError."""
-    folder = resolve_index(name, home)
-    with hold_lock(folder):
-        manifest = read_manifest(folder)
-        done = mend(folder, manifest, list(examine(folder, manifest, full=True, progress=progress)), progress)
-    verify(name, home, progress=progress)
-    return done
 
 
 def last_verified(folder: Path) -> str:

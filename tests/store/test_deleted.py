@@ -37,8 +37,8 @@ def test_deleted_rows_are_never_found_and_the_others_keep_their_answers(home):
         assert index.rows == 90
         after = index.scan(query, k=95, dim=16, rerank=1)
         for i in range(2):
-            kept = [row for row in before.rows[i].tolist() if row not in gone]
-            assert after.rows[i].tolist() == kept + [NO_ROW] * 5
+            live = [row for row in before.rows[i].tolist() if row not in gone]
+            assert after.rows[i].tolist() == live + [NO_ROW] * 5
         sampled = sample_queries(index, 95).own_rows
         assert sampled.tolist() == [row for row in range(95) if row not in gone]
 

@@ -12,22 +12,22 @@ def document(row: int, characters: int = 10) -> StoredDocument:
 
 
 def test_those_that_nobody_has_asked_for_longest_make_room():
-    kept = DocumentCache(30)
-    kept.put([document(0), document(1), document(2)])
-    assert set(kept.take([0])) == {0}
-    kept.put([document(3)])
-    assert kept.take(range(5)) == {row: document(row) for row in (0, 2, 3)}
+    cache = DocumentCache(30)
+    cache.put([document(0), document(1), document(2)])
+    assert set(cache.take([0])) == {0}
+    cache.put([document(3)])
+    assert cache.take(range(5)) == {row: document(row) for row in (0, 2, 3)}
 
 
 def test_a_document_is_counted_once_and_one_too_large_is_not_kept():
-    kept = DocumentCache(30)
+    cache = DocumentCache(30)
     for _ in range(9):
-        kept.put([document(0), document(1), document(2)])
-    assert set(kept.take(range(3))) == {0, 1, 2}
-    kept.put([document(4, 31)])
-    assert 4 not in kept.take([4])
-    kept.put([document(5)])
-    assert set(kept.take([5])) == {5}
+        cache.put([document(0), document(1), document(2)])
+    assert set(cache.take(range(3))) == {0, 1, 2}
+    cache.put([document(4, 31)])
+    assert 4 not in cache.take([4])
+    cache.put([document(5)])
+    assert set(cache.take([5])) == {5}
 
 
 def test_an_index_that_keeps_documents_reads_each_once_and_gives_the_same(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from resizable_search.build.delete import plan_removal, remove
 from resizable_search.embedders.registry import reopen
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.search.index import open_index
-from resizable_search.search.options import SearchOptions
+from resizable_search.search.results import SearchOptions
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import manifest_text, read_manifest
@@ -273,9 +273,9 @@ def test_a_stored_plan_has_no_end_of_stages_and_no_figure_is_a_text(folder):
         ({"plan": 96}, "its plan is no text"),
     ):
         forged(folder, plans={"10:0.9": {**good, **bad}})
-        with open_index(folder) as index, pytest.raises(IndexFormatError, match=words) as told:
+        with open_index(folder) as index, pytest.raises(IndexFormatError, match=words) as error:
             index.scan(query, recall=0.9)
-        assert len(str(told.value)) < 500
+        assert len(str(error.value)) < 500
 
 
 def test_a_command_that_is_to_be_copied_holds_nothing_but_numbers():
@@ -291,7 +291,7 @@ def test_a_derived_file_is_mended_by_the_command_that_its_error_names(folder):
         (folder / name).write_bytes(b"short")
         with pytest.raises(IndexFormatError, match=f"`repair {folder}` rebuilds it"):
             read_all(folder)
-        assert repair(str(folder), Home(folder.parent)).mended == (name,)
+        assert repair(str(folder), Home(folder.parent)).mended == [name]
     (folder / "96.npy").unlink()
     with pytest.raises(IndexFormatError, match="put it back from a copy"):
         read_all(folder)
@@ -312,10 +312,8 @@ def test_a_folder_in_a_derived_files_place_is_told_by_repair(folder):
     (folder / "64.npy").mkdir()
     (folder / "32.npy").write_bytes(b"")
     done = repair(GIVEN, Home(folder.parent))
-    assert done.mended == ("32.npy",)
-    assert [(lost.file, lost.remedy) for lost in done.lost] == [
-        ("64.npy", "a folder lies in its place: move it away, and repair it again")
-    ]
+    assert done.mended == ["32.npy"]
+    assert done.lost == {"64.npy": "a folder lies in its place: move it away, and repair it again"}
 
 
 def test_repair_writes_nothing_behind_a_link(folder, judge, tmp_path):
@@ -325,8 +323,8 @@ def test_repair_writes_nothing_behind_a_link(folder, judge, tmp_path):
     (folder / "tiers").symlink_to(other)
     before = {path.name: path.read_bytes() for path in other.iterdir()}
     done = repair(GIVEN, Home(folder.parent))
-    assert done.mended == ()
-    assert all("is a link: put the folder itself there" in lost.remedy for lost in done.lost)
+    assert done.mended == []
+    assert all("is a link: put the folder itself there" in remedy for remedy in done.lost.values())
     assert {path.name: path.read_bytes() for path in other.iterdir()} == before
 
 
@@ -403,11 +401,11 @@ def test_row_numbers_that_change_places_in_a_page_are_never_believed(folder, jud
         with index:
             for row in range(60):
                 try:
-                    (found,) = index.documents([row])
+                    (document,) = index.documents([row])
                 except IndexFormatError:
                     refused += 1
                 else:
-                    assert (found.id, found.title, found.url, found.text) == known[row]
+                    assert (document.id, document.title, document.url, document.text) == known[row]
     assert refused >= 60
 
 
@@ -443,15 +441,15 @@ def removed(folder):
     return remove(plan_removal(GIVEN, Home(folder.parent)))
 
 
-@pytest.mark.parametrize("place", ["parts/2", "tiers", "parts"])
-def test_remove_deletes_nothing_behind_a_link(folder, tmp_path, place):
+@pytest.mark.parametrize("inner", ["parts/2", "tiers", "parts"])
+def test_remove_deletes_nothing_behind_a_link(folder, tmp_path, inner):
     outside = tmp_path / "outside"
-    (folder / place).rename(outside)
-    (folder / place).symlink_to(outside)
+    (folder / inner).rename(outside)
+    (folder / inner).symlink_to(outside)
     before = sorted(outside.rglob("*"))
-    assert removed(folder) == [place]
+    assert removed(folder) == [inner]
     assert sorted(outside.rglob("*")) == before
-    assert [path.name for path in folder.iterdir()] == [place.partition("/")[0]]
+    assert [path.name for path in folder.iterdir()] == [inner.partition("/")[0]]
 
 
 def test_remove_does_not_stop_half_way(folder):

@@ -69,17 +69,17 @@ def test_a_holder_that_has_not_yet_said_who_it_is_is_waited_for(state, monkeypat
     written = os.pwrite
     at_the_lock, refusing = threading.Event(), threading.Event()
 
-    def slow(handle, said, at):
+    def slow(handle, content, at):
         at_the_lock.set()
         assert refusing.wait(30)
-        return written(handle, said, at)
+        return written(handle, content, at)
 
     looked = system._living_holder
 
     def looking(path):
-        found = looked(path)
+        holder = looked(path)
         refusing.set()  # too late for this look
-        return found
+        return holder
 
     monkeypatch.setattr(os, "pwrite", slow)
     monkeypatch.setattr(system, "_living_holder", looking)
@@ -87,8 +87,8 @@ def test_a_holder_that_has_not_yet_said_who_it_is_is_waited_for(state, monkeypat
     state.mkdir(parents=True)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    said = {"pid": dead.pid, "host": socket.gethostname()}
-    (state / NAMES.lock).write_text(json.dumps(said))
+    content = {"pid": dead.pid, "host": socket.gethostname()}
+    (state / NAMES.lock).write_text(json.dumps(content))
     done = threading.Event()
 
     def hold():
@@ -105,11 +105,11 @@ def test_a_holder_that_has_not_yet_said_who_it_is_is_waited_for(state, monkeypat
         thread.join()
 
 
-@pytest.mark.parametrize("said", ["", "[]", '{"pid": 1}', "\0\0"])
-def test_a_holder_that_never_says_who_it_is_is_not_waited_for_forever(state, monkeypatch, said):
+@pytest.mark.parametrize("content", ["", "[]", '{"pid": 1}', "\0\0"])
+def test_a_holder_that_never_says_who_it_is_is_not_waited_for_forever(state, monkeypatch, content):
     monkeypatch.setattr(system, "HOLDER_SECONDS", 0.05)
     with build_lock(state / NAMES.lock, "made"):
-        (state / NAMES.lock).write_text(said)
+        (state / NAMES.lock).write_text(content)
         assert "being built by another process" in refused(state)
 
 

@@ -163,8 +163,8 @@ def test_a_manifest_is_written_to_the_byte_as_it_was_read(folder):
 @given(st.data())
 def test_a_bit_flipped_in_the_manifest_is_never_believed(good, data):
     content = bytearray((good / "manifest.json").read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= 1 << data.draw(st.integers(0, 7))
     folder = good.parent / "flipped"
     folder.mkdir(exist_ok=True)
     (folder / "manifest.json").write_bytes(content)
@@ -177,8 +177,8 @@ def test_a_bit_flipped_in_the_manifest_is_never_believed(good, data):
 def test_a_bit_flipped_in_a_header_or_database_is_an_error_or_an_answer(good, data):
     name = data.draw(st.sampled_from(["64.npy", "documents.sqlite"]))
     content = bytearray((good / name).read_bytes())
-    place = data.draw(st.integers(0, 127 if name == "64.npy" else len(content) - 1))
-    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    at = data.draw(st.integers(0, 127 if name == "64.npy" else len(content) - 1))
+    content[at] ^= 1 << data.draw(st.integers(0, 7))
     folder = good.parent / "bits"
     if not folder.exists():
         shutil.copytree(good, folder)
@@ -186,12 +186,12 @@ def test_a_bit_flipped_in_a_header_or_database_is_an_error_or_an_answer(good, da
     try:
         read_all(folder)
     except RsearchError as error:
-        said = str(error)
+        message = str(error)
     else:
-        said = name
+        message = name
     finally:
         shutil.copy(good / name, folder / name)
-    assert name in said
+    assert name in message
 
 
 def test_a_manifest_survives_writing_and_reading(folder):
@@ -208,15 +208,15 @@ def test_a_manifest_survives_writing_and_reading(folder):
 def test_a_folder_is_told_from_the_next_at_its_path_even_if_that_has_its_number(tmp_path):
     path = tmp_path / "made"
     path.mkdir()
-    place = FolderHandle(path)
-    assert place.is_in_place
+    handle = FolderHandle(path)
+    assert handle.is_in_place
     for _ in range(5):  # a file system gives the number of a deleted folder to the next one
         path.rmdir()
-        assert not place.is_in_place
+        assert not handle.is_in_place
         path.mkdir()
-        assert not place.is_in_place
-    place.release()
-    assert not place.is_in_place
+        assert not handle.is_in_place
+    handle.release()
+    assert not handle.is_in_place
     assert not FolderHandle(tmp_path / "nothing").is_in_place
 
 
@@ -228,11 +228,11 @@ def test_an_index_that_is_replaced_again_and_again_is_not_read_by_halves(folder,
 
 def test_an_index_that_is_closed_or_forgotten_holds_nothing(folder):
     def held():
-        found = []
+        paths = []
         for number in os.listdir("/proc/self/fd"):
             with contextlib.suppress(FileNotFoundError):  # that of this very list
-                found.append(os.readlink(f"/proc/self/fd/{number}"))
-        return [name for name in found if name.startswith(str(folder))]
+                paths.append(os.readlink(f"/proc/self/fd/{number}"))
+        return [name for name in paths if name.startswith(str(folder))]
 
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("the open files of a process can be seen on Linux only")

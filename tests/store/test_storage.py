@@ -105,4 +105,4 @@ def test_a_file_that_cannot_be_replaced_stays_and_nothing_lies_beside_it(tmp_pat
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="No space left"):
         replace_file(path, b"new")
-    assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("manifest.json", b"old")]
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("manifest.json", b"old")]

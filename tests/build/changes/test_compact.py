@@ -156,5 +156,5 @@ def test_a_damaged_derived_file_of_many_parts_is_mended(made):
     data[-1] ^= 1
     path.write_bytes(data)
     assert [damage.file for damage in verify("made", made.home).damaged] == ["parts/2/16.npy"]
-    assert repair("made", made.home).mended == ("parts/2/16.npy",)
+    assert repair("made", made.home).mended == ["parts/2/16.npy"]
     shutil.rmtree(made.home.path)

@@ -122,7 +122,7 @@ class Ground:
             begun, expected = self.part, self.extended
         if begun is not None:
             shutil.copytree(begun.home, machine.home)
-        times = rng.randrange(1, self.rows // BATCH // 2) if point is Failpoint.JOURNALLED else 1
+        times = rng.randrange(1, self.rows // BATCH // 2) if point is Failpoint.ANSWERED else 1
         with Milestones(latency=LATENCY) as api:
             machine.env["ATLAS_API_PATH"] = api.url
             process = subprocess.Popen(

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -18,10 +18,10 @@ from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
-from resizable_search.store.manifest import read_manifest
+from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import add_tiers, has_tiers, unexpected_files
-from resizable_search.system import ANOTHER_HOME, free_bytes
+from resizable_search.store.writer import derive, derived_files, list_files, sync_folder, unexpected_files
+from resizable_search.system import ANOTHER_HOME, beside, free_bytes
 from resizable_search.text import counted, dimensions
 
 WIKI100K_BYTES = 1_200_000_000
@@ -75,6 +75,40 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
         raise RsearchError(f"{error}; searches use numpy, which is slower: reinstall numba") from None
     done.append(f"{compiled} kernels compiled" if compiled else "the kernels are already compiled")
     return done
+
+
+def has_tiers(manifest: Manifest) -> bool:
+    """Whether every derived file of the index exists."""
+    wanted = set(derived_files(0, manifest.dims))
+    return all(wanted <= set(part.files) for part in manifest.parts)
+
+
+def add_tiers(index: Path, progress: Progress = SILENT) -> None:
+    """Derive the int8 tiers and sign bits of an index that was built before they existed.
+
+    Nothing else changes, so the generation stays. The caller holds the index's lock.
+    """
+    manifest = read_manifest(index)
+    wanted = derived_files(0, manifest.dims)
+    progress.stage("deriving", manifest.rows, "rows")
+    parts = []
+    try:
+        for part in manifest.parts:
+            folder = index / part.path
+            derive(folder, manifest.dims, progress)
+            parts.append(replace(part, files={**part.files, **list_files(folder, list(wanted))}))
+        replace(manifest, parts=tuple(parts)).write(index)
+    except BaseException:
+        for part in manifest.parts:
+            for name in wanted:
+                path = index / part.path / name
+                beside(path).unlink(missing_ok=True)
+                if name not in part.files:
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):
+                (index / part.path / NAMES.tiers).rmdir()  # if it is empty
+        raise
+    sync_folder(index)
 
 
 def _check(what: str, examined: Callable[[], str]) -> HealthCheck:

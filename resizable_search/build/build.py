@@ -1,47 +1,45 @@
-"""Build an index: corpus -> embedder -> rows on disk, resumable at any point.
+"""Build an index: an update of an empty one, resumable at any point.
 
-A build works beside the indexes (`Home.building`), derives the smaller dimensions, writes the manifest and
-moves its folder into place. The same request resumes it. If more rows are asked for, a finished index is
-extended by a further part; the index of a mutable corpus follows it instead (`update.Sync`). A fitted
-embedder (lsa) reads the whole corpus first, is fitted and frozen, and embeds then.
+The same request resumes an unfinished build. If more rows are asked for, a finished index is extended by a
+further part; the index of a mutable corpus follows it instead. A fitted embedder (lsa) reads the whole corpus
+first, is fitted and frozen, and embeds then. Vectors from a file are stored like those of an embedder; every
+row is kept, whether its document has a text or not.
 """
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from resizable_search.build.ingest import Ingest, TextsCorpus
-from resizable_search.build.journal import CHANGE, NO_TEXT, Journal
-from resizable_search.build.report import BuildReport
-from resizable_search.build.update import Sync, Update
+from resizable_search.build.ingest import ByContent, NewIds, OwnIds
+from resizable_search.build.journal import Journal
+from resizable_search.build.report import BuildReport, finish
+from resizable_search.build.update import Update
 from resizable_search.build.workspace import (
-    STANDARD_DIMS,
+    CHANGE,
     BuildOptions,
+    Workspace,
+    check_name,
     choose_dims,
-    discard,
-    is_replacing,
     lock_build,
-    put_in_place,
-    recover,
     refuse_differences,
 )
 from resizable_search.corpora.base import Corpus, Document
+from resizable_search.corpora.inputs import TextsCorpus
+from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.registry import TrustedEndpoints
-from resizable_search.errors import BuildStateError, CorpusError, RsearchError, StorageError, UsageError
+from resizable_search.errors import BuildStateError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
 from resizable_search.specs import Checkpoint, EmbedderSpec
-from resizable_search.store.documents import ids_of
-from resizable_search.store.layout import NAMES, Home, home_of
-from resizable_search.store.manifest import Manifest, Part, read_manifest
-from resizable_search.store.writer import add_part, array_bytes, list_files, part_files, was_index
-from resizable_search.system import free_bytes, make_sure_of_room, size_of
-from resizable_search.text import counted
+from resizable_search.store.layout import Home, home_of, unfinished_build
+from resizable_search.store.manifest import Manifest, read_manifest
+from resizable_search.store.writer import was_index
 
 
 def build(
@@ -52,15 +50,45 @@ def build(
     progress: Progress = SILENT,
     stop: threading.Event | None = None,
 ) -> BuildReport:
-    """Build an index of a corpus, resume a build that was stopped, or extend a finished index.
+    """Build an index of a corpus, resume a build that was stopped, or bring a finished index up to date.
 
     `stop`, once set, ends the build at its next step. Raises UsageError, CorpusError, EmbedderError,
     BuildStateError (an unfinished build of other options), IndexBusyError, StorageError and
     BuildStoppedError; then what was embedded is safe, and the same call resumes.
     """
-    with lock_build(home, options, progress) as log:
-        stop = stop or threading.Event()
-        return Build(home, options, log, stop, corpus=corpus, embedder=embedder).run()
+    with lock_build(home, options, progress, stop) as workspace:
+        return Build(workspace, corpus, embedder).run()
+
+
+def build_vectors(
+    file: Path,
+    home: Home,
+    options: BuildOptions,
+    *,
+    documents: Path | None = None,
+    model: str | None = None,
+    embedder: str | None = None,
+    embedder_options: Mapping[str, str | int | None] | None = None,
+    progress: Progress = SILENT,
+    stop: threading.Event | None = None,
+) -> BuildReport:
+    """Build an index of the rows of a .npy file, resume a build that was stopped, or extend the index.
+
+    `file` holds (n, width) float16, float32 or float64; row i of `documents` (JSON lines or Parquet)
+    describes its row i. `model` made the vectors; `embedder` is the kind that embeds queries with it (None:
+    the one that knows the model; without a model, the index is searched with vectors), with
+    `embedder_options` such as `base_url`. Options of requests and texts have no effect. `stop`, once set,
+    ends the build at its next step.
+
+    Raises UsageError, CorpusError (a wrong file, of which nothing is kept), EmbedderMismatchError (another
+    width than the model's), BuildStateError, IndexBusyError, StorageError and BuildStoppedError.
+    """
+    check_name(options.name)
+    stop = stop or threading.Event()
+    with closing(VectorsCorpus(file, documents, progress=progress, stop=stop)) as corpus:
+        made_by = registry.embedder_of_vectors(model, embedder, corpus.npy.width, file, embedder_options)
+        with lock_build(home, options, progress, stop) as workspace:
+            return Build(workspace, corpus, made_by).run()
 
 
 def build_index(
@@ -85,279 +113,123 @@ def build_index(
     return open_index(name, home=places.path, embedder=None if made_by.needs_fit else made_by)
 
 
-@dataclass(slots=True, kw_only=True)
-class Build(Update):
-    """One run of a build. `base`: the finished index that it extends."""
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A request of a build, and the update that answers it."""
 
-    verb: ClassVar[str] = "embedded"
-    """What a build does with a row."""
-
+    workspace: Workspace
     corpus: Corpus
     embedder: Embedder
-    base: Manifest | None = None
 
-    @property
-    def dims(self) -> tuple[int, ...]:
-        """The dimensions that are stored, ascending; the most of them, before a fitted embedder is fitted."""
-        if self.base is not None:
-            return self.base.dims
-        return choose_dims(self.options.dims, self.embedder.widest or self.embedder.spec.width)
+    def run(self) -> BuildReport:
+        """Make the index what is asked for. Raises what `build` says."""
+        workspace = self.workspace
+        self.check_dims()
+        if workspace.options.restart:
+            self.refuse_foreign_folder()
+            workspace.discard()
+        workspace.recover()
+        base = self.base()
+        if base is not None and self.is_complete(base):  # an extension that was begun is paid for, and stays
+            return BuildReport(workspace.options.name, workspace.folder, base)
+        update = self.update(base)
+        if self.embedder.embeds and update.is_build and update.vectors_from is None:
+            self.embedder.check()
+        TrustedEndpoints(workspace.home.trusted).add(self.embedder)
+        with closing(Journal(workspace.unfinished)) as journal:
+            return finish(workspace, update.run(journal))
+
+    def update(self, base: Manifest | None) -> Update:
+        """What is to be done: a new index, more rows, or what has changed in the corpus."""
+        options = self.workspace.options
+        if base is not None and self.corpus.is_mutable:
+            return Update(
+                workspace=self.workspace,
+                corpus=self.corpus,
+                embedder=self.embedder,
+                base=base,
+                kind="follow",
+                matching=ByContent,
+                limit=options.limit,
+            )
+        limit = options.limit
+        vectors = self.corpus if isinstance(self.corpus, VectorsCorpus) else None
+        if vectors is not None and limit is not None and limit >= vectors.npy.rows:
+            limit = None
+        return Update(
+            workspace=self.workspace,
+            corpus=self.corpus,
+            embedder=self.embedder,
+            request=partial(self.request, base),
+            base=base,
+            matching=OwnIds if vectors else NewIds,
+            start=base.source if base else Checkpoint(),
+            vectors_from=vectors,
+            limit=limit,
+        )
 
     def check_dims(self) -> None:
         """Refuse dimensions that the embedder does not have. Raises UsageError."""
-        for dim in self.options.dims or ():
-            if not 1 <= dim <= self.dims[-1]:
-                raise UsageError(f"`dims`: {dim} is not within 1 to {self.dims[-1]}, the embedder's most")
-
-    def check(self) -> None:
-        """Make sure that the build can begin. Raises EmbedderError."""
-        self.embedder.check()
-        TrustedEndpoints(self.home.trusted).add(self.embedder)
-
-    def sync(self, base: Manifest) -> Sync:
-        """The change that makes the index follow its corpus."""
-        embedder = self.embedder
-        if embedder.needs_fit:
-            embedder = type(embedder).load(self.folder / NAMES.embedder)
-        run = (self.home, self.options, self.progress, self.stop)
-        return Sync(*run, base=base, embedder=embedder, corpus=self.corpus)
-
-    def ingest(self, journal: Journal, start: Checkpoint) -> Ingest:
-        """What reads the corpus; `start`: where the index that is extended was left."""
-        return Ingest(self.corpus, journal, start, self.options.limit, self.options.on_bad_text == "fail")
-
-    def fill(self, journal: Journal, ingest: Ingest) -> None:
-        """Read and embed what is not yet a row."""
-        if self.embedder.needs_fit and self.base is not None:
-            self.embedder = type(self.embedder).load(self.folder / NAMES.embedder)
-        elif self.embedder.needs_fit:
-            self._fit(journal, ingest)
-        if ingest.is_done:
-            goal: int | None = journal.rows + journal.count_incoming()
-        else:
-            goal = self.options.limit or self.corpus.size_hint()
-            goal = goal and goal - ingest.start.read
-        self.make_sure_of_room(goal)
-        self.progress.stage("embedding", goal, "documents")
-        self.progress.advance(journal.rows)
-        self.embed(self.embedder, journal, ingest.read())
-
-    def _fit(self, journal: Journal, ingest: Ingest) -> None:
-        """Read the whole corpus and fit the embedder to it, once."""
-        state = journal.staged / NAMES.embedder
-        if not journal.get("fitted"):
-            self.progress.stage("reading", self.options.limit or self.corpus.size_hint(), "documents")
-            self.progress.advance(ingest.source.read)
-            with closing(ingest.read()) as reading:
-                for rows in reading:
-                    self.progress.advance(rows)
-                    self.check_stop()
-            if not journal.count_incoming():
-                raise self.nothing_to_embed(ingest)
-            self.progress.stage("fitting", None, "documents")
-            with closing(journal.texts()) as texts:
-                self.embedder.fit(texts, state)
-            journal.set("fitted", True)
-        self.embedder = type(self.embedder).load(state)
-
-    def make_sure_of_room(self, rows: int | None) -> None:
-        """Refuse to begin what the disk cannot hold: `rows` in all. Raises StorageError."""
-        if rows is None or self.embedder.needs_fit:
-            return
-        present = size_of(self.unfinished / NAMES.staged)
-        needed = sum(array_bytes(rows, self.dims).values()) - present
-        if needed > free_bytes(self.home.path) and (count := self.corpus.size_hint()) is not None:
-            rows = min(rows, count - (self.base.source.read if self.base else 0))
-            needed = sum(array_bytes(rows, self.dims).values()) - present
-        make_sure_of_room(self.options.name, needed, self.home.path)
-
-    def run(self) -> BuildReport:
-        """Build, resume or extend. Raises what `build` says."""
-        self.check_dims()
-        if self.options.restart:
-            self.refuse_foreign_folder()
-            discard(self.unfinished)
-        recover(self.unfinished, self.folder)
-        replaces = self.options.restart or is_replacing(self.unfinished)
-        if self.folder.exists() and not replaces:
-            self.base = self.finished_index()
-            if self.corpus.is_mutable:
-                return self.sync(self.base).run()
-            if self.is_complete(self.base):  # an extension that was begun is paid for, and stays
-                return self.report(self.base)
-        self.check()
-        with ExitStack() as stack:
-            values = {"replaces": True} if replaces else {}
-            journal = stack.enter_context(closing(Journal(self.unfinished, **values)))
-            if self.base is not None:
-                journal.ids.earlier = stack.enter_context(ids_of(self.folder, self.base))
-                journal.ids.rows = self.base.rows
-            self.usage.open(journal)
-            report = self._run(journal)
-        if report is None:  # nothing that was paid for is lost
-            discard(self.unfinished)
-            return self.run()
-        return report
-
-    def _run(self, journal: Journal) -> BuildReport | None:
-        """Fill the journal and make it an index; None to begin again, because its corpus has changed."""
-        ingest = self.ingest(journal, self.base.source if self.base else Checkpoint())
-        with self.resumable(journal):
-            self._check_request(journal, ingest)
-            outdated = self._is_outdated(ingest)
-            if outdated and (self.embedder.needs_fit or not journal.safe):
-                return None
-            if outdated:
-                ingest.end()
-            self.fill(journal, ingest)
-            self.usage.save(journal)
-            report = self._finish(journal, ingest)
-        return self.sync(report.manifest).run() if outdated else report
-
-    def safe_work(self, journal: Journal) -> str:
-        """How many documents are safe."""
-        rows = journal.safe + (self.base.rows if self.base else 0)
-        return f"{counted(rows, 'document')} {'is' if rows == 1 else 'are'} {self.verb} and safe"
-
-    def holds_nothing(self, journal: Journal, error: RsearchError) -> bool:
-        """Whether no document with text has been read; a disk's refusal does not undo a restart."""
-        restarts = isinstance(error, StorageError) and journal.get("replaces")
-        return not (restarts or journal.safe or journal.count_incoming())
+        dims = self.workspace.options.dims or ()
+        most = self.embedder.widest or self.embedder.spec.width
+        for dim in dims:
+            if not 1 <= dim <= most:
+                raise UsageError(f"`dims`: {dim} is not within 1 to {most}, the embedder's most")
 
     def refuse_foreign_folder(self) -> None:
         """Refuse to overwrite a folder that is not an index. Raises BuildStateError."""
-        if self.folder.exists() and not was_index(self.folder):
-            raise BuildStateError(
-                f"{self.folder} exists and is no index: move it away, or choose another `name`"
-            )
+        folder = self.workspace.folder
+        if folder.exists() and not was_index(folder):
+            raise BuildStateError(f"{folder} exists and is no index: move it away, or choose another `name`")
 
-    def finished_index(self) -> Manifest:
-        """The index that is there, if the request is its own. Raises BuildStateError, IndexFormatError."""
+    def base(self) -> Manifest | None:
+        """The index that is brought up to date; None if a new one is made.
+
+        The corpus adopts what an earlier run resolved. Raises BuildStateError, IndexFormatError.
+        """
+        options, folder = self.workspace.options, self.workspace.folder
         self.refuse_foreign_folder()
-        manifest = read_manifest(self.folder)
+        begun = None if options.restart else unfinished_build(self.workspace.unfinished)
+        if begun is not None and begun.request is not None and begun.request != CHANGE:
+            self.corpus.pin(begun.request)
+        if not folder.exists() or options.restart or (begun is not None and begun.replaces):
+            return None
+        manifest = read_manifest(folder)
         spec = EmbedderSpec.from_json(manifest.embedder)
         self.corpus.pin(manifest.corpus)
-        asked = self._request()
+        asked = self._made_of()
         if asked["model"] is None:
             asked["model"] = spec.model
-        stored = {**manifest.corpus, **embedder_request(spec)}
-        if self.options.dims is not None:
-            dims = choose_dims(self.options.dims, manifest.full_dim)
+        stored = {**manifest.corpus, **_embedder_request(spec)}
+        if options.dims is not None:
+            dims = choose_dims(options.dims, manifest.full_dim)
             asked["dims"], stored["dims"] = list(dims), list(manifest.dims)
-        refuse_differences(self.options.name, "was built", asked, stored)
+        refuse_differences(options.name, "was built", asked, stored)
         return manifest
 
-    def _request(self) -> dict[str, Any]:
+    def is_complete(self, manifest: Manifest) -> bool:
+        """Whether an index of a corpus that never changes holds all that is asked for."""
+        limit, source = self.workspace.options.limit, manifest.source
+        is_all = source.exhausted or (limit is not None and source.read >= limit)
+        return is_all and not self.corpus.is_mutable
+
+    def request(self, base: Manifest | None) -> dict[str, Any]:
+        """What must be the same for an unfinished build to be resumed, by name."""
+        dims = self.workspace.options.dims
+        return {
+            **self._made_of(),
+            "dims": None if dims is None else sorted(dims),
+            "extends rows read": None if base is None else base.source.read,
+        }
+
+    def _made_of(self) -> dict[str, Any]:
         """The corpus and the embedder that are asked for; the model is None if fitting makes it."""
         if self.embedder.needs_fit:
             return {**self.corpus.spec().to_json(), "embedder": self.embedder.kind, "model": None}
-        return {**self.corpus.spec().to_json(), **embedder_request(self.embedder.spec)}
-
-    def is_complete(self, manifest: Manifest) -> bool:
-        """Whether the index holds all that is asked for."""
-        limit = self.options.limit
-        return manifest.source.exhausted or (limit is not None and manifest.source.read >= limit)
-
-    def check_begun(self, begun: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The request; raises BuildStateError if an unfinished build was `begun` by another one."""
-        if begun is not None:
-            if begun.get("kind") == CHANGE:
-                raise BuildStateError(
-                    f"a change of {self.options.name} was stopped: give its command again, or delete "
-                    f"{self.unfinished} to give up what was embedded for it"
-                )
-            self.corpus.pin(begun)
-        asked = {
-            **self._request(),
-            "dims": None if self.options.dims is None else sorted(self.options.dims),
-            "extends rows read": None if self.base is None else self.base.source.read,
-        }
-        if begun is not None:
-            refuse_differences(self.options.name, "was begun", asked, begun)
-        return asked
-
-    def _check_request(self, journal: Journal, ingest: Ingest) -> None:
-        """Begin a build, or make sure that this request began it and that its journal is whole."""
-        begun = journal.get("request")
-        asked = self.check_begun(begun)
-        if begun is None:
-            journal.set("request", asked)
-            return
-        ingest.check_counts()
-        done = f"{counted(journal.safe, 'document')} {'is' if journal.safe == 1 else 'are'}"
-        self.progress.note(f"resuming {self.options.name}: {done} {self.verb} already")
-
-    def _is_outdated(self, ingest: Ingest) -> bool:
-        """Whether a mutable corpus has changed since an earlier run read it.
-
-        What is embedded is then put in place as it is, so that it is not paid for again. From there the
-        index follows the corpus.
-        """
-        source = ingest.source
-        if not ingest.is_done:
-            self.corpus.start()  # before the next stage is shown, since it may take a while
-        if self.base is not None or not self.corpus.is_mutable or source.position is None:
-            return False
-        if self.corpus.is_unchanged(source.position):
-            return False
-        self.progress.note(f"{self.corpus.label} has changed since it was read: only what is new is embedded")
-        return True
-
-    def _finish(self, journal: Journal, ingest: Ingest) -> BuildReport:
-        source = replace(ingest.source, left_out=ingest.start.left_out + journal.count_left_out())
-        left_out = journal.left_out()
-        if journal.rows:
-            manifest = self._write(journal, source)
-        elif self.base is not None:
-            manifest = self.base.next_generation(source=source).write(self.folder)
-        else:
-            raise self.nothing_to_embed(ingest)
-        journal.close()
-        discard(self.unfinished)
-        return self.finish(self.report(manifest, left_out))
-
-    def nothing_to_embed(self, ingest: Ingest) -> CorpusError:
-        """The error for a corpus without text."""
-        wrong = next((one for one in ingest.journal.left_out() if one["reason"] != NO_TEXT), None)
-        why = f" ({wrong['id']}: {wrong['reason']})" if wrong else ""
-        return CorpusError(
-            f"{self.corpus.label} has no document with text among the {ingest.source.read:,} that were read"
-            f"{why}: there is nothing to index; choose another corpus or a larger `limit`"
-        )
-
-    def _write(self, journal: Journal, source: Checkpoint) -> Manifest:
-        """Derive and measure the files, and put the new index or part in place."""
-        spec, rows, base = self.embedder.spec, journal.rows, self.base
-        dims = base.dims if base else choose_dims(self.options.dims, spec.width)
-        wanted = self.options.dims or STANDARD_DIMS[:5]
-        if base is None and self.embedder.needs_fit and max(wanted) > spec.width:
-            self.progress.note(
-                f"the corpus gives {spec.width} dimensions, not {max(wanted)}: its documents or words are few"
-            )
-        elif base is None and self.options.dims and spec.width not in self.options.dims:
-            self.progress.note(f"{spec.width} is stored too: the full dimension always is")
-        self.progress.stage("deriving", rows, "rows")
-        self.write_part(journal, dims)
-        if base is not None:
-            embedder = spec.to_json()  # the same model, perhaps at another address
-            return add_part(journal.staged, self.folder, base, rows, source=source, embedder=embedder)
-        state = journal.staged / NAMES.embedder
-        names = sorted(f"{NAMES.embedder}/{path.name}" for path in state.iterdir()) if state.is_dir() else []
-        manifest = Manifest(
-            rows=rows,
-            dims=dims,
-            corpus=self.corpus.spec().to_json(),
-            label=self.corpus.label,
-            embedder=spec.to_json(),
-            source=source,
-            parts=(Part("", rows, list_files(journal.staged, part_files(dims))),),
-            files=list_files(journal.staged, names),
-            fitted_rows=rows if names else 0,
-        )
-        return put_in_place(journal, manifest, self.folder)
+        return {**self.corpus.spec().to_json(), **_embedder_request(self.embedder.spec)}
 
 
-def embedder_request(spec: EmbedderSpec) -> dict[str, Any]:
+def _embedder_request(spec: EmbedderSpec) -> dict[str, Any]:
     """What a request says of the embedder: its kind and model, and prefixes, which make other vectors."""
     prefixes = {
         f"{side} prefix": spec.options[f"{side}_prefix"]

@@ -18,7 +18,7 @@ from resizable_search.store.filter import Filter
 from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_names, resolve_index
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import delete_rows, remove_damaged, remove_index, was_index
+from resizable_search.store.writer import delete_rows, remove_index, was_index
 from resizable_search.system import CHECK, build_lock, remove_state, storage_errors
 from resizable_search.text import counted, quoted
 
@@ -99,18 +99,15 @@ def delete(
 class Removal:
     """What `remove` would delete: an index (`folder`), an unfinished build (`building`), or both.
 
-    `home` is where the name was looked up, `parent` the folder it lies in; `state` is the folder of its lock,
-    None outside of a home; `damaged`: its manifest cannot be read.
+    `home` is where the name was looked up; `state` is the folder of its lock, None outside of a home.
     """
 
     name: str
     words: str
     home: Home
-    parent: Path
     folder: Path | None
     building: Path | None
     state: Path | None
-    damaged: bool = False
 
 
 def plan_removal(name: str, home: Home) -> Removal:
@@ -120,7 +117,7 @@ def plan_removal(name: str, home: Home) -> Removal:
     """
     if name in home.unfinished() and not home.index(name).is_dir():
         words = f"the unfinished build of {name}"
-        return Removal(name, words, home, home.path, None, home.building(name), home.state(name))
+        return Removal(name, words, home, None, home.building(name), home.state(name))
     folder = resolve_index(name, home)
     if folder.is_symlink():
         raise RsearchError(
@@ -131,20 +128,18 @@ def plan_removal(name: str, home: Home) -> Removal:
     state = near.state(real.name)
     at_home = real.parent == home.path.resolve() or state.is_dir()
     building = near.building(real.name) if at_home and real.name in near.unfinished() else None
-    damaged, handle = False, FolderHandle(folder)
+    handle = FolderHandle(folder)
     try:
-        words = f"{counted(read_manifest(folder).documents, 'document')} in {folder}"
+        words = counted(read_manifest(folder).documents, "document")
     except IndexFormatError:
         if not was_index(folder):
             if not remaining_names(folder) or not handle.is_in_place:
                 raise IndexNotFoundError(f"{folder} has been removed, or is empty") from None
             raise
-        damaged, words = True, f"damaged, in {folder}"
+        words = "damaged,"
     finally:
         handle.release()
-    return Removal(
-        name, f"{name} ({words})", home, real.parent, folder, building, state if at_home else None, damaged
-    )
+    return Removal(name, f"{name} ({words} in {folder})", home, folder, building, state if at_home else None)
 
 
 def remove(removal: Removal) -> list[str]:
@@ -153,10 +148,11 @@ def remove(removal: Removal) -> list[str]:
     Raises IndexBusyError, IndexNotFoundError if it is gone, RsearchError if it has changed since it was
     shown, and StorageError if the disk refuses.
     """
-    with storage_errors(removal.parent, CHECK):
-        if removal.state is None:
-            return _remove_folder(removal)
-        lock = removal.state / NAMES.lock
+    folder, state = removal.folder, removal.state
+    with storage_errors(removal.home.path if folder is None else folder.resolve().parent, CHECK):
+        if state is None:
+            return [] if folder is None else remove_index(folder)
+        lock = state / NAMES.lock
         with build_lock(lock, removal.name):
             try:
                 now = plan_removal(removal.name, removal.home)
@@ -169,12 +165,6 @@ def remove(removal: Removal) -> list[str]:
                 )
             if removal.building is not None:
                 discard(removal.building)
-            left = _remove_folder(removal)
+            left = [] if folder is None else remove_index(folder)
             remove_state(lock)
         return left
-
-
-def _remove_folder(removal: Removal) -> list[str]:
-    if removal.folder is None:
-        return []
-    return remove_damaged(removal.folder) if removal.damaged else remove_index(removal.folder)

@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Literal, cast
 
 from resizable_search.build.build import Build
-from resizable_search.build.change_journal import ChangeJournal
 from resizable_search.build.ingest import as_pending
+from resizable_search.build.journal import Journal
 from resizable_search.build.report import Changes
-from resizable_search.build.workspace import BuildOptions, check_name
+from resizable_search.build.update import Update
+from resizable_search.build.workspace import (
+    BuildOptions,
+    Workspace,
+    check_name,
+    choose_dims,
+    refuse_differences,
+)
 from resizable_search.corpora.base import Block, Corpus
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, LoggedProgress, Progress
-from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home, unfinished_build
-from resizable_search.store.manifest import Manifest
 from resizable_search.store.writer import array_bytes
 from resizable_search.system import free_bytes
 
@@ -107,32 +112,31 @@ def dry_run(
     Raises UsageError, BuildStateError and IndexFormatError as it would.
     """
     check_name(options.name)
-    run = (home, options, LoggedProgress(progress), threading.Event())
-    build = Build(*run, corpus=corpus, embedder=embedder)
+    workspace = Workspace(home, options, LoggedProgress(progress), threading.Event())
+    build = Build(workspace, corpus, embedder)
     build.check_dims()
-    unfinished = None if options.restart else unfinished_build(build.unfinished)
-    replaces = options.restart or (unfinished is not None and unfinished.replaces)
     findings = (_finding("corpus", corpus.check), _finding("embedder", embedder.check))
     reachable = findings[0].ok
     build.refuse_foreign_folder()
-    if build.folder.exists() and not replaces and reachable:
-        build.base = build.finished_index()
-    base, sample, changes = build.base, _Sample(), None
-    documents: int | None = base.source.read if base else 0
-    safe = base.source.read if base else 0
+    base = build.base() if reachable else None
+    update = build.update(base) if reachable else None
+    unfinished = None if options.restart else unfinished_build(workspace.unfinished)
+    read = safe = base.source.read if base else 0
+    sample, changes = _Sample(), None
+    documents: int | None = read
     new: int | None = 0
     rows: int | None = 0
     state: State = "complete"
-    if base is not None and corpus.is_mutable:
+    if update is not None and not update.is_build:
         state = "follows"
-        changes, documents, new, rows, sample = _compare(build, base)
+        changes, documents, new, rows, sample = _compare(update)
     elif base is None or not build.is_complete(base):
-        state = "extends" if base else "replaces" if replaces and build.folder.exists() else "new"
-        read = safe
+        replaces = options.restart or (unfinished is not None and unfinished.replaces)
+        state = "extends" if base else "replaces" if replaces and workspace.folder.exists() else "new"
         if unfinished is not None:
             state, safe = "goes on", read + unfinished.safe
-            if reachable:
-                build.check_begun(unfinished.request)
+            if update is not None and unfinished.request is not None:
+                refuse_differences(options.name, "was begun", update.request(), unfinished.request)
         sample = _sample(corpus, options.limit) if reachable else sample
         if sample.whole:
             documents = sample.count
@@ -147,14 +151,17 @@ def dry_run(
         requests = -(-new // embedder.batch_size)
         tokens = int(new * sample.chars / CHARS_A_TOKEN)
     files: dict[str, int] = {}
+    answers = 0
     if rows:
-        files = array_bytes(rows, build.dims)
+        dims = base.dims if base else choose_dims(options.dims, embedder.widest or embedder.spec.width)
+        files = array_bytes(rows, dims)
         files[NAMES.documents] = int(rows * (sample.bytes + ROW_BYTES))
+        answers = 4 * dims[-1] * rows
         if changes is None and embedder.max_state_bytes:
             files[f"{NAMES.embedder}/"] = embedder.max_state_bytes
     return DryRun(
         name=options.name,
-        folder=build.folder,
+        folder=workspace.folder,
         corpus=corpus.label,
         embedder=embedder.kind,
         state=state,
@@ -167,8 +174,8 @@ def dry_run(
         requests_per_minute=per_minute,
         minutes=requests / per_minute if requests is not None and per_minute else None,
         files=dict(sorted(files.items(), key=lambda item: -item[1])),
-        peak_bytes=sum(files.values()) + 2 * files.get(NAMES.documents, 0),
-        free_bytes=free_bytes(build.home.path),
+        peak_bytes=sum(files.values()) + 2 * files.get(NAMES.documents, 0) + answers,
+        free_bytes=free_bytes(home.path),
         billed=embedder.check_costs,
         findings=findings,
         changes=changes,
@@ -176,20 +183,17 @@ def dry_run(
     )
 
 
-def _compare(build: Build, base: Manifest) -> tuple[Changes, int, int, int, _Sample]:
-    """What a sync would do: changes, documents read, texts without a vector, new rows, their sizes.
+def _compare(update: Update) -> tuple[Changes | None, int, int, int, _Sample]:
+    """What following the corpus would do: changes, documents read, texts without a vector, new rows, sizes.
 
     Only a temporary folder is written.
     """
-    with tempfile.TemporaryDirectory() as folder, closing(ChangeJournal(Path(folder))) as journal:
-        sync = build.sync(base)
-        journal.begin(EmbedderSpec.from_json(base.embedder).fingerprint)
-        journal.copy_answered(build.unfinished / NAMES.work)
-        sync.compare(journal)
-        outcome = sync.outcome(journal)
-        (texts, chars), rows = journal.to_embed, journal.count_incoming()
-        sizes = _Sample(rows, chars / max(1, texts), journal.incoming_bytes / max(1, rows))
-        return outcome.changes, outcome.source.read, texts, rows, sizes
+    with tempfile.TemporaryDirectory() as folder, closing(Journal(Path(folder))) as journal:
+        changes, read = update.compare(journal)
+        journal.copy_answered(update.workspace.unfinished)
+        (texts, chars), rows = journal.to_embed(), journal.rows
+        sizes = _Sample(rows, chars / max(1, texts), journal.document_bytes() / max(1, rows))
+        return changes, read, texts, rows, sizes
 
 
 def _sample(corpus: Corpus, limit: int | None) -> _Sample:

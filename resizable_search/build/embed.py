@@ -1,26 +1,20 @@
-"""The middle of a build: embed the texts that wait, record the answers, commit them."""
+"""The middle of an update: embed the texts that wait, and record each answer on arrival."""
 
-import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 
-import numpy as np
-from numpy.typing import NDArray
-
 from resizable_search.build.journal import Journal
 from resizable_search.build.report import BuildUsage
-from resizable_search.build.workspace import BuildOptions
+from resizable_search.build.workspace import Workspace
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.request_pool import BatchResult, RequestPool
-from resizable_search.engine import vectors
 from resizable_search.errors import RefusedTextError
-from resizable_search.progress import LoggedProgress
 
-COMMIT_ROWS = 100
-"""Recorded answers are committed once there are this many."""
+SAVE_ROWS = 100
+"""What was spent is saved after this many texts."""
 
 GRACE_SECONDS = 5.0
 """How long a build that ends early waits for its open requests, because they are paid for."""
@@ -42,26 +36,23 @@ class Embedding:
     embedder: Embedder
     journal: Journal
     reading: Generator[int, None, None]
-    progress: LoggedProgress
-    stop: threading.Event
-    options: BuildOptions
+    workspace: Workspace
     usage: BuildUsage
-    _done: int = 0
     _last: int = -1
-    _uncommitted: int = 0
+    _unsaved: int = 0
     _has_read_all: bool = False
     _waiting: deque[tuple[int, str]] = field(default_factory=deque)
-    _records: bool = field(init=False)
+    _asked: set[str] = field(default_factory=set)
+    """The texts that wait or are requested."""
     _pool: RequestPool = field(init=False)
 
     def __post_init__(self) -> None:
-        embedder, log = self.embedder, self.progress.log
-        # Answers that come in order and cost nothing need not be recorded first.
-        self._records = embedder.remote or embedder.concurrency > 1 or self.journal.records_all
-        wanted = self.options.concurrency
-        most = max(1, MOST_UNSAFE // embedder.batch_size) if self._records else 1
-        if self._records and wanted is not None and wanted > most:
-            self.progress.note(
+        embedder, log, options = self.embedder, self.workspace.log, self.workspace.options
+        wanted, most = options.concurrency, max(1, MOST_UNSAFE // embedder.batch_size)
+        if not embedder.remote:
+            most = min(most, embedder.concurrency)  # it may not bear more threads
+        elif wanted is not None and wanted > most:
+            log.note(
                 f"{most} requests at once, not {wanted}: if this process died, more than {MOST_UNSAFE} texts "
                 "would be paid for in vain"
             )
@@ -69,26 +60,20 @@ class Embedding:
             embedder,
             "search_document",
             concurrency=min(wanted or embedder.concurrency, most),
-            requests_per_minute=self.options.requests_per_minute or embedder.requests_per_minute,
-            on_retry=self.progress.note,
-            on_repeat=lambda: log("the service is busy or failing (429 or 5xx): its client repeats"),
+            requests_per_minute=options.requests_per_minute or embedder.requests_per_minute,
+            on_retry=log.note,
+            on_repeat=lambda: log.log("the service is busy or failing (429 or 5xx): its client repeats"),
         )
 
-    def run(self) -> int:
-        """Embed everything; returns the number of texts.
-
-        Raises EmbedderError or CorpusError; what was answered is kept in any case.
-        """
+    def run(self) -> None:
+        """Embed everything. Raises EmbedderError or CorpusError; what was answered is safe in any case."""
         with closing(self.reading):
             try:
                 self._loop()
             finally:
-                # Unrecorded answers can only be kept in order, and losing them costs nothing.
-                for result in self._pool.drain(GRACE_SECONDS if self._records else 0.0):
-                    if self._records:
-                        self._keep(result)
-                self._commit()
-        return self._done
+                for result in self._pool.drain(GRACE_SECONDS if self.embedder.remote else 0.0):
+                    self._record(result)
+                self._save()
 
     def _loop(self) -> None:
         while True:
@@ -101,10 +86,9 @@ class Embedding:
             elif self._has_read_all:
                 return
             else:
-                self.stop.wait(STOP_SECONDS)
-            self.progress.status(self._pool.status())
-            if self.stop.is_set():
-                raise KeyboardInterrupt
+                self.workspace.stop.wait(STOP_SECONDS)
+            self.workspace.log.status(self._pool.status())
+            self.workspace.check_stop()
 
     def _next_batch(self) -> list[tuple[int, str]]:
         """The texts of one request; none while the corpus has nothing yet, or if all are requested."""
@@ -112,8 +96,8 @@ class Embedding:
         while len(self._waiting) < size:
             more = self.journal.waiting(self._last, LOOK_AHEAD)
             if more:
-                self._waiting.extend(more)
                 self._last = more[-1][0]
+                self._add(more)
             elif self._has_read_all:
                 break
             else:
@@ -124,42 +108,42 @@ class Embedding:
         count = self.embedder.fit_in([text for _, text in islice(self._waiting, size)])
         return [self._waiting.popleft() for _ in range(count)]
 
+    def _add(self, more: Sequence[tuple[int, str]]) -> None:
+        for seq, text in more:
+            if text in self._asked:  # an equal text brings its answer
+                self.workspace.log.advance(1)
+            else:
+                self._asked.add(text)
+                self._waiting.append((seq, text))
+
     def _take(self, result: BatchResult) -> None:
-        if result.vectors is not None:
-            self._keep(result)
-            if self._uncommitted >= COMMIT_ROWS:
-                self._commit()
-        elif result.refused is not None and len(result.keys) > 1:
-            # One text spoils the batch: its halves tell which.
-            middle = len(result.keys) // 2
-            self._pool.submit(result.keys[:middle], result.texts[:middle])
-            self._pool.submit(result.keys[middle:], result.texts[middle:])
-        elif result.refused is not None:
-            document = self.journal.id_of(result.keys[0])
-            if self.options.on_bad_text == "fail":
-                raise RefusedTextError(f"document {document!r}: {result.refused}")
-            self.journal.leave_out(result.keys[0], str(result.refused))
-            self.progress.log(f"document {document!r} is left out: {result.refused}")
-            self.progress.advance(1)
-
-    def _keep(self, result: BatchResult) -> None:
-        seqs, raw = result.keys, result.vectors
-        if raw is None:
-            return
-        if self._records:
-            self.journal.record(seqs, result.texts, raw)
-            self._uncommitted += len(seqs)
+        seqs, texts, refused = result.keys, result.texts, result.refused
+        if refused is None:
+            self._record(result)
+        elif len(seqs) > 1:  # one text spoils the batch: its halves tell which
+            middle = len(seqs) // 2
+            self._pool.submit(seqs[:middle], texts[:middle])
+            self._pool.submit(seqs[middle:], texts[middle:])
         else:
-            self.journal.commit_rows(seqs, self._prepare(raw), raw.shape[1])
-        self._done += len(seqs)
-        self.progress.advance(len(seqs))
+            document = self.journal.id_of(seqs[0])
+            if self.workspace.options.on_bad_text == "fail":
+                raise RefusedTextError(f"document {document!r}: {refused}")
+            self._asked.discard(texts[0])
+            self.journal.leave_out(texts[0], str(refused))
+            self.workspace.log.advance(1)
+            self.workspace.log.log(f"document {document!r} is left out: {refused}")
 
-    def _commit(self) -> None:
-        self.journal.commit(self.embedder.spec.width, self._prepare)
-        self._uncommitted = 0
+    def _record(self, result: BatchResult) -> None:
+        if result.vectors is None:
+            return
+        self.journal.record(result.texts, result.vectors)
+        self._asked.difference_update(result.texts)
+        self._unsaved += len(result.texts)
+        self.workspace.log.advance(len(result.texts))
+        if self._unsaved >= SAVE_ROWS:
+            self._save()
+
+    def _save(self) -> None:
+        self._unsaved = 0
         self.usage.spent = self._pool.usage
         self.usage.save(self.journal)
-
-    def _prepare(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        spec = self.embedder.spec
-        return vectors.prepare(raw, spec.width, centred=spec.centred)

@@ -1,9 +1,9 @@
-"""The journal of an unfinished build: an SQLite database, and the file of full vectors beside it.
+"""The journal of an update: what was read, asked and answered, in one SQLite database.
 
-Documents arrive with the corpus's position. Answers of a service are recorded on arrival. Answers without a
-gap before them are committed: they become rows of vectors and documents with unique ids. Each of these is
-one transaction. Vectors are written and synced before the transaction that counts them. So the file of
-vectors may be longer than what is committed, but never shorter; opening it cuts it back.
+Each block of documents arrives with the corpus's position, in one transaction. An answer is recorded on
+arrival, under the SHA-256 of its text: no text is paid for twice, whichever document or command needs it.
+Rows are made from both at the end, in the order of the documents. So an update that dies at any moment
+resumes, and makes the same bytes.
 """
 
 import hashlib
@@ -11,48 +11,53 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import NpyAppender
 from resizable_search.errors import BuildStateError
-from resizable_search.store.documents import IDS_SCHEMA, SCHEMA, TakenIds, write_documents
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.system import sqlite_os_errors
+from resizable_search.text import counted
 
-CHANGE = "change"
-"""The kind in the request of an unfinished change; a build has the kind of its corpus."""
+VERSION = 2
+"""The `user_version` of the database. 0: the journals of a version that kept finished rows apart."""
 
 NO_TEXT = "no text"
 """Why a document without text is left out, if nothing else is known."""
 
-COMMIT_AT_MOST = 1000
-"""Documents of one commit."""
+ROWS_AT_ONCE = 1000
 
-_JOURNAL_SCHEMA = """
+_SCHEMA = f"""
+BEGIN;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS incoming (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, url TEXT NOT NULL,
-    metadata TEXT NOT NULL, text TEXT NOT NULL
+CREATE TABLE IF NOT EXISTS documents (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, url TEXT NOT NULL,
+    metadata TEXT NOT NULL, text TEXT NOT NULL, text_sha256 BLOB NOT NULL,
+    source INTEGER, replaces INTEGER
 ) STRICT;
-CREATE TABLE IF NOT EXISTS journal (
-    seq INTEGER PRIMARY KEY, text_sha256 BLOB NOT NULL, vector BLOB NOT NULL
-) STRICT;
+CREATE TABLE IF NOT EXISTS unchanged (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unread (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS left_out (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS repeats (id TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS answers (text_sha256 BLOB NOT NULL UNIQUE, vector BLOB NOT NULL) STRICT;
+PRAGMA user_version = {VERSION};
+COMMIT;
 """
 
-Prepare = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Turns raw vectors of the embedder into rows as they are stored."""
+_READ = ("documents", "unchanged", "unread", "left_out", "repeats")
+"""The tables of what was read."""
+
+_ANSWERED = "text_sha256 IN (SELECT text_sha256 FROM answers)"
 
 
 @dataclass(frozen=True, slots=True)
 class PendingDocument:
-    """A document that is not yet a row; `seq` is its row in the corpus."""
+    """A document that is not yet a row; `seq` is its row in the corpus, `metadata` JSON."""
 
     seq: int
     id: str
@@ -63,57 +68,52 @@ class PendingDocument:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Documents with text, those without (`blank`), and by `seq` why some have none."""
+class Match:
+    """What becomes of a document: the id that it gets, and how it compares with the index.
 
-    documents: Sequence[PendingDocument] = ()
-    blank: Sequence[PendingDocument] = ()
-    reasons: Mapping[int, str] = field(default_factory=dict)
+    `source`: the row whose vector it gets, None if it is to be embedded. `replaces`: the row of the index
+    that has its id. `unchanged`: the index has it as it is.
+    """
+
+    id: str
+    source: int | None = None
+    replaces: int | None = None
+    unchanged: bool = False
 
 
 def text_key(text: str) -> bytes:
-    """The SHA-256 of a text: an answer is recorded with it."""
+    """The SHA-256 of a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def set_value(db: sqlite3.Connection, key: str, value: Any) -> None:
-    """Set a JSON value of a journal, within a transaction."""
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
-
-
 class Journal:
-    """What an unfinished build in `folder` has read and been answered, and the rows made of it.
+    """What an update that works in `folder` has read and been answered. Its new files lie in `staged`.
 
-    Its new files lie in `staged`. `values` are set when it is opened. `ids` knows which ids are taken.
-    Raises BuildStateError if the database is damaged, and sqlite3.OperationalError or OSError of the disk.
+    Raises BuildStateError for a damaged database and for one of another version, and sqlite3.OperationalError
+    or OSError of the disk.
     """
 
-    records_all: ClassVar[bool] = False
-    """Whether answers that cost nothing are recorded too, because they may come in any order."""
-
-    def __init__(self, folder: Path, **values: Any) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.staged = folder / NAMES.staged
         is_new = not (folder / NAMES.work).exists()
         try:
             self.staged.mkdir(parents=True, exist_ok=True)
             with sqlite_os_errors(folder):
-                self._db = self._open(values)
+                self.db = self._open()
         except BaseException:
             if is_new:  # there is nothing to resume
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        self._rows_file: NpyAppender | None = None
-        self.ids = TakenIds(self._db)
 
-    def _open(self, values: Mapping[str, Any]) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.folder / NAMES.work)
         try:
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            if tables and db.execute("PRAGMA user_version").fetchone() != (VERSION,):
+                raise self._of_another_version(db)
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_JOURNAL_SCHEMA + IDS_SCHEMA + SCHEMA.format(schema=""))
-            with db:
-                for key, value in values.items():
-                    set_value(db, key, value)
+            db.executescript(_SCHEMA)
         except BaseException as error:
             db.close()
             is_of_disk = (
@@ -124,6 +124,15 @@ class Journal:
             raise self.damaged(str(error)) from None
         return db
 
+    def _of_another_version(self, db: sqlite3.Connection) -> BuildStateError:
+        """The error for a journal of another rsearch, which says what `restart` gives up."""
+        (rows,) = db.execute("SELECT coalesce((SELECT value FROM meta WHERE key = 'rows'), 0)").fetchone()
+        (answers,) = db.execute("SELECT count(*) FROM journal").fetchone()
+        return BuildStateError(
+            f"the unfinished build in {self.folder} is of an earlier rsearch: finish it with that one, or "
+            f"begin again with `restart`, which embeds its {counted(int(rows) + answers, 'document')} again"
+        )
+
     def damaged(self, why: str) -> BuildStateError:
         """The error for a journal that cannot be used."""
         return BuildStateError(
@@ -132,210 +141,191 @@ class Journal:
 
     def get(self, key: str, default: Any = None) -> Any:
         """A value that was set, as JSON."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return default if row is None else json.loads(row[0])
 
-    def set(self, key: str, value: Any) -> None:
-        """Set a JSON value; it is safe when this returns."""
-        with self._db:
-            set_value(self._db, key, value)
+    def set(self, **values: Any) -> None:
+        """Set JSON values; they are safe when this returns."""
+        with self.db:
+            self._set(values)
 
-    def _count(self, query: str, *values: object) -> int:
-        return int(self._db.execute(query, values).fetchone()[0])
+    def _set(self, values: Mapping[str, Any]) -> None:
+        rows = ((key, json.dumps(value)) for key, value in values.items())
+        self.db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
-    def receive(self, batch: Batch, stream: Any) -> None:
-        """Take documents, leave out those without text, and move the stream's position, all at once."""
-        with self._db:
-            self._db.executemany(
-                "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?)",
-                ((d.seq, d.id, d.title, d.url, d.metadata, d.text) for d in batch.documents),
-            )
-            self._leave_out_blank(batch)
-            set_value(self._db, "stream", stream)
-        failpoint(Failpoint.SPOOLED)
+    def count(self, query: str, *values: object) -> int:
+        """The number of rows of a table, or of what follows FROM in a query."""
+        return int(self.db.execute(f"SELECT count(*) FROM {query}", values).fetchone()[0])
 
-    def _leave_out_blank(self, batch: Batch) -> None:
-        reasons = ((d.seq, d.id, batch.reasons.get(d.seq, NO_TEXT)) for d in batch.blank)
-        self._db.executemany("INSERT INTO left_out VALUES (?, ?, ?)", reasons)
+    def read_anew(self, **values: Any) -> None:
+        """Forget what was read, keep what was answered, and set these values, in one step."""
+        with self.db:
+            for table in _READ:
+                self.db.execute(f"DELETE FROM {table}")
+            self._set({"stream": None, **values})
+
+    def receive(
+        self,
+        documents: Sequence[PendingDocument],
+        match: Callable[[PendingDocument], Match],
+        stream: Any,
+        left_out: Mapping[int, tuple[str, str]] | None = None,
+        unread: Sequence[str] = (),
+    ) -> None:
+        """Take documents, and move the stream's position, in one step.
+
+        `left_out`: the id of each document without text, and why it has none, by `seq`. `unread`: files and
+        folders that cannot be read now; the index keeps what it has of them.
+        """
+        with self.db:
+            for document in documents:
+                self._take(document, match(document))
+            reasons = ((seq, *why) for seq, why in (left_out or {}).items())
+            self.db.executemany("INSERT INTO left_out VALUES (?, ?, ?)", reasons)
+            self.db.executemany("INSERT OR IGNORE INTO unread VALUES (?)", ((path,) for path in unread))
+            self._set({"stream": stream})
+        failpoint(Failpoint.READ)
+
+    def _take(self, d: PendingDocument, match: Match) -> None:
+        if match.unchanged:
+            self.db.execute("INSERT INTO unchanged VALUES (?)", (match.id,))
+            return
+        values = (
+            match.id,
+            d.title,
+            d.url,
+            d.metadata,
+            d.text,
+            text_key(d.text),
+            match.source,
+            match.replaces,
+        )
+        self.db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (d.seq, *values))
 
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
-        """Up to `limit` (seq, text) after `after` without an answer, in order."""
-        return self._db.execute(
-            "SELECT seq, text FROM incoming WHERE seq > ? AND seq NOT IN (SELECT seq FROM journal) "
+        """Up to `limit` (seq, text) after `after` that have no vector yet, in order."""
+        return self.db.execute(
+            f"SELECT seq, text FROM documents WHERE seq > ? AND source IS NULL AND NOT {_ANSWERED} "
             "ORDER BY seq LIMIT ?",
             (after, limit),
         ).fetchall()
 
     def texts(self) -> Generator[str, None, None]:
-        """Every text that is not yet a row, in order."""
+        """The text of every document, in order, read through a connection of its own."""
         with sqlite_os_errors(self.folder):
             reader = sqlite3.connect(self.folder / NAMES.work)
         with closing(reader):
-            for (text,) in reader.execute("SELECT text FROM incoming ORDER BY seq"):
+            for (text,) in reader.execute("SELECT text FROM documents ORDER BY seq"):
                 yield text
 
-    def count_incoming(self) -> int:
-        """The number of documents that are not yet rows."""
-        return self._count("SELECT count(*) FROM incoming")
-
-    def record(self, seqs: Sequence[int], texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """Record an answer of the embedder: (n, width) float32 for the texts of these documents."""
-        with self._db:
-            self._record(
-                seqs, [text_key(text) for text in texts], [v.astype("<f4").tobytes() for v in vectors]
+    def record(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Record an answer of the embedder: (n, width) float32 for these texts."""
+        blobs = (vector.astype("<f4").tobytes() for vector in vectors)
+        with self.db:
+            self.db.executemany(
+                "INSERT OR IGNORE INTO answers VALUES (?, ?)", zip(map(text_key, texts), blobs, strict=True)
             )
-        failpoint(Failpoint.JOURNALLED)
-
-    def _record(self, seqs: Sequence[int], keys: Sequence[bytes], vectors: Sequence[bytes]) -> None:
-        rows = zip(seqs, keys, vectors, strict=True)
-        self._db.executemany("INSERT OR REPLACE INTO journal VALUES (?, ?, ?)", rows)
+        failpoint(Failpoint.ANSWERED)
 
     def id_of(self, seq: int) -> str:
-        """The id of a document that is not yet a row, as the corpus has it."""
-        return str(self._db.execute("SELECT id FROM incoming WHERE seq = ?", (seq,)).fetchone()[0])
+        """The id of a document."""
+        return str(self.db.execute("SELECT id FROM documents WHERE seq = ?", (seq,)).fetchone()[0])
 
-    def leave_out(self, seq: int, reason: str) -> None:
-        """Leave a document out, for a reason that the report tells."""
-        with self._db:
-            self._db.execute(
-                "INSERT INTO left_out SELECT seq, id, ? FROM incoming WHERE seq = ?", (reason, seq)
+    def leave_out(self, text: str, reason: str) -> None:
+        """Leave out the documents with this text, for a reason that the report gives."""
+        key = (text_key(text),)
+        with self.db:
+            self.db.execute(
+                "INSERT INTO left_out SELECT seq, id, ? FROM documents WHERE text_sha256 = ?", (reason, *key)
             )
-            self._db.execute("DELETE FROM incoming WHERE seq = ?", (seq,))
+            self.db.execute("DELETE FROM documents WHERE text_sha256 = ?", key)
 
     def left_out(self) -> list[dict[str, Any]]:
         """The documents that were left out, in order: seq, id, reason."""
-        rows = self._db.execute("SELECT seq, id, reason FROM left_out ORDER BY seq")
+        rows = self.db.execute("SELECT seq, id, reason FROM left_out ORDER BY seq")
         return [{"seq": seq, "id": id_, "reason": reason} for seq, id_, reason in rows]
-
-    def count_left_out(self) -> int:
-        """The number of documents that were left out."""
-        return self._count("SELECT count(*) FROM left_out")
 
     @property
     def rows(self) -> int:
-        """The number of documents that are embedded, committed and safe."""
-        return int(self.get("rows", 0))
+        """The number of documents that become rows."""
+        return self.count("documents")
 
     @property
     def safe(self) -> int:
-        """The number of documents whose vectors are safe: committed rows and recorded answers."""
-        return self.rows + self._count("SELECT count(*) FROM journal")
+        """The number of them whose vectors need not be asked for again."""
+        return self.count(f"documents WHERE source IS NOT NULL OR {_ANSWERED}")
 
-    @property
-    def has_its_rows(self) -> bool:
-        """Whether there are as many documents as rows are committed."""
-        return self._count("SELECT coalesce(max(row) + 1, 0) FROM documents") == self.rows
+    def blocks(self, width: int) -> Iterator[tuple[list[int | None], NDArray[np.float32]]]:
+        """The vectors of the documents in order: up to ROWS_AT_ONCE `source` rows, and the answers.
 
-    def commit(self, width: int, prepare: Prepare) -> None:
-        """Make rows of the recorded answers that have no gap before them."""
-        while True:
-            waiting = self._db.execute(
-                "SELECT seq, text, text_sha256, vector FROM incoming LEFT JOIN journal USING (seq) "
-                "ORDER BY seq LIMIT ?",
-                (COMMIT_AT_MOST,),
-            ).fetchall()
-            answered = []
-            for seq, text, key, vector in waiting:
-                if vector is None:
-                    break
-                if key != text_key(text) or len(vector) != 4 * width:
-                    raise self.damaged(f"an answer is not of the text of document {seq:,}")
-                answered.append((seq, vector))
-            if not answered:
-                return
-            raw = np.frombuffer(b"".join(vector for _, vector in answered), "<f4").reshape(-1, width)
-            self.commit_rows([seq for seq, _ in answered], prepare(raw), width)
-
-    def commit_rows(self, seqs: Sequence[int], rows: NDArray[np.float32], dim: int) -> None:
-        """Make rows of the first documents that wait: (n, dim) float32, prepared."""
-        span, ends = "WHERE seq BETWEEN ? AND ?", (seqs[0], seqs[-1])
-        with self._committing(rows, dim) as start:
-            documents = self._db.execute(
-                f"SELECT id, title, url, metadata, text FROM incoming {span} ORDER BY seq", ends
-            ).fetchall()
-            for row, (id_, title, url, metadata, text) in enumerate(documents, start):
-                values = (row, self.ids.unique(id_), title, url, metadata)
-                self._db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", values)
-                self._db.execute("INSERT INTO texts VALUES (?, ?)", (row, text))
-            self._db.execute(f"DELETE FROM incoming {span}", ends)
-            self._db.execute(f"DELETE FROM journal {span}", ends)
-
-    def commit_documents(
-        self,
-        documents: Sequence[PendingDocument],
-        rows: NDArray[np.float32],
-        dim: int,
-        values: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Make rows of documents that come with their vectors: (n, dim) float32, prepared.
-
-        Their ids are not changed. If one is taken, raises sqlite3.IntegrityError and commits nothing.
-        `values` are set in the same transaction.
+        The answers are (m, width) float32 for the m documents without a source. Raises BuildStateError if one
+        is missing or of another width.
         """
-        with self._committing(rows, dim) as start:
-            if self.ids.earlier and any(self.ids.is_taken(document.id) for document in documents):
-                raise sqlite3.IntegrityError("an id of an earlier part")
-            numbered = list(enumerate(documents, start))
-            fields = ((row, d.id, d.title, d.url, d.metadata) for row, d in numbered)
-            self._db.executemany("INSERT INTO documents VALUES (?, ?, ?, ?, ?)", fields)
-            self._db.executemany("INSERT INTO texts VALUES (?, ?)", ((row, d.text) for row, d in numbered))
-            for key, value in (values or {}).items():
-                set_value(self._db, key, value)
+        records = self.db.execute(
+            "SELECT seq, source, iif(source IS NULL, vector, NULL) "
+            "FROM documents LEFT JOIN answers USING (text_sha256) ORDER BY seq"
+        )
+        while block := records.fetchmany(ROWS_AT_ONCE):
+            for seq, source, vector in block:
+                if source is None and len(vector or b"") != 4 * width:
+                    raise self.damaged(f"there is no answer for document {seq:,}")
+            answers = b"".join(vector for _, _, vector in block if vector is not None)
+            yield [source for _, source, _ in block], np.frombuffer(answers, "<f4").reshape(-1, width)
 
-    @contextmanager
-    def _committing(self, rows: NDArray[np.float32], dim: int) -> Iterator[int]:
-        """Append rows to the file of vectors; yields the first one's number, then counts them."""
-        try:
-            file = self._vectors(dim)
-            start = file.rows
-            file.append(rows)
-            file.sync()
-            failpoint(Failpoint.SYNCED)
-            with self._db:
-                yield start
-                set_value(self._db, "rows", file.rows)
-            failpoint(Failpoint.COUNTED)
-        except BaseException:
-            self.close_vectors()  # opening the file again cuts off rows that were not committed
-            raise
+    def to_embed(self) -> tuple[int, int]:
+        """The number of different texts without a vector, and their characters."""
+        texts, chars = self.db.execute(
+            "SELECT count(*), coalesce(sum(length(text)), 0) FROM "
+            f"(SELECT text FROM documents WHERE source IS NULL AND NOT {_ANSWERED} GROUP BY text_sha256)"
+        ).fetchone()
+        return int(texts), int(chars)
 
-    def _vectors(self, dim: int) -> NpyAppender:
-        if self._rows_file is None:
-            try:
-                self._rows_file = NpyAppender(self.staged / NAMES.vectors(dim), dim, self.rows)
-            except EOFError as error:
-                raise BuildStateError(f"{error}: begin again with `restart`") from None
-        return self._rows_file
+    def document_bytes(self) -> int:
+        """The bytes of the documents; ids count twice, as they are indexed."""
+        names = ("id", "id", "title", "url", "metadata", "text")
+        fields = " + ".join(f"length(CAST({name} AS BLOB))" for name in names)
+        return int(self.db.execute(f"SELECT coalesce(sum({fields}), 0) FROM documents").fetchone()[0])
 
-    def finish_vectors(self, dim: int) -> None:
-        """Complete the file of full vectors."""
-        self._vectors(dim).finish()
-        self.close_vectors()
+    def replaced(self) -> list[int]:
+        """The rows of the index that documents replace, ascending."""
+        query = "SELECT replaces FROM documents WHERE replaces NOTNULL ORDER BY replaces"
+        return [row for (row,) in self.db.execute(query)]
 
-    def finish_documents(self) -> Path:
-        """Write documents.sqlite and return its path. The same rows make the same bytes.
+    def clear_staged(self) -> None:
+        """Delete the new files of a run that died, but not the state of a fitted embedder."""
+        for path in self.staged.iterdir():
+            if path.name != NAMES.embedder:
+                path.unlink() if path.is_file() else shutil.rmtree(path)
 
-        Rows are copied in order; VACUUM INTO then lays the pages out from the rows alone.
-        """
-        path = self.staged / NAMES.documents
+    def forget_answers(self) -> None:
+        """Delete every answer."""
+        with self.db:
+            self.db.execute("DELETE FROM answers")
 
-        def fill(copy: sqlite3.Connection) -> None:
-            copy.execute("ATTACH ? AS work", (str(self.folder / NAMES.work),))
-            with copy:
-                copy.execute("INSERT INTO documents SELECT * FROM work.documents ORDER BY row")
-                copy.execute("INSERT INTO texts SELECT * FROM work.texts ORDER BY row")
-            copy.execute("DETACH work")
+    def copy_documents(self, db: sqlite3.Connection) -> None:
+        """Insert every document into the tables of `documents.sqlite`, numbered from 0 in order."""
+        db.execute("ATTACH ? AS work", (str(self.folder / NAMES.work),))
+        number = "row_number() OVER (ORDER BY seq) - 1"
+        with db:
+            db.execute(f"INSERT INTO documents SELECT {number}, id, title, url, metadata FROM work.documents")
+            db.execute(f"INSERT INTO texts SELECT {number}, text FROM work.documents")
+        db.execute("DETACH work")
 
-        write_documents(path, self.folder / NAMES.documents_copy, fill)
-        return path
+    def copy_answered(self, other: Path) -> None:
+        """Count texts as embedded that the journal in the folder `other` has answers for, without vectors."""
+        if (other / NAMES.work).exists():
+            address = f"{(other / NAMES.work).resolve().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(address, uri=True)) as db, self.db:
+                known = db.execute("SELECT text_sha256 FROM answers")
+                self.db.executemany("INSERT OR IGNORE INTO answers VALUES (?, x'')", known)
 
-    def close_vectors(self) -> None:
-        """Close the file of vectors."""
-        if self._rows_file is not None:
-            self._rows_file.close()
-            self._rows_file = None
+    def drop_used(self) -> int:
+        """Delete what was read and the answers that were used. Returns the number of other answers."""
+        with self.db:
+            self.db.execute("DELETE FROM answers WHERE text_sha256 IN (SELECT text_sha256 FROM documents)")
+        self.read_anew(request=None, spent=None, placing=None, is_shared=None)
+        return self.count("answers")
 
     def close(self) -> None:
-        """Close everything; what is committed is safe."""
-        self.close_vectors()
-        self._db.close()
+        """Close it; what was received and recorded is safe."""
+        self.db.close()

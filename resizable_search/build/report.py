@@ -2,14 +2,17 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from resizable_search.build.journal import Journal
+from resizable_search.build.workspace import Workspace
 from resizable_search.embedders.request_pool import Usage
-from resizable_search.progress import LoggedProgress
+from resizable_search.engine.kernel_cache import compile_if_worth
+from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import Manifest
 from resizable_search.system import replace_file
 from resizable_search.text import counted
@@ -38,7 +41,7 @@ class BuildUsage:
 
     def save(self, journal: Journal) -> None:
         """Keep what has been spent so far."""
-        journal.set("spent", {**asdict(self.total), "seconds": self.total_seconds, "runs": self.runs})
+        journal.set(spent={**asdict(self.total), "seconds": self.total_seconds, "runs": self.runs})
 
     @property
     def seconds(self) -> float:
@@ -87,7 +90,7 @@ class BuildReport:
     folder: Path
     manifest: Manifest
     added: int = 0
-    left_out: Sequence[dict[str, Any]] = field(default_factory=list)
+    left_out: Sequence[Mapping[str, Any]] = field(default_factory=list)
     spent: Usage = Usage()
     seconds: float = 0.0
     total: Usage = Usage()
@@ -96,8 +99,15 @@ class BuildReport:
     changes: Changes | None = None
 
 
-def write_report(report: BuildReport, path: Path, progress: LoggedProgress) -> None:
-    """Write the report beside the index. If the disk refuses, the build does not fail: it is complete."""
+def finish(workspace: Workspace, report: BuildReport) -> BuildReport:
+    """The last steps of an update: write its report, and compile the kernels if the index is large enough.
+
+    If the disk refuses, the update does not fail: it is complete. If nothing has changed, nothing is written.
+    """
+    log, path = workspace.log, workspace.home.state(report.name) / NAMES.report
+    if report.changes is not None and not report.changes.any:
+        log.log(f"nothing has changed: {counted(report.changes.unchanged, 'document')}")
+        return report
     content = {
         "finished": report.manifest.changed,
         "rows": report.manifest.rows,
@@ -112,10 +122,13 @@ def write_report(report: BuildReport, path: Path, progress: LoggedProgress) -> N
     try:
         replace_file(path, (json.dumps(content, indent=1) + "\n").encode())
     except OSError as error:
-        progress.note(f"the index is complete, but {path} cannot be written ({error.strerror})")
+        log.note(f"the index is complete, but {path} cannot be written ({error.strerror})")
     left = f", {counted(len(report.left_out), 'document')} left out" if report.left_out else ""
-    progress.log(
+    log.log(
         f"finished: {counted(report.manifest.documents, 'document')}{left}, "
         f"{counted(report.spent.requests, 'request')}, {report.spent.repeats:,} of them repeated, "
         f"{counted(report.spent.tokens, 'token')}, {report.seconds:,.1f} s"
     )
+    with suppress(KeyboardInterrupt):  # the index is complete: this ends only the compilation
+        compile_if_worth(report.manifest.documents * report.manifest.full_dim, log, workspace.stop)
+    return report

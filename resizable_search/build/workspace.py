@@ -1,20 +1,21 @@
-"""What a build is asked for, and where it works: its lock, its log, and what an earlier run left behind."""
+"""What an update is asked for, and where it works: its lock, its log, and what an earlier run left behind."""
 
 import math
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from resizable_search import __version__
 from resizable_search.build.journal import Journal
 from resizable_search.errors import BuildStateError, UsageError
-from resizable_search.progress import LoggedProgress, Progress, logged
-from resizable_search.store.layout import NAMES, Failpoint, Home, failpoint, hold_lock
-from resizable_search.store.manifest import Manifest, file_entry, read_manifest
-from resizable_search.store.writer import replace_folder, sweep
+from resizable_search.progress import SILENT, LoggedProgress, Progress, logged
+from resizable_search.store.layout import NAMES, Failpoint, Home, failpoint, hold_lock, unfinished_build
+from resizable_search.store.manifest import read_manifest
+from resizable_search.store.writer import sweep
 from resizable_search.system import build_lock, make_home, storage_errors
 from resizable_search.text import quoted
 
@@ -78,110 +79,105 @@ def choose_dims(wanted: Sequence[int] | None, full: int) -> tuple[int, ...]:
     return tuple(sorted({dim for dim in wanted if dim < full} | {full}))
 
 
-_PLACING = "placing"
-"""The checksum of the manifest of the build that is being put in place."""
+CHANGE: dict[str, Any] = {"kind": "change"}
+"""The request of every update that compares its documents anew in each run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where an update of the index `options.name` works, while it holds the index's lock."""
+
+    home: Home
+    options: BuildOptions
+    log: LoggedProgress
+    stop: threading.Event
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the index."""
+        return self.home.index(self.options.name)
+
+    @property
+    def unfinished(self) -> Path:
+        """The folder of the unfinished update."""
+        return self.home.building(self.options.name)
+
+    @property
+    def same_command(self) -> str:
+        """What resumes the update, in words: a restart that has begun is not begun again."""
+        begun = unfinished_build(self.unfinished) if self.options.restart else None
+        return "the same command without `restart`" if begun and begun.replaces else "the same command"
+
+    def check_stop(self) -> None:
+        """Stop here if that was asked for."""
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+
+    def recover(self) -> None:
+        """Clean up after an update or compaction that died, or end it if it was complete."""
+        work = self.unfinished / NAMES.work
+        aside = self.unfinished / NAMES.replaced
+        if aside.exists() and not self.folder.exists():
+            aside.rename(self.folder)  # the old index stays until the new one is in place
+        if work.exists() and (self.folder / NAMES.manifest).exists():
+            with closing(Journal(self.unfinished)) as journal:
+                placing = journal.get("placing")
+            parts = read_manifest(self.folder).parts if placing else ()
+            if placing in [part.files[NAMES.documents].sha256 for part in parts]:
+                self.discard()
+        elif not work.exists():  # a new journal must not find files of another one
+            self.discard()
+
+    def discard(self) -> None:
+        """Delete the unfinished update."""
+        discard(self.unfinished)
+
+
+def discard(unfinished: Path) -> None:
+    """Delete an unfinished update: its journal first, so that nothing resumes what else is left of it."""
+    (unfinished / NAMES.work).unlink(missing_ok=True)
+    failpoint(Failpoint.DISCARDED)
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager
-def lock_build(home: Home, options: BuildOptions, progress: Progress) -> Iterator[LoggedProgress]:
-    """Hold the lock of the index that is built; yields the progress with the build's log.
+def lock_build(
+    home: Home, options: BuildOptions, progress: Progress, stop: threading.Event | None = None
+) -> Iterator[Workspace]:
+    """Hold the lock of the index that is built, and keep its log. `stop`, once set, ends the update.
 
     Raises UsageError for a wrong name, IndexBusyError, and StorageError if the disk refuses.
     """
     check_name(options.name)
     make_home(home.path)
     state = home.state(options.name)
+    workspace = Workspace(home, options, LoggedProgress(progress), stop or threading.Event())
     with (
-        storage_errors(home.path, again=lambda: resuming(home, options)),
+        storage_errors(home.path, again=lambda: workspace.same_command),
         build_lock(state / NAMES.lock, options.name),
         logged(progress, state / NAMES.log) as log,
     ):
         log.log(f"begun: rsearch {__version__}, {options.command or 'from Python'}")
-        yield log
+        yield replace(workspace, log=log)
 
 
 @contextmanager
-def lock_index(folder: Path) -> Iterator[Home]:
-    """Hold the lock of an index that is changed; yields the home that it lies in.
+def lock_index(
+    folder: Path,
+    options: BuildOptions | None = None,
+    progress: Progress = SILENT,
+    stop: threading.Event | None = None,
+) -> Iterator[Workspace]:
+    """Hold the lock of an index that is changed. A build or compaction that died is cleaned up first.
 
-    A build or compaction that died is cleaned up first. Raises IndexBusyError, and StorageError if the disk
-    refuses.
+    Raises IndexBusyError, BuildStateError for a damaged journal, and StorageError if the disk refuses.
     """
     folder = folder.resolve()
-    with hold_lock(folder) as home:
-        unfinished = home.building(folder.name)
-        recover(unfinished, folder)
-        discard_compaction(unfinished)
+    with hold_lock(folder) as home, logged(progress, home.state(folder.name) / NAMES.log) as log:
+        workspace = Workspace(home, options or BuildOptions(folder.name), log, stop or threading.Event())
+        workspace.recover()
         sweep(folder, read_manifest(folder))
-        yield home
-
-
-def resuming(home: Home, options: BuildOptions) -> str:
-    """What resumes a build, in words: a restart that has begun is not begun again."""
-    begun = options.restart and (home.building(options.name) / NAMES.work).exists()
-    return "the same command without `restart`" if begun else "the same command"
-
-
-def recover(unfinished: Path, folder: Path) -> None:
-    """Bring a build that died between two of its last steps to a state that can be resumed, or end it.
-
-    `unfinished` is its folder, `folder` the index's.
-    """
-    staged, aside = unfinished / NAMES.staged, unfinished / NAMES.replaced
-    if aside.exists() and not folder.exists():
-        aside.rename(folder)  # the old index stays until the new one is in place
-    if not (unfinished / NAMES.work).exists():
-        # A new journal must not find files of another one.
-        discard(unfinished)
-        return
-    if (staged / NAMES.manifest).exists() and (folder / NAMES.manifest).exists():
-        with closing(Journal(unfinished)) as journal:
-            placing = journal.get(_PLACING)
-        if placing not in (None, file_entry(staged / NAMES.manifest).sha256):
-            discard(unfinished)  # the folders were exchanged already, and this is the old index
-    elif not staged.exists() and (folder / NAMES.manifest).exists():
-        parts = len(read_manifest(folder).parts)
-        unlisted = folder / NAMES.parts / str(parts + 1)
-        if unlisted.exists():
-            unlisted.rename(staged)
-        else:
-            discard(unfinished)
-
-
-def put_in_place(journal: Journal, manifest: Manifest, folder: Path) -> Manifest:
-    """Write the manifest of a finished build and move its files to `folder`; returns the manifest as written.
-
-    The journal keeps the manifest's checksum, so that `recover` knows whether old and new index have been
-    exchanged, whatever happened to the new one since.
-    """
-    journal.set(_PLACING, None)
-    written = manifest.write(journal.staged)
-    journal.set(_PLACING, file_entry(journal.staged / NAMES.manifest).sha256)
-    replace_folder(journal.staged, folder, journal.folder / NAMES.replaced)
-    return written
-
-
-def discard(unfinished: Path) -> None:
-    """Delete an unfinished build: its journal first, so that nothing resumes what else is left of it."""
-    (unfinished / NAMES.work).unlink(missing_ok=True)
-    failpoint(Failpoint.DISCARDED)
-    shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def discard_compaction(unfinished: Path) -> None:
-    """Delete what a compaction left, and the folder of an unfinished build if it is empty."""
-    if unfinished.is_dir():
-        shutil.rmtree(unfinished / NAMES.compacted, ignore_errors=True)
-        with suppress(OSError):
-            unfinished.rmdir()
-
-
-def is_replacing(unfinished: Path) -> bool:
-    """Whether there is an unfinished build that will replace the index."""
-    if not (unfinished / NAMES.work).exists():
-        return False
-    with closing(Journal(unfinished)) as journal:
-        return bool(journal.get("replaces", False))
+        yield workspace
 
 
 def refuse_differences(name: str, how: str, asked: Mapping[str, Any], stored: Mapping[str, Any]) -> None:

@@ -102,7 +102,7 @@ def vectors(
     The vectors are checked, normalised and copied: the file stays as it is and
     is not needed afterwards.
     """
-    from resizable_search.build.vectors import build_vectors
+    from resizable_search.build.build import build_vectors
     from resizable_search.cli.progress import shown_progress, stop_on_signal
     from resizable_search.corpora.base import Corpus
     from resizable_search.embedders import registry

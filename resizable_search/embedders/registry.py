@@ -13,7 +13,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.errors import CredentialsError, IndexFormatError, RsearchError, UsageError
+from resizable_search.errors import (
+    CredentialsError,
+    EmbedderMismatchError,
+    IndexFormatError,
+    RsearchError,
+    UsageError,
+)
 from resizable_search.specs import EmbedderSpec
 from resizable_search.system import file_lock, replace_file
 from resizable_search.text import clipped, quoted
@@ -115,6 +121,42 @@ def reopen(spec: EmbedderSpec, state: Path) -> "Embedder":
 MAX_BYTES = 1 << 20
 LOCK_SECONDS = 10.0
 """Others hold the lock for milliseconds."""
+
+
+def embedder_of_vectors(
+    model: str | None,
+    kind: str | None,
+    width: int,
+    file: Path,
+    options: Mapping[str, str | int | None] | None = None,
+) -> "Embedder":
+    """The embedder that made the (n, width) vectors of `file`, made by `model` with the embedder `kind`.
+
+    Raises UsageError, and EmbedderMismatchError for another width than the model's.
+    """
+    from resizable_search.embedders.base import UNKNOWN_MODEL, PrecomputedEmbedder
+    from resizable_search.embedders.models import find
+
+    if kind is None and model is not None:
+        kind = kind_of(model)
+    if kind is None or kind == PrecomputedEmbedder.kind:
+        return PrecomputedEmbedder(model=model or UNKNOWN_MODEL, width=width)
+    if embedder_class(kind).needs_fit:
+        raise UsageError(
+            f"{kind} learns from the texts of a corpus, and cannot have made these vectors: "
+            "leave `embedder` out, or name another"
+        )
+    arguments: dict[str, str | int | None] = dict(options or {})
+    if model is not None and find(model) is None and "width" in parameters(kind):
+        arguments["width"] = width  # otherwise only the model could tell
+    embedder = create(kind, model, arguments)
+    spec = embedder.spec
+    if spec.width != width:
+        raise EmbedderMismatchError(
+            f"{file} holds vectors of {width} numbers, and those of {spec.model} have {spec.width}: "
+            "give its full vectors, or name the model that made these (or none) with `model`"
+        )
+    return embedder
 
 
 class TrustedEndpoints:

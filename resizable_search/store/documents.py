@@ -229,11 +229,6 @@ def allowed_rows(folder: Path, part: Part) -> "NDArray[np.bool_] | None":
     return allowed
 
 
-IDS_SCHEMA = """
-CREATE TABLE IF NOT EXISTS repeats (id TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT;
-"""
-
-
 class PartIds:
     """The ids of one finished part, without those of deleted documents.
 
@@ -270,41 +265,3 @@ def ids_of(index: Path, manifest: Manifest) -> Iterator[list[PartIds]]:
 def row_of(parts: Sequence[PartIds], id_: str) -> int | None:
     """The row of the document with this id, counted through the parts; None if there is none."""
     return next((row for part in parts if (row := part.row_of(id_)) is not None), None)
-
-
-class TakenIds:
-    """The ids in a `table` of `db`, and those of the `earlier` parts of the index with `rows` rows in all."""
-
-    def __init__(self, db: sqlite3.Connection, table: str = "documents") -> None:
-        self.earlier: Sequence[PartIds] = ()
-        self.rows = 0
-        self._db = db
-        self._taken = f"SELECT 1 FROM {table} WHERE id = ?"
-
-    def is_taken(self, id_: str) -> bool:
-        """Whether a document has this id."""
-        return (
-            self._db.execute(self._taken, (id_,)).fetchone() is not None
-            or row_of(self.earlier, id_) is not None
-        )
-
-    def row_of(self, id_: str) -> int | None:
-        """The row, counted through the parts, of the document with this id; None if there is none."""
-        row = row_of(self.earlier, id_)
-        if row is not None:
-            return row
-        record = self._db.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
-        return None if record is None else self.rows + int(record[0])
-
-    def unique(self, id_: str) -> str:
-        """The id itself, or with '#2', '#3', … behind it where it is taken."""
-        if not self.is_taken(id_):
-            return id_
-        last = self._db.execute("SELECT last FROM repeats WHERE id = ?", (id_,)).fetchone()
-        number = last[0] if last else 1
-        while True:
-            number += 1
-            unique = f"{id_}#{number}"
-            if not self.is_taken(unique):
-                self._db.execute("INSERT OR REPLACE INTO repeats VALUES (?, ?)", (id_, number))
-                return unique

@@ -28,7 +28,6 @@ class FileNames:
     building: str = ".building"
     work: str = "work.sqlite"
     documents_copy: str = "documents.copy"
-    compacted: str = "compacted"
     staged: str = "index"
     replaced: str = "replaced"
     removed: str = "removed.json"
@@ -299,9 +298,11 @@ def unfinished_build(folder: Path) -> UnfinishedBuild | None:
         with suppress(sqlite3.Error, ValueError, AttributeError):
             with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro{how}", uri=True)) as db:
                 meta = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")}
-                (answers,) = db.execute("SELECT count(*) FROM journal").fetchone()
+                (safe,) = db.execute(
+                    "SELECT count(*) FROM documents WHERE source NOTNULL "
+                    "OR text_sha256 IN (SELECT text_sha256 FROM answers)"
+                ).fetchone()
             read = int((meta.get("stream") or {}).get("read", 0))
-            safe = int(meta.get("rows", 0)) + answers
             return UnfinishedBuild(read, safe, meta.get("request"), bool(meta.get("replaces", False)))
     return None
 
@@ -312,10 +313,8 @@ class Failpoint(StrEnum):
     Wherever a process dies, the same command resumes (docs/format.md, "An unfinished build").
     """
 
-    SPOOLED = "documents are in the journal"
-    JOURNALLED = "answers are in the journal"
-    SYNCED = "vectors are on disk, but not counted"
-    COUNTED = "vectors and their documents are committed"
+    READ = "documents are in the journal"
+    ANSWERED = "answers are in the journal"
     DOCUMENTS = "documents.sqlite is written"
     MARKED = "new bitmaps of deleted rows are on disk, but not listed"
     MANIFEST = "the manifest is written"

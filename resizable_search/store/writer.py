@@ -9,7 +9,8 @@ import ctypes
 import os
 import re
 import shutil
-from collections.abc import Callable, Container, Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -19,13 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import NpyWriter, npy_bytes, read_blocks, read_shape
+from resizable_search.arrays import NpyAppender, NpyWriter, npy_bytes, read_blocks, read_shape
 from resizable_search.engine import vectors
 from resizable_search.engine.scheduling import map_ahead
 from resizable_search.engine.vectors import WORD, quantise, sign_words
-from resizable_search.errors import RsearchError
+from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.progress import SILENT, Progress
-from resizable_search.store.documents import allowed_rows
+from resizable_search.store.documents import allowed_rows, write_documents
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
 from resizable_search.system import beside, thread_count
@@ -102,49 +103,33 @@ def derived_slices(
             yield NAMES.signs(dims[-1]), word, number * n + start
 
 
-def has_tiers(manifest: Manifest) -> bool:
-    """Whether every derived file of the index exists."""
-    wanted = set(derived_files(0, manifest.dims))
-    return all(wanted <= set(part.files) for part in manifest.parts)
-
-
-def add_tiers(index: Path, progress: Progress = SILENT) -> None:
-    """Derive the int8 tiers and sign bits of an index that was built before they existed.
-
-    Nothing else changes, so the generation stays. The caller holds the index's lock.
-    """
-    manifest = read_manifest(index)
-    wanted = derived_files(0, manifest.dims)
-    progress.stage("deriving", manifest.rows, "rows")
-    parts = []
-    try:
-        for part in manifest.parts:
-            folder = index / part.path
-            derive(folder, manifest.dims, progress)
-            parts.append(replace(part, files={**part.files, **list_files(folder, list(wanted))}))
-        replace(manifest, parts=tuple(parts)).write(index)
-    except BaseException:
-        for part in manifest.parts:
-            for name in wanted:
-                path = index / part.path / name
-                beside(path).unlink(missing_ok=True)
-                if name not in part.files:
-                    path.unlink(missing_ok=True)
-            with suppress(OSError):
-                (index / part.path / NAMES.tiers).rmdir()  # if it is empty
-        raise
-    sync_folder(index)
-
-
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
     """Measure these files of a folder, for the manifest."""
     with ThreadPoolExecutor(thread_count()) as pool:
         return dict(zip(names, pool.map(lambda name: file_entry(folder / name), names), strict=True))
 
 
-def part_files(dims: Sequence[int]) -> list[str]:
-    """The names of the files of a part."""
-    return [*derived_files(0, dims), NAMES.documents]
+def write_part(
+    staged: Path,
+    dims: Sequence[int],
+    rows: Iterable[NDArray[np.float32]],
+    fill: Callable[[sqlite3.Connection], None],
+    copy: Path,
+    progress: Progress,
+) -> dict[str, FileEntry]:
+    """Write all files of a part into the folder `staged`, and measure them.
+
+    `rows`: blocks of (n, width) float32, as they are stored. `fill` and `copy`: see `write_documents`.
+    """
+    full = dims[-1]
+    with closing(NpyAppender(staged / NAMES.vectors(full), full)) as file:
+        for block in rows:
+            file.append(block)
+        file.finish()
+    derive(staged, dims, progress)
+    progress.stage("writing", None, "files")
+    write_documents(staged / NAMES.documents, copy, fill)
+    return list_files(staged, [*derived_files(0, dims), NAMES.documents])
 
 
 def replace_folder(staged: Path, target: Path, aside: Path) -> None:
@@ -199,7 +184,7 @@ def add_part(
     staged: Path,
     index: Path,
     manifest: Manifest,
-    part_rows: int,
+    part: Part,
     deleted: Sequence[int] = (),
     **changes: object,
 ) -> Manifest:
@@ -211,13 +196,12 @@ def add_part(
     target = index / path
     target.parent.mkdir(exist_ok=True)
     remove_folder(target)  # left by an extension that died
-    part = Part(path, part_rows, list_files(staged, part_files(manifest.dims)))
     sync_folder(staged)
     staged.rename(target)
     sync_folder(target.parent)
     failpoint(Failpoint.PLACED)
-    parts = (*_with_deleted(index, manifest, deleted), part)
-    written = manifest.next_generation(rows=manifest.rows + part_rows, parts=parts, **changes).write(index)
+    parts = (*_with_deleted(index, manifest, deleted), replace(part, path=path))
+    written = manifest.next_generation(rows=manifest.rows + part.rows, parts=parts, **changes).write(index)
     sync_folder(index)
     sweep(index, written)
     return written
@@ -301,47 +285,38 @@ def was_index(folder: Path) -> bool:
 def remove_index(folder: Path) -> list[str]:
     """Delete an index: the files that its manifest lists, and the folders that are then empty.
 
-    Returns the paths of other files in the folder, which stay. The manifest is renamed first, so that a
-    half removed folder is no index, but a later removal knows that it was one.
+    If the manifest cannot be read, the files that have a name of the format. Returns the paths of other files
+    in the folder, which stay. The manifest is renamed first, so that a half removed folder is no index, but a
+    later removal knows that it was one.
     """
-    names = read_manifest(folder).all_files()
-    (folder / NAMES.manifest).replace(folder / NAMES.removed)
-    # Files under the names of `beside` were left by a process that died while writing them.
-    written = {beside(Path(name)).as_posix() for name in (NAMES.manifest, *names)}
-    return _remove(folder, {NAMES.removed, *names, *written}.__contains__)
-
-
-def remove_damaged(folder: Path) -> list[str]:
-    """`remove_index` without a manifest to read: delete the files that have a name of the format."""
-    return _remove(folder, lambda name: bool(_OWN.fullmatch(name)))
+    try:
+        names = read_manifest(folder).all_files()
+    except IndexFormatError:
+        own = [path for path in _files(folder) if _OWN.fullmatch(path.relative_to(folder).as_posix())]
+    else:
+        (folder / NAMES.manifest).replace(folder / NAMES.removed)
+        # Files under the names of `beside` were left by a process that died while writing them.
+        written = {beside(Path(name)).as_posix() for name in (NAMES.manifest, *names)}
+        listed = {NAMES.removed, *names, *written}
+        own = [path for path in _files(folder) if path.relative_to(folder).as_posix() in listed]
+    last = (folder / NAMES.manifest, folder / NAMES.removed)
+    others = sorted(str(path.relative_to(folder)) for path in set(_files(folder)) - set(own))
+    for path in sorted(own, key=last.__contains__):
+        path.unlink()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+            path.rmdir()
+    if not others:
+        folder.rmdir()
+    return others
 
 
 def unexpected_files(folder: Path, manifest: Manifest) -> list[str]:
     """The paths of files in an index's folder that its manifest does not list."""
-    names = {path.relative_to(folder).as_posix() for path in _files(folder) if not path.is_dir()}
+    names = {path.relative_to(folder).as_posix() for path in _files(folder)}
     return sorted(names - {NAMES.manifest, *manifest.all_files()})
 
 
 def _files(folder: Path) -> list[Path]:
     """Everything below a folder but folders. A link is a file, and is never followed."""
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-
-
-def _remove(folder: Path, is_own: Callable[[str], bool]) -> list[str]:
-    """Delete the files whose paths in the folder are its own, and empty folders; the manifest last."""
-    files = _files(folder)
-    own = [path for path in files if is_own(path.relative_to(folder).as_posix())]
-    last = (folder / NAMES.manifest, folder / NAMES.removed)
-    for path in own:
-        if path not in last:
-            path.unlink()
-    for path in sorted((p for p in folder.rglob("*") if p.is_dir() and not p.is_symlink()), reverse=True):
-        if not any(path.iterdir()):
-            path.rmdir()
-    for path in last:
-        if path in own:
-            path.unlink()
-    others = [str(path.relative_to(folder)) for path in files if path not in own]
-    if not others:
-        folder.rmdir()
-    return others

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from resizable_search import __version__
-from resizable_search.build.vectors import build_vectors
+from resizable_search.build.build import build_vectors
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.evaluate import timing as page_cache
 from resizable_search.progress import SILENT, Progress

@@ -248,7 +248,7 @@ def _both(ours: float, rival: float) -> str:
     return f"{ours * 1e3:.2f} ms against {rival * 1e3:.2f} ms"
 
 
-TARGETS: list[Target] = [
+REQUIREMENTS: list[Target] = [
     ("exact, full width, 2 threads / numpy float32 + argpartition", 0.5, 0.3, _exact_numpy),
     ("exact, full width / the cookbook's scan", 1 / 4, 1 / 6, _exact_cookbook),
     ("--dim 256 --rerank 10 / the cookbook's reranking scan", 1 / 6, 1 / 10, _rerank_cookbook),
@@ -264,7 +264,7 @@ def judge(run: Measured) -> tuple[list[tuple[str, ...]], bool]:
     """A line for each target, (what, figure, must, aim, remark), and whether every must is kept."""
     lines: list[tuple[str, ...]] = []
     held = True
-    for what, must, aim, figure_of in TARGETS:
+    for what, must, aim, figure_of in REQUIREMENTS:
         try:
             figure, remark = figure_of(run)
         except Missing as missing:

@@ -13,6 +13,7 @@ import pytest
 
 from resizable_search.admin.overview import overview
 from resizable_search.build.build import build
+from resizable_search.build.ingest import NewIds
 from resizable_search.build.workspace import BuildOptions, choose_dims
 from resizable_search.corpora.base import Document
 from resizable_search.engine import vectors
@@ -33,7 +34,6 @@ from resizable_search.errors import (
 from resizable_search.progress import Progress
 from resizable_search.search.index import open_index
 from resizable_search.store import writer
-from resizable_search.store.documents import TakenIds
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest
 from resizable_search.system import build_lock
@@ -307,7 +307,7 @@ def test_stop_ends_the_build_with_everything_answered_kept(home):
 
 
 def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_path):
-    original = TakenIds.unique
+    original = NewIds.unique
     calls = iter(range(10_000))
 
     def interrupted(self, id_):
@@ -315,7 +315,7 @@ def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_pa
             raise KeyboardInterrupt
         return original(self, id_)
 
-    monkeypatch.setattr(TakenIds, "unique", interrupted)
+    monkeypatch.setattr(NewIds, "unique", interrupted)
     with pytest.raises(BuildStoppedError):
         run(home)
     run(home)
@@ -324,13 +324,15 @@ def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_pa
     assert contents(home.index("made")) == contents(whole.index("made"))
 
 
-@pytest.mark.parametrize("step", ["update.derive", "build.list_files", "workspace.replace_folder"])
+@pytest.mark.parametrize(
+    "step", ["store.writer.derive", "store.writer.list_files", "build.update.replace_folder"]
+)
 def test_a_crash_in_the_last_steps_is_recovered(home, monkeypatch, tmp_path, step):
     def crash(*args, **kwargs):
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"resizable_search.build.{step}", crash)
+        patched.setattr(f"resizable_search.{step}", crash)
         with pytest.raises(SystemExit):
             run(home)
     embedder = TableEmbedder()
@@ -464,7 +466,7 @@ def test_a_full_disk_says_which_command_goes_on(home, monkeypatch, options, agai
     run(home, articles(20))
     embedder = TableEmbedder(model="table")
     with monkeypatch.context() as patched:
-        patched.setattr("resizable_search.build.update.derive", no_room)
+        patched.setattr("resizable_search.store.writer.derive", no_room)
         with pytest.raises(StorageError, match=f"is full; nothing is lost: free some space, and .*{again}"):
             run(home, articles(40), embedder, name="made" if options else "new", **options)
     assert run(home, articles(40), embedder, name="made" if options else "new").manifest.rows == 40
@@ -474,7 +476,7 @@ def test_a_full_disk_says_which_command_goes_on(home, monkeypatch, options, agai
 def test_a_restart_that_the_disk_does_not_let_begin_is_begun_again(home, monkeypatch):
     run(home, articles(20))
     with monkeypatch.context() as patched:
-        patched.setattr("resizable_search.build.journal.set_value", no_room)
+        patched.setattr("resizable_search.build.journal.Journal._set", no_room)
         with pytest.raises(StorageError, match="and the same command resumes"):
             run(home, articles(40), restart=True)
     assert home.unfinished() == []

@@ -89,7 +89,7 @@ def test_a_stop_while_the_index_follows_texts_that_changed_says_what_is_safe(tmp
         build_index("notes", [f"text {number}" for number in range(250)], embedder=embedder, home=tmp_path)
     changed = [f"text {number}" for number in range(50)] + ["new text"]
     embedder.before = stop_at("new text")
-    with pytest.raises(BuildStoppedError, match="notes is as it was, 0 new texts are embedded and safe"):
+    with pytest.raises(BuildStoppedError, match="50 documents are embedded and safe"):
         build_index("notes", changed, embedder=embedder, home=tmp_path)
     again = TableEmbedder(remote=True)
     with build_index("notes", changed, embedder=again, home=tmp_path) as index:

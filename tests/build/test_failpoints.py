@@ -82,7 +82,7 @@ def test_a_build_that_died_at_a_failpoint_goes_on_to_the_same_index(tmp_path, pr
     for folder in (whole, home):
         begun(folder, kind)
     run(whole, restart=kind == "replacing")
-    times = 3 if point is Failpoint.JOURNALLED else 1
+    times = 3 if point is Failpoint.ANSWERED else 1
     process = processes.Process(target=run_and_die, args=(home, kind, point, times))
     process.start()
     process.join(60)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from resizable_search.arrays import NpyAppender, read_blocks
-from resizable_search.build.journal import Batch, Journal, PendingDocument
+from resizable_search.build.journal import Journal, Match, PendingDocument, text_key
 from resizable_search.errors import BuildStateError
+from resizable_search.store.documents import write_documents
 from resizable_search.store.layout import unfinished_build
 
 
@@ -50,53 +51,108 @@ def test_rows_that_were_committed_and_are_gone_are_noticed(tmp_path):
         NpyAppender(tmp_path / "8.npy", 8, rows=4)
 
 
-def incoming(n, start=0):
-    return [PendingDocument(i, f"id{i}", "t", "u", "{}", f"text {i}") for i in range(start, start + n)]
+def pending(n, start=0, text="text {}"):
+    return [PendingDocument(i, f"id{i}", "t", "u", "{}", text.format(i)) for i in range(start, start + n)]
 
 
-def test_answers_are_committed_up_to_the_first_gap(tmp_path):
+def as_new(document):
+    return Match(document.id)
+
+
+def written(journal, path):
+    write_documents(path, path.with_name("copy"), journal.copy_documents)
+    return path.read_bytes()
+
+
+def test_answers_come_in_any_order_and_rows_in_that_of_the_documents(tmp_path):
     journal = Journal(tmp_path / "w")
-    journal.receive(Batch(incoming(6)), {"read": 6})
-    journal.record([1, 2, 5], ["text 1", "text 2", "text 5"], rows(3))
-    journal.commit(8, lambda raw: raw)
-    assert journal.rows == 0
-    journal.record([0], ["text 0"], rows(1, seed=1))
-    journal.commit(8, lambda raw: raw)
-    assert journal.rows == 3
-    assert [seq for seq, _ in journal.waiting(-1, 10)] == [3, 4]
+    journal.receive(pending(6), as_new, {"read": 6})
+    journal.record(["text 1", "text 2", "text 5"], rows(3))
+    assert (journal.rows, journal.safe) == (6, 3)
+    assert [seq for seq, _ in journal.waiting(-1, 10)] == [0, 3, 4]
+    assert [seq for seq, _ in journal.waiting(0, 1)] == [3]
     journal.close()
     again = Journal(tmp_path / "w")
-    again.leave_out(3, "odd")
-    again.record([4], ["text 4"], rows(1, seed=2))
-    again.commit(8, lambda raw: raw)
-    again.finish_vectors(8)
+    again.record(["text 0"], rows(1, seed=1))
+    again.leave_out("text 3", "odd")
+    again.record(["text 4"], rows(1, seed=2))
+    ((sources, vectors),) = again.blocks(8)
+    assert sources == [None] * 5
     expected = np.concatenate([rows(1, seed=1), rows(3)[:2], rows(1, seed=2), rows(3)[2:]])
-    np.testing.assert_array_equal(np.load(again.staged / "8.npy"), expected)
+    np.testing.assert_array_equal(vectors, expected)
     assert again.left_out() == [{"seq": 3, "id": "id3", "reason": "odd"}]
     again.close()
 
 
-def test_an_answer_to_another_text_is_not_committed(tmp_path):
+def test_an_answer_serves_every_document_with_its_text(tmp_path):
     journal = Journal(tmp_path / "w")
-    journal.receive(Batch(incoming(2)), {"read": 2})
-    journal.record([0, 1], ["text 0", "another text"], rows(2))
-    with pytest.raises(BuildStateError, match="of document 1.*`restart`"):
-        journal.commit(8, lambda raw: raw)
+    journal.receive(pending(4, text="the same"), as_new, {})
+    journal.record(["the same"], rows(1))
+    assert (journal.safe, journal.waiting(-1, 10)) == (4, [])
+    ((_, vectors),) = journal.blocks(8)
+    np.testing.assert_array_equal(vectors, np.repeat(rows(1), 4, axis=0))
+    journal.leave_out("the same", "odd")
+    assert (journal.rows, len(journal.left_out())) == (0, 4)
     journal.close()
 
 
-def test_documents_are_the_same_bytes_however_many_commits_brought_them(tmp_path):
+@pytest.mark.parametrize("damage", ["DELETE FROM answers", "UPDATE answers SET vector = x'00'"])
+def test_rows_are_not_made_of_answers_that_are_missing_or_cut(tmp_path, damage):
+    journal = Journal(tmp_path / "w")
+    journal.receive(pending(2), as_new, {"read": 2})
+    journal.record(["text 0", "text 1"], rows(2))
+    journal.db.execute(damage)
+    with pytest.raises(BuildStateError, match="no answer for document 0.*`restart`"):
+        list(journal.blocks(8))
+    journal.close()
+
+
+def test_documents_are_the_same_bytes_however_many_steps_brought_them(tmp_path):
     made = []
     for name, step in (("one", 50), ("many", 3)):
         journal = Journal(tmp_path / name)
         for start in range(0, 50, step):
-            journal.receive(Batch(incoming(min(step, 50 - start), start)), {})
-            seqs = list(range(start, min(start + step, 50)))
-            journal.commit_rows(seqs, rows(len(seqs)), 8)
-        made.append(journal.finish_documents().read_bytes())
-        assert journal.finish_documents().read_bytes() == made[-1]
+            journal.receive(pending(min(step, 50 - start), start), as_new, {})
+        made += [written(journal, tmp_path / "documents.sqlite"), written(journal, tmp_path / "again.sqlite")]
         journal.close()
-    assert made[0] == made[1]
+    assert len(set(made)) == 1
+
+
+def test_what_was_answered_outlives_what_was_read(tmp_path):
+    journal = Journal(tmp_path / "w")
+    journal.receive(pending(3), as_new, {"read": 4}, {3: ("id3", "no text")}, ["a/b"])
+    journal.record(["text 0", "of another command"], rows(2))
+    journal.read_anew(request={"kind": "other"})
+    assert (journal.rows, journal.get("stream"), journal.left_out()) == (0, None, [])
+    journal.receive(pending(1), as_new, {"read": 1})
+    assert journal.safe == 1
+    assert journal.drop_used() == 1
+    assert [key for (key,) in journal.db.execute("SELECT text_sha256 FROM answers")] == [
+        text_key("of another command")
+    ]
+    journal.close()
+
+
+def test_a_journal_of_an_earlier_rsearch_is_refused_with_what_would_be_lost(tmp_path):
+    (tmp_path / "w").mkdir()
+    with closing(sqlite3.connect(tmp_path / "w/work.sqlite")) as db:
+        db.executescript(
+            "CREATE TABLE meta (key TEXT, value TEXT); INSERT INTO meta VALUES ('rows', '1200');"
+            "CREATE TABLE journal (seq INTEGER); INSERT INTO journal VALUES (1), (2);"
+        )
+    before = (tmp_path / "w/work.sqlite").read_bytes()
+    with pytest.raises(BuildStateError, match="of an earlier rsearch.*`restart`.*1,202 documents again"):
+        Journal(tmp_path / "w")
+    assert (tmp_path / "w/work.sqlite").read_bytes() == before
+
+
+def test_a_journal_that_died_before_its_tables_were_made_is_a_new_one(tmp_path):
+    (tmp_path / "w").mkdir()
+    with closing(sqlite3.connect(tmp_path / "w/work.sqlite")) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+    journal = Journal(tmp_path / "w")
+    assert (journal.rows, journal.get("request")) == (0, None)
+    journal.close()
 
 
 def test_a_damaged_unfinished_build_says_how_to_begin_again(tmp_path):
@@ -107,7 +163,7 @@ def test_a_damaged_unfinished_build_says_how_to_begin_again(tmp_path):
 
 
 def test_a_build_that_could_not_be_begun_leaves_nothing_behind(tmp_path, monkeypatch):
-    def refuse(self, kept):
+    def refuse(self):
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr(Journal, "_open", refuse)
@@ -136,8 +192,8 @@ def test_a_build_that_cannot_be_opened_for_the_disk_is_not_called_damaged(tmp_pa
 
 def test_rows_of_a_build_are_counted_where_its_log_cannot_be_read(tmp_path, monkeypatch):
     journal = Journal(tmp_path / "w")
-    journal.receive(Batch(incoming(30)), {})
-    journal.commit_rows(list(range(20)), rows(20), 8)
+    journal.receive(pending(30), as_new, {})
+    journal.record([f"text {i}" for i in range(20)], rows(20))
     journal.close()
     asked = []
     connect = sqlite3.connect
@@ -161,11 +217,8 @@ def test_a_journal_that_could_not_be_begun_is_closed(tmp_path, monkeypatch):
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda path: opened.append(connect(path)) or opened[-1])
 
-    def refuse(*values):
-        raise OSError("no room")
-
-    monkeypatch.setattr("resizable_search.build.journal.set_value", refuse)
-    with pytest.raises(OSError, match="no room"):
-        Journal(tmp_path / "w", replaces=True)
+    monkeypatch.setattr("resizable_search.build.journal._SCHEMA", None)
+    with pytest.raises(TypeError):
+        Journal(tmp_path / "w")
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         opened[0].execute("SELECT 1")

@@ -6,8 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from resizable_search.build.build import build
-from resizable_search.build.vectors import build_vectors
+from resizable_search.build.build import build, build_vectors
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders.request_pool import Usage
 from resizable_search.errors import BuildStateError, BuildStoppedError, QuotaError, ServiceError, StorageError
@@ -233,7 +232,7 @@ def test_a_build_that_the_disk_cannot_hold_does_not_begin(home, monkeypatch, tmp
 
 def test_a_corpus_that_is_shorter_than_the_limit_needs_less_room(home, monkeypatch):
     monkeypatch.setattr("resizable_search.system.free_bytes", lambda folder: 50_000)
-    monkeypatch.setattr("resizable_search.build.build.free_bytes", lambda folder: 50_000)
+    monkeypatch.setattr("resizable_search.build.update.free_bytes", lambda folder: 50_000)
     corpus = ListCorpus(articles(20))
     monkeypatch.setattr(corpus, "size_hint", lambda: 20, raising=False)
     assert run(home, Paid(), corpus, limit=100_000).manifest.rows == 20

@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from resizable_search.admin.overview import describe_index, overview
-from resizable_search.build import journal
-from resizable_search.build.build import build
+from resizable_search.build.build import build, build_vectors
 from resizable_search.build.delete import plan_removal, remove
-from resizable_search.build.vectors import build_vectors, model_embedder
+from resizable_search.build.journal import Journal
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders import registry
 from resizable_search.embedders.nomic import NomicEmbedder
@@ -281,7 +280,7 @@ def test_a_file_that_is_written_to_meanwhile_is_told(home, tmp_path):
     file = saved(tmp_path, made())
 
     def touch(stage):
-        if stage == "storing":
+        if stage == "reading":
             os.utime(file, ns=(1, 1))
 
     with pytest.raises(CorpusError, match=r"given\.npy was changed while it was read"):
@@ -294,18 +293,20 @@ def test_a_file_that_is_written_to_meanwhile_is_told(home, tmp_path):
 
 def test_a_model_that_is_not_told_or_not_known_is_given():
     for model, name in ((None, "unknown"), ("my-model", "my-model")):
-        spec = model_embedder(model, None, 96, Path("f.npy")).spec
+        spec = registry.embedder_of_vectors(model, None, 96, Path("f.npy")).spec
         assert (spec.kind, spec.model, spec.width, spec.centred) == ("given", name, 96, False)
         assert registry.reopen(spec, Path()).spec == spec
 
 
 def test_a_known_model_has_its_embedder_or_the_one_that_is_chosen():
-    assert model_embedder("nomic-embed-text-v1.5", None, 768, Path()).spec == NomicEmbedder().spec
-    assert model_embedder("nomic-embed-text-v1", None, 768, Path()).spec.centred is False
-    local = model_embedder("nomic-embed-text-v1.5", "nomic-local", 768, Path()).spec
+    assert (
+        registry.embedder_of_vectors("nomic-embed-text-v1.5", None, 768, Path()).spec == NomicEmbedder().spec
+    )
+    assert registry.embedder_of_vectors("nomic-embed-text-v1", None, 768, Path()).spec.centred is False
+    local = registry.embedder_of_vectors("nomic-embed-text-v1.5", "nomic-local", 768, Path()).spec
     assert (local.kind, local.centred) == ("nomic-local", True)
-    assert model_embedder(None, "nomic", 768, Path()).spec == NomicEmbedder().spec
-    assert model_embedder("my-model", "given", 8, Path()).spec.model == "my-model"
+    assert registry.embedder_of_vectors(None, "nomic", 768, Path()).spec == NomicEmbedder().spec
+    assert registry.embedder_of_vectors("my-model", "given", 8, Path()).spec.model == "my-model"
 
 
 def test_another_width_than_the_models_is_refused_with_both_numbers(home, tmp_path):
@@ -320,7 +321,7 @@ def test_another_width_than_the_models_is_refused_with_both_numbers(home, tmp_pa
 )
 def test_an_embedder_that_cannot_have_made_them_is_refused(kind, words):
     with pytest.raises(UsageError, match=words):
-        model_embedder("my-model", kind, 768, Path())
+        registry.embedder_of_vectors("my-model", kind, 768, Path())
 
 
 def test_nothing_is_embedded_by_given(home):
@@ -460,19 +461,19 @@ def undisturbed(tmp_path, small_blocks):
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 def test_a_process_that_dies_at_a_block_goes_on(home, monkeypatch, undisturbed, block, before):
     expected, file, documents = undisturbed
-    original, calls = journal.set_value, iter(range(100))
+    original, calls = Journal._set, iter(range(100))
 
-    def dies(db, key, value):  # in the transaction that counts the rows of a block
-        number = next(calls) if key == "rows" else -1
+    def dies(self, values):  # in the transaction that receives a block
+        number = next(calls) if values.get("stream") else -1
         if not before:
-            original(db, key, value)
+            original(self, values)
         if number == block:
             raise SystemExit
         if before:
-            original(db, key, value)
+            original(self, values)
 
     with monkeypatch.context() as patched:
-        patched.setattr(journal, "set_value", dies)
+        patched.setattr(Journal, "_set", dies)
         with pytest.raises(SystemExit):
             run(home, file, documents)
     assert (home.names(), home.unfinished()) == ([], ["made"])
@@ -484,7 +485,9 @@ def test_a_process_that_dies_at_a_block_goes_on(home, monkeypatch, undisturbed, 
     assert contents(report.folder) == expected
 
 
-@pytest.mark.parametrize("step", ["update.derive", "build.list_files", "workspace.replace_folder"])
+@pytest.mark.parametrize(
+    "step", ["store.writer.derive", "store.writer.list_files", "build.update.replace_folder"]
+)
 def test_a_process_that_dies_in_the_last_steps_goes_on(home, monkeypatch, undisturbed, step):
     expected, file, documents = undisturbed
 
@@ -492,7 +495,7 @@ def test_a_process_that_dies_in_the_last_steps_goes_on(home, monkeypatch, undist
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"resizable_search.build.{step}", crash)
+        patched.setattr(f"resizable_search.{step}", crash)
         with pytest.raises(SystemExit):
             run(home, file, documents)
     report = run(home, file, documents)
@@ -504,7 +507,7 @@ def test_stop_ends_it_after_the_block_and_tells_what_is_safe(home, undisturbed):
     expected, file, documents = undisturbed
     stop = threading.Event()
     with pytest.raises(BuildStoppedError, match="64 documents are stored and safe; the same command resumes"):
-        run(home, file, documents, stop=stop, progress=Notes(lambda stage: stage == "storing" and stop.set()))
+        run(home, file, documents, stop=stop, progress=Notes(lambda stage: stage == "reading" and stop.set()))
     assert home.names() == []
     assert contents(run(home, file, documents).folder) == expected
 

@@ -77,7 +77,7 @@ IDS = ["doc-1", "doc-10", "doc-2", "über", "x y"]
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A machine with two indexes of a few made-up vectors; only read it."""
-    from resizable_search.build.vectors import build_vectors
+    from resizable_search.build.build import build_vectors
     from resizable_search.build.workspace import BuildOptions
 
     folder = tmp_path_factory.mktemp("shelf")

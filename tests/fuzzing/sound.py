@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from resizable_search.build.build import build
-from resizable_search.build.vectors import build_vectors
+from resizable_search.build.build import build, build_vectors
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder

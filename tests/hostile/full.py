@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from resizable_search.build import build as build_module
-from resizable_search.build import update
+from resizable_search.build import report
 from resizable_search.build.build import build
 from resizable_search.build.journal import Journal
 from resizable_search.build.workspace import BuildOptions
@@ -19,7 +18,6 @@ from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import RsearchError, StorageError
 from resizable_search.search.index import open_index
 from resizable_search.store import writer
-from resizable_search.store import writer as changes
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest
 from tests.cli.conftest import Machine, another_api
@@ -107,12 +105,12 @@ PHASES: dict[str, tuple[Any, str]] = {
     "receive": (Journal, "receive"),
     "record": (Journal, "record"),
     "fit": (LsaEmbedder, "fit"),
-    "commit": (Journal, "_committing"),
-    "derive": (update, "derive"),
-    "documents": (Journal, "finish_documents"),
+    "rows": (Journal, "blocks"),
+    "derive": (writer, "derive"),
+    "documents": (writer, "write_documents"),
     "checksums": (writer, "list_files"),
     "manifest": (Manifest, "write"),
-    "report": (update, "write_report"),
+    "report": (report, "replace_file"),
 }
 """What is about to be done when the disk turns full."""
 
@@ -133,9 +131,6 @@ def fills_before(folder: Path, whole: dict[str, Any], phase: str, kind: str = "n
             return original(*args, **options)
 
         patch.setattr(owner, name, full)
-        for module in (build_module, update, changes):  # what they have imported by name
-            if name in vars(module):
-                patch.setattr(module, name, full)
         row = _broken_off(small, whole, f"{kind} index, the disk fills before: {phase}", disk.empty)
     if (row.outcome == "built") != (phase == "report"):  # by then the index is complete, and stays so
         return Row(row.situation, row.outcome, row.identical, row.twice, row.wrong or "the disk did not fill")

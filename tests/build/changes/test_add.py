@@ -21,7 +21,7 @@ from resizable_search.errors import (
     ServiceError,
     UsageError,
 )
-from resizable_search.progress import SILENT
+from resizable_search.progress import SILENT, Progress
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.verify import verify
 from tests.support import ListCorpus, TableEmbedder, articles
@@ -41,6 +41,14 @@ def write(path: Path, documents) -> Path:
 def made(place, tmp_path):
     place.build(articles(40))
     return place
+
+
+class Notes(Progress):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
 
 def added(place, *files, embedder=None, **how):
@@ -122,11 +130,31 @@ def test_what_was_embedded_before_a_failure_is_not_paid_again(made, tmp_path, mo
     assert len(again.asked) == 10
 
 
-def test_an_unfinished_build_is_to_be_ended_first(place, tmp_path):
+def test_an_unfinished_extension_lends_its_answers_and_keeps_the_others(place, tmp_path):
     place.parts(articles(99), 40)
     with pytest.raises(ConnectionError):
         place.build([], corpus=ListCorpus(articles(99), break_at=80), limit=90)
-    with pytest.raises(BuildStateError, match="is another one's"):
+    notes, again = Notes(), TableEmbedder(remote=True)
+    report = added(
+        place,
+        write(tmp_path / "new.jsonl", [*articles(2, "b"), *articles(61)[60:]]),
+        embedder=again,
+        progress=notes,
+    )
+    assert (again.asked, report.added) == (["text 0 of b", "text 1 of b"], 2)
+    assert "29 texts that another command has embedded are kept: its next run uses them" in notes.notes
+    rest = TableEmbedder(remote=True)
+    report = place.build(articles(99), limit=90, embedder=rest)
+    assert sorted(rest.asked) == sorted(["text 60 of a", *(f"text {i} of a" for i in range(70, 90))])
+    assert report.manifest.rows == 40 + 3 + 50
+    assert not place.home.building("made").exists()
+
+
+def test_a_replacement_that_is_not_finished_is_to_be_ended_first(place, tmp_path):
+    place.parts(articles(99), 40)
+    with pytest.raises(ConnectionError):
+        place.build([], corpus=ListCorpus(articles(99), break_at=80), restart=True)
+    with pytest.raises(BuildStateError, match="another build of made is not finished: give its command"):
         added(place, write(tmp_path / "new.jsonl", articles(2, "b")))
 
 
@@ -136,7 +164,7 @@ def test_another_model_adds_nothing(made, tmp_path):
 
 
 def test_vectors_that_were_given_are_not_added_to(tmp_path, place):
-    from resizable_search.build.vectors import build_vectors
+    from resizable_search.build.build import build_vectors
 
     np.save(tmp_path / "rows.npy", np.eye(4, dtype=np.float32))
     build_vectors(tmp_path / "rows.npy", place.home, BuildOptions("made"))

@@ -8,7 +8,7 @@ from resizable_search.build.delete import delete
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.engine import vectors
-from resizable_search.errors import BuildStateError, BuildStoppedError, RsearchError, StorageError
+from resizable_search.errors import BuildStoppedError, RsearchError, StorageError
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.verify import repair, verify
@@ -123,12 +123,15 @@ def test_room_is_looked_for_first(made, monkeypatch):
     assert made.contents() == before
 
 
-def test_an_unfinished_build_is_to_be_ended_first(made):
-    more = articles(200)
+def test_an_unfinished_extension_goes_on_after_a_compaction(made):
+    documents = [*articles(95), *SECRET, *articles(200, "more")]
     with pytest.raises(ConnectionError):
-        made.build([], corpus=ListCorpus([*articles(95), *SECRET, *more], break_at=120), limit=150)
-    with pytest.raises(BuildStateError, match="is not finished: give its command again"):
-        compact(made.folder)
+        made.build([], corpus=ListCorpus(documents, break_at=120), limit=150)
+    compact(made.folder)
+    again = TableEmbedder()
+    report = made.build(documents, limit=150, embedder=again)
+    assert (len(again.asked), len(report.manifest.parts), report.manifest.rows) == (43, 2, 145)
+    assert verify("made", made.home, full=True).damaged == ()
 
 
 def test_an_index_without_any_document_left_is_to_be_removed(place):

@@ -24,7 +24,7 @@ from tests.dying import die_at
 from tests.support import ListCorpus, TableEmbedder, articles
 
 NEW_PART = (
-    Failpoint.JOURNALLED, Failpoint.SYNCED, Failpoint.COUNTED, Failpoint.DOCUMENTS, Failpoint.PLACED,
+    Failpoint.READ, Failpoint.ANSWERED, Failpoint.DOCUMENTS, Failpoint.PLACED,
     Failpoint.MARKED, Failpoint.MANIFEST, Failpoint.DISCARDED,
 )  # fmt: skip
 CHANGES = {
@@ -35,7 +35,7 @@ CHANGES = {
     "add": NEW_PART,
 }
 TIMES = {
-    ("sync", Failpoint.JOURNALLED): 3,
+    ("sync", Failpoint.ANSWERED): 3,
     # The first is that of looking for what an earlier change has left.
     ("sync", Failpoint.DISCARDED): 2,
     ("add", Failpoint.DISCARDED): 2,

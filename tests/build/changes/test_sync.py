@@ -15,7 +15,7 @@ from resizable_search.build.workspace import BuildOptions
 from resizable_search.cli.render_build import change_line, dry_run_lines
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
-from resizable_search.errors import BuildStateError, BuildStoppedError, CorpusError, ServiceError
+from resizable_search.errors import BuildStoppedError, CorpusError, ServiceError
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.verify import verify
@@ -218,12 +218,22 @@ def test_an_open_reader_sees_the_old_index_whole(living):
     assert "a44" in living.held()
 
 
-def test_a_change_that_was_stopped_is_not_taken_for_another_build(place):
+def test_a_change_that_was_stopped_lends_its_answers_to_an_extension(place):
     place.parts(articles(99), 40)
-    with pytest.raises(ConnectionError):
-        place.build([], corpus=ListCorpus(articles(99), is_mutable=True, break_at=80))
-    with pytest.raises(BuildStateError, match="a change of made was stopped"):
-        place.build(articles(99), limit=60)
+    embedder = TableEmbedder(remote=True)
+
+    def stop(texts):
+        if "text 70 of a" in texts:
+            raise KeyboardInterrupt
+
+    embedder.before = stop
+    with pytest.raises(BuildStoppedError):
+        place.build([], corpus=ListCorpus(articles(99), is_mutable=True), embedder=embedder)
+    answered, again = set(embedder.asked), TableEmbedder(remote=True)
+    assert answered
+    place.build(articles(99), limit=99, embedder=again)
+    assert not answered & set(again.asked)
+    assert not place.home.building("made").exists()
 
 
 def test_lsa_projects_what_comes_into_the_space_that_it_was_fitted_on(place):

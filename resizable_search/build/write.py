@@ -1,0 +1,118 @@
+"""The end of an update: its rows as they are stored, and the manifest of an index of one part."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.build.journal import Journal
+from resizable_search.build.workspace import Workspace
+from resizable_search.corpora.base import Corpus
+from resizable_search.corpora.vectors import VectorsCorpus
+from resizable_search.engine import vectors
+from resizable_search.errors import RsearchError
+from resizable_search.progress import Progress
+from resizable_search.specs import Checkpoint, EmbedderSpec
+from resizable_search.store.layout import NAMES
+from resizable_search.store.manifest import FileEntry, Manifest, Part
+from resizable_search.store.reader import IndexReader
+from resizable_search.store.writer import list_files, write_part
+
+Rows = Iterator[NDArray[np.float32]]
+"""Blocks of (n, width) float32, in the order of the journal's documents."""
+
+
+def rows_of_answers(journal: Journal, spec: EmbedderSpec, reader: IndexReader | None) -> Rows:
+    """The answers, prepared; a document with a source gets a copy of that row of the index."""
+    for sources, answers in journal.blocks(spec.width):
+        is_copied = np.array([source is not None for source in sources])
+        rows = np.empty((len(sources), spec.width), np.float32)
+        rows[~is_copied] = vectors.prepare(answers, spec.width, centred=spec.centred)
+        if reader is not None and is_copied.any():
+            copied = [source for source in sources if source is not None]
+            rows[is_copied] = reader.vectors(np.array(copied, np.int64))
+        yield rows
+
+
+def rows_of_file(
+    journal: Journal, spec: EmbedderSpec, file: VectorsCorpus, first: int, progress: Progress
+) -> Rows:
+    """The file's rows from `first` on, prepared. Raises CorpusError if it has been changed."""
+    zeros, first_zero = 0, 0
+    for sources, _ in journal.blocks(spec.width):
+        raw = file.vectors(first, first + len(sources))
+        rows = vectors.prepare(raw, spec.width, centred=spec.centred)
+        zero = np.flatnonzero(~rows.any(axis=1))
+        if len(zero) and not zeros:
+            first_zero = first + int(zero[0])
+        zeros, first = zeros + len(zero), first + len(sources)
+        yield rows
+    file.make_sure_unchanged()
+    label, row = file.label, f"row {first_zero:,}"
+    if zeros > 1:
+        progress.note(f"{zeros:,} rows of {label} are zero vectors (the first is {row}); kept as is")
+    elif zeros:
+        progress.note(f"{row} of {label} is a zero vector; kept as is")
+
+
+def write_files(
+    journal: Journal, dims: Sequence[int], rows: Rows, workspace: Workspace
+) -> Mapping[str, FileEntry]:
+    """Write the rows, the documents and what follows from them into the journal's folder of new files.
+
+    The journal keeps the checksum of the documents, which says later whether they were put in place.
+    """
+
+    def until_stopped() -> Rows:
+        for block in rows:
+            workspace.check_stop()
+            yield block
+
+    workspace.log.stage("deriving", journal.rows, "rows")
+    journal.clear_staged()
+    copy = workspace.unfinished / NAMES.documents_copy
+    files = write_part(journal.staged, dims, until_stopped(), journal.copy_documents, copy, workspace.log)
+    workspace.check_stop()
+    journal.set(placing=files[NAMES.documents].sha256)
+    return files
+
+
+def new_manifest(
+    staged: Path, part: Part, dims: tuple[int, ...], corpus: Corpus, spec: EmbedderSpec, source: Checkpoint
+) -> Manifest:
+    """The manifest of a new index, with the state of a fitted embedder that lies in `staged`."""
+    state = staged / NAMES.embedder
+    names = sorted(f"{NAMES.embedder}/{path.name}" for path in state.iterdir()) if state.is_dir() else []
+    return Manifest(
+        rows=part.rows,
+        dims=dims,
+        corpus=corpus.spec().to_json(),
+        label=corpus.label,
+        embedder=spec.to_json(),
+        source=source,
+        parts=(part,),
+        files=list_files(staged, names),
+        fitted_rows=part.rows if names else 0,
+    )
+
+
+def compacted_manifest(staged: Path, part: Part, base: Manifest, reader: IndexReader) -> Manifest:
+    """The next manifest of an index that becomes one part; its embedder's files are copied into `staged`.
+
+    Raises RsearchError if these are damaged.
+    """
+    for name in base.files:
+        (staged / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(reader.folder / name, staged / name)
+    if list_files(staged, list(base.files)) != base.files:
+        raise RsearchError(
+            f"the files of {reader.name}'s embedder are not as they were written: look with "
+            f"`verify {reader.name}`"
+        )
+    # The last id must not name a deleted document.
+    source = base.source if base.documents == base.rows else replace(base.source, last_id="")
+    fitted_rows = int(np.count_nonzero(reader.live_rows() < base.fitted_rows))
+    return base.next_generation(rows=part.rows, parts=(part,), source=source, fitted_rows=fitted_rows)

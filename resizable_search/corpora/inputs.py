@@ -1,0 +1,140 @@
+"""Documents that are handed over in a call: texts in memory, and files that are added to an index."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
+from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus, TextCorpus
+from resizable_search.corpora.files.discovery import absolute, base_of
+from resizable_search.corpora.vectors import Sidecar
+from resizable_search.errors import CorpusError, UsageError
+from resizable_search.specs import CorpusSpec, Json
+
+RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")
+"""Files that hold whole documents, whatever the index is made of."""
+
+Input = Path | BinaryIO
+"""A file or folder, or a stream of JSON lines."""
+
+
+class AddedCorpus(Corpus):
+    """Files, folders and streams of JSON lines, read as the index to which they are added reads its own.
+
+    `stored` is the spec of the index's corpus as JSON. An index of files has its columns, chunks and cut, and
+    its ids if they lie in its folder. Any other index takes all fields of JSON lines and Parquet, and reads
+    other files by the defaults of an index of files. Raises UsageError, and CorpusError for a wrong record
+    or an id that comes twice.
+    """
+
+    kind = "added"
+
+    def __init__(self, inputs: Sequence[Input], stored: Mapping[str, Any]) -> None:
+        self._inputs = inputs
+        self._stored = stored
+        self._is_of_files = stored["kind"] == TextCorpus.kind
+        self.label = str(inputs[0]) if isinstance(inputs[0], Path) else "standard input"
+
+    def spec(self) -> CorpusSpec:
+        """The kind alone: whoever adds again brings the files."""
+        return CorpusSpec(self.kind, {})
+
+    def is_outside(self) -> bool:
+        """Whether an index that follows files does not follow these."""
+        if not self._is_of_files:
+            return False
+        paths = [absolute(str(one)) for one in self._inputs if isinstance(one, Path)]
+        return len(paths) < len(self._inputs) or not base_of(self._stored["paths"], paths)
+
+    def blocks(self, position: Json | None = None) -> Iterator[Block]:
+        """The documents, from the first on."""
+        return in_blocks(self._documents(), 0)
+
+    def _documents(self) -> Iterator[Document]:
+        names: dict[str, str] = {}
+        for name, document in self._named():
+            if document.id in names:
+                raise CorpusError(
+                    f"{name}: the id {document.id!r} comes twice (before in {names[document.id]}): "
+                    "give each document an id of its own"
+                )
+            names[document.id] = name
+            yield replace(document, text=document.text[: self._stored.get("chars")])
+
+    def _named(self) -> Iterator[tuple[str, Document]]:
+        """Each document with the name of its input, in order."""
+        options = {key: value for key, value in self._stored.items() if key not in ("kind", "paths")}
+        if not self._is_of_files:
+            options = {"chars": self._stored.get("chars")}
+        files: list[Path] = []
+        for one in self._inputs:
+            if not isinstance(one, Path):
+                for block in StdinCorpus(one, **options).blocks():
+                    yield from (("standard input", document) for document in block.documents)
+            elif not self._is_of_files and one.suffix.lower() in RECORDS:
+                for document, _ in Sidecar(one).read(0, None):
+                    yield str(one), document
+            else:
+                files.append(one)
+        if files:
+            corpus = FilesCorpus(files, within=self._stored["paths"] if self._is_of_files else (), **options)
+            for block in corpus.blocks():
+                for document in block.documents:
+                    yield str(document.metadata.get("path", document.id)), document
+
+
+class TextsCorpus(Corpus):
+    """Texts in memory, as `build_index` takes them; its index follows them. Raises UsageError for others."""
+
+    kind = "texts"
+    label = "texts from Python"
+    is_mutable = True
+
+    def __init__(self, texts: Iterable[str | Document | Mapping[str, Any]]) -> None:
+        self._documents = [_document(row, text) for row, text in enumerate(texts)]
+        self._digest = hashlib.sha256(repr(self._documents).encode()).hexdigest()
+
+    def spec(self) -> CorpusSpec:
+        """The kind alone: whoever builds again brings the texts."""
+        return CorpusSpec(self.kind, {})
+
+    def size_hint(self) -> int:
+        """The number of texts."""
+        return len(self._documents)
+
+    def start(self) -> Json:
+        """Before the first text."""
+        return {"texts": self._digest, "row": 0}
+
+    def is_unchanged(self, position: Json) -> bool:
+        """Whether `position` is one in the same texts."""
+        return bool(position["texts"] == self._digest)
+
+    def blocks(self, position: Json | None = None) -> Iterator[Block]:
+        """The texts from `position` on."""
+        row = 0 if position is None else position["row"]
+        for block in in_blocks(self._documents[row:], row):
+            yield Block(block.documents, {"texts": self._digest, "row": block.position})
+
+
+def _document(row: int, text: str | Document | Mapping[str, Any]) -> Document:
+    if isinstance(text, Document):
+        return text
+    if isinstance(text, str):
+        return Document(str(row), "", "", text)
+    if isinstance(text, Mapping):
+        metadata = dict(text)
+        id_, title, url, body = (metadata.pop(name, "") for name in ("id", "title", "url", "text"))
+        are_texts = all(isinstance(value, str) for value in (title, url, body))
+        if are_texts and all(_is_plain(value) for value in metadata.values()):
+            return Document(str(id_) or str(row), title, url, body, metadata)
+    raise UsageError(
+        f"text {row} must be a string, a Document, or a mapping with a string as `text` and plain values"
+    )
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value))

@@ -88,10 +88,7 @@ def test_an_arrow_that_is_turned_is_noticed(tmp_path, module, line):
     assert "BROKEN" in done.stdout
 
 
-SERVED = tuple(
-    f"service.{name}"
-    for name in ("app", "metrics", "schemas", "server", "service", "mcp", "mcp_stdio", "mcp_schemas")
-)
+SERVED = tuple(f"service.{name}" for name in ("app", "schemas", "server", "service", "mcp"))
 
 
 def test_heavy_libraries_are_imported_only_where_they_are_used():

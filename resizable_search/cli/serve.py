@@ -98,7 +98,7 @@ def serve(
             if remark:
                 say(remark)
 
-        stopped_by = server.run(pool, rules, sockets, ready=ready, report=say)
+        stopped_by = server.run(pool, rules, sockets, ready, say)
     if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
     say("stopped")

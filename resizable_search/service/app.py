@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from resizable_search import __version__
 from resizable_search.errors import (
@@ -35,9 +34,8 @@ from resizable_search.search.results import Answer, fields
 from resizable_search.service import EXPECTS_HEADER, INDEX_HEADER, identity, schemas
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.mcp import create_server
-from resizable_search.service.metrics import ServiceMetrics
 from resizable_search.service.middleware import MOST_BYTES, is_local
-from resizable_search.service.service import Service
+from resizable_search.service.service import Service, ServiceMetrics
 from resizable_search.text import plain
 
 STATUS: tuple[tuple[type[RsearchError], int], ...] = (
@@ -79,10 +77,10 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def create_app(pool: IndexPool, *, metrics: ServiceMetrics | None = None) -> FastAPI:
-    """The application that serves a pool's indexes, and closes the pool.
+def create_app(pool: IndexPool, ready: Callable[[], None] = lambda: None) -> FastAPI:
+    """The application that serves a pool's indexes, and closes the pool. It calls `ready` at its start.
 
-    `state.service` is its service while it runs; `state.search` answers POST /api/search quickly.
+    `state.service` is its service while it runs, `state.metrics` what it counts.
     """
     tools = StreamableHTTPSessionManager(
         create_server(lambda: app.state.service),
@@ -93,10 +91,11 @@ def create_app(pool: IndexPool, *, metrics: ServiceMetrics | None = None) -> Fas
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = app.state.service = Service(pool, metrics)
+        service = app.state.service = Service(pool, app.state.metrics)
         opening = asyncio.create_task(service.indexes())  # so that no search waits for it
         try:
             async with tools.run():
+                ready()
                 yield
         finally:
             opening.cancel()
@@ -115,7 +114,8 @@ def create_app(pool: IndexPool, *, metrics: ServiceMetrics | None = None) -> Fas
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
-    app.state.search = _quick_search(app)
+    app.state.metrics = ServiceMetrics()
+    app.router.routes.append(Route("/api/search", _quick_search, methods=["POST"]))  # before FastAPI's
     _add_routes(app)
     _add_pages(app)
     app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(tools), methods=["POST"]))
@@ -184,11 +184,12 @@ async def _search(service: Service, request: schemas.SearchRequest) -> Any:
     return results[0] if isinstance(request.query, str) else {"results": results}
 
 
-async def _local_search(service: Service, body: bytes, expects: bytes | None) -> Response:
+async def _local_search(
+    service: Service, request: schemas.LocalSearchRequest, expects: str | None
+) -> Response:
     """Answer a search from the home's Unix socket; with `expects`, only to a process like this one."""
-    request = schemas.LocalSearchRequest.model_validate_json(body)
     pool = service.pool
-    wanted: dict[str, Any] = json.loads(expects or b"{}")
+    wanted: dict[str, Any] = json.loads(expects or "{}")
 
     def describe(index: Index) -> dict[str, Any]:
         threads = pool.threads if wanted["threads"] else None
@@ -213,35 +214,23 @@ async def _local_search(service: Service, body: bytes, expects: bytes | None) ->
     return response
 
 
-def _quick_search(app: FastAPI) -> ASGIApp:
+async def _quick_search(request: Request) -> Response:
     """The route of searches without FastAPI's layers, which take as long as a scan of sign bits.
 
     It answers as FastAPI's route does, and besides what the home's Unix socket asks.
     """
-
-    async def search(scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
-        body = (await receive())["body"]
-        try:
-            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
-                answer = _unprocessable("send the request as JSON, with Content-Type: application/json")
-            elif is_local(scope):
-                expects = dict(scope["headers"]).get(EXPECTS_HEADER.encode())
-                answer = await _local_search(app.state.service, body, expects)
-            else:
-                asked = schemas.SearchRequest.model_validate_json(body)
-                answer = _json(await _search(app.state.service, asked))
-        except ValidationError as error:
-            answer = _unprocessable(schemas.invalid(error.errors()))
-        except RsearchError as error:
-            answer = await _error(request, error)
-        except Exception as error:
-            await (await _internal_error(request, error))(scope, receive, send)
-            raise  # for the log
-        await answer(scope, receive, send)
-
-    return search
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        return _unprocessable("send the request as JSON, with Content-Type: application/json")
+    model = schemas.LocalSearchRequest if is_local(request.scope) else schemas.SearchRequest
+    try:
+        search = model.model_validate_json(await request.body())
+    except ValidationError as error:
+        return _unprocessable(schemas.invalid(error.errors()))
+    service: Service = request.app.state.service
+    if isinstance(search, schemas.LocalSearchRequest):
+        return await _local_search(service, search, request.headers.get(EXPECTS_HEADER))
+    return _json(await _search(service, search))
 
 
 def _add_pages(app: FastAPI) -> None:

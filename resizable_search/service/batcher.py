@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +24,12 @@ class MovedError(RsearchError):
     """The index was replaced: embed the text, and evaluate the filter, again."""
 
 
-Outcome = Answer | BaseException
-Selected = tuple[Index, Selection | None]
-"""An index, and its rows that match a filter."""
-
-
 @dataclass(frozen=True, slots=True)
 class PendingQuery:
     """A text with its vector (full_dim,), which the embedder `fingerprint` made in `seconds`.
 
-    `selected`: the rows that match the options' filter; evaluating it here would delay everybody.
-    `future`: receives the answer.
+    `selected`: an index, and its rows that match the options' filter; None without a filter. `future`
+    receives the answer.
     """
 
     text: str
@@ -42,7 +37,7 @@ class PendingQuery:
     fingerprint: str
     seconds: float
     options: SearchOptions
-    selected: Selected | None = None
+    selected: tuple[Index, Selection | None] | None = None
     future: "Future[Answer]" = field(default_factory=Future)
     since: float = field(default_factory=time.perf_counter)
 
@@ -77,62 +72,52 @@ class Batcher:
     def _work(self) -> None:
         while (query := self._queue.get()) is not None:
             batch = [query]
-            try:
-                while len(batch) < MOST_TOGETHER:
-                    more = self._queue.get_nowait()
-                    if more is None:
-                        self._queue.put(None)
-                        break
-                    batch.append(more)
-            except Empty:
-                pass
+            while len(batch) < MOST_TOGETHER and not self._queue.empty():  # nobody else takes from it
+                more = self._queue.get()
+                if more is None:
+                    self._queue.put(None)
+                    break
+                batch.append(more)
             begin = time.perf_counter()
             self._observe(self._name, [begin - query.since for query in batch])
-            for query, outcome in self._outcomes(batch):
-                if not query.future.set_running_or_notify_cancel():  # the caller has gone
-                    continue
-                if isinstance(outcome, BaseException):
-                    query.future.set_exception(outcome)
-                else:
-                    query.future.set_result(outcome)
+            groups: dict[SearchOptions, list[PendingQuery]] = {}
+            for query in batch:
+                if query.future.set_running_or_notify_cancel():  # else the caller has gone
+                    groups.setdefault(query.options, []).append(query)
+            for queries in groups.values():
+                self._answer(queries)
 
-    def _outcomes(self, batch: Sequence[PendingQuery]) -> list[tuple[PendingQuery, Outcome]]:
-        groups: dict[SearchOptions, list[PendingQuery]] = {}
-        for query in batch:
-            groups.setdefault(query.options, []).append(query)
-        outcomes: list[tuple[PendingQuery, Outcome]] = []
+    def _answer(self, queries: Sequence[PendingQuery]) -> None:
+        """Answer queries of the same options."""
         try:
             with self._pool.lend(self._name) as index:
-                for options, queries in groups.items():
-                    outcomes += zip(queries, self._answers(index, options, queries), strict=True)
-        except Exception as error:  # the index cannot be opened
-            return [(query, error) for query in batch]
-        return outcomes
-
-    def _answers(
-        self, index: Index, options: SearchOptions, queries: Sequence[PendingQuery]
-    ) -> Sequence[Outcome]:
-        if any(query.fingerprint != index.fingerprint for query in queries):
-            return [MovedError(f"{self._name} has another embedder now: ask again")] * len(queries)
-        selection = None
-        if options.where is not None:
-            if any(query.selected is None or query.selected[0] is not index for query in queries):
-                return [MovedError(f"{self._name} has changed: ask again")] * len(queries)
-            selection = queries[0].selected[1] if queries[0].selected else None
-        try:
-            return search_together(index, queries, selection)
+                answers = search_together(index, queries)
         except Exception as error:
-            return [error] * len(queries)
+            for query in queries:
+                query.future.set_exception(error)
+        else:
+            for query, answer in zip(queries, answers, strict=True):
+                query.future.set_result(answer)
 
 
-def search_together(
-    index: Index, queries: Sequence[PendingQuery], selection: Selection | None
-) -> list[Answer]:
-    """The answers to queries of the same options."""
+def search_together(index: Index, queries: Sequence[PendingQuery]) -> list[Answer]:
+    """The answers to queries of the same options, by one scan.
+
+    Raises MovedError if a vector or a filter was made for another index: making them here would delay
+    everybody.
+    """
+    options, selection = queries[0].options, None
+    if any(query.fingerprint != index.fingerprint for query in queries):
+        raise MovedError(f"{index.name} has another embedder now: ask again")
+    if options.where is not None:
+        for query in queries:
+            if query.selected is None or query.selected[0] is not index:
+                raise MovedError(f"{index.name} has changed: ask again")
+            selection = query.selected[1]
     return index.search_vectors(
         [query.text for query in queries],
         np.stack([query.vector for query in queries]),
-        queries[0].options,
+        options,
         selection,
         [query.seconds for query in queries],
     )

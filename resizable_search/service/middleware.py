@@ -6,7 +6,7 @@ import ipaddress
 import json
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resizable_search.errors import UsageError
-from resizable_search.service.metrics import ServiceMetrics
+from resizable_search.service.service import ServiceMetrics
 
 MOST_BYTES = 1 << 20
 """Bytes of a request's body: enough for a full batch of the longest texts."""
@@ -34,16 +34,12 @@ _POLICY = (
 _DOCS_POLICY = _POLICY.replace(b"style-src 'self'", b"style-src 'self' 'unsafe-inline'")
 """Swagger UI sets style attributes."""
 
-_PAGE_HEADERS = [
-    (b"content-security-policy", _POLICY),
-    (b"cache-control", b"no-cache"),
+_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
 ]
-_DOCS_HEADERS = [(b"content-security-policy", _DOCS_POLICY), *_PAGE_HEADERS[1:]]
-_API_HEADERS = [_PAGE_HEADERS[0], (b"cache-control", b"no-store"), *_PAGE_HEADERS[2:]]
 
 ROUTES = ("/api/search", "/api/indexes", "/api/documents", "/healthz", "/metrics", "/mcp", "/docs", "/page")
 """The labels of request metrics."""
@@ -108,20 +104,12 @@ def is_local(scope: Scope) -> bool:
 class Middleware:
     """Refuses requests by the rules, and counts all of them.
 
-    Starlette's TrustedHostMiddleware cannot allow every IP address, and its refusals are not JSON.
-    `quick`: applications by method and path that are called instead of `app`. The whole body of a
-    request is their first message.
+    Starlette's TrustedHostMiddleware cannot allow every IP address, and its refusals are not JSON. The first
+    message of a request has its whole body.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        rules: AccessRules,
-        metrics: ServiceMetrics,
-        quick: Mapping[tuple[str, str], ASGIApp] | None = None,
-    ) -> None:
+    def __init__(self, app: ASGIApp, rules: AccessRules, metrics: ServiceMetrics) -> None:
         self._app = app
-        self._quick = quick or {}
         self._rules = rules
         self._metrics = metrics
         self._under_way = 0
@@ -140,8 +128,10 @@ class Middleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                more = _API_HEADERS if is_api else _DOCS_HEADERS if path == "/docs" else _PAGE_HEADERS
-                message["headers"] = [*message.get("headers", ()), *more]
+                policy = _DOCS_POLICY if path == "/docs" else _POLICY
+                cache = b"no-store" if is_api else b"no-cache"
+                own = [(b"content-security-policy", policy), (b"cache-control", cache), *_HEADERS]
+                message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
         self._under_way += is_api
@@ -151,7 +141,7 @@ class Middleware:
             self._check(scope, headers, is_api)
             if scope["method"] in ("POST", "PUT", "PATCH"):
                 receive = await _read(receive, headers)
-            await self._quick.get((scope["method"], path), self._app)(scope, receive, answer)
+            await self._app(scope, receive, answer)
         except HTTPException as refused:
             refusal = JSONResponse({"error": refused.detail}, refused.status_code, refused.headers)
             await refusal(scope, receive, answer)
@@ -163,9 +153,8 @@ class Middleware:
         finally:
             self._under_way -= is_api
             self._metrics.under_way.dec(is_api)
-            route = next(
-                (route for route in ROUTES if path.startswith(route)), "/" if path == "/" else "other"
-            )
+            unlisted = "/" if path == "/" else "other"
+            route = next((route for route in ROUTES if path.startswith(route)), unlisted)
             self._metrics.request(route, status or 500, time.perf_counter() - begin)
 
     def _check(self, scope: Scope, headers: Headers, is_api: bool) -> None:

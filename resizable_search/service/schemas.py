@@ -1,9 +1,10 @@
 """What HTTP and MCP take and give, as pydantic models: checked on the way in, described on the way out."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field
 
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import UsageError
@@ -28,9 +29,12 @@ MOST_TOOL_HITS = 100
 MOST_PASSAGE = 4_000
 MOST_PAGE = 100_000
 
-Query = Annotated[StrictStr, Field(max_length=MOST_CHARACTERS)]
-IndexName = Annotated[StrictStr, Field(max_length=MOST_NAME)]
-OPTIONS = ("k", "dim", "rerank", "plan", "recall", "where", "group")
+Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
+IndexName = Annotated[
+    str | None,
+    Field(max_length=MOST_NAME, description="Name of the index; null: wiki100k, else the only one."),
+]
+OPTIONS = {field.name for field in fields(SearchOptions)}
 
 
 def invalid(errors: Sequence[Any], skip: int = 0) -> str:
@@ -51,11 +55,37 @@ def invalid(errors: Sequence[Any], skip: int = 0) -> str:
 class Request(BaseModel):
     """A request; unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class SearchFields(Request):
+    """What HTTP and MCP may ask of a search; the options are those of `SearchOptions`.
+
+    The descriptions are also for models that never saw the program.
+    """
+
+    query: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
+    index: IndexName = None
+    k: int = Field(10, ge=1, le=MOST_K, description="Number of hits.")
+    dim: int | None = Field(None, ge=1, le=MOST_DIM)
+    """Compare only the first dimensions: faster, less exact. The index's `dims` are fastest; null: all."""
+    rerank: int = Field(0, ge=0, le=MOST_RERANK)
+    """With dim: score the best rerank × k hits again at all dimensions. 10 is usual; 0: none."""
+    recall: float | None = Field(None, gt=0, le=1)
+    """Instead of dim and rerank: the fastest search proven to find this share of the exact answer.
+
+    Only the values in `tuned` of the index, for their k.
+    """
+    where: str | None = Field(None, max_length=MOST_WHERE)
+    """A condition for every hit: SQL (SQLite) over the index's columns.
+
+    Such as year >= 2020 AND title LIKE '%tree%'. Leave matters of meaning to the query.
+    """
+    group: bool = Field(False, description="Of documents cut into chunks: only the best chunk of each.")
 
     def options(self) -> SearchOptions:
         """The options of a search. Raises UsageError for a wrong plan, and for too many candidates."""
-        options = SearchOptions(**{name: getattr(self, name) for name in OPTIONS if hasattr(self, name)})
+        options = SearchOptions(**self.model_dump(include=OPTIONS))
         keeps = [options.rerank * options.k]
         if isinstance(options.plan, Plan):
             keeps += [stage.keep or 0 for stage in options.plan.stages]
@@ -66,24 +96,17 @@ class Request(BaseModel):
         return options
 
 
-class SearchRequest(Request):
+class SearchRequest(SearchFields):
     """A search: one text, or a list of texts. The options are those of `rsearch query`."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": {"query": "tree data structures", "dim": 256, "rerank": 10}}
+        strict=True,
+        json_schema_extra={"example": {"query": "tree data structures", "dim": 256, "rerank": 10}},
     )
 
-    query: Query | Annotated[list[Query], Field(min_length=1, max_length=MOST_TEXTS)]
-    index: IndexName | None = Field(None, description="Null: wiki100k, else the only index.")
-    k: StrictInt = Field(10, ge=1, le=MOST_K, description="Number of hits.")
-    dim: StrictInt | None = Field(None, ge=1, le=MOST_DIM, description="Scan the first dimensions only.")
-    rerank: StrictInt = Field(0, ge=0, le=MOST_RERANK, description="Score rerank × k at the full dimension.")
-    plan: StrictStr | None = Field(None, max_length=MOST_PLAN, description="768:bits:400,768:int8:30,768")
-    recall: float | None = Field(None, strict=True, gt=0, le=1, description="Use the plan tuned for this.")
-    where: StrictStr | None = Field(None, max_length=MOST_WHERE, description="SQL over the columns.")
-    group: StrictBool = Field(False, description="Return only the best chunk of each document.")
-    explain: StrictBool = Field(False, description="Report what each stage read, kept and took.")
-    compare: StrictBool = Field(False, description="Add the full dimension's answer, and the overlap.")
+    plan: str | None = Field(None, max_length=MOST_PLAN, description="768:bits:400,768:int8:30,768")
+    explain: bool = Field(False, description="Report what each stage read, kept and took.")
+    compare: bool = Field(False, description="Add the full dimension's answer, and the overlap.")
 
 
 class LocalSearchRequest(SearchRequest):
@@ -92,13 +115,13 @@ class LocalSearchRequest(SearchRequest):
     `similar`: the query is the id of a document.
     """
 
-    k: StrictInt = Field(10, ge=1)
-    rerank: StrictInt = Field(0, ge=0)
-    similar: StrictBool = False
+    k: int = Field(10, ge=1)
+    rerank: int = Field(0, ge=0)
+    similar: bool = False
 
     def options(self) -> SearchOptions:
         """The options of a search."""
-        return SearchOptions(**{name: getattr(self, name) for name in OPTIONS})
+        return SearchOptions(**self.model_dump(include=OPTIONS))
 
 
 class StageModel(BaseModel):
@@ -179,19 +202,24 @@ class TunedPlanModel(TunedModel):
     plan: str
 
 
-class IndexModel(BaseModel):
-    """An index; `problem`: why it cannot be searched, null if it can."""
+class IndexFields(BaseModel):
+    """What HTTP and MCP say of an index."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     name: str
-    rows: int = 0
-    full_dim: int = 0
-    dims: Sequence[int] = ()
-    columns: Sequence[str] = ()
+    rows: int = Field(default=0, description="Number of documents.")
+    full_dim: int = Field(default=0, description="Dimensions of its embeddings.")
+    dims: Sequence[int] = Field(default=(), description="Stored dimensions: the fastest for `dim`.")
+    columns: Sequence[str] = Field(default=(), description="What `where` may name.")
+    problem: str | None = Field(default=None, description="Why it cannot be searched; null if it can.")
+
+
+class IndexModel(IndexFields):
+    """An index."""
+
     embedder: EmbedderModel = EmbedderModel()
     tuned: Sequence[TunedPlanModel] = ()
-    problem: str | None = None
 
 
 class LimitsModel(BaseModel):
@@ -220,54 +248,17 @@ class ErrorModel(BaseModel):
     error: str
 
 
-# -- the tools of assistants; the descriptions are for models that never saw the program
-
-ToolIndexName = Annotated[
-    str | None,
-    Field(max_length=MOST_NAME, description="Name of the index, from list_indexes; null: the default."),
-]
+# -- the tools of assistants
 
 
-class ToolSearch(Request):
+class ToolSearch(SearchFields):
     """A search."""
 
-    query: str = Field(
-        min_length=1,
-        max_length=MOST_CHARACTERS,
-        description="What to look for, in plain words: a question, or what the wanted text would say.",
-    )
-    index: ToolIndexName = None
+    query: str = Field(min_length=1, max_length=MOST_CHARACTERS)
+    """What to look for, in plain words: a question, or what the wanted text would say."""
     k: int = Field(10, ge=1, le=MOST_TOOL_HITS, description="Number of hits.")
-    where: str | None = Field(
-        None,
-        max_length=MOST_WHERE,
-        description="A condition for every hit: SQL (SQLite) over the columns of list_indexes, such as "
-        "year >= 2020 AND title LIKE '%tree%'. Leave matters of meaning to the query.",
-    )
-    dim: int | None = Field(
-        None,
-        ge=1,
-        le=MOST_DIM,
-        description="Compare only the first dimensions: faster, less exact. The `dims` of list_indexes are "
-        "fastest; null: all.",
-    )
-    rerank: int = Field(
-        0,
-        ge=0,
-        le=MOST_RERANK,
-        description="With dim: score the best rerank × k hits again at all dimensions. 10 is usual; 0: none.",
-    )
-    recall: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Instead of dim and rerank: the fastest search proven to find this share of the exact "
-        "answer. Only the values in `tuned` of list_indexes, for their k.",
-    )
-    group: bool = Field(False, description="Of documents cut into chunks: only the best chunk of each.")
-    passage: int = Field(
-        400, ge=0, le=MOST_PASSAGE, description="Most characters of a hit's passage; fewer if hits are many."
-    )
+    passage: int = Field(400, ge=0, le=MOST_PASSAGE)
+    """Most characters of a hit's passage; fewer if hits are many."""
 
 
 class ToolHit(BaseModel):
@@ -294,7 +285,7 @@ class ToolHits(BaseModel):
 class ToolDocumentRequest(Request):
     """A document, by its id or its row."""
 
-    index: ToolIndexName = None
+    index: IndexName = None
     id: str | None = Field(None, max_length=MOST_CHARACTERS, description="Id of the document.")
     row: int | None = Field(None, ge=0, le=MOST_ROW, description="Its row, instead of its id.")
     offset: int = Field(0, ge=0, le=MOST_ROW, description="Character of the text to start at.")
@@ -321,18 +312,12 @@ class NoArguments(Request):
     """No arguments."""
 
 
-class ToolIndex(BaseModel):
+class ToolIndex(IndexFields):
     """An index."""
 
-    name: str
-    rows: int = Field(description="Number of documents.")
-    full_dim: int = Field(description="Dimensions of its embeddings.")
-    dims: Sequence[int] = Field(description="Stored dimensions: the fastest for `dim`.")
-    columns: list[str] = Field(description="What `where` may name.")
     more_columns: int = Field(description="Columns that are not listed here.")
     embedder: str = Field(description="What embeds its documents and queries.")
     tuned: list[TunedModel] = Field(description="The proven values of `recall`, each for its k.")
-    problem: str | None = Field(description="Why it cannot be searched; null if it can.")
 
 
 class ToolIndexes(BaseModel):

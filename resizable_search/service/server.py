@@ -16,7 +16,6 @@ from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.service import socket_address
 from resizable_search.service.app import create_app
 from resizable_search.service.index_pool import IndexPool
-from resizable_search.service.metrics import ServiceMetrics
 from resizable_search.service.middleware import AccessRules, Middleware
 from resizable_search.store.layout import Home
 from resizable_search.system import make_home
@@ -52,22 +51,9 @@ def captured_log(name: str, report: Callable[[str], None], level: int = logging.
 
 
 class Server(uvicorn.Server):
-    """uvicorn that returns on Ctrl-C or SIGTERM; `stopped_by` is the signal, 0 for none.
-
-    `ready` is called when requests can come.
-    """
+    """uvicorn that returns on Ctrl-C or SIGTERM; `stopped_by` is the signal, 0 for none."""
 
     stopped_by = 0
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] = lambda: None) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen."""
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop on a signal; the second one stops at once. uvicorn's own method sends it once more."""
@@ -82,18 +68,14 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise UsageError(f"`host={host}` is not an address of this machine ({error})") from None
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)
+        return socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as error:
-        listening.close()
         raise RsearchError(
-            f"cannot listen on {host} port {port} ({error.strerror or error}): choose another `port`, "
+            f"cannot listen on {host} port {port} ({os.strerror(error.errno or 0)}): choose another `port`, "
             "or stop what listens there"
         ) from None
-    return listening
 
 
 @contextmanager
@@ -140,15 +122,14 @@ def run(
     pool: IndexPool,
     rules: AccessRules,
     sockets: Sequence[socket.socket],
-    *,
-    ready: Callable[[], None] = lambda: None,
-    report: Callable[[str], None] = lambda line: None,
+    ready: Callable[[], None],
+    report: Callable[[str], None],
 ) -> int:
     """Serve on these sockets until a signal comes; returns its number.
 
-    `ready` is called when requests can come, `report` with a line about each failure of the service.
+    `ready` is called when signals are handled, `report` with a line about each failure of the service.
     """
-    server = Server(configured(pool, rules), ready)
+    server = Server(configured(pool, rules, ready))
     with (
         captured_log("uvicorn.error", report, logging.ERROR),  # its warnings are about clients
         captured_log("mcp", report, logging.ERROR),
@@ -158,11 +139,12 @@ def run(
     return server.stopped_by
 
 
-def configured(pool: IndexPool, rules: AccessRules) -> uvicorn.Config:
+def configured(
+    pool: IndexPool, rules: AccessRules, ready: Callable[[], None] = lambda: None
+) -> uvicorn.Config:
     """The configuration of uvicorn for the application that serves a pool."""
-    metrics = ServiceMetrics()
-    app = create_app(pool, metrics=metrics)
-    guarded: ASGIApp = Middleware(app, rules, metrics, {("POST", "/api/search"): app.state.search})
+    app = create_app(pool, ready)
+    guarded: ASGIApp = Middleware(app, rules, app.state.metrics)
     if rules.origins:
         guarded = CORSMiddleware(  # outermost, so that pages of allowed origins can read our refusals
             guarded,

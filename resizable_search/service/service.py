@@ -1,4 +1,4 @@
-"""What HTTP and MCP share: a text is embedded once, and searches of one index are batched."""
+"""What HTTP and MCP share: a text is embedded once, searches of one index are batched, both are counted."""
 
 import asyncio
 import threading
@@ -12,15 +12,17 @@ from typing import TypeVar
 import numpy as np
 from anyio import CapacityLimiter
 from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from resizable_search import __version__
 from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFoundError, RsearchError
 from resizable_search.search.index import Index
 from resizable_search.search.results import Answer, SearchOptions
-from resizable_search.service.batcher import Batcher, MovedError, PendingQuery, Selected, search_together
+from resizable_search.service.batcher import Batcher, MovedError, PendingQuery, search_together
 from resizable_search.service.index_pool import IndexPool
-from resizable_search.service.metrics import ServiceMetrics
 from resizable_search.service.schemas import EmbedderModel, IndexModel, TunedPlanModel
 from resizable_search.store.documents import StoredDocument
+from resizable_search.store.filter import Selection
 from resizable_search.text import plain, quoted
 
 T = TypeVar("T")
@@ -35,6 +37,71 @@ MOST_VECTORS = 4096
 
 MOST_MOVES = 5
 """How often a search starts again because its index was replaced."""
+
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper ends of the buckets: a scan of sign bits takes half a millisecond, a hosted embedder seconds."""
+
+STAGES = ("embed", "scan", "rerank")
+
+
+class ServiceMetrics:
+    """The metrics of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "rsearch_requests", "Requests by route and status.", ("route", "status"), registry=registry
+        )
+        self._request_seconds = Histogram(
+            "rsearch_request_seconds",
+            "Seconds from a request to its answer.",
+            ("route",),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self.under_way = Gauge("rsearch_requests_under_way", "Requests without an answer.", registry=registry)
+        self._queries = Counter("rsearch_queries", "Texts answered, by index.", ("index",), registry=registry)
+        self._stage_seconds = Histogram(
+            "rsearch_stage_seconds",
+            "Seconds of a query: wait (for the scan before it), embed, scan, rerank; a batch shares a scan.",
+            ("index", "stage"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._batch_sizes = Histogram(
+            "rsearch_scan_queries",
+            "Queries answered by one scan.",
+            ("index",),
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=registry,
+        )
+        build = Gauge("rsearch_build_info", "The running version.", ("version",), registry=registry)
+        build.labels(__version__).set(1)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        self._requests.labels(route, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def scanned(self, index: str, waited: Sequence[float]) -> None:
+        """Count a scan of several queries, and the seconds that each one waited for it."""
+        self._batch_sizes.labels(index).observe(len(waited))
+        wait = self._stage_seconds.labels(index, "wait")
+        for seconds in waited:
+            wait.observe(seconds)
+
+    def answered(self, answers: Sequence[Answer]) -> None:
+        """Count the answered queries of an index."""
+        name = answers[0].index
+        self._queries.labels(name).inc(len(answers))
+        for stage in STAGES:
+            histogram = self._stage_seconds.labels(name, stage)
+            for answer in answers:
+                histogram.observe(getattr(answer.timings_ms, stage) / 1e3)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
 
 
 class Service:
@@ -60,8 +127,8 @@ class Service:
         """As `search`, each answer with the full dimension's."""
         full = options.with_plan(None)
         ways = [options] if full == options else [options, full]
-        found = await self._search(name, texts, ways)
-        return list(zip(found[0], found[-1], strict=True))
+        by_way = await self._search(name, texts, ways)
+        return list(zip(by_way[0], by_way[-1], strict=True))
 
     async def similar(self, name: str | None, id_: str, options: SearchOptions) -> Answer:
         """The answer of `Index.search_similar`."""
@@ -108,14 +175,13 @@ class Service:
     def _described(self, name: str) -> IndexModel:
         try:
             with self.pool.lend(name) as index:
-                spec = index.manifest.embedder
                 return IndexModel(
                     name=name,
                     rows=index.rows,
                     full_dim=index.full_dim,
                     dims=index.dims,
                     columns=index.columns(),
-                    embedder=EmbedderModel(kind=spec.get("kind", ""), model=spec.get("model", "")),
+                    embedder=EmbedderModel.model_validate(index.manifest.embedder),
                     tuned=[TunedPlanModel.model_validate(plan) for plan in index.plans.all()],
                 )
         except RsearchError as error:
@@ -133,7 +199,7 @@ class Service:
             fingerprint, vectors = await self._vectors_of(known, texts)
             seconds = time.perf_counter() - begin
             try:
-                found = []
+                by_way = []
                 for options in ways:
                     queries = [
                         PendingQuery(text, vector, fingerprint, seconds, options, selected)
@@ -141,13 +207,15 @@ class Service:
                     ]
                     answers = await self._answers(known, queries)
                     self.metrics.answered(answers)
-                    found.append(answers)
-                return found
+                    by_way.append(answers)
+                return by_way
             except MovedError:
                 continue
         raise IndexBusyError(f"{known} is replaced again and again: try again later")
 
-    async def _select(self, name: str, ways: Sequence[SearchOptions]) -> Selected | None:
+    async def _select(
+        self, name: str, ways: Sequence[SearchOptions]
+    ) -> tuple[Index, Selection | None] | None:
         """The rows that match the filter of these options, which is one for all.
 
         Each index evaluates one filter at a time; a slow filter delays only those who use one.
@@ -156,7 +224,7 @@ class Service:
         if where is None:
             return None
 
-        def select(index: Index) -> Selected:
+        def select(index: Index) -> tuple[Index, Selection | None]:
             for options in ways:
                 index.plan(options)
             return index, index.select(where)
@@ -167,10 +235,7 @@ class Service:
     async def _answers(self, name: str, queries: Sequence[PendingQuery]) -> list[Answer]:
         """The answers to queries of the same options. Groups are not batched: they may search deep."""
         if queries[0].options.group:
-            of, selection = queries[0].selected or (None, None)
-            return await self.with_index(
-                name, lambda index: search_together(index, queries, selection if of is index else None)
-            )
+            return await self.with_index(name, lambda index: search_together(index, queries))
         if name not in self._batchers:
             self._batchers[name] = Batcher(self.pool, name, self.metrics.scanned)
         self._batchers[name].put(queries)

@@ -44,6 +44,14 @@ class Started:
         connection.close()
         return found
 
+    def is_reading(self) -> bool:
+        """Whether a request is under way besides the one for this answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("GET", "/metrics")
+        metrics = connection.getresponse().read()
+        connection.close()
+        return b"rsearch_requests_under_way 2.0" in metrics
+
     def stop(self, number: int = signal.SIGTERM) -> Ran:
         self.process.send_signal(number)
         return self.machine.end(self.process)
@@ -89,7 +97,8 @@ def test_a_stop_lets_what_is_under_way_be_answered(machine: Machine):
         head = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection = socket.create_connection(("127.0.0.1", service.port), timeout=30)
         connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:5])
-        time.sleep(0.2)  # it is being read
+        while not service.is_reading():
+            time.sleep(0.01)
         stopped: list[Ran] = []
         thread = threading.Thread(target=lambda: stopped.append(service.stop()))
         thread.start()

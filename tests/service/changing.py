@@ -22,7 +22,7 @@ from tests.service.conftest import built
 
 TEXTS = ("tree leaf", "storm rain", "queue heap", "sand rock", "hash table", "snow ice")
 K = 5
-Found = tuple[tuple[str, float], ...]
+RankedHits = tuple[tuple[str, float], ...]
 
 
 @dataclass
@@ -30,11 +30,11 @@ class State:
     """What is right in a phase: hits by text of each state of the index, and refusals by status."""
 
     name: str
-    right: list[dict[str, Found]]
+    right: list[dict[str, RankedHits]]
     refusals: dict[int, str] = field(default_factory=dict)
 
 
-def answers(home: Path) -> dict[str, Found]:
+def answers(home: Path) -> dict[str, RankedHits]:
     """What the index answers now, by text."""
     with open_index("made", home=home, engine="numpy") as index:
         return {
@@ -86,7 +86,7 @@ class Clients:
             try:
                 connection.request("POST", "/api/search", body, {"Content-Type": "application/json"})
                 answer = connection.getresponse()
-                status, told = answer.status, json.loads(answer.read())
+                status, reply = answer.status, json.loads(answer.read())
             except (OSError, http.client.HTTPException, ValueError) as error:
                 self.wrong.append(f"{self._phases[-1].name}: no answer ({error!r})")
                 connection.close()
@@ -96,11 +96,11 @@ class Clients:
                 phases = self._phases[begin:]
                 self.statuses.setdefault(phases[0].name, Counter())[status] += 1
             if status == 200:
-                found = tuple((hit["id"], hit["score"]) for hit in told["hits"])
-                if not any(found == right[text] for phase in phases for right in phase.right):
-                    self.wrong.append(f"{phases[0].name}: {text} found {[id for id, _ in found]}")
-            elif not any(phase.refusals.get(status, "\0") in told["error"] for phase in phases):
-                self.wrong.append(f"{phases[0].name}: {status} {told['error']}")
+                hits = tuple((hit["id"], hit["score"]) for hit in reply["hits"])
+                if not any(hits == right[text] for phase in phases for right in phase.right):
+                    self.wrong.append(f"{phases[0].name}: {text} found {[id for id, _ in hits]}")
+            elif not any(phase.refusals.get(status, "\0") in reply["error"] for phase in phases):
+                self.wrong.append(f"{phases[0].name}: {status} {reply['error']}")
         connection.close()
 
 
@@ -143,20 +143,20 @@ def change_all(home: Path, port: int, *, clients: int = 8, requests: int = 40, r
     return asking
 
 
-def _answers_of(aside: Path) -> dict[str, Found]:
+def _answers_of(aside: Path) -> dict[str, RankedHits]:
     built(aside, seed=500)
-    found = answers(aside)
+    right = answers(aside)
     shutil.rmtree(aside)
-    return found
+    return right
 
 
 def _change(
     asking: Clients,
     name: str,
-    before: dict[str, Found],
+    before: dict[str, RankedHits],
     change: Callable[[], object],
-    after: dict[str, Found],
-) -> dict[str, Found]:
+    after: dict[str, RankedHits],
+) -> dict[str, RankedHits]:
     asking.enter(State(f"being {name}", [before, after]))
     change()
     asking.enter(State(name, [after]))
@@ -170,7 +170,7 @@ def _replace(path: Path, content: bytes) -> None:
     os.replace(beside, path)
 
 
-def _damage(asking: Clients, home: Path, now: dict[str, Found], requests: int) -> None:
+def _damage(asking: Clients, home: Path, now: dict[str, RankedHits], requests: int) -> None:
     """Replace each kind of file by a part of it, take it away, and mend it."""
     folder = home / "made"
     full = max((path for path in folder.glob("*.npy")), key=lambda path: int(path.stem))

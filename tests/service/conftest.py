@@ -93,7 +93,7 @@ def made_once(tmp_path_factory) -> Path:
 
 
 @dataclass
-class Told:
+class HttpAnswer:
     """An HTTP answer."""
 
     status: int
@@ -106,10 +106,10 @@ class Told:
 
     @property
     def error(self) -> str:
-        found = self.json
-        assert set(found) == {"error"}
-        assert "\n" not in found["error"]
-        return found["error"]
+        content = self.json
+        assert set(content) == {"error"}
+        assert "\n" not in content["error"]
+        return content["error"]
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Running:
     pool: IndexPool
     server: Server
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Told:
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> HttpAnswer:
         """One request on a connection of its own; `body` becomes JSON unless it is bytes."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
@@ -131,11 +131,11 @@ class Running:
                 sent.setdefault("Content-Type", "application/json")
             connection.request(method, path, body, sent)
             answer = connection.getresponse()
-            return Told(answer.status, answer.read(), {k.lower(): v for k, v in answer.getheaders()})
+            return HttpAnswer(answer.status, answer.read(), {k.lower(): v for k, v in answer.getheaders()})
         finally:
             connection.close()
 
-    def search(self, query: Any = "tree leaf", **options: Any) -> Told:
+    def search(self, query: Any = "tree leaf", **options: Any) -> HttpAnswer:
         return self.ask("POST", "/api/search", {"query": query, "index": "made", **options})
 
 
@@ -171,5 +171,5 @@ def started(server: Server, sockets: list[socket.socket]) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def served(made_once: Path) -> Iterator[Running]:
     """The service of `made_once`."""
-    with running(made_once) as found:
-        yield found
+    with running(made_once) as service:
+        yield service

@@ -18,9 +18,9 @@ TEXTS = ["tree leaf", "storm rain", "queue heap", "sand rock", "hash table"]
 
 @pytest.fixture
 def pool(made_once):
-    found = IndexPool(Home(made_once), threads=1, engine="numpy")
-    yield found
-    found.close()
+    opened = IndexPool(Home(made_once), threads=1, engine="numpy")
+    yield opened
+    opened.close()
 
 
 def queries(
@@ -30,11 +30,11 @@ def queries(
         made = dict(zip(TEXTS, index.embed_queries(TEXTS), strict=True))
         by = fingerprint or index.fingerprint
         selected = {search: (index, index.select(search.where)) for search in searches if search.where}
-    found = []
+    pending = []
     for i in range(count):
         text, search = TEXTS[i % 5], searches[i % len(searches)]
-        found.append(PendingQuery(text, made[text], by, 0.001, search, selected.get(search)))
-    return found
+        pending.append(PendingQuery(text, made[text], by, 0.001, search, selected.get(search)))
+    return pending
 
 
 def outcome(query: PendingQuery) -> Answer | BaseException:

@@ -13,7 +13,7 @@ from resizable_search.search.index import Index
 from resizable_search.service import middleware as guard
 from resizable_search.service import server
 from resizable_search.service.middleware import AccessRules, is_loopback, origin_of
-from tests.service.conftest import Running, Told, running
+from tests.service.conftest import HttpAnswer, Running, running
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -22,10 +22,10 @@ def raw(service: Running, text: bytes, wait: float = 10) -> bytes:
     """What comes back for these very bytes."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=wait) as connection:
         connection.sendall(text)
-        found = b""
+        reply = b""
         while part := connection.recv(65536):
-            found += part
-    return found
+            reply += part
+    return reply
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8765", "LOCALHOST:1", "[::1]:8765", "localhost."])
@@ -90,8 +90,8 @@ def test_every_answer_tells_the_browser_what_it_may_not_do(served: Running):
 def test_with_a_token_the_api_wants_it_and_the_page_does_not(made_once):
     with running(made_once, AccessRules.of("127.0.0.1", token=TOKEN)) as service:
         for path in ("/api/indexes", "/metrics", "/api/documents/made/1"):
-            for said in (None, "Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer", f"Bearer {TOKEN}x"):
-                answer = service.ask("GET", path, **({"Authorization": said} if said else {}))
+            for header in (None, "Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer", f"Bearer {TOKEN}x"):
+                answer = service.ask("GET", path, **({"Authorization": header} if header else {}))
                 assert answer.status == 401
                 assert answer.headers["www-authenticate"] == "Bearer"
                 assert TOKEN not in answer.error
@@ -121,15 +121,15 @@ def test_a_service_for_other_machines_goes_by_addresses_and_its_own_names():
 def test_a_large_body_is_refused_before_it_has_come(served: Running):
     size = guard.MOST_BYTES + 1
     head = f"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode()
-    found = raw(served, head)
-    assert b" 413 " in found.splitlines()[0]
+    reply = raw(served, head)
+    assert b" 413 " in reply.splitlines()[0]
 
 
 def test_a_large_body_in_pieces_of_no_told_length_is_refused(served: Running):
     head = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     piece = b"10000\r\n" + b"x" * 65536 + b"\r\n"
-    found = raw(served, head + piece * 17)
-    assert b" 413 " in found.splitlines()[0]
+    reply = raw(served, head + piece * 17)
+    assert b" 413 " in reply.splitlines()[0]
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(served: Running, monkeypatch):
@@ -206,7 +206,7 @@ def test_a_stop_that_has_waited_long_enough_says_so(made_once, monkeypatch):
 
     monkeypatch.setattr(Index, "select", slow)
     monkeypatch.setattr(server, "STOP_SECONDS", 0.2)
-    answers: list[Told] = []
+    answers: list[HttpAnswer] = []
     with running(made_once) as service:
         thread = threading.Thread(target=lambda: answers.append(service.search("tree", where="year > 0")))
         thread.start()

@@ -42,14 +42,14 @@ def test_every_answer_is_as_the_description_says(case: schemathesis.Case, served
 def refused_in_a_line(_: Any, response: Any, __: Any) -> None:
     """What every refusal looks like, which the description has no words for."""
     if response.status_code >= 400 and response.content:  # HEAD has none
-        told = response.json()
-        assert list(told) == ["error"]
-        assert told["error"]
-        assert told["error"].isprintable()
+        refusal = response.json()
+        assert list(refusal) == ["error"]
+        assert refusal["error"]
+        assert refusal["error"].isprintable()
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         (b"", "the request is not JSON"),
         (b"{", "not JSON"),
@@ -78,7 +78,7 @@ def refused_in_a_line(_: Any, response: Any, __: Any) -> None:
         (b'{"query": "tree", "index": "made", "plan": "64:int8:' + b"9" * 180 + b',64"}', "9"),
     ],
 )
-def test_what_no_search_is_made_of_is_refused_in_one_line(served: Running, body: bytes, said: str):
+def test_what_no_search_is_made_of_is_refused_in_one_line(served: Running, body: bytes, message: str):
     answer = served.ask("POST", "/api/search", body)
     assert answer.status in (400, 404, 422)
-    assert said in answer.error
+    assert message in answer.error

@@ -41,18 +41,18 @@ def embedded(monkeypatch):
         hold = threading.Event()
         fail: Exception | None = None
 
-    found = Embedded()
-    found.hold.set()
+    result = Embedded()
+    result.hold.set()
 
     def watched(self, texts):
-        found.extend(texts)
-        assert found.hold.wait(20)
-        if found.fail is not None:
-            raise found.fail
+        result.extend(texts)
+        assert result.hold.wait(20)
+        if result.fail is not None:
+            raise result.fail
         return embed(self, texts)
 
     monkeypatch.setattr(Index, "embed_queries", watched)
-    return found
+    return result
 
 
 def test_a_text_is_embedded_once(made_once, embedded):
@@ -112,9 +112,9 @@ def test_a_failed_embedding_is_told_to_each_and_tried_again(made_once, embedded)
         embedded.fail = None
         return failed, await service.search("made", ["tree leaf"], SearchOptions(k=1))
 
-    failed, found = run(made_once, asked)
+    failed, result = run(made_once, asked)
     assert [str(error) for error in failed] == ["the endpoint is down: start it"] * 2
-    assert len(found[0].hits) == 1
+    assert len(result[0].hits) == 1
 
 
 def test_only_so_many_vectors_are_kept(made_once, embedded, monkeypatch):
@@ -165,8 +165,8 @@ def test_errors_are_those_of_the_index(made_once):
         ]
         return await asyncio.gather(*calls, return_exceptions=True)
 
-    found = run(made_once, asked)
-    assert [type(error) for error in found] == [
+    result = run(made_once, asked)
+    assert [type(error) for error in result] == [
         IndexNotFoundError, QueryError, IndexNotFoundError, IndexNotFoundError
     ]  # fmt: skip
 
@@ -191,9 +191,9 @@ def test_many_at_once_get_what_one_alone_gets(made_once):
         calls = [service.search("made", [texts[i % 4]], searches[i % 3]) for i in range(120)]
         return await asyncio.gather(*calls)
 
-    found = run(made_once, asked)
+    result = run(made_once, asked)
     with open_index("made", home=made_once, engine="numpy") as index:
-        for i, (answer,) in enumerate(found):
+        for i, (answer,) in enumerate(result):
             search = searches[i % 3]
             alone = index.search([texts[i % 4]], search)[0]
             assert answer.hits == alone.hits
@@ -210,18 +210,18 @@ def slow(monkeypatch):
         begun = threading.Event()
         count = 0
 
-    found = Slow()
+    result = Slow()
 
     def watched(self, where):
         if where == "year > 0":
-            found.count += 1
-            found.begun.set()
-            assert found.go_on.wait(20)
+            result.count += 1
+            result.begun.set()
+            assert result.go_on.wait(20)
         return select(self, where)
 
     monkeypatch.setattr(Index, "select", watched)
-    yield found
-    found.go_on.set()
+    yield result
+    result.go_on.set()
 
 
 def test_a_slow_expression_costs_its_own_callers_alone(made_once, slow):
@@ -241,10 +241,10 @@ def test_a_slow_expression_costs_its_own_callers_alone(made_once, slow):
         slow.go_on.set()
         return is_slow, others, await asyncio.gather(*waiting)
 
-    is_slow, others, found = run(made_once, asked)
+    is_slow, others, result = run(made_once, asked)
     assert is_slow
     assert [len(others[i][0].hits) for i in range(2)] == [3, 3]
-    assert all(answers[0].hits == found[0][0].hits for answers in found)
+    assert all(answers[0].hits == result[0][0].hits for answers in result)
 
 
 def test_an_expression_is_evaluated_once_for_a_question(made_once, slow):

@@ -80,25 +80,25 @@ HOSTILE = {
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with an index of some things, one of hostile documents, and a damaged one."""
-    place = tmp_path_factory.mktemp("pages") / "indexes"
+    folder = tmp_path_factory.mktemp("pages") / "indexes"
     filler = [
         Document(f"f{i}", f"Filler {i}", "", f"plain word{i % 7} word{i % 5} filler {i}") for i in range(24)
     ]
     build(
         ListCorpus(some_documents()),
         LsaEmbedder(width=64),
-        Home(place),
+        Home(folder),
         BuildOptions("things", dims=(8, 16, 32, 64)),
     )
     build(
         ListCorpus([*HOSTILE.values(), *filler]),
         LsaEmbedder(width=8),
-        Home(place),
+        Home(folder),
         BuildOptions("hostile", dims=(4, 8)),
     )
-    shutil.copytree(place / "things", place / "broken")
-    (place / "broken" / "16.npy").unlink()
-    return place
+    shutil.copytree(folder / "things", folder / "broken")
+    (folder / "broken" / "16.npy").unlink()
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ class Watch:
         )
 
     def check(self) -> None:
-        left = [told for told in self.troubles if not any(piece in told for piece in self.excused)]
+        left = [trouble for trouble in self.troubles if not any(piece in trouble for piece in self.excused)]
         assert not left
         outside = [url for url in self.requests if not url.startswith((*self.origins, "data:"))]
         assert not outside

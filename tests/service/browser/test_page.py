@@ -62,12 +62,12 @@ def test_a_search_shows_hits_as_the_api_has_them(visit, service):
     page.press("#query", "Enter")
     shown(page)
     dim = int(page.input_value("#dim"))
-    found = api(service, index="things", query=QUERY, dim=dim if dim < 64 else None, compare=True)
-    assert titles(page) == [hit["title"] for hit in found["hits"]]
+    result = api(service, index="things", query=QUERY, dim=dim if dim < 64 else None, compare=True)
+    assert titles(page) == [hit["title"] for hit in result["hits"]]
     first = page.locator("#list > li").first
-    assert first.locator("a").get_attribute("href") == found["hits"][0]["url"]
+    assert first.locator("a").get_attribute("href") == result["hits"][0]["url"]
     assert first.locator("a").get_attribute("rel") == "noopener noreferrer"
-    assert f"{found['hits'][0]['score']:.4f}" in first.locator(".score").inner_text()
+    assert f"{result['hits'][0]['score']:.4f}" in first.locator(".score").inner_text()
     assert first.locator(".passage mark").count()
     expect(page, "#count").to_contain_text("10 hits")
     assert page.title() == f"{QUERY} · rsearch"
@@ -76,10 +76,10 @@ def test_a_search_shows_hits_as_the_api_has_them(visit, service):
 def test_marks_tell_the_rank_at_the_full_dimension_and_what_is_lost_is_shown(visit, service):
     page = visit(f"{THINGS}&dim=8")
     shown(page)
-    found = api(service, index="things", query=QUERY, dim=8, compare=True)
-    full = {hit["row"]: hit["rank"] for hit in found["full"]["hits"]}
+    result = api(service, index="things", query=QUERY, dim=8, compare=True)
+    full = {hit["row"]: hit["rank"] for hit in result["full"]["hits"]}
     expected = []
-    for hit in found["hits"]:
+    for hit in result["hits"]:
         there, here = full.get(hit["row"]), hit["rank"]
         if there is None:
             expected.append("not in full top 10")
@@ -88,14 +88,14 @@ def test_marks_tell_the_rank_at_the_full_dimension_and_what_is_lost_is_shown(vis
                 f"= {there}" if there == here else f"{'↑' if there > here else '↓'} {there} → {here}"
             )
     assert page.locator("#list .mark > span[aria-hidden]").all_inner_texts() == expected
-    rows = {hit["row"] for hit in found["hits"]}
-    lost = [hit for hit in found["full"]["hits"] if hit["row"] not in rows]
+    rows = {hit["row"] for hit in result["hits"]}
+    lost = [hit for hit in result["full"]["hits"] if hit["row"] not in rows]
     assert lost, "the corpus must be one that truncation loses something of"
     assert titles(page, "#lost-list") == [hit["title"] for hit in lost]
     assert page.locator("#lost-list .rank").all_inner_texts() == [str(hit["rank"]) for hit in lost]
     assert page.locator("#overlap").inner_text().startswith(f"{10 - len(lost)}\u2009/\u200910")
-    assert page.locator("#plan-shown").inner_text() == found["plan"]
-    assert page.locator("#stages tr").count() == len(found["plan"].split(","))
+    assert page.locator("#plan-shown").inner_text() == result["plan"]
+    assert page.locator("#stages tr").count() == len(result["plan"].split(","))
 
 
 def test_the_full_dimension_is_all_there_and_loses_nothing(visit):
@@ -265,9 +265,9 @@ def test_every_text_has_the_contrast_that_wcag_aa_wants(visit, scheme):
     page.evaluate(
         "document.getElementById('welcome').hidden = document.getElementById('gone').hidden = false"
     )
-    found = page.evaluate(CONTRAST)
-    assert len(found) > 100
-    assert not [told for told in found if told[0] < 4.5]
+    result = page.evaluate(CONTRAST)
+    assert len(result) > 100
+    assert not [contrast for contrast in result if contrast[0] < 4.5]
 
 
 def test_the_chart_has_a_point_for_every_size_and_they_can_be_chosen(visit):
@@ -343,12 +343,12 @@ def test_a_filter_that_nothing_passes_is_told(visit):
 
 def test_a_tuned_plan_is_chosen_and_a_slider_takes_over_again(visit, service, watch):
     watch.excused = ["400 (Bad Request)"]
-    told = service.ask("GET", "/api/indexes").json
-    for card in told["indexes"]:
+    listed = service.ask("GET", "/api/indexes").json
+    for card in listed["indexes"]:
         card["tuned"] = [{"k": 5, "recall": 0.99, "plan": "16:50,64"}]
 
     def arrange(page) -> None:
-        page.route("**/api/indexes", lambda route: route.fulfill(json=told))
+        page.route("**/api/indexes", lambda route: route.fulfill(json=listed))
 
     page = visit(THINGS, prepare=arrange)
     shown(page)

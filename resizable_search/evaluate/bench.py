@@ -244,7 +244,7 @@ def run_bench(
                     median = statistics.median(timed.seconds) / batch
                     full_seconds = full_seconds or median
                     stayed = max(stayed, timed.stayed)
-                    p50, p95, p99 = timed.percentiles_ms
+                    p50, p95, p99 = np.percentile(np.array(timed.calls) * 1e3, (50, 95, 99)).tolist()
                     measurements.append(
                         Measurement(
                             dim=plan.stages[0].dim,
@@ -293,14 +293,14 @@ def answers(index: Index, queries: Queries, plan: Plan, k: int) -> list[NDArray[
 
 
 def overlap_at_k(
-    truth: Sequence[NDArray[np.int64]], found: Sequence[NDArray[np.int64]]
+    truth: Sequence[NDArray[np.int64]], rows: Sequence[NDArray[np.int64]]
 ) -> tuple[float, tuple[float, float] | None]:
-    """The mean share of the true rows that were found, and its 95 % interval (None for one query).
+    """The mean share of the true rows that are among `rows`, and its 95 % interval (None for one query).
 
     A query without true rows has a share of 1.
     """
     shares = np.array(
-        [len(np.intersect1d(t, f)) / len(t) if len(t) else 1.0 for t, f in zip(truth, found, strict=True)]
+        [len(np.intersect1d(t, f)) / len(t) if len(t) else 1.0 for t, f in zip(truth, rows, strict=True)]
     )
     mean = float(shares.mean())
     if len(shares) == 1:
@@ -321,9 +321,11 @@ def rerank_of(plan: Plan, k: int, full: int) -> int | None:
 @contextmanager
 def _on_threads(index: Index, wanted: int | None, engine: str) -> Iterator[tuple[Index, int]]:
     """The index on so many threads (None: as it is), numpy's included, and the number of threads."""
+    from threadpoolctl import threadpool_limits
+
     with ExitStack() as stack:
         if wanted is not None:
             index = stack.enter_context(open_index(index.folder, threads=wanted, engine=engine))
-            stack.enter_context(timing.blas_limited(wanted))
+            stack.enter_context(threadpool_limits(wanted, user_api="blas"))
             index.warm()
         yield index, blas_threads() if engine == "numpy" else index.threads

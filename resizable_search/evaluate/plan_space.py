@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,6 +191,16 @@ class PlanSearch:
     overlap: dict[Plan, float] = field(default_factory=dict)
     reaching: list[Plan] = field(default_factory=list)
     engine: str = ""
+    stored: StoredTiers = field(init=False)
+    grid: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        index = self.measured.index
+        files = set.intersection(*(set(part.files) for part in index.manifest.parts))
+        codes = tuple(dim for dim in index.dims if NAMES.codes(dim) in files)
+        self.stored = StoredTiers(index.dims, codes, NAMES.signs(index.full_dim) in files)
+        self.grid = keeps(self.measured.k, index.rows)
+        self.overlap[self.exact] = 1.0
 
     @property
     def exact(self) -> Plan:
@@ -205,17 +215,7 @@ class PlanSearch:
 
     def run(self, progress: Progress) -> None:
         """Try plans."""
-        index, k = self.measured.index, self.measured.k
-        self.overlap[self.exact] = 1.0
-        files = [part.files for part in index.manifest.parts]
-
-        def is_stored(name: str) -> bool:
-            return all(name in own for own in files)
-
-        codes = tuple(dim for dim in index.dims if is_stored(NAMES.codes(dim)))
-        stored = StoredTiers(index.dims, codes, is_stored(NAMES.signs(index.full_dim)))
-        grid = keeps(k, index.rows)
-        firsts = first_stages(stored)
+        firsts = first_stages(self.stored)
         progress.stage("trying", len(firsts), "first stages")
         self.time([self.exact, *map(self._alone, firsts)], ROUNDS, SECONDS)
         # A first stage costs at most what one that reads more of each row does.
@@ -230,7 +230,7 @@ class PlanSearch:
         limit = self.least[self.exact]
         for first in sorted(firsts, key=cost.__getitem__):
             if cost[first] < limit:
-                limit = min(limit, self._try_first(first, grid, stored))
+                limit = min(limit, self._try_first(first))
             progress.advance(1)
 
     def time(self, plans: Sequence[Plan], rounds: int, seconds: float) -> None:
@@ -247,9 +247,9 @@ class PlanSearch:
     def _plan(self, *stages: tuple[Stage, int]) -> Plan:
         return chain(stages, self.measured.index.full_dim)
 
-    def _try_first(self, first: Stage, grid: Sequence[int], stored: StoredTiers) -> float:
+    def _try_first(self, first: Stage) -> float:
         """Try plans with this first stage. Returns the least milliseconds that reach the recall."""
-        k, alone, most = self.measured.k, self._alone(first), grid[-1]
+        k, alone, most = self.measured.k, self._alone(first), self.grid[-1]
         widest = self._plan((first, most))
         for measured in (self.measured.head(FIRST_QUERIES), self.measured):
             ranks = measured.ranks(Plan((first,)), most)
@@ -258,7 +258,7 @@ class PlanSearch:
                 self.overlap[widest] = float(shares.mean())
                 return math.inf
         reaching = [alone] if self._reaches(alone, self.measured.shares_within(ranks, k)) else []
-        enough = self._enough(ranks, grid, [], first)
+        enough = self._enough(ranks, self.grid, [], first)
         reaching += [self._plan((first, keep)) for keep in enough]
         if not reaching:
             self.overlap[widest] = float(shares.mean())
@@ -266,22 +266,20 @@ class PlanSearch:
         self.time([alone, *reaching], ROUNDS, SECONDS)
         least = min(self.least[plan] for plan in reaching)
         if enough and least - self.least[alone] > HEAVY * least:
-            more = self._try_seconds(first, enough, grid, stored, least)
+            more = self._try_seconds(first, enough, least)
             least = min([least, *(self.least[plan] for plan in more)])
         return least
 
-    def _try_seconds(
-        self, first: Stage, enough: Sequence[int], grid: Sequence[int], stored: StoredTiers, limit: float
-    ) -> list[Plan]:
+    def _try_seconds(self, first: Stage, enough: Sequence[int], limit: float) -> list[Plan]:
         """Plans with a second stage that reach the recall.
 
         Only those are measured that would be the fastest if 2 k candidates were enough for the second.
         """
         possible = {
-            self._plan((first, keep), (second, grid[1])): (keep, second)
-            for second in second_stages(first, stored)
+            self._plan((first, keep), (second, self.grid[1])): (keep, second)
+            for second in second_stages(first, self.stored)
             for keep in enough
-            if keep > grid[1]
+            if keep > self.grid[1]
         }
         if possible:
             self.time(list(possible), ROUNDS, SECONDS)
@@ -290,7 +288,7 @@ class PlanSearch:
         for keep, second in (possible[plan] for plan in fastest if self.least[plan] < limit):
             opening = Plan((Stage(first.dim, keep, first.precision), second))
             ranks = self.measured.ranks(opening, keep)
-            fewer = [number for number in grid if number < keep]
+            fewer = [number for number in self.grid if number < keep]
             least = self._enough(ranks, fewer, [(first, keep)], second)[:1]
             plans += [self._plan((first, keep), (second, number)) for number in least]
         if plans:
@@ -317,9 +315,11 @@ class PlanSearch:
     def finalists(self, most: int) -> list[Plan]:
         """The fastest plans that reach the recall, and larger ones with the fastest first stage."""
         timed = sorted((plan for plan in self.reaching if plan in self.least), key=self.least.__getitem__)
-        fastest = {(plan.stages[0].dim, plan.stages[0].precision) for plan in timed[:1]}
+        if not timed:
+            return []
+        fastest = replace(timed[0].stages[0], keep=None)
         more = [plan for plan in self.reaching if plan not in self.least]
-        return timed[:most] + [p for p in more if (p.stages[0].dim, p.stages[0].precision) in fastest]
+        return timed[:most] + [plan for plan in more if replace(plan.stages[0], keep=None) == fastest]
 
     def _reaches(self, plan: Plan, shares: NDArray[np.float64]) -> bool:
         self.overlap[plan] = float(shares.mean())

@@ -77,14 +77,14 @@ class Metrics:
         return cls(tuple(map(str, measures)), depth, measures)
 
     def of(
-        self, relevance: Mapping[str, Mapping[str, int]], found: Mapping[str, Sequence[str]]
+        self, relevance: Mapping[str, Mapping[str, int]], ranked: Mapping[str, Sequence[str]]
     ) -> NDArray[np.float64]:
         """The values (queries, metrics) of the documents found for each query, best first.
 
         The queries are those of `relevance`, in its order; one without hits has 0. Only ranks count.
         """
         run = {
-            query: {id_: float(-rank) for rank, id_ in enumerate(ids)} for query, ids in found.items() if ids
+            query: {id_: float(-rank) for rank, id_ in enumerate(ids)} for query, ids in ranked.items() if ids
         }
         grades = {query: dict(of_query) for query, of_query in relevance.items()}
         row = {query: number for number, query in enumerate(relevance)}
@@ -160,10 +160,10 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
             raise _bad(path, number, f"has {len(words)} columns: write {_QRELS}")
         query, document, score = (word.strip() for word in words)
         grade = _grade(score)
-        if grade is None and is_first and not any(c.isdigit() for c in score):
-            is_first = False  # the header
-            continue
+        is_header = is_first and grade is None and not any(c.isdigit() for c in score)
         is_first = False
+        if is_header:
+            continue
         if grade is None or not query or not document:
             wrong = f"has {quoted(score)} for a grade, a whole number" if query and document else "has no id"
             raise _bad(path, number, f"{wrong}: write {_QRELS}")

@@ -250,9 +250,8 @@ def evaluate(
     for plan in plans:
         hits = min([depth, *(stage.keep for stage in plan.stages if stage.keep is not None)])
         top = _searched(index, vectors, known, plan, hits, groups)
-        hits_of = {
-            query: list(map(str, _rows(of_query))) for query, of_query in zip(ids, top.rows, strict=True)
-        }
+        rows_of = zip(ids, top.rows.tolist(), strict=True)
+        hits_of = {query: [str(row) for row in best if row != NO_ROW] for query, best in rows_of}
         tops.append(top)
         values.append(metrics.of(relevance, hits_of))
         index.run(vectors[known][:1], plan, options.k)  # loads the files
@@ -264,7 +263,7 @@ def evaluate(
         times.append(statistics.median(seconds_of) * 1e3)
         progress.advance(1)
     metric_values = _metric_values(np.stack(values), metrics.names, seed)
-    top_k = [[np.array(_rows(line[: options.k])) for line in top.rows[known]] for top in tops]
+    top_k = [[line[line != NO_ROW] for line in top.rows[known, : options.k]] for top in tops]
     evaluated = []
     for number, plan in enumerate(plans):
         overlap, interval = overlap_at_k(top_k[0], top_k[number])
@@ -342,9 +341,3 @@ def _searched(
         best = index.run(vectors[part], plan, hits)[0] if groups is None else groups.best(search, hits)
         top.scores[part], top.rows[part] = best.scores, best.rows
     return top
-
-
-def _rows(rows: NDArray[np.int64]) -> list[int]:
-    """The rows of a line without padding."""
-    real: list[int] = rows[rows != NO_ROW].tolist()
-    return real

@@ -13,7 +13,6 @@ import statistics
 import time
 import timeit
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def check() -> None:
 
 
 def drop(files: Iterable[Path]) -> float:
-    """Drop files from the page cache. Returns the share of their pages, 0 to 1, that stayed.
+    """Drop files from the page cache. Returns the share of their bytes, 0 to 1, that stayed.
 
     Raises UsageError if the platform cannot, StorageError for a file that cannot be read.
     """
@@ -63,43 +62,36 @@ def drop(files: Iterable[Path]) -> float:
         if rights == "r--s" and len(rest) == 4 and rest[3].replace("\\012", "\n") in paths:
             begin, end = (int(address, 16) for address in addresses.split("-"))
             libc.madvise(begin, end - begin, mmap.MADV_DONTNEED)
-    stayed = pages = 0
+    stayed = total = 0
     for path in chosen:
         try:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-                held, count = _resident(file.fileno())
+            stayed += resident(path)
+            total += path.stat().st_size
         except OSError as error:
             raise StorageError(f"cannot read {path} ({error.strerror}): check its permissions") from None
-        stayed, pages = stayed + held, pages + count
-    return stayed / max(1, pages)
+    return stayed / max(1, total)
 
 
 def resident(path: Path) -> int:
     """The bytes of a file that are in memory; counting loads none. Raises OSError."""
-    with path.open("rb") as file:
-        held, _ = _resident(file.fileno())
-        return min(held * mmap.PAGESIZE, os.fstat(file.fileno()).st_size)
-
-
-def _resident(descriptor: int) -> tuple[int, int]:
-    """How many pages of a file are in memory, and how many it has."""
-    size = os.fstat(descriptor).st_size
+    size = path.stat().st_size
     if not size:
-        return 0, 0
+        return 0
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
-    pages = -(-size // mmap.PAGESIZE)
-    states = ctypes.create_string_buffer(pages)
+    states = ctypes.create_string_buffer(-(-size // mmap.PAGESIZE))
     # Private and writable only because ctypes needs that for an address; nothing is written.
-    with mmap.mmap(descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as view:
+    rights = mmap.PROT_READ | mmap.PROT_WRITE
+    with path.open("rb") as file, mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE, rights) as view:
         start = ctypes.c_char.from_buffer(view)
         failed = libc.mincore(ctypes.addressof(start), size, states)
         del start
     if failed:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return sum(state & 1 for state in states.raw), pages
+    return min(size, sum(state & 1 for state in states.raw) * mmap.PAGESIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +107,6 @@ class Timed:
     loops: int
     calls: list[float]
     stayed: float = 0.0
-
-    @property
-    def percentiles_ms(self) -> tuple[float, float, float]:
-        """The 50th, 95th and 99th percentile of the calls, in milliseconds."""
-        p50, p95, p99 = np.percentile(np.array(self.calls) * 1e3, (50, 95, 99)).tolist()
-        return p50, p95, p99
 
 
 class Batches:
@@ -189,11 +175,3 @@ def time_cold(index: Index, ask: Callable[[Index, int], str], engine: str, turns
             engine = ask(fresh, turn % turns)
             calls.append(time.perf_counter() - begin)
     return Timed(engine, calls, 1, calls, stayed)
-
-
-def blas_limited(threads: int) -> AbstractContextManager[object]:
-    """A context in which numpy's matrix products use so many threads."""
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[object] = threadpool_limits(threads, user_api="blas")
-    return limits

@@ -15,7 +15,7 @@ from resizable_search import __version__
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import Queries, sample_queries
-from resizable_search.evaluate.plan_space import MeasuredPlans, PlanSearch, keeps, split
+from resizable_search.evaluate.plan_space import MeasuredPlans, PlanSearch, split
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index
 from resizable_search.search.results import SearchOptions
@@ -85,15 +85,10 @@ def tune(
     first, second = split(asked, max(1, min(count // 2, CHOSEN_AT_MOST)), seed)
     choosing, confirming = MeasuredPlans(index, first, k), MeasuredPlans(index, second, k)
     search = PlanSearch(choosing, recall, len(confirming), TAIL / 2)
-    if recall == 1.0 or count < 2 or len(keeps(k, index.rows)) < 2:
+    if recall == 1.0 or count < 2 or len(search.grid) < 2:
         search.time([search.exact], ROUNDS, SECONDS)
-        search.overlap[search.exact] = 1.0
-        why = (
-            "only the exact plan is certain to find every row"
-            if recall == 1.0
-            else "too few rows to choose by"
-        )
-        choice = _Choice(search.exact, remark=why)
+        certain = "only the exact plan is certain to find every row"
+        choice = _Choice(search.exact, remark=certain if recall == 1.0 else "too few rows to choose by")
     else:
         choice = _choose(search, confirming, progress)
     known = sorted((plan for plan in search.ms if plan in search.overlap), key=search.ms.__getitem__)

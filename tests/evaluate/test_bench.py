@@ -3,8 +3,7 @@ import pytest
 
 from resizable_search import system as threads
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.evaluate import timing
-from resizable_search.evaluate import timing as page_cache
+from resizable_search.evaluate import bench, timing
 from resizable_search.evaluate.bench import (
     BenchOptions,
     Queries,
@@ -92,7 +91,7 @@ def test_a_batch_goes_round_the_queries(index):
     dealt = timing.Batches(vectors, np.arange(5), 7)
     seen = []
 
-    class Told:
+    class FakeIndex:
         def run(self, queries, plan, k, skip):
             seen.append(skip.tolist())
             assert queries.argmax(axis=1).tolist() == skip.tolist()
@@ -100,7 +99,7 @@ def test_a_batch_goes_round_the_queries(index):
 
     assert len(dealt) == 1
     for number in range(3):
-        assert dealt.ask(None, 10, Told(), number) == "numpy"
+        assert dealt.ask(None, 10, FakeIndex(), number) == "numpy"
     assert seen == [[0, 1, 2, 3, 4, 0, 1], [2, 3, 4, 0, 1, 2, 3], [4, 0, 1, 2, 3, 4, 0]]
     assert len(timing.Batches(vectors, None, 2)) == 3
 
@@ -142,8 +141,8 @@ def test_an_index_of_one_row_loses_nothing(tmp_path):
 
 def test_the_threads_are_numpys_too(index):
     before = threads.blas_threads()
-    with timing.blas_limited(1):
-        assert threads.blas_threads() == 1
+    with bench._on_threads(index, 1, "numpy") as (_, count):
+        assert count == threads.blas_threads() == 1
     assert threads.blas_threads() == before
 
 
@@ -161,7 +160,7 @@ def cold(index):
 
 def test_cold_runs_find_nothing_in_memory(index, monkeypatch):
     dropped = []
-    monkeypatch.setattr(page_cache, "drop", lambda files: dropped.append(list(files)) or 0.25)
+    monkeypatch.setattr(timing, "drop", lambda files: dropped.append(list(files)) or 0.25)
     report = cold(index)
     assert (report.cache, report.cold_stayed) == ("cold", 0.25)
     assert len(dropped) == 2 * timing.COLD_RUNS
@@ -170,6 +169,6 @@ def test_cold_runs_find_nothing_in_memory(index, monkeypatch):
 
 
 def test_files_that_stay_in_memory_are_not_measured_cold(index, monkeypatch):
-    monkeypatch.setattr(page_cache, "drop", lambda files: 0.9)
+    monkeypatch.setattr(timing, "drop", lambda files: 0.9)
     with pytest.raises(RsearchError, match="90 % of made's files stay in memory"):
         cold(index)

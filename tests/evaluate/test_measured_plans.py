@@ -30,13 +30,13 @@ def measured(index):
 def expected_shares(measured, plan):
     """One query at a time, by sets."""
     index, queries = measured.index, measured.queries
-    found = []
+    overlaps = []
     for i in range(len(measured)):
         vector, own = queries.vectors[i : i + 1], queries.own_rows[i : i + 1]
         true = set(index.run(vector, Plan.parse(str(FULL)), K, own)[0].rows[0].tolist())
         got = set(index.run(vector, Plan.parse(plan), K, own)[0].rows[0].tolist())
-        found.append(len(true & got) / len(true))
-    return np.array(found)
+        overlaps.append(len(true & got) / len(true))
+    return np.array(overlaps)
 
 
 @pytest.mark.parametrize("plan", ["16", "64", "16:20,96", "96:bits:10,96", "64:bits:40,64:int8:10,96"])

@@ -14,20 +14,20 @@ def collection(seed: int) -> tuple[dict[str, dict[str, int]], dict[str, list[str
     """Graded judgements, some of documents that nothing finds, and rankings of various length."""
     rng = random.Random(seed)
     pool = [f"d{i}" for i in range(60)]
-    relevance, found = {}, {}
+    relevance, ranked = {}, {}
     for query in (f"q{i}" for i in range(25)):
         relevance[query] = {id_: rng.choice([0, 0, 1, 2, 3]) for id_ in rng.sample(pool, rng.randint(1, 30))}
         relevance[query]["nowhere"] = rng.choice([0, 1])
-        found[query] = rng.sample(pool, rng.choice([0, 3, 12, 60]))
-    return relevance, found
+        ranked[query] = rng.sample(pool, rng.choice([0, 3, 12, 60]))
+    return relevance, ranked
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_values_are_those_of_the_definitions(seed):
-    relevance, found = collection(seed)
+    relevance, ranked = collection(seed)
     names = ("nDCG@10", "R@10", "R@100", "RR@10", "P@5", "AP", "R@2", "nDCG@3", "RR@1")
-    values = Metrics.parse(names).of(relevance, found)
-    expected = [[by_definition(name, relevance[q], found[q]) for name in names] for q in relevance]
+    values = Metrics.parse(names).of(relevance, ranked)
+    expected = [[by_definition(name, relevance[q], ranked[q]) for name in names] for q in relevance]
     np.testing.assert_allclose(values, expected, atol=1e-12)
 
 
@@ -48,8 +48,8 @@ def test_what_was_found_in_no_order_of_names_is_judged_in_the_order_given():
 
 def test_a_query_without_hits_or_without_a_relevant_document_has_0():
     relevance = {"none": {"a": 1}, "hopeless": {"a": 0}, "missing": {"a": 1}, "negative": {"a": -1, "b": 1}}
-    found = {"none": [], "hopeless": ["a"], "negative": ["a", "b"]}
-    values = Metrics.parse("nDCG@10,R@10,RR@10").of(relevance, found)
+    ranked = {"none": [], "hopeless": ["a"], "negative": ["a", "b"]}
+    values = Metrics.parse("nDCG@10,R@10,RR@10").of(relevance, ranked)
     assert (values[:3] == 0).all()
     assert values[3].tolist() == [1 / math.log2(3), 1.0, 0.5]
 

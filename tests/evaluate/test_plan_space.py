@@ -33,8 +33,8 @@ def test_every_chain_can_be_run(dims, k):
 
 
 def test_bit_prefixes_grow_by_words_up_to_the_full_dimension():
-    found = [s.dim for s in first_stages(StoredTiers((96,), (), signs=True)) if s.precision == "bits"]
-    assert found == [64, 96]
+    prefixes = [s.dim for s in first_stages(StoredTiers((96,), (), signs=True)) if s.precision == "bits"]
+    assert prefixes == [64, 96]
     assert len([s for s in first_stages(StoredTiers((768,), (), signs=True))]) == 12
 
 

@@ -67,7 +67,7 @@ def reported(*measurements: Measurement, name: str = "wiki100k") -> BenchReport:
 
 
 def of_twelve(count: int = 12) -> BenchReport:
-    return reported(*(measured(plan, *place) for plan, place in list(TWELVE.items())[:count]))
+    return reported(*(measured(plan, *point) for plan, point in list(TWELVE.items())[:count]))
 
 
 def test_the_front_is_what_nothing_beats():
@@ -161,30 +161,30 @@ def lines(made) -> dict[str, tuple[list[float], list[float]]]:
     """Labelled lines of a figure: their places across and upwards."""
     (axes,) = made.figure.axes if hasattr(made, "figure") else made.axes
     handles, labels = axes.get_legend_handles_labels()
-    found = {}
+    drawn = {}
     for handle, label in zip(handles, labels, strict=True):
         line = handle[0] if isinstance(handle, tuple) else handle
-        found[label] = (list(map(float, line.get_xdata())), list(map(float, line.get_ydata())))
-    return found
+        drawn[label] = (list(map(float, line.get_xdata())), list(map(float, line.get_ydata())))
+    return drawn
 
 
 def test_every_measure_is_a_line_of_the_share_that_it_keeps():
-    found = lines(plotting.draw_relevance(FOUR))
-    assert found["overlap@10 with the full dimension"] == ([64, 512, 768], [0.5, 0.5, 0.5])
+    drawn = lines(plotting.draw_relevance(FOUR))
+    assert drawn["overlap@10 with the full dimension"] == ([64, 512, 768], [0.5, 0.5, 0.5])
     for name in ("nDCG@10", "R@10", "R@100", "RR@10"):
-        across, upwards = found[f"{name} (0.700 at the full dimension)"]
+        across, upwards = drawn[f"{name} (0.700 at the full dimension)"]
         assert across == [64, 512, 768]
         assert upwards == pytest.approx([0.6 / 0.7, 1.0, 1.0])
-    across, upwards = found["nDCG@10, rerank ×10"]
+    across, upwards = drawn["nDCG@10, rerank ×10"]
     assert across == [64, 768]
     assert upwards == pytest.approx([0.71 / 0.7, 1.0])
 
 
 def test_a_plan_that_is_more_than_a_dimension_and_a_rerank_is_a_point_of_its_own():
     rough = plan("768:bits:100,768", 0.65, -0.05, (-0.06, -0.04))
-    found = lines(plotting.draw_relevance(report(*FOUR.plans, rough)))
-    assert found["nDCG@10, plan 768:bits:100,768"] == ([768], [pytest.approx(0.65 / 0.7)])
-    assert found["nDCG@10, rerank ×10"][0] == [64, 768]
+    drawn = lines(plotting.draw_relevance(report(*FOUR.plans, rough)))
+    assert drawn["nDCG@10, plan 768:bits:100,768"] == ([768], [pytest.approx(0.65 / 0.7)])
+    assert drawn["nDCG@10, rerank ×10"][0] == [64, 768]
 
 
 def test_an_interval_is_as_long_as_the_difference_is_uncertain():

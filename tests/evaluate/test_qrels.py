@@ -41,7 +41,7 @@ def test_a_judgement_that_is_given_twice_counts_once_if_both_agree(file):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("q\td\t1\nq\td2\thigh\n", "line 2: it has 'high' for a grade"),
         ("query-id\tcorpus-id\tscore\nquery-id\tcorpus-id\tscore\n", "line 2: it has 'score' for a grade"),
@@ -54,8 +54,8 @@ def test_a_judgement_that_is_given_twice_counts_once_if_both_agree(file):
         ("query-id\tcorpus-id\tscore\n", "has no judgements"),
     ],
 )
-def test_a_line_that_is_no_judgement_is_told_by_its_number(file, content, said):
-    with pytest.raises(CorpusError, match=re.escape(said)):
+def test_a_line_that_is_no_judgement_is_told_by_its_number(file, content, message):
+    with pytest.raises(CorpusError, match=re.escape(message)):
         read_qrels(file("qrels.tsv", content))
 
 
@@ -68,7 +68,7 @@ def test_queries_are_json_lines_or_ids_and_texts(file):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("q.jsonl", lines({"_id": "a", "text": "x"}) + "{\n", "line 2: it cannot be read (it is not JSON"),
         ("q.jsonl", lines({"id": "a", "text": "x"}), "line 1: it has no _id and text"),
@@ -80,18 +80,18 @@ def test_queries_are_json_lines_or_ids_and_texts(file):
         ("q.tsv", "\n", "has no query"),
     ],
 )
-def test_a_line_that_is_no_query_is_told_by_its_number(file, name, content, said):
-    with pytest.raises(CorpusError, match=re.escape(said)):
+def test_a_line_that_is_no_query_is_told_by_its_number(file, name, content, message):
+    with pytest.raises(CorpusError, match=re.escape(message)):
         read_queries(file(name, content))
 
 
 def test_only_queries_that_are_judged_are_kept(file):
     queries = file("queries.tsv", "q3\tthree\nq2\ttwo\nq1\t\n")
-    found = read_qrels_folder(queries, file("test.tsv", BEIR + "q0\td9\t0\n"))
-    assert dict(found.queries) == {"q2": "two", "q1": ""}
-    assert list(found.relevance) == ["q2", "q1"]
-    assert found.documents == {"d1", "d2", "d 1"}
-    assert (found.unasked, found.hopeless) == (("q0",), [])
+    judged = read_qrels_folder(queries, file("test.tsv", BEIR + "q0\td9\t0\n"))
+    assert dict(judged.queries) == {"q2": "two", "q1": ""}
+    assert list(judged.relevance) == ["q2", "q1"]
+    assert judged.documents == {"d1", "d2", "d 1"}
+    assert (judged.unasked, judged.hopeless) == (("q0",), [])
     with pytest.raises(CorpusError, match="judges no query of .*: the first ids are 'q1' and 'x'"):
         read_qrels_folder(file("other.tsv", "x\ty\n"), file("test.tsv", BEIR))
 

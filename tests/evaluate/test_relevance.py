@@ -54,7 +54,7 @@ def judgements(rows):
 
 
 @pytest.fixture(scope="module")
-def found(index, judgements, rows):
+def evaluation(index, judgements, rows):
     table = {article.text: row for article, row in zip(articles(ROWS), rows, strict=True)}
     index._embedder.embedder.table.update(table)
     return evaluate(index, judgements, OPTIONS, METRICS)
@@ -65,84 +65,89 @@ def ranking(rows, query, dim, k):
     return [f"a{row}" for row in oracle(*cut, k)[1]]
 
 
-def test_each_plan_is_judged_by_what_the_definition_of_its_search_finds(found, judgements, rows):
+def test_each_plan_is_judged_by_what_the_definition_of_its_search_finds(evaluation, judgements, rows):
     """Scan and rerank as docs/format.md defines them, measures as their authors do, both in plain Python."""
-    assert [plan.plan for plan in found.report.plans] == ["32", "4", "4:20,32", "32:bits:25,32"]
+    assert [plan.plan for plan in evaluation.report.plans] == ["32", "4", "4:20,32", "32:bits:25,32"]
     for number, dim in ((0, 32), (1, 4)):
         for query, id_ in enumerate(judgements.queries):
             ids = ranking(rows, rows[query * 6 + 1], dim, ROWS)
             expected = [by_definition(name, judgements.relevance[id_], ids) for name in NAMES]
-            np.testing.assert_allclose(found.values[number, query], expected, atol=1e-12)
+            np.testing.assert_allclose(evaluation.values[number, query], expected, atol=1e-12)
     for query, id_ in enumerate(judgements.queries):
-        kept = ranking(rows, rows[query * 6 + 1], 4, 20)
-        ids = [each for each in ranking(rows, rows[query * 6 + 1], 32, ROWS) if each in kept]
+        candidates = ranking(rows, rows[query * 6 + 1], 4, 20)
+        ids = [each for each in ranking(rows, rows[query * 6 + 1], 32, ROWS) if each in candidates]
         expected = [by_definition(name, judgements.relevance[id_], ids) for name in NAMES]
-        np.testing.assert_allclose(found.values[2, query], expected, atol=1e-12)
+        np.testing.assert_allclose(evaluation.values[2, query], expected, atol=1e-12)
 
 
-def test_means_and_differences_are_those_of_the_queries(found):
-    for number, plan in enumerate(found.report.plans):
+def test_means_and_differences_are_those_of_the_queries(evaluation):
+    for number, plan in enumerate(evaluation.report.plans):
         for column, name in enumerate(NAMES):
-            measured, values = plan.measures[name], found.values[:, :, column]
+            measured, values = plan.measures[name], evaluation.values[:, :, column]
             assert measured.mean == pytest.approx(values[number].mean())
             assert measured.difference == pytest.approx(values[number].mean() - values[0].mean())
             if number:
                 low, high = measured.difference_ci
                 assert low <= measured.difference <= high
                 assert measured.is_certain == (low > 0 or high < 0)
-    full = found.report.plans[0]
+    full = evaluation.report.plans[0]
     assert {m.difference_ci for m in full.measures.values()} == {None}
     assert full.overlap == 1
 
 
-def test_a_plan_gives_as_many_hits_as_it_keeps(found):
-    assert [plan.depth for plan in found.report.plans] == [1000, 1000, 20, 25]
-    assert [(plan.dim, plan.rerank) for plan in found.report.plans] == [(32, 0), (4, 0), (4, 2), (32, None)]
+def test_a_plan_gives_as_many_hits_as_it_keeps(evaluation):
+    assert [plan.depth for plan in evaluation.report.plans] == [1000, 1000, 20, 25]
+    assert [(plan.dim, plan.rerank) for plan in evaluation.report.plans] == [
+        (32, 0),
+        (4, 0),
+        (4, 2),
+        (32, None),
+    ]
 
 
-def test_what_is_missing_is_told_and_is_not_found(found, judgements):
-    report = found.report
+def test_what_is_missing_is_told_and_is_not_found(evaluation, judgements):
+    report = evaluation.report
     assert (report.documents.count, report.documents.absent) == (len(judgements.documents), ASKED - 1)
     assert (report.queries.count, report.queries.hopeless) == (ASKED, ["q3"])
     assert (report.queries.unasked, report.queries.silent) == (["unknown"], [])
-    assert (found.values[:, 3] == 0).all()
-    assert (found.values[0, :3, 1] < 1).all()  # one relevant document of each is nowhere
+    assert (evaluation.values[:, 3] == 0).all()
+    assert (evaluation.values[0, :3, 1] < 1).all()  # one relevant document of each is nowhere
 
 
 def test_a_query_that_says_nothing_finds_nothing(index, judgements):
     asked = Qrels({**judgements.queries, "q5": " ", "q6": "mute"}, judgements.relevance)
     index._embedder.embedder.table["mute"] = np.zeros(WIDTH, np.float32)
-    found = evaluate(index, asked, OPTIONS, METRICS)
-    assert found.report.queries.silent == ["q5", "q6"]
-    assert (found.values[:, 5:7] == 0).all()
-    assert not any(query in ("q5", "q6") for query, *_ in found.run_of(index, 0))
+    evaluation = evaluate(index, asked, OPTIONS, METRICS)
+    assert evaluation.report.queries.silent == ["q5", "q6"]
+    assert (evaluation.values[:, 5:7] == 0).all()
+    assert not any(query in ("q5", "q6") for query, *_ in evaluation.run_of(index, 0))
     with pytest.raises(UsageError, match="no query has a word"):
         evaluate(index, Qrels({"q": "mute"}, {"q": {"a1": 1}}), OPTIONS, METRICS)
 
 
 def test_one_query_has_no_interval(index):
-    found = evaluate(index, Qrels({"q": "text 1 of a"}, {"q": {"a1": 1}}), OPTIONS, METRICS)
-    for plan in found.report.plans:
+    evaluation = evaluate(index, Qrels({"q": "text 1 of a"}, {"q": {"a1": 1}}), OPTIONS, METRICS)
+    for plan in evaluation.report.plans:
         assert plan.overlap_ci is None
         assert {m.difference_ci for m in plan.measures.values()} == {None}
 
 
-def test_a_run_has_falling_scores_in_the_order_of_the_hits(found, index, rows):
-    run = list(found.run_of(index, 0))
+def test_a_run_has_falling_scores_in_the_order_of_the_hits(evaluation, index, rows):
+    run = list(evaluation.run_of(index, 0))
     first = [(id_, rank) for query, id_, rank, _ in run if query == "q0"]
     assert first == [(id_, rank) for rank, id_ in enumerate(ranking(rows, rows[1], 32, ROWS), 1)]
     scores = [score for query, _, _, score in run if query == "q7"]  # of row 43, which has nine like it
     assert len(scores) == ROWS
     assert all(a > b for a, b in zip(scores, scores[1:], strict=False))
     assert math.isclose(scores[0], scores[9], abs_tol=1e-5)
-    assert len([query for query, *_ in found.run_of(index, 2) if query == "q7"]) == 20
+    assert len([query for query, *_ in evaluation.run_of(index, 2) if query == "q7"]) == 20
 
 
-def test_per_query_values_are_told_query_by_query(found):
-    told = list(found.per_query())
-    assert len(told) == ASKED * 4
-    assert told[4][:2] == ("q1", "32")
-    assert told[5] == ("q1", "4", found.values[1, 1].tolist())
+def test_per_query_values_are_told_query_by_query(evaluation):
+    lines = list(evaluation.per_query())
+    assert len(lines) == ASKED * 4
+    assert lines[4][:2] == ("q1", "32")
+    assert lines[5] == ("q1", "4", evaluation.values[1, 1].tolist())
 
 
 def test_judgements_of_another_index_are_refused(index):
@@ -151,7 +156,7 @@ def test_judgements_of_another_index_are_refused(index):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"k": 0}, "k must be 1 to"),
         ({"k": 10_001}, "k must be 1 to"),
@@ -159,9 +164,9 @@ def test_judgements_of_another_index_are_refused(index):
         ({"dims": (33,)}, "dimension 33"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_embedded(index, judgements, options, said):
+def test_what_makes_no_sense_is_refused_before_anything_is_embedded(index, judgements, options, message):
     asked = len(index._embedder.embedder.asked)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         evaluate(index, judgements, BenchOptions(**options))
     with pytest.raises(UsageError, match="`seed`"):
         evaluate(index, judgements, seed=-1)
@@ -185,25 +190,25 @@ def test_an_index_of_chunks_is_judged_by_the_documents_that_they_were_cut_from(t
     relevance = {query: {f"{number}.txt": number % 3 for number in range(12)} for query in queries}
     options = BenchOptions(dims=(32,), plans=() if plan == "32" else (plan,))
     with open_index(tmp_path / "home" / "notes", embedder=TableEmbedder(width=32)) as index:
-        found = evaluate(index, Qrels(queries, relevance, "made up", ()), options, METRICS)
+        evaluation = evaluate(index, Qrels(queries, relevance, "made up", ()), options, METRICS)
         stages = [int(stage.partition(":")[0]) for stage in plan.split(",")]
-        kept, names = index.live_rows(), index.document_names()
-        rows = index.vectors(kept)
-        for place, (query, text) in enumerate(queries.items()):
+        live, names = index.live_rows(), index.document_names()
+        rows = index.vectors(live)
+        for i, (query, text) in enumerate(queries.items()):
             vector = embedder.vector(text)
-            order = oracle(truncate(rows, stages[0]), truncate(vector[None], stages[0])[0], len(kept))[1]
+            order = oracle(truncate(rows, stages[0]), truncate(vector[None], stages[0])[0], len(live))[1]
             if len(stages) > 1:  # deepened until there are as many documents as it keeps chunks for
                 again = truncate(rows, 32) @ truncate(vector[None], 32)[0]
                 order = sorted(order, key=lambda row: -again[row])
-            ranked = list(dict.fromkeys(names[kept[row]] for row in order))
-            number = len(found.report.plans) - 1
-            run = [id_ for q, id_, *_ in found.run_of(index, number) if q == query]
+            ranked = list(dict.fromkeys(names[live[row]] for row in order))
+            number = len(evaluation.report.plans) - 1
+            run = [id_ for q, id_, *_ in evaluation.run_of(index, number) if q == query]
             assert run == ranked
             expected = [by_definition(name, relevance[query], ranked) for name in NAMES]
-            np.testing.assert_allclose(found.values[number, place], expected, atol=1e-12)
-    assert found.report.by_chunk
-    assert found.report.documents.absent == 1
-    assert "the index holds chunks: each document counts by its best chunk" in eval_footer(found.report)
+            np.testing.assert_allclose(evaluation.values[number, i], expected, atol=1e-12)
+    assert evaluation.report.by_chunk
+    assert evaluation.report.documents.absent == 1
+    assert "the index holds chunks: each document counts by its best chunk" in eval_footer(evaluation.report)
 
 
 def test_rows_are_grouped_by_their_documents_however_deep_the_search_must_go():

@@ -21,7 +21,7 @@ from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import derive, derived_files, list_files, sync_folder, unexpected_files
-from resizable_search.system import ANOTHER_HOME, beside, free_bytes
+from resizable_search.system import ANOTHER_HOME, beside, free_bytes, thread_count
 from resizable_search.text import counted, dimensions
 
 WIKI100K_BYTES = 1_200_000_000
@@ -153,7 +153,6 @@ def _kernels() -> str:
     from resizable_search.engine.numpy_engine import NumpyEngine
     from resizable_search.engine.parts import Parts, View
     from resizable_search.engine.vectors import Tier, quantise, sign_words
-    from resizable_search.system import thread_count
 
     rows = vectors.normalise(np.random.default_rng(0).standard_normal((5000, 96), np.float32))
     view = View(rows, 64, None, Tier(*quantise(rows), 96), sign_words(rows).T.copy())
@@ -171,23 +170,23 @@ def _kernels() -> str:
         top = engine.scan(Parts([view]), query, "exact", 10).top
         if not (np.array_equal(top.rows[0], best) and np.array_equal(top.scores[0], scores)):
             raise RsearchError(
-                f"the {engine.name} engine returns wrong rows on this machine: "
-                f"reinstall {engine.name}, and report it"
+                f"the {engine.name} engine returns wrong rows on this machine: reinstall {engine.name}, and "
+                "report it"
             )
     return f"numpy and the compiled kernels return the right rows, on {thread_count()} threads"
 
 
 def _endpoints(home: Home) -> Iterator[HealthCheck]:
     """Ask each endpoint that embeds queries of an index of the home, once."""
-    seen = set()
+    endpoints: dict[str, tuple[str, EmbedderSpec]] = {}
     for name in home.names():
         with suppress(RsearchError):  # `examine_indexes` reports a damaged index
             spec = EmbedderSpec.from_json(read_manifest(home.index(name)).embedder)
             endpoint = [spec.options.get(option) for option in ("base_url", "api_key_env", "served_as")]
-            if endpoint[0] is None or str(endpoint) in seen:
-                continue
-            seen.add(str(endpoint))
-            yield _check("endpoint", partial(_endpoint, home, name, spec))
+            if endpoint[0] is not None:
+                endpoints.setdefault(str(endpoint), (name, spec))
+    for name, spec in endpoints.values():
+        yield _check("endpoint", partial(_endpoint, home, name, spec))
 
 
 def _endpoint(home: Home, name: str, spec: EmbedderSpec) -> str:

@@ -40,24 +40,23 @@ def overview(home: Home) -> list[OverviewEntry]:
         except IndexFormatError as error:
             entries.append(OverviewEntry(name, "damaged", remark=str(error)))
             continue
-        size = sum(entry.bytes for entry in manifest.all_files().values())
-        model = str(manifest.embedder.get("model", ""))
         entries.append(
             OverviewEntry(
                 name,
                 "ready",
-                manifest.documents,
-                manifest.dims,
-                model,
-                manifest.label,
-                size,
-                manifest.changed,
+                rows=manifest.documents,
+                dims=manifest.dims,
+                model=str(manifest.embedder.get("model", "")),
+                corpus=manifest.label,
+                bytes=sum(entry.bytes for entry in manifest.all_files().values()),
+                changed=manifest.changed,
             )
         )
     for name in home.unfinished():
-        build = unfinished_build(home.building(name))
+        folder = home.building(name)
+        build = unfinished_build(folder)
         rows = build.safe if build else 0
-        entries.append(OverviewEntry(name, "unfinished", rows, bytes=size_of(home.building(name))))
+        entries.append(OverviewEntry(name, "unfinished", rows, bytes=size_of(folder)))
     return entries
 
 

@@ -158,19 +158,19 @@ def export(
     from resizable_search.cli.progress import shown_progress, stop_on_signal
     from resizable_search.export import export as exporting
 
-    form = exporting.format_of(format, dest).name
+    form = exporting.format_of(format, dest)
     folder = resolve_index(index, home_of(home))
     with shown_progress() as progress, stop_on_signal() as stop:
-        done = exporting.export(folder, dest, form, dim=dim, force=force, progress=progress, stop=stop)
+        done = exporting.export(folder, dest, form.name, dim=dim, force=force, progress=progress, stop=stop)
     settings = "".join(f", {name} {value}" for name, value in done.settings.items())
     dims = dimensions([done.dim])
     result = " as in the exact scan"
-    if not done.is_exact:
+    if not form.is_exact:
         result = f", overlap@{done.k} {done.overlap:.3f}, at least {done.overlap_low:.3f} (95 %)"
     documents = counted(done.documents, "document")
     write_lines(
-        f"{dest}: {documents} at {dims}, {size(done.bytes)}, {done.format}{settings}",
-        f"checked with {done.library}: {done.k} nearest of {counted(done.asked, 'row')}{result}",
+        f"{dest}: {documents} at {dims}, {size(done.bytes)}, {form.name}{settings}",
+        f"checked with {form.library}: {done.k} nearest of {counted(done.asked, 'row')}{result}",
     )
 
 

@@ -7,7 +7,7 @@
 - Libraries are imported where they are used. `modules` names them, so that a missing one is reported before
   any work.
 
-A place counts the exported documents from 0, in the order of their rows. Other programs call it a row, an
+A position counts the exported documents from 0, in the order of their rows. Other programs call it a row, an
 id or a key.
 """
 
@@ -63,20 +63,19 @@ class ExportSource:
             )
         self.reader = reader
         self.rows_at = reader.live_rows()
-        """(count,) int64: the row of the index at each place."""
+        """(count,) int64: the row of the index at each position."""
         self.count = len(self.rows_at)
         if not self.count:
             raise RsearchError(f"every document of {reader.name} is deleted: nothing to export")
         self._stored = min(d for d in reader.dims if d >= self.dim)
 
-    def rows(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows at these places, in their order: (n, dim) float32 of norm 1."""
-        rows = self.rows_at[places]
-        out = self.reader.vectors(rows, self._stored)
+    def rows(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The rows at these positions, in their order: (n, dim) float32 of norm 1."""
+        out = self.reader.vectors(self.rows_at[positions], self._stored)
         return out if self._stored == self.dim else vectors.truncate(out, self.dim)
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """All rows in order, some at a time: the place of the first, and (n, dim) float32."""
+        """All rows in order, some at a time: the position of the first, and (n, dim) float32."""
         step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * self._stored)))
         for start in range(0, self.count, step):
             yield start, self.rows(np.arange(start, min(start + step, self.count)))
@@ -89,7 +88,7 @@ class ExportSource:
         return part.arrays[self.dim]
 
     def documents(self, start: int, stop: int) -> list[StoredDocument]:
-        """The documents at these places, in order. Raises IndexFormatError."""
+        """The documents at these positions, in order. Raises IndexFormatError."""
         rows = self.rows_at[start:stop].tolist()
         documents = self.reader.documents(rows)
         return [documents[row] for row in rows]
@@ -117,13 +116,13 @@ class ExportSource:
 
 @dataclass(frozen=True, slots=True)
 class ExportSample:
-    """Rows that search the export: their `places` (m,), `queries` (m, dim) and `ids`.
+    """Rows that search the export: their `positions` (m,), `queries` (m, dim) and `ids`.
 
     Each wants `k` neighbours besides itself; `least` (m,) float32 is the exact score of the last one.
     """
 
     source: ExportSource
-    places: NDArray[np.int64]
+    positions: NDArray[np.int64]
     queries: NDArray[np.float32]
     ids: list[str]
     k: int
@@ -133,10 +132,10 @@ class ExportSample:
     def of(cls, source: ExportSource) -> "ExportSample":
         """Draw rows and search for them exactly. Raises IndexFormatError."""
         rng = np.random.default_rng(0)
-        places = np.sort(rng.choice(source.count, min(SAMPLE_ROWS, source.count), replace=False))
-        rows = source.rows_at[places]
+        positions = np.sort(rng.choice(source.count, min(SAMPLE_ROWS, source.count), replace=False))
+        rows = source.rows_at[positions]
         k = min(NEIGHBOURS, source.count - 1)
-        least = np.full(len(places), -np.inf, np.float32)
+        least = np.full(len(positions), -np.inf, np.float32)
         if k:
             # Stored rows are centred already if the index is.
             executor = Executor(source.reader, Chooser().pick, centred=False)
@@ -145,17 +144,17 @@ class ExportSample:
             least = top.scores[:, -1]
         documents = source.reader.documents(rows.tolist())
         ids = [documents[row].id for row in rows.tolist()]
-        return cls(source, places.astype(np.int64), source.rows(places), ids, k, least)
+        return cls(source, positions.astype(np.int64), source.rows(positions), ids, k, least)
 
     def shares(self, nearest: NDArray[np.int64]) -> NDArray[np.float64]:
         """The share of the k nearest that an export returned for each query, (m,); ties count.
 
-        `nearest` (m, c) are places, best first, perhaps with the query itself; -1 is none.
+        `nearest` (m, c) are positions, best first, perhaps with the query itself; -1 is none.
         """
-        shares = np.ones(len(self.places))
+        shares = np.ones(len(self.positions))
         if not self.k:
             return shares
-        for i, (own, query) in enumerate(zip(self.places, self.queries, strict=True)):
+        for i, (own, query) in enumerate(zip(self.positions, self.queries, strict=True)):
             others = nearest[i][(nearest[i] != own) & (nearest[i] >= 0) & (nearest[i] < self.source.count)]
             _, first = np.unique(others, return_index=True)
             others = others[np.sort(first)][: self.k]
@@ -185,7 +184,7 @@ class ExportJob:
 class SearchCheck:
     """What a library returns for a sample of m rows.
 
-    `ids`, stored `rows` (m, dim), and `nearest` places (m, k + 1), best first, with the rows themselves.
+    `ids`, stored `rows` (m, dim), and `nearest` positions (m, k + 1), best first, with the rows themselves.
     """
 
     ids: Sequence[str]
@@ -237,6 +236,6 @@ class Format(ABC):
     def look(self, path: Path, sample: ExportSample, settings: Settings) -> SearchCheck:
         """Open `path` with the library and search it."""
 
-    @abstractmethod
     def usage(self, settings: Settings) -> str:
         """Python code that reads the export in its folder and searches `query`, (dim,) float32."""
+        return ""  # a single file has no card

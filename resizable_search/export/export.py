@@ -23,9 +23,8 @@ from resizable_search.errors import (
     UsageError,
 )
 from resizable_search.export.base import ExportJob, ExportSample, ExportSource, Format, Settings
-from resizable_search.export.datasets import DatasetsFormat
 from resizable_search.export.faiss import FaissFlatFormat, FaissPQFormat
-from resizable_search.export.parquet import ParquetFormat
+from resizable_search.export.parquet import DatasetsFormat, ParquetFormat
 from resizable_search.export.usearch import UsearchFormat
 from resizable_search.progress import SILENT, Progress
 from resizable_search.statistics import lower_bound
@@ -55,10 +54,6 @@ LEAST_OVERLAP = 0.9
 """The overlap with the exact answer that an approximate export must reach."""
 
 TAIL = 0.05
-SUFFIXES = {".parquet": "parquet"}
-"""The format that a destination's suffix implies."""
-
-
 ELSEWHERE = "export to another path"
 MOST_NAME_BYTES = 200
 """Of the destination's name: the hidden folder's name is longer."""
@@ -86,18 +81,14 @@ configs:
 class Exported:
     """What was exported, and the result of its check.
 
-    `asked` rows searched for their `k` nearest; the library found the share `overlap`. With 95 % confidence
-    it finds at least `overlap_low` for all rows (1 for an exact format, up to ties).
+    `asked` rows searched for their `k` nearest; the format's library found the share `overlap`. With 95 %
+    confidence it finds at least `overlap_low` for all rows (1 for an exact format, up to ties).
     """
 
-    index: str
     path: Path
-    format: str
     documents: int
     dim: int
     bytes: int
-    library: str
-    is_exact: bool
     settings: Settings
     asked: int
     k: int
@@ -106,14 +97,13 @@ class Exported:
 
 
 def format_of(name: str | None, path: Path) -> Format:
-    """The format of that name, or the one that the suffix implies. Raises UsageError."""
-    known = ", ".join(FORMATS)
-    chosen = SUFFIXES.get(path.suffix.lower()) if name is None else name
-    if chosen is None:
-        raise UsageError(f"name a `format`: one of {known}")
-    if chosen not in FORMATS:
-        raise UsageError(f"unknown `format` {quoted(chosen)}: choose one of {known}")
-    return FORMATS[chosen]
+    """The format of that name, or parquet for a path with its suffix. Raises UsageError."""
+    if name is None and path.suffix.lower() == ".parquet":
+        name = "parquet"
+    if name is None or name not in FORMATS:
+        problem = "name a `format`" if name is None else f"unknown `format` {quoted(name)}"
+        raise UsageError(f"{problem}: choose one of {', '.join(FORMATS)}")
+    return FORMATS[name]
 
 
 def export(
@@ -178,7 +168,7 @@ def _write_and_check(form: Format, job: ExportJob, made: Path, dest: Path, progr
         why = clipped(f"{type(error).__name__}: {error}")
         raise _failed(form, f"it cannot read the export ({why})") from error
     if list(check.ids) != job.sample.ids:
-        raise _failed(form, "it returns other documents at their places")
+        raise _failed(form, "it returns other documents at their positions")
     queries = job.sample.queries
     if check.rows.shape != queries.shape or check.rows.tobytes() != queries.tobytes():
         raise _failed(form, "it reads other numbers than the index holds")
@@ -192,21 +182,9 @@ def _write_and_check(form: Format, job: ExportJob, made: Path, dest: Path, progr
     if form.is_folder:
         checked = {"asked": len(shares), "k": k, "overlap": overlap, "overlap_low": low}
         write_facts(made, {**job.facts, "settings": dict(settings), "checked": checked})
-    return Exported(
-        job.source.reader.name,
-        dest,
-        form.name,
-        job.source.count,
-        job.source.dim,
-        size_of(made) if form.is_folder else made.stat().st_size,
-        form.library,
-        form.is_exact,
-        settings,
-        len(shares),
-        k,
-        overlap,
-        low,
-    )
+    size = size_of(made) if form.is_folder else made.stat().st_size
+    source, asked = job.source, len(shares)
+    return Exported(dest, source.count, source.dim, size, settings, asked, k, overlap, low)
 
 
 def _failed(form: Format, what: str, remedy: str = "") -> RsearchError:
@@ -273,11 +251,7 @@ def publish(made: Path, dest: Path, *, force: bool) -> None:
     """Sync what was made to the disk, then move it to its destination in one step."""
     is_folder = made.is_dir()
     for path in [made, *made.rglob("*")]:
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        else:
-            sync_folder(path)
+        sync_folder(path)  # a file too
     refuse_existing(dest, force=force, is_folder=is_folder)
     if force and is_folder:
         replace_folder(made, dest, made.with_name(REPLACED))
@@ -287,7 +261,7 @@ def publish(made: Path, dest: Path, *, force: bool) -> None:
 
 
 def _locked(folder: Path, dest: Path) -> "BaseFileLock":
-    """Make and lock the folder. Its holder deletes it at the end: a lock without its file does not count."""
+    """Make and lock the folder, which its holder deletes at the end."""
     from filelock import Timeout
 
     while True:
@@ -295,13 +269,11 @@ def _locked(folder: Path, dest: Path) -> "BaseFileLock":
         lock = file_lock(folder / LOCK)
         try:
             lock.acquire(timeout=0)
+            return lock
         except Timeout:
             raise IndexBusyError(f"another process exports to {dest}: wait for it") from None
-        except FileNotFoundError:
+        except FileNotFoundError:  # deleted in this moment
             continue
-        if (folder / LOCK).exists():
-            return lock
-        lock.release()
 
 
 @contextmanager
@@ -344,7 +316,7 @@ def _not_an_export(path: Path) -> str:
         return "is not a folder"
     try:
         known = json.loads((path / FACTS).read_bytes())["files"]
-        files = (found.relative_to(path).as_posix() for found in path.rglob("*") if not found.is_dir())
+        files = (file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir())
         unexpected = sorted(name for name in files if name not in known and name != FACTS)
     except (OSError, ValueError, TypeError, KeyError):
         return "was not exported by rsearch"

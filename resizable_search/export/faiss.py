@@ -54,8 +54,8 @@ class FaissFormat(Format):
 
         index = faiss.read_index(str(path / INDEX), faiss.IO_FLAG_MMAP_IFC)
         _, nearest = index.search(sample.queries, sample.k + 1)
-        rows = np.stack([index.reconstruct(place) for place in sample.places.tolist()])
-        return SearchCheck(ids_at(path, sample.places), rows, nearest)
+        rows = np.stack([index.reconstruct(position) for position in sample.positions.tolist()])
+        return SearchCheck(ids_at(path, sample.positions), rows, nearest)
 
     def usage(self, settings: Settings) -> str:
         """The code of the card."""

@@ -1,4 +1,4 @@
-"""Export to one Parquet file, and the Arrow tables that other formats share.
+"""Export to Parquet: one file, or shards in a folder; and the Arrow tables that other formats share.
 
 Columns: id, title, url, text, metadata (a JSON object as text), embedding (a list of `dim` float32). The
 schema's metadata holds the facts of the export as JSON, under `rsearch`.
@@ -6,6 +6,7 @@ schema's metadata holds the facts of the export as JSON, under `rsearch`.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ GROUP_BYTES = 32 << 20
 SCANNED_ROWS = 2048
 """Rows compared at once."""
 
+SHARD_BYTES = 500_000_000
+"""Of a shard; what the hub recommends."""
+
 
 class ParquetFormat(Format):
     """`DEST` is the file."""
@@ -53,9 +57,64 @@ class ParquetFormat(Format):
         with open_parquet(path) as file:
             return scan(file.iter_batches(SCANNED_ROWS, columns=["id", EMBEDDING]), sample)
 
+
+class DatasetsFormat(Format):
+    """A folder for `datasets.load_dataset` and the hub: README.md, data/train-00000-of-00001.parquet.
+
+    `datasets.load_from_disk` reads the library's own Arrow files instead, which `save_to_disk` of a loaded
+    dataset writes.
+    """
+
+    name = "datasets"
+    modules = ("datasets", "pyarrow")
+
+    def write(self, job: ExportJob, path: Path) -> Settings:
+        """Write the shards, then give them their final names."""
+        form = schema(job.source.dim, job.facts)
+        data = path / "data"
+        data.mkdir()
+        shards: list[Path] = []
+        with ExitStack() as stack:
+            file = None
+            for table in tables(job.source, form):
+                if file is None or shards[-1].stat().st_size >= SHARD_BYTES:
+                    stack.close()
+                    shards.append(data / f"{len(shards)}.parquet")
+                    file = stack.enter_context(writer(shards[-1], form))
+                file.write_table(table)
+                job.step(table.num_rows)
+        for number, shard in enumerate(shards):
+            shard.rename(data / f"train-{number:05}-of-{len(shards):05}.parquet")
+        return {}
+
+    def look(self, path: Path, sample: ExportSample, settings: Settings) -> SearchCheck:
+        """Stream it: that reads the same files as loading, without a copy in a cache."""
+        import datasets
+        import pyarrow.dataset
+
+        # Otherwise pyarrow keeps what it reads ahead until the file is closed.
+        paged = pyarrow.dataset.ParquetFragmentScanOptions(
+            pre_buffer=False, use_buffered_stream=True, buffer_size=1 << 20
+        )
+        opened = datasets.load_dataset(
+            str(path),
+            split="train",
+            streaming=True,
+            columns=["id", EMBEDDING],
+            batch_size=SCANNED_ROWS,
+            fragment_scan_options=paged,
+        )
+        return scan(opened.with_format("arrow").iter(batch_size=SCANNED_ROWS), sample)
+
     def usage(self, settings: Settings) -> str:
-        """Nothing: a single file has no card."""
-        return ""
+        """The code of the card."""
+        return (
+            "import os\n\nimport datasets\n\n"
+            "folder = os.getcwd()  # the folder of this file\n"
+            'documents = datasets.load_dataset(folder, split="train").with_format("numpy")\n'
+            'scores = documents["embedding"][:] @ query\n'
+            "nearest = documents.select((-scores).argsort()[:10]).to_list()\n"
+        )
 
 
 def schema(dim: int | None, facts: Mapping[str, Any]) -> Any:
@@ -74,24 +133,23 @@ def tables(source: ExportSource, form: Any) -> Iterator[Any]:
     import pyarrow as pa
 
     most = min(GROUP_ROWS, max(1, GROUP_BYTES // (4 * source.dim)))
-    columns: dict[str, list[str]] = {name: [] for name in TEXTS}
-    start, characters = 0, 0
+    start = 0
+    rows: list[tuple[str, ...]] = []
     for at in range(0, source.count, ROWS_AT_ONCE):
         stop = min(at + ROWS_AT_ONCE, source.count)
-        for document in source.documents(at, stop):
-            metadata = json.dumps(dict(document.metadata), ensure_ascii=False)
-            values = (document.id, document.title, document.url, document.text, metadata)
-            for name, value in zip(TEXTS, values, strict=True):
-                columns[name].append(value)
-            characters += len(document.text) + len(metadata)
-        if stop < source.count and stop - start + ROWS_AT_ONCE <= most and characters < GROUP_BYTES:
+        rows += [
+            (d.id, d.title, d.url, d.text, json.dumps(dict(d.metadata), ensure_ascii=False))
+            for d in source.documents(at, stop)
+        ]
+        characters = sum(len(text) + len(metadata) for *_, text, metadata in rows)
+        if stop < source.count and len(rows) + ROWS_AT_ONCE <= most and characters < GROUP_BYTES:
             continue
-        arrays = [pa.array(columns[name], pa.string()) for name in TEXTS]
+        arrays = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
         if EMBEDDING in form.names:
             flat = source.rows(np.arange(start, stop)).reshape(-1)
             arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(flat), type=form.field(EMBEDDING).type))
         yield pa.Table.from_arrays(arrays, schema=form)
-        columns, start, characters = {name: [] for name in TEXTS}, stop, 0
+        start, rows = stop, []
 
 
 def writer(path: Path, form: Any) -> Any:
@@ -107,7 +165,7 @@ def writer(path: Path, form: Any) -> Any:
 
 
 def write_documents(job: ExportJob, folder: Path) -> None:
-    """Write the documents alone, in order: line n belongs to the vector at place n."""
+    """Write the documents alone, in order: line n belongs to the vector at position n."""
     form = schema(None, job.facts)
     with writer(folder / DOCUMENTS, form) as file:
         for table in tables(job.source, form):
@@ -115,13 +173,13 @@ def write_documents(job: ExportJob, folder: Path) -> None:
             job.step(0)
 
 
-def ids_at(folder: Path, places: NDArray[np.int64]) -> list[str]:
-    """The ids at these places, ascending, from the file of `write_documents`."""
+def ids_at(folder: Path, positions: NDArray[np.int64]) -> list[str]:
+    """The ids at these positions, ascending, from the file of `write_documents`."""
     ids: list[str] = []
     start = 0
     with open_parquet(folder / DOCUMENTS) as file:
         for batch in file.iter_batches(SCANNED_ROWS, columns=["id"]):
-            mine = places[(places >= start) & (places < start + batch.num_rows)] - start
+            mine = positions[(positions >= start) & (positions < start + batch.num_rows)] - start
             ids += batch.column(0).take(mine).to_pylist()
             start += batch.num_rows
     return ids
@@ -130,8 +188,8 @@ def ids_at(folder: Path, places: NDArray[np.int64]) -> list[str]:
 def scan(batches: Iterable[Any], sample: ExportSample) -> SearchCheck:
     """Search tables or batches with id and embedding, in order, by float32 products."""
     k = sample.k + 1
-    best = np.full((len(sample.places), k), -np.inf, np.float32)
-    nearest = np.full((len(sample.places), k), -1, np.int64)
+    best = np.full((len(sample.positions), k), -np.inf, np.float32)
+    nearest = np.full((len(sample.positions), k), -1, np.int64)
     ids: list[str] = []
     rows: list[NDArray[np.float32]] = []
     start = 0
@@ -139,13 +197,13 @@ def scan(batches: Iterable[Any], sample: ExportSample) -> SearchCheck:
         column = batch.column(EMBEDDING)
         lists = [chunk.flatten().to_numpy() for chunk in getattr(column, "chunks", [column])]
         block = np.concatenate([np.empty(0, np.float32), *lists]).reshape(-1, sample.queries.shape[1])
-        mine = sample.places[(sample.places >= start) & (sample.places < start + len(block))] - start
+        mine = sample.positions[(sample.positions >= start) & (sample.positions < start + len(block))] - start
         ids += batch.column("id").take(mine).to_pylist()
         rows.append(block[mine])
         scores = np.concatenate([best, sample.queries @ block.T], axis=1)
-        places = np.broadcast_to(np.arange(start, start + len(block)), (len(best), len(block)))
-        places = np.concatenate([nearest, places], axis=1)
+        positions = np.broadcast_to(np.arange(start, start + len(block)), (len(best), len(block)))
+        positions = np.concatenate([nearest, positions], axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        best, nearest = np.take_along_axis(scores, order, 1), np.take_along_axis(places, order, 1)
+        best, nearest = np.take_along_axis(scores, order, 1), np.take_along_axis(positions, order, 1)
         start += len(block)
     return SearchCheck(ids, np.concatenate(rows), nearest)

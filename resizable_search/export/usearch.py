@@ -75,9 +75,9 @@ class UsearchFormat(Format):
         index: Any = Index.restore(str(path / INDEX), view=True)
         index.expansion_search = settings["expansion_search"]
         nearest = _nearest(index, sample)
-        rows = np.stack([index.get(place) for place in sample.places.tolist()])
+        rows = np.stack([index.get(position) for position in sample.positions.tolist()])
         index.reset()
-        return SearchCheck(ids_at(path, sample.places), rows, nearest)
+        return SearchCheck(ids_at(path, sample.positions), rows, nearest)
 
     def usage(self, settings: Settings) -> str:
         """The code of the card."""
@@ -94,6 +94,6 @@ class UsearchFormat(Format):
 def _nearest(index: Any, sample: ExportSample) -> NDArray[np.int64]:
     """The keys nearest to each row of a sample, (m, k + 1); -1 if the graph returned fewer."""
     matches = index.search(sample.queries, sample.k + 1, threads=thread_count())
-    keys = np.asarray(matches.keys).reshape(len(sample.places), -1).astype(np.int64)
+    keys = np.asarray(matches.keys).reshape(len(sample.positions), -1).astype(np.int64)
     counts = np.asarray(getattr(matches, "counts", [keys.shape[1]] * len(keys)))
     return np.where(np.arange(keys.shape[1]) < counts[:, None], keys, -1)

@@ -16,13 +16,13 @@ METADATA = {"year": 1984, "tags": "ä,ö", "id": "not the document's"}
 @pytest.fixture(scope="session")
 def made(tmp_path_factory) -> Place:
     """300 rows in two parts, 5 of them deleted; one text is long, one document has metadata. Only read it."""
-    place = Place(Home(tmp_path_factory.mktemp("exported") / "home"))
+    index = Place(Home(tmp_path_factory.mktemp("exported") / "home"))
     documents = articles(300)
     documents[4] = replace(documents[4], metadata=METADATA, title="Ünïcode\n\x1b[31m")
     documents[5] = replace(documents[5], text="long " * 20_000)
-    place.parts(documents, 200, 300)
-    delete(place.folder, ["a0", "a7", "a199", "a200", "a299"])
-    return place
+    index.parts(documents, 200, 300)
+    delete(index.folder, ["a0", "a7", "a199", "a200", "a299"])
+    return index
 
 
 @pytest.fixture(scope="session")

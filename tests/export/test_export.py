@@ -38,9 +38,9 @@ def test_a_format_that_there_is_not_is_refused_with_those_that_there_are(made, t
 
 
 def test_an_index_is_not_written_into(made, tmp_path):
-    for place in (made.folder / "x.parquet", made.folder / "tiers" / "x.parquet", made.folder):
+    for target in (made.folder / "x.parquet", made.folder / "tiers" / "x.parquet", made.folder):
         with pytest.raises(UsageError, match="is in the folder of the index made"):
-            export(made.folder, place, "parquet", force=True)
+            export(made.folder, target, "parquet", force=True)
     (tmp_path / "link").symlink_to(made.folder)
     with pytest.raises(UsageError, match="is in the folder of the index made"):
         export(made.folder, tmp_path / "link" / "x.parquet")
@@ -102,20 +102,22 @@ def test_what_appears_while_it_is_made_is_not_replaced(made, tmp_path, monkeypat
 
 
 WRONG = {
-    "other documents": lambda found: SearchCheck(found.ids[::-1], found.rows, found.nearest),
-    "other numbers": lambda found: SearchCheck(found.ids, found.rows + np.float32(1e-7), found.nearest),
-    "of what the exact scan finds": lambda found: SearchCheck(found.ids, found.rows, found.nearest[::-1]),
+    "other documents": lambda check: SearchCheck(check.ids[::-1], check.rows, check.nearest),
+    "other numbers": lambda check: SearchCheck(check.ids, check.rows + np.float32(1e-7), check.nearest),
+    "of what the exact scan finds": lambda check: SearchCheck(check.ids, check.rows, check.nearest[::-1]),
 }
 
 
-@pytest.mark.parametrize("said", WRONG)
-def test_an_export_that_does_not_answer_as_the_index_is_not_put_in_place(made, tmp_path, monkeypatch, said):
+@pytest.mark.parametrize("message", WRONG)
+def test_an_export_that_does_not_answer_as_the_index_is_not_put_in_place(
+    made, tmp_path, monkeypatch, message
+):
     class Wrong(ParquetFormat):
         def look(self, *args):
-            return WRONG[said](super().look(*args))
+            return WRONG[message](super().look(*args))
 
     monkeypatch.setitem(FORMATS, "parquet", Wrong())
-    with pytest.raises(RsearchError, match=f"pyarrow checked.* {said}.*nothing was written"):
+    with pytest.raises(RsearchError, match=f"pyarrow checked.* {message}.*nothing was written"):
         export(made.folder, tmp_path / "x.parquet")
     assert list(tmp_path.iterdir()) == []
 
@@ -184,18 +186,18 @@ def test_two_exports_to_one_place_do_not_meet(made, tmp_path):
 
 
 def test_an_index_that_moves_on_meanwhile_is_exported_as_it_was(tmp_path, monkeypatch):
-    place = Place(Home(tmp_path / "home"))
-    place.parts(articles(60), 40, 60)
+    index = Place(Home(tmp_path / "home"))
+    index.parts(articles(60), 40, 60)
 
     class MovesOn(ParquetFormat):
         def write(self, *args):
-            delete(place.folder, [f"a{i}" for i in range(50)])
-            compact(place.folder)
+            delete(index.folder, [f"a{i}" for i in range(50)])
+            compact(index.folder)
             return super().write(*args)
 
     monkeypatch.setitem(FORMATS, "parquet", MovesOn())
-    assert export(place.folder, tmp_path / "x.parquet").documents == 60
-    assert len(place.ids()) == 10
+    assert export(index.folder, tmp_path / "x.parquet").documents == 60
+    assert len(index.ids()) == 10
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -223,11 +225,11 @@ def test_equal_and_empty_rows_are_ties_and_no_mistake(tmp_path, name):
 
 
 def test_an_index_without_a_document_is_not_exported(tmp_path):
-    place = Place(Home(tmp_path / "home"))
-    place.parts(articles(3), 3)
-    delete(place.folder, ["a0", "a1", "a2"])
+    index = Place(Home(tmp_path / "home"))
+    index.parts(articles(3), 3)
+    delete(index.folder, ["a0", "a1", "a2"])
     with pytest.raises(RsearchError, match="every document of made is deleted"):
-        export(place.folder, tmp_path / "x.parquet")
+        export(index.folder, tmp_path / "x.parquet")
 
 
 def test_a_disk_that_has_no_room_is_told_before_anything_is_written(made, tmp_path, monkeypatch):
@@ -257,6 +259,6 @@ def test_a_disk_that_fills_up_is_told_and_left_as_it_was(made, tmp_path, monkeyp
 
 def test_facts_tell_no_address_and_no_key(made, tmp_path):
     done = export(made.folder, tmp_path / "x", "datasets")
-    said = json.loads((done.path / "export.json").read_text())
-    assert "base_url" not in str(said)
-    assert "api_key_env" not in str(said)
+    facts = json.loads((done.path / "export.json").read_text())
+    assert "base_url" not in str(facts)
+    assert "api_key_env" not in str(facts)

@@ -67,10 +67,10 @@ def read(path: Path, name: str) -> tuple[list[dict], np.ndarray]:
 def test_an_export_holds_each_document_beside_its_row(exported, rows, made, name, dim):
     done = exported(name, dim)
     ids, expected = rows(dim)
-    documents, found = read(done.path, name)
+    documents, vectors = read(done.path, name)
     assert [document["id"] for document in documents] == ids
-    assert (found.dtype, found.shape) == (np.float32, (295, dim))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert (vectors.dtype, vectors.shape) == (np.float32, (295, dim))
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
     with made.open() as index:
         stored = index.documents(index.live_rows())
     for document, other in zip(documents, stored, strict=True):
@@ -103,8 +103,8 @@ def test_the_code_of_a_folders_card_runs_and_finds_what_a_scan_finds(
         monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     names: dict = {"query": query}
     exec(code, names)
-    found = [document["id"] for document in names["nearest"]]
-    assert found == expected if FORMATS[name].is_exact else len({*found} & {*expected}) >= 9
+    ids = [document["id"] for document in names["nearest"]]
+    assert ids == expected if FORMATS[name].is_exact else len({*ids} & {*expected}) >= 9
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -120,18 +120,18 @@ def test_an_export_says_what_its_rows_are(exported, name):
     assert (facts["model"], facts["dim"], facts["full_dim"]) == ("table", 16, WIDTH)
     assert (facts["centred"], facts["normalised"], facts["documents"]) == (False, True, 295)
     if FORMATS[name].is_folder:
-        said = json.loads((done.path / "export.json").read_text())
-        assert said["checked"]["overlap"] == done.overlap
+        written = json.loads((done.path / "export.json").read_text())
+        assert written["checked"]["overlap"] == done.overlap
         lying = {path.relative_to(done.path).as_posix() for path in done.path.rglob("*") if path.is_file()}
-        assert {*said["files"], "export.json"} == lying
+        assert {*written["files"], "export.json"} == lying
 
 
 def test_large_exports_are_written_in_row_groups_and_shards(made, tmp_path, monkeypatch, rows):
-    from resizable_search.export import datasets, parquet
+    from resizable_search.export import parquet
 
     monkeypatch.setattr(parquet, "GROUP_ROWS", 40)
     monkeypatch.setattr(parquet, "ROWS_AT_ONCE", 20)
-    monkeypatch.setattr(datasets, "SHARD_BYTES", 30_000)
+    monkeypatch.setattr(parquet, "SHARD_BYTES", 30_000)
     done = export(made.folder, tmp_path / "sharded", "datasets")
     shards = sorted(path.name for path in (done.path / "data").iterdir())
     assert len(shards) > 2

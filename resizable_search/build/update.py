@@ -21,7 +21,7 @@ from resizable_search.build.write import (
     new_manifest,
     rows_of_answers,
     rows_of_file,
-    write_files,
+    write_new_part,
 )
 from resizable_search.corpora.base import Corpus
 from resizable_search.corpora.vectors import VectorsCorpus
@@ -37,7 +37,7 @@ from resizable_search.errors import (
 from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.documents import PartIds, ids_of
 from resizable_search.store.layout import NAMES
-from resizable_search.store.manifest import Manifest, Part
+from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import (
     add_part,
@@ -296,7 +296,7 @@ class Update:
             rows = rows_of_answers(journal, spec, reader)
         else:
             rows = rows_of_file(journal, spec, self.vectors_from, self.start.read, workspace.log)
-        part, staged = Part("", journal.rows, write_files(journal, dims, rows, workspace)), journal.staged
+        part, staged = write_new_part(journal, dims, rows, workspace), journal.staged
         if base is not None and self.kind != "compact":
             changes: dict[str, Any] = {"source": source}
             if self.is_build:  # the same model, perhaps at another address

@@ -14,7 +14,7 @@ from resizable_search.build.journal import Journal
 from resizable_search.errors import BuildStateError, UsageError
 from resizable_search.progress import SILENT, LoggedProgress, Progress, logged
 from resizable_search.store.layout import NAMES, Failpoint, Home, failpoint, hold_lock, unfinished_build
-from resizable_search.store.manifest import read_manifest
+from resizable_search.store.manifest import Part, read_manifest
 from resizable_search.store.writer import sweep
 from resizable_search.system import build_lock, make_home, storage_errors
 from resizable_search.text import quoted
@@ -123,7 +123,7 @@ class Workspace:
             with closing(Journal(self.unfinished)) as journal:
                 placing = journal.get("placing")
             parts = read_manifest(self.folder).parts if placing else ()
-            if placing in [part.files[NAMES.documents].sha256 for part in parts]:
+            if placing in [checksums(part) for part in parts]:
                 self.discard()
         elif not work.exists():  # a new journal must not find files of another one
             self.discard()
@@ -131,6 +131,11 @@ class Workspace:
     def discard(self) -> None:
         """Delete the unfinished update."""
         discard(self.unfinished)
+
+
+def checksums(part: Part) -> dict[str, str]:
+    """The SHA-256 of each file of a part but its bitmap, which tells whether it was put in place."""
+    return {name: entry.sha256 for name, entry in part.files.items() if name != part.bitmap}
 
 
 def discard(unfinished: Path) -> None:

@@ -1,7 +1,7 @@
 """The end of an update: its rows as they are stored, and the manifest of an index of one part."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.build.journal import Journal
-from resizable_search.build.workspace import Workspace
+from resizable_search.build.workspace import Workspace, checksums
 from resizable_search.corpora.base import Corpus
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.engine import vectors
@@ -17,7 +17,7 @@ from resizable_search.errors import RsearchError
 from resizable_search.progress import Progress
 from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.layout import NAMES
-from resizable_search.store.manifest import FileEntry, Manifest, Part
+from resizable_search.store.manifest import Manifest, Part
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import list_files, write_part
 
@@ -58,12 +58,10 @@ def rows_of_file(
         progress.note(f"{row} of {label} is a zero vector; kept as is")
 
 
-def write_files(
-    journal: Journal, dims: Sequence[int], rows: Rows, workspace: Workspace
-) -> Mapping[str, FileEntry]:
+def write_new_part(journal: Journal, dims: Sequence[int], rows: Rows, workspace: Workspace) -> Part:
     """Write the rows, the documents and what follows from them into the journal's folder of new files.
 
-    The journal keeps the checksum of the documents, which says later whether they were put in place.
+    The journal keeps their checksums, which tell later whether they were put in place.
     """
 
     def until_stopped() -> Rows:
@@ -76,8 +74,9 @@ def write_files(
     copy = workspace.unfinished / NAMES.documents_copy
     files = write_part(journal.staged, dims, until_stopped(), journal.copy_documents, copy, workspace.log)
     workspace.check_stop()
-    journal.set(placing=files[NAMES.documents].sha256)
-    return files
+    part = Part("", journal.rows, files)
+    journal.set(placing=checksums(part))
+    return part
 
 
 def new_manifest(

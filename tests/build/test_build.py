@@ -444,6 +444,23 @@ def test_a_build_that_died_between_exchange_and_clearing_up_is_complete(home, mo
     assert not home.building("made").exists()
 
 
+def test_a_replacement_that_died_before_the_exchange_keeps_what_was_paid(home, monkeypatch):
+    run(home, articles(40))
+
+    def crash(*args):
+        raise SystemExit
+
+    table = {document.text: -TableEmbedder().vector(document.text) for document in articles(40)}
+    paid = TableEmbedder(model="new", remote=True, table=table)
+    with monkeypatch.context() as patched:
+        patched.setattr("resizable_search.build.update.replace_folder", crash)
+        with pytest.raises(SystemExit):
+            run(home, articles(40), paid, restart=True)
+    again = TableEmbedder(model="new", remote=True, table=table)
+    report = run(home, articles(40), again)  # its documents are those of the old index, byte for byte
+    assert (again.asked, report.manifest.embedder["model"]) == ([], "new")
+
+
 def test_a_second_build_of_a_name_is_refused_with_the_pid(home):
     with (
         build_lock(home.state("made") / NAMES.lock, "made"),

@@ -1,20 +1,26 @@
-"""Build an index: an update of an empty one, resumable at any point.
+"""What can be done with an index, each as an update that is resumable at any point: build, add, compact.
 
 The same request resumes an unfinished build. If more rows are asked for, a finished index is extended by a
 further part; the index of a mutable corpus follows it instead. A fitted embedder (lsa) reads the whole corpus
 first, is fitted and frozen, and embeds then. Vectors from a file are stored like those of an embedder; every
 row is kept, whether its document has a text or not.
+
+Added documents become a further part, at their own cost: of the existing parts, only ids are looked up. A
+compaction writes an index again as one part, without deleted rows, and exchanges it in one step. Rows keep
+their order, ids and full vectors, bit for bit; the rest is derived again.
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from resizable_search.build.ingest import ByContent, NewIds, OwnIds
+import numpy as np
+
+from resizable_search.build.ingest import AsStored, ByContent, ById, NewIds, OwnIds
 from resizable_search.build.journal import Journal
 from resizable_search.build.report import BuildReport, finish
 from resizable_search.build.update import Update
@@ -25,21 +31,26 @@ from resizable_search.build.workspace import (
     check_name,
     choose_dims,
     lock_build,
+    lock_index,
     refuse_differences,
 )
-from resizable_search.corpora.base import Corpus, Document
-from resizable_search.corpora.inputs import TextsCorpus
+from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
+from resizable_search.corpora.inputs import AddedCorpus, Input, TextsCorpus
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
-from resizable_search.embedders.base import Embedder
+from resizable_search.embedders.base import Embedder, PrecomputedEmbedder
 from resizable_search.embedders.registry import TrustedEndpoints
-from resizable_search.errors import BuildStateError, UsageError
+from resizable_search.errors import BuildStateError, EmbedderMismatchError, RsearchError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
-from resizable_search.specs import Checkpoint, EmbedderSpec
-from resizable_search.store.layout import Home, home_of, unfinished_build
+from resizable_search.specs import Checkpoint, CorpusSpec, EmbedderSpec, Json
+from resizable_search.store.layout import NAMES, Home, home_of, unfinished_build
 from resizable_search.store.manifest import Manifest, read_manifest
+from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import was_index
+
+AT_ONCE = 1000
+"""Documents that a compaction reads at once."""
 
 
 def build(
@@ -111,6 +122,109 @@ def build_index(
     options = BuildOptions(name, dims=tuple(dims) if dims else None)
     build(TextsCorpus(texts), made_by, places, options, progress)
     return open_index(name, home=places.path, embedder=None if made_by.needs_fit else made_by)
+
+
+def add(
+    folder: Path,
+    inputs: Sequence[Input],
+    *,
+    replace: bool = False,
+    embedder: Embedder | None = None,
+    options: BuildOptions | None = None,
+    progress: Progress = SILENT,
+    stop: threading.Event | None = None,
+) -> BuildReport:
+    """Add the documents of these files, folders or streams of JSON lines to the index in `folder`.
+
+    `replace`: a document replaces the one with its id. `embedder` None: the index's own. Of the options,
+    those of requests and texts count. Raises UsageError, CorpusError (an id that is repeated or taken),
+    EmbedderError, IndexBusyError, StorageError, BuildStateError and BuildStoppedError; then the index is as
+    it was, what was embedded is safe, and the same call resumes.
+    """
+    with lock_index(folder, options, progress, stop) as workspace:
+        folder = workspace.folder
+        base = read_manifest(folder)
+        spec = EmbedderSpec.from_json(base.embedder)
+        embedder = embedder or registry.reopen(spec, folder / NAMES.embedder)
+        if not embedder.embeds:
+            raise UsageError(
+                f"{folder.name} holds vectors that were given, and nothing here embeds texts as they were: "
+                "give all of them to `build vectors`"
+            )
+        if embedder.spec.space != spec.space:
+            raise EmbedderMismatchError(
+                f"{folder.name} was embedded by {spec.model}, and {embedder.spec.model} cannot add to it: "
+                "leave the embedder out"
+            )
+        corpus = AddedCorpus(inputs, base.corpus)
+        if corpus.is_outside():
+            workspace.log.note(
+                f"{folder.name} follows {base.label}: what is not there goes again when "
+                "`build files` is given again"
+            )
+        update = Update(
+            workspace=workspace,
+            corpus=corpus,
+            embedder=embedder,
+            kind="add",
+            base=base,
+            matching=partial(ById, folder.name, replaces=replace),
+        )
+        with closing(Journal(workspace.unfinished)) as journal:
+            return finish(workspace, update.run(journal))
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What a compaction did: the parts, deleted rows and bytes `before`, and the bytes `after`.
+
+    `done`: False if there was nothing to do. `fitted`: the embedder was fitted on the corpus, and still knows
+    the words of deleted documents.
+    """
+
+    index: str
+    documents: int
+    parts: int
+    deleted: int
+    before: int
+    after: int
+    done: bool
+    fitted: bool
+
+
+def compact(folder: Path, progress: Progress = SILENT, stop: threading.Event | None = None) -> Compaction:
+    """Make the index in `folder` one part without deleted rows; readers see the old or the new one.
+
+    Raises RsearchError if every document is deleted, BuildStateError if another build will replace the index,
+    BuildStoppedError, IndexBusyError, and StorageError if there is no room.
+    """
+    with lock_index(folder, None, progress, stop) as workspace:
+        old = new = read_manifest(workspace.folder)
+        name, deleted = workspace.folder.name, old.rows - old.documents
+        done = len(old.parts) > 1 or deleted > 0
+        if done and not old.documents:
+            raise RsearchError(f"every document of {name} is deleted: `remove {name}` deletes the index")
+        if done:
+            with (
+                closing(IndexReader(workspace.folder)) as reader,
+                closing(Journal(workspace.unfinished)) as journal,
+            ):
+                update = Update(
+                    workspace=workspace,
+                    corpus=StoredCorpus(reader),
+                    embedder=PrecomputedEmbedder(width=old.full_dim),
+                    kind="compact",
+                    base=old,
+                    matching=AsStored,
+                )
+                new = update.run(journal).manifest
+        if deleted:  # logs and reports of earlier builds may name deleted documents
+            state = workspace.home.state(name)
+            for path in (*state.glob(f"{NAMES.log}*"), state / NAMES.report):
+                path.unlink(missing_ok=True)
+        before, after = (sum(entry.bytes for entry in one.all_files().values()) for one in (old, new))
+        parts = len(old.parts)
+        return Compaction(name, new.documents, parts, deleted, before, after, done, fitted=bool(old.files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,3 +352,33 @@ def _embedder_request(spec: EmbedderSpec) -> dict[str, Any]:
     }
     width = {"width": spec.width} if prefixes else {}
     return {"embedder": spec.kind, "model": spec.model, **prefixes, **width}
+
+
+class StoredCorpus(Corpus):
+    """The documents of an index that are not deleted, in order."""
+
+    kind = "stored"
+
+    def __init__(self, reader: IndexReader) -> None:
+        self._reader = reader
+        self.label = reader.folder.name
+
+    def spec(self) -> CorpusSpec:
+        """The kind alone."""
+        return CorpusSpec(self.kind, {})
+
+    def size_hint(self) -> int:
+        """The number of documents."""
+        return self._reader.manifest.documents
+
+    def blocks(self, position: Json | None = None) -> Iterator[Block]:
+        """The documents, from the first on."""
+        return in_blocks(self._documents(), 0, AT_ONCE)
+
+    def _documents(self) -> Iterator[Document]:
+        rows = self._reader.live_rows()
+        for some in np.array_split(rows, -(-len(rows) // AT_ONCE)):
+            documents = self._reader.documents(some.tolist())
+            for row in some.tolist():
+                d = documents[row]
+                yield Document(d.id, d.title, d.url, d.text, d.metadata)

@@ -41,7 +41,7 @@ def add(
     Unchanged documents are skipped. A document with an existing id and another
     content is refused without --replace. Run the same command again to resume.
     """
-    from resizable_search.build import add as addition
+    from resizable_search.build import build as building
     from resizable_search.build.workspace import BuildOptions
     from resizable_search.cli.progress import shown_progress, stop_on_signal
 
@@ -53,7 +53,7 @@ def add(
         raise UsageError("stdin cannot be mixed with files: add each by itself")
     inputs: list[Path | BinaryIO] = [piped_in() if file == STDIN else file for file in files]
     with shown_progress() as progress, stop_on_signal() as stop:
-        report = addition.add(folder, inputs, replace=replace, options=options, progress=progress, stop=stop)
+        report = building.add(folder, inputs, replace=replace, options=options, progress=progress, stop=stop)
     render_build.build_report(report, None, "", "", home)
 
 
@@ -119,13 +119,13 @@ def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
     This needs as much free disk space as the index has. Open readers keep the
     old files.
     """
-    from resizable_search.build import compact as compacting
+    from resizable_search.build import build as building
     from resizable_search.cli.progress import shown_progress, stop_on_signal
 
     home_folder = home_of(home)
     folder = resolve_index(index_name(index, home_folder), home_folder)
     with shown_progress() as progress, stop_on_signal() as stop:
-        done = compacting.compact(folder, progress, stop)
+        done = building.compact(folder, progress, stop)
     documents = counted(done.documents, "document")
     if not done.done:
         render_build.write_lines(f"{done.index} is compact: {documents} in one part, none deleted")

@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 from _measure import clustered, machine, parser_of
 
-from resizable_search.build.build import build_vectors
-from resizable_search.build.compact import compact
+from resizable_search.build.build import build_vectors, compact
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.engine.kernel_cache import compile_kernels
 from resizable_search.search.index import Index, open_index

@@ -27,9 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from resizable_search.build.add import add
-from resizable_search.build.build import build_vectors
-from resizable_search.build.compact import compact
+from resizable_search.build.build import add, build_vectors, compact
 from resizable_search.build.delete import delete
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.store.layout import Home

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resizable_search.build.compact import compact
+from resizable_search.build.build import compact
 from resizable_search.build.delete import delete
 from resizable_search.errors import BuildStoppedError, IndexBusyError, RsearchError, StorageError, UsageError
 from resizable_search.export.base import SearchCheck

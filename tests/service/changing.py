@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resizable_search.build.compact import compact
+from resizable_search.build.build import compact
 from resizable_search.build.delete import delete
 from resizable_search.search.index import open_index
 from tests.service.conftest import built

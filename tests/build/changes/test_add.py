@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from resizable_search.admin.overview import describe_index
-from resizable_search.build.add import add
+from resizable_search.build.build import add
 from resizable_search.build.delete import delete
 from resizable_search.build.report import Changes
 from resizable_search.build.workspace import BuildOptions

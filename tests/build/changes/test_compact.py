@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from resizable_search.build.compact import compact
+from resizable_search.build.build import compact
 from resizable_search.build.delete import delete
 from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder

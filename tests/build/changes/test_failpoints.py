@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.build.add import add
-from resizable_search.build.compact import compact
+from resizable_search.build.build import add, compact
 from resizable_search.build.delete import delete
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.store.layout import Failpoint, Home

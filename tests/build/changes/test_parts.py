@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resizable_search.build.compact import compact
+from resizable_search.build.build import compact
 from resizable_search.engine import base
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import Home

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from resizable_search.build.build import build
-from resizable_search.build.compact import compact
+from resizable_search.build.build import build, compact
 from resizable_search.build.delete import delete
 from resizable_search.build.dry_run import dry_run
 from resizable_search.build.report import Changes

@@ -2,13 +2,13 @@
 
     .venv/bin/python scripts/benchmarks/latency.py [--vectors FILE.npy] [--rounds 15] [--home DIR]
 
-Prints medians of whole processes, from start to exit, turn about, files in memory, and the ratio of
-each to the least that such a command can cost: `--help` of a minimal typer app with rich (at most 1.3
-times), a minimal typer command that imports numpy and prints a rich table (at most 1.5 times), and, for
-a query that a running `rsearch serve` answers, one that prints a table or a line (at most 1.25 times). The
-minimal commands take an option or argument too: typer imports pydantic for it (some 80 ms). The query's embedding is cached, as it is the second time it is asked, and its output goes into
-a pipe. Without --vectors, random clustered ones stand in; an index that --home holds is used again. It
-needs the extra `serve`.
+Prints medians of whole processes, from start to exit, turn about, files in memory, and the ratio of each to
+the least that such a command can cost: `--help` of a minimal typer app with rich (at most 1.3 times), a
+minimal typer command that imports numpy and prints a rich table (at most 1.5 times), and, for a query that
+a running `rsearch serve` answers, one that prints a table or a line (at most 1.25 times). The minimal
+commands take an option or argument too: typer imports pydantic for it (some 80 ms). The query's embedding
+is cached, as it is the second time it is asked, and its output goes into a pipe. Without --vectors, random
+clustered ones stand in; an index that --home holds is used again. It needs the extra `serve`.
 """
 
 import os

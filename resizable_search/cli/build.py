@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STDIN = "-"
 app = typer.Typer(
     no_args_is_help=True,
-    help="Build an index. Run the same command again to resume; a larger --limit extends the index.",
+    help="Build an index.\n\nRun the same command again to resume; a larger --limit extends the index.",
 )
 
 command = functools.partial(app.command, cls=ConfiguredCommand)
@@ -33,7 +33,7 @@ command = functools.partial(app.command, cls=ConfiguredCommand)
 @command("wiki100k")
 @takes(BuildArguments)
 def wiki100k(options: BuildArguments, context: typer.Context) -> None:
-    """Build an index of 100,000 English Wikipedia articles, streamed from the hub."""
+    """Build an index of 100,000 English Wikipedia articles."""
     from resizable_search.corpora.hub import WIKI100K_ROWS, wikipedia
 
     limit = WIKI100K_ROWS if options.limit is None else options.limit
@@ -51,7 +51,7 @@ def wiki(
     lang: Annotated[str, Option(help="Language code: en, simple, de, …")] = "en",
     date: Annotated[str, Option(help="Date of the dump.")] = "20231101",
 ) -> None:
-    """Build an index of a Wikipedia of any language, streamed from the hub."""
+    """Build an index of a Wikipedia of any language."""
     from resizable_search.corpora.hub import wikipedia
 
     chars = options.text_length()
@@ -62,7 +62,7 @@ def wiki(
 @command("pydoc")
 @takes(BuildArguments, embedder="lsa")
 def pydoc(options: BuildArguments) -> None:
-    """Build an index of the documentation of this Python's standard library."""
+    """Build an index of your Python's own documentation."""
     from resizable_search.corpora.pydoc import PydocCorpus
 
     run(options, "pydoc", lambda _: PydocCorpus(chars=options.text_length()))
@@ -135,8 +135,9 @@ def files(
         Argument(help="Files, folders and patterns; `-` reads JSON lines from stdin.", metavar="PATH..."),
     ],
 ) -> None:
-    """Build an index of your own files: text, Markdown, reST, HTML, PDF, JSON lines, CSV, Parquet.
+    """Build an index of your own files.
 
+    These may be text, Markdown, reST, HTML, PDF, JSON lines, CSV and Parquet.
     Each text is cut to its first 1,200 characters, unless --chunk or --chars
     says otherwise. Unreadable files are left out and listed with the reason.
     """

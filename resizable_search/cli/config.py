@@ -12,7 +12,8 @@ from typer import Argument, Option
 
 from resizable_search.cli import completion
 from resizable_search.cli.options import HomeOption, JsonOption
-from resizable_search.cli.settings import SECTION, Configuration, Table, Value, project_paths, read_toml
+from resizable_search.cli.output import json_object, note
+from resizable_search.cli.settings import SECTION, Configuration, Value, project_paths, read_toml
 from resizable_search.errors import ConfigError, RsearchError
 from resizable_search.system import HOME_VARIABLE
 from resizable_search.text import plain
@@ -65,8 +66,6 @@ def config(context: typer.Context, json: JsonOption = False, home: HomeOption = 
     rows = [("home", Value(str(configuration.home.path), origin), ""), *_listed(configuration)]
     problems = [*configuration.problems, *configuration.warnings]
     if json:
-        from resizable_search.cli.output import json_object
-
         files = [
             {"path": str(file.path), "exists": file.exists, "project": file.is_project}
             for file in configuration.files
@@ -88,7 +87,7 @@ def config(context: typer.Context, json: JsonOption = False, home: HomeOption = 
     show_table(table)
     sys.stdout.flush()
     for problem in problems:
-        sys.stderr.write(f"rsearch: {plain(problem)}\n")
+        note(problem)
 
 
 def _listed(configuration: Configuration) -> Iterator[tuple[str, Value, str]]:
@@ -124,12 +123,11 @@ def set_(
     home: HomeOption = None,
 ) -> None:
     """Write a setting into a file; comments and order stay."""
-    configuration = _configuration(context, home)
-    setting = configuration.find(key)
+    setting = _configuration(context, home).find(key)
     value = setting.parsed(values)
     if project and not setting.is_of_projects:
         raise ConfigError(f"{key} is not for projects: a project sets search and output options only")
-    path = _edit(configuration, setting.table, setting.key, value, project=project)
+    path = _edit(_path(context, home, project=project), key, value, project=project)
     typer.echo(f"{key} = {value} in {path}")
 
 
@@ -138,32 +136,33 @@ def unset(
     context: typer.Context, key: KeyArgument, project: ProjectOption = False, home: HomeOption = None
 ) -> None:
     """Remove a setting from a file, also an unknown or wrong one."""
-    *table, last = key.split(".")
-    path = _edit(_configuration(context, home), tuple(table), last, None, project=project)
+    path = _edit(_path(context, home, project=project), key, None, project=project)
     typer.echo(f"{key} is no longer set in {path}")
 
 
 @app.command("path")
 def path(context: typer.Context, project: ProjectOption = False, home: HomeOption = None) -> None:
     """Print the path of the home's file, or of the project's."""
-    typer.echo(_path(_configuration(context, home), project=project))
+    typer.echo(_path(context, home, project=project))
 
 
 def _configuration(context: typer.Context, home: Path | None) -> Configuration:
     return Configuration(context.find_root().command, home or context.meta.get("home"))
 
 
-def _path(configuration: Configuration, *, project: bool) -> Path:
+def _path(context: typer.Context, home: Path | None, *, project: bool) -> Path:
+    configuration = _configuration(context, home)
     if not project:
         return configuration.own.path
-    paths = [configuration.project.path] if configuration.project is not None else [*project_paths()]
-    if not paths:
-        raise RsearchError("no pyproject.toml here or in a folder above: make one, or leave --project out")
-    return paths[0]
+    if configuration.project is not None:
+        return configuration.project.path
+    for path in project_paths():
+        return path
+    raise RsearchError("no pyproject.toml here or in a folder above: make one, or leave --project out")
 
 
-def _edit(configuration: Configuration, table: Table, key: str, value: Any, *, project: bool) -> Path:
-    """Set a key of a file, or remove it if `value` is None; the rest stays as it is. Returns the file's path.
+def _edit(path: Path, key: str, value: Any, *, project: bool) -> Path:
+    """Set a key of a file, or remove it if `value` is None; the rest stays as it is. Returns `path`.
 
     Raises ConfigError if the file is not TOML, StorageError if it cannot be written.
     """
@@ -171,23 +170,22 @@ def _edit(configuration: Configuration, table: Table, key: str, value: Any, *, p
 
     from resizable_search.system import CHECK, make_home, replace_file, storage_errors
 
-    named = _path(configuration, project=project)
-    path = Path(os.path.realpath(named))  # a link stays one
-    document = read_toml(path, tomlkit.parse)
-    mode = None if document is None else stat.S_IMODE(path.stat().st_mode)
-    document = here = tomlkit.document() if document is None else document
-    for name in (*SECTION, *table) if project else table:
-        here = here.setdefault(name, tomlkit.table())
-        if not isinstance(here, dict):
+    target = Path(os.path.realpath(path))  # a link stays one
+    document = read_toml(target, tomlkit.parse)
+    mode = None if document is None else stat.S_IMODE(target.stat().st_mode)
+    document = table = tomlkit.document() if document is None else document
+    *names, last = key.split(".")
+    for name in (*SECTION, *names) if project else names:
+        table = table.setdefault(name, tomlkit.table())
+        if not isinstance(table, dict):
             raise ConfigError(f"{path}: {name} is not a table: correct the file")
     if value is not None:
-        here[key] = value
-    elif here.pop(key, None) is None:
-        name = ".".join((*table, key))
-        raise RsearchError(f"{name} is not set there: `rsearch config` shows every setting and its file")
-    make_home(path.parent)
-    with storage_errors(path.parent, CHECK):
-        replace_file(path, tomlkit.dumps(document).encode())
+        table[last] = value
+    elif table.pop(last, None) is None:
+        raise RsearchError(f"{key} is not set there: `rsearch config` shows every setting and its file")
+    make_home(target.parent)
+    with storage_errors(target.parent, CHECK):
+        replace_file(target, tomlkit.dumps(document).encode())
         if mode is not None:
-            path.chmod(mode)
-    return named
+            target.chmod(mode)
+    return path

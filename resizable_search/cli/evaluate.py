@@ -1,10 +1,9 @@
-"""`rsearch bench` and `eval`: what each dimension or plan costs, and how relevant its hits are."""
+"""`rsearch bench`, `tune` and `eval`: what each dimension or plan costs, and how relevant its hits are."""
 
 import os
-import sys
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -18,22 +17,26 @@ from resizable_search.cli.options import (
     JsonOption,
     KOption,
     ThreadsOption,
-    index_name,
     is_given,
+    open_index,
     parse_numbers,
     parse_words,
     takes,
 )
+from resizable_search.cli.output import json_object, note
 from resizable_search.engine.plan import PRECISIONS
 from resizable_search.errors import QueryError, RsearchError, UsageError
-from resizable_search.store.layout import expanded, home_of
+from resizable_search.store.layout import expanded
 from resizable_search.system import MOST
 
 if TYPE_CHECKING:
     from resizable_search.corpora.base import Corpus
+    from resizable_search.engine.plan import Plan
     from resizable_search.evaluate.bench import Queries
+    from resizable_search.evaluate.tune import TuneReport
     from resizable_search.progress import Progress
     from resizable_search.search.index import Index
+    from resizable_search.search.results import SearchOptions
 
 MOST_BYTES = 64_000_000  # the largest file of queries
 
@@ -97,16 +100,16 @@ def bench(
     csv: Annotated[bool, Option("--csv", help="Print CSV.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Measure throughput and overlap of dimensions or plans, as timeit does.
+    """Measure throughput and overlap of dimensions or plans.
 
-    The full dimension is always measured too. Overlap is the share of its top k
-    that the cheaper search also returns, over all queries.
+    Calls are timed as timeit does. The full dimension is always measured too.
+    Overlap is the share of its top k that the cheaper search also returns, over
+    all queries.
     """
-    from resizable_search.cli import output, render_evaluate
+    from resizable_search.cli import render_evaluate
     from resizable_search.cli.progress import shown_progress
     from resizable_search.evaluate import bench as measuring
     from resizable_search.evaluate import plots, timing
-    from resizable_search.search.index import open_index
 
     if json and csv:
         raise UsageError("choose one of --json and --csv")
@@ -132,8 +135,7 @@ def bench(
         plots.check_picture(plot)
     if cold:
         timing.check()
-    root = home_of(home)
-    with open_index(index_name(index, root), home=root.path) as opened:
+    with open_index(index, home) as opened:
         options.chosen_plans(opened.full_dim, opened.dims)  # refuses a wrong one before texts are embedded
         if texts is None:
             asked = measuring.sample_queries(opened, sample, seed)
@@ -142,7 +144,7 @@ def bench(
         with shown_progress() as progress:
             report = measuring.run_bench(opened, asked, options, progress)
     if json:
-        output.json_object(report)
+        json_object(report)
     elif csv:
         render_evaluate.bench_csv(report)
     else:
@@ -180,6 +182,88 @@ def read_queries(path: Path) -> dict[int, str]:
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text: {remedy}") from None
     return {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
+
+
+def tune(
+    index: IndexOption = None,
+    recall: Annotated[float, Option(help="Overlap@k to reach, above 0 and at most 1.")] = 0.99,
+    k: KOption = 10,
+    queries: Annotated[Path | None, Option(help="File of real queries, one a line; they are harder.")] = None,
+    sample: Annotated[
+        int | None,
+        Option(
+            help="Without --queries: use this many rows of the index as queries.",
+            show_default="as many as prove the recall, 1,680 for 0.99",
+        ),
+    ] = None,
+    seed: Annotated[int, Option(min=0, help="Seed that draws the rows and splits the queries.")] = 0,
+    threads: ThreadsOption = None,
+    engine: EngineOption = "auto",
+    show: Annotated[bool, Option("--show", help="Only list the tuned plans of the index.")] = False,
+    json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Find and keep the fastest plan that is proven to reach a recall.
+
+    Plans are measured on this index. Half of the queries choose one, the other
+    half must confirm it: the lower end of the 95 % interval of its overlap must
+    reach the recall. The index keeps the plan for this k and recall, with its
+    evidence.
+    """
+    from resizable_search.cli import render_evaluate
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.search.results import SearchOptions
+    from resizable_search.store.tuned_plans import check_recall
+
+    if queries is not None and sample is not None:
+        raise UsageError("--sample and --queries exclude each other: choose one of them")
+    check_recall(recall)
+    texts = None if queries is None or show else read_queries(queries)
+    with open_index(index, home, threads, engine) as opened:
+        if show:
+            plans = opened.plans.all()
+            if json:
+                json_object(plans)
+            else:
+                render_evaluate.tuned_plans(opened.name, plans)
+            return
+        SearchOptions(k)  # refuses a wrong k before anything is embedded
+        with shown_progress() as progress:
+            asked = None
+            if texts is not None and queries is not None:
+                first = {text: number for number, text in reversed(texts.items())}
+                distinct = {number: text for number, text in texts.items() if first[text] == number}
+                asked = embed_lines(opened, distinct, queries.name)
+            report = _measure(opened, recall, k, progress, queries=asked, sample=sample, seed=seed)
+    if json:
+        json_object(report)
+    else:
+        render_evaluate.tuning(report)
+
+
+def plan_for(index: "Index", options: "SearchOptions") -> "Plan":
+    """The plan that the options mean. A recall without a tuned plan is tuned now. Raises UsageError."""
+    from resizable_search.cli.progress import shown_progress
+    from resizable_search.engine.plan import Plan
+
+    k, recall = options.k, options.recall
+    if recall is None or index.plans.get(k, recall) is not None:
+        return index.plan(options)
+    with shown_progress() as progress:
+        progress.note(f"{index.name} has no plan for recall {recall:g} at k {k} yet: tuning it once")
+        report = _measure(index, recall, k, progress)
+        if report.remark:
+            progress.note(report.remark)
+    return Plan.parse(report.tuned.plan)
+
+
+def _measure(index: "Index", recall: float, k: int, progress: "Progress", **options: Any) -> "TuneReport":
+    from resizable_search.evaluate.tune import tune as measure
+
+    report = measure(index, recall, k, progress=progress, **options)
+    if report.not_kept:
+        progress.note(f"the plan is not kept: {report.not_kept}")
+    return report
 
 
 @takes(BuildArguments, without=("dims",), chars=0)  # whole texts, as in BEIR
@@ -221,19 +305,18 @@ def evaluate(
     engine: EngineOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Measure the relevance of hits by dimension and plan, against human judgements.
+    """Measure the relevance of hits, against human judgements.
 
     FOLDER's corpus is built once as an index of that name; --index searches
     another one instead. Texts are not cut unless --chars is given.
     """
-    from resizable_search.cli import output, render_evaluate
+    from resizable_search.cli import render_evaluate
     from resizable_search.cli.progress import shown_progress
     from resizable_search.engine.kernel_cache import Chooser
     from resizable_search.evaluate import plots
     from resizable_search.evaluate.bench import BenchOptions
     from resizable_search.evaluate.qrels import Metrics, read_qrels_folder
     from resizable_search.evaluate.relevance import evaluate as run
-    from resizable_search.search.index import open_index
 
     queries_file, qrels_file, corpus = _files(folder, split, queries, qrels)
     asked = BenchOptions(
@@ -254,16 +337,16 @@ def evaluate(
     for option, path, is_folder in (("per_query", per_query, False), ("runs", runs, True)):
         if path is not None:
             plots.check_target(path, option, is_folder=is_folder)
-    root = home_of(options.home)
     judgements = read_qrels_folder(queries_file, qrels_file)
-    name = index_name(index, root) if corpus is None or index is not None else _build(options, corpus)
-    with open_index(name, home=root.path, threads=threads, engine=engine) as opened:
+    if corpus is not None and index is None:
+        index = _build(options, corpus)
+    with open_index(index, options.home, threads, engine) as opened:
         with shown_progress() as progress:
             evaluation = run(opened, judgements, asked, metrics, seed=seed, progress=progress)
         if runs is not None:
             render_evaluate.write_runs(evaluation, opened, runs)
     if json:
-        output.json_object(evaluation.report)
+        json_object(evaluation.report)
     else:
         render_evaluate.evaluation(evaluation.report)
     if per_query is not None:
@@ -301,6 +384,6 @@ def _build(options: BuildArguments, documents: Path) -> str:
     usual = os.path.basename(os.path.abspath(documents.parent)).lstrip(".")
     report, remark, _ = build.built(replace(options, dims=None), usual, corpus)
     if report.added or report.left_out:
-        lines = render_build.build_lines(report, options.limit, remark)
-        sys.stderr.write("".join(f"rsearch: {line}\n" for line in lines))
+        for line in render_build.build_lines(report, options.limit, remark):
+            note(line)
     return report.name

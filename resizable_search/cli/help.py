@@ -9,7 +9,7 @@ COMMANDS = {
     "query": "query.query",
     "similar": "query.similar",
     "bench": "evaluate.bench",
-    "tune": "tune.tune",
+    "tune": "evaluate.tune",
     "eval": "evaluate.evaluate",
     "serve": "serve.serve",
     "mcp": "serve.mcp",
@@ -196,7 +196,7 @@ def epilog(path: str) -> str:
         "Examples": examples,
         "Environment": "\n".join(f"  {name.ljust(width)}  {words}" for name, words in variables.items()),
         "Files": "  rsearch.toml and pyproject.toml set defaults: see `rsearch config --help`.",
-        "Exit codes": "  0 done · 1 an error or a failed check · 2 wrong usage · 130 stopped by Ctrl-C",
+        "Exit codes": "  0 done · 1 error or failed check · 2 wrong usage · 130 stopped by Ctrl-C",
     }
     escaped = {title: text.replace("[", "\\[") for title, text in sections.items()}
     return "\n\n".join(f"[bold]{title}[/bold]\n{text}" for title, text in escaped.items())

@@ -20,7 +20,9 @@ from resizable_search.cli.options import (
     YesOption,
     confirm,
     index_name,
+    open_index,
 )
+from resizable_search.cli.output import json_object
 from resizable_search.cli.render_build import write_lines
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.store.layout import home_of, resolve_index
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
     """List the indexes and unfinished builds of the home."""
     from resizable_search.admin.overview import overview
-    from resizable_search.cli.output import json_object
     from resizable_search.cli.tables import show_table
 
     entries = overview(home_of(home))
@@ -50,37 +51,29 @@ def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
 
 def listing_table(entries: "Sequence[OverviewEntry]") -> "Table":
     """One line for each index. On a narrow terminal names are cut, counts are not."""
-    from rich.table import Table
+    from rich.text import Text
 
-    from resizable_search.cli.tables import one_line
+    from resizable_search.cli.tables import borderless
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    least = {"index": 8, "documents": max(len(f"{entry.rows:,}") for entry in entries)}
-    for name in ("index", "documents", "dims", "model", "size", "changed", ""):
-        table.add_column(
-            one_line(name),
-            justify="right" if name in ("documents", "size") else "left",
-            no_wrap=name == "documents",
-            min_width=least.get(name),
-        )
+    names = ("index", "documents", "dims", "model", "size", "changed", "")
+    table = borderless(*names, right=("documents", "size"))
+    table.columns[0].min_width = 8
+    table.columns[1].min_width = max(len(f"{entry.rows:,}") for entry in entries)
     for entry in entries:
         dims = f"{entry.dims[0]}–{entry.dims[-1]}" if len(entry.dims) > 1 else ",".join(map(str, entry.dims))
         state = "" if entry.state == "ready" else entry.state
         used, changed = size(entry.bytes), entry.changed[:10]
         cells = (entry.name, f"{entry.rows:,}", dims, entry.model, used, changed, state)
-        table.add_row(*(one_line(plain(cell)) for cell in cells))
+        table.add_row(*(Text(plain(cell)) for cell in cells))
     return table
 
 
 def info(index: IndexArgument = None, json: JsonOption = False, home: HomeOption = None) -> None:
-    """Show corpus, embedder, dimensions and size of an index, and the cost of a query."""
+    """Show what an index holds, its size, and the cost of a query."""
     from resizable_search.admin.overview import describe_index
-    from resizable_search.cli.output import json_object
     from resizable_search.cli.tables import details, show_table
-    from resizable_search.search.index import open_index
 
-    home_folder = home_of(home)
-    with open_index(index_name(index, home_folder), home=home_folder.path) as opened:
+    with open_index(index, home) as opened:
         described = describe_index(opened)
     if json:
         json_object(described)
@@ -154,7 +147,10 @@ def export(
     force: Annotated[bool, Option("--force", help="Replace an earlier export.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Write documents and rows for another program, and check them with its library."""
+    """Write documents and rows for another program.
+
+    They are checked with that program's library.
+    """
     from resizable_search.cli.progress import shown_progress, stop_on_signal
     from resizable_search.export import export as exporting
 
@@ -206,10 +202,10 @@ def warm(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Compile the kernels of the engine now; a large build does so too.
+    """Compile the kernels of the engine now.
 
-    A query never compiles: without kernels numpy searches, slower and with the
-    same answer.
+    A large build does so too. A query never compiles: without kernels numpy
+    searches, slower and with the same answer.
     """
     from resizable_search.admin.doctor import warm as warm_up
     from resizable_search.cli.progress import shown_progress
@@ -225,12 +221,12 @@ def verify(
     json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """Check every file of an index against its checksum; exit code 1 if one is damaged.
+    """Check every file of an index against its checksum.
 
-    Also checks the database, that rows are finite and of norm 1, and that derived
-    files follow from the full vectors, bit for bit.
+    The exit code is 1 if one is damaged. Also checks the database, that rows are
+    finite and of norm 1, and that derived files follow from the full vectors, bit
+    for bit.
     """
-    from resizable_search.cli.output import json_object
     from resizable_search.cli.progress import shown_progress
     from resizable_search.store import verify as repairing
 
@@ -254,7 +250,7 @@ def verify(
 
 
 def repair(index: IndexArgument = None, home: HomeOption = None) -> None:
-    """Rebuild damaged derived files, without network; report what is lost."""
+    """Rebuild damaged derived files; report what is lost."""
     from resizable_search.cli.progress import shown_progress
     from resizable_search.store import verify as repairing
 
@@ -274,11 +270,10 @@ def repair(index: IndexArgument = None, home: HomeOption = None) -> None:
 
 
 def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = False) -> None:
-    """Check configuration, credentials, hub, disk and kernels; name a remedy for each problem."""
+    """Check configuration, credentials, hub, disk and kernels."""
     from rich.text import Text
 
     from resizable_search.admin.doctor import examine
-    from resizable_search.cli.output import json_object
     from resizable_search.cli.tables import stdout_console
 
     checks = []

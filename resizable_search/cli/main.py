@@ -16,12 +16,12 @@ from typer.exceptions import TyperException
 
 from resizable_search import __version__
 from resizable_search.cli import completion
-from resizable_search.cli.help import COMMANDS, describe, epilog, with_flags
+from resizable_search.cli.help import COMMANDS, describe, epilog
+from resizable_search.cli.output import note
 from resizable_search.cli.remote import SERVICE_VARIABLE
-from resizable_search.cli.settings import ConfiguredCommand, hint
-from resizable_search.errors import RsearchError, UsageError
+from resizable_search.cli.settings import ConfiguredCommand
+from resizable_search.errors import RsearchError
 from resizable_search.system import exhausted
-from resizable_search.text import plain
 
 DEBUG_FLAG = "--debug"
 
@@ -66,15 +66,11 @@ class RootGroup(TyperGroup):
         self.commands = LazyCommands()  # type: ignore[assignment]  # nothing is added
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. An error names the file that gave a wrong default."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise ReaderGoneError from error
-        except UsageError as error:
-            if origin := hint(ctx, str(error)):
-                raise UsageError(f"{error}{origin}") from None
-            raise
 
 
 app = typer.Typer(
@@ -175,7 +171,7 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
         # A limit of this process looks like an unreachable file or service where it is met.
         known = exhausted(error) or error
         if isinstance(known, RsearchError):
-            return _tell(with_flags(str(known)), known.exit_code)
+            return _tell(str(known), known.exit_code)
         if isinstance(error, OSError) and error.errno in _REFUSED_OUTPUT and error.filename is None:
             _drop_output()
             return _tell_of_output(error)
@@ -206,9 +202,5 @@ def _tell_of_output(error: OSError) -> int:
 
 
 def _tell(message: str, code: int) -> int:
-    line = plain(message)
-    if sys.stderr is not None:
-        with suppress(OSError):
-            sys.stderr.write(f"rsearch: {line}\n")
-            sys.stderr.flush()
+    note(message)
     return code

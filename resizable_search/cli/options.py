@@ -1,7 +1,8 @@
-"""Options that several commands share, and how their values are read."""
+"""Options that several commands share, how their values are read, and the index that they name."""
 
 import functools
 import inspect
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -13,14 +14,18 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion
+from resizable_search.cli.output import HIT_FIELDS, OutputOptions
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.store.layout import Home, default_name
+from resizable_search.store.layout import Home, default_name, home_of
 from resizable_search.text import quoted
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
     from resizable_search.build.workspace import BuildOptions
+    from resizable_search.embedders.base import Embedder
+    from resizable_search.search.index import Index
+    from resizable_search.search.results import SearchOptions
 
 T = TypeVar("T")
 
@@ -163,6 +168,105 @@ class TextArguments(BuildArguments):
         return BuildArguments.text_length(self)
 
 
+@completion.source
+def _field_names(context: typer.Context, incomplete: str) -> list[str]:
+    """A list of fields and keys of the metadata."""
+    names = (*HIT_FIELDS, "snippet", "metadata", *completion.metadata_keys(context))
+    return completion.listed(names, incomplete)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchArguments:
+    """The options of `query`; `similar` has them too, but `group`."""
+
+    index: IndexOption = None
+    k: KOption = 10
+    dim: Annotated[
+        int | None,
+        Option(
+            autocompletion=completion.dim,
+            help="Scan only the first DIM dimensions.",
+            show_default="the full dimension",
+        ),
+    ] = None
+    rerank: Annotated[
+        int, Option(help="Score RERANK x K candidates again at the full dimension; 0: none.")
+    ] = 0
+    plan: Annotated[
+        str | None,
+        Option(
+            autocompletion=completion.plan,
+            help="Search by stages dim:precision:keep; precisions: exact (the default, left out), float32, "
+            "int8, bits; e.g. 256:100,768 or 768:bits:400,768:int8:30,768.",
+        ),
+    ] = None
+    recall: Annotated[
+        float | None,
+        Option(
+            help="Use the plan that `rsearch tune` measured for this overlap@k; tune first if there is none."
+        ),
+    ] = None
+    where: Annotated[
+        str | None,
+        Option(
+            autocompletion=completion.columns,
+            help="Search only documents that match this SQL expression over id, title, url and metadata "
+            "keys, e.g. \"title GLOB 'B*' AND year > 1990\".",
+            show_default="all documents",
+        ),
+    ] = None
+    group: Annotated[bool, Option("--group", help="Show only the best chunk of each document.")] = False
+    format: Annotated[
+        Literal["table", "json", "jsonl", "csv", "tsv", "plain"],
+        Option(metavar="FORMAT", help="table, json, jsonl, csv, tsv or plain."),
+    ] = "table"
+    json: JsonOption = False
+    fields: Annotated[
+        str | None,
+        Option(
+            autocompletion=_field_names,
+            help="Fields of a hit to print: rank, row, score, id, title, url, text, snippet, metadata, or "
+            "keys of the metadata; separate with commas.",
+            show_default="depends on the format",
+        ),
+    ] = None
+    snippet: Annotated[
+        int, Option(min=0, help="Print the best matching N characters; 0: none.", metavar="N")
+    ] = 0
+    min_score: Annotated[
+        float | None, Option(help="Leave out hits below this score.", show_default="none")
+    ] = None
+    open: Annotated[
+        int | None, Option(min=1, help="Open the url of this hit in the browser.", show_default="none")
+    ] = None
+    explain: Annotated[bool, Option("--explain", help="Tell what each stage read, kept and took.")] = False
+    threads: ThreadsOption = None
+    engine: EngineOption = "auto"
+    home: HomeOption = None
+
+    def output(self) -> OutputOptions:
+        """How hits are printed. Raises UsageError."""
+        format = "json" if self.json else self.format
+        if self.json and self.format not in ("table", "json"):
+            raise UsageError(f"--json means --format json: leave it or --format {self.format} out")
+        names = None if self.fields is None else parse_words(self.fields)
+        if names is not None and (not all(names) or len(set(names)) < len(names)):
+            raise UsageError("--fields takes each field once, separated by commas: id,title,score")
+        if self.min_score is not None and math.isnan(self.min_score):
+            raise UsageError("--min-score must be a number")
+        return OutputOptions(format, names, self.snippet, self.min_score, self.open, self.explain)
+
+    def search(self) -> "SearchOptions":
+        """How to search. Raises UsageError."""
+        from resizable_search.search.results import SearchOptions
+
+        return SearchOptions(self.k, self.dim, self.rerank, self.plan, self.recall, self.where, self.group)
+
+    def open_index(self, embedder: "Embedder | None" = None) -> "Index":
+        """Open the index of the command."""
+        return open_index(self.index, self.home, self.threads, self.engine, embedder)
+
+
 def takes(
     group: type, without: tuple[str, ...] = (), **defaults: Any
 ) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -197,10 +301,10 @@ def takes(
     return decorate
 
 
-def is_given(context: typer.Context, *names: str) -> bool:
-    """Whether the command line names one of these parameters; a default from a file does not count."""
-    sources = [context.get_parameter_source(name) for name in names]
-    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether the command line names this parameter; a default from a file does not count."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def command_to_go_on() -> str:
@@ -212,6 +316,21 @@ def command_to_go_on() -> str:
 def index_name(index: str | None, home: Home) -> str:
     """The index of a command."""
     return default_name(home) if index is None else index
+
+
+def open_index(
+    index: str | None,
+    home: Path | None,
+    threads: int | None = None,
+    engine: str = "auto",
+    embedder: "Embedder | None" = None,
+) -> "Index":
+    """Open the index of a command; the options are those of the library's `open_index`."""
+    from resizable_search.search import index as library
+
+    folder = home_of(home)
+    name = index_name(index, folder)
+    return library.open_index(name, home=folder.path, embedder=embedder, threads=threads, engine=engine)
 
 
 def parse_numbers(text: str | None, option: str, most: int = 10**6, least: int = 0) -> tuple[int, ...] | None:

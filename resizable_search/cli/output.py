@@ -3,21 +3,36 @@
 import csv
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from resizable_search.cli.help import with_flags
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.text import plain, quoted
+from resizable_search.text import plain, quoted, snippet, words_of
 
 if TYPE_CHECKING:
-    from resizable_search.cli.remote import ServedIndex
     from resizable_search.search.index import Index
     from resizable_search.search.results import Answer, Hit
 
-FORMATS = ("table", "json", "jsonl", "csv", "tsv", "plain")
 HIT_FIELDS = ("rank", "row", "score", "id", "title", "url", "text")
 SNIPPET = 200  # characters of a snippet if --fields names one and --snippet gives no length
+
+
+@dataclass(frozen=True, slots=True)
+class ServedIndex:
+    """What the output needs to know of an index that a service has searched."""
+
+    rows: int
+    full_dim: int
+    threads: int
+    column_names: tuple[str, ...]
+    remark: str = ""
+
+    def columns(self) -> tuple[str, ...]:
+        """The fields that a hit may have."""
+        return self.column_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +44,7 @@ class OutputOptions:
     snippet: int = 0
     min_score: float | None = None
     open: int | None = None
-
-    @property
-    def has_default_fields(self) -> bool:
-        """Whether each hit is printed with the fields that its format has by default."""
-        return self.fields is None and not self.snippet
+    explain: bool = False
 
     def names(self) -> tuple[str, ...]:
         """The fields in order."""
@@ -46,10 +57,10 @@ class OutputOptions:
 
 def check_fields(options: OutputOptions, index: "Index | ServedIndex") -> None:
     """Refuse an unknown field. Raises UsageError."""
-    known = (*HIT_FIELDS, "snippet", "metadata")
-    if unknown := [name for name in options.fields or () if name not in known]:
+    names, known = options.fields or (), (*HIT_FIELDS, "snippet", "metadata")
+    if not set(names).issubset(known):
         fields = dict.fromkeys((*known, *index.columns()))
-        for name in unknown:
+        for name in names:
             if name not in fields:
                 raise UsageError(f"--fields: unknown field {quoted(name)}: choose among {', '.join(fields)}")
 
@@ -60,48 +71,38 @@ def above_min_score(answer: "Answer", options: OutputOptions) -> "Answer":
     return answer if least is None else replace(answer, hits=[h for h in answer.hits if h.score >= least])
 
 
-def answer_record(
-    answer: "Answer", index: "Index | ServedIndex", options: OutputOptions, *, explain: bool
-) -> dict[str, Any]:
-    """An answer as the object that is printed as JSON; with `explain`, what each stage did."""
+def answer_record(answer: "Answer", index: "Index | ServedIndex", options: OutputOptions) -> dict[str, Any]:
+    """An answer as the object that is printed as JSON."""
     from resizable_search.search.results import fields
 
-    record = fields(answer, threads=index.threads if explain else None)
+    record = fields(answer, threads=index.threads if options.explain else None)
     return {**record, "hits": hit_records(answer, replace(options, format="json"))}
 
 
 def hit_records(answer: "Answer", options: OutputOptions) -> list[dict[str, Any]]:
     """Each hit as a dict of its fields. JSON has the metadata, too, unless fields are named."""
     in_json = options.fields is None and options.format in ("json", "jsonl")
-    return [
-        {
-            name: _field(hit, name, answer.query, options)
-            for name in (*options.names(), *(["metadata"] if in_json and hit.metadata else []))
-        }
-        for hit in answer.hits
-    ]
+    records = []
+    for hit in answer.hits:
+        names = [*options.names(), "metadata"] if in_json and hit.metadata else options.names()
+        records.append({name: _field(hit, name, answer.query, options) for name in names})
+    return records
 
 
 def _field(hit: "Hit", name: str, query: str, options: OutputOptions) -> Any:
     if name == "snippet":
-        from resizable_search.text import snippet
-
         return snippet(hit.text, query, options.snippet or SNIPPET)
     if name == "metadata":
         return dict(hit.metadata)
     return getattr(hit, name) if name in HIT_FIELDS else hit.metadata.get(name)
 
 
-def print_answer(
-    answer: "Answer", index: "Index | ServedIndex", options: OutputOptions, *, explain: bool
-) -> None:
+def print_answer(answer: "Answer", index: "Index | ServedIndex", options: OutputOptions) -> None:
     """Print the hits of an answer on stdout."""
     if options.format == "table":
-        from resizable_search.cli.tables import print_hits
-
-        print_hits(answer, index, options, explain=explain)
+        _print_table(answer, index, options)
     elif options.format == "json":
-        json_object(answer_record(answer, index, options, explain=explain))
+        json_object(answer_record(answer, index, options))
     elif options.format == "jsonl":
         for record in hit_records(answer, options):
             json_object(record, indent=None)
@@ -119,6 +120,51 @@ def print_answer(
         else:
             for row in ([*options.names()], *rows):
                 sys.stdout.write("\t".join(map(plain, row)) + "\n")
+
+
+def _print_table(answer: "Answer", index: "Index | ServedIndex", options: OutputOptions) -> None:
+    """Print the hits as a table, and below it what was searched, how, and how long it took."""
+    from rich.text import Text
+
+    from resizable_search.cli import tables
+
+    console = tables.stdout_console()
+    if not answer.hits:
+        console.print("no documents")
+    elif options.fields is None and not options.snippet:
+        tables.show_table(tables.hits_table(answer, console.width if console.is_terminal else None), console)
+    else:
+        fold = ("snippet", "text") if console.is_terminal else ()
+        table = tables.borderless(*options.names(), right=("rank", "row", "score"), fold=fold)
+        words = words_of(answer.query)
+        for record in hit_records(answer, options):
+            cells = {
+                name: Text(plain(cell_text(value)[: tables.CHARS_SHOWN])) for name, value in record.items()
+            }
+            if "score" in record:
+                cells["score"] = Text(f"{record['score']:.4f}")
+            if "snippet" in record and words:
+                cells["snippet"].highlight_regex(words, "bold yellow")
+            table.add_row(*cells.values())
+        tables.show_table(table, console)
+    times = answer.timings_ms
+    rerank = f" · rerank {times.rerank:.1f}" if times.rerank else ""
+    footer = (
+        f"{answer.index} · {index.rows:,} × {index.full_dim} · plan {answer.plan} · "
+        f"embed {times.embed:.1f} · scan {times.scan:.1f}{rerank} ms"
+    )
+    console.print(Text(footer, style="dim"))
+    if options.explain:
+        stages = answer_record(answer, index, options)["explain"]
+        tables.show_table(tables.explain_table(stages, console.width), console)
+
+
+def note(message: str) -> None:
+    """Print a line on stderr, in words of the command line."""
+    if sys.stderr is not None:
+        with suppress(OSError):  # its reader has gone, or its disk is full
+            sys.stderr.write(f"rsearch: {plain(with_flags(message))}\n")
+            sys.stderr.flush()
 
 
 def cell_text(value: Any) -> str:

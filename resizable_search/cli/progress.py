@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from resizable_search.cli.help import with_flags
+from resizable_search.cli.output import note
 from resizable_search.progress import Progress
 from resizable_search.text import duration
 
@@ -77,9 +78,7 @@ class Lines(Progress):
             self._write(f"{self._name}: {', '.join(self._words())}")
 
     def _write(self, line: str) -> None:
-        with suppress(OSError):  # the reader of stderr has gone, or its disk is full: the work goes on
-            sys.stderr.write(f"rsearch: {line}\n")
-            sys.stderr.flush()
+        note(line)
 
 
 class Bar(Lines):

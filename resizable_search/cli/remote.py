@@ -5,19 +5,17 @@ Every problem makes the command search by itself, without a message.
 
 import os
 import stat
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.cli.options import index_name
+from resizable_search.cli.options import SearchArguments, index_name
+from resizable_search.cli.output import ServedIndex, note
 from resizable_search.errors import RsearchError
 from resizable_search.service import EXPECTS_HEADER, INDEX_HEADER, identity, socket_address
 from resizable_search.store.layout import Home, expanded, home_of
 from resizable_search.system import THREADS_VARIABLE, thread_count
 
 if TYPE_CHECKING:
-    from resizable_search.cli.query import SearchArguments
     from resizable_search.search.results import Answer
 
 SERVICE_VARIABLE = "RSEARCH_SERVICE"
@@ -27,23 +25,8 @@ SILENT_SECONDS = 2.0
 """How long a living service may send nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServedIndex:
-    """What the output needs to know of an index that a service has searched."""
-
-    rows: int
-    full_dim: int
-    threads: int
-    column_names: tuple[str, ...]
-    remark: str = ""
-
-    def columns(self) -> tuple[str, ...]:
-        """The fields that a hit may have."""
-        return self.column_names
-
-
 def search(
-    text: str, options: "SearchArguments", *, group: bool = False, similar: bool = False
+    text: str, options: SearchArguments, *, similar: bool = False
 ) -> "tuple[Answer, ServedIndex] | None":
     """The answer of a running service of the home, and its index; None: search without it.
 
@@ -60,17 +43,17 @@ def search(
         any_threads = options.threads is None and not os.environ.get(THREADS_VARIABLE, "").strip()
         threads = None if any_threads else thread_count(options.threads)
         expects = json.dumps(identity(home.index(name), options.engine, threads))
-        names = ("k", "dim", "rerank", "plan", "recall", "where", "explain")
+        names = ("k", "dim", "rerank", "plan", "recall", "where", "group", "explain")
         request = {name: getattr(options, name) for name in names}
-        request |= {"query": text, "index": name, "group": group, "similar": similar}
+        request |= {"query": text, "index": name, "similar": similar}
         index, fields = map(json.loads, _post(home.socket, json.dumps(request).encode(), expects))
-        found = _answer(fields)
+        answer = _answer(fields)
         served = ServedIndex(index["rows"], index["full_dim"], index["threads"], tuple(index["columns"]))
     except (RsearchError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    if options.explain and sys.stderr is not None:
-        sys.stderr.write(f"rsearch: the running service (process {index['process']}) answered\n")
-    return found, served
+    if options.explain:
+        note(f"the running service (process {index['process']}) answered")
+    return answer, served
 
 
 def _name(index: str | None, home: Home) -> str:

@@ -1,4 +1,4 @@
-"""Tables of `bench` and `eval`, and the files that these write: CSV, values by query, and TREC runs."""
+"""Tables of `bench`, `tune` and `eval`, and their files: CSV, values by query, and TREC runs."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.text import Text
 
-from resizable_search.cli.tables import Column, fitted, show_table, stdout_console
+from resizable_search.cli.tables import Column, borderless, fitted, show_table, stdout_console
 from resizable_search.errors import StorageError
 from resizable_search.system import replace_file
 from resizable_search.text import counted, quoted
@@ -21,7 +21,9 @@ from resizable_search.text import counted, quoted
 if TYPE_CHECKING:
     from resizable_search.evaluate.bench import BenchReport, Measurement
     from resizable_search.evaluate.relevance import EvaluatedPlan, Evaluation, EvaluationReport, MetricValue
+    from resizable_search.evaluate.tune import TuneReport
     from resizable_search.search.index import Index
+    from resizable_search.store.tuned_plans import TunedPlan
 
 ENOUGH_CALLS = 20  # fewer calls than this have no 95th and 99th percentile
 
@@ -218,6 +220,70 @@ def missing(report: "EvaluationReport") -> list[str]:
             named = ", ".join(map(quoted, ids[:NAMED])) + (", …" if len(ids) > NAMED else "")
             lines.append(f"{counted(len(ids), 'query')} ({named}) {one if len(ids) == 1 else more} {effect}")
     return lines
+
+
+def tuning(report: "TuneReport") -> None:
+    """Print the chosen plan among its rivals, and how it was proven.
+
+    The rivals are those plans that no other plan beats in both time and overlap; JSON has all.
+    """
+    console = stdout_console()
+    tuned = report.tuned
+    console.print(
+        Text(f"{report.index} · {report.rows:,} × {report.full_dim} · k {tuned.k} · recall {tuned.recall:g}")
+    )
+    exact = next(c for c in tuned.candidates if c.plan == str(report.full_dim))
+    table = borderless("", "plan", f"overlap@{tuned.k}", "ms", "× exact", right=("ms", "× exact"))
+    best = 0.0
+    for candidate in tuned.candidates:
+        chosen = candidate.plan == tuned.plan
+        if candidate.overlap > best or chosen or candidate is exact:
+            best = max(best, candidate.overlap)
+            figures = f"{candidate.overlap:.4f}", f"{candidate.ms:.2f}", f"{exact.ms / candidate.ms:.1f}"
+            style = "bold" if chosen else ""
+            table.add_row("→" if chosen else "", candidate.plan, *figures, style=style)
+    show_table(table, console)
+    if report.remark:
+        console.print(Text(report.remark))
+    if tuned.queries:
+        drawn = "" if tuned.seed is None else f", seed {tuned.seed}"
+        proof = (
+            f"overlap {_interval(tuned)}\nchosen by {tuned.chosen_on:,} queries, "
+            f"confirmed by {tuned.queries:,} others ({tuned.source}{drawn})"
+        )
+    else:
+        proof = "exact: its overlap is 1 by definition"
+    engine = f"{tuned.engine}, {counted(tuned.threads, 'thread')}"
+    k = "" if tuned.k == 10 else f" -k {tuned.k}"
+    stored = "" if report.not_kept else " · kept in the index"
+    usage = f"rsearch query … --recall {tuned.recall:g}{k}{stored}"
+    console.print(Text(f"{proof} · {engine}\n{usage}", style="dim"))
+
+
+def _interval(tuned: "TunedPlan") -> str:
+    """The overlap and its 95 % interval."""
+    low, high = tuned.overlap_ci
+    return f"{tuned.overlap:.4f} ({low:.4f} to {high:.4f})"
+
+
+def tuned_plans(name: str, plans: "Sequence[TunedPlan]") -> None:
+    """Print the tuned plans of an index."""
+    if not plans:
+        stdout_console().print(f"{name} has no tuned plan: measure one with `rsearch tune --recall 0.99`")
+        return
+    names = ("k", "recall", "plan", "overlap (95 %)", "ms", "queries", "on")
+    table = borderless(*names, right=("k", "recall", "ms", "queries"), fold=("plan", "on"))
+    for tuned in plans:
+        table.add_row(
+            str(tuned.k),
+            f"{tuned.recall:g}",
+            tuned.plan,
+            _interval(tuned) if tuned.queries else "exact",
+            f"{tuned.ms:.2f}",
+            f"{tuned.queries:,}" if tuned.queries else "–",
+            f"{tuned.measured[:10]} {tuned.engine}",
+        )
+    show_table(table)
 
 
 def write_per_query(evaluation: "Evaluation", path: Path) -> None:

@@ -1,29 +1,41 @@
-"""The prompt of `rsearch query` without a text: it reads lines, a `Session` runs them.
+"""The prompt of `rsearch query` without a text: texts are searched, `:commands` are run."""
 
-The standard library's readline edits the lines. It loads in 2 ms and has history and completion;
-prompt_toolkit would take 210 ms to import.
-"""
-
-import os
 import sys
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
+from resizable_search.cli.evaluate import plan_for
 from resizable_search.cli.help import with_flags
-from resizable_search.cli.repl_session import Session, completions, say
-from resizable_search.errors import RsearchError
+from resizable_search.cli.output import OutputOptions, above_min_score, note, open_hit, print_answer
+from resizable_search.cli.tables import details, show_table, stdout_console
+from resizable_search.errors import RsearchError, UsageError
+from resizable_search.search.results import SearchOptions
 from resizable_search.system import exhausted
-from resizable_search.text import plain
+from resizable_search.text import counted, plain, plain_lines, quoted
 
-MOST_LINES = 1000  # lines of history; the file is cut once it has twice as many
+if TYPE_CHECKING:
+    from resizable_search.search.index import Index
+    from resizable_search.search.results import Answer, Hit
+
+MOST_LINES = 1000  # lines of history
+COMPARED = 3  # how often two plans are timed against each other
+LONGEST_WRAPPED = 10_000  # characters of a line that is wrapped between words; the terminal wraps others
 
 
-def run(session: Session, history: "History") -> None:
-    """Greet, and run lines until one of them, or the end of the input, ends the prompt."""
+def run(session: "Session", history: Path) -> None:
+    """Greet, and run lines until one of them, or the end of the input, ends the prompt.
+
+    `history` is a file for the typed lines, which only its owner may read.
+    """
     session.greet()
     say(":help lists the commands; Ctrl-D leaves")
-    editor = _editor(session, history)
+    remember = _editor(session, history)
     while True:
         try:
             line = input(session.prompt)
@@ -33,101 +45,355 @@ def run(session: Session, history: "History") -> None:
         except EOFError:
             sys.stdout.write("\n")
             return
-        if line.strip() and history.add(line) and editor is not None:
-            editor.add_history(line)
+        remember(plain(line))
         if not answered(session, line):
             return
 
 
-def answered(session: Session, line: str) -> bool:
+def answered(session: "Session", line: str) -> bool:
     """Run a line, and report an error in one line. False: leave."""
     try:
         return session.take(line)
     except KeyboardInterrupt:
-        _report("stopped")
-    except BrokenPipeError:
-        raise
+        problem = "stopped"
     except Exception as error:
         # A limit of this process may pass; any other foreign error is a fault of the program.
         known = exhausted(error) or error
         if not isinstance(known, RsearchError):
             raise
-        _report(with_flags(str(known)))
+        problem = str(known)
+    sys.stdout.flush()
+    note(problem)
     return True
 
 
-def _report(message: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.write(f"rsearch: {plain(message)}\n")
-    sys.stderr.flush()
-
-
-def _editor(session: Session, history: "History") -> Any:
-    """The readline module with our history and completion; None if this Python lacks it."""
+def _editor(session: "Session", history: Path) -> Callable[[str], None]:
+    """Set readline up, if this Python has it. Returns what adds a line to the history."""
     try:
         import readline
     except ImportError:
-        return None
-    choices: list[str] = []
+        return lambda line: None
 
-    def complete(_: str, state: int) -> str | None:
-        nonlocal choices
-        if state == 0:
-            choices = []
-            with suppress(RsearchError):
-                choices = completions(session, readline.get_line_buffer()[: readline.get_endidx()])
+    def complete(_: str, state: int) -> str | None:  # readline ignores its errors
+        choices = completions(session, readline.get_line_buffer()[: readline.get_endidx()])
         return choices[state] if state < len(choices) else None
 
+    def remember(line: str) -> None:
+        if line and line != readline.get_history_item(readline.get_current_history_length()):
+            readline.add_history(line)
+            with suppress(OSError):
+                if is_libedit:  # it cannot append
+                    readline.write_history_file(history)
+                else:  # at once: two prompts keep each other's lines
+                    readline.append_history_file(1, history)
+
+    is_libedit = "libedit" in (readline.__doc__ or "")
     readline.set_auto_history(False)
+    readline.set_history_length(MOST_LINES)
     readline.clear_history()
-    for line in history.lines():
-        readline.add_history(line)
+    with suppress(OSError):
+        history.parent.mkdir(parents=True, exist_ok=True)
+        history.touch(0o600)
+        readline.read_history_file(history)
     readline.set_completer(complete)
     readline.set_completer_delims(" ")
-    is_libedit = "libedit" in (readline.__doc__ or "")
     readline.parse_and_bind("bind ^I rl_complete" if is_libedit else "tab: complete")
-    return readline
+    return remember
 
 
-class History:
-    """Typed lines in a file that only its owner may read; without a file if it cannot be written.
+@dataclass(eq=False)
+class Session:
+    """An open index, how to search it, and the last hits. Prints on stdout, raises RsearchError.
 
-    Each line is appended at once, so that two prompts keep each other's lines.
+    `open_named` opens an index by name or folder, `names` lists the indexes. It owns `index`, opened as
+    `name`, and opens it again before the next search if it has changed on disk.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._last = ""
+    index: "Index"
+    name: str
+    open_named: "Callable[[str], Index]"
+    names: Callable[[], list[str]]
+    search: SearchOptions
+    output: OutputOptions
+    compare: bool = False
+    hits: "list[Hit]" = field(default_factory=list)
+    again: "Callable[[SearchOptions], Answer] | None" = None
+    """Searches the last text or document again."""
 
-    def lines(self) -> list[str]:
-        """The earlier lines, the oldest first. Cuts a file that has grown too long."""
-        try:
-            lines = self._path.read_text("utf-8", "replace").split("\n")[:-1]
-        except OSError:
-            return []
-        if len(lines) > 2 * MOST_LINES:
-            with suppress(OSError):
-                beside = self._path.with_suffix(f".{os.getpid()}")
-                beside.unlink(missing_ok=True)
-                _append(beside, lines[-MOST_LINES:])
-                beside.replace(self._path)
-        return [plain(line) for line in lines[-MOST_LINES:]]
+    def __post_init__(self) -> None:
+        self.plan = plan_for(self.index, self.search)
 
-    def add(self, line: str) -> bool:
-        """Add a line, unless it repeats the last one. Returns whether it was added."""
-        line = plain(line)
-        if line == self._last:
-            return False
-        self._last = line
-        with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            _append(self._path, [line])
+    @property
+    def is_full(self) -> bool:
+        """Whether the plan is an exact scan at the full dimension."""
+        return str(self.plan) == str(self.index.full_dim)
+
+    @property
+    def prompt(self) -> str:
+        """The words before the cursor: the index, and the plan if it is not the full dimension."""
+        return f"{plain(self.index.name)}{'' if self.is_full else f' {self.plan}'}> "
+
+    def greet(self) -> None:
+        """Say which index is searched, by which engine."""
+        index, engine = self.index, self.index.warm()
+        threads = f" on {counted(index.threads, 'thread')}" if engine == "numba" else ""
+        say(f"{index.name} · {index.rows:,} × {index.full_dim} · {engine}{threads}")
+        if index.remark:
+            say(index.remark)
+
+    def take(self, line: str) -> bool:
+        """Search a text or run a command; a blank line searches the last text again. False: leave."""
+        line = line.strip()
+        if line.startswith(":"):
+            name, _, value = line[1:].replace("\t", " ").partition(" ")
+            return find(name).run(self, value.strip()) is not False
+        if line:
+            self.ask(lambda options: self.index.search([line], options)[0])
+        elif self.again is not None:
+            self.ask(self.again)
         return True
 
+    def ask(self, search: "Callable[[SearchOptions], Answer]") -> None:
+        """Search, and print the hits."""
+        self._follow()
+        self.again = search
+        options = self.search.with_plan(self.plan)
+        answer = above_min_score(search(options), self.output)
+        self.hits = answer.hits
+        print_answer(answer, self.index, self.output)
+        if self.compare and not self.is_full:
+            say(compared(search, options))
 
-def _append(path: Path, lines: list[str]) -> None:
-    """Append lines to a file that nobody else may read. Raises OSError."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(handle, "a", encoding="utf-8", errors="replace") as file:
-        os.fchmod(file.fileno(), 0o600)  # also if the file existed
-        file.write("".join(f"{line}\n" for line in lines))
+    def similar(self, number: int) -> None:
+        """Search the documents nearest to a hit."""
+        id_ = self.hit(number).id
+        self.ask(lambda options: self.index.search_similar(id_, replace(options, group=False)))
+
+    def hit(self, number: int) -> "Hit":
+        """A hit of the last answer by its number. Raises UsageError."""
+        if not 1 <= number <= len(self.hits):
+            raise UsageError(
+                f"there is no hit {number}: the last answer has {counted(len(self.hits), 'hit')}"
+            )
+        return self.hits[number - 1]
+
+    def set(self, **changes: Any) -> None:
+        """Change how to search, if this index can. Raises UsageError, and changes nothing.
+
+        A missing plan for a recall is tuned now.
+        """
+        search = replace(self.search, **changes)
+        plan = plan_for(self.index, search)
+        matching = self.index.check_where(search.where)
+        self.search, self.plan = search, plan
+        if "where" in changes:
+            say(f"{matching:,} of {counted(self.index.rows, 'document')}")
+
+    def switch(self, name: str) -> None:
+        """Search another index from now on. Raises RsearchError, and keeps the present one."""
+        self._replace(self.open_named(name))
+        self.name, self.hits, self.again = name, [], None
+        self.greet()
+
+    def _follow(self) -> None:
+        """Open the index again if it has changed. Raises IndexNotFoundError if it is gone."""
+        if not self.index.has_moved_on():
+            return
+        before = self.index.manifest
+        self._replace(self.open_named(self.name))
+        self.index.warm()
+        now = self.index.manifest
+        if replace(before, plans=now.plans) != now:
+            say(f"{self.index.name} has changed: it has {counted(now.documents, 'document')} now")
+
+    def _replace(self, index: "Index") -> None:
+        """Take another index, and search as before if it can."""
+        search = self.search
+        try:
+            plan = index.plan(search)
+        except UsageError as error:
+            say(f"{error}; back to the full dimension")
+            search = search.with_plan(None)
+            plan = index.plan(search)
+        try:
+            index.check_where(search.where)
+        except UsageError as error:
+            say(f"{error}; searching all documents")
+            search = replace(search, where=None)
+        self.index.close()
+        self.index, self.plan, self.search = index, plan, search
+
+
+def compared(search: "Callable[[SearchOptions], Answer]", options: SearchOptions) -> str:
+    """How many hits the full dimension has too, and the best time of each without embedding.
+
+    The two take turns: what one has just read helps the other as well.
+    """
+    full_options = options.with_plan(None)
+    answers = [(search(options), search(full_options)) for _ in range(COMPARED)]
+    own_rows, full_rows = ({hit.row for hit in answer.hits} for answer in answers[0])
+    own_ms, full_ms = (
+        min(answer.timings_ms.scan + answer.timings_ms.rerank for answer in repeated)
+        for repeated in zip(*answers, strict=True)
+    )
+    plan = answers[0][1].plan
+    return (
+        f"{len(own_rows & full_rows)} of {len(full_rows)} as at {plan}; best of {COMPARED}: {own_ms:.2f} ms, "
+        f"at {plan} {full_ms:.2f} ms ({full_ms / own_ms:.1f} × as long)"
+    )
+
+
+def say(words: str) -> None:
+    """Print a line that is no hit."""
+    stdout_console().print(Text(plain(with_flags(words)), style="dim"), soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of the prompt: `value` shows what it takes, `values` completes it; `run` False: leave."""
+
+    name: str
+    value: str
+    help: str
+    run: Callable[[Session, str], bool | None]
+    values: Callable[[Session], Iterable[str]] = lambda session: ()
+
+
+def find(name: str) -> Command:
+    """The command of that name, or the only one that starts with it. Raises UsageError."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    matching = [command for command in COMMANDS if name and command.startswith(name)]
+    if len(matching) == 1:
+        return COMMANDS[matching[0]]
+    if matching:
+        raise UsageError(f":{name} may be {' or '.join(f':{command}' for command in matching)}: write it out")
+    guess = "".join(f"did you mean :{near}? " for near in get_close_matches(name, COMMANDS, 1))
+    raise UsageError(f"there is no :{plain(name)[:20]}: {guess}`:help` lists the commands")
+
+
+def completions(session: Session, before: str) -> list[str]:
+    """The completions of the last word of a line."""
+    if not before.startswith(":"):
+        return []
+    name, space, value = before[1:].partition(" ")
+    if not space:
+        return [f":{command} " for command in COMMANDS if command.startswith(name)]
+    word = value.rpartition(" ")[2]
+    return [choice for choice in find(name).values(session) if choice.startswith(word)]
+
+
+def _help(session: Session, _: str) -> None:
+    lines = [(f":{c.name} {c.value}".rstrip(), c.help) for c in COMMANDS.values()]
+    lines += [
+        ("any other text", "is searched; a blank line searches the last one again"),
+        ("Ctrl-C", "clears the line, or stops the search; Ctrl-D leaves"),
+    ]
+    show_table(details(lines))
+
+
+def _settings(session: Session, _: str) -> None:
+    search, on = session.search, {True: "on", False: "off"}
+    values = {"index": session.index.name, **asdict(search), "snippet": session.output.snippet}
+    values |= {"explain": on[session.output.explain], "compare": on[session.compare]}
+    values |= {"group": on[search.group], "plan": session.plan, "where": search.where or "all documents"}
+    values["dim"] = search.dim or f"the full {session.index.full_dim}"
+    if search.plan is not None or search.recall is not None:
+        del values["dim"], values["rerank"]
+    if search.recall is None:
+        del values["recall"]
+    show_table(details((name, str(value)) for name, value in values.items()))
+
+
+def _show(session: Session, value: str) -> None:
+    hit, console = session.hit(_number("show", value)), stdout_console()
+    head = [hit.title, f"id: {hit.id}", hit.url, *(f"{key}: {field}" for key, field in hit.metadata.items())]
+    for line in (*filter(None, map(plain, head)), "", *plain_lines(hit.text)):
+        if len(line) > LONGEST_WRAPPED:
+            console.file.write(f"{line}\n")
+        else:
+            console.print(Text(line))
+
+
+def _snippet(session: Session, value: str) -> None:
+    session.output = replace(session.output, snippet=_number("snippet", value or "0"))
+
+
+def _index(session: Session, value: str) -> None:
+    if value:
+        session.switch(value)
+        return
+    for name in session.names():
+        say(f"{'*' if name == session.index.name else ' '} {name}")
+
+
+def _recall(session: Session, value: str) -> None:
+    try:
+        recall = float(value) if value else None
+    except ValueError:
+        raise UsageError(f":recall takes a number such as 0.99, not {quoted(value)}") from None
+    session.set(dim=None, rerank=0, plan=None, recall=recall)
+
+
+def _switch(name: str, help: str) -> Command:
+    """A command that turns a setting on or off."""
+
+    def run(session: Session, value: str) -> None:
+        holder: Any = {"group": session.search, "explain": session.output}.get(name, session)
+        value = value or ("off" if getattr(holder, name) else "on")
+        if value not in ("on", "off"):
+            raise UsageError(f":{name} is on or off, not {quoted(value)}")
+        if name == "group":
+            session.set(group=value == "on")
+        elif name == "explain":
+            session.output = replace(session.output, explain=value == "on")
+        else:
+            session.compare = value == "on"
+        say(f"{name} {value}")
+
+    return Command(name, "on|off", help, run, lambda session: ("on", "off"))
+
+
+def _number(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) <= 18):
+        raise UsageError(f":{name} takes a number, not {quoted(value)}")
+    return int(value)
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("dim", "D", "scan the first D dimensions; alone: the full dimension",
+                lambda session, value: session.set(
+                    dim=_number("dim", value) if value else None, plan=None, recall=None),
+                lambda session: map(str, session.index.dims)),
+        Command("rerank", "R", "score R x k candidates again at the full dimension; alone: none",
+                lambda session, value: session.set(
+                    rerank=_number("rerank", value or "0"), plan=None, recall=None)),
+        Command("k", "N", "return N hits; alone: 10",
+                lambda session, value: session.set(k=_number("k", value or "10"))),
+        Command("where", "SQL", "search only documents that match; alone: all",
+                lambda session, value: session.set(where=value or None),
+                lambda session: session.index.columns()),
+        Command("plan", "STAGES", "search by a plan such as 256:100,768; alone: the full dimension",
+                lambda session, value: session.set(
+                    dim=None, rerank=0, plan=value or None, recall=None)),
+        Command("recall", "R", "search by the plan tuned for this overlap, tune it if needed; alone: the "
+                "full dimension", _recall,
+                lambda session: (f"{tuned.recall:g}" for tuned in session.index.plans.all())),
+        _switch("compare", "tell how many hits the full dimension has too, and its time"),
+        _switch("explain", "tell what each stage read, kept and took"),
+        _switch("group", "show only the best chunk of each document"),
+        Command("snippet", "N", "show the best matching passage of N characters; alone: none", _snippet),
+        Command("show", "N", "show the whole text of hit N", _show),
+        Command("similar", "N", "search the documents nearest to hit N",
+                lambda session, value: session.similar(_number("similar", value))),
+        Command("open", "N", "open the url of hit N in the browser",
+                lambda session, value: open_hit(session.hit(_number("open", value)))),
+        Command("index", "NAME", "search another index; alone: list them", _index,
+                lambda session: session.names()),
+        Command("settings", "", "show the settings", _settings),
+        Command("help", "", "show this help", _help),
+        Command("quit", "", "leave; so does Ctrl-D", lambda session, value: False),
+    )
+}  # fmt: skip

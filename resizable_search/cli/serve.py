@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resizable_search.cli import completion
-from resizable_search.cli.help import with_flags
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption
+from resizable_search.cli.output import note
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.store.layout import home_of
-from resizable_search.text import plain
 
 if TYPE_CHECKING:
     from resizable_search.service.index_pool import IndexPool
@@ -88,20 +87,20 @@ def serve(
         try:
             sockets.append(stack.enter_context(server.local_socket(folder)))
         except StorageError as error:
-            remark = f"`rsearch query` will not use this service: {with_flags(str(error))}"
+            remark = f"`rsearch query` will not use this service: {error}"
 
         def ready() -> None:
             count = len(pool.names())
             what = f"{count} index{'' if count == 1 else 'es'}" if count else f"no index yet in {folder.path}"
             at = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-            say(f"serving {what} at {at} (Ctrl-C stops)")
+            note(f"serving {what} at {at} (Ctrl-C stops)")
             if remark:
-                say(remark)
+                note(remark)
 
-        stopped_by = server.run(pool, rules, sockets, ready, say)
+        stopped_by = server.run(pool, rules, sockets, ready, note)
     if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
-    say("stopped")
+    note("stopped")
 
 
 def mcp(
@@ -110,7 +109,7 @@ def mcp(
     engine: EngineOption = "auto",
     home: HomeOption = None,
 ) -> None:
-    """Let assistants search the indexes of this machine (MCP over stdio).
+    """Let assistants search the indexes (MCP over stdio).
 
     An assistant's program starts this command. It offers three tools that
     only read: search, get_document and list_indexes. `rsearch serve` offers
@@ -123,20 +122,14 @@ def mcp(
 
     pool = IndexPool(home_of(home), index or (), threads=threads, engine=engine)
     if sys.stdin.isatty():
-        say(
+        note(
             "waiting for an assistant on stdin: add this command to the assistant's configuration (see "
             "`rsearch mcp --help`; Ctrl-C stops)"
         )
-    with captured_log("mcp", say):
+    with captured_log("mcp", note):
         stopped_by = run_stdio(pool)
     if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
-
-
-def say(line: str) -> None:
-    """Print a line on stderr at once."""
-    sys.stderr.write(f"rsearch: {plain(line)}\n")
-    sys.stderr.flush()
 
 
 @contextmanager

@@ -9,8 +9,7 @@ must not decide where texts and keys are sent.
 import difflib
 import os
 import re
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,16 +19,16 @@ import typer
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
-from resizable_search.errors import ConfigError
+from resizable_search.cli.output import note
+from resizable_search.errors import ConfigError, UsageError
 from resizable_search.store.layout import NAMES, home_of
-from resizable_search.text import clipped, plain, quoted
+from resizable_search.text import clipped, quoted
 
 Table = tuple[str, ...]
 """A table of a file, named as its command: `()` for the top level, `("build", "files")`."""
 
 PROJECT = "pyproject.toml"
 SECTION = ("tool", "rsearch")
-MOST_BYTES = 1_000_000
 APPLIED = "rsearch.applied"
 """Where a context keeps the defaults that came from files."""
 
@@ -38,29 +37,28 @@ SHARED = ("index", "threads", "engine")
 
 REMOVED = ("home", "project-homes")
 BOUND = ("model", "base-url", "api-key-env", "document-prefix", "query-prefix")
-"""Settings of one embedder: another ignores them."""
+"""Settings of the embedder that a file names: another one ignores them."""
 
 VARIABLES = {"index": "RSEARCH_INDEX", "threads": "RSEARCH_THREADS", "base-url": "OPENAI_BASE_URL"}
 """Environment variables that go before files."""
 
-RIVALS: dict[str, tuple[str, ...]] = {
-    "plan": ("dim", "rerank", "recall"),
-    "recall": ("plan", "dim", "rerank"),
-    "dim": ("plan", "recall"),
-    "rerank": ("plan", "recall"),
-    "format": ("json",),
-    "sample": ("queries",),
-    "split": ("queries", "qrels"),
-    "index": ("folder",),  # of `eval`: a FOLDER names its own index
+RIVALS = {
+    "plan": {"dim", "rerank", "recall"},
+    "recall": {"plan", "dim", "rerank"},
+    "dim": {"plan", "recall"},
+    "rerank": {"plan", "recall"},
+    "format": {"json"},
+    "sample": {"queries"},
+    "split": {"queries", "qrels"},
+    "index": {"folder"},  # of `eval`: a FOLDER names its own index
 }
 """A setting is dropped if the command line or a nearer file gives one of its rivals."""
 
 _NO_SETTINGS = {"name", "open", "where", "documents", "queries", "plot", "shuffle-seed", "home", "revision"}
-_NO_SETTINGS |= {"config", "serve.index", "warm.index", "build.vectors.limit"}
+_NO_SETTINGS |= {"config", "serve.index", "mcp.index", "warm.index", "build.vectors.limit"}
 _NO_SETTINGS |= {f"{table}.{key}" for table in ("query", "build.vectors") for key in ("embedder", *BOUND)}
 """Options of one run, of what an index has itself, and an INDEX without which a command does otherwise."""
 
-_LISTS = {"dims", "precisions", "batch", "fields", "metadata", "bench.threads", "bench.rerank"}
 _OF_PROJECTS = {*SHARED, "k", "dim", "dims", "rerank", "plan", "recall", "precisions", "batch", "sample"}
 _OF_PROJECTS |= {"seed", "format", "fields", "snippet", "min-score", "min-recall", "measures"}
 
@@ -74,14 +72,12 @@ class Value(NamedTuple):
 
 @dataclass(slots=True)
 class ConfigFile:
-    """A file: its values by table and key, its problems, and the keys that it may not set."""
+    """A file, and its values by table and key."""
 
     path: Path
     is_project: bool = False
     exists: bool = False
     values: dict[Table, dict[str, Any]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
 
     def of(self, table: Table) -> dict[str, Any]:
         """The values of a command: of all commands, of its group, its own."""
@@ -114,18 +110,13 @@ class Setting:
         """Whether a pyproject.toml may set it."""
         return self.table[:1] != ("build",) and self.key in _OF_PROJECTS
 
-    @property
-    def has_commas(self) -> bool:
-        """Whether it is a list that may be written with commas."""
-        return self.key in _LISTS or self.name in _LISTS
-
     def parsed(self, value: Any) -> Any:
         """The value as the parser reads it from a command line. Raises ConfigError."""
-        words = [str(word) for word in (value if isinstance(value, list) else [value])]
-        if self.has_commas:
-            words = [",".join(words)]
-        if isinstance(value, dict) or (len(words) != 1 and not self.option.multiple):
+        if isinstance(value, dict):
             raise ConfigError(f"{self.name} takes one value")
+        words = [str(word) for word in (value if isinstance(value, list) else [value])]
+        if not self.option.multiple:
+            words = [",".join(words)]
         try:
             for word in words:
                 check_number(self.option, word)
@@ -162,28 +153,18 @@ def _leaves(command: Any, path: Table = ()) -> Iterator[tuple[Table, Any]]:
 def _key(path: Table, option: Any) -> str | None:
     """The key of an option, or of an INDEX that may be left out; None for what is no setting."""
     key = max(option.opts, key=len).lstrip("-")
-    is_argument = option.param_type_name == "argument"
-    if is_argument and (option.required or key != "index"):
-        return None
-    if not is_argument and (option.is_flag or not option.expose_value):
-        return None
-    return None if {key, ".".join((*path, key))} & _NO_SETTINGS else key
+    if option.param_type_name == "argument":
+        is_setting = key == "index" and not option.required
+    else:
+        is_setting = option.expose_value and not option.is_flag
+    return key if is_setting and not {key, ".".join((*path, key))} & _NO_SETTINGS else None
 
 
 def read_toml(path: Path, parse: Callable[[str], Any], mentions: bytes = b"") -> Any:
     """The content of a file, None if it does not exist or does not mention a word. Raises ConfigError."""
     try:
-        if not os.path.exists(path):
-            return None
-        if not path.is_file():
-            raise ConfigError(f"{path}: not a file")
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if mentions not in content:
-            return None
-        if len(content) > MOST_BYTES:
-            raise ConfigError(f"{path}: more than {MOST_BYTES:,} bytes")
-        return parse(content.decode())
+        content = path.read_bytes() if os.path.exists(path) else None
+        return None if content is None or mentions not in content else parse(content.decode())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -207,18 +188,13 @@ class Configuration:
     def __init__(self, root: Any, home: str | Path | None = None) -> None:
         self._root = root
         self._tables: dict[Table, dict[str, Setting]] = {}
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
         self.home = home_of(home)
         projects = (self._read(path, is_project=True) for path in project_paths())
         self.project = next((file for file in projects if file.exists), None)
         self.own = self._read(self.home.path / NAMES.config)
         self.files = [file for file in (self.project, self.own) if file is not None]
-        self.problems = [problem for file in self.files for problem in file.problems]
-        why = ("--home and $RSEARCH_HOME choose the home", "a project sets search and output options only")
-        self.warnings = [
-            f"{file.path}: ignored {', '.join(file.ignored)} ({why[file.is_project]})"
-            for file in self.files
-            if file.ignored
-        ]
 
     def table(self, table: Table) -> dict[str, Setting]:
         """The settings of a table by key; none for an unknown one."""
@@ -254,7 +230,7 @@ class Configuration:
         raise ConfigError(f"unknown setting {clipped(name) if len(name) < 60 else quoted(name)}: {remedy}")
 
     def _read(self, path: Path, *, is_project: bool = False) -> ConfigFile:
-        """Read a file. Nothing is raised for a wrong one."""
+        """Read a file. A wrong one becomes a problem."""
         import tomllib
 
         file = ConfigFile(path, is_project)
@@ -262,63 +238,52 @@ class Configuration:
             data = read_toml(path, tomllib.loads, mentions=b"rsearch" if is_project else b"")
         except ConfigError as error:
             file.exists = True
-            file.problems.append(str(error))
+            self.problems.append(str(error))
             return file
         for name in SECTION if is_project else ():
             data = data.get(name) if isinstance(data, dict) else None
         file.exists = bool(data) if is_project else data is not None
-        self._take(file, (), data if isinstance(data, dict) else {})
+        if ignored := ", ".join(self._take(file, (), data if isinstance(data, dict) else {})):
+            why = "a project sets search and output options only"
+            if not is_project:
+                why = "--home and $RSEARCH_HOME choose the home"
+            self.warnings.append(f"{path}: ignored {ignored} ({why})")
         return file
 
-    def _take(self, file: ConfigFile, table: Table, data: Mapping[str, Any]) -> None:
+    def _take(self, file: ConfigFile, table: Table, data: Mapping[str, Any]) -> Iterator[str]:
+        """Take the values of a table. Yields the names that the file may not set."""
         for key, value in data.items():
             name = ".".join((*table, key))
             setting = self.table(table).get(key)
             if name in REMOVED or (setting is not None and file.is_project and not setting.is_of_projects):
-                file.ignored.append(name)
+                yield name
             elif setting is None and isinstance(value, dict) and self.table((*table, key)):
-                self._take(file, (*table, key), value)
+                yield from self._take(file, (*table, key), value)
             else:
                 try:
-                    taken = self.find(name).parsed(value)
+                    parsed = self.find(name).parsed(value)
                 except ConfigError as error:
-                    file.problems.append(f"{file.path}: {error}")
+                    self.problems.append(f"{file.path}: {error}")
                     continue
-                if key == "index" and "/" in taken:
-                    taken = str(file.path.parent / os.path.expanduser(taken))
-                file.values.setdefault(table, {})[key] = taken
-
-    def merged(self, table: Table, given: Collection[str] = ()) -> dict[str, Value]:
-        """What files say of a command, by key, beside the parameters that the command line gives."""
-        settings = self.table(table)
-        values: dict[str, Value] = {}
-        for file in reversed(self.files):
-            for key, value in file.of(table).items():
-                rivals = {rival.replace("-", "_") for rival in RIVALS.get(key, ())}
-                if key not in settings or rivals & set(given) or os.environ.get(VARIABLES.get(key, "")):
-                    continue
-                values = {other: it for other, it in values.items() if key not in RIVALS.get(other, ())}
-                values[key] = Value(str(value) if settings[key].has_commas else value, str(file.path))
-        return values
+                if key == "index" and "/" in parsed:
+                    parsed = str(file.path.parent / os.path.expanduser(parsed))
+                file.values.setdefault(table, {})[key] = parsed
 
     def defaults(self, table: Table, given: Mapping[str, Any]) -> dict[str, Value]:
-        """As `merged`, without settings that have no use in this run."""
-        values = self.merged(table, given)
-        if "chunk" not in values and "chunk" not in given:
-            values.pop("chunk-overlap", None)
-        if list(given.get("text", ())) == ["-"]:
-            values.pop("format", None)  # one JSON object a line
-        if setting := self.table(table).get("embedder"):
-            from resizable_search.embedders import registry
-
-            # Only the home's file has these settings: of the embedder that it names, if it names one.
-            named = self.own.of(table).get("embedder")
-            embedder = given.get("embedder") or named or setting.option.default
-            for key in [key for key in BOUND if key in values]:
-                if named not in (None, embedder) or key.replace("-", "_") not in registry.parameters(
-                    embedder
-                ):
-                    del values[key]
+        """What files say of a command, by key, beside the parameters that the command line gives."""
+        settings = self.table(table)
+        nearer = {name.replace("_", "-") for name in given}
+        nearer |= {key for key, variable in VARIABLES.items() if os.environ.get(variable)}
+        values: dict[str, Value] = {}
+        for file in self.files:  # the nearest first
+            own = {key: value for key, value in file.of(table).items() if key in settings}
+            embedder = own.get("embedder")
+            if embedder is not None and given.get("embedder", embedder) != embedder:
+                own = {key: value for key, value in own.items() if key not in BOUND}
+            for key, value in own.items():
+                if not nearer & {key, *RIVALS.get(key, ())}:
+                    values[key] = Value(settings[key].parsed(value), str(file.path))
+            nearer |= values.keys()
         return values
 
     def value_of(self, setting: Setting) -> Value:
@@ -326,7 +291,7 @@ class Configuration:
         variable = VARIABLES.get(setting.key, "")
         if value := os.environ.get(variable, "").strip():
             return Value(value, f"${variable}")
-        return self.merged(setting.table).get(setting.key, Value(setting.option.default))
+        return self.defaults(setting.table, {}).get(setting.key, Value(setting.option.default))
 
 
 class ConfiguredCommand(TyperCommand):
@@ -345,18 +310,19 @@ class ConfiguredCommand(TyperCommand):
                 for problem in configuration.problems:
                     raise ConfigError(problem)
                 for warning in configuration.warnings:
-                    sys.stderr.write(f"rsearch: {plain(warning)}\n")
+                    note(warning)
             values = configuration.defaults(tuple(ctx.command_path.split(" ")[1:]), given)
             ctx.meta[APPLIED] = values
             ctx.default_map = {key.replace("-", "_"): value.value for key, value in values.items()}
         return super().parse_args(ctx, args)
 
-
-def hint(ctx: Any, message: str) -> str:
-    """Which file gave the default that a message complains of; "" if none did."""
-    applied: dict[str, Value] = ctx.meta.get(APPLIED, {})
-    for key, default in applied.items():
-        words = f"{re.escape(key)}|{re.escape(str(default.value))}"
-        if re.search(rf"(?<![\w-])-{{0,2}}({words})(?![\w-])", message):
-            return f" ({default.origin} sets {key} = {default.value})"
-    return ""
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. An error names the file that gave a wrong default."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            words = {word.strip("-.") for word in re.findall(r"[\w.-]+", str(error))}
+            for key, (value, origin) in ctx.meta.get(APPLIED, {}).items():
+                if words & {key, str(value)}:
+                    raise UsageError(f"{error} ({origin} sets {key} = {value})") from None
+            raise

@@ -4,22 +4,18 @@ Text of documents is shown as plain text: no markup, no escape codes.
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions
-from rich.measure import Measurement
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.cli.output import OutputOptions, answer_record, cell_text, hit_records
-from resizable_search.text import plain, size, words_of
+from resizable_search.text import plain, size
 
 if TYPE_CHECKING:
-    from resizable_search.cli.remote import ServedIndex
-    from resizable_search.search.index import Index
     from resizable_search.search.results import Answer
 
 CHARS_SHOWN = 2_000  # characters of a text that a cell may show: a text may have millions
@@ -76,11 +72,6 @@ def show_table(table: Table, console: Console | None = None) -> None:
     console.file.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
 
 
-def one_line(words: str) -> Text:
-    """A cell on one line in a column that may be wrapped: rich narrows such columns first."""
-    return Text(words, no_wrap=True, overflow="ellipsis")
-
-
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of measured values: its heading, its cells, and whether they align left."""
@@ -131,49 +122,13 @@ def _broken(plan: str, room: int) -> str:
     return "\n".join(lines)
 
 
-def print_hits(
-    answer: "Answer",
-    index: "Index | ServedIndex",
-    options: OutputOptions,
-    *,
-    explain: bool,
-) -> None:
-    """Print the hits as a table, and below it what was searched, how, and how long it took."""
-    console = stdout_console()
-    if not answer.hits:
-        console.print("no documents")
-    elif options.has_default_fields:
-        show_table(hits_table(answer, links=console.is_terminal), console)
-    else:
-        fold = ("snippet", "text") if console.is_terminal else ()
-        table = borderless(*options.names(), right=("rank", "row", "score"), fold=fold)
-        words = words_of(answer.query)
-        for record in hit_records(answer, options):
-            cells = {name: Text(plain(cell_text(value)[:CHARS_SHOWN])) for name, value in record.items()}
-            if "score" in record:
-                cells["score"] = Text(f"{record['score']:.4f}")
-            if "snippet" in record and words:
-                cells["snippet"].highlight_regex(words, "bold yellow")
-            table.add_row(*cells.values())
-        show_table(table, console)
-    times = answer.timings_ms
-    rerank = f" · rerank {times.rerank:.1f}" if times.rerank else ""
-    footer = (
-        f"{answer.index} · {index.rows:,} × {index.full_dim} · plan {answer.plan} · "
-        f"embed {times.embed:.1f} · scan {times.scan:.1f}{rerank} ms"
-    )
-    console.print(Text(footer, style="dim"))
-    if explain:
-        stages = answer_record(answer, index, options, explain=True)["explain"]
-        show_table(explain_table(stages, console.width), console)
+def hits_table(answer: "Answer", width: int | None) -> Table:
+    """Rank, score, title and first words of each hit, on a terminal of this width (None: in a pipe).
 
-
-def hits_table(answer: "Answer", *, links: bool) -> Table:
-    """Rank, score, title and first words of each hit.
-
-    With `links` the title is a link; else the url has a column. A document of a file shows its location
+    On a terminal the title is a link; else the url has a column. A document of a file shows its location
     in it, and a chunk has its heading as title.
     """
+    links = width is not None
     table = borderless()
     table.expand = links
     # On a narrow terminal title and text give way, and these two stay.
@@ -182,8 +137,9 @@ def hits_table(answer: "Answer", *, links: bool) -> Table:
     table.add_column("score", justify="right", no_wrap=True, min_width=max(map(len, scores)))
     locations = [location(hit.metadata) if not _is_web(hit.url) else "" for hit in answer.hits]
     if any(locations):
-        width = max(map(len, locations)) if links else None
-        table.add_column("where", no_wrap=True, ratio=3 if links else None, max_width=width)
+        table.add_column("where", no_wrap=True)
+    if width is not None:
+        locations = [_cut_at_start(where, max(width // 4, 8)) for where in locations]
     table.add_column("title", no_wrap=True, ratio=3 if links else None, max_width=48 if links else None)
     table.add_column("text", no_wrap=True, ratio=4 if links else None)
     if not links:
@@ -197,7 +153,7 @@ def hits_table(answer: "Answer", *, links: bool) -> Table:
         table.add_row(
             Text(rank, style="dim"),
             score,
-            *([_CutAtStart(where)] if any(locations) else []),
+            *([Text(where)] if any(locations) else []),
             Text(plain((heading or hit.title)[:CHARS_SHOWN]) or plain(hit.id), style=style),
             Text(words if links or len(words) <= 60 else f"{words[:59]}…"),
             *([] if links else [Text(plain(hit.url))]),
@@ -229,21 +185,9 @@ def location(metadata: Mapping[str, Any]) -> str:
     return plain(name + next((f"{suffixes[key]}{metadata[key]}" for key in suffixes if key in metadata), ""))
 
 
-class _CutAtStart:
-    """A cell that is cut at its start: the end of a path says most."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        room = options.max_width
-        if cell_len(self._text) > room:
-            yield Text(f"…{set_cell_size(self._text[::-1], room - 1)[::-1]}", no_wrap=True)
-        else:
-            yield Text(self._text, no_wrap=True)
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(min(8, cell_len(self._text)), cell_len(self._text))
+def _cut_at_start(path: str, room: int) -> str:
+    """The end of a path, which says most."""
+    return path if cell_len(path) <= room else f"…{set_cell_size(path[::-1], room - 1)[::-1]}"
 
 
 def explain_table(stages: Sequence[dict[str, Any]], width: int) -> Table:

@@ -114,10 +114,10 @@ def _read_ids(words: list[str]) -> list[str]:
 
 
 def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
-    """Rewrite an index as one part without deleted documents; answers stay the same.
+    """Rewrite an index as one part without deleted documents.
 
-    This needs as much free disk space as the index has. Open readers keep the
-    old files.
+    Answers stay the same. This needs as much free disk space as the index has.
+    Open readers keep the old files.
     """
     from resizable_search.build import build as building
     from resizable_search.cli.progress import shown_progress, stop_on_signal

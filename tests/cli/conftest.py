@@ -72,15 +72,15 @@ class Ran:
         return self
 
 
-def told(ran: Ran, code: int, *words: str) -> None:
+def errs(ran: Ran, code: int, *words: str) -> None:
     """It failed with that code, and its one line on stderr has all of these words."""
     assert ran.err.count("\n") == 1, ran.err
     assert ran.out == ""
-    told_last(ran, code, *words)
+    errs_at_last(ran, code, *words)
 
 
-def told_last(ran: Ran, code: int, *words: str) -> None:
-    """As `told`, but lines of progress may stand before the last one."""
+def errs_at_last(ran: Ran, code: int, *words: str) -> None:
+    """As `errs`, but lines of progress may stand before the last one."""
     assert ran.code == code, ran
     assert ran.last.startswith("rsearch: "), ran.err
     assert ran.err.endswith("\n")
@@ -257,8 +257,8 @@ def environment(hub: str, api: str, cache: Path) -> dict[str, str]:
     """The environment of the commands: these services, a cache for datasets, and nothing of the user's."""
     foreign = ("HF_", "HUGGING", "NOMIC", "ATLAS", "RSEARCH", "XDG_", "COLUMNS", "LINES", "NO_COLOR", "FORCE")
     foreign += ("OPENAI", "AWS")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return kept | {
+    own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return own | {
         "HF_HOME": str(cache),
         "HF_ENDPOINT": hub,
         "ATLAS_API_PATH": api,

@@ -10,7 +10,7 @@ import pytest
 
 from resizable_search.cli.evaluate import read_queries
 from resizable_search.errors import UsageError
-from tests.cli.conftest import ROWS, Ran, Shelf, told, told_last
+from tests.cli.conftest import ROWS, Ran, Shelf, errs, errs_at_last
 
 RUNS = {
     "json": ("--dims", "64", "--rerank", "2", "--sample", 30, "--json"),
@@ -96,7 +96,7 @@ def test_an_index_of_one_row_loses_nothing_and_has_no_interval(ran: dict[str, Ra
 def test_cold_runs_say_what_stayed_or_that_all_did(shelf: Shelf):
     ran = shelf.run("bench", "-i", "pydoc", "--dims", "64", "--sample", 5, "--cold")
     if ran.code:  # on a RAM disk nothing can be dropped
-        told_last(ran, 1, "stay in memory", "without --cold")
+        errs_at_last(ran, 1, "stay in memory", "without --cold")
         return
     title, *_, how = ran.out.splitlines()
     assert title.endswith(" · cold")
@@ -122,7 +122,7 @@ def test_the_table_reads_like_timeit(ran: dict[str, Ran]):
 
 def test_a_line_of_unknown_words_is_told_by_its_number(shelf: Shelf):
     (shelf.folder / "odd.txt").write_text("\ufeffsyntax\u2028tree\n\x0b\nxyzzyq\n", encoding="utf-8")
-    told(shelf.run("bench", "-i", "pydoc", "--queries", "odd.txt"), 1, "odd.txt, line 3: no word of 'xyzzyq'")
+    errs(shelf.run("bench", "-i", "pydoc", "--queries", "odd.txt"), 1, "odd.txt, line 3: no word of 'xyzzyq'")
 
 
 def test_lines_end_at_line_feeds_alone_and_a_byte_order_mark_is_none_of_them(tmp_path: Path):
@@ -167,4 +167,4 @@ def test_a_file_of_queries_without_an_end_is_refused():
 def test_an_option_that_makes_no_sense_is_wrong_usage(
     shelf: Shelf, options: tuple[object, ...], words: tuple[str, ...]
 ):
-    told(shelf.run("bench", "-i", "wiki100k", *options), 2, *words)
+    errs(shelf.run("bench", "-i", "wiki100k", *options), 2, *words)

@@ -33,9 +33,9 @@ def test_the_next_command_is_quoted_for_the_shell_and_names_the_home(machine: Ma
 
 def texts(folder: Path) -> list[str]:
     with closing(sqlite3.connect(folder / "documents.sqlite")) as db:
-        found = [text for (text,) in db.execute("SELECT text FROM texts ORDER BY row")]
+        texts = [text for (text,) in db.execute("SELECT text FROM texts ORDER BY row")]
     db.close()
-    return found
+    return texts
 
 
 def test_a_build_says_what_there_is_now_and_what_to_do_with_it(shelf: Shelf):

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cli.conftest import ROWS, Machine, Shelf, another_api, closed_address, free_of_key, told, told_last
+from tests.cli.conftest import (
+    ROWS,
+    Machine,
+    Shelf,
+    another_api,
+    closed_address,
+    errs,
+    errs_at_last,
+    free_of_key,
+)
 from tests.servers.hub import HubServer
 from tests.servers.nomic_api import NAN, TOO_FEW, WRONG_WIDTH, NomicServer
 
@@ -52,12 +61,12 @@ def test_an_answer_of_the_wrong_width_is_not_asked_for_again(machine: Machine):
         api.spoil(WRONG_WIDTH, None)
         ran = machine.run(*FEW, "--concurrency", 1)
         assert api.requests == 1
-    told_last(ran, 1, "vectors of 767 dimensions where 768 were expected", "serves the right model")
+    errs_at_last(ran, 1, "vectors of 767 dimensions where 768 were expected", "serves the right model")
     left_no_index(machine)
 
 
 def test_without_credentials_the_ways_to_give_them_are_told(machine: Machine):
-    told(
+    errs(
         machine.run(*FEW, NOMIC_API_KEY=""), 1, "no Nomic credentials", "nomic login", "NOMIC_API_KEY", "lsa"
     )
     left_nothing(machine)
@@ -65,32 +74,32 @@ def test_without_credentials_the_ways_to_give_them_are_told(machine: Machine):
 
 def test_a_key_that_is_refused_is_told_and_not_shown(machine: Machine):
     ran = machine.run(*FEW, NOMIC_API_KEY="nk-of-somebody-else")
-    told(ran, 1, "refuses the key from NOMIC_API_KEY (HTTP 401", "set it to a valid key")
+    errs(ran, 1, "refuses the key from NOMIC_API_KEY (HTTP 401", "set it to a valid key")
     assert "somebody" not in ran.err
     left_nothing(machine)
 
 
 def test_a_service_that_is_not_there_is_told(machine: Machine):
-    told(machine.run(*FEW, ATLAS_API_PATH=closed_address()), 1, "cannot reach", "check ATLAS_API_PATH")
+    errs(machine.run(*FEW, ATLAS_API_PATH=closed_address()), 1, "cannot reach", "check ATLAS_API_PATH")
     left_nothing(machine)
 
 
 def test_a_hub_that_is_not_there_is_told(machine: Machine):
     ran = machine.run(*FEW, HF_ENDPOINT=closed_address())
-    told_last(ran, 1, "cannot be reached", "check the network, and HF_ENDPOINT")
+    errs_at_last(ran, 1, "cannot be reached", "check the network, and HF_ENDPOINT")
     left_nothing(machine)
 
 
 def test_a_dataset_that_is_not_there_is_told(machine: Machine):
     with HubServer({}) as empty:
         ran = machine.run(*FEW, HF_ENDPOINT=empty.url)
-    told_last(ran, 1, "no dataset wikimedia/wikipedia", "check the name, or set HF_TOKEN")
+    errs_at_last(ran, 1, "no dataset wikimedia/wikipedia", "check the name, or set HF_TOKEN")
     left_nothing(machine)
 
 
 def test_a_wikipedia_that_is_not_there_is_told_with_those_there_are(machine: Machine):
     ran = machine.run("build", "wiki", "--lang", "xx", "--date", "19991231", "--limit", 20)
-    told_last(ran, 1, "no configuration '19991231.xx'", "20231101.en", "20231101.one")
+    errs_at_last(ran, 1, "no configuration '19991231.xx'", "20231101.en", "20231101.one")
     left_nothing(machine)
 
 
@@ -99,14 +108,14 @@ def test_a_home_that_cannot_be_written_is_told(machine: Machine, below: str):
     file = machine.folder / "a-file"
     file.write_text("mine")
     ran = machine.run("build", "pydoc", "--home", file / below)
-    told(ran, 1, "cannot write to ", "a-file", "--home or $RSEARCH_HOME")
+    errs(ran, 1, "cannot write to ", "a-file", "--home or $RSEARCH_HOME")
     assert file.read_text() == "mine"
 
 
 def test_a_folder_that_is_no_index_is_not_built_into(machine: Machine):
     (machine.home / "pydoc").mkdir(parents=True)
     (machine.home / "pydoc" / "thesis.txt").write_text("mine")
-    told(machine.run("build", "pydoc"), 1, "exists and is no index: move it away, or choose another --name")
+    errs(machine.run("build", "pydoc"), 1, "exists and is no index: move it away, or choose another --name")
     assert machine.holdings() == {"pydoc/thesis.txt": b"mine"}
 
 
@@ -114,13 +123,13 @@ def test_an_index_that_was_built_otherwise_is_not_extended(machine: Machine, she
     machine.take(shelf, "wiki100k")
     before = machine.holdings()
     ran = machine.run("build", "wiki100k", "--limit", ROWS, "--chars", 600)
-    told(ran, 1, "was built with chars 1200, not 600", "--restart builds it again, another --name keeps both")
+    errs(ran, 1, "was built with chars 1200, not 600", "--restart builds it again, another --name keeps both")
     assert machine.holdings() == before
 
 
 def test_a_document_without_text_ends_the_build_if_that_is_asked(machine: Machine):
     ran = machine.run("build", "wiki", "--lang", "odd", "--on-bad-text", "fail")
-    told_last(ran, 1, "document 'empty' has no text", "--on-bad-text skip")
+    errs_at_last(ran, 1, "document 'empty' has no text", "--on-bad-text skip")
     left_nothing(machine)
 
 
@@ -163,7 +172,7 @@ def test_a_document_without_text_ends_the_build_if_that_is_asked(machine: Machin
 def test_a_command_that_makes_no_sense_is_wrong_usage(
     machine: Machine, command: tuple[object, ...], words: tuple[str, ...]
 ):
-    told(machine.run("build", *command), 2, *words)
+    errs(machine.run("build", *command), 2, *words)
     left_nothing(machine)
 
 
@@ -172,5 +181,5 @@ def test_answers_that_never_come_right_end_the_build_and_leave_no_index(hopeless
     assert hopeless.api.requests == 4
     assert ran.err.count("Nomic answered 9 vectors for 10 texts; try again later; trying again in ") == 2
     assert ran.err.count("; trying again in ") == 3
-    told_last(ran, 1, "Nomic answered a vector with NaN or infinity in it", "try again later")
+    errs_at_last(ran, 1, "Nomic answered a vector with NaN or infinity in it", "try again later")
     left_no_index(hopeless.machine)

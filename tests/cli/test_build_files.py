@@ -10,7 +10,7 @@ import pytest
 
 from resizable_search.cli.build import usual_name
 from resizable_search.errors import UsageError
-from tests.cli.conftest import ARTICLES, Machine, another_api, told, told_last
+from tests.cli.conftest import ARTICLES, Machine, another_api, errs, errs_at_last
 from tests.cli.test_query import imported, on_a_terminal
 
 GUIDE = (
@@ -60,23 +60,26 @@ def test_a_folder_is_built_and_its_hits_name_document_and_place(machine: Machine
     assert re.fullmatch(r"guide.md#c\d", hits[0]["id"])
     assert hits[0]["title"] == "Guide"
     assert hits[0]["url"] == (notes / "guide.md").as_uri()
-    said = hits[0]["metadata"]
-    assert (said["document"], said["heading"]) == ("guide.md", "Guide › Pirates")
-    assert "the treasure" in GUIDE.splitlines()[said["line"] - 1] + GUIDE.splitlines()[said["line_end"] - 1]
+    metadata = hits[0]["metadata"]
+    assert (metadata["document"], metadata["heading"]) == ("guide.md", "Guide › Pirates")
+    assert (
+        "the treasure"
+        in GUIDE.splitlines()[metadata["line"] - 1] + GUIDE.splitlines()[metadata["line_end"] - 1]
+    )
     grouped = machine.run(*query, "--group", "--json").json["hits"]
     assert [hit["metadata"]["document"] for hit in grouped] == ["guide.md", "people.csv:2", "sub/log.txt"]
     assert grouped[1]["metadata"]["born"] == 1680
     assert (notes / "guide.md").as_uri() in on_a_terminal(machine, *query[:4], "--group")
     head, first, *_ = on_a_terminal(machine, *query[:4], "--group", NO_COLOR="1").splitlines()
     assert head.split() == ["#", "score", "where", "title", "text"]
-    assert first.split()[2:4] == [f"guide.md:{said['line']}", "Pirates"]
+    assert first.split()[2:4] == [f"guide.md:{metadata['line']}", "Pirates"]
     wide = machine.run(*query, "--group").out.splitlines()[1:3]
-    assert [line.split()[2] for line in wide] == [f"guide.md:{said['line']}", "people.csv:2"]
+    assert [line.split()[2] for line in wide] == [f"guide.md:{metadata['line']}", "people.csv:2"]
     again = machine.run(
         "build", "files", notes, *LSA, "--chunk", 60, "--metadata", "born", "--text-column", "text"
     )
     assert again.out.splitlines()[1] == "no changes: nothing was written"
-    told_last(machine.run("build", "files", notes, *LSA, "--chunk", "70t"), 1, "--restart")
+    errs_at_last(machine.run("build", "files", notes, *LSA, "--chunk", "70t"), 1, "--restart")
 
 
 def test_local_files_load_no_client_of_a_hub_or_a_service(machine: Machine, notes: Path):
@@ -111,7 +114,7 @@ def test_what_cannot_be_built_is_told_in_one_line(machine: Machine, args, code: 
     (machine.folder / "empty").mkdir()
     (machine.folder / "notes.csv").write_text("a,b\n1,2\n")
     ran = machine.run("build", "files", *args, *LSA)
-    told_last(ran, code, *words)
+    errs_at_last(ran, code, *words)
     assert machine.holdings() == {}
     assert machine.unfinished() == []
 
@@ -123,7 +126,7 @@ def test_a_build_of_files_that_was_stopped_goes_on(machine: Machine, notes: Path
         process = machine.start(*build)
         api.wait()
         os.killpg(process.pid, signal.SIGINT)
-        told_last(machine.end(process), 130, "safe; the same command resumes")
+        errs_at_last(machine.end(process), 130, "safe; the same command resumes")
         ended = machine.run(*build)
     assert ended.code == 0, ended
     assert "resuming my notes" in ended.err
@@ -148,7 +151,7 @@ def test_lines_may_be_piped_in(machine: Machine):
     assert ran.out.startswith("piped: 9 documents at ")
     assert "left out 1 of 10: line:10 (it is not JSON" in ran.out
     assert machine.run("query", "word7", "--json").json["hits"][0]["id"] == "d7"
-    told_last(machine.run(*build, stdin=""), 1, "piped is left as it was")
+    errs_at_last(machine.run(*build, stdin=""), 1, "piped is left as it was")
     assert (
         "1 added, 9 removed; 1 text embedded"
         in machine.run(*build, stdin='{"id": "x", "body": "a text"}\n').out
@@ -198,14 +201,14 @@ def test_a_dataset_is_built_in_an_order_of_its_own(machine: Machine):
     assert all(hit["metadata"] == {"url": hit["url"]} for hit in hits)
     more = machine.run(*build, "--limit", 160, "--metadata", "url")
     assert more.out.startswith("wikipedia: 160 documents (10 of them now)")
-    told_last(machine.run(*build, "--limit", 170), 1, "was built with metadata url")
+    errs_at_last(machine.run(*build, "--limit", 170), 1, "was built with metadata url")
 
 
 def test_a_dataset_without_the_column_names_those_it_has(machine: Machine):
     build = ("build", "hf", "wikimedia/wikipedia", "--config", "20231101.en", *LSA)
-    told_last(
+    errs_at_last(
         machine.run(*build, "--text-column", "body"), 1, "has no column 'body': its columns are", "title"
     )
-    told(machine.run("build", "hf", "wikipedia", *LSA), 2, "'wikipedia' is not a dataset's name")
-    told(machine.run(*build, "--shuffle-seed", -1), 2, "--shuffle-seed must be 0 or more")
+    errs(machine.run("build", "hf", "wikipedia", *LSA), 2, "'wikipedia' is not a dataset's name")
+    errs(machine.run(*build, "--shuffle-seed", -1), 2, "--shuffle-seed must be 0 or more")
     assert machine.holdings() == {}

@@ -12,7 +12,7 @@ import pytest
 
 from resizable_search.engine import vectors
 from resizable_search.search.index import open_index
-from tests.cli.conftest import Machine, told, told_last
+from tests.cli.conftest import Machine, errs, errs_at_last
 from tests.servers.nomic_api import NomicServer
 
 
@@ -46,7 +46,7 @@ def test_vectors_alone_can_be_listed_measured_and_removed(machine: Machine, file
     assert (info["rows"], info["embedder"]["kind"], info["corpus"]["dtype"]) == (200, "given", "<f2")
     measured = machine.run("bench", "--dims", "768,100", "--sample", 5, "--json").json
     assert [m["dim"] for m in measured["measurements"]] == [768, 100]
-    told(machine.run("query", "some", "words"), 1, "--model and --embedder", "index.scan")
+    errs(machine.run("query", "some", "words"), 1, "--model and --embedder", "index.scan")
     assert machine.run("remove", "my vectors", "--yes").code == 0
     assert machine.holdings() == {}
 
@@ -58,9 +58,9 @@ def test_vectors_of_a_known_model_are_queried_with_texts(machine: Machine, file:
     )  # fmt: skip
     assert ran.code == 0, ran
     assert ran.out.endswith('next: rsearch query "tree data structures" --index mine\n')
-    found = machine.run("query", "anything", "--index", "mine", "--dim", 256, "--rerank", 10, "--json").json
-    assert len(found["hits"]) == 10
-    assert all(hit["id"] == f"d{hit['row']}" for hit in found["hits"])
+    answer = machine.run("query", "anything", "--index", "mine", "--dim", 256, "--rerank", 10, "--json").json
+    assert len(answer["hits"]) == 10
+    assert all(hit["id"] == f"d{hit['row']}" for hit in answer["hits"])
     with open_index("mine", home=machine.home) as index:
         expected = vectors.prepare(np.load(file), 768, centred=True)
         np.testing.assert_array_equal(index.vectors(np.arange(200)), expected)
@@ -79,7 +79,7 @@ def test_a_larger_limit_extends(machine: Machine, file: Path):
 
 def refused(machine: Machine, code: int, args: tuple[object, ...], *words: str) -> None:
     """The command fails so, and leaves nothing."""
-    told_last(machine.run("build", "vectors", *args), code, *words)
+    errs_at_last(machine.run("build", "vectors", *args), code, *words)
     assert machine.holdings() == {}
     assert machine.unfinished() == []
 
@@ -118,7 +118,7 @@ def test_another_file_under_the_name_is_refused(machine: Machine, file: Path):
     machine.run("build", "vectors", file)
     before = machine.holdings()
     np.save(file, np.load(file) + 1)
-    told_last(machine.run("build", "vectors", file), 1, "was built with sha256", "--restart", "--name")
+    errs_at_last(machine.run("build", "vectors", file), 1, "was built with sha256", "--restart", "--name")
     assert machine.holdings() == before
     assert machine.run("build", "vectors", file, "--restart").code == 0
 
@@ -136,7 +136,7 @@ def test_a_build_that_was_stopped_goes_on(machine: Machine, by: int):
     os.killpg(process.pid, by)
     stopped = machine.end(process)
     if by == signal.SIGINT:
-        told_last(stopped, 130, "documents are stored and safe", "the same command resumes")
+        errs_at_last(stopped, 130, "documents are stored and safe", "the same command resumes")
     assert stopped.code in (130, -signal.SIGKILL)
     assert not (machine.home / "large").exists()
 

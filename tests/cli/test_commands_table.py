@@ -41,8 +41,8 @@ def test_every_variable_that_the_package_reads_is_in_the_manual():
 def test_help_has_examples_of_commands_that_there_are_and_fits_into_80_columns(inside: Inside, command: str):
     for line in manual.EXAMPLES[command].splitlines():
         assert len(line) <= 78 + 8
-        if found := re.search(r"rsearch ([a-z-]+.*)", line):
-            words = found[1].split()
+        if match := re.search(r"rsearch ([a-z-]+.*)", line):
+            words = match[1].split()
             assert words[0].startswith("--") or words[0] in {leaf.split()[0] for leaf in LEAVES}, line
             path = (
                 tuple(words[:2])
@@ -64,13 +64,22 @@ def test_help_has_examples_of_commands_that_there_are_and_fits_into_80_columns(i
         assert f"\n {title} " in ran.out
 
 
+@pytest.mark.parametrize("group", ["", "build", "config"])
+def test_the_summary_of_each_command_fits_on_one_line(inside: Inside, group: str):
+    inside.setenv("COLUMNS", "80")
+    shown = inside.run(*group.split(), "--help").out
+    for name, command in COMMANDS[tuple(group.split())].commands.items():
+        summary = re.escape(command.help.partition("\n\n")[0])
+        assert re.search(rf"^│ {name} +{summary} +│$", shown, re.M), name
+
+
 def snapshot(home: Path) -> dict[str, tuple[int, int]]:
-    found = {}
+    files = {}
     for path in home.rglob("*"):
         if path.is_file():
             status = path.stat()
-            found[str(path.relative_to(home))] = (status.st_mtime_ns, status.st_ino)
-    return found
+            files[str(path.relative_to(home))] = (status.st_mtime_ns, status.st_ino)
+    return files
 
 
 def test_commands_write_what_the_table_says_and_nothing_else(inside: Inside):
@@ -101,8 +110,8 @@ def test_commands_write_what_the_table_says_and_nothing_else(inside: Inside):
         command = "build pydoc" if line.startswith("build") else line.split()[0]
         wrote[command] = {path for path in {*before, *after} if before.get(path) != after.get(path)}
         for path in wrote[command]:
-            told = [pattern.replace("NAME", "pydoc") for pattern in WRITES[command]]
-            assert any(fnmatch(path, pattern) for pattern in told), (command, path)
+            documented = [pattern.replace("NAME", "pydoc") for pattern in WRITES[command]]
+            assert any(fnmatch(path, pattern) for pattern in documented), (command, path)
         before = after
     assert not wrote["list"] | wrote["info"] | wrote["similar"]
     assert wrote["verify"] == {".state/pydoc/verified.json"}

@@ -236,11 +236,11 @@ def test_completing_loads_nothing_heavy(machine: Machine, shelf: Machine):
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_the_script_of_another_shell_is_one_that_it_takes(machine: Machine, tmp_path: Path, shell: str):
-    if (place := shutil.which(shell)) is None:
+    if (path_of_shell := shutil.which(shell)) is None:
         pytest.skip(f"there is no {shell} here")
     import subprocess
 
     script = machine.run("--show-completion", shell).out
     path = tmp_path / "script"
     path.write_text(script)
-    subprocess.run([place, "-n", str(path)], check=True)
+    subprocess.run([path_of_shell, "-n", str(path)], check=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resizable_search.store.manifest import _checksum
-from tests.cli.conftest import Machine, Shelf, told
+from tests.cli.conftest import Machine, Shelf, errs
 
 REBUILD = "--restart"
 BACK = "put it back from a copy, or build the index again with --restart"
@@ -57,7 +57,7 @@ def test_damage_is_told_with_the_file_and_the_remedy(machine: Machine, shelf: Sh
     apply, words = DAMAGES[damage]
     apply(machine.take(shelf, "pydoc"))
     before = machine.holdings()
-    told(machine.run("query", "a list of files", "--index", "pydoc"), 1, *words)
+    errs(machine.run("query", "a list of files", "--index", "pydoc"), 1, *words)
     assert machine.holdings() == before
 
 
@@ -66,7 +66,7 @@ def test_the_state_of_another_fit_is_told_by_name(machine: Machine, shelf: Shelf
     other = machine.take(shelf, "wiki-one") / "embedder"
     shutil.rmtree(folder / "embedder")
     other.rename(folder / "embedder")
-    told(
+    errs(
         machine.run("query", "a list of files", "--index", "pydoc"),
         1,
         "pydoc was embedded by lsa-tfidf-svd",
@@ -77,7 +77,7 @@ def test_the_state_of_another_fit_is_told_by_name(machine: Machine, shelf: Shelf
 
 def test_the_missing_state_of_an_embedder_is_told(machine: Machine, shelf: Shelf):
     shutil.rmtree(machine.take(shelf, "pydoc") / "embedder")
-    told(machine.run("query", "a list", "--index", "pydoc"), 1, "lsa.json is missing", REBUILD)
+    errs(machine.run("query", "a list", "--index", "pydoc"), 1, "lsa.json is missing", REBUILD)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +97,10 @@ def test_a_damaged_embedder_is_told_by_doctor_and_info(
     assert shown.code == 0
     assert f"damaged    {machine.home / 'pydoc' / 'embedder'}/" in shown.out
     assert words in shown.out
-    found = {finding["what"]: finding for finding in machine.run("doctor", "--json").json}
-    assert found["index pydoc"]["state"] == "wrong"
-    assert words in found["index pydoc"]["words"]
-    assert REBUILD in found["index pydoc"]["words"]
+    findings = {finding["what"]: finding for finding in machine.run("doctor", "--json").json}
+    assert findings["index pydoc"]["state"] == "wrong"
+    assert words in findings["index pydoc"]["words"]
+    assert REBUILD in findings["index pydoc"]["words"]
 
 
 @pytest.mark.parametrize(
@@ -110,17 +110,17 @@ def test_what_is_no_file_is_told_and_not_waited_for(machine: Machine, shelf: She
     folder = machine.take(shelf, "pydoc")
     (folder / name).unlink()
     os.mkfifo(folder / name)
-    told(machine.run("query", "a list", "--index", "pydoc"), 1, name, "is not a file", REBUILD)
+    errs(machine.run("query", "a list", "--index", "pydoc"), 1, name, "is not a file", REBUILD)
     (folder / name).unlink()
     (folder / name).symlink_to("/dev/zero")
-    told(machine.run("query", "a list", "--index", "pydoc"), 1, name, "is not a file", REBUILD)
+    errs(machine.run("query", "a list", "--index", "pydoc"), 1, name, "is not a file", REBUILD)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "embedder/lsa.json"])
 def test_a_file_of_senseless_size_is_not_read(machine: Machine, shelf: Shelf, name: str):
     folder = machine.take(shelf, "pydoc")
     os.truncate(folder / name, 10**10)
-    told(machine.run("query", "a list", "--index", "pydoc"), 1, name, "it has 10,000,000,000 bytes", REBUILD)
+    errs(machine.run("query", "a list", "--index", "pydoc"), 1, name, "it has 10,000,000,000 bytes", REBUILD)
 
 
 def test_doctor_and_list_go_on_to_the_sound_indexes(machine: Machine, shelf: Shelf):
@@ -131,11 +131,11 @@ def test_doctor_and_list_go_on_to_the_sound_indexes(machine: Machine, shelf: She
     assert listed == {"wiki-odd": "damaged", "wiki-one": "ready", "wiki100k": "ready"}
     ran = machine.run("doctor", "--json")
     assert ran.code == 1
-    found = {finding["what"]: finding for finding in ran.json}
-    assert {what: found[what]["state"] for what in found if what.startswith("index")} == {
+    findings = {finding["what"]: finding for finding in ran.json}
+    assert {what: findings[what]["state"] for what in findings if what.startswith("index")} == {
         "index wiki-odd": "wrong",
         "index wiki-one": "wrong",
         "index wiki100k": "ok",
     }
-    assert REBUILD in found["index wiki-odd"]["words"]
-    assert "64.npy; move them away" in found["index wiki-one"]["words"]
+    assert REBUILD in findings["index wiki-odd"]["words"]
+    assert "64.npy; move them away" in findings["index wiki-one"]["words"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from resizable_search.admin import doctor
-from tests.cli.conftest import Inside, closed_address, told, told_last
+from tests.cli.conftest import Inside, closed_address, errs, errs_at_last
 from tests.cli.test_damage import edit_manifest
 from tests.servers import nomic_api
 from tests.servers.nomic_api import status
@@ -44,13 +44,13 @@ def test_an_index_is_built_and_its_queries_find_the_endpoint_again(inside: Insid
     assert "40 documents at 64, 768 dimensions" in built.out
     assert all(text.startswith("search_document: ") for text in endpoint.answered if "a tree" not in text)
     assert endpoint.answered.total() == 40 + 1
-    found = inside.run("query", "walk a directory tree", "-k", 1, "--json")
+    ran = inside.run("query", "walk a directory tree", "-k", 1, "--json")
     assert endpoint.last_request["input"] == ["search_query: walk a directory tree"]
-    assert len(found.json["hits"]) == 1
-    said = inside.run("info").out
-    assert "openai: nomic-embed-text-v1.5, 768 dimensions, centred" in said
-    assert f"one request to {endpoint.base_url} (nomic-embed-text)" in said
-    assert "documents as 'search_document: …', queries as 'search_query: …'" in said
+    assert len(ran.json["hits"]) == 1
+    info = inside.run("info").out
+    assert "openai: nomic-embed-text-v1.5, 768 dimensions, centred" in info
+    assert f"one request to {endpoint.base_url} (nomic-embed-text)" in info
+    assert "documents as 'search_document: …', queries as 'search_query: …'" in info
 
 
 def test_a_model_that_is_not_known_is_asked_for_its_width_and_remarked_on(
@@ -62,7 +62,7 @@ def test_a_model_that_is_not_known_is_asked_for_its_width_and_remarked_on(
     assert endpoint.last_request["input"][0].startswith("d: ")
     inside.run("query", "tree")
     assert endpoint.last_request["input"] == ["q: tree"]
-    told(
+    errs(
         inside.run(*FEW, *at(endpoint, "mine")), 1,
         "was built with document prefix 'd: ', not '' as asked now", "--restart",
     )  # fmt: skip
@@ -82,15 +82,15 @@ def test_the_key_is_sent_and_never_kept(inside: Inside):
 
 def test_a_key_that_is_missing_wrong_or_expires_midway_is_told(inside: Inside):
     with OpenAIServer(keys=(KEY,)) as api:
-        told(inside.run(*FEW, *at(api)), 1, "wants a key in OPENAI_API_KEY, which is not set (HTTP 401")
+        errs(inside.run(*FEW, *at(api)), 1, "wants a key in OPENAI_API_KEY, which is not set (HTTP 401")
         inside.setenv("OPENAI_API_KEY", NEVER)
         ran = inside.run(*FEW, *at(api))
-        told(ran, 1, "refuses the key from OPENAI_API_KEY (HTTP 401")
+        errs(ran, 1, "refuses the key from OPENAI_API_KEY (HTTP 401")
         assert NEVER not in ran.err
         inside.setenv("OPENAI_API_KEY", KEY)
         api.spoil(status(401, marker="text 35 of"), None)
         ran = inside.run(*FEW, *at(api), "--concurrency", 1)
-        told_last(ran, 1, "refuses the key from OPENAI_API_KEY (HTTP 401: spoiled)")
+        errs_at_last(ran, 1, "refuses the key from OPENAI_API_KEY (HTTP 401: spoiled)")
         assert KEY not in ran.err
         api.heal()
         assert api.answered.total() == 32 + 1
@@ -106,7 +106,7 @@ def test_an_address_that_has_no_embeddings_is_told(
     inside: Inside, endpoint: OpenAIServer, path: str, words: tuple[str, ...]
 ):
     asked = ("--embedder", "openai", "--model", "bge-m3", "--base-url", f"{endpoint.url}{path}")
-    told(inside.run(*FEW, *asked), 1, *words)
+    errs(inside.run(*FEW, *asked), 1, *words)
     assert left_nothing(inside)
 
 
@@ -123,30 +123,30 @@ def test_options_that_make_no_sense_are_told(
     inside: Inside, options: tuple[str, ...], code: int, words: tuple[str, ...]
 ):
     ran = inside.run(*FEW, "--embedder", "openai", "--model", "bge-m3", *options)
-    told(ran, code, *words)
+    errs(ran, code, *words)
     assert "S3cret" not in ran.err
     assert left_nothing(inside)
 
 
 def test_no_model_is_told(inside: Inside):
-    told(inside.run(*FEW, "--embedder", "openai"), 2, "needs --model")
-    told(inside.run(*FEW, "--embedder", "sentence-transformers"), 2, "needs --model")
-    told(inside.run(*FEW, "--base-url", "http://x/v1"), 2, "'lsa' has no option --base-url")
+    errs(inside.run(*FEW, "--embedder", "openai"), 2, "needs --model")
+    errs(inside.run(*FEW, "--embedder", "sentence-transformers"), 2, "needs --model")
+    errs(inside.run(*FEW, "--base-url", "http://x/v1"), 2, "'lsa' has no option --base-url")
 
 
 def test_an_answer_of_another_width_is_told_before_a_text_is_read(inside: Inside, endpoint: OpenAIServer):
     endpoint.models["bge-m3"] = 96
-    told(inside.run(*FEW, *at(endpoint, "bge-m3")), 1, "vectors of 96 dimensions where 1024 were expected")
+    errs(inside.run(*FEW, *at(endpoint, "bge-m3")), 1, "vectors of 96 dimensions where 1024 were expected")
     assert left_nothing(inside)
 
 
 def test_a_query_that_is_answered_in_another_width_is_told(inside: Inside, endpoint: OpenAIServer):
     assert inside.run(*FEW, *at(endpoint, "mine")).code == 0
     endpoint.models["mine"] = 64
-    told(inside.run("query", "tree"), 1, "vectors of 64 dimensions where 96 were expected")
+    errs(inside.run("query", "tree"), 1, "vectors of 64 dimensions where 96 were expected")
     endpoint.models["mine"] = 96
     endpoint.spoil(nomic_api.Fault("status", 307, location="http://example.invalid/v1/embeddings"))
-    told(inside.run("query", "tree"), 1, "redirects to http://example.invalid, which is not sent")
+    errs(inside.run("query", "tree"), 1, "redirects to http://example.invalid, which is not sent")
 
 
 def test_a_text_that_is_refused_is_left_out_and_one_too_long_is_cut(inside: Inside):
@@ -168,7 +168,7 @@ def test_an_endpoint_that_is_gone_is_told_by_query_and_doctor(inside: Inside, en
     manifest = json.loads((inside.home / "pydoc" / "manifest.json").read_text())
     manifest["embedder"]["options"]["base_url"] = gone
     edit_manifest(inside.home / "pydoc", embedder=manifest["embedder"])
-    told(inside.run("query", "tree"), 1, f"cannot reach {gone}: Connection refused")
+    errs(inside.run("query", "tree"), 1, f"cannot reach {gone}: Connection refused")
     findings = {f["what"]: f for f in inside.run("doctor", "--json").json}
     assert findings["endpoint"]["state"] == "wrong"
     assert "Connection refused" in findings["endpoint"]["words"]
@@ -183,7 +183,7 @@ def test_queries_may_be_embedded_at_another_place_that_runs_the_model(
     ran = inside.run("query", "a new tree", *at(endpoint))
     assert ran.code == 0, ran
     assert endpoint.last_request["input"] == ["search_query: a new tree"]
-    told(
+    errs(
         inside.run("query", "tree", *at(endpoint, "bge-m3")), 1,
         "was embedded by nomic-embed-text-v1.5 (768 dim", "bge-m3 (1024 dimensions) cannot be compared",
     )  # fmt: skip
@@ -192,7 +192,7 @@ def test_queries_may_be_embedded_at_another_place_that_runs_the_model(
 def test_an_index_goes_on_at_another_address(inside: Inside, endpoint: OpenAIServer):
     with OpenAIServer() as gone:
         assert inside.run(*FEW, *at(gone), "--limit", 20).code == 0
-    told_last(inside.run(*FEW, *at(gone)), 1, "cannot reach")
+    errs_at_last(inside.run(*FEW, *at(gone)), 1, "cannot reach")
     assert inside.run(*FEW, *at(endpoint)).code == 0
     assert endpoint.answered.total() == 20 + 1
     assert inside.run("query", "tree", "-k", 1).code == 0
@@ -202,10 +202,10 @@ def test_an_index_goes_on_at_another_address(inside: Inside, endpoint: OpenAISer
 def test_another_place_that_is_none_is_told(inside: Inside):
     np.save(inside.folder / "v.npy", np.eye(3, 768, dtype=np.float32))
     assert inside.run("build", "vectors", "v.npy", "--model", "nomic-embed-text-v1.5").code == 0
-    told(inside.run("query", "x", "--model", "nomic-embed-text"), 2, "--base-url or --embedder")
+    errs(inside.run("query", "x", "--model", "nomic-embed-text"), 2, "--base-url or --embedder")
     for kind in ("lsa", "given"):
-        told(inside.run("query", "x", "--embedder", kind), 2, f"{kind} cannot run the model")
-    told(inside.run("query", "x", "--embedder", "nomic", "--base-url", "http://x/v1"), 2, "has no option")
+        errs(inside.run("query", "x", "--embedder", kind), 2, f"{kind} cannot run the model")
+    errs(inside.run("query", "x", "--embedder", "nomic", "--base-url", "http://x/v1"), 2, "has no option")
 
 
 def test_an_index_of_a_stranger_gets_no_key_unless_its_user_says_so(inside: Inside, endpoint: OpenAIServer):
@@ -216,7 +216,7 @@ def test_an_index_of_a_stranger_gets_no_key_unless_its_user_says_so(inside: Insi
     edit_manifest(inside.home / "pydoc", embedder=manifest["embedder"])
     inside.setenv("AWS_SECRET_ACCESS_KEY", NEVER)
     ran = inside.run("query", "tree")
-    told(
+    errs(
         ran,
         1,
         stranger,
@@ -226,7 +226,7 @@ def test_an_index_of_a_stranger_gets_no_key_unless_its_user_says_so(inside: Insi
     findings = {f["what"]: f for f in inside.run("doctor", "--json").json}
     assert "would get the key" in findings["endpoint"]["words"]
     named = ("--api-key-env", "AWS_SECRET_ACCESS_KEY")
-    told(inside.run("query", "tree", *named), 1, stranger, "would get the key")
+    errs(inside.run("query", "tree", *named), 1, stranger, "would get the key")
     here = ("--base-url", endpoint.base_url)
     assert inside.run("query", "tree", *here).code == 0
     assert "Authorization" not in endpoint.last_headers  # that variable was the stranger's idea
@@ -242,7 +242,7 @@ def test_adopted_vectors_are_queried_at_an_endpoint(inside: Inside, endpoint: Op
     assert endpoint.requests == 0
     [hit] = inside.run("query", "blue violins", "-k", 1, "--json").json["hits"]
     assert (hit["row"], round(hit["score"], 4)) == (1, 1.0)
-    told(
+    errs(
         inside.run("build", "vectors", "v.npy", *at(endpoint, "bge-m3"), "--name", "other"), 1,
         "holds vectors of 96 numbers, and those of bge-m3 have 1024",
     )  # fmt: skip

@@ -25,7 +25,7 @@ from resizable_search.evaluate.relevance import (
     JudgedQueries,
     MetricValue,
 )
-from tests.cli.conftest import Inside, Machine, another_api, told, told_last
+from tests.cli.conftest import Inside, Machine, another_api, errs, errs_at_last
 from tests.cli.test_render import shown
 from tests.judging import by_definition
 
@@ -88,16 +88,16 @@ def test_a_folder_is_built_once_and_judged_as_its_runs_are(inside: Inside, trees
         grades.setdefault(query, {})[document] = int(grade)
     for plan in report["plans"]:
         name = plan["plan"].replace(":", "-").replace(",", "_")
-        found: dict[str, list[str]] = {query: [] for query in grades}
+        ranked: dict[str, list[str]] = {query: [] for query in grades}
         for line in (inside.folder / "runs" / f"{name}.run").read_text().splitlines():
             query, q0, document, rank, score, tag = line.split(" ")
-            assert (q0, tag, int(rank)) == ("Q0", plan["plan"], len(found[query]) + 1)
-            found[query].append(document)
+            assert (q0, tag, int(rank)) == ("Q0", plan["plan"], len(ranked[query]) + 1)
+            ranked[query].append(document)
             float(score)
         for measure, told_of in plan["measures"].items():
             values = [float(row[measure]) for row in rows if row["plan"] == plan["plan"]]
             assert told_of["mean"] == pytest.approx(sum(values) / 13)
-            expected = [by_definition(measure, grades[q], found[q]) for q in asked_in(rows)]
+            expected = [by_definition(measure, grades[q], ranked[q]) for q in asked_in(rows)]
             assert values == pytest.approx(expected)
 
     again = inside.run("eval", trees, *LSA, "--dims", "4", "--measures", "RR@10")
@@ -116,7 +116,7 @@ def test_a_folder_is_built_once_and_judged_as_its_runs_are(inside: Inside, trees
     files = ("--queries", "q.tsv", "--qrels", "qrels.txt.gz")
     named = inside.run("eval", "-i", "my trees", *files, "--dims", "4", "--json").json
     assert [p["measures"] for p in named["plans"]] == [p["measures"] for p in report["plans"][:2]]
-    told_last(inside.run("eval", "-i", "my trees", *files, "--limit", 3), 2, "--limit is for building")
+    errs_at_last(inside.run("eval", "-i", "my trees", *files, "--limit", 3), 2, "--limit is for building")
     assert inside.run("config", "set", "eval.chars", 1200).code == 0  # a default is no option that was given
     assert inside.run("eval", "-i", "my trees", *files, "--dims", "4").code == 0
     assert inside.run("config", "unset", "eval.chars").code == 0
@@ -124,7 +124,7 @@ def test_a_folder_is_built_once_and_judged_as_its_runs_are(inside: Inside, trees
     # Documents that have changed are not those that were judged.
     with (trees / "corpus.jsonl").open("a") as corpus:
         corpus.write("\n")
-    told_last(inside.run("eval", trees, *LSA), 1, "my trees was built with sha256", "--restart")
+    errs_at_last(inside.run("eval", trees, *LSA), 1, "my trees was built with sha256", "--restart")
 
 
 def test_a_service_is_paid_once_for_documents_and_queries(machine: Machine, trees: Path):
@@ -144,27 +144,27 @@ def asked_in(rows: list[dict[str, str]]) -> list[str]:
 
 
 def test_what_cannot_be_is_refused_before_anything_is_built(inside: Inside, trees: Path):
-    told(inside.run("eval"), 2, "no judgements", "FOLDER", "--qrels")
-    told(inside.run("eval", "nowhere"), 2, "nowhere does not exist", "corpus.jsonl")
-    told(inside.run("eval", trees, "--split", "dev"), 2, "no dev.tsv, but has test")
-    told(inside.run("eval", trees, "--qrels", "x"), 2, "leave --queries and --qrels out")
-    told(inside.run("eval", "--queries", "a", "--qrels", "b", "--split", "dev"), 2, "--split")
-    told(inside.run("eval", "--queries", "a", "--qrels", "b"), 2, "b does not exist")
-    told(inside.run("eval", trees, "--measures", "nDGC@10"), 2, "--measures: 'nDGC@10'")
-    told(inside.run("eval", trees, "--plan", "64:"), 2, "plan '64:'")
-    told(inside.run("eval", trees, "--dims", "a"), 2, "--dims")
-    told(inside.run("eval", trees, "-k", 0), 2, "k must be 1")
-    told(inside.run("eval", trees, "--plot", "x.pdf"), 2, "--plot draws .svg or .png")
-    told(inside.run("eval", trees, "--per-query", "no/x.tsv"), 2, "--per-query: there is no folder")
-    told(inside.run("eval", trees, "--per-query", "."), 2, "--per-query: . is a folder")
-    told(inside.run("eval", trees, "--runs", trees / "corpus.jsonl"), 2, "--runs: ", "is not a folder")
-    told(inside.run("eval", trees, "--engine", "x"), 2, "'x' is not one of")
-    told(inside.run("eval", trees, "-i", "x", "--restart"), 2, "--restart is for building")
+    errs(inside.run("eval"), 2, "no judgements", "FOLDER", "--qrels")
+    errs(inside.run("eval", "nowhere"), 2, "nowhere does not exist", "corpus.jsonl")
+    errs(inside.run("eval", trees, "--split", "dev"), 2, "no dev.tsv, but has test")
+    errs(inside.run("eval", trees, "--qrels", "x"), 2, "leave --queries and --qrels out")
+    errs(inside.run("eval", "--queries", "a", "--qrels", "b", "--split", "dev"), 2, "--split")
+    errs(inside.run("eval", "--queries", "a", "--qrels", "b"), 2, "b does not exist")
+    errs(inside.run("eval", trees, "--measures", "nDGC@10"), 2, "--measures: 'nDGC@10'")
+    errs(inside.run("eval", trees, "--plan", "64:"), 2, "plan '64:'")
+    errs(inside.run("eval", trees, "--dims", "a"), 2, "--dims")
+    errs(inside.run("eval", trees, "-k", 0), 2, "k must be 1")
+    errs(inside.run("eval", trees, "--plot", "x.pdf"), 2, "--plot draws .svg or .png")
+    errs(inside.run("eval", trees, "--per-query", "no/x.tsv"), 2, "--per-query: there is no folder")
+    errs(inside.run("eval", trees, "--per-query", "."), 2, "--per-query: . is a folder")
+    errs(inside.run("eval", trees, "--runs", trees / "corpus.jsonl"), 2, "--runs: ", "is not a folder")
+    errs(inside.run("eval", trees, "--engine", "x"), 2, "'x' is not one of")
+    errs(inside.run("eval", trees, "-i", "x", "--restart"), 2, "--restart is for building")
     with (trees / "qrels/test.tsv").open("a") as qrels:
         qrels.write("q\td\tgood\n")
-    told(inside.run("eval", trees, *LSA), 1, "test.tsv, line 29: it has 'good' for a grade")
+    errs(inside.run("eval", trees, *LSA), 1, "test.tsv, line 29: it has 'good' for a grade")
     (trees / "qrels/test.tsv").unlink()
-    told(inside.run("eval", trees, *LSA), 2, "has no test.tsv, and is empty")
+    errs(inside.run("eval", trees, *LSA), 2, "has no test.tsv, and is empty")
     assert not inside.home.exists()
 
 
@@ -175,11 +175,11 @@ def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, monke
         raise full
 
     monkeypatch.setattr(render_evaluate, "replace_file", refuse)
-    found = Evaluation(FOUR, [], ("nDCG@10",), np.empty((4, 0, 1)), [])
+    evaluation = Evaluation(FOUR, [], ("nDCG@10",), np.empty((4, 0, 1)), [])
     with pytest.raises(
         StorageError, match=r"cannot write .*values.tsv \(No space left on device\): .* --per-query"
     ):
-        render_evaluate.write_per_query(found, tmp_path / "values.tsv")
+        render_evaluate.write_per_query(evaluation, tmp_path / "values.tsv")
 
 
 def test_a_dry_run_tells_what_the_build_would_take(inside: Inside, trees: Path):
@@ -250,8 +250,8 @@ def test_the_script_makes_a_collection_of_titles_that_can_be_judged(inside: Insi
         ("chess gambit", "", "A gives a pawn for time. A giv"),
         ("volcano", "", "Lava flows; a erupts, volcanoe"),
     ]
-    found = BeirFolder.find(Path("made"))
-    judged = read_qrels_folder(found.queries, found.qrels)
+    folder = BeirFolder.find(Path("made"))
+    judged = read_qrels_folder(folder.queries, folder.qrels)
     assert sorted(judged.queries.values()) == ["Chess Gambit", "Volcano"]
     assert {judged.queries[q]: grades for q, grades in judged.relevance.items()} == {
         title.title(): {title: 1} for title in texts

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cli.conftest import Inside, told
+from tests.cli.conftest import Inside, errs
 from tests.cli.test_help import COMMANDS
 
 
@@ -18,16 +18,16 @@ def test_an_export_is_written_checked_and_told(pydoc: Inside):
     assert ran.code == 0, ran
     assert "out.parquet: 40 documents at 8 dimensions, " in ran.out
     assert "checked with pyarrow: 10 nearest of 40 rows as in the exact scan" in ran.out
-    told(pydoc.run("export", "made", "out.parquet"), 1, "exists", "--force")
+    errs(pydoc.run("export", "made", "out.parquet"), 1, "exists", "--force")
     assert pydoc.run("export", "made", "out.parquet", "--force").code == 0
 
 
 def test_what_makes_no_sense_is_told_in_a_line(pydoc: Inside):
-    told(pydoc.run("export", "nothing", "out.parquet"), 1, "no index nothing")
-    told(pydoc.run("export", "made", "out", "--format", "csv"), 2, "'csv' is not one of", "usearch")
-    told(pydoc.run("export", "made", "out"), 2, "--format")
-    told(pydoc.run("export", "made", "out.parquet", "--dim", 0), 2, "not within 1 to")
-    told(pydoc.run("export", "made", "indexes/made/out.parquet"), 2, "in the folder of the index made")
+    errs(pydoc.run("export", "nothing", "out.parquet"), 1, "no index nothing")
+    errs(pydoc.run("export", "made", "out", "--format", "csv"), 2, "'csv' is not one of", "usearch")
+    errs(pydoc.run("export", "made", "out"), 2, "--format")
+    errs(pydoc.run("export", "made", "out.parquet", "--dim", 0), 2, "not within 1 to")
+    errs(pydoc.run("export", "made", "indexes/made/out.parquet"), 2, "in the folder of the index made")
     assert sorted(path.name for path in pydoc.folder.iterdir()) == ["indexes"]
 
 

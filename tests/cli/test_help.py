@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from resizable_search.cli.main import app
-from tests.cli.conftest import Inside, Machine, told
+from tests.cli.conftest import Inside, Machine, errs
 from tests.cli.test_query import imported
 
 HEAVY = {"nomic", "matplotlib", "datasets", "numba", "sklearn", "ray", "fastapi", "pyarrow", "scipy", "torch"}
@@ -29,16 +29,16 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_help_says_what_each_option_does(machine: Machine, path: tuple[str, ...]):
     ran = machine.run(*path, "--help", COLUMNS="300")
     assert (ran.code, ran.err) == (0, "")
-    said = re.sub(r"[\s│╭╮╰╯─]+", " ", ran.out)
-    assert "rsearch " + " ".join(path) in said
+    text = re.sub(r"[\s│╭╮╰╯─]+", " ", ran.out)
+    assert "rsearch " + " ".join(path) in text
     for parameter in COMMANDS[path].params:
         assert parameter.help, parameter.name
-        assert parameter.help in said
+        assert parameter.help in text
         if isinstance(parameter.show_default, str):
-            assert f"{parameter.help} [default: ({parameter.show_default})]" in said
-        assert all(option in said for option in parameter.opts if option.startswith("-"))
+            assert f"{parameter.help} [default: ({parameter.show_default})]" in text
+        assert all(option in text for option in parameter.opts if option.startswith("-"))
     for name, below in getattr(COMMANDS[path], "commands", {}).items():
-        assert name in said
+        assert name in text
         assert below.help
 
 
@@ -62,7 +62,7 @@ def test_a_number_of_digits_that_are_not_ascii_is_wrong_usage(
     name = max(option.opts, key=len)
     files = ["--queries", "x", "--qrels", "x"] if path == ("eval",) else []
     for word in ("²", "٣", "1_0"):
-        told(inside.run(*path, *arguments, *files, name, word), 2, f"'{word}' is not a ")
+        errs(inside.run(*path, *arguments, *files, name, word), 2, f"'{word}' is not a ")
 
 
 @pytest.mark.parametrize("args", [(), ("build",)], ids=["rsearch", "rsearch build"])

@@ -13,9 +13,9 @@ ROWS = 160
 def test_a_build_that_is_killed_at_any_moment_goes_on_to_the_same_index(
     env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
 ):
-    with ground(tmp_path_factory.mktemp("ground"), env, ROWS) as place:
+    with ground(tmp_path_factory.mktemp("ground"), env, ROWS) as prepared:
         for number in range(2):
-            death = place.killed_at_random(f"machine{number}", random.Random(number))
+            death = prepared.killed_at_random(f"machine{number}", random.Random(number))
             assert 0 < death.embedded < ROWS
             assert death.same
             assert death.twice <= CONCURRENCY * BATCH

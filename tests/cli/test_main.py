@@ -6,7 +6,7 @@ import pytest
 
 from resizable_search.cli.help import with_flags
 from resizable_search.cli.main import take_debug
-from tests.cli.conftest import COMMAND, PATIENCE, Machine, Ran, Shelf, told
+from tests.cli.conftest import COMMAND, PATIENCE, Machine, Ran, Shelf, errs
 
 FULL = "cannot write the output (No space left on device): free some space, or send it elsewhere"
 
@@ -28,8 +28,8 @@ def through_a_shell(machine: Machine, words: str) -> Ran:
     "command", ["list", "--version", "--help", "build", "query subject -i wiki-one --json"]
 )
 def test_an_output_that_cannot_be_written_is_told(shelf: Shelf, command: str):
-    told(through_a_shell(shelf, f"{command} >/dev/full"), 1, FULL)
-    told(through_a_shell(shelf, f"{command} >&-"), 1, "stdout is closed: send it to a file")
+    errs(through_a_shell(shelf, f"{command} >/dev/full"), 1, FULL)
+    errs(through_a_shell(shelf, f"{command} >&-"), 1, "stdout is closed: send it to a file")
 
 
 def test_debug_behind_two_dashes_is_a_word_like_others():
@@ -45,8 +45,8 @@ def test_with_stderr_closed_too_the_exit_code_tells(shelf: Shelf):
 
 
 def test_a_closed_stdin_is_told_where_it_is_read(shelf: Shelf):
-    told(through_a_shell(shelf, "query - -i wiki-one <&-"), 1, "stdin is closed: send one query a line to it")
-    told(through_a_shell(shelf, "remove wiki-one <&-"), 1, "not a terminal: pass --yes")
+    errs(through_a_shell(shelf, "query - -i wiki-one <&-"), 1, "stdin is closed: send one query a line to it")
+    errs(through_a_shell(shelf, "remove wiki-one <&-"), 1, "not a terminal: pass --yes")
     assert through_a_shell(shelf, "query subject -i wiki-one <&-").code == 0
 
 

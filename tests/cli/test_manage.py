@@ -7,7 +7,7 @@ import pytest
 
 from resizable_search.store.layout import NAMES
 from resizable_search.system import build_lock
-from tests.cli.conftest import ROWS, Machine, Ran, Shelf, closed_address, told
+from tests.cli.conftest import ROWS, Machine, Ran, Shelf, closed_address, errs
 from tests.cli.test_damage import edit_manifest
 
 
@@ -50,17 +50,17 @@ def test_info_shows_corpus_embedder_dims_sizes_and_cost(shelf: Shelf):
 
 
 def test_info_as_json(shelf: Shelf):
-    found = shelf.run("info", "pydoc", "--json").json
-    assert found["name"] == "pydoc"
-    assert found["files"]["64.npy"] == 128 + found["rows"] * 64 * 4
-    assert found["bytes"] == sum(found["files"].values())
-    assert found["strange"] == []
+    info = shelf.run("info", "pydoc", "--json").json
+    assert info["name"] == "pydoc"
+    assert info["files"]["64.npy"] == 128 + info["rows"] * 64 * 4
+    assert info["bytes"] == sum(info["files"].values())
+    assert info["strange"] == []
 
 
 def test_remove_without_a_terminal_refuses_and_says_how(machine: Machine, shelf: Shelf):
     machine.take(shelf, "wiki-one")
     before = machine.holdings()
-    told(machine.run("remove", "wiki-one"), 1, "not a terminal: pass --yes")
+    errs(machine.run("remove", "wiki-one"), 1, "not a terminal: pass --yes")
     assert machine.holdings() == before
 
 
@@ -79,7 +79,7 @@ def test_remove_by_the_folder_of_an_index_of_the_home_takes_its_lock_and_its_sta
     folder = machine.take(shelf, "wiki-one")
     state = machine.home / ".state" / "wiki-one"
     with build_lock(state / NAMES.lock, "wiki-one"):
-        told(machine.run("remove", f"{folder}/", "--yes"), 1, "is being built by process", "wait for it")
+        errs(machine.run("remove", f"{folder}/", "--yes"), 1, "is being built by process", "wait for it")
     assert folder.is_dir()
     assert machine.run("remove", f"{folder}/", "--yes").code == 0
     assert not folder.exists()
@@ -103,7 +103,7 @@ def test_a_damaged_index_is_removed_but_for_what_is_not_the_formats(
     (folder / "parts" / "2" / "64.npy").write_text("of a part")
     (folder / "parts" / "2" / "thesis.npy").write_text("mine")
     (folder / "notes.txt").write_text("mine")
-    told(machine.run("remove", "wiki-one"), 1, "not a terminal: pass --yes")
+    errs(machine.run("remove", "wiki-one"), 1, "not a terminal: pass --yes")
     ran = machine.run("remove", "wiki-one", "--yes")
     assert ran.out == f"removed wiki-one (damaged, in {folder})\n"
     assert (ran.code, ran.err.count("\n")) == (1, 1)
@@ -121,14 +121,14 @@ def test_a_damaged_index_without_anything_else_leaves_nothing(machine: Machine, 
 def test_a_folder_without_a_manifest_is_not_removed(machine: Machine):
     (machine.home / "thesis").mkdir(parents=True)
     (machine.home / "thesis" / "64.npy").write_text("mine")
-    told(machine.run("remove", "thesis", "--yes"), 1, "it has no manifest.json")
+    errs(machine.run("remove", "thesis", "--yes"), 1, "it has no manifest.json")
     assert machine.holdings() == {"thesis/64.npy": b"mine"}
 
 
 def test_a_state_that_cannot_be_written_is_told_by_remove(machine: Machine, shelf: Shelf):
     machine.take(shelf, "wiki-one")
     (machine.home / ".state").write_text("a file")
-    told(machine.run("remove", "wiki-one", "--yes"), 1, "cannot write to", ".state", "check its permissions")
+    errs(machine.run("remove", "wiki-one", "--yes"), 1, "cannot write to", ".state", "check its permissions")
 
 
 def test_a_stray_file_is_shown_by_info_and_left_by_remove(machine: Machine, shelf: Shelf):
@@ -144,8 +144,8 @@ def test_a_stray_file_is_shown_by_info_and_left_by_remove(machine: Machine, shel
 
 
 def test_remove_and_info_of_an_unknown_index_name_those_there_are(shelf: Shelf):
-    told(shelf.run("remove", "wiki-on", "--yes"), 1, "did you mean wiki-one?", "there are pydoc, wiki-odd")
-    told(shelf.run("info", "wiki-on"), 1, "did you mean wiki-one?")
+    errs(shelf.run("remove", "wiki-on", "--yes"), 1, "did you mean wiki-one?", "there are pydoc, wiki-odd")
+    errs(shelf.run("info", "wiki-on"), 1, "did you mean wiki-one?")
 
 
 def test_names_of_any_length_stand_apart_from_the_words_of_the_doctor(machine: Machine, shelf: Shelf):
@@ -183,20 +183,20 @@ def test_doctor_says_what_is_wrong_and_the_remedy_of_each(machine: Machine, warm
     file.write_text("mine")
     ran = machine.run("doctor", "--json", "--home", file, NOMIC_API_KEY="", HF_ENDPOINT=closed_address())
     assert (ran.code, ran.err) == (1, "")
-    found = {finding["what"]: finding for finding in ran.json}
-    assert {what: finding["state"] for what, finding in found.items()} == {
+    findings = {finding["what"]: finding for finding in ran.json}
+    assert {what: finding["state"] for what, finding in findings.items()} == {
         "configuration": "ok",
         "credentials": "wrong",
         "hub": "wrong",
         "disk": "wrong",
         "kernels": "ok",
     }
-    assert "nomic login" in found["credentials"]["words"]
-    assert "check the network, and HF_ENDPOINT" in found["hub"]["words"]
-    assert "choose another home with --home or $RSEARCH_HOME" in found["disk"]["words"]
+    assert "nomic login" in findings["credentials"]["words"]
+    assert "check the network, and HF_ENDPOINT" in findings["hub"]["words"]
+    assert "choose another home with --home or $RSEARCH_HOME" in findings["disk"]["words"]
 
 
 def test_warm_says_what_it_did(machine: Machine, warmed: Ran):
     assert re.fullmatch(r"(the kernels are already|\d+ kernels) compiled\n", warmed.out)
     assert machine.run("warm").out == "the kernels are already compiled\n"
-    told(machine.run("warm", "nothing"), 1, "no index")
+    errs(machine.run("warm", "nothing"), 1, "no index")

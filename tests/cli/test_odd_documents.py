@@ -18,11 +18,11 @@ def test_documents_without_text_are_left_out_and_named(shelf: Shelf):
 
 def test_the_others_are_stored_as_they_were_but_for_what_no_database_takes(shelf: Shelf):
     with open_index("wiki-odd", home=shelf.home) as index:
-        found = {document.id: document for document in index.documents(range(index.rows))}
-    assert list(found) == ["plain", "nul", "markup", "escapes", "long", "plain#2", ESCAPES]
-    assert found["nul"].text == "Before\ufffdafter the queue."
-    assert found["escapes"].title == ESCAPES
-    assert len(found["long"].text) == LONG
+        documents = {document.id: document for document in index.documents(range(index.rows))}
+    assert list(documents) == ["plain", "nul", "markup", "escapes", "long", "plain#2", ESCAPES]
+    assert documents["nul"].text == "Before\ufffdafter the queue."
+    assert documents["escapes"].title == ESCAPES
+    assert len(documents["long"].text) == LONG
 
 
 def test_lone_surrogates_are_replaced_wherever_they_stand(tmp_path: Path):

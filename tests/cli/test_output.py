@@ -10,7 +10,7 @@ import typer
 
 from resizable_search.cli.main import app
 from resizable_search.errors import RsearchError, UsageError
-from tests.cli.conftest import Shelf, told
+from tests.cli.conftest import Shelf, errs
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def test_every_form_has_the_same_hits(run):
 def test_fields_and_a_least_score(run):
     hits = json.loads(run(*QUERY, "--json"))["hits"]
     least = hits[1]["score"]
-    found = json.loads(run(*QUERY, "--json", "--min-score", least, "--fields", "id,snippet"))["hits"]
-    assert [list(hit) for hit in found] == [["id", "snippet"]] * 2
-    assert len(found[0]["snippet"]) <= 202
+    hits_above = json.loads(run(*QUERY, "--json", "--min-score", least, "--fields", "id,snippet"))["hits"]
+    assert [list(hit) for hit in hits_above] == [["id", "snippet"]] * 2
+    assert len(hits_above[0]["snippet"]) <= 202
     with pytest.raises(UsageError, match="unknown field 'no': choose among rank, row"):
         run(*QUERY, "--fields", "id,no")
 
@@ -57,18 +57,18 @@ def test_fields_and_a_least_score(run):
 def test_an_expression_narrows_a_query_down(run):
     first = json.loads(run(*QUERY, "--json"))["hits"][0]
     title = first["title"].replace("'", "''")
-    found = json.loads(run(*QUERY, "--json", "--where", f"title <> '{title}'"))["hits"]
-    assert len(found) == 3
-    assert first["title"] not in {hit["title"] for hit in found}
+    others = json.loads(run(*QUERY, "--json", "--where", f"title <> '{title}'"))["hits"]
+    assert len(others) == 3
+    assert first["title"] not in {hit["title"] for hit in others}
     with pytest.raises(UsageError, match="names no column 'yaer'"):
         run(*QUERY, "--where", "yaer > 1990")
 
 
 def test_similar_takes_an_id_and_the_forms(run):
     first = json.loads(run(*QUERY, "--json"))["hits"][0]["id"]
-    found = json.loads(run("similar", first, "-k", 4, "--json", "--dim", 64, "--rerank", 5))
-    assert (found["query"], len(found["hits"]), found["plan"][:6]) == (first, 4, "64:20,")
-    assert first not in {hit["id"] for hit in found["hits"]}
+    answer = json.loads(run("similar", first, "-k", 4, "--json", "--dim", 64, "--rerank", 5))
+    assert (answer["query"], len(answer["hits"]), answer["plan"][:6]) == (first, 4, "64:20,")
+    assert first not in {hit["id"] for hit in answer["hits"]}
     with pytest.raises(UsageError, match="has no document with the id 'no-such-id-at-all'"):
         run("similar", "no-such-id-at-all")
 
@@ -91,9 +91,9 @@ def test_nothing_else_than_pages_is_opened(url, monkeypatch):
     from resizable_search.search.results import Answer, Hit, Timings
 
     monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("opened"))
-    found = Answer("q", "i", 1, "8", Timings(0, 0, 0), [Hit(1, 0, 1.0, "a", "t", url, "x")], [])
+    answer = Answer("q", "i", 1, "8", Timings(0, 0, 0), [Hit(1, 0, 1.0, "a", "t", url, "x")], [])
     with pytest.raises(RsearchError, match="only http, https and file are opened"):
-        open_hit(found.hits[0])
+        open_hit(answer.hits[0])
 
 
 @pytest.mark.parametrize(
@@ -116,4 +116,4 @@ def test_a_form_that_makes_no_sense_is_wrong_usage(run, options):
 
 def test_an_expression_that_is_refused_is_told_in_one_line(shelf: Shelf):
     hostile = "1); DROP TABLE documents; --"
-    told(shelf.run("query", "x", "-i", "pydoc", "--where", hostile), 2, "has a ) without its (")
+    errs(shelf.run("query", "x", "-i", "pydoc", "--where", hostile), 2, "has a ) without its (")

@@ -17,7 +17,7 @@ from tests.cli.conftest import (
     Machine,
     Shelf,
     closed_address,
-    told,
+    errs,
 )
 
 ANSWER = ["query", "index", "k", "plan", "timings_ms", "hits"]
@@ -166,7 +166,7 @@ def test_ctrl_c_ends_a_command_that_waits_for_a_line(shelf: Shelf):
     process.stdin.flush()
     process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)
-    told(shelf.end(process), 130, "stopped")
+    errs(shelf.end(process), 130, "stopped")
 
 
 def test_a_reader_that_goes_away_is_no_error(shelf: Shelf):
@@ -196,18 +196,18 @@ def test_an_encoding_that_lacks_characters_is_no_error(shelf: Shelf, form: tuple
 
 
 def test_a_query_without_a_known_word_says_to_try_others(shelf: Shelf):
-    told(shelf.run("query", "xyzzyq", "-i", "pydoc"), 1, "no word of 'xyzzyq' occurs in pydoc", "other words")
+    errs(shelf.run("query", "xyzzyq", "-i", "pydoc"), 1, "no word of 'xyzzyq' occurs in pydoc", "other words")
 
 
 def test_a_long_query_without_a_known_word_is_not_told_whole(shelf: Shelf):
     ran = shelf.run("query", "xyzzyq" * 2000, "-i", "pydoc")
-    told(ran, 1, "no word of 'xyzzyq", "…' occurs in pydoc")
+    errs(ran, 1, "no word of 'xyzzyq", "…' occurs in pydoc")
     assert len(ran.err) < 300
 
 
 @pytest.mark.parametrize("blank", [(), ("",), (" \t\n",), ("", " ")], ids=["none", "empty", "white", "two"])
 def test_a_blank_query_is_refused(shelf: Shelf, blank: tuple[str, ...]):
-    told(shelf.run("query", *blank), 2)
+    errs(shelf.run("query", *blank), 2)
 
 
 @pytest.mark.parametrize(
@@ -228,11 +228,11 @@ def test_an_option_that_makes_no_sense_is_wrong_usage(
     shelf: Shelf, options: tuple[object, ...], words: tuple[str, ...]
 ):
     nobody = closed_address()
-    told(shelf.run("query", "new words", "-i", "wiki100k", *options, ATLAS_API_PATH=nobody), 2, *words)
+    errs(shelf.run("query", "new words", "-i", "wiki100k", *options, ATLAS_API_PATH=nobody), 2, *words)
 
 
 def test_an_unknown_index_is_told_with_those_there_are_and_the_nearest(shelf: Shelf):
-    told(
+    errs(
         shelf.run("query", "x", "--index", "pydok"),
         1,
         "no index pydok: did you mean pydoc?",
@@ -241,39 +241,39 @@ def test_an_unknown_index_is_told_with_those_there_are_and_the_nearest(shelf: Sh
 
 
 def test_a_folder_that_is_not_there_is_told(shelf: Shelf):
-    told(shelf.run("query", "x", "--index", "./nowhere"), 1, "there is no folder nowhere")
+    errs(shelf.run("query", "x", "--index", "./nowhere"), 1, "there is no folder nowhere")
 
 
 @pytest.mark.parametrize(
     "command", [("query", "x", "-i"), ("info",), ("remove", "--yes")], ids=lambda c: c[0]
 )
 def test_a_name_or_folder_that_no_disk_could_hold_is_not_there(shelf: Shelf, command: tuple[str, ...]):
-    told(shelf.run(*command, "a" * 300), 1, "no index aaa", "there are pydoc")
-    told(shelf.run(*command, f"./{'a' * 300}"), 1, "there is no folder aaa")
+    errs(shelf.run(*command, "a" * 300), 1, "no index aaa", "there are pydoc")
+    errs(shelf.run(*command, f"./{'a' * 300}"), 1, "there is no folder aaa")
 
 
 @pytest.mark.parametrize("command", [("query", "x"), ("list",), ("remove", "x")], ids=lambda c: c[0])
 def test_a_home_that_no_disk_could_hold_is_told(machine: Machine, command: tuple[str, ...]):
     words = ("cannot read the folder", "--home or $RSEARCH_HOME")
-    told(machine.run(*command, "--home", f"{machine.folder}/{'a' * 300}"), 1, *words)
+    errs(machine.run(*command, "--home", f"{machine.folder}/{'a' * 300}"), 1, *words)
 
 
 def test_the_folder_of_an_unknown_user_is_told(machine: Machine):
-    told(machine.run("list", RSEARCH_HOME="~nouser/x"), 2, "~nouser/x names a user that")
-    told(machine.run("list", "--home", "~nouser/x"), 2, "~nouser/x names a user that")
-    told(machine.run("query", "x", "-i", "~nouser/x"), 2, "~nouser/x names a user that")
+    errs(machine.run("list", RSEARCH_HOME="~nouser/x"), 2, "~nouser/x names a user that")
+    errs(machine.run("list", "--home", "~nouser/x"), 2, "~nouser/x names a user that")
+    errs(machine.run("query", "x", "-i", "~nouser/x"), 2, "~nouser/x names a user that")
 
 
 @pytest.mark.parametrize("command", [("query", "x", "-i"), ("info",), ("remove", "-y")], ids=lambda c: c[0])
 def test_an_empty_name_is_no_index(shelf: Shelf, command: tuple[str, ...]):
-    told(shelf.run(*command, ""), 2, "the name of the index is empty")
+    errs(shelf.run(*command, ""), 2, "the name of the index is empty")
 
 
 def test_wiki100k_is_meant_unless_another_index_is_named(shelf: Shelf):
-    told(shelf.run("query", "x", "--dim", 999), 2, "1 to 768")
+    errs(shelf.run("query", "x", "--dim", 999), 2, "1 to 768")
     assert shelf.run("query", "subject", "--json", RSEARCH_INDEX="wiki-one").json["index"] == "wiki-one"
 
 
 def test_without_any_index_the_command_that_builds_one_is_told(machine: Machine):
-    told(machine.run("query", "x"), 1, f"no index in {machine.home}", "rsearch build pydoc")
+    errs(machine.run("query", "x"), 1, f"no index in {machine.home}", "rsearch build pydoc")
     assert not machine.home.exists()

@@ -413,12 +413,12 @@ def test_the_command_serve_answers_query_until_it_is_stopped(machine: Machine):
         alone = machine.run(*query)
         service.process.send_signal(signal.SIGCONT)
         with running(machine) as second:
-            assert "serving 1 index" in second.said
-            told = second.process.stderr.readline()
+            assert "serving 1 index" in second.greeting
+            warning = second.process.stderr.readline()
             ended = second.stop()
         assert machine.run(*query).err == asked.err
         service.stop()
-    assert told == "rsearch: `rsearch query` will not use this service: another one serves this home\n"
+    assert warning == "rsearch: `rsearch query` will not use this service: another one serves this home\n"
     assert ended.err == "rsearch: stopped\n"
     assert (alone.code, alone.err) == (0, "")
     assert alone.json["hits"] == asked.json["hits"]

@@ -37,7 +37,7 @@ def shown(table: Table, width: int) -> list[str]:
 
 @pytest.mark.parametrize("width", [20, 30, 40, 59, 80])
 def test_on_a_narrow_terminal_ranks_and_scores_stay(width: int):
-    lines = shown(tables.hits_table(ANSWER, links=True), width)
+    lines = shown(tables.hits_table(ANSWER, width), width)
     assert lines[0].split()[:2] == ["#", "score"]
     assert lines[9].split()[:2] == ["9", "-0.1234"]
     assert lines[10].split()[:2] == ["10", "0.7000"]

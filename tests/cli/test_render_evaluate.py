@@ -39,9 +39,9 @@ def test_no_row_is_cut_off_or_runs_over(width: int):
         assert not any("…" in line for line in lines)
         for name in ("plan", "runs/s", "p99 ms", "× full", "overlap@10"):
             assert name in lines[1] + lines[2]
-        said = "".join("".join(line.split(" ")[:2]) for line in lines)
+        plans = "".join("".join(line.split(" ")[:2]) for line in lines)
         for m in report.measurements:
-            assert m.plan in said
+            assert m.plan in plans
 
 
 def test_a_long_plan_is_broken_behind_a_comma_on_a_narrow_terminal():

@@ -10,16 +10,17 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from resizable_search.cli import repl
 from resizable_search.cli.output import OutputOptions
-from resizable_search.cli.repl import MOST_LINES, History, answered, run
-from resizable_search.cli.repl_session import COMMANDS, Session, Settings, completions, find
+from resizable_search.cli.repl import COMMANDS, Session, answered, completions, find, run
 from resizable_search.errors import UsageError
 from resizable_search.search.index import Index, open_index
 from resizable_search.search.results import SearchOptions
-from tests.cli.conftest import COMMAND, ESCAPES, PATIENCE, Inside, Machine, Shelf, another_api, told
+from tests.cli.conftest import COMMAND, ESCAPES, PATIENCE, Inside, Machine, Shelf, another_api, errs
 from tests.servers.nomic_api import HANG
 
 
@@ -36,7 +37,7 @@ def session(inside: Inside) -> Iterator[Session]:
         "pydoc",
         open_named,
         lambda: ["other", "pydoc"],
-        Settings(SearchOptions(k=3)),
+        SearchOptions(k=3),
         OutputOptions("table"),
     )
     yield made
@@ -84,11 +85,11 @@ def test_each_way_to_say_how_to_search_takes_the_place_of_the_others(session, sa
         assert say(line) == "", line
         assert str(session.plan) == plan, line
     say(":recall 1")
-    assert session.settings.search.recall == 1
+    assert session.search.recall == 1
     assert str(session.plan) == session.index.plans.get(4, 1.0).plan
     assert " recall " in say(":settings").replace("\n", " ")
     say(":dim 4")
-    assert session.settings.search.recall is None
+    assert session.search.recall is None
 
 
 @pytest.mark.parametrize(
@@ -117,12 +118,12 @@ def test_each_way_to_say_how_to_search_takes_the_place_of_the_others(session, sa
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_told_in_one_line_and_changes_nothing(session, say, line: str, words: str):
-    before = session.settings, session.plan
+    before = session.search, session.output, session.plan
     out = say(line)
     assert out.startswith("rsearch: ")
     assert out.count("\n") == 1
     assert words in out
-    assert (session.settings, session.plan) == before
+    assert (session.search, session.output, session.plan) == before
 
 
 def test_hits_are_named_by_number(session, say, monkeypatch):
@@ -132,7 +133,7 @@ def test_hits_are_named_by_number(session, say, monkeypatch):
     assert "word0 word1" in say(":show 1")
     assert session.hit(1).id == "long"
     out = say(":similar 1")
-    assert len(session._answer.hits) == 39
+    assert len(session.hits) == 39
     assert "\nlong" not in out
     assert session.hit(1).id != "long"
     say(":open 2")
@@ -140,13 +141,13 @@ def test_hits_are_named_by_number(session, say, monkeypatch):
     assert "the last answer has 39 hits" in say(":show 40")
     assert "the last answer has 39 hits" in say(":open 0")
     assert say("", ":k 2").splitlines()[-1].startswith("pydoc")
-    assert session._answer.query == "long"
+    assert "long" not in [hit.id for hit in session.hits]
 
 
 def test_where_tells_how_many_documents_there_are_to_search(session, say):
     assert say(":where id = 'long'") == "1 of 40 documents\n"
     say(TEXT)
-    assert [hit.id for hit in session._answer.hits] == ["long"]
+    assert [hit.id for hit in session.hits] == ["long"]
     assert say(":where") == "40 of 40 documents\n"
 
 
@@ -169,7 +170,7 @@ def test_explain_group_and_snippet_are_those_of_the_command(session, say):
     assert "rescored" not in say(":explain off", "")
     assert "snippet" in say(":snippet 20", "").splitlines()[0]
     say(":group on", "")
-    assert session.settings.search.group
+    assert session.search.group
 
 
 def test_an_index_that_is_changed_is_picked_up_and_told(session, say, inside):
@@ -178,7 +179,7 @@ def test_an_index_that_is_changed_is_picked_up_and_told(session, say, inside):
     assert inside.run("delete", "pydoc", gone, "--yes").code == 0
     out = say("")
     assert "pydoc has changed: it has 39 documents now\n" in out
-    assert gone not in [hit.id for hit in session._answer.hits]
+    assert gone not in [hit.id for hit in session.hits]
     assert "changed" not in say("")
     assert session.prompt == "pydoc 4> "
 
@@ -203,7 +204,7 @@ def test_another_index_keeps_what_fits_it(session, say, inside):
     assert "dimension 8 is not within 1 to" in out
     assert "back to the full dimension" in out
     assert out.splitlines()[-1].startswith("other · 6 × ")
-    assert (session.prompt, session.settings.search.where) == ("other> ", "id <> 'long'")
+    assert (session.prompt, session.search.where) == ("other> ", "id <> 'long'")
     assert "no hit 1" in say(":show 1")
     assert say(":index nowhere").startswith("rsearch: no index nowhere")
     assert "other · 6 × " in say("text 3")
@@ -240,7 +241,7 @@ def test_a_command_is_known_by_its_beginning_and_help_lists_them_all(session, sa
     out = say(":help")
     assert all(f":{name} " in out for name in COMMANDS)
     names = {line.split()[0] for line in say(":settings").splitlines()}
-    assert names == {"index", *SearchOptions.__slots__, *Settings.__slots__} - {"recall", "search"}
+    assert names == {"index", *SearchOptions.__slots__, "snippet", "explain", "compare"} - {"recall"}
     assert not answered(session, ":quit")
     assert not answered(session, ":q")
 
@@ -255,42 +256,48 @@ def test_commands_and_their_values_are_completed(session):
     assert completions(session, "tree") == completions(session, ":k ") == []
 
 
-def test_lines_are_read_until_the_end_of_the_input(session, tmp_path, monkeypatch, capsys):
-    lines = iter([TEXT, KeyboardInterrupt(), ":k 2", ":k 2", EOFError()])
+def typed(session: Session, history: Path, *lines: str | BaseException) -> None:
+    """Run the prompt; these lines are typed, and then the end of the input."""
+    waiting = iter([*lines, EOFError()])
 
     def read(prompt: str) -> str:
-        line = next(lines)
+        line = next(waiting)
         if isinstance(line, BaseException):
             raise line
         return line
 
-    monkeypatch.setattr("builtins.input", read)
-    run(session, History(tmp_path / "state" / "history"))
-    assert session.settings.search.k == 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.input", read)
+        run(session, history)
+
+
+def test_lines_are_read_until_the_end_of_the_input(session, tmp_path):
+    typed(session, tmp_path / "state" / "history", TEXT, KeyboardInterrupt(), ":k 2", ":k 2", " ")
+    assert session.search.k == 2
     assert (tmp_path / "state" / "history").read_text() == f"{TEXT}\n:k 2\n"
 
 
-def test_the_history_is_its_owners_alone_and_cut_when_it_is_long(tmp_path):
+@pytest.mark.parametrize("library", ["GNU readline", "libedit"])
+def test_the_history_is_its_owners_alone_and_cut_when_it_is_long(session, tmp_path, monkeypatch, library):
+    readline = pytest.importorskip("readline")
+    monkeypatch.setattr(readline, "__doc__", library)
+    monkeypatch.setattr(repl, "MOST_LINES", 3)
     path = tmp_path / "state" / "history"
-    history = History(path)
-    assert history.lines() == []
-    assert history.add("one\x1b[2J\ntwo")
-    assert not history.add("one [2J two")
+    typed(session, path, ":k 1", ":k 2\x1b[2J")
+    typed(session, path, ":k 3", ":k 4")
+    assert path.read_text().split("\n") == [":k 2 [2J", ":k 3", ":k 4", ""]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert History(path).lines() == ["one [2J two"]
-    path.write_text("".join(f"{i}\n" for i in range(2 * MOST_LINES + 1)) + "half a li")
-    path.chmod(0o644)
-    assert len(History(path).lines()) == MOST_LINES
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert History(path).lines()[-1] == f"{2 * MOST_LINES}"
     assert [entry.name for entry in path.parent.iterdir()] == ["history"]
+    assert readline.get_current_history_length() == 4
 
 
-def test_a_history_that_cannot_be_written_is_none(tmp_path):
+def test_a_prompt_works_where_no_history_can_be_written_and_without_readline(session, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    history = History(tmp_path / "file" / "history")
-    assert history.add("one")
-    assert history.lines() == []
+    typed(session, tmp_path / "file" / "history", ":k 1")
+    monkeypatch.setitem(sys.modules, "readline", None)
+    typed(session, tmp_path / "history", ":k 2")
+    assert session.search.k == 2
+    assert not (tmp_path / "history").exists()
 
 
 class Terminal:
@@ -384,7 +391,7 @@ def test_a_prompt_that_makes_no_sense_is_not_opened(shelf: Shelf, machine: Machi
     with Terminal(shelf, "query", "-i", "wiki-one", "--dim", "9999") as terminal:
         terminal.awaits("rsearch: dimension 9999 is not within")
         assert terminal.process.wait(PATIENCE) == 2
-    told(machine.run("query"), 2, "there is no text to search: give one, or `-`")
+    errs(machine.run("query"), 2, "there is no text to search: give one, or `-`")
 
 
 def test_options_are_the_first_settings(inside: Inside, monkeypatch, capsys):
@@ -416,5 +423,5 @@ def test_options_are_the_first_settings(inside: Inside, monkeypatch, capsys):
             "explain": "on",
         }.items()
     )
-    told(inside.run("query", "--open", 1), 2, "at the prompt, `:open 1` opens a hit")
-    told(inside.run("query", "--dim", 999), 2, "dimension 999 is not within")
+    errs(inside.run("query", "--open", 1), 2, "at the prompt, `:open 1` opens a hit")
+    errs(inside.run("query", "--dim", 999), 2, "dimension 999 is not within")

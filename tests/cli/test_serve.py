@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cli.conftest import Inside, Machine, Ran, told
+from tests.cli.conftest import Inside, Machine, Ran, errs
 from tests.service.conftest import built
 
 TOKEN = "a-token-of-32-characters-or-more"
@@ -27,22 +27,22 @@ class Started:
 
     machine: Machine
     process: "subprocess.Popen[str]"
-    said: str
+    greeting: str
 
     @property
     def port(self) -> int:
-        found = re.search(r"http://[^ ]*:(\d+)", self.said)
-        assert found, self.said
-        return int(found[1])
+        match = re.search(r"http://[^ ]*:(\d+)", self.greeting)
+        assert match, self.greeting
+        return int(match[1])
 
     def ask(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         headers.setdefault("Content-Type", "application/json")
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = connection.getresponse()
-        found = answer.status, json.loads(answer.read())
+        answered = answer.status, json.loads(answer.read())
         connection.close()
-        return found
+        return answered
 
     def is_reading(self) -> bool:
         """Whether a request is under way besides the one for this answer."""
@@ -74,17 +74,17 @@ def test_it_serves_the_home_until_it_is_stopped(machine: Machine):
     built(machine.home)
     with serving(machine) as service:
         assert re.fullmatch(
-            r"rsearch: serving 1 index at http://127\.0\.0\.1:\d+ \(Ctrl-C stops\)\n", service.said
+            r"rsearch: serving 1 index at http://127\.0\.0\.1:\d+ \(Ctrl-C stops\)\n", service.greeting
         )
-        status, found = service.ask("POST", "/api/search", {"query": "tree leaf", "dim": 8, "rerank": 2})
-        assert (status, found["index"], len(found["hits"])) == (200, "made", 10)
+        status, content = service.ask("POST", "/api/search", {"query": "tree leaf", "dim": 8, "rerank": 2})
+        assert (status, content["index"], len(content["hits"])) == (200, "made", 10)
         ran = service.stop()
     assert (ran.code, ran.out, ran.err) == (0, "", "rsearch: stopped\n")
 
 
 def test_ctrl_c_ends_it_as_it_ends_every_command(machine: Machine):
     with serving(machine) as service:
-        assert "no index yet" in service.said
+        assert "no index yet" in service.greeting
         ran = service.stop(signal.SIGINT)
     assert (ran.code, ran.err) == (130, "rsearch: stopped\n")
 
@@ -113,10 +113,10 @@ def test_a_stop_lets_what_is_under_way_be_answered(machine: Machine):
 
 def test_another_address_wants_allow_remote_and_a_token(inside: Inside, monkeypatch):
     monkeypatch.delenv("RSEARCH_TOKEN", raising=False)
-    told(inside.run("serve", "--host", "0.0.0.0"), 2, "--allow-remote", "token")
-    told(inside.run("serve", "--host", "0.0.0.0", "--allow-remote"), 2, "$RSEARCH_TOKEN", "--token-file")
+    errs(inside.run("serve", "--host", "0.0.0.0"), 2, "--allow-remote", "token")
+    errs(inside.run("serve", "--host", "0.0.0.0", "--allow-remote"), 2, "$RSEARCH_TOKEN", "--token-file")
     inside.setenv("RSEARCH_TOKEN", TOKEN)
-    told(inside.run("serve", "--host", "0.0.0.0"), 2, "--allow-remote")
+    errs(inside.run("serve", "--host", "0.0.0.0"), 2, "--allow-remote")
 
 
 @pytest.mark.parametrize("token", ["short", "has a\nline break in it", "ü" * 20, ""])
@@ -124,12 +124,12 @@ def test_a_token_that_is_none_is_refused_without_being_told(inside: Inside, toke
     file = tmp_path / "token"
     file.write_text(token)
     ran = inside.run("serve", "--token-file", str(file))
-    told(ran, 2, "16 or more printable ASCII characters")
+    errs(ran, 2, "16 or more printable ASCII characters")
     assert not token or token.splitlines()[0] not in ran.err
 
 
 def test_a_token_file_that_cannot_be_read_is_named(inside: Inside, tmp_path):
-    told(inside.run("serve", "--token-file", str(tmp_path / "nope")), 1, "nope", "token file")
+    errs(inside.run("serve", "--token-file", str(tmp_path / "nope")), 1, "nope", "token file")
 
 
 def test_with_a_token_it_serves_other_machines_and_tells_it_to_nobody(machine: Machine):
@@ -140,34 +140,34 @@ def test_with_a_token_it_serves_other_machines_and_tells_it_to_nobody(machine: M
         assert service.ask("GET", "/api/indexes")[0] == 401
         assert service.ask("GET", "/api/indexes", Authorization=f"Bearer {TOKEN}")[0] == 200
         ran = service.stop()
-    assert TOKEN not in service.said + ran.err
+    assert TOKEN not in service.greeting + ran.err
 
 
 def test_a_port_that_is_taken_is_told(inside: Inside):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        told(inside.run("serve", "--port", port), 1, f"127.0.0.1 port {port}", "--port")
+        errs(inside.run("serve", "--port", port), 1, f"127.0.0.1 port {port}", "--port")
 
 
 def test_an_address_that_is_none_is_told(inside: Inside, monkeypatch):
     inside.setenv("RSEARCH_TOKEN", TOKEN)
-    told(inside.run("serve", "--host", "256.1.1.1", "--allow-remote"), 2, "--host 256.1.1.1")
+    errs(inside.run("serve", "--host", "256.1.1.1", "--allow-remote"), 2, "--host 256.1.1.1")
 
 
 def test_an_index_that_there_is_not_is_told_at_once(inside: Inside):
-    told(inside.run("serve", "--index", "nope"), 1, "no index")
+    errs(inside.run("serve", "--index", "nope"), 1, "no index")
 
 
 @pytest.mark.parametrize("origin", ["*", "example.org", "https://a.b/c"])
 def test_cors_takes_origins_alone(inside: Inside, origin: str):
-    told(inside.run("serve", "--cors", origin), 2, "--cors", "https://example.org")
+    errs(inside.run("serve", "--cors", origin), 2, "--cors", "https://example.org")
 
 
 def test_without_the_extra_it_says_what_to_install(machine: Machine, tmp_path):
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "uvicorn.py").write_text("raise ModuleNotFoundError('no', name='uvicorn')\n")
-    told(
+    errs(
         machine.run("serve", PYTHONPATH=os.fspath(hidden)),
         1,
         "uvicorn",

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.cli.conftest import COMMAND, Machine, another_api, free_of_key, told_last
+from tests.cli.conftest import COMMAND, Machine, another_api, errs_at_last, free_of_key
 from tests.servers.dataset import write_wikipedia
 from tests.servers.hub import HubServer
 
@@ -40,7 +40,7 @@ def test_sigterm_while_the_hub_hangs_ends_the_build_at_once_and_says_how_to_go_o
     ran = machine.end(process)
     assert time.monotonic() - began < 30
     command = "`rsearch build wiki100k --limit 60 --concurrency 2`"
-    told_last(ran, 130, f"0 documents are embedded and safe; the same command resumes: {command}")
+    errs_at_last(ran, 130, f"0 documents are embedded and safe; the same command resumes: {command}")
 
 
 def test_a_dry_run_writes_nothing_and_pays_nothing(machine: Machine):

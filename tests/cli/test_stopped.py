@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.cli.conftest import ROWS, Machine, Ran, Shelf, another_api, free_of_key, told_last
+from tests.cli.conftest import ROWS, Machine, Ran, Shelf, another_api, errs_at_last, free_of_key
 from tests.servers.nomic_api import HANG
 
 BUILD = ("build", "wiki100k", "--limit", ROWS, "--concurrency", 2)
@@ -62,7 +62,7 @@ def history(env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_ctrl_c_says_how_many_documents_are_safe_and_how_to_go_on(history: History):
-    told_last(history.stopped, 130, "documents are embedded and safe", "the same command resumes")
+    errs_at_last(history.stopped, 130, "documents are embedded and safe", "the same command resumes")
     assert 50 <= history.safe < ROWS
     assert history.stopped.out == ""
 
@@ -77,7 +77,7 @@ def test_what_was_paid_for_before_ctrl_c_is_safe(history: History):
 
 
 def test_a_query_of_an_unfinished_build_says_how_to_finish_it(history: History):
-    told_last(history.unfinished, 1, "is not finished", "give its build command again")
+    errs_at_last(history.unfinished, 1, "is not finished", "give its build command again")
 
 
 def test_going_on_tells_what_there_is_and_asks_none_of_it_again(history: History):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Inside, told
+from tests.cli.conftest import Inside, errs
 
 PACKAGE = Path(__file__).parents[1] / "example_package"
 
@@ -22,7 +22,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
     name, version = project["name"].replace("-", "_"), project["version"]
     [(group, points)] = project["entry-points"].items()
-    entries = "".join(f"{kind} = {place}\n" for kind, place in points.items())
+    entries = "".join(f"{kind} = {target}\n" for kind, target in points.items())
     files = {
         "letters_embedder.py": (PACKAGE / "letters_embedder.py").read_text(),
         f"{name}-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
@@ -55,9 +55,9 @@ def test_it_is_found_by_its_entry_point_and_its_index_is_queried(
         [hit] = inside.run("query", "text of a", "-k", 1, "--json").json["hits"]
         assert hit["score"] > 0.9
         assert "letters: single, 702 dimensions" in inside.run("info").out
-        told(
+        errs(
             inside.run("build", "pydoc", "--embedder", "letters", "--base-url", "http://x/v1"),
             2, "'letters' has no option --base-url",
         )  # fmt: skip
-    told(inside.run("query", "tree"), 2, "no embedder 'letters'", "install its package")
+    errs(inside.run("query", "tree"), 2, "no embedder 'letters'", "install its package")
     assert "no embedder 'letters'" in inside.run("info").out

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.cli.conftest import Machine, Shelf, told
+from tests.cli.conftest import Machine, Shelf, errs
 
 TUNED = [
     "plan", "k", "recall", "overlap", "overlap_ci", "ms", "queries", "chosen_on", "source", "seed", "engine",
@@ -23,7 +23,7 @@ def test_a_plan_is_measured_kept_shown_and_used(own: Machine):
     none = own.run("tune", "--show", "-i", "pydoc")
     assert (none.code, none.err) == (0, "")
     assert "has no tuned plan" in none.out
-    told(own.run("tune", "--recall", "1.5"), 2, "above 0 and at most 1")
+    errs(own.run("tune", "--recall", "1.5"), 2, "above 0 and at most 1")
 
     ran = own.run("tune", "--recall", 0.5, "-k", 4, "--sample", 120, "--seed", 2, "--json")
     assert ran.code == 0
@@ -44,7 +44,7 @@ def test_a_plan_is_measured_kept_shown_and_used(own: Machine):
     asked = own.run("query", "syntax tree", "-k", 4, "--recall", 0.5, "--json")
     assert (asked.code, asked.err) == (0, "")
     assert asked.json["plan"] == tuned["plan"]
-    told(own.run("query", "tree", "-k", 4, "--recall", 0.5, "--dim", 64), 2, "give either it or")
+    errs(own.run("query", "tree", "-k", 4, "--recall", 0.5, "--dim", 64), 2, "give either it or")
 
 
 def test_a_query_tunes_once_what_is_not_tuned_yet(own: Machine):
@@ -97,12 +97,12 @@ def test_a_plan_that_cannot_be_kept_is_printed_all_the_same(own: Machine):
 def test_an_option_that_makes_no_sense_is_wrong_usage(
     shelf: Shelf, options: tuple[object, ...], words: tuple[str, ...]
 ):
-    told(shelf.run("tune", "-i", "pydoc", *options), 2, *words)
+    errs(shelf.run("tune", "-i", "pydoc", *options), 2, *words)
 
 
 def test_a_line_of_unknown_words_is_told_by_its_number(shelf: Shelf):
     (shelf.folder / "odd-tune.txt").write_text("syntax tree\nsyntax tree\n\nxyzzyq\n")
-    told(shelf.run("tune", "-i", "pydoc", "--queries", "odd-tune.txt"), 1, "odd-tune.txt, line 4: no word of")
+    errs(shelf.run("tune", "-i", "pydoc", "--queries", "odd-tune.txt"), 1, "odd-tune.txt, line 4: no word of")
 
 
 STAGE = ["stage", "rows_in", "rows_out", "ms", "read", "bytes", "looked", "engine", "threads"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Machine, Shelf, told
+from tests.cli.conftest import Machine, Shelf, errs
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_what_is_added_is_found_and_what_is_deleted_is_not_before_and_after_comp
 
 def test_delete_asks_tells_what_it_would_do_and_refuses_unknown_ids(machine: Machine, pydoc: Path):
     before, gone = machine.holdings(), ids(machine, 1)[0]
-    told(machine.run("delete", "pydoc", gone), 1, "not a terminal: pass --yes", "--yes")
-    told(machine.run("delete", "pydoc", gone, "nothing", "--yes"), 1, "no document 'nothing'", "--missing-ok")
+    errs(machine.run("delete", "pydoc", gone), 1, "not a terminal: pass --yes", "--yes")
+    errs(machine.run("delete", "pydoc", gone, "nothing", "--yes"), 1, "no document 'nothing'", "--missing-ok")
     assert machine.run("delete", "pydoc", gone, "--dry-run").out.startswith(
         "pydoc: would delete 1 document, "
     )
@@ -60,14 +60,14 @@ def test_delete_takes_an_expression_tells_how_many_it_means_and_asks(machine: Ma
     meant = {hit["id"] for hit in listed if hit["title"] < title}
     where = ("--where", f"title < '{title}'")
     several = f"{len(meant)} documents"
-    told(machine.run("delete", "pydoc", *where), 1, f"pass --yes to delete {several} of pydoc")
+    errs(machine.run("delete", "pydoc", *where), 1, f"pass --yes to delete {several} of pydoc")
     assert machine.run("delete", "pydoc", *where, "--dry-run").out.startswith(
         f"pydoc: would delete {several}, "
     )
-    told(machine.run("delete", "pydoc", *where, "an-id"), 2, "cannot be combined with ids")
-    told(machine.run("delete", "pydoc", *where, "--missing-ok"), 2, "cannot be combined with ids")
-    told(machine.run("delete", "pydoc", "--where", "year > 1", "--yes"), 2, "names no column 'year'")
-    told(machine.run("delete", "pydoc", "--yes"), 2, "no id given", "--where")
+    errs(machine.run("delete", "pydoc", *where, "an-id"), 2, "cannot be combined with ids")
+    errs(machine.run("delete", "pydoc", *where, "--missing-ok"), 2, "cannot be combined with ids")
+    errs(machine.run("delete", "pydoc", "--where", "year > 1", "--yes"), 2, "names no column 'year'")
+    errs(machine.run("delete", "pydoc", "--yes"), 2, "no id given", "--where")
     assert machine.run("delete", "pydoc", *where, "-y").out.startswith(f"pydoc: deleted {several}, ")
     left = machine.run("query", "parse json", "--index", "pydoc", "-k", 500, "--json").json["hits"]
     assert {hit["id"] for hit in left} == {hit["id"] for hit in listed} - meant

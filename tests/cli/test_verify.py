@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cli.conftest import Machine, Shelf, told_last
+from tests.cli.conftest import Machine, Shelf, errs_at_last
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_a_damaged_file_is_named_and_mended(copy: Machine):
     path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
     ran = copy.run("verify", "pydoc")
     assert ran.out.startswith("damaged 64.npy: its SHA-256")
-    told_last(ran, 1, "1 damaged file", "rsearch repair pydoc")
+    errs_at_last(ran, 1, "1 damaged file", "rsearch repair pydoc")
     ran = copy.run("repair", "pydoc")
     assert (ran.code, ran.out) == (0, "rebuilt 64.npy\n")
     assert path.read_bytes() == sound
@@ -38,4 +38,4 @@ def test_what_is_lost_is_told(copy: Machine):
     (copy.home / "pydoc" / "documents.sqlite").unlink()
     ran = copy.run("repair", "pydoc")
     assert ran.out.startswith("lost documents.sqlite: put it back")
-    told_last(ran, 1, "cannot be rebuilt", "--restart")
+    errs_at_last(ran, 1, "cannot be rebuilt", "--restart")

@@ -92,7 +92,7 @@ def test_an_index_that_lacks_nothing_is_warmed_without_being_written(tmp_path):
     assert folder.exists()
 
 
-@pytest.mark.parametrize("step", ["list_files", "Manifest.write"])
+@pytest.mark.parametrize("step", ["admin.doctor.list_files", "store.writer.Manifest.write"])
 def test_tiers_that_could_not_be_finished_leave_the_index_as_it_was(tmp_path, monkeypatch, step):
     with index_of(unit_rows(50, 96, 0, "plain"), tmp_path) as index:
         folder = index.folder
@@ -103,7 +103,7 @@ def test_tiers_that_could_not_be_finished_leave_the_index_as_it_was(tmp_path, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"resizable_search.store.writer.{step}", refuse)
+        patched.setattr(f"resizable_search.{step}", refuse)
         with pytest.raises(StorageError, match="is full"):
             warming.warm(Home(tmp_path), "made")
     after = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

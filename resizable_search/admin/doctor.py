@@ -18,7 +18,7 @@ from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
-from resizable_search.store.manifest import Manifest, read_manifest
+from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import derive, derived_files, list_files, sync_folder, unexpected_files
 from resizable_search.system import ANOTHER_HOME, beside, free_bytes, thread_count
@@ -63,7 +63,9 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
     done = []
     if name is not None:
         folder = resolve_index(name, home)
-        if has_tiers(read_manifest(folder)):
+        manifest = read_manifest(folder)
+        wanted = set(derived_files(0, manifest.dims))
+        if all(wanted <= set(part.files) for part in manifest.parts):
             done.append(f"{folder.name}: nothing is missing")
         else:
             with hold_lock(folder):
@@ -75,12 +77,6 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
         raise RsearchError(f"{error}; searches use numpy, which is slower: reinstall numba") from None
     done.append(f"{compiled} kernels compiled" if compiled else "the kernels are already compiled")
     return done
-
-
-def has_tiers(manifest: Manifest) -> bool:
-    """Whether every derived file of the index exists."""
-    wanted = set(derived_files(0, manifest.dims))
-    return all(wanted <= set(part.files) for part in manifest.parts)
 
 
 def add_tiers(index: Path, progress: Progress = SILENT) -> None:

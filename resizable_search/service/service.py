@@ -244,13 +244,10 @@ class Service:
     async def _vectors_of(self, name: str, texts: Sequence[str]) -> Vectors:
         """The vectors of texts, from memory or the index's embedder."""
         fingerprint = self.pool.fingerprint(name)
-        while True:
-            missing = tuple(dict.fromkeys(t for t in texts if (fingerprint, t) not in self._vectors))
-            if missing:
-                fingerprint, made = await self._embed(name, missing)
-                self._vectors.update(zip(((fingerprint, text) for text in missing), made, strict=True))
-            if fingerprint is not None and all((fingerprint, text) in self._vectors for text in texts):
-                break
+        while missing := tuple(dict.fromkeys(t for t in texts if (fingerprint, t) not in self._vectors)):
+            fingerprint, made = await self._embed(name, missing)
+            self._vectors.update(zip(((fingerprint, text) for text in missing), made, strict=True))
+        assert fingerprint is not None  # else every text was missing
         vectors = [self._vectors[fingerprint, text] for text in texts]
         for text in texts:
             self._vectors.move_to_end((fingerprint, text))

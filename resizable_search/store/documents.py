@@ -28,22 +28,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS {schema}documents (
+_SCHEMA = """
+CREATE TABLE documents (
     row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, url TEXT NOT NULL,
     metadata TEXT NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS {schema}texts (row INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
+CREATE TABLE texts (row INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
 """
 
 ROWS_AT_ONCE = 300
 """Rows of a statement: two parameters for each stay below 999, the least limit of any SQLite."""
 
-_TABLES = [
-    " ".join(statement.replace("IF NOT EXISTS ", "").split())
-    for statement in SCHEMA.format(schema="").split(";")
-    if statement.strip()
-]
+_TABLES = [" ".join(statement.split()) for statement in _SCHEMA.split(";")[:-1]]
 """The schema of a file of documents, white space apart."""
 
 _ENDS = (
@@ -115,7 +111,7 @@ def write_documents(path: Path, copy: Path, fill: Callable[[sqlite3.Connection],
         # A crash loses the copy, so it need not wait for the disk.
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA journal_mode = OFF")
-        db.executescript(SCHEMA.format(schema=""))
+        db.executescript(_SCHEMA)
         fill(db)
         db.execute("VACUUM INTO ?", (str(path),))
     copy.unlink()

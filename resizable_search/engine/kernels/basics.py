@@ -14,19 +14,7 @@ from numba import carray, config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from resizable_search.engine.parts import (
-    ALLOWED,
-    CODES,
-    CODES_WIDTH,
-    ERRORS,
-    FIRST,
-    ROWS,
-    SIGNS,
-    STEPS,
-    STORED,
-    WIDTH,
-    WORDS,
-)
+from resizable_search.engine import parts as columns
 
 LANES = 32
 """Numbers that one step of an int8 product takes; the length of queries is a multiple of it."""
@@ -160,37 +148,37 @@ def _matrix(pointer, address, lines, width):
 def _vector(pointer, address):
     @njit(nogil=True)
     def vector_of(table, part):
-        return carray(pointer(table[part, address]), (table[part, ROWS],))
+        return carray(pointer(table[part, address]), (table[part, columns.ROWS],))
 
     return vector_of
 
 
-stored_of = _matrix(_float32, STORED, ROWS, WIDTH)
+stored_of = _matrix(_float32, columns.STORED, columns.ROWS, columns.WIDTH)
 """(n, width) float32: the stored rows of a part."""
-codes_of = _matrix(_int8, CODES, ROWS, CODES_WIDTH)
+codes_of = _matrix(_int8, columns.CODES, columns.ROWS, columns.CODES_WIDTH)
 """(n, width) int8: the codes of its rows."""
-signs_of = _matrix(_uint64, SIGNS, WORDS, ROWS)
+signs_of = _matrix(_uint64, columns.SIGNS, columns.WORDS, columns.ROWS)
 """(words, n) uint64: the sign bits of its rows."""
-steps_of = _vector(_float32, STEPS)
+steps_of = _vector(_float32, columns.STEPS)
 """(n,) float32: what the codes are multiplied by."""
-errors_of = _vector(_float32, ERRORS)
+errors_of = _vector(_float32, columns.ERRORS)
 """(n,) float32: the distance of its rows from their codes."""
 
 
 @njit(nogil=True)
 def allowed_of(table, part):
     """(n,) uint8: which of its rows a search may return; (0,) if all."""
-    count = table[part, ROWS] if table[part, ALLOWED] != 0 else 0
-    return carray(_uint8(table[part, ALLOWED]), (count,))
+    count = table[part, columns.ROWS] if table[part, columns.ALLOWED] != 0 else 0
+    return carray(_uint8(table[part, columns.ALLOWED]), (count,))
 
 
 @njit(nogil=True)
 def part_of(table, row, guess):
     """The part that holds a row of the index. The search starts at `guess`."""
     part = guess
-    while row < table[part, FIRST]:
+    while row < table[part, columns.FIRST]:
         part -= 1
-    while row >= table[part, FIRST] + table[part, ROWS]:
+    while row >= table[part, columns.FIRST] + table[part, columns.ROWS]:
         part += 1
     return part
 

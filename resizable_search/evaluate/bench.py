@@ -27,6 +27,7 @@ MOST_BATCH = MOST_HITS = 10_000
 """The most queries of a batch, and hits of a query: all of them are in memory at once."""
 
 ANSWER_BATCH = 256  # queries of a batch where only the answers matter
+BATCH_ROWS = 1 << 18  # the most rows that such a batch keeps in total, so that memory is bounded
 ROUGH_RERANK = 10  # the rerank of int8 and bits if none is given: an exact stage must follow them
 
 
@@ -284,12 +285,15 @@ def run_bench(
 
 def answers(index: Index, queries: Queries, plan: Plan, k: int) -> list[NDArray[np.int64]]:
     """The rows that a plan finds for each query."""
-    rows_of_each: list[NDArray[np.int64]] = []
-    for start in range(0, len(queries.vectors), ANSWER_BATCH):
-        part = queries.take(slice(start, start + ANSWER_BATCH))
-        top, _ = index.run(part.vectors, plan, k, part.own_rows)
-        rows_of_each += [rows[rows != NO_ROW] for rows in top.rows]
-    return rows_of_each
+    return [rows[rows != NO_ROW] for batch in answer_batches(index, queries, plan, k) for rows in batch]
+
+
+def answer_batches(index: Index, queries: Queries, plan: Plan, k: int) -> Iterator[NDArray[np.int64]]:
+    """The rows (b, k) that a plan finds for some queries at a time, in their order; -1 for none."""
+    step = max(1, min(ANSWER_BATCH, BATCH_ROWS // max(plan.keeps(k))))
+    for start in range(0, len(queries.vectors), step):
+        part = queries.take(slice(start, start + step))
+        yield index.run(part.vectors, plan, k, part.own_rows)[0].rows
 
 
 def overlap_at_k(

@@ -10,7 +10,7 @@ stage that alone is slower than the best plan so far is skipped.
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from resizable_search.engine.base import NO_ROW
 from resizable_search.engine.plan import Plan, Stage
 from resizable_search.engine.vectors import WORD
-from resizable_search.evaluate.bench import Queries
+from resizable_search.evaluate.bench import Queries, answer_batches
 from resizable_search.progress import Progress
 from resizable_search.search.index import Index
 from resizable_search.statistics import lower_bound, upper_bound
@@ -29,8 +29,6 @@ FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 """The numbers of candidates to try, as multiples of k."""
 
 LEAST_REDUCTION = 4  # a stage keeps at most one row in this many: else the next stage has most of the work
-BATCH = 128  # the most queries of a batch
-BATCH_ROWS = 1 << 18  # the most rows that a batch keeps in total, so that memory is bounded
 BURST = 3  # queries in a row that time a plan; the first only loads its files
 NEVER = np.iinfo(np.int64).max  # the rank of a true row that was not found
 ROUNDS, SECONDS = 3, 1.0  # rounds of timing while searching, and their seconds at most
@@ -103,7 +101,7 @@ class MeasuredPlans:
         """Answer the queries exactly."""
         progress.stage("scanning the full dimension", len(self), "queries")
         batches = []
-        for _, rows in self._answers(Plan((Stage(self.index.full_dim),)), self.k):
+        for rows in answer_batches(self.index, self.queries, Plan((Stage(self.index.full_dim),)), self.k):
             batches.append(rows)
             progress.advance(len(rows))
         self.truth = np.concatenate(batches)
@@ -122,12 +120,12 @@ class MeasuredPlans:
         NEVER if it is not among them. The last stage may have any precision here.
         """
         out = np.full(self.truth.shape, NEVER, np.int64)
-        for start, rows in self._answers(plan, depth):
-            for i, own in enumerate(rows, start):
-                order = np.argsort(own, kind="stable")
-                at = np.searchsorted(own[order], self.truth[i]).clip(max=len(own) - 1)
-                is_found = (own[order[at]] == self.truth[i]) & (self.truth[i] != NO_ROW)
-                out[i, is_found] = order[at[is_found]]
+        batches = answer_batches(self.index, self.queries, plan, depth)
+        for i, rows in enumerate(rows for batch in batches for rows in batch):
+            order = np.argsort(rows, kind="stable")
+            at = np.searchsorted(rows[order], self.truth[i]).clip(max=len(rows) - 1)
+            is_found = (rows[order[at]] == self.truth[i]) & (self.truth[i] != NO_ROW)
+            out[i, is_found] = order[at[is_found]]
         return out
 
     def shares_within(self, ranks: NDArray[np.int64], keep: int) -> NDArray[np.float64]:
@@ -136,15 +134,6 @@ class MeasuredPlans:
         shares: NDArray[np.float64] = (ranks < keep).sum(axis=1) / np.maximum(count, 1)
         shares[count == 0] = 1.0
         return shares
-
-    def _answers(self, plan: Plan, depth: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """The rows (b, depth) found for each batch, with the number of its first query."""
-        most = max(depth, *(stage.keep or 0 for stage in plan.stages))
-        step = max(1, min(BATCH, BATCH_ROWS // most))
-        for start in range(0, len(self), step):
-            part = self.queries.take(slice(start, start + step))
-            top, _ = self.index.run(part.vectors, plan, depth, part.own_rows)
-            yield start, top.rows
 
     def time(self, plans: Sequence[Plan], rounds: int, seconds: float) -> tuple[dict[Plan, list[float]], str]:
         """Milliseconds of single queries by each plan, and the engine.

@@ -401,7 +401,8 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def test_the_command_speaks_over_stdio_and_ends_with_it(home, tmp_path, monkeypatch):
-    # The client stops a server that takes longer to end: by default two seconds, too few on a busy machine.
+    # The client waits ten seconds for a server to start, and kills one that takes two seconds to end.
+    monkeypatch.setattr("mcp.client.session.DISCOVER_TIMEOUT_SECONDS", PATIENCE)
     monkeypatch.setattr("mcp.client.stdio.PROCESS_TERMINATION_TIMEOUT", PATIENCE)
     script = f'"{COMMAND}" mcp -i lessons --engine numpy; echo $? > "{tmp_path}/code"'
 

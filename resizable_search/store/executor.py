@@ -27,7 +27,7 @@ class StageStats:
     """How one stage of a plan went.
 
     `read`: bytes of the index's files that one query read. `rescored`: rows, over all queries, that were
-    scored by the definition. `by`: what was scanned (float32, int8 or bits).
+    scored by the definition, from float32. `by`: what was scanned (float32, int8 or bits).
     """
 
     stage: str
@@ -41,10 +41,12 @@ class StageStats:
 
     @classmethod
     def of(
-        cls, stage: str, rows_in: int, rows_out: int, seconds: float, result: ScanResult, engine: Engine
+        cls, stage: Stage, rows_in: int, rows_out: int, seconds: float, result: ScanResult, engine: Engine
     ) -> "StageStats":
         """The record of a stage with this result."""
-        return cls(stage, rows_in, rows_out, seconds, result.read, result.rescored, result.by, engine.name)
+        queries = max(1, len(result.top.rows))
+        read = result.read + result.rescored * 4 * stage.dim // queries
+        return cls(str(stage), rows_in, rows_out, seconds, read, result.rescored, result.by, engine.name)
 
 
 class Executor:
@@ -107,9 +109,8 @@ class Executor:
                     )
                 else:
                     result = self._first_stage(engine, stage, cut, rows_out, skip, selection)
-                result = _with_rescored_bytes(result, stage.dim, len(full))
             seconds = time.perf_counter() - begin
-            stats.append(StageStats.of(str(stage), rows_in, rows_out, seconds, result, engine))
+            stats.append(StageStats.of(stage, rows_in, rows_out, seconds, result, engine))
             rows_in = rows_out
         return _widen(result.top, k), stats
 
@@ -133,10 +134,9 @@ class Executor:
             return None
         one, two, seconds = both
         rest = time.perf_counter() - begin - seconds
-        two = _with_rescored_bytes(two, second.dim, len(full))
         return _widen(two.top, k), [
-            StageStats.of(str(first), rows_in, keep, seconds, one, engine),
-            StageStats.of(str(second), keep, k_in, rest, two, engine),
+            StageStats.of(first, rows_in, keep, seconds, one, engine),
+            StageStats.of(second, keep, k_in, rest, two, engine),
         ]
 
     def _first_stage(
@@ -196,11 +196,6 @@ def _parts_of(reader: IndexReader, dim: int) -> Parts:
             for part in reader.parts
         ]
     )
-
-
-def _with_rescored_bytes(result: ScanResult, dim: int, queries: int) -> ScanResult:
-    """The result, with the float32 rows that were scored by the definition among the bytes of a query."""
-    return replace(result, read=result.read + result.rescored * 4 * dim // queries)
 
 
 def _widen(top: Top, k: int) -> Top:

@@ -160,7 +160,7 @@ def map_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BACK
             if file.read(len(header)) == header:
                 return np.memmap(file, dtype, "r", len(header), shape).view(np.ndarray)
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable(path, error, remedy) from None
     raise IndexFormatError(
         f"{path} is no .npy file of {np.dtype(dtype)} {shape}, so it is damaged or not this index's: {remedy}"
     )
@@ -173,10 +173,8 @@ def check_size(path: Path, expected: int, remedy: str = BACK) -> None:
     """
     try:
         status = path.stat()
-    except FileNotFoundError:
-        raise IndexFormatError(f"{path} is missing: {remedy}") from None
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable(path, error, remedy) from None
     if not stat.S_ISREG(status.st_mode):
         raise IndexFormatError(f"{path} is not a file: {remedy}")
     if status.st_size != expected:

@@ -25,7 +25,7 @@ from resizable_search.errors import (
     StorageError,
     UsageError,
 )
-from resizable_search.text import size
+from resizable_search.text import BACK, size
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -177,8 +177,10 @@ def write_probe(folder: Path) -> None:
         file.write(bytes(1 << 16))  # more than SQLite asks for at once
 
 
-def unreadable(path: Path, error: OSError) -> RsearchError:
-    """The error for a file of an index that cannot be read."""
+def unreadable(path: Path, error: OSError, remedy: str = BACK) -> RsearchError:
+    """The error for a file of an index that cannot be read, or is missing and has this remedy."""
+    if isinstance(error, FileNotFoundError):
+        return IndexFormatError(f"{path} is missing: {remedy}")
     return exhausted(error) or IndexFormatError(
         f"{path} cannot be read ({error.strerror}): check what lies there, and its permissions"
     )

@@ -67,8 +67,6 @@ def open_documents(path: Path, rows: int) -> sqlite3.Connection:
     """
     try:
         return connect(path, rows)
-    except FileNotFoundError:
-        raise IndexFormatError(f"{path} is missing: {BACK}") from None
     except OSError as error:
         raise unreadable(path, error) from None
     except (sqlite3.Error, ValueError) as error:

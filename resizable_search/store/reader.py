@@ -7,12 +7,13 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.arrays import check_size, map_array
-from resizable_search.engine.vectors import WORD, Tier
+from resizable_search.engine.vectors import Tier
 from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFoundError, OpenFilesError
 from resizable_search.store.documents import (
     DocumentCache,
@@ -23,6 +24,7 @@ from resizable_search.store.documents import (
 )
 from resizable_search.store.layout import NAMES, FolderHandle, await_replacement, remaining_names
 from resizable_search.store.manifest import Manifest, Part, damaged, read_manifest
+from resizable_search.store.writer import derived_files
 from resizable_search.system import raise_limit
 from resizable_search.text import BACK, clipped
 
@@ -42,27 +44,20 @@ class PartReader:
         remedy = f"{repair}; if it cannot, build the index again with `restart`"
         self.start = start
         self.rows = part.rows
-        self.arrays: dict[int, NDArray[np.float32]] = {
-            dim: map_array(
-                folder / NAMES.vectors(dim), (part.rows, dim), "<f4", BACK if dim == full else remedy
-            )
-            for dim in dims
+        arrays: dict[str, NDArray[Any]] = {
+            name: map_array(folder / name, shape, dtype, BACK if name == NAMES.vectors(full) else remedy)
+            for name, (shape, dtype) in derived_files(part.rows, dims).items()
+            if name in part.files
         }
-        self.tiers: dict[int, Tier] = {}
+        self.arrays: dict[int, NDArray[np.float32]] = {dim: arrays[NAMES.vectors(dim)] for dim in dims}
+        self.tiers = {
+            dim: Tier(arrays[NAMES.codes(dim)], arrays[NAMES.steps(dim)], arrays[NAMES.errors(dim)], dim)
+            for dim in dims
+            if NAMES.codes(dim) in arrays
+        }
         """The int8 tiers by dimension; a very old index has none."""
-        for dim in dims:
-            if NAMES.codes(dim) in part.files:
-                self.tiers[dim] = Tier(
-                    map_array(folder / NAMES.codes(dim), (part.rows, dim), "|i1", remedy),
-                    map_array(folder / NAMES.steps(dim), (part.rows,), "<f4", remedy),
-                    map_array(folder / NAMES.errors(dim), (part.rows,), "<f4", remedy),
-                    dim,
-                )
-        self.signs: NDArray[np.uint64] | None = None
+        self.signs: NDArray[np.uint64] | None = arrays.get(NAMES.signs(full))
         """(words, rows) uint64: the full rows' sign bits, word by word."""
-        if NAMES.signs(full) in part.files:
-            words = -(-full // WORD)
-            self.signs = map_array(folder / NAMES.signs(full), (words, part.rows), "<u8", remedy)
         self.allowed = allowed_rows(folder, part)
         """(rows,) bool: which rows are not deleted; None: all."""
         self._documents_path = folder / NAMES.documents

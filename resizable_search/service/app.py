@@ -19,16 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
-from resizable_search import __version__
-from resizable_search.errors import (
-    EmbedderError,
-    ExhaustedError,
-    IndexBusyError,
-    IndexFormatError,
-    IndexNotFoundError,
-    RsearchError,
-    StorageError,
-)
+from resizable_search import __version__, errors
+from resizable_search.errors import RsearchError
 from resizable_search.search.index import Index
 from resizable_search.search.results import Answer, fields
 from resizable_search.service import EXPECTS_HEADER, INDEX_HEADER, identity, schemas
@@ -39,12 +31,12 @@ from resizable_search.service.service import Service, ServiceMetrics
 from resizable_search.text import plain
 
 STATUS: tuple[tuple[type[RsearchError], int], ...] = (
-    (IndexNotFoundError, 404),
-    (EmbedderError, 502),
-    (IndexFormatError, 503),
-    (IndexBusyError, 503),
-    (StorageError, 503),
-    (ExhaustedError, 503),
+    (errors.IndexNotFoundError, 404),
+    (errors.EmbedderError, 502),
+    (errors.IndexFormatError, 503),
+    (errors.IndexBusyError, 503),
+    (errors.StorageError, 503),
+    (errors.ExhaustedError, 503),
     (RsearchError, 400),
 )
 """The status of each kind of error, the first that fits. 5xx: the caller cannot help it."""

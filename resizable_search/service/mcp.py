@@ -16,45 +16,17 @@ from contextlib import closing, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import anyio
+from mcp import types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
-from mcp.types import (
-    INVALID_PARAMS,
-    INVALID_REQUEST,
-    PARSE_ERROR,
-    CallToolRequestParams,
-    CallToolResult,
-    ErrorData,
-    JSONRPCError,
-    JSONRPCNotification,
-    JSONRPCRequest,
-    JSONRPCResponse,
-    ListToolsResult,
-    PaginatedRequestParams,
-    RequestId,
-    TextContent,
-    Tool,
-    ToolAnnotations,
-    jsonrpc_message_adapter,
-)
 from pydantic import BaseModel, ValidationError
 
 from resizable_search import __version__
 from resizable_search.errors import RsearchError, UsageError
+from resizable_search.service import schemas
 from resizable_search.service.index_pool import IndexPool
-from resizable_search.service.schemas import (
-    NoArguments,
-    ToolDocument,
-    ToolDocumentRequest,
-    ToolHit,
-    ToolHits,
-    ToolIndex,
-    ToolIndexes,
-    ToolSearch,
-    invalid,
-)
 from resizable_search.service.service import Service
 from resizable_search.store.layout import none_yet
 from resizable_search.system import exhausted
@@ -98,13 +70,13 @@ class _Tool(NamedTuple):
 
 def create_server(service: Callable[[], Service]) -> Server[Service]:
     """The MCP server of the tools; `service` is called when it starts."""
-    only_reads = ToolAnnotations(
+    only_reads = types.ToolAnnotations(
         read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
     )
 
-    async def list_tools(_: Any, __: PaginatedRequestParams | None) -> ListToolsResult:
+    async def list_tools(_: Any, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         tools = [
-            Tool(
+            types.Tool(
                 name=name,
                 title=tool.title,
                 description=" ".join((tool.call.__doc__ or "").split()),
@@ -114,7 +86,7 @@ def create_server(service: Callable[[], Service]) -> Server[Service]:
             )
             for name, tool in _TOOLS.items()
         ]
-        return ListToolsResult(tools=tools)
+        return types.ListToolsResult(tools=tools)
 
     return Server(
         "rsearch",
@@ -128,16 +100,16 @@ def create_server(service: Callable[[], Service]) -> Server[Service]:
 
 
 async def _call_tool(
-    context: ServerRequestContext[Service, Any], params: CallToolRequestParams
-) -> CallToolResult:
+    context: ServerRequestContext[Service, Any], params: types.CallToolRequestParams
+) -> types.CallToolResult:
     tool = _TOOLS.get(params.name)
     if tool is None:
-        raise MCPError(INVALID_PARAMS, f"no tool {quoted(params.name)}: there are {', '.join(_TOOLS)}")
+        raise MCPError(types.INVALID_PARAMS, f"no tool {quoted(params.name)}: there are {', '.join(_TOOLS)}")
     try:
         request = tool.takes.model_validate(params.arguments or {})
         result = await tool.call(context.lifespan_context, request)
     except ValidationError as error:
-        return _failed(invalid(error.errors()))
+        return _failed(schemas.invalid(error.errors()))
     except Exception as error:
         problem = exhausted(error) or error
         if isinstance(problem, RsearchError):
@@ -146,15 +118,15 @@ async def _call_tool(
         return _failed(f"internal error ({type(error).__name__}): please report it")
     # The protocol is UTF-8, which cannot hold a lone surrogate; metadata may have one.
     text = json.dumps(result.model_dump(), ensure_ascii=False).encode("utf-8", "replace").decode()
-    return CallToolResult(content=[TextContent(text=text)], structured_content=json.loads(text))
+    return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=json.loads(text))
 
 
-def _failed(message: str) -> CallToolResult:
+def _failed(message: str) -> types.CallToolResult:
     line = plain(message).encode("utf-8", "replace").decode()
-    return CallToolResult(content=[TextContent(text=line)], is_error=True)
+    return types.CallToolResult(content=[types.TextContent(text=line)], is_error=True)
 
 
-async def _search(service: Service, request: ToolSearch) -> ToolHits:
+async def _search(service: Service, request: schemas.ToolSearch) -> schemas.ToolHits:
     """Find documents by meaning.
 
     The query is embedded like the documents; the k documents with the nearest embeddings are returned, best
@@ -166,9 +138,9 @@ async def _search(service: Service, request: ToolSearch) -> ToolHits:
     answer = (await service.search(request.index, [request.query], request.options()))[0]
     length = min(request.passage, MOST_PASSAGES // max(1, len(answer.hits)))
 
-    def described() -> list[ToolHit]:
+    def described() -> list[schemas.ToolHit]:
         return [
-            ToolHit(
+            schemas.ToolHit(
                 rank=hit.rank,
                 row=hit.row,
                 score=hit.score,
@@ -182,10 +154,10 @@ async def _search(service: Service, request: ToolSearch) -> ToolHits:
         ]
 
     hits = await anyio.to_thread.run_sync(described)
-    return ToolHits(index=answer.index, plan=answer.plan, hits=hits)
+    return schemas.ToolHits(index=answer.index, plan=answer.plan, hits=hits)
 
 
-async def _document(service: Service, request: ToolDocumentRequest) -> ToolDocument:
+async def _document(service: Service, request: schemas.ToolDocumentRequest) -> schemas.ToolDocument:
     """Read a document: its metadata, and its text from `offset` on, up to `limit` characters.
 
     `next_offset` is where to continue, null at the end. Name the document by the id or row of a hit. Its
@@ -201,7 +173,7 @@ async def _document(service: Service, request: ToolDocumentRequest) -> ToolDocum
         if size <= left:
             metadata[key] = value
             left -= size
-    return ToolDocument(
+    return schemas.ToolDocument(
         index=name,
         row=stored.row,
         id=_cut(stored.id),
@@ -216,7 +188,7 @@ async def _document(service: Service, request: ToolDocumentRequest) -> ToolDocum
     )
 
 
-async def _indexes(service: Service, _: NoArguments) -> ToolIndexes:
+async def _indexes(service: Service, _: schemas.NoArguments) -> schemas.ToolIndexes:
     """List the indexes.
 
     Each has its number of documents, the dimensions of its embeddings, the columns for `where` of search,
@@ -231,8 +203,8 @@ async def _indexes(service: Service, _: NoArguments) -> ToolIndexes:
             "more_columns": len(index.columns) - len(columns),
             "embedder": f"{index.embedder.kind} {index.embedder.model}".strip(),
         }
-        listed.append(ToolIndex.model_validate(described))
-    return ToolIndexes(
+        listed.append(schemas.ToolIndex.model_validate(described))
+    return schemas.ToolIndexes(
         default=service.pool.default_of([index.name for index in indexes]),
         indexes=listed,
         more=len(indexes) - len(listed),
@@ -245,9 +217,9 @@ def _cut(label: str) -> str:
 
 
 _TOOLS = {
-    "search": _Tool("Search an index", ToolSearch, ToolHits, _search),
-    "get_document": _Tool("Read a document", ToolDocumentRequest, ToolDocument, _document),
-    "list_indexes": _Tool("List the indexes", NoArguments, ToolIndexes, _indexes),
+    "search": _Tool("Search an index", schemas.ToolSearch, schemas.ToolHits, _search),
+    "get_document": _Tool("Read a document", schemas.ToolDocumentRequest, schemas.ToolDocument, _document),
+    "list_indexes": _Tool("List the indexes", schemas.NoArguments, schemas.ToolIndexes, _indexes),
 }
 
 
@@ -296,7 +268,7 @@ class _Stdio:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
-        self._waiting: set[RequestId | None] = set()  # requests without an answer
+        self._waiting: set[types.RequestId | None] = set()  # requests without an answer
         self._sink, self.incoming = anyio.create_memory_object_stream[SessionMessage | Exception]()
         self.outgoing, self._source = anyio.create_memory_object_stream[SessionMessage]()
         sys.stdout.flush()
@@ -315,13 +287,16 @@ class _Stdio:
                 if not line.strip():
                     continue
                 try:
-                    message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+                    message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
                 except Exception:  # pydantic's, and that of too deep a nesting
                     await self.outgoing.send(SessionMessage(_refusal(line)))
                     continue
-                if isinstance(message, JSONRPCRequest):
+                if isinstance(message, types.JSONRPCRequest):
                     self._waiting.add(message.id)
-                elif isinstance(message, JSONRPCNotification) and message.method == "notifications/cancelled":
+                elif (
+                    isinstance(message, types.JSONRPCNotification)
+                    and message.method == "notifications/cancelled"
+                ):
                     self._waiting.discard((message.params or {}).get("requestId"))
                 await self._sink.send(SessionMessage(message))
             with anyio.move_on_after(LAST_SECONDS):
@@ -333,7 +308,7 @@ class _Stdio:
         async for sent in self._source:
             await self._output.write(sent.message.model_dump_json(by_alias=True, exclude_unset=True) + "\n")
             await self._output.flush()
-            if isinstance(sent.message, JSONRPCResponse | JSONRPCError):
+            if isinstance(sent.message, types.JSONRPCResponse | types.JSONRPCError):
                 self._waiting.discard(sent.message.id)
 
     def _read_lines(self) -> None:
@@ -347,12 +322,12 @@ class _Stdio:
                 self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
 
 
-def _refusal(line: str) -> JSONRPCError:
+def _refusal(line: str) -> types.JSONRPCError:
     """The answer to a line that is not a message of the protocol."""
     request = None
-    error = ErrorData(code=PARSE_ERROR, message="the line is not JSON")
+    error = types.ErrorData(code=types.PARSE_ERROR, message="the line is not JSON")
     with suppress(ValueError, RecursionError):
         message = json.loads(line)
-        error = ErrorData(code=INVALID_REQUEST, message="the line is not a JSON-RPC 2.0 message")
+        error = types.ErrorData(code=types.INVALID_REQUEST, message="the line is not a JSON-RPC 2.0 message")
         request = message.get("id") if isinstance(message, dict) else None
-    return JSONRPCError(jsonrpc="2.0", id=request if type(request) in (str, int) else None, error=error)
+    return types.JSONRPCError(jsonrpc="2.0", id=request if type(request) in (str, int) else None, error=error)

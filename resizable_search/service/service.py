@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -49,24 +50,18 @@ class ServiceMetrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "rsearch_requests", "Requests by route and status.", ("route", "status"), registry=registry
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, buckets=BUCKETS, registry=registry)
+        self._requests = counter("rsearch_requests", "Requests by route and status.", ("route", "status"))
+        self._request_seconds = seconds(
+            "rsearch_request_seconds", "Seconds from a request to its answer.", ("route",)
         )
-        self._request_seconds = Histogram(
-            "rsearch_request_seconds",
-            "Seconds from a request to its answer.",
-            ("route",),
-            buckets=BUCKETS,
-            registry=registry,
-        )
-        self.under_way = Gauge("rsearch_requests_under_way", "Requests without an answer.", registry=registry)
-        self._queries = Counter("rsearch_queries", "Texts answered, by index.", ("index",), registry=registry)
-        self._stage_seconds = Histogram(
+        self.under_way = gauge("rsearch_requests_under_way", "Requests without an answer.")
+        self._queries = counter("rsearch_queries", "Texts answered, by index.", ("index",))
+        self._stage_seconds = seconds(
             "rsearch_stage_seconds",
             "Seconds of a query: wait (for the scan before it), embed, scan, rerank; a batch shares a scan.",
             ("index", "stage"),
-            buckets=BUCKETS,
-            registry=registry,
         )
         self._batch_sizes = Histogram(
             "rsearch_scan_queries",
@@ -75,7 +70,7 @@ class ServiceMetrics:
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=registry,
         )
-        build = Gauge("rsearch_build_info", "The running version.", ("version",), registry=registry)
+        build = gauge("rsearch_build_info", "The running version.", ("version",))
         build.labels(__version__).set(1)
 
     def request(self, route: str, status: int, seconds: float) -> None:

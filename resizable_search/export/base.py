@@ -155,10 +155,9 @@ class ExportSample:
         if not self.k:
             return shares
         for i, (own, query) in enumerate(zip(self.positions, self.queries, strict=True)):
-            others = nearest[i][(nearest[i] != own) & (nearest[i] >= 0) & (nearest[i] < self.source.count)]
-            _, first = np.unique(others, return_index=True)
-            others = others[np.sort(first)][: self.k]
-            scores = vectors.dot(self.source.rows(others), query)
+            unique = dict.fromkeys(nearest[i].tolist())
+            others = [p for p in unique if 0 <= p < self.source.count and p != own][: self.k]
+            scores = vectors.dot(self.source.rows(np.array(others, np.int64)), query)
             shares[i] = np.count_nonzero(scores >= self.least[i] - TIE) / self.k
         return shares
 

@@ -188,7 +188,7 @@ async def _document(service: Service, request: schemas.ToolDocumentRequest) -> s
     )
 
 
-async def _indexes(service: Service, _: schemas.NoArguments) -> schemas.ToolIndexes:
+async def _indexes(service: Service, _: schemas.Request) -> schemas.ToolIndexes:
     """List the indexes.
 
     Each has its number of documents, the dimensions of its embeddings, the columns for `where` of search,
@@ -219,7 +219,7 @@ def _cut(label: str) -> str:
 _TOOLS = {
     "search": _Tool("Search an index", schemas.ToolSearch, schemas.ToolHits, _search),
     "get_document": _Tool("Read a document", schemas.ToolDocumentRequest, schemas.ToolDocument, _document),
-    "list_indexes": _Tool("List the indexes", schemas.NoArguments, schemas.ToolIndexes, _indexes),
+    "list_indexes": _Tool("List the indexes", schemas.Request, schemas.ToolIndexes, _indexes),
 }
 
 

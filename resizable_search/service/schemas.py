@@ -308,10 +308,6 @@ class ToolDocument(BaseModel):
     next_offset: int | None = Field(description="Where the rest starts; null at the end.")
 
 
-class NoArguments(Request):
-    """No arguments."""
-
-
 class ToolIndex(IndexFields):
     """An index."""
 

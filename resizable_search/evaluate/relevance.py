@@ -248,7 +248,7 @@ def evaluate(
     progress.stage("evaluating", len(plans), "plans")
     tops, values, times = [], [], []
     for plan in plans:
-        hits = min([depth, *(stage.keep for stage in plan.stages if stage.keep is not None)])
+        hits = min(depth, *plan.keeps(depth))
         top = _searched(index, vectors, known, plan, hits, groups)
         rows_of = zip(ids, top.rows.tolist(), strict=True)
         hits_of = {query: [str(row) for row in best if row != NO_ROW] for query, best in rows_of}

@@ -167,7 +167,16 @@ def map_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BACK
 
 
 def check_size(path: Path, expected: int, remedy: str = BACK) -> None:
-    """Raise IndexFormatError with the remedy unless this is a regular file of so many bytes.
+    """Raise IndexFormatError with the remedy unless this is a regular file of so many bytes."""
+    size = file_size(path, remedy)
+    if size != expected:
+        raise IndexFormatError(
+            f"{path} has {size:,} bytes where {expected:,} belong: it was cut or changed; {remedy}"
+        )
+
+
+def file_size(path: Path, remedy: str = BACK) -> int:
+    """The bytes of a regular file. Raises IndexFormatError with the remedy.
 
     Nothing is opened: a pipe would wait.
     """
@@ -177,10 +186,7 @@ def check_size(path: Path, expected: int, remedy: str = BACK) -> None:
         raise unreadable(path, error, remedy) from None
     if not stat.S_ISREG(status.st_mode):
         raise IndexFormatError(f"{path} is not a file: {remedy}")
-    if status.st_size != expected:
-        raise IndexFormatError(
-            f"{path} has {status.st_size:,} bytes where {expected:,} belong: it was cut or changed; {remedy}"
-        )
+    return status.st_size
 
 
 _AS_FLOAT32 = "save the rows as float32: numpy.save(FILE, rows.astype('float32'))"

@@ -71,6 +71,11 @@ def clipped(text: str) -> str:
     return plain(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
+def without_surrogates(text: str) -> str:
+    """The text with U+FFFD for lone surrogates, which are no characters."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 MOST_READ = 200_000  # characters of a text that are searched for a passage: it may have millions
 
 _WORD = re.compile(r"\w+")

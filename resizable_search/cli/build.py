@@ -145,7 +145,7 @@ def files(
         raise UsageError("stdin cannot be mixed with files: build an index of each")
 
     def corpus(progress: "Progress") -> "Corpus":
-        from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus
+        from resizable_search.corpora.files import FilesCorpus, StdinCorpus
 
         names = ("text_column", "id_column", "title_column", "url_column", "chunk", "chunk_overlap")
         reading: dict[str, Any] = {name: getattr(options, name) for name in names}

@@ -23,6 +23,8 @@ from typing import Any, ClassVar
 from resizable_search.progress import Progress
 from resizable_search.specs import CorpusSpec, Json
 
+DEFAULT_CHARS = 1200
+"""Characters of a text that are kept: they fit an embedding model, and the cookbook keeps as many."""
 BLOCK_SIZE = 100
 """Documents a block: a build commits after each."""
 OTHER = object()
@@ -174,7 +176,7 @@ CLOSE_SECONDS = 1.0
 
 
 def prefetch(
-    blocks: Iterator[Block], progress: Progress, label: str, patience: str
+    blocks: Generator[Block], progress: Progress, label: str, patience: str
 ) -> Generator[Block | None]:
     """The blocks in order, read in a thread of their own; None while none has arrived.
 
@@ -184,10 +186,22 @@ def prefetch(
     """
     items: queue.Queue[Block | BaseException | None] = queue.Queue(PREFETCH_BLOCKS)
     closed = threading.Event()
+
+    def read() -> None:
+        """Put blocks into the queue until it is closed, then None at the end or the error."""
+        last: BaseException | None = None
+        try:
+            with closing(blocks):
+                for block in blocks:
+                    items.put(block)
+                    if closed.is_set():
+                        return
+        except BaseException as error:  # raised again where the blocks are taken
+            last = error
+        items.put(last)
+
     # A daemon: if it hangs in a socket, it does not keep the process alive.
-    thread = threading.Thread(
-        target=_read_into, args=(items, blocks, closed), name="rsearch-reading", daemon=True
-    )
+    thread = threading.Thread(target=read, name="rsearch-reading", daemon=True)
     thread.start()
     waited_since, next_note = time.monotonic(), FIRST_NOTE_SECONDS
     try:
@@ -215,21 +229,3 @@ def prefetch(
             while True:
                 items.get_nowait()
         thread.join(CLOSE_SECONDS)
-
-
-def _read_into(
-    items: "queue.Queue[Block | BaseException | None]",
-    blocks: Generator[Block, None, None],
-    closed: threading.Event,
-) -> None:
-    """Put blocks into `items` until they are `closed`, then None at the end or the error."""
-    last: BaseException | None = None
-    try:
-        with closing(blocks):
-            for block in blocks:
-                items.put(block)
-                if closed.is_set():
-                    return
-    except BaseException as error:  # raised again where the blocks are taken
-        last = error
-    items.put(last)

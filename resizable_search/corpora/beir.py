@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resizable_search.corpora.base import OTHER, Document, as_metadata
-from resizable_search.corpora.files.corpus import FilesCorpus
-from resizable_search.corpora.files.decoding import PACKINGS
+from resizable_search.corpora.decoding import PACKINGS
+from resizable_search.corpora.files import FilesCorpus
 from resizable_search.corpora.tables import Record
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress

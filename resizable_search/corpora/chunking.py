@@ -147,16 +147,14 @@ class Chunking:
         return len(text) if token is None else token.start()
 
     @cached_property
-    def _splitters(self) -> tuple[Any, Any]:
+    def _splitters(self) -> list[Any]:
         """One for plain text, and one for Markdown."""
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
         kinds: list[Any] = [TextSplitter, MarkdownSplitter]
         if self.unit == "c":
-            plain, markdown = (kind(self.size, overlap=self.overlap) for kind in kinds)
-        else:
-            plain, markdown = (kind.from_callback(count_tokens, self.size, self.overlap) for kind in kinds)
-        return plain, markdown
+            return [kind(self.size, overlap=self.overlap) for kind in kinds]
+        return [kind.from_callback(count_tokens, self.size, self.overlap) for kind in kinds]
 
 
 def count_tokens(text: str) -> int:

@@ -16,12 +16,14 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from itertools import accumulate, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from resizable_search.corpora import hub_client
 from resizable_search.corpora.base import (
     BLOCK_SIZE,
+    DEFAULT_CHARS,
     OTHER,
     Block,
     Corpus,
@@ -36,8 +38,6 @@ from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
 
-DEFAULT_CHARS = 1200
-"""Characters of a text that are kept: they fit an embedding model, and the cookbook keeps as many."""
 DEFAULT_COLUMNS: Mapping[str, str | None] = {"id": "id", "title": "title", "url": "url", "text": "text"}
 """The column of the dataset that holds each field of a document."""
 WIKIPEDIA = "wikimedia/wikipedia"
@@ -45,9 +45,10 @@ WIKIPEDIA_REVISION = "b04c8d1ceb2f5cd4588862100d08de323dccfbaa"
 """The commit of `WIKIPEDIA` that is read, so that everyone's wiki100k is the same."""
 WIKI100K_ROWS = 100_000
 
-_open_streams: "weakref.WeakSet[Generator[Block, None, None]]" = weakref.WeakSet()
+_open_streams: "weakref.WeakSet[Generator[Block]]" = weakref.WeakSet()
 
 
+@dataclass(kw_only=True, eq=False)
 class HubCorpus(Corpus):
     """The rows of one split of a hub dataset, in the order of the files or, with `shuffle_seed`, at random.
 
@@ -62,52 +63,41 @@ class HubCorpus(Corpus):
     kind = "hub"
     is_remote = True
 
-    def __init__(
-        self,
-        *,
-        repo: str,
-        config: str | None = None,
-        split: str = "train",
-        revision: str | None = None,
-        chars: int | None = DEFAULT_CHARS,
-        columns: Mapping[str, str | None] | None = None,
-        optional: Sequence[str] = (),
-        metadata: Sequence[str] = (),
-        chunk: str | None = None,
-        chunk_overlap: int = 0,
-        shuffle_seed: int | None = None,
-        progress: Progress = SILENT,
-    ) -> None:
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-            raise UsageError(f"'{repo}' is not a dataset's name: write OWNER/NAME, such as {WIKIPEDIA}")
-        if chars is not None and chars < 1:
-            raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
-        self.repo = repo
-        self.config = config
-        self.label = f"{repo} {config}" if config else repo
-        self.split = split
-        self.chars = chars
-        self.columns = {**DEFAULT_COLUMNS, **(columns or {})}
-        self.optional = list(optional)
-        self.metadata = list(metadata)
-        self.chunking = None if chunk is None else Chunking.parse(chunk, chunk_overlap)
-        self.shuffle_seed = shuffle_seed
+    repo: str
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    chars: int | None = DEFAULT_CHARS
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    optional: Sequence[str] = ()
+    metadata: Sequence[str] = ()
+    chunk: str | None = None
+    chunk_overlap: int = 0
+    shuffle_seed: int | None = None
+    progress: Progress = SILENT
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
+            raise UsageError(f"'{self.repo}' is not a dataset's name: write OWNER/NAME, such as {WIKIPEDIA}")
+        if self.chars is not None and self.chars < 1:
+            raise UsageError(f"cannot cut texts to {self.chars} characters: give 1 or more")
+        self.label = f"{self.repo} {self.config}" if self.config else self.repo
+        self.columns = {**DEFAULT_COLUMNS, **self.columns}
         if unknown := {*self.columns, *self.optional} - DEFAULT_COLUMNS.keys():
             raise UsageError(
                 f"unknown field {', '.join(sorted(unknown))}: fields are {', '.join(DEFAULT_COLUMNS)}"
             )
         if self.columns["text"] is None:
             raise UsageError("a corpus needs texts: name the column that holds them")
-        self._revision = revision
-        self._sha = revision if revision and re.fullmatch("[0-9a-f]{40}", revision) else None
-        self._progress = progress
+        self._chunking = None if self.chunk is None else Chunking.parse(self.chunk, self.chunk_overlap)
+        self._sha = self.revision if re.fullmatch("[0-9a-f]{40}", self.revision or "") else None
         self._source: hub_client.HubSource | None = None
 
     def spec(self) -> CorpusSpec:
         """What reopens this corpus, with its commit. Raises HubError if that cannot be looked up."""
         if self._sha is None:
-            with hub_client.quiet(self._progress):
-                self._sha = hub_client.find_commit(self.repo, self._revision)
+            with hub_client.quiet(self.progress):
+                self._sha = hub_client.find_commit(self.repo, self.revision)
         options: dict[str, Json] = {
             "repo": self.repo,
             "config": self.config,
@@ -117,10 +107,10 @@ class HubCorpus(Corpus):
             "columns": self.columns,
         }
         more = {
-            "optional": self.optional or None,
-            "metadata": self.metadata or None,
-            "chunk": self.chunking and str(self.chunking),
-            "chunk_overlap": self.chunking and self.chunking.overlap,
+            "optional": list(self.optional) or None,
+            "metadata": list(self.metadata) or None,
+            "chunk": self._chunking and str(self._chunking),
+            "chunk_overlap": self._chunking and self._chunking.overlap,
             "shuffle_seed": self.shuffle_seed,
         }
         # An option that is not used is left out: indexes from before it existed stay the same.
@@ -129,23 +119,23 @@ class HubCorpus(Corpus):
     def pin(self, spec: Mapping[str, Json]) -> None:
         """Stay at the commit of an earlier run, unless another revision is asked for."""
         same = spec.get("kind") == self.kind and spec.get("repo") == self.repo
-        if same and self._revision is None and isinstance(spec.get("revision"), str):
+        if same and self.revision is None and isinstance(spec.get("revision"), str):
             self._sha = spec["revision"]
 
     def size_hint(self) -> int | None:
         """The number of rows on the dataset's card; None for chunks. Raises HubError."""
-        if self.chunking is not None:
+        if self._chunking is not None:
             return None
-        with hub_client.quiet(self._progress):
+        with hub_client.quiet(self.progress):
             return self._open().rows(self.split)
 
     def check(self) -> str:
         """Ask the hub for the dataset without reading it: its commit, in one line. Raises HubError."""
-        with hub_client.quiet(self._progress):
-            sha = hub_client.find_commit(self.repo, self._sha or self._revision)
+        with hub_client.quiet(self.progress):
+            sha = hub_client.find_commit(self.repo, self._sha or self.revision)
         return f"{self.repo} is there, at commit {sha[:7]} ({hub_client.endpoint()})"
 
-    def blocks(self, position: Json | None = None) -> Iterator[Block]:
+    def blocks(self, position: Json | None = None) -> Generator[Block]:
         """The documents from `position` to the end. Raises HubError, or CorpusError if they have changed."""
         stream = self._blocks(position)
         _open_streams.add(stream)
@@ -153,10 +143,10 @@ class HubCorpus(Corpus):
 
     def blocks_nowait(self, position: Json | None = None) -> Iterator[Block | None]:
         """The blocks, read in a thread of their own; None while none has arrived."""
-        return prefetch(self.blocks(position), self._progress, self.label, hub_client.patience())
+        return prefetch(self.blocks(position), self.progress, self.label, hub_client.patience())
 
-    def _blocks(self, position: Json | None) -> Generator[Block, None, None]:
-        with hub_client.quiet(self._progress):
+    def _blocks(self, position: Json | None) -> Generator[Block]:
+        with hub_client.quiet(self.progress):
             source = self._open()
             columns = self._columns_to_read(source.columns(self.split))
             if self.shuffle_seed is None:
@@ -202,14 +192,14 @@ class HubCorpus(Corpus):
         read, first, done = (0, 0, 0) if position is None else (position[k] for k in ("read", "hand", "done"))
         with hub_client.read_errors(self.label, read):
             sample = HubSample(hub_client.group_rows(files, source.token), seed)
-        self._progress.note(
+        self.progress.note(
             f"drawing from {sample.rows:,} rows in {sample.groups:,} row groups of {len(files):,} files, "
             f"{sample.rows / max(sample.hands, 1):,.0f} of a row group at a time"
         )
         for number in range(first, sample.hands):
             with hub_client.read_errors(self.label, read):
-                hand = sample.hand(number)
-                rows = hub_client.read_rows(files[hand.file], hand.group, hand.rows, source.token, columns)
+                file, group, numbers = sample.hand(number)
+                rows = hub_client.read_rows(files[file], group, numbers, source.token, columns)
             while done < len(rows):
                 some = rows[done : done + BLOCK_SIZE]
                 documents = [self._document(row, at) for at, row in enumerate(some, read)]
@@ -221,24 +211,21 @@ class HubCorpus(Corpus):
             done = 0
 
     def _chunks(self, documents: list[Document]) -> list[Document]:
-        if self.chunking is None:
+        if self._chunking is None:
             return documents
-        return [chunk for document in documents for chunk in self.chunking.documents(document)]
+        return [chunk for document in documents for chunk in self._chunking.documents(document)]
 
     def _columns_to_read(self, known: Sequence[str] | None) -> list[str]:
-        """The columns to read; an optional field's only if it is known, when any are."""
-        named = [
-            column
-            for field, column in self.columns.items()
-            if column is not None and (known is None or column in known or field not in self.optional)
-        ]
-        wanted = list(dict.fromkeys((*named, *self.metadata)))
-        if known is not None:
-            self._check_columns(wanted, known)
-        return wanted
+        """The columns to read; those of optional fields only if they are known, when any are."""
+        named = dict.fromkeys((*filter(None, self.columns.values()), *self.metadata))
+        if known is None:
+            return list(named)
+        self._check_columns(known)
+        return [column for column in named if column in known]
 
-    def _check_columns(self, wanted: Sequence[str], known: Sequence[str]) -> None:
-        if lacks := lacks_columns(wanted, known):
+    def _check_columns(self, known: Sequence[str]) -> None:
+        needed = [column for field, column in self.columns.items() if column and field not in self.optional]
+        if lacks := lacks_columns([*needed, *self.metadata], known):
             raise CorpusError(f"{self.label}: {lacks}; say which to read")
 
     def _take(self, rows: Iterator[dict[str, Any]], count: int, read: int) -> list[Document]:
@@ -247,8 +234,7 @@ class HubCorpus(Corpus):
         return [self._document(row, number) for number, row in enumerate(taken, start=read)]
 
     def _document(self, row: Mapping[str, Any], number: int) -> Document:
-        needed = [column for field, column in self.columns.items() if column and field not in self.optional]
-        self._check_columns([*needed, *self.metadata], list(row))
+        self._check_columns(list(row))
         id_, title, url, text = (as_text(row.get(self.columns[field] or "")) for field in DEFAULT_COLUMNS)
         metadata = {column: as_metadata(row[column]) for column in self.metadata}
         flat = {column: value for column, value in metadata.items() if value is not OTHER}
@@ -258,7 +244,7 @@ class HubCorpus(Corpus):
     def _open(self) -> hub_client.HubSource:
         if self._source is None:
             # A full sha needs no lookup, but this request fails fast and says why, as opening would not.
-            self._sha = hub_client.find_commit(self.repo, self._sha or self._revision)
+            self._sha = hub_client.find_commit(self.repo, self._sha or self.revision)
             self._source = hub_client.HubSource(self.repo, self.config, self._sha)
         return self._source
 
@@ -270,14 +256,6 @@ _HANDS_A_GROUP = 10
 _ROUNDS = 6
 _MIN_HALF_BITS = 3
 """With fewer bits, some permutations would be more likely than others."""
-
-
-class Hand(NamedTuple):
-    """Rows of one row group of one file, by their numbers in it, in the order in which they come."""
-
-    file: int
-    group: int
-    rows: list[int]
 
 
 class HubSample:
@@ -301,15 +279,15 @@ class HubSample:
         self.groups = len(self._groups)
         self.hands = self._ends[-1] if self._ends else 0
 
-    def hand(self, number: int) -> Hand:
-        """The hand that comes after `number` others."""
+    def hand(self, number: int) -> tuple[int, int, list[int]]:
+        """The hand after `number` others: a file, a row group of it, and rows of that group in order."""
         position = permuted(number, self.hands, f"{self._seed}")
         at = bisect_right(self._ends, position)
         file, group, rows = self._groups[at]
         size = _hand_size(rows)
         first = (position - (self._ends[at - 1] if at else 0)) * size
         key = f"{self._seed}/{file}/{group}"
-        return Hand(file, group, [permuted(i, rows, key) for i in range(first, min(first + size, rows))])
+        return file, group, [permuted(i, rows, key) for i in range(first, min(first + size, rows))]
 
 
 def _hand_size(rows: int) -> int:

@@ -62,7 +62,7 @@ class HubSource:
         self._repo = repo
         self._name = f"{repo} {config}" if config else repo
         path = f"hf://datasets/{repo}"  # so that no local folder of that name is read instead
-        with _open_errors(repo, sha), _without_bars():
+        with _open_errors(repo, sha):
             try:
                 self._builder = datasets.load_dataset_builder(path, name=config, revision=sha)
             except ValueError:
@@ -80,9 +80,14 @@ class HubSource:
         return (splits[split].num_examples or None) if splits and split in splits else None
 
     def columns(self, split: str) -> list[str] | None:
-        """The columns of a split, if they are known without reading rows. Raises HubError."""
-        self._check_split(split)
-        with _open_errors(self._repo, None), _without_bars():
+        """The columns of a split, if they are known without reading rows.
+
+        Raises HubError, also if there is no such split.
+        """
+        splits = [str(name) for name in self._builder.config.data_files or {}]
+        if splits and split not in splits:
+            raise HubError(f"{self._name} has no split '{split}': choose one of {_some(split, splits)}")
+        with _open_errors(self._repo, None):
             if features := self._builder.as_streaming_dataset(split=split).features:
                 return [str(name) for name in features]
             if (files := self.parquet_files(split)) is None:
@@ -94,8 +99,7 @@ class HubSource:
         """A `datasets.IterableDataset` with those of these columns that exist. Raises HubError."""
         import datasets
 
-        self._check_split(split)
-        with _open_errors(self._repo, None), _without_bars():
+        with _open_errors(self._repo, None):
             files = self.parquet_files(split)
             if files is None:
                 rows = self._builder.as_streaming_dataset(split=split)
@@ -110,11 +114,6 @@ class HubSource:
 
         is_parquet = isinstance(self._builder, Parquet)
         return list(self._builder.config.data_files[split]) if is_parquet else None
-
-    def _check_split(self, split: str) -> None:
-        known = [str(name) for name in self._builder.config.data_files or {}]
-        if known and split not in known:
-            raise HubError(f"{self._name} has no split '{split}': choose one of {_some(split, known)}")
 
 
 def _some(wanted: str | None, known: Sequence[str]) -> str:
@@ -266,15 +265,18 @@ def _one_line(message: str) -> str:
 
 @contextmanager
 def quiet(progress: Progress) -> Iterator[None]:
-    """Keep the clients' logs from stderr; their retries become notes."""
-    import datasets  # noqa: F401  (importing them sets their handlers)
-    import huggingface_hub  # noqa: F401  (as above)
+    """Keep the clients' logs and progress bars from stderr; their retries become notes."""
+    import datasets.utils
+    import huggingface_hub.utils
 
+    libraries: tuple[Any, ...] = (datasets.utils, huggingface_hub.utils)
+    with warnings.catch_warnings(action="ignore"):  # the environment may insist on bars
+        for library in libraries:
+            library.disable_progress_bars()
     # Handlers and filters are added and removed one by one, so that streams may overlap in any order.
     notes, mute = _RetryNotes(progress), logging.Filter("of no logger")
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
     muted = [handler for logger in loggers for handler in logger.handlers if type(handler) is not _RetryNotes]
-
     for handler in muted:
         handler.addFilter(mute)
     for logger in loggers:
@@ -303,22 +305,3 @@ class _RetryNotes(logging.Handler):
             self._cause = _one_line(cause.strip("'"))
         elif "etrying in" in message or "before retry" in message:
             self._progress.note(f"{self._cause}: {_one_line(message)}")
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """No progress bars of the clients."""
-    import datasets.utils
-    import huggingface_hub.utils
-
-    libraries: tuple[Any, ...] = (datasets.utils, huggingface_hub.utils)
-    shown = [library for library in libraries if not library.are_progress_bars_disabled()]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the environment may insist on bars, and they warn of that
-        for library in shown:
-            library.disable_progress_bars()
-    try:
-        yield
-    finally:
-        for library in shown:
-            library.enable_progress_bars()

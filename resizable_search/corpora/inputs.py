@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
-from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus, TextCorpus
-from resizable_search.corpora.files.discovery import absolute, base_of
+from resizable_search.corpora.discovery import absolute, base_of
+from resizable_search.corpora.files import FilesCorpus, StdinCorpus, TextCorpus
 from resizable_search.corpora.vectors import Sidecar
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.specs import CorpusSpec, Json

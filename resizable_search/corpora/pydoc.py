@@ -24,12 +24,10 @@ from dataclasses import dataclass, field, replace
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document, gather
+from resizable_search.corpora.base import BLOCK_SIZE, DEFAULT_CHARS, Block, Corpus, Document, gather
 from resizable_search.errors import BuildStateError, CorpusError, UsageError
 from resizable_search.specs import CorpusSpec, Json
 
-DEFAULT_CHARS = 1200
-"""Characters of a text that are kept."""
 _PREFIXES = {"module": "module ", "class": "class ", "coroutine": "async "}
 _RENAMED = {os.path.__name__: "os.path", "_collections_abc": "collections.abc"}  # once they are imported
 _HIDDEN = """

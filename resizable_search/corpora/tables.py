@@ -19,7 +19,7 @@ from itertools import chain, islice
 from typing import Any, BinaryIO, ClassVar
 
 from resizable_search.corpora.base import OTHER, Document, as_metadata, as_text
-from resizable_search.corpora.files.decoding import SAMPLE, UnreadableError, encoding_of, open_unpacked
+from resizable_search.corpora.decoding import SAMPLE, UnreadableError, encoding_of, open_unpacked
 from resizable_search.errors import UsageError
 from resizable_search.text import counted, listed
 
@@ -95,7 +95,7 @@ def typed(word: str) -> str | int | float | bool | None:
 
 MAX_LINE = 64 << 20
 """Characters of the longest line, and of the longest record of a CSV file."""
-_TOO_LONG = f"it is longer than {MAX_LINE >> 20} million characters"
+_TOO_LONG = f"is longer than {MAX_LINE >> 20} million characters"
 _SAMPLE_RECORDS = 100
 """Records of JSON lines whose columns stand for all."""
 _NOT_UTF8 = "it is not UTF-8"
@@ -177,46 +177,54 @@ class Csv(Table):
 
     def columns(self) -> list[str] | None:
         """The values of the first line."""
-        with self._opened() as (header, _, _):
+        with self._opened() as (header, *_):
             return header
 
     def read(self, position: int = 0) -> Iterator[Record]:
         """The records; one may have several lines."""
-        with self._opened() as (header, lines, reader):
-            while lines.number < position and next(lines, None) is not None:
-                lines.begin()
+        with self._opened() as (header, reader, lines, before):
+            before += sum(1 for _ in islice(lines, max(0, position - before - reader.line_num)))
             while header is not None:
-                lines.begin()
+                first = before + reader.line_num + 1
                 try:
                     row = next(reader, None)
                 except csv.Error as error:
+                    if "field limit" in str(error):
+                        raise UnreadableError(
+                            f"its record in line {first:,} {_TOO_LONG}, perhaps because its quotes are not "
+                            "closed: nothing after it is read"
+                        ) from None
                     problem = f"its quotes or commas make no sense ({error})"
-                    yield Record(lines.first, lines.number, problem=problem)
+                    yield Record(first, before + reader.line_num, problem=problem)
                     continue
                 if row is None:
                     return
                 if not row:
                     continue
                 values: dict[str, Any] = {}
-                problem = _NOT_UTF8 if lines.damaged else ""
+                problem = ""
                 if len(row) != len(header):
                     problem = f"it has {counted(len(row), 'value')} for {counted(len(header), 'column')}"
-                for column, word in zip(header, () if problem else row, strict=not problem):
-                    values.setdefault(column, typed(word) if column in self.typed else word)
-                yield Record(lines.first, lines.number, values, problem)
+                elif any(map(_DAMAGED.search, row)):
+                    problem = _NOT_UTF8
+                else:
+                    for column, word in zip(header, row, strict=True):
+                        values.setdefault(column, typed(word) if column in self.typed else word)
+                yield Record(first, before + reader.line_num, values, problem)
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[list[str] | None, "_Lines", Iterator[list[str]]]]:
-        csv.field_size_limit(2 * MAX_LINE)  # `_Lines` reports an unclosed quote sooner
+    def _opened(self) -> Iterator[tuple[list[str] | None, Any, Iterator[str], int]]:
+        """The header, the CSV reader after it, the lines that it reads, and the number of those before."""
+        csv.field_size_limit(MAX_LINE)
         with open_unpacked(self.path, self.packing) as file:
-            lines = _Lines(file)
-            first = next(lines, "")
+            lines = _whole_lines(file)
+            first, before = next(lines, ""), 0
             if first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5:  # as Excel writes it
-                delimiter, first = first[4], next(lines, "")
+                delimiter, first, before = first[4], next(lines, ""), 1
             else:
                 delimiter = max(self.delimiters, key=first.count)
             reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=delimiter != "\t")
-            yield next((row for row in reader if row), None), lines, reader
+            yield next((row for row in reader if row), None), reader, lines, before
 
 
 class Tsv(Csv):
@@ -290,7 +298,7 @@ TABLES: dict[str, type[Table]] = {"jsonl": JsonLines, "csv": Csv, "tsv": Tsv, "p
 def parse_line(number: int, line: str | None) -> Record:
     """The record of a line of JSON lines; None is a line that is too long."""
     if line is None:
-        return Record(number, number, problem=_TOO_LONG)
+        return Record(number, number, problem=f"it {_TOO_LONG}")
     if _DAMAGED.search(line):
         return Record(number, number, problem=_NOT_UTF8)
     try:
@@ -323,29 +331,9 @@ def lines_of(file: BinaryIO, skip: int = 0, encoding: str | None = None) -> Iter
             yield number, whole
 
 
-class _Lines:
-    """Lines for a CSV reader. Those of a record are `first` to `number` of the file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._lines = lines_of(file)
-        self.number = 0
-        self.begin()
-
-    def begin(self) -> None:
-        self.first = self.number + 1
-        self.damaged = False
-        self._length = 0
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        self.number, line = next(self._lines)
-        self._length += len(line or "")
-        if line is None or self._length > MAX_LINE:
-            raise UnreadableError(
-                f"its record in line {self.first:,} is longer than {MAX_LINE >> 20} million characters, "
-                "perhaps because its quotes are not closed: nothing after it is read"
-            )
-        self.damaged |= bool(_DAMAGED.search(line))
-        return line
+def _whole_lines(file: BinaryIO) -> Iterator[str]:
+    """The lines of a stream. Raises UnreadableError for one that is too long."""
+    for number, line in lines_of(file):
+        if line is None:
+            raise UnreadableError(f"its line {number:,} {_TOO_LONG}: nothing after it is read")
+        yield line

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from resizable_search.arrays import NpyReader, open_regular
 from resizable_search.corpora.base import OTHER, Block, Corpus, Document, as_plain, as_text, gather
-from resizable_search.corpora.files.decoding import UnreadableError
+from resizable_search.corpora.decoding import UnreadableError
 from resizable_search.corpora.tables import JsonLines, Parquet
 from resizable_search.errors import CorpusError
 from resizable_search.progress import SILENT, Progress

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from resizable_search.embedders.models import truncation_remark
 from resizable_search.errors import BadAnswerError, EmbedderError, UsageError
 from resizable_search.specs import EmbedderSpec
+from resizable_search.text import without_surrogates
 
 Task = Literal["search_document", "search_query"]
 """What a text is for. The names are those of Nomic's models."""
@@ -170,6 +171,4 @@ def billed_tokens(answer: Mapping[str, Any]) -> int:
 
 def clean(text: str) -> str:
     """The text with NUL and lone surrogates, which no service and no database takes, as U+FFFD."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return without_surrogates(text.replace("\0", "\ufffd"))

@@ -3,10 +3,9 @@
 `RemoteService` words every error of a service, by one table from HTTP status to error class. `Endpoint` posts
 JSON with httpx2: OpenAI's client would hide status and headers behind retries of its own, follow redirects
 and demand a key. Nomic's client sends its requests itself, and shares the rest. Pace and retries are the
-request pool's.
+request pool's. No redirect is followed, since the key goes only to the address that the user named.
 """
 
-import ipaddress
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from resizable_search import __version__
 from resizable_search.errors import (
@@ -34,7 +33,6 @@ from resizable_search.errors import (
 
 T = TypeVar("T")
 
-MAX_REDIRECTS = 3
 MAX_RETRY_AFTER = 600.0
 """Seconds of a Retry-After that are worth waiting for."""
 ERRORS: Mapping[int, type[EmbedderError]] = {
@@ -56,8 +54,6 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _LIKE_A_KEY = r"sk-[\w*.-]+|nk-[\w-]+"
-_PORTS = {"http": 80, "https": 443}
-_REDIRECTS = (301, 302, 307, 308)
 
 
 class TooLongError(RefusedTextError):
@@ -144,45 +140,53 @@ class RemoteService:
             f"{self.name} is no address, such as http://127.0.0.1:8000; {self.address_remedy}"
         )
 
+    def redirected(self, url: str) -> EmbedderError:
+        """The error for a redirect, which is not followed."""
+        address = self._redacted(without_user(url).partition("?")[0].removesuffix("/embeddings"))
+        return EmbedderError(
+            f"{self.name} redirects to {address}, which is not sent the texts nor the key: "
+            "give that address with `base_url` if you trust it"
+        )
+
     def _redacted(self, text: str) -> str:
         pattern = f"{re.escape(self.key)}|{_LIKE_A_KEY}" if self.key else _LIKE_A_KEY
         return re.sub(pattern, "***", text, flags=re.IGNORECASE)[:200]
 
 
+@dataclass
 class Endpoint:
     """`POST {base_url}/embeddings` with the key in a variable, within `timeout` seconds; for any thread."""
 
-    def __init__(self, base_url: str, variable: str, model: str, timeout: float, *, needs_key: bool) -> None:
-        self.base_url = base_url
-        self._variable = variable
-        self._model = model
-        self._timeout = timeout
-        self._needs_key = needs_key
+    base_url: str
+    variable: str
+    model: str
+    timeout: float
+    needs_key: bool
 
     def key(self) -> str:
         """The key, '' if there is none. Raises CredentialsError."""
-        return checked_key(os.environ.get(self._variable, "").strip(), self._variable, self._variable)
+        return checked_key(os.environ.get(self.variable, "").strip(), self.variable, self.variable)
 
     def post(self, body: dict[str, Any]) -> Any:
         """The parsed answer to one request. Raises EmbedderError."""
         key = self.key()
-        if self._needs_key and not key:
+        if self.needs_key and not key:
             raise CredentialsError(
-                f"no key for {self.base_url}: set {self._variable}, or name another variable with "
+                f"no key for {self.base_url}: set {self.variable}, or name another variable with "
                 "`api_key_env` or another endpoint with `base_url`"
             )
         v1 = f"is /v1 missing? try `base_url={self.base_url}/v1`"
         service = RemoteService(
             name=self.base_url,
-            model=self._model,
+            model=self.model,
             key=key,
-            key_source=self._variable,
+            key_source=self.variable,
             key_remedy="set it to a valid key, or name another variable with `api_key_env`",
             quota_remedy="add to the account, or name another endpoint with `base_url`",
             address_remedy="check `base_url`" if urlsplit(self.base_url).path else v1,
             down_remedy="check that the server runs, or try again later",
         )
-        return call_with_timeout(lambda: self._post(body, service), self._timeout, self.base_url)
+        return call_with_timeout(lambda: self._post(body, service), self.timeout, self.base_url)
 
     def _post(self, body: dict[str, Any], service: RemoteService) -> Any:
         import httpx2
@@ -190,25 +194,22 @@ class Endpoint:
         headers = {"Content-Type": "application/json", "User-Agent": f"rsearch/{__version__}"}
         if service.key:
             headers["Authorization"] = f"Bearer {service.key}"
-        url = f"{self.base_url}/embeddings"
-        content = json.dumps(body).encode()
-        for _ in range(1 + MAX_REDIRECTS):
-            try:
-                answer = self._client.post(url, content=content, headers=headers)
-            except httpx2.InvalidURL:
-                raise service.no_address() from None
-            except httpx2.HTTPError as error:
-                raise service.unreachable(error) from None
-            if answer.status_code in _REDIRECTS:
-                url = _redirected(url, answer.headers.get("Location", ""), service)
-                continue
-            if answer.status_code != 200:
-                raise service.error(answer.status_code, answer.text, answer.headers)
-            try:
-                return json.loads(answer.content)
-            except ValueError:
-                raise service.not_json() from None
-        raise EmbedderError(f"{self.base_url} redirects in a circle; {service.address_remedy}")
+        try:
+            answer = self._client.post(
+                f"{self.base_url}/embeddings", content=json.dumps(body).encode(), headers=headers
+            )
+        except httpx2.InvalidURL:
+            raise service.no_address() from None
+        except httpx2.HTTPError as error:
+            raise service.unreachable(error) from None
+        if answer.has_redirect_location:
+            raise service.redirected(str(answer.next_request.url))
+        if answer.status_code != 200:
+            raise service.error(answer.status_code, answer.text, answer.headers)
+        try:
+            return json.loads(answer.content)
+        except ValueError:
+            raise service.not_json() from None
 
     @cached_property
     def _client(self) -> Any:
@@ -217,7 +218,7 @@ class Endpoint:
         try:
             client = httpx2.Client(
                 follow_redirects=False,  # the key must not travel
-                timeout=self._timeout,  # ends a thread that nobody waits for any more
+                timeout=self.timeout,  # ends a thread that nobody waits for any more
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
                 trust_env=not is_local(self.base_url),  # no proxy leads back to this machine
             )
@@ -228,23 +229,6 @@ class Endpoint:
             ) from None
         weakref.finalize(self, client.close)  # also that of a thread that lost a race
         return client
-
-
-def _redirected(url: str, location: str, service: RemoteService) -> str:
-    """Where a redirect leads, if it stays at the server. Raises EmbedderError."""
-    here, there = urlsplit(url), split_url(urljoin(url, location))
-    if there is None or not location:
-        raise EmbedderError(f"{service.name} redirects to no address; {service.address_remedy}")
-    ports = here.port or _PORTS[here.scheme], there.port or _PORTS.get(there.scheme)
-    upgrades = (here.scheme, there.scheme, *ports) == ("http", "https", 80, 443)
-    is_same = upgrades or (here.scheme == there.scheme and ports[0] == ports[1])
-    if here.hostname != there.hostname or "@" in there.netloc or not is_same:
-        origin = f"{there.scheme}://{there.netloc.rpartition('@')[2]}"
-        raise EmbedderError(
-            f"{service.name} redirects to {origin}, which is not sent the texts nor the key: "
-            "give that address with `base_url` if you trust it"
-        )
-    return there.geturl()
 
 
 def call_with_timeout(function: Callable[[], T], timeout: float, who: str = "the service") -> T:
@@ -293,17 +277,14 @@ def root_cause(error: BaseException) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds to wait by `retry-after-ms`, or by `retry-after` in seconds or as a date."""
-    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        value = headers.get(name, "").strip()
-        if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
-            return float(value) / scale
-        if value and scale == 1.0:
-            try:
-                return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-            except (TypeError, ValueError, OverflowError):
-                return None
-    return None
+    """The seconds to wait by `retry-after`, which is a number of seconds or a date."""
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def checked_key(key: str, source: str, variable: str) -> str:
@@ -317,8 +298,14 @@ def checked_key(key: str, source: str, variable: str) -> str:
 
 def checked_url(url: str) -> str:
     """A base URL for an index, without `/embeddings`, and without what may be secret. Raises UsageError."""
-    parts = split_url(url.strip())
-    if parts is None or parts.scheme not in _PORTS or not parts.hostname or re.search(r"\s", url.strip()):
+    url = url.strip()
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and not re.search(r"\s", url)
+        _ = parts.port  # raises if it is no number
+    except ValueError:
+        is_address = False
+    if not is_address:
         raise UsageError(
             f"`base_url`: {without_user(url)[:80]!r} is no address; use one like http://127.0.0.1:11434/v1"
         )
@@ -338,18 +325,4 @@ def without_user(url: str) -> str:
 
 def is_local(url: str) -> bool:
     """Whether an address is this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def split_url(url: str) -> SplitResult | None:
-    """The parts of a URL; None if it is none."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises if it is no number
-    except ValueError:
-        return None
-    return parts
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")

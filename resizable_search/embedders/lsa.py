@@ -6,33 +6,45 @@ ordered by singular value, so truncation keeps what matters most. It matches wor
 them, not meaning.
 
 A word that occurs n times in a text weighs (1 + ln n) * ln((1 + documents) / documents with it) ** 1.5. A
-text's weights have norm 1. Measured on 16,015 articles of English Wikipedia of 1,200 characters, fitted on
-10,000 of them, with 1,500 of the others as queries: the share whose other half is among the 10 best (half
-of the text as query, all second halves searched), and the same for title to article, each +- 0.013:
+text's weights have norm 1. docs/measuring.md compares this with other weights.
 
-    dimensions             768            256            64
-    power 1.5           0.684  0.725   0.583  0.547   0.409  0.345
-    without stop words  0.671  0.727   0.573  0.561   0.403  0.360    and so below
-    power 2             0.700  0.769   0.604  0.611   0.433  0.409    finds Cherry for `tree data structures`
-    power 1             0.604  0.653   0.498  0.491   0.334  0.309
-    scikit-learn's idf  0.565  0.573   0.447  0.431   0.291  0.280    with 3 passes of the SVD
+A term is a word in lower case, without accents and English plural. A compound (`OrderedDict`, `move_to_end`)
+counts as a whole and by its parts. No word is left out, neither `C` nor `with`. Han and kana, written
+without spaces, are cut into overlapping pairs, as is usual.
 
-More passes, log-entropy weights, centring, and scaling by singular values did not pay.
+The fitted state is four files. Its checksum covers lsa.json, and by its hashes all files. Reading verifies
+all but components.npy: hashing 92 MB would cost a query more than the search.
+
+    lsa.json         the format, the parameters, the hash of each other file; written last
+    terms.json       the terms, sorted; a term's index is its row in the arrays
+    idf.npy          (terms,) float32, the terms' weights
+    components.npy   (terms, width) float32, C order, so that a query touches few pages of the mapped file
 """
 
+import hashlib
+import json
 import random
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.arrays import file_size, map_array, npy_header
 from resizable_search.embedders.base import Embedder, Task
-from resizable_search.embedders.lsa_state import LsaState, read_state, tokens, write_state
-from resizable_search.errors import EmbedderError, UsageError
+from resizable_search.errors import EmbedderError, IndexFormatError, StorageError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import EmbedderSpec
+from resizable_search.system import replace_file, unreadable
+from resizable_search.text import BACK, clipped
+
+Floats = NDArray[np.float32]
 
 WIDTH = 768
 SAMPLE = 10_000
@@ -48,6 +60,17 @@ PASSES = 1
 """Of the randomised SVD's power iteration."""
 NEGLIGIBLE = 1e-5
 """Singular values below this share of the largest are rounding errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class LsaState:
+    """`rows` gives a term's row in `idf`, (terms,) float32, and `components`, (terms, width) float32."""
+
+    rows: dict[str, int]
+    idf: Floats
+    components: Floats
+    parameters: dict[str, Any]
+    checksum: str
 
 
 class LsaEmbedder(Embedder):
@@ -87,7 +110,7 @@ class LsaEmbedder(Embedder):
             self.kind, "lsa-tfidf-svd", width, state_checksum=state.checksum, options=state.parameters
         )
 
-    def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
+    def embed(self, texts: Sequence[str], task: Task) -> Floats:
         """(n, width) float32, whatever the task; zeros for a text without a known word."""
         state = self._fitted
         rows = np.zeros((len(texts), state.components.shape[1]), np.float32)
@@ -119,7 +142,7 @@ class LsaEmbedder(Embedder):
         return self._state
 
 
-def _project(state: LsaState, text: str, row: NDArray[np.float32]) -> None:
+def _project(state: LsaState, text: str, row: Floats) -> None:
     """Put a text's vector into `row`, which is zeros.
 
     einsum adds the terms' rows in order; a BLAS product's bits may depend on the number of threads.
@@ -172,7 +195,7 @@ def _count(texts: list[str]) -> tuple[list[str], Any]:
     return terms[keep].tolist(), counts[:, keep]
 
 
-def _weigh(counts: Any) -> tuple[NDArray[np.float32], Any]:
+def _weigh(counts: Any) -> tuple[Floats, Any]:
     """The terms' weights, and the counts weighed as in `_project`."""
     from sklearn.preprocessing import normalize
 
@@ -183,7 +206,7 @@ def _weigh(counts: Any) -> tuple[NDArray[np.float32], Any]:
     return idf, normalize(counts, copy=False)
 
 
-def _decompose(matrix: Any, width: int, seed: int) -> NDArray[np.float32]:
+def _decompose(matrix: Any, width: int, seed: int) -> Floats:
     """The right singular vectors, (terms, at most width) float32, largest singular values first."""
     # What TruncatedSVD calls. The class would also compute variances, which are 0 / 0 for one document.
     from sklearn.utils.extmath import randomized_svd
@@ -194,3 +217,167 @@ def _decompose(matrix: Any, width: int, seed: int) -> NDArray[np.float32]:
         _, values, vectors = randomized_svd(matrix, n_components=wanted, n_iter=PASSES, random_state=seed)
     worth = max(1, int((values > NEGLIGIBLE * values[0]).sum()))
     return np.ascontiguousarray(vectors[:worth].T, np.float32)
+
+
+RULES = 1
+"""The version of the tokenizer's rules. A state that was fitted by other rules is refused."""
+LONGEST_WORD = 64
+"""Characters. Longer words are cut, so that neither the cache nor the vocabulary stores a blob."""
+CACHED_WORDS = 1 << 16
+"""Words whose terms are cached, in some 12 MB."""
+
+# Marks inside words that `\w` does not match: combining accents, and the vowel signs of Hebrew, Arabic, the
+# scripts of India, Thai and Lao.
+_MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u0670\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e\u0eb1-\u0ecd"
+_WORD = re.compile(rf"[\w'\u2019{_MARKS}]{{1,{LONGEST_WORD}}}")
+_PART = re.compile(rf"(?:[^\W_]|[{_MARKS}])+")
+_SUFFIX = re.compile(r"['\u2019](?:s|t|d|m|ll|re|ve)?$", re.IGNORECASE)
+_HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])")
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+
+
+def tokens(text: str) -> list[str]:
+    """The terms of a text, in order, as often as they occur."""
+    return list(chain.from_iterable(map(_terms_of, _WORD.findall(text))))
+
+
+@lru_cache(CACHED_WORDS)
+def _terms_of(word: str) -> tuple[str, ...]:
+    lowered = word.lower()
+    if word.isascii():
+        if word.isalnum() and (word[1:] == lowered[1:] or word.isupper()):  # nearly all words
+            return (_singular(lowered),)
+    else:
+        word = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+        word = unicodedata.normalize("NFC", word)  # Hangul was split too
+    parts = _PART.findall(_HUMP.sub("_", _SUFFIX.sub("", word)))
+    if len(parts) > 1 and "'" not in word and "\u2019" not in word:
+        parts.append(word.strip("_"))
+    terms: list[str] = []
+    for part in map(str.lower, parts):
+        if _UNSPACED.search(part):
+            terms.extend(part[i : i + 2] for i in range(max(1, len(part) - 1)))
+        else:
+            terms.append(_singular(part))
+    return tuple(terms)
+
+
+def _singular(word: str) -> str:
+    """The word without an English plural's ending.
+
+    After the S stemmer of Harman, "How effective is suffixing?" (1991). Unlike hers, it turns `-ie` into
+    `-y`, so that `movies` and `movie` are one term, and it knows `classes`.
+    """
+    if len(word) < 4:
+        return word
+    if word[-1] == "s" and word[-2] not in "us":
+        if word.endswith("ies") and len(word) > 4:
+            return word[:-3] + "y"
+        word = word[:-2] if word.endswith(("sses", "shes", "ches", "xes")) else word[:-1]
+    return word[:-2] + "y" if word.endswith("ie") else word
+
+
+FORMAT = "rsearch-lsa"
+VERSION = 1
+HEAD, TERMS, IDF, COMPONENTS = "lsa.json", "terms.json", "idf.npy", "components.npy"
+MAX_BYTES = 256_000_000
+"""Of a file that is read whole. 30,000 words have less than a megabyte."""
+
+
+def write_state(
+    folder: Path, terms: list[str], idf: Floats, components: Floats, parameters: dict[str, Any]
+) -> None:
+    """Write the four files, lsa.json last: without it, the folder has no state. Raises StorageError."""
+    contents = {
+        TERMS: json.dumps(terms).encode(),
+        IDF: npy_header(idf.shape) + idf.astype("<f4").tobytes(),
+        COMPONENTS: npy_header(components.shape) + components.astype("<f4").tobytes(),
+    }
+    head: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "rules": RULES,
+        "terms": len(terms),
+        "width": components.shape[1],
+        "parameters": parameters,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }
+    head["checksum"] = _checksum(head)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / HEAD).unlink(missing_ok=True)
+        for name, content in contents.items():
+            replace_file(folder / name, content)
+        replace_file(folder / HEAD, json.dumps(head, indent=1).encode())
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the state of the lsa embedder to {folder}: {error.strerror or error}; "
+            "make room, or choose another `home`"
+        ) from error
+
+
+def _checksum(head: dict[str, Any]) -> str:
+    rest = {key: value for key, value in head.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def read_state(folder: Path) -> LsaState:
+    """What `write_state` wrote, with the components mapped. Raises IndexFormatError."""
+    head = _read_head(folder / HEAD)
+    terms = json.loads(_read(folder / TERMS, head["files"][TERMS]))
+    if not isinstance(terms, list) or not all(isinstance(term, str) for term in terms):
+        raise _damaged(folder / TERMS, "it is not a list of words")
+    if len(terms) < head["width"]:
+        raise _damaged(folder / HEAD, "it has more dimensions than words")
+    _read(folder / IDF, head["files"][IDF])
+    idf = map_array(folder / IDF, (len(terms),), "<f4").copy()
+    components = map_array(folder / COMPONENTS, (len(terms), head["width"]), "<f4")
+    rows = dict(zip(terms, range(len(terms)), strict=True))
+    return LsaState(rows, idf, components, head["parameters"], head["checksum"])
+
+
+def _read_head(path: Path) -> dict[str, Any]:
+    try:
+        head: dict[str, Any] = json.loads(_read(path))
+        checksum = _checksum(head)
+    except (ValueError, RecursionError, AttributeError):
+        head = {}
+    if head.get("format") != FORMAT:
+        raise IndexFormatError(f"{path} is not the state of an lsa embedder; {BACK}")
+    version, rules = head.get("version"), head.get("rules")
+    if (version, rules) != (VERSION, RULES):
+        raise IndexFormatError(
+            f"{path} is of format {clipped(str(version))} with word rules {clipped(str(rules))}, "
+            f"this rsearch reads {VERSION} with {RULES}; use the version that wrote it, "
+            "or build the index again with `restart`"
+        )
+    if head.get("checksum") != checksum:
+        raise _damaged(path, "its checksum does not fit")
+    files, parameters = head.get("files"), head.get("parameters")
+    if not (  # a checksum that fits may be anybody's
+        isinstance(files, dict)
+        and all(isinstance(files.get(name), str) for name in (TERMS, IDF, COMPONENTS))
+        and isinstance(parameters, dict)
+        and set(parameters) == {"width", "seed", "sample"}
+        and all(type(number) is int for number in (*parameters.values(), head.get("width")))
+        and min(parameters["width"], parameters["sample"], head["width"]) > 0
+    ):
+        raise _damaged(path, "it describes no state")
+    return head
+
+
+def _read(path: Path, digest: str | None = None) -> bytes:
+    size = file_size(path)
+    if size > MAX_BYTES:
+        raise _damaged(path, f"it has {size:,} bytes")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+        raise _damaged(path, f"its hash does not fit {HEAD}")
+    return content
+
+
+def _damaged(path: Path, why: str) -> IndexFormatError:
+    return IndexFormatError(f"{path} is damaged: {why}; {BACK}")

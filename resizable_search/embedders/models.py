@@ -140,9 +140,6 @@ _CARDS = (
 MODELS = {card.name: card for card in _CARDS}
 """The known models by their canonical name."""
 
-OPENAI_MODELS = ("text-embedding-3-small", "text-embedding-3-large", "text-embedding-ada-002")
-"""The models of OpenAI's own service."""
-
 _QUANTISED = r"(?:i?q\d\w*|b?f16|f32|fp16|fp32)"
 
 

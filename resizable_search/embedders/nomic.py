@@ -7,10 +7,10 @@ answer with one of them. So one request is the unit here: `text_api_request` wit
 """
 
 import functools
-import json
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +40,7 @@ MODELS = (DEFAULT_MODEL, "nomic-embed-text-v1")
 WIDTH = 768
 KEY_VARIABLE = "NOMIC_API_KEY"
 ADDRESS_VARIABLE = "ATLAS_API_PATH"
+TENANTS = ("production", "staging", "enterprise")
 
 REQUEST_SECONDS = 120.0
 """The client's back-off sleeps 31 s in all; each of its six requests gets a quarter of a minute."""
@@ -47,6 +48,10 @@ CONNECT_SECONDS = 30.0
 CHECK_SECONDS = 10.0
 HOSTED_REQUESTS_PER_MINUTE = 240.0
 """The hosted service's documented limit is 1,200 requests in 5 minutes."""
+
+
+_account = threading.local()
+"""The address and header of the call in each thread: the client reads them from a module variable."""
 
 
 def nomic_spec(kind: str, model: str) -> EmbedderSpec:
@@ -69,10 +74,7 @@ def _vectors(answer: Any, n: int, model: str, who: str) -> NDArray[np.float32]:
 
 
 class NomicEmbedder(Embedder):
-    """A Nomic model at the hosted service, or at ATLAS_API_PATH; the key is NOMIC_API_KEY's or the login's.
-
-    The client holds its account in a module variable, so one process uses one account at a time.
-    """
+    """A Nomic model at the hosted service or at ATLAS_API_PATH, by the key in NOMIC_API_KEY or the login."""
 
     kind: ClassVar[str] = "nomic"
     remote: ClassVar[bool] = True
@@ -98,8 +100,8 @@ class NomicEmbedder(Embedder):
         def request() -> Any:
             import nomic.embed
 
-            client.of_thread.header = header
-            nomic.embed.atlas_class = client
+            _account.atlas_api_path, _account.header = client.atlas_api_path, header
+            nomic.embed.atlas_class = _account
             return nomic.embed.text_api_request(
                 list(texts), self._spec.model, task, dimensionality=WIDTH, long_text_mode="truncate"
             )
@@ -211,50 +213,29 @@ def _client_class() -> Callable[[], Any]:
     logger.disable("nomic")  # it logs a refused key to stderr; here that is an error
 
     class Client(AtlasClass):  # type: ignore[misc]  # nomic is untyped to mypy
-        def __init__(self) -> None:
+        @functools.cached_property
+        def credentials(self) -> dict[str, Any]:
             key = os.environ.get(KEY_VARIABLE, "").strip()
             self.key_source = KEY_VARIABLE if key else str(nomic.cli.nomic_base_path / "credentials")
-            self._credentials: dict[str, Any] = {"token": key, "tenant": "production", "expires": None}
-            if not key:
-                self._credentials = self._login()
-            self.of_thread = threading.local()
-            checked_key(self._credentials["token"], self.key_source, KEY_VARIABLE)
-            super().__init__()
-
-        @property
-        def header(self) -> dict[str, str]:
-            return getattr(self.of_thread, "header", self._header)
-
-        @header.setter
-        def header(self, value: dict[str, str]) -> None:
-            self._header = value
-
-        @property
-        def credentials(self) -> dict[str, Any]:
-            return self._credentials
+            credentials = {"token": key, "tenant": "production"} if key else self._login()
+            checked_key(credentials["token"], self.key_source, KEY_VARIABLE)
+            return credentials
 
         def _login(self) -> dict[str, Any]:
-            try:
-                login: dict[str, Any] = super().credentials
-                domains = ("api_domain", "frontend_domain") if login["tenant"] == "enterprise" else ()
-                if login["tenant"] in {"production", "staging", "enterprise"} and all(
-                    isinstance(login[name], str) for name in ("token", *domains)
-                ):
-                    return login
-                problem = "is damaged"
-            except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-                problem = "is damaged"
-            except (PermissionError, IsADirectoryError):
-                problem = "cannot be opened"
-            except ValueError:
+            if not os.path.lexists(self.key_source):
                 raise CredentialsError(
                     f"no Nomic credentials: run `nomic login`, set {KEY_VARIABLE}, "
                     "or use `embedder=lsa`, which needs none"
-                ) from None
-            except Exception:  # bare ones, and those of a request whose address holds a token
-                problem = "has expired and could not be renewed"
+                )
+            with suppress(Exception):  # all kinds, and one that quotes an address with a token
+                login: dict[str, Any] = super().credentials
+                domains = ("api_domain", "frontend_domain") if login["tenant"] == "enterprise" else ()
+                texts = [login[name] for name in ("tenant", "token", *domains)]
+                if login["tenant"] in TENANTS and all(isinstance(text, str) for text in texts):
+                    return login
             raise CredentialsError(
-                f"the login in {self.key_source} {problem}; run `nomic login` again, or set {KEY_VARIABLE}"
+                f"the login in {self.key_source} is damaged, or has expired and could not be renewed; "
+                f"run `nomic login` again, or set {KEY_VARIABLE}"
             )
 
     return Client

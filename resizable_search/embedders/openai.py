@@ -9,7 +9,7 @@ import base64
 import itertools
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,7 +46,7 @@ class OpenAIEmbedder(Embedder):
     kind: ClassVar[str] = "openai"
     remote: ClassVar[bool] = True
     check_costs: ClassVar[str] = "two words were embedded to see that the endpoint answers"
-    known_models: ClassVar[Collection[str]] = models.OPENAI_MODELS
+    known_models = ("text-embedding-3-small", "text-embedding-3-large", "text-embedding-ada-002")
 
     def __init__(
         self,

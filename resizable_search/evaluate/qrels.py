@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.corpora.files.decoding import UnreadableError, open_unpacked
-from resizable_search.corpora.files.formats import format_of
+from resizable_search.corpora.decoding import UnreadableError, open_unpacked
+from resizable_search.corpora.formats import format_of
 from resizable_search.corpora.tables import lines_of, parse_line
 from resizable_search.errors import CorpusError, RsearchError, UsageError
 from resizable_search.text import quoted

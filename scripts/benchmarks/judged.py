@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from resizable_search.corpora.base import Document
-from resizable_search.corpora.files.corpus import FilesCorpus
+from resizable_search.corpora.files import FilesCorpus
 from resizable_search.corpora.pydoc import PydocCorpus
 from resizable_search.search.index import open_index
 

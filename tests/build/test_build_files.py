@@ -12,8 +12,8 @@ import pytest
 from resizable_search.build.build import build
 from resizable_search.build.report import Changes
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.corpora.files import corpus as text_module
-from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus
+from resizable_search.corpora import files as text_module
+from resizable_search.corpora.files import FilesCorpus, StdinCorpus
 from resizable_search.errors import BuildStoppedError, CorpusError, RsearchError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home

@@ -146,7 +146,7 @@ def test_a_query_that_is_answered_in_another_width_is_told(inside: Inside, endpo
     errs(inside.run("query", "tree"), 1, "vectors of 64 dimensions where 96 were expected")
     endpoint.models["mine"] = 96
     endpoint.spoil(nomic_api.Fault("status", 307, location="http://example.invalid/v1/embeddings"))
-    errs(inside.run("query", "tree"), 1, "redirects to http://example.invalid, which is not sent")
+    errs(inside.run("query", "tree"), 1, "redirects to http://example.invalid/v1, which is not sent")
 
 
 def test_a_text_that_is_refused_is_left_out_and_one_too_long_is_cut(inside: Inside):

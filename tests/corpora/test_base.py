@@ -26,8 +26,8 @@ def numbered(count, before=lambda number: None, ended=None):
             ended.set()
 
 
-def positions(found):
-    return [block.position for block in found if block is not None]
+def positions(blocks):
+    return [block.position for block in blocks if block is not None]
 
 
 def test_blocks_come_in_order_and_whole():
@@ -39,10 +39,10 @@ def test_what_reading_raises_is_raised_behind_the_blocks_before_it():
         if number == 3:
             raise HubError("the hub is gone")
 
-    found = []
+    blocks = []
     with pytest.raises(HubError, match="the hub is gone"):
-        found.extend(read(numbered(9, before)))
-    assert positions(found) == [0, 1, 2]
+        blocks.extend(read(numbered(9, before)))
+    assert positions(blocks) == [0, 1, 2]
 
 
 def test_while_nothing_comes_there_is_time_for_something_else_and_the_user_gets_a_note(monkeypatch):

@@ -82,8 +82,8 @@ def test_the_files_of_a_folder_are_found_packed_or_not(tmp_path):
     (tmp_path / "qrels").mkdir()
     for name in ("test.tsv.gz", "dev.tsv"):
         (tmp_path / "qrels" / name).write_text("")
-    found = BeirFolder.find(tmp_path)
-    assert [path.name for path in (found.corpus, found.queries, found.qrels)] == [
+    folder = BeirFolder.find(tmp_path)
+    assert [path.name for path in (folder.corpus, folder.queries, folder.qrels)] == [
         "corpus.jsonl.gz",
         "queries.jsonl",
         "test.tsv.gz",

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.chunking import Chunking, Heading, Outline, count_tokens
-from resizable_search.corpora.files.formats import markdown_headings
+from resizable_search.corpora.formats import markdown_headings
 from resizable_search.errors import UsageError
 
 
@@ -29,10 +29,10 @@ def test_a_text_that_fits_is_one_chunk():
 
 @pytest.mark.parametrize(("size", "measure"), [("80t", count_tokens), ("80", count_tokens), ("400c", len)])
 def test_no_chunk_is_larger_than_asked_for(size: str, measure):
-    found = chunks(PARAGRAPHS, size)
-    assert max(map(measure, found)) <= Chunking.parse(size).size
-    assert len(found) > 5
-    assert " ".join(" ".join(found).split()) == " ".join(PARAGRAPHS.split())
+    pieces = chunks(PARAGRAPHS, size)
+    assert max(map(measure, pieces)) <= Chunking.parse(size).size
+    assert len(pieces) > 5
+    assert " ".join(" ".join(pieces).split()) == " ".join(PARAGRAPHS.split())
 
 
 def test_a_text_is_split_where_paragraphs_end_and_else_where_sentences_do():
@@ -43,11 +43,11 @@ def test_a_text_is_split_where_paragraphs_end_and_else_where_sentences_do():
 
 
 def test_pieces_of_a_section_overlap_as_far_as_asked():
-    found = list(Chunking.parse("150c", 60).spans(PARAGRAPHS))
-    shared = [stop - start for (_, stop), (start, _) in zip(found, found[1:], strict=False)]
+    spans = list(Chunking.parse("150c", 60).spans(PARAGRAPHS))
+    shared = [stop - start for (_, stop), (start, _) in zip(spans, spans[1:], strict=False)]
     assert 0 < max(shared) <= 60
-    assert max(b - a for a, b in found) <= 150
-    assert all(after > before for (before, _), (after, _) in zip(found, found[1:], strict=False))
+    assert max(b - a for a, b in spans) <= 150
+    assert all(after > before for (before, _), (after, _) in zip(spans, spans[1:], strict=False))
 
 
 BOOK = """Before.
@@ -88,15 +88,15 @@ def test_a_chunk_holds_whole_sections_and_stops_before_one_that_outranks_its_fir
 
 def test_a_chunk_names_its_document_lines_and_headings():
     document = Document("book.md", "Book", "file:///book.md", BOOK, {"path": "book.md"})
-    found = Chunking.parse("40c").documents(document, outline_of(BOOK))
-    assert [chunk.id for chunk in found] == [f"book.md#c{i}" for i in range(1, 5)]
-    assert {(chunk.title, chunk.url) for chunk in found} == {("Book", "file:///book.md")}
+    documents = Chunking.parse("40c").documents(document, outline_of(BOOK))
+    assert [chunk.id for chunk in documents] == [f"book.md#c{i}" for i in range(1, 5)]
+    assert {(chunk.title, chunk.url) for chunk in documents} == {("Book", "file:///book.md")}
     lines = BOOK.splitlines()
-    for chunk in found:
-        said = chunk.metadata
-        assert (said["path"], said["document"]) == ("book.md", "book.md")
-        assert "\n".join(lines[said["line"] - 1 : said["line_end"]]) == chunk.text
-    assert [chunk.metadata.get("heading") for chunk in found] == [
+    for chunk in documents:
+        metadata = chunk.metadata
+        assert (metadata["path"], metadata["document"]) == ("book.md", "book.md")
+        assert "\n".join(lines[metadata["line"] - 1 : metadata["line_end"]]) == chunk.text
+    assert [chunk.metadata.get("heading") for chunk in documents] == [
         None, "Book › One", "Book › Two", "Appendix",
     ]  # fmt: skip
 
@@ -105,8 +105,8 @@ def test_a_chunk_of_a_file_with_pages_names_them_and_its_address_leads_there():
     pages = [f"{page} " + "word " * 30 for page in "abcd"]
     starts = [sum(len(p) + 2 for p in pages[:i]) for i in range(4)]
     document = Document("a.pdf", "A", "file:///a.pdf", "\n\n".join(pages))
-    found = Chunking.parse("250c").documents(document, Outline(pages=starts))
-    assert [(c.metadata["page"], c.metadata["page_end"], c.url) for c in found] == [
+    documents = Chunking.parse("250c").documents(document, Outline(pages=starts))
+    assert [(c.metadata["page"], c.metadata["page_end"], c.url) for c in documents] == [
         (page, page, f"file:///a.pdf#page={page}") for page in (1, 2, 3, 4)
     ]
     (whole,) = Chunking.parse("5000c").documents(document, Outline(pages=starts))
@@ -139,8 +139,8 @@ def test_tokens_are_counted_by_a_rule(text: str, count: int):
 @pytest.mark.parametrize("size", ["400t", "1600c"])
 def test_a_line_without_an_end_is_split_all_the_same(text: str, size: str):
     # The splitter alone would take the square of the text's length.
-    found = chunks(text, size)
-    assert "".join("".join(found).split()) == "".join(text.split())
+    pieces = chunks(text, size)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
 
 
 @given(

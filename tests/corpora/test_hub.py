@@ -88,8 +88,8 @@ def test_a_pinned_commit_needs_no_hub_to_be_recorded(client: Client, hub: HubSer
 
 def test_a_check_reads_no_data(client: Client, hub: HubServer) -> None:
     hub.requests.clear()
-    told = client.run("value = corpus().check()")
-    assert told == f"wikimedia/wikipedia is there, at commit {DEFAULT_SHA[:7]} ({hub.url})"
+    words = client.run("value = corpus().check()")
+    assert words == f"wikimedia/wikipedia is there, at commit {DEFAULT_SHA[:7]} ({hub.url})"
     assert not hub.reads()
     assert len(hub.requests) == 1
 

@@ -46,14 +46,14 @@ def test_a_read_that_goes_on_failing_loses_nothing(client: Client, hub: HubServe
     with pytest.raises(Failed, match=r"reading faulty/gone .* after \d+ rows \(HTTP 410\): try again once"):
         client.run("""
             import builtins
-            builtins.kept = kept = []
+            builtins.read = read = []
             for block in corpus("faulty/gone").blocks():
-                kept.append(block)
+                read.append(block)
         """)
     value = client.run("""
         import builtins
-        kept = builtins.kept
-        value = [len(kept), rows(kept) + rows(corpus("faulty/gone").blocks(kept[-1].position))]
+        read = builtins.read
+        value = [len(read), rows(read) + rows(corpus("faulty/gone").blocks(read[-1].position))]
     """)
     assert 0 < value[0] < 6
     assert value[1] == expected()
@@ -138,7 +138,7 @@ def test_an_unreachable_hub_is_reported_at_once_and_an_exit_is_silent(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "abandon", ["", "import logging; logging.kept = abandoned"], ids=["ours", "logging's"]
+    "abandon", ["", "import logging; logging.stream = abandoned"], ids=["ours", "logging's"]
 )
 def test_streams_that_are_closed_or_abandoned_end_silently(
     hub: HubServer, tmp_path: Path, abandon: str

@@ -267,12 +267,12 @@ def test_the_rest_follows_from_every_position(root, read):
 
 
 def test_texts_of_definitions(read):
-    found = read()
-    assert found["odd.twice"].text == "odd.twice()\n\nThe former."
-    assert found["odd.Silent"].text == "class odd.Silent(x)\n\nTakes an x."
-    assert found["odd.Outer.Inner"].text == "class odd.Outer.Inner\n\nInner."
-    assert found["odd.surrogate"].text.endswith("lone ? and nul")
-    assert found["odd.Outer.size"].metadata == {"kind": "property", "module": "odd"}
+    library = read()
+    assert library["odd.twice"].text == "odd.twice()\n\nThe former."
+    assert library["odd.Silent"].text == "class odd.Silent(x)\n\nTakes an x."
+    assert library["odd.Outer.Inner"].text == "class odd.Outer.Inner\n\nInner."
+    assert library["odd.surrogate"].text.endswith("lone ? and nul")
+    assert library["odd.Outer.size"].metadata == {"kind": "property", "module": "odd"}
 
 
 def test_texts_are_cut(read):
@@ -361,8 +361,8 @@ def test_what_is_imported_but_not_exported_has_no_public_name(root, read):
 def test_exports_and_bases_that_go_in_a_circle(root, read):
     bases = 'class _A(_B): pass\nclass _B(_A):\n    def g(self): "G."\nclass C(_B): "C."'
     package(root, __init__="", a="from .b import *", b=f'from .a import *\ndef f(): "F."\n{bases}')
-    found = [name for name in read() if name.startswith("pack")]
-    assert sorted(name.rpartition(".")[2] for name in found) == ["C", "f", "g"]
+    names = [name for name in read() if name.startswith("pack")]
+    assert sorted(name.rpartition(".")[2] for name in names) == ["C", "f", "g"]
 
 
 @pytest.mark.parametrize(

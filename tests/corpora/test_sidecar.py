@@ -62,8 +62,8 @@ def test_fields_metadata_and_what_is_missing(write):
 
 
 def test_numbers_serve_as_ids_and_titles(write):
-    (found,) = documents(write({"id": 17, "title": 2.5}))
-    assert (found.id, found.title) == ("17", "2.5")
+    (document,) = documents(write({"id": 17, "title": 2.5}))
+    assert (document.id, document.title) == ("17", "2.5")
 
 
 @pytest.mark.parametrize("field", ["id", "title", "url", "text"])

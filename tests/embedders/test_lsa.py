@@ -278,7 +278,7 @@ def test_the_components_are_mapped_not_read(folder):
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()
-    with pytest.raises(IndexFormatError, match=rf"{name} is missing; .*`restart`"):
+    with pytest.raises(IndexFormatError, match=rf"{name} is missing[;:] .*`restart`"):
         LsaEmbedder.load(copy)
 
 
@@ -286,7 +286,7 @@ def test_a_missing_file_is_named(copy, name):
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\x93NUMPY\x01\x00v\x00{'descr': ("], ids=ascii)
 def test_a_damaged_file_is_named(copy, name, content):
     (copy / name).write_bytes(content)
-    with pytest.raises(IndexFormatError, match=rf"{name} is .*`restart`"):
+    with pytest.raises(IndexFormatError, match=rf"{name} (is|has) .*`restart`"):
         LsaEmbedder.load(copy)
 
 
@@ -304,14 +304,14 @@ def test_a_damaged_file_is_named(copy, name, content):
 def test_components_of_another_shape_are_refused(copy, change):
     path = copy / "components.npy"
     np.save(path, change(np.load(path)))
-    with pytest.raises(IndexFormatError, match=r"components.npy is .*`restart`"):
+    with pytest.raises(IndexFormatError, match=r"components.npy (is|has) .*`restart`"):
         LsaEmbedder.load(copy)
 
 
 def test_cut_components_are_refused(copy):
     path = copy / "components.npy"
     os.truncate(path, path.stat().st_size - 4)
-    with pytest.raises(IndexFormatError, match=r"components.npy is damaged"):
+    with pytest.raises(IndexFormatError, match=r"components.npy has .* was cut or changed"):
         LsaEmbedder.load(copy)
 
 

@@ -405,6 +405,9 @@ class TestConnection:
         assert api.requests == 0
 
 
+LOGIN_REMEDY = "credentials is damaged, or has expired and could not be renewed; run `nomic login` again"
+
+
 class TestCredentials:
     def test_none(self, monkeypatch, home):
         monkeypatch.setenv("NOMIC_API_KEY", " ")
@@ -454,9 +457,7 @@ class TestCredentials:
     def test_a_damaged_login_file(self, api, monkeypatch, home, login):
         monkeypatch.delenv("NOMIC_API_KEY")
         log_in(home, login)
-        with pytest.raises(
-            CredentialsError, match=r"credentials is damaged; run `nomic login` again"
-        ) as caught:
+        with pytest.raises(CredentialsError, match=LOGIN_REMEDY) as caught:
             NomicEmbedder().embed(["a text"], "search_document")
         assert "nk-x" not in message_of(caught)
         assert api.user_requests == 0
@@ -464,7 +465,7 @@ class TestCredentials:
     def test_a_login_file_that_cannot_be_opened(self, monkeypatch, home):
         monkeypatch.delenv("NOMIC_API_KEY")
         (home / ".nomic" / "credentials").mkdir(parents=True)
-        with pytest.raises(CredentialsError, match="cannot be opened; run `nomic login` again"):
+        with pytest.raises(CredentialsError, match=LOGIN_REMEDY):
             NomicEmbedder().embed(["a text"], "search_document")
 
     @pytest.mark.parametrize("answer", [401, 503, None])
@@ -472,9 +473,7 @@ class TestCredentials:
         monkeypatch.delenv("NOMIC_API_KEY")
         log_in(home, login_of(refresh_token=SECRET, expires=1))
         monkeypatch.setattr(nomic.cli.requests, "get", fake_get([], answer))
-        with pytest.raises(
-            CredentialsError, match="has expired and could not be renewed; run `nomic login` again"
-        ) as caught:
+        with pytest.raises(CredentialsError, match=LOGIN_REMEDY) as caught:
             NomicEmbedder().embed(["a text"], "search_document")
         message_of(caught)
 

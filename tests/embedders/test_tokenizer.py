@@ -2,8 +2,8 @@ import hashlib
 
 import pytest
 
-from resizable_search.embedders import lsa_state as module
-from resizable_search.embedders.lsa_state import LONGEST_WORD, RULES, tokens
+from resizable_search.embedders import lsa as module
+from resizable_search.embedders.lsa import LONGEST_WORD, RULES, tokens
 
 CASES = {
     "The Trees of a TREE'S": ["the", "tree", "of", "a", "tree"],

@@ -7,7 +7,7 @@ from resizable_search.build.build import build
 from resizable_search.build.delete import delete
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.cli.render_evaluate import eval_footer
-from resizable_search.corpora.files.corpus import FilesCorpus
+from resizable_search.corpora.files import FilesCorpus
 from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.vectors import truncate
 from resizable_search.errors import RsearchError, UsageError

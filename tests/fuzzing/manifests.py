@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from resizable_search.embedders.lsa_state import _checksum
+from resizable_search.embedders.lsa import _checksum
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import manifest_text
 from tests.fuzzing.cases import OUTSIDE, Case, Change

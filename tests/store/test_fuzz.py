@@ -226,7 +226,7 @@ def test_options_that_an_embedder_does_not_have_are_refused(tmp_path, options):
     "head", [{"files": {}}, {"width": "40"}, {"parameters": {"width": 40}}, {"files": 3}]
 )
 def test_a_fitted_embedder_that_describes_no_state_is_told(fitted, head):
-    from resizable_search.embedders.lsa_state import _checksum
+    from resizable_search.embedders.lsa import _checksum
 
     path = fitted / "embedder" / "lsa.json"
     data = {**json.loads(path.read_bytes()), **head}

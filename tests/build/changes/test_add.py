@@ -12,7 +12,7 @@ from resizable_search.build.delete import delete
 from resizable_search.build.report import Changes
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
-from resizable_search.corpora.files.corpus import FilesCorpus
+from resizable_search.corpora.files import FilesCorpus
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import (
     BuildStateError,

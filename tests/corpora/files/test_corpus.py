@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from resizable_search.corpora import files as text_module
 from resizable_search.corpora.base import Block, Document
-from resizable_search.corpora.files import corpus as text_module
-from resizable_search.corpora.files.corpus import FilesCorpus, StdinCorpus
+from resizable_search.corpora.files import FilesCorpus, StdinCorpus
 from resizable_search.errors import CorpusError, UsageError
 from tests.corpora.files.conftest import pdf
 
@@ -31,42 +31,42 @@ def left_out(corpus) -> dict[str, str]:
     return {document.id: document.problem for document in documents(corpus) if document.problem}
 
 
-def plain(found: list[Document]) -> list[tuple]:
-    return [(d.id, d.title, d.text, dict(d.metadata)) for d in found]
+def plain(read: list[Document]) -> list[tuple]:
+    return [(d.id, d.title, d.text, dict(d.metadata)) for d in read]
 
 
 def test_a_file_is_a_document(write):
     folder = write({"a.md": "# Head\n\nBody.\n", "sub/b c.txt": "Text.", "c.py": "x = 1\n"})
-    found = documents(FilesCorpus([folder]))
-    assert plain(found) == [
+    read = documents(FilesCorpus([folder]))
+    assert plain(read) == [
         ("a.md", "Head", "# Head\n\nBody.\n", {"path": "a.md"}),
         ("c.py", "c.py", "x = 1\n", {"path": "c.py"}),
         ("sub/b c.txt", "b c.txt", "Text.", {"path": "sub/b c.txt"}),
     ]
-    assert found[2].url == f"file://{folder}/sub/b%20c.txt"
+    assert read[2].url == f"file://{folder}/sub/b%20c.txt"
 
 
 def test_a_record_of_a_table_is_a_document(write):
     folder = write(
         {"t.csv": "id,text,year\nk1,One,1999\n,Two,\n", "t.jsonl": '{"text": "Three", "url": "http://x"}\n'}
     )
-    found = documents(FilesCorpus([folder]))
-    assert plain(found) == [
+    read = documents(FilesCorpus([folder]))
+    assert plain(read) == [
         ("k1", "", "One", {"path": "t.csv", "line": 2}),
         ("t.csv:3", "", "Two", {"path": "t.csv", "line": 3}),
         ("t.jsonl:1", "", "Three", {"path": "t.jsonl", "line": 1}),
     ]
-    assert [d.url for d in found] == [f"file://{folder}/t.csv"] * 2 + ["http://x"]
+    assert [d.url for d in read] == [f"file://{folder}/t.csv"] * 2 + ["http://x"]
 
 
 def test_columns_may_have_any_name_and_become_metadata(write):
     folder = write({"t.csv": "key,head,body,year,ok\nk1,H,One,1999,true\n"})
-    (found,) = documents(
+    (read,) = documents(
         FilesCorpus(
             [folder], text_column="body", id_column="key", title_column="head", metadata=["year", "ok"]
         )
     )
-    assert plain([found]) == [("k1", "H", "One", {"path": "t.csv", "line": 2, "year": 1999, "ok": True})]
+    assert plain([read]) == [("k1", "H", "One", {"path": "t.csv", "line": 2, "year": 1999, "ok": True})]
 
 
 def everything(write) -> Path:
@@ -187,16 +187,16 @@ def test_texts_are_cut_and_that_is_reported_once(write):
 
 
 def test_chunks_are_made_of_what_a_cut_leaves(write):
-    found = documents(FilesCorpus([write({"a.txt": "word " * 500})], chars=1000, chunk="300c"))
-    assert sum(len(d.text) for d in found) <= 1000
-    assert [d.id for d in found] == ["a.txt#c1", "a.txt#c2", "a.txt#c3", "a.txt#c4"]
+    read = documents(FilesCorpus([write({"a.txt": "word " * 500})], chars=1000, chunk="300c"))
+    assert sum(len(d.text) for d in read) <= 1000
+    assert [d.id for d in read] == ["a.txt#c1", "a.txt#c2", "a.txt#c3", "a.txt#c4"]
 
 
 def test_a_record_in_chunks_keeps_its_place_and_metadata(write):
     folder = write({"t.csv": "id,text,year\nk1," + "word " * 200 + ",1999\n"})
-    found = documents(FilesCorpus([folder], chunk="100", metadata=["year"]))
-    assert [d.id for d in found] == ["k1#c1", "k1#c2"]
-    assert found[1].metadata == {"path": "t.csv", "line": 2, "year": 1999, "document": "k1", "chunk": 2}
+    read = documents(FilesCorpus([folder], chunk="100", metadata=["year"]))
+    assert [d.id for d in read] == ["k1#c1", "k1#c2"]
+    assert read[1].metadata == {"path": "t.csv", "line": 2, "year": 1999, "document": "k1", "chunk": 2}
 
 
 def test_the_spec_opens_the_corpus_again(write, monkeypatch):
@@ -244,7 +244,7 @@ def test_local_files_need_no_client_of_a_service(write):
     )
     code = (
         "import sys\n"
-        "from resizable_search.corpora.files.corpus import FilesCorpus\n"
+        "from resizable_search.corpora.files import FilesCorpus\n"
         f"assert len([b for b in FilesCorpus([{str(folder)!r}], chunk='400').blocks()]) == 1\n"
         "heavy = {'datasets', 'nomic', 'huggingface_hub', 'pyarrow', 'numpy', 'requests'}\n"
         "print(sorted(heavy & set(sys.modules)))"
@@ -261,11 +261,11 @@ def stdin(data: bytes, **options) -> StdinCorpus:
 
 
 def test_piped_lines_are_documents():
-    found = documents(stdin(LINES))
-    assert plain(found[:1]) == [("line:1", "", "line 0", {"line": 1})]
-    assert (found[-2].id, found[-2].problem[:14]) == ("line:42", "it is not JSON")
-    assert found[-1].id == "e"
-    assert len(found) == 42
+    read = documents(stdin(LINES))
+    assert plain(read[:1]) == [("line:1", "", "line 0", {"line": 1})]
+    assert (read[-2].id, read[-2].problem[:14]) == ("line:42", "it is not JSON")
+    assert read[-1].id == "e"
+    assert len(read) == 42
 
 
 def test_piped_lines_go_on_when_they_are_piped_in_again(monkeypatch):

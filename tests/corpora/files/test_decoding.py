@@ -8,8 +8,8 @@ import random
 import pyarrow
 import pytest
 
-from resizable_search.corpora.files import decoding
-from resizable_search.corpora.files.decoding import (
+from resizable_search.corpora import decoding
+from resizable_search.corpora.decoding import (
     UnreadableError,
     decode,
     encoding_of,

@@ -1,4 +1,4 @@
-"""Which files are found, in which order, and what is passed over or told."""
+"""Which files are found, in which order, and what is skipped or reported."""
 
 import inspect
 import os
@@ -8,23 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.corpora.files.discovery import Listing, absolute, roots_of, walk
+from resizable_search.corpora.discovery import Listing, absolute, roots_of, walk
 from resizable_search.errors import UsageError
 
 
-def found(*paths: object) -> list[str]:
+def ids(*paths: object) -> list[str]:
     return [file.id for file in walk(*roots_of([str(path) for path in paths]))]
 
 
 def test_a_folder_is_read_in_the_order_of_its_names(write):
     folder = write({"b.txt": "", "a/z.txt": "", "a/b/c.txt": "", "B.txt": "", "c.txt": ""})
-    assert found(folder) == ["B.txt", "a/b/c.txt", "a/z.txt", "b.txt", "c.txt"]
+    assert ids(folder) == ["B.txt", "a/b/c.txt", "a/z.txt", "b.txt", "c.txt"]
 
 
 def test_hidden_files_are_passed_over_unless_they_are_named(write):
     folder = write({".git/config": "", ".env": "", "a/.b/c.txt": "", "d.txt": ""})
-    assert found(folder) == ["d.txt"]
-    assert found(folder / ".env", folder / "a" / ".b") == [".env", "a/.b/c.txt"]
+    assert ids(folder) == ["d.txt"]
+    assert ids(folder / ".env", folder / "a" / ".b") == [".env", "a/.b/c.txt"]
 
 
 def test_gitignore_holds_for_its_folder_and_those_below(write):
@@ -36,27 +36,27 @@ def test_gitignore_holds_for_its_folder_and_those_below(write):
             "sub/.gitignore": "!b.log\nkeep.log\n", "sub/b.log": "", "sub/c.log": "", "sub/keep.log": "",
         }
     )  # fmt: skip
-    assert found(folder) == ["docs/a/b/done.md", "keep.log", "sub/b.log", "sub/top.txt"]
+    assert ids(folder) == ["docs/a/b/done.md", "keep.log", "sub/b.log", "sub/top.txt"]
 
 
 def test_what_is_named_is_read_whatever_is_ignored(write):
     folder = write({".gitignore": "*\n", "a.txt": "", "b/c.txt": ""})
-    assert found(folder) == []
-    assert found(folder / "a.txt") == ["a.txt"]
-    assert found(folder / "b") == ["c.txt"]
+    assert ids(folder) == []
+    assert ids(folder / "a.txt") == ["a.txt"]
+    assert ids(folder / "b") == ["c.txt"]
 
 
 def test_the_rules_of_a_repository_hold_in_a_folder_of_it_and_others_do_not(write):
     folder = write(
         {".gitignore": "*.log\n", "repo/.gitignore": "*.tmp\n", "repo/sub/a.log": "", "repo/sub/a.tmp": ""}
     )
-    assert found(folder / "repo" / "sub") == ["a.log", "a.tmp"]
+    assert ids(folder / "repo" / "sub") == ["a.log", "a.tmp"]
     (folder / "repo" / ".git").mkdir()
-    assert found(folder / "repo" / "sub") == ["a.log"]
+    assert ids(folder / "repo" / "sub") == ["a.log"]
 
 
 def test_a_pattern_of_a_gitignore_that_is_none_is_passed_over(write):
-    assert found(write({".gitignore": "!\n[z-a]\n\\\n*.log\n", "a.log": "", "a.txt": ""})) == ["a.txt"]
+    assert ids(write({".gitignore": "!\n[z-a]\n\\\n*.log\n", "a.log": "", "a.txt": ""})) == ["a.txt"]
 
 
 def test_links_are_followed_and_circles_are_not_followed_twice(write):
@@ -77,7 +77,7 @@ def test_links_are_followed_and_circles_are_not_followed_twice(write):
 
 def test_a_folder_goes_by_its_own_name_and_not_by_a_link_to_it(write):
     folder = write({"a -> z": "", "z/x.txt": "", "hidden -> .h": "", ".h/y.txt": ""})
-    assert found(folder) == ["z/x.txt", "hidden/y.txt"]
+    assert ids(folder) == ["z/x.txt", "hidden/y.txt"]
 
 
 def test_pipes_and_sockets_are_reported_and_not_opened(write):
@@ -105,19 +105,19 @@ def test_a_folder_that_may_not_be_read_is_reported(write):
 
 def test_ids_are_relative_to_what_the_paths_have_in_common(write):
     folder = write({"docs/a.md": "", "docs/b.md": "", "src/a.md": ""})
-    assert found(folder / "docs") == ["a.md", "b.md"]
-    assert found(folder / "docs", folder / "src") == ["docs/a.md", "docs/b.md", "src/a.md"]
-    assert found(folder / "docs" / "b.md", folder / "docs" / "a.md") == ["b.md", "a.md"]
+    assert ids(folder / "docs") == ["a.md", "b.md"]
+    assert ids(folder / "docs", folder / "src") == ["docs/a.md", "docs/b.md", "src/a.md"]
+    assert ids(folder / "docs" / "b.md", folder / "docs" / "a.md") == ["b.md", "a.md"]
 
 
 def test_a_file_is_found_once_however_often_it_is_named(write):
     folder = write({"docs/a.md": "", "docs/b.md": "", "c.txt": ""})
-    assert found(folder / "docs", folder, folder / "docs" / "b.md") == [
+    assert ids(folder / "docs", folder, folder / "docs" / "b.md") == [
         "folder/docs/a.md",
         "folder/c.txt",
         "folder/docs/b.md",
     ]
-    assert found(folder / "docs", folder / "**" / "*.md", folder / "*.txt") == [
+    assert ids(folder / "docs", folder / "**" / "*.md", folder / "*.txt") == [
         "docs/a.md",
         "docs/b.md",
         "c.txt",
@@ -136,9 +136,9 @@ def test_a_pattern_means_files_at_any_depth_but_none_that_is_hidden_or_in_a_circ
             ".gitignore": "skip/",
         }
     )
-    assert found(folder / "**" / "*.md") == ["a/b/c.md", "d.md"]
-    assert found(folder / "?.md") == ["d.md"]
-    assert found(folder / "[a-c]") == ["a/b/c.md"]
+    assert ids(folder / "**" / "*.md") == ["a/b/c.md", "d.md"]
+    assert ids(folder / "?.md") == ["d.md"]
+    assert ids(folder / "[a-c]") == ["a/b/c.md"]
 
 
 @pytest.mark.parametrize("path", ["nothing", "*.nothing", "nothing/*.md"])
@@ -192,6 +192,6 @@ def test_a_folder_may_lie_deeper_than_python_recurses(write):
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(len(inspect.stack()) + depth // 2)
     try:
-        assert found(folder) == ["d/" * depth + "x.txt"]
+        assert ids(folder) == ["d/" * depth + "x.txt"]
     finally:
         sys.setrecursionlimit(limit)

@@ -4,8 +4,8 @@ import gzip
 
 import pytest
 
-from resizable_search.corpora.files.decoding import UnreadableError
-from resizable_search.corpora.files.formats import (
+from resizable_search.corpora.decoding import UnreadableError
+from resizable_search.corpora.formats import (
     FileText,
     format_of,
     html_text,
@@ -48,10 +48,10 @@ def test_headings_of_markdown_stand_in_no_code_and_no_quotation():
         "# One `x` *y*\n\n```\n# no\n```\n> # quoted\n\n- # item\n\n"
         "Two [l](u)\n---\ntext\n\n    # code\n### Three ###\n"
     )
-    found, title = markdown_headings(text)
+    headings, title = markdown_headings(text)
     assert title == ""
-    assert [(h.level, h.title) for h in found] == [(1, "One x y"), (2, "Two l"), (3, "Three")]
-    assert [text[h.offset :].split("\n")[0] for h in found] == [
+    assert [(h.level, h.title) for h in headings] == [(1, "One x y"), (2, "Two l"), (3, "Three")]
+    assert [text[h.offset :].split("\n")[0] for h in headings] == [
         "# One `x` *y*",
         "Two [l](u)",
         "### Three ###",
@@ -60,9 +60,9 @@ def test_headings_of_markdown_stand_in_no_code_and_no_quotation():
 
 def test_front_matter_of_markdown_is_no_heading_and_has_a_title():
     text = '---\ntags: [a]\ntitle: "My post"\n---\n\n# One\n'
-    found, title = markdown_headings(text)
+    headings, title = markdown_headings(text)
     assert title == "My post"
-    assert [(text[h.offset :], h.title) for h in found] == [("# One\n", "One")]
+    assert [(text[h.offset :], h.title) for h in headings] == [("# One\n", "One")]
     assert markdown_headings("---\n\ntext\n")[0] == []
 
 
@@ -71,10 +71,10 @@ def test_headings_of_restructured_text_rank_in_the_order_of_their_adornments():
         "=====\nTitle\n=====\n\nintro\n\nSection\n-------\ntext\n\n  indented\n  --------\n\nSub\n~~~\n\n"
         "Again\n-----\n\nshort\n--\n\n====  ====\na     b\n====  ====\n"
     )
-    found = rst_headings(text)
-    assert [(h.level, h.title) for h in found] == [(1, "Title"), (2, "Section"), (3, "Sub"), (2, "Again")]
-    assert text[found[0].offset :].startswith("=====\nTitle")
-    assert text[found[1].offset :].startswith("Section\n-----")
+    headings = rst_headings(text)
+    assert [(h.level, h.title) for h in headings] == [(1, "Title"), (2, "Section"), (3, "Sub"), (2, "Again")]
+    assert text[headings[0].offset :].startswith("=====\nTitle")
+    assert text[headings[1].offset :].startswith("Section\n-----")
 
 
 PAGE = """<!doctype html><html><head><title>T &amp; x
@@ -149,9 +149,9 @@ def test_lines_are_those_of_the_file_where_the_text_is(write):
 
 
 def test_pdf_is_read_page_by_page(write):
-    found = parsed(write, "a.pdf", pdf(["First page of it.", "Second page of it."], "My paper"))
-    assert found.title == "My paper"
-    assert [found.text[at:].split("\n")[0].strip() for at in found.outline.pages] == [
+    content = parsed(write, "a.pdf", pdf(["First page of it.", "Second page of it."], "My paper"))
+    assert content.title == "My paper"
+    assert [content.text[at:].split("\n")[0].strip() for at in content.outline.pages] == [
         "First page of it.", "Second page of it.",
     ]  # fmt: skip
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from resizable_search.corpora import tables
-from resizable_search.corpora.files.decoding import UnreadableError
-from resizable_search.corpora.files.formats import format_of
+from resizable_search.corpora.decoding import UnreadableError
+from resizable_search.corpora.formats import format_of
 from resizable_search.corpora.tables import TABLES, Table
 
 
@@ -32,8 +32,8 @@ def parquet(rows: list[dict], **how) -> bytes:
     return into.getvalue()
 
 
-def values(found: Table, position: int = 0) -> list[tuple]:
-    return [(record.number, record.problem or dict(record.values)) for record in found.read(position)]
+def values(rows: Table, position: int = 0) -> list[tuple]:
+    return [(record.number, record.problem or dict(record.values)) for record in rows.read(position)]
 
 
 ROWS = [{"text": f"text {i}", "a": f"a{i}"} for i in range(700)]
@@ -50,18 +50,18 @@ FORMS = {
 
 @pytest.mark.parametrize("name", FORMS)
 def test_every_format_gives_the_same_records_from_any_position_on(table, name: str):
-    found = table(name, FORMS[name]())
-    whole = list(found.read())
-    assert found.columns() == ["text", "a"]
+    rows = table(name, FORMS[name]())
+    whole = list(rows.read())
+    assert rows.columns() == ["text", "a"]
     assert [dict(record.values) for record in whole] == ROWS
     for cut in (0, 1, 255, 256, 299, 300, 699):
-        assert list(found.read(whole[cut].position)) == whole[cut + 1 :]
+        assert list(rows.read(whole[cut].position)) == whole[cut + 1 :]
 
 
 def test_a_record_of_several_lines_has_the_place_of_its_first(table):
-    found = table("a.csv", 'text,a\n"one\ntwo",1\n\nthree,2\n')
-    assert values(found) == [(2, {"text": "one\ntwo", "a": "1"}), (5, {"text": "three", "a": "2"})]
-    assert values(found, 3) == [(5, {"text": "three", "a": "2"})]
+    rows = table("a.csv", 'text,a\n"one\ntwo",1\n\nthree,2\n')
+    assert values(rows) == [(2, {"text": "one\ntwo", "a": "1"}), (5, {"text": "three", "a": "2"})]
+    assert values(rows, 3) == [(5, {"text": "three", "a": "2"})]
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,12 @@ def test_a_bad_row_is_reported_by_its_line_and_the_next_one_is_read(table, line:
 def test_quotes_that_are_not_closed_are_reported(table, monkeypatch):
     assert "unexpected end of data" in values(table("a.csv", 'text,a\n"never,1\nx,2\n'))[0][1]
     monkeypatch.setattr(tables, "MAX_LINE", 1000)
-    found = table("a.csv", 'text,a\nfine,1\n"never,1\n' + "x,2\n" * 1000).read()
-    assert next(found).values["text"] == "fine"
+    records = table("a.csv", 'text,a\nfine,1\n"never,1\n' + "x,2\n" * 1000).read()
+    assert next(records).values["text"] == "fine"
     with pytest.raises(UnreadableError, match="its record in line 3 is longer"):
-        next(found)
+        next(records)
+    with pytest.raises(UnreadableError, match="its line 2 is longer"):
+        list(table("b.csv", "text\n" + "x" * 2000).read())
 
 
 @pytest.mark.parametrize(
@@ -119,8 +121,8 @@ def test_tables_are_read_in_their_encoding(table, encoding: str):
 
 def test_text_files_have_types_where_they_are_wanted(table):
     row = "x,1999,02,-1.5,true,2024-05-01,,1e9,12345678901234567890"
-    found = table("a.csv", f"text,a,b,c,d,e,f,g,h\n{row}\n", "abcdefgh")
-    assert list(values(found)[0][1].values()) == [
+    rows = table("a.csv", f"text,a,b,c,d,e,f,g,h\n{row}\n", "abcdefgh")
+    assert list(values(rows)[0][1].values()) == [
         "x", 1999, "02", -1.5, True, "2024-05-01", None, "1e9", "12345678901234567890",
     ]  # fmt: skip
 
@@ -180,8 +182,8 @@ def test_only_the_wanted_columns_of_parquet_are_read(table):
 
 @pytest.mark.parametrize("data", [b"", b"PAR1 no more", parquet(ROWS)[:-9]], ids=["empty", "words", "cut"])
 def test_parquet_that_is_damaged_is_reported(table, data: bytes):
-    found = table("a.parquet", data)
+    rows = table("a.parquet", data)
     with pytest.raises(UnreadableError, match="cannot be read as Parquet"):
-        found.columns()
+        rows.columns()
     with pytest.raises(UnreadableError, match="cannot be read as Parquet"):
-        list(found.read())
+        list(rows.read())

@@ -7,17 +7,12 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 from resizable_search.corpora.chunking import Heading, Outline
-from resizable_search.corpora.files.decoding import (
-    PACKINGS,
-    UnreadableError,
-    decode,
-    encoding_of,
-    read_whole,
-    without_surrogates,
-)
+from resizable_search.corpora.decoding import PACKINGS, UnreadableError, decode, encoding_of, read_whole
+from resizable_search.text import without_surrogates
 
 FileFormat = Literal["text", "markdown", "rst", "html", "pdf", "jsonl", "csv", "tsv", "parquet"]
 _BY_SUFFIX: dict[str, FileFormat] = {
@@ -133,10 +128,7 @@ def rst_headings(text: str) -> list[Heading]:
 
 def _line_starts(text: str, start: int) -> Sequence[int]:
     """The offset of each line from `start` on, and of the end."""
-    starts = [start]
-    for line in text[start:].split("\n"):
-        starts.append(starts[-1] + len(line) + 1)
-    return starts
+    return list(accumulate((len(line) + 1 for line in text[start:].split("\n")), initial=start))
 
 
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
@@ -256,8 +248,7 @@ def pdf_text(data: bytes) -> tuple[str, list[int], str]:
     except ImportError:
         raise UnreadableError("PDF needs `pip install 'resizable_search[pdf]'`") from None
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it reports every flaw of a file on stderr
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         try:
             reader = pypdf.PdfReader(io.BytesIO(data))
             if reader.is_encrypted and not reader.decrypt(""):
@@ -272,8 +263,5 @@ def pdf_text(data: bytes) -> tuple[str, list[int], str]:
             raise UnreadableError(f"it cannot be read as PDF ({words or type(error).__name__})") from None
     if not any(page.strip() for page in pages):
         raise UnreadableError(f"its pages ({len(pages):,}) have no text: they may be scanned")
-    starts, length = [], 0
-    for page in pages:
-        starts.append(length)
-        length += len(page) + len(_PAGE_BREAK)
-    return _PAGE_BREAK.join(pages), starts, title
+    lengths = (len(page) + len(_PAGE_BREAK) for page in pages[:-1])
+    return _PAGE_BREAK.join(pages), list(accumulate(lengths, initial=0)), title

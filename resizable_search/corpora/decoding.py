@@ -137,11 +137,6 @@ def decode(data: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def without_surrogates(text: str) -> str:
-    """The text with U+FFFD for lone surrogates, which are no characters."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def encoding_of(data: bytes, *, whole: bool) -> str:
     """The encoding of a file that begins with `data`; `whole`: there is no more of it.
 

@@ -17,19 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from resizable_search.corpora.base import BLOCK_SIZE, Block, Corpus, Document, gather
+from resizable_search.corpora.base import BLOCK_SIZE, DEFAULT_CHARS, Block, Corpus, Document, gather
 from resizable_search.corpora.chunking import PLAIN, Chunking, Outline
-from resizable_search.corpora.files.decoding import UnreadableError
-from resizable_search.corpora.files.discovery import FoundFile, Listing, absolute, base_of, roots_of, walk
-from resizable_search.corpora.files.formats import format_of, read_text
+from resizable_search.corpora.decoding import UnreadableError
+from resizable_search.corpora.discovery import FoundFile, Listing, absolute, base_of, roots_of, walk
+from resizable_search.corpora.formats import format_of, read_text
 from resizable_search.corpora.tables import FIELDS, TABLES, Columns, Record, Table, lines_of, parse_line
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
 from resizable_search.text import counted, listed
 
-DEFAULT_CHARS = 1200
-"""Characters of a text that are kept if it is not cut into chunks."""
 BLOCK_CHARS = 8 << 20
 """About as many characters are read at once."""
 STDIN = "-"
@@ -68,10 +66,10 @@ class TextCorpus(Corpus):
         chunk_overlap: int = 0,
         progress: Progress = SILENT,
     ) -> None:
-        if chars is not None and chars < 1:
-            raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
         self.paths = list(paths)
         self.columns = Columns(text_column, id_column, title_column, url_column, tuple(metadata))
+        if chars is not None and chars < 1:
+            raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
         self.chars = chars
         self.chunking = None if chunk is None else Chunking.parse(chunk, chunk_overlap)
         self.progress = progress

@@ -24,6 +24,9 @@ from resizable_search.errors import UsageError
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
+    _Rules = tuple[tuple[str, GitIgnoreSpec], ...]
+    """Folders with a .gitignore, and what each leaves out; the nearest last."""
+
 _LISTING_MEMORY = 8 << 20
 """Bytes of a listing in memory; a longer one goes to a temporary file."""
 
@@ -156,8 +159,8 @@ class _Walker:
         # A path matches also if it lies in a folder that does.
         pattern = GitIgnoreSpec.from_lines([f"/{root.pattern}"]) if root.pattern else None
         start = len(root.path.rstrip("/")) + 1
-        waiting: list[tuple[str | os.DirEntry[str], _GitignoreRules]] = []
-        folders = [(root.path, _GitignoreRules.above(root.path))]  # and links to folders
+        waiting: list[tuple[str | os.DirEntry[str], _Rules]] = []
+        folders = [(root.path, _rules_above(root.path))]  # and links to folders
         while waiting or folders:
             entry, rules = waiting.pop() if waiting else folders.pop(0)
             path = os.fspath(entry)
@@ -166,14 +169,14 @@ class _Walker:
                     is_folder, is_link = entry.is_dir(), entry.is_symlink()
                 except OSError:
                     is_folder = is_link = False
-                if path in self.named or rules.ignore(path, is_folder=is_folder and not is_link):
+                if path in self.named or _ignores(rules, path, is_folder=is_folder and not is_link):
                     continue
                 if not is_folder:
                     if pattern is None or pattern.match_file(path[start:]):
                         yield self._file(path)
                     continue
                 if is_link:
-                    folders.append((path, _GitignoreRules()))
+                    folders.append((path, ()))
                     continue
             try:
                 state = os.stat(path)
@@ -185,7 +188,7 @@ class _Walker:
             except OSError as error:
                 yield self._problem(path, error)
                 continue
-            rules = rules.within(path)
+            rules = _rules_of(path, rules)
             shown.sort(key=lambda entry: entry.name, reverse=True)
             waiting += [(entry, rules) for entry in shown]
 
@@ -208,49 +211,41 @@ class _Walker:
         return path[len(self.base) :].lstrip("/") or "."
 
 
-@dataclass(frozen=True, slots=True)
-class _GitignoreRules:
-    """What .gitignore files leave out of a folder, as git reads them.
+def _rules_above(root: str) -> "_Rules":
+    """The rules of the folders above `root`, up to the top of its git repository.
 
-    `specs` are the folders above it and itself with their rules, the nearest last.
+    If they ignore `root` itself, which is named all the same, they do not count.
     """
+    folders = [root]
+    while (parent := os.path.dirname(folders[-1])) != folders[-1]:
+        folders.append(parent)
+    top = next((i for i, f in enumerate(folders) if os.path.lexists(os.path.join(f, ".git"))), 0)
+    rules: _Rules = ()
+    for folder in reversed(folders[1 : top + 1]):
+        rules = _rules_of(folder, rules)
+    return () if _ignores(rules, root, is_folder=True) else rules
 
-    specs: "tuple[tuple[str, GitIgnoreSpec], ...]" = ()
 
-    @classmethod
-    def above(cls, root: str) -> "_GitignoreRules":
-        """The rules of the folders above `root`, up to the top of its git repository.
+def _rules_of(folder: str, above: "_Rules") -> "_Rules":
+    """The rules in a folder: those of the folder above it, and its own."""
+    try:
+        with open(os.path.join(folder, ".gitignore"), encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().split("\n")
+    except OSError:
+        return above
+    from pathspec import GitIgnoreSpec
 
-        If they ignore `root` itself, which is named all the same, they do not count.
-        """
-        folders = [root]
-        while (parent := os.path.dirname(folders[-1])) != folders[-1]:
-            folders.append(parent)
-        top = next((i for i, f in enumerate(folders) if os.path.lexists(os.path.join(f, ".git"))), 0)
-        rules = cls()
-        for folder in reversed(folders[1 : top + 1]):
-            rules = rules.within(folder)
-        return cls() if rules.ignore(root, is_folder=True) else rules
+    patterns = []
+    for line in lines:
+        with suppress(ValueError, re.error):  # git skips an invalid pattern, too
+            patterns += GitIgnoreSpec.from_lines([line]).patterns
+    return (*above, (os.path.join(folder, ""), GitIgnoreSpec(patterns)))
 
-    def within(self, folder: str) -> "_GitignoreRules":
-        """The rules of a folder that lies in the one of these."""
-        try:
-            with open(os.path.join(folder, ".gitignore"), encoding="utf-8", errors="surrogateescape") as file:
-                lines = file.read().split("\n")
-        except OSError:
-            return self
-        from pathspec import GitIgnoreSpec
 
-        patterns = []
-        for line in lines:
-            with suppress(ValueError, re.error):  # git skips an invalid pattern, too
-                patterns += GitIgnoreSpec.from_lines([line]).patterns
-        return _GitignoreRules((*self.specs, (os.path.join(folder, ""), GitIgnoreSpec(patterns))))
-
-    def ignore(self, path: str, *, is_folder: bool) -> bool:
-        """Whether a path in the folder is left out: the nearest rule that mentions it decides."""
-        for folder, spec in reversed(self.specs):
-            include = spec.check_file(path[len(folder) :] + ("/" if is_folder else "")).include
-            if include is not None:
-                return bool(include)
-        return False
+def _ignores(rules: "_Rules", path: str, *, is_folder: bool) -> bool:
+    """Whether a path is left out: the nearest rule that mentions it decides."""
+    for folder, spec in reversed(rules):
+        include = spec.check_file(path[len(folder) :] + ("/" if is_folder else "")).include
+        if include is not None:
+            return bool(include)
+    return False

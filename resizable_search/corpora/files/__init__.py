@@ -1,1 +1,0 @@
-"""People's own text: folders and files of many formats, as a corpus."""

@@ -38,13 +38,9 @@ app = typer.Typer(invoke_without_command=True)
 
 KeyArgument = Annotated[
     str,
-    Argument(
-        help="Setting, such as index, query.dim or build.files.chunk.", metavar="KEY", autocompletion=_keys
-    ),
+    Argument(help="Setting: index, query.dim, build.files.chunk, …", metavar="KEY", autocompletion=_keys),
 ]
-ProjectOption = Annotated[
-    bool, Option("--project", help="Use the nearest pyproject.toml, not the home's file.")
-]
+ProjectOption = Annotated[bool, Option("--project", help="Use the nearest pyproject.toml, not the home.")]
 
 
 @app.callback()

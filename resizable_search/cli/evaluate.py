@@ -24,14 +24,13 @@ from resizable_search.cli.options import (
     takes,
 )
 from resizable_search.cli.output import json_object, note
-from resizable_search.engine.plan import PRECISIONS
+from resizable_search.engine.plan import PRECISIONS, Plan
 from resizable_search.errors import QueryError, RsearchError, UsageError
 from resizable_search.store.layout import expanded
 from resizable_search.system import MOST
 
 if TYPE_CHECKING:
     from resizable_search.corpora.base import Corpus
-    from resizable_search.engine.plan import Plan
     from resizable_search.evaluate.bench import Queries
     from resizable_search.evaluate.tune import TuneReport
     from resizable_search.progress import Progress
@@ -49,10 +48,7 @@ DimListOption = Annotated[
         show_default="the stored ones",
     ),
 ]
-RerankListOption = Annotated[
-    str | None,
-    Option("--rerank", help="Measure each dimension with these reranks too, e.g. 10 or 5,10."),
-]
+RerankListOption = Annotated[str | None, Option("--rerank", help="Measure with these too, e.g. 10 or 5,10.")]
 PlanListOption = Annotated[
     list[str] | None,
     Option(
@@ -82,20 +78,12 @@ def bench(
         str | None,
         Option(help="Threads of the engine, e.g. 1,2.", show_default="$RSEARCH_THREADS, else all cores"),
     ] = None,
-    cold: Annotated[
-        bool, Option("--cold", help="Drop the index's files from the page cache before each run.")
-    ] = False,
+    cold: Annotated[bool, Option("--cold", help="Drop the index from memory before each run.")] = False,
     queries: Annotated[Path | None, Option(help="File of queries, one a line.")] = None,
-    sample: Annotated[
-        int, Option(help="Without --queries: use this many rows of the index as queries.")
-    ] = 200,
+    sample: Annotated[int, Option(help="Without --queries: use this many rows as queries.")] = 200,
     seed: Annotated[int, Option(min=0, help="Seed that draws these rows.")] = 0,
-    min_recall: Annotated[
-        float | None, Option(help="Exit with 1 if the mean overlap of a plan is below this, e.g. 0.95.")
-    ] = None,
-    plot: Annotated[
-        Path | None, Option(help="Draw overlap against runs per second: .svg or .png (extra `plot`).")
-    ] = None,
+    min_recall: Annotated[float | None, Option(help="Exit with 1 if a plan's overlap is below this.")] = None,
+    plot: Annotated[Path | None, Option(help="Draw overlap by speed: .svg or .png (extra `plot`).")] = None,
     json: JsonOption = False,
     csv: Annotated[bool, Option("--csv", help="Print CSV.")] = False,
     home: HomeOption = None,
@@ -192,7 +180,7 @@ def tune(
     sample: Annotated[
         int | None,
         Option(
-            help="Without --queries: use this many rows of the index as queries.",
+            help="Without --queries: use this many rows as queries.",
             show_default="as many as prove the recall, 1,680 for 0.99",
         ),
     ] = None,
@@ -241,10 +229,9 @@ def tune(
         render_evaluate.tuning(report)
 
 
-def plan_for(index: "Index", options: "SearchOptions") -> "Plan":
+def plan_for(index: "Index", options: "SearchOptions") -> Plan:
     """The plan that the options mean. A recall without a tuned plan is tuned now. Raises UsageError."""
     from resizable_search.cli.progress import shown_progress
-    from resizable_search.engine.plan import Plan
 
     k, recall = options.k, options.recall
     if recall is None or index.plans.get(k, recall) is not None:
@@ -292,12 +279,8 @@ def evaluate(
     plan: PlanListOption = None,
     k: KOption = 10,
     seed: Annotated[int, Option(min=0, help="Seed of the bootstrap intervals.")] = 0,
-    per_query: Annotated[
-        Path | None, Option(help="Write each metric of each query and plan, as TSV.")
-    ] = None,
-    runs: Annotated[
-        Path | None, Option(help="Write the hits of each plan into this folder, as TREC runs.")
-    ] = None,
+    per_query: Annotated[Path | None, Option(help="Write each metric of each query and plan as TSV.")] = None,
+    runs: Annotated[Path | None, Option(help="Write each plan's hits as TREC runs into this folder.")] = None,
     plot: Annotated[
         Path | None, Option(help="Draw relevance and overlap by dimension: .svg or .png (extra `plot`).")
     ] = None,

@@ -171,9 +171,7 @@ def export(
 
 
 def remove(
-    index: Annotated[
-        str, Argument(help="Index by name or folder.", autocompletion=completion.indexes_and_builds)
-    ],
+    index: Annotated[str, Argument(help="Name or folder.", autocompletion=completion.indexes_and_builds)],
     yes: YesOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -196,9 +194,7 @@ def remove(
 def warm(
     index: Annotated[
         str | None,
-        Argument(
-            autocompletion=completion.indexes, help="Index to derive missing int8 tiers and sign bits for."
-        ),
+        Argument(help="Derive missing int8 tiers and sign bits of it.", autocompletion=completion.indexes),
     ] = None,
     home: HomeOption = None,
 ) -> None:

@@ -42,13 +42,9 @@ IndexOption = Annotated[
 ]
 IndexArgument = Annotated[
     str | None,
-    Argument(
-        help="Index by name or folder.", show_default="as for --index", autocompletion=completion.indexes
-    ),
+    Argument(help="Name or folder.", show_default="as for --index", autocompletion=completion.indexes),
 ]
-RequiredIndexArgument = Annotated[
-    str, Argument(help="Index by name or folder.", autocompletion=completion.indexes)
-]
+RequiredIndexArgument = Annotated[str, Argument(help="Name or folder.", autocompletion=completion.indexes)]
 KOption = Annotated[int, Option("-k", help="Number of hits.")]
 ThreadsOption = Annotated[int | None, Option(help="Threads of a scan.", show_default="$RSEARCH_THREADS")]
 EngineOption = Annotated[
@@ -57,9 +53,7 @@ EngineOption = Annotated[
 ]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 YesOption = Annotated[bool, Option("--yes", "-y", help="Do not ask.")]
-ConcurrencyOption = Annotated[
-    int | None, Option(help="Requests at the same time.", show_default="8; 2 if local")
-]
+ConcurrencyOption = Annotated[int | None, Option(help="Requests at once.", show_default="8; 2 if local")]
 RateOption = Annotated[float | None, Option(help="Requests a minute.", show_default="240 at Nomic's service")]
 
 BaseUrlOption = Annotated[
@@ -87,12 +81,8 @@ class BuildArguments:
     model: Annotated[str | None, Option(help="Model of the embedder.", show_default="the usual one")] = None
     base_url: BaseUrlOption = None
     api_key_env: ApiKeyEnvOption = None
-    document_prefix: Annotated[
-        str | None, Option(help="Text before each document.", show_default="by model")
-    ] = None
-    query_prefix: Annotated[str | None, Option(help="Text before each query.", show_default="by model")] = (
-        None
-    )
+    document_prefix: Annotated[str | None, Option(help="Text before documents.", show_default="usual")] = None
+    query_prefix: Annotated[str | None, Option(help="Text before queries.", show_default="usual")] = None
     dims: Annotated[
         str | None,
         Option(help="Dimensions to store, e.g. 64,256; always the full one.", show_default="usual ones"),
@@ -104,9 +94,7 @@ class BuildArguments:
     on_bad_text: Annotated[
         Literal["skip", "fail"], Option(metavar="skip|fail", help="Skip or refuse documents without text.")
     ] = "skip"
-    dry_run: Annotated[bool, Option("--dry-run", help="Show work, cost and disk space; write nothing.")] = (
-        False
-    )
+    dry_run: Annotated[bool, Option("--dry-run", help="Show work, cost and space; write nothing.")] = False
     home: HomeOption = None
 
     def embedder_options(self) -> dict[str, str | int | None]:
@@ -142,21 +130,11 @@ class TextArguments(BuildArguments):
 
     chars: CharsOption = None
     text_column: Annotated[str | None, Option(help="Column with the texts.", show_default="text")] = None
-    id_column: Annotated[str | None, Option(help="Column with the ids.", show_default="id, else the row")] = (
-        None
-    )
-    title_column: Annotated[
-        str | None, Option(help="Column with the titles.", show_default="title, else none")
-    ] = None
-    url_column: Annotated[str | None, Option(help="Column with the URLs.", show_default="url, else none")] = (
-        None
-    )
-    metadata: Annotated[
-        str | None, Option(help="Columns to keep as metadata, e.g. year,lang.", show_default="none")
-    ] = None
-    chunk: Annotated[
-        str | None, Option(help="Chunk size in tokens (400) or characters (1600c).", show_default="no chunks")
-    ] = None
+    id_column: Annotated[str | None, Option(help="Column with the ids.", show_default="id, else row")] = None
+    title_column: Annotated[str | None, Option(help="Column with the titles.", show_default="title")] = None
+    url_column: Annotated[str | None, Option(help="Column with the URLs.", show_default="url")] = None
+    metadata: Annotated[str | None, Option(help="Columns to keep as metadata, e.g. year,lang.")] = None
+    chunk: Annotated[str | None, Option(help="Chunk size in tokens (400) or characters (1600c).")] = None
     chunk_overlap: Annotated[int, Option(help="Overlap of chunks, in the same unit.")] = 0
 
     def text_length(self) -> int | None:
@@ -189,9 +167,7 @@ class SearchArguments:
             show_default="the full dimension",
         ),
     ] = None
-    rerank: Annotated[
-        int, Option(help="Score RERANK x K candidates again at the full dimension; 0: none.")
-    ] = 0
+    rerank: Annotated[int, Option(help="Rescore RERANK x K candidates at the full dimension; 0: none.")] = 0
     plan: Annotated[
         str | None,
         Option(
@@ -230,15 +206,9 @@ class SearchArguments:
             show_default="depends on the format",
         ),
     ] = None
-    snippet: Annotated[
-        int, Option(min=0, help="Print the best matching N characters; 0: none.", metavar="N")
-    ] = 0
-    min_score: Annotated[
-        float | None, Option(help="Leave out hits below this score.", show_default="none")
-    ] = None
-    open: Annotated[
-        int | None, Option(min=1, help="Open the url of this hit in the browser.", show_default="none")
-    ] = None
+    snippet: Annotated[int, Option(min=0, metavar="N", help="Print N best matching characters; 0: none.")] = 0
+    min_score: Annotated[float | None, Option(help="Leave out hits below this score.")] = None
+    open: Annotated[int | None, Option(min=1, help="Open the url of this hit in the browser.")] = None
     explain: Annotated[bool, Option("--explain", help="Tell what each stage read, kept and took.")] = False
     threads: ThreadsOption = None
     engine: EngineOption = "auto"

@@ -51,9 +51,7 @@ def query(
             show_default="the index's",
         ),
     ] = None,
-    model: Annotated[
-        str | None, Option(help="Name of the model there.", show_default="as in the index")
-    ] = None,
+    model: Annotated[str | None, Option(help="Model's name there.", show_default="as in the index")] = None,
     base_url: BaseUrlOption = None,
     api_key_env: ApiKeyEnvOption = None,
 ) -> None:

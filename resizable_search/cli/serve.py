@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from resizable_search.cli import completion
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption
@@ -25,7 +25,7 @@ LEAST_TOKEN = 16
 
 IndexesOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--index",
         "-i",
         help="Serve only this index, by name or folder; repeatable.",
@@ -37,24 +37,20 @@ IndexesOption = Annotated[
 
 def serve(
     index: IndexesOption = None,
-    host: Annotated[str, typer.Option(help="Listen on this address.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Listen on this port; 0: any free one.")] = 8765,
+    host: Annotated[str, Option(help="Listen on this address.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="Listen on this port; 0: any free one.")] = 8765,
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Allow a --host that other machines can reach.")
+        bool, Option("--allow-remote", help="Allow a --host that other machines can reach.")
     ] = False,
     token_file: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="Require the token in this file; --allow-remote needs a token.",
             show_default=f"${TOKEN_VARIABLE}",
         ),
     ] = None,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="Accept this name in the Host header too; repeatable.")
-    ] = None,
-    cors: Annotated[
-        list[str] | None, typer.Option(help="Let pages of this origin use the API; repeatable.")
-    ] = None,
+    allow_host: Annotated[list[str] | None, Option(help="Accept this Host header too; repeatable.")] = None,
+    cors: Annotated[list[str] | None, Option(help="Let pages of this origin call it; repeatable.")] = None,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
     home: HomeOption = None,

@@ -84,9 +84,7 @@ def _for_bash(line: str, word: str) -> str:
     return rest if word[:1] in ("'", '"') else _SPECIAL.sub(r"\\\1", rest)
 
 
-def source(
-    offer: Callable[[typer.Context, str], Iterable[str]],
-) -> Callable[[typer.Context, str], list[str]]:
+def source(offer: Callable[[typer.Context, str], Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
     """Make a source safe: no error, few words, and only plain ones for shells that would run others."""
 
     @functools.wraps(offer)

@@ -9,13 +9,7 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion, remote
-from resizable_search.cli.options import (
-    ApiKeyEnvOption,
-    BaseUrlOption,
-    SearchArguments,
-    index_name,
-    takes,
-)
+from resizable_search.cli.options import ApiKeyEnvOption, BaseUrlOption, SearchArguments, index_name, takes
 from resizable_search.cli.output import (
     OutputOptions,
     ServedIndex,

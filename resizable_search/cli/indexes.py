@@ -57,14 +57,16 @@ def listing_table(entries: "Sequence[OverviewEntry]") -> "Table":
 
     names = ("index", "documents", "dims", "model", "size", "changed", "")
     table = borderless(*names, right=("documents", "size"))
-    table.columns[0].min_width = 8
-    table.columns[1].min_width = max(len(f"{entry.rows:,}") for entry in entries)
+    index, documents, *others = table.columns
+    index.min_width, documents.min_width = 8, max(len(f"{entry.rows:,}") for entry in entries)
+    for column in (index, *others):
+        column.no_wrap = False  # rich narrows such columns first
     for entry in entries:
         dims = f"{entry.dims[0]}–{entry.dims[-1]}" if len(entry.dims) > 1 else ",".join(map(str, entry.dims))
         state = "" if entry.state == "ready" else entry.state
         used, changed = size(entry.bytes), entry.changed[:10]
         cells = (entry.name, f"{entry.rows:,}", dims, entry.model, used, changed, state)
-        table.add_row(*(Text(plain(cell)) for cell in cells))
+        table.add_row(*(Text(plain(cell), no_wrap=True) for cell in cells))
     return table
 
 

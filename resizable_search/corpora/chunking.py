@@ -102,8 +102,9 @@ class Chunking:
 
     def spans(self, text: str, outline: Outline = PLAIN) -> Iterator[tuple[int, int]]:
         """The offsets of each chunk's start and end, in order, without white space at the ends."""
-        bounds = [0, *(heading.offset for heading in outline.headings), len(text)]
-        levels = [0, *(heading.level for heading in outline.headings)]
+        headings = [heading for heading in outline.headings if heading.offset < len(text)]  # it may be cut
+        bounds = [0, *(heading.offset for heading in headings), len(text)]
+        levels = [0, *(heading.level for heading in headings)]
         sections = [(a, b, level) for (a, b), level in zip(pairwise(bounds), levels, strict=True) if a < b]
         sizes = [self._measure(text[a:b]) for a, b, _ in sections]
         first = 0

@@ -176,3 +176,10 @@ def test_an_overlap_of_more_than_half_is_wrong_usage():
         Chunking(10, "t", 6)
     with pytest.raises(UsageError, match="overlap"):
         Chunking(10, "t", -1)
+
+
+@pytest.mark.parametrize("size", ["20t", "100c", "500t"])
+def test_headings_behind_the_end_of_a_cut_text_make_no_chunks(size: str):
+    text = "Some words of a section. " * 40
+    headings = [Heading(0, 1, "One"), Heading(5000, 2, "Two"), Heading(9000, 1, "Three")]
+    assert chunks(text, size, 0, Outline(headings)) == chunks(text, size, 0, Outline(headings[:1]))

@@ -6,7 +6,16 @@ ordered by singular value, so truncation keeps what matters most. It matches wor
 them, not meaning.
 
 A word that occurs n times in a text weighs (1 + ln n) * ln((1 + documents) / documents with it) ** 1.5. A
-text's weights have norm 1. docs/measuring.md compares this with other weights.
+text's weights have norm 1. Measured on 16,015 articles of English Wikipedia of 1,200 characters, fitted on
+10,000, with 1,500 of the others as queries: the share whose other half is among the 10 best, and the same for
+title to article, each +- 0.013.
+
+    dimensions             768            256            64
+    power 1.5           0.684  0.725   0.583  0.547   0.409  0.345
+    without stop words  0.671  0.727   0.573  0.561   0.403  0.360    and so below
+    power 2             0.700  0.769   0.604  0.611   0.433  0.409    finds Cherry for `tree data structures`
+    power 1             0.604  0.653   0.498  0.491   0.334  0.309
+    scikit-learn's idf  0.565  0.573   0.447  0.431   0.291  0.280
 
 A term is a word in lower case, without accents and English plural. A compound (`OrderedDict`, `move_to_end`)
 counts as a whole and by its parts. No word is left out, neither `C` nor `with`. Han and kana, written

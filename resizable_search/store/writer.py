@@ -301,11 +301,15 @@ def remove_index(folder: Path) -> list[str]:
         own = [path for path in _files(folder) if path.relative_to(folder).as_posix() in listed]
     last = (folder / NAMES.manifest, folder / NAMES.removed)
     others = sorted(str(path.relative_to(folder)) for path in set(_files(folder)) - set(own))
-    for path in sorted(own, key=last.__contains__):
-        path.unlink()
+    for path in own:
+        if path not in last:
+            path.unlink()
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
             path.rmdir()
+    for path in last:  # a folder that has neither is empty, or no index
+        if path in own:
+            path.unlink()
     if not others:
         folder.rmdir()
     return others

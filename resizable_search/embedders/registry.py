@@ -33,6 +33,7 @@ BUILT_IN = {
     "openai": "resizable_search.embedders.openai:OpenAIEmbedder",
     "sentence-transformers": "resizable_search.embedders.sentence_transformers:SentenceTransformersEmbedder",
     "lsa": "resizable_search.embedders.lsa:LsaEmbedder",
+    "wordllama": "resizable_search.embedders.wordllama:WordLlamaEmbedder",
 }
 PRECOMPUTED = {"given": "resizable_search.embedders.base:PrecomputedEmbedder"}
 """Not offered by `names`, since it embeds nothing."""

@@ -1,0 +1,160 @@
+"""WordLlama: a static Matryoshka model that lies in its package: texts are embedded on this machine, at once.
+
+A text's vector is the mean of its tokens' rows in a table of 32,000 x 256 numbers, which was trained for 256,
+128 and 64 dimensions (https://github.com/dleemiller/WordLlama, MIT). The order of words does not count, and
+the model knows English best. Only the two data files of the package are read: its own loader looks for them
+in a folder that the wheel does not have, and pads each batch to its longest text.
+"""
+
+import hashlib
+import threading
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, PackagePath, distribution
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.embedders.base import Embedder, Task
+from resizable_search.errors import EmbedderError, UsageError
+from resizable_search.specs import EmbedderSpec
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PACKAGE, MODEL, WIDTH = "wordllama", "wordllama-l2-supercat", 256
+WEIGHTS = "wordllama/weights/l2_supercat_256.safetensors"
+TOKENIZER = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
+
+FEW_TEXTS = 4
+"""Up to so many texts, as of a query, only the rows of their tokens are read from the file of the table."""
+
+CHARS_A_TOKEN = 2
+"""With fewer, words fall apart into characters and bytes, which say little. English has 4 or more."""
+
+NOTED_FROM = 100
+"""Texts that are looked at before the user is told that their language is not the model's."""
+
+
+class WordLlamaEmbedder(Embedder):
+    """The table and the tokenizer of the package. Safe to call from several threads.
+
+    A text gets the same numbers in every batch. Raises EmbedderError without the package or its files.
+    """
+
+    kind: ClassVar[str] = "wordllama"
+    known_models: ClassVar[Sequence[str]] = (MODEL,)
+    remark: ClassVar[str] = "wordllama knows words, not their order; Nomic's model: --embedder nomic"
+    batch_size: int = 64
+
+    def __init__(self, *, model: str = MODEL, weights: str = "", tokenizer: str = "") -> None:
+        if model != MODEL:
+            raise UsageError(f"the wordllama embedder has one model, {MODEL}: leave `model` out")
+        files = _files()
+        options = {"weights": _checksum(files[WEIGHTS]), "tokenizer": _checksum(files[TOKENIZER])}
+        self._paths = Path(str(files[WEIGHTS].locate())), Path(str(files[TOKENIZER].locate()))
+        self._spec = EmbedderSpec(self.kind, MODEL, WIDTH, options=options)
+        self._lock = threading.Lock()
+        self._seen = self._foreign = 0
+
+    def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
+        """(n, 256) float32, whatever the task; zeros for a text without a token."""
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        ids = [np.array(text.ids, np.int64) for text in encoded]
+        lengths = np.array([len(tokens) for tokens in ids])
+        self._note_foreign(texts, lengths)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        tokens = np.concatenate(ids)
+        sums = self._sums(tokens, starts) if len(texts) > FEW_TEXTS else self._few_sums(tokens, starts)
+        means: NDArray[np.float32] = sums / np.maximum(lengths, 1)[:, None].astype(np.float32)
+        return means
+
+    def _sums(self, tokens: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The sums of the rows of each text's tokens, from `starts` on: a sparse matrix times the table.
+
+        Rows are added one after the other, so a sum does not depend on the other texts.
+        """
+        from scipy.sparse import csr_array
+
+        ones = np.ones(len(tokens), np.float32)
+        sums: NDArray[np.float32] = (
+            csr_array((ones, tokens, starts), shape=(len(starts) - 1, len(self._table))) @ self._table
+        )
+        return sums
+
+    def _few_sums(self, tokens: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The same numbers; only the rows of the tokens are read, and nothing large is imported."""
+        sums = np.zeros((len(starts) - 1, WIDTH), np.float32)
+        for row, (start, stop) in zip(sums, pairwise(starts.tolist()), strict=True):
+            for token in tokens[start:stop].tolist():
+                row += self._slices[token : token + 1][0]
+        return sums
+
+    @cached_property
+    def _slices(self) -> Any:
+        """The file of the table, of which rows can be read one by one."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            file: Any = safe_open(self._paths[0], "numpy")
+            return file.get_slice("embedding.weight")
+        except (SafetensorError, OSError) as error:
+            raise _damaged(error) from None
+
+    @cached_property
+    def _table(self) -> NDArray[np.float32]:
+        table: NDArray[np.float32] = self._slices[:].astype(np.float32)
+        return table
+
+    @cached_property
+    def _tokenizer(self) -> "Tokenizer":
+        from tokenizers import Tokenizer
+
+        try:
+            tokenizer = Tokenizer.from_file(str(self._paths[1]))
+        except Exception as error:  # it raises no class of its own
+            raise _damaged(error) from None
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    def _note_foreign(self, texts: Sequence[str], lengths: NDArray[np.int64]) -> None:
+        """Tell the user once if most of the first texts are not in a language of the model."""
+        if self._seen >= NOTED_FROM:
+            return
+        foreign = sum(len(text) < CHARS_A_TOKEN * tokens for text, tokens in zip(texts, lengths, strict=True))
+        with self._lock:
+            before, self._seen = self._seen, self._seen + len(texts)
+            self._foreign += foreign
+        if before < NOTED_FROM <= self._seen and 2 * self._foreign > self._seen:
+            self.on_note(
+                "most of these texts are not in a language that wordllama knows: expect poor answers; "
+                "another `embedder` serves them better"
+            )
+
+
+def _files() -> dict[str, PackagePath]:
+    """The files of the installed package by their names in it. Raises EmbedderError."""
+    try:
+        files = {str(path): path for path in distribution(PACKAGE).files or ()}
+    except PackageNotFoundError:
+        files = {}
+    if not {WEIGHTS, TOKENIZER} <= set(files):
+        raise EmbedderError(f"the package {PACKAGE} is missing or has other files: reinstall it")
+    return files
+
+
+def _checksum(path: PackagePath) -> str:
+    """The SHA-256 of a file of the package, as its installation recorded it."""
+    if path.hash is not None and path.hash.mode == "sha256":
+        return path.hash.value
+    content = Path(str(path.locate())).read_bytes()
+    return urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+
+
+def _damaged(error: Exception) -> EmbedderError:
+    return EmbedderError(f"cannot read the data of the package {PACKAGE} ({error}): reinstall it")

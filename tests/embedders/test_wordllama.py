@@ -1,0 +1,112 @@
+import threading
+from importlib.metadata import distribution
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from resizable_search.embedders import wordllama
+from resizable_search.embedders.registry import create, reopen
+from resizable_search.embedders.wordllama import TOKENIZER, WEIGHTS, WordLlamaEmbedder
+from resizable_search.errors import EmbedderError, IndexFormatError, UsageError
+
+TEXTS = [
+    "who invented the telephone",
+    "",
+    "A tree is a widely used abstract data type.",
+    "the the the",
+    " ",
+    "Zażółć gęślą jaźń",
+    "word " * 3000,
+]
+
+
+def oracle(texts):
+    """The mean of the tokens' rows, in float64."""
+    package = distribution("wordllama")
+    table = load_file(package.locate_file(WEIGHTS))["embedding.weight"].astype(np.float64)
+    tokenizer = Tokenizer.from_file(str(package.locate_file(TOKENIZER)))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    return np.stack([table[each].mean(0) if each else np.zeros(256) for each in ids])
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return WordLlamaEmbedder()
+
+
+def test_a_vector_is_the_mean_of_the_rows_of_its_tokens(embedder):
+    rows = embedder.embed(TEXTS, "search_document")
+    assert (rows.shape, rows.dtype) == ((7, 256), np.float32)
+    np.testing.assert_allclose(rows, oracle(TEXTS), atol=2e-5)
+    assert not rows[1].any()
+
+
+def test_a_text_has_the_same_bits_alone_in_a_batch_and_in_another_thread(embedder):
+    batch = embedder.embed(TEXTS * 9, "search_document")
+    alone = np.concatenate([WordLlamaEmbedder().embed([text], "search_query") for text in TEXTS])
+    np.testing.assert_array_equal(batch, np.tile(alone, (9, 1)))
+    found = {}
+
+    def work(number):
+        found[number] = embedder.embed(TEXTS * 9, "search_document")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for rows in found.values():
+        np.testing.assert_array_equal(rows, batch)
+    assert len(found) == 4
+
+
+def test_near_texts_are_near_at_every_trained_dimension(embedder):
+    rows = embedder.embed(
+        ["how do I read a file line by line", "reading the lines of a file", "the price of butter"],
+        "search_query",
+    )
+    for dim in (256, 128, 64):
+        cut = rows[:, :dim] / np.linalg.norm(rows[:, :dim], axis=1, keepdims=True)
+        assert cut[0] @ cut[1] > cut[0] @ cut[2] + 0.2
+
+
+def test_an_index_opens_it_again_and_refuses_other_files(tmp_path):
+    spec = create("wordllama").spec
+    assert (spec.kind, spec.width, spec.centred) == ("wordllama", 256, False)
+    assert reopen(spec, tmp_path).spec == spec
+    other = type(spec)(spec.kind, spec.model, spec.width, options={**spec.options, "weights": "another"})
+    with pytest.raises(IndexFormatError, match="it has other options"):
+        reopen(other, tmp_path)
+    assert other.fingerprint != spec.fingerprint
+
+
+def test_another_model_is_refused():
+    with pytest.raises(UsageError, match="leave `model` out"):
+        create("wordllama", "nomic-embed-text-v1.5")
+
+
+def test_a_package_without_its_files_is_told(monkeypatch):
+    monkeypatch.setattr(wordllama, "WEIGHTS", "wordllama/weights/gone.safetensors")
+    with pytest.raises(EmbedderError, match="reinstall it"):
+        WordLlamaEmbedder()
+
+
+def test_a_damaged_file_is_told(tmp_path, monkeypatch):
+    embedder = WordLlamaEmbedder()
+    (tmp_path / "broken").write_bytes(b"not a table")
+    embedder._paths = (tmp_path / "broken", tmp_path / "broken")
+    with pytest.raises(EmbedderError, match="cannot read the data of the package wordllama"):
+        embedder.embed(["a"], "search_query")
+
+
+@pytest.mark.parametrize(("text", "notes"), [("今天天气很好我们去公园", 1), ("the weather is fine", 0)])
+def test_texts_of_a_language_that_it_does_not_know_are_told_once(text, notes):
+    embedder, told = WordLlamaEmbedder(), []
+    embedder.on_note = told.append
+    for _ in range(4):
+        embedder.embed([text] * 60, "search_document")
+    assert len(told) == notes

@@ -1,13 +1,8 @@
-"""What can be done with an index, each as an update that is resumable at any point: build, add, compact.
+"""Build an index, add documents to it, and compact it: each is an update that is resumable at any point.
 
-The same request resumes an unfinished build. If more rows are asked for, a finished index is extended by a
-further part; the index of a mutable corpus follows it instead. A fitted embedder (lsa) reads the whole corpus
-first, is fitted and frozen, and embeds then. Vectors from a file are stored like those of an embedder; every
-row is kept, whether its document has a text or not.
-
-Added documents become a further part, at their own cost: of the existing parts, only ids are looked up. A
-compaction writes an index again as one part, without deleted rows, and exchanges it in one step. Rows keep
-their order, ids and full vectors, bit for bit; the rest is derived again.
+If more rows are asked for, a finished index is extended by a further part; the index of a mutable corpus
+follows it instead. A fitted embedder (lsa) reads the whole corpus first, is fitted and frozen, and embeds
+then. A compaction keeps the order, ids and full vectors of rows, bit for bit; the rest is derived again.
 """
 
 import threading
@@ -18,23 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from resizable_search.build.ingest import AsStored, ByContent, ById, NewIds, OwnIds
-from resizable_search.build.journal import Journal
+from resizable_search.build.ingest import AsStored, ByContent, ById, Matching, NewIds, OwnIds, Replacing
+from resizable_search.build.journal import ROWS_AT_ONCE, discard
 from resizable_search.build.report import BuildReport, finish
 from resizable_search.build.update import Update
 from resizable_search.build.workspace import (
     CHANGE,
     BuildOptions,
     Workspace,
-    check_name,
     choose_dims,
     lock_build,
     lock_index,
     refuse_differences,
 )
-from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
+from resizable_search.corpora.base import Block, Corpus, Document
 from resizable_search.corpora.inputs import AddedCorpus, Input, TextsCorpus
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
@@ -43,14 +35,11 @@ from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.errors import BuildStateError, EmbedderMismatchError, RsearchError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
-from resizable_search.specs import Checkpoint, CorpusSpec, EmbedderSpec, Json
+from resizable_search.specs import CorpusSpec, EmbedderSpec, Json
 from resizable_search.store.layout import NAMES, Home, home_of, unfinished_build
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import was_index
-
-AT_ONCE = 1000
-"""Documents that a compaction reads at once."""
 
 
 def build(
@@ -87,14 +76,12 @@ def build_vectors(
 
     `file` holds (n, width) float16, float32 or float64; row i of `documents` (JSON lines or Parquet)
     describes its row i. `model` made the vectors; `embedder` is the kind that embeds queries with it (None:
-    the one that knows the model; without a model, the index is searched with vectors), with
-    `embedder_options` such as `base_url`. Options of requests and texts have no effect. `stop`, once set,
-    ends the build at its next step.
+    the one that knows the model), with `embedder_options` such as `base_url`. Without both, the index is
+    searched with vectors. Options of requests and texts have no effect.
 
     Raises UsageError, CorpusError (a wrong file, of which nothing is kept), EmbedderMismatchError (another
     width than the model's), BuildStateError, IndexBusyError, StorageError and BuildStoppedError.
     """
-    check_name(options.name)
     stop = stop or threading.Event()
     with closing(VectorsCorpus(file, documents, progress=progress, stop=stop)) as corpus:
         made_by = registry.embedder_of_vectors(model, embedder, corpus.npy.width, file, embedder_options)
@@ -117,11 +104,11 @@ def build_index(
     and `url`; other keys are metadata. `embedder` is one, or a kind such as `lsa`, which is fitted to the
     texts on this machine. `home` is as for `open_index`. Raises what `build` does.
     """
-    places = home_of(home)
+    home_folder = home_of(home)
     made_by = registry.create(embedder, None, {}) if isinstance(embedder, str) else embedder
     options = BuildOptions(name, dims=tuple(dims) if dims else None)
-    build(TextsCorpus(texts), made_by, places, options, progress)
-    return open_index(name, home=places.path, embedder=None if made_by.needs_fit else made_by)
+    build(TextsCorpus(texts), made_by, home_folder, options, progress)
+    return open_index(name, home=home_folder.path, embedder=None if made_by.needs_fit else made_by)
 
 
 def add(
@@ -162,69 +149,35 @@ def add(
                 f"{folder.name} follows {base.label}: what is not there goes again when "
                 "`build files` is given again"
             )
-        update = Update(
-            workspace=workspace,
-            corpus=corpus,
-            embedder=embedder,
-            kind="add",
-            base=base,
-            matching=partial(ById, folder.name, replaces=replace),
-        )
-        with closing(Journal(workspace.unfinished)) as journal:
-            return finish(workspace, update.run(journal))
+        matching = Replacing if replace else ById
+        return finish(workspace, Update(workspace, corpus, embedder, "add", base, matching).run())
 
 
-@dataclass(frozen=True, slots=True)
-class Compaction:
-    """What a compaction did: the parts, deleted rows and bytes `before`, and the bytes `after`.
-
-    `done`: False if there was nothing to do. `fitted`: the embedder was fitted on the corpus, and still knows
-    the words of deleted documents.
-    """
-
-    index: str
-    documents: int
-    parts: int
-    deleted: int
-    before: int
-    after: int
-    done: bool
-    fitted: bool
-
-
-def compact(folder: Path, progress: Progress = SILENT, stop: threading.Event | None = None) -> Compaction:
+def compact(
+    folder: Path, progress: Progress = SILENT, stop: threading.Event | None = None
+) -> tuple[Manifest, Manifest]:
     """Make the index in `folder` one part without deleted rows; readers see the old or the new one.
 
-    Raises RsearchError if every document is deleted, BuildStateError if another build will replace the index,
-    BuildStoppedError, IndexBusyError, and StorageError if there is no room.
+    Returns its manifest before and after: the same if there was nothing to do. Raises RsearchError if every
+    document is deleted, BuildStateError if another build will replace the index, BuildStoppedError,
+    IndexBusyError, and StorageError if there is no room.
     """
     with lock_index(folder, None, progress, stop) as workspace:
-        old = new = read_manifest(workspace.folder)
-        name, deleted = workspace.folder.name, old.rows - old.documents
-        done = len(old.parts) > 1 or deleted > 0
-        if done and not old.documents:
+        old, name = read_manifest(workspace.folder), workspace.folder.name
+        is_whole = old.documents == old.rows
+        if is_whole and len(old.parts) == 1:
+            return old, old
+        if not old.documents:
             raise RsearchError(f"every document of {name} is deleted: `remove {name}` deletes the index")
-        if done:
-            with (
-                closing(IndexReader(workspace.folder)) as reader,
-                closing(Journal(workspace.unfinished)) as journal,
-            ):
-                update = Update(
-                    workspace=workspace,
-                    corpus=StoredCorpus(reader),
-                    embedder=PrecomputedEmbedder(width=old.full_dim),
-                    kind="compact",
-                    base=old,
-                    matching=AsStored,
-                )
-                new = update.run(journal).manifest
-        if deleted:  # logs and reports of earlier builds may name deleted documents
+        embedder = PrecomputedEmbedder(width=old.full_dim)
+        with closing(IndexReader(workspace.folder)) as reader:
+            corpus = StoredCorpus(reader)
+            new = Update(workspace, corpus, embedder, "compact", old, AsStored).run().manifest
+        if not is_whole:  # logs and reports of earlier builds may name deleted documents
             state = workspace.home.state(name)
             for path in (*state.glob(f"{NAMES.log}*"), state / NAMES.report):
                 path.unlink(missing_ok=True)
-        before, after = (sum(entry.bytes for entry in one.all_files().values()) for one in (old, new))
-        parts = len(old.parts)
-        return Compaction(name, new.documents, parts, deleted, before, after, done, fitted=bool(old.files))
+        return old, new
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,60 +191,42 @@ class Build:
     def run(self) -> BuildReport:
         """Make the index what is asked for. Raises what `build` says."""
         workspace = self.workspace
-        self.check_dims()
+        self.check_options()
         if workspace.options.restart:
-            self.refuse_foreign_folder()
-            workspace.discard()
+            discard(workspace.unfinished)
         workspace.recover()
         base = self.base()
         if base is not None and self.is_complete(base):  # an extension that was begun is paid for, and stays
             return BuildReport(workspace.options.name, workspace.folder, base)
         update = self.update(base)
-        if self.embedder.embeds and update.is_build and update.vectors_from is None:
+        if self.embedder.embeds and update.is_build and update.file is None:
             self.embedder.check()
         TrustedEndpoints(workspace.home.trusted).add(self.embedder)
-        with closing(Journal(workspace.unfinished)) as journal:
-            return finish(workspace, update.run(journal))
+        return finish(workspace, update.run())
 
     def update(self, base: Manifest | None) -> Update:
         """What is to be done: a new index, more rows, or what has changed in the corpus."""
-        options = self.workspace.options
-        if base is not None and self.corpus.is_mutable:
-            return Update(
-                workspace=self.workspace,
-                corpus=self.corpus,
-                embedder=self.embedder,
-                base=base,
-                kind="follow",
-                matching=ByContent,
-                limit=options.limit,
-            )
-        limit = options.limit
-        vectors = self.corpus if isinstance(self.corpus, VectorsCorpus) else None
-        if vectors is not None and limit is not None and limit >= vectors.npy.rows:
-            limit = None
-        return Update(
-            workspace=self.workspace,
-            corpus=self.corpus,
-            embedder=self.embedder,
-            request=partial(self.request, base),
-            base=base,
-            matching=OwnIds if vectors else NewIds,
-            start=base.source if base else Checkpoint(),
-            vectors_from=vectors,
-            limit=limit,
-        )
+        limit, corpus = self.workspace.options.limit, self.corpus
+        if base is not None and corpus.is_mutable:
+            return Update(self.workspace, corpus, self.embedder, "follow", base, ByContent, limit=limit)
+        matching: type[Matching] = NewIds
+        if isinstance(corpus, VectorsCorpus):
+            matching = OwnIds
+            if limit is not None and limit >= corpus.npy.rows:
+                limit = None
+        request = partial(self.request, base)
+        return Update(self.workspace, corpus, self.embedder, "build", base, matching, request, limit)
 
-    def check_dims(self) -> None:
-        """Refuse dimensions that the embedder does not have. Raises UsageError."""
+    def check_options(self) -> None:
+        """Refuse dimensions that the embedder does not have, and to overwrite a folder that is not an index.
+
+        Raises UsageError and BuildStateError.
+        """
         dims = self.workspace.options.dims or ()
         most = self.embedder.widest or self.embedder.spec.width
         for dim in dims:
             if not 1 <= dim <= most:
                 raise UsageError(f"`dims`: {dim} is not within 1 to {most}, the embedder's most")
-
-    def refuse_foreign_folder(self) -> None:
-        """Refuse to overwrite a folder that is not an index. Raises BuildStateError."""
         folder = self.workspace.folder
         if folder.exists() and not was_index(folder):
             raise BuildStateError(f"{folder} exists and is no index: move it away, or choose another `name`")
@@ -302,7 +237,6 @@ class Build:
         The corpus adopts what an earlier run resolved. Raises BuildStateError, IndexFormatError.
         """
         options, folder = self.workspace.options, self.workspace.folder
-        self.refuse_foreign_folder()
         begun = None if options.restart else unfinished_build(self.workspace.unfinished)
         if begun is not None and begun.request is not None and begun.request != CHANGE:
             self.corpus.pin(begun.request)
@@ -373,12 +307,9 @@ class StoredCorpus(Corpus):
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents, from the first on."""
-        return in_blocks(self._documents(), 0, AT_ONCE)
-
-    def _documents(self) -> Iterator[Document]:
-        rows = self._reader.live_rows()
-        for some in np.array_split(rows, -(-len(rows) // AT_ONCE)):
-            documents = self._reader.documents(some.tolist())
-            for row in some.tolist():
-                d = documents[row]
-                yield Document(d.id, d.title, d.url, d.text, d.metadata)
+        rows = self._reader.live_rows().tolist()
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            some = rows[start : start + ROWS_AT_ONCE]
+            stored = map(self._reader.documents(some).__getitem__, some)
+            documents = [Document(d.id, d.title, d.url, d.text, d.metadata) for d in stored]
+            yield Block(documents, start + len(some))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from resizable_search.build.workspace import discard, lock_index
+from resizable_search.build.journal import discard
+from resizable_search.build.workspace import lock_index
 from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
 from resizable_search.store.documents import ids_of, row_of
 from resizable_search.store.filter import Filter
@@ -28,14 +29,9 @@ SHOWN_IDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What a deletion does, or did: `rows` are those of the documents, `left` documents remain.
-
-    `ids` are those that were named and exist, `missing` those that do not.
-    """
+    """What a deletion does, or did: the `rows` that go, the ids that are `missing`, the documents `left`."""
 
     index: str
-    folder: Path
-    ids: tuple[str, ...]
     rows: tuple[int, ...]
     missing: tuple[str, ...]
     left: int
@@ -53,7 +49,7 @@ def plan_deletion(
     if where is not None:
         with closing(IndexReader(folder)) as reader, closing(Filter(reader)) as filter_:
             matching = np.flatnonzero(np.concatenate(filter_.select(where).allowed)).tolist()
-            return Deletion(name, folder, (), tuple(matching), (), reader.manifest.documents - len(matching))
+            return Deletion(name, tuple(matching), (), reader.manifest.documents - len(matching))
     manifest = read_manifest(folder)
     with ids_of(folder, manifest) as parts:
         rows = {id_: row_of(parts, id_) for id_ in ids}
@@ -65,9 +61,8 @@ def plan_deletion(
             f"{name} has no document {shown}{more} ({counted(len(missing), 'id')} of {len(rows):,} "
             "unknown): nothing was deleted; leave them out, or skip them with `missing_ok`"
         )
-    existing = {id_: row for id_, row in rows.items() if row is not None}
-    left = manifest.documents - len(existing)
-    return Deletion(name, folder, tuple(existing), tuple(existing.values()), missing, left)
+    known = tuple(row for row in rows.values() if row is not None)
+    return Deletion(name, known, missing, manifest.documents - len(known))
 
 
 def delete(

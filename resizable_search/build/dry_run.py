@@ -2,26 +2,18 @@
 
 import tempfile
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from resizable_search.build.build import Build
-from resizable_search.build.ingest import as_pending
 from resizable_search.build.journal import Journal
 from resizable_search.build.report import Changes
 from resizable_search.build.update import Update
-from resizable_search.build.workspace import (
-    BuildOptions,
-    Workspace,
-    check_name,
-    choose_dims,
-    refuse_differences,
-)
-from resizable_search.corpora.base import Block, Corpus
+from resizable_search.build.workspace import BuildOptions, Workspace, check_name, refuse_differences
+from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, LoggedProgress, Progress
@@ -29,7 +21,7 @@ from resizable_search.store.layout import NAMES, Home, unfinished_build
 from resizable_search.store.writer import array_bytes
 from resizable_search.system import free_bytes
 
-CHARS_A_TOKEN = 4.0
+CHARS_A_TOKEN = 4
 """Characters of a token of English text: OpenAI's rule of thumb, and close to BERT's word pieces."""
 
 SAMPLE = 200
@@ -51,37 +43,62 @@ class DryRunFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class DryRun:
-    """What a build would do. `state`: what it finds; `documents`: how many it would read in all.
+class Work:
+    """What there is to read, to embed and to write.
 
-    `safe` of them are embedded already. State `follows`: the index is brought up to date with its corpus by
-    these `changes`, and `texts` of them have no vector yet. None: cannot be known beforehand. `requests`,
-    `tokens` and `minutes` are of what is not yet embedded. `tokens`, the size of documents.sqlite and
-    `peak_bytes` (the most that the build takes while it runs) are estimated from the first `sampled`
-    documents. `files`: bytes by name, the largest first. `billed`: what the dry run itself cost, '' if
-    nothing.
+    `documents` of the corpus are read in all, None if that cannot be known beforehand. `texts` of so many
+    `chars` are embedded. `rows` are written, with so many `bytes` of documents. `sampled`: the documents
+    that were read to know, or to estimate, all this. `changes`: what happens to the documents of an index
+    that follows its corpus.
+    """
+
+    documents: int | None
+    texts: int = 0
+    chars: int = 0
+    rows: int = 0
+    bytes: int = 0
+    sampled: int = 0
+    changes: Changes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a build would do. `state`: what it finds; `safe`: how many documents are embedded already.
+
+    `files`: bytes by name, the largest first; that of the documents is estimated, and so is `peak_bytes`, the
+    most that the build takes while it runs.
     """
 
     name: str
     folder: Path
-    corpus: str
-    embedder: str
+    corpus: Corpus
+    embedder: Embedder
     state: State
-    documents: int | None
     safe: int
-    sampled: int
-    requests: int | None
-    batch_size: int
-    tokens: int | None
+    work: Work
     requests_per_minute: float | None
-    minutes: float | None
     files: dict[str, int]
     peak_bytes: int
     free_bytes: int
-    billed: str
     findings: tuple[DryRunFinding, ...]
-    changes: Changes | None = None
-    texts: int | None = None
+
+    @property
+    def requests(self) -> int | None:
+        """The requests to a service; None if there is none, or their number cannot be known."""
+        if not self.embedder.remote or self.work.documents is None:
+            return None
+        return -(-self.work.texts // self.embedder.batch_size)
+
+    @property
+    def tokens(self) -> int | None:
+        """The tokens that a service is sent, estimated."""
+        return None if self.requests is None else self.work.chars // CHARS_A_TOKEN
+
+    @property
+    def minutes(self) -> float | None:
+        """The least minutes that the requests take at the rate limit, if there is one."""
+        rate = self.requests_per_minute
+        return self.requests / rate if self.requests is not None and rate else None
 
     @property
     def fits(self) -> bool:
@@ -94,123 +111,83 @@ class DryRun:
         return self.fits and all(finding.ok for finding in self.findings)
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """The documents that were read: how many, and their mean characters and bytes; `whole`: all there are."""
-
-    count: int = 0
-    chars: float = 0.0
-    bytes: float = 0.0
-    whole: bool = False
-
-
 def dry_run(
     corpus: Corpus, embedder: Embedder, home: Home, options: BuildOptions, progress: Progress = SILENT
 ) -> DryRun:
     """What `build` would do with the same arguments; nothing is written or billed.
 
-    Raises UsageError, BuildStateError and IndexFormatError as it would.
+    Raises UsageError, BuildStateError, IndexFormatError and CorpusError as it would.
     """
     check_name(options.name)
     workspace = Workspace(home, options, LoggedProgress(progress), threading.Event())
     build = Build(workspace, corpus, embedder)
-    build.check_dims()
+    build.check_options()
     findings = (_finding("corpus", corpus.check), _finding("embedder", embedder.check))
-    reachable = findings[0].ok
-    build.refuse_foreign_folder()
-    base = build.base() if reachable else None
-    update = build.update(base) if reachable else None
+    is_reachable = findings[0].ok
+    base = build.base() if is_reachable else None
+    update = build.update(base)
     unfinished = None if options.restart else unfinished_build(workspace.unfinished)
-    read = safe = base.source.read if base else 0
-    sample, changes = _Sample(), None
-    documents: int | None = read
-    new: int | None = 0
-    rows: int | None = 0
+    safe = update.start.read
     state: State = "complete"
-    if update is not None and not update.is_build:
+    if not update.is_build:
         state = "follows"
-        changes, documents, new, rows, sample = _compare(update)
     elif base is None or not build.is_complete(base):
         replaces = options.restart or (unfinished is not None and unfinished.replaces)
         state = "extends" if base else "replaces" if replaces and workspace.folder.exists() else "new"
         if unfinished is not None:
-            state, safe = "goes on", read + unfinished.safe
-            if update is not None and unfinished.request is not None:
+            state, safe = "goes on", safe + unfinished.safe
+            if is_reachable and unfinished.request is not None:
                 refuse_differences(options.name, "was begun", update.request(), unfinished.request)
-        sample = _sample(corpus, options.limit) if reachable else sample
-        if sample.whole:
-            documents = sample.count
-        else:
-            size = corpus.size_hint() if reachable else None
-            documents = min((count for count in (options.limit, size) if count is not None), default=None)
-        new = None if documents is None else max(0, documents - safe)
-        rows = None if documents is None else documents - read
-    per_minute = options.requests_per_minute or embedder.requests_per_minute
-    requests = tokens = None
-    if embedder.remote and new is not None:
-        requests = -(-new // embedder.batch_size)
-        tokens = int(new * sample.chars / CHARS_A_TOKEN)
+    if state == "complete":
+        work = Work(safe)
+    elif is_reachable:
+        work = _work(update, safe)
+    else:
+        work = Work(options.limit, texts=max(0, (options.limit or 0) - safe))
     files: dict[str, int] = {}
-    answers = 0
-    if rows:
-        dims = base.dims if base else choose_dims(options.dims, embedder.widest or embedder.spec.width)
-        files = array_bytes(rows, dims)
-        files[NAMES.documents] = int(rows * (sample.bytes + ROW_BYTES))
-        answers = 4 * dims[-1] * rows
-        if changes is None and embedder.max_state_bytes:
+    if work.rows:
+        files = array_bytes(work.rows, update.dims)
+        files[NAMES.documents] = work.bytes + work.rows * ROW_BYTES
+        if update.fits and embedder.max_state_bytes:
             files[f"{NAMES.embedder}/"] = embedder.max_state_bytes
+    answers = 4 * update.dims[-1] * work.rows
     return DryRun(
         name=options.name,
         folder=workspace.folder,
-        corpus=corpus.label,
-        embedder=embedder.kind,
+        corpus=corpus,
+        embedder=embedder,
         state=state,
-        documents=documents,
         safe=safe,
-        sampled=sample.count,
-        requests=requests,
-        batch_size=embedder.batch_size,
-        tokens=tokens,
-        requests_per_minute=per_minute,
-        minutes=requests / per_minute if requests is not None and per_minute else None,
+        work=work,
+        requests_per_minute=options.requests_per_minute or embedder.requests_per_minute,
         files=dict(sorted(files.items(), key=lambda item: -item[1])),
         peak_bytes=sum(files.values()) + 2 * files.get(NAMES.documents, 0) + answers,
         free_bytes=free_bytes(home.path),
-        billed=embedder.check_costs,
         findings=findings,
-        changes=changes,
-        texts=None if changes is None else new,
     )
 
 
-def _compare(update: Update) -> tuple[Changes | None, int, int, int, _Sample]:
-    """What following the corpus would do: changes, documents read, texts without a vector, new rows, sizes.
-
-    Only a temporary folder is written.
-    """
+def _work(update: Update, safe: int) -> Work:
+    """Read the corpus, or the next documents of a remote one, into a journal in a temporary folder."""
+    corpus, start, limit = update.corpus, update.start.read, update.limit
+    if corpus.is_remote:
+        limit = min(start + SAMPLE, limit or start + SAMPLE)
     with tempfile.TemporaryDirectory() as folder, closing(Journal(Path(folder))) as journal:
-        changes, read = update.compare(journal)
-        journal.copy_answered(update.workspace.unfinished)
-        (texts, chars), rows = journal.to_embed(), journal.rows
-        sizes = _Sample(rows, chars / max(1, texts), journal.document_bytes() / max(1, rows))
-        return changes, read, texts, rows, sizes
-
-
-def _sample(corpus: Corpus, limit: int | None) -> _Sample:
-    """Read some documents of a remote corpus, or all of one on this machine."""
-    most = SAMPLE if corpus.is_remote else None
-    if limit is not None:
-        most = limit if most is None else min(most, limit)
-    count = chars = size = 0
-    with closing(cast("Generator[Block]", corpus.blocks())) as blocks:
-        documents = (document for block in blocks for document in block.documents)
-        for document in islice(documents, most):
-            d = as_pending(count, document)
-            count += 1
-            chars += len(d.text)
-            size += sum(len(part.encode()) for part in (d.id, d.id, d.title, d.url, d.metadata, d.text))
-    whole = not corpus.is_remote or (most is not None and count < most)
-    return _Sample(count, chars / max(1, count), size / max(1, count), whole)
+        changes, documents = replace(update, limit=limit).compare(journal)
+        if not update.is_build:
+            journal.copy_answered(update.workspace.unfinished)
+        texts, chars, rows, size = journal.sizes()
+    sampled = documents - start
+    if not update.is_build:
+        return Work(documents, texts, chars, rows, size, sampled, changes)
+    if corpus.is_remote and documents == limit:
+        known = [count for count in (update.limit, corpus.size_hint()) if count is not None]
+        if not known:
+            return Work(None, sampled=sampled)
+        documents = min(known)
+    texts, scale = max(0, documents - safe), (documents - start) / max(1, sampled)
+    chars = int(chars / max(1, sampled) * texts)
+    return Work(documents, texts, chars, round(rows * scale), round(size * scale), sampled)
 
 
 def _finding(what: str, check: Callable[[], str]) -> DryRunFinding:

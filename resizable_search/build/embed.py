@@ -1,7 +1,7 @@
 """The middle of an update: embed the texts that wait, and record each answer on arrival."""
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -12,9 +12,6 @@ from resizable_search.build.workspace import Workspace
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.request_pool import BatchResult, RequestPool
 from resizable_search.errors import RefusedTextError
-
-SAVE_ROWS = 100
-"""What was spent is saved after this many texts."""
 
 GRACE_SECONDS = 5.0
 """How long a build that ends early waits for its open requests, because they are paid for."""
@@ -39,7 +36,6 @@ class Embedding:
     workspace: Workspace
     usage: BuildUsage
     _last: int = -1
-    _unsaved: int = 0
     _has_read_all: bool = False
     _waiting: deque[tuple[int, str]] = field(default_factory=deque)
     _asked: set[str] = field(default_factory=set)
@@ -73,7 +69,7 @@ class Embedding:
             finally:
                 for result in self._pool.drain(GRACE_SECONDS if self.embedder.remote else 0.0):
                     self._record(result)
-                self._save()
+                self.usage.spent = self._pool.usage
 
     def _loop(self) -> None:
         while True:
@@ -97,7 +93,6 @@ class Embedding:
             more = self.journal.waiting(self._last, LOOK_AHEAD)
             if more:
                 self._last = more[-1][0]
-                self._add(more)
             elif self._has_read_all:
                 break
             else:
@@ -105,16 +100,14 @@ class Embedding:
                 self._has_read_all = rows is None
                 if rows == 0:
                     return []
+            for seq, text in more:
+                if text in self._asked:  # an equal text brings its answer
+                    self.workspace.log.advance(1)
+                else:
+                    self._asked.add(text)
+                    self._waiting.append((seq, text))
         count = self.embedder.fit_in([text for _, text in islice(self._waiting, size)])
         return [self._waiting.popleft() for _ in range(count)]
-
-    def _add(self, more: Sequence[tuple[int, str]]) -> None:
-        for seq, text in more:
-            if text in self._asked:  # an equal text brings its answer
-                self.workspace.log.advance(1)
-            else:
-                self._asked.add(text)
-                self._waiting.append((seq, text))
 
     def _take(self, result: BatchResult) -> None:
         seqs, texts, refused = result.keys, result.texts, result.refused
@@ -136,14 +129,7 @@ class Embedding:
     def _record(self, result: BatchResult) -> None:
         if result.vectors is None:
             return
-        self.journal.record(result.texts, result.vectors)
-        self._asked.difference_update(result.texts)
-        self._unsaved += len(result.texts)
-        self.workspace.log.advance(len(result.texts))
-        if self._unsaved >= SAVE_ROWS:
-            self._save()
-
-    def _save(self) -> None:
-        self._unsaved = 0
         self.usage.spent = self._pool.usage
-        self.usage.save(self.journal)
+        self.journal.record(result.texts, result.vectors, spent=self.usage.to_json())
+        self._asked.difference_update(result.texts)
+        self.workspace.log.advance(len(result.texts))

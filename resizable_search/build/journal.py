@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from resizable_search.errors import BuildStateError
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.system import sqlite_os_errors
-from resizable_search.text import counted
 
 VERSION = 2
 """The `user_version` of the database. 0: the journals of a version that kept finished rows apart."""
@@ -57,7 +56,11 @@ _ANSWERED = "text_sha256 IN (SELECT text_sha256 FROM answers)"
 
 @dataclass(frozen=True, slots=True)
 class PendingDocument:
-    """A document that is not yet a row; `seq` is its row in the corpus, `metadata` JSON."""
+    """A document that is not yet a row. `seq` is its row in the corpus, `metadata` is JSON.
+
+    `source`: the row whose vector it gets, None if it is to be embedded. `replaces`: the row of the index
+    that has its id. `unchanged`: the index has it as it is.
+    """
 
     seq: int
     id: str
@@ -65,25 +68,14 @@ class PendingDocument:
     url: str
     metadata: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What becomes of a document: the id that it gets, and how it compares with the index.
-
-    `source`: the row whose vector it gets, None if it is to be embedded. `replaces`: the row of the index
-    that has its id. `unchanged`: the index has it as it is.
-    """
-
-    id: str
     source: int | None = None
     replaces: int | None = None
     unchanged: bool = False
 
 
-def text_key(text: str) -> bytes:
-    """The SHA-256 of a text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+def sha256(*texts: str) -> bytes:
+    """The SHA-256 of a text, or of several that hold no NUL."""
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).digest()
 
 
 class Journal:
@@ -111,7 +103,10 @@ class Journal:
         try:
             (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             if tables and db.execute("PRAGMA user_version").fetchone() != (VERSION,):
-                raise self._of_another_version(db)
+                raise BuildStateError(
+                    f"the unfinished build in {self.folder} is of an earlier rsearch: finish it with that "
+                    "one, or begin again with `restart`, which embeds its documents again"
+                )
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_SCHEMA)
         except BaseException as error:
@@ -124,25 +119,16 @@ class Journal:
             raise self.damaged(str(error)) from None
         return db
 
-    def _of_another_version(self, db: sqlite3.Connection) -> BuildStateError:
-        """The error for a journal of another rsearch, which says what `restart` gives up."""
-        (rows,) = db.execute("SELECT coalesce((SELECT value FROM meta WHERE key = 'rows'), 0)").fetchone()
-        (answers,) = db.execute("SELECT count(*) FROM journal").fetchone()
-        return BuildStateError(
-            f"the unfinished build in {self.folder} is of an earlier rsearch: finish it with that one, or "
-            f"begin again with `restart`, which embeds its {counted(int(rows) + answers, 'document')} again"
-        )
-
     def damaged(self, why: str) -> BuildStateError:
         """The error for a journal that cannot be used."""
         return BuildStateError(
             f"the unfinished build in {self.folder} is damaged ({why}): begin again with `restart`"
         )
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """A value that was set, as JSON."""
+    def get(self, key: str) -> Any:
+        """A value that was set, as JSON; None if it was not."""
         row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return default if row is None else json.loads(row[0])
+        return None if row is None else json.loads(row[0])
 
     def set(self, **values: Any) -> None:
         """Set JSON values; they are safe when this returns."""
@@ -153,9 +139,9 @@ class Journal:
         rows = ((key, json.dumps(value)) for key, value in values.items())
         self.db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
-    def count(self, query: str, *values: object) -> int:
+    def count(self, query: str) -> int:
         """The number of rows of a table, or of what follows FROM in a query."""
-        return int(self.db.execute(f"SELECT count(*) FROM {query}", values).fetchone()[0])
+        return int(self.db.execute(f"SELECT count(*) FROM {query}").fetchone()[0])
 
     def read_anew(self, **values: Any) -> None:
         """Forget what was read, keep what was answered, and set these values, in one step."""
@@ -167,40 +153,30 @@ class Journal:
     def receive(
         self,
         documents: Sequence[PendingDocument],
-        match: Callable[[PendingDocument], Match],
+        match: Callable[[PendingDocument], PendingDocument],
         stream: Any,
-        left_out: Mapping[int, tuple[str, str]] | None = None,
+        left_out: Sequence[tuple[int, str, str]] = (),
         unread: Sequence[str] = (),
     ) -> None:
         """Take documents, and move the stream's position, in one step.
 
-        `left_out`: the id of each document without text, and why it has none, by `seq`. `unread`: files and
+        `left_out`: the `seq` and id of each document without text, and why it has none. `unread`: files and
         folders that cannot be read now; the index keeps what it has of them.
         """
         with self.db:
             for document in documents:
-                self._take(document, match(document))
-            reasons = ((seq, *why) for seq, why in (left_out or {}).items())
-            self.db.executemany("INSERT INTO left_out VALUES (?, ?, ?)", reasons)
+                self._take(match(document))
+            self.db.executemany("INSERT INTO left_out VALUES (?, ?, ?)", left_out)
             self.db.executemany("INSERT OR IGNORE INTO unread VALUES (?)", ((path,) for path in unread))
             self._set({"stream": stream})
         failpoint(Failpoint.READ)
 
-    def _take(self, d: PendingDocument, match: Match) -> None:
-        if match.unchanged:
-            self.db.execute("INSERT INTO unchanged VALUES (?)", (match.id,))
+    def _take(self, d: PendingDocument) -> None:
+        if d.unchanged:
+            self.db.execute("INSERT INTO unchanged VALUES (?)", (d.id,))
             return
-        values = (
-            match.id,
-            d.title,
-            d.url,
-            d.metadata,
-            d.text,
-            text_key(d.text),
-            match.source,
-            match.replaces,
-        )
-        self.db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (d.seq, *values))
+        fields = (d.seq, d.id, d.title, d.url, d.metadata, d.text, sha256(d.text), d.source, d.replaces)
+        self.db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", fields)
 
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
         """Up to `limit` (seq, text) after `after` that have no vector yet, in order."""
@@ -210,21 +186,18 @@ class Journal:
             (after, limit),
         ).fetchall()
 
-    def texts(self) -> Generator[str, None, None]:
-        """The text of every document, in order, read through a connection of its own."""
-        with sqlite_os_errors(self.folder):
-            reader = sqlite3.connect(self.folder / NAMES.work)
-        with closing(reader):
-            for (text,) in reader.execute("SELECT text FROM documents ORDER BY seq"):
-                yield text
+    def texts(self) -> Iterator[str]:
+        """The text of every document, in order."""
+        return (text for (text,) in self.db.execute("SELECT text FROM documents ORDER BY seq"))
 
-    def record(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """Record an answer of the embedder: (n, width) float32 for these texts."""
+    def record(self, texts: Sequence[str], vectors: NDArray[np.float32], **values: Any) -> None:
+        """Record an answer, (n, width) float32 for these texts, and set values, in one step."""
         blobs = (vector.astype("<f4").tobytes() for vector in vectors)
         with self.db:
             self.db.executemany(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?)", zip(map(text_key, texts), blobs, strict=True)
+                "INSERT OR IGNORE INTO answers VALUES (?, ?)", zip(map(sha256, texts), blobs, strict=True)
             )
+            self._set(values)
         failpoint(Failpoint.ANSWERED)
 
     def id_of(self, seq: int) -> str:
@@ -233,7 +206,7 @@ class Journal:
 
     def leave_out(self, text: str, reason: str) -> None:
         """Leave out the documents with this text, for a reason that the report gives."""
-        key = (text_key(text),)
+        key = (sha256(text),)
         with self.db:
             self.db.execute(
                 "INSERT INTO left_out SELECT seq, id, ? FROM documents WHERE text_sha256 = ?", (reason, *key)
@@ -272,19 +245,20 @@ class Journal:
             answers = b"".join(vector for _, _, vector in block if vector is not None)
             yield [source for _, source, _ in block], np.frombuffer(answers, "<f4").reshape(-1, width)
 
-    def to_embed(self) -> tuple[int, int]:
-        """The number of different texts without a vector, and their characters."""
+    def sizes(self) -> tuple[int, int, int, int]:
+        """The different texts without a vector, and their characters; the documents, and their bytes.
+
+        Ids count twice, as they are indexed.
+        """
         texts, chars = self.db.execute(
             "SELECT count(*), coalesce(sum(length(text)), 0) FROM "
             f"(SELECT text FROM documents WHERE source IS NULL AND NOT {_ANSWERED} GROUP BY text_sha256)"
         ).fetchone()
-        return int(texts), int(chars)
-
-    def document_bytes(self) -> int:
-        """The bytes of the documents; ids count twice, as they are indexed."""
-        names = ("id", "id", "title", "url", "metadata", "text")
-        fields = " + ".join(f"length(CAST({name} AS BLOB))" for name in names)
-        return int(self.db.execute(f"SELECT coalesce(sum({fields}), 0) FROM documents").fetchone()[0])
+        all_fields = "CAST(id || id || title || url || metadata || text AS BLOB)"
+        documents, size = self.db.execute(
+            f"SELECT count(*), coalesce(sum(length({all_fields})), 0) FROM documents"
+        ).fetchone()
+        return texts, chars, documents, size
 
     def replaced(self) -> list[int]:
         """The rows of the index that documents replace, ascending."""
@@ -329,3 +303,15 @@ class Journal:
     def close(self) -> None:
         """Close it; what was received and recorded is safe."""
         self.db.close()
+
+    def discard(self) -> None:
+        """Close it, and delete the unfinished update."""
+        self.close()
+        discard(self.folder)
+
+
+def discard(unfinished: Path) -> None:
+    """Delete an unfinished update: its journal first, so that nothing resumes what else is left of it."""
+    (unfinished / NAMES.work).unlink(missing_ok=True)
+    failpoint(Failpoint.DISCARDED)
+    shutil.rmtree(unfinished, ignore_errors=True)

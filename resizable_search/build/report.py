@@ -18,30 +18,23 @@ from resizable_search.system import replace_file
 from resizable_search.text import counted
 
 
-@dataclass(slots=True)
 class BuildUsage:
-    """The requests, tokens and seconds of a build: of this run (`spent`) and of all its runs.
+    """The requests, tokens and seconds of a build: of this run (`spent`) and of all its `runs`.
 
-    They are kept in the journal, so that the next run goes on counting. A run that is killed has kept what
-    it had spent when it last committed.
+    They are kept in the journal with each answer, so that the next run goes on counting.
     """
 
-    spent: Usage = Usage()
-    earlier: Usage = Usage()
-    earlier_seconds: float = 0.0
-    runs: int = 1
-    began: float = field(default_factory=time.perf_counter)
-
-    def open(self, journal: Journal) -> None:
-        """Read what earlier runs have spent."""
+    def __init__(self, journal: Journal) -> None:
         saved: dict[str, Any] = journal.get("spent") or {}
-        if saved:
-            self.earlier = Usage(saved["requests"], saved["repeats"], saved["tokens"])
-            self.earlier_seconds, self.runs = saved["seconds"], saved["runs"] + 1
+        self.began = time.perf_counter()
+        self.runs = saved.pop("runs", 0) + 1
+        self.earlier_seconds: float = saved.pop("seconds", 0.0)
+        self.earlier = Usage(**saved)
+        self.spent = Usage()
 
-    def save(self, journal: Journal) -> None:
-        """Keep what has been spent so far."""
-        journal.set(spent={**asdict(self.total), "seconds": self.total_seconds, "runs": self.runs})
+    def to_json(self) -> dict[str, Any]:
+        """What all runs have spent so far, for the journal."""
+        return {**asdict(self.total), "seconds": self.total_seconds, "runs": self.runs}
 
     @property
     def seconds(self) -> float:

@@ -6,7 +6,7 @@ part, and puts the part in place: as a new index, or as a further part beside de
 """
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from resizable_search.build.write import (
     new_manifest,
     rows_of_answers,
     rows_of_file,
-    write_new_part,
+    write_part,
 )
 from resizable_search.corpora.base import Corpus
 from resizable_search.corpora.vectors import VectorsCorpus
@@ -35,33 +35,23 @@ from resizable_search.errors import (
     UsageError,
 )
 from resizable_search.specs import Checkpoint, EmbedderSpec
-from resizable_search.store.documents import PartIds, ids_of
+from resizable_search.store.documents import ids_of
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import (
-    add_part,
-    array_bytes,
-    delete_rows,
-    replace_folder,
-    sweep,
-)
+from resizable_search.store.writer import add_part, array_bytes, delete_rows, replace_folder, sweep
 from resizable_search.system import free_bytes, make_sure_of_room, storage_errors
 from resizable_search.text import counted
 
-MakeMatching = Callable[[Journal, Sequence[PartIds], Any], Matching]
-"""Makes the matching of an update from its journal and the index that it changes."""
 
-
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Update:
     """One run of an update of the index `base` (None: a new one).
 
-    `kind`: "build" adds rows, reading the corpus on from `start`. The others read it anew in each run and
-    compare it with the base: "follow" the corpus, "add" to the index, or "compact" it. `matching` compares
-    the documents. `request`: what must be the same for an unfinished build to be resumed, by name. `limit`
-    counts the rows of the corpus. `vectors_from`: the file that holds the vectors; None: the embedder makes
-    them.
+    `kind`: "build" adds rows, and reads the corpus on from where the base ends. The others read it anew in
+    each run and compare it with the base: "follow" the corpus, "add" to the index, or "compact" it.
+    `matching` compares the documents. `request`: what must be the same for an unfinished build to be resumed,
+    by name. `limit` counts the rows of the corpus.
     """
 
     workspace: Workspace
@@ -69,12 +59,13 @@ class Update:
     embedder: Embedder
     kind: Literal["build", "follow", "add", "compact"] = "build"
     base: Manifest | None = None
-    matching: MakeMatching = NewIds
+    matching: Callable[..., Matching] = NewIds
     request: Callable[[], Mapping[str, Any]] = CHANGE.copy
-    start: Checkpoint = Checkpoint()
     limit: int | None = None
-    vectors_from: VectorsCorpus | None = None
-    usage: BuildUsage = field(default_factory=BuildUsage)
+    journal: Journal = field(init=False)
+    usage: BuildUsage = field(init=False)
+    reader: IndexReader | None = field(init=False, default=None)
+    """The base, while documents are compared with it."""
 
     @property
     def is_build(self) -> bool:
@@ -85,6 +76,16 @@ class Update:
     def fits(self) -> bool:
         """Whether the embedder is fitted to this corpus first."""
         return self.embedder.needs_fit and self.base is None
+
+    @property
+    def file(self) -> VectorsCorpus | None:
+        """The file that has the vectors; None if the embedder makes them."""
+        return self.corpus if isinstance(self.corpus, VectorsCorpus) else None
+
+    @property
+    def start(self) -> Checkpoint:
+        """Where reading the corpus begins."""
+        return self.base.source if self.base and self.is_build else Checkpoint()
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -98,43 +99,44 @@ class Update:
         """The embedder of the rows."""
         return EmbedderSpec.from_json(self.base.embedder) if self.base else self.embedder.spec
 
-    def run(self, journal: Journal) -> BuildReport:
+    def run(self) -> BuildReport:
         """Make the update, or resume it. Raises what `build` says."""
-        self.usage.open(journal)
-        with self._resumable(journal), ExitStack() as stack:
-            self._begin(journal)
-            safe = journal.safe
-            ingest, matching, reader = self._open(journal, stack)
-            reading = ingest.read()
-            if not self.is_build or self.fits or self.vectors_from is not None:
-                self._read_all(ingest)
-                reading = (0 for _ in ())
-            if not self.is_build:
+        with closing(Journal(self.workspace.unfinished)) as self.journal:
+            journal, usage = self.journal, BuildUsage(self.journal)
+            self.usage = usage
+            with self._resumable():
+                self._begin()
                 safe = journal.safe
-            if self.vectors_from is None:
-                self._embed(journal, reading, ingest)
-            self.usage.save(journal)
-            added, left_out = journal.safe - safe, journal.left_out()
-            deleted, changes = matching.outcome(exhausted=ingest.source.exhausted)
-            manifest = self._put_in_place(journal, reader, deleted, self._source(ingest))
-        self._end(journal)
-        name, usage = self.workspace.options.name, self.usage
+                with self._comparing() as ingest:
+                    if not self.is_build or self.fits or self.file is not None:
+                        self._read_all(ingest)
+                    if not self.is_build:
+                        safe = journal.safe
+                    if self.file is None:
+                        self._embed(ingest)
+                    journal.set(spent=usage.to_json())
+                    added, left_out = journal.safe - safe, journal.left_out()
+                    deleted, changes = self._outcome(ingest)
+                    manifest = self._put_in_place(deleted, self._source(ingest.source))
+            self._end()
+        name, folder = self.workspace.options.name, self.workspace.folder
         cost = (usage.spent, usage.seconds, usage.total, usage.total_seconds, usage.runs)
-        return BuildReport(name, self.workspace.folder, manifest, added, left_out, *cost, changes)
+        return BuildReport(name, folder, manifest, added, left_out, *cost, changes)
 
     def compare(self, journal: Journal) -> tuple[Changes | None, int]:
-        """What would change, and how many documents the corpus has; reads it, and embeds nothing."""
-        with ExitStack() as stack:
-            self._begin(journal)
-            ingest, matching, _ = self._open(journal, stack)
+        """What would change, and how many rows of the corpus were read, into this journal; embeds nothing."""
+        self.journal = journal
+        self._begin()
+        with self._comparing() as ingest:
             self._read_all(ingest)
-            return matching.outcome(exhausted=ingest.source.exhausted)[1], ingest.source.read
+            return self._outcome(ingest)[1], ingest.source.read
 
     # -- the beginning
 
-    def _begin(self, journal: Journal) -> None:
+    def _begin(self) -> None:
         """Begin the update, or make sure that what was begun can be resumed. Raises BuildStateError."""
-        options, begun, asked = self.workspace.options, journal.get("request"), self.request()
+        journal, options, asked = self.journal, self.workspace.options, self.request()
+        begun = journal.get("request")
         space = None if self.fits else list(self.spec.space)
         if begun is not None and begun != asked:
             if self.base is None:
@@ -147,121 +149,115 @@ class Update:
             journal.set(is_shared=True)
         if begun != asked or not self.is_build:
             journal.read_anew(request=asked, space=space, replaces=options.restart)
-        elif self._is_outdated(journal):
+        elif self._is_outdated():
             self.workspace.log.note(
                 f"{self.corpus.label} has changed since it was read: only what is new is embedded"
             )
             journal.read_anew(fitted=False)
         else:
-            safe = journal.safe
-            verb = f"{'is' if safe == 1 else 'are'} {self._verb}"
-            self.workspace.log.note(f"resuming {options.name}: {counted(safe, 'document')} {verb} already")
+            self.workspace.log.note(f"resuming {options.name}: {self._are_safe(journal.safe)} already")
 
-    @property
-    def _verb(self) -> str:
-        return "embedded" if self.vectors_from is None else "stored"
-
-    def _is_outdated(self, journal: Journal) -> bool:
+    def _is_outdated(self) -> bool:
         """Whether a mutable corpus has changed since an earlier run read it."""
-        stream = journal.get("stream")
+        stream = self.journal.get("stream")
         if not self.corpus.is_mutable or not stream or stream["position"] is None:
             return False
         if not stream["exhausted"]:
             self.corpus.start()  # before the next stage is shown, since it may take a while
         return not self.corpus.is_unchanged(stream["position"])
 
-    def _open(self, journal: Journal, stack: ExitStack) -> tuple[Ingest, Matching, IndexReader | None]:
-        """What reads the corpus, and what compares it with the base."""
-        folder, options, reader = self.workspace.folder, self.workspace.options, None
-        parts: list[PartIds] = []
-        if self.base is not None:
-            if self.embedder.needs_fit:
-                self.embedder = type(self.embedder).load(folder / NAMES.embedder)
-            parts = stack.enter_context(ids_of(folder, self.base))
-            reader = stack.enter_context(closing(IndexReader(folder)))
-        if self.kind == "follow" and self.base is not None:
-            self.workspace.log.stage("hashing", self.base.documents, "documents")
-        matching = self.matching(journal, parts, reader)
-        strict = options.on_bad_text == "fail"
-        keeps_blank = self.kind == "compact" or self.vectors_from is not None
-        ingest = Ingest(self.corpus, journal, matching, self.start, self.limit, strict, keeps_blank)
-        ingest.check_counts()
-        return ingest, matching, reader
+    @contextmanager
+    def _comparing(self) -> Iterator[Ingest]:
+        """What reads the corpus and compares it with the base, which is open meanwhile."""
+        folder, parts = self.workspace.folder, []
+        with ExitStack() as stack:
+            if self.base is not None:
+                if self.embedder.needs_fit:
+                    self.embedder = type(self.embedder).load(folder / NAMES.embedder)
+                parts = stack.enter_context(ids_of(folder, self.base))
+                self.reader = stack.enter_context(closing(IndexReader(folder)))
+                if self.kind == "follow":
+                    self.workspace.log.stage("hashing", self.base.documents, "documents")
+            matching = self.matching(self.journal, parts, self.reader)
+            keeps_blank = self.kind == "compact" or self.file is not None
+            on_blank = "keep" if keeps_blank else self.workspace.options.on_bad_text
+            ingest = Ingest(self.corpus, self.journal, matching, self.start, self.limit, on_blank)
+            ingest.check_counts()
+            yield ingest
 
     # -- reading and embedding
 
     def _read_all(self, ingest: Ingest) -> None:
         """Read the whole corpus. Raises CorpusError if no document has a text."""
-        journal, goal = ingest.journal, self._goal()
-        if self.vectors_from is not None:
-            self._make_sure_of_room(goal, 0)
+        log, goal = self.workspace.log, self._goal()
+        if self.file is not None:
+            self._make_sure_of_room(goal, goal or 0)
         if self.kind == "follow":
             self.corpus.start()
-        stage = {"follow": "comparing", "compact": "copying"}.get(self.kind, "reading")
-        self.workspace.log.stage(stage, goal, "documents")
-        self.workspace.log.advance(ingest.source.read - self.start.read)
+        log.stage({"follow": "comparing", "compact": "copying"}.get(self.kind, "reading"), goal, "documents")
+        log.advance(ingest.source.read - self.start.read)
         with closing(ingest.read()) as reading:
             for rows in reading:
-                self.workspace.log.advance(rows)
+                log.advance(rows)
                 self.workspace.check_stop()
-        if not journal.rows + journal.count("unchanged") and (self.base is None or not self.is_build):
-            raise self._nothing_to_embed(ingest)
+        if self.base is None or not self.is_build:
+            self._check_not_empty(ingest)
 
     def _goal(self) -> int | None:
-        """How many documents there will be beside those of the base, as far as that is known."""
+        """How many rows of the corpus will be read, as far as that is known."""
         goal = self.limit or self.corpus.size_hint()
         return goal and goal - self.start.read
 
-    def _nothing_to_embed(self, ingest: Ingest) -> CorpusError:
-        """The error for a corpus without text."""
-        label, name = self.corpus.label, self.workspace.options.name
+    def _check_not_empty(self, ingest: Ingest) -> None:
+        """Refuse a corpus without text. Raises CorpusError."""
+        journal, label, name = self.journal, self.corpus.label, self.workspace.options.name
+        if journal.rows or journal.count("unchanged"):
+            return
         if self.base is not None:
-            return CorpusError(
+            raise CorpusError(
                 f"{label} has no document with text now: {name} is left as it was; "
                 f"look at the corpus, or delete the index with `remove {name}`"
             )
-        wrong = next((one for one in ingest.journal.left_out() if one["reason"] != NO_TEXT), None)
+        wrong = next((one for one in journal.left_out() if one["reason"] != NO_TEXT), None)
         why = f" ({wrong['id']}: {wrong['reason']})" if wrong else ""
-        return CorpusError(
+        raise CorpusError(
             f"{label} has no document with text among the {ingest.source.read:,} that were read"
             f"{why}: there is nothing to index; choose another corpus or a larger `limit`"
         )
 
-    def _fit(self, journal: Journal) -> None:
+    def _fit(self) -> None:
         """Fit the embedder to the whole corpus, once."""
-        state = journal.staged / NAMES.embedder
-        if not journal.get("fitted"):
-            journal.forget_answers()  # of an earlier fit
+        state = self.journal.staged / NAMES.embedder
+        if not self.journal.get("fitted"):
+            self.journal.forget_answers()  # of an earlier fit
             self.workspace.log.stage("fitting", None, "documents")
-            with closing(journal.texts()) as texts:
-                self.embedder.fit(texts, state)
-            journal.set(fitted=True)
+            self.embedder.fit(self.journal.texts(), state)
+            self.journal.set(fitted=True)
         self.embedder = type(self.embedder).load(state)
 
-    def _embed(self, journal: Journal, reading: Generator[int, None, None], ingest: Ingest) -> None:
-        """Embed the texts that have no vector yet, and those that `reading` brings."""
+    def _embed(self, ingest: Ingest) -> None:
+        """Embed the texts that have no vector yet, while the rest of the corpus is read."""
+        journal, log = self.journal, self.workspace.log
+        goal, safe = journal.rows if ingest.is_done else self._goal(), journal.safe
         if self.fits:
-            self._fit(journal)
-        is_read = not self.is_build or self.fits or ingest.is_done
-        goal, safe = journal.rows if is_read else self._goal(), journal.safe
-        if not self.fits:
+            self._fit()
+        else:
             self._make_sure_of_room(goal, safe)
-        if not self.is_build and safe == goal:
-            return
         if not self.is_build:
+            if safe == goal:
+                return
             self.embedder.check()
-        self.workspace.log.stage("embedding", goal, "documents")
-        self.workspace.log.advance(safe)
-        Embedding(self.embedder, journal, reading, self.workspace, self.usage).run()
-        if not journal.rows and self.base is None:
-            raise self._nothing_to_embed(ingest)
+        log.stage("embedding", goal, "documents")
+        log.advance(safe)
+        Embedding(self.embedder, journal, ingest.read(), self.workspace, self.usage).run()
+        if self.base is None:
+            self._check_not_empty(ingest)
 
     def _make_sure_of_room(self, rows: int | None, safe: int) -> None:
         """Refuse to begin what the disk cannot hold: `rows`, `safe` of them answered. Raises StorageError."""
 
         def needed(rows: int) -> int:
-            answers = 0 if self.vectors_from is not None else rows - min(rows, safe)
-            return sum(array_bytes(rows, self.dims).values()) + 4 * self.dims[-1] * answers
+            return sum(array_bytes(rows, self.dims).values()) + 4 * self.dims[-1] * max(0, rows - safe)
 
         home, count = self.workspace.home.path, self.corpus.size_hint
         if rows and needed(rows) > free_bytes(home) and (size := count()) is not None:
@@ -272,43 +268,54 @@ class Update:
 
     # -- the end
 
-    def _source(self, ingest: Ingest) -> Checkpoint:
+    def _outcome(self, ingest: Ingest) -> tuple[list[int], Changes | None]:
+        """The rows of the base that go, ascending, and what is done to its documents, in figures."""
+        replaced = self.journal.replaced()
+        gone, renamed = ingest.matching.gone() if ingest.source.exhausted else ([], 0)
+        changes, changed = None, len(replaced)
+        if self.base is not None and self.kind in ("follow", "add"):
+            added, unchanged = (
+                self.journal.rows - changed - renamed,
+                self.base.documents - changed - len(gone),
+            )
+            changes = Changes(added, changed, len(gone) - renamed, renamed, unchanged)
+        return sorted(replaced + gone), changes
+
+    def _source(self, source: Checkpoint) -> Checkpoint:
         """How far the corpus of the index has been read."""
-        source, left_out = ingest.source, ingest.journal.count("left_out")
+        left_out = self.journal.count("left_out")
         if self.is_build or self.base is None:
             return replace(source, left_out=self.start.left_out + left_out)
         if self.kind == "follow":
             return Checkpoint(read=source.read, exhausted=source.exhausted, left_out=left_out)
         return self.base.source
 
-    def _put_in_place(
-        self, journal: Journal, reader: IndexReader | None, deleted: Sequence[int], source: Checkpoint
-    ) -> Manifest:
+    def _put_in_place(self, deleted: Sequence[int], source: Checkpoint) -> Manifest:
         """Write what has changed, and make it the index."""
-        workspace, base, spec = self.workspace, self.base, self.spec
+        journal, workspace, base, spec = self.journal, self.workspace, self.base, self.spec
         if base is not None and not journal.rows:
             if deleted:
                 return delete_rows(workspace.folder, deleted, source=source)
             sweep(workspace.folder, base)  # the rest of a run that died after it wrote its manifest
             return base.next_generation(source=source).write(workspace.folder) if self.is_build else base
         dims = base.dims if base else choose_dims(workspace.options.dims, spec.width)
-        if self.vectors_from is None:
-            rows = rows_of_answers(journal, spec, reader)
+        if self.file is None:
+            rows = rows_of_answers(journal, spec, self.reader)
         else:
-            rows = rows_of_file(journal, spec, self.vectors_from, self.start.read, workspace.log)
-        part, staged = write_new_part(journal, dims, rows, workspace), journal.staged
+            rows = rows_of_file(journal, spec, self.file, self.start.read, workspace.log)
+        part, staged = write_part(journal, dims, rows, workspace), journal.staged
         if base is not None and self.kind != "compact":
             changes: dict[str, Any] = {"source": source}
             if self.is_build:  # the same model, perhaps at another address
                 changes["embedder"] = self.embedder.spec.to_json()
             return add_part(staged, workspace.folder, base, part, deleted, **changes)
-        if base is not None and reader is not None:
-            manifest = compacted_manifest(staged, part, base, reader)
+        if self.reader is not None:
+            manifest = compacted_manifest(staged, part, self.reader)
         else:
             self._note_dims()
             manifest = new_manifest(staged, part, dims, self.corpus, spec, source)
         written = manifest.write(staged)
-        replace_folder(staged, workspace.folder, journal.folder / NAMES.replaced)
+        replace_folder(staged, workspace.folder)
         return written
 
     def _note_dims(self) -> None:
@@ -322,21 +329,20 @@ class Update:
         elif asked and width not in asked:
             self.workspace.log.note(f"{width} is stored too: the full dimension always is")
 
-    def _end(self, journal: Journal) -> None:
+    def _end(self) -> None:
         """Delete the journal, except answers that an interrupted command of another kind has paid for."""
-        left = journal.drop_used() if journal.get("is_shared") else 0
-        journal.close()
+        left = self.journal.drop_used() if self.journal.get("is_shared") else 0
         if left:
             self.workspace.log.note(
                 f"{counted(left, 'text')} that another command has embedded are kept: its next run uses them"
             )
         else:
-            self.workspace.discard()
+            self.journal.discard()
 
     # -- errors
 
     @contextmanager
-    def _resumable(self, journal: Journal) -> Iterator[None]:
+    def _resumable(self) -> Iterator[None]:
         """Let every error say what is safe and what resumes the work; discard a journal that holds nothing.
 
         Raises BuildStoppedError for an interrupt, and StorageError for what the disk refuses.
@@ -345,50 +351,45 @@ class Update:
         try:
             with storage_errors(workspace.home.path, again=lambda: workspace.same_command):
                 yield
-        except KeyboardInterrupt:
-            stopped = BuildStoppedError(f"stopped: {self._resume(journal)}")
-            if not self.is_build and not journal.count("answers"):
-                journal.close()
-                workspace.discard()
-            workspace.log.log(str(stopped))
-            raise stopped from None
-        except RsearchError as error:
+        except (KeyboardInterrupt, RsearchError) as cause:
+            error = cause if isinstance(cause, RsearchError) else BuildStoppedError("stopped")
             is_worthless = False
             with suppress(sqlite3.Error):  # a broken journal is not deleted
-                is_worthless = self._is_worthless(journal, error)
+                is_worthless = self._is_worthless(error)
             if is_worthless:
-                journal.close()
-                workspace.discard()
+                self.journal.discard()
             elif isinstance(error, StorageError):  # it has said what resumes the work
-                error.resume = self._safe(journal)
+                error.resume = self._safe()
             elif not isinstance(error, BuildStateError | UsageError):
-                error.resume = self._resume(journal)
+                error.resume = self._resume()
             workspace.log.log(f"ended: {error}")
-            raise
+            raise error from None
 
-    def _is_worthless(self, journal: Journal, error: RsearchError) -> bool:
+    def _is_worthless(self, error: RsearchError) -> bool:
         """Whether the journal has nothing to resume; a disk's refusal does not undo a restart."""
-        if isinstance(error, StorageError) and journal.get("replaces"):
+        if isinstance(error, StorageError) and self.journal.get("replaces"):
             return False
-        if self.vectors_from is not None and isinstance(error, CorpusError):
+        if self.file is not None and isinstance(error, CorpusError):
             return True  # the same files would fail at the same row, and corrected ones are other files
-        return not journal.count("answers") and not (self.is_build and journal.rows)
+        return not self.journal.count("answers") and not (self.is_build and self.journal.rows)
 
-    def _safe(self, journal: Journal) -> str:
+    def _are_safe(self, count: int, what: str = "document") -> str:
+        """So many documents or texts are embedded, in words."""
+        verb = "embedded" if self.file is None else "stored"
+        return f"{counted(count, what)} {'is' if count == 1 else 'are'} {verb}"
+
+    def _safe(self) -> str:
         """How much of the work is safe, in words."""
         try:
-            self.usage.save(journal)
-            safe = journal.safe if self.is_build else journal.count("answers")
+            self.journal.set(spent=self.usage.to_json())
+            safe = self.journal.safe if self.is_build else self.journal.count("answers")
         except sqlite3.Error:  # a disk that has ended the build may refuse this too
             return "nothing is lost"
         if not self.is_build:
-            is_are = "is" if safe == 1 else "are"
-            name = self.workspace.options.name
-            return f"{name} is as it was, {counted(safe, 'new text')} {is_are} embedded and safe"
-        rows = safe + (self.base.rows if self.base else 0)
-        return f"{counted(rows, 'document')} {'is' if rows == 1 else 'are'} {self._verb} and safe"
+            return f"{self.workspace.options.name} is as it was, {self._are_safe(safe, 'new text')} and safe"
+        return f"{self._are_safe(safe + (self.base.rows if self.base else 0))} and safe"
 
-    def _resume(self, journal: Journal) -> str:
+    def _resume(self) -> str:
         workspace = self.workspace
         command = f": `{workspace.options.command}`" if workspace.options.command else ""
-        return f"{self._safe(journal)}; {workspace.same_command} resumes{command}"
+        return f"{self._safe()}; {workspace.same_command} resumes{command}"

@@ -1,7 +1,6 @@
 """What an update is asked for, and where it works: its lock, its log, and what an earlier run left behind."""
 
 import math
-import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resizable_search import __version__
-from resizable_search.build.journal import Journal
+from resizable_search.build.journal import Journal, discard
 from resizable_search.errors import BuildStateError, UsageError
 from resizable_search.progress import SILENT, LoggedProgress, Progress, logged
-from resizable_search.store.layout import NAMES, Failpoint, Home, failpoint, hold_lock, unfinished_build
+from resizable_search.store.layout import NAMES, Home, hold_lock, unfinished_build
 from resizable_search.store.manifest import Part, read_manifest
 from resizable_search.store.writer import sweep
 from resizable_search.system import build_lock, make_home, storage_errors
@@ -124,25 +123,14 @@ class Workspace:
                 placing = journal.get("placing")
             parts = read_manifest(self.folder).parts if placing else ()
             if placing in [checksums(part) for part in parts]:
-                self.discard()
+                discard(self.unfinished)
         elif not work.exists():  # a new journal must not find files of another one
-            self.discard()
-
-    def discard(self) -> None:
-        """Delete the unfinished update."""
-        discard(self.unfinished)
+            discard(self.unfinished)
 
 
 def checksums(part: Part) -> dict[str, str]:
     """The SHA-256 of each file of a part but its bitmap, which tells whether it was put in place."""
     return {name: entry.sha256 for name, entry in part.files.items() if name != part.bitmap}
-
-
-def discard(unfinished: Path) -> None:
-    """Delete an unfinished update: its journal first, so that nothing resumes what else is left of it."""
-    (unfinished / NAMES.work).unlink(missing_ok=True)
-    failpoint(Failpoint.DISCARDED)
-    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager

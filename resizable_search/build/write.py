@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.arrays import NpyAppender
 from resizable_search.build.journal import Journal
 from resizable_search.build.workspace import Workspace, checksums
 from resizable_search.corpora.base import Corpus
@@ -16,10 +18,11 @@ from resizable_search.engine import vectors
 from resizable_search.errors import RsearchError
 from resizable_search.progress import Progress
 from resizable_search.specs import Checkpoint, EmbedderSpec
+from resizable_search.store.documents import write_documents
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import Manifest, Part
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import list_files, write_part
+from resizable_search.store.writer import derive, derived_files, list_files
 
 Rows = Iterator[NDArray[np.float32]]
 """Blocks of (n, width) float32, in the order of the journal's documents."""
@@ -41,38 +44,39 @@ def rows_of_file(
     journal: Journal, spec: EmbedderSpec, file: VectorsCorpus, first: int, progress: Progress
 ) -> Rows:
     """The file's rows from `first` on, prepared. Raises CorpusError if it has been changed."""
-    zeros, first_zero = 0, 0
+    zeros: list[int] = []
     for sources, _ in journal.blocks(spec.width):
         raw = file.vectors(first, first + len(sources))
         rows = vectors.prepare(raw, spec.width, centred=spec.centred)
-        zero = np.flatnonzero(~rows.any(axis=1))
-        if len(zero) and not zeros:
-            first_zero = first + int(zero[0])
-        zeros, first = zeros + len(zero), first + len(sources)
+        zeros += (first + np.flatnonzero(~rows.any(axis=1))).tolist()
+        first += len(sources)
         yield rows
     file.make_sure_unchanged()
-    label, row = file.label, f"row {first_zero:,}"
-    if zeros > 1:
-        progress.note(f"{zeros:,} rows of {label} are zero vectors (the first is {row}); kept as is")
+    if len(zeros) > 1:
+        rows_of = f"{len(zeros):,} rows of {file.label}"
+        progress.note(f"{rows_of} are zero vectors (the first is row {zeros[0]:,}); kept as is")
     elif zeros:
-        progress.note(f"{row} of {label} is a zero vector; kept as is")
+        progress.note(f"row {zeros[0]:,} of {file.label} is a zero vector; kept as is")
 
 
-def write_new_part(journal: Journal, dims: Sequence[int], rows: Rows, workspace: Workspace) -> Part:
+def write_part(journal: Journal, dims: Sequence[int], rows: Rows, workspace: Workspace) -> Part:
     """Write the rows, the documents and what follows from them into the journal's folder of new files.
 
     The journal keeps their checksums, which tell later whether they were put in place.
     """
-
-    def until_stopped() -> Rows:
-        for block in rows:
-            workspace.check_stop()
-            yield block
-
+    staged, full = journal.staged, dims[-1]
     workspace.log.stage("deriving", journal.rows, "rows")
     journal.clear_staged()
+    with closing(NpyAppender(staged / NAMES.vectors(full), full)) as file:
+        for block in rows:
+            workspace.check_stop()
+            file.append(block)
+        file.finish()
+    derive(staged, dims, workspace.log)
+    workspace.log.stage("writing", None, "files")
     copy = workspace.unfinished / NAMES.documents_copy
-    files = write_part(journal.staged, dims, until_stopped(), journal.copy_documents, copy, workspace.log)
+    write_documents(staged / NAMES.documents, copy, journal.copy_documents)
+    files = list_files(staged, [*derived_files(0, dims), NAMES.documents])
     workspace.check_stop()
     part = Part("", journal.rows, files)
     journal.set(placing=checksums(part))
@@ -98,11 +102,12 @@ def new_manifest(
     )
 
 
-def compacted_manifest(staged: Path, part: Part, base: Manifest, reader: IndexReader) -> Manifest:
+def compacted_manifest(staged: Path, part: Part, reader: IndexReader) -> Manifest:
     """The next manifest of an index that becomes one part; its embedder's files are copied into `staged`.
 
     Raises RsearchError if these are damaged.
     """
+    base = reader.manifest
     for name in base.files:
         (staged / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(reader.folder / name, staged / name)

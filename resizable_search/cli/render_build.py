@@ -99,18 +99,18 @@ def dry_run(plan: "DryRun") -> None:
 
 def dry_run_lines(plan: "DryRun") -> list[tuple[str, str]]:
     """The lines of a dry run, each with its name."""
-    lines = [("index", f"{plan.name}  {plan.folder}"), ("would be", _state(plan))]
-    if plan.changes is not None:
-        lines.append(("changes", f"{_counts(plan.changes)}; {counted(plan.texts or 0, 'text')} to embed"))
+    lines, work = [("index", f"{plan.name}  {plan.folder}"), ("would be", _state(plan))], plan.work
+    if work.changes is not None:
+        lines.append(("changes", f"{_counts(work.changes)}; {counted(work.texts, 'text')} to embed"))
     builds = plan.state not in ("complete", "follows")
     if builds:
-        documents = "all, of unknown size," if plan.documents is None else f"{plan.documents:,}"
-        lines.append(("documents", f"{documents} of {plan.corpus}"))
-    if builds or (plan.changes and plan.changes.any):
+        documents = "all, of unknown size," if work.documents is None else f"{work.documents:,}"
+        lines.append(("documents", f"{documents} of {plan.corpus.label}"))
+    if builds or (work.changes and work.changes.any):
         lines += [*_costs(plan), *_disk(plan)]
     for finding in plan.findings:
         lines.append((finding.what, f"{'ok' if finding.ok else 'wrong'}: {finding.words}"))
-    lines.append(("", f"nothing was written; {plan.billed or 'nothing was billed'}"))
+    lines.append(("", f"nothing was written; {plan.embedder.check_costs or 'nothing was billed'}"))
     return lines
 
 
@@ -129,10 +129,10 @@ def _state(plan: "DryRun") -> str:
 def _costs(plan: "DryRun") -> list[tuple[str, Any]]:
     lines = []
     if plan.requests is not None:
-        texts = counted(plan.batch_size, "text")
-        lines.append(("requests", f"{plan.requests:,} to {plan.embedder}, of up to {texts}"))
-    if plan.tokens is not None and plan.sampled:
-        by = "" if plan.changes else f" from the first {counted(plan.sampled, 'document')}"
+        texts = counted(plan.embedder.batch_size, "text")
+        lines.append(("requests", f"{plan.requests:,} to {plan.embedder.kind}, of up to {texts}"))
+    if plan.tokens is not None and plan.work.sampled:
+        by = "" if plan.work.changes else f" from {counted(plan.work.sampled, 'document')}"
         rounded = int(float(f"{plan.tokens:.3g}"))
         lines.append(("tokens", f"about {rounded:,}: estimated{by}, 4 characters a token"))
     if plan.minutes is not None and plan.requests_per_minute:

@@ -125,15 +125,17 @@ def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
     home_folder = home_of(home)
     folder = resolve_index(index_name(index, home_folder), home_folder)
     with shown_progress() as progress, stop_on_signal() as stop:
-        done = building.compact(folder, progress, stop)
-    documents = counted(done.documents, "document")
-    if not done.done:
-        render_build.write_lines(f"{done.index} is compact: {documents} in one part, none deleted")
+        old, new = building.compact(folder, progress, stop)
+    name, documents = folder.resolve().name, counted(new.documents, "document")
+    if old == new:
+        render_build.write_lines(f"{name} is compact: {documents} in one part, none deleted")
         return
+    deleted = old.rows - old.documents
+    before, after = (size(sum(file.bytes for file in one.all_files().values())) for one in (old, new))
     render_build.write_lines(
-        f"{done.index}: {documents} in one part ({counted(done.parts, 'part')} and "
-        f"{done.deleted:,} deleted before), {size(done.before)} became {size(done.after)}"
+        f"{name}: {documents} in one part ({counted(len(old.parts), 'part')} and "
+        f"{deleted:,} deleted before), {before} became {after}"
     )
-    if done.deleted and done.fitted:
+    if deleted and old.files:
         words = "its lsa model still knows words of deleted documents: build again with --refit"
         render_build.write_lines(words)

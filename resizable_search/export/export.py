@@ -63,7 +63,6 @@ FACTS = "export.json"
 CARD = "README.md"
 LOCK = "lock"
 EXPORT = "export"
-REPLACED = "replaced"
 PARQUET = b"PAR1"
 
 DATASET_HEADER = """---
@@ -254,7 +253,7 @@ def publish(made: Path, dest: Path, *, force: bool) -> None:
         sync_folder(path)  # a file too
     refuse_existing(dest, force=force, is_folder=is_folder)
     if force and is_folder:
-        replace_folder(made, dest, made.with_name(REPLACED))
+        replace_folder(made, dest)
     else:
         made.rename(dest)  # fails where a folder exists
         sync_folder(dest.parent)

@@ -9,10 +9,9 @@ import ctypes
 import os
 import re
 import shutil
-import sqlite3
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import NpyAppender, NpyWriter, npy_bytes, read_blocks, read_shape
+from resizable_search.arrays import NpyWriter, npy_bytes, read_blocks, read_shape
 from resizable_search.engine import vectors
 from resizable_search.engine.scheduling import map_ahead
 from resizable_search.engine.vectors import WORD, quantise, sign_words
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.progress import SILENT, Progress
-from resizable_search.store.documents import allowed_rows, write_documents
+from resizable_search.store.documents import allowed_rows
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
 from resizable_search.system import beside, thread_count
@@ -54,29 +53,27 @@ def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progr
             files[name].write(values, at)
         return len(numbered[1])
 
-    try:
+    with ExitStack() as stack:
         for name in names:
-            files[name] = NpyWriter(beside(folder / name), *shapes[name])
+            file = NpyWriter(beside(folder / name), *shapes[name])
+            files[name] = stack.enter_context(closing(file))
         blocks = read_blocks(folder / NAMES.vectors(dims[-1]))
         for rows in map_ahead(write, blocks, thread_count()):
             progress.advance(rows)
         for file in files.values():
             file.finish()
-    finally:
-        for file in files.values():
-            file.close()
 
 
 def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and dtype of every array of a part of n rows, by its file's name."""
-    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    arrays: dict[str, tuple[tuple[int, ...], str]] = {}
     for dim in reversed(dims):
-        found[NAMES.vectors(dim)] = (n, dim), "<f4"
-        found[NAMES.codes(dim)] = (n, dim), "|i1"
-        found[NAMES.steps(dim)] = (n,), "<f4"
-        found[NAMES.errors(dim)] = (n,), "<f4"
-    found[NAMES.signs(dims[-1])] = (-(-dims[-1] // WORD), n), "<u8"
-    return found
+        arrays[NAMES.vectors(dim)] = (n, dim), "<f4"
+        arrays[NAMES.codes(dim)] = (n, dim), "|i1"
+        arrays[NAMES.steps(dim)] = (n,), "<f4"
+        arrays[NAMES.errors(dim)] = (n,), "<f4"
+    arrays[NAMES.signs(dims[-1])] = (-(-dims[-1] // WORD), n), "<u8"
+    return arrays
 
 
 def array_bytes(n: int, dims: Sequence[int]) -> dict[str, int]:
@@ -109,35 +106,13 @@ def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
         return dict(zip(names, pool.map(lambda name: file_entry(folder / name), names), strict=True))
 
 
-def write_part(
-    staged: Path,
-    dims: Sequence[int],
-    rows: Iterable[NDArray[np.float32]],
-    fill: Callable[[sqlite3.Connection], None],
-    copy: Path,
-    progress: Progress,
-) -> dict[str, FileEntry]:
-    """Write all files of a part into the folder `staged`, and measure them.
-
-    `rows`: blocks of (n, width) float32, as they are stored. `fill` and `copy`: see `write_documents`.
-    """
-    full = dims[-1]
-    with closing(NpyAppender(staged / NAMES.vectors(full), full)) as file:
-        for block in rows:
-            file.append(block)
-        file.finish()
-    derive(staged, dims, progress)
-    progress.stage("writing", None, "files")
-    write_documents(staged / NAMES.documents, copy, fill)
-    return list_files(staged, [*derived_files(0, dims), NAMES.documents])
-
-
-def replace_folder(staged: Path, target: Path, aside: Path) -> None:
-    """Rename a finished folder to `target`; the one that was there is moved `aside` and deleted.
+def replace_folder(staged: Path, target: Path) -> None:
+    """Rename a finished folder to `target`; the one that was there is moved beside `staged` and deleted.
 
     Where the system can exchange two folders in one step (Linux), readers find one or the other at any
     moment; elsewhere there is an instant without either.
     """
+    aside = staged.with_name(NAMES.replaced)
     target.parent.mkdir(parents=True, exist_ok=True)
     sync_folder(staged)
     remove_folder(aside)
@@ -181,40 +156,31 @@ def sync_folder(folder: Path) -> None:
 
 
 def add_part(
-    staged: Path,
-    index: Path,
-    manifest: Manifest,
-    part: Part,
-    deleted: Sequence[int] = (),
-    **changes: object,
+    staged: Path, index: Path, manifest: Manifest, part: Part, deleted: Sequence[int], **changes: object
 ) -> Manifest:
     """Add a finished part to an index: its folder first, then the manifest that lists it.
 
     The `deleted` rows of earlier parts are no longer found from that moment on.
     """
     path = f"{NAMES.parts}/{len(manifest.parts) + 1}"
-    target = index / path
-    target.parent.mkdir(exist_ok=True)
-    remove_folder(target)  # left by an extension that died
-    sync_folder(staged)
-    staged.rename(target)
-    sync_folder(target.parent)
-    failpoint(Failpoint.PLACED)
-    parts = (*_with_deleted(index, manifest, deleted), replace(part, path=path))
-    written = manifest.next_generation(rows=manifest.rows + part.rows, parts=parts, **changes).write(index)
-    sync_folder(index)
-    sweep(index, written)
-    return written
+    remove_folder(index / path)  # left by an extension that died
+    replace_folder(staged, index / path)
+    return _commit(index, manifest, deleted, replace(part, path=path), **changes)
 
 
 def delete_rows(index: Path, rows: Sequence[int], **changes: object) -> Manifest:
-    """Mark these rows as deleted: new bitmaps, then the manifest that lists them, which is returned.
+    """Mark these rows as deleted. They stay where they are, and the others keep their numbers."""
+    return _commit(index, read_manifest(index), rows, **changes)
 
-    The rows stay where they are, and the others keep their numbers. If it fails, nothing is left of it.
-    """
-    manifest = read_manifest(index)
+
+def _commit(
+    index: Path, manifest: Manifest, deleted: Sequence[int], *added: Part, **changes: object
+) -> Manifest:
+    """Write new bitmaps, then the manifest that lists them. If it fails, none of them is left."""
+    rows = manifest.rows + sum(part.rows for part in added)
     try:
-        written = manifest.next_generation(parts=_with_deleted(index, manifest, rows), **changes).write(index)
+        parts = (*_with_deleted(index, manifest, deleted), *added)
+        written = manifest.next_generation(rows=rows, parts=parts, **changes).write(index)
     except BaseException:
         with suppress(OSError, RsearchError):
             sweep(index, read_manifest(index))  # which may be the new one already
@@ -258,18 +224,10 @@ def _with_deleted(index: Path, manifest: Manifest, rows: Sequence[int]) -> tuple
     return tuple(parts)
 
 
-_PART = "|".join(
-    (
-        r"[0-9]+\.npy(?:\.new)?",
-        rf"{NAMES.tiers}/[0-9]+\.[a-z0-9]+\.npy(?:\.new)?",
-        r"deleted\.[0-9]+\.npy",
-        re.escape(NAMES.documents),
-    )
-)
 _OWN = re.compile(
-    rf"{re.escape(NAMES.manifest)}(?:\.new)?|{re.escape(NAMES.removed)}"
-    rf"|(?:{NAMES.parts}/[0-9]+/)?(?:{_PART})"
-    rf"|{NAMES.embedder}/[^/]+\.(?:json|npy)(?:\.tmp)?"
+    r"manifest\.json(\.new)?|removed\.json|embedder/[^/]+\.(json|npy)(\.tmp)?"
+    r"|(parts/[0-9]+/)?(documents\.sqlite|deleted\.[0-9]+\.npy|[0-9]+\.npy(\.new)?"
+    r"|tiers/[0-9]+\.[a-z0-9]+\.npy(\.new)?)"
 )
 """Paths inside an index's folder that the format (docs/format.md) uses."""
 
@@ -292,24 +250,21 @@ def remove_index(folder: Path) -> list[str]:
     try:
         names = read_manifest(folder).all_files()
     except IndexFormatError:
-        own = [path for path in _files(folder) if _OWN.fullmatch(path.relative_to(folder).as_posix())]
+        own = {name for name in _files(folder) if _OWN.fullmatch(name)}
     else:
         (folder / NAMES.manifest).replace(folder / NAMES.removed)
         # Files under the names of `beside` were left by a process that died while writing them.
         written = {beside(Path(name)).as_posix() for name in (NAMES.manifest, *names)}
-        listed = {NAMES.removed, *names, *written}
-        own = [path for path in _files(folder) if path.relative_to(folder).as_posix() in listed]
-    last = (folder / NAMES.manifest, folder / NAMES.removed)
-    others = sorted(str(path.relative_to(folder)) for path in set(_files(folder)) - set(own))
-    for path in own:
-        if path not in last:
-            path.unlink()
+        own = _files(folder) & {NAMES.removed, *names, *written}
+    others = sorted(_files(folder) - own)
+    last = own & {NAMES.manifest, NAMES.removed}
+    for name in sorted(own - last):
+        (folder / name).unlink()
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
             path.rmdir()
-    for path in last:  # a folder that has neither is empty, or no index
-        if path in own:
-            path.unlink()
+    for name in sorted(last):  # a folder that has neither is empty, or no index
+        (folder / name).unlink()
     if not others:
         folder.rmdir()
     return others
@@ -317,10 +272,10 @@ def remove_index(folder: Path) -> list[str]:
 
 def unexpected_files(folder: Path, manifest: Manifest) -> list[str]:
     """The paths of files in an index's folder that its manifest does not list."""
-    names = {path.relative_to(folder).as_posix() for path in _files(folder)}
-    return sorted(names - {NAMES.manifest, *manifest.all_files()})
+    return sorted(_files(folder) - {NAMES.manifest, *manifest.all_files()})
 
 
-def _files(folder: Path) -> list[Path]:
-    """Everything below a folder but folders. A link is a file, and is never followed."""
-    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+def _files(folder: Path) -> set[str]:
+    """The paths of all below a folder that is no folder. A link is a file, and is never followed."""
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix() for path in paths}

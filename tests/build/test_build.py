@@ -325,7 +325,7 @@ def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "step", ["store.writer.derive", "store.writer.list_files", "build.update.replace_folder"]
+    "step", ["build.write.derive", "build.write.list_files", "build.update.replace_folder"]
 )
 def test_a_crash_in_the_last_steps_is_recovered(home, monkeypatch, tmp_path, step):
     def crash(*args, **kwargs):
@@ -483,7 +483,7 @@ def test_a_full_disk_says_which_command_goes_on(home, monkeypatch, options, agai
     run(home, articles(20))
     embedder = TableEmbedder(model="table")
     with monkeypatch.context() as patched:
-        patched.setattr("resizable_search.store.writer.derive", no_room)
+        patched.setattr("resizable_search.build.write.derive", no_room)
         with pytest.raises(StorageError, match=f"is full; nothing is lost: free some space, and .*{again}"):
             run(home, articles(40), embedder, name="made" if options else "new", **options)
     assert run(home, articles(40), embedder, name="made" if options else "new").manifest.rows == 40

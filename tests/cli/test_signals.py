@@ -47,13 +47,13 @@ def test_a_dry_run_writes_nothing_and_pays_nothing(machine: Machine):
     with another_api(machine) as api:
         ran = machine.run(*BUILD, "--dry-run", "--rate", 3)
         assert api.requests == 0
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.err) == (0, "rsearch: reading 60 documents\n")
     assert not machine.home.exists()
     for line in (
         r"would be +built from the start",
         r"documents +60 of wikimedia/wikipedia 20231101.en",
         r"requests +6 to nomic, of up to 10 texts",
-        r"tokens +about \d[\d,]+: estimated from the first 60 documents",
+        r"tokens +about \d[\d,]+: estimated from 60 documents",
         r"time +2 min at least, at 3 requests a minute",
         r"on disk +\d+ kB: 768.npy 184 kB, .*documents.sqlite",
         r"free +\d+ GB",

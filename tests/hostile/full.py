@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from resizable_search.build import report
+from resizable_search.build import report, write
 from resizable_search.build.build import build
 from resizable_search.build.journal import Journal
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import RsearchError, StorageError
 from resizable_search.search.index import open_index
-from resizable_search.store import writer
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest
 from tests.cli.conftest import Machine, another_api
@@ -106,9 +105,9 @@ PHASES: dict[str, tuple[Any, str]] = {
     "record": (Journal, "record"),
     "fit": (LsaEmbedder, "fit"),
     "rows": (Journal, "blocks"),
-    "derive": (writer, "derive"),
-    "documents": (writer, "write_documents"),
-    "checksums": (writer, "list_files"),
+    "derive": (write, "derive"),
+    "documents": (write, "write_documents"),
+    "checksums": (write, "list_files"),
     "manifest": (Manifest, "write"),
     "report": (report, "replace_file"),
 }

@@ -37,7 +37,7 @@ def test_an_id_that_there_is_not_deletes_nothing(made):
 
 def test_unknown_ids_are_passed_over_if_that_is_asked_for(made):
     found = delete(made.folder, ["x", "a3", "x"], missing_ok=True)
-    assert (found.ids, found.missing, found.left) == (("a3",), ("x",), 94)
+    assert (found.rows, found.missing, found.left) == ((3,), ("x",), 94)
     again = delete(made.folder, ["a3"], missing_ok=True)
     assert (again.rows, again.missing) == ((), ("a3",))
     assert read_manifest(made.folder).generation == 3

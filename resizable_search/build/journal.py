@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from resizable_search.errors import BuildStateError
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.system import sqlite_os_errors
+from resizable_search.text import counted
 
 VERSION = 2
 """The `user_version` of the database. 0: the journals of a version that kept finished rows apart."""
@@ -103,10 +104,7 @@ class Journal:
         try:
             (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             if tables and db.execute("PRAGMA user_version").fetchone() != (VERSION,):
-                raise BuildStateError(
-                    f"the unfinished build in {self.folder} is of an earlier rsearch: finish it with that "
-                    "one, or begin again with `restart`, which embeds its documents again"
-                )
+                raise self._of_another_version(db)
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_SCHEMA)
         except BaseException as error:
@@ -118,6 +116,15 @@ class Journal:
                 raise
             raise self.damaged(str(error)) from None
         return db
+
+    def _of_another_version(self, db: sqlite3.Connection) -> BuildStateError:
+        """The error for a journal of another rsearch, which says what `restart` gives up."""
+        (rows,) = db.execute("SELECT coalesce((SELECT value FROM meta WHERE key = 'rows'), 0)").fetchone()
+        (answers,) = db.execute("SELECT count(*) FROM journal").fetchone()
+        return BuildStateError(
+            f"the unfinished build in {self.folder} is of an earlier rsearch: finish it with that one, or "
+            f"begin again with `restart`, which embeds its {counted(int(rows) + answers, 'document')} again"
+        )
 
     def damaged(self, why: str) -> BuildStateError:
         """The error for a journal that cannot be used."""

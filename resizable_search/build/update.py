@@ -102,8 +102,8 @@ class Update:
     def run(self) -> BuildReport:
         """Make the update, or resume it. Raises what `build` says."""
         with closing(Journal(self.workspace.unfinished)) as self.journal:
-            journal, usage = self.journal, BuildUsage(self.journal)
-            self.usage = usage
+            journal = self.journal
+            self.usage = usage = BuildUsage(journal)
             with self._resumable():
                 self._begin()
                 safe = journal.safe
@@ -274,10 +274,8 @@ class Update:
         gone, renamed = ingest.matching.gone() if ingest.source.exhausted else ([], 0)
         changes, changed = None, len(replaced)
         if self.base is not None and self.kind in ("follow", "add"):
-            added, unchanged = (
-                self.journal.rows - changed - renamed,
-                self.base.documents - changed - len(gone),
-            )
+            added = self.journal.rows - changed - renamed
+            unchanged = self.base.documents - changed - len(gone)
             changes = Changes(added, changed, len(gone) - renamed, renamed, unchanged)
         return sorted(replaced + gone), changes
 
@@ -351,8 +349,13 @@ class Update:
         try:
             with storage_errors(workspace.home.path, again=lambda: workspace.same_command):
                 yield
-        except (KeyboardInterrupt, RsearchError) as cause:
-            error = cause if isinstance(cause, RsearchError) else BuildStoppedError("stopped")
+        except KeyboardInterrupt:
+            stopped = BuildStoppedError(f"stopped: {self._resume()}")
+            if not self.is_build and not self.journal.count("answers"):
+                self.journal.discard()
+            workspace.log.log(str(stopped))
+            raise stopped from None
+        except RsearchError as error:
             is_worthless = False
             with suppress(sqlite3.Error):  # a broken journal is not deleted
                 is_worthless = self._is_worthless(error)
@@ -363,7 +366,7 @@ class Update:
             elif not isinstance(error, BuildStateError | UsageError):
                 error.resume = self._resume()
             workspace.log.log(f"ended: {error}")
-            raise error from None
+            raise
 
     def _is_worthless(self, error: RsearchError) -> bool:
         """Whether the journal has nothing to resume; a disk's refusal does not undo a restart."""

@@ -138,9 +138,10 @@ def test_a_journal_of_an_earlier_rsearch_is_refused_with_what_would_be_lost(tmp_
     with closing(sqlite3.connect(tmp_path / "w/work.sqlite")) as db:
         db.executescript(
             "CREATE TABLE meta (key TEXT, value TEXT); INSERT INTO meta VALUES ('rows', '1200');"
+            "CREATE TABLE journal (seq INTEGER); INSERT INTO journal VALUES (1), (2);"
         )
     before = (tmp_path / "w/work.sqlite").read_bytes()
-    with pytest.raises(BuildStateError, match="of an earlier rsearch.*`restart`.*documents again"):
+    with pytest.raises(BuildStateError, match="of an earlier rsearch.*`restart`.*1,202 documents again"):
         Journal(tmp_path / "w")
     assert (tmp_path / "w/work.sqlite").read_bytes() == before
 

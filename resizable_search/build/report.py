@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class BuildReport:
     folder: Path
     manifest: Manifest
     added: int = 0
-    left_out: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    left_out: Sequence[Mapping[str, Any]] = ()
     spent: Usage = Usage()
     seconds: float = 0.0
     total: Usage = Usage()

@@ -58,14 +58,14 @@ def test_a_disk_that_fills_in_any_phase_loses_nothing(tmp_path: Path, whole: Any
 
 
 @needs_a_disk
-@pytest.mark.parametrize("phase", ["fit", "commit"])
+@pytest.mark.parametrize("phase", ["fit", "record"])
 def test_a_fitted_embedder_that_finds_no_room_goes_on_too(tmp_path: Path, whole: Any, phase: str):
     assert right(fills_before(tmp_path / "disk", whole("fitted"), phase, "fitted")).identical
 
 
 @needs_a_disk
 @pytest.mark.parametrize("kind", ["extended", "restarted"])
-@pytest.mark.parametrize("phase", ["begin", "commit", "derive", "manifest"])
+@pytest.mark.parametrize("phase", ["begin", "record", "derive", "manifest"])
 def test_an_index_serves_on_while_the_disk_is_too_full_for_its_next(
     tmp_path: Path, whole: Any, kind: str, phase: str
 ):

@@ -153,8 +153,10 @@ class NewIds(Matching):
 
     def is_taken(self, id_: str) -> bool:
         """Whether a document has this id."""
-        taken = "SELECT 1 FROM documents WHERE id = ?1 UNION ALL SELECT 1 FROM unchanged WHERE id = ?1"
-        return self.db.execute(taken, (id_,)).fetchone() is not None or row_of(self.parts, id_) is not None
+        taken = "SELECT 1 FROM documents WHERE id = ? UNION ALL SELECT 1 FROM unchanged WHERE id = ?"
+        return (
+            self.db.execute(taken, (id_, id_)).fetchone() is not None or row_of(self.parts, id_) is not None
+        )
 
     def unique(self, id_: str) -> str:
         """The id itself, or with '#2', '#3', … behind it where it is taken."""

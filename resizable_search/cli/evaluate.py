@@ -31,7 +31,7 @@ from resizable_search.system import MOST
 
 if TYPE_CHECKING:
     from resizable_search.corpora.base import Corpus
-    from resizable_search.evaluate.bench import Queries
+    from resizable_search.evaluate.bench import BenchOptions, Queries
     from resizable_search.evaluate.tune import TuneReport
     from resizable_search.progress import Progress
     from resizable_search.search.index import Index
@@ -67,8 +67,8 @@ def bench(
         str,
         Option(
             autocompletion=completion.precisions,
-            help="Measure each dimension in these: exact,float32,int8,bits. int8 and bits keep RERANK x K "
-            "(10 x K) candidates for an exact stage at the full dimension.",
+            help="Measure each dimension in these: exact,float32,int8,bits. int8 and bits keep "
+            "RERANK x max(K, 10) candidates (RERANK 10 if not given) for an exact stage at the full one.",
         ),
     ] = "exact",
     plan: PlanListOption = None,
@@ -124,7 +124,7 @@ def bench(
     if cold:
         timing.check()
     with open_index(index, home) as opened:
-        options.chosen_plans(opened.full_dim, opened.dims)  # refuses a wrong one before texts are embedded
+        _note_idle_rerank(options, opened)  # refuses a wrong plan before texts are embedded
         if texts is None:
             asked = measuring.sample_queries(opened, sample, seed)
         else:
@@ -144,6 +144,13 @@ def bench(
         raise RsearchError(
             f"below --min-recall {min_recall:g}: {named}; use a larger --rerank or more dimensions"
         )
+
+
+def _note_idle_rerank(options: "BenchOptions", index: "Index") -> None:
+    """Say that the reranks change nothing, since only the full dimension is measured. Raises UsageError."""
+    plans = options.chosen_plans(index.full_dim, index.dims)
+    if any(options.reranks) and all(len(plan.stages) == 1 for plan in plans):
+        note(f"--rerank does nothing at the full dimension ({index.full_dim}): add a smaller one to --dims")
 
 
 def embed_lines(index: "Index", lines: dict[int, str], source: str) -> "Queries":
@@ -324,6 +331,7 @@ def evaluate(
     if corpus is not None and index is None:
         index = _build(options, corpus)
     with open_index(index, options.home, threads, engine) as opened:
+        _note_idle_rerank(asked, opened)
         with shown_progress() as progress:
             evaluation = run(opened, judgements, asked, metrics, seed=seed, progress=progress)
         if runs is not None:

@@ -91,7 +91,7 @@ EXAMPLES: dict[str, str] = {
         """,
     "query": """
         rsearch query "tree data structures" --dim 256 --rerank 10
-            Scan 256 dimensions, rerank 10 x k candidates at the full dimension.
+            Scan 256 dimensions, rerank 10 x max(k, 10) candidates at the full one.
         rsearch query "tree data structures" --recall 0.99 --explain
             Use the fastest plan proven on this index, and show its stages.
         rsearch query
@@ -102,7 +102,7 @@ EXAMPLES: dict[str, str] = {
     "similar": "rsearch similar docs/format.md -i docs --fields id,title,score",
     "bench": """
         rsearch bench --dims 768,512,256 --rerank 10
-            Measure each dimension alone, and with a rerank of 10 x k.
+            Measure each dimension alone, and with a rerank of 10.
         rsearch bench --dims 256 --rerank 10 --min-recall 0.95
             For CI: exit with 1 if the mean overlap is lower.
         """,

@@ -167,7 +167,9 @@ class SearchArguments:
             show_default="the full dimension",
         ),
     ] = None
-    rerank: Annotated[int, Option(help="Rescore RERANK x K candidates at the full dimension; 0: none.")] = 0
+    rerank: Annotated[
+        int, Option(help="Rescore RERANK x max(K, 10) candidates at the full dimension; 0: none.")
+    ] = 0
     plan: Annotated[
         str | None,
         Option(

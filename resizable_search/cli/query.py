@@ -9,7 +9,14 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion, remote
-from resizable_search.cli.options import ApiKeyEnvOption, BaseUrlOption, SearchArguments, index_name, takes
+from resizable_search.cli.options import (
+    ApiKeyEnvOption,
+    BaseUrlOption,
+    SearchArguments,
+    index_name,
+    is_given,
+    takes,
+)
 from resizable_search.cli.output import (
     OutputOptions,
     ServedIndex,
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
 @takes(SearchArguments)
 def query(
     options: SearchArguments,
+    context: typer.Context,
     text: Annotated[
         list[str] | None,
         Argument(help="Text to search; `-` reads one query a line from stdin; none opens a prompt."),
@@ -73,6 +81,7 @@ def query(
         served = remote.search(words, options)
         if served is not None:
             _print(*served, output)
+            _note_idle_rerank(context, options, served[1].full_dim)
             return
     index = options.open_index(other)
     if words is None:
@@ -84,11 +93,13 @@ def query(
             _answer_lines(index, output, search)
         else:
             _print(index.search([words], search)[0], index, output)
+        _note_idle_rerank(context, options, index.full_dim)
 
 
 @takes(SearchArguments, without=("group",))
 def similar(
     options: SearchArguments,
+    context: typer.Context,
     id: Annotated[str, Argument(help="Id of a document of the index.", autocompletion=completion.ids)],
 ) -> None:
     """Find the documents nearest to one of the index.
@@ -100,9 +111,17 @@ def similar(
     served = remote.search(id, options, similar=True)
     if served is not None:
         _print(*served, output)
+        _note_idle_rerank(context, options, served[1].full_dim)
         return
     with options.open_index() as index:
         _print(index.search_similar(id, _checked(index, options, output)), index, output)
+        _note_idle_rerank(context, options, index.full_dim)
+
+
+def _note_idle_rerank(context: typer.Context, options: SearchArguments, full_dim: int) -> None:
+    """Say that the --rerank of the command line does nothing; a default from a file waits for a --dim."""
+    if options.rerank > 0 and is_given(context, "rerank") and options.dim in (None, full_dim):
+        note(f"--rerank does nothing at the full dimension ({full_dim}): add a smaller --dim")
 
 
 def _checked(index: "Index", options: SearchArguments, output: OutputOptions) -> "SearchOptions":

@@ -183,11 +183,12 @@ class Session:
         A missing plan for a recall is tuned now.
         """
         search = replace(self.search, **changes)
-        plan = plan_for(self.index, search)
-        matching = self.index.check_where(search.where)
-        self.search, self.plan = search, plan
+        self.plan, matching = plan_for(self.index, search), self.index.check_where(search.where)
+        self.search = search
         if "where" in changes:
             say(f"{matching:,} of {counted(self.index.rows, 'document')}")
+        if changes.get("rerank") and self.is_full:
+            say(":rerank does nothing at the full dimension: set a smaller :dim")
 
     def switch(self, name: str) -> None:
         """Search another index from now on. Raises RsearchError, and keeps the present one."""
@@ -367,7 +368,7 @@ COMMANDS = {
                 lambda session, value: session.set(
                     dim=_number("dim", value) if value else None, plan=None, recall=None),
                 lambda session: map(str, session.index.dims)),
-        Command("rerank", "R", "score R x k candidates again at the full dimension; alone: none",
+        Command("rerank", "R", "score R x max(k, 10) candidates again at the full dimension; alone: none",
                 lambda session, value: session.set(
                     rerank=_number("rerank", value or "0"), plan=None, recall=None)),
         Command("k", "N", "return N hits; alone: 10",

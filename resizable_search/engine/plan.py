@@ -24,6 +24,8 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 MOST_STAGES = 32  # more than any useful plan has
 
+LEAST_RERANKED = 10  # hits that a rerank keeps candidates for, if fewer are wanted
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -53,7 +55,7 @@ class Plan:
 
     @classmethod
     def of(cls, dim: int | None, rerank: int, k: int, full_dim: int) -> "Plan":
-        """The plan of a dimension and a rerank: scan `dim`, keep rerank x k, rescore those at full width.
+        """The plan of a dimension and a rerank: scan `dim`, keep `candidates`, rescore those at full width.
 
         A rerank of a scan at the full dimension changes nothing and is left out. Raises UsageError.
         """
@@ -62,7 +64,7 @@ class Plan:
         dim = full_dim if dim is None else dim
         if rerank == 0 or dim == full_dim:
             return cls((Stage(dim),)).check(k, full_dim)
-        return cls((Stage(dim, rerank * k), Stage(full_dim))).check(k, full_dim)
+        return cls((Stage(dim, candidates(rerank, k)), Stage(full_dim))).check(k, full_dim)
 
     @staticmethod
     @lru_cache(1000)  # each query with a recall parses its tuned plan
@@ -111,6 +113,14 @@ class Plan:
     def keeps(self, k: int) -> list[int]:
         """The number of rows each stage keeps for k hits."""
         return [k if stage.keep is None else stage.keep for stage in self.stages]
+
+
+def candidates(rerank: int, k: int) -> int:
+    """The number of rows that a rerank keeps: rerank x max(k, 10).
+
+    So asking for fewer hits does not change the first of them.
+    """
+    return rerank * max(k, LEAST_RERANKED)
 
 
 def _parse_stage(word: str, plan: str) -> Stage:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine.base import NO_ROW
-from resizable_search.engine.plan import Plan, Precision, Stage
+from resizable_search.engine.plan import Plan, Precision, Stage, candidates
 from resizable_search.errors import UsageError
 from resizable_search.evaluate import timing
 from resizable_search.progress import SILENT, Progress
@@ -81,7 +81,7 @@ class BenchOptions:
             if dim == full:  # a rerank would change nothing
                 return
         for rerank in reranks:
-            yield Plan((Stage(dim, rerank * self.k, precision), Stage(full)))
+            yield Plan((Stage(dim, candidates(rerank, self.k), precision), Stage(full)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ class Queries:
 class Measurement:
     """A plan, measured in batches of one size on one number of threads.
 
-    `rerank`: how many times k the first stage keeps for the full dimension; None for any other plan.
-    `seconds_per_run` is the time of a call divided by `batch`, the median of the repeats;
+    `rerank`: how many times max(k, 10) rows the first stage keeps for the full dimension; None for any other
+    plan. `seconds_per_run` is the time of a call divided by `batch`, the median of the repeats;
     `best_seconds_per_run` is the least. A repeat is `loops` calls. p50, p95 and p99 are milliseconds of
     `calls` single calls, a whole batch each. `speedup` is relative to the full dimension at the same batch
     and threads. `overlap`: the mean share of the full dimension's top k that is found, with its 95 %
@@ -318,8 +318,8 @@ def rerank_of(plan: Plan, k: int, full: int) -> int | None:
     first, *more = plan.stages
     if not more:
         return 0
-    keep = plan.keeps(k)[0]
-    return keep // k if more == [Stage(full)] and keep % k == 0 else None
+    rerank, rest = divmod(plan.keeps(k)[0], candidates(1, k))
+    return rerank if more == [Stage(full)] and not rest else None
 
 
 @contextmanager

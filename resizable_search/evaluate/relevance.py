@@ -203,7 +203,7 @@ def evaluate(
 ) -> Evaluation:
     """Run every query by each plan of the options, and compute the metrics (None: the usual ones).
 
-    `options.k` is that of overlaps and times, and the unit of a rerank; `seed` draws the resamples of the
+    `options.k` is that of overlaps, times and reranks; `seed` draws the resamples of the
     intervals. A judged document that the index lacks counts as not found, as in trec_eval. Raises UsageError,
     EmbedderError, and RsearchError if the index has no judged document.
     """

@@ -25,11 +25,11 @@ Stats = TypeVar("Stats")
 class SearchOptions:
     """How to search. Equal options may share a scan. Raises UsageError for values that make no sense.
 
-    `k`: hits wanted. `dim`: scan the first so many dimensions (None: all). `rerank`: score rerank x k
-    candidates again at the full dimension (0: none). `plan`: the stages themselves, in place of these two;
-    a text is parsed. `recall`: the plan that was tuned for this overlap and k, in place of all three.
-    `where`: an SQL expression over id, title, url and metadata; it selects rows before the ranking.
-    `group`: only the best chunk of each document.
+    `k`: hits wanted. `dim`: scan the first so many dimensions (None: all). `rerank`: score
+    rerank x max(k, 10) candidates again at the full dimension (0: none); it does nothing without `dim`.
+    `plan`: the stages themselves, in place of these two; a text is parsed. `recall`: the plan that was tuned
+    for this overlap and k, in place of all three. `where`: an SQL expression over id, title, url and
+    metadata; it selects rows before the ranking. `group`: only the best chunk of each document.
     """
 
     k: int = 10

@@ -57,8 +57,8 @@ _REFUSALS = {
 
 ABOUT = """
 Searches the embedding indexes of this machine, at any of their dimensions. A query is embedded like the
-index's documents, `dim` dimensions are scanned, and the best `rerank` × `k` are scored again at the full
-dimension. Queries that arrive together share a scan.
+index's documents, `dim` dimensions are scanned, and the best `rerank` × max(`k`, 10) are scored again
+at the full dimension. Queries that arrive together share a scan.
 """
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from resizable_search.engine.plan import Plan
+from resizable_search.engine.plan import Plan, candidates
 from resizable_search.errors import UsageError
 from resizable_search.search.results import Hit, SearchOptions, Timings
 
@@ -70,7 +70,7 @@ class SearchFields(Request):
     dim: int | None = Field(None, ge=1, le=MOST_DIM)
     """Compare only the first dimensions: faster, less exact. The index's `dims` are fastest; null: all."""
     rerank: int = Field(0, ge=0, le=MOST_RERANK)
-    """With dim: score the best rerank × k hits again at all dimensions. 10 is usual; 0: none."""
+    """With dim: score the best rerank × max(k, 10) hits again at all dimensions. 10 is usual; 0: none."""
     recall: float | None = Field(None, gt=0, le=1)
     """Instead of dim and rerank: the fastest search proven to find this share of the exact answer.
 
@@ -86,7 +86,7 @@ class SearchFields(Request):
     def options(self) -> SearchOptions:
         """The options of a search. Raises UsageError for a wrong plan, and for too many candidates."""
         options = SearchOptions(**self.model_dump(include=OPTIONS))
-        keeps = [options.rerank * options.k]
+        keeps = [candidates(options.rerank, options.k)]
         if isinstance(options.plan, Plan):
             keeps += [stage.keep or 0 for stage in options.plan.stages]
         if max(keeps) > MOST_CANDIDATES:

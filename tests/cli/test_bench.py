@@ -21,7 +21,7 @@ RUNS = {
         *("--batch", "1,7", "--threads", "1", "--sample", 5, "--plot", "ways.svg", "--json"),
     ),
     "judged": ("--dims", "64", "--sample", 20, "--min-recall", "0.999"),
-    "passed": ("--dims", "768", "--sample", 20, "--min-recall", "1"),
+    "passed": ("--dims", "768", "--rerank", "2", "--sample", 20, "--min-recall", "1"),
     "one row": ("-i", "wiki-one", "--sample", 5, "--json"),
 }
 
@@ -78,6 +78,11 @@ def test_plans_precisions_batches_and_threads_are_measured(ran: dict[str, Ran], 
     picture = (shelf.folder / "ways.svg").read_text()
     assert picture.startswith("<?xml")
     assert "</svg>" in picture
+
+
+def test_a_rerank_of_the_full_dimension_alone_says_that_it_does_nothing(ran: dict[str, Ran]):
+    assert "--rerank does nothing at the full dimension (768)" in ran["passed"].err
+    assert "--rerank does nothing" not in ran["json"].err
 
 
 def test_what_misses_the_least_recall_is_named_behind_the_table(ran: dict[str, Ran]):

@@ -77,7 +77,7 @@ def test_a_folder_is_built_once_and_judged_as_its_runs_are(inside: Inside, trees
     assert (asked["count"], asked["silent"], asked["hopeless"]) == (13, ["odd"], ["odd"])
     assert asked["unasked"] == ["unknown"]
     full = str(report["full_dim"])
-    assert [plan["plan"] for plan in report["plans"]] == [full, "4", f"4:6,{full}", "4:12,12"]
+    assert [plan["plan"] for plan in report["plans"]] == [full, "4", f"4:20,{full}", "4:12,12"]
     assert list(report["plans"][0]["measures"]) == ["nDCG@10", "R@10", "R@100", "RR@10"]
 
     rows = list(csv.DictReader(io.StringIO((inside.folder / "values.tsv").read_text()), delimiter="\t"))

@@ -67,7 +67,7 @@ def test_an_expression_narrows_a_query_down(run):
 def test_similar_takes_an_id_and_the_forms(run):
     first = json.loads(run(*QUERY, "--json"))["hits"][0]["id"]
     answer = json.loads(run("similar", first, "-k", 4, "--json", "--dim", 64, "--rerank", 5))
-    assert (answer["query"], len(answer["hits"]), answer["plan"][:6]) == (first, 4, "64:20,")
+    assert (answer["query"], len(answer["hits"]), answer["plan"][:6]) == (first, 4, "64:50,")
     assert first not in {hit["id"] for hit in answer["hits"]}
     with pytest.raises(UsageError, match="has no document with the id 'no-such-id-at-all'"):
         run("similar", "no-such-id-at-all")

@@ -41,7 +41,7 @@ def test_json_is_one_object_with_exactly_the_promised_keys(shelf: Shelf):
     assert [list(hit) for hit in answer["hits"]] == [HIT] * 3
     assert answer["query"] == "chess tournament"
     assert answer["index"] == "wiki100k"
-    assert answer["plan"] == "256:30,768"
+    assert answer["plan"] == "256:100,768"
     assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3]
     scores = [hit["score"] for hit in answer["hits"]]
     assert scores == sorted(scores, reverse=True)
@@ -229,6 +229,15 @@ def test_an_option_that_makes_no_sense_is_wrong_usage(
 ):
     nobody = closed_address()
     errs(shelf.run("query", "new words", "-i", "wiki100k", *options, ATLAS_API_PATH=nobody), 2, *words)
+
+
+def test_a_rerank_at_the_full_dimension_says_that_it_does_nothing(shelf: Shelf):
+    rerank = ("-i", "wiki100k", "--rerank", 2)
+    idle = shelf.run("query", "chess", *rerank, "--json")
+    similar = shelf.run("similar", idle.json["hits"][0]["id"], *rerank, "--dim", 768)
+    for ran in (idle, similar):
+        assert (ran.code, "--rerank does nothing at the full dimension (768)" in ran.err) == (0, True)
+    assert shelf.run("query", "chess", *rerank, "--dim", 64).err == ""
 
 
 def test_an_unknown_index_is_told_with_those_there_are_and_the_nearest(shelf: Shelf):

@@ -78,12 +78,13 @@ def test_a_text_is_answered_and_a_blank_line_asks_it_again_with_what_is_set_now(
 def test_each_way_to_say_how_to_search_takes_the_place_of_the_others(session, say):
     full = session.index.full_dim
     for line, plan in (
-        (":dim 4", "4"), (":rerank 2", f"4:6,{full}"), (":k 4", f"4:8,{full}"),
+        (":dim 4", "4"), (":rerank 2", f"4:20,{full}"), (":k 14", f"4:28,{full}"), (":k 4", f"4:20,{full}"),
         (f":plan 8:9,{full}", f"8:9,{full}"), (":dim 8", "8"), (f":plan 8:9,{full}", f"8:9,{full}"),
         (":plan", f"{full}"), (":dim 4", "4"), (":dim", f"{full}"),
     ):  # fmt: skip
         assert say(line) == "", line
         assert str(session.plan) == plan, line
+    assert say(":rerank 3") == ":rerank does nothing at the full dimension: set a smaller :dim\n"
     say(":recall 1")
     assert session.search.recall == 1
     assert str(session.plan) == session.index.plans.get(4, 1.0).plan
@@ -159,7 +160,7 @@ def test_compare_tells_the_overlap_with_the_full_dimension_and_its_time(session,
     assert re.fullmatch(
         rf"[0-3] of 3 as at {full}; best of 3: [\d.]+ ms, at {full} [\d.]+ ms \([\d.]+ × as long\)", line
     )
-    line = say(":rerank 13", "").splitlines()[-1]
+    line = say(":rerank 4", "").splitlines()[-1]
     assert line.startswith(f"3 of 3 as at {full}; ")
     assert say(":compare") == "compare off\n"
     assert "as at" not in say("")
@@ -400,7 +401,7 @@ def test_options_are_the_first_settings(inside: Inside, monkeypatch, capsys):
     lines = iter([":settings"])
 
     def read(prompt: str) -> str:
-        assert re.fullmatch(r"pydoc 4:6,\d+> ", prompt)
+        assert re.fullmatch(r"pydoc 4:20,\d+> ", prompt)
         try:
             return next(lines)
         except StopIteration:

@@ -19,7 +19,12 @@ def test_dim_and_rerank_as_a_plan():
     assert str(Plan.of(None, 0, 10, 768)) == "768"
     assert str(Plan.of(300, 0, 10, 768)) == "300"
     assert str(Plan.of(768, 10, 10, 768)) == "768"
-    assert Plan.of(256, 10, 7, 768).keeps(7) == [70, 7]
+    assert Plan.of(256, 10, 20, 768).keeps(20) == [200, 20]
+
+
+def test_fewer_hits_have_as_many_candidates_as_ten():
+    assert Plan.of(256, 10, 7, 768).keeps(7) == [100, 7]
+    assert Plan.of(256, 1, 1, 768).keeps(1) == [10, 1]
 
 
 @pytest.mark.parametrize(

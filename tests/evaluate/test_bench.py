@@ -63,6 +63,7 @@ def test_a_senseless_sample_is_refused(index, count, seed):
             "96 96:float32 96:int8:100,96 96:bits:100,96 64 64:float32 64:int8:100,96 64:bits:100,96",
         ),
         ({"dims": (64,), "precisions": ("bits",), "reranks": (0,)}, "96 64:bits:100,96"),
+        ({"dims": (64,), "reranks": (3,), "k": 4}, "96 64 64:30,96"),
         ({"dims": (64,), "precisions": ("int8",), "reranks": (2, 5)}, "96 64:int8:20,96 64:int8:50,96"),
         (
             {"dims": (64,), "plans": ("64:exact", "96:bits:40,96:int8:30,96", "16:bits:40,96:float32")},

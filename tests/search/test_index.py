@@ -86,11 +86,12 @@ def test_what_is_allocated_is_bounded_by_the_rows(index, rows, k):
 
 def test_a_rerank_scores_the_candidates_at_the_full_dimension(index, rows):
     query = rows[3] + np.float32(0.3)
-    _, candidates = defined(index, query, 16, 50)
-    scores, expected_rows = defined(index, query, FULL, 5, np.sort(candidates))
-    top = index.scan(query[None], k=5, dim=16, rerank=10)
-    np.testing.assert_array_equal(top.rows[0], expected_rows)
-    np.testing.assert_array_equal(top.scores[0], scores)
+    for k in (1, 5, 12):  # for fewer than ten hits there are as many candidates as for ten
+        _, candidates = defined(index, query, 16, 5 * max(k, 10))
+        scores, expected_rows = defined(index, query, FULL, k, np.sort(candidates))
+        top = index.scan(query[None], k=k, dim=16, rerank=5)
+        np.testing.assert_array_equal(top.rows[0], expected_rows)
+        np.testing.assert_array_equal(top.scores[0], scores)
 
 
 def test_a_plan_may_have_more_stages(index, rows):

@@ -154,12 +154,15 @@ function tune({ tuned = [] }) {
 function gloss() {
   const inert = Boolean(state.plan) || state.recall !== null;
   byId("controls").classList.toggle("inert", inert);
-  const full = count(index()?.full_dim ?? 0);
+  const width = index()?.full_dim ?? 0;
+  const full = count(width);
   byId("rerank-gloss").textContent = inert
     ? "the plan below decides"
-    : state.rerank
-      ? `${count(state.rerank * state.k)} candidates at ${full}`
-      : "off";
+    : state.rerank && (state.dim ?? width) >= width
+      ? `does nothing at ${full} dimensions`
+      : state.rerank
+        ? `${count(state.rerank * Math.max(state.k, 10))} candidates at ${full}`
+        : "off";
 }
 
 function sayDim(value) {
@@ -169,7 +172,7 @@ function sayDim(value) {
 }
 
 function sayRerank(value) {
-  return value ? `${value} times k candidates` : "off";
+  return value ? `${value} times k candidates, k at least 10` : "off";
 }
 
 /** A slider was moved: it replaces a plan. */

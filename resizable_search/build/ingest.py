@@ -9,6 +9,7 @@ from typing import Literal, cast
 
 from resizable_search.build.journal import NO_TEXT, Journal, PendingDocument, sha256
 from resizable_search.corpora.base import Block, Corpus, Document
+from resizable_search.corpora.chunking import context_of
 from resizable_search.embedders.base import clean
 from resizable_search.errors import BuildStateError, CorpusError
 from resizable_search.specs import Checkpoint
@@ -102,7 +103,7 @@ class Ingest:
         """Put documents into the journal, the first of which is the corpus's row `first`, and move on."""
         taken, left_out = [], []
         for seq, document in enumerate(documents, first):
-            pending = as_pending(seq, document)
+            pending = as_pending(seq, document, self.matching.with_context)
             if pending.text.strip() or self.on_blank == "keep":
                 taken.append(pending)
             else:
@@ -116,19 +117,31 @@ class Ingest:
         self.journal.receive(taken, self.matching.match, asdict(after), left_out, unread)
 
 
-def as_pending(seq: int, document: Document) -> PendingDocument:
-    """The document as the journal has it, without characters that no database takes."""
+def as_pending(seq: int, document: Document, with_context: bool = False) -> PendingDocument:
+    """The document as the journal has it, without characters that no database takes.
+
+    `with_context`: its title and headings are embedded before its text.
+    """
     metadata = _ENCODER.encode(dict(document.metadata)) if document.metadata else "{}"
     id_, title, url, text = map(clean, (document.id, document.title, document.url, document.text))
-    return PendingDocument(seq, id_, title, url, metadata, text)
+    context = clean(context_of(title, document.metadata)) if with_context else ""
+    return PendingDocument(seq, id_, title, url, metadata, text, context=context)
 
 
 class Matching:
-    """Compares each document with the index that is changed: its ids are in `parts`, its rows in `reader`."""
+    """Compares each document with the index that is changed: its ids are in `parts`, its rows in `reader`.
+
+    `with_context` is as for `as_pending`.
+    """
 
     def __init__(
-        self, journal: Journal, parts: Sequence[PartIds] = (), reader: IndexReader | None = None
+        self,
+        journal: Journal,
+        parts: Sequence[PartIds] = (),
+        reader: IndexReader | None = None,
+        with_context: bool = False,
     ) -> None:
+        self.with_context = with_context
         self.db, self.parts = journal.db, parts
         self.reader = cast("IndexReader", reader)  # None only if nothing is compared with an index
 
@@ -201,8 +214,10 @@ class ByContent(NewIds):
     A text that the index has, under whatever id, is not embedded again: its vector is copied.
     """
 
-    def __init__(self, journal: Journal, parts: Sequence[PartIds], reader: IndexReader) -> None:
-        super().__init__(journal)  # the corpus may use every id of the index
+    def __init__(
+        self, journal: Journal, parts: Sequence[PartIds], reader: IndexReader, with_context: bool = False
+    ) -> None:
+        super().__init__(journal, with_context=with_context)  # the corpus may use every id of the index
         with self.db:
             self.db.execute("DROP TABLE IF EXISTS stored")
             self.db.execute(
@@ -217,9 +232,10 @@ class ByContent(NewIds):
                 )
                 for row, id_, title, url, metadata, text in documents:
                     if part.allowed is None or part.allowed[row]:
-                        hashes = (sha256(title, url, metadata, text), sha256(text))
-                        path = str(json.loads(metadata).get("path", id_))
-                        values = (id_, part.start + row, *hashes, path)
+                        fields = json.loads(metadata)
+                        context = clean(context_of(title, fields)) if with_context else ""
+                        hashes = (sha256(title, url, metadata, text), sha256(context + text))
+                        values = (id_, part.start + row, *hashes, str(fields.get("path", id_)))
                         self.db.execute("INSERT INTO stored VALUES (?, ?, ?, ?, ?)", values)
 
     def match(self, document: PendingDocument) -> PendingDocument:
@@ -229,10 +245,10 @@ class ByContent(NewIds):
         row, content, key = self.db.execute(query, (d.id,)).fetchone() or (None, None, None)
         if content == sha256(d.title, d.url, d.metadata, d.text):
             return replace(d, unchanged=True)
-        if key == sha256(d.text):
+        if key == sha256(d.embedded):
             return replace(d, source=row, replaces=row)
         same_text = "SELECT row FROM stored WHERE text_sha256 = ? LIMIT 1"
-        (source,) = self.db.execute(same_text, (sha256(d.text),)).fetchone() or (None,)
+        (source,) = self.db.execute(same_text, (sha256(d.embedded),)).fetchone() or (None,)
         return replace(d, source=source, replaces=row)
 
     def gone(self) -> tuple[list[int], int]:
@@ -260,7 +276,8 @@ class ById(Matching):
         if row is None:
             return document
         s = self.reader.documents([row])[row]
-        stored = as_pending(document.seq, Document(s.id, s.title, s.url, s.text, s.metadata))
+        same = Document(s.id, s.title, s.url, s.text, s.metadata)
+        stored = as_pending(document.seq, same, self.with_context)
         if document == stored:
             return replace(document, unchanged=True)
         if not self.replaces:
@@ -268,7 +285,7 @@ class ById(Matching):
                 f"{self.reader.name} has another document {document.id!r}: nothing was added; "
                 "replace it with `replace`, or give it another id"
             )
-        source = row if stored.text == document.text else None
+        source = row if stored.embedded == document.embedded else None
         return replace(document, source=source, replaces=row)
 
 
@@ -281,7 +298,9 @@ class Replacing(ById):
 class AsStored(Matching):
     """The documents are those of the index, in order: each keeps its id and its vector (compaction)."""
 
-    def __init__(self, journal: Journal, parts: Sequence[PartIds], reader: IndexReader) -> None:
+    def __init__(
+        self, journal: Journal, parts: Sequence[PartIds], reader: IndexReader, with_context: bool = False
+    ) -> None:
         super().__init__(journal)
         self.rows = reader.live_rows()
 

@@ -1,9 +1,9 @@
 """The journal of an update: what was read, asked and answered, in one SQLite database.
 
 Each block of documents arrives with the corpus's position, in one transaction. An answer is recorded on
-arrival, under the SHA-256 of its text: no text is paid for twice, whichever document or command needs it.
-Rows are made from both at the end, in the order of the documents. So an update that dies at any moment
-resumes, and makes the same bytes.
+arrival, under the SHA-256 of what was embedded (a document's context and text): nothing is paid for twice,
+whichever document or command needs it. Rows are made from both at the end, in the order of the documents. So
+an update that dies at any moment resumes, and makes the same bytes.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.system import sqlite_os_errors
 from resizable_search.text import counted
 
-VERSION = 2
-"""The `user_version` of the database. 0: the journals of a version that kept finished rows apart."""
+VERSION = 3
+"""The `user_version` of the database. 2 had no contexts; 0 kept finished rows apart, and is refused."""
 
 NO_TEXT = "no text"
 """Why a document without text is left out, if nothing else is known."""
@@ -33,12 +33,11 @@ NO_TEXT = "no text"
 ROWS_AT_ONCE = 1000
 
 _SCHEMA = f"""
-BEGIN;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS documents (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, url TEXT NOT NULL,
     metadata TEXT NOT NULL, text TEXT NOT NULL, text_sha256 BLOB NOT NULL,
-    source INTEGER, replaces INTEGER
+    source INTEGER, replaces INTEGER, context TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE IF NOT EXISTS unchanged (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS unread (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
@@ -46,8 +45,9 @@ CREATE TABLE IF NOT EXISTS left_out (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, 
 CREATE TABLE IF NOT EXISTS repeats (id TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS answers (text_sha256 BLOB NOT NULL UNIQUE, vector BLOB NOT NULL) STRICT;
 PRAGMA user_version = {VERSION};
-COMMIT;
 """
+
+_ADD_CONTEXT = "ALTER TABLE documents ADD COLUMN context TEXT NOT NULL DEFAULT '';"
 
 _READ = ("documents", "unchanged", "unread", "left_out", "repeats")
 """The tables of what was read."""
@@ -59,6 +59,7 @@ _ANSWERED = "text_sha256 IN (SELECT text_sha256 FROM answers)"
 class PendingDocument:
     """A document that is not yet a row. `seq` is its row in the corpus, `metadata` is JSON.
 
+    `context` is embedded before the text, and not stored in the index.
     `source`: the row whose vector it gets, None if it is to be embedded. `replaces`: the row of the index
     that has its id. `unchanged`: the index has it as it is.
     """
@@ -72,6 +73,12 @@ class PendingDocument:
     source: int | None = None
     replaces: int | None = None
     unchanged: bool = False
+    context: str = ""
+
+    @property
+    def embedded(self) -> str:
+        """What is embedded."""
+        return self.context + self.text
 
 
 def sha256(*texts: str) -> bytes:
@@ -103,10 +110,11 @@ class Journal:
         db = sqlite3.connect(self.folder / NAMES.work)
         try:
             (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            if tables and db.execute("PRAGMA user_version").fetchone() != (VERSION,):
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if tables and version not in (2, VERSION):
                 raise self._of_another_version(db)
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_SCHEMA)
+            db.executescript("BEGIN;" + (_ADD_CONTEXT if version == 2 else "") + _SCHEMA + "COMMIT;")
         except BaseException as error:
             db.close()
             is_of_disk = (
@@ -182,20 +190,21 @@ class Journal:
         if d.unchanged:
             self.db.execute("INSERT INTO unchanged VALUES (?)", (d.id,))
             return
-        fields = (d.seq, d.id, d.title, d.url, d.metadata, d.text, sha256(d.text), d.source, d.replaces)
-        self.db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", fields)
+        fields = (d.seq, d.id, d.title, d.url, d.metadata, d.text, sha256(d.embedded), d.source, d.replaces)
+        self.db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*fields, d.context))
 
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
-        """Up to `limit` (seq, text) after `after` that have no vector yet, in order."""
+        """Up to `limit` (seq, text to embed) after `after` that have no vector yet, in order."""
         return self.db.execute(
-            f"SELECT seq, text FROM documents WHERE seq > ? AND source IS NULL AND NOT {_ANSWERED} "
-            "ORDER BY seq LIMIT ?",
+            "SELECT seq, context || text FROM documents "
+            f"WHERE seq > ? AND source IS NULL AND NOT {_ANSWERED} ORDER BY seq LIMIT ?",
             (after, limit),
         ).fetchall()
 
     def texts(self) -> Iterator[str]:
-        """The text of every document, in order."""
-        return (text for (text,) in self.db.execute("SELECT text FROM documents ORDER BY seq"))
+        """The text of every document as it is embedded, in order."""
+        query = "SELECT context || text FROM documents ORDER BY seq"
+        return (text for (text,) in self.db.execute(query))
 
     def record(self, texts: Sequence[str], vectors: NDArray[np.float32], **values: Any) -> None:
         """Record an answer, (n, width) float32 for these texts, and set values, in one step."""
@@ -212,7 +221,7 @@ class Journal:
         return str(self.db.execute("SELECT id FROM documents WHERE seq = ?", (seq,)).fetchone()[0])
 
     def leave_out(self, text: str, reason: str) -> None:
-        """Leave out the documents with this text, for a reason that the report gives."""
+        """Leave out the documents that are embedded as this text, for a reason that the report gives."""
         key = (sha256(text),)
         with self.db:
             self.db.execute(
@@ -258,8 +267,8 @@ class Journal:
         Ids count twice, as they are indexed.
         """
         texts, chars = self.db.execute(
-            "SELECT count(*), coalesce(sum(length(text)), 0) FROM "
-            f"(SELECT text FROM documents WHERE source IS NULL AND NOT {_ANSWERED} GROUP BY text_sha256)"
+            "SELECT count(*), coalesce(sum(length(context) + length(text)), 0) FROM (SELECT context, text "
+            f"FROM documents WHERE source IS NULL AND NOT {_ANSWERED} GROUP BY text_sha256)"
         ).fetchone()
         all_fields = "CAST(id || id || title || url || metadata || text AS BLOB)"
         documents, size = self.db.execute(

@@ -178,7 +178,7 @@ class Update:
                 self.reader = stack.enter_context(closing(IndexReader(folder)))
                 if self.kind == "follow":
                     self.workspace.log.stage("hashing", self.base.documents, "documents")
-            matching = self.matching(self.journal, parts, self.reader)
+            matching = self.matching(self.journal, parts, self.reader, self.corpus.embeds_headings)
             keeps_blank = self.kind == "compact" or self.file is not None
             on_blank = "keep" if keeps_blank else self.workspace.options.on_bad_text
             ingest = Ingest(self.corpus, self.journal, matching, self.start, self.limit, on_blank)

@@ -69,6 +69,11 @@ class Corpus(ABC):
     example: str = "tree data structures"
     """A query for a newcomer to try: words without quotes."""
 
+    @property
+    def embeds_headings(self) -> bool:
+        """Whether each document's title and headings are embedded before its text (`chunking.context_of`)."""
+        return False
+
     @abstractmethod
     def spec(self) -> CorpusSpec:
         """What reopens this corpus. A hub corpus resolves its revision first; raises HubError."""

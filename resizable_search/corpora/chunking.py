@@ -11,8 +11,8 @@ times the count of nomic-embed-text on Wikipedia's English, and 0.97 times on so
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
@@ -27,6 +27,8 @@ HEADING_SEPARATOR = " › "
 _TOKEN = re.compile(r"[A-Za-z]{1,6}|\d{1,3}|[^\sA-Za-z\d]")
 _WINDOW = 4
 """Chunks' worth of text that is split at once: the splitter's time grows with its square."""
+_MOST_CONTEXT = 300
+"""Characters of a title and headings that are embedded."""
 _SIZE = re.compile(r"(\d{1,9})([tc]?)", re.ASCII)
 
 
@@ -84,8 +86,13 @@ class Chunking:
             )
         return cls(int(match[1]), match[2] or "t", overlap)
 
-    def documents(self, document: Document, outline: Outline = PLAIN) -> list[Document]:
-        """The chunks of a document; a document without text stays as it is."""
+    def documents(
+        self, document: Document, outline: Outline = PLAIN, *, keeps_single: bool = False
+    ) -> list[Document]:
+        """The chunks of a document; a document without text stays as it is.
+
+        `keeps_single`: a document that makes one chunk keeps its own id, and names no chunk.
+        """
         if not document.text.strip():
             return [document]
         locator = _Locator(document.text, outline)
@@ -98,6 +105,9 @@ class Chunking:
                 url += f"#page={metadata['page']}"  # RFC 8118
             text = document.text[start:stop]
             chunks.append(Document(f"{document.id}{MARK}{number}", document.title, url, text, metadata))
+        if keeps_single and len(chunks) == 1:
+            metadata = {k: v for k, v in chunks[0].metadata.items() if k not in ("document", "chunk")}
+            return [replace(chunks[0], id=document.id, metadata=metadata)]
         return chunks
 
     def spans(self, text: str, outline: Outline = PLAIN) -> Iterator[tuple[int, int]]:
@@ -156,6 +166,14 @@ class Chunking:
         if self.unit == "c":
             return [kind(self.size, overlap=self.overlap) for kind in kinds]
         return [kind.from_callback(count_tokens, self.size, self.overlap) for kind in kinds]
+
+
+def context_of(title: str, metadata: Mapping[str, Any]) -> str:
+    """What is embedded before a text: its title and headings, and a blank line; '' if it has neither."""
+    path = str(metadata.get("heading") or "")
+    if path.partition(HEADING_SEPARATOR)[0] != title:
+        path = HEADING_SEPARATOR.join(filter(None, (title, path)))
+    return f"{path[:_MOST_CONTEXT]}\n\n" if path else ""
 
 
 def count_tokens(text: str) -> int:

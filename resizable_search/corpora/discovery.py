@@ -1,9 +1,9 @@
 """Which files a corpus is made of: what is named, and what lies in named folders, in a fixed order.
 
-A folder is read in the order of its names. Hidden files and those that a .gitignore leaves out are skipped
-unless they are named themselves. Pipes, devices and broken links are listed with their problem. A folder is
-read once, however many links lead to it; links to folders are followed last, so that a folder goes by its
-own name if it has one.
+A folder is read in the order of its names. Hidden files and those that a .gitignore or a pattern leaves out
+are skipped unless they are named themselves. Pipes, devices and broken links are listed with their problem.
+A folder is read once, however many links lead to it; links to folders are followed last, so that a folder
+goes by its own name if it has one.
 """
 
 import glob
@@ -17,9 +17,11 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from resizable_search.errors import UsageError
+from resizable_search.text import quoted
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -90,6 +92,50 @@ def absolute(path: str) -> str:
     return os.path.abspath(expanded)
 
 
+@dataclass(frozen=True)
+class Patterns:
+    """Which files in folders are read, by patterns as a .gitignore in each named folder would have them.
+
+    `include`: files that match (none given: all). `exclude`: not these, and nothing in folders that match;
+    one that begins with `!` takes files that an earlier one or a .gitignore leaves out. Raises UsageError
+    for an invalid pattern.
+    """
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("include", "exclude"):
+            for line in getattr(self, name):
+                try:
+                    is_one = any(pattern.include is not None for pattern in _spec([line]).patterns)
+                except ValueError:
+                    is_one = False
+                if not is_one:
+                    raise UsageError(f"`{name}`: {quoted(line)} is not a pattern: write one as in .gitignore")
+
+    def ignores(self, path: str, *, is_folder: bool) -> bool | None:
+        """Whether a path below the named folder is left out by `exclude`; None if that says nothing of it."""
+        return self._specs[1].check_file(path + ("/" if is_folder else "")).include if self.exclude else None
+
+    def takes(self, path: str) -> bool:
+        """Whether `include` has a file, or a folder above it."""
+        return not self.include or self._specs[0].match_file(path)
+
+    @cached_property
+    def _specs(self) -> "tuple[GitIgnoreSpec, GitIgnoreSpec]":
+        return _spec(self.include), _spec(self.exclude)
+
+
+ALL_FILES = Patterns()
+
+
+def _spec(lines: Iterable[str]) -> "GitIgnoreSpec":
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines(lines)
+
+
 def roots_of(paths: Sequence[str]) -> tuple[list[Root], str]:
     """What absolute `paths` name, in order, and the folder that holds all of it; ids are relative to it.
 
@@ -128,9 +174,9 @@ def base_of(within: Sequence[str], paths: Iterable[str]) -> str:
     return base if all(path.startswith(os.path.join(base, "")) for path in paths) else ""
 
 
-def walk(roots: Sequence[Root], base: str) -> Iterator[FoundFile]:
+def walk(roots: Sequence[Root], base: str, patterns: Patterns = ALL_FILES) -> Iterator[FoundFile]:
     """The files of these roots, each once, with ids relative to the folder `base`, which holds them all."""
-    walker = _Walker(base, {root.path for root in roots if not root.is_folder})
+    walker = _Walker(base, patterns, {root.path for root in roots if not root.is_folder})
     # One root may want what another's pattern skips: then files are compared, and not folders.
     overlap = len(roots) > 1 and any(root.pattern for root in roots)
     ids: set[str] = set()
@@ -147,6 +193,7 @@ def walk(roots: Sequence[Root], base: str) -> Iterator[FoundFile]:
 @dataclass(slots=True)
 class _Walker:
     base: str
+    patterns: Patterns
     named: set[str]
     visited: set[tuple[int, int]] = field(default_factory=set)
 
@@ -154,10 +201,8 @@ class _Walker:
         if root.path in self.named:
             yield self._file(root.path, named=True)
             return
-        from pathspec import GitIgnoreSpec
-
         # A path matches also if it lies in a folder that does.
-        pattern = GitIgnoreSpec.from_lines([f"/{root.pattern}"]) if root.pattern else None
+        pattern = _spec([f"/{root.pattern}"]) if root.pattern else None
         start = len(root.path.rstrip("/")) + 1
         waiting: list[tuple[str | os.DirEntry[str], _Rules]] = []
         folders = [(root.path, _rules_above(root.path))]  # and links to folders
@@ -169,10 +214,14 @@ class _Walker:
                     is_folder, is_link = entry.is_dir(), entry.is_symlink()
                 except OSError:
                     is_folder = is_link = False
-                if path in self.named or _ignores(rules, path, is_folder=is_folder and not is_link):
+                below, as_folder = path[start:], is_folder and not is_link
+                ignored = self.patterns.ignores(below, is_folder=as_folder)
+                if ignored is None:
+                    ignored = _ignores(rules, path, is_folder=as_folder)
+                if path in self.named or ignored:
                     continue
                 if not is_folder:
-                    if pattern is None or pattern.match_file(path[start:]):
+                    if self.patterns.takes(below) and (pattern is None or pattern.match_file(below)):
                         yield self._file(path)
                     continue
                 if is_link:
@@ -238,7 +287,7 @@ def _rules_of(folder: str, above: "_Rules") -> "_Rules":
     patterns = []
     for line in lines:
         with suppress(ValueError, re.error):  # git skips an invalid pattern, too
-            patterns += GitIgnoreSpec.from_lines([line]).patterns
+            patterns += _spec([line]).patterns
     return (*above, (os.path.join(folder, ""), GitIgnoreSpec(patterns)))
 
 

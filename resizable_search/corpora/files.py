@@ -20,8 +20,16 @@ from typing import Any, BinaryIO
 from resizable_search.corpora.base import BLOCK_SIZE, DEFAULT_CHARS, Block, Corpus, Document, gather
 from resizable_search.corpora.chunking import PLAIN, Chunking, Outline
 from resizable_search.corpora.decoding import UnreadableError
-from resizable_search.corpora.discovery import FoundFile, Listing, absolute, base_of, roots_of, walk
-from resizable_search.corpora.formats import format_of, read_text
+from resizable_search.corpora.discovery import (
+    FoundFile,
+    Listing,
+    Patterns,
+    absolute,
+    base_of,
+    roots_of,
+    walk,
+)
+from resizable_search.corpora.formats import format_of, machine_made, read_text
 from resizable_search.corpora.tables import FIELDS, TABLES, Columns, Record, Table, lines_of, parse_line
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
@@ -31,6 +39,13 @@ from resizable_search.text import counted, listed
 BLOCK_CHARS = 8 << 20
 """About as many characters are read at once."""
 STDIN = "-"
+RULES = 2
+"""The rules by which a new index reads files; an index keeps those that it was built by.
+
+1: a chunk's text alone is embedded, and every chunk has a number. In folders, every text is read, and whole.
+2: title and headings are embedded before a chunk's text, and a document of one chunk keeps its own id. Texts
+that are not for people are left out of folders, as are navigation and comments of HTML and Markdown.
+"""
 _EXAMPLE_WORDS = 6
 _LISTED_AT_ONCE = 1000
 """Files between two reports of progress."""
@@ -44,8 +59,9 @@ class TextCorpus(Corpus):
 
     `text_column` and the like name the columns of tables, `metadata` more columns to keep (`Columns`).
     `chars` cuts each text to its first characters (None: no cut). `chunk`, such as '400t', cuts the rest
-    into documents of their own, which may overlap by `chunk_overlap` (`Chunking`). Raises UsageError for
-    invalid options.
+    into documents of their own, which may overlap by `chunk_overlap` (`Chunking`). `include` and `exclude`
+    are patterns for files in folders (`Patterns`). `rules`: see `RULES`. Raises UsageError for invalid
+    options.
     """
 
     kind = "files"
@@ -64,6 +80,9 @@ class TextCorpus(Corpus):
         chars: int | None = DEFAULT_CHARS,
         chunk: str | None = None,
         chunk_overlap: int = 0,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        rules: int = 1,
         progress: Progress = SILENT,
     ) -> None:
         self.paths = list(paths)
@@ -72,6 +91,8 @@ class TextCorpus(Corpus):
             raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
         self.chars = chars
         self.chunking = None if chunk is None else Chunking.parse(chunk, chunk_overlap)
+        self.patterns = Patterns(include, exclude)
+        self.rules = rules
         self.progress = progress
         self._cut = 0
 
@@ -85,7 +106,20 @@ class TextCorpus(Corpus):
             "chunk": self.chunking and str(self.chunking),
             "chunk_overlap": self.chunking.overlap if self.chunking else 0,
         }
-        return CorpusSpec(self.kind, options)
+        # What is not used is left out: indexes from before it existed stay the same.
+        more = {"include": list(self.patterns.include), "exclude": list(self.patterns.exclude)}
+        rules = {"rules": self.rules} if self.rules > 1 else {}
+        return CorpusSpec(self.kind, options | {k: v for k, v in more.items() if v} | rules)
+
+    def pin(self, spec: Mapping[str, Json]) -> None:
+        """Read by the rules of an earlier run."""
+        if spec.get("kind") == self.kind and (rules := spec.get("rules", 1)) in (1, RULES):
+            self.rules = rules
+
+    @property
+    def embeds_headings(self) -> bool:
+        """Whether it makes chunks by rules that say so."""
+        return self.rules > 1 and self.chunking is not None
 
     def of_record(
         self, record: Record, id_: str, where: Mapping[str, str | int], url: str = ""
@@ -105,7 +139,9 @@ class TextCorpus(Corpus):
         if self.chars is not None and len(document.text) > self.chars:
             self._cut += 1
             document = replace(document, text=document.text[: self.chars])
-        return [document] if self.chunking is None else self.chunking.documents(document, outline)
+        if self.chunking is None:
+            return [document]
+        return self.chunking.documents(document, outline, keeps_single=self.rules > 1)
 
     def in_blocks(self, steps: Iterator[Step]) -> Iterator[Block]:
         """Gather steps into blocks of bounded size; note at the end how many texts were cut."""
@@ -114,7 +150,7 @@ class TextCorpus(Corpus):
             are = "is" if self._cut == 1 else "are"
             self.progress.note(
                 f"{counted(self._cut, 'text')} {are} longer than {self.chars:,} characters, and only the "
-                "beginning is searched: `chunk=400` takes all of it, in chunks"
+                "beginning is searched: `chunk=400` with `restart` takes all of it, in chunks"
             )
 
 
@@ -138,8 +174,11 @@ class FilesCorpus(TextCorpus):
         """The position before the first file, with the listing of now."""
         if self._listing is None:
             self.progress.stage("listing", None, "files")  # folders may be large, and disks slow
-            self._listing = Listing(self._counted(walk(self._roots, self._base)))
+            self._listing = Listing(self._counted(self._walk()))
         return {"listing": self._listing.digest, "file": 0, "record": 0}
+
+    def _walk(self) -> Iterator[FoundFile]:
+        return walk(self._roots, self._base, self.patterns)
 
     def _counted(self, files: Iterator[FoundFile]) -> Iterator[FoundFile]:
         for number, file in enumerate(files, 1):
@@ -159,11 +198,11 @@ class FilesCorpus(TextCorpus):
         its `problem`.
         """
         listed, self._listing = self._listing, None
-        with closing(listed or Listing(walk(self._roots, self._base))) as listing:
+        with closing(listed or Listing(self._walk())) as listing:
             if not listing.count:
                 raise CorpusError(
-                    f"{self.label} holds no file that is read (hidden and ignored files only by name): "
-                    "name other files or folders"
+                    f"{self.label} holds no file that is read (hidden, ignored and excluded files only by "
+                    "name): name other files or folders"
                 )
             if position is not None and position["listing"] != listing.digest:
                 raise CorpusError(
@@ -190,7 +229,9 @@ class FilesCorpus(TextCorpus):
                 yield from self._records(file, table, record)
             else:
                 path = self._path(file)
-                content = read_text(path, *format_of(file.id))
+                content = read_text(path, *format_of(file.id), bare=self.rules > 1)
+                if self.rules > 1 and not file.named and (kind := machine_made(file.id, content.text)):
+                    raise UnreadableError(f"it is {kind}")
                 title = content.title or os.path.basename(file.id)
                 document = Document(file.id, title, Path(path).as_uri(), content.text, {"path": file.id})
                 yield self.finished(document, content.outline), None

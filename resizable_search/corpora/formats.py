@@ -50,8 +50,11 @@ def format_of(name: str) -> tuple[FileFormat, str]:
     return _BY_SUFFIX.get(suffix, "text"), packing
 
 
-def read_text(path: str, form: FileFormat, packing: str) -> FileText:
-    """Read a file that is one document. Raises UnreadableError."""
+def read_text(path: str, form: FileFormat, packing: str, *, bare: bool = False) -> FileText:
+    """Read a file that is one document. Raises UnreadableError.
+
+    `bare`: without navigation and comments of HTML and Markdown.
+    """
     data = read_whole(path, packing)
     headings: list[Heading] = []
     pages: list[int] = []
@@ -59,28 +62,69 @@ def read_text(path: str, form: FileFormat, packing: str) -> FileText:
     if form == "pdf":
         text, pages, title = pdf_text(data)
     elif form == "html":
-        text, headings, title = html_text(_decode_page(data))
+        page = _decode_page(data)
+        text, headings, title = html_text(page, bare=bare)
+        if bare and not text:  # all of the page is navigation
+            text, headings, title = html_text(page)
     else:
         text = decode(data)
         if form == "markdown":
-            headings, title = markdown_headings(text)
+            text, headings, title = markdown_text(text, bare=bare)
         elif form == "rst":
             headings = rst_headings(text)
     outline = Outline(headings, pages, lined=form not in ("pdf", "html"), markdown=form == "markdown")
     return FileText(text, title or (headings[0].title if headings else ""), outline)
 
 
+_LONG_LINE = 1000
+_LOCKS = re.compile(r".+\.lock|package-lock\.json|npm-shrinkwrap\.json|pnpm-lock\.yaml|go\.sum")
+_CODE = (".js", ".mjs", ".cjs", ".css", ".json", ".map")
+_SVG = re.compile(r"\s*(?:<[?!][^>]*>\s*)*<svg\b")
+_SOURCE_MAP = re.compile(r'\s*\{(?=.*"sources"\s*:).*"mappings"\s*:\s*"', re.DOTALL)
+_GENERATED = re.compile(r"^\W*(?:.*@generated\b|Code generated .* DO NOT EDIT\.$)", re.MULTILINE)
+_GENERATED_CHARS = 1000
+_DENSE = 12
+"""Text for people has at least one space, or letter beyond ASCII, for so many characters."""
+
+
+def machine_made(name: str, text: str) -> str:
+    """What the text of a file is, if it is not for people: "minified", "a lock file", …; else ''."""
+    base, form = os.path.basename(name).lower().removesuffix(".gz").removesuffix(".zst"), format_of(name)[0]
+    if base.endswith(".svg") or (form == "text" and _SVG.match(text)):
+        return "SVG"
+    if form != "text":
+        return ""
+    if text.startswith("%!PS"):
+        return "PostScript"
+    if _LOCKS.fullmatch(base):
+        return "a lock file"
+    if _SOURCE_MAP.match(text):
+        return "a source map"
+    if _GENERATED.search(text[:_GENERATED_CHARS]):
+        return "generated"
+    long = "".join(line for line in text.split("\n") if len(line) > _LONG_LINE)
+    # Whole paragraphs may be lines, too: they have spaces.
+    is_dense = base.endswith(_CODE) or len(re.findall(r"[^!-~]", long)) * _DENSE < len(long)
+    return "minified" if 2 * len(long) > len(text) and is_dense else ""
+
+
 _FRONT = re.compile(r"---\n(.*?\n)?(?:---|\.\.\.)(?:\n|$)", re.DOTALL)
 _TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*`]+|</?\w[^>]*>")
 """Marks of emphasis, code and links in a heading."""
+_HIDDEN = re.compile(
+    r"((`+).+?(?<!`)\2(?!`))|<!--.*?-->|<(script|style|nav)\b.*?</\3\s*>", re.DOTALL | re.IGNORECASE
+)
+"""Code, which stays, and what a page does not show as text."""
+_LINK_WITHIN = re.compile(r"\[.*\]\(#[^)]*\)")
 _ADORNED = re.compile(r"([!-/:-@\[-`{-~])\1+[ \t]*")
 
 
-def markdown_headings(text: str) -> tuple[list[Heading], str]:
-    """The headings of Markdown outside lists and quotations, and the title in its front matter.
+def markdown_text(text: str, *, bare: bool = False) -> tuple[str, list[Heading], str]:
+    """The text of Markdown, its headings outside lists and quotations, and the title in its front matter.
 
-    Front matter stands first, between two lines of `---`.
+    Front matter stands first, between two lines of `---`. `bare`: comments, scripts and tables of contents
+    are left out; their lines stay, empty.
     """
     from markdown_it import MarkdownIt
 
@@ -89,14 +133,39 @@ def markdown_headings(text: str) -> tuple[list[Heading], str]:
     title = _TITLE.search(front[0]) if front else None
     # Blocks are enough: parsing what is inside them takes most of the time.
     blocks = MarkdownIt("commonmark").disable(["inline"]).parse(text[start:])
+    if bare:
+        text = text[:start] + _without_hidden(text[start:], blocks)
     lines = _line_starts(text, start)
     headings = []
     for opening, inline in zip(blocks, blocks[1:], strict=False):
         if opening.type == "heading_open" and opening.level == 0 and opening.map:
-            words = " ".join(_MARKUP.sub(lambda match: match[1] or "", inline.content).split())
+            content = _HIDDEN.sub(_blank, inline.content) if bare else inline.content
+            words = " ".join(_MARKUP.sub(lambda match: match[1] or "", content).split())
             if words:
                 headings.append(Heading(lines[opening.map[0]], int(opening.tag[1:]), words))
-    return headings, title[1].strip("'\"") if title else ""
+    return text, headings, title[1].strip("'\"") if title else ""
+
+
+def _without_hidden(text: str, blocks: Sequence[Any]) -> str:
+    lines = text.split("\n")
+    top = 0
+    for number, block in enumerate(blocks):
+        if block.type in ("html_block", "inline") and "<" in block.content:
+            first, last = block.map
+            lines[first:last] = _HIDDEN.sub(_blank, "\n".join(lines[first:last])).split("\n")
+        elif block.type.endswith("list_open") and block.level == 0:
+            top = number
+        elif block.type.endswith("list_close") and block.level == 0:
+            items = [one.content for one in blocks[top:number] if one.content]
+            if all(map(_LINK_WITHIN.fullmatch, items)):
+                first, last = blocks[top].map
+                lines[first:last] = [""] * (last - first)
+    return "\n".join(lines)
+
+
+def _blank(match: re.Match[str]) -> str:
+    """Code as it is, and of all else the line feeds."""
+    return match[0] if match[1] else "\n" * match[0].count("\n")
 
 
 def rst_headings(text: str) -> list[Heading]:
@@ -145,6 +214,8 @@ _GAPS = {
 }
 """What separates an element from the text around it."""
 _SILENT = frozenset({"title", "script", "style", "template", "svg", "math"})
+_ASIDE = frozenset({"nav", "footer", "noscript", "button", "select", "dialog"})
+_ASIDE_ROLES = frozenset({"navigation", "search", "banner", "contentinfo", "menu"})
 _SPACES = re.compile(r"[ \t\n\r\f]+")
 
 
@@ -161,8 +232,8 @@ def _decode_page(data: bytes) -> str:
     return decode(data)
 
 
-def html_text(page: str) -> tuple[str, list[Heading], str]:
-    """A page's text, a paragraph a block; its headings; its title."""
+def html_text(page: str, *, bare: bool = False) -> tuple[str, list[Heading], str]:
+    """A page's text, a paragraph a block; its headings; its title. `bare`: without navigation."""
     from lxml import etree
 
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
@@ -175,13 +246,19 @@ def html_text(page: str) -> tuple[str, list[Heading], str]:
         if event == "end":
             text.end(node.tag)
             text.add(node.tail)
-        elif node.tag in _SILENT:
+        elif node.tag in _SILENT or (bare and _is_aside(node)):
             walk.skip_subtree()
         else:
             text.start(node.tag)
             text.add(node.text)
     title = root.findtext("head/title") or ""
     return "".join(text.parts), text.headings, " ".join(title.split())
+
+
+def _is_aside(node: Any) -> bool:
+    """Whether an element of a page is navigation."""
+    is_anchor = node.tag == "a" and "headerlink" in node.get("class", "")
+    return node.tag in _ASIDE or node.get("role") in _ASIDE_ROLES or is_anchor
 
 
 class _PageText:

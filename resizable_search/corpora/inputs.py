@@ -42,6 +42,11 @@ class AddedCorpus(Corpus):
         """The kind alone: whoever adds again brings the files."""
         return CorpusSpec(self.kind, {})
 
+    @property
+    def embeds_headings(self) -> bool:
+        """As in the index."""
+        return self._is_of_files and self._stored.get("rules", 1) > 1 and bool(self._stored.get("chunk"))
+
     def is_outside(self) -> bool:
         """Whether an index that follows files does not follow these."""
         if not self._is_of_files:

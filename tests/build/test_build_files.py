@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.build.build import build
+from resizable_search.build.build import add, build
 from resizable_search.build.report import Changes
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora import files as text_module
-from resizable_search.corpora.files import FilesCorpus, StdinCorpus
+from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus
 from resizable_search.errors import BuildStoppedError, CorpusError, RsearchError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home
@@ -42,9 +42,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def made(
-    folder: Path, home: Path, embedder: TableEmbedder | None = None, stop=None, limit: int | None = None
+    folder: Path,
+    home: Path,
+    embedder: TableEmbedder | None = None,
+    stop=None,
+    limit: int | None = None,
+    **reading,
 ):
-    corpus = FilesCorpus([folder], chunk="100c", chunk_overlap=20)
+    corpus = FilesCorpus([folder], **{"chunk": "100c", "chunk_overlap": 20, **reading})
     options = BuildOptions("notes", limit=limit)
     return build(corpus, embedder or TableEmbedder(), Home(home), options, stop=stop)
 
@@ -168,6 +173,100 @@ def test_lines_that_are_piped_in_again_are_followed(tmp_path):
         Changes(added=1, changed=2, removed=1),  # b is on another line
         ["c three!", "d four"],
     )
+
+
+NEW = {"chars": None, "chunk": "400", "chunk_overlap": 0, "rules": RULES}
+
+
+@pytest.fixture
+def guide(tmp_path: Path) -> Path:
+    guide = tmp_path / "guide"
+    guide.mkdir()
+    for name in ("Guide", "Other"):
+        sections = f"## Setup\n\n{'Install it. ' * 90}\n\n## Use\n\n{'Run it. ' * 90}\n"
+        (guide / f"{name}.md").write_text(f"# {name}\n\nWelcome.\n\n{sections}")
+    (guide / "short.txt").write_text("A few words.")
+    return guide
+
+
+def test_title_and_headings_are_embedded_before_a_chunk_and_not_stored_in_its_text(guide, tmp_path):
+    embedder = TableEmbedder()
+    report = made(guide, tmp_path / "home", embedder, **NEW)
+    contents = held(report.folder)
+    assert list(contents) == ["Guide.md#c1", "Guide.md#c2", "Other.md#c1", "Other.md#c2", "short.txt"]
+    text, metadata, _ = contents["Guide.md#c2"]
+    assert text == f"## Use\n\n{'Run it. ' * 90}".rstrip()
+    assert metadata["heading"] == "Guide › Use"
+    assert f"Guide › Use\n\n{text}" in embedder.asked
+    assert "short.txt\n\nA few words." in embedder.asked
+    assert len(embedder.asked) == 5
+    assert report.manifest.corpus["rules"] == RULES
+
+
+def test_such_an_index_follows_its_folder_and_embeds_what_is_embedded_otherwise_now(guide, tmp_path):
+    made(guide, tmp_path / "home", **NEW)
+    embedder = TableEmbedder()
+    assert not made(guide, tmp_path / "home", embedder, **NEW).changes.any
+    (guide / "short.txt").rename(guide / "z.txt")  # its name is its title
+    (guide / "Other.md").rename(guide / "Else.md")
+    page = (guide / "Guide.md").read_text()
+    (guide / "Guide.md").write_text(page.replace("## Use", "## Usage"))
+    report = made(guide, tmp_path / "home", embedder, **NEW)
+    assert [text.partition("\n")[0] for text in embedder.asked] == ["Guide › Usage", "z.txt"]
+    assert report.changes == Changes(added=1, changed=1, removed=1, renamed=2, unchanged=1)
+    assert held(report.folder) == held(made(guide, tmp_path / "whole", **NEW).folder)
+
+
+@pytest.mark.parametrize("texts", [0, 2, 4])
+def test_a_build_with_headings_that_was_stopped_asks_for_nothing_twice(guide, tmp_path, texts: int):
+    embedder, stop = stop_after(texts)
+    embedder.batch_size = 1
+    with pytest.raises(BuildStoppedError):
+        made(guide, tmp_path / "home", embedder, stop, **NEW)
+    again = TableEmbedder()
+    report = made(guide, tmp_path / "home", again, **NEW)
+    assert sorted(embedder.asked + again.asked) == sorted(set(embedder.asked + again.asked))
+    assert contents(report.folder) == contents(made(guide, tmp_path / "whole", **NEW).folder)
+
+
+def test_equal_chunks_under_equal_headings_are_embedded_once(guide, tmp_path):
+    (guide / "copy").mkdir()
+    for path in guide.glob("*.md"):
+        (guide / "copy" / path.name).write_text(path.read_text())
+    embedder = TableEmbedder()
+    report = made(guide, tmp_path / "home", embedder, **NEW)
+    assert (len(embedder.asked), report.manifest.documents) == (5, 9)
+
+
+@pytest.mark.parametrize("chunk", ["100c", None])
+def test_an_index_built_before_follows_its_folder_by_its_own_rules(guide, tmp_path, chunk):
+    (guide / "a.min.js").write_text("var a;" * 999)
+    (guide / "page.html").write_text("<nav>Menu</nav><p>Words")
+    before = held(made(guide, tmp_path / "home", chunk=chunk, chunk_overlap=0).folder)
+    embedder = TableEmbedder()
+    report = made(guide, tmp_path / "home", embedder, chunk=chunk, chunk_overlap=0, rules=RULES)
+    assert report.changes == Changes(unchanged=len(before))
+    assert embedder.asked == []
+    (guide / "new.txt").write_text("more")
+    report = made(guide, tmp_path / "home", embedder, chunk=chunk, chunk_overlap=0, rules=RULES)
+    assert embedder.asked == ["more"]
+    after = held(report.folder)
+    assert {id_: after[id_] for id_ in before} == before
+
+
+@pytest.mark.parametrize("rules", [1, RULES])
+def test_added_files_are_read_by_the_rules_of_the_index(guide, tmp_path, rules: int):
+    reading = {**NEW, "rules": rules}
+    folder = made(guide, tmp_path / "home", **reading).folder
+    (guide / "more.md").write_text("# More\n\nSome words.")
+    embedder = TableEmbedder()
+    add(folder, [guide / "more.md"], embedder=embedder)
+    added = held(folder)["more.md" if rules == RULES else "more.md#c1"]
+    assert added[0] == "# More\n\nSome words."
+    assert embedder.asked == [f"More\n\n{added[0]}" if rules == RULES else added[0]]
+    report = add(folder, [guide / "more.md", guide / "Guide.md"], embedder=embedder)
+    assert (report.changes.any, len(embedder.asked)) == (False, 1)
+    assert not made(guide, tmp_path / "home", embedder, **reading).changes.any
 
 
 def test_what_is_left_out_is_told_by_name_and_reason(folder, tmp_path):

@@ -1,5 +1,6 @@
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,34 @@ def test_answers_come_in_any_order_and_rows_in_that_of_the_documents(tmp_path):
     np.testing.assert_array_equal(vectors, expected)
     assert again.left_out() == [{"seq": 3, "id": "id3", "reason": "odd"}]
     again.close()
+
+
+def test_a_context_is_embedded_before_the_text_and_not_stored(tmp_path):
+    with closing(Journal(tmp_path / "w")) as journal:
+        documents = [replace(one, context="Title\n\n") for one in pending(2, text="the same")]
+        journal.receive([*documents, *pending(1, 2, "the same")], as_new, {})
+        assert [text for _, text in journal.waiting(-1, 9)] == ["Title\n\nthe same"] * 2 + ["the same"]
+        assert list(journal.texts()) == ["Title\n\nthe same"] * 2 + ["the same"]
+        assert journal.sizes()[:2] == (2, 15 + 8)
+        journal.record(["Title\n\nthe same"], rows(1))
+        assert [seq for seq, _ in journal.waiting(-1, 9)] == [2]
+        written(journal, tmp_path / "documents.sqlite")
+        journal.leave_out("the same", "odd")
+        assert journal.rows == 2
+    with closing(sqlite3.connect(tmp_path / "documents.sqlite")) as db:
+        assert db.execute("SELECT text FROM texts").fetchall() == [("the same",)] * 3
+
+
+def test_a_journal_of_the_version_before_is_resumed(tmp_path):
+    with closing(Journal(tmp_path / "w")) as journal:
+        journal.receive(pending(3), as_new, {"read": 3})
+        journal.record(["text 0"], rows(1))
+        journal.db.execute("ALTER TABLE documents DROP COLUMN context")
+        journal.db.execute("PRAGMA user_version = 2")
+    for _ in range(2):
+        with closing(Journal(tmp_path / "w")) as journal:
+            assert (journal.rows, journal.safe) == (3, 1)
+            assert journal.waiting(-1, 9) == [(1, "text 1"), (2, "text 2")]
 
 
 def test_an_answer_serves_every_document_with_its_text(tmp_path):

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resizable_search.corpora.base import Document
-from resizable_search.corpora.chunking import Chunking, Heading, Outline, count_tokens
-from resizable_search.corpora.formats import markdown_headings
+from resizable_search.corpora.chunking import Chunking, Heading, Outline, context_of, count_tokens
+from resizable_search.corpora.formats import markdown_text
 from resizable_search.errors import UsageError
 
 
 def outline_of(text: str) -> Outline:
-    return Outline(markdown_headings(text)[0], lined=True, markdown=True)
+    return Outline(markdown_text(text)[1], lined=True, markdown=True)
 
 
 def chunks(text: str, size: str, overlap: int = 0, outline: Outline | None = None) -> list[str]:
@@ -111,6 +111,30 @@ def test_a_chunk_of_a_file_with_pages_names_them_and_its_address_leads_there():
     ]
     (whole,) = Chunking.parse("5000c").documents(document, Outline(pages=starts))
     assert (whole.metadata["page"], whole.metadata["page_end"]) == (1, 4)
+
+
+def test_a_document_of_one_chunk_may_keep_its_own_id():
+    document = Document("a.md", "A", "file:///a.md", "# A\n\nwords\n", {"path": "a.md"})
+    (single,) = Chunking.parse("400").documents(document, outline_of(document.text), keeps_single=True)
+    assert (single.id, single.text) == ("a.md", "# A\n\nwords")
+    assert single.metadata == {"path": "a.md", "heading": "A", "line": 1, "line_end": 3}
+    several = Chunking.parse("5c").documents(document, keeps_single=True)
+    assert [chunk.id for chunk in several] == ["a.md#c1", "a.md#c2"]
+
+
+@pytest.mark.parametrize(
+    ("title", "heading", "context"),
+    [
+        ("", None, ""),
+        ("Book", None, "Book\n\n"),
+        ("", "One", "One\n\n"),
+        ("Book", "Book › One", "Book › One\n\n"),
+        ("Book", "Bookends", "Book › Bookends\n\n"),
+        ("x" * 999, "One", "x" * 300 + "\n\n"),
+    ],
+)
+def test_title_and_headings_go_before_a_text_that_is_embedded(title: str, heading, context: str):
+    assert context_of(title, {"heading": heading} if heading else {}) == context
 
 
 def test_a_document_without_text_stays_one():

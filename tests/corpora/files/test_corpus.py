@@ -14,7 +14,7 @@ import pytest
 
 from resizable_search.corpora import files as text_module
 from resizable_search.corpora.base import Block, Document
-from resizable_search.corpora.files import FilesCorpus, StdinCorpus
+from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus
 from resizable_search.errors import CorpusError, UsageError
 from tests.corpora.files.conftest import pdf
 
@@ -182,7 +182,7 @@ def test_texts_are_cut_and_that_is_reported_once(write):
     notes = Notes()
     assert [len(d.text) for d in documents(FilesCorpus([folder], progress=notes))] == [1200, 1200, 1]
     assert notes == ["2 texts are longer than 1,200 characters, and only the beginning is searched: "
-                     "`chunk=400` takes all of it, in chunks"]  # fmt: skip
+                     "`chunk=400` with `restart` takes all of it, in chunks"]  # fmt: skip
     assert [len(d.text) for d in documents(FilesCorpus([folder], chars=None))] == [3000, 1300, 1]
 
 
@@ -212,6 +212,43 @@ def test_the_spec_opens_the_corpus_again(write, monkeypatch):
     assert [d.id for d in documents(again)] == ["docs/a.md#c1", "t.csv:2#c1"]
 
 
+def test_the_spec_has_rules_and_patterns_only_where_they_are_used(write):
+    folder = write({"a.md": "text"})
+    assert not {"rules", "include", "exclude"} & FilesCorpus([folder]).spec().options.keys()
+    new = FilesCorpus([folder], include=["*.md"], exclude=["x/", "y"], rules=RULES).spec()
+    options = {name: new.options[name] for name in ("rules", "include", "exclude")}
+    assert options == {"rules": 2, "include": ["*.md"], "exclude": ["x/", "y"]}
+    assert FilesCorpus(**new.options).spec() == new
+
+
+def test_a_corpus_reads_by_the_rules_of_the_index_that_follows_it(write):
+    folder = write({"a.md": "text"})
+    corpus = FilesCorpus([folder], chunk="400", rules=RULES)
+    assert ([d.id for d in documents(corpus)], corpus.embeds_headings) == (["a.md"], True)
+    corpus.pin({"kind": "hub"})
+    assert corpus.rules == RULES
+    corpus.pin({"kind": "files"})
+    assert ([d.id for d in documents(corpus)], corpus.embeds_headings) == (["a.md#c1"], False)
+    corpus.pin({"kind": "files", "rules": 7})
+    assert corpus.rules == 1
+
+
+def test_what_is_not_for_people_stays_out_of_folders_and_is_read_if_it_is_named(write):
+    minified = "var a=1;" * 300
+    folder = write({"a.md": "words", "b.js": minified, "c.svg": "<svg><text>x</text></svg>", "d.lock": "x"})
+    expected = {"b.js": "it is minified", "c.svg": "it is SVG", "d.lock": "it is a lock file"}
+    assert left_out(FilesCorpus([folder], rules=RULES)) == expected
+    assert left_out(FilesCorpus([folder])) == {}
+    (named,) = documents(FilesCorpus([folder / "b.js"], rules=RULES))
+    assert named.text == minified[:1200]
+
+
+def test_patterns_choose_files_of_folders(write):
+    folder = write({"a.md": "", "b.txt": "", "old/c.md": "", "d.log": ""})
+    corpus = FilesCorpus([folder, folder / "d.log"], include=["*.md"], exclude=["old/"])
+    assert [d.id for d in documents(corpus)] == ["folder/a.md", "folder/d.log"]
+
+
 def test_the_same_files_elsewhere_have_the_same_ids(write, tmp_path):
     folder = write({"a.txt": "one", "b/c.txt": "two"})
     folder.rename(tmp_path / "moved")
@@ -231,7 +268,16 @@ def test_labels_name_a_few_files(write):
 
 
 @pytest.mark.parametrize(
-    "options", [{"chars": 0}, {"chunk": "x"}, {"chunk": "10", "chunk_overlap": 9}], ids=str
+    "options",
+    [
+        {"chars": 0},
+        {"chunk": "x"},
+        {"chunk": "10", "chunk_overlap": 9},
+        {"include": [""]},
+        {"exclude": ["a", "# no pattern"]},
+        {"exclude": ["[a-"]},
+    ],
+    ids=str,
 )
 def test_options_that_make_no_sense_are_wrong_usage(write, options: dict):
     with pytest.raises(UsageError):

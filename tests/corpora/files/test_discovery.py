@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.corpora.discovery import Listing, absolute, roots_of, walk
+from resizable_search.corpora.discovery import Listing, Patterns, absolute, roots_of, walk
 from resizable_search.errors import UsageError
 
 
@@ -139,6 +139,36 @@ def test_a_pattern_means_files_at_any_depth_but_none_that_is_hidden_or_in_a_circ
     assert ids(folder / "**" / "*.md") == ["a/b/c.md", "d.md"]
     assert ids(folder / "?.md") == ["d.md"]
     assert ids(folder / "[a-c]") == ["a/b/c.md"]
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "left"),
+    [
+        ([], [], "a.md b.txt docs/c.md docs/old/d.md"),
+        (["*.md"], [], "a.md docs/c.md docs/old/d.md"),
+        (["docs/"], [], "docs/c.md docs/old/d.md"),
+        (["/*.md", "*.txt"], [], "a.md b.txt"),
+        ([], ["*.md", "!c.md"], "b.txt docs/c.md"),
+        ([], ["old/"], "a.md b.txt docs/c.md"),
+        ([], ["!skip.log", "docs/old"], "a.md b.txt docs/c.md docs/skip.log"),
+        (["*.md"], ["docs/*", "!docs/old"], "a.md docs/old/d.md"),
+    ],
+)
+def test_patterns_mean_what_they_mean_in_a_gitignore(write, include, exclude, left: str):
+    folder = write({
+        "a.md": "", "b.txt": "", "docs/c.md": "", "docs/old/d.md": "", "docs/skip.log": "",
+        "docs/.gitignore": "*.log",
+    })  # fmt: skip
+    files = walk(*roots_of([str(folder)]), Patterns(include, exclude))
+    assert [file.id for file in files] == left.split()
+
+
+def test_patterns_are_read_in_each_folder_that_is_named_and_files_that_are_named_stay(write):
+    folder = write({"a/x/1.md": "", "a/2.md": "", "b/x/3.md": "", "b/4.md": "", "x/5.md": ""})
+    roots, base = roots_of([str(folder / name) for name in ("a", "b", "x/5.md")])
+    assert [file.id for file in walk(roots, base, Patterns(exclude=["/x", "5.md"]))] == [
+        "a/2.md", "b/4.md", "x/5.md",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["nothing", "*.nothing", "nothing/*.md"])

@@ -1,7 +1,7 @@
 """The errors, as one tree.
 
     RsearchError
-    ├── UsageError, ConfigError, IndexNotFoundError, IndexFormatError, IndexBusyError
+    ├── UsageError, ConfigError, IndexNotFoundError, DocumentNotFoundError, IndexFormatError, IndexBusyError
     ├── EmbedderMismatchError, QueryError, BuildStateError, BuildStoppedError, ExhaustedError
     ├── CorpusError
     │   └── HubError
@@ -41,6 +41,10 @@ class ConfigError(RsearchError):
 
 class IndexNotFoundError(RsearchError):
     """No index of that name in the home."""
+
+
+class DocumentNotFoundError(RsearchError):
+    """No document of that id, or at that row, in the index."""
 
 
 class IndexFormatError(RsearchError):

@@ -13,7 +13,7 @@ import numpy as np
 
 from resizable_search.build.journal import discard
 from resizable_search.build.workspace import lock_index
-from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
+from resizable_search.errors import DocumentNotFoundError, IndexFormatError, IndexNotFoundError, RsearchError
 from resizable_search.store.documents import ids_of, row_of
 from resizable_search.store.filter import Filter
 from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_names, resolve_index
@@ -42,8 +42,8 @@ def plan_deletion(
 ) -> Deletion:
     """What deleting documents by their ids, or by an SQL expression, would do; nothing is written.
 
-    Raises RsearchError with the unknown ids, unless `missing_ok`, or for an expression that is too slow, and
-    UsageError for one that is not allowed.
+    Raises DocumentNotFoundError with the unknown ids, unless `missing_ok`, RsearchError for an expression
+    that is too slow, and UsageError for one that is not allowed.
     """
     name = folder.resolve().name
     if where is not None:
@@ -57,7 +57,7 @@ def plan_deletion(
     if missing and not missing_ok:
         shown = ", ".join(quoted(id_) for id_ in missing[:SHOWN_IDS])
         more = " …" if len(missing) > SHOWN_IDS else ""
-        raise RsearchError(
+        raise DocumentNotFoundError(
             f"{name} has no document {shown}{more} ({counted(len(missing), 'id')} of {len(rows):,} "
             "unknown): nothing was deleted; leave them out, or skip them with `missing_ok`"
         )

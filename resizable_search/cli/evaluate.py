@@ -13,6 +13,7 @@ from resizable_search.cli.options import (
     BuildArguments,
     EngineOption,
     HomeOption,
+    IndexArgument,
     IndexOption,
     JsonOption,
     KOption,
@@ -60,7 +61,7 @@ PlanListOption = Annotated[
 
 
 def bench(
-    index: IndexOption = None,
+    index: IndexArgument = None,
     dims: DimListOption = None,
     rerank: RerankListOption = None,
     precisions: Annotated[
@@ -180,7 +181,7 @@ def read_queries(path: Path) -> dict[int, str]:
 
 
 def tune(
-    index: IndexOption = None,
+    index: IndexArgument = None,
     recall: Annotated[float, Option(help="Overlap@k to reach, above 0 and at most 1.")] = 0.99,
     k: KOption = 10,
     queries: Annotated[Path | None, Option(help="File of real queries, one a line; they are harder.")] = None,

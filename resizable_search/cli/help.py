@@ -28,6 +28,10 @@ COMMANDS = {
 }
 """Each command, in the order of use: its module of this package, and its function or group there."""
 
+OTHER_NAMES = {"search": "query", "find": "query", "index": "build", "rm": "remove"}
+OTHER_NAMES |= {"show": "info", "status": "info"}
+"""What other programs call our commands."""
+
 _STREAMED = ("build wiki100k", "build wiki", "build hf")
 _BUILDS = ("build", *_STREAMED, "build pydoc", "build files", "add")
 _SEARCHES = ("query", "bench", "tune", "eval", "serve", "mcp")
@@ -159,7 +163,7 @@ EXAMPLES: dict[str, str] = {
 """Examples of each command, and below them, indented, what they do. Lines of at most 76 characters."""
 
 PANELS = {
-    "Index": ("index", "name", "home"),
+    "Index": ("index", "index_option", "name", "home"),
     "Access": ("host", "port", "allow_remote", "token_file", "allow_host", "cors"),
     "Search": ("k", "dim", "rerank", "plan", "recall", "where", "group", "threads", "engine"),
     "Measurement": ("dims", "precisions", "batch", "cold", "queries", "sample", "seed", "min_recall"),

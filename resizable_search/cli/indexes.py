@@ -91,7 +91,7 @@ def info_lines(info: "IndexInfo") -> list[tuple[str, str]]:
         for key, value in info.corpus.items()
         if value not in (None, "", []) and key != "columns"
     )
-    read = f"{info.rows:,} of {info.source_rows:,} read"
+    read = f"{info.rows:,}; {info.source_rows:,} read from the corpus"
     if info.left_out:
         read += f", {info.left_out:,} left out"
     if info.deleted:

@@ -16,7 +16,8 @@ from typer.exceptions import TyperException
 
 from resizable_search import __version__
 from resizable_search.cli import completion
-from resizable_search.cli.help import COMMANDS, describe, epilog
+from resizable_search.cli.help import COMMANDS, OTHER_NAMES, describe, epilog
+from resizable_search.cli.options import with_index_option
 from resizable_search.cli.output import note
 from resizable_search.cli.remote import SERVICE_VARIABLE
 from resizable_search.cli.settings import ConfiguredCommand
@@ -47,7 +48,8 @@ class LazyCommands(Mapping[str, Any]):
             if isinstance(function, typer.Typer):
                 single.add_typer(function, name=name)
             else:
-                single.command(name, cls=TyperCommand if name == "doctor" else ConfiguredCommand)(function)
+                kind = TyperCommand if name == "doctor" else ConfiguredCommand
+                single.command(name, cls=kind)(with_index_option(function))
             self._made[name] = describe(typer.main.get_group(single).commands[name], name)
         return self._made[name]
 
@@ -64,6 +66,19 @@ class RootGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = LazyCommands()  # type: ignore[assignment]  # nothing is added
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options of all commands; `help COMMAND` is `COMMAND --help`."""
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command. Raises UsageError, which suggests one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except TyperException as error:
+            if likely := OTHER_NAMES.get(args[0]):
+                error.message = f"No such command {args[0]!r}. Did you mean {likely!r}?"
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -101,7 +116,10 @@ def root(
     ] = False,
     debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Build and query embedding indexes on disk, with resizable (Matryoshka) embeddings."""
+    """Build and query embedding indexes on disk, with resizable (Matryoshka) embeddings.
+
+    `rsearch help COMMAND` shows the options and examples of a command.
+    """
 
 
 def main() -> None:

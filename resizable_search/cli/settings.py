@@ -29,6 +29,9 @@ Table = tuple[str, ...]
 
 PROJECT = "pyproject.toml"
 SECTION = ("tool", "rsearch")
+INDEX_OPTION = "index_option"
+"""The parameter of `--index` in commands that also take an INDEX by position."""
+
 APPLIED = "rsearch.applied"
 """Where a context keeps the defaults that came from files."""
 
@@ -297,10 +300,17 @@ class Configuration:
 class ConfiguredCommand(TyperCommand):
     """A command whose options have defaults in files."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters; no INDEX by position if `--index` names one."""
+        params: list[Any] = super().get_params(ctx)
+        return [one for one in params if INDEX_OPTION not in ctx.meta or one.name != "index"]
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Make the default map of the options that the command line does not give, and parse."""
         parsed, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         given = {name: value for name, value in parsed.items() if value not in (None, (), [])}
+        if INDEX_OPTION in given:
+            ctx.meta[INDEX_OPTION] = ctx.params["index"] = given["index"] = given.pop(INDEX_OPTION)
         if "help" not in given:  # which shows what is built in, and works with a wrong file
             for option in self.params:
                 if isinstance(word := given.get(option.name), str):

@@ -31,6 +31,7 @@ from resizable_search.store.layout import Home, home_of, resolve_index
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import MOST_TRIES, IndexReader
 from resizable_search.store.tuned_plans import StoredPlans, plan_key, tune_command
+from resizable_search.text import counted, dimensions
 
 
 class Index:
@@ -74,6 +75,11 @@ class Index:
         """The tuned plans."""
         self._filter = Filter(reader)
         self._executor = Executor(reader, self._chooser.pick, centred=spec.centred)
+
+    def __repr__(self) -> str:
+        documents, dims = counted(self.rows, "document"), dimensions(self.dims)
+        kind, state = self.manifest.embedder["kind"], "closed" if self._closed else "open"
+        return f"<Index {self.name}: {documents} at {dims} by {kind}, {state}, in {self.folder}>"
 
     @property
     def remark(self) -> str:
@@ -120,7 +126,7 @@ class Index:
     ) -> list[Hit]:
         """The k documents nearest to the document with this id, without itself; options as for `query`.
 
-        The query is the stored vector; nothing is embedded. Raises UsageError for an unknown id.
+        The query is the stored vector; nothing is embedded. Raises DocumentNotFoundError.
         """
         return self.search_similar(id, SearchOptions(k, dim, rerank, plan, recall, where)).hits
 

@@ -32,6 +32,7 @@ from resizable_search.text import plain
 
 STATUS: tuple[tuple[type[RsearchError], int], ...] = (
     (errors.IndexNotFoundError, 404),
+    (errors.DocumentNotFoundError, 404),
     (errors.EmbedderError, 502),
     (errors.IndexFormatError, 503),
     (errors.IndexBusyError, 503),

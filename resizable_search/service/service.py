@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from resizable_search import __version__
-from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFoundError, RsearchError
+from resizable_search.errors import (
+    DocumentNotFoundError,
+    IndexBusyError,
+    IndexFormatError,
+    IndexNotFoundError,
+    RsearchError,
+)
 from resizable_search.search.index import Index
 from resizable_search.search.results import Answer, SearchOptions
 from resizable_search.service.batcher import Batcher, MovedError, PendingQuery, search_together
@@ -134,13 +140,13 @@ class Service:
     async def document(
         self, name: str | None, row: int | None = None, *, id_: str | None = None
     ) -> tuple[str, StoredDocument]:
-        """The index's name, and its document by row or id. Raises IndexNotFoundError."""
+        """The index's name, and its document by row or id. Raises DocumentNotFoundError."""
 
         def read(index: Index) -> tuple[str, StoredDocument]:
             at = index.rows_of([id_]).get(id_, -1) if id_ is not None else row
             if at is None or not index.is_live(at):
                 which = f"at row {row}" if id_ is None else f"with the id {quoted(id_)}"
-                raise IndexNotFoundError(f"{index.name} has no document {which}")
+                raise DocumentNotFoundError(f"{index.name} has no document {which}")
             return index.name, index.documents([at])[0]
 
         return await self.with_index(name, read)

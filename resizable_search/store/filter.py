@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.errors import RsearchError, UsageError
+from resizable_search.errors import DocumentNotFoundError, RsearchError, UsageError
 from resizable_search.store.documents import ROWS_AT_ONCE, open_documents
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import damaged
@@ -164,13 +164,13 @@ class Filter:
         return (*COLUMNS, *sorted(set(named.values()) - {*COLUMNS, JSON_COLUMN, ROW}), JSON_COLUMN)
 
     def row_of(self, id_: str) -> int:
-        """The row of the document with that id. Raises UsageError, which suggests similar ids."""
+        """The row of the document with that id. Raises DocumentNotFoundError, which suggests similar ids."""
         rows = self.rows_of([id_])
         if id_ in rows:
             return rows[id_]
         near = self._ids_like(id_)
         hint = f"did you mean {' or '.join(near)}?" if near else "`query format=tsv` shows ids"
-        raise UsageError(f"{self._reader.name} has no document with the id {quoted(id_)}: {hint}")
+        raise DocumentNotFoundError(f"{self._reader.name} has no document with the id {quoted(id_)}: {hint}")
 
     def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
         """The rows of the documents with these ids, by id; unknown ids are left out."""

@@ -72,6 +72,19 @@ def test_without_arguments_the_help_is_shown(machine: Machine, args: tuple[str, 
     assert "Usage: rsearch" in ran.out
 
 
+@pytest.mark.parametrize("words", [(), ("query",), ("build", "files")], ids=" ".join)
+def test_help_and_the_name_of_a_command_shows_the_help_of_it(inside: Inside, words: tuple[str, ...]):
+    assert inside.run("help", *words).out == inside.run(*words, "--help").out
+
+
+def test_an_unknown_command_gets_a_suggestion(inside: Inside):
+    for word, meant in {"qurey": "query", "search": "query", "rm": "remove"}.items():
+        for line in ((word, "x"), ("help", word)):
+            errs(inside.run(*line), 2, f"No such command '{word}'. Did you mean '{meant}'?")
+    errs(inside.run("build", "file"), 2, "No such command 'file'. Did you mean 'files'?")
+    errs(inside.run("xyzzy"), 2, "No such command 'xyzzy' (`--help`")
+
+
 def test_help_loads_nothing_heavy(machine: Machine):
     ran = machine.run("--help", PYTHONPROFILEIMPORTTIME="1")
     assert "resizable_search" in imported(ran.err)

@@ -7,8 +7,9 @@ import pytest
 
 from resizable_search.store.layout import NAMES
 from resizable_search.system import build_lock
-from tests.cli.conftest import ROWS, Machine, Ran, Shelf, closed_address, errs
+from tests.cli.conftest import ROWS, Inside, Machine, Ran, Shelf, closed_address, errs
 from tests.cli.test_damage import edit_manifest
+from tests.cli.test_help import COMMANDS
 
 
 def test_list_names_each_index_with_its_size(shelf: Shelf):
@@ -38,7 +39,7 @@ def test_info_shows_corpus_embedder_dims_sizes_and_cost(shelf: Shelf):
     ran = shelf.run("info", "wiki100k")
     assert (ran.code, ran.err) == (0, "")
     for words in (
-        f"{ROWS} of {ROWS} read",
+        f"{ROWS}; {ROWS} read from the corpus",
         "wikimedia/wikipedia 20231101.en",
         "nomic: nomic-embed-text-v1.5, 768 dimensions, centred",
         "64, 128, 256, 512, 768",
@@ -200,3 +201,33 @@ def test_warm_says_what_it_did(machine: Machine, warmed: Ran):
     assert re.fullmatch(r"(the kernels are already|\d+ kernels) compiled\n", warmed.out)
     assert machine.run("warm").out == "the kernels are already compiled\n"
     errs(machine.run("warm", "nothing"), 1, "no index")
+
+
+INDEXED = [path for path, command in COMMANDS.items() if any(one.name == "index" for one in command.params)]
+
+
+@pytest.mark.parametrize("path", INDEXED, ids=" ".join)
+def test_every_command_on_an_index_takes_it_by_option(inside: Inside, path: tuple[str, ...]):
+    assert {"--index", "-i"} <= {name for one in COMMANDS[path].params for name in one.opts}
+
+
+def test_an_index_by_option_is_the_same_as_by_position(inside: Inside):
+    inside.run("build", "pydoc", "--embedder", "lsa", "--dims", 16)
+    inside.run("build", "pydoc", "--embedder", "lsa", "--name", "other", "--dims", 16)
+    (inside.folder / "note.md").write_text("word1 word2")
+    assert inside.run("add", "-i", "pydoc", "note.md").out.startswith("pydoc: 41 documents at ")
+    ran = inside.run("delete", "note.md", "--index=pydoc", "long", "--yes")
+    assert ran.out.startswith("pydoc: deleted 2 documents, 39 left")
+    assert inside.run("compact", "-ipydoc").out.startswith("pydoc: 39 documents in one part")
+    for command in ("info", "verify", "repair"):
+        by_option = inside.run(command, "-i", "pydoc")
+        assert by_option.code == 0
+        assert by_option.out == inside.run(command, "pydoc").out
+    assert inside.run("export", "--index", "pydoc", "it.parquet").out.startswith("it.parquet: 39 documents")
+    assert inside.run("bench", "pydoc", "--sample", 5).out.startswith("pydoc · 39 ")
+    assert inside.run("tune", "pydoc", "--show").out == inside.run("tune", "-i", "pydoc", "--show").out
+    errs(inside.run("info", "pydoc", "-i", "other"), 2, "unexpected extra argument(s) (pydoc)")
+    errs(inside.run("export", "-i", "pydoc"), 2, "Missing argument 'dest'")
+    assert inside.run("remove", "-i", "pydoc", "--yes").out.startswith("removed pydoc")
+    inside.setenv("RSEARCH_INDEX", "nowhere")
+    assert inside.run("info", "-i", "other").out.startswith("index      other ")

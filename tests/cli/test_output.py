@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from resizable_search.cli.main import app
-from resizable_search.errors import RsearchError, UsageError
+from resizable_search.errors import DocumentNotFoundError, RsearchError, UsageError
 from tests.cli.conftest import Shelf, errs
 
 
@@ -69,7 +69,7 @@ def test_similar_takes_an_id_and_the_forms(run):
     answer = json.loads(run("similar", first, "-k", 4, "--json", "--dim", 64, "--rerank", 5))
     assert (answer["query"], len(answer["hits"]), answer["plan"][:6]) == (first, 4, "64:50,")
     assert first not in {hit["id"] for hit in answer["hits"]}
-    with pytest.raises(UsageError, match="has no document with the id 'no-such-id-at-all'"):
+    with pytest.raises(DocumentNotFoundError, match="has no document with the id 'no-such-id-at-all'"):
         run("similar", "no-such-id-at-all")
 
 

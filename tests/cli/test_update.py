@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Machine, Shelf, errs
+from tests.cli.conftest import PYDOC_ROWS, Machine, Shelf, errs
 
 
 @pytest.fixture
@@ -28,6 +28,8 @@ def test_what_is_added_is_found_and_what_is_deleted_is_not_before_and_after_comp
     assert "1 added, " in ran.out
     first, second, *_ = ids(machine, 3)
     assert "note" in (first, second)
+    read = PYDOC_ROWS
+    assert f"{read + 1}; {read} read from the corpus" in machine.run("info", "pydoc").out
     ran = machine.run("delete", "pydoc", "note", "--yes")
     assert ran.out.startswith("pydoc: deleted 1 document, ")
     assert "1 deleted: `rsearch compact pydoc`" in machine.run("info", "pydoc").out
@@ -43,6 +45,7 @@ def test_delete_asks_tells_what_it_would_do_and_refuses_unknown_ids(machine: Mac
     before, gone = machine.holdings(), ids(machine, 1)[0]
     errs(machine.run("delete", "pydoc", gone), 1, "not a terminal: pass --yes", "--yes")
     errs(machine.run("delete", "pydoc", gone, "nothing", "--yes"), 1, "no document 'nothing'", "--missing-ok")
+    errs(machine.run("similar", "nothing"), 1, "pydoc has no document with the id 'nothing'")
     assert machine.run("delete", "pydoc", gone, "--dry-run").out.startswith(
         "pydoc: would delete 1 document, "
     )

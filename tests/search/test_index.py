@@ -314,3 +314,10 @@ def test_an_index_that_is_replaced_between_the_opening_of_its_files_is_opened_an
     monkeypatch.setattr(opened, "Filter", replaced)
     with open_index("made", home=tmp_path, embedder=TableEmbedder()) as index:
         assert index.rows == 30
+
+
+def test_an_index_says_what_it_is(tmp_path):
+    with index_of(np.eye(8, 16, dtype=np.float32), tmp_path, dims=(4,)) as index:
+        folder = tmp_path / "made"
+        assert str(index) == f"<Index made: 8 documents at 4, 16 dimensions by table, open, in {folder}>"
+    assert ", closed, in " in repr(index)

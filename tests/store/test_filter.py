@@ -13,7 +13,7 @@ from resizable_search.corpora.base import Document
 from resizable_search.engine import vectors
 from resizable_search.engine.base import NO_ROW
 from resizable_search.engine.vectors import Tier, quantise, quantise_queries
-from resizable_search.errors import RsearchError, UsageError
+from resizable_search.errors import DocumentNotFoundError, RsearchError, UsageError
 from resizable_search.search.index import open_index
 from resizable_search.search.results import SearchOptions
 from resizable_search.store import filter as selection
@@ -329,13 +329,15 @@ def test_similar_documents_leave_out_the_document_itself_and_keep_to_the_express
 
 
 def test_an_id_that_there_is_not_suggests_others(index):
-    with pytest.raises(UsageError, match="made has no document with the id 'a7777': did you mean a7"):
+    with pytest.raises(
+        DocumentNotFoundError, match="made has no document with the id 'a7777': did you mean a7"
+    ):
         index.similar("a7777")
-    with pytest.raises(UsageError, match="did you mean a20 or a110"):
+    with pytest.raises(DocumentNotFoundError, match="did you mean a20 or a110"):
         index.similar("bitle 20")
-    with pytest.raises(UsageError, match="no document with the id 'a3'"):
+    with pytest.raises(DocumentNotFoundError, match="no document with the id 'a3'"):
         index.similar("a3")
-    with pytest.raises(UsageError, match="`query format=tsv`"):
+    with pytest.raises(DocumentNotFoundError, match="`query format=tsv`"):
         index.similar("\udcffzz")
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from resizable_search import __version__, errors
 from resizable_search.errors import RsearchError
@@ -108,7 +110,7 @@ def create_app(pool: IndexPool, ready: Callable[[], None] = lambda: None) -> Fas
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
     app.state.metrics = ServiceMetrics()
-    app.router.routes.append(Route("/api/search", _quick_search, methods=["POST"]))  # before FastAPI's
+    app.state.search = partial(_quick_search, app)
     _add_routes(app)
     _add_pages(app)
     app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(tools), methods=["POST"]))
@@ -207,11 +209,24 @@ async def _local_search(
     return response
 
 
-async def _quick_search(request: Request) -> Response:
-    """The route of searches without FastAPI's layers, which take as long as a scan of sign bits.
+async def _quick_search(app: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a search without the layers of FastAPI and Starlette, which take as long as a scan of sign bits.
 
     It answers as FastAPI's route does, and besides what the home's Unix socket asks.
     """
+    request = Request({**scope, "app": app}, receive)
+    try:
+        response = await _quick_answer(request)
+    except RsearchError as error:
+        response = await _error(request, error)
+    except Exception as error:
+        response = await _internal_error(request, error)
+        await response(scope, receive, send)
+        raise  # the server reports it
+    await response(scope, receive, send)
+
+
+async def _quick_answer(request: Request) -> Response:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         return _unprocessable("send the request as JSON, with Content-Type: application/json")

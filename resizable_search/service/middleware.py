@@ -105,11 +105,12 @@ class Middleware:
     """Refuses requests by the rules, and counts all of them.
 
     Starlette's TrustedHostMiddleware cannot allow every IP address, and its refusals are not JSON. The first
-    message of a request has its whole body.
+    message of a request has its whole body. `search` answers searches instead of `app`.
     """
 
-    def __init__(self, app: ASGIApp, rules: AccessRules, metrics: ServiceMetrics) -> None:
+    def __init__(self, app: ASGIApp, rules: AccessRules, metrics: ServiceMetrics, search: ASGIApp) -> None:
         self._app = app
+        self._search = search
         self._rules = rules
         self._metrics = metrics
         self._under_way = 0
@@ -141,7 +142,8 @@ class Middleware:
             self._check(scope, headers, is_api)
             if scope["method"] in ("POST", "PUT", "PATCH"):
                 receive = await _read(receive, headers)
-            await self._app(scope, receive, answer)
+            is_search = scope["method"] == "POST" and path == "/api/search"
+            await (self._search if is_search else self._app)(scope, receive, answer)
         except HTTPException as refused:
             refusal = JSONResponse({"error": refused.detail}, refused.status_code, refused.headers)
             await refusal(scope, receive, answer)

@@ -139,7 +139,7 @@ def configured(
 ) -> uvicorn.Config:
     """The configuration of uvicorn for the application that serves a pool."""
     app = create_app(pool, ready)
-    guarded: ASGIApp = Middleware(app, rules, app.state.metrics)
+    guarded: ASGIApp = Middleware(app, rules, app.state.metrics, app.state.search)
     if rules.origins:
         guarded = CORSMiddleware(  # outermost, so that pages of allowed origins can read our refusals
             guarded,

@@ -24,8 +24,8 @@ from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.system import sqlite_os_errors
 from resizable_search.text import counted
 
-VERSION = 3
-"""The `user_version` of the database. 2 had no contexts; 0 kept finished rows apart, and is refused."""
+VERSION = 2
+"""The `user_version` of the database. 0 kept finished rows apart, and is refused."""
 
 NO_TEXT = "no text"
 """Why a document without text is left out, if nothing else is known."""
@@ -35,9 +35,9 @@ ROWS_AT_ONCE = 1000
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS documents (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, url TEXT NOT NULL,
-    metadata TEXT NOT NULL, text TEXT NOT NULL, text_sha256 BLOB NOT NULL,
-    source INTEGER, replaces INTEGER, context TEXT NOT NULL DEFAULT ''
+    seq INTEGER PRIMARY KEY, source INTEGER, replaces INTEGER, text_sha256 BLOB NOT NULL,
+    id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, url TEXT NOT NULL, metadata TEXT NOT NULL,
+    context TEXT NOT NULL, text TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS unchanged (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS unread (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
@@ -46,8 +46,6 @@ CREATE TABLE IF NOT EXISTS repeats (id TEXT PRIMARY KEY, last INTEGER NOT NULL) 
 CREATE TABLE IF NOT EXISTS answers (text_sha256 BLOB NOT NULL UNIQUE, vector BLOB NOT NULL) STRICT;
 PRAGMA user_version = {VERSION};
 """
-
-_ADD_CONTEXT = "ALTER TABLE documents ADD COLUMN context TEXT NOT NULL DEFAULT '';"
 
 _READ = ("documents", "unchanged", "unread", "left_out", "repeats")
 """The tables of what was read."""
@@ -110,11 +108,10 @@ class Journal:
         db = sqlite3.connect(self.folder / NAMES.work)
         try:
             (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if tables and version not in (2, VERSION):
+            if tables and db.execute("PRAGMA user_version").fetchone() != (VERSION,):
                 raise self._of_another_version(db)
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript("BEGIN;" + (_ADD_CONTEXT if version == 2 else "") + _SCHEMA + "COMMIT;")
+            db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
         except BaseException as error:
             db.close()
             is_of_disk = (
@@ -190,8 +187,9 @@ class Journal:
         if d.unchanged:
             self.db.execute("INSERT INTO unchanged VALUES (?)", (d.id,))
             return
-        fields = (d.seq, d.id, d.title, d.url, d.metadata, d.text, sha256(d.embedded), d.source, d.replaces)
-        self.db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*fields, d.context))
+        fields = (d.id, d.title, d.url, d.metadata, d.context, d.text)
+        values = (d.seq, d.source, d.replaces, sha256(d.embedded), *fields)
+        self.db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
         """Up to `limit` (seq, text to embed) after `after` that have no vector yet, in order."""

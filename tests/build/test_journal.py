@@ -101,18 +101,6 @@ def test_a_context_is_embedded_before_the_text_and_not_stored(tmp_path):
         assert db.execute("SELECT text FROM texts").fetchall() == [("the same",)] * 3
 
 
-def test_a_journal_of_the_version_before_is_resumed(tmp_path):
-    with closing(Journal(tmp_path / "w")) as journal:
-        journal.receive(pending(3), as_new, {"read": 3})
-        journal.record(["text 0"], rows(1))
-        journal.db.execute("ALTER TABLE documents DROP COLUMN context")
-        journal.db.execute("PRAGMA user_version = 2")
-    for _ in range(2):
-        with closing(Journal(tmp_path / "w")) as journal:
-            assert (journal.rows, journal.safe) == (3, 1)
-            assert journal.waiting(-1, 9) == [(1, "text 1"), (2, "text 2")]
-
-
 def test_an_answer_serves_every_document_with_its_text(tmp_path):
     journal = Journal(tmp_path / "w")
     journal.receive(pending(4, text="the same"), as_new, {})

@@ -252,6 +252,9 @@ class Build:
         if options.dims is not None:
             dims = choose_dims(options.dims, manifest.full_dim)
             asked["dims"], stored["dims"] = list(dims), list(manifest.dims)
+        for key in self.corpus.adjustable:
+            asked.pop(key, None)
+            stored.pop(key, None)
         refuse_differences(options.name, "was built", asked, stored)
         return manifest
 

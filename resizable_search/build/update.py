@@ -291,11 +291,15 @@ class Update:
     def _put_in_place(self, deleted: Sequence[int], source: Checkpoint) -> Manifest:
         """Write what has changed, and make it the index."""
         journal, workspace, base, spec = self.journal, self.workspace, self.base, self.spec
+        changes: dict[str, Any] = {"source": source}
+        if self.kind == "follow":
+            changes["corpus"] = self.corpus.spec().to_json()
         if base is not None and not journal.rows:
             if deleted:
-                return delete_rows(workspace.folder, deleted, source=source)
+                return delete_rows(workspace.folder, deleted, **changes)
             sweep(workspace.folder, base)  # the rest of a run that died after it wrote its manifest
-            return base.next_generation(source=source).write(workspace.folder) if self.is_build else base
+            is_same = not self.is_build and changes.get("corpus", base.corpus) == base.corpus
+            return base if is_same else base.next_generation(**changes).write(workspace.folder)
         dims = base.dims if base else choose_dims(workspace.options.dims, spec.width)
         if self.file is None:
             rows = rows_of_answers(journal, spec, self.reader)
@@ -303,7 +307,6 @@ class Update:
             rows = rows_of_file(journal, spec, self.file, self.start.read, workspace.log)
         part, staged = write_part(journal, dims, rows, workspace), journal.staged
         if base is not None and self.kind != "compact":
-            changes: dict[str, Any] = {"source": source}
             if self.is_build:  # the same model, perhaps at another address
                 changes["embedder"] = self.embedder.spec.to_json()
             return add_part(staged, workspace.folder, base, part, deleted, **changes)

@@ -2,11 +2,12 @@
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resizable_search.cli.help import with_flags
-from resizable_search.text import counted, dimensions, duration, plain, plain_lines, size
+from resizable_search.text import counted, dimensions, duration, listed, plain, plain_lines, size
 
 if TYPE_CHECKING:
     from resizable_search.build.dry_run import DryRun
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from resizable_search.embedders.request_pool import Usage
 
 FILES_SHOWN = 6
+REASONS_SHOWN = 4
 
 
 def write_lines(*lines: str) -> None:
@@ -54,10 +56,8 @@ def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[s
             f"the corpus ended at {counted(manifest.source.read, 'document')}, before the limit of {limit:,}"
         )
     if report.left_out:
-        shown = [f"{entry['id']} ({entry['reason']})" for entry in report.left_out[:3]]
-        more = " …" if len(report.left_out) > 3 else ""
         count = f"{len(report.left_out):,} of {manifest.source.read:,}"
-        lines.append(f"left out {count}: {', '.join(shown)}{more}")
+        lines.append(f"left out {count}: {_by_reason(report.left_out)}")
     if report.total.requests:
         cost = _cost(report.spent)
         if report.runs > 1:
@@ -66,6 +66,16 @@ def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[s
     if remark:
         lines.append(with_flags(remark))
     return [plain(line) for line in lines]
+
+
+def _by_reason(left_out: Sequence[Mapping[str, Any]]) -> str:
+    """Some of the documents that were left out, and how many more, for each of the usual reasons."""
+    ids: dict[str, list[str]] = {}
+    for entry in left_out:
+        ids.setdefault(entry["reason"], []).append(entry["id"])
+    reasons = sorted(ids, key=lambda reason: -len(ids[reason]))
+    shown = [f"{listed(ids[reason], 2)} ({reason})" for reason in reasons[:REASONS_SHOWN]]
+    return "; ".join(shown) + (" …" if len(reasons) > REASONS_SHOWN else "")
 
 
 def change_line(report: "BuildReport") -> str:

@@ -66,6 +66,8 @@ class Corpus(ABC):
     """Whether reading it needs a network."""
     is_mutable: bool = False
     """Whether its documents may change, so that its index has to follow them."""
+    adjustable: ClassVar[tuple[str, ...]] = ()
+    """Options of its spec that an index may change as it follows: they choose documents, and alter none."""
     example: str = "tree data structures"
     """A query for a newcomer to try: words without quotes."""
 

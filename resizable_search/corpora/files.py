@@ -67,6 +67,7 @@ class TextCorpus(Corpus):
     kind = "files"
     example = "what you are looking for"
     is_mutable = True
+    adjustable = ("include", "exclude")
 
     def __init__(
         self,

@@ -81,8 +81,10 @@ _LOCKS = re.compile(r".+\.lock|package-lock\.json|npm-shrinkwrap\.json|pnpm-lock
 _CODE = (".js", ".mjs", ".cjs", ".css", ".json", ".map")
 _SVG = re.compile(r"\s*(?:<[?!][^>]*>\s*)*<svg\b")
 _SOURCE_MAP = re.compile(r'\s*\{(?=.*"sources"\s*:).*"mappings"\s*:\s*"', re.DOTALL)
-_GENERATED = re.compile(r"^\W*(?:.*@generated\b|Code generated .* DO NOT EDIT\.$)", re.MULTILINE)
+_GENERATED = re.compile(r"^[^\w\n]+(?:.*@generated\b|Code generated .* DO NOT EDIT\.$)", re.MULTILINE)
 _GENERATED_CHARS = 1000
+_SAMPLE = 100_000
+"""Characters of long lines that are looked at."""
 _DENSE = 12
 """Text for people has at least one space, or letter beyond ASCII, for so many characters."""
 
@@ -104,7 +106,8 @@ def machine_made(name: str, text: str) -> str:
         return "generated"
     long = "".join(line for line in text.split("\n") if len(line) > _LONG_LINE)
     # Whole paragraphs may be lines, too: they have spaces.
-    is_dense = base.endswith(_CODE) or len(re.findall(r"[^!-~]", long)) * _DENSE < len(long)
+    sample = long[:_SAMPLE]
+    is_dense = base.endswith(_CODE) or len(re.findall(r"[^!-~]", sample)) * _DENSE < len(sample)
     return "minified" if 2 * len(long) > len(text) and is_dense else ""
 
 
@@ -113,7 +116,8 @@ _TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*`]+|</?\w[^>]*>")
 """Marks of emphasis, code and links in a heading."""
 _HIDDEN = re.compile(
-    r"((`+).+?(?<!`)\2(?!`))|<!--.*?-->|<(script|style|nav)\b.*?</\3\s*>", re.DOTALL | re.IGNORECASE
+    r"((?<!`)(`+)(?!`).+?(?<!`)\2(?!`))|<!--.*?-->|<(script|style|nav)\b.*?</\3\s*>",
+    re.DOTALL | re.IGNORECASE,
 )
 """Code, which stays, and what a page does not show as text."""
 _LINK_WITHIN = re.compile(r"\[.*\]\(#[^)]*\)")

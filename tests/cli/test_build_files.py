@@ -54,7 +54,7 @@ def test_a_folder_is_built_and_its_hits_name_document_and_place(machine: Machine
     assert ran.code == 0, ran
     assert ran.out.startswith("my notes: ")
     assert "left out 2 of " in ran.out
-    assert "people.csv:3 (it has 1 value for 2 columns), picture.png (it is not text)" in ran.out
+    assert "people.csv:3 (it has 1 value for 2 columns); picture.png (it is not text)" in ran.out
     query = ("query", "pirates map of the treasure", "-i", "my notes", "-k", 3)
     hits = machine.run(*query, "--json").json["hits"]
     assert re.fullmatch(r"guide.md#c\d", hits[0]["id"])

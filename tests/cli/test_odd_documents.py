@@ -13,7 +13,7 @@ from tests.support import ListCorpus, TableEmbedder
 def test_documents_without_text_are_left_out_and_named(shelf: Shelf):
     out = shelf.builds["wiki-odd"].out
     assert out.startswith("wiki-odd: 7 documents at ")
-    assert "left out 3 of 10: empty (no text), blank (no text), none (no text)\n" in out
+    assert "left out 3 of 10: empty, blank and 1 other (no text)\n" in out
 
 
 def test_the_others_are_stored_as_they_were_but_for_what_no_database_takes(shelf: Shelf):

@@ -2,7 +2,9 @@
 
     RsearchError
     ├── UsageError, ConfigError, IndexNotFoundError, DocumentNotFoundError, IndexFormatError, IndexBusyError
-    ├── EmbedderMismatchError, QueryError, BuildStateError, BuildStoppedError, ExhaustedError
+    ├── EmbedderMismatchError, QueryError, BuildStoppedError, ExhaustedError
+    ├── BuildStateError
+    │   └── ShrinkError
     ├── CorpusError
     │   └── HubError
     ├── EmbedderError
@@ -116,6 +118,14 @@ class BadAnswerError(EmbedderError):
 
 class BuildStateError(RsearchError):
     """An unfinished build with other options, or a damaged one."""
+
+
+class ShrinkError(BuildStateError):
+    """An update that would delete more than half of an index; `action` says what, in words."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"this would {action}: nothing was changed; allow it with `shrink`")
+        self.action = action
 
 
 class BuildStoppedError(RsearchError):

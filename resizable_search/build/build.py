@@ -146,8 +146,7 @@ def add(
         corpus = AddedCorpus(inputs, base.corpus)
         if corpus.is_outside():
             workspace.log.note(
-                f"{folder.name} follows {base.label}: what is not there goes again when "
-                "`build files` is given again"
+                f"{folder.name} follows {base.label}: what is not there goes again with the next `update`"
             )
         matching = Replacing if replace else ById
         return finish(workspace, Update(workspace, corpus, embedder, "add", base, matching).run())
@@ -204,10 +203,10 @@ class Build:
         TrustedEndpoints(workspace.home.trusted).add(self.embedder)
         return finish(workspace, update.run())
 
-    def update(self, base: Manifest | None) -> Update:
-        """What is to be done: a new index, more rows, or what has changed in the corpus."""
+    def update(self, base: Manifest | None, *, follows: bool = False) -> Update:
+        """What is to be done: a new index, more rows, or what has changed in the corpus (`follows`)."""
         limit, corpus = self.workspace.options.limit, self.corpus
-        if base is not None and corpus.is_mutable:
+        if base is not None and (follows or corpus.is_mutable):
             return Update(self.workspace, corpus, self.embedder, "follow", base, ByContent, limit=limit)
         matching: type[Matching] = NewIds
         if isinstance(corpus, VectorsCorpus):

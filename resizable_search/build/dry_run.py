@@ -18,6 +18,7 @@ from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, LoggedProgress, Progress
 from resizable_search.store.layout import NAMES, Home, unfinished_build
+from resizable_search.store.manifest import Manifest
 from resizable_search.store.writer import array_bytes
 from resizable_search.system import free_bytes
 
@@ -112,10 +113,16 @@ class DryRun:
 
 
 def dry_run(
-    corpus: Corpus, embedder: Embedder, home: Home, options: BuildOptions, progress: Progress = SILENT
+    corpus: Corpus,
+    embedder: Embedder,
+    home: Home,
+    options: BuildOptions,
+    progress: Progress = SILENT,
+    followed: Manifest | None = None,
 ) -> DryRun:
     """What `build` would do with the same arguments; nothing is written or billed.
 
+    `followed`: the manifest of an index that is updated to the corpus, whatever else a build would do.
     Raises UsageError, BuildStateError, IndexFormatError and CorpusError as it would.
     """
     check_name(options.name)
@@ -124,8 +131,10 @@ def dry_run(
     build.check_options()
     findings = (_finding("corpus", corpus.check), _finding("embedder", embedder.check))
     is_reachable = findings[0].ok
-    base = build.base() if is_reachable else None
-    update = build.update(base)
+    base = followed
+    if followed is None and is_reachable:
+        base = build.base()
+    update = build.update(base, follows=followed is not None)
     unfinished = None if options.restart else unfinished_build(workspace.unfinished)
     safe = update.start.read
     state: State = "complete"

@@ -153,6 +153,10 @@ class Matching:
         """Once all is read: the rows of documents that the corpus no longer has, and how many are renamed."""
         return [], 0
 
+    def gone_paths(self) -> list[str]:
+        """The path of each of these documents of whose file nothing is read any more."""
+        return []
+
 
 class NewIds(Matching):
     """Every document is new (a build, an extension). An id that is taken gets '#2', '#3', … behind it.
@@ -260,6 +264,15 @@ class ByContent(NewIds):
         )
         renamed = Counter(gone.values()) & Counter(key for (key,) in added)
         return list(gone), renamed.total()
+
+    def gone_paths(self) -> list[str]:
+        """The path of each document that goes, unless something of its file stays or comes."""
+        query = (
+            f"SELECT path FROM stored WHERE {_IS_GONE} "
+            "AND path NOT IN (SELECT path FROM stored WHERE id IN (SELECT id FROM unchanged)) "
+            "AND path NOT IN (SELECT coalesce(metadata ->> 'path', id) FROM documents)"
+        )
+        return [str(path) for (path,) in self.db.execute(query)]
 
 
 class ById(Matching):

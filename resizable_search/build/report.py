@@ -56,7 +56,8 @@ class BuildUsage:
 class Changes:
     """The number of documents that a change adds, changes, removes, renames and leaves alone.
 
-    A renamed document has the text, and so the vector, of one that is gone.
+    A renamed document has the text, and so the vector, of one that is gone. Of those removed, `excluded` are
+    of files that are still there.
     """
 
     added: int = 0
@@ -64,11 +65,18 @@ class Changes:
     removed: int = 0
     renamed: int = 0
     unchanged: int = 0
+    excluded: int = 0
 
     @property
     def any(self) -> bool:
         """Whether anything changes."""
         return bool(self.added or self.changed or self.removed or self.renamed)
+
+    @property
+    def exclusions(self) -> str:
+        """How many of those removed are excluded, in brackets; '' if none is."""
+        words = f" ({self.excluded:,} of files that are still there: left out now, or without text)"
+        return words if self.excluded else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,8 @@ class BuildReport:
     """What a build did. `added`: the documents that this call embedded; the other rows were there before.
 
     `spent` and `seconds` are of this call, `total` and `total_seconds` of all `runs` of the build.
-    `changes`: what happened to the documents of an index that was changed.
+    `changes`: what happened to the documents of an index that was changed. `read`: how many documents of the
+    corpus were read.
     """
 
     name: str
@@ -90,6 +99,7 @@ class BuildReport:
     total_seconds: float = 0.0
     runs: int = 0
     changes: Changes | None = None
+    read: int = 0
 
 
 def finish(workspace: Workspace, report: BuildReport) -> BuildReport:

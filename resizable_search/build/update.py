@@ -15,7 +15,7 @@ from resizable_search.build.embed import Embedding
 from resizable_search.build.ingest import Ingest, Matching, NewIds
 from resizable_search.build.journal import NO_TEXT, Journal
 from resizable_search.build.report import BuildReport, BuildUsage, Changes
-from resizable_search.build.workspace import CHANGE, STANDARD_DIMS, Workspace, choose_dims, refuse_differences
+from resizable_search.build.workspace import CHANGE, Workspace, choose_dims, refuse_differences
 from resizable_search.build.write import (
     compacted_manifest,
     new_manifest,
@@ -51,7 +51,7 @@ class Update:
     `kind`: "build" adds rows, and reads the corpus on from where the base ends. The others read it anew in
     each run and compare it with the base: "follow" the corpus, "add" to the index, or "compact" it.
     `matching` compares the documents. `request`: what must be the same for an unfinished build to be resumed,
-    by name. `limit` counts the rows of the corpus.
+    by name. `limit` counts the rows of the corpus. `check_changes` may refuse what an update would do.
     """
 
     workspace: Workspace
@@ -62,6 +62,7 @@ class Update:
     matching: Callable[..., Matching] = NewIds
     request: Callable[[], Mapping[str, Any]] = CHANGE.copy
     limit: int | None = None
+    check_changes: Callable[[Changes | None], None] | None = None
     journal: Journal = field(init=False)
     usage: BuildUsage = field(init=False)
     reader: IndexReader | None = field(init=False, default=None)
@@ -112,16 +113,18 @@ class Update:
                         self._read_all(ingest)
                     if not self.is_build:
                         safe = journal.safe
+                    if self.check_changes is not None:
+                        self.check_changes(self._outcome(ingest)[1])
                     if self.file is None:
                         self._embed(ingest)
                     journal.set(spent=usage.to_json())
-                    added, left_out = journal.safe - safe, journal.left_out()
+                    added, left_out, read = journal.safe - safe, journal.left_out(), ingest.source.read
                     deleted, changes = self._outcome(ingest)
                     manifest = self._put_in_place(deleted, self._source(ingest.source))
             self._end()
         name, folder = self.workspace.options.name, self.workspace.folder
         cost = (usage.spent, usage.seconds, usage.total, usage.total_seconds, usage.runs)
-        return BuildReport(name, folder, manifest, added, left_out, *cost, changes)
+        return BuildReport(name, folder, manifest, added, left_out, *cost, changes, read)
 
     def compare(self, journal: Journal) -> tuple[Changes | None, int]:
         """What would change, and how many rows of the corpus were read, into this journal; embeds nothing."""
@@ -276,7 +279,9 @@ class Update:
         if self.base is not None and self.kind in ("follow", "add"):
             added = self.journal.rows - changed - renamed
             unchanged = self.base.documents - changed - len(gone)
-            changes = Changes(added, changed, len(gone) - renamed, renamed, unchanged)
+            removed = len(gone) - renamed
+            excluded = sum(map(self.corpus.holds, ingest.matching.gone_paths() if removed else ()))
+            changes = Changes(added, changed, removed, renamed, unchanged, min(excluded, removed))
         return sorted(replaced + gone), changes
 
     def _source(self, source: Checkpoint) -> Checkpoint:
@@ -292,8 +297,8 @@ class Update:
         """Write what has changed, and make it the index."""
         journal, workspace, base, spec = self.journal, self.workspace, self.base, self.spec
         changes: dict[str, Any] = {"source": source}
-        if self.kind == "follow":
-            changes["corpus"] = self.corpus.spec().to_json()
+        if self.kind == "follow":  # it may be that of another Python
+            changes |= {"corpus": self.corpus.spec().to_json(), "label": self.corpus.label}
         if base is not None and not journal.rows:
             if deleted:
                 return delete_rows(workspace.folder, deleted, **changes)
@@ -313,22 +318,11 @@ class Update:
         if self.reader is not None:
             manifest = compacted_manifest(staged, part, self.reader)
         else:
-            self._note_dims()
+            workspace.note_dims(spec.width, fitted=self.embedder.needs_fit)
             manifest = new_manifest(staged, part, dims, self.corpus, spec, source)
         written = manifest.write(staged)
         replace_folder(staged, workspace.folder)
         return written
-
-    def _note_dims(self) -> None:
-        """Say why the dimensions that are stored are not those that were asked for."""
-        width, asked = self.spec.width, self.workspace.options.dims
-        most = max(asked or STANDARD_DIMS[:5])
-        if self.embedder.needs_fit and most > width:
-            self.workspace.log.note(
-                f"the corpus gives {width} dimensions, not {most}: its documents or words are few"
-            )
-        elif asked and width not in asked:
-            self.workspace.log.note(f"{width} is stored too: the full dimension always is")
 
     def _end(self) -> None:
         """Delete the journal, except answers that an interrupted command of another kind has paid for."""

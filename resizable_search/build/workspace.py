@@ -107,6 +107,15 @@ class Workspace:
         begun = unfinished_build(self.unfinished) if self.options.restart else None
         return "the same command without `restart`" if begun and begun.replaces else "the same command"
 
+    def note_dims(self, width: int, *, fitted: bool) -> None:
+        """Say why the dimensions that are stored are not those that were asked for."""
+        asked = self.options.dims
+        most = max(asked or STANDARD_DIMS[:5])
+        if fitted and most > width:
+            self.log.note(f"the corpus gives {width} dimensions, not {most}: its documents or words are few")
+        elif asked and width not in asked:
+            self.log.note(f"{width} is stored too: the full dimension always is")
+
     def check_stop(self) -> None:
         """Stop here if that was asked for."""
         if self.stop.is_set():

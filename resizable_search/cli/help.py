@@ -15,6 +15,7 @@ COMMANDS = {
     "mcp": "serve.mcp",
     "list": "indexes.list_indexes",
     "info": "indexes.info",
+    "update": "update.update",
     "add": "update.add",
     "delete": "update.delete",
     "compact": "update.compact",
@@ -28,16 +29,16 @@ COMMANDS = {
 }
 """Each command, in the order of use: its module of this package, and its function or group there."""
 
-OTHER_NAMES = {"search": "query", "find": "query", "index": "build", "rm": "remove"}
+OTHER_NAMES = {"search": "query", "find": "query", "index": "build", "rm": "remove", "sync": "update"}
 OTHER_NAMES |= {"show": "info", "status": "info"}
 """What other programs call our commands."""
 
 _STREAMED = ("build wiki100k", "build wiki", "build hf")
-_BUILDS = ("build", *_STREAMED, "build pydoc", "build files", "add")
+_BUILDS = ("build", *_STREAMED, "build pydoc", "build files", "update", "add")
 _SEARCHES = ("query", "bench", "tune", "eval", "serve", "mcp")
 _SERVICES = (*_BUILDS, *_SEARCHES, "doctor")
 _ALL = ("", *COMMANDS, *_BUILDS, "build vectors")
-_INDEXED = ("", *_SEARCHES, "similar", "info", "compact", "verify", "repair", "config")
+_INDEXED = ("", *_SEARCHES, "similar", "info", "update", "compact", "verify", "repair", "config")
 _PRINTS = ("", "query", "similar", "bench", "tune", "eval", "list", "info", "verify")
 
 ENVIRONMENT: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -135,6 +136,12 @@ EXAMPLES: dict[str, str] = {
         """,
     "list": "rsearch list --json --home /srv/indexes",
     "info": "rsearch info ./wiki100k --json",
+    "update": """
+        rsearch update
+            Follow the folder of the default index.
+        rsearch update notes --dry-run
+            Show what would change and cost.
+        """,
     "add": "rsearch add notes new.md more/ talks.jsonl --replace",
     "delete": """
         rsearch delete pydoc notes/csv notes/json --dry-run

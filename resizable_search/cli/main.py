@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -34,6 +35,22 @@ class ReaderGoneError(Exception):
     """The reader of our output has gone (`| head`). That is no failure, but typer would call it one."""
 
 
+class SuggestingGroup(TyperGroup):
+    """A group that suggests a command for one that it does not have."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command. Raises UsageError with a suggestion."""
+        try:
+            return super().resolve_command(ctx, args)
+        except TyperException as error:
+            likely = OTHER_NAMES.get(args[0], "")
+            if os.path.exists(args[0]) and "config" not in ctx.command_path:
+                likely = f"build files {shlex.quote(args[0])}"
+            if likely in self.commands or " " in likely:
+                error.message = f"No such command {args[0]!r}. Did you mean {likely!r}?"
+            raise
+
+
 class LazyCommands(Mapping[str, Any]):
     """The commands by name. Each is imported when it is needed: importing all takes long."""
 
@@ -46,7 +63,7 @@ class LazyCommands(Mapping[str, Any]):
             function = getattr(import_module(f"{__package__}.{module}"), attribute)
             single = typer.Typer()
             if isinstance(function, typer.Typer):
-                single.add_typer(function, name=name)
+                single.add_typer(function, name=name, cls=SuggestingGroup)
             else:
                 kind = TyperCommand if name == "doctor" else ConfiguredCommand
                 single.command(name, cls=kind)(with_index_option(function))
@@ -60,7 +77,7 @@ class LazyCommands(Mapping[str, Any]):
         return len(COMMANDS)
 
 
-class RootGroup(TyperGroup):
+class RootGroup(SuggestingGroup):
     """The group of all commands, in the order of use."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -70,15 +87,6 @@ class RootGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options of all commands; `help COMMAND` is `COMMAND --help`."""
         return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command. Raises UsageError, which suggests one."""
-        try:
-            return super().resolve_command(ctx, args)
-        except TyperException as error:
-            if likely := OTHER_NAMES.get(args[0]):
-                error.message = f"No such command {args[0]!r}. Did you mean {likely!r}?"
-            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""

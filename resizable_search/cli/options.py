@@ -59,6 +59,7 @@ EngineOption = Annotated[
 ]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 YesOption = Annotated[bool, Option("--yes", "-y", help="Do not ask.")]
+DryRunOption = Annotated[bool, Option("--dry-run", help="Show work, cost and space; write nothing.")]
 ConcurrencyOption = Annotated[int | None, Option(help="Requests at once.", show_default="8; 2 if local")]
 RateOption = Annotated[float | None, Option(help="Requests a minute.", show_default="240 at Nomic's service")]
 
@@ -100,7 +101,7 @@ class BuildArguments:
     on_bad_text: Annotated[
         Literal["skip", "fail"], Option(metavar="skip|fail", help="Skip or refuse documents without text.")
     ] = "skip"
-    dry_run: Annotated[bool, Option("--dry-run", help="Show work, cost and space; write nothing.")] = False
+    dry_run: DryRunOption = False
     home: HomeOption = None
 
     def embedder_options(self) -> dict[str, str | int | None]:

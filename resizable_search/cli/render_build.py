@@ -56,7 +56,7 @@ def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[s
             f"the corpus ended at {counted(manifest.source.read, 'document')}, before the limit of {limit:,}"
         )
     if report.left_out:
-        count = f"{len(report.left_out):,} of {manifest.source.read:,}"
+        count = f"{len(report.left_out):,} of {report.read:,}"
         lines.append(f"left out {count}: {_by_reason(report.left_out)}")
     if report.total.requests:
         cost = _cost(report.spent)
@@ -87,11 +87,11 @@ def change_line(report: "BuildReport") -> str:
 
 
 def _counts(changes: "Changes") -> str:
-    return ", ".join(
-        f"{count:,} {name}"
-        for name in ("added", "changed", "renamed", "removed", "unchanged")
-        if (count := getattr(changes, name))
-    )
+    names = ("added", "changed", "renamed", "removed", "unchanged")
+    counts = {name: f"{count:,} {name}" for name in names if (count := getattr(changes, name))}
+    if changes.removed:
+        counts["removed"] += changes.exclusions
+    return ", ".join(counts.values())
 
 
 def _cost(usage: "Usage") -> str:

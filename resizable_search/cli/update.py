@@ -1,14 +1,15 @@
-"""`rsearch add`, `delete` and `compact`: change an index."""
+"""`rsearch update`, `add`, `delete` and `compact`: change an index."""
 
 import sys
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from resizable_search.cli import completion, render_build
 from resizable_search.cli.options import (
     ConcurrencyOption,
+    DryRunOption,
     HomeOption,
     IndexArgument,
     RateOption,
@@ -19,11 +20,55 @@ from resizable_search.cli.options import (
     index_name,
     piped_in,
 )
-from resizable_search.errors import UsageError
+from resizable_search.errors import ShrinkError, UsageError
 from resizable_search.store.layout import home_of, resolve_index
 from resizable_search.text import counted, size
 
+if TYPE_CHECKING:
+    from resizable_search.build.report import BuildReport
+
 STDIN = Path("-")
+
+
+def update(
+    index: IndexArgument = None,
+    concurrency: ConcurrencyOption = None,
+    rate: RateOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Update an index to the files it was built from.
+
+    The manifest says which files, which options and which embedder. Only new and
+    changed texts are embedded; documents whose files are gone are deleted. It
+    asks before it deletes more than half of an index. `pydoc` is read again too.
+    """
+    from resizable_search.build import follow as following
+    from resizable_search.build.workspace import BuildOptions
+    from resizable_search.cli.progress import shown_progress, stop_on_signal
+
+    home_folder = home_of(home)
+    folder = resolve_index(index_name(index, home_folder), home_folder)
+    options = BuildOptions(
+        folder.resolve().name, concurrency=concurrency, requests_per_minute=rate, command=command_to_go_on()
+    )
+
+    def follow(*, shrink: bool) -> "BuildReport":
+        with shown_progress() as progress, stop_on_signal() as stop:
+            return following.follow(folder, shrink=shrink, options=options, progress=progress, stop=stop)
+
+    if dry_run:
+        with shown_progress() as progress:
+            plan = following.dry_follow(folder, options, progress)
+        render_build.dry_run(plan)
+        raise Exit(0 if plan.ok else 1)
+    try:
+        report = follow(shrink=yes)
+    except ShrinkError as error:
+        confirm(error.action)
+        report = follow(shrink=True)
+    render_build.write_lines(*render_build.build_lines(report, None, ""))
 
 
 def add(

@@ -109,6 +109,10 @@ class Corpus(ABC):
         """Whether `blocks` would continue from `position`: a mutable corpus may have changed."""
         return True
 
+    def holds(self, path: str) -> bool:
+        """Whether a document's file, by the `path` of its metadata, is there, be it read or left out."""
+        return False
+
     def check(self) -> str:
         """Where it is, in a few words. Makes sure of it without reading documents; raises CorpusError."""
         return f"{self.label} is read on this machine"

@@ -187,6 +187,10 @@ class FilesCorpus(TextCorpus):
                 self.progress.advance(_LISTED_AT_ONCE)
             yield file
 
+    def holds(self, path: str) -> bool:
+        """Whether this file is there, be it read or left out."""
+        return os.path.lexists(os.path.join(self._base, path))
+
     def is_unchanged(self, position: Json) -> bool:
         """Whether no file was added, removed or written to since `position`."""
         return bool(position["listing"] == self.start()["listing"])
@@ -203,7 +207,7 @@ class FilesCorpus(TextCorpus):
             if not listing.count:
                 raise CorpusError(
                     f"{self.label} holds no file that is read (hidden, ignored and excluded files only by "
-                    "name): name other files or folders"
+                    "name): put files there, or name others"
                 )
             if position is not None and position["listing"] != listing.digest:
                 raise CorpusError(

@@ -17,6 +17,9 @@ from resizable_search.specs import CorpusSpec, Json
 RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")
 """Files that hold whole documents, whatever the index is made of."""
 
+FOLLOWED = ("files", "pydoc", "beir")
+"""The kinds of corpora that `follow` reads again."""
+
 Input = Path | BinaryIO
 """A file or folder, or a stream of JSON lines."""
 
@@ -48,9 +51,9 @@ class AddedCorpus(Corpus):
         return self._is_of_files and self._stored.get("rules", 1) > 1 and bool(self._stored.get("chunk"))
 
     def is_outside(self) -> bool:
-        """Whether an index that follows files does not follow these."""
+        """Whether an index that follows its corpus does not follow these."""
         if not self._is_of_files:
-            return False
+            return self._stored["kind"] in FOLLOWED
         paths = [absolute(str(one)) for one in self._inputs if isinstance(one, Path)]
         return len(paths) < len(self._inputs) or not base_of(self._stored["paths"], paths)
 

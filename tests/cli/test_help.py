@@ -78,10 +78,13 @@ def test_help_and_the_name_of_a_command_shows_the_help_of_it(inside: Inside, wor
 
 
 def test_an_unknown_command_gets_a_suggestion(inside: Inside):
-    for word, meant in {"qurey": "query", "search": "query", "rm": "remove"}.items():
+    for word, meant in {"qurey": "query", "search": "query", "rm": "remove", "sync": "update"}.items():
         for line in ((word, "x"), ("help", word)):
             errs(inside.run(*line), 2, f"No such command '{word}'. Did you mean '{meant}'?")
     errs(inside.run("build", "file"), 2, "No such command 'file'. Did you mean 'files'?")
+    (inside.folder / "notes").mkdir()
+    for words in (("notes",), ("build", "notes")):
+        errs(inside.run(*words), 2, "No such command 'notes'. Did you mean 'build files notes'?")
     errs(inside.run("xyzzy"), 2, "No such command 'xyzzy' (`--help`")
 
 

@@ -1,11 +1,18 @@
-"""`rsearch add`, `delete` and `compact`."""
+"""`rsearch update`, `add`, `delete` and `compact`."""
 
+import io
 import json
+import re
+import shutil
+import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.cli.conftest import PYDOC_ROWS, Machine, Shelf, errs
+from tests.cli.conftest import PYDOC_ROWS, WORDY, Inside, Machine, Shelf, documents, errs
+from tests.cli.test_commands_table import WRITES, snapshot
 
 
 @pytest.fixture
@@ -75,3 +82,62 @@ def test_delete_takes_an_expression_tells_how_many_it_means_and_asks(machine: Ma
     left = machine.run("query", "parse json", "--index", "pydoc", "-k", 500, "--json").json["hits"]
     assert {hit["id"] for hit in left} == {hit["id"] for hit in listed} - meant
     assert machine.run("delete", "pydoc", *where, "-y").out.startswith("pydoc: deleted nothing, ")
+
+
+@pytest.fixture
+def notes(inside: Inside) -> Path:
+    """A folder, and the index of it."""
+    folder = inside.folder / "notes"
+    folder.mkdir()
+    for number, document in enumerate(documents()):
+        (folder / f"{number:02}.txt").write_text(f"{document.text} {WORDY[number : number + 90]}")
+    assert inside.run("build", "files", "notes", "--embedder", "lsa", "--dims", 8).code == 0
+    return folder
+
+
+@pytest.mark.parametrize("words", [(), ("notes",), ("-i", "notes"), ("./indexes/notes",)], ids=" ".join)
+def test_update_follows_the_folder_of_the_index(inside: Inside, notes: Path, words: tuple[str, ...]):
+    ran = inside.run("update", *words)
+    assert ran.out.startswith("notes: 40 documents at 8, ")
+    assert ran.out.endswith("\nno changes: nothing was written\n")
+    (notes / "new.txt").write_text("word1 of a new text")
+    (notes / "00.txt").unlink()
+    before = snapshot(inside.home)
+    ran = inside.run("update", *words, "--dry-run")
+    assert ran.code == 0
+    assert re.search(r"changes +1 added, 1 removed, 39 unchanged; 1 text to embed\n", ran.out)
+    assert snapshot(inside.home) == before
+    ran = inside.run("update", *words, "--rate", 60, "--concurrency", 1)
+    assert ran.out.splitlines()[1:2] == ["1 added, 1 removed, 39 unchanged; 1 text embedded"]
+    for path in {path for path, state in snapshot(inside.home).items() if before.get(path) != state}:
+        assert any(fnmatch(path, pattern.replace("NAME", "notes")) for pattern in WRITES["update"]), path
+
+
+def test_update_asks_before_more_than_half_of_an_index_goes(
+    inside: Inside, notes: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for path in sorted(notes.iterdir())[:30]:
+        path.unlink()
+    what = "delete 30 of the 40 documents of notes, which notes no longer has"
+    ran = inside.run("update", "notes")
+    assert (ran.code, ran.out, ran.last) == (1, "", f"rsearch: not a terminal: pass --yes to {what}")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    ran = inside.run("update", "notes")
+    assert ran.code == 1
+    assert re.search(rf"{what}\? \[y/N\]: ?rsearch: nothing was done\n$", ran.err)
+    assert inside.run("info", "notes", "--json").json["rows"] == 40
+    ran = inside.run("update", "notes", "--yes")
+    assert ran.out.splitlines()[1] == "30 removed, 10 unchanged; 0 texts embedded"
+
+
+def test_update_refuses_in_one_line_what_it_cannot_follow(inside: Inside, notes: Path):
+    shutil.rmtree(notes)
+    ran = inside.run("update", "notes", "--yes")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"rsearch: notes follows {notes}, which is gone: put it back, or build another index\n"
+    np.save(inside.folder / "mine.npy", np.eye(4, dtype=np.float32))
+    assert inside.run("build", "vectors", "mine.npy").code == 0
+    errs(inside.run("update", "mine"), 1, "mine cannot be updated", "`rsearch build vectors`")
+    errs(inside.run("update"), 1, "which index? name one with --index: there are mine, notes")
+    errs(inside.run("update", "nots"), 1, "did you mean notes?")

@@ -68,7 +68,14 @@ def test_only_what_is_new_or_changed_is_embedded(living):
     assert (len(manifest.parts), manifest.documents, manifest.generation) == (2, 42, 2)
     assert verify("made", living.place.home, full=True).damaged == ()
     kept = json.loads((living.place.home.state("made") / NAMES.report).read_text())
-    assert kept["changes"] == {"added": 3, "changed": 1, "removed": 1, "renamed": 0, "unchanged": 38}
+    assert kept["changes"] == {
+        "added": 3,
+        "changed": 1,
+        "removed": 1,
+        "renamed": 0,
+        "unchanged": 38,
+        "excluded": 0,
+    }
     assert change_line(report) == "3 added, 1 changed, 1 removed, 38 unchanged; 4 texts embedded"
 
 

@@ -8,14 +8,14 @@ then. A compaction keeps the order, ids and full vectors of rows, bit for bit; t
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from resizable_search.build.ingest import AsStored, ByContent, ById, Matching, NewIds, OwnIds, Replacing
 from resizable_search.build.journal import ROWS_AT_ONCE, discard
-from resizable_search.build.report import BuildReport, finish
+from resizable_search.build.report import BuildReport, Changes, finish
 from resizable_search.build.update import Update
 from resizable_search.build.workspace import (
     CHANGE,
@@ -27,12 +27,18 @@ from resizable_search.build.workspace import (
     refuse_differences,
 )
 from resizable_search.corpora.base import Block, Corpus, Document
-from resizable_search.corpora.inputs import AddedCorpus, Input, TextsCorpus
+from resizable_search.corpora.inputs import AddedCorpus, Input, TextsCorpus, reopened
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder, PrecomputedEmbedder
 from resizable_search.embedders.registry import TrustedEndpoints
-from resizable_search.errors import BuildStateError, EmbedderMismatchError, RsearchError, UsageError
+from resizable_search.errors import (
+    BuildStateError,
+    EmbedderMismatchError,
+    RsearchError,
+    ShrinkError,
+    UsageError,
+)
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
 from resizable_search.specs import CorpusSpec, EmbedderSpec, Json
@@ -150,6 +156,48 @@ def add(
             )
         matching = Replacing if replace else ById
         return finish(workspace, Update(workspace, corpus, embedder, "add", base, matching).run())
+
+
+def follow(
+    folder: Path,
+    *,
+    shrink: bool = False,
+    options: BuildOptions | None = None,
+    progress: Progress = SILENT,
+    stop: threading.Event | None = None,
+) -> BuildReport:
+    """Read the corpus of the index in `folder` again: embed what is new, and delete what is gone.
+
+    Everything else is as its manifest says. `shrink`: more than half of the documents may go. Of the options,
+    those of requests count. Raises CorpusError for a corpus that is gone, empty or cannot be read again,
+    ShrinkError, EmbedderError, IndexBusyError, StorageError, BuildStateError and BuildStoppedError; then the
+    index is as it was, what was embedded is safe, and the same call resumes.
+    """
+    with lock_index(folder, options, progress, stop) as workspace:
+        base = read_manifest(workspace.folder)
+        build = followed_build(workspace, base, progress)
+        update = build.update(base, follows=True)
+
+        def check_changes(changes: Changes | None) -> None:
+            if changes is not None and 2 * changes.removed > base.documents:
+                what = f"{changes.removed:,} of the {base.documents:,} documents of {workspace.folder.name}"
+                raise ShrinkError(
+                    f"delete {what}, which {build.corpus.label} no longer has{changes.exclusions}"
+                )
+
+        if not shrink:
+            update.check_changes = check_changes
+        return finish(workspace, update.run())
+
+
+def followed_build(workspace: Workspace, base: Manifest, progress: Progress) -> "Build":
+    """The build that the manifest of an index describes: its corpus as it is now, its limit, its embedder."""
+    folder, source = workspace.folder, base.source
+    corpus = reopened(folder.name, base.corpus, progress)
+    embedder = registry.reopen(EmbedderSpec.from_json(base.embedder), folder / NAMES.embedder)
+    TrustedEndpoints(workspace.home.trusted).require(embedder, folder.name)
+    options = replace(workspace.options, limit=None if source.exhausted else source.read)
+    return Build(replace(workspace, options=options), corpus, embedder)
 
 
 def compact(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from resizable_search.build.build import Build
+from resizable_search.build.build import Build, followed_build
 from resizable_search.build.journal import Journal
 from resizable_search.build.report import Changes
 from resizable_search.build.update import Update
@@ -18,7 +18,7 @@ from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, LoggedProgress, Progress
 from resizable_search.store.layout import NAMES, Home, unfinished_build
-from resizable_search.store.manifest import Manifest
+from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.writer import array_bytes
 from resizable_search.system import free_bytes
 
@@ -113,21 +113,29 @@ class DryRun:
 
 
 def dry_run(
-    corpus: Corpus,
-    embedder: Embedder,
-    home: Home,
-    options: BuildOptions,
-    progress: Progress = SILENT,
-    followed: Manifest | None = None,
+    corpus: Corpus, embedder: Embedder, home: Home, options: BuildOptions, progress: Progress = SILENT
 ) -> DryRun:
     """What `build` would do with the same arguments; nothing is written or billed.
 
-    `followed`: the manifest of an index that is updated to the corpus, whatever else a build would do.
     Raises UsageError, BuildStateError, IndexFormatError and CorpusError as it would.
     """
     check_name(options.name)
     workspace = Workspace(home, options, LoggedProgress(progress), threading.Event())
-    build = Build(workspace, corpus, embedder)
+    return _dry_run(Build(workspace, corpus, embedder))
+
+
+def dry_follow(folder: Path, options: BuildOptions, progress: Progress = SILENT) -> DryRun:
+    """What `follow` would do; nothing is written or billed. Raises as it would, but no ShrinkError."""
+    folder = folder.resolve()
+    workspace = Workspace(Home(folder.parent), options, LoggedProgress(progress), threading.Event())
+    base = read_manifest(folder)
+    return _dry_run(followed_build(workspace, base, progress), base)
+
+
+def _dry_run(build: Build, followed: Manifest | None = None) -> DryRun:
+    """What a build would do, or an update of the index whose manifest is `followed`."""
+    workspace, corpus, embedder = build.workspace, build.corpus, build.embedder
+    options = workspace.options
     build.check_options()
     findings = (_finding("corpus", corpus.check), _finding("embedder", embedder.check))
     is_reachable = findings[0].ok
@@ -171,7 +179,7 @@ def dry_run(
         requests_per_minute=options.requests_per_minute or embedder.requests_per_minute,
         files=dict(sorted(files.items(), key=lambda item: -item[1])),
         peak_bytes=sum(files.values()) + 2 * files.get(NAMES.documents, 0) + answers,
-        free_bytes=free_bytes(home.path),
+        free_bytes=free_bytes(workspace.home.path),
         findings=findings,
     )
 

@@ -44,7 +44,8 @@ def update(
     changed texts are embedded; documents whose files are gone are deleted. It
     asks before it deletes more than half of an index. `pydoc` is read again too.
     """
-    from resizable_search.build import follow as following
+    from resizable_search.build import build as building
+    from resizable_search.build.dry_run import dry_follow
     from resizable_search.build.workspace import BuildOptions
     from resizable_search.cli.progress import shown_progress, stop_on_signal
 
@@ -56,11 +57,11 @@ def update(
 
     def follow(*, shrink: bool) -> "BuildReport":
         with shown_progress() as progress, stop_on_signal() as stop:
-            return following.follow(folder, shrink=shrink, options=options, progress=progress, stop=stop)
+            return building.follow(folder, shrink=shrink, options=options, progress=progress, stop=stop)
 
     if dry_run:
         with shown_progress() as progress:
-            plan = following.dry_follow(folder, options, progress)
+            plan = dry_follow(folder, options, progress)
         render_build.dry_run(plan)
         raise Exit(0 if plan.ok else 1)
     try:

@@ -1,7 +1,9 @@
-"""Documents that are handed over in a call: texts in memory, and files that are added to an index."""
+"""Documents that a call brings: texts in memory, files that are added to an index, a corpus of a manifest."""
 
+import glob
 import hashlib
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +13,23 @@ from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
 from resizable_search.corpora.discovery import absolute, base_of
 from resizable_search.corpora.files import FilesCorpus, StdinCorpus, TextCorpus
 from resizable_search.corpora.vectors import Sidecar
-from resizable_search.errors import CorpusError, UsageError
+from resizable_search.errors import CorpusError, IndexFormatError, UsageError
+from resizable_search.progress import Progress
 from resizable_search.specs import CorpusSpec, Json
 
 RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")
 """Files that hold whole documents, whatever the index is made of."""
 
 FOLLOWED = ("files", "pydoc", "beir")
-"""The kinds of corpora that `follow` reads again."""
+"""The kinds of corpora that `reopened` knows."""
+
+NOT_FOLLOWED = {
+    "hub": "it holds a fixed state of a dataset: its build command with a larger `limit` extends it",
+    "vectors": "its vectors came from a file: give all of them to `build vectors`",
+    "texts": "its texts came from Python: give all of them to build_index",
+    "-": "its documents came from stdin: give all of them to its build command",
+}
+"""By the kind of a corpus, why it cannot be read again, and what to do instead."""
 
 Input = Path | BinaryIO
 """A file or folder, or a stream of JSON lines."""
@@ -146,3 +157,36 @@ def _document(row: int, text: str | Document | Mapping[str, Any]) -> Document:
 
 def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value))
+
+
+def reopened(name: str, spec: Mapping[str, Any], progress: Progress) -> Corpus:
+    """The corpus of the index `name`, from its manifest, as it is now.
+
+    Raises CorpusError if it is gone or cannot be read again, and IndexFormatError for an unknown one.
+    """
+    kind, options = spec.get("kind"), {key: value for key, value in spec.items() if key != "kind"}
+    try:
+        paths = [options["path"]] if kind == "beir" else options.get("paths", [])
+        if why := NOT_FOLLOWED.get("-" if paths == ["-"] else str(kind)):
+            raise CorpusError(f"{name} cannot be updated: {why}")
+        for path in paths:
+            if not os.path.lexists(path) and not glob.has_magic(path):
+                raise CorpusError(
+                    f"{name} follows {path}, which is gone: put it back, or build another index"
+                )
+        if kind == "files":
+            return FilesCorpus(**options, progress=progress)
+        if kind == "pydoc":
+            from resizable_search.corpora.pydoc import PydocCorpus
+
+            return PydocCorpus(options["chars"], root=options.get("root"))
+        if kind == "beir":
+            from resizable_search.corpora.beir import BeirCorpus
+
+            return BeirCorpus(paths[0], chars=options["chars"], progress=progress)
+    except (TypeError, KeyError):
+        pass
+    raise IndexFormatError(
+        f"{name} cannot be updated, since this rsearch does not know its corpus: upgrade rsearch, or build "
+        "the index again"
+    )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from resizable_search.build.build import add, build, build_index
-from resizable_search.build.follow import dry_follow, follow
+from resizable_search.build.build import add, build, build_index, follow
+from resizable_search.build.dry_run import dry_follow
 from resizable_search.build.report import Changes
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.cli.render_build import change_line, dry_run_lines

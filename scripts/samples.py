@@ -30,7 +30,7 @@ HIT = re.compile(r"^\s*\d+\s+0\.\d+ .*$", re.MULTILINE)
 ESCAPE = re.compile(r"\x1b\][^\x1b\a]*(\x1b\\\\|\a)|\x1b\[[0-9;?]*[a-zA-Z]|\r")
 WIDTH = 100
 """Columns of the terminal that samples are shown on."""
-UNSTABLE = ("rsearch tune",)
+UNSTABLE = ("rsearch tune", "rsearch bench")
 """Commands whose output depends on what was measured: they must run, and no more."""
 
 

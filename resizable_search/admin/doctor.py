@@ -1,5 +1,6 @@
 """Examine this machine (credentials, hub, disk, kernels, each index), and get it ready for searches."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -13,8 +14,8 @@ import numpy as np
 from resizable_search.admin.overview import damaged_files
 from resizable_search.embedders import registry
 from resizable_search.embedders.registry import TrustedEndpoints
-from resizable_search.engine.kernel_cache import ColdKernelsError, compile_kernels
-from resizable_search.errors import RsearchError
+from resizable_search.engine.kernel_cache import ColdKernelsError, compile_kernels, is_warm
+from resizable_search.errors import CredentialsError, RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
@@ -30,17 +31,25 @@ WIKI100K_BYTES = 1_200_000_000
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One thing that was examined, and what to do if it is wrong."""
+    """One thing that was examined, and what to do if it is wrong, or if it is wanted and not set up."""
 
     what: str
-    state: Literal["ok", "wrong"]
+    state: Literal["ok", "not set up", "wrong"]
     words: str
 
 
+class _NotSetUpError(RsearchError):
+    """What was examined is neither configured nor used by an index."""
+
+
 def examine(home: Home) -> Iterator[HealthCheck]:
-    """Check credentials, hub, disk, kernels, endpoints and each index, in this order."""
-    yield _check("credentials", _credentials)
-    yield _check("hub", _hub)
+    """Check credentials, hub, disk, kernels, endpoints and each index, in this order.
+
+    Only what is configured, or used by an index of the home, can be wrong.
+    """
+    used = _used(home)
+    yield _check("credentials", partial(_credentials, is_used="nomic" in used))
+    yield _check("hub", partial(_hub, is_used="hub" in used))
     yield _check("disk", partial(_disk, home))
     yield _check("kernels", _kernels)
     yield from _endpoints(home)
@@ -110,18 +119,42 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> None:
 def _check(what: str, examined: Callable[[], str]) -> HealthCheck:
     try:
         return HealthCheck(what, "ok", examined())
+    except _NotSetUpError as error:
+        return HealthCheck(what, "not set up", " ".join(str(error).split()))
     except (RsearchError, OSError) as error:
         return HealthCheck(what, "wrong", " ".join(str(error).split()))
 
 
-def _credentials() -> str:
-    return registry.create("nomic").check()
+def _used(home: Home) -> set[str]:
+    """The kinds of embedders and corpora of the home's indexes."""
+    kinds: set[str] = set()
+    for name in home.names():
+        with suppress(RsearchError):  # `examine_indexes` reports a damaged index
+            manifest = read_manifest(home.index(name))
+            kinds |= {str(manifest.embedder.get("kind")), str(manifest.corpus.get("kind"))}
+    return kinds
 
 
-def _hub() -> str:
+def _credentials(*, is_used: bool) -> str:
+    from resizable_search.embedders.nomic import has_credentials
+
+    try:
+        return registry.create("nomic").check()
+    except CredentialsError as error:
+        if is_used or has_credentials():
+            raise
+        raise _NotSetUpError(str(error)) from None
+
+
+def _hub(*, is_used: bool) -> str:
     from resizable_search.corpora.hub import wikipedia
 
-    return wikipedia().check()
+    try:
+        return wikipedia().check()
+    except RsearchError as error:
+        if is_used or os.environ.get("HF_ENDPOINT") or os.environ.get("HF_TOKEN"):
+            raise
+        raise _NotSetUpError(str(error)) from None
 
 
 def _disk(home: Home) -> str:
@@ -134,7 +167,7 @@ def _disk(home: Home) -> str:
     except OSError:
         raise RsearchError(f"{folder} is not writable: {ANOTHER_HOME}") from None
     if free < WIKI100K_BYTES:
-        raise RsearchError(
+        raise _NotSetUpError(
             f"{free / 1e9:.1f} GB free at {home.path}, and building wiki100k needs about "
             f"{WIKI100K_BYTES / 1e9:.1f} GB: free some space, or {ANOTHER_HOME}"
         )
@@ -156,12 +189,11 @@ def _kernels() -> str:
     everything = np.arange(len(rows))
     scores, best = select(view.defined_scores(query[0], everything), everything, 10)
     engines: list[Engine] = [NumpyEngine()]
+    cold = ""
     try:
         engines.append(load_engine(thread_count()))
     except ColdKernelsError as error:
-        raise RsearchError(
-            f"the compiled engine cannot run ({error}), and numpy is slower: compile it with `warm`"
-        ) from None
+        cold = f"the compiled engine cannot run ({error}), and numpy is slower: compile it with `warm`"
     for engine in engines:
         top = engine.scan(Parts([view]), query, "exact", 10).top
         if not (np.array_equal(top.rows[0], best) and np.array_equal(top.scores[0], scores)):
@@ -169,6 +201,8 @@ def _kernels() -> str:
                 f"the {engine.name} engine returns wrong rows on this machine: reinstall {engine.name}, and "
                 "report it"
             )
+    if cold:
+        raise RsearchError(cold) if is_warm() else _NotSetUpError(cold)
     return f"numpy and the compiled kernels return the right rows, on {thread_count()} threads"
 
 

@@ -70,7 +70,12 @@ def listing_table(entries: "Sequence[OverviewEntry]") -> "Table":
     return table
 
 
-def info(index: IndexArgument = None, json: JsonOption = False, home: HomeOption = None) -> None:
+def info(
+    index: IndexArgument = None,
+    files: Annotated[bool, Option("--files", help="Also show the files, and how they were built.")] = False,
+    json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
     """Show what an index holds, its size, and the cost of a query."""
     from resizable_search.admin.overview import describe_index
     from resizable_search.cli.tables import details, show_table
@@ -80,11 +85,14 @@ def info(index: IndexArgument = None, json: JsonOption = False, home: HomeOption
     if json:
         json_object(described)
     else:
-        show_table(details((name, words) for name, words in info_lines(described) if words))
+        show_table(details((name, words) for name, words in info_lines(described, files) if words))
 
 
-def info_lines(info: "IndexInfo") -> list[tuple[str, str]]:
-    """The lines of `info`, each with its name; `info` leaves out lines without words."""
+def info_lines(info: "IndexInfo", files: bool = False) -> list[tuple[str, str]]:
+    """The lines of `info`, each with its name; `info` leaves out lines without words.
+
+    `files`: also each file, and how the index was built.
+    """
     spec = info.embedder
     options = ", ".join(
         f"{key} {', '.join(map(str, value)) if isinstance(value, list) else value}"
@@ -106,26 +114,30 @@ def info_lines(info: "IndexInfo") -> list[tuple[str, str]]:
         prefixes.append(f"a key, if needed, from {spec['options']['api_key_env']}")
     centred = ", centred" if spec["centred"] else ""
     parts = counted(info.parts, "part")
-    files = ", ".join(f"{name} {size(count)}" for name, count in info.files.items())
     reads = ", ".join(f"{size(count)} at {dim}" for dim, count in info.scan_bytes.items())
     unexpected = f"{', '.join(info.strange)}: not part of the index; move it away" if info.strange else ""
+    details = [
+        ("built", f"{info.created}, generation {info.generation}, {parts}"),
+        ("by", f"{info.written_by}, embedder fingerprint {info.fingerprint}"),
+        ("", options),
+        ("", ", ".join(prefixes)),
+        *(("" if number else "files", f"{n} {size(c)}") for number, (n, c) in enumerate(info.files.items())),
+    ]
     return [
         ("index", f"{info.name}  {info.folder}"),
         ("documents", read),
         ("corpus", info.label + (", to its end" if info.corpus_exhausted else "")),
-        ("", options),
         ("embedder", f"{spec['kind']}: {spec['model']}, {spec['width']} dimensions{centred}"),
-        ("", ", ".join(prefixes)),
         ("", with_flags(info.remark)),
         ("", unfitted),
         ("dims", f"{', '.join(map(str, info.dims))}; a query may use any other up to the last"),
-        ("on disk", f"{size(info.bytes)}: {files}"),
+        ("on disk", f"{size(info.bytes)} in {counted(len(info.files), 'file')}"),
         ("a query", f"{info.embed_cost}; a scan reads {reads}"),
-        ("built", f"{info.created}, changed {info.changed}, generation {info.generation}, {parts}"),
-        ("by", f"{info.written_by}, embedder fingerprint {info.fingerprint}"),
+        ("changed", info.changed),
         ("verified", info.verified),
         ("damaged", "; ".join(info.damaged)),
         ("unexpected", unexpected),
+        *(details if files else []),
     ]
 
 
@@ -267,8 +279,15 @@ def repair(index: IndexArgument = None, home: HomeOption = None) -> None:
         write_lines(f"{name} has no damaged file")
 
 
+STATE_STYLES = {"ok": "green", "not set up": "dim", "wrong": "bold red"}
+
+
 def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = False) -> None:
-    """Check configuration, credentials, hub, disk and kernels."""
+    """Check configuration, credentials, hub, disk, kernels and indexes.
+
+    The exit code is 1 if something that is configured, or that an index uses, is
+    wrong. What is not set up is only named.
+    """
     from rich.text import Text
 
     from resizable_search.admin.doctor import examine
@@ -279,7 +298,7 @@ def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = F
         checks.append(replace(check, words=with_flags(check.words)))
         if not json:
             line = Text(f"{plain(check.what):<14}  ")
-            line.append(f"{check.state:<7}", "green" if check.state == "ok" else "bold red")
+            line.append(f"{check.state:<12}", STATE_STYLES[check.state])
             stdout_console().print(line.append(plain(checks[-1].words)), soft_wrap=True)
     if json:
         json_object(checks)

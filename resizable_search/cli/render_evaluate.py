@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ENOUGH_CALLS = 20  # fewer calls than this have no 95th and 99th percentile
 
-LEAST_NEEDED = ("best", "p95", "s per run", "p50", "p99 ms", "× full")
+LEAST_NEEDED = ("best ms", "p95 ms", "p50 ms", "queries/s", "p99 ms", "× full")
 """Columns of `bench` that a narrow terminal leaves out, in this order."""
 
 LOWER, HIGHER = "↓", "↑"  # marks of a difference whose interval excludes 0
@@ -66,26 +66,49 @@ def bench_columns(report: "BenchReport") -> list[Column]:
     measured = report.measurements
     # The same decimals in every row, so that points stand under points.
     decimals = 2 if max(m.p99_ms for m in measured) < 100 else 1
+    fine = 3 if max(m.seconds_per_run for m in measured) < 0.01 else decimals
     columns = plan_columns(measured)
     for name in ("batch", "threads"):
         values = [getattr(m, name) for m in measured]
         if len(set(values)) > 1 or (name == "batch" and values[0] > 1):
             columns.append(Column(name, [f"{value:,}" for value in values]))
     columns += [
-        Column("s per run", [f"{m.seconds_per_run:.6f}" for m in measured]),
-        Column("best", [f"{m.best_seconds_per_run:.6f}" for m in measured]),
-        Column("runs/s", [f"{m.runs_per_second:,.1f}" for m in measured]),
+        Column("ms/query", [f"{m.seconds_per_run * 1e3:.{fine}f}" for m in measured]),
+        Column("best ms", [f"{m.best_seconds_per_run * 1e3:.{fine}f}" for m in measured]),
+        Column("queries/s", [f"{m.runs_per_second:,.0f}" for m in measured]),
+        Column("p50 ms", [f"{m.p50_ms:.{decimals}f}" for m in measured]),
     ]
     has_tails = any(m.calls >= ENOUGH_CALLS for m in measured)
-    columns.append(Column("p50" if has_tails else "p50 ms", [f"{m.p50_ms:.{decimals}f}" for m in measured]))
-    for heading, name in (("p95", "p95_ms"), ("p99 ms", "p99_ms")) if has_tails else ():
+    for heading, name in (("p95 ms", "p95_ms"), ("p99 ms", "p99_ms")) if has_tails else ():
         cells = [f"{getattr(m, name):.{decimals}f}" if m.calls >= ENOUGH_CALLS else "–" for m in measured]
         columns.append(Column(heading, cells))
     return [
         *columns,
-        Column("× full", [f"{m.speedup:.1f}" for m in measured]),
+        Column(
+            "× full", [f"{m.speedup:.1f}" if _is_comparable(m, report.full(m)) else "–" for m in measured]
+        ),
         overlap_column(measured, report.k, report.full_dim),
     ]
+
+
+def _is_comparable(m: "Measurement", full: "Measurement") -> bool:
+    """Whether the ranges of the repeats of two measurements have nothing in common."""
+    return m is full or m.is_faster(full) or full.is_faster(m)
+
+
+def advice(report: "BenchReport") -> str:
+    """One line: the cheapest setting that kept nearly all hits here, and what it saves."""
+    full, best = report.measurements[0], report.cheapest
+    if best is full:
+        return "advice: search the full dimension; nothing cheaper that was measured kept 99 % here"
+    way = f"--plan {best.plan}"
+    if best.rerank is not None and not any(map(str.isalpha, best.plan)):
+        way = f"--dim {best.dim}" + (f" --rerank {best.rerank}" if best.rerank else "")
+    time = "about the same time"
+    if best.is_faster(full):
+        time = f"{best.seconds_per_run / full.seconds_per_run * 100:.0f} % of the time"
+    share = f"{best.bytes_per_run / max(1, full.bytes_per_run) * 100:.0f} % of the bytes"
+    return f"advice: {way} kept {best.overlap * 100:.1f} % here, with {share} and {time}"
 
 
 def plan_columns(measured: "Sequence[Measurement | EvaluatedPlan]") -> list[Column]:
@@ -124,7 +147,8 @@ def bench_footer(report: "BenchReport") -> list[str]:
     runs = "repeats" if report.cold_stayed is None else "cold runs"
     lines = [
         f"queries: {queries}; engine: {report.engine}",
-        f"s per run: median of {repeats} {runs}; overlap with the full dimension{interval}",
+        f"ms/query: median of {repeats} {runs}; × full: only where the ranges of the {runs} do not overlap",
+        f"overlap@{report.k}: with the full dimension{interval}",
     ]
     if report.cold_stayed is not None:
         lines.append(
@@ -132,10 +156,16 @@ def bench_footer(report: "BenchReport") -> list[str]:
             f"(posix_fadvise); {report.cold_stayed * 100:.1f} % of them stayed"
         )
     if any(m.batch > 1 for m in measured):
-        lines.append("batch: s per run and runs/s count single queries; p50 to p99 are of whole batches")
+        lines.append("batch: ms/query and queries/s count single queries; p50 to p99 are of whole batches")
     if report.cold_stayed is None and any(m.calls < ENOUGH_CALLS for m in measured):
         lines.append(f"no p95 and p99: they need {ENOUGH_CALLS} calls or more")
-    return lines
+    if report.pays_from is not None:
+        rows, least = report.pays_from, min(m.dim for m in measured if m.plan.isdigit())
+        about = f"{round(rows, 1 - len(str(rows))):,}"
+        lines.append(
+            f"a small index: from about {about} rows on, {least} dimensions save a quarter of the time"
+        )
+    return [*lines, advice(report)]
 
 
 def bench_csv(report: "BenchReport") -> None:

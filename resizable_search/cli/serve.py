@@ -15,6 +15,7 @@ from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption
 from resizable_search.cli.output import note
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.store.layout import home_of
+from resizable_search.system import install_command
 
 if TYPE_CHECKING:
     from resizable_search.service.index_pool import IndexPool
@@ -136,9 +137,7 @@ def _extra_serve() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("resizable_search"):
             raise
-        raise RsearchError(
-            f'{error.name} is not installed: run `pip install "resizable_search[serve]"`'
-        ) from None
+        raise RsearchError(f"{error.name} is not installed: run `{install_command('serve')}`") from None
 
 
 def _compile(pool: "IndexPool") -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from resizable_search.corpora.chunking import Heading, Outline
 from resizable_search.corpora.decoding import PACKINGS, UnreadableError, decode, encoding_of, read_whole
+from resizable_search.system import install_command
 from resizable_search.text import without_surrogates
 
 FileFormat = Literal["text", "markdown", "rst", "html", "pdf", "jsonl", "csv", "tsv", "parquet"]
@@ -327,7 +328,7 @@ def pdf_text(data: bytes) -> tuple[str, list[int], str]:
     try:
         import pypdf
     except ImportError:
-        raise UnreadableError("PDF needs `pip install 'resizable_search[pdf]'`") from None
+        raise UnreadableError(f"PDF needs `{install_command('pdf')}`") from None
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it reports every flaw of a file on stderr
     with warnings.catch_warnings(action="ignore"):
         try:

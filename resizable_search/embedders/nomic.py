@@ -34,6 +34,7 @@ from resizable_search.errors import (
     UsageError,
 )
 from resizable_search.specs import EmbedderSpec
+from resizable_search.system import install_command
 
 DEFAULT_MODEL = "nomic-embed-text-v1.5"
 MODELS = (DEFAULT_MODEL, "nomic-embed-text-v1")
@@ -203,6 +204,14 @@ class _Header(dict[str, str]):
         return super().items()
 
 
+def has_credentials() -> bool:
+    """Whether there is a key or a login, good or not."""
+    import nomic.cli
+
+    login = nomic.cli.nomic_base_path / "credentials"
+    return bool(os.environ.get(KEY_VARIABLE, "").strip()) or os.path.lexists(login)
+
+
 @functools.cache
 def _client_class() -> Callable[[], Any]:
     """The client's AtlasClass with NOMIC_API_KEY, made on first use: importing nomic takes over a second."""
@@ -289,7 +298,7 @@ class NomicLocalEmbedder(Embedder):
 
 def _local_client() -> Any:
     """`nomic.embed` with gpt4all, and without its progress bar for each call."""
-    remedy = '`pip install "resizable_search[local]"`, in a clone ".[local]", or use `embedder=nomic`'
+    remedy = f"`{install_command('local')}`, or use `embedder=nomic`"
     try:
         import nomic.embed
     except OSError as error:  # gpt4all loads its native library when it is imported

@@ -16,6 +16,7 @@ from resizable_search.embedders.base import LONE_SURROGATES, Embedder, Task, che
 from resizable_search.embedders.http import root_cause
 from resizable_search.errors import EmbedderError, RefusedTextError, UsageError
 from resizable_search.specs import EmbedderSpec
+from resizable_search.system import install_command
 
 MODEL_BATCH = 32
 """Texts that the model computes at once, out of a call's texts sorted by length."""
@@ -134,8 +135,8 @@ def _load(where: str) -> Any:
         from transformers.utils import logging
     except ImportError as error:
         raise EmbedderError(
-            f"cannot import sentence-transformers ({root_cause(error)}): `pip install "
-            '"resizable_search[sentence-transformers]"`, or choose another `embedder`'
+            f"cannot import sentence-transformers ({root_cause(error)}): "
+            f"`{install_command('sentence-transformers')}`, or choose another `embedder`"
         ) from error
     logging.disable_progress_bar()
     logging.set_verbosity_error()

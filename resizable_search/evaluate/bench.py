@@ -28,6 +28,9 @@ MOST_BATCH = MOST_HITS = 10_000
 
 ANSWER_BATCH = 256  # queries of a batch where only the answers matter
 BATCH_ROWS = 1 << 18  # the most rows that such a batch keeps in total, so that memory is bounded
+NEARLY_ALL = 0.99  # the overlap that a setting must keep to be advised
+LEAST_SAVING = 0.25  # the share of its time that a smaller dimension must save to pay
+READ_BY = 20  # queries whose bytes are counted
 ROUGH_RERANK = 10  # the rerank of int8 and bits if none is given: an exact stage must follow them
 
 
@@ -110,10 +113,11 @@ class Measurement:
 
     `rerank`: how many times max(k, 10) rows the first stage keeps for the full dimension; None for any other
     plan. `seconds_per_run` is the time of a call divided by `batch`, the median of the repeats;
-    `best_seconds_per_run` is the least. A repeat is `loops` calls. p50, p95 and p99 are milliseconds of
-    `calls` single calls, a whole batch each. `speedup` is relative to the full dimension at the same batch
-    and threads. `overlap`: the mean share of the full dimension's top k that is found, with its 95 %
-    confidence interval (normal approximation over the queries; None for one query).
+    `best_seconds_per_run` is the least, `worst_seconds_per_run` the most. A repeat is `loops` calls. p50, p95
+    and p99 are milliseconds of `calls` single calls, a whole batch each. `speedup` is relative to the full
+    dimension at the same batch and threads. `bytes_per_run`: what a query reads of the index. `overlap`: the
+    mean share of the full dimension's top k that is found, with its 95 % confidence interval (normal
+    approximation over the queries; None for one query).
     """
 
     dim: int
@@ -124,6 +128,7 @@ class Measurement:
     engine: str
     seconds_per_run: float
     best_seconds_per_run: float
+    worst_seconds_per_run: float
     runs_per_second: float
     loops: int
     repeats: int
@@ -132,8 +137,13 @@ class Measurement:
     p95_ms: float
     p99_ms: float
     speedup: float
+    bytes_per_run: int
     overlap: float
     overlap_ci: tuple[float, float] | None
+
+    def is_faster(self, other: "Measurement") -> bool:
+        """Whether even its slowest repeat took less time than the other's fastest."""
+        return self.worst_seconds_per_run < other.best_seconds_per_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +161,8 @@ class BenchReport:
     """The JSON of `bench`.
 
     `threads`: the most that were used. `cache`: `warm`, or `cold` if files were dropped before each run;
-    `cold_stayed` is then the largest share of their bytes that stayed in memory.
+    `cold_stayed` is then the largest share of their bytes that stayed in memory. `pays_from`: on an index too
+    small for any difference, about how many rows make the least dimension of `measurements` a quarter faster.
     """
 
     index: str
@@ -164,6 +175,25 @@ class BenchReport:
     cache: str
     cold_stayed: float | None
     measurements: list[Measurement]
+    pays_from: int | None = None
+
+    def full(self, measurement: Measurement) -> Measurement:
+        """The full dimension, measured at the same batch and threads."""
+        way = measurement.batch, measurement.threads
+        return next(m for m in self.measurements if (m.batch, m.threads) == way)
+
+    @property
+    def cheapest(self) -> Measurement:
+        """The cheapest setting that kept the share `NEARLY_ALL` of the hits, at the first batch and threads.
+
+        The fastest one, if any is measurably faster than the full dimension; else the one that reads least of
+        those that are not slower.
+        """
+        full = self.measurements[0]
+        good = [m for m in self.measurements if self.full(m) is full and m.overlap >= NEARLY_ALL]
+        if faster := [m for m in good if m.is_faster(full)]:
+            return min(faster, key=lambda m: m.seconds_per_run)
+        return min((full, *(m for m in good if not full.is_faster(m))), key=lambda m: m.bytes_per_run)
 
     @property
     def title(self) -> str:
@@ -222,11 +252,15 @@ def run_bench(
         progress.note(index.remark)
     progress.stage("comparing answers", len(plans), "plans")
     overlaps: list[tuple[float, tuple[float, float] | None]] = []
+    read: list[int] = []
+    some = queries.take(slice(READ_BY))
     truth: list[NDArray[np.int64]] = []
     for plan in plans:
         rows = answers(index, queries, plan, options.k)
         truth = truth or rows
         overlaps.append(overlap_at_k(truth, rows))
+        stages = index.run(some.vectors, plan, options.k, some.own_rows)[1]
+        read.append(sum(stage.read for stage in stages))
         progress.advance(1)
     measurements: list[Measurement] = []
     stayed = 0.0
@@ -236,7 +270,7 @@ def run_bench(
             for batch in options.batches:
                 batches = timing.Batches(queries.vectors, queries.own_rows, batch)
                 full_seconds = 0.0
-                for plan, (overlap, interval) in zip(plans, overlaps, strict=True):
+                for plan, (overlap, interval), count in zip(plans, overlaps, read, strict=True):
                     ask = partial(batches.ask, plan, options.k)
                     if options.cold:
                         timed = timing.time_cold(opened, ask, engine, len(batches))
@@ -256,6 +290,7 @@ def run_bench(
                             engine=timed.engine,
                             seconds_per_run=median,
                             best_seconds_per_run=min(timed.seconds) / batch,
+                            worst_seconds_per_run=max(timed.seconds) / batch,
                             runs_per_second=1 / median,
                             loops=timed.loops,
                             repeats=len(timed.seconds),
@@ -264,6 +299,7 @@ def run_bench(
                             p95_ms=p95,
                             p99_ms=p99,
                             speedup=full_seconds / median,
+                            bytes_per_run=count,
                             overlap=overlap,
                             overlap_ci=interval,
                         )
@@ -280,7 +316,25 @@ def run_bench(
         cache="cold" if options.cold else "warm",
         cold_stayed=stayed if options.cold else None,
         measurements=measurements,
+        pays_from=None if options.cold else _pays_from(index, engine, measurements),
     )
+
+
+def _pays_from(index: Index, engine: str, measurements: Sequence[Measurement]) -> int | None:
+    """From how many rows on the least dimension saves `LEAST_SAVING` of the time; None: here, or never.
+
+    A query takes `fixed + rows x dim x pace` seconds. On a small index, what the full dimension takes is
+    nearly all fixed; the pace is measured on made-up rows.
+    """
+    full, *others = measurements
+    smaller = [m for m in others if m.batch == 1 and m.threads == full.threads and m.plan.isdigit()]
+    saved = (1 - LEAST_SAVING) * full.dim - min((m.dim for m in smaller), default=full.dim)
+    if saved <= 0 or any(m.is_faster(full) for m in smaller):
+        return None
+    pace = timing.scan_pace(engine, full.threads, full.dim)
+    fixed = max(0.0, full.best_seconds_per_run - index.rows * full.dim * pace)
+    rows = round(LEAST_SAVING * fixed / pace / saved)
+    return rows if rows > index.rows else None
 
 
 def answers(index: Index, queries: Queries, plan: Plan, k: int) -> list[NDArray[np.int64]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resizable_search.errors import RsearchError, StorageError, UsageError
-from resizable_search.system import replace_file
+from resizable_search.system import install_command, replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ def check_picture(path: Path) -> None:
     try:
         _load_matplotlib()
     except ImportError as error:
-        raise RsearchError(f'{error.name} is not installed: `pip install "resizable_search[plot]"`') from None
+        raise RsearchError(f"{error.name} is not installed: `{install_command('plot')}`") from None
 
 
 def save(figure: "Figure", path: Path) -> None:

@@ -14,6 +14,7 @@ from resizable_search.corpora.decoding import UnreadableError, open_unpacked
 from resizable_search.corpora.formats import format_of
 from resizable_search.corpora.tables import lines_of, parse_line
 from resizable_search.errors import CorpusError, RsearchError, UsageError
+from resizable_search.system import install_command
 from resizable_search.text import quoted
 
 USUAL = ("nDCG@10", "R@10", "R@100", "RR@10")  # the default metrics
@@ -209,9 +210,7 @@ def _measure(word: str) -> Any:
     try:
         import ir_measures
     except ImportError:
-        raise RsearchError(
-            'ir-measures is not installed: `pip install "resizable_search[eval]"` brings it'
-        ) from None
+        raise RsearchError(f"ir-measures is not installed: `{install_command('eval')}` brings it") from None
     try:
         if (simple := _SIMPLE.fullmatch(word)) and simple[1] in ir_measures.measures.registry:
             # The parser needs names of `ast` that Python 3.14 no longer has.

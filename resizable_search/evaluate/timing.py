@@ -19,6 +19,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.engine import vectors
+from resizable_search.engine.base import Engine
+from resizable_search.engine.kernel_cache import load_engine
+from resizable_search.engine.numpy_engine import NumpyEngine
+from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.search.index import Index, open_index
@@ -35,6 +40,8 @@ SECONDS, LONGEST = 1.0, 2.0
 
 FEWEST, ENOUGH = 3, 20  # single calls that are timed however slow they are, and however few queries there are
 SLOW = 0.3  # a call that takes this many seconds is its own loop: single calls are the repeats
+
+PACED = 10_000_000  # numbers of a scan that shows the pace: more than a processor's caches hold
 
 COLD_RUNS, MOST_STAYED = 5, 0.5
 """Runs of a plan on cold files; they mean nothing if a larger share of the files stays in memory."""
@@ -152,6 +159,18 @@ def time_warm(ask: Callable[[int], str], turns: int) -> Timed:
     timer = timeit.Timer(lambda: ask(next(numbers)))
     loops = next(n for n in LOOPS if n * median >= LOOP_SECONDS or n == LOOPS[-1])
     return Timed(engine, [seconds / loops for seconds in timer.repeat(REPEATS, loops)], loops, calls)
+
+
+def scan_pace(engine: str, threads: int, dim: int) -> float:
+    """Seconds that an engine's exact scan of many rows takes for each of their numbers."""
+    rows = np.random.default_rng(0).standard_normal((max(1, PACED // dim), dim), np.float32)
+    rows = vectors.normalise(rows)
+    view = View(
+        rows, dim, None, vectors.Tier(*vectors.quantise(rows), dim), vectors.sign_words(rows).T.copy()
+    )
+    parts = Parts([view])
+    scanner: Engine = load_engine(threads) if engine == "numba" else NumpyEngine()
+    return min(timeit.repeat(lambda: scanner.scan(parts, rows[:1], "exact", 10), number=1)) / rows.size
 
 
 def time_cold(index: Index, ask: Callable[[Index, int], str], engine: str, turns: int) -> Timed:

@@ -55,7 +55,7 @@ def setting(inside: Inside, key: str) -> tuple[object, str]:
 def test_the_home_says_what_a_command_leaves_out(inside: Inside, home: Path):
     full = asked(inside)["plan"]
     write(home, "[query]\nk = 3\ndim = 16\nrerank = 2\n")
-    assert asked(inside) == {"k": 3, "plan": f"16:6,{full}"}
+    assert asked(inside) == {"k": 3, "plan": f"16:20,{full}"}
 
 
 def test_the_command_line_goes_before_the_project_and_that_before_the_home(inside: Inside, home: Path):

@@ -43,11 +43,18 @@ def test_info_shows_corpus_embedder_dims_sizes_and_cost(shelf: Shelf):
         "wikimedia/wikipedia 20231101.en",
         "nomic: nomic-embed-text-v1.5, 768 dimensions, centred",
         "64, 128, 256, 512, 768",
-        "768.npy 922 kB",
         "one request to the nomic service for each new text",
-        "generation 1, 1 part",
     ):
         assert words in ran.out
+    assert re.search(r"^on disk +\d.* MB in \d+ files$", ran.out, re.MULTILINE)
+
+
+def test_info_lists_files_and_how_they_were_built_on_demand(shelf: Shelf):
+    short, long = shelf.run("info", "wiki100k"), shelf.run("info", "wiki100k", "--files")
+    for words in ("768.npy 922 kB", "documents.sqlite ", "generation 1, 1 part", "embedder fingerprint "):
+        assert words in long.out
+        assert words not in short.out
+    assert long.out.startswith(short.out.rstrip())
 
 
 def test_info_as_json(shelf: Shelf):
@@ -152,7 +159,7 @@ def test_remove_and_info_of_an_unknown_index_name_those_there_are(shelf: Shelf):
 def test_names_of_any_length_stand_apart_from_the_words_of_the_doctor(machine: Machine, shelf: Shelf):
     machine.take(shelf, "wiki-one").rename(machine.home / "a-rather-long-name")
     ran = machine.run("doctor", HF_ENDPOINT=closed_address())
-    assert "index a-rather-long-name  ok     1 document at " in ran.out
+    assert "index a-rather-long-name  ok          1 document at " in ran.out
 
 
 def test_info_of_an_index_whose_embedder_is_not_installed_shows_the_rest(machine: Machine, shelf: Shelf):
@@ -165,7 +172,6 @@ def test_info_of_an_index_whose_embedder_is_not_installed_shows_the_rest(machine
         "word2vec: lsa-tfidf-svd",
         "no embedder 'word2vec'",
         "install its package",
-        "documents.sqlite",
     ):
         assert words in ran.out
 
@@ -187,7 +193,7 @@ def test_doctor_says_what_is_wrong_and_the_remedy_of_each(machine: Machine, warm
     findings = {finding["what"]: finding for finding in ran.json}
     assert {what: finding["state"] for what, finding in findings.items()} == {
         "configuration": "ok",
-        "credentials": "wrong",
+        "credentials": "not set up",
         "hub": "wrong",
         "disk": "wrong",
         "kernels": "ok",
@@ -195,6 +201,16 @@ def test_doctor_says_what_is_wrong_and_the_remedy_of_each(machine: Machine, warm
     assert "nomic login" in findings["credentials"]["words"]
     assert "check the network, and HF_ENDPOINT" in findings["hub"]["words"]
     assert "choose another home with --home or $RSEARCH_HOME" in findings["disk"]["words"]
+
+
+def test_the_doctor_is_well_where_nothing_that_is_used_is_wrong(machine: Machine, shelf: Shelf, warmed: Ran):
+    nobody = {"NOMIC_API_KEY": "", "HF_ENDPOINT": "", "HF_HUB_OFFLINE": "1"}
+    ran = machine.run("doctor", **nobody)
+    assert (ran.code, ran.err) == (0, "")
+    assert re.search(r"^credentials +not set up +no Nomic credentials: ", ran.out, re.MULTILINE)
+    machine.take(shelf, "wiki100k")  # embedded by Nomic; the articles came from the hub
+    states = {check["what"]: check["state"] for check in machine.run("doctor", "--json", **nobody).json}
+    assert (states["credentials"], states["hub"]) == ("wrong", "wrong")
 
 
 def test_warm_says_what_it_did(machine: Machine, warmed: Ran):

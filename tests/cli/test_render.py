@@ -18,7 +18,8 @@ HITS = [Hit(i, i, -0.1234 if i == 9 else 0.7, "id", "A long title", "", "words "
 ANSWER = Answer("words", "made", 10, "768", Timings(1, 1, 0), HITS, [])
 MEASURED = [
     Measurement(
-        dim, rerank, plan, 1, 2, "numpy", 0.01, 0.01, 100.0, 1, 5, 100, 10.0, 11.0, 12.0, 1.0, 0.9, (0.8, 1.0)
+        *(dim, rerank, plan, 1, 2, "numpy", 0.01, 0.01, 0.01, 100.0, 1, 5, 100),
+        *(10.0, 11.0, 12.0, 1.0, 1000, 0.9, (0.8, 1.0)),
     )
     for dim, rerank, plan in ((768, 0, "768"), (256, 10, "256:100,768"))
 ]
@@ -84,7 +85,7 @@ def test_in_a_pipe_no_width_is_kept_and_no_line_ends_in_spaces(shelf: Shelf, arg
         "query": "#  score  title",
         "list": "index  ",
         "info": "index ",
-        "bench": "dim  rerank  s per run",
+        "bench": "dim  rerank  ms/query",
     }
     assert any(" ".join(heads[args[0]].split()) in " ".join(line.split()) for line in ran.out.splitlines())
 

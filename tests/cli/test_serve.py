@@ -171,5 +171,6 @@ def test_without_the_extra_it_says_what_to_install(machine: Machine, tmp_path):
         machine.run("serve", PYTHONPATH=os.fspath(hidden)),
         1,
         "uvicorn",
-        'pip install "resizable_search[serve]"',
+        "pip install ",
+        "[serve]",
     )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -120,6 +122,26 @@ def test_every_plan_is_measured_in_each_batch_on_each_number_of_threads(index):
         assert m.overlap == report.measurements[i % 3].overlap
     assert report.measurements[0].overlap == 1
     assert report.measurements[0].overlap_ci == (1, 1)
+
+
+def test_what_a_query_reads_is_measured_and_a_small_index_says_how_large_it_would_have_to_be(
+    index, monkeypatch
+):
+    monkeypatch.setattr(timing, "PACED", 10_000)
+    report = run_bench(index, sample_queries(index, 20), BenchOptions(dims=(64, 16)))
+    assert [m.bytes_per_run > 0 for m in report.measurements] == [True] * 3
+    assert all(
+        m.best_seconds_per_run <= m.seconds_per_run <= m.worst_seconds_per_run for m in report.measurements
+    )
+    full, *smaller = (
+        replace(m, best_seconds_per_run=1e-3, worst_seconds_per_run=1e-3) for m in report.measurements
+    )
+    monkeypatch.setattr(timing, "scan_pace", lambda *_: 1e-9)
+    # 1 ms, of which 300 rows are 0.03: a quarter of the rest is saved on 72 - 16 numbers a row.
+    assert bench._pays_from(index, "numpy", [full, *smaller]) == round(0.25 * (1e-3 - 300 * 96e-9) / 56e-9)
+    fast = replace(smaller[0], worst_seconds_per_run=1e-4)
+    assert bench._pays_from(index, "numpy", [full, fast]) is None
+    assert bench._pays_from(index, "numpy", [full]) is None
 
 
 def test_what_misses_a_target_is_named_once(index):

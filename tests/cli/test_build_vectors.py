@@ -131,7 +131,7 @@ def test_a_build_that_was_stopped_goes_on(machine: Machine, by: int):
 
     process = machine.start(*command)
     for line in process.stderr:
-        if line.startswith("rsearch: storing"):
+        if line.startswith("rsearch: reading"):
             break
     os.killpg(process.pid, by)
     stopped = machine.end(process)

@@ -172,8 +172,8 @@ def test_no_more_are_sent_than_have_places_until_their_answers_are_safe():
 def test_what_a_client_repeats_by_itself_has_its_place_in_the_pace(monkeypatch):
     embedder = TableEmbedder()
     embedder.before = lambda texts: embedder.before_repeat()
-    pool = RequestPool(embedder, "search_document", concurrency=1, requests_per_minute=600)
     begun = time.monotonic()
+    pool = RequestPool(embedder, "search_document", concurrency=1, requests_per_minute=600)
     for key in range(2):
         pool.submit([key], ["x"])
         pool.next()

@@ -151,7 +151,7 @@ class TextCorpus(Corpus):
             are = "is" if self._cut == 1 else "are"
             self.progress.note(
                 f"{counted(self._cut, 'text')} {are} longer than {self.chars:,} characters, and only the "
-                "beginning is searched: `chunk=400` with `restart` takes all of it, in chunks"
+                "beginning is searched: build again with `chunk=400` and `restart` to search all of it"
             )
 
 

@@ -184,7 +184,7 @@ def reopened(name: str, spec: Mapping[str, Any], progress: Progress) -> Corpus:
             from resizable_search.corpora.beir import BeirCorpus
 
             return BeirCorpus(paths[0], chars=options["chars"], progress=progress)
-    except (TypeError, KeyError):
+    except (AttributeError, KeyError, TypeError, ValueError):  # of options that nobody wrote so
         pass
     raise IndexFormatError(
         f"{name} cannot be updated, since this rsearch does not know its corpus: upgrade rsearch, or build "

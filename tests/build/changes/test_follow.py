@@ -196,6 +196,8 @@ def test_a_collection_of_documents_is_followed(home: Home, tmp_path: Path):
         ({"kind": "vectors"}, "came from a file: give all of them to `build vectors`"),
         ({"kind": "files", "paths": ["-"]}, "came from stdin: give all of them to its build command"),
         ({"kind": "files", "paths": ["/"], "colour": 1}, "this rsearch does not know its corpus: upgrade"),
+        ({"kind": "files", "paths": []}, "this rsearch does not know its corpus"),
+        ({"kind": "files", "paths": ["/"], "chunk": 5}, "this rsearch does not know its corpus"),
         ({"kind": "beir"}, "this rsearch does not know its corpus"),
         ({"kind": "of another package"}, "this rsearch does not know its corpus"),
     ],

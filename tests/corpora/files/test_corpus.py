@@ -182,7 +182,7 @@ def test_texts_are_cut_and_that_is_reported_once(write):
     notes = Notes()
     assert [len(d.text) for d in documents(FilesCorpus([folder], progress=notes))] == [1200, 1200, 1]
     assert notes == ["2 texts are longer than 1,200 characters, and only the beginning is searched: "
-                     "`chunk=400` with `restart` takes all of it, in chunks"]  # fmt: skip
+                     "build again with `chunk=400` and `restart` to search all of it"]  # fmt: skip
     assert [len(d.text) for d in documents(FilesCorpus([folder], chars=None))] == [3000, 1300, 1]
 
 

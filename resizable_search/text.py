@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 SHOWN = 60  # characters that a message quotes
 
@@ -79,57 +79,79 @@ def without_surrogates(text: str) -> str:
 MOST_READ = 200_000  # characters of a text that are searched for a passage: it may have millions
 
 _WORD = re.compile(r"\w+")
+_ENDING = re.compile(r"(?<=\w{3})(?:(?:ing|ed|ie|e|y)(?:(?<!s)s)?|(?<!s)s)$")
+_SENTENCE = re.compile(r"(?<=[.!?]) ")
 _WHOLE = 1 << 40  # the weight of a unique word. Sums of whole numbers do not depend on the order
+_STOP_WORDS = """
+a about after also an and any are as at be because been before but by can could did do does for from get had
+has have how i if in into is it its me more most my no not of on only or other our over same should so some
+such than that the their them then there these they this those to up very was we were what when where which
+who whose why will with would you your
+"""
 
 
-def snippet(text: str, query: str, length: int) -> str:
-    """Up to `length` characters of the text around words of the query, or its beginning.
+def rarity(query: str, texts: Iterable[str]) -> dict[str, int]:
+    """The words of a query, folded and without their endings, each with its weight.
 
-    Of the passages that begin a little before such a word, the one whose different words are the rarest in
-    the text together; the earliest of equals.
+    The fewer of the texts have a word, the more it weighs. Stop words count only if there are no others.
+    """
+    words = {word.casefold() for word in _WORD.findall(query)}
+    wanted = set(map(_stem, words.difference(_STOP_WORDS.split()) or words))
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(wanted.intersection(map(_stem, _WORD.findall(text[:MOST_READ]))))
+    return {word: _WHOLE // (1 + counts[word]) for word in wanted}
+
+
+def matches(text: str, weights: Mapping[str, int]) -> list[tuple[int, int, str]]:
+    """The start and end of each word of a text that has a weight, and the word as `rarity` has it."""
+    words = ((match.start(), match.end(), _stem(match.group())) for match in _WORD.finditer(text))
+    return [word for word in words if word[2] in weights]
+
+
+def snippet(text: str, weights: Mapping[str, int], length: int) -> str:
+    """Up to `length` characters of the text around words of a query, or its beginning.
+
+    `weights` are those of `rarity`. Of the passages that begin a little before such a word, the one whose
+    different words weigh the most together; the earliest of equals. It begins with a sentence if it can.
     """
     text = " ".join(text[:MOST_READ].split())
     if len(text) <= length:
         return text
-    wanted = {word.casefold() for word in _WORD.findall(query)}
-    matches = [
-        (match.start(), match.end(), match.group().casefold())
-        for match in _WORD.finditer(text)
-        if match.group().casefold() in wanted
-    ]
-    counts = Counter(word for _, _, word in matches)
-    worth = {word: _WHOLE // (1 + count) for word, count in counts.items()}
+    words = matches(text, weights)
     inside: Counter[str] = Counter()
     best, begin, value, first, last = 0, 0, 0, 0, 0
-    for at, _, _ in matches:  # the passage slides: each word enters once and leaves once
-        start = max(0, min(at - length // 4, len(text) - length))
-        while last < len(matches) and matches[last][1] <= start + length:
-            word = matches[last][2]
-            value += worth[word] if not inside[word] else 0
+    for at, _, _ in words:  # the passage slides: each word enters once and leaves once
+        start = min(at - length // 4, len(text) - length) if at > length // 2 else 0
+        while last < len(words) and words[last][1] <= start + length:
+            word = words[last][2]
+            value += weights[word] if not inside[word] else 0
             inside[word] += 1
             last += 1
-        while first < last and matches[first][0] < start:
-            word = matches[first][2]
+        while first < last and words[first][0] < start:
+            word = words[first][2]
             inside[word] -= 1
-            value -= worth[word] if not inside[word] else 0
+            value -= weights[word] if not inside[word] else 0
             first += 1
         if value > best:
             best, begin = value, start
+            sentence = _SENTENCE.search(text, start, at) if start else None
+            begin = sentence.end() if sentence else start
     return _trimmed(text, begin, length)
 
 
-def words_of(query: str) -> re.Pattern[str] | None:
-    """A pattern for the words of a query; None if it has no word."""
-    words = sorted({re.escape(word) for word in _WORD.findall(query)})
-    return re.compile(rf"\b(?:{'|'.join(words)})\b", re.IGNORECASE) if words else None
+def _stem(word: str) -> str:
+    """The word folded, without a usual ending of English: `directories` is `director`, as `directory` is."""
+    return _ENDING.sub("", word.casefold())
 
 
 def _trimmed(text: str, start: int, length: int) -> str:
-    """The passage without half words at its ends, with an ellipsis where the text continues."""
+    """The passage without half words at its ends, with an ellipsis where a sentence was cut."""
     stop = min(len(text), start + length)
     cut = text[start:stop]
     if start and text[start - 1] != " " and " " in cut:
         cut = cut.partition(" ")[2]
     if stop < len(text) and text[stop] != " " and " " in cut:
         cut = cut.rpartition(" ")[0]
-    return f"{'…' if start else ''}{cut.strip()}{'…' if stop < len(text) else ''}"
+    begins = not start or text[max(0, start - 2) : start] in (". ", "! ", "? ")
+    return f"{'' if begins else '…'}{cut.strip()}{'…' if stop < len(text) else ''}"

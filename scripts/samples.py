@@ -26,7 +26,7 @@ BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 PAGE = re.compile(r"\]\((docs/[a-z-]+\.md)\)")
 PACE = re.compile(r" in [\d,]+ s$", re.MULTILINE)
 NUMBER = re.compile(r"\d[\d,.]*( ?[kMG]B| ?m?s\b)?")
-HIT = re.compile(r"^\s*\d+\s+0\.\d+ .*$", re.MULTILINE)
+HIT = re.compile(r"^\s*\d+\s+0\.\d+ .*$|^ *\d+  .*  [01]\.\d{3}\n(?:   .*\n)*", re.MULTILINE)
 ESCAPE = re.compile(r"\x1b\][^\x1b\a]*(\x1b\\\\|\a)|\x1b\[[0-9;?]*[a-zA-Z]|\r")
 WIDTH = 100
 """Columns of the terminal that samples are shown on."""

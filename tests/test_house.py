@@ -150,11 +150,12 @@ def test_the_signatures_are_pinned():
         return list(inspect.signature(function).parameters)
 
     assert parameters(open_index) == ["name", "home", "embedder", "threads", "engine"]
-    assert parameters(Index.query) == ["self", "text", "k", "dim", "rerank", "plan", "recall", "where"]
-    assert parameters(Index.scan) == ["self", "vectors", "k", "dim", "rerank", "plan", "recall", "where"]
-    assert parameters(Index.similar) == ["self", "id", "k", "dim", "rerank", "plan", "recall", "where"]
+    options = ["k", "dim", "rerank", "plan", "recall", "where"]
+    assert parameters(Index.query) == ["self", "text", *options, "group"]
+    assert parameters(Index.scan) == ["self", "vectors", *options]
+    assert parameters(Index.similar) == ["self", "id", *options]
     assert [f.name for f in resizable_search.Hit.__dataclass_fields__.values()] == [
-        "rank", "row", "score", "id", "title", "url", "text", "metadata",
+        "rank", "row", "score", "id", "title", "url", "text", "metadata", "copies",
     ]  # fmt: skip
     assert list(resizable_search.Top.__dataclass_fields__) == ["scores", "rows"]
 

@@ -15,7 +15,7 @@ from typer import Argument, Option
 from typer.models import ArgumentInfo
 
 from resizable_search.cli import completion
-from resizable_search.cli.output import HIT_FIELDS, OutputOptions
+from resizable_search.cli.output import HIT_FIELDS, MORE_FIELDS, OutputOptions
 from resizable_search.cli.settings import INDEX_OPTION
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.store.layout import Home, default_name, home_of
@@ -156,7 +156,7 @@ class TextArguments(BuildArguments):
 @completion.source
 def _field_names(context: typer.Context, incomplete: str) -> list[str]:
     """A list of fields and keys of the metadata."""
-    names = (*HIT_FIELDS, "snippet", "metadata", *completion.metadata_keys(context))
+    names = (*HIT_FIELDS, *MORE_FIELDS, *completion.metadata_keys(context))
     return completion.listed(names, incomplete)
 
 
@@ -200,11 +200,17 @@ class SearchArguments:
             show_default="all documents",
         ),
     ] = None
-    group: Annotated[bool, Option("--group", help="Show only the best chunk of each document.")] = False
+    group: Annotated[
+        bool, Option("--group/--no-group", help="Show one chunk of each document, and one of equal texts.")
+    ] = True
     format: Annotated[
-        Literal["table", "json", "jsonl", "csv", "tsv", "plain"],
-        Option(metavar="FORMAT", help="table, json, jsonl, csv, tsv or plain."),
-    ] = "table"
+        Literal["cards", "table", "json", "jsonl", "csv", "tsv", "plain"] | None,
+        Option(
+            metavar="FORMAT",
+            help="cards, table, json, jsonl, csv, tsv or plain.",
+            show_default="cards on a terminal, else table",
+        ),
+    ] = None
     json: JsonOption = False
     fields: Annotated[
         str | None,
@@ -225,14 +231,17 @@ class SearchArguments:
 
     def output(self) -> OutputOptions:
         """How hits are printed. Raises UsageError."""
-        format = "json" if self.json else self.format
-        if self.json and self.format not in ("table", "json"):
+        if self.json and self.format not in (None, "cards", "table", "json"):
             raise UsageError(f"--json means --format json: leave it or --format {self.format} out")
         names = None if self.fields is None else parse_words(self.fields)
         if names is not None and (not all(names) or len(set(names)) < len(names)):
             raise UsageError("--fields takes each field once, separated by commas: id,title,score")
         if self.min_score is not None and math.isnan(self.min_score):
             raise UsageError("--min-score must be a number")
+        is_terminal = sys.stdout is not None and sys.stdout.isatty()
+        format = "json" if self.json else self.format or ("cards" if is_terminal else "table")
+        if format == "cards" and names is not None:
+            format = "table"
         return OutputOptions(format, names, self.snippet, self.min_score, self.open, self.explain)
 
     def search(self) -> "SearchOptions":

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,15 @@ from urllib.parse import urlsplit
 
 from resizable_search.cli.help import with_flags
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.text import plain, quoted, snippet, words_of
+from resizable_search.text import plain, quoted, rarity, snippet
 
 if TYPE_CHECKING:
     from resizable_search.search.index import Index
     from resizable_search.search.results import Answer, Hit
 
 HIT_FIELDS = ("rank", "row", "score", "id", "title", "url", "text")
+MORE_FIELDS = ("snippet", "copies", "metadata")  # that --fields may name
+SHOWN_SCORE = 0.0005  # of a hit for people
 SNIPPET = 200  # characters of a snippet if --fields names one and --snippet gives no length
 
 
@@ -57,7 +60,7 @@ class OutputOptions:
 
 def check_fields(options: OutputOptions, index: "Index | ServedIndex") -> None:
     """Refuse an unknown field. Raises UsageError."""
-    names, known = options.fields or (), (*HIT_FIELDS, "snippet", "metadata")
+    names, known = options.fields or (), (*HIT_FIELDS, *MORE_FIELDS)
     if not set(names).issubset(known):
         fields = dict.fromkeys((*known, *index.columns()))
         for name in names:
@@ -66,9 +69,13 @@ def check_fields(options: OutputOptions, index: "Index | ServedIndex") -> None:
 
 
 def above_min_score(answer: "Answer", options: OutputOptions) -> "Answer":
-    """The answer without the hits below the least score."""
+    """The answer without the hits below the least score; in cards and tables none is shown as 0.000."""
     least = options.min_score
-    return answer if least is None else replace(answer, hits=[h for h in answer.hits if h.score >= least])
+    if least is not None:
+        return replace(answer, hits=[hit for hit in answer.hits if hit.score >= least])
+    if options.format in ("cards", "table"):
+        return replace(answer, hits=[hit for hit in answer.hits if hit.score >= SHOWN_SCORE])
+    return answer
 
 
 def answer_record(answer: "Answer", index: "Index | ServedIndex", options: OutputOptions) -> dict[str, Any]:
@@ -81,26 +88,28 @@ def answer_record(answer: "Answer", index: "Index | ServedIndex", options: Outpu
 
 def hit_records(answer: "Answer", options: OutputOptions) -> list[dict[str, Any]]:
     """Each hit as a dict of its fields. JSON has the metadata, too, unless fields are named."""
+    names = options.names()
+    weights = rarity(answer.query, (hit.text for hit in answer.hits)) if "snippet" in names else {}
     in_json = options.fields is None and options.format in ("json", "jsonl")
     records = []
     for hit in answer.hits:
-        names = [*options.names(), "metadata"] if in_json and hit.metadata else options.names()
-        records.append({name: _field(hit, name, answer.query, options) for name in names})
+        more = [name for name in ("metadata", "copies") if in_json and getattr(hit, name)]
+        records.append({name: _field(hit, name, weights, options) for name in (*names, *more)})
     return records
 
 
-def _field(hit: "Hit", name: str, query: str, options: OutputOptions) -> Any:
+def _field(hit: "Hit", name: str, weights: Mapping[str, int], options: OutputOptions) -> Any:
     if name == "snippet":
-        return snippet(hit.text, query, options.snippet or SNIPPET)
+        return snippet(hit.text, weights, options.snippet or SNIPPET)
     if name == "metadata":
         return dict(hit.metadata)
-    return getattr(hit, name) if name in HIT_FIELDS else hit.metadata.get(name)
+    return getattr(hit, name) if name in (*HIT_FIELDS, "copies") else hit.metadata.get(name)
 
 
 def print_answer(answer: "Answer", index: "Index | ServedIndex", options: OutputOptions) -> None:
     """Print the hits of an answer on stdout."""
-    if options.format == "table":
-        _print_table(answer, index, options)
+    if options.format in ("cards", "table"):
+        _print_hits(answer, index, options)
     elif options.format == "json":
         json_object(answer_record(answer, index, options))
     elif options.format == "jsonl":
@@ -122,31 +131,33 @@ def print_answer(answer: "Answer", index: "Index | ServedIndex", options: Output
                 sys.stdout.write("\t".join(map(plain, row)) + "\n")
 
 
-def _print_table(answer: "Answer", index: "Index | ServedIndex", options: OutputOptions) -> None:
-    """Print the hits as a table, and below it what was searched, how, and how long it took."""
+def _print_hits(answer: "Answer", index: "Index | ServedIndex", options: OutputOptions) -> None:
+    """Print the hits as cards or as a table, and below them what was searched, how, and how long it took."""
     from rich.text import Text
 
     from resizable_search.cli import tables
 
-    console = tables.stdout_console()
-    if not answer.hits:
+    console, hits = tables.stdout_console(), answer.hits
+    weights = rarity(answer.query, (hit.text for hit in hits))
+    if not hits:
         console.print("no documents")
-    elif options.fields is None and not options.snippet:
-        tables.show_table(tables.hits_table(answer, console.width if console.is_terminal else None), console)
+    elif options.format == "cards":
+        width = min(console.width, tables.WIDEST_CARD)
+        for hit in hits:
+            for line in tables.card(hit, len(hits), weights, width, options.snippet):
+                console.print(line, soft_wrap=True)
+            console.print()
+    elif options.fields is not None or options.snippet:
+        records = [
+            {name: cell_text(value) for name, value in each.items()} for each in hit_records(answer, options)
+        ]
+        for record, hit in zip(records, hits, strict=True):
+            record |= {"score": f"{hit.score:.4f}"} if "score" in record else {}
+        tables.show_table(tables.hits_table(hits, weights, console, records), console)
     else:
-        fold = ("snippet", "text") if console.is_terminal else ()
-        table = tables.borderless(*options.names(), right=("rank", "row", "score"), fold=fold)
-        words = words_of(answer.query)
-        for record in hit_records(answer, options):
-            cells = {
-                name: Text(plain(cell_text(value)[: tables.CHARS_SHOWN])) for name, value in record.items()
-            }
-            if "score" in record:
-                cells["score"] = Text(f"{record['score']:.4f}")
-            if "snippet" in record and words:
-                cells["snippet"].highlight_regex(words, "bold yellow")
-            table.add_row(*cells.values())
-        tables.show_table(table, console)
+        tables.show_table(tables.hits_table(hits, weights, console), console)
+        if any(hit.copies for hit in hits):
+            console.print(Text("+n: n other documents have the same text", style="dim"))
     times = answer.timings_ms
     rerank = f" · rerank {times.rerank:.1f}" if times.rerank else ""
     footer = (

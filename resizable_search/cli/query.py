@@ -69,7 +69,7 @@ def query(
     if words is not None and words != "-" and not words.strip():
         raise UsageError("the query is blank: give it a word or more")
     output = options.output()
-    if words == "-" and (output.open is not None or output.format not in ("table", "json")):
+    if words == "-" and (output.open is not None or output.format not in ("cards", "table", "json")):
         raise UsageError("`-` prints one JSON object a line: leave --open and --format out, or give --json")
     if words is None and output.open is not None:
         raise UsageError("--open needs a text: at the prompt, `:open 1` opens a hit")

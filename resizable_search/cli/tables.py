@@ -1,9 +1,11 @@
-"""Tables on stdout: their columns, their widths, and what gives way on a narrow terminal.
+"""Tables and cards on stdout: their columns, their widths, and what gives way on a narrow terminal.
 
-Text of documents is shown as plain text: no markup, no escape codes.
+A card is a hit: its title with headings, its address and score; below it the passage that answers best. Text
+of documents is shown as plain text: no markup, no escape codes.
 """
 
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,15 +15,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.text import plain, size
+from resizable_search.text import MOST_READ, counted, matches, plain, size, snippet
 
 if TYPE_CHECKING:
-    from resizable_search.search.results import Answer
+    from resizable_search.search.results import Hit
 
-CHARS_SHOWN = 2_000  # characters of a text that a cell may show: a text may have millions
 PIPED_WIDTH = 10_000  # columns of a table in a pipe: enough to cut nothing off
 GAPS = (2, 1)  # spaces between two columns; one where two make the table too wide
 PLAN_WIDTH = 16  # the least width of a column whose plans are broken into lines: two stages, mostly
+
+CHARS_SHOWN = 2_000  # characters of a text that a cell may show: a text may have millions
+WIDEST_CARD = 110  # columns: longer lines are hard to read
+PIPED_SNIPPET = 80  # characters of a table's snippet in a pipe
+LEAST = 8  # columns of a cell that is cut
+RAGGED = 10  # columns that two lines mostly lose to words that do not fit
+MARK = "bold yellow"  # words of the query
+_FENCE = re.compile(r"\s*(?:(?:```|~~~).*|[-=*_~|:+ ]*)")
 
 
 def stdout_console() -> Console:
@@ -122,74 +131,6 @@ def _broken(plan: str, room: int) -> str:
     return "\n".join(lines)
 
 
-def hits_table(answer: "Answer", width: int | None) -> Table:
-    """Rank, score, title and first words of each hit, on a terminal of this width (None: in a pipe).
-
-    On a terminal the title is a link; else the url has a column. A document of a file shows its location
-    in it, and a chunk has its heading as title.
-    """
-    links = width is not None
-    table = borderless()
-    table.expand = links
-    # On a narrow terminal title and text give way, and these two stay.
-    ranks, scores = [str(hit.rank) for hit in answer.hits], [f"{hit.score:.4f}" for hit in answer.hits]
-    table.add_column("#", justify="right", no_wrap=True, min_width=max(map(len, ranks)))
-    table.add_column("score", justify="right", no_wrap=True, min_width=max(map(len, scores)))
-    locations = [location(hit.metadata) if not _is_web(hit.url) else "" for hit in answer.hits]
-    if any(locations):
-        table.add_column("where", no_wrap=True)
-    if width is not None:
-        locations = [_cut_at_start(where, max(width // 4, 8)) for where in locations]
-    table.add_column("title", no_wrap=True, ratio=3 if links else None, max_width=48 if links else None)
-    table.add_column("text", no_wrap=True, ratio=4 if links else None)
-    if not links:
-        table.add_column("url", no_wrap=True)
-    for hit, rank, score, where in zip(answer.hits, ranks, scores, locations, strict=True):
-        style = "bold cyan"
-        if links and (_is_web(hit.url) or hit.url.startswith("file:///")):
-            style += f" link {plain(hit.url).replace(' ', '%20')}"
-        heading = str(hit.metadata.get("heading", "")).rpartition(" › ")[2]
-        words = first_words(f"{hit.title} {heading}", hit.text)
-        table.add_row(
-            Text(rank, style="dim"),
-            score,
-            *([Text(where)] if any(locations) else []),
-            Text(plain((heading or hit.title)[:CHARS_SHOWN]) or plain(hit.id), style=style),
-            Text(words if links or len(words) <= 60 else f"{words[:59]}…"),
-            *([] if links else [Text(plain(hit.url))]),
-        )
-    return table
-
-
-def _is_web(url: str) -> bool:
-    return url.startswith(("http://", "https://"))
-
-
-def first_words(title: str, text: str) -> str:
-    """The text on one line, without leading lines that only repeat the title, as headings do."""
-
-    def letters(text: str) -> str:
-        return "".join(c for c in text.casefold() if c.isalnum())
-
-    lines, repeated = text[:CHARS_SHOWN].split("\n"), letters(title)
-    own = next((i for i, line in enumerate(lines) if letters(line) not in repeated), 0)
-    return plain("\n".join(lines[own:]))
-
-
-def location(metadata: Mapping[str, Any]) -> str:
-    """The location of a document in its file, as compilers write it; '' for one without a file."""
-    name = metadata.get("path") or metadata.get("document")
-    if not isinstance(name, str):
-        return ""
-    suffixes = {"line": ":", "row": ":", "page": " p. ", "chunk": " #"}
-    return plain(name + next((f"{suffixes[key]}{metadata[key]}" for key in suffixes if key in metadata), ""))
-
-
-def _cut_at_start(path: str, room: int) -> str:
-    """The end of a path, which says most."""
-    return path if cell_len(path) <= room else f"…{set_cell_size(path[::-1], room - 1)[::-1]}"
-
-
 def explain_table(stages: Sequence[dict[str, Any]], width: int) -> Table:
     """A line for each stage, on a terminal of this width. `rescored`: rows with an exact score computed."""
     columns = [
@@ -203,3 +144,190 @@ def explain_table(stages: Sequence[dict[str, Any]], width: int) -> Table:
         Column("engine", [f"{stage['engine']} ×{stage['threads']}" for stage in stages], left=True),
     ]
     return fitted(columns, width, ("engine", "read", "bytes"))
+
+
+def card(hit: "Hit", hits: int, weights: Mapping[str, int], width: int, length: int = 0) -> list[Text]:
+    """The lines of one of so many hits; `length`: characters of the passage, 0 for two lines of it."""
+    indent = len(str(hits)) + 2
+    score, name, where = f"{hit.score:.3f}", heading_path(hit), address(hit)
+    if where.rpartition("/")[2].startswith(name):  # a file without a title
+        name, where = where, ""
+    room = width - indent - len(score) - 2
+    where = _cut_at_start(where, max(room - 2 - cell_len(name), room // 3))
+    name = _cut(name, room - 2 - cell_len(where) if where else room)
+    head = Text().append(f"{hit.rank:>{indent - 2}}  ", "dim").append(name, _link("bold cyan", hit))
+    head.append(" " * (room - cell_len(name) - cell_len(where))).append(where, _link("dim", hit))
+    head.append(f"  {score}")
+    room = width - indent
+    passage = snippet(body(hit), weights, length or max(2 * room - RAGGED, 1))
+    text = _marked(passage, weights)
+    lines = list(text.wrap(Console(width=room), room, tab_size=1))
+    if not length and len(lines) > 2:
+        lines[1].rstrip()
+        lines[1].truncate(room - 1)
+        lines[1].rstrip()
+        lines[1].append("" if lines[1].plain.endswith("…") else "…")
+        del lines[2:]
+    if hit.copies:
+        lines.append(Text(_cut(f"{counted(hit.copies, 'other')} with the same text", room), style="dim"))
+    for line in lines:
+        line.rstrip()
+    return [head, *(Text(" " * indent).append_text(line) for line in lines if line)]
+
+
+def hits_table(
+    hits: Sequence["Hit"],
+    weights: Mapping[str, int],
+    console: Console,
+    records: Sequence[Mapping[str, str]] = (),
+) -> Table:
+    """A line for each hit, as wide as the terminal; in a pipe nothing is cut, and the url has a column.
+
+    `records` are the fields to show; without them: rank, score, place in a file, title (a link on a
+    terminal) and a snippet.
+    """
+    width = console.width if console.is_terminal else None
+    if records:
+        columns = {name: [Text(plain(each[name][:CHARS_SHOWN])) for each in records] for name in records[0]}
+    else:
+        columns = _usual_columns(hits, is_piped=width is None)
+    widths = {
+        name: max(cell_len(name), *(cell.cell_len for cell in cells)) for name, cells in columns.items()
+    }
+    if width is not None:
+        widths = hit_widths(widths, width)
+        if "where" in widths:
+            columns["where"] = [Text(_cut_at_start(cell.plain, widths["where"])) for cell in columns["where"]]
+    if "snippet" in columns:
+        texts = [cell.plain for cell in columns["snippet"]]
+        if not records:
+            length = widths["snippet"] if width is not None else PIPED_SNIPPET
+            texts = [snippet(body(hit), weights, length) for hit in hits]
+        columns["snippet"] = [_marked(text, weights) for text in texts]
+    fold = ("snippet", "text") if records and width is not None else ()
+    table = borderless(*widths, right=("#", "rank", "row", "score"), fold=fold)
+    for column, name in zip(table.columns, widths, strict=True):
+        column.width = widths[name] if width is not None else None
+    for cells in zip(*(columns[name] for name in widths), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _usual_columns(hits: Sequence["Hit"], *, is_piped: bool) -> dict[str, list[Text]]:
+    """The columns of a table without records; snippets are made when their width is known."""
+    places = [location(hit.metadata) if not _is_web(hit.url) else "" for hit in hits]
+    columns = {
+        "#": [Text(str(hit.rank), style="dim") for hit in hits],
+        "score": [Text(f"{hit.score:.4f}") for hit in hits],
+        "where": [Text(where) for where in places],
+        "title": [_title_cell(hit, is_link=not is_piped) for hit in hits],
+        "snippet": [Text("x" * CHARS_SHOWN)] * len(hits),
+    }
+    if not any(places):
+        del columns["where"]
+    return {**columns, "url": [Text(plain(hit.url)) for hit in hits]} if is_piped else columns
+
+
+def hit_widths(widths: Mapping[str, int], width: int) -> dict[str, int]:
+    """The width of each column on a terminal of this width. A column that has no room is left out.
+
+    Numbers stay whole, and a snippet or text has most of the rest; the others share what is left.
+    """
+    fixed = {name: widths[name] for name in widths if name in ("#", "rank", "row", "score")}
+    long = [name for name in widths if name in ("snippet", "text")]
+    others = [name for name in widths if name not in fixed and name not in long]
+    while True:
+        room = width - sum(fixed.values()) - 2 * (len(fixed) + len(long) + len(others) - 1)
+        most = min(sum(widths[name] for name in long), max(room * 3 // 5, 1))
+        dropped = [name for name in ("url", "where", "id") if name in others]
+        if room - most >= LEAST * len(others) or not dropped:
+            break
+        others.remove(dropped[0])
+    shares, left = {}, max(room - most, len(others))
+    for count, name in enumerate(sorted(others, key=lambda name: widths[name])):
+        shares[name] = min(widths[name], max(1, left // (len(others) - count)))
+        left -= shares[name]
+    left += most
+    for count, name in enumerate(long):
+        shares[name] = max(1, left // (len(long) - count))
+        left -= shares[name]
+    return {name: fixed.get(name) or shares[name] for name in widths if name in fixed or name in shares}
+
+
+def _title_cell(hit: "Hit", *, is_link: bool) -> Text:
+    heading = str(hit.metadata.get("heading", "")).rpartition(" › ")[2]
+    text = plain((heading or hit.title)[:CHARS_SHOWN]) or plain(hit.id)
+    copies = f"+{hit.copies} " if hit.copies else ""
+    return Text.assemble(copies, (text, _link("bold cyan", hit) if is_link else ""))
+
+
+def heading_path(hit: "Hit") -> str:
+    """The title and the headings above the hit: `Builds › Resume`; its id if it has neither."""
+    own, heading = (plain(str(text)[:CHARS_SHOWN]) for text in (hit.title, hit.metadata.get("heading", "")))
+    if own and heading and heading != own and not heading.startswith(f"{own} › "):
+        return f"{own} › {heading}"
+    return heading or own or plain(hit.id)
+
+
+def address(hit: "Hit") -> str:
+    """Where the hit is: its file and line, else its address, else its id."""
+    where = "" if _is_web(hit.url) else location(hit.metadata)
+    return where or plain(hit.url).partition("://")[2] or plain(hit.url) or plain(hit.id)
+
+
+def location(metadata: Mapping[str, Any]) -> str:
+    """The location of a document in its file, as compilers write it; '' for one without a file."""
+    name = metadata.get("path") or metadata.get("document")
+    if not isinstance(name, str):
+        return ""
+    suffixes = {"line": ":", "row": ":", "page": " p. ", "chunk": " #"}
+    return plain(name + next((f"{suffixes[key]}{metadata[key]}" for key in suffixes if key in metadata), ""))
+
+
+def body(hit: "Hit") -> str:
+    """The text without first lines that only repeat the title, as headings do, and without lines of marks.
+
+    The bars of a Markdown table become dots.
+    """
+
+    def letters(text: str) -> str:
+        return "".join(c for c in text.casefold() if c.isalnum())
+
+    repeated = letters(f"{hit.title} {hit.metadata.get('heading', '')}"[:CHARS_SHOWN])
+    lines = [line for line in hit.text[:MOST_READ].split("\n") if not _FENCE.fullmatch(line)]
+    own = next((i for i, line in enumerate(lines) if letters(line[:CHARS_SHOWN]) not in repeated), 0)
+    return "\n".join(line[1:].replace("|", "·") if line.startswith("|") else line for line in lines[own:])
+
+
+def _marked(text: str, weights: Mapping[str, int]) -> Text:
+    """The text on one line, with the words of the query marked."""
+    marked = Text(plain(text))
+    for start, stop, _ in matches(marked.plain, weights):
+        marked.stylize(MARK, start, stop)
+    return marked
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _link(style: str, hit: "Hit") -> str:
+    """The style, with a link to the document if it has an address."""
+    is_address = _is_web(hit.url) or hit.url.startswith("file:///")
+    return f"{style} link {plain(hit.url).replace(' ', '%20')}" if is_address else style
+
+
+def _cut(text: str, room: int) -> str:
+    """The beginning of a text; of a path of headings the first and the last one, if there is room."""
+    if cell_len(text) <= room:
+        return text
+    first, _, rest = text.partition(" › ")
+    short = f"{first} › … › {rest.rpartition(' › ')[2]}"
+    if " › " in rest and cell_len(short) <= room:
+        return short
+    return f"{set_cell_size(text, max(0, room - 1)).rstrip()}…"
+
+
+def _cut_at_start(path: str, room: int) -> str:
+    """The end of a path, which says most."""
+    return path if cell_len(path) <= room else f"…{set_cell_size(path[::-1], room - 1)[::-1]}"

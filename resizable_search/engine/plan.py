@@ -108,7 +108,9 @@ class Plan:
         """The plan for `depth` hits in place of k, with keeps in the same proportion."""
         if depth == k:
             return self
-        return Plan(tuple(replace(s, keep=s.keep and -(-s.keep * depth // k)) for s in self.stages))
+        usual = max(k, LEAST_RERANKED)
+        keeps = [stage.keep and max(depth, -(-stage.keep * depth // usual)) for stage in self.stages]
+        return Plan(tuple(replace(s, keep=keep) for s, keep in zip(self.stages, keeps, strict=True)))
 
     def keeps(self, k: int) -> list[int]:
         """The number of rows each stage keeps for k hits."""

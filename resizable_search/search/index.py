@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.kernel_cache import Chooser
-from resizable_search.engine.plan import Plan
+from resizable_search.engine.plan import LEAST_RERANKED, Plan
 from resizable_search.errors import IndexBusyError, IndexFormatError, UsageError
 from resizable_search.search.query_embedder import QueryCache, QueryEmbedder
 from resizable_search.search.results import (
+    DEEPER,
     Answer,
     Hit,
     ScoredDocuments,
     SearchOptions,
-    Timings,
-    best_of_each_document,
+    as_answer,
+    best_of_each,
 )
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.documents import DocumentCache, StoredDocument
@@ -32,6 +34,8 @@ from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import MOST_TRIES, IndexReader
 from resizable_search.store.tuned_plans import StoredPlans, plan_key, tune_command
 from resizable_search.text import counted, dimensions
+
+MOST_READ = 1000  # rows that are read to group them; of more, only the best row of each document is read
 
 
 class Index:
@@ -106,13 +110,14 @@ class Index:
         plan: Plan | str | None = None,
         recall: float | None = None,
         where: str | None = None,
+        group: bool = True,
     ) -> list[Hit]:
         """The k documents nearest to a text (all, if there are fewer), best first.
 
         The options are those of `SearchOptions`. Raises UsageError for a blank text, QueryError for one
         that cannot be embedded, EmbedderError if the embedder fails.
         """
-        return self.search([text], SearchOptions(k, dim, rerank, plan, recall, where))[0].hits
+        return self.search([text], SearchOptions(k, dim, rerank, plan, recall, where, group))[0].hits
 
     def similar(
         self,
@@ -124,7 +129,7 @@ class Index:
         recall: float | None = None,
         where: str | None = None,
     ) -> list[Hit]:
-        """The k documents nearest to the document with this id, without itself; options as for `query`.
+        """The k rows nearest to the document with this id, without itself; options as for `query`.
 
         The query is the stored vector; nothing is embedded. Raises DocumentNotFoundError.
         """
@@ -172,23 +177,24 @@ class Index:
         `selection`: what `select` made of `options.where`, if that was done before. `embed_seconds`: what
         each vector took. The time and bytes of the scan are those of all queries together.
         """
-        plan = self.plan(options)
+        plan, k = self.plan(options), options.k
         selection = selection or self.select(options.where)
         seconds = embed_seconds or [0.0] * len(queries)
-        per_query: list[tuple[ScoredDocuments, list[StageStats]]]
-        if options.group:
-            per_query = [self._grouped(vector, plan, options.k, selection) for vector in vectors]
-        else:
-            top, stages = self.run(vectors, plan, options.k, selection=selection)
-            documents = {d.row: d for d in self.documents(np.unique(top.rows))}
-            per_query = []
-            for scores, rows in zip(top.scores.tolist(), top.rows.tolist(), strict=True):
-                pairs = zip(scores, rows, strict=True)
-                per_query.append(([(score, documents[row]) for score, row in pairs if row != NO_ROW], stages))
-        return [
-            self._answer(query, options.k, plan, spent, *own)
-            for query, spent, own in zip(queries, seconds, per_query, strict=True)
-        ]
+        depth = k
+        if options.group and self.manifest.corpus.get("chunk"):
+            # As deep for fewer hits, so that they are the first of more.
+            depth = max(1, min(max(k, LEAST_RERANKED) * DEEPER, self.rows))
+        top, stages = self.run(vectors, plan.deepened(k, depth), depth, selection=selection)
+        documents = {d.row: d for d in self.documents(np.unique(top.rows))}
+        answers = []
+        lines = zip(queries, vectors, seconds, top.scores.tolist(), top.rows.tolist(), strict=True)
+        for query, vector, spent, scores, rows in lines:
+            pairs = zip(scores, rows, strict=True)
+            scored, own = [(score, documents[row], 0) for score, row in pairs if row != NO_ROW], stages
+            if options.group:
+                scored, own = self._grouped(vector, plan, k, depth, selection, scored, stages)
+            answers.append(as_answer(query, self.name, k, plan, spent, scored, own))
+        return answers
 
     def search_similar(self, id: str, options: SearchOptions) -> Answer:
         """As `similar`, with the plan and the timings; `query` of the answer is the id."""
@@ -196,8 +202,8 @@ class Index:
         self._refuse_if_closed()
         row = np.array([self._filter.row_of(id)])
         top, stages = self.run(self.vectors(row), plan, options.k, row, self.select(options.where))
-        scored = list(zip(top.scores[0].tolist(), self.documents(top.rows[0]), strict=False))
-        return self._answer(id, options.k, plan, 0.0, scored, stages)
+        scored = list(zip(top.scores[0].tolist(), self.documents(top.rows[0]), repeat(0)))
+        return as_answer(id, self.name, options.k, plan, 0.0, scored, stages)
 
     def plan(self, options: SearchOptions) -> Plan:
         """The plan that the options mean on this index. Raises UsageError."""
@@ -323,32 +329,27 @@ class Index:
             raise UsageError(f"row {unknown[0]} is not within 0 to {last}, {self.name}'s rows")
 
     def _grouped(
-        self, vector: NDArray[np.float32], plan: Plan, k: int, selection: Selection | None
-    ) -> tuple[ScoredDocuments, list[StageStats]]:
-        def search(depth: int) -> tuple[Top, list[StageStats]]:
-            return self.run(vector, plan.deepened(k, depth), depth, selection=selection)
-
-        return best_of_each_document(search, self.documents, k, self.rows)
-
-    def _answer(
         self,
-        query: str,
-        k: int,
+        vector: NDArray[np.float32],
         plan: Plan,
-        embed_seconds: float,
+        k: int,
+        depth: int,
+        selection: Selection | None,
         scored: ScoredDocuments,
         stages: list[StageStats],
-    ) -> Answer:
-        hits = [
-            Hit(rank, d.row, score, d.id, d.title, d.url, d.text, d.metadata)
-            for rank, (score, d) in enumerate(scored, 1)
-        ]
-        timings = Timings(
-            embed=embed_seconds * 1e3,
-            scan=stages[0].seconds * 1e3,
-            rerank=sum(stage.seconds for stage in stages[1:]) * 1e3,
-        )
-        return Answer(query, self.name, k, str(plan), timings, hits, stages)
+    ) -> tuple[ScoredDocuments, list[StageStats]]:
+        """`best_of_each` of the best `depth` rows, or of more, and the stages of the last search."""
+        count = len(scored)
+        while len(best := best_of_each(scored, k)) < k and count == depth < self.rows:
+            depth = min(depth * DEEPER, self.rows)
+            top, stages = self.run(vector, plan.deepened(k, depth), depth, selection=selection)
+            scores, rows = (line[top.rows[0] != NO_ROW] for line in (top.scores[0], top.rows[0]))
+            count = len(rows)
+            if count > MOST_READ:
+                first = np.sort(np.unique(self._filter.document_numbers[rows], return_index=True)[1])
+                scores, rows = scores[first], rows[first]
+            scored = list(zip(scores.tolist(), self.documents(rows), repeat(0)))
+        return best, stages
 
 
 def open_index(

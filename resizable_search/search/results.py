@@ -1,8 +1,8 @@
 """What a search takes and what it returns, as values: its options, and the hits of an answer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import UsageError
@@ -10,15 +10,11 @@ from resizable_search.store.tuned_plans import check_recall
 from resizable_search.system import blas_threads
 
 if TYPE_CHECKING:  # a command that a service answers loads no numpy
-    from resizable_search.engine.base import Top
     from resizable_search.store.documents import StoredDocument
     from resizable_search.store.executor import StageStats
 
 DEEPER = 4
 """A search by document takes so many times the rows of the one before."""
-DOCUMENTS_AT_ONCE = 200  # that are read to group chunks
-
-Stats = TypeVar("Stats")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +25,8 @@ class SearchOptions:
     rerank x max(k, 10) candidates again at the full dimension (0: none); it does nothing without `dim`.
     `plan`: the stages themselves, in place of these two; a text is parsed. `recall`: the plan that was tuned
     for this overlap and k, in place of all three. `where`: an SQL expression over id, title, url and
-    metadata; it selects rows before the ranking. `group`: only the best chunk of each document.
+    metadata; it selects rows before the ranking. `group`: of each document only the best chunk, and of equal
+    texts only the first; False: every row.
     """
 
     k: int = 10
@@ -38,7 +35,7 @@ class SearchOptions:
     plan: Plan | str | None = None
     recall: float | None = None
     where: str | None = None
-    group: bool = False
+    group: bool = True
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -63,7 +60,10 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result: `rank` from 1, `row` within this generation, `score` the cosine similarity."""
+    """One result: `rank` from 1, `row` within this generation, `score` the cosine similarity.
+
+    `copies`: other documents with the same text, as far as they rank near it; they are no hits themselves.
+    """
 
     rank: int
     row: int
@@ -73,6 +73,7 @@ class Hit:
     url: str
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    copies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Answer:
 
 
 def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
-    """An answer as a JSON object; a hit without metadata has no such key.
+    """An answer as a JSON object; a hit without metadata or copies has no such key.
 
     `threads`: those of the index; if given, `explain` has the stages.
     """
@@ -134,36 +135,54 @@ _HIT_KEYS = ("rank", "row", "score", "id", "title", "url", "text")
 
 def _hit(hit: Hit) -> dict[str, Any]:
     content = {name: getattr(hit, name) for name in _HIT_KEYS}
-    return {**content, "metadata": dict(hit.metadata)} if hit.metadata else content
+    if hit.metadata:
+        content["metadata"] = dict(hit.metadata)
+    return {**content, "copies": hit.copies} if hit.copies else content
 
 
-ScoredDocuments = list[tuple[float, "StoredDocument"]]
-"""Documents with their scores, best first."""
+ScoredDocuments = list[tuple[float, "StoredDocument", int]]
+"""Documents with their scores, best first, and how many other documents have the same text."""
 
 
-def best_of_each_document(
-    search: "Callable[[int], tuple[Top, Stats]]",
-    documents: "Callable[[Sequence[int]], Sequence[StoredDocument]]",
-    k: int,
-    rows: int,
-) -> tuple[ScoredDocuments, Stats]:
-    """The best chunk of each of the best k documents (all, if there are fewer), and the last search's stats.
+def best_of_each(scored: ScoredDocuments, k: int) -> ScoredDocuments:
+    """The best k, one a document and one a text, with the copies that were left out.
 
-    `search(n)` returns the best n of the index's `rows` for one query, `documents` the documents at rows.
     Chunks whose metadata name the same document belong together; any other row is its own document.
     """
-    k = min(k, rows)
-    depth = min(k * DEEPER, rows)
-    while True:
-        top, stats = search(depth)
-        best: dict[str, tuple[float, StoredDocument]] = {}
-        for start in range(0, top.rows.shape[1], DOCUMENTS_AT_ONCE):
-            batch = slice(start, start + DOCUMENTS_AT_ONCE)
-            read = documents(top.rows[0, batch].tolist())
-            for document, score in zip(read, top.scores[0, batch].tolist(), strict=False):
-                best.setdefault(str(document.metadata.get("document", document.id)), (score, document))
-            if len(best) >= k:
-                break
-        if len(best) >= k or depth >= rows:
-            return list(best.values())[:k], stats
-        depth = min(depth * DEEPER, rows)
+    best: ScoredDocuments = []
+    names: set[str] = set()
+    texts: dict[str, int] = {}
+    for score, document, _ in scored:
+        name = str(document.metadata.get("document", document.id))
+        if name in names:
+            continue
+        names.add(name)
+        if (at := texts.get(document.text)) is not None:
+            best[at] = (*best[at][:2], best[at][2] + 1)
+        elif len(best) < k:
+            if document.text:
+                texts[document.text] = len(best)
+            best.append((score, document, 0))
+    return best
+
+
+def as_answer(
+    query: str,
+    index: str,
+    k: int,
+    plan: Plan,
+    embed_seconds: float,
+    scored: ScoredDocuments,
+    stages: "list[StageStats]",
+) -> Answer:
+    """The answer to a query of an index, whose vector took `embed_seconds`."""
+    hits = [
+        Hit(rank, d.row, score, d.id, d.title, d.url, d.text, d.metadata, copies)
+        for rank, (score, d, copies) in enumerate(scored, 1)
+    ]
+    timings = Timings(
+        embed=embed_seconds * 1e3,
+        scan=stages[0].seconds * 1e3,
+        rerank=sum(stage.seconds for stage in stages[1:]) * 1e3,
+    )
+    return Answer(query, index, k, str(plan), timings, hits, stages)

@@ -81,7 +81,8 @@ class SearchFields(Request):
 
     Such as year >= 2020 AND title LIKE '%tree%'. Leave matters of meaning to the query.
     """
-    group: bool = Field(False, description="Of documents cut into chunks: only the best chunk of each.")
+    group: bool = True
+    """Only the best chunk of each document, and only the first of equal texts; false: every one."""
 
     def options(self) -> SearchOptions:
         """The options of a search. Raises UsageError for a wrong plan, and for too many candidates."""
@@ -272,6 +273,7 @@ class ToolHit(BaseModel):
     url: str
     passage: str = Field(description="Part of its text; … where the text continues.")
     length: int = Field(description="Characters of the whole text.")
+    copies: int = Field(description="Other documents with the same text, which are left out.")
 
 
 class ToolHits(BaseModel):

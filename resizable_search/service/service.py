@@ -25,7 +25,7 @@ from resizable_search.errors import (
 )
 from resizable_search.search.index import Index
 from resizable_search.search.results import Answer, SearchOptions
-from resizable_search.service.batcher import Batcher, MovedError, PendingQuery, search_together
+from resizable_search.service.batcher import Batcher, MovedError, PendingQuery
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.schemas import EmbedderModel, IndexModel, TunedPlanModel
 from resizable_search.store.documents import StoredDocument
@@ -234,9 +234,7 @@ class Service:
         return await self.with_index(name, select, limiter)
 
     async def _answers(self, name: str, queries: Sequence[PendingQuery]) -> list[Answer]:
-        """The answers to queries of the same options. Groups are not batched: they may search deep."""
-        if queries[0].options.group:
-            return await self.with_index(name, lambda index: search_together(index, queries))
+        """The answers to queries of the same options."""
         if name not in self._batchers:
             self._batchers[name] = Batcher(self.pool, name, self.metrics.scanned)
         self._batchers[name].put(queries)

@@ -188,6 +188,12 @@ class Filter:
         statement = "SELECT coalesce(json_extract(metadata, '$.document'), id) FROM documents ORDER BY row"
         return [str(name) for _, rows in self._ask(statement) for (name,) in rows]
 
+    @cached_property
+    def document_numbers(self) -> NDArray[np.int64]:
+        """The document of each row as a number: (rows,)."""
+        numbers: dict[str, int] = {}
+        return np.array([numbers.setdefault(name, len(numbers)) for name in self.document_names()])
+
     def close(self) -> None:
         """Close the documents."""
         for connection, _ in self._connections:

@@ -56,7 +56,7 @@ def test_a_folder_is_built_and_its_hits_name_document_and_place(machine: Machine
     assert "left out 2 of " in ran.out
     assert "people.csv:3 (it has 1 value for 2 columns); picture.png (it is not text)" in ran.out
     query = ("query", "pirates map of the treasure", "-i", "my notes", "-k", 3)
-    hits = machine.run(*query, "--json").json["hits"]
+    hits = machine.run(*query, "--no-group", "--json").json["hits"]
     assert re.fullmatch(r"guide.md#c\d", hits[0]["id"])
     assert hits[0]["title"] == "Guide"
     assert hits[0]["url"] == (notes / "guide.md").as_uri()
@@ -66,14 +66,18 @@ def test_a_folder_is_built_and_its_hits_name_document_and_place(machine: Machine
         "the treasure"
         in GUIDE.splitlines()[metadata["line"] - 1] + GUIDE.splitlines()[metadata["line_end"] - 1]
     )
-    grouped = machine.run(*query, "--group", "--json").json["hits"]
+    grouped = machine.run(*query, "--json").json["hits"]
     assert [hit["metadata"]["document"] for hit in grouped] == ["guide.md", "people.csv:2", "sub/log.txt"]
     assert grouped[1]["metadata"]["born"] == 1680
-    assert (notes / "guide.md").as_uri() in on_a_terminal(machine, *query[:4], "--group")
-    head, first, *_ = on_a_terminal(machine, *query[:4], "--group", NO_COLOR="1").splitlines()
-    assert head.split() == ["#", "score", "where", "title", "text"]
+    assert (notes / "guide.md").as_uri() in on_a_terminal(machine, *query[:4])
+    first, passage, *_ = on_a_terminal(machine, *query[:4], NO_COLOR="1").splitlines()
+    assert first.split()[:4] == ["1", "Guide", "›", "Pirates"]
+    assert first.split()[-2] == f"guide.md:{metadata['line']}"
+    assert "the treasure" in passage
+    head, first, *_ = on_a_terminal(machine, *query[:4], "--format", "table", NO_COLOR="1").splitlines()
+    assert head.split() == ["#", "score", "where", "title", "snippet"]
     assert first.split()[2:4] == [f"guide.md:{metadata['line']}", "Pirates"]
-    wide = machine.run(*query, "--group").out.splitlines()[1:3]
+    wide = machine.run(*query).out.splitlines()[1:3]
     assert [line.split()[2] for line in wide] == [f"guide.md:{metadata['line']}", "people.csv:2"]
     again = machine.run(
         "build", "files", notes, *LSA, "--chunk", 60, "--metadata", "born", "--text-column", "text"

@@ -136,7 +136,7 @@ def test_what_is_said_of_one_embedder_is_not_said_of_another(inside: Inside):
         ("[query]\nk = true", ("query.k: 'True' is not a whole number",)),
         ("[query]\nk = [1, 2]", ("query.k: '1,2' is not a whole number",)),
         ("[query.k]\nx = 1", ("query.k takes one value",)),
-        ("[query]\nformat = 'xml'", ("query.format: ", "'xml' is not one of 'table', 'json'")),
+        ("[query]\nformat = 'xml'", ("query.format: ", "'xml' is not one of 'cards', 'table'")),
         ("[query]\nmin-score = 'x'", ("query.min-score: 'x' is not a number",)),
         ("[bench]\nseed = -1", ("bench.seed: Input should be greater than or equal to 0",)),
         ("[query]\njson = true", ("unknown setting query.json",)),
@@ -285,7 +285,7 @@ def test_every_setting_is_listed_with_where_it_comes_from(inside: Inside, home: 
     assert rows["threads"] == ["1", str(home / "rsearch.toml")]
     assert rows["query.k"] == ["3", str(home / "rsearch.toml")]
     assert rows["home"] == [str(home), "$RSEARCH_HOME"]
-    assert rows["query.format"] == ["table"]
+    assert rows["query.rerank"] == ["0"]
     files = json.loads(inside.run("config", "--json").out)["files"]
     assert [one["exists"] for one in files] == [True]
 

@@ -63,7 +63,7 @@ def test_the_same_query_again_needs_no_service_and_no_client(shelf: Shelf):
 def test_the_table_has_a_line_a_hit_and_says_what_was_searched(shelf: Shelf):
     ran = shelf.run("query", "abstract syntax tree", "-i", "pydoc", "--dim", 64, "-k", 4)
     head, *hits, foot = ran.out.splitlines()
-    assert head.split() == ["#", "score", "title", "text", "url"]
+    assert head.split() == ["#", "score", "title", "snippet", "url"]
     assert [line.split()[0] for line in hits] == ["1", "2", "3", "4"]
     assert all("https://docs.python.org/" in line for line in hits)
     assert foot.startswith(f"pydoc · {PYDOC_ROWS} × ")

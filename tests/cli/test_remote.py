@@ -109,7 +109,7 @@ QUERIES = [
     ("--dim", 16, "--rerank", 2, "-k", 5),
     ("--plan", "32:int8:20,32"),
     ("--where", "id <> 'long'"),
-    ("--group", "-i", "pydoc"),
+    ("--no-group", "-i", "pydoc"),
     ("--threads", thread_count()),
     ("-k", 5000),
     ("-k", 5000, "--dim", 16, "--rerank", 1000),

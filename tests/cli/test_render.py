@@ -1,17 +1,21 @@
-"""Tables: what stays on a narrow terminal, and what they look like in a pipe."""
+"""Cards and tables: what stays on a narrow terminal, and what they look like in a pipe."""
 
 import io
 import os
 import subprocess
+from dataclasses import replace
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from resizable_search.admin.overview import OverviewEntry
 from resizable_search.cli import indexes, render_evaluate, tables
+from resizable_search.cli.output import OutputOptions, above_min_score
 from resizable_search.evaluate.bench import BenchReport, Measurement, QueryInfo
 from resizable_search.search.results import Answer, Hit, Timings
+from resizable_search.text import rarity
 from tests.cli.conftest import COMMAND, PATIENCE, Shelf
 
 HITS = [Hit(i, i, -0.1234 if i == 9 else 0.7, "id", "A long title", "", "words " * 30) for i in range(1, 11)]
@@ -30,15 +34,112 @@ ENTRIES = [
 ]
 
 
+NOTE = Hit(
+    1, 7, 0.30512, "readline.md#c9", "Readline", "file:///notes/api/readline.md",
+    "### Read a file\n\n```js\nA common case is reading a file one line at a time. " + "Much more. " * 40,
+    {"path": "api/readline.md", "line": 1173, "heading": "Readline › Examples of events › Read a file"}, 2,
+)  # fmt: skip
+
+
+def terminal(width: int) -> Console:
+    return Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+
+
 def shown(table: Table, width: int) -> list[str]:
-    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    console = terminal(width)
     tables.show_table(table, console)
     return console.file.getvalue().splitlines()
 
 
+def hits_table(hits: list[Hit], width: int, *names: str) -> list[str]:
+    records = [{name: str(getattr(hit, name, hit.text[:300])) for name in names} for hit in hits]
+    return shown(tables.hits_table(hits, {"word": 1}, terminal(width), records if names else ()), width)
+
+
+def card(hit: Hit, width: int, *words: str, length: int = 0) -> list[str]:
+    return [line.plain for line in tables.card(hit, 3, dict.fromkeys(words, 1), width, length)]
+
+
+def test_a_card_has_title_headings_place_and_score_and_two_lines_that_answer():
+    assert card(NOTE, 80, "lin") == [
+        "1  Readline › Examples of events › Read a file       api/readline.md:1173  0.305",
+        "   A common case is reading a file one line at a time. Much more. Much more.",
+        "   Much more. Much more. Much more. Much more. Much more. Much more. Much…",
+        "   2 others with the same text",
+    ]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 110])
+def test_a_card_keeps_rank_place_and_score_and_is_never_wider_than_the_terminal(width: int):
+    odd = replace(
+        NOTE, title="広い文字" * 40, text="広い文字のテキスト " * 90, metadata={"path": "x/" * 90 + "end.md"}
+    )
+    for hit in (NOTE, odd, replace(NOTE, title="", url="", text="", metadata={}, copies=0)):
+        lines = card(hit, width, "word")
+        assert lines[0].startswith("1  ")
+        assert lines[0].endswith("  0.305")
+        assert max(map(cell_len, lines)) <= width
+        assert cell_len(lines[0]) == width
+    assert "73  0.305" in card(NOTE, width)[0]
+    assert card(NOTE, 70)[0] == "1  Readline › … › Read a file              api/readline.md:1173  0.305"
+
+
+def test_a_passage_of_so_many_characters_is_shown_whole():
+    assert len(card(NOTE, 60, "line", length=400)) > 8
+
+
+@pytest.mark.parametrize(
+    ("hit", "head"),
+    [
+        ({"title": "notes.txt", "metadata": {"path": "a/notes.txt", "line": 3}}, "1  a/notes.txt:3"),
+        (
+            {"title": "", "metadata": {}, "url": "https://example.org/a#b"},
+            "1  readline.md#c9 example.org/a#b",
+        ),
+        ({"title": "T", "metadata": {"heading": "H › I"}, "url": ""}, "1  T › H › I readline.md#c9"),
+        ({"title": "T", "metadata": {"heading": "T"}, "url": "about:x"}, "1  T about:x"),
+    ],
+    ids=str,
+)
+def test_the_head_of_a_card_says_nothing_twice(hit: dict[str, object], head: str):
+    assert card(replace(NOTE, **hit), 60)[0].split() == [*head.split(), "0.305"]
+
+
+def test_words_of_the_query_are_marked_but_no_stop_words():
+    weights = rarity("how to read a file", [NOTE.text])
+    _, passage, *_ = tables.card(NOTE, 1, weights, 60)
+    marks = [passage.plain[span.start : span.end] for span in passage.spans if span.style == tables.MARK]
+    assert marks == ["reading", "file"]
+
+
+def test_cards_and_tables_show_no_hit_that_is_not_above_zero():
+    hits = [replace(NOTE, score=score) for score in (0.1, 0.0, -0.1)]
+    answer = replace(ANSWER, hits=hits)
+    for form, count in (("cards", 1), ("table", 1), ("json", 3), ("csv", 3)):
+        assert len(above_min_score(answer, OutputOptions(form)).hits) == count
+        assert len(above_min_score(answer, OutputOptions(form, min_score=-1.0)).hits) == 3
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize(
+    "names", [(), ("rank", "score", "id", "title", "url", "snippet")], ids=["usual", "named"]
+)
+def test_the_snippet_of_a_table_has_most_of_the_room(width: int, names: tuple[str, ...]):
+    hits = [replace(NOTE, url="https://example.org/" + "long/" * 20)]
+    head, line, *_ = hits_table(hits, width, *names)
+    start = head.index("snippet")
+    assert len(line) <= width
+    assert len(line[start:]) >= (width - 15) // 2
+    assert "Read a file" in line[start:] if names else "common case" in line[start:]
+
+
+def test_a_table_says_how_many_others_have_a_text():
+    assert "+2 Read a file" in hits_table([NOTE], 120)[1]
+
+
 @pytest.mark.parametrize("width", [20, 30, 40, 59, 80])
 def test_on_a_narrow_terminal_ranks_and_scores_stay(width: int):
-    lines = shown(tables.hits_table(ANSWER, width), width)
+    lines = hits_table(HITS, width)
     assert lines[0].split()[:2] == ["#", "score"]
     assert lines[9].split()[:2] == ["9", "-0.1234"]
     assert lines[10].split()[:2] == ["10", "0.7000"]

@@ -10,6 +10,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,7 @@ def test_what_makes_no_sense_is_told_in_one_line_and_changes_nothing(session, sa
 def test_hits_are_named_by_number(session, say, monkeypatch):
     opened = []
     monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
+    session.output = replace(session.output, min_score=-1.0)
     say(":k 40", "word80")
     assert "word0 word1" in say(":show 1")
     assert session.hit(1).id == "long"
@@ -170,8 +172,8 @@ def test_explain_group_and_snippet_are_those_of_the_command(session, say):
     assert "rescored" in say(":explain on", TEXT)
     assert "rescored" not in say(":explain off", "")
     assert "snippet" in say(":snippet 20", "").splitlines()[0]
-    say(":group on", "")
-    assert session.search.group
+    say(":group off", "")
+    assert not session.search.group
 
 
 def test_an_index_that_is_changed_is_picked_up_and_told(session, say, inside):

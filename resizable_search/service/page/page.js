@@ -137,7 +137,7 @@ function dress() {
   byId("group").checked = state.group;
   byId("plan").placeholder = `${Math.min(...(here.dims ?? []), here.full_dim)}:100,${here.full_dim}`;
   byId("where-hint").textContent = `An SQL expression over ${(here.columns ?? []).join(", ")}.`;
-  if (state.where || state.plan || state.recall !== null || state.group) byId("more").open = true;
+  if (state.where || state.plan || state.recall !== null || !state.group) byId("more").open = true;
   gloss();
 }
 

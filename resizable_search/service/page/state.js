@@ -12,7 +12,7 @@ export const NOTHING = Object.freeze({
   where: "",
   recall: null,
   plan: "",
-  group: false,
+  group: true, // false: every chunk, and every copy of a text
 });
 
 const natural = (text, otherwise) => (/^\d{1,9}$/.test(text ?? "") ? Number(text) : otherwise);
@@ -29,7 +29,7 @@ export function fromAddress(search) {
     where: given.get("where") ?? "",
     recall: recall > 0 && recall <= 1 ? recall : null,
     plan: given.get("plan") ?? "",
-    group: given.get("group") === "1",
+    group: given.get("group") !== "0",
   };
 }
 
@@ -45,7 +45,7 @@ export function toAddress(state) {
   }
   if (state.k !== NOTHING.k) given.set("k", state.k);
   if (state.where) given.set("where", state.where);
-  if (state.group) given.set("group", "1");
+  if (!state.group) given.set("group", "0");
   const text = given.toString();
   return text ? `?${text}` : location.pathname;
 }

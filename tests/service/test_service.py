@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resizable_search.errors import EmbedderError, IndexFormatError, IndexNotFoundError, QueryError
+from resizable_search.errors import (
+    DocumentNotFoundError,
+    EmbedderError,
+    IndexFormatError,
+    IndexNotFoundError,
+    QueryError,
+)
 from resizable_search.search.index import Index, open_index
 from resizable_search.search.results import SearchOptions
 from resizable_search.service import service as module
@@ -167,7 +173,7 @@ def test_errors_are_those_of_the_index(made_once):
 
     result = run(made_once, asked)
     assert [type(error) for error in result] == [
-        IndexNotFoundError, QueryError, IndexNotFoundError, IndexNotFoundError
+        IndexNotFoundError, QueryError, DocumentNotFoundError, IndexNotFoundError
     ]  # fmt: skip
 
 

@@ -62,7 +62,7 @@ TEXT = "word1 word2 word3"
 
 def test_a_text_is_answered_and_a_blank_line_asks_it_again_with_what_is_set_now(session, say):
     assert say("  ") == ""
-    out = say(TEXT)
+    out = say("text 17 18 19")
     head, *hits, foot = out.splitlines()
     assert head.split()[:2] == ["#", "score"]
     assert [line.split()[0] for line in hits] == ["1", "2", "3"]

@@ -8,7 +8,7 @@
     ├── CorpusError
     │   └── HubError
     ├── EmbedderError
-    │   ├── CredentialsError, QuotaError, RefusedTextError, BadAnswerError
+    │   ├── CredentialsError (NoCredentialsError), QuotaError, RefusedTextError, BadAnswerError
     │   └── ServiceError
     │       └── RateLimitedError
     └── StorageError
@@ -83,6 +83,15 @@ class EmbedderError(RsearchError):
 
 class CredentialsError(EmbedderError):
     """No credentials, or credentials that the service refuses (401, 403)."""
+
+
+class NoCredentialsError(CredentialsError):
+    """The user has given no credentials. `remedies` are ways to go on, the best one first."""
+
+    def __init__(self, message: str, *remedies: str) -> None:
+        *others, last = self.remedies = remedies
+        super().__init__(f"{message}: {', '.join(others)}, or {last}")
+        self.message = message
 
 
 class QuotaError(EmbedderError):

@@ -10,6 +10,9 @@ from typing import Any, get_args, get_origin
 from resizable_search.errors import IndexFormatError
 from resizable_search.text import clipped
 
+DEFAULT_EMBEDDER = "wordllama"
+"""What embeds a new index, if nobody says otherwise: it needs no key, no download and no fitting."""
+
 _WORDS: dict[Any, str] = {
     int: "whole number of 0 or more",
     float: "number",

@@ -20,6 +20,7 @@ from resizable_search.build.update import Update
 from resizable_search.build.workspace import (
     CHANGE,
     BuildOptions,
+    EarlierBuild,
     Workspace,
     choose_dims,
     lock_build,
@@ -35,13 +36,14 @@ from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.errors import (
     BuildStateError,
     EmbedderMismatchError,
+    NoCredentialsError,
     RsearchError,
     ShrinkError,
     UsageError,
 )
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
-from resizable_search.specs import CorpusSpec, EmbedderSpec, Json
+from resizable_search.specs import DEFAULT_EMBEDDER, CorpusSpec, EmbedderSpec, Json
 from resizable_search.store.layout import NAMES, Home, home_of, unfinished_build
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
@@ -99,7 +101,7 @@ def build_index(
     name: str,
     texts: Iterable[str | Document | Mapping[str, Any]],
     *,
-    embedder: Embedder | str = "lsa",
+    embedder: Embedder | str | None = None,
     home: str | Path | None = None,
     dims: Sequence[int] | None = None,
     progress: Progress = SILENT,
@@ -107,12 +109,18 @@ def build_index(
     """Build an index of texts and open it. Called again, it resumes, or brings the index up to date.
 
     A text is a str, with its position as id, a `Document`, or a mapping with `text` and any of `id`, `title`
-    and `url`; other keys are metadata. `embedder` is one, or a kind such as `lsa`, which is fitted to the
-    texts on this machine. `home` is as for `open_index`. Raises what `build` does.
+    and `url`; other keys are metadata. `embedder` is one, or a kind such as `nomic`. None: that of the index,
+    or of a new one `wordllama`, which works on this machine. `home` is as for `open_index`. Raises what
+    `build` does.
     """
-    home_folder = home_of(home)
-    made_by = registry.create(embedder, None, {}) if isinstance(embedder, str) else embedder
-    options = BuildOptions(name, dims=tuple(dims) if dims else None)
+    home_folder, options = home_of(home), BuildOptions(name, dims=tuple(dims) if dims else None)
+    earlier = EarlierBuild.find(home_folder, options) if embedder is None else None
+    if isinstance(embedder, Embedder):
+        made_by = embedder
+    elif earlier is not None:
+        made_by = earlier.embedder(home_folder, name)
+    else:
+        made_by = registry.create(embedder or DEFAULT_EMBEDDER)
     build(TextsCorpus(texts), made_by, home_folder, options, progress)
     return open_index(name, home=home_folder.path, embedder=None if made_by.needs_fit else made_by)
 
@@ -138,7 +146,9 @@ def add(
         folder = workspace.folder
         base = read_manifest(folder)
         spec = EmbedderSpec.from_json(base.embedder)
-        embedder = embedder or registry.reopen(spec, folder / NAMES.embedder)
+        if embedder is None:
+            embedder = registry.reopen(spec, folder / NAMES.embedder)
+            TrustedEndpoints(workspace.home.trusted).require(embedder, folder.name)
         if not embedder.embeds:
             raise UsageError(
                 f"{folder.name} holds vectors that were given, and nothing here embeds texts as they were: "
@@ -247,7 +257,7 @@ class Build:
             return BuildReport(workspace.options.name, workspace.folder, base)
         update = self.update(base)
         if self.embedder.embeds and update.is_build and update.file is None:
-            self.embedder.check()
+            self.check_embedder()
         TrustedEndpoints(workspace.home.trusted).add(self.embedder)
         return finish(workspace, update.run())
 
@@ -277,6 +287,21 @@ class Build:
         folder = self.workspace.folder
         if folder.exists() and not was_index(folder):
             raise BuildStateError(f"{folder} exists and is no index: move it away, or choose another `name`")
+
+    def check_embedder(self) -> str:
+        """Check that the embedder can work, and say why. Raises EmbedderError.
+
+        Without a key for a new index, the error names the embedder that needs none.
+        """
+        workspace = self.workspace
+        try:
+            return self.embedder.check()
+        except NoCredentialsError as error:
+            exists = workspace.folder.exists() or unfinished_build(workspace.unfinished)
+            if exists and not workspace.options.restart:
+                raise
+            other = f"add `embedder={DEFAULT_EMBEDDER}`, which needs none"
+            raise NoCredentialsError(error.message, other, *error.remedies) from None
 
     def base(self) -> Manifest | None:
         """The index that is brought up to date; None if a new one is made.

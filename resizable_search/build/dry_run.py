@@ -137,7 +137,7 @@ def _dry_run(build: Build, followed: Manifest | None = None) -> DryRun:
     workspace, corpus, embedder = build.workspace, build.corpus, build.embedder
     options = workspace.options
     build.check_options()
-    findings = (_finding("corpus", corpus.check), _finding("embedder", embedder.check))
+    findings = (_finding("corpus", corpus.check), _finding("embedder", build.check_embedder))
     is_reachable = findings[0].ok
     base = followed
     if followed is None and is_reachable:

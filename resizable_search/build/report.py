@@ -127,11 +127,12 @@ def finish(workspace: Workspace, report: BuildReport) -> BuildReport:
     except OSError as error:
         log.note(f"the index is complete, but {path} cannot be written ({error.strerror})")
     left = f", {counted(len(report.left_out), 'document')} left out" if report.left_out else ""
-    log.log(
-        f"finished: {counted(report.manifest.documents, 'document')}{left}, "
-        f"{counted(report.spent.requests, 'request')}, {report.spent.repeats:,} of them repeated, "
-        f"{counted(report.spent.tokens, 'token')}, {report.seconds:,.1f} s"
-    )
+    spent, cost = report.spent, ""
+    if spent.requests:
+        cost = f"{counted(spent.requests, 'request')}, {spent.repeats:,} of them repeated, "
+        cost += f"{counted(spent.tokens, 'token')}, "
+    documents = counted(report.manifest.documents, "document")
+    log.log(f"finished: {documents}{left}, {cost}{report.seconds:,.1f} s")
     with suppress(KeyboardInterrupt):  # the index is complete: this ends only the compilation
         compile_if_worth(report.manifest.documents * report.manifest.full_dim, log, workspace.stop)
     return report

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,61 +11,69 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
-from resizable_search.cli.options import BuildArguments, TextArguments, is_given, parse_words, piped_in, takes
+from resizable_search.cli.options import BuildArguments, TextArguments, is_given, piped_in, takes
 from resizable_search.cli.settings import ConfiguredCommand
 from resizable_search.errors import UsageError
-from resizable_search.store.layout import home_of
+from resizable_search.store.layout import Home, home_of
 
 if TYPE_CHECKING:
     from resizable_search.build.report import BuildReport
+    from resizable_search.build.workspace import EarlierBuild
     from resizable_search.corpora.base import Corpus
+    from resizable_search.embedders.base import Embedder
     from resizable_search.progress import Progress
 
 STDIN = "-"
 app = typer.Typer(
     no_args_is_help=True,
-    help="Build an index.\n\nRun the same command again to resume; a larger --limit extends the index.",
+    help="Build an index.\n\nRun the same command again to resume; a larger --limit extends the index.\n"
+    "Options that you leave out are those of the index, if there is one.",
 )
 
 command = functools.partial(app.command, cls=ConfiguredCommand)
 
 
 @command("wiki100k")
-@takes(BuildArguments)
+@takes(BuildArguments, embedder="nomic")
 def wiki100k(options: BuildArguments, context: typer.Context) -> None:
     """Build an index of 100,000 English Wikipedia articles."""
-    from resizable_search.corpora.hub import WIKI100K_ROWS, wikipedia
+    from resizable_search.corpora.hub import WIKI100K_ROWS, WIKIPEDIA, wikipedia
 
     limit = WIKI100K_ROWS if options.limit is None else options.limit
     if limit > WIKI100K_ROWS and is_given(context, "limit"):
         more = f"`rsearch build wiki --limit {limit}`"
         raise UsageError(f"wiki100k is the first {WIKI100K_ROWS:,} articles: for more, use {more}")
     options = replace(options, limit=min(limit, WIKI100K_ROWS))
-    run(options, "wiki100k", lambda progress: wikipedia(chars=options.text_length(), progress=progress))
+    same = {"kind": "hub", "repo": WIKIPEDIA}
+    run(context, options, "wiki100k", wikipedia, same, {"chars": options.text_length()})
 
 
 @command("wiki")
-@takes(BuildArguments)
+@takes(BuildArguments, embedder="nomic")
 def wiki(
     options: BuildArguments,
+    context: typer.Context,
     lang: Annotated[str, Option(help="Language code: en, simple, de, …")] = "en",
     date: Annotated[str, Option(help="Date of the dump.")] = "20231101",
 ) -> None:
     """Build an index of a Wikipedia of any language."""
-    from resizable_search.corpora.hub import wikipedia
+    from resizable_search.corpora.hub import WIKIPEDIA, wikipedia
 
-    chars = options.text_length()
     name = "wiki" if lang == "en" else f"wiki-{lang}"
-    run(options, name, lambda progress: wikipedia(lang=lang, date=date, chars=chars, progress=progress))
+    asked = {"lang": lang, "date": date, "chars": options.text_length()}
+    run(context, options, name, wikipedia, {"kind": "hub", "repo": WIKIPEDIA}, asked)
 
 
 @command("pydoc")
-@takes(BuildArguments, embedder="lsa")
-def pydoc(options: BuildArguments) -> None:
+@takes(BuildArguments)
+def pydoc(options: BuildArguments, context: typer.Context) -> None:
     """Build an index of your Python's own documentation."""
     from resizable_search.corpora.pydoc import PydocCorpus
 
-    run(options, "pydoc", lambda _: PydocCorpus(chars=options.text_length()))
+    def corpus(progress: "Progress", **reading: Any) -> "Corpus":
+        return PydocCorpus(**reading)
+
+    run(context, options, "pydoc", corpus, {"kind": "pydoc"}, {"chars": options.text_length()})
 
 
 @command("vectors")
@@ -130,6 +138,7 @@ def vectors(
 @takes(TextArguments)
 def files(
     options: TextArguments,
+    context: typer.Context,
     paths: Annotated[
         list[str],
         Argument(help="Files, folders and patterns; `-` reads JSON lines from stdin.", metavar="PATH..."),
@@ -144,23 +153,25 @@ def files(
     if STDIN in paths and len(paths) > 1:
         raise UsageError("stdin cannot be mixed with files: build an index of each")
 
-    def corpus(progress: "Progress") -> "Corpus":
+    from resizable_search.corpora.discovery import absolute
+
+    def corpus(progress: "Progress", **reading: Any) -> "Corpus":
         from resizable_search.corpora.files import FilesCorpus, StdinCorpus
 
-        names = ("text_column", "id_column", "title_column", "url_column", "chunk", "chunk_overlap")
-        reading: dict[str, Any] = {name: getattr(options, name) for name in names}
-        reading |= {"metadata": parse_words(options.metadata), "chars": options.text_length()}
         if STDIN in paths:
             return StdinCorpus(piped_in(), **reading, progress=progress)
         return FilesCorpus(paths, **reading, progress=progress)
 
-    run(options, usual_name(paths) if options.name is None else "", corpus)
+    name = usual_name(paths) if options.name is None else ""
+    same = {"kind": "files", "paths": paths if STDIN in paths else [absolute(path) for path in paths]}
+    run(context, options, name, corpus, same, options.reading())
 
 
 @command("hf")
-@takes(TextArguments)
+@takes(TextArguments, embedder="nomic")
 def hf(
     options: TextArguments,
+    context: typer.Context,
     repo: Annotated[str, Argument(help="Dataset, such as wikimedia/wikipedia.", metavar="REPO")],
     config: Annotated[
         str | None, Option(help="Configuration of the dataset.", show_default="the only one")
@@ -185,28 +196,22 @@ def hf(
     """
     if shuffle_seed is not None and shuffle_seed < 0:
         raise UsageError(f"--shuffle-seed must be 0 or more, not {shuffle_seed}")
-    fields = ("text", "id", "title", "url")
-    columns = {field: getattr(options, f"{field}_column") for field in fields}
 
-    def corpus(progress: "Progress") -> "Corpus":
-        from resizable_search.corpora.hub import HubCorpus
+    def corpus(progress: "Progress", **reading: Any) -> "Corpus":
+        from resizable_search.corpora.hub import DEFAULT_COLUMNS, HubCorpus
 
+        columns = {field: reading.pop(f"{field}_column", None) for field in DEFAULT_COLUMNS}
         return HubCorpus(
             repo=repo,
-            config=config,
-            split=split,
-            revision=revision,
-            chars=options.text_length(),
             columns={field: column for field, column in columns.items() if column is not None},
             optional=[field for field, column in columns.items() if column is None and field != "text"],
-            metadata=parse_words(options.metadata),
-            chunk=options.chunk,
-            chunk_overlap=options.chunk_overlap,
-            shuffle_seed=shuffle_seed,
+            **reading,
             progress=progress,
         )
 
-    run(options, repo.rpartition("/")[2], corpus)
+    asked = {"config": config, "split": split, "revision": revision, "shuffle_seed": shuffle_seed}
+    name = repo.rpartition("/")[2]
+    run(context, options, name, corpus, {"kind": "hub", "repo": repo}, asked | options.reading())
 
 
 def usual_name(paths: list[str]) -> str:
@@ -230,32 +235,66 @@ def usual_name(paths: list[str]) -> str:
     raise UsageError("these files have no common folder with a name: name the index with --name")
 
 
-def run(options: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress], Corpus]") -> None:
-    """Build an index of the corpus that `open_corpus` opens, and print the report."""
-    report, remark, example = built(options, usual_name, open_corpus)
+def run(
+    context: typer.Context,
+    options: BuildArguments,
+    usual_name: str,
+    open_corpus: "Callable[..., Corpus]",
+    same: Mapping[str, Any],
+    asked: Mapping[str, Any],
+) -> None:
+    """Build an index of a corpus, as `built` does, and print the report."""
+    report, remark, example = built(context, options, usual_name, open_corpus, same, asked)
     render_build.build_report(report, options.limit, remark, example, options.home)
 
 
 def built(
-    options: BuildArguments, usual_name: str, open_corpus: "Callable[[Progress], Corpus]"
+    context: typer.Context,
+    options: BuildArguments,
+    usual_name: str,
+    open_corpus: "Callable[..., Corpus]",
+    same: Mapping[str, Any],
+    asked: Mapping[str, Any],
 ) -> "tuple[BuildReport, str, str]":
-    """Build without printing: the report, a remark on the model, and an example of a query.
+    """Build without printing: the report, remarks on the embedder, and an example of a query.
 
-    With --dry-run it prints the plan of the build and raises `typer.Exit`.
+    `open_corpus` takes the options `asked` of the corpus, and `progress`. Of an index that exists, options
+    which the command line leaves out are the index's own, if its corpus is the `same`. With --dry-run it
+    prints the plan of the build and raises `typer.Exit`.
     """
     from resizable_search.build import build as builder
     from resizable_search.build import dry_run
+    from resizable_search.build.workspace import EarlierBuild
     from resizable_search.cli.progress import shown_progress, stop_on_signal
-    from resizable_search.embedders import registry
-    from resizable_search.specs import EmbedderSpec
 
     home, build_options = home_of(options.home), options.build_options(usual_name)
-    embedder = registry.create(options.embedder, options.model, options.embedder_options())
+    given = {name for name in context.params if is_given(context, name)}
+    earlier = EarlierBuild.find(home, build_options)
+    embedder = _embedder(options, given, earlier, home, build_options.name)
+    if earlier is not None:
+        asked = earlier.corpus_options(same, asked, given)
+        if "dims" not in given:
+            dims = earlier.dims if embedder.kind == earlier.kind else None
+            build_options = replace(build_options, dims=dims)
     with shown_progress() as progress, stop_on_signal() as stop:
-        corpus = open_corpus(progress)
+        corpus = open_corpus(progress=progress, **asked)
         if options.dry_run:
             plan = dry_run.dry_run(corpus, embedder, home, build_options, progress)
             render_build.dry_run(plan)
             raise typer.Exit(0 if plan.ok else 1)
         report = builder.build(corpus, embedder, home, build_options, progress, stop)
-    return report, embedder.remark_on(EmbedderSpec.from_json(report.manifest.embedder)), corpus.example
+    return report, render_build.embedder_line(embedder, report.manifest), corpus.example
+
+
+def _embedder(
+    options: BuildArguments, given: Collection[str], earlier: "EarlierBuild | None", home: Home, name: str
+) -> "Embedder":
+    """The embedder: of another kind if that is given, else the earlier build's, else the default."""
+    from resizable_search.embedders import registry
+
+    own = options.embedder_options()
+    is_other = earlier is not None and options.embedder != earlier.kind
+    if earlier is None or ("embedder" in given and is_other) or (earlier.spec is None and not is_other):
+        return registry.create(options.embedder, options.model, own)
+    own = {option: value for option, value in own.items() if option in given}
+    return earlier.embedder(home, name, options.model if "model" in given else None, own)

@@ -1,7 +1,7 @@
 """`rsearch bench`, `tune` and `eval`: what each dimension or plan costs, and how relevant its hits are."""
 
 import os
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -330,7 +330,7 @@ def evaluate(
             plots.check_target(path, option, is_folder=is_folder)
     judgements = read_qrels_folder(queries_file, qrels_file)
     if corpus is not None and index is None:
-        index = _build(options, corpus)
+        index = _build(context, options, corpus)
     with open_index(index, options.home, threads, engine) as opened:
         _note_idle_rerank(asked, opened)
         with shown_progress() as progress:
@@ -365,16 +365,17 @@ def _files(
     return expanded(queries), expanded(qrels), None
 
 
-def _build(options: BuildArguments, documents: Path) -> str:
+def _build(context: typer.Context, options: BuildArguments, documents: Path) -> str:
     """Build the index of a corpus, or what is missing of it; its name."""
     from resizable_search.cli import build, render_build
     from resizable_search.corpora.beir import BeirCorpus
 
-    def corpus(progress: "Progress") -> "Corpus":
-        return BeirCorpus(documents, chars=options.text_length(), progress=progress)
+    def corpus(progress: "Progress", **reading: Any) -> "Corpus":
+        return BeirCorpus(documents, **reading, progress=progress)
 
     usual = os.path.basename(os.path.abspath(documents.parent)).lstrip(".")
-    report, remark, _ = build.built(replace(options, dims=None), usual, corpus)
+    asked = {"chars": options.text_length()}
+    report, remark, _ = build.built(context, options, usual, corpus, {"kind": "beir"}, asked)
     if report.added or report.left_out:
         for line in render_build.build_lines(report, options.limit, remark):
             note(line)

@@ -73,14 +73,14 @@ EXAMPLES: dict[str, str] = {
         rsearch --install-completion
             Complete commands, indexes, dimensions and ids in your shell.
         """,
-    "build": "rsearch build files notes/ papers/*.pdf --chunk 400 --embedder lsa",
+    "build": "rsearch build files notes/ papers/*.pdf --chunk 400",
     "build wiki100k": """
         rsearch build wiki100k --dry-run
         rsearch build wiki100k --embedder openai --model nomic-embed-text \\
                 --base-url http://localhost:11434/v1
             Embed with Ollama on this machine.
         """,
-    "build wiki": "rsearch build wiki --lang de --limit 10000 --embedder lsa --name wiki-lsa",
+    "build wiki": "rsearch build wiki --lang de --limit 10000 --embedder nomic-local",
     "build hf": "rsearch build hf rajpurkar/squad --text-column context --limit 20000",
     "build pydoc": "rsearch build pydoc --embedder nomic --name pydoc-nomic --dims 64,256,768",
     "build files": """

@@ -18,6 +18,7 @@ from resizable_search.cli import completion
 from resizable_search.cli.output import HIT_FIELDS, MORE_FIELDS, OutputOptions
 from resizable_search.cli.settings import INDEX_OPTION
 from resizable_search.errors import RsearchError, UsageError
+from resizable_search.specs import DEFAULT_EMBEDDER
 from resizable_search.store.layout import Home, default_name, home_of
 from resizable_search.text import quoted
 
@@ -82,9 +83,10 @@ class BuildArguments:
         str,
         Option(
             autocompletion=completion.embedders,
-            help="nomic, nomic-local, openai (or a compatible endpoint), sentence-transformers or lsa.",
+            help="wordllama, nomic, nomic-local, openai (or a compatible endpoint), sentence-transformers "
+            "or lsa.",
         ),
-    ] = "nomic"
+    ] = DEFAULT_EMBEDDER
     model: Annotated[str | None, Option(help="Model of the embedder.", show_default="the usual one")] = None
     base_url: BaseUrlOption = None
     api_key_env: ApiKeyEnvOption = None
@@ -95,7 +97,9 @@ class BuildArguments:
         Option(help="Dimensions to store, e.g. 64,256; always the full one.", show_default="usual ones"),
     ] = None
     chars: CharsOption = 1200
-    restart: Annotated[bool, Option("--restart", "--refit", help="Start again, and fit lsa again.")] = False
+    restart: Annotated[
+        bool, Option("--restart", "--refit", help="Build again from the start; lsa is fitted again.")
+    ] = False
     concurrency: ConcurrencyOption = None
     rate: RateOption = None
     on_bad_text: Annotated[
@@ -144,10 +148,14 @@ class TextArguments(BuildArguments):
     chunk: Annotated[str | None, Option(help="Chunk size in tokens (400) or characters (1600c).")] = None
     chunk_overlap: Annotated[int, Option(help="Overlap of chunks, in the same unit.")] = 0
 
+    def reading(self) -> dict[str, Any]:
+        """How texts are read, by the names of these options. Raises UsageError."""
+        columns = ("text_column", "id_column", "title_column", "url_column")
+        reading: dict[str, Any] = {name: getattr(self, name) for name in (*columns, "chunk", "chunk_overlap")}
+        return reading | {"metadata": parse_words(self.metadata), "chars": self.text_length()}
+
     def text_length(self) -> int | None:
         """As for other builds, but without --chars 1200, and all of a text that is chunked."""
-        if self.chunk is None and self.chunk_overlap:
-            raise UsageError("--chunk-overlap needs --chunk: give the size of chunks, e.g. --chunk 400")
         if self.chars is None and self.chunk is None:
             return 1200
         return BuildArguments.text_length(self)
@@ -260,8 +268,8 @@ def takes(
 ) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """Give a command the fields of the dataclass `group` as options; it gets one as its first argument.
 
-        @takes(BuildArguments, embedder="lsa")
-        def pydoc(options: BuildArguments) -> None: ...
+        @takes(BuildArguments, embedder="nomic")
+        def wiki(options: BuildArguments) -> None: ...
 
     `without` names fields to leave out; `defaults` are this command's own.
     """

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resizable_search.cli.help import with_flags
+from resizable_search.specs import EmbedderSpec
 from resizable_search.text import counted, dimensions, duration, listed, plain, plain_lines, size
 
 if TYPE_CHECKING:
     from resizable_search.build.dry_run import DryRun
     from resizable_search.build.report import BuildReport, Changes
+    from resizable_search.embedders.base import Embedder
     from resizable_search.embedders.request_pool import Usage
+    from resizable_search.store.manifest import Manifest
 
 FILES_SHOWN = 6
 REASONS_SHOWN = 4
@@ -36,6 +39,22 @@ def build_report(
     # Spaces in a quoted folder count.
     following = f"next: rsearch {trial} --index {shlex.quote(report.name)}{option}"
     sys.stdout.write("".join(plain_lines(following)) + "\n")
+
+
+def embedder_line(embedder: "Embedder", manifest: "Manifest") -> str:
+    """What embedded the documents, what users must know of it, and how to have Nomic's model instead."""
+    spec = EmbedderSpec.from_json(manifest.embedder)
+    remark = embedder.remark_on(spec)
+    if not embedder.embeds:
+        return remark
+    has_own_model = not embedder.remote and spec.model.startswith(spec.kind)
+    model = "" if has_own_model else f" ({spec.model})"
+    words = f"embedded {'' if embedder.remote else 'on this machine '}by {spec.kind}{model}"
+    if remark:
+        words += f": {remark}"
+    if embedder.remote or spec.model.startswith("nomic-"):
+        return words
+    return f"{words}; for Nomic's model add --embedder nomic --restart"
 
 
 def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[str]:
@@ -119,7 +138,7 @@ def dry_run_lines(plan: "DryRun") -> list[tuple[str, str]]:
     if builds or (work.changes and work.changes.any):
         lines += [*_costs(plan), *_disk(plan)]
     for finding in plan.findings:
-        lines.append((finding.what, f"{'ok' if finding.ok else 'wrong'}: {finding.words}"))
+        lines.append((finding.what, f"{'ok' if finding.ok else 'wrong'}: {with_flags(finding.words)}"))
     lines.append(("", f"nothing was written; {plan.embedder.check_costs or 'nothing was billed'}"))
     return lines
 

@@ -176,6 +176,15 @@ def context_of(title: str, metadata: Mapping[str, Any]) -> str:
     return f"{path[:_MOST_CONTEXT]}\n\n" if path else ""
 
 
+def chunking_of(chunk: str | None, overlap: int = 0) -> Chunking | None:
+    """The chunks of `chunk` (`Chunking.parse`); None: texts stay whole. Raises UsageError."""
+    if chunk is not None:
+        return Chunking.parse(chunk, overlap)
+    if overlap:
+        raise UsageError("`chunk_overlap` needs `chunk`: give the size of chunks, e.g. `chunk=400`")
+    return None
+
+
 def count_tokens(text: str) -> int:
     """The tokens of a text, by the rule of this module."""
     return len(_TOKEN.findall(text))

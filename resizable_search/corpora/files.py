@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resizable_search.corpora.base import BLOCK_SIZE, DEFAULT_CHARS, Block, Corpus, Document, gather
-from resizable_search.corpora.chunking import PLAIN, Chunking, Outline
+from resizable_search.corpora.chunking import PLAIN, Outline, chunking_of
 from resizable_search.corpora.decoding import UnreadableError
 from resizable_search.corpora.discovery import (
     FoundFile,
@@ -91,7 +91,7 @@ class TextCorpus(Corpus):
         if chars is not None and chars < 1:
             raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
         self.chars = chars
-        self.chunking = None if chunk is None else Chunking.parse(chunk, chunk_overlap)
+        self.chunking = chunking_of(chunk, chunk_overlap)
         self.patterns = Patterns(include, exclude)
         self.rules = rules
         self.progress = progress

@@ -32,7 +32,7 @@ from resizable_search.corpora.base import (
     as_text,
     prefetch,
 )
-from resizable_search.corpora.chunking import Chunking
+from resizable_search.corpora.chunking import chunking_of
 from resizable_search.corpora.tables import lacks_columns
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
@@ -89,7 +89,7 @@ class HubCorpus(Corpus):
             )
         if self.columns["text"] is None:
             raise UsageError("a corpus needs texts: name the column that holds them")
-        self._chunking = None if self.chunk is None else Chunking.parse(self.chunk, self.chunk_overlap)
+        self._chunking = chunking_of(self.chunk, self.chunk_overlap)
         self._sha = self.revision if re.fullmatch("[0-9a-f]{40}", self.revision or "") else None
         self._source: hub_client.HubSource | None = None
 

@@ -91,7 +91,7 @@ class LsaEmbedder(Embedder):
     kind: ClassVar[str] = "lsa"
     needs_fit: ClassVar[bool] = True
     max_state_bytes: ClassVar[int] = MAX_TERMS * (4 * WIDTH + 24)
-    remark: ClassVar[str] = "lsa matches words and what occurs with them in this corpus, not meaning"
+    remark: ClassVar[str] = "it matches words and what occurs with them in this corpus, not meaning"
     batch_size: int = 1_000
 
     def __init__(self, *, width: int = WIDTH, seed: int = 0, sample: int = SAMPLE) -> None:

@@ -29,6 +29,7 @@ from resizable_search.errors import (
     BadAnswerError,
     CredentialsError,
     EmbedderError,
+    NoCredentialsError,
     RefusedTextError,
     ServiceError,
     UsageError,
@@ -147,7 +148,7 @@ class NomicEmbedder(Embedder):
             key=client.token if client else "",
             key_source=client.key_source if client else KEY_VARIABLE,
             key_remedy=f"run `nomic login` and unset {KEY_VARIABLE}, or set it to a valid key",
-            quota_remedy="add to it at https://atlas.nomic.ai, or use `embedder=lsa`, which is free",
+            quota_remedy="add to it at https://atlas.nomic.ai",
             address_remedy=check if address else "try again later",
             down_remedy=f"{check}, or try again later",
         )
@@ -232,10 +233,7 @@ def _client_class() -> Callable[[], Any]:
 
         def _login(self) -> dict[str, Any]:
             if not os.path.lexists(self.key_source):
-                raise CredentialsError(
-                    f"no Nomic credentials: run `nomic login`, set {KEY_VARIABLE}, "
-                    "or use `embedder=lsa`, which needs none"
-                )
+                raise NoCredentialsError("no Nomic credentials", "run `nomic login`", f"set {KEY_VARIABLE}")
             with suppress(Exception):  # all kinds, and one that quotes an address with a token
                 login: dict[str, Any] = super().credentials
                 domains = ("api_domain", "frontend_domain") if login["tenant"] == "enterprise" else ()
@@ -279,8 +277,7 @@ class NomicLocalEmbedder(Embedder):
                 GPT4All.retrieve_model(self._file)
             except Exception as error:
                 raise EmbedderError(
-                    f"gpt4all cannot fetch {self._file}: {root_cause(error)}; connect to the network, "
-                    "or use `embedder=lsa`"
+                    f"gpt4all cannot fetch {self._file}: {root_cause(error)}; connect to the network"
                 ) from error
             self._is_fetched = True
         try:
@@ -291,7 +288,7 @@ class NomicLocalEmbedder(Embedder):
         except Exception as error:
             raise EmbedderError(
                 f"gpt4all cannot embed with {self._file}: {root_cause(error)}; "
-                "delete it from ~/.cache/gpt4all to download it again, or use `embedder=nomic`"
+                "delete it from ~/.cache/gpt4all to download it again"
             ) from error
         return _vectors(answer, len(texts), self._spec.model, "gpt4all")
 

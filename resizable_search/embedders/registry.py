@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from resizable_search.embedders.base import Embedder
 
 BUILT_IN = {
+    "wordllama": "resizable_search.embedders.wordllama:WordLlamaEmbedder",
     "nomic": "resizable_search.embedders.nomic:NomicEmbedder",
     "nomic-local": "resizable_search.embedders.nomic:NomicLocalEmbedder",
     "openai": "resizable_search.embedders.openai:OpenAIEmbedder",
     "sentence-transformers": "resizable_search.embedders.sentence_transformers:SentenceTransformersEmbedder",
     "lsa": "resizable_search.embedders.lsa:LsaEmbedder",
-    "wordllama": "resizable_search.embedders.wordllama:WordLlamaEmbedder",
 }
 PRECOMPUTED = {"given": "resizable_search.embedders.base:PrecomputedEmbedder"}
 """Not offered by `names`, since it embeds nothing."""

@@ -212,7 +212,7 @@ class RequestPool:
 
     def _take_turn(self, *, repeats: bool) -> None:
         self._wait("turn", self._pacer.delay())
-        self._count(Usage(requests=1, repeats=int(repeats)))
+        self._count(Usage(requests=int(self._embedder.remote), repeats=int(repeats)))
 
     def _count(self, usage: Usage) -> None:
         with self._lock:

@@ -48,7 +48,7 @@ class WordLlamaEmbedder(Embedder):
 
     kind: ClassVar[str] = "wordllama"
     known_models: ClassVar[Sequence[str]] = (MODEL,)
-    remark: ClassVar[str] = "wordllama knows words, not their order; Nomic's model: --embedder nomic"
+    remark: ClassVar[str] = "it knows words, not their order"
     batch_size: int = 64
 
     def __init__(self, *, model: str = MODEL, weights: str = "", tokenizer: str = "") -> None:
@@ -133,7 +133,7 @@ class WordLlamaEmbedder(Embedder):
         if before < NOTED_FROM <= self._seen and 2 * self._foreign > self._seen:
             self.on_note(
                 "most of these texts are not in a language that wordllama knows: expect poor answers; "
-                "another `embedder` serves them better"
+                "build again with another `embedder` and `restart`"
             )
 
 

@@ -222,7 +222,7 @@ def test_an_extension_that_brings_nothing_records_the_end(home):
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"corpus": ListCorpus(articles(95), version="2")}, ["version 1", "2 as asked"]),
+        ({"corpus": ListCorpus(articles(95), version="2")}, ["`version` 1", "2 as asked"]),
         ({"embedder": TableEmbedder(model="else")}, ["model table", "else"]),
         ({"dims": (32,)}, ["dims 64,96", "32,96"]),
     ],

@@ -95,7 +95,7 @@ def test_what_goes_on_extends_replaces_or_is_complete(home):
     found = look(home)
     assert (found.state, found.safe, found.requests) == ("goes on", len(stopping.asked), 7)
     assert look(home, restart=True).state == "new"
-    with pytest.raises(BuildStateError, match="was begun with version 1, not 2"):
+    with pytest.raises(BuildStateError, match="was begun with `version` 1, not 2"):
         look(home, ListCorpus(articles(95), version="2"))
     assert held(home) == before
 
@@ -108,7 +108,7 @@ def test_what_goes_on_extends_replaces_or_is_complete(home):
         {},
     )
     assert look(home, name="whole", restart=True).state == "replaces"
-    with pytest.raises(BuildStateError, match="was built with version 1, not 2"):
+    with pytest.raises(BuildStateError, match="was built with `version` 1, not 2"):
         look(home, ListCorpus(articles(95), version="2"), name="whole")
     assert held(home) == before
 

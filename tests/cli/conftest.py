@@ -275,7 +275,7 @@ def machine(env: Mapping[str, str], tmp_path: Path) -> Machine:
 
 BUILDS = {
     "wiki100k": ("wiki100k", "--limit", ROWS),
-    "pydoc": ("pydoc", "--limit", PYDOC_ROWS, "--dims", "64,256"),
+    "pydoc": ("pydoc", "--limit", PYDOC_ROWS, "--dims", "64,256", "--embedder", "lsa"),
     "wiki-odd": ("wiki", "--lang", "odd", "--chars", 0, "--dims", " 128, 64"),
     "wiki-one": ("wiki", "--lang", "one", "--embedder", "lsa", "--limit", 7),
 }

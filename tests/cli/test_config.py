@@ -172,7 +172,11 @@ def test_a_wrong_file_is_an_error_of_one_line_and_help_doctor_and_config_still_w
             ("query", "word1"),
             ("--min-score must be a number", "sets min-score = nan"),
         ),
-        ("[build]\nembedder = 'nomik'", ("build", "pydoc"), ("no embedder 'nomik'", "sets embedder = nomik")),
+        (
+            "[build]\nembedder = 'nomik'",
+            ("build", "files", ".", "--name", "new"),
+            ("no embedder 'nomik'", "sets embedder = nomik"),
+        ),
         (
             "[build]\ndims = [true]",
             ("build", "pydoc"),

@@ -62,9 +62,10 @@ def test_a_model_that_is_not_known_is_asked_for_its_width_and_remarked_on(
     assert endpoint.last_request["input"][0].startswith("d: ")
     inside.run("query", "tree")
     assert endpoint.last_request["input"] == ["q: tree"]
+    assert inside.run(*FEW, *at(endpoint, "mine")).code == 0  # the prefixes are the index's
     errs(
-        inside.run(*FEW, *at(endpoint, "mine")), 1,
-        "was built with document prefix 'd: ', not '' as asked now", "--restart",
+        inside.run(*FEW, *at(endpoint, "mine"), "--document-prefix", ""), 1,
+        "was built with --document-prefix 'd: ', not '' as asked now", "--restart",
     )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def test_options_that_make_no_sense_are_told(
 def test_no_model_is_told(inside: Inside):
     errs(inside.run(*FEW, "--embedder", "openai"), 2, "needs --model")
     errs(inside.run(*FEW, "--embedder", "sentence-transformers"), 2, "needs --model")
-    errs(inside.run(*FEW, "--base-url", "http://x/v1"), 2, "'lsa' has no option --base-url")
+    errs(inside.run(*FEW, "--base-url", "http://x/v1"), 2, "'wordllama' has no option --base-url")
 
 
 def test_an_answer_of_another_width_is_told_before_a_text_is_read(inside: Inside, endpoint: OpenAIServer):

@@ -129,7 +129,7 @@ def test_a_folder_is_built_once_and_judged_as_its_runs_are(inside: Inside, trees
 
 def test_a_service_is_paid_once_for_documents_and_queries(machine: Machine, trees: Path):
     with another_api(machine) as api:
-        first = machine.run("eval", trees, "--dims", 64, "--json")
+        first = machine.run("eval", trees, "--embedder", "nomic", "--dims", 64, "--json")
         assert first.code == 0, first
         asked = api.requests
         assert asked >= 5  # 24 documents and 13 queries, 10 a request

@@ -31,7 +31,7 @@ def broken(env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_a_quota_that_is_used_up_is_told_without_the_key(broken: Broken):
-    errs_at_last(broken.ran, 1, "is used up (HTTP 402", "--embedder lsa")
+    errs_at_last(broken.ran, 1, "is used up (HTTP 402", "atlas.nomic.ai")
     free_of_key(broken.machine.folder)
 
 
@@ -54,7 +54,7 @@ def test_a_query_says_that_its_build_was_begun(broken: Broken):
 
 def test_another_request_of_that_name_is_refused(broken: Broken, api: NomicServer):
     ran = broken.machine.run("build", "wiki100k", "--limit", LIMIT, "--dims", "64", ATLAS_API_PATH=api.url)
-    errs_at_last(ran, 1, "was begun with dims the default, not 64", "--restart", "another --name")
+    errs_at_last(ran, 1, "was begun with --dims the default, not 64", "--restart", "another --name")
 
 
 def test_remove_deletes_it(broken: Broken, machine: Machine):

@@ -213,7 +213,7 @@ class TestRefusals:
         [
             (401, CredentialsError, "NOMIC_API_KEY"),
             (403, CredentialsError, "nomic login"),
-            (402, QuotaError, "embedder=lsa"),
+            (402, QuotaError, "atlas.nomic.ai"),
             (400, RefusedTextError, "on_bad_text=skip"),
             (413, RefusedTextError, "on_bad_text=skip"),
             (422, RefusedTextError, "on_bad_text=skip"),
@@ -413,10 +413,7 @@ class TestCredentials:
         monkeypatch.setenv("NOMIC_API_KEY", " ")
         with pytest.raises(CredentialsError) as caught:
             NomicEmbedder().embed(["a text"], "search_document")
-        assert str(caught.value) == (
-            "no Nomic credentials: run `nomic login`, set NOMIC_API_KEY, "
-            "or use `embedder=lsa`, which needs none"
-        )
+        assert str(caught.value) == ("no Nomic credentials: run `nomic login`, or set NOMIC_API_KEY")
         assert list(home.rglob("*")) == []
 
     def test_the_login_file(self, api, monkeypatch, home):

@@ -84,7 +84,7 @@ def test_a_model_that_cannot_be_loaded(gpt4all):
         NomicLocalEmbedder().embed(["a text"], "search_document")
     assert str(caught.value) == (
         f"gpt4all cannot embed with {FILE}: Unable to instantiate model: Unsupported file format; "
-        "delete it from ~/.cache/gpt4all to download it again, or use `embedder=nomic`"
+        "delete it from ~/.cache/gpt4all to download it again"
     )
 
 

@@ -17,7 +17,7 @@ def _no_pauses(monkeypatch):
 
 def failing(*errors):
     """An embedder whose first calls fail so, one after the other."""
-    embedder = TableEmbedder()
+    embedder = TableEmbedder(remote=True)
     left = list(errors)
 
     def before(texts):
@@ -170,7 +170,7 @@ def test_no_more_are_sent_than_have_places_until_their_answers_are_safe():
 
 
 def test_what_a_client_repeats_by_itself_has_its_place_in_the_pace(monkeypatch):
-    embedder = TableEmbedder()
+    embedder = TableEmbedder(remote=True)
     embedder.before = lambda texts: embedder.before_repeat()
     begun = time.monotonic()
     pool = RequestPool(embedder, "search_document", concurrency=1, requests_per_minute=600)

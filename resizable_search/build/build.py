@@ -327,7 +327,7 @@ class Build:
         for key in self.corpus.adjustable:
             asked.pop(key, None)
             stored.pop(key, None)
-        refuse_differences(options.name, "was built", asked, stored)
+        refuse_differences(options, "was built", asked, stored)
         return manifest
 
     def is_complete(self, manifest: Manifest) -> bool:

@@ -154,7 +154,7 @@ def _dry_run(build: Build, followed: Manifest | None = None) -> DryRun:
         if unfinished is not None:
             state, safe = "goes on", safe + unfinished.safe
             if is_reachable and unfinished.request is not None:
-                refuse_differences(options.name, "was begun", update.request(), unfinished.request)
+                refuse_differences(options, "was begun", update.request(), unfinished.request)
     if state == "complete":
         work = Work(safe)
     elif is_reachable:

@@ -143,7 +143,7 @@ class Update:
         space = None if self.fits else list(self.spec.space)
         if begun is not None and begun != asked:
             if self.base is None:
-                refuse_differences(options.name, "was begun", asked, begun)
+                refuse_differences(options, "was begun", asked, begun)
             if journal.get("replaces") or journal.get("space") != space:
                 raise BuildStateError(
                     f"another build of {options.name} is not finished: give its command again first, "

@@ -285,16 +285,20 @@ _FIRST = ("kind", "paths", "repo", "embedder", "model", "chunk")
 """What a difference is named by first: others follow from it."""
 
 
-def refuse_differences(name: str, how: str, asked: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+def refuse_differences(
+    options: BuildOptions, how: str, asked: Mapping[str, Any], stored: Mapping[str, Any]
+) -> None:
     """Raise BuildStateError, with both values, if the request is not that of the index or build."""
     asked, stored = by_option(asked), by_option(stored)
     keys = [key for key in sorted({*asked, *stored}) if asked.get(key) != stored.get(key)]
     if keys:
         key = next((key for key in _FIRST if key in keys), keys[0])
         option = key if key in _NO_OPTIONS else f"`{key}`"
+        before, now = (_shown(request.get(key), key) for request in (stored, asked))
+        command = f"`{options.command}`" if options.command else "the same command"
         raise BuildStateError(
-            f"{name} {how} with {option} {_shown(stored.get(key))}, not {_shown(asked.get(key))} as "
-            "asked now: the same command with `restart` builds it again, another `name` keeps both"
+            f"{options.name} {how} with {option} {before}, not {now} as asked now: {command} with `restart` "
+            "builds it again, another `name` keeps both"
         )
 
 
@@ -312,7 +316,9 @@ def by_option(request: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, key: str) -> str:
+    if key == "chunk" and value is None:
+        return "0"
     if isinstance(value, list):
         return ",".join(map(str, value)) or "none"
     if isinstance(value, str) and value != value.strip() or value == "":  # a prefix, whose spaces count

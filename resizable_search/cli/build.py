@@ -135,7 +135,7 @@ def vectors(
 
 
 @command("files")
-@takes(TextArguments)
+@takes(TextArguments, chunk="400")
 def files(
     options: TextArguments,
     context: typer.Context,
@@ -143,12 +143,28 @@ def files(
         list[str],
         Argument(help="Files, folders and patterns; `-` reads JSON lines from stdin.", metavar="PATH..."),
     ],
+    include: Annotated[
+        list[str] | None,
+        Option(
+            metavar="PATTERN",
+            help="Read only matching files of folders, e.g. '*.md'; repeatable.",
+            show_default="all",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        Option(
+            metavar="PATTERN",
+            help="Skip what matches, as in a .gitignore, e.g. drafts/; repeatable.",
+            show_default="none",
+        ),
+    ] = None,
 ) -> None:
     """Build an index of your own files.
 
     These may be text, Markdown, reST, HTML, PDF, JSON lines, CSV and Parquet.
-    Each text is cut to its first 1,200 characters, unless --chunk or --chars
-    says otherwise. Unreadable files are left out and listed with the reason.
+    Long texts are cut into chunks; --chunk 0 takes the first 1,200 characters
+    of each instead. What is unreadable or not for people is left out and listed.
     """
     if STDIN in paths and len(paths) > 1:
         raise UsageError("stdin cannot be mixed with files: build an index of each")
@@ -156,15 +172,17 @@ def files(
     from resizable_search.corpora.discovery import absolute
 
     def corpus(progress: "Progress", **reading: Any) -> "Corpus":
-        from resizable_search.corpora.files import FilesCorpus, StdinCorpus
+        from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus
 
         if STDIN in paths:
-            return StdinCorpus(piped_in(), **reading, progress=progress)
-        return FilesCorpus(paths, **reading, progress=progress)
+            return StdinCorpus(piped_in(), **reading, rules=RULES, progress=progress)
+        return FilesCorpus(paths, **reading, rules=RULES, progress=progress)
 
     name = usual_name(paths) if options.name is None else ""
     same = {"kind": "files", "paths": paths if STDIN in paths else [absolute(path) for path in paths]}
-    run(context, options, name, corpus, same, options.reading())
+    # '' means no pattern, where an index has some.
+    patterns = {"include": list(filter(None, include or ())), "exclude": list(filter(None, exclude or ()))}
+    run(context, options, name, corpus, same, options.reading() | patterns)
 
 
 @command("hf")

@@ -73,7 +73,7 @@ EXAMPLES: dict[str, str] = {
         rsearch --install-completion
             Complete commands, indexes, dimensions and ids in your shell.
         """,
-    "build": "rsearch build files notes/ papers/*.pdf --chunk 400",
+    "build": "rsearch build files notes/ papers/*.pdf --exclude drafts/",
     "build wiki100k": """
         rsearch build wiki100k --dry-run
         rsearch build wiki100k --embedder openai --model nomic-embed-text \\
@@ -176,7 +176,10 @@ PANELS = {
     "Measurement": ("dims", "precisions", "batch", "cold", "queries", "sample", "seed", "min_recall"),
     "Output": ("format", "json", "csv", "fields", "snippet", "min_score", "open", "explain", "plot"),
     "Embedder": ("embedder", "model", "base_url", "api_key_env", "document_prefix", "query_prefix"),
-    "Texts": ("text_column", "id_column", "title_column", "url_column", "metadata", "chunk", "chunk_overlap"),
+    "Texts": (
+        *("text_column", "id_column", "title_column", "url_column", "metadata"),
+        *("chunk", "chunk_overlap", "include", "exclude"),
+    ),
 }
 """Groups of options in the help of a command with more than MANY; the others are under Options."""
 
@@ -221,9 +224,10 @@ def with_flags(message: str) -> str:
     """A message of the library in words of the command line.
 
     The library names options and commands in backquotes: `restart` becomes --restart, `rate=60` becomes
-    `--rate 60`, and `tune index=wiki k=20` becomes `rsearch tune --index wiki -k 20`.
+    `--rate 60`, and `tune index=wiki k=20` becomes `rsearch tune --index wiki -k 20`. A command with
+    `restart` becomes one that is ready to be copied.
     """
-    return _NAMED.sub(_as_typed, message)
+    return _NAMED.sub(_as_typed, message).replace("` with --restart", " --restart`")
 
 
 def _as_typed(match: re.Match[str]) -> str:

@@ -145,18 +145,30 @@ class TextArguments(BuildArguments):
     title_column: Annotated[str | None, Option(help="Column with the titles.", show_default="title")] = None
     url_column: Annotated[str | None, Option(help="Column with the URLs.", show_default="url")] = None
     metadata: Annotated[str | None, Option(help="Columns to keep as metadata, e.g. year,lang.")] = None
-    chunk: Annotated[str | None, Option(help="Chunk size in tokens (400) or characters (1600c).")] = None
+    chunk: Annotated[
+        str | None, Option(help="Chunk size in tokens (400) or characters (1600c); 0: whole texts.")
+    ] = None
     chunk_overlap: Annotated[int, Option(help="Overlap of chunks, in the same unit.")] = 0
 
     def reading(self) -> dict[str, Any]:
         """How texts are read, by the names of these options. Raises UsageError."""
-        columns = ("text_column", "id_column", "title_column", "url_column")
-        reading: dict[str, Any] = {name: getattr(self, name) for name in (*columns, "chunk", "chunk_overlap")}
-        return reading | {"metadata": parse_words(self.metadata), "chars": self.text_length()}
+        names = ("text_column", "id_column", "title_column", "url_column", "chunk_overlap")
+        reading: dict[str, Any] = {name: getattr(self, name) for name in names}
+        chunk = None if self.is_whole else self.chunk
+        return reading | {
+            "metadata": parse_words(self.metadata),
+            "chunk": chunk,
+            "chars": self.text_length(),
+        }
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether texts are not cut into chunks."""
+        return self.chunk in (None, "0")
 
     def text_length(self) -> int | None:
         """As for other builds, but without --chars 1200, and all of a text that is chunked."""
-        if self.chars is None and self.chunk is None:
+        if self.chars is None and self.is_whole:
             return 1200
         return BuildArguments.text_length(self)
 

@@ -67,7 +67,8 @@ def test_a_folder_is_built_and_its_hits_name_document_and_place(machine: Machine
         in GUIDE.splitlines()[metadata["line"] - 1] + GUIDE.splitlines()[metadata["line_end"] - 1]
     )
     grouped = machine.run(*query, "--json").json["hits"]
-    assert [hit["metadata"]["document"] for hit in grouped] == ["guide.md", "people.csv:2", "sub/log.txt"]
+    documents = [hit["metadata"].get("document", hit["id"]) for hit in grouped]
+    assert documents == ["guide.md", "people.csv:2", "sub/log.txt"]
     assert grouped[1]["metadata"]["born"] == 1680
     assert (notes / "guide.md").as_uri() in on_a_terminal(machine, *query[:4])
     first, passage, *_ = on_a_terminal(machine, *query[:4], NO_COLOR="1").splitlines()
@@ -86,11 +87,35 @@ def test_a_folder_is_built_and_its_hits_name_document_and_place(machine: Machine
     errs_at_last(machine.run("build", "files", notes, *LSA, "--chunk", "70t"), 1, "--restart")
 
 
+def test_a_folder_is_in_chunks_unless_whole_texts_are_asked_for(machine: Machine, notes: Path):
+    (notes / "guide.md").write_text(GUIDE.replace("nothing. ", "nothing. " * 5))
+    (notes / "app.js").write_text("var a=1;" * 999)
+    (notes / "drafts").mkdir()
+    (notes / "drafts" / "x.md").write_text("a draft of pirates")
+    ran = machine.run("build", "files", notes, *LSA, "--exclude", "drafts/", "--exclude", "*.csv")
+    assert ran.out.startswith("my notes: 3 documents at "), ran
+    assert "left out 2 of 5: app.js (it is minified); picture.png (it is not text)\n" in ran.out
+    hits = machine.run("query", "pirates", "--json").json["hits"]
+    assert hits[0]["id"] == "guide.md#c2"
+    assert "sub/log.txt" in [hit["id"] for hit in hits]
+    assert hits[0]["text"].startswith("## Pirates")
+    again = machine.run("build", "files", notes, *LSA)
+    assert again.out.splitlines()[1] == "no changes: nothing was written"
+    grown = machine.run("build", "files", notes, *LSA, "--exclude", "")
+    assert "2 added, 3 unchanged; 2 texts embedded" in grown.out
+    refused = machine.run("build", "files", notes, *LSA, "--chunk", 0)
+    errs_at_last(refused, 1, "was built with --chunk 400t", "--restart")
+    whole = machine.run("build", "files", notes, *LSA, "--chunk", 0, "--name", "whole")
+    assert "1 text is longer than 1,200 characters" in whole.err
+    texts = [hit["text"] for hit in machine.run("query", "pirates", "-i", "whole", "--json").json["hits"]]
+    assert max(map(len, texts)) == 1200
+
+
 def test_local_files_load_no_client_of_a_hub_or_a_service(machine: Machine, notes: Path):
     ran = machine.run("build", "files", notes, *LSA, PYTHONPROFILEIMPORTTIME="1")
     assert ran.code == 0
     assert "sklearn" in imported(ran.err)
-    assert not imported(ran.err) & {"datasets", "huggingface_hub", "nomic", "pypdf", "semantic_text_splitter"}
+    assert not imported(ran.err) & {"datasets", "huggingface_hub", "nomic", "pypdf"}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +129,8 @@ def test_local_files_load_no_client_of_a_hub_or_a_service(machine: Machine, note
         (("notes.csv", "--metadata", "a,a"), 2, ("--metadata", "more than once")),
         (("notes.csv", "--chunk", "long"), 2, ("'long' is not a chunk size",)),
         (("notes.csv", "--chunk", "10", "--chunk-overlap", 6), 2, ("cannot overlap by 6",)),
-        (("notes.csv", "--chunk-overlap", 6), 2, ("--chunk-overlap needs --chunk",)),
+        (("notes.csv", "--chunk", 0, "--chunk-overlap", 6), 2, ("--chunk-overlap needs --chunk",)),
+        (("notes.csv", "--exclude", "#"), 2, ("--exclude: '#' is not a pattern",)),
         (("notes.csv", "--chars", -1), 2, ("--chars must be 0",)),
         (("-",), 2, ("piped documents have no name", "--name")),
         (("-", "notes.csv", "--name", "x"), 2, ("stdin cannot be mixed",)),

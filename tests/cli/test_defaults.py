@@ -212,7 +212,7 @@ def test_a_configuration_counts_for_new_indexes_only(inside: Inside, notes: Path
         (("--embedder", "lsa"), "--embedder wordllama, not lsa"),
         (("--embedder", "nomic"), "--embedder wordllama, not nomic"),
         (("--chars", 50), "--chars 1200, not 50"),
-        (("--chunk", 30), "--chunk the default, not 30t"),
+        (("--chunk", 30), "--chunk 0, not 30t"),
         (("--dims", "64"), "--dims 32,256, not 64,256"),
         (("--text-column", "body"), "--text-column the default, not body"),
         (("--metadata", "year"), "--metadata none, not year"),
@@ -227,7 +227,7 @@ def test_an_option_that_differs_is_refused_by_its_name_and_rebuilds(
     monkeypatch.setenv("NOMIC_API_KEY", "")
     errs(
         inside.run("build", "files", notes, *option), 1,
-        f"notes was built with {words} as asked now: the same command with --restart builds it again",
+        f"notes was built with {words} as asked now: `{' '.join(sys.argv)} --restart` builds it again",
     )  # fmt: skip
     before = manifest(inside)
     if "nomic" in option:

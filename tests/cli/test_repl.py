@@ -10,7 +10,6 @@ import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +38,7 @@ def session(inside: Inside) -> Iterator[Session]:
         open_named,
         lambda: ["other", "pydoc"],
         SearchOptions(k=3),
-        OutputOptions("table"),
+        OutputOptions("table", min_score=-1.0),
     )
     yield made
     made.index.close()
@@ -131,7 +130,6 @@ def test_what_makes_no_sense_is_told_in_one_line_and_changes_nothing(session, sa
 def test_hits_are_named_by_number(session, say, monkeypatch):
     opened = []
     monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
-    session.output = replace(session.output, min_score=-1.0)
     say(":k 40", "word80")
     assert "word0 word1" in say(":show 1")
     assert session.hit(1).id == "long"

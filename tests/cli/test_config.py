@@ -304,7 +304,7 @@ def test_a_default_is_dropped_by_a_form_of_a_command_that_has_no_use_for_it(
         "[tune]\nsample = 20\n[eval]\nsplit = 'dev'\nchars = 1200\n",
     )
     monkeypatch.setattr(sys, "stdin", io.StringIO("word1\n"))
-    errs(inside.run("build", "files", "notes.csv", "--chunk-overlap", 5), 2, "--chunk-overlap needs --chunk")
+    errs(inside.run("build", "files", "notes.csv", "--chunk", 0, "--chunk-overlap", 5), 2, "needs --chunk")
     assert inside.run("build", "files", "notes.csv").code == 0
     assert inside.run("query", "-", "-i", "pydoc", "--json").code == 0
     errs(inside.run("query", "-", "-i", "pydoc", "--format", "csv"), 2, "leave --open and --format out")

@@ -153,7 +153,7 @@ def test_an_index_of_an_endpoint_follows_its_folder_without_naming_it_again(insi
         made = ("build", "files", notes, *at(api, "mine"), "--document-prefix", "d: ", "--dims", "64")
         assert inside.run(*made).code == 0
         assert "embedded by openai (mine)" in follow(inside, notes)
-        assert api.last_request["input"] == ["d: A new note on pruning."]
+        assert api.last_request["input"] == ["d: new.md\n\nA new note on pruning."]
         assert set(api.answered.values()) - {api.answered["a tree"]} == {1}
         # The model named again has the index's prefix, and an address that is named is asked.
         with OpenAIServer() as other:

@@ -160,7 +160,7 @@ def test_an_index_of_an_endpoint_follows_its_folder_without_naming_it_again(insi
             (notes / "newer.md").write_text("A newer note.")
             ran = inside.run("build", "files", notes, *at(other, "mine"))
             assert ran.code == 0, ran
-            assert other.last_request["input"] == ["d: A newer note."]
+            assert other.last_request["input"] == ["d: newer.md\n\nA newer note."]
 
 
 def test_a_key_goes_only_where_the_user_has_sent_it(inside: Inside, notes: Path):

@@ -258,13 +258,13 @@ def test_patterns_may_change_without_a_new_index(guide, tmp_path):
     made(guide, tmp_path / "home", **NEW)
     embedder = TableEmbedder()
     report = made(guide, tmp_path / "home", embedder, **NEW, exclude=["Other.md"])
-    assert report.changes == Changes(removed=2, unchanged=3)
+    assert report.changes == Changes(removed=2, unchanged=3, excluded=2)
     assert report.manifest.corpus["exclude"] == ["Other.md"]
     report = made(guide, tmp_path / "home", embedder, **NEW, include=["*.md", "*.txt"], exclude=["Other.md"])
     assert not report.changes.any
     assert read_manifest(report.folder).corpus["include"] == ["*.md", "*.txt"]
     report = made(guide, tmp_path / "home", embedder, **NEW, include=["O*"])
-    assert report.changes == Changes(added=2, removed=3)
+    assert report.changes == Changes(added=2, removed=3, excluded=3)
     assert len(embedder.asked) == 2
     assert "exclude" not in read_manifest(report.folder).corpus
 

@@ -223,8 +223,8 @@ def test_an_extension_that_brings_nothing_records_the_end(home):
     ("other", "words"),
     [
         ({"corpus": ListCorpus(articles(95), version="2")}, ["`version` 1", "2 as asked"]),
-        ({"embedder": TableEmbedder(model="else")}, ["model table", "else"]),
-        ({"dims": (32,)}, ["dims 64,96", "32,96"]),
+        ({"embedder": TableEmbedder(model="else")}, ["`model` table", "else"]),
+        ({"dims": (32,)}, ["`dims` 64,96", "32,96"]),
     ],
     ids=["corpus", "model", "dims"],
 )
@@ -379,7 +379,7 @@ def test_resuming_under_other_options_is_refused(home):
     failing.before = raise_after(2, QuotaError("used up"))
     with pytest.raises(QuotaError):
         run(home, embedder=failing)
-    with pytest.raises(BuildStateError, match="model table, not else"):
+    with pytest.raises(BuildStateError, match="`model` table, not else"):
         run(home, embedder=TableEmbedder(model="else"))
     assert run(home, restart=True, embedder=TableEmbedder(model="else")).manifest.rows == 95
 

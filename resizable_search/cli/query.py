@@ -181,6 +181,7 @@ def _answer_lines(index: "Index", output: OutputOptions, search: "SearchOptions"
     if sys.stdin is None:
         raise RsearchError("stdin is closed: send one query a line to it")
     index.warm()
+    output = replace(output, format="jsonl")  # of which no low score is left out
     failed = False
     for number, line in enumerate(sys.stdin, 1):
         text = line.removeprefix("\ufeff" if number == 1 else "").strip()  # the mark of UTF-8

@@ -129,7 +129,10 @@ def test_an_index_that_was_built_otherwise_is_not_extended(machine: Machine, she
     before = machine.holdings()
     ran = machine.run("build", "wiki100k", "--limit", ROWS, "--chars", 600)
     errs(
-        ran, 1, "was built with --chars 1200, not 600", "--restart builds it again, another --name keeps both"
+        ran,
+        1,
+        "was built with --chars 1200, not 600",
+        "--restart` builds it again, another --name keeps both",
     )
     assert machine.holdings() == before
 

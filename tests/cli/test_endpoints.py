@@ -47,7 +47,7 @@ def test_an_index_is_built_and_its_queries_find_the_endpoint_again(inside: Insid
     ran = inside.run("query", "walk a directory tree", "-k", 1, "--json")
     assert endpoint.last_request["input"] == ["search_query: walk a directory tree"]
     assert len(ran.json["hits"]) == 1
-    info = inside.run("info").out
+    info = inside.run("info", "--files").out
     assert "openai: nomic-embed-text-v1.5, 768 dimensions, centred" in info
     assert f"one request to {endpoint.base_url} (nomic-embed-text)" in info
     assert "documents as 'search_document: …', queries as 'search_query: …'" in info

@@ -123,7 +123,7 @@ class Journal:
         return db
 
     def _of_another_version(self, db: sqlite3.Connection) -> BuildStateError:
-        """The error for a journal of another rsearch, which says what `restart` gives up."""
+        """The error for a journal of an earlier rsearch, with what `restart` would repeat."""
         (rows,) = db.execute("SELECT coalesce((SELECT value FROM meta WHERE key = 'rows'), 0)").fetchone()
         (answers,) = db.execute("SELECT count(*) FROM journal").fetchone()
         return BuildStateError(

@@ -178,7 +178,7 @@ class EarlierBuild:
 
 
 CHANGE: dict[str, Any] = {"kind": "change"}
-"""The request of every update that compares its documents anew in each run."""
+"""The request of every update that reads and compares all documents in each run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ class Workspace:
 
 
 def checksums(part: Part) -> dict[str, str]:
-    """The SHA-256 of each file of a part but its bitmap, which tells whether it was put in place."""
+    """The SHA-256 of each file of a part but its bitmap. They show whether it was put in place."""
     return {name: entry.sha256 for name, entry in part.files.items() if name != part.bitmap}
 
 

@@ -35,7 +35,6 @@ HEAVY = {
     "pytrec_eval",
     "faiss",
     "usearch",
-    "pathspec",
     "markdown_it",
     "charset_normalizer",
     "semantic_text_splitter",

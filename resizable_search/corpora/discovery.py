@@ -10,24 +10,25 @@ import glob
 import hashlib
 import json
 import os
-import re
 import stat
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import pairwise
+from typing import NamedTuple
 
+from resizable_search.corpora import gitignore
+from resizable_search.corpora.gitignore import GitPatterns
 from resizable_search.errors import UsageError
 from resizable_search.text import quoted
 
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
+_Rules = tuple[tuple[str, GitPatterns], ...]
+"""Folders with patterns, and those; the nearest last."""
 
-    _Rules = tuple[tuple[str, GitIgnoreSpec], ...]
-    """Folders with a .gitignore, and what each leaves out; the nearest last."""
+_ALL_IGNORED: _Rules = (("/", GitPatterns.of(["*"])),)
+"""The rules in an ignored folder that holds tracked files."""
 
 _LISTING_MEMORY = 8 << 20
 """Bytes of a listing in memory; a longer one goes to a temporary file."""
@@ -107,33 +108,28 @@ class Patterns:
     def __post_init__(self) -> None:
         for name in ("include", "exclude"):
             for line in getattr(self, name):
-                try:
-                    is_one = any(pattern.include is not None for pattern in _spec([line]).patterns)
-                except ValueError:
-                    is_one = False
-                if not is_one:
+                pattern = gitignore.parse(os.fsencode(line))
+                if pattern is None or not pattern.is_valid:
                     raise UsageError(f"`{name}`: {quoted(line)} is not a pattern: write one as in .gitignore")
 
     def ignores(self, path: str, *, is_folder: bool) -> bool | None:
         """Whether a path below the named folder is left out by `exclude`; None if that says nothing of it."""
-        return self._specs[1].check_file(path + ("/" if is_folder else "")).include if self.exclude else None
+        return self._excluded.ignores(path, is_folder=is_folder)
 
     def takes(self, path: str) -> bool:
         """Whether `include` has a file, or a folder above it."""
-        return not self.include or self._specs[0].match_file(path)
+        return not self.include or self._included.match_below(path)
 
     @cached_property
-    def _specs(self) -> "tuple[GitIgnoreSpec, GitIgnoreSpec]":
-        return _spec(self.include), _spec(self.exclude)
+    def _included(self) -> GitPatterns:
+        return GitPatterns.of(self.include)
+
+    @cached_property
+    def _excluded(self) -> GitPatterns:
+        return GitPatterns.of(self.exclude)
 
 
 ALL_FILES = Patterns()
-
-
-def _spec(lines: Iterable[str]) -> "GitIgnoreSpec":
-    from pathspec import GitIgnoreSpec
-
-    return GitIgnoreSpec.from_lines(lines)
 
 
 def roots_of(paths: Sequence[str]) -> tuple[list[Root], str]:
@@ -202,10 +198,11 @@ class _Walker:
             yield self._file(root.path, named=True)
             return
         # A path matches also if it lies in a folder that does.
-        pattern = _spec([f"/{root.pattern}"]) if root.pattern else None
+        pattern = GitPatterns.of([f"/{root.pattern}"]) if root.pattern else None
         start = len(root.path.rstrip("/")) + 1
         waiting: list[tuple[str | os.DirEntry[str], _Rules]] = []
-        folders = [(root.path, _rules_above(root.path))]  # and links to folders
+        above, tracked = _rules_above(root.path)
+        folders = [(root.path, above)]  # and links to folders
         while waiting or folders:
             entry, rules = waiting.pop() if waiting else folders.pop(0)
             path = os.fspath(entry)
@@ -216,12 +213,12 @@ class _Walker:
                     is_folder = is_link = False
                 below, as_folder = path[start:], is_folder and not is_link
                 ignored = self.patterns.ignores(below, is_folder=as_folder)
-                if ignored is None:
-                    ignored = _ignores(rules, path, is_folder=as_folder)
+                if ignored is None and _ignores(rules, path, is_folder=as_folder):
+                    ignored, rules = path not in tracked, _ALL_IGNORED
                 if path in self.named or ignored:
                     continue
                 if not is_folder:
-                    if self.patterns.takes(below) and (pattern is None or pattern.match_file(below)):
+                    if self.patterns.takes(below) and (pattern is None or pattern.match_below(below)):
                         yield self._file(path)
                     continue
                 if is_link:
@@ -260,41 +257,39 @@ class _Walker:
         return path[len(self.base) :].lstrip("/") or "."
 
 
-def _rules_above(root: str) -> "_Rules":
-    """The rules of the folders above `root`, up to the top of its git repository.
+def _rules_above(root: str) -> tuple[_Rules, set[str]]:
+    """The rules that git has for `root` from above, and the paths below it that are tracked all the same.
 
     If they ignore `root` itself, which is named all the same, they do not count.
     """
     folders = [root]
-    while (parent := os.path.dirname(folders[-1])) != folders[-1]:
+    while not os.path.lexists(os.path.join(folders[-1], ".git")):
+        if (parent := os.path.dirname(folders[-1])) == folders[-1]:
+            return (), set()
         folders.append(parent)
-    top = next((i for i, f in enumerate(folders) if os.path.lexists(os.path.join(f, ".git"))), 0)
-    rules: _Rules = ()
-    for folder in reversed(folders[1 : top + 1]):
+    top = os.path.join(folders[-1], "")
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    files = os.path.join(config, "git", "ignore"), os.path.join(top, ".git", "info", "exclude")
+    rules: _Rules = tuple((top, GitPatterns.read(file)) for file in files)
+    for folder, below in pairwise(reversed(folders)):
         rules = _rules_of(folder, rules)
-    return () if _ignores(rules, root, is_folder=True) else rules
+        if _ignores(rules, below, is_folder=True):
+            return (), set()
+    return rules, gitignore.tracked_but_ignored(root)
 
 
-def _rules_of(folder: str, above: "_Rules") -> "_Rules":
+def _rules_of(folder: str, above: _Rules) -> _Rules:
     """The rules in a folder: those of the folder above it, and its own."""
-    try:
-        with open(os.path.join(folder, ".gitignore"), encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().split("\n")
-    except OSError:
+    if above is _ALL_IGNORED:
         return above
-    from pathspec import GitIgnoreSpec
-
-    patterns = []
-    for line in lines:
-        with suppress(ValueError, re.error):  # git skips an invalid pattern, too
-            patterns += _spec([line]).patterns
-    return (*above, (os.path.join(folder, ""), GitIgnoreSpec(patterns)))
+    own = GitPatterns.read(os.path.join(folder, ".gitignore"))
+    return (*above, (os.path.join(folder, ""), own)) if own.lines else above
 
 
-def _ignores(rules: "_Rules", path: str, *, is_folder: bool) -> bool:
+def _ignores(rules: _Rules, path: str, *, is_folder: bool) -> bool:
     """Whether a path is left out: the nearest rule that mentions it decides."""
-    for folder, spec in reversed(rules):
-        include = spec.check_file(path[len(folder) :] + ("/" if is_folder else "")).include
-        if include is not None:
-            return bool(include)
+    for folder, patterns in reversed(rules):
+        ignored = patterns.ignores(path[len(folder) :], is_folder=is_folder)
+        if ignored is not None:
+            return ignored
     return False

@@ -1,0 +1,222 @@
+"""Patterns as git reads them: which files a .gitignore leaves out.
+
+The rules are those of git's `dir.c` and `wildmatch.c`. git matches bytes: `?` is one byte, and a class such
+as `[[:alpha:]]` holds ASCII only. `pathspec` and `wcmatch` differ in `a**b`, in brackets and below folders:
+a private file would be read, or a wanted one lost.
+"""
+
+import os
+import re
+import string
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_BYTES = range(1, 256)
+_CLASSES = {
+    "alnum": string.ascii_letters + string.digits,
+    "alpha": string.ascii_letters,
+    "blank": " \t",
+    "cntrl": "".join(map(chr, [*range(32), 127])),
+    "digit": string.digits,
+    "graph": string.ascii_letters + string.digits + string.punctuation,
+    "lower": string.ascii_lowercase,
+    "print": string.ascii_letters + string.digits + string.punctuation + " ",
+    "punct": string.punctuation,
+    "space": " \t\n\r\f\v",
+    "upper": string.ascii_uppercase,
+    "xdigit": string.hexdigits,
+}
+_STAR, _FOLDERS, _REST, _NEVER = b"[^/]*", b"(?:.*/)?", b".*", b"(?!)"
+_LITERAL = bytes(set(_BYTES) - set(b"*?[\\"))
+
+
+class GitPattern(NamedTuple):
+    """A line: it `keeps` if it began with `!`. `only_folders`: it ended with `/`; `by_name`: no other `/`."""
+
+    regex: re.Pattern[bytes]
+    keeps: bool
+    only_folders: bool
+    by_name: bool
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether anything can match it."""
+        return _NEVER not in self.regex.pattern
+
+    def matches(self, path: bytes, *, is_folder: bool) -> bool:
+        """Whether a path below the pattern's folder matches; what lies below a match does not."""
+        if self.only_folders and not is_folder:
+            return False
+        return bool(self.regex.fullmatch(path.rpartition(b"/")[2] if self.by_name else path))
+
+
+@dataclass(frozen=True, slots=True)
+class GitPatterns:
+    """Patterns in one folder; the last that matches decides."""
+
+    lines: tuple[GitPattern, ...]
+
+    @classmethod
+    def of(cls, lines: Iterable[str | bytes]) -> "GitPatterns":
+        """The patterns of these lines; empty ones and comments are skipped."""
+        return cls(tuple(p for line in lines if (p := parse(os.fsencode(line)))))
+
+    @classmethod
+    def read(cls, path: str) -> "GitPatterns":
+        """The patterns of a file; none if it cannot be read."""
+        try:
+            with open(path, "rb") as file:
+                text = file.read().removeprefix(b"\xef\xbb\xbf")
+        except OSError:
+            return cls(())
+        return cls.of(line.removesuffix(b"\r") for line in text.split(b"\n"))
+
+    def ignores(self, path: str, *, is_folder: bool) -> bool | None:
+        """Whether a path below the folder is left out; None if nothing is said of it."""
+        name = os.fsencode(path)
+        for pattern in reversed(self.lines):
+            if pattern.matches(name, is_folder=is_folder):
+                return not pattern.keeps
+        return None
+
+    def match_below(self, path: str) -> bool:
+        """Whether a file's path, or that of a folder above it, is left out."""
+        folders = [path[:at] for at, char in enumerate(path) if char == "/"]
+        return any(self.ignores(folder, is_folder=True) for folder in folders) or bool(
+            self.ignores(path, is_folder=False)
+        )
+
+
+def parse(line: bytes) -> GitPattern | None:
+    """The pattern of a line; None for a comment or an empty line."""
+    line = _trimmed(line.partition(b"\0")[0])
+    if not line or line.startswith(b"#"):
+        return None
+    keeps = line.startswith(b"!")
+    glob = line[keeps:]
+    only_folders = glob.endswith(b"/")
+    glob = glob[: len(glob) - only_folders]
+    by_name = b"/" not in glob
+    regex = _translated(glob.removeprefix(b"/")) if glob.strip(b"/") else _NEVER
+    return GitPattern(re.compile(regex, re.DOTALL), keeps, only_folders, by_name)
+
+
+def _trimmed(line: bytes) -> bytes:
+    """The line without spaces at its end; one behind a backslash stays."""
+    end = at = 0
+    while at < len(line):
+        is_space = line[at : at + 1] == b" "
+        at += 2 if line[at : at + 1] == b"\\" else 1
+        if not is_space:
+            end = at
+    return line[:end]
+
+
+def _translated(glob: bytes) -> bytes:
+    """A regular expression for a glob. A star takes the least that it can, so that many stars cost little."""
+    pieces = [*_pieces(glob), b"/"]
+    out, at = [], 0
+    while at < len(pieces) - 1:
+        end = at + 1
+        if pieces[at] == _STAR:
+            while pieces[end] not in (_STAR, _FOLDERS, _REST, b"/"):
+                end += 1
+            if pieces[end] == _STAR:
+                out.append(b"(?>[^/]*?" + b"".join(pieces[at + 1 : end]) + b")")
+                at = end
+                continue
+        out += pieces[at:end]
+        at = end
+    return b"".join(out)
+
+
+def _pieces(glob: bytes) -> Iterator[bytes]:
+    """A glob as regular expressions of one byte or one row of stars each."""
+    literal = len(glob) - len(glob.lstrip(_LITERAL))  # git compares these bytes first; the rest is its glob
+    at = 0
+    while at < len(glob):
+        char, start = glob[at : at + 1], at
+        at += 1
+        if char == b"*":
+            while glob[at : at + 1] == b"*":
+                at += 1
+            begins = start <= literal or glob[start - 1 : start] == b"/"
+            if at - start == 1 or not begins or not glob.startswith((b"/", b"\\/"), at) and at < len(glob):
+                yield _STAR
+            elif glob[at : at + 1] == b"/":
+                at += 1
+                yield _FOLDERS
+            else:
+                yield _REST
+        elif char == b"[":
+            allowed, at = _bracket(glob, at)
+            yield b"[" + b"".join(b"\\x%02x" % byte for byte in sorted(allowed)) + b"]" if allowed else _NEVER
+        elif char == b"?":
+            yield b"[^/]"
+        elif char == b"\\":
+            yield re.escape(glob[at : at + 1]) or _NEVER
+            at += 1
+        else:
+            yield re.escape(char)
+
+
+def _bracket(glob: bytes, at: int) -> tuple[set[int], int]:
+    """The bytes that a bracket allows, which begins before `at`, and where the glob goes on.
+
+    A bracket that does not end, or that names an unknown class, allows none.
+    """
+    negated = glob[at : at + 1] in (b"!", b"^")
+    at += negated
+    allowed: set[int] = set()
+    before = 0  # the first byte of a range
+    first = at
+    while at < len(glob):
+        byte = glob[at]
+        if byte == ord("]") and at > first:
+            return (set(_BYTES) - allowed if negated else allowed) - {ord("/")}, at + 1
+        if named := re.compile(rb"\[:([^]]*):\]").match(glob, at):
+            if (name := named[1].decode("latin-1")) not in _CLASSES:
+                break
+            allowed |= set(_CLASSES[name].encode())
+            before, at = 0, named.end()
+            continue
+        is_range = byte == ord("-") and before and at + 1 < len(glob) and glob[at + 1] != ord("]")
+        at += bool(is_range)
+        if glob[at] == ord("\\") and (is_range or byte == ord("\\")):
+            at += 1
+        if at >= len(glob):
+            break
+        allowed |= set(range(before, glob[at] + 1)) if is_range else {glob[at]}
+        before = 0 if is_range else glob[at]
+        at += 1
+    return set(), len(glob)
+
+
+def tracked_but_ignored(folder: str) -> set[str]:
+    """The files below a folder that git tracks although its rules ignore them, and the folders they lie in.
+
+    Absolute paths; none where git is not installed. No setting of the folder can have git run a program.
+    """
+    command = ["git", "-c", "core.fsmonitor=false", "--no-optional-locks", "-C", folder]
+    command += ["ls-files", "--cached", "--ignored", "--exclude-standard", "-z"]
+    try:
+        output = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"},
+            check=True,
+            timeout=60,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return set()
+    kept = set()
+    for name in output.split(b"\0")[:-1]:
+        path = os.path.join(folder, os.fsdecode(name))
+        while path not in kept and path != folder:
+            kept.add(path)
+            path = os.path.dirname(path)
+    return kept

@@ -1,9 +1,10 @@
 """Queries of one index that arrive together are answered by one scan."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
@@ -28,8 +29,8 @@ class MovedError(RsearchError):
 class PendingQuery:
     """A text with its vector (full_dim,), which the embedder `fingerprint` made in `seconds`.
 
-    `selected`: an index, and its rows that match the options' filter; None without a filter. `future`
-    receives the answer.
+    `future` receives the answer. `selected`: an index, and its rows that match the options' filter; None
+    without a filter.
     """
 
     text: str
@@ -37,8 +38,8 @@ class PendingQuery:
     fingerprint: str
     seconds: float
     options: SearchOptions
+    future: "asyncio.Future[Answer]"
     selected: tuple[Index, Selection | None] | None = None
-    future: "Future[Answer]" = field(default_factory=Future)
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -82,22 +83,32 @@ class Batcher:
             self._observe(self._name, [begin - query.since for query in batch])
             groups: dict[SearchOptions, list[PendingQuery]] = {}
             for query in batch:
-                if query.future.set_running_or_notify_cancel():  # else the caller has gone
+                if not query.future.done():  # else the caller has gone
                     groups.setdefault(query.options, []).append(query)
             for queries in groups.values():
                 self._answer(queries)
 
     def _answer(self, queries: Sequence[PendingQuery]) -> None:
-        """Answer queries of the same options."""
+        """Answer queries of the same options, which wait in the same event loop."""
+        outcomes: Sequence[Answer | Exception]
         try:
             with self._pool.lend(self._name) as index:
-                answers = search_together(index, queries)
+                outcomes = search_together(index, queries)
         except Exception as error:
-            for query in queries:
-                query.future.set_exception(error)
+            outcomes = [error] * len(queries)
+        loop = queries[0].future.get_loop()
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_deliver, queries, outcomes)
+
+
+def _deliver(queries: Sequence[PendingQuery], outcomes: Sequence[Answer | Exception]) -> None:
+    for query, outcome in zip(queries, outcomes, strict=True):
+        if query.future.done():  # the caller has gone
+            continue
+        if isinstance(outcome, Exception):
+            query.future.set_exception(outcome)
         else:
-            for query, answer in zip(queries, answers, strict=True):
-                query.future.set_result(answer)
+            query.future.set_result(outcome)
 
 
 def search_together(index: Index, queries: Sequence[PendingQuery]) -> list[Answer]:

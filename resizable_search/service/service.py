@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 import numpy as np
@@ -78,25 +78,28 @@ class ServiceMetrics:
         )
         build = gauge("rsearch_build_info", "The running version.", ("version",))
         build.labels(__version__).set(1)
+        self._labelled = cache(
+            lambda metric, *labels: metric.labels(*labels)
+        )  # which takes longer than to count
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""
-        self._requests.labels(route, str(status)).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        self._labelled(self._requests, route, str(status)).inc()
+        self._labelled(self._request_seconds, route).observe(seconds)
 
     def scanned(self, index: str, waited: Sequence[float]) -> None:
         """Count a scan of several queries, and the seconds that each one waited for it."""
-        self._batch_sizes.labels(index).observe(len(waited))
-        wait = self._stage_seconds.labels(index, "wait")
+        self._labelled(self._batch_sizes, index).observe(len(waited))
+        wait = self._labelled(self._stage_seconds, index, "wait")
         for seconds in waited:
             wait.observe(seconds)
 
     def answered(self, answers: Sequence[Answer]) -> None:
         """Count the answered queries of an index."""
         name = answers[0].index
-        self._queries.labels(name).inc(len(answers))
+        self._labelled(self._queries, name).inc(len(answers))
         for stage in STAGES:
-            histogram = self._stage_seconds.labels(name, stage)
+            histogram = self._labelled(self._stage_seconds, name, stage)
             for answer in answers:
                 histogram.observe(getattr(answer.timings_ms, stage) / 1e3)
 
@@ -203,7 +206,9 @@ class Service:
                 by_way = []
                 for options in ways:
                     queries = [
-                        PendingQuery(text, vector, fingerprint, seconds, options, selected)
+                        PendingQuery(
+                            text, vector, fingerprint, seconds, options, self._loop.create_future(), selected
+                        )
                         for text, vector in zip(texts, vectors, strict=True)
                     ]
                     answers = await self._answers(known, queries)
@@ -238,7 +243,7 @@ class Service:
         if name not in self._batchers:
             self._batchers[name] = Batcher(self.pool, name, self.metrics.scanned)
         self._batchers[name].put(queries)
-        return await asyncio.gather(*(asyncio.wrap_future(query.future) for query in queries))
+        return await asyncio.gather(*(query.future for query in queries))
 
     async def _vectors_of(self, name: str, texts: Sequence[str]) -> Vectors:
         """The vectors of texts, from memory or the index's embedder."""

@@ -1,5 +1,6 @@
 """The batcher: what waits together is scanned together, and each gets its own answer."""
 
+import asyncio
 import dataclasses
 import threading
 
@@ -23,8 +24,19 @@ def pool(made_once):
     opened.close()
 
 
+@pytest.fixture
+def loop():
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
+
+
 def queries(
-    pool: IndexPool, searches: list[SearchOptions], count: int, fingerprint: str | None = None
+    loop: asyncio.AbstractEventLoop,
+    pool: IndexPool,
+    searches: list[SearchOptions],
+    count: int,
+    fingerprint: str | None = None,
 ) -> list[PendingQuery]:
     with pool.lend("made") as index:
         made = dict(zip(TEXTS, index.embed_queries(TEXTS), strict=True))
@@ -33,13 +45,15 @@ def queries(
     pending = []
     for i in range(count):
         text, search = TEXTS[i % 5], searches[i % len(searches)]
-        pending.append(PendingQuery(text, made[text], by, 0.001, search, selected.get(search)))
+        future = loop.create_future()
+        pending.append(PendingQuery(text, made[text], by, 0.001, search, future, selected.get(search)))
     return pending
 
 
 def outcome(query: PendingQuery) -> Answer | BaseException:
     """The answer to a query, or its error."""
-    return query.future.exception(20) or query.future.result()
+    query.future.get_loop().run_until_complete(asyncio.wait([query.future], timeout=20))
+    return query.future.exception() or query.future.result()
 
 
 def answered(pool: IndexPool, asked: list[PendingQuery], monkeypatch) -> tuple[list, list[int]]:
@@ -65,13 +79,13 @@ def answered(pool: IndexPool, asked: list[PendingQuery], monkeypatch) -> tuple[l
     return outcomes, runs
 
 
-def test_queries_that_wait_share_a_scan_and_each_has_its_own_answer(pool, made_once, monkeypatch):
+def test_queries_that_wait_share_a_scan_and_each_has_its_own_answer(loop, pool, made_once, monkeypatch):
     searches = [
         SearchOptions(k=3),
         SearchOptions(k=3, dim=8, rerank=2),
         SearchOptions(k=5, where="year > 1950"),
     ]
-    asked = queries(pool, searches, 31)
+    asked = queries(loop, pool, searches, 31)
     with pool.lend("made") as index:
         expected = [
             index.query(
@@ -89,31 +103,33 @@ def test_queries_that_wait_share_a_scan_and_each_has_its_own_answer(pool, made_o
     assert sorted(runs) == [1, 10, 10, 10]
 
 
-def test_a_scan_has_so_many_queries_and_no_more(pool, monkeypatch):
-    outcomes, runs = answered(pool, queries(pool, [SearchOptions(k=1)], 2 * MOST_TOGETHER + 2), monkeypatch)
+def test_a_scan_has_so_many_queries_and_no_more(loop, pool, monkeypatch):
+    outcomes, runs = answered(
+        pool, queries(loop, pool, [SearchOptions(k=1)], 2 * MOST_TOGETHER + 2), monkeypatch
+    )
     assert runs == [1, MOST_TOGETHER, MOST_TOGETHER, 1]
     assert all(len(answer.hits) == 1 for answer in outcomes)
 
 
-def test_what_makes_no_sense_is_an_error_of_its_own_queries_alone(pool, monkeypatch):
+def test_what_makes_no_sense_is_an_error_of_its_own_queries_alone(loop, pool, monkeypatch):
     outcomes, _ = answered(
-        pool, queries(pool, [SearchOptions(k=2), SearchOptions(k=2, dim=10**6)], 10), monkeypatch
+        pool, queries(loop, pool, [SearchOptions(k=2), SearchOptions(k=2, dim=10**6)], 10), monkeypatch
     )
     for i in range(10):
         assert isinstance(outcomes[i], UsageError) == (i % 2 == 1)
 
 
-def test_vectors_of_another_embedder_are_sent_back(pool):
+def test_vectors_of_another_embedder_are_sent_back(loop, pool):
     batcher = Batcher(pool, "made")
-    asked = queries(pool, [SearchOptions()], 2, "another")
+    asked = queries(loop, pool, [SearchOptions()], 2, "another")
     batcher.put(asked)
     assert all(isinstance(outcome(query), MovedError) for query in asked)
     batcher.close()
 
 
-def test_an_expression_is_never_evaluated_in_the_batcher(pool, monkeypatch):
+def test_an_expression_is_never_evaluated_in_the_batcher(loop, pool, monkeypatch):
     batcher = Batcher(pool, "made")
-    first, second = (queries(pool, [SearchOptions(where="year > 1950")], 1)[0] for _ in range(2))
+    first, second = (queries(loop, pool, [SearchOptions(where="year > 1950")], 1)[0] for _ in range(2))
     monkeypatch.setattr(Index, "select", lambda *_: pytest.fail("evaluated in the batcher"))
     asked = [first, dataclasses.replace(second, selected=None)]
     batcher.put(asked)
@@ -121,19 +137,35 @@ def test_an_expression_is_never_evaluated_in_the_batcher(pool, monkeypatch):
     batcher.close()
 
 
-def test_a_query_whose_caller_has_gone_is_passed_over(pool):
+def test_a_query_whose_caller_has_gone_is_passed_over(loop, pool):
     batcher = Batcher(pool, "made")
-    gone, waits = queries(pool, [SearchOptions(k=2)], 2)
+    gone, waits = queries(loop, pool, [SearchOptions(k=2)], 2)
     gone.future.cancel()
     batcher.put([gone, waits])
     assert len(outcome(waits).hits) == 2
     batcher.close()
 
 
-def test_an_index_that_is_gone_is_the_error_of_all(made_once, pool):
+def test_a_caller_may_leave_during_the_scan(loop, pool, monkeypatch):
+    leaves, waits = queries(loop, pool, [SearchOptions(k=2)], 2)
+    run = Index.run
+
+    def left(self, *args, **options):
+        loop.call_soon_threadsafe(leaves.future.cancel)
+        return run(self, *args, **options)
+
+    monkeypatch.setattr(Index, "run", left)
+    batcher = Batcher(pool, "made")
+    batcher.put([leaves, waits])
+    assert len(outcome(waits).hits) == 2
+    assert leaves.future.cancelled()
+    batcher.close()
+
+
+def test_an_index_that_is_gone_is_the_error_of_all(loop, made_once, pool):
     batcher = Batcher(pool, "gone")
     vector = np.ones(3, np.float32)
-    asked = [PendingQuery("tree", vector, "", 0.0, SearchOptions()) for _ in range(3)]
+    asked = [PendingQuery("tree", vector, "", 0.0, SearchOptions(), loop.create_future()) for _ in range(3)]
     batcher.put(asked)
     assert {str(outcome(query)) for query in asked} == {"no index 'gone': there are made, other"}
     batcher.close()

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from resizable_search.build.ingest import AsStored, ByContent, ById, Matching, NewIds, OwnIds, Replacing
-from resizable_search.build.journal import ROWS_AT_ONCE, discard
-from resizable_search.build.report import BuildReport, Changes, finish
+from resizable_search.build.ingest import Ingest, Match, as_new, by_content, by_id, with_vector
+from resizable_search.build.journal import ROWS_AT_ONCE, PendingDocument, discard
+from resizable_search.build.report import BuildReport, finish
 from resizable_search.build.update import Update
 from resizable_search.build.workspace import (
     CHANGE,
@@ -38,7 +38,6 @@ from resizable_search.errors import (
     EmbedderMismatchError,
     NoCredentialsError,
     RsearchError,
-    ShrinkError,
     UsageError,
 )
 from resizable_search.progress import SILENT, Progress
@@ -147,8 +146,7 @@ def add(
         base = read_manifest(folder)
         spec = EmbedderSpec.from_json(base.embedder)
         if embedder is None:
-            embedder = registry.reopen(spec, folder / NAMES.embedder)
-            TrustedEndpoints(workspace.home.trusted).require(embedder, folder.name)
+            embedder = own_embedder(workspace, spec)
         if not embedder.embeds:
             raise UsageError(
                 f"{folder.name} holds vectors that were given, and nothing here embeds texts as they were: "
@@ -164,8 +162,8 @@ def add(
             workspace.log.note(
                 f"{folder.name} follows {base.label}: what is not there goes again with the next `update`"
             )
-        matching = Replacing if replace else ById
-        return finish(workspace, Update(workspace, corpus, embedder, "add", base, matching).run())
+        match = partial(by_id, replaces=replace)
+        return finish(workspace, Update(workspace, corpus, embedder, "add", base, match).run())
 
 
 def follow(
@@ -184,30 +182,27 @@ def follow(
     index is as it was, what was embedded is safe, and the same call resumes.
     """
     with lock_index(folder, options, progress, stop) as workspace:
-        base = read_manifest(workspace.folder)
-        build = followed_build(workspace, base, progress)
-        update = build.update(base, follows=True)
-
-        def check_changes(changes: Changes | None) -> None:
-            if changes is not None and 2 * changes.removed > base.documents:
-                what = f"{changes.removed:,} of the {base.documents:,} documents of {workspace.folder.name}"
-                raise ShrinkError(
-                    f"delete {what}, which {build.corpus.label} no longer has{changes.exclusions}"
-                )
-
-        if not shrink:
-            update.check_changes = check_changes
+        build = following(workspace, progress)
+        update = build.update(build.followed)
+        update.may_shrink = shrink
         return finish(workspace, update.run())
 
 
-def followed_build(workspace: Workspace, base: Manifest, progress: Progress) -> "Build":
+def following(workspace: Workspace, progress: Progress) -> "Build":
     """The build that the manifest of an index describes: its corpus as it is now, its limit, its embedder."""
-    folder, source = workspace.folder, base.source
-    corpus = reopened(folder.name, base.corpus, progress)
-    embedder = registry.reopen(EmbedderSpec.from_json(base.embedder), folder / NAMES.embedder)
-    TrustedEndpoints(workspace.home.trusted).require(embedder, folder.name)
-    options = replace(workspace.options, limit=None if source.exhausted else source.read)
-    return Build(replace(workspace, options=options), corpus, embedder)
+    base = read_manifest(workspace.folder)
+    corpus = reopened(workspace.folder.name, base.corpus, progress)
+    embedder = own_embedder(workspace, EmbedderSpec.from_json(base.embedder))
+    limit = None if base.source.exhausted else base.source.read
+    options = replace(workspace.options, limit=limit)
+    return Build(replace(workspace, options=options), corpus, embedder, base)
+
+
+def own_embedder(workspace: Workspace, spec: EmbedderSpec) -> Embedder:
+    """The embedder of the index. Raises CredentialsError if nobody named the address that gets its key."""
+    embedder = registry.reopen(spec, workspace.folder / NAMES.embedder)
+    TrustedEndpoints(workspace.home.trusted).require(embedder, workspace.folder.name)
+    return embedder
 
 
 def compact(
@@ -229,7 +224,7 @@ def compact(
         embedder = PrecomputedEmbedder(width=old.full_dim)
         with closing(IndexReader(workspace.folder)) as reader:
             corpus = StoredCorpus(reader)
-            new = Update(workspace, corpus, embedder, "compact", old, AsStored).run().manifest
+            new = Update(workspace, corpus, embedder, "compact", old, corpus.as_stored).run().manifest
         if not is_whole:  # logs and reports of earlier builds may name deleted documents
             state = workspace.home.state(name)
             for path in (*state.glob(f"{NAMES.log}*"), state / NAMES.report):
@@ -239,11 +234,12 @@ def compact(
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A request of a build, and the update that answers it."""
+    """A request of a build, and the update that answers it. `followed`: the index that follows the corpus."""
 
     workspace: Workspace
     corpus: Corpus
     embedder: Embedder
+    followed: Manifest | None = None
 
     def run(self) -> BuildReport:
         """Make the index what is asked for. Raises what `build` says."""
@@ -261,18 +257,18 @@ class Build:
         TrustedEndpoints(workspace.home.trusted).add(self.embedder)
         return finish(workspace, update.run())
 
-    def update(self, base: Manifest | None, *, follows: bool = False) -> Update:
-        """What is to be done: a new index, more rows, or what has changed in the corpus (`follows`)."""
+    def update(self, base: Manifest | None) -> Update:
+        """What is to be done: a new index, more rows than `base` has, or what has changed in the corpus."""
         limit, corpus = self.workspace.options.limit, self.corpus
-        if base is not None and (follows or corpus.is_mutable):
-            return Update(self.workspace, corpus, self.embedder, "follow", base, ByContent, limit=limit)
-        matching: type[Matching] = NewIds
+        making = self.workspace, corpus, self.embedder
+        if base is not None and (self.followed or corpus.is_mutable):
+            return Update(*making, "follow", base, by_content, limit=limit)
+        match: Match = as_new
         if isinstance(corpus, VectorsCorpus):
-            matching = OwnIds
+            match = with_vector
             if limit is not None and limit >= corpus.npy.rows:
                 limit = None
-        request = partial(self.request, base)
-        return Update(self.workspace, corpus, self.embedder, "build", base, matching, request, limit)
+        return Update(*making, "build", base, match, partial(self.request, base), limit)
 
     def check_options(self) -> None:
         """Refuse dimensions that the embedder does not have, and to overwrite a folder that is not an index.
@@ -308,6 +304,8 @@ class Build:
 
         The corpus adopts what an earlier run resolved. Raises BuildStateError, IndexFormatError.
         """
+        if self.followed is not None:
+            return self.followed
         options, folder = self.workspace.options, self.workspace.folder
         begun = None if options.restart else unfinished_build(self.workspace.unfinished)
         if begun is not None and begun.request is not None and begun.request != CHANGE:
@@ -370,6 +368,7 @@ class StoredCorpus(Corpus):
 
     def __init__(self, reader: IndexReader) -> None:
         self._reader = reader
+        self._rows = reader.live_rows().tolist()
         self.label = reader.folder.name
 
     def spec(self) -> CorpusSpec:
@@ -378,13 +377,16 @@ class StoredCorpus(Corpus):
 
     def size_hint(self) -> int:
         """The number of documents."""
-        return self._reader.manifest.documents
+        return len(self._rows)
+
+    def as_stored(self, _: Ingest, document: PendingDocument) -> PendingDocument:
+        """The document as it is, with the vector of its row."""
+        return replace(document, source=self._rows[document.seq])
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents, from the first on."""
-        rows = self._reader.live_rows().tolist()
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            some = rows[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(self._rows), ROWS_AT_ONCE):
+            some = self._rows[start : start + ROWS_AT_ONCE]
             stored = map(self._reader.documents(some).__getitem__, some)
             documents = [Document(d.id, d.title, d.url, d.text, d.metadata) for d in stored]
             yield Block(documents, start + len(some))

@@ -1,14 +1,13 @@
 """What a build would do, cost and take, without writing or billing anything."""
 
 import tempfile
-import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from resizable_search.build.build import Build, followed_build
+from resizable_search.build.build import Build, following
 from resizable_search.build.journal import Journal
 from resizable_search.build.report import Changes
 from resizable_search.build.update import Update
@@ -18,7 +17,6 @@ from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, LoggedProgress, Progress
 from resizable_search.store.layout import NAMES, Home, unfinished_build
-from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.writer import array_bytes
 from resizable_search.system import free_bytes
 
@@ -44,8 +42,8 @@ class DryRunFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What there is to read, to embed and to write.
+class DryRun:
+    """What an update would do. `state`: what it finds; `safe`: how many documents are embedded already.
 
     `documents` of the corpus are read in all, None if that cannot be known beforehand. `texts` of so many
     `chars` are embedded. `rows` are written, with so many `bytes` of documents. `sampled`: the documents
@@ -53,6 +51,10 @@ class Work:
     that follows its corpus.
     """
 
+    update: Update
+    findings: tuple[DryRunFinding, ...]
+    state: State
+    safe: int
     documents: int | None
     texts: int = 0
     chars: int = 0
@@ -61,45 +63,50 @@ class Work:
     sampled: int = 0
     changes: Changes | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class DryRun:
-    """What a build would do. `state`: what it finds; `safe`: how many documents are embedded already.
-
-    `files`: bytes by name, the largest first; that of the documents is estimated, and so is `peak_bytes`, the
-    most that the build takes while it runs.
-    """
-
-    name: str
-    folder: Path
-    corpus: Corpus
-    embedder: Embedder
-    state: State
-    safe: int
-    work: Work
-    requests_per_minute: float | None
-    files: dict[str, int]
-    peak_bytes: int
-    free_bytes: int
-    findings: tuple[DryRunFinding, ...]
-
     @property
     def requests(self) -> int | None:
         """The requests to a service; None if there is none, or their number cannot be known."""
-        if not self.embedder.remote or self.work.documents is None:
+        if not self.update.embedder.remote or self.documents is None:
             return None
-        return -(-self.work.texts // self.embedder.batch_size)
+        return -(-self.texts // self.update.embedder.batch_size)
 
     @property
     def tokens(self) -> int | None:
         """The tokens that a service is sent, estimated."""
-        return None if self.requests is None else self.work.chars // CHARS_A_TOKEN
+        return None if self.requests is None else self.chars // CHARS_A_TOKEN
+
+    @property
+    def requests_per_minute(self) -> float | None:
+        """The rate limit of requests."""
+        return self.update.workspace.options.requests_per_minute or self.update.embedder.requests_per_minute
 
     @property
     def minutes(self) -> float | None:
         """The least minutes that the requests take at the rate limit, if there is one."""
         rate = self.requests_per_minute
         return self.requests / rate if self.requests is not None and rate else None
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Bytes by name, the largest first; that of the documents is estimated."""
+        if not self.rows:
+            return {}
+        files = array_bytes(self.rows, self.update.dims)
+        files[NAMES.documents] = self.bytes + self.rows * ROW_BYTES
+        if self.update.fits and self.update.embedder.max_state_bytes:
+            files[f"{NAMES.embedder}/"] = self.update.embedder.max_state_bytes
+        return dict(sorted(files.items(), key=lambda item: -item[1]))
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that the update takes while it runs, estimated."""
+        files, answers = self.files, 4 * self.update.dims[-1] * self.rows
+        return sum(files.values()) + 2 * files.get(NAMES.documents, 0) + answers
+
+    @property
+    def free_bytes(self) -> int:
+        """What the disk has left."""
+        return free_bytes(self.update.workspace.home.path)
 
     @property
     def fits(self) -> bool:
@@ -120,29 +127,22 @@ def dry_run(
     Raises UsageError, BuildStateError, IndexFormatError and CorpusError as it would.
     """
     check_name(options.name)
-    workspace = Workspace(home, options, LoggedProgress(progress), threading.Event())
-    return _dry_run(Build(workspace, corpus, embedder))
+    return _dry_run(Build(Workspace(home, options, LoggedProgress(progress)), corpus, embedder))
 
 
 def dry_follow(folder: Path, options: BuildOptions, progress: Progress = SILENT) -> DryRun:
     """What `follow` would do; nothing is written or billed. Raises as it would, but no ShrinkError."""
-    folder = folder.resolve()
-    workspace = Workspace(Home(folder.parent), options, LoggedProgress(progress), threading.Event())
-    base = read_manifest(folder)
-    return _dry_run(followed_build(workspace, base, progress), base)
+    home = Home(folder.resolve().parent)
+    return _dry_run(following(Workspace(home, options, LoggedProgress(progress)), progress))
 
 
-def _dry_run(build: Build, followed: Manifest | None = None) -> DryRun:
-    """What a build would do, or an update of the index whose manifest is `followed`."""
-    workspace, corpus, embedder = build.workspace, build.corpus, build.embedder
-    options = workspace.options
+def _dry_run(build: Build) -> DryRun:
+    workspace, options = build.workspace, build.workspace.options
     build.check_options()
-    findings = (_finding("corpus", corpus.check), _finding("embedder", build.check_embedder))
+    findings = _finding("corpus", build.corpus.check), _finding("embedder", build.check_embedder)
     is_reachable = findings[0].ok
-    base = followed
-    if followed is None and is_reachable:
-        base = build.base()
-    update = build.update(base, follows=followed is not None)
+    base = build.base() if is_reachable else None
+    update = build.update(base)
     unfinished = None if options.restart else unfinished_build(workspace.unfinished)
     safe = update.start.read
     state: State = "complete"
@@ -155,56 +155,36 @@ def _dry_run(build: Build, followed: Manifest | None = None) -> DryRun:
             state, safe = "goes on", safe + unfinished.safe
             if is_reachable and unfinished.request is not None:
                 refuse_differences(options, "was begun", update.request(), unfinished.request)
+    plan = DryRun(update, findings, state, safe, safe)
     if state == "complete":
-        work = Work(safe)
-    elif is_reachable:
-        work = _work(update, safe)
-    else:
-        work = Work(options.limit, texts=max(0, (options.limit or 0) - safe))
-    files: dict[str, int] = {}
-    if work.rows:
-        files = array_bytes(work.rows, update.dims)
-        files[NAMES.documents] = work.bytes + work.rows * ROW_BYTES
-        if update.fits and embedder.max_state_bytes:
-            files[f"{NAMES.embedder}/"] = embedder.max_state_bytes
-    answers = 4 * update.dims[-1] * work.rows
-    return DryRun(
-        name=options.name,
-        folder=workspace.folder,
-        corpus=corpus,
-        embedder=embedder,
-        state=state,
-        safe=safe,
-        work=work,
-        requests_per_minute=options.requests_per_minute or embedder.requests_per_minute,
-        files=dict(sorted(files.items(), key=lambda item: -item[1])),
-        peak_bytes=sum(files.values()) + 2 * files.get(NAMES.documents, 0) + answers,
-        free_bytes=free_bytes(workspace.home.path),
-        findings=findings,
-    )
+        return plan
+    if not is_reachable:
+        return replace(plan, documents=options.limit, texts=max(0, (options.limit or 0) - safe))
+    return _measured(plan, unfinished is not None)
 
 
-def _work(update: Update, safe: int) -> Work:
+def _measured(plan: DryRun, resumes: bool) -> DryRun:
     """Read the corpus, or the next documents of a remote one, into a journal in a temporary folder."""
-    corpus, start, limit = update.corpus, update.start.read, update.limit
+    update, corpus, start = plan.update, plan.update.corpus, plan.update.start.read
+    limit = update.limit
     if corpus.is_remote:
         limit = min(start + SAMPLE, limit or start + SAMPLE)
     with tempfile.TemporaryDirectory() as folder, closing(Journal(Path(folder))) as journal:
         changes, documents = replace(update, limit=limit).compare(journal)
-        if not update.is_build:
+        is_sample = corpus.is_remote and documents == limit
+        if resumes and not is_sample:
             journal.copy_answered(update.workspace.unfinished)
         texts, chars, rows, size = journal.sizes()
     sampled = documents - start
-    if not update.is_build:
-        return Work(documents, texts, chars, rows, size, sampled, changes)
-    if corpus.is_remote and documents == limit:
+    if is_sample:
         known = [count for count in (update.limit, corpus.size_hint()) if count is not None]
         if not known:
-            return Work(None, sampled=sampled)
+            return replace(plan, documents=None, sampled=sampled)
         documents = min(known)
-    texts, scale = max(0, documents - safe), (documents - start) / max(1, sampled)
-    chars = int(chars / max(1, sampled) * texts)
-    return Work(documents, texts, chars, round(rows * scale), round(size * scale), sampled)
+        texts, scale = max(0, documents - plan.safe), (documents - start) / max(1, sampled)
+        chars, rows, size = int(chars / max(1, sampled) * texts), round(rows * scale), round(size * scale)
+    plan = replace(plan, documents=documents, sampled=sampled, changes=changes)
+    return replace(plan, texts=texts, chars=chars, rows=rows, bytes=size)
 
 
 def _finding(what: str, check: Callable[[], str]) -> DryRunFinding:

@@ -69,7 +69,7 @@ class Embedding:
             finally:
                 for result in self._pool.drain(GRACE_SECONDS if self.embedder.remote else 0.0):
                     self._record(result)
-                self.usage.spent = self._pool.usage
+                self.usage.requested = self._pool.usage
 
     def _loop(self) -> None:
         while True:
@@ -129,7 +129,7 @@ class Embedding:
     def _record(self, result: BatchResult) -> None:
         if result.vectors is None:
             return
-        self.usage.spent = self._pool.usage
+        self.usage.requested = self._pool.usage
         self.journal.record(result.texts, result.vectors, spent=self.usage.to_json())
         self._asked.difference_update(result.texts)
         self.workspace.log.advance(len(result.texts))

@@ -2,9 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Literal, cast
 
 from resizable_search.build.journal import NO_TEXT, Journal, PendingDocument, sha256
@@ -13,7 +14,7 @@ from resizable_search.corpora.chunking import context_of
 from resizable_search.embedders.base import clean
 from resizable_search.errors import BuildStateError, CorpusError
 from resizable_search.specs import Checkpoint
-from resizable_search.store.documents import PartIds, row_of
+from resizable_search.store.documents import PartIds, StoredDocument, row_of
 from resizable_search.store.reader import IndexReader
 
 _ENCODER = json.JSONEncoder(sort_keys=True)
@@ -23,13 +24,16 @@ _ENCODER = json.JSONEncoder(sort_keys=True)
 class Ingest:
     """Reads documents of a corpus into the journal. `start`: where the index that is extended was left.
 
-    `limit` counts the corpus's rows from its beginning. `matching` says what becomes of each document. Those
-    without text are left out and reported ("skip"), end the update ("fail"), or become rows too ("keep").
+    `match` compares each with the index, which has the ids in `parts` and the rows of `reader`. `limit`
+    counts the corpus's rows from its beginning. Documents without text are left out and reported ("skip"),
+    end the update ("fail"), or become rows too ("keep").
     """
 
     corpus: Corpus
     journal: Journal
-    matching: "Matching"
+    match: "Match"
+    parts: Sequence[PartIds] = ()
+    reader: IndexReader | None = None
     start: Checkpoint = Checkpoint()
     limit: int | None = None
     on_blank: Literal["skip", "fail", "keep"] = "skip"
@@ -103,7 +107,7 @@ class Ingest:
         """Put documents into the journal, the first of which is the corpus's row `first`, and move on."""
         taken, left_out = [], []
         for seq, document in enumerate(documents, first):
-            pending = as_pending(seq, document, self.matching.with_context)
+            pending = as_pending(seq, document, self.corpus.embeds_headings)
             if pending.text.strip() or self.on_blank == "keep":
                 taken.append(pending)
             else:
@@ -114,10 +118,27 @@ class Ingest:
                 f"document {id_!r} has no text ({why}): leave such documents out with `on_bad_text=skip`"
             )
         unread = [clean(document.id) for document in documents if document.unread]
-        self.journal.receive(taken, self.matching.match, asdict(after), left_out, unread)
+        self.journal.receive(taken, partial(self.match, self), asdict(after), left_out, unread)
+
+    def is_taken(self, id_: str) -> bool:
+        """Whether a document of the journal or of the index has this id."""
+        taken = "SELECT 1 FROM documents WHERE id = ? UNION ALL SELECT 1 FROM unchanged WHERE id = ?"
+        is_read = self.journal.db.execute(taken, (id_, id_)).fetchone() is not None
+        return is_read or row_of(self.parts, id_) is not None
+
+    def unique(self, id_: str) -> str:
+        """The id itself, or with '#2', '#3', … behind it where it is taken."""
+        if not self.is_taken(id_):
+            return id_
+        db = self.journal.db
+        (number,) = db.execute("SELECT last FROM repeats WHERE id = ?", (id_,)).fetchone() or (1,)
+        while self.is_taken(unique := f"{id_}#{number + 1}"):
+            number += 1
+        db.execute("INSERT OR REPLACE INTO repeats VALUES (?, ?)", (id_, number + 1))
+        return unique
 
 
-def as_pending(seq: int, document: Document, with_context: bool = False) -> PendingDocument:
+def as_pending(seq: int, document: Document | StoredDocument, with_context: bool) -> PendingDocument:
     """The document as the journal has it, without characters that no database takes.
 
     `with_context`: its title and headings are embedded before its text.
@@ -128,80 +149,77 @@ def as_pending(seq: int, document: Document, with_context: bool = False) -> Pend
     return PendingDocument(seq, id_, title, url, metadata, text, context=context)
 
 
-class Matching:
-    """Compares each document with the index that is changed: its ids are in `parts`, its rows in `reader`.
-
-    `with_context` is as for `as_pending`.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        parts: Sequence[PartIds] = (),
-        reader: IndexReader | None = None,
-        with_context: bool = False,
-    ) -> None:
-        self.with_context = with_context
-        self.db, self.parts = journal.db, parts
-        self.reader = cast("IndexReader", reader)  # None only if nothing is compared with an index
-
-    def match(self, document: PendingDocument) -> PendingDocument:
-        """The document with its id in the index, and what it has in common with it. Raises CorpusError."""
-        raise NotImplementedError
-
-    def gone(self) -> tuple[list[int], int]:
-        """Once all is read: the rows of documents that the corpus no longer has, and how many are renamed."""
-        return [], 0
-
-    def gone_paths(self) -> list[str]:
-        """The path of each of these documents of whose file nothing is read any more."""
-        return []
+Match = Callable[[Ingest, PendingDocument], PendingDocument]
+"""Gives a document its id in the index, and says what it has in common with it. Raises CorpusError."""
 
 
-class NewIds(Matching):
-    """Every document is new (a build, an extension). An id that is taken gets '#2', '#3', … behind it.
-
-    Ids are taken by the journal's documents and by those of the index.
-    """
-
-    def match(self, document: PendingDocument) -> PendingDocument:
-        """Give the document an id of its own."""
-        return replace(document, id=self.unique(document.id))
-
-    def is_taken(self, id_: str) -> bool:
-        """Whether a document has this id."""
-        taken = "SELECT 1 FROM documents WHERE id = ? UNION ALL SELECT 1 FROM unchanged WHERE id = ?"
-        return (
-            self.db.execute(taken, (id_, id_)).fetchone() is not None or row_of(self.parts, id_) is not None
-        )
-
-    def unique(self, id_: str) -> str:
-        """The id itself, or with '#2', '#3', … behind it where it is taken."""
-        if not self.is_taken(id_):
-            return id_
-        last = self.db.execute("SELECT last FROM repeats WHERE id = ?", (id_,)).fetchone()
-        number = last[0] if last else 1
-        while True:
-            number += 1
-            unique = f"{id_}#{number}"
-            if not self.is_taken(unique):
-                self.db.execute("INSERT OR REPLACE INTO repeats VALUES (?, ?)", (id_, number))
-                return unique
+def as_new(ingest: Ingest, document: PendingDocument) -> PendingDocument:
+    """Every document is new (a build, an extension). An id that is taken gets '#2', '#3', … behind it."""
+    return replace(document, id=ingest.unique(document.id))
 
 
-class OwnIds(NewIds):
+def with_vector(ingest: Ingest, document: PendingDocument) -> PendingDocument:
     """Every document is new, has an id of its own, and gets the vector at its row of the file (vectors)."""
+    if not ingest.is_taken(document.id):
+        return replace(document, source=document.seq)
+    query = "SELECT seq FROM documents WHERE id = ?"
+    found = ingest.journal.db.execute(query, (document.id,)).fetchone()
+    row = found[0] if found else row_of(ingest.parts, document.id)
+    raise CorpusError(
+        f"the documents of row {row:,} and row {document.seq:,} both have the id {document.id!r}: "
+        "give each an id of its own, or leave the ids out"
+    )
 
-    def match(self, document: PendingDocument) -> PendingDocument:
-        """Refuse an id that is taken. Raises CorpusError with both rows."""
-        if not self.is_taken(document.id):
-            return replace(document, source=document.seq)
-        found = self.db.execute("SELECT seq FROM documents WHERE id = ?", (document.id,)).fetchone()
-        row = found[0] if found else row_of(self.parts, document.id)
+
+def by_id(ingest: Ingest, document: PendingDocument, *, replaces: bool = False) -> PendingDocument:
+    """Look the document up in the index by its id (add): the cost is that of the documents given.
+
+    `replaces`: it takes the place of another one with its id, which is refused else.
+    """
+    row = row_of(ingest.parts, document.id)
+    if row is None:
+        return document
+    reader = cast("IndexReader", ingest.reader)
+    stored = as_pending(document.seq, reader.documents([row])[row], ingest.corpus.embeds_headings)
+    if document == stored:
+        return replace(document, unchanged=True)
+    if not replaces:
         raise CorpusError(
-            f"the documents of row {row:,} and row {document.seq:,} both have the id {document.id!r}: "
-            "give each an id of its own, or leave the ids out"
+            f"{reader.name} has another document {document.id!r}: nothing was added; "
+            "replace it with `replace`, or give it another id"
         )
+    return replace(document, source=row if stored.embedded == document.embedded else None, replaces=row)
+
+
+def by_content(ingest: Ingest, document: PendingDocument) -> PendingDocument:
+    """Compare the document with the whole index, which follows the corpus, by hashes of its content.
+
+    A text that the index has, under whatever id, is not embedded again: its vector is copied.
+    """
+    db, d = ingest.journal.db, replace(document, id=ingest.unique(document.id))
+    query = "SELECT row, content, text_sha256 FROM stored WHERE id = ?"
+    row, content, key = db.execute(query, (d.id,)).fetchone() or (None, None, None)
+    if content == sha256(d.title, d.url, d.metadata, d.text):
+        return replace(d, unchanged=True)
+    if key == sha256(d.embedded):
+        return replace(d, source=row, replaces=row)
+    same_text = "SELECT row FROM stored WHERE text_sha256 = ? LIMIT 1"
+    (source,) = db.execute(same_text, (sha256(d.embedded),)).fetchone() or (None,)
+    return replace(d, source=source, replaces=row)
+
+
+def hash_stored(journal: Journal, parts: Sequence[PartIds], with_context: bool) -> None:
+    """Put the hashes of every document of the index into the journal, for `by_content`."""
+    query = "SELECT row, id, title, url, metadata, text FROM documents JOIN texts USING (row) ORDER BY row"
+    with journal.db:
+        for part in parts:
+            for row, id_, title, url, metadata, text in part.db.execute(query):
+                if part.allowed is None or part.allowed[row]:
+                    fields = json.loads(metadata)
+                    context = clean(context_of(title, fields)) if with_context else ""
+                    hashes = (sha256(title, url, metadata, text), sha256(context + text))
+                    values = (id_, part.start + row, *hashes, str(fields.get("path", id_)))
+                    journal.db.execute("INSERT INTO stored VALUES (?, ?, ?, ?, ?)", values)
 
 
 _IS_GONE = (
@@ -212,111 +230,22 @@ _IS_GONE = (
 """Whether the corpus has no document for a row of `stored`, and could read the file or folder it is of."""
 
 
-class ByContent(NewIds):
-    """Each document is compared with the whole index, which follows the corpus, by hashes of its content.
-
-    A text that the index has, under whatever id, is not embedded again: its vector is copied.
-    """
-
-    def __init__(
-        self, journal: Journal, parts: Sequence[PartIds], reader: IndexReader, with_context: bool = False
-    ) -> None:
-        super().__init__(journal, with_context=with_context)  # the corpus may use every id of the index
-        with self.db:
-            self.db.execute("DROP TABLE IF EXISTS stored")
-            self.db.execute(
-                "CREATE TABLE stored (id TEXT PRIMARY KEY, row INTEGER NOT NULL, content BLOB NOT NULL, "
-                "text_sha256 BLOB NOT NULL, path TEXT NOT NULL) STRICT, WITHOUT ROWID"
-            )
-            self.db.execute("CREATE INDEX stored_by_text ON stored (text_sha256)")
-            for part in parts:
-                documents = part.db.execute(
-                    "SELECT row, id, title, url, metadata, text FROM documents JOIN texts USING (row) "
-                    "ORDER BY row"
-                )
-                for row, id_, title, url, metadata, text in documents:
-                    if part.allowed is None or part.allowed[row]:
-                        fields = json.loads(metadata)
-                        context = clean(context_of(title, fields)) if with_context else ""
-                        hashes = (sha256(title, url, metadata, text), sha256(context + text))
-                        values = (id_, part.start + row, *hashes, str(fields.get("path", id_)))
-                        self.db.execute("INSERT INTO stored VALUES (?, ?, ?, ?, ?)", values)
-
-    def match(self, document: PendingDocument) -> PendingDocument:
-        """Compare the document with the one that has its id, else look for one with its text."""
-        d = replace(document, id=self.unique(document.id))
-        query = "SELECT row, content, text_sha256 FROM stored WHERE id = ?"
-        row, content, key = self.db.execute(query, (d.id,)).fetchone() or (None, None, None)
-        if content == sha256(d.title, d.url, d.metadata, d.text):
-            return replace(d, unchanged=True)
-        if key == sha256(d.embedded):
-            return replace(d, source=row, replaces=row)
-        same_text = "SELECT row FROM stored WHERE text_sha256 = ? LIMIT 1"
-        (source,) = self.db.execute(same_text, (sha256(d.embedded),)).fetchone() or (None,)
-        return replace(d, source=source, replaces=row)
-
-    def gone(self) -> tuple[list[int], int]:
-        """Rows go if the corpus has nothing of that id, although it could be read."""
-        gone = dict(self.db.execute(f"SELECT row, text_sha256 FROM stored WHERE {_IS_GONE} ORDER BY row"))
-        added = self.db.execute(
-            "SELECT text_sha256 FROM documents "
-            "WHERE replaces IS NULL AND text_sha256 IN (SELECT text_sha256 FROM stored)"
-        )
-        renamed = Counter(gone.values()) & Counter(key for (key,) in added)
-        return list(gone), renamed.total()
-
-    def gone_paths(self) -> list[str]:
-        """The path of each document that goes, unless something of its file stays or comes."""
-        query = (
-            f"SELECT path FROM stored WHERE {_IS_GONE} "
-            "AND path NOT IN (SELECT path FROM stored WHERE id IN (SELECT id FROM unchanged)) "
-            "AND path NOT IN (SELECT coalesce(metadata ->> 'path', id) FROM documents)"
-        )
-        return [str(path) for (path,) in self.db.execute(query)]
+def gone(journal: Journal) -> tuple[list[int], int]:
+    """Once all is read: the rows of documents that the corpus no longer has, and how many are renamed."""
+    keys = dict(journal.db.execute(f"SELECT row, text_sha256 FROM stored WHERE {_IS_GONE} ORDER BY row"))
+    added = journal.db.execute(
+        "SELECT text_sha256 FROM documents "
+        "WHERE replaces IS NULL AND text_sha256 IN (SELECT text_sha256 FROM stored)"
+    )
+    renamed = Counter(keys.values()) & Counter(key for (key,) in added)
+    return list(keys), renamed.total()
 
 
-class ById(Matching):
-    """Each document is looked up in the index by its id: the cost is that of the documents given.
-
-    One that is not the same as before is refused.
-    """
-
-    replaces = False
-
-    def match(self, document: PendingDocument) -> PendingDocument:
-        """Compare the document with the one that has its id. Raises CorpusError if it may not replace it."""
-        row = row_of(self.parts, document.id)
-        if row is None:
-            return document
-        s = self.reader.documents([row])[row]
-        same = Document(s.id, s.title, s.url, s.text, s.metadata)
-        stored = as_pending(document.seq, same, self.with_context)
-        if document == stored:
-            return replace(document, unchanged=True)
-        if not self.replaces:
-            raise CorpusError(
-                f"{self.reader.name} has another document {document.id!r}: nothing was added; "
-                "replace it with `replace`, or give it another id"
-            )
-        source = row if stored.embedded == document.embedded else None
-        return replace(document, source=source, replaces=row)
-
-
-class Replacing(ById):
-    """As `ById`, but a document takes the place of the one with its id."""
-
-    replaces = True
-
-
-class AsStored(Matching):
-    """The documents are those of the index, in order: each keeps its id and its vector (compaction)."""
-
-    def __init__(
-        self, journal: Journal, parts: Sequence[PartIds], reader: IndexReader, with_context: bool = False
-    ) -> None:
-        super().__init__(journal)
-        self.rows = reader.live_rows()
-
-    def match(self, document: PendingDocument) -> PendingDocument:
-        """Copy the vector of the row that the document has now."""
-        return replace(document, source=int(self.rows[document.seq]))
+def gone_paths(journal: Journal) -> list[str]:
+    """The path of each of these documents, unless something of its file stays or comes."""
+    query = (
+        f"SELECT path FROM stored WHERE {_IS_GONE} "
+        "AND path NOT IN (SELECT path FROM stored WHERE id IN (SELECT id FROM unchanged)) "
+        "AND path NOT IN (SELECT coalesce(metadata ->> 'path', id) FROM documents)"
+    )
+    return [str(path) for (path,) in journal.db.execute(query)]

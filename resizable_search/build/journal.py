@@ -43,12 +43,17 @@ CREATE TABLE IF NOT EXISTS unchanged (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID
 CREATE TABLE IF NOT EXISTS unread (path TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS left_out (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, reason TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS repeats (id TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS stored (
+    id TEXT PRIMARY KEY, row INTEGER NOT NULL, content BLOB NOT NULL, text_sha256 BLOB NOT NULL,
+    path TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS stored_by_text ON stored (text_sha256);
 CREATE TABLE IF NOT EXISTS answers (text_sha256 BLOB NOT NULL UNIQUE, vector BLOB NOT NULL) STRICT;
 PRAGMA user_version = {VERSION};
 """
 
-_READ = ("documents", "unchanged", "unread", "left_out", "repeats")
-"""The tables of what was read."""
+_READ = ("documents", "unchanged", "unread", "left_out", "repeats", "stored")
+"""The tables of what was read, of the corpus and of the index that is compared with it."""
 
 _ANSWERED = "text_sha256 IN (SELECT text_sha256 FROM answers)"
 

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +19,32 @@ from resizable_search.text import counted
 
 
 class BuildUsage:
-    """The requests, tokens and seconds of a build: of this run (`spent`) and of all its `runs`.
+    """The requests, tokens and seconds of a build, in all its `runs`.
 
-    They are kept in the journal with each answer, so that the next run goes on counting.
+    They are kept in the journal with each answer, so that the next run goes on counting. `requested`: what
+    this run has requested.
     """
 
     def __init__(self, journal: Journal) -> None:
         saved: dict[str, Any] = journal.get("spent") or {}
-        self.began = time.perf_counter()
         self.runs = saved.pop("runs", 0) + 1
-        self.earlier_seconds: float = saved.pop("seconds", 0.0)
-        self.earlier = Usage(**saved)
-        self.spent = Usage()
-
-    def to_json(self) -> dict[str, Any]:
-        """What all runs have spent so far, for the journal."""
-        return {**asdict(self.total), "seconds": self.total_seconds, "runs": self.runs}
+        self.requested = Usage()
+        self._earlier = Usage(**saved)
+        self._began = time.perf_counter()
 
     @property
-    def seconds(self) -> float:
-        """Seconds of this run."""
-        return time.perf_counter() - self.began
+    def spent(self) -> Usage:
+        """What this run has spent."""
+        return replace(self.requested, seconds=time.perf_counter() - self._began)
 
     @property
     def total(self) -> Usage:
-        """Requests and tokens of all runs."""
-        return self.earlier + self.spent
+        """What all runs have spent."""
+        return self._earlier + self.spent
 
-    @property
-    def total_seconds(self) -> float:
-        """Seconds of all runs."""
-        return self.earlier_seconds + self.seconds
+    def to_json(self) -> dict[str, Any]:
+        """The total and the number of runs, for the journal."""
+        return {**asdict(self.total), "runs": self.runs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +78,7 @@ class Changes:
 class BuildReport:
     """What a build did. `added`: the documents that this call embedded; the other rows were there before.
 
-    `spent` and `seconds` are of this call, `total` and `total_seconds` of all `runs` of the build.
+    This call has `spent` so much, and all `runs` of the build the `total`.
     `changes`: what happened to the documents of an index that was changed. `read`: how many documents of the
     corpus were read.
     """
@@ -94,9 +89,7 @@ class BuildReport:
     added: int = 0
     left_out: Sequence[Mapping[str, Any]] = ()
     spent: Usage = Usage()
-    seconds: float = 0.0
     total: Usage = Usage()
-    total_seconds: float = 0.0
     runs: int = 0
     changes: Changes | None = None
     read: int = 0
@@ -117,9 +110,8 @@ def finish(workspace: Workspace, report: BuildReport) -> BuildReport:
         "documents": report.manifest.documents,
         "added": report.added,
         **({"changes": asdict(report.changes)} if report.changes else {}),
-        **asdict(report.spent),
-        "seconds": round(report.seconds, 3),
-        "total": {"runs": report.runs, **asdict(report.total), "seconds": round(report.total_seconds, 3)},
+        **_rounded(report.spent),
+        "total": {"runs": report.runs, **_rounded(report.total)},
         "left_out": list(report.left_out),
     }
     try:
@@ -132,7 +124,11 @@ def finish(workspace: Workspace, report: BuildReport) -> BuildReport:
         cost = f"{counted(spent.requests, 'request')}, {spent.repeats:,} of them repeated, "
         cost += f"{counted(spent.tokens, 'token')}, "
     documents = counted(report.manifest.documents, "document")
-    log.log(f"finished: {documents}{left}, {cost}{report.seconds:,.1f} s")
+    log.log(f"finished: {documents}{left}, {cost}{spent.seconds:,.1f} s")
     with suppress(KeyboardInterrupt):  # the index is complete: this ends only the compilation
         compile_if_worth(report.manifest.documents * report.manifest.full_dim, log, workspace.stop)
     return report
+
+
+def _rounded(usage: Usage) -> dict[str, Any]:
+    return {**asdict(usage), "seconds": round(usage.seconds, 3)}

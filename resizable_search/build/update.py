@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from resizable_search.build.embed import Embedding
-from resizable_search.build.ingest import Ingest, Matching, NewIds
+from resizable_search.build.ingest import Ingest, Match, as_new, gone, gone_paths, hash_stored
 from resizable_search.build.journal import NO_TEXT, Journal
 from resizable_search.build.report import BuildReport, BuildUsage, Changes
 from resizable_search.build.workspace import CHANGE, Workspace, choose_dims, refuse_differences
@@ -31,6 +31,7 @@ from resizable_search.errors import (
     BuildStoppedError,
     CorpusError,
     RsearchError,
+    ShrinkError,
     StorageError,
     UsageError,
 )
@@ -50,8 +51,8 @@ class Update:
 
     `kind`: "build" adds rows, and reads the corpus on from where the base ends. The others read it anew in
     each run and compare it with the base: "follow" the corpus, "add" to the index, or "compact" it.
-    `matching` compares the documents. `request`: what must be the same for an unfinished build to be resumed,
-    by name. `limit` counts the rows of the corpus. `check_changes` may refuse what an update would do.
+    `match` compares the documents. `request`: what must be the same for an unfinished build to be resumed,
+    by name. `limit` counts the rows of the corpus. `may_shrink`: more than half of the documents may go.
     """
 
     workspace: Workspace
@@ -59,10 +60,10 @@ class Update:
     embedder: Embedder
     kind: Literal["build", "follow", "add", "compact"] = "build"
     base: Manifest | None = None
-    matching: Callable[..., Matching] = NewIds
+    match: Match = as_new
     request: Callable[[], Mapping[str, Any]] = CHANGE.copy
     limit: int | None = None
-    check_changes: Callable[[Changes | None], None] | None = None
+    may_shrink: bool = True
     journal: Journal = field(init=False)
     usage: BuildUsage = field(init=False)
     reader: IndexReader | None = field(init=False, default=None)
@@ -113,8 +114,7 @@ class Update:
                         self._read_all(ingest)
                     if not self.is_build:
                         safe = journal.safe
-                    if self.check_changes is not None:
-                        self.check_changes(self._outcome(ingest)[1])
+                    self._check_shrinking(ingest)
                     if self.file is None:
                         self._embed(ingest)
                     journal.set(spent=usage.to_json())
@@ -123,7 +123,7 @@ class Update:
                     manifest = self._put_in_place(deleted, self._source(ingest.source))
             self._end()
         name, folder = self.workspace.options.name, self.workspace.folder
-        cost = (usage.spent, usage.seconds, usage.total, usage.total_seconds, usage.runs)
+        cost = usage.spent, usage.total, usage.runs
         return BuildReport(name, folder, manifest, added, left_out, *cost, changes, read)
 
     def compare(self, journal: Journal) -> tuple[Changes | None, int]:
@@ -181,10 +181,12 @@ class Update:
                 self.reader = stack.enter_context(closing(IndexReader(folder)))
                 if self.kind == "follow":
                     self.workspace.log.stage("hashing", self.base.documents, "documents")
-            matching = self.matching(self.journal, parts, self.reader, self.corpus.embeds_headings)
+                    hash_stored(self.journal, parts, self.corpus.embeds_headings)
+                    parts = []  # the corpus may use every id of the index
             keeps_blank = self.kind == "compact" or self.file is not None
             on_blank = "keep" if keeps_blank else self.workspace.options.on_bad_text
-            ingest = Ingest(self.corpus, self.journal, matching, self.start, self.limit, on_blank)
+            reading = self.start, self.limit, on_blank
+            ingest = Ingest(self.corpus, self.journal, self.match, parts, self.reader, *reading)
             ingest.check_counts()
             yield ingest
 
@@ -272,17 +274,30 @@ class Update:
     # -- the end
 
     def _outcome(self, ingest: Ingest) -> tuple[list[int], Changes | None]:
-        """The rows of the base that go, ascending, and what is done to its documents, in figures."""
-        replaced = self.journal.replaced()
-        gone, renamed = ingest.matching.gone() if ingest.source.exhausted else ([], 0)
-        changes, changed = None, len(replaced)
-        if self.base is not None and self.kind in ("follow", "add"):
-            added = self.journal.rows - changed - renamed
-            unchanged = self.base.documents - changed - len(gone)
-            removed = len(gone) - renamed
-            excluded = sum(map(self.corpus.holds, ingest.matching.gone_paths() if removed else ()))
-            changes = Changes(added, changed, removed, renamed, unchanged, min(excluded, removed))
-        return sorted(replaced + gone), changes
+        """The rows of the base that go, and what is done to its documents, in figures."""
+        if self.base is None or self.kind not in ("follow", "add"):
+            return [], None
+        journal, replaced = self.journal, self.journal.replaced()
+        lost, renamed = gone(journal) if ingest.source.exhausted else ([], 0)
+        changed, removed = len(replaced), len(lost) - renamed
+        excluded = sum(map(self.corpus.holds, gone_paths(journal) if removed else ()))
+        changes = Changes(
+            added=journal.rows - changed - renamed,
+            changed=changed,
+            removed=removed,
+            renamed=renamed,
+            unchanged=self.base.documents - changed - len(lost),
+            excluded=min(excluded, removed),
+        )
+        return replaced + lost, changes
+
+    def _check_shrinking(self, ingest: Ingest) -> None:
+        """Refuse to delete more than half of the documents, unless they may go. Raises ShrinkError."""
+        changes = None if self.may_shrink else self._outcome(ingest)[1]
+        if self.base and changes and 2 * changes.removed > self.base.documents:
+            what = f"{changes.removed:,} of the {self.base.documents:,} documents"
+            name, label = self.workspace.options.name, self.corpus.label
+            raise ShrinkError(f"delete {what} of {name}, which {label} no longer has{changes.exclusions}")
 
     def _source(self, source: Checkpoint) -> Checkpoint:
         """How far the corpus of the index has been read."""

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,7 +188,7 @@ class Workspace:
     home: Home
     options: BuildOptions
     log: LoggedProgress
-    stop: threading.Event
+    stop: threading.Event = field(default_factory=threading.Event)
 
     @property
     def folder(self) -> Path:

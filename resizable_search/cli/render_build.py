@@ -62,7 +62,7 @@ def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[s
     manifest = report.manifest
     documents = counted(manifest.documents, "document")
     dims = dimensions(manifest.dims)
-    pace = f" in {report.seconds:,.0f} s" if report.seconds >= 1 else ""
+    pace = f" in {report.spent.seconds:,.0f} s" if report.spent.seconds >= 1 else ""
     if report.changes is not None:
         lines = [f"{report.name}: {documents} at {dims}{pace}", change_line(report)]
     elif report.added:
@@ -80,7 +80,7 @@ def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[s
     if report.total.requests:
         cost = _cost(report.spent)
         if report.runs > 1:
-            cost += f"; all {report.runs} runs: {_cost(report.total)}, {duration(report.total_seconds)}"
+            cost += f"; all {report.runs} runs: {_cost(report.total)}, {duration(report.total.seconds)}"
         lines.append(cost)
     if remark:
         lines.append(with_flags(remark))
@@ -128,18 +128,19 @@ def dry_run(plan: "DryRun") -> None:
 
 def dry_run_lines(plan: "DryRun") -> list[tuple[str, str]]:
     """The lines of a dry run, each with its name."""
-    lines, work = [("index", f"{plan.name}  {plan.folder}"), ("would be", _state(plan))], plan.work
-    if work.changes is not None:
-        lines.append(("changes", f"{_counts(work.changes)}; {counted(work.texts, 'text')} to embed"))
+    workspace, corpus, embedder = plan.update.workspace, plan.update.corpus, plan.update.embedder
+    lines = [("index", f"{workspace.options.name}  {workspace.folder}"), ("would be", _state(plan))]
+    if plan.changes is not None:
+        lines.append(("changes", f"{_counts(plan.changes)}; {counted(plan.texts, 'text')} to embed"))
     builds = plan.state not in ("complete", "follows")
     if builds:
-        documents = "all, of unknown size," if work.documents is None else f"{work.documents:,}"
-        lines.append(("documents", f"{documents} of {plan.corpus.label}"))
-    if builds or (work.changes and work.changes.any):
+        documents = "all, of unknown size," if plan.documents is None else f"{plan.documents:,}"
+        lines.append(("documents", f"{documents} of {corpus.label}"))
+    if builds or (plan.changes and plan.changes.any):
         lines += [*_costs(plan), *_disk(plan)]
     for finding in plan.findings:
         lines.append((finding.what, f"{'ok' if finding.ok else 'wrong'}: {with_flags(finding.words)}"))
-    lines.append(("", f"nothing was written; {plan.embedder.check_costs or 'nothing was billed'}"))
+    lines.append(("", f"nothing was written; {embedder.check_costs or 'nothing was billed'}"))
     return lines
 
 
@@ -156,12 +157,12 @@ def _state(plan: "DryRun") -> str:
 
 
 def _costs(plan: "DryRun") -> list[tuple[str, Any]]:
-    lines = []
+    lines, embedder = [], plan.update.embedder
     if plan.requests is not None:
-        texts = counted(plan.embedder.batch_size, "text")
-        lines.append(("requests", f"{plan.requests:,} to {plan.embedder.kind}, of up to {texts}"))
-    if plan.tokens is not None and plan.work.sampled:
-        by = "" if plan.work.changes else f" from {counted(plan.work.sampled, 'document')}"
+        texts = counted(embedder.batch_size, "text")
+        lines.append(("requests", f"{plan.requests:,} to {embedder.kind}, of up to {texts}"))
+    if plan.tokens is not None and plan.sampled:
+        by = "" if plan.changes else f" from {counted(plan.sampled, 'document')}"
         rounded = int(float(f"{plan.tokens:.3g}"))
         lines.append(("tokens", f"about {rounded:,}: estimated{by}, 4 characters a token"))
     if plan.minutes is not None and plan.requests_per_minute:

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,14 +47,15 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Requests sent to a service, how many of them were repeats, and the tokens it billed (0 if unknown)."""
+    """Requests sent to a service, how many were repeats, the tokens it billed (0 if unknown), and seconds."""
 
     requests: int = 0
     repeats: int = 0
     tokens: int = 0
+    seconds: float = 0.0
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(self.requests + other.requests, self.repeats + other.repeats, self.tokens + other.tokens)
+        return Usage(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 class Pacer:

@@ -13,7 +13,7 @@ import pytest
 
 from resizable_search.admin.overview import overview
 from resizable_search.build.build import build
-from resizable_search.build.ingest import NewIds
+from resizable_search.build.ingest import Ingest
 from resizable_search.build.workspace import BuildOptions, choose_dims
 from resizable_search.corpora.base import Document
 from resizable_search.engine import vectors
@@ -307,7 +307,7 @@ def test_stop_ends_the_build_with_everything_answered_kept(home):
 
 
 def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_path):
-    original = NewIds.unique
+    original = Ingest.unique
     calls = iter(range(10_000))
 
     def interrupted(self, id_):
@@ -315,7 +315,7 @@ def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_pa
             raise KeyboardInterrupt
         return original(self, id_)
 
-    monkeypatch.setattr(NewIds, "unique", interrupted)
+    monkeypatch.setattr(Ingest, "unique", interrupted)
     with pytest.raises(BuildStoppedError):
         run(home)
     run(home)

@@ -49,7 +49,7 @@ def held(home):
 def test_it_tells_what_the_build_then_does_and_writes_nothing(home):
     found = look(home, dims=(16, 64))
     assert not home.path.exists()
-    assert (found.state, found.work.documents, found.safe, found.requests) == ("new", 95, 0, 10)
+    assert (found.state, found.documents, found.safe, found.requests) == ("new", 95, 0, 10)
     assert found.ok
     embedder = TableEmbedder(remote=True)
     build(ListCorpus(articles(95)), embedder, home, BuildOptions("made", dims=(16, 64)))
@@ -67,13 +67,13 @@ def test_texts_of_a_remote_corpus_are_a_sample(home):
     corpus = RemoteCorpus(articles(500))
     corpus.hint = 500
     found = look(home, corpus)
-    assert (found.work.documents, found.work.sampled, found.requests) == (500, 200, 50)
+    assert (found.documents, found.sampled, found.requests) == (500, 200, 50)
     corpus.hint = None
     found = look(home, corpus)
-    assert (found.work.documents, found.requests, found.files, found.tokens) == (None, None, {}, None)
-    assert look(home, corpus, limit=300).work.documents == 300
+    assert (found.documents, found.requests, found.files, found.tokens) == (None, None, {}, None)
+    assert look(home, corpus, limit=300).documents == 300
     few = RemoteCorpus(articles(40))
-    assert look(home, few, limit=300).work.documents == 40
+    assert look(home, few, limit=300).documents == 40
 
 
 def test_minutes_follow_from_the_rate(home):
@@ -102,7 +102,7 @@ def test_what_goes_on_extends_replaces_or_is_complete(home):
     build(ListCorpus(articles(95)), TableEmbedder(remote=True), home, BuildOptions("whole", limit=40))
     before = held(home)
     found = look(home, name="whole", limit=90)
-    assert (found.state, found.safe, found.work.documents, found.requests) == ("extends", 40, 90, 5)
+    assert (found.state, found.safe, found.documents, found.requests) == ("extends", 40, 90, 5)
     assert (look(home, name="whole", limit=30).state, look(home, name="whole", limit=30).files) == (
         "complete",
         {},
@@ -123,7 +123,7 @@ def test_what_stands_against_it_is_told(home, monkeypatch):
     found = look(home, corpus, Locked(remote=True), limit=50)
     assert not found.ok
     assert [finding.words for finding in found.findings] == ["the hub is away; wait", "no key; get one"]
-    assert found.work.documents == 50
+    assert found.documents == 50
     monkeypatch.setattr("resizable_search.build.dry_run.free_bytes", lambda folder: 1000)
     found = look(home)
     assert (found.fits, found.ok) == (False, False)
@@ -142,4 +142,4 @@ def test_what_the_build_refuses_it_refuses(home):
 
 def test_documents_without_text_cost_nothing(home):
     found = look(home, ListCorpus([Document("e", "", "", ""), *articles(3)]))
-    assert (found.work.documents, found.tokens) == (4, sum(len(d.text) for d in articles(3)) // 4)
+    assert (found.documents, found.tokens) == (4, sum(len(d.text) for d in articles(3)) // 4)

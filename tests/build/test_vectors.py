@@ -420,7 +420,7 @@ def test_another_content_under_the_name_is_refused(home, tmp_path):
     for (vectors_, documents_), word in others:
         with pytest.raises(BuildStateError, match=f"with {word} .*`restart` .*`name`"):
             run(home, vectors_, documents_)
-    with pytest.raises(BuildStateError, match="model unknown, not my-model"):
+    with pytest.raises(BuildStateError, match="`model` unknown, not my-model"):
         run(home, file, documents, model="my-model")
     with pytest.raises(BuildStateError, match="dims"):
         run(home, file, documents, dims=(8,))

@@ -91,11 +91,11 @@ def test_new_changed_renamed_and_removed_files_are_followed(home: Home, notes: P
     (notes / "2.md").unlink()
     (notes / "new.md").write_text(text(61))
     plan = dry_follow(folder, BuildOptions("made"))
-    assert (plan.state, plan.work.texts) == ("follows", 2)
+    assert (plan.state, plan.texts) == ("follows", 2)
     assert dict(dry_run_lines(plan))["changes"].startswith("1 added, 1 changed, 1 renamed, 1 removed, ")
     assert "2.md" in ids(folder)
     report = follow(folder)
-    assert report.changes == plan.work.changes
+    assert report.changes == plan.changes
     assert (report.added, report.read) == (2, report.manifest.documents + len(report.left_out))
     assert {"zero.md", "new.md"} < set(ids(folder))
     assert not {"0.md", "2.md"} & set(ids(folder))
@@ -143,7 +143,7 @@ def test_documents_of_files_that_are_left_out_now_are_told(home: Home, notes: Pa
     (notes / "4.md").unlink()
     (notes / "5.md").write_text(f"{text(5)[:90]}\n")  # fewer chunks, but not left out
     gone = [id_ for id_ in ids(folder) if id_.startswith("3.md")]
-    changes = dry_follow(folder, BuildOptions("made")).work.changes
+    changes = dry_follow(folder, BuildOptions("made")).changes
     report = follow(folder)
     assert report.changes == changes
     assert changes.excluded == len(gone) < changes.removed

@@ -265,7 +265,7 @@ def test_what_a_build_would_do_is_told_and_nothing_is_written(living):
     documents[0] = replace(documents[0], text="another text")
     before = living.place.contents()
     found, lines = told(documents, TableEmbedder(width=96, remote=True))
-    assert (found.state, found.requests, found.work.texts, found.work.documents) == ("follows", 1, 6, 43)
+    assert (found.state, found.requests, found.texts, found.documents) == ("follows", 1, 6, 43)
     assert found.tokens == len("another text" + "".join(d.text for d in articles(45)[40:])) // 4
     assert {name: size for name, size in found.files.items() if name != "documents.sqlite"} == array_bytes(
         6, (16, 96)
@@ -281,4 +281,4 @@ def test_what_a_build_would_do_is_told_and_nothing_is_written(living):
     with pytest.raises(BuildStoppedError):
         build(corpus, embedder, living.place.home, BuildOptions("made", dims=(16,)), stop=stop)
     found, _ = told([*articles(40), *articles(30, "b")], TableEmbedder(width=96, remote=True))
-    assert found.work.texts == 30 - len(embedder.asked) < 30
+    assert found.texts == 30 - len(embedder.asked) < 30

@@ -14,7 +14,6 @@ import numpy as np
 from resizable_search.build.journal import discard
 from resizable_search.build.workspace import lock_index
 from resizable_search.errors import DocumentNotFoundError, IndexFormatError, IndexNotFoundError, RsearchError
-from resizable_search.store.documents import ids_of, row_of
 from resizable_search.store.filter import Filter
 from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_names, resolve_index
 from resizable_search.store.manifest import read_manifest
@@ -45,24 +44,21 @@ def plan_deletion(
     Raises DocumentNotFoundError with the unknown ids, unless `missing_ok`, RsearchError for an expression
     that is too slow, and UsageError for one that is not allowed.
     """
-    name = folder.resolve().name
-    if where is not None:
-        with closing(IndexReader(folder)) as reader, closing(Filter(reader)) as filter_:
-            matching = np.flatnonzero(np.concatenate(filter_.select(where).allowed)).tolist()
-            return Deletion(name, tuple(matching), (), reader.manifest.documents - len(matching))
-    manifest = read_manifest(folder)
-    with ids_of(folder, manifest) as parts:
-        rows = {id_: row_of(parts, id_) for id_ in ids}
-    missing = tuple(id_ for id_, row in rows.items() if row is None)
+    ids = list(dict.fromkeys(ids))
+    with closing(IndexReader(folder)) as reader, closing(Filter(reader)) as filter_:
+        known = filter_.rows_of(ids)
+        rows = [known[id_] for id_ in ids if id_ in known]
+        if where is not None:
+            rows = np.flatnonzero(np.concatenate(filter_.select(where).allowed)).tolist()
+    missing = tuple(id_ for id_ in ids if id_ not in known)
     if missing and not missing_ok:
         shown = ", ".join(quoted(id_) for id_ in missing[:SHOWN_IDS])
         more = " …" if len(missing) > SHOWN_IDS else ""
         raise DocumentNotFoundError(
-            f"{name} has no document {shown}{more} ({counted(len(missing), 'id')} of {len(rows):,} "
+            f"{reader.name} has no document {shown}{more} ({counted(len(missing), 'id')} of {len(ids):,} "
             "unknown): nothing was deleted; leave them out, or skip them with `missing_ok`"
         )
-    known = tuple(row for row in rows.values() if row is not None)
-    return Deletion(name, known, missing, manifest.documents - len(known))
+    return Deletion(reader.name, tuple(rows), missing, reader.manifest.documents - len(rows))
 
 
 def delete(

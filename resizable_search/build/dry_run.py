@@ -160,10 +160,10 @@ def _dry_run(build: Build) -> DryRun:
         return plan
     if not is_reachable:
         return replace(plan, documents=options.limit, texts=max(0, (options.limit or 0) - safe))
-    return _measured(plan, unfinished is not None)
+    return _measured(plan)
 
 
-def _measured(plan: DryRun, resumes: bool) -> DryRun:
+def _measured(plan: DryRun) -> DryRun:
     """Read the corpus, or the next documents of a remote one, into a journal in a temporary folder."""
     update, corpus, start = plan.update, plan.update.corpus, plan.update.start.read
     limit = update.limit
@@ -171,16 +171,16 @@ def _measured(plan: DryRun, resumes: bool) -> DryRun:
         limit = min(start + SAMPLE, limit or start + SAMPLE)
     with tempfile.TemporaryDirectory() as folder, closing(Journal(Path(folder))) as journal:
         changes, documents = replace(update, limit=limit).compare(journal)
-        is_sample = corpus.is_remote and documents == limit
-        if resumes and not is_sample:
+        if not update.is_build:
             journal.copy_answered(update.workspace.unfinished)
         texts, chars, rows, size = journal.sizes()
     sampled = documents - start
-    if is_sample:
-        known = [count for count in (update.limit, corpus.size_hint()) if count is not None]
-        if not known:
-            return replace(plan, documents=None, sampled=sampled)
-        documents = min(known)
+    if update.is_build:
+        if corpus.is_remote and documents == limit:
+            known = [count for count in (update.limit, corpus.size_hint()) if count is not None]
+            if not known:
+                return replace(plan, documents=None, sampled=sampled)
+            documents = min(known)
         texts, scale = max(0, documents - plan.safe), (documents - start) / max(1, sampled)
         chars, rows, size = int(chars / max(1, sampled) * texts), round(rows * scale), round(size * scale)
     plan = replace(plan, documents=documents, sampled=sampled, changes=changes)

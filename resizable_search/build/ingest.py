@@ -14,7 +14,7 @@ from resizable_search.corpora.chunking import context_of
 from resizable_search.embedders.base import clean
 from resizable_search.errors import BuildStateError, CorpusError
 from resizable_search.specs import Checkpoint
-from resizable_search.store.documents import PartIds, StoredDocument, row_of
+from resizable_search.store.documents import StoredDocument
 from resizable_search.store.reader import IndexReader
 
 _ENCODER = json.JSONEncoder(sort_keys=True)
@@ -24,15 +24,14 @@ _ENCODER = json.JSONEncoder(sort_keys=True)
 class Ingest:
     """Reads documents of a corpus into the journal. `start`: where the index that is extended was left.
 
-    `match` compares each with the index, which has the ids in `parts` and the rows of `reader`. `limit`
-    counts the corpus's rows from its beginning. Documents without text are left out and reported ("skip"),
-    end the update ("fail"), or become rows too ("keep").
+    `match` compares each with the index, `reader`. `limit` counts the corpus's rows from its beginning.
+    Documents without text are left out and reported ("skip"), end the update ("fail"), or become rows too
+    ("keep").
     """
 
     corpus: Corpus
     journal: Journal
     match: "Match"
-    parts: Sequence[PartIds] = ()
     reader: IndexReader | None = None
     start: Checkpoint = Checkpoint()
     limit: int | None = None
@@ -120,11 +119,15 @@ class Ingest:
         unread = [clean(document.id) for document in documents if document.unread]
         self.journal.receive(taken, partial(self.match, self), asdict(after), left_out, unread)
 
+    def row_of(self, id_: str) -> int | None:
+        """The row of the index that has the document with this id."""
+        return None if self.reader is None else self.reader.row_of(id_)
+
     def is_taken(self, id_: str) -> bool:
         """Whether a document of the journal or of the index has this id."""
         taken = "SELECT 1 FROM documents WHERE id = ? UNION ALL SELECT 1 FROM unchanged WHERE id = ?"
         is_read = self.journal.db.execute(taken, (id_, id_)).fetchone() is not None
-        return is_read or row_of(self.parts, id_) is not None
+        return is_read or self.row_of(id_) is not None
 
     def unique(self, id_: str) -> str:
         """The id itself, or with '#2', '#3', … behind it where it is taken."""
@@ -164,7 +167,7 @@ def with_vector(ingest: Ingest, document: PendingDocument) -> PendingDocument:
         return replace(document, source=document.seq)
     query = "SELECT seq FROM documents WHERE id = ?"
     found = ingest.journal.db.execute(query, (document.id,)).fetchone()
-    row = found[0] if found else row_of(ingest.parts, document.id)
+    row = found[0] if found else ingest.row_of(document.id)
     raise CorpusError(
         f"the documents of row {row:,} and row {document.seq:,} both have the id {document.id!r}: "
         "give each an id of its own, or leave the ids out"
@@ -176,10 +179,9 @@ def by_id(ingest: Ingest, document: PendingDocument, *, replaces: bool = False) 
 
     `replaces`: it takes the place of another one with its id, which is refused else.
     """
-    row = row_of(ingest.parts, document.id)
-    if row is None:
+    reader, row = ingest.reader, ingest.row_of(document.id)
+    if reader is None or row is None:
         return document
-    reader = cast("IndexReader", ingest.reader)
     stored = as_pending(document.seq, reader.documents([row])[row], ingest.corpus.embeds_headings)
     if document == stored:
         return replace(document, unchanged=True)
@@ -208,12 +210,12 @@ def by_content(ingest: Ingest, document: PendingDocument) -> PendingDocument:
     return replace(d, source=source, replaces=row)
 
 
-def hash_stored(journal: Journal, parts: Sequence[PartIds], with_context: bool) -> None:
+def hash_stored(journal: Journal, reader: IndexReader, with_context: bool) -> None:
     """Put the hashes of every document of the index into the journal, for `by_content`."""
     query = "SELECT row, id, title, url, metadata, text FROM documents JOIN texts USING (row) ORDER BY row"
     with journal.db:
-        for part in parts:
-            for row, id_, title, url, metadata, text in part.db.execute(query):
+        for part in reader.parts:
+            for row, id_, title, url, metadata, text in part.connection.execute(query):
                 if part.allowed is None or part.allowed[row]:
                     fields = json.loads(metadata)
                     context = clean(context_of(title, fields)) if with_context else ""

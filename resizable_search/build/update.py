@@ -36,11 +36,10 @@ from resizable_search.errors import (
     UsageError,
 )
 from resizable_search.specs import Checkpoint, EmbedderSpec
-from resizable_search.store.documents import ids_of
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import add_part, array_bytes, delete_rows, replace_folder, sweep
+from resizable_search.store.writer import add_part, array_bytes, commit, replace_folder
 from resizable_search.system import free_bytes, make_sure_of_room, storage_errors
 from resizable_search.text import counted
 
@@ -172,21 +171,20 @@ class Update:
     @contextmanager
     def _comparing(self) -> Iterator[Ingest]:
         """What reads the corpus and compares it with the base, which is open meanwhile."""
-        folder, parts = self.workspace.folder, []
+        folder, compared = self.workspace.folder, None
         with ExitStack() as stack:
             if self.base is not None:
                 if self.embedder.needs_fit:
                     self.embedder = type(self.embedder).load(folder / NAMES.embedder)
-                parts = stack.enter_context(ids_of(folder, self.base))
-                self.reader = stack.enter_context(closing(IndexReader(folder)))
+                self.reader = compared = stack.enter_context(closing(IndexReader(folder)))
                 if self.kind == "follow":
                     self.workspace.log.stage("hashing", self.base.documents, "documents")
-                    hash_stored(self.journal, parts, self.corpus.embeds_headings)
-                    parts = []  # the corpus may use every id of the index
+                    hash_stored(self.journal, self.reader, self.corpus.embeds_headings)
+                    compared = None  # the corpus may use every id of the index
             keeps_blank = self.kind == "compact" or self.file is not None
             on_blank = "keep" if keeps_blank else self.workspace.options.on_bad_text
-            reading = self.start, self.limit, on_blank
-            ingest = Ingest(self.corpus, self.journal, self.match, parts, self.reader, *reading)
+            start, limit = self.start, self.limit
+            ingest = Ingest(self.corpus, self.journal, self.match, compared, start, limit, on_blank)
             ingest.check_counts()
             yield ingest
 
@@ -264,11 +262,10 @@ class Update:
         def needed(rows: int) -> int:
             return sum(array_bytes(rows, self.dims).values()) + 4 * self.dims[-1] * max(0, rows - safe)
 
-        home, count = self.workspace.home.path, self.corpus.size_hint
-        if rows and needed(rows) > free_bytes(home) and (size := count()) is not None:
+        home, what = self.workspace.home.path, self.workspace.options.name
+        if rows and needed(rows) > free_bytes(home) and (size := self.corpus.size_hint()) is not None:
             rows = min(rows, size - self.start.read)
         if rows:
-            what = self.workspace.options.name
             make_sure_of_room(f"compacting {what}" if self.kind == "compact" else what, needed(rows), home)
 
     # -- the end
@@ -315,11 +312,8 @@ class Update:
         if self.kind == "follow":  # it may be that of another Python
             changes |= {"corpus": self.corpus.spec().to_json(), "label": self.corpus.label}
         if base is not None and not journal.rows:
-            if deleted:
-                return delete_rows(workspace.folder, deleted, **changes)
-            sweep(workspace.folder, base)  # the rest of a run that died after it wrote its manifest
             is_same = not self.is_build and changes.get("corpus", base.corpus) == base.corpus
-            return base if is_same else base.next_generation(**changes).write(workspace.folder)
+            return base if is_same and not deleted else commit(workspace.folder, base, deleted, **changes)
         dims = base.dims if base else choose_dims(workspace.options.dims, spec.width)
         if self.file is None:
             rows = rows_of_answers(journal, spec, self.reader)

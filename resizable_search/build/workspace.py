@@ -15,7 +15,7 @@ from resizable_search.corpora.chunking import chunking_of
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder, PrecomputedEmbedder
 from resizable_search.embedders.models import canonical
-from resizable_search.errors import BuildStateError, RsearchError, UsageError
+from resizable_search.errors import BuildStateError, IndexFormatError, RsearchError, UsageError
 from resizable_search.progress import SILENT, LoggedProgress, Progress, logged
 from resizable_search.specs import EmbedderSpec, Json
 from resizable_search.store.layout import NAMES, Home, hold_lock, unfinished_build
@@ -222,18 +222,22 @@ class Workspace:
 
     def recover(self) -> None:
         """Clean up after an update or compaction that died, or end it if it was complete."""
-        work = self.unfinished / NAMES.work
+        parts: Sequence[Part] = ()
         aside = self.unfinished / NAMES.replaced
         if aside.exists() and not self.folder.exists():
             aside.rename(self.folder)  # the old index stays until the new one is in place
-        if work.exists() and (self.folder / NAMES.manifest).exists():
+        if (self.folder / NAMES.manifest).exists():
+            with suppress(IndexFormatError):  # an index that cannot be read may still be built again
+                manifest = read_manifest(self.folder)
+                parts = manifest.parts
+                sweep(self.folder, manifest)
+        if not (self.unfinished / NAMES.work).exists():  # a new journal must not find files of another one
+            discard(self.unfinished)
+        elif parts:
             with closing(Journal(self.unfinished)) as journal:
                 placing = journal.get("placing")
-            parts = read_manifest(self.folder).parts if placing else ()
-            if placing in [checksums(part) for part in parts]:
+            if placing in map(checksums, parts):
                 discard(self.unfinished)
-        elif not work.exists():  # a new journal must not find files of another one
-            discard(self.unfinished)
 
 
 def checksums(part: Part) -> dict[str, str]:
@@ -277,7 +281,6 @@ def lock_index(
     with hold_lock(folder) as home, logged(progress, home.state(folder.name) / NAMES.log) as log:
         workspace = Workspace(home, options or BuildOptions(folder.name), log, stop or threading.Event())
         workspace.recover()
-        sweep(folder, read_manifest(folder))
         yield workspace
 
 

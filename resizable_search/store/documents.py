@@ -1,4 +1,4 @@
-"""The documents of a part in SQLite (ids and titles in one table, texts in another), their ids, and a cache.
+"""The documents of a part in SQLite (ids and titles in one table, texts in another), and a cache.
 
 A file of documents never changes once it is written. Opening checks that at a constant cost: SQLite counts
 its writes in the header, the schema must be ours to the word, and the first and last rows those of the part.
@@ -12,15 +12,15 @@ import stat
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resizable_search.errors import IndexFormatError
-from resizable_search.store.layout import NAMES, Failpoint, failpoint
-from resizable_search.store.manifest import Manifest, Part, damaged
+from resizable_search.store.layout import Failpoint, failpoint
+from resizable_search.store.manifest import Part, damaged
 from resizable_search.system import sqlite_os_errors, unreadable
 from resizable_search.text import BACK, clipped
 
@@ -221,41 +221,3 @@ def allowed_rows(folder: Path, part: Part) -> "NDArray[np.bool_] | None":
             f"{folder / part.bitmap} has other rows deleted than the manifest counts: {BACK}"
         )
     return allowed
-
-
-class PartIds:
-    """The ids of one finished part, without those of deleted documents.
-
-    `start` is the first row of the part, `db` its documents. Raises IndexFormatError.
-    """
-
-    def __init__(self, folder: Path, part: Part, start: int) -> None:
-        self.start = start
-        self.allowed = allowed_rows(folder, part)
-        self.db = open_documents(folder / NAMES.documents, part.rows)
-
-    def row_of(self, id_: str) -> int | None:
-        """The row, counted through the parts, of the document with this id; None if there is none."""
-        record = self.db.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
-        if record is None or (self.allowed is not None and not self.allowed[record[0]]):
-            return None
-        return self.start + int(record[0])
-
-    def close(self) -> None:
-        """Close its documents."""
-        self.db.close()
-
-
-@contextmanager
-def ids_of(index: Path, manifest: Manifest) -> Iterator[list[PartIds]]:
-    """The ids of every part of an index, in order."""
-    with ExitStack() as stack:
-        yield [
-            stack.enter_context(closing(PartIds(index / part.path, part, start)))
-            for part, start in zip(manifest.parts, manifest.starts, strict=True)
-        ]
-
-
-def row_of(parts: Sequence[PartIds], id_: str) -> int | None:
-    """The row of the document with this id, counted through the parts; None if there is none."""
-    return next((row for part in parts if (row := part.row_of(id_)) is not None), None)

@@ -120,7 +120,7 @@ class Manifest:
 
         Tuned plans were measured on these parts, and go when the parts change.
         """
-        if "parts" in changes:
+        if changes.get("parts", self.parts) != self.parts:
             changes = {"plans": {}, **changes}
         return replace(
             self, generation=self.generation + 1, written_by=f"resizable_search {__version__}", **changes

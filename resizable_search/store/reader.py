@@ -62,7 +62,7 @@ class PartReader:
         """(rows,) bool: which rows are not deleted; None: all."""
         self._documents_path = folder / NAMES.documents
         check_size(self._documents_path, part.files[NAMES.documents].bytes)
-        self._connection = open_documents(self._documents_path, part.rows)
+        self.connection = open_documents(self._documents_path, part.rows)
         self._lock = threading.Lock()
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
@@ -73,13 +73,21 @@ class PartReader:
         own = [row - self.start for row in rows if 0 <= row - self.start < self.rows]
         try:
             with self._lock:
-                return read_documents(self._connection, own, self.rows, self.start)
+                return read_documents(self.connection, own, self.rows, self.start)
         except (sqlite3.DatabaseError, ValueError, RecursionError) as error:
             raise damaged(self._documents_path, clipped(str(error))) from None
 
+    def row_of(self, id_: str) -> int | None:
+        """The row of the index that has the document with this id; None if it is not here, or deleted."""
+        with self._lock:
+            record = self.connection.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
+        if record is None or (self.allowed is not None and not self.allowed[record[0]]):
+            return None
+        return self.start + int(record[0])
+
     def close(self) -> None:
         """Close the documents; arrays stay valid while they are referenced."""
-        self._connection.close()
+        self.connection.close()
 
 
 class IndexReader:
@@ -168,6 +176,10 @@ class IndexReader:
             read |= part.documents(missing)
         self.cache.put(read.values())
         return known | read
+
+    def row_of(self, id_: str) -> int | None:
+        """The row of the document with this id; None if there is none."""
+        return next((row for part in self.parts if (row := part.row_of(id_)) is not None), None)
 
     def live_rows(self) -> NDArray[np.int64]:
         """The rows of the index that are not deleted, ascending."""

@@ -165,18 +165,16 @@ def add_part(
     path = f"{NAMES.parts}/{len(manifest.parts) + 1}"
     remove_folder(index / path)  # left by an extension that died
     replace_folder(staged, index / path)
-    return _commit(index, manifest, deleted, replace(part, path=path), **changes)
+    return commit(index, manifest, deleted, replace(part, path=path), **changes)
 
 
-def delete_rows(index: Path, rows: Sequence[int], **changes: object) -> Manifest:
+def delete_rows(index: Path, rows: Sequence[int]) -> Manifest:
     """Mark these rows as deleted. They stay where they are, and the others keep their numbers."""
-    return _commit(index, read_manifest(index), rows, **changes)
+    return commit(index, read_manifest(index), rows)
 
 
-def _commit(
-    index: Path, manifest: Manifest, deleted: Sequence[int], *added: Part, **changes: object
-) -> Manifest:
-    """Write new bitmaps, then the manifest that lists them. If it fails, none of them is left."""
+def commit(index: Path, manifest: Manifest, deleted: Sequence[int], *added: Part, **changes: Any) -> Manifest:
+    """Write bitmaps of the deleted rows, then the manifest of all changes. If it fails, no bitmap is left."""
     rows = manifest.rows + sum(part.rows for part in added)
     try:
         parts = (*_with_deleted(index, manifest, deleted), *added)

@@ -1,8 +1,8 @@
 """What a build tells: how far it came, how to go on, what it cost, what it waits for; and what it refuses."""
 
 import json
-from dataclasses import replace
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest

@@ -8,23 +8,24 @@ then. A compaction keeps the order, ids and full vectors of rows, bit for bit; t
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from resizable_search.build.ingest import Ingest, Match, as_new, by_content, by_id, with_vector
+from resizable_search.build.ingest import Ingest, by_content, by_id, with_vector
 from resizable_search.build.journal import ROWS_AT_ONCE, PendingDocument, discard
 from resizable_search.build.report import BuildReport, finish
 from resizable_search.build.update import Update
 from resizable_search.build.workspace import (
-    CHANGE,
     BuildOptions,
     EarlierBuild,
     Workspace,
     choose_dims,
+    embedder_request,
     lock_build,
     lock_index,
+    made_of,
     refuse_differences,
 )
 from resizable_search.corpora.base import Block, Corpus, Document
@@ -43,7 +44,7 @@ from resizable_search.errors import (
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
 from resizable_search.specs import DEFAULT_EMBEDDER, CorpusSpec, EmbedderSpec, Json
-from resizable_search.store.layout import NAMES, Home, home_of, unfinished_build
+from resizable_search.store.layout import NAMES, Home, home_of
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import was_index
@@ -64,7 +65,7 @@ def build(
     BuildStoppedError; then what was embedded is safe, and the same call resumes.
     """
     with lock_build(home, options, progress, stop) as workspace:
-        return Build(workspace, corpus, embedder).run()
+        return run(workspace, corpus, embedder)
 
 
 def build_vectors(
@@ -93,7 +94,7 @@ def build_vectors(
     with closing(VectorsCorpus(file, documents, progress=progress, stop=stop)) as corpus:
         made_by = registry.embedder_of_vectors(model, embedder, corpus.npy.width, file, embedder_options)
         with lock_build(home, options, progress, stop) as workspace:
-            return Build(workspace, corpus, made_by).run()
+            return run(workspace, corpus, made_by)
 
 
 def build_index(
@@ -182,20 +183,18 @@ def follow(
     index is as it was, what was embedded is safe, and the same call resumes.
     """
     with lock_index(folder, options, progress, stop) as workspace:
-        build = following(workspace, progress)
-        update = build.update(build.followed)
+        update = following(workspace, progress)
         update.may_shrink = shrink
         return finish(workspace, update.run())
 
 
-def following(workspace: Workspace, progress: Progress) -> "Build":
-    """The build that the manifest of an index describes: its corpus as it is now, its limit, its embedder."""
+def following(workspace: Workspace, progress: Progress) -> Update:
+    """The update that an index's manifest describes: its corpus as it is now, its limit, its embedder."""
     base = read_manifest(workspace.folder)
     corpus = reopened(workspace.folder.name, base.corpus, progress)
     embedder = own_embedder(workspace, EmbedderSpec.from_json(base.embedder))
     limit = None if base.source.exhausted else base.source.read
-    options = replace(workspace.options, limit=limit)
-    return Build(replace(workspace, options=options), corpus, embedder, base)
+    return Update(workspace, corpus, embedder, "follow", base, by_content, limit)
 
 
 def own_embedder(workspace: Workspace, spec: EmbedderSpec) -> Embedder:
@@ -232,133 +231,88 @@ def compact(
         return old, new
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
-    """A request of a build, and the update that answers it. `followed`: the index that follows the corpus."""
-
-    workspace: Workspace
-    corpus: Corpus
-    embedder: Embedder
-    followed: Manifest | None = None
-
-    def run(self) -> BuildReport:
-        """Make the index what is asked for. Raises what `build` says."""
-        workspace = self.workspace
-        self.check_options()
-        if workspace.options.restart:
-            discard(workspace.unfinished)
-        workspace.recover()
-        base = self.base()
-        if base is not None and self.is_complete(base):  # an extension that was begun is paid for, and stays
-            return BuildReport(workspace.options.name, workspace.folder, base)
-        update = self.update(base)
-        if self.embedder.embeds and update.is_build and update.file is None:
-            self.check_embedder()
-        TrustedEndpoints(workspace.home.trusted).add(self.embedder)
-        return finish(workspace, update.run())
-
-    def update(self, base: Manifest | None) -> Update:
-        """What is to be done: a new index, more rows than `base` has, or what has changed in the corpus."""
-        limit, corpus = self.workspace.options.limit, self.corpus
-        making = self.workspace, corpus, self.embedder
-        if base is not None and (self.followed or corpus.is_mutable):
-            return Update(*making, "follow", base, by_content, limit=limit)
-        match: Match = as_new
-        if isinstance(corpus, VectorsCorpus):
-            match = with_vector
-            if limit is not None and limit >= corpus.npy.rows:
-                limit = None
-        return Update(*making, "build", base, match, partial(self.request, base), limit)
-
-    def check_options(self) -> None:
-        """Refuse dimensions that the embedder does not have, and to overwrite a folder that is not an index.
-
-        Raises UsageError and BuildStateError.
-        """
-        dims = self.workspace.options.dims or ()
-        most = self.embedder.widest or self.embedder.spec.width
-        for dim in dims:
-            if not 1 <= dim <= most:
-                raise UsageError(f"`dims`: {dim} is not within 1 to {most}, the embedder's most")
-        folder = self.workspace.folder
-        if folder.exists() and not was_index(folder):
-            raise BuildStateError(f"{folder} exists and is no index: move it away, or choose another `name`")
-
-    def check_embedder(self) -> str:
-        """Check that the embedder can work, and say why. Raises EmbedderError.
-
-        Without a key for a new index, the error names the embedder that needs none.
-        """
-        workspace = self.workspace
-        try:
-            return self.embedder.check()
-        except NoCredentialsError as error:
-            exists = workspace.folder.exists() or unfinished_build(workspace.unfinished)
-            if exists and not workspace.options.restart:
-                raise
-            other = f"add `embedder={DEFAULT_EMBEDDER}`, which needs none"
-            raise NoCredentialsError(error.message, other, *error.remedies) from None
-
-    def base(self) -> Manifest | None:
-        """The index that is brought up to date; None if a new one is made.
-
-        The corpus adopts what an earlier run resolved. Raises BuildStateError, IndexFormatError.
-        """
-        if self.followed is not None:
-            return self.followed
-        options, folder = self.workspace.options, self.workspace.folder
-        begun = None if options.restart else unfinished_build(self.workspace.unfinished)
-        if begun is not None and begun.request is not None and begun.request != CHANGE:
-            self.corpus.pin(begun.request)
-        if not folder.exists() or options.restart or (begun is not None and begun.replaces):
-            return None
-        manifest = read_manifest(folder)
-        spec = EmbedderSpec.from_json(manifest.embedder)
-        self.corpus.pin(manifest.corpus)
-        asked = self._made_of()
-        if asked["model"] is None:
-            asked["model"] = spec.model
-        stored = {**manifest.corpus, **_embedder_request(spec)}
-        if options.dims is not None:
-            dims = choose_dims(options.dims, manifest.full_dim)
-            asked["dims"], stored["dims"] = list(dims), list(manifest.dims)
-        for key in self.corpus.adjustable:
-            asked.pop(key, None)
-            stored.pop(key, None)
-        refuse_differences(options, "was built", asked, stored)
-        return manifest
-
-    def is_complete(self, manifest: Manifest) -> bool:
-        """Whether an index of a corpus that never changes holds all that is asked for."""
-        limit, source = self.workspace.options.limit, manifest.source
-        is_all = source.exhausted or (limit is not None and source.read >= limit)
-        return is_all and not self.corpus.is_mutable
-
-    def request(self, base: Manifest | None) -> dict[str, Any]:
-        """What must be the same for an unfinished build to be resumed, by name."""
-        dims = self.workspace.options.dims
-        return {
-            **self._made_of(),
-            "dims": None if dims is None else sorted(dims),
-            "extends rows read": None if base is None else base.source.read,
-        }
-
-    def _made_of(self) -> dict[str, Any]:
-        """The corpus and the embedder that are asked for; the model is None if fitting makes it."""
-        if self.embedder.needs_fit:
-            return {**self.corpus.spec().to_json(), "embedder": self.embedder.kind, "model": None}
-        return {**self.corpus.spec().to_json(), **_embedder_request(self.embedder.spec)}
+def run(workspace: Workspace, corpus: Corpus, embedder: Embedder) -> BuildReport:
+    """Make the index what is asked for. Raises what `build` says."""
+    check_options(workspace, embedder)
+    if workspace.options.restart:
+        discard(workspace.unfinished)
+    workspace.recover()
+    update = requested(workspace, corpus, embedder)
+    if update.base is not None and is_complete(update):  # an extension that was begun is paid for, and stays
+        return BuildReport(workspace.options.name, workspace.folder, update.base)
+    if embedder.embeds and update.is_build and update.file is None:
+        check_embedder(workspace, embedder)
+    TrustedEndpoints(workspace.home.trusted).add(embedder)
+    return finish(workspace, update.run())
 
 
-def _embedder_request(spec: EmbedderSpec) -> dict[str, Any]:
-    """What a request says of the embedder: its kind and model, and prefixes, which make other vectors."""
-    prefixes = {
-        f"{side} prefix": spec.options[f"{side}_prefix"]
-        for side in ("document", "query")
-        if f"{side}_prefix" in spec.options
-    }
-    width = {"width": spec.width} if prefixes else {}
-    return {"embedder": spec.kind, "model": spec.model, **prefixes, **width}
+def requested(workspace: Workspace, corpus: Corpus, embedder: Embedder) -> Update:
+    """What a build is to do: a new index, more rows, or what has changed in a corpus that may change.
+
+    The corpus adopts what an earlier run resolved. Raises BuildStateError, IndexFormatError.
+    """
+    options, begun = workspace.options, workspace.begun
+    update = Update(workspace, corpus, embedder, limit=options.limit)
+    if isinstance(corpus, VectorsCorpus):
+        update.match = with_vector
+        if options.limit is not None and options.limit >= corpus.npy.rows:
+            update.limit = None
+    if begun is not None and begun.request is not None:
+        corpus.pin(begun.request)
+    if not workspace.folder.exists() or options.restart or (begun is not None and begun.replaces):
+        return update
+    update.base = base = read_manifest(workspace.folder)
+    spec = EmbedderSpec.from_json(base.embedder)
+    corpus.pin(base.corpus)
+    asked, stored = made_of(corpus, embedder), {**base.corpus, **embedder_request(spec)}
+    if asked["model"] is None:
+        asked["model"] = spec.model
+    if options.dims is not None:
+        dims = choose_dims(options.dims, base.full_dim)
+        asked["dims"], stored["dims"] = list(dims), list(base.dims)
+    for key in corpus.adjustable:
+        asked.pop(key, None)
+        stored.pop(key, None)
+    refuse_differences(options, "was built", asked, stored)
+    if corpus.is_mutable:
+        update.kind, update.match = "follow", by_content
+    return update
+
+
+def is_complete(update: Update) -> bool:
+    """Whether the index has all that is asked for, of a corpus that never changes."""
+    if update.base is None or update.corpus.is_mutable:
+        return False
+    limit, source = update.workspace.options.limit, update.base.source
+    return source.exhausted or (limit is not None and source.read >= limit)
+
+
+def check_options(workspace: Workspace, embedder: Embedder) -> None:
+    """Refuse dimensions that the embedder does not have, and to overwrite a folder that is not an index.
+
+    Raises UsageError and BuildStateError.
+    """
+    most = embedder.widest or embedder.spec.width
+    for dim in workspace.options.dims or ():
+        if not 1 <= dim <= most:
+            raise UsageError(f"`dims`: {dim} is not within 1 to {most}, the embedder's most")
+    folder = workspace.folder
+    if folder.exists() and not was_index(folder):
+        raise BuildStateError(f"{folder} exists and is no index: move it away, or choose another `name`")
+
+
+def check_embedder(workspace: Workspace, embedder: Embedder) -> str:
+    """Check that the embedder can work, and say why. Raises EmbedderError.
+
+    Without a key for a new index, the error names the embedder that needs none.
+    """
+    try:
+        return embedder.check()
+    except NoCredentialsError as error:
+        if not workspace.options.restart and (workspace.folder.exists() or workspace.begun):
+            raise
+        other = f"add `embedder={DEFAULT_EMBEDDER}`, which needs none"
+        raise NoCredentialsError(error.message, other, *error.remedies) from None
 
 
 class StoredCorpus(Corpus):

@@ -4,10 +4,11 @@ import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from resizable_search.build.build import Build, following
+from resizable_search.build.build import check_embedder, check_options, following, is_complete, requested
 from resizable_search.build.journal import Journal
 from resizable_search.build.report import Changes
 from resizable_search.build.update import Update
@@ -16,7 +17,7 @@ from resizable_search.corpora.base import Corpus
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, LoggedProgress, Progress
-from resizable_search.store.layout import NAMES, Home, unfinished_build
+from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.writer import array_bytes
 from resizable_search.system import free_bytes
 
@@ -127,7 +128,9 @@ def dry_run(
     Raises UsageError, BuildStateError, IndexFormatError and CorpusError as it would.
     """
     check_name(options.name)
-    return _dry_run(Build(Workspace(home, options, LoggedProgress(progress)), corpus, embedder))
+    workspace = Workspace(home, options, LoggedProgress(progress))
+    check_options(workspace, embedder)
+    return _dry_run(Update(workspace, corpus, embedder, limit=options.limit))
 
 
 def dry_follow(folder: Path, options: BuildOptions, progress: Progress = SILENT) -> DryRun:
@@ -136,21 +139,22 @@ def dry_follow(folder: Path, options: BuildOptions, progress: Progress = SILENT)
     return _dry_run(following(Workspace(home, options, LoggedProgress(progress)), progress))
 
 
-def _dry_run(build: Build) -> DryRun:
-    workspace, options = build.workspace, build.workspace.options
-    build.check_options()
-    findings = _finding("corpus", build.corpus.check), _finding("embedder", build.check_embedder)
+def _dry_run(update: Update) -> DryRun:
+    workspace, corpus, embedder = update.workspace, update.corpus, update.embedder
+    embedder_works = partial(check_embedder, workspace, embedder)
+    findings = _finding("corpus", corpus.check), _finding("embedder", embedder_works)
     is_reachable = findings[0].ok
-    base = build.base() if is_reachable else None
-    update = build.update(base)
-    unfinished = None if options.restart else unfinished_build(workspace.unfinished)
-    safe = update.start.read
+    if update.is_build and is_reachable:
+        update = requested(workspace, corpus, embedder)
+    options, unfinished, safe = workspace.options, workspace.begun, update.start.read
     state: State = "complete"
     if not update.is_build:
         state = "follows"
-    elif base is None or not build.is_complete(base):
+    elif not is_complete(update):
         replaces = options.restart or (unfinished is not None and unfinished.replaces)
-        state = "extends" if base else "replaces" if replaces and workspace.folder.exists() else "new"
+        state = "extends" if update.base else "new"
+        if replaces and workspace.folder.exists():
+            state = "replaces"
         if unfinished is not None:
             state, safe = "goes on", safe + unfinished.safe
             if is_reachable and unfinished.request is not None:

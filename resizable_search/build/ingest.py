@@ -9,6 +9,7 @@ from functools import partial
 from typing import Literal, cast
 
 from resizable_search.build.journal import NO_TEXT, Journal, PendingDocument, sha256
+from resizable_search.build.report import Changes
 from resizable_search.corpora.base import Block, Corpus, Document
 from resizable_search.corpora.chunking import context_of
 from resizable_search.embedders.base import clean
@@ -18,6 +19,20 @@ from resizable_search.store.documents import StoredDocument
 from resizable_search.store.reader import IndexReader
 
 _ENCODER = json.JSONEncoder(sort_keys=True)
+
+
+_IS_GONE = (
+    "id NOT IN (SELECT id FROM documents) AND id NOT IN (SELECT id FROM unchanged) "
+    "AND NOT EXISTS (SELECT 1 FROM unread WHERE unread.path IN ('.', stored.path) "
+    "OR substr(stored.path, 1, length(unread.path) + 1) = unread.path || '/')"
+)
+"""Whether the corpus has no document for a row of `stored`, and could read the file or folder it is of."""
+
+_IS_OF_NO_OTHER = (
+    "path NOT IN (SELECT path FROM stored WHERE id IN (SELECT id FROM unchanged)) "
+    "AND path NOT IN (SELECT coalesce(metadata ->> 'path', id) FROM documents)"
+)
+"""Whether nothing else of its file stays or comes."""
 
 
 @dataclass(slots=True)
@@ -118,6 +133,32 @@ class Ingest:
             )
         unread = [clean(document.id) for document in documents if document.unread]
         self.journal.receive(taken, partial(self.match, self), asdict(after), left_out, unread)
+
+    def outcome(self, documents: int) -> tuple[list[int], Changes]:
+        """The rows that go, and what is done to the index, which has so many documents, in figures.
+
+        Once all is read, rows go that the corpus no longer has; those that are replaced go in any case.
+        """
+        db, lost = self.journal.db, {}
+        replaced = [row for (row,) in db.execute("SELECT replaces FROM documents WHERE replaces NOTNULL")]
+        if self.source.exhausted:
+            lost = dict(db.execute(f"SELECT row, text_sha256 FROM stored WHERE {_IS_GONE}"))
+        added = db.execute(
+            "SELECT text_sha256 FROM documents "
+            "WHERE replaces IS NULL AND text_sha256 IN (SELECT text_sha256 FROM stored)"
+        )
+        renamed = (Counter(lost.values()) & Counter(key for (key,) in added)).total()
+        removed = len(lost) - renamed
+        paths = db.execute(f"SELECT path FROM stored WHERE {_IS_GONE} AND {_IS_OF_NO_OTHER}")
+        changes = Changes(
+            added=self.journal.rows - len(replaced) - renamed,
+            changed=len(replaced),
+            removed=removed,
+            renamed=renamed,
+            unchanged=documents - len(replaced) - len(lost),
+            excluded=min(removed, sum(self.corpus.holds(path) for (path,) in paths)) if removed else 0,
+        )
+        return [*replaced, *lost], changes
 
     def row_of(self, id_: str) -> int | None:
         """The row of the index that has the document with this id."""
@@ -222,32 +263,3 @@ def hash_stored(journal: Journal, reader: IndexReader, with_context: bool) -> No
                     hashes = (sha256(title, url, metadata, text), sha256(context + text))
                     values = (id_, part.start + row, *hashes, str(fields.get("path", id_)))
                     journal.db.execute("INSERT INTO stored VALUES (?, ?, ?, ?, ?)", values)
-
-
-_IS_GONE = (
-    "id NOT IN (SELECT id FROM documents) AND id NOT IN (SELECT id FROM unchanged) "
-    "AND NOT EXISTS (SELECT 1 FROM unread WHERE unread.path IN ('.', stored.path) "
-    "OR substr(stored.path, 1, length(unread.path) + 1) = unread.path || '/')"
-)
-"""Whether the corpus has no document for a row of `stored`, and could read the file or folder it is of."""
-
-
-def gone(journal: Journal) -> tuple[list[int], int]:
-    """Once all is read: the rows of documents that the corpus no longer has, and how many are renamed."""
-    keys = dict(journal.db.execute(f"SELECT row, text_sha256 FROM stored WHERE {_IS_GONE} ORDER BY row"))
-    added = journal.db.execute(
-        "SELECT text_sha256 FROM documents "
-        "WHERE replaces IS NULL AND text_sha256 IN (SELECT text_sha256 FROM stored)"
-    )
-    renamed = Counter(keys.values()) & Counter(key for (key,) in added)
-    return list(keys), renamed.total()
-
-
-def gone_paths(journal: Journal) -> list[str]:
-    """The path of each of these documents, unless something of its file stays or comes."""
-    query = (
-        f"SELECT path FROM stored WHERE {_IS_GONE} "
-        "AND path NOT IN (SELECT path FROM stored WHERE id IN (SELECT id FROM unchanged)) "
-        "AND path NOT IN (SELECT coalesce(metadata ->> 'path', id) FROM documents)"
-    )
-    return [str(path) for (path,) in journal.db.execute(query)]

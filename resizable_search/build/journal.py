@@ -160,10 +160,10 @@ class Journal:
         """The number of rows of a table, or of what follows FROM in a query."""
         return int(self.db.execute(f"SELECT count(*) FROM {query}").fetchone()[0])
 
-    def read_anew(self, **values: Any) -> None:
-        """Forget what was read, keep what was answered, and set these values, in one step."""
+    def read_anew(self, *, keeps_answers: bool = True, **values: Any) -> None:
+        """Forget what was read, keep what was answered unless told, and set these values, in one step."""
         with self.db:
-            for table in _READ:
+            for table in _READ if keeps_answers else (*_READ, "answers"):
                 self.db.execute(f"DELETE FROM {table}")
             self._set({"stream": None, **values})
 
@@ -181,20 +181,17 @@ class Journal:
         folders that cannot be read now; the index keeps what it has of them.
         """
         with self.db:
-            for document in documents:
-                self._take(match(document))
+            for d in map(match, documents):
+                if d.unchanged:
+                    self.db.execute("INSERT INTO unchanged VALUES (?)", (d.id,))
+                else:
+                    fields = (d.id, d.title, d.url, d.metadata, d.context, d.text)
+                    values = (d.seq, d.source, d.replaces, sha256(d.embedded), *fields)
+                    self.db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
             self.db.executemany("INSERT INTO left_out VALUES (?, ?, ?)", left_out)
             self.db.executemany("INSERT OR IGNORE INTO unread VALUES (?)", ((path,) for path in unread))
             self._set({"stream": stream})
         failpoint(Failpoint.READ)
-
-    def _take(self, d: PendingDocument) -> None:
-        if d.unchanged:
-            self.db.execute("INSERT INTO unchanged VALUES (?)", (d.id,))
-            return
-        fields = (d.id, d.title, d.url, d.metadata, d.context, d.text)
-        values = (d.seq, d.source, d.replaces, sha256(d.embedded), *fields)
-        self.db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def waiting(self, after: int, limit: int) -> list[tuple[int, str]]:
         """Up to `limit` (seq, text to embed) after `after` that have no vector yet, in order."""
@@ -279,21 +276,11 @@ class Journal:
         ).fetchone()
         return texts, chars, documents, size
 
-    def replaced(self) -> list[int]:
-        """The rows of the index that documents replace, ascending."""
-        query = "SELECT replaces FROM documents WHERE replaces NOTNULL ORDER BY replaces"
-        return [row for (row,) in self.db.execute(query)]
-
     def clear_staged(self) -> None:
         """Delete the new files of a run that died, but not the state of a fitted embedder."""
         for path in self.staged.iterdir():
             if path.name != NAMES.embedder:
                 path.unlink() if path.is_file() else shutil.rmtree(path)
-
-    def forget_answers(self) -> None:
-        """Delete every answer."""
-        with self.db:
-            self.db.execute("DELETE FROM answers")
 
     def copy_documents(self, db: sqlite3.Connection) -> None:
         """Insert every document into the tables of `documents.sqlite`, numbered from 0 in order."""

@@ -6,16 +6,16 @@ part, and puts the part in place: as a new index, or as a further part beside de
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from resizable_search.build.embed import Embedding
-from resizable_search.build.ingest import Ingest, Match, as_new, gone, gone_paths, hash_stored
+from resizable_search.build.ingest import Ingest, Match, as_new, hash_stored
 from resizable_search.build.journal import NO_TEXT, Journal
 from resizable_search.build.report import BuildReport, BuildUsage, Changes
-from resizable_search.build.workspace import CHANGE, Workspace, choose_dims, refuse_differences
+from resizable_search.build.workspace import Workspace, choose_dims, made_of, refuse_differences
 from resizable_search.build.write import (
     compacted_manifest,
     new_manifest,
@@ -50,8 +50,8 @@ class Update:
 
     `kind`: "build" adds rows, and reads the corpus on from where the base ends. The others read it anew in
     each run and compare it with the base: "follow" the corpus, "add" to the index, or "compact" it.
-    `match` compares the documents. `request`: what must be the same for an unfinished build to be resumed,
-    by name. `limit` counts the rows of the corpus. `may_shrink`: more than half of the documents may go.
+    `match` compares the documents. `limit` counts the rows of the corpus. `may_shrink`: more than half of
+    the documents may go.
     """
 
     workspace: Workspace
@@ -60,7 +60,6 @@ class Update:
     kind: Literal["build", "follow", "add", "compact"] = "build"
     base: Manifest | None = None
     match: Match = as_new
-    request: Callable[[], Mapping[str, Any]] = CHANGE.copy
     limit: int | None = None
     may_shrink: bool = True
     journal: Journal = field(init=False)
@@ -100,6 +99,17 @@ class Update:
         """The embedder of the rows."""
         return EmbedderSpec.from_json(self.base.embedder) if self.base else self.embedder.spec
 
+    def request(self) -> dict[str, Any]:
+        """What must be the same for an unfinished update to be resumed, by name."""
+        if not self.is_build:
+            return {"kind": "change"}  # all documents are read and compared in each run
+        dims = self.workspace.options.dims
+        return {
+            **made_of(self.corpus, self.embedder),
+            "dims": None if dims is None else sorted(dims),
+            "extends rows read": None if self.base is None else self.base.source.read,
+        }
+
     def run(self) -> BuildReport:
         """Make the update, or resume it. Raises what `build` says."""
         with closing(Journal(self.workspace.unfinished)) as self.journal:
@@ -113,7 +123,7 @@ class Update:
                         self._read_all(ingest)
                     if not self.is_build:
                         safe = journal.safe
-                    self._check_shrinking(ingest)
+                    self._outcome(ingest)  # refuses to delete too much
                     if self.file is None:
                         self._embed(ingest)
                     journal.set(spent=usage.to_json())
@@ -155,7 +165,7 @@ class Update:
             self.workspace.log.note(
                 f"{self.corpus.label} has changed since it was read: only what is new is embedded"
             )
-            journal.read_anew(fitted=False)
+            journal.read_anew(keeps_answers=not self.fits, fitted=False)
         else:
             self.workspace.log.note(f"resuming {options.name}: {self._are_safe(journal.safe)} already")
 
@@ -183,8 +193,7 @@ class Update:
                     compared = None  # the corpus may use every id of the index
             keeps_blank = self.kind == "compact" or self.file is not None
             on_blank = "keep" if keeps_blank else self.workspace.options.on_bad_text
-            start, limit = self.start, self.limit
-            ingest = Ingest(self.corpus, self.journal, self.match, compared, start, limit, on_blank)
+            ingest = Ingest(self.corpus, self.journal, self.match, compared, self.start, self.limit, on_blank)
             ingest.check_counts()
             yield ingest
 
@@ -232,7 +241,6 @@ class Update:
         """Fit the embedder to the whole corpus, once."""
         state = self.journal.staged / NAMES.embedder
         if not self.journal.get("fitted"):
-            self.journal.forget_answers()  # of an earlier fit
             self.workspace.log.stage("fitting", None, "documents")
             self.embedder.fit(self.journal.texts(), state)
             self.journal.set(fitted=True)
@@ -271,30 +279,15 @@ class Update:
     # -- the end
 
     def _outcome(self, ingest: Ingest) -> tuple[list[int], Changes | None]:
-        """The rows of the base that go, and what is done to its documents, in figures."""
+        """The rows of the base that go, and what is done to its documents. Raises ShrinkError."""
         if self.base is None or self.kind not in ("follow", "add"):
             return [], None
-        journal, replaced = self.journal, self.journal.replaced()
-        lost, renamed = gone(journal) if ingest.source.exhausted else ([], 0)
-        changed, removed = len(replaced), len(lost) - renamed
-        excluded = sum(map(self.corpus.holds, gone_paths(journal) if removed else ()))
-        changes = Changes(
-            added=journal.rows - changed - renamed,
-            changed=changed,
-            removed=removed,
-            renamed=renamed,
-            unchanged=self.base.documents - changed - len(lost),
-            excluded=min(excluded, removed),
-        )
-        return replaced + lost, changes
-
-    def _check_shrinking(self, ingest: Ingest) -> None:
-        """Refuse to delete more than half of the documents, unless they may go. Raises ShrinkError."""
-        changes = None if self.may_shrink else self._outcome(ingest)[1]
-        if self.base and changes and 2 * changes.removed > self.base.documents:
+        deleted, changes = ingest.outcome(self.base.documents)
+        if not self.may_shrink and 2 * changes.removed > self.base.documents:
             what = f"{changes.removed:,} of the {self.base.documents:,} documents"
             name, label = self.workspace.options.name, self.corpus.label
             raise ShrinkError(f"delete {what} of {name}, which {label} no longer has{changes.exclusions}")
+        return deleted, changes
 
     def _source(self, source: Checkpoint) -> Checkpoint:
         """How far the corpus of the index has been read."""

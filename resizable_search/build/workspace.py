@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from resizable_search import __version__
 from resizable_search.build.journal import Journal, discard
+from resizable_search.corpora.base import Corpus
 from resizable_search.corpora.chunking import chunking_of
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder, PrecomputedEmbedder
@@ -18,7 +19,7 @@ from resizable_search.embedders.models import canonical
 from resizable_search.errors import BuildStateError, IndexFormatError, RsearchError, UsageError
 from resizable_search.progress import SILENT, LoggedProgress, Progress, logged
 from resizable_search.specs import EmbedderSpec, Json
-from resizable_search.store.layout import NAMES, Home, hold_lock, unfinished_build
+from resizable_search.store.layout import NAMES, Home, UnfinishedBuild, hold_lock, unfinished_build
 from resizable_search.store.manifest import Part, read_manifest
 from resizable_search.store.writer import sweep
 from resizable_search.system import build_lock, make_home, storage_errors
@@ -177,10 +178,6 @@ class EarlierBuild:
         return embedder
 
 
-CHANGE: dict[str, Any] = {"kind": "change"}
-"""The request of every update that reads and compares all documents in each run."""
-
-
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """Where an update of the index `options.name` works, while it holds the index's lock."""
@@ -199,6 +196,11 @@ class Workspace:
     def unfinished(self) -> Path:
         """The folder of the unfinished update."""
         return self.home.building(self.options.name)
+
+    @property
+    def begun(self) -> UnfinishedBuild | None:
+        """The unfinished update that is resumed, if there is one."""
+        return None if self.options.restart else unfinished_build(self.unfinished)
 
     @property
     def same_command(self) -> str:
@@ -308,6 +310,21 @@ def refuse_differences(
 _NO_OPTIONS = {"kind", "rules", "paths", "path", "repo", "python", "root", "extends rows read"}
 _NO_OPTIONS |= {"config", "sha256", "documents", "rows", "width", "dtype", "bytes"}
 """What no option names, but an argument, or the corpus itself."""
+
+
+def made_of(corpus: Corpus, embedder: Embedder) -> dict[str, Any]:
+    """The corpus and the embedder that are asked for; the model is None if fitting makes it."""
+    if embedder.needs_fit:
+        return {**corpus.spec().to_json(), "embedder": embedder.kind, "model": None}
+    return {**corpus.spec().to_json(), **embedder_request(embedder.spec)}
+
+
+def embedder_request(spec: EmbedderSpec) -> dict[str, Any]:
+    """What a request says of the embedder: its kind and model, and prefixes, which make other vectors."""
+    names = ("document_prefix", "query_prefix")
+    prefixes = {name.replace("_", " "): spec.options[name] for name in names if name in spec.options}
+    width = {"width": spec.width} if prefixes else {}
+    return {"embedder": spec.kind, "model": spec.model, **prefixes, **width}
 
 
 def by_option(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -200,10 +200,9 @@ def _with_deleted(index: Path, manifest: Manifest, rows: Sequence[int]) -> tuple
     """The parts with these rows deleted too; their new bitmaps are on disk."""
     wanted = np.unique(np.asarray(rows, np.int64))
     name = NAMES.deleted(manifest.generation + 1)
-    parts, start = [], 0
-    for part in manifest.parts:
+    parts = []
+    for part, start in zip(manifest.parts, manifest.starts, strict=True):
         mine = wanted[(wanted >= start) & (wanted < start + part.rows)] - start
-        start += part.rows
         if len(mine):
             folder = index / part.path
             allowed = allowed_rows(folder, part)

@@ -42,49 +42,38 @@ class NpyAppender:
     """A .npy file that rows of float32 are appended to.
 
     numpy pads the header so that the number of rows may grow in place: it is written on opening and again
-    by `finish`. Rows beyond `rows` on opening, which no commit counts, are cut off.
+    by `finish`.
     """
 
-    def __init__(self, path: Path, dim: int, rows: int = 0) -> None:
+    def __init__(self, path: Path, dim: int) -> None:
         self.dim = dim
-        self.rows = rows
+        self.rows = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("r+b" if path.exists() else "w+b")
+        self._file = path.open("wb")
         try:
-            length = self._write_header() + rows * dim * 4
-            if os.fstat(self._file.fileno()).st_size < length:
-                raise EOFError(f"{path} holds fewer than the {rows} rows that were committed")
-            self._file.truncate(length)
-            self._file.seek(length)
+            self._write_header()
         except BaseException:
             self.close()
             raise
 
-    def _write_header(self) -> int:
+    def _write_header(self) -> None:
         self._file.seek(0)
         self._file.write(npy_header((self.rows, self.dim)))
         self._file.flush()
-        return self._file.tell()
 
     def append(self, rows: NDArray[np.float32]) -> None:
-        """Add (n, dim) float32 rows at the end; `sync` makes them durable."""
+        """Add (n, dim) float32 rows at the end; `finish` makes them durable."""
         self._file.write(np.ascontiguousarray(rows, "<f4").data)
         self.rows += len(rows)
 
-    def sync(self) -> None:
-        """Wait until the disk holds every row."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
     def finish(self) -> None:
-        """Write the header with the final number of rows, and sync."""
+        """Write the header with the final number of rows, and wait until the disk holds every row."""
         self._write_header()
-        self._file.seek(0, os.SEEK_END)
-        self.sync()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file, finished or not."""
-        with suppress(OSError):  # nobody relies on what it could not write before `sync`
+        with suppress(OSError):  # nobody relies on what it could not write before `finish`
             self._file.close()
 
 

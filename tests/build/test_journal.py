@@ -33,25 +33,6 @@ def test_a_rows_file_is_plain_npy_and_grows(tmp_path):
     np.testing.assert_array_equal(np.concatenate([block for _, block in read_blocks(path, 7)]), made)
 
 
-def test_rows_that_no_commit_knows_of_are_cut_off(tmp_path):
-    path = tmp_path / "8.npy"
-    with closing(NpyAppender(path, 8)) as file:
-        file.append(rows(10))
-        file.finish()
-    with closing(NpyAppender(path, 8, rows=4)) as file:
-        file.append(rows(1, seed=9))
-        file.finish()
-    np.testing.assert_array_equal(np.load(path), np.concatenate([rows(10)[:4], rows(1, seed=9)]))
-
-
-def test_rows_that_were_committed_and_are_gone_are_noticed(tmp_path):
-    with closing(NpyAppender(tmp_path / "8.npy", 8)) as file:
-        file.append(rows(3))
-        file.finish()
-    with pytest.raises(EOFError):
-        NpyAppender(tmp_path / "8.npy", 8, rows=4)
-
-
 def pending(n, start=0, text="text {}"):
     return [PendingDocument(i, f"id{i}", "t", "u", "{}", text.format(i)) for i in range(start, start + n)]
 

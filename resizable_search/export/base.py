@@ -33,19 +33,13 @@ from resizable_search.store.reader import IndexReader
 Settings = Mapping[str, int]
 """What a reader of an export sets, by the library's own name, such as `expansion_search`."""
 
-BLOCK_ROWS = 4096
-BLOCK_BYTES = 16 << 20
-"""Rows read at once, and the bytes they may take."""
+BLOCK_ROWS = 4096  # rows that are read at once
+BLOCK_BYTES = 16 << 20  # the most bytes of such rows
 
-SAMPLE_ROWS = 100
-NEIGHBOURS = 10
-"""How many rows search the export, and for how many neighbours."""
-
-TIE = 5e-6
-"""Scores closer than this are ties: libraries add float32 products in their own order."""
-
-TARGET_OVERLAP = 0.99
-"""The overlap that an approximate index is set for, if its settings reach it."""
+SAMPLE_ROWS = 100  # rows that search the export
+NEIGHBOURS = 10  # how many neighbours each of them wants
+TIE = 5e-6  # scores closer than this are ties: libraries add float32 products in their own order
+TARGET_OVERLAP = 0.99  # the overlap that an approximate index is set for, if its settings reach it
 
 
 class ExportSource:
@@ -79,13 +73,6 @@ class ExportSource:
         step = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * self._stored)))
         for start in range(0, self.count, step):
             yield start, self.rows(np.arange(start, min(start + step, self.count)))
-
-    def mapped(self) -> NDArray[np.float32] | None:
-        """All rows as one mapped file of the index, (count, dim); None if no single file holds them."""
-        part = self.reader.parts[0]
-        if len(self.reader.parts) > 1 or part.allowed is not None or self._stored != self.dim:
-            return None
-        return part.arrays[self.dim]
 
     def documents(self, start: int, stop: int) -> list[StoredDocument]:
         """The documents at these positions, in order. Raises IndexFormatError."""
@@ -203,6 +190,8 @@ class Format(ABC):
     is_exact: ClassVar[bool] = True
     """Whether the library answers as the exact scan does, up to ties."""
     most_rows: ClassVar[int] = 2**63 - 1
+    usage: ClassVar[str] = ""
+    """Python code that reads a folder and searches `query`, (dim,) float32; `{name}` stands for a setting."""
 
     @property
     def library(self) -> str:
@@ -234,7 +223,3 @@ class Format(ABC):
     @abstractmethod
     def look(self, path: Path, sample: ExportSample, settings: Settings) -> SearchCheck:
         """Open `path` with the library and search it."""
-
-    def usage(self, settings: Settings) -> str:
-        """Python code that reads the export in its folder and searches `query`, (dim,) float32."""
-        return ""  # a single file has no card

@@ -50,16 +50,12 @@ FORMATS: Mapping[str, Format] = {
     for form in (ParquetFormat(), DatasetsFormat(), FaissFlatFormat(), FaissPQFormat(), UsearchFormat())
 }
 
-LEAST_OVERLAP = 0.9
-"""The overlap with the exact answer that an approximate export must reach."""
+LEAST_OVERLAP = 0.9  # the overlap with the exact answer that an approximate export must reach
 
 TAIL = 0.05
 ELSEWHERE = "export to another path"
-MOST_NAME_BYTES = 200
-"""Of the destination's name: the hidden folder's name is longer."""
-
-FACTS = "export.json"
-"""The facts and files of an exported folder, for programs."""
+MOST_NAME_BYTES = 200  # of the destination's name: the hidden folder's name is longer
+FACTS = "export.json"  # the facts and files of an exported folder, for programs
 CARD = "README.md"
 LOCK = "lock"
 EXPORT = "export"
@@ -177,13 +173,16 @@ def _write_and_check(form: Format, job: ExportJob, made: Path, dest: Path, progr
         remedy = "" if form.is_exact else "; the format faiss-flat is exact"
         raise _failed(form, f"it finds {overlap:.3f} of what the exact scan finds", remedy)
     low = 1.0 if form.is_exact else lower_bound(shares, TAIL)
-    k = job.sample.k
+    checked: dict[str, Any] = {
+        "asked": len(shares),
+        "k": job.sample.k,
+        "overlap": overlap,
+        "overlap_low": low,
+    }
     if form.is_folder:
-        checked = {"asked": len(shares), "k": k, "overlap": overlap, "overlap_low": low}
         write_facts(made, {**job.facts, "settings": dict(settings), "checked": checked})
     size = size_of(made) if form.is_folder else made.stat().st_size
-    source, asked = job.source, len(shares)
-    return Exported(dest, source.count, source.dim, size, settings, asked, k, overlap, low)
+    return Exported(dest, job.source.count, job.source.dim, size, settings, **checked)
 
 
 def _failed(form: Format, what: str, remedy: str = "") -> RsearchError:
@@ -342,7 +341,7 @@ def write_card(folder: Path, form: Format, facts: Mapping[str, Any], settings: S
         f"Prepare a query as the documents were prepared: {', '.join(steps)}. Then:",
         "",
         "```python",
-        form.usage(settings).rstrip(),
+        form.usage.format(**settings),
         "```",
         "",
         f"`query` is (dim,) float32, `metadata` a JSON object as text. {FACTS} has these facts for programs.",

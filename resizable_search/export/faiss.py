@@ -16,23 +16,15 @@ from resizable_search.export.parquet import DOCUMENTS, ids_at, write_documents
 from resizable_search.system import thread_count
 
 INDEX = "index.faiss"
-ROWS = "rows.faiss"
-"""The flat index that a refined one is made from."""
+ROWS = "rows.faiss"  # the flat index that a refined one is made from
 
 COUNT_FIELD = slice(8, 16)
 """Where the header of a flat index has the number of rows. The last 8 bytes are the number of floats."""
 
-CENTROIDS = 16
-"""Of a 4-bit code; with fewer rows it cannot be trained."""
-
-TRAINING_ROWS = 4096
-"""256 for each centroid; faiss uses no more."""
-
-DIMS_PER_CODE = (4, 3, 2, 1)
-"""The first that divides the dimension is used."""
-
-K_FACTORS = (10, 20, 40, 80, 160, 320)
-"""How many times k candidates are scored again."""
+CENTROIDS = 16  # of a 4-bit code; with fewer rows it cannot be trained
+TRAINING_ROWS = 4096  # 256 for each centroid; faiss uses no more
+DIMS_PER_CODE = (4, 3, 2, 1)  # the first that divides the dimension is used
+K_FACTORS = (10, 20, 40, 80, 160, 320)  # how many times k candidates are scored again
 
 
 class FaissFormat(Format):
@@ -40,6 +32,13 @@ class FaissFormat(Format):
 
     modules = ("faiss", "pyarrow")
     package = "faiss-cpu"
+    usage = f"""import faiss
+import pyarrow.parquet
+
+index = faiss.read_index("{INDEX}")
+documents = pyarrow.parquet.read_table("{DOCUMENTS}")
+scores, rows = index.search(query[None], 10)
+nearest = documents.take(rows[0]).to_pylist()"""
 
     def require(self) -> None:
         """Import faiss, and let it use as many threads as a scan does."""
@@ -56,16 +55,6 @@ class FaissFormat(Format):
         _, nearest = index.search(sample.queries, sample.k + 1)
         rows = np.stack([index.reconstruct(position) for position in sample.positions.tolist()])
         return SearchCheck(ids_at(path, sample.positions), rows, nearest)
-
-    def usage(self, settings: Settings) -> str:
-        """The code of the card."""
-        return (
-            "import faiss\nimport pyarrow.parquet\n\n"
-            f'index = faiss.read_index("{INDEX}")\n'
-            f'documents = pyarrow.parquet.read_table("{DOCUMENTS}")\n'
-            "scores, rows = index.search(query[None], 10)\n"
-            "nearest = documents.take(rows[0]).to_pylist()\n"
-        )
 
 
 class FaissFlatFormat(FaissFormat):

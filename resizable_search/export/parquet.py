@@ -20,20 +20,15 @@ from resizable_search.store.documents import ROWS_AT_ONCE
 KEY = "rsearch"
 TEXTS = ("id", "title", "url", "text", "metadata")
 EMBEDDING = "embedding"
-ELEMENT = "element"
-"""Parquet's name for the numbers of a list."""
-DOCUMENTS = "documents.parquet"
-"""The documents beside an index file of another format."""
+ELEMENT = "element"  # Parquet's name for the numbers of a list
+DOCUMENTS = "documents.parquet"  # the documents beside an index file of another format
 
 GROUP_ROWS = 8192
 GROUP_BYTES = 32 << 20
 """The most of a row group, which is held in memory: rows, and characters of texts or bytes of vectors."""
 
-SCANNED_ROWS = 2048
-"""Rows compared at once."""
-
-SHARD_BYTES = 500_000_000
-"""Of a shard; what the hub recommends."""
+SCANNED_ROWS = 2048  # rows compared at once
+SHARD_BYTES = 500_000_000  # of a shard; what the hub recommends
 
 
 class ParquetFormat(Format):
@@ -67,6 +62,14 @@ class DatasetsFormat(Format):
 
     name = "datasets"
     modules = ("datasets", "pyarrow")
+    usage = """import os
+
+import datasets
+
+folder = os.getcwd()  # the folder of this file
+documents = datasets.load_dataset(folder, split="train").with_format("numpy")
+scores = documents["embedding"][:] @ query
+nearest = documents.select((-scores).argsort()[:10]).to_list()"""
 
     def write(self, job: ExportJob, path: Path) -> Settings:
         """Write the shards, then give them their final names."""
@@ -105,16 +108,6 @@ class DatasetsFormat(Format):
             fragment_scan_options=paged,
         )
         return scan(opened.with_format("arrow").iter(batch_size=SCANNED_ROWS), sample)
-
-    def usage(self, settings: Settings) -> str:
-        """The code of the card."""
-        return (
-            "import os\n\nimport datasets\n\n"
-            "folder = os.getcwd()  # the folder of this file\n"
-            'documents = datasets.load_dataset(folder, split="train").with_format("numpy")\n'
-            'scores = documents["embedding"][:] @ query\n'
-            "nearest = documents.select((-scores).argsort()[:10]).to_list()\n"
-        )
 
 
 def schema(dim: int | None, facts: Mapping[str, Any]) -> Any:

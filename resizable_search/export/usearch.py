@@ -16,8 +16,7 @@ from resizable_search.export.parquet import DOCUMENTS, ids_at, write_documents
 from resizable_search.system import thread_count
 
 INDEX = "index.usearch"
-ROWS = "rows.npy"
-"""All rows in one file, if the index has them in several."""
+ROWS = "rows.npy"  # all rows in one file, while the graph is built
 
 EXPANSIONS = (64, 128, 256, 512, 1024)
 """How many candidates a search holds. 64 is usearch's default; its file does not store it."""
@@ -33,24 +32,30 @@ class UsearchFormat(Format):
     package = "usearch"
     is_exact = False
     most_rows = 2**31 - 1
+    usage = f"""import pyarrow.parquet
+from usearch.index import Index
+
+index = Index.restore("{INDEX}", view=True)
+index.expansion_search = {{expansion_search}}
+documents = pyarrow.parquet.read_table("{DOCUMENTS}")
+found = index.search(query, 10)
+nearest = documents.take(found.keys).to_pylist()"""
 
     def bytes(self, source: ExportSource) -> int:
-        """The rows, and once more if they must be put into one file."""
-        return source.count * source.dim * 4 * (1 if source.mapped() is not None else 2)
+        """The rows twice: once in a file of their own while the graph is built."""
+        return 2 * super().bytes(source)
 
     def write(self, job: ExportJob, path: Path) -> Settings:
         """Build the graph over mapped rows, save it, and choose how many candidates a search holds."""
         from usearch.index import Index
 
         source = job.source
-        rows = source.mapped()
-        if rows is None:
-            with closing(NpyAppender(path / ROWS, source.dim)) as file:
-                for _, block in source.blocks():
-                    file.append(block)
-                    job.step(0)
-                file.finish()
-            rows = np.load(path / ROWS, mmap_mode="r").view(np.ndarray)
+        with closing(NpyAppender(path / ROWS, source.dim)) as file:
+            for _, block in source.blocks():
+                file.append(block)
+                job.step(0)
+            file.finish()
+        rows = np.load(path / ROWS, mmap_mode="r").view(np.ndarray)
         index: Any = Index(ndim=source.dim, metric="ip", dtype="f32")
         threads = thread_count()
         for start in range(0, source.count, ROWS_PER_CALL):
@@ -64,7 +69,7 @@ class UsearchFormat(Format):
             return _nearest(index, job.sample)
 
         expansion = job.sample.least_effort(EXPANSIONS, search)
-        (path / ROWS).unlink(missing_ok=True)
+        (path / ROWS).unlink()
         write_documents(job, path)
         return {"expansion_search": expansion}
 
@@ -78,17 +83,6 @@ class UsearchFormat(Format):
         rows = np.stack([index.get(position) for position in sample.positions.tolist()])
         index.reset()
         return SearchCheck(ids_at(path, sample.positions), rows, nearest)
-
-    def usage(self, settings: Settings) -> str:
-        """The code of the card."""
-        return (
-            "import pyarrow.parquet\nfrom usearch.index import Index\n\n"
-            f'index = Index.restore("{INDEX}", view=True)\n'
-            f"index.expansion_search = {settings['expansion_search']}\n"
-            f'documents = pyarrow.parquet.read_table("{DOCUMENTS}")\n'
-            "found = index.search(query, 10)\n"
-            "nearest = documents.take(found.keys).to_pylist()\n"
-        )
 
 
 def _nearest(index: Any, sample: ExportSample) -> NDArray[np.int64]:

@@ -17,11 +17,8 @@ EXPECTS_HEADER = "rsearch-expects"
 INDEX_HEADER = "rsearch-index"
 """Of the answer to such a request: rows, full_dim, threads, columns and process, as JSON."""
 
-ENDPOINT_VARIABLES = ("ATLAS_API_PATH", "OPENAI_BASE_URL")
-"""Where texts are sent to be embedded."""
-
-MOST_PATH = 103
-"""Bytes of a socket's address: 107 on Linux, 103 elsewhere."""
+ENDPOINT_VARIABLES = ("ATLAS_API_PATH", "OPENAI_BASE_URL")  # where texts are sent to be embedded
+MOST_PATH = 103  # bytes of a socket's address: 107 on Linux, 103 elsewhere
 
 
 def identity(folder: Path, engine: str, threads: int | None) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from resizable_search.search.results import Answer, SearchOptions
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.store.filter import Selection
 
-MOST_TOGETHER = 64
-"""Queries of one scan: more would save nothing, and make the first wait for the last."""
+MOST_TOGETHER = 64  # queries of one scan: more would save nothing, and make the first wait for the last
 
 
 class MovedError(RsearchError):

@@ -25,30 +25,24 @@ from pydantic import BaseModel, ValidationError
 
 from resizable_search import __version__
 from resizable_search.errors import RsearchError, UsageError
+from resizable_search.search.results import Hit
 from resizable_search.service import schemas
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.service import Service
+from resizable_search.store.documents import StoredDocument
 from resizable_search.store.layout import none_yet
 from resizable_search.system import exhausted
 from resizable_search.text import plain, quoted, rarity, snippet
 
-MOST_PASSAGES = 60_000
-"""Characters of all passages of one answer."""
+MOST_PASSAGES = 60_000  # characters of all passages of one answer
 
 MOST_SEARCHED = 20_000
 """Characters of a text in which a passage is looked for: some texts have a thousand times as many."""
 
-MOST_LABEL = 300
-"""Characters of an id, a title or a url: their lengths are up to the documents' authors."""
-
-MOST_METADATA = 4_000
-"""Characters of a document's metadata, as JSON."""
-
-MOST_LISTED = 100
-"""Indexes in a list, and columns of each."""
-
-LAST_SECONDS = 60.0
-"""How long the end of stdin waits for the answers under way."""
+MOST_LABEL = 300  # characters of an id, a title or a url: their lengths are up to the documents' authors
+MOST_METADATA = 4_000  # characters of a document's metadata, as JSON
+MOST_LISTED = 100  # indexes in a list, and columns of each
+LAST_SECONDS = 60.0  # how long the end of stdin waits for the answers under way
 
 INSTRUCTIONS = (
     "Searches local indexes of documents by meaning. list_indexes lists them; search finds documents and "
@@ -145,14 +139,10 @@ async def _search(service: Service, request: schemas.ToolSearch) -> schemas.Tool
         weights = rarity(answer.query, texts)
         return [
             schemas.ToolHit(
+                **_labelled(hit),
                 rank=hit.rank,
-                row=hit.row,
                 score=hit.score,
-                id=_cut(hit.id),
-                title=_cut(hit.title),
-                url=_cut(hit.url),
                 passage=snippet(hit.text[:MOST_SEARCHED], weights, length) if length else "",
-                length=len(hit.text),
                 copies=hit.copies,
             )
             for hit in answer.hits
@@ -179,16 +169,12 @@ async def _document(service: Service, request: schemas.ToolDocumentRequest) -> s
             metadata[key] = value
             left -= size
     return schemas.ToolDocument(
+        **_labelled(stored),
         index=name,
-        row=stored.row,
-        id=_cut(stored.id),
-        title=_cut(stored.title),
-        url=_cut(stored.url),
         metadata=metadata,
         metadata_left_out=len(stored.metadata) - len(metadata),
         text=stored.text[request.offset : end],
         offset=request.offset,
-        length=len(stored.text),
         next_offset=end if end < len(stored.text) else None,
     )
 
@@ -217,8 +203,13 @@ async def _indexes(service: Service, _: schemas.Request) -> schemas.ToolIndexes:
     )
 
 
-def _cut(label: str) -> str:
-    return label if len(label) <= MOST_LABEL else f"{label[:MOST_LABEL]}…"
+def _labelled(document: Hit | StoredDocument) -> dict[str, Any]:
+    """The row and length of a document, and its labels, cut."""
+    cut = {}
+    for name in ("id", "title", "url"):
+        label = getattr(document, name)
+        cut[name] = label if len(label) <= MOST_LABEL else f"{label[:MOST_LABEL]}…"
+    return {"row": document.row, "length": len(document.text), **cut}
 
 
 _TOOLS = {

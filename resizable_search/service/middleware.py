@@ -18,14 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from resizable_search.errors import UsageError
 from resizable_search.service.service import ServiceMetrics
 
-MOST_BYTES = 1 << 20
-"""Bytes of a request's body: enough for a full batch of the longest texts."""
-
-BODY_SECONDS = 10.0
-"""How long a request's body may take to arrive."""
-
-MOST_UNDER_WAY = 256
-"""Requests of the API that may wait for their answers at once."""
+MOST_BYTES = 1 << 20  # bytes of a request's body: enough for a full batch of the longest texts
+BODY_SECONDS = 10.0  # how long a request's body may take to arrive
+MOST_UNDER_WAY = 256  # requests of the API that may wait for their answers at once
 
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

@@ -12,8 +12,7 @@ from resizable_search.search.results import Hit, SearchOptions, Timings
 
 MOST_K = 1000
 MOST_RERANK = 1000
-MOST_CANDIDATES = 100_000
-"""Rows that a stage may keep for the next one."""
+MOST_CANDIDATES = 100_000  # rows that a stage may keep for the next one
 
 MOST_TEXTS = 100
 MOST_CHARACTERS = 8192
@@ -23,8 +22,7 @@ MOST_ROW = 2**63 - 1
 MOST_DIM = 65_536
 MOST_NAME = 255
 
-MOST_TOOL_HITS = 100
-"""Hits of one answer to an assistant, who reads all of them."""
+MOST_TOOL_HITS = 100  # hits of one answer to an assistant, who reads all of them
 
 MOST_PASSAGE = 4_000
 MOST_PAGE = 100_000

@@ -21,11 +21,8 @@ from resizable_search.service.middleware import AccessRules, Middleware
 from resizable_search.store.layout import Home
 from resizable_search.system import make_home
 
-STOP_SECONDS = 10
-"""How long a stop waits for the answers under way."""
-
-IDLE_SECONDS = 30
-"""After so long a connection without a request is closed."""
+STOP_SECONDS = 10  # how long a stop waits for the answers under way
+IDLE_SECONDS = 30  # after so long a connection without a request is closed
 
 PROBE_SECONDS = 1.0
 BACKLOG = 1024

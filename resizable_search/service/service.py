@@ -36,14 +36,9 @@ T = TypeVar("T")
 Vectors = tuple[str, list[NDArray[np.float32]]]
 """The fingerprint of an embedder, and the vector (full_dim,) that it made of each text."""
 
-MOST_THREADS = 16
-"""Blocking calls at once: opening an index, a filter, a text that goes to a hosted embedder."""
-
-MOST_VECTORS = 4096
-"""Query vectors in memory: 12 MB at 768 dimensions."""
-
-MOST_MOVES = 5
-"""How often a search starts again because its index was replaced."""
+MOST_THREADS = 16  # blocking calls at once: opening an index, a filter, a text that goes to a hosted embedder
+MOST_VECTORS = 4096  # query vectors in memory: 12 MB at 768 dimensions
+MOST_MOVES = 5  # how often a search starts again because its index was replaced
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper ends of the buckets: a scan of sign bits takes half a millisecond, a hosted embedder seconds."""

@@ -103,11 +103,15 @@ class RefusedTextError(EmbedderError):
 
 
 class ServiceError(EmbedderError):
-    """The service failed, and a retry may help, after `retry_after` seconds if it said so."""
+    """The service failed, and a retry may help, after `retry_after` seconds if it said so.
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    `status`: the HTTP status of its answer; 0 if there was none.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, status: int = 0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.status = status
 
 
 class RateLimitedError(ServiceError):

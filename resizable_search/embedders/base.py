@@ -157,6 +157,8 @@ def checked(rows: Iterable[Any], n: int, width: int, who: str) -> NDArray[np.flo
         )
     elif not np.isfinite(vectors).all():
         problem = "a vector with NaN or infinity in it"
+    elif not vectors.any(axis=1).all():
+        problem = "a vector of zeros"
     else:
         return vectors
     raise BadAnswerError(f"{who} answered {problem}; try again later", again=True)

@@ -119,7 +119,9 @@ class RemoteService:
         else:
             what, remedy = "does not take the request", self.address_remedy
         message = f"{self.name} {what} ({answer}); {remedy}"
-        return kind(message, retry_after=seconds) if issubclass(kind, ServiceError) else kind(message)
+        if issubclass(kind, ServiceError):
+            return kind(message, retry_after=seconds, status=status)
+        return kind(message)
 
     def unreachable(self, error: Exception) -> ServiceError:
         """The error for a connection that failed."""

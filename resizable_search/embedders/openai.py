@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from resizable_search.embedders import models
 from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
 from resizable_search.embedders.http import Endpoint, TooLongError, checked_url, is_local
-from resizable_search.errors import BadAnswerError, EmbedderError, RefusedTextError, UsageError
+from resizable_search.errors import (
+    BadAnswerError,
+    EmbedderError,
+    RefusedTextError,
+    ServiceError,
+    UsageError,
+)
 from resizable_search.specs import EmbedderSpec
 
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -174,12 +180,14 @@ class OpenAIEmbedder(Embedder):
             rows, encoding = self._request(inputs, "base64"), "base64"
         except TooLongError:
             raise
-        except RefusedTextError as refused:  # because of the text, or of base64
+        except (RefusedTextError, ServiceError, BadAnswerError) as error:  # the text, or base64
+            if isinstance(error, ServiceError) and error.status != 500:
+                raise
             self.before_repeat()
             try:
                 rows, encoding = self._request(inputs, "float"), "float"
-            except RefusedTextError:
-                raise refused from None
+            except EmbedderError:
+                raise error from None
         self._encoding = encoding
         return rows
 
@@ -211,14 +219,16 @@ def rows_of(answer: Any, n: int, who: str, width: int = 0) -> NDArray[np.float32
             f"{who} answered without embeddings; check `base_url`, or try again later", again=True
         )
     numbers = [item.get("index") for item in data]
+    if numbers.count(None) == 1 and 0 not in numbers:  # who writes no defaults (protobuf) writes no 0
+        numbers[numbers.index(None)] = 0
     if numbers != [None] * len(data):
-        if sorted(i if isinstance(i, int) else -1 for i in numbers) != list(range(len(data))):
+        if sorted(i if isinstance(i, int | float) else -1 for i in numbers) != list(range(len(data))):
             raise BadAnswerError(
                 f"{who} numbered its {len(data)} vectors {', '.join(map(str, numbers))[:60]}; "
                 "try again later",
                 again=True,
             )
-        data = sorted(data, key=lambda item: int(item["index"]))
+        data = [data[numbers.index(place)] for place in range(len(data))]
     rows = [item.get("embedding") for item in data]
     if any(isinstance(row, list) and row and isinstance(row[0], list) for row in rows):
         raise BadAnswerError(

@@ -1,8 +1,9 @@
 """Many requests at once: concurrency, pace and retries around an embedder's `embed`.
 
 Requests run on daemon threads, so neither a hung one nor Ctrl-C keeps the process alive. A request that
-may succeed later is sent again after growing, jittered pauses. Any other failure ends the work. What a
-client repeats by itself is paced, counted and stopped like other requests.
+may succeed later is sent again after growing, jittered pauses. If it fails each time while another text is
+embedded, its texts are at fault. Any other failure ends the work. What a client repeats by itself is paced,
+counted and stopped like other requests.
 """
 
 import math
@@ -17,7 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder, Task, ignore
-from resizable_search.errors import BadAnswerError, RateLimitedError, RefusedTextError, ServiceError
+from resizable_search.errors import (
+    BadAnswerError,
+    EmbedderError,
+    RateLimitedError,
+    RefusedTextError,
+    ServiceError,
+)
 
 TRIES = 4
 """How often a request is sent. Nomic's client tries several times inside each."""
@@ -26,6 +33,8 @@ BUSY_TRIES = 8
 FIRST_PAUSE = 1.0
 """Seconds before the second try, with a jitter of one half. Each further pause is twice as long."""
 LONGEST_PAUSE = 60.0
+OTHER_TEXT = "a tree"
+"""Shows whether a service that fails is down, or fails on a text."""
 QUERY_TRIES = 2
 QUERY_PATIENCE = 20.0
 """The longest Retry-After, in seconds, that a query waits for."""
@@ -104,6 +113,7 @@ class RequestPool:
         self._pacer = Pacer(requests_per_minute)
         self._on_retry = on_retry
         self._on_repeat = on_repeat
+        self._is_for_query = for_query
         self._tries, self._busy_tries = (QUERY_TRIES, QUERY_TRIES) if for_query else (TRIES, BUSY_TRIES)
         self._patience = QUERY_PATIENCE if for_query else math.inf
         self._batches: queue.SimpleQueue[tuple[list[int], Sequence[str]] | None] = queue.SimpleQueue()
@@ -201,11 +211,26 @@ class RequestPool:
                 asked = getattr(error, "retry_after", None) or 0.0
                 tries = self._busy_tries if isinstance(error, RateLimitedError) else self._tries
                 if not getattr(error, "again", True) or attempt >= tries or asked > self._patience:
+                    self._blame_the_texts(error)
                     raise
                 seconds = max(pause * (0.5 + random.random()), asked)
                 self._on_retry(f"{error}; trying again in {seconds:.0f} s ({attempt} of {tries - 1})")
                 self._wait("retry", seconds)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _blame_the_texts(self, error: ServiceError | BadAnswerError) -> None:
+        """Raise RefusedTextError if a service that fails on these texts embeds another one."""
+        if self._is_for_query or isinstance(error, RateLimitedError) or not getattr(error, "again", True):
+            return
+        self._take_turn(repeats=True)
+        try:
+            self._embedder.embed([OTHER_TEXT], self._task)
+        except EmbedderError:
+            return
+        what = str(error).partition("; ")[0]
+        raise RefusedTextError(
+            f"{what}, but embeds other texts; correct the text, or skip it with `on_bad_text=skip`"
+        ) from None
 
     def _before_repeat(self) -> None:
         self._on_repeat()

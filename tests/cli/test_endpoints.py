@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from resizable_search.admin import doctor
+from resizable_search.embedders import request_pool
 from tests.cli.conftest import Inside, closed_address, errs, errs_at_last
 from tests.cli.test_damage import edit_manifest
 from tests.servers import nomic_api
@@ -158,6 +159,31 @@ def test_a_text_that_is_refused_is_left_out_and_one_too_long_is_cut(inside: Insi
         assert "left out 1 of 40" in ran.out
         assert "a text is too long for nomic-embed-text: only the first" in ran.err
         assert max(len(text.split()) for text in api.answered) == 30
+
+
+@pytest.mark.parametrize("kind", ["status", "drop", "nan", "too_few", "zeros"])
+def test_a_text_that_the_server_always_fails_on_is_left_out_by_name(
+    inside: Inside, endpoint: OpenAIServer, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """The others of its request are embedded: the server runs."""
+    monkeypatch.setattr(request_pool, "FIRST_PAUSE", 0.001)
+    endpoint.spoil(nomic_api.Fault(kind, marker="text 7 of"), None)
+    ran = inside.run(*FEW, *at(endpoint))
+    assert ran.code == 0, ran
+    assert "left out 1 of 40" in ran.out
+    assert "embeds other texts" in (inside.home / ".state" / "pydoc" / "report.json").read_text()
+
+
+@pytest.mark.parametrize("vector", ["zeros", "no_rows"])
+def test_an_endpoint_whose_vectors_are_none_is_refused_at_once(
+    inside: Inside, endpoint: OpenAIServer, monkeypatch: pytest.MonkeyPatch, vector: str
+):
+    """Before a text is read."""
+    monkeypatch.setattr(request_pool, "FIRST_PAUSE", 0.001)
+    endpoint.spoil(nomic_api.Fault(vector), None)
+    ran = inside.run(*FEW, *at(endpoint))
+    errs(ran, 1, "answered")
+    assert left_nothing(inside)
 
 
 def test_an_endpoint_that_is_gone_is_told_by_query_and_doctor(inside: Inside, endpoint: OpenAIServer):

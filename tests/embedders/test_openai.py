@@ -159,7 +159,7 @@ class TestAnswers:
         embedder.embed(["rome"], "search_query")
         assert api.last_request["input"] == ["ask: rome"]
 
-    @pytest.mark.parametrize("understood", ["answers", "ignores", "refuses"])
+    @pytest.mark.parametrize("understood", ["answers", "ignores", "refuses", "fails", "empties"])
     def test_base64_is_asked_for_and_floats_are_taken_too(self, understood):
         with OpenAIServer(base64=understood) as api:
             embedder = embedder_of(api)
@@ -167,8 +167,9 @@ class TestAnswers:
             requests = api.requests
             np.testing.assert_array_equal(embedder.embed(["one", "two"], "search_document"), first)
             assert api.requests == requests + 1
-            assert ("encoding_format" in api.last_request) == (understood != "refuses")
-            assert requests == (2 if understood == "refuses" else 1)
+            takes = understood in ("answers", "ignores")
+            assert ("encoding_format" in api.last_request) == takes
+            assert requests == (1 if takes else 2)
 
     def test_are_put_in_the_order_that_they_are_numbered_in(self, api):
         api.spoil(nomic_api.SHUFFLED)
@@ -176,8 +177,22 @@ class TestAnswers:
         shuffled = embedder.embed(["one", "two", "three"], "search_document")
         np.testing.assert_array_equal(shuffled, embedder.embed(["one", "two", "three"], "search_document"))
 
-    def test_without_numbers_are_taken_as_they_come(self):
-        rows = rows_of({"data": [{"embedding": [1, 2]}, {"embedding": [3, 4]}]}, 2, "it")
+    @pytest.mark.parametrize(
+        "data",
+        [
+            pytest.param([{"embedding": [1, 2]}, {"embedding": [3, 4]}], id="no numbers"),
+            pytest.param([{"embedding": [1, 2]}, {"embedding": [3, 4], "index": 1}], id="Gemini: no 0"),
+            pytest.param([{"embedding": [3, 4], "index": 1}, {"embedding": [1, 2]}], id="no 0, shuffled"),
+            pytest.param(
+                [{"embedding": [3, 4], "index": 1.0}, {"embedding": [1, 2], "index": 0.0}], id="floats"
+            ),
+            pytest.param(
+                [{"embedding": "AACAPwAAAEA=", "index": 0}, {"embedding": [3, 4], "index": 1}], id="base64"
+            ),
+        ],
+    )
+    def test_in_every_form_that_servers_are_known_for(self, data):
+        rows = rows_of({"data": data}, 2, "it")
         np.testing.assert_array_equal(rows, [[1, 2], [3, 4]])
 
     def test_many_threads_share_one_client(self, api):
@@ -212,7 +227,7 @@ class TestBadAnswers:
         ids=lambda value: getattr(value, "kind", None),
     )
     def test_are_told(self, api, fault, what, again):
-        api.spoil(fault)
+        api.spoil(fault, None)  # in whatever encoding
         with pytest.raises(BadAnswerError) as caught:
             embedder_of(api).embed(["one", "two"], "search_document")
         assert what in message_of(caught)
@@ -245,7 +260,7 @@ class TestBadAnswers:
 
     def test_numbers_too_large_for_float32_are_infinite_and_refused(self, api):
         row = [1e300] * 768
-        api.spoil(status(200, body=json.dumps({"data": [{"embedding": row}]})))
+        api.spoil(status(200, body=json.dumps({"data": [{"embedding": row}]})), None)
         with pytest.raises(BadAnswerError, match="infinity"):
             embedder_of(api).embed(["one"], "search_document")
 

@@ -205,3 +205,32 @@ def test_no_text_is_no_request():
     embedder = TableEmbedder()
     assert embed_all(embedder, [], "search_query").shape == (0, 96)
     assert embedder.asked == []
+
+
+@pytest.mark.parametrize("error", [ServiceError("it is failing; look"), BadAnswerError("a NaN", again=True)])
+def test_a_text_that_a_service_always_fails_on_is_refused(error):
+    """The service embeds another text, so it is not down."""
+    embedder = TableEmbedder(remote=True)
+
+    def before(texts):
+        if "poison" in texts:
+            raise error
+
+    embedder.before = before
+    pool = RequestPool(embedder, "search_document")
+    pool.submit([0], ["poison"])
+    pool.submit([1], ["y"])
+    refused = str(pool.next().refused)
+    assert refused.startswith(str(error).partition(";")[0] + ", but embeds other texts; ")
+    assert pool.next().vectors is not None
+    assert pool.usage.requests == request_pool.TRIES + 2
+    pool.drain(0)
+
+
+def test_a_service_that_is_down_ends_the_work():
+    """The other text fails too: no text is at fault."""
+    pool = RequestPool(failing(*[ServiceError("down")] * (request_pool.TRIES + 1)), "search_document")
+    pool.submit([0], ["x"])
+    with pytest.raises(ServiceError, match="down"):
+        pool.next()
+    pool.drain(0)

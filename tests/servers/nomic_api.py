@@ -71,7 +71,7 @@ class Fault:
 
     kind: Literal[
         "status", "drop", "hang", "html", "too_few", "nan", "wrong_width", "other_model", "no_rows",
-        "shuffled", "one_index",
+        "shuffled", "one_index", "zeros",
     ]  # fmt: skip
     status: int = 500
     body: str = '{"detail": "spoiled"}'
@@ -97,6 +97,7 @@ OTHER_MODEL = Fault("other_model")
 NO_ROWS = Fault("no_rows")
 SHUFFLED = Fault("shuffled")
 ONE_INDEX = Fault("one_index")
+ZEROS = Fault("zeros")
 
 
 @dataclass(slots=True)

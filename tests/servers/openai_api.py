@@ -48,7 +48,7 @@ class OpenAIServer(NomicServer):
         self,
         *,
         models: Mapping[str, int] = MODELS,
-        base64: Literal["answers", "ignores", "refuses"] = "answers",
+        base64: Literal["answers", "ignores", "refuses", "fails", "empties"] = "answers",
         most_words: int | None = None,
         most_texts: int = 2048,
         keys: tuple[str, ...] = (),
@@ -74,6 +74,8 @@ class OpenAIServer(NomicServer):
             return 404, f"The model `{request.get('model')}` does not exist"
         if request.get("encoding_format", "float") != "float" and self.base64 == "refuses":
             return 422, "encoding_format: only float is known"
+        if request.get("encoding_format", "float") != "float" and self.base64 == "fails":
+            return 500, "encoding_format base64 is not supported"
         texts = self._texts(request)
         if not 1 <= len(texts) <= self.most_texts:
             return 413, f"batch size {len(texts)} > maximum allowed batch size {self.most_texts}"
@@ -131,6 +133,10 @@ class OpenAIServer(NomicServer):
         ]
         if spoiled == "too_few":
             data.pop()
+        if spoiled == "zeros":
+            data[0]["embedding"] = [0.0] * rows.shape[1]
+        if self.base64 == "empties" and request.get("encoding_format") == "base64":
+            data.clear()
         if spoiled == "shuffled":
             data.reverse()
         if spoiled == "one_index":

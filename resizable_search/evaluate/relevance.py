@@ -212,30 +212,10 @@ def evaluate(
     if seed < 0:
         raise UsageError(f"`seed` must be 0 or more, not {seed}")
     plans = options.chosen_plans(index.full_dim, index.dims)
-    judged = qrels.documents
-    groups = None
-    if index.manifest.corpus.get("chunk"):
-        groups = DocumentGroups(index.document_names(), index.live_rows())
-        rows = {id_: groups.rows[id_] for id_ in judged if id_ in groups.rows}
-    else:
-        rows = index.rows_of(judged)
-    if not rows:
-        raise RsearchError(
-            f"{index.name} has none of the {counted(len(judged), 'document')} that {qrels.source} judges, "
-            f"such as {quoted(min(judged))}: name the index with these ids"
-        )
+    rows, groups = _judged_rows(index, qrels)
     ids = list(qrels.queries)
     begin = time.perf_counter()
-    texts = list(qrels.queries.values())
-    progress.stage("embedding", len(texts), "queries")
-    vectors = np.zeros((len(texts), index.full_dim), np.float32)
-    known = np.zeros(len(texts), bool)  # False: a zero vector
-    for start in range(0, len(texts), EMBED_BATCH):
-        part = slice(start, start + EMBED_BATCH)
-        vectors[part], known[part] = index.embed_known(texts[part])
-        progress.advance(len(texts[part]))
-    if not known.any():
-        raise UsageError(f"no query has a word that {index.name}'s embedder knows: look at their texts")
+    vectors, known = _embedded(index, list(qrels.queries.values()), progress)
     seconds = time.perf_counter() - begin
     engine = index.warm()
     if index.remark:
@@ -249,31 +229,27 @@ def evaluate(
     progress.stage("evaluating", len(plans), "plans")
     tops, values, times = [], [], []
     for plan in plans:
-        hits = min(depth, *plan.keeps(depth))
-        top = _searched(index, vectors, known, plan, hits, groups)
-        rows_of = zip(ids, top.rows.tolist(), strict=True)
-        hits_of = {query: [str(row) for row in best if row != NO_ROW] for query, best in rows_of}
+        top = _searched(index, vectors, known, plan, min(depth, *plan.keeps(depth)), groups)
+        found = zip(ids, top.rows.tolist(), strict=True)
+        ranked = {query: [str(row) for row in best if row != NO_ROW] for query, best in found}
         tops.append(top)
-        values.append(metrics.of(relevance, hits_of))
+        values.append(metrics.of(relevance, ranked))
         times.append(_milliseconds(index, vectors[known], plan, options.k))
         progress.advance(1)
-    metric_values = _metric_values(np.stack(values), metrics.names, seed)
+    compared = _metric_values(np.stack(values), metrics.names, seed)
     top_k = [[line[line != NO_ROW] for line in top.rows[known, : options.k]] for top in tops]
-    evaluated = []
-    for number, plan in enumerate(plans):
-        overlap, interval = overlap_at_k(top_k[0], top_k[number])
-        evaluated.append(
-            EvaluatedPlan(
-                dim=plan.stages[0].dim,
-                rerank=rerank_of(plan, options.k, index.full_dim),
-                plan=str(plan),
-                depth=tops[number].rows.shape[1],
-                measures=metric_values[number],
-                overlap=overlap,
-                overlap_ci=interval,
-                ms=times[number],
-            )
+    evaluated = [
+        EvaluatedPlan(
+            plan.stages[0].dim,
+            rerank_of(plan, options.k, index.full_dim),
+            str(plan),
+            top.rows.shape[1],
+            measures,
+            *overlap_at_k(top_k[0], best),
+            ms,
         )
+        for plan, top, measures, best, ms in zip(plans, tops, compared, top_k, times, strict=True)
+    ]
     report = EvaluationReport(
         index=index.name,
         rows=index.rows,
@@ -287,7 +263,7 @@ def evaluate(
             silent=[query for query, is_known in zip(ids, known.tolist(), strict=True) if not is_known],
             hopeless=qrels.hopeless,
         ),
-        documents=JudgedDocuments(len(judged), len(judged) - len(rows)),
+        documents=JudgedDocuments(len(qrels.documents), len(qrels.documents) - len(rows)),
         engine=engine,
         threads=index.threads,
         seed=seed,
@@ -296,6 +272,38 @@ def evaluate(
         plans=evaluated,
     )
     return Evaluation(report, ids, metrics.names, np.stack(values), tops, groups)
+
+
+def _judged_rows(index: Index, qrels: Qrels) -> tuple[dict[str, int], DocumentGroups | None]:
+    """The rows of the judged documents by id, and the groups of an index of chunks. Raises RsearchError."""
+    judged, groups = qrels.documents, None
+    if index.manifest.corpus.get("chunk"):
+        groups = DocumentGroups(index.document_names(), index.live_rows())
+        rows = {id_: groups.rows[id_] for id_ in judged if id_ in groups.rows}
+    else:
+        rows = index.rows_of(judged)
+    if not rows:
+        raise RsearchError(
+            f"{index.name} has none of the {counted(len(judged), 'document')} that {qrels.source} judges, "
+            f"such as {quoted(min(judged))}: name the index with these ids"
+        )
+    return rows, groups
+
+
+def _embedded(
+    index: Index, texts: Sequence[str], progress: Progress
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The vectors of texts (n, full_dim), and which are known (n,); others are zero. Raises UsageError."""
+    progress.stage("embedding", len(texts), "queries")
+    parts = []
+    for start in range(0, len(texts), EMBED_BATCH):
+        some = texts[start : start + EMBED_BATCH]
+        parts.append(index.embed_known(some))
+        progress.advance(len(some))
+    vectors, known = map(np.concatenate, zip(*parts, strict=True))
+    if not known.any():
+        raise UsageError(f"no query has a word that {index.name}'s embedder knows: look at their texts")
+    return vectors, known
 
 
 def _milliseconds(index: Index, queries: NDArray[np.float32], plan: Plan, k: int) -> float:

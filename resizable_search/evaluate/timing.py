@@ -87,18 +87,12 @@ def resident(path: Path) -> int:
     size = path.stat().st_size
     if not size:
         return 0
+    mapped, states = np.memmap(path, np.uint8, "r"), np.empty(-(-size // mmap.PAGESIZE), np.uint8)
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
-    states = ctypes.create_string_buffer(-(-size // mmap.PAGESIZE))
-    # Private and writable only because ctypes needs that for an address; nothing is written.
-    rights = mmap.PROT_READ | mmap.PROT_WRITE
-    with path.open("rb") as file, mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE, rights) as view:
-        start = ctypes.c_char.from_buffer(view)
-        failed = libc.mincore(ctypes.addressof(start), size, states)
-        del start
-    if failed:
+    libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    if libc.mincore(mapped.ctypes.data, size, states.ctypes.data):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return min(size, sum(state & 1 for state in states.raw) * mmap.PAGESIZE)
+    return min(size, int(np.count_nonzero(states & 1)) * mmap.PAGESIZE)
 
 
 @dataclass(frozen=True, slots=True)

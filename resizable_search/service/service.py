@@ -118,16 +118,38 @@ class Service:
 
     async def search(self, name: str | None, texts: Sequence[str], options: SearchOptions) -> list[Answer]:
         """An answer to each text. Raises what `Index.search` raises."""
-        return (await self._search(name, texts, [options]))[0]
+        known = name if name in self._batchers else await self._in_thread(lambda: self.pool.resolve(name))
+        assert known is not None
+        for _ in range(MOST_MOVES):
+            selected = await self._select(known, options)
+            begin = time.perf_counter()
+            fingerprint, vectors = await self._vectors_of(known, texts)
+            seconds = time.perf_counter() - begin
+            queries = [
+                PendingQuery(
+                    text, vector, fingerprint, seconds, options, self._loop.create_future(), selected
+                )
+                for text, vector in zip(texts, vectors, strict=True)
+            ]
+            if known not in self._batchers:
+                self._batchers[known] = Batcher(self.pool, known, self.metrics.scanned)
+            self._batchers[known].put(queries)
+            try:
+                answers = await asyncio.gather(*(query.future for query in queries))
+            except MovedError:
+                continue
+            self.metrics.answered(answers)
+            return answers
+        raise IndexBusyError(f"{known} is replaced again and again: try again later")
 
     async def compare(
         self, name: str | None, texts: Sequence[str], options: SearchOptions
     ) -> list[tuple[Answer, Answer]]:
         """As `search`, each answer with the full dimension's."""
-        full = options.with_plan(None)
-        ways = [options] if full == options else [options, full]
-        by_way = await self._search(name, texts, ways)
-        return list(zip(by_way[0], by_way[-1], strict=True))
+        answers = full = await self.search(name, texts, options)
+        if options != options.with_plan(None):
+            full = await self.search(answers[0].index, texts, options.with_plan(None))
+        return list(zip(answers, full, strict=True))
 
     async def similar(self, name: str | None, id_: str, options: SearchOptions) -> Answer:
         """The answer of `Index.search_similar`."""
@@ -186,59 +208,20 @@ class Service:
         except RsearchError as error:
             return IndexModel(name=name, problem=plain(str(error)))
 
-    async def _search(
-        self, name: str | None, texts: Sequence[str], ways: Sequence[SearchOptions]
-    ) -> list[list[Answer]]:
-        """For each way to search the answers to all texts."""
-        known = name if name in self._batchers else await self._in_thread(lambda: self.pool.resolve(name))
-        assert known is not None
-        for _ in range(MOST_MOVES):
-            selected = await self._select(known, ways)
-            begin = time.perf_counter()
-            fingerprint, vectors = await self._vectors_of(known, texts)
-            seconds = time.perf_counter() - begin
-            try:
-                by_way = []
-                for options in ways:
-                    queries = [
-                        PendingQuery(
-                            text, vector, fingerprint, seconds, options, self._loop.create_future(), selected
-                        )
-                        for text, vector in zip(texts, vectors, strict=True)
-                    ]
-                    answers = await self._answers(known, queries)
-                    self.metrics.answered(answers)
-                    by_way.append(answers)
-                return by_way
-            except MovedError:
-                continue
-        raise IndexBusyError(f"{known} is replaced again and again: try again later")
-
-    async def _select(
-        self, name: str, ways: Sequence[SearchOptions]
-    ) -> tuple[Index, Selection | None] | None:
-        """The rows that match the filter of these options, which is one for all.
+    async def _select(self, name: str, options: SearchOptions) -> tuple[Index, Selection | None] | None:
+        """The rows that match the filter of these options.
 
         Each index evaluates one filter at a time; a slow filter delays only those who use one.
         """
-        where = ways[0].where
-        if where is None:
+        if options.where is None:
             return None
 
         def select(index: Index) -> tuple[Index, Selection | None]:
-            for options in ways:
-                index.plan(options)
-            return index, index.select(where)
+            index.plan(options)  # wrong options are refused first
+            return index, index.select(options.where)
 
         limiter = self._filter_limiters.setdefault(name, CapacityLimiter(1))
         return await self.with_index(name, select, limiter)
-
-    async def _answers(self, name: str, queries: Sequence[PendingQuery]) -> list[Answer]:
-        """The answers to queries of the same options."""
-        if name not in self._batchers:
-            self._batchers[name] = Batcher(self.pool, name, self.metrics.scanned)
-        self._batchers[name].put(queries)
-        return await asyncio.gather(*(query.future for query in queries))
 
     async def _vectors_of(self, name: str, texts: Sequence[str]) -> Vectors:
         """The vectors of texts, from memory or the index's embedder."""

@@ -18,7 +18,6 @@ from typer.exceptions import TyperException
 from resizable_search import __version__
 from resizable_search.cli import completion
 from resizable_search.cli.help import COMMANDS, OTHER_NAMES, describe, epilog
-from resizable_search.cli.options import with_index_option
 from resizable_search.cli.output import note
 from resizable_search.cli.remote import SERVICE_VARIABLE
 from resizable_search.cli.settings import ConfiguredCommand
@@ -66,7 +65,7 @@ class LazyCommands(Mapping[str, Any]):
                 single.add_typer(function, name=name, cls=SuggestingGroup)
             else:
                 kind = TyperCommand if name == "doctor" else ConfiguredCommand
-                single.command(name, cls=kind)(with_index_option(function))
+                single.command(name, cls=kind)(function)
             self._made[name] = describe(typer.main.get_group(single).commands[name], name)
         return self._made[name]
 

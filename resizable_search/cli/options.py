@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from typer import Argument, Option
-from typer.models import ArgumentInfo
 
 from resizable_search.cli import completion
 from resizable_search.cli.output import HIT_FIELDS, MORE_FIELDS, OutputOptions
-from resizable_search.cli.settings import INDEX_OPTION
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.specs import DEFAULT_EMBEDDER
 from resizable_search.store.layout import Home, default_name, home_of
@@ -46,10 +44,6 @@ IndexOption = Annotated[
 IndexArgument = Annotated[
     str | None,
     Argument(help="Name or folder.", show_default="$RSEARCH_INDEX", autocompletion=completion.indexes),
-]
-BesideArgumentOption = Annotated[
-    str | None,
-    Option("--index", "-i", help="The same as INDEX.", autocompletion=completion.indexes, expose_value=False),
 ]
 RequiredIndexArgument = Annotated[str, Argument(help="Name or folder.", autocompletion=completion.indexes)]
 KOption = Annotated[int, Option("-k", help="Number of hits.")]
@@ -307,25 +301,6 @@ def takes(
         return run
 
     return decorate
-
-
-def with_index_option(command: Callable[..., T]) -> Callable[..., T]:
-    """Give a command with an argument INDEX the option `--index` too (`ConfiguredCommand` reads it)."""
-    signature = inspect.signature(command)
-    index = signature.parameters.get("index")
-    if index is None or not isinstance(index.annotation.__metadata__[0], ArgumentInfo):
-        return command
-    kind = inspect.Parameter.KEYWORD_ONLY
-    option = inspect.Parameter(INDEX_OPTION, kind, annotation=BesideArgumentOption, default=None)
-
-    @functools.wraps(command)
-    def run(**values: Any) -> T:
-        return command(**{name: value for name, value in values.items() if name != INDEX_OPTION})
-
-    together = signature.replace(parameters=[*signature.parameters.values(), option])
-    run.__signature__ = together  # type: ignore[attr-defined]  # functions may have one
-    run.__annotations__ = {name: one.annotation for name, one in together.parameters.items()}
-    return run
 
 
 def is_given(context: typer.Context, name: str) -> bool:

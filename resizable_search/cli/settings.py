@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 from typer.exceptions import TyperException
 
+from resizable_search.cli import completion
 from resizable_search.cli.output import note
 from resizable_search.errors import ConfigError, UsageError
 from resizable_search.store.layout import NAMES, home_of
@@ -298,7 +299,19 @@ class Configuration:
 
 
 class ConfiguredCommand(TyperCommand):
-    """A command whose options have defaults in files."""
+    """A command whose options have defaults in files; its INDEX may be named by `--index` too."""
+
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        super().__init__(name, **attributes)
+        for one in [one for one in self.params if (one.name, one.param_type_name) == ("index", "argument")]:
+            option = TyperOption(
+                param_decls=[INDEX_OPTION, "--index", "-i"],
+                type_descriptor=one.type_descriptor,
+                help="The same as INDEX.",
+                autocompletion=completion.indexes,
+                expose_value=False,
+            )
+            self.params.append(option)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters; no INDEX by position if `--index` names one."""

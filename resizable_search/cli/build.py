@@ -12,6 +12,7 @@ from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
 from resizable_search.cli.options import BuildArguments, TextArguments, is_given, piped_in, takes
+from resizable_search.cli.progress import shown_progress, stop_on_signal
 from resizable_search.cli.settings import ConfiguredCommand
 from resizable_search.errors import UsageError
 from resizable_search.store.layout import Home, home_of
@@ -111,7 +112,6 @@ def vectors(
     is not needed afterwards.
     """
     from resizable_search.build.build import build_vectors
-    from resizable_search.cli.progress import shown_progress, stop_on_signal
     from resizable_search.corpora.base import Corpus
     from resizable_search.embedders import registry
     from resizable_search.specs import EmbedderSpec
@@ -201,7 +201,6 @@ def hf(
     shuffle_seed: Annotated[
         int | None,
         Option(
-            "--shuffle-seed",
             help="Read rows in this random order; --limit then draws a sample.",
             show_default="file order",
         ),
@@ -241,10 +240,7 @@ def usual_name(paths: list[str]) -> str:
         raise UsageError("piped documents have no name: name the index with --name")
     full = [os.path.abspath(os.path.expanduser(path)) for path in paths]
     if len(full) == 1 and os.path.isfile(full[0]):
-        name = os.path.basename(full[0])
-        while "." in name.lstrip("."):
-            name = os.path.splitext(name)[0]
-        return name.lstrip(".")
+        return os.path.basename(full[0]).lstrip(".").partition(".")[0]
     folder = full[0] if len(full) == 1 else os.path.commonpath([os.path.dirname(path) for path in full])
     while folder != "/" and not os.path.isdir(folder):  # a pattern, or a missing folder
         folder = os.path.dirname(folder)
@@ -260,21 +256,9 @@ def run(
     open_corpus: "Callable[..., Corpus]",
     same: Mapping[str, Any],
     asked: Mapping[str, Any],
-) -> None:
-    """Build an index of a corpus, as `built` does, and print the report."""
-    report, remark, example = built(context, options, usual_name, open_corpus, same, asked)
-    render_build.build_report(report, options.limit, remark, example, options.home)
-
-
-def built(
-    context: typer.Context,
-    options: BuildArguments,
-    usual_name: str,
-    open_corpus: "Callable[..., Corpus]",
-    same: Mapping[str, Any],
-    asked: Mapping[str, Any],
-) -> "tuple[BuildReport, str, str]":
-    """Build without printing: the report, remarks on the embedder, and an example of a query.
+    show: "Callable[..., None]" = render_build.build_report,
+) -> "BuildReport":
+    """Build an index of a corpus, and `show` the report.
 
     `open_corpus` takes the options `asked` of the corpus, and `progress`. Of an index that exists, options
     which the command line leaves out are the index's own, if its corpus is the `same`. With --dry-run it
@@ -283,7 +267,6 @@ def built(
     from resizable_search.build import build as builder
     from resizable_search.build import dry_run
     from resizable_search.build.workspace import EarlierBuild
-    from resizable_search.cli.progress import shown_progress, stop_on_signal
 
     home, build_options = home_of(options.home), options.build_options(usual_name)
     given = {name for name in context.params if is_given(context, name)}
@@ -297,11 +280,11 @@ def built(
     with shown_progress() as progress, stop_on_signal() as stop:
         corpus = open_corpus(progress=progress, **asked)
         if options.dry_run:
-            plan = dry_run.dry_run(corpus, embedder, home, build_options, progress)
-            render_build.dry_run(plan)
-            raise typer.Exit(0 if plan.ok else 1)
+            render_build.dry_run(dry_run.dry_run(corpus, embedder, home, build_options, progress))
         report = builder.build(corpus, embedder, home, build_options, progress, stop)
-    return report, render_build.embedder_line(embedder, report.manifest), corpus.example
+    remark = render_build.embedder_line(embedder, report.manifest)
+    show(report, options.limit, remark, corpus.example, options.home)
+    return report
 
 
 def _embedder(

@@ -25,12 +25,14 @@ from resizable_search.cli.options import (
     takes,
 )
 from resizable_search.cli.output import json_object, note
+from resizable_search.cli.progress import shown_progress
 from resizable_search.engine.plan import PRECISIONS, Plan
 from resizable_search.errors import QueryError, RsearchError, UsageError
 from resizable_search.store.layout import expanded
 from resizable_search.system import MOST
 
 if TYPE_CHECKING:
+    from resizable_search.build.report import BuildReport
     from resizable_search.corpora.base import Corpus
     from resizable_search.evaluate.bench import BenchOptions, Queries
     from resizable_search.evaluate.tune import TuneReport
@@ -43,17 +45,15 @@ MOST_BYTES = 64_000_000  # the largest file of queries
 DimListOption = Annotated[
     str | None,
     Option(
-        "--dims",
         autocompletion=completion.dims,
         help="Dimensions to measure, e.g. 768,512,256.",
         show_default="the stored ones",
     ),
 ]
-RerankListOption = Annotated[str | None, Option("--rerank", help="Measure with these too, e.g. 10 or 5,10.")]
+RerankListOption = Annotated[str | None, Option(help="Measure with these too, e.g. 10 or 5,10.")]
 PlanListOption = Annotated[
     list[str] | None,
     Option(
-        "--plan",
         autocompletion=completion.plan,
         help="Measure this plan too, e.g. 768:bits:400,768:int8:30,768; may be repeated.",
     ),
@@ -96,7 +96,6 @@ def bench(
     all queries.
     """
     from resizable_search.cli import render_evaluate
-    from resizable_search.cli.progress import shown_progress
     from resizable_search.evaluate import bench as measuring
     from resizable_search.evaluate import plots, timing
 
@@ -207,7 +206,6 @@ def tune(
     evidence.
     """
     from resizable_search.cli import render_evaluate
-    from resizable_search.cli.progress import shown_progress
     from resizable_search.search.results import SearchOptions
     from resizable_search.store.tuned_plans import check_recall
 
@@ -239,8 +237,6 @@ def tune(
 
 def plan_for(index: "Index", options: "SearchOptions") -> Plan:
     """The plan that the options mean. A recall without a tuned plan is tuned now. Raises UsageError."""
-    from resizable_search.cli.progress import shown_progress
-
     k, recall = options.k, options.recall
     if recall is None or index.plans.get(k, recall) is not None:
         return index.plan(options)
@@ -302,7 +298,6 @@ def evaluate(
     another one instead. Texts are not cut unless --chars is given.
     """
     from resizable_search.cli import render_evaluate
-    from resizable_search.cli.progress import shown_progress
     from resizable_search.engine.kernel_cache import Chooser
     from resizable_search.evaluate import plots
     from resizable_search.evaluate.bench import BenchOptions
@@ -373,10 +368,11 @@ def _build(context: typer.Context, options: BuildArguments, documents: Path) -> 
     def corpus(progress: "Progress", **reading: Any) -> "Corpus":
         return BeirCorpus(documents, **reading, progress=progress)
 
+    def show(report: "BuildReport", limit: int | None, remark: str, *_: object) -> None:
+        if report.added or report.left_out:
+            for line in render_build.build_lines(report, limit, remark):
+                note(line)
+
     usual = os.path.basename(os.path.abspath(documents.parent)).lstrip(".")
     asked = {"chars": options.text_length()}
-    report, remark, _ = build.built(context, options, usual, corpus, {"kind": "beir"}, asked)
-    if report.added or report.left_out:
-        for line in render_build.build_lines(report, options.limit, remark):
-            note(line)
-    return report.name
+    return build.run(context, options, usual, corpus, {"kind": "beir"}, asked, show).name

@@ -19,13 +19,15 @@ from resizable_search.cli.options import (
     RequiredIndexArgument,
     YesOption,
     confirm,
+    index_folder,
     index_name,
     open_index,
 )
 from resizable_search.cli.output import json_object
+from resizable_search.cli.progress import shown_progress, stop_on_signal
 from resizable_search.cli.render_build import write_lines
 from resizable_search.errors import IndexFormatError, RsearchError
-from resizable_search.store.layout import home_of, resolve_index
+from resizable_search.store.layout import home_of
 from resizable_search.text import counted, dimensions, plain, size
 
 if TYPE_CHECKING:
@@ -165,11 +167,10 @@ def export(
 
     They are checked with that program's library.
     """
-    from resizable_search.cli.progress import shown_progress, stop_on_signal
     from resizable_search.export import export as exporting
 
     form = exporting.format_of(format, dest)
-    folder = resolve_index(index, home_of(home))
+    folder = index_folder(index, home)
     with shown_progress() as progress, stop_on_signal() as stop:
         done = exporting.export(folder, dest, form.name, dim=dim, force=force, progress=progress, stop=stop)
     settings = "".join(f", {name} {value}" for name, value in done.settings.items())
@@ -218,7 +219,6 @@ def warm(
     searches, slower and with the same answer.
     """
     from resizable_search.admin.doctor import warm as warm_up
-    from resizable_search.cli.progress import shown_progress
 
     with shown_progress() as progress:
         done = warm_up(home_of(home), index, progress)
@@ -237,7 +237,6 @@ def verify(
     finite and of norm 1, and that derived files follow from the full vectors, bit
     for bit.
     """
-    from resizable_search.cli.progress import shown_progress
     from resizable_search.store import verify as repairing
 
     home_folder = home_of(home)
@@ -261,7 +260,6 @@ def verify(
 
 def repair(index: IndexArgument = None, home: HomeOption = None) -> None:
     """Rebuild damaged derived files; report what is lost."""
-    from resizable_search.cli.progress import shown_progress
     from resizable_search.store import verify as repairing
 
     home_folder = home_of(home)

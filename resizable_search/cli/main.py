@@ -30,10 +30,6 @@ _REFUSED_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBA
 """Errors of writing to stdout. Errors of files have a file name, or are StorageErrors."""
 
 
-class ReaderGoneError(Exception):
-    """The reader of our output has gone (`| head`). That is no failure, but typer would call it one."""
-
-
 class SuggestingGroup(TyperGroup):
     """A group that suggests a command for one that it does not have."""
 
@@ -87,13 +83,6 @@ class RootGroup(SuggestingGroup):
         """Parse the options of all commands; `help COMMAND` is `COMMAND --help`."""
         return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise ReaderGoneError from error
-
 
 app = typer.Typer(
     name="rsearch",
@@ -136,11 +125,13 @@ def main() -> None:
         sys.exit(_tell("stdout is closed: send it to a file, or to /dev/null", 1))
     _take_any_text()
     if completion.is_asked():
-        sys.exit(completion.answer(lambda: _run([])))
+        sys.exit(completion.answer(lambda: app(args=[], prog_name="rsearch")))
     arguments, debug = take_debug(sys.argv[1:])
     if debug:
         os.environ[SERVICE_VARIABLE] = "off"  # the trace must be of this process
-    sys.exit(_flushed(guarded(lambda: _run(arguments), debug=debug)))
+    code = guarded(lambda: _run(arguments), debug=debug)
+    flushed = guarded(sys.stdout.flush)  # before Python does, which would print a traceback
+    sys.exit(code or flushed)
 
 
 def take_debug(words: list[str]) -> tuple[list[str], bool]:
@@ -165,20 +156,21 @@ def _take_any_text() -> None:
             stream.reconfigure(errors=errors)
 
 
-def _run(arguments: list[str]) -> int:
-    code = app(args=arguments, prog_name="rsearch", standalone_mode=False)
-    if code == 130:  # Ctrl-C, as typer returns it
-        raise KeyboardInterrupt
-    return code if isinstance(code, int) else 0
+def _run(arguments: list[str]) -> None:
+    # Not by typer's own `main`, which calls Ctrl-C and a reader that has gone (`| head`) something else.
+    command = typer.main.get_command(app)
+    with command.make_context("rsearch", arguments) as context:
+        command.invoke(context)
 
 
-def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
+def guarded(action: Callable[[], None], *, debug: bool = False) -> int:
     """Run `action`, and print an error as one line on stderr. Returns the exit code."""
     try:
-        return action()
-    except (BrokenPipeError, ReaderGoneError):
+        action()
+    except typer.Exit as end:
+        return end.exit_code
+    except BrokenPipeError:
         _drop_output()
-        return 0
     except KeyboardInterrupt:
         return _tell("stopped", 130)
     except typer.Abort:
@@ -199,31 +191,17 @@ def guarded(action: Callable[[], int], *, debug: bool = False) -> int:
             return _tell(str(known), known.exit_code)
         if isinstance(error, OSError) and error.errno in _REFUSED_OUTPUT and error.filename is None:
             _drop_output()
-            return _tell_of_output(error)
+            problem = f"cannot write the output ({error.strerror})"
+            return _tell(f"{problem}: free some space, or send it elsewhere", 1)
         what = f"{type(error).__name__}: {error}"
         return _tell(f"internal error ({what}): please report it with the output of `{DEBUG_FLAG}`", 1)
-
-
-def _flushed(code: int) -> int:
-    """Flush stdout before Python does, which would print a traceback. Returns the exit code."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _drop_output()
-    except OSError as error:
-        _drop_output()
-        return code or _tell_of_output(error)
-    return code
+    return 0
 
 
 def _drop_output() -> None:
     """Send the rest of the output to /dev/null: Python must not complain at exit."""
     with suppress(OSError, ValueError):  # not a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _tell_of_output(error: OSError) -> int:
-    return _tell(f"cannot write the output ({error.strerror}): free some space, or send it elsewhere", 1)
 
 
 def _tell(message: str, code: int) -> int:

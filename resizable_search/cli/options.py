@@ -17,7 +17,7 @@ from resizable_search.cli import completion
 from resizable_search.cli.output import HIT_FIELDS, MORE_FIELDS, OutputOptions
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.specs import DEFAULT_EMBEDDER
-from resizable_search.store.layout import Home, default_name, home_of
+from resizable_search.store.layout import Home, default_name, home_of, resolve_index
 from resizable_search.text import quoted
 
 if TYPE_CHECKING:
@@ -318,6 +318,12 @@ def command_to_go_on() -> str:
 def index_name(index: str | None, home: Home) -> str:
     """The index of a command."""
     return default_name(home) if index is None else index
+
+
+def index_folder(index: str | None, home: Path | None) -> Path:
+    """The folder of the index of a command. Raises IndexNotFoundError, UsageError."""
+    folder = home_of(home)
+    return resolve_index(index_name(index, folder), folder)
 
 
 def open_index(

@@ -149,10 +149,9 @@ def _print_hits(answer: "Answer", index: "Index | ServedIndex", options: OutputO
             console.print()
     elif options.fields is not None or options.snippet:
         records = [
-            {name: cell_text(value) for name, value in each.items()} for each in hit_records(answer, options)
+            {name: f"{value:.4f}" if name == "score" else cell_text(value) for name, value in record.items()}
+            for record in hit_records(answer, options)
         ]
-        for record, hit in zip(records, hits, strict=True):
-            record |= {"score": f"{hit.score:.4f}"} if "score" in record else {}
         tables.show_table(tables.hits_table(hits, weights, console, records), console)
     else:
         tables.show_table(tables.hits_table(hits, weights, console), console)

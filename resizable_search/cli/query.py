@@ -29,7 +29,7 @@ from resizable_search.cli.output import (
     print_answer,
 )
 from resizable_search.errors import QueryError, RefusedTextError, RsearchError, UsageError
-from resizable_search.store.layout import NAMES, home_of
+from resizable_search.store.layout import NAMES, home_of, resolve_index
 
 if TYPE_CHECKING:
     from resizable_search.embedders.base import Embedder
@@ -207,7 +207,6 @@ def _other_embedder(
     from resizable_search.embedders.registry import TrustedEndpoints
     from resizable_search.search.query_embedder import embedder_elsewhere
     from resizable_search.specs import EmbedderSpec
-    from resizable_search.store.layout import resolve_index
     from resizable_search.store.manifest import read_manifest
 
     home = home_of(arguments.home)

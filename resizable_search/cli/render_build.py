@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typer import Exit
+
 from resizable_search.cli.help import with_flags
 from resizable_search.specs import EmbedderSpec
 from resizable_search.text import counted, dimensions, duration, listed, plain, plain_lines, size
@@ -120,10 +122,11 @@ def _cost(usage: "Usage") -> str:
 
 
 def dry_run(plan: "DryRun") -> None:
-    """Print what a build would do, cost and take."""
+    """Print what a build would do, cost and take. Raises typer.Exit with the code of the command."""
     from resizable_search.cli.tables import details, show_table
 
     show_table(details(dry_run_lines(plan)))
+    raise Exit(0 if plan.ok else 1)
 
 
 def dry_run_lines(plan: "DryRun") -> list[tuple[str, str]]:

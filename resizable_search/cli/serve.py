@@ -13,6 +13,7 @@ from typer import Option
 from resizable_search.cli import completion
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption
 from resizable_search.cli.output import note
+from resizable_search.cli.progress import shown_progress
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.store.layout import home_of
 from resizable_search.system import install_command
@@ -142,7 +143,6 @@ def _extra_serve() -> Iterator[None]:
 
 def _compile(pool: "IndexPool") -> None:
     """Compile missing kernels now, if an index is large enough for them: queries never do."""
-    from resizable_search.cli.progress import shown_progress
     from resizable_search.engine.kernel_cache import compile_if_worth
     from resizable_search.store.manifest import read_manifest
 

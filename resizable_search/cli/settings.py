@@ -303,27 +303,24 @@ class ConfiguredCommand(TyperCommand):
 
     def __init__(self, name: str | None, **attributes: Any) -> None:
         super().__init__(name, **attributes)
-        for one in [one for one in self.params if (one.name, one.param_type_name) == ("index", "argument")]:
+        params: list[Any] = self.params
+        if index := next((one for one in params if one.opts == ["index"]), None):
             option = TyperOption(
                 param_decls=[INDEX_OPTION, "--index", "-i"],
-                type_descriptor=one.type_descriptor,
+                type_descriptor=index.type_descriptor,
                 help="The same as INDEX.",
                 autocompletion=completion.indexes,
                 expose_value=False,
             )
-            self.params.append(option)
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters; no INDEX by position if `--index` names one."""
-        params: list[Any] = super().get_params(ctx)
-        return [one for one in params if INDEX_OPTION not in ctx.meta or one.name != "index"]
+            params.append(option)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Make the default map of the options that the command line does not give, and parse."""
         parsed, _, _ = self.make_parser(ctx).parse_args(args=list(args))
         given = {name: value for name, value in parsed.items() if value not in (None, (), [])}
         if INDEX_OPTION in given:
-            ctx.meta[INDEX_OPTION] = ctx.params["index"] = given["index"] = given.pop(INDEX_OPTION)
+            given["index"] = given.pop(INDEX_OPTION)
+            args = [given["index"], *args]  # INDEX is the first argument of every command that has one
         if "help" not in given:  # which shows what is built in, and works with a wrong file
             for option in self.params:
                 if isinstance(word := given.get(option.name), str):

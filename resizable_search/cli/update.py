@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
-from typer import Argument, Exit, Option
+from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
 from resizable_search.cli.options import (
@@ -17,11 +17,11 @@ from resizable_search.cli.options import (
     YesOption,
     command_to_go_on,
     confirm,
-    index_name,
+    index_folder,
     piped_in,
 )
+from resizable_search.cli.progress import shown_progress, stop_on_signal
 from resizable_search.errors import ShrinkError, UsageError
-from resizable_search.store.layout import home_of, resolve_index
 from resizable_search.text import counted, size
 
 if TYPE_CHECKING:
@@ -47,10 +47,8 @@ def update(
     from resizable_search.build import build as building
     from resizable_search.build.dry_run import dry_follow
     from resizable_search.build.workspace import BuildOptions
-    from resizable_search.cli.progress import shown_progress, stop_on_signal
 
-    home_folder = home_of(home)
-    folder = resolve_index(index_name(index, home_folder), home_folder)
+    folder = index_folder(index, home)
     options = BuildOptions(
         folder.resolve().name, concurrency=concurrency, requests_per_minute=rate, command=command_to_go_on()
     )
@@ -63,7 +61,6 @@ def update(
         with shown_progress() as progress:
             plan = dry_follow(folder, options, progress)
         render_build.dry_run(plan)
-        raise Exit(0 if plan.ok else 1)
     try:
         report = follow(shrink=yes)
     except ShrinkError as error:
@@ -89,9 +86,8 @@ def add(
     """
     from resizable_search.build import build as building
     from resizable_search.build.workspace import BuildOptions
-    from resizable_search.cli.progress import shown_progress, stop_on_signal
 
-    folder = resolve_index(index, home_of(home))
+    folder = index_folder(index, home)
     options = BuildOptions(
         folder.resolve().name, concurrency=concurrency, requests_per_minute=rate, command=command_to_go_on()
     )
@@ -129,7 +125,7 @@ def delete(
 
     if where is not None and (ids or missing_ok):
         raise UsageError("--where cannot be combined with ids: give one of them")
-    folder = resolve_index(index, home_of(home))
+    folder = index_folder(index, home)
     wanted = [] if where is not None else _read_ids(ids or [])
     deletion = deleting.plan_deletion(folder, wanted, where=where, missing_ok=missing_ok)
     if not dry_run and deletion.rows:
@@ -166,10 +162,8 @@ def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
     Open readers keep the old files.
     """
     from resizable_search.build import build as building
-    from resizable_search.cli.progress import shown_progress, stop_on_signal
 
-    home_folder = home_of(home)
-    folder = resolve_index(index_name(index, home_folder), home_folder)
+    folder = index_folder(index, home)
     with shown_progress() as progress, stop_on_signal() as stop:
         old, new = building.compact(folder, progress, stop)
     name, documents = folder.resolve().name, counted(new.documents, "document")

@@ -339,7 +339,7 @@ class Inside:
     def run(self, *args: object) -> Ran:
         words = [str(arg) for arg in args]
         self._caught.readouterr()
-        code = main._flushed(main.guarded(lambda: main._run(words)))
+        code = main.guarded(lambda: main._run(words))
         out, err = self._caught.readouterr()
         return Ran(words, code, shown(out), shown(err)).keeps_promises()
 

@@ -104,9 +104,8 @@ def _folder(context: typer.Context) -> Path:
     return resolve_index(context.params.get("index") or default_name(home), home)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((folder / NAMES.manifest).read_bytes())
-    return manifest
+def _manifest(folder: Path) -> Any:
+    return json.loads((folder / NAMES.manifest).read_bytes())
 
 
 def _dims(context: typer.Context) -> list[str]:

@@ -252,8 +252,7 @@ class SearchArguments:
             raise UsageError("--fields takes each field once, separated by commas: id,title,score")
         if self.min_score is not None and math.isnan(self.min_score):
             raise UsageError("--min-score must be a number")
-        is_terminal = sys.stdout is not None and sys.stdout.isatty()
-        format = "json" if self.json else self.format or ("cards" if is_terminal else "table")
+        format = "json" if self.json else self.format or ("cards" if sys.stdout.isatty() else "table")
         if format == "cards" and names is not None:
             format = "table"
         return OutputOptions(format, names, self.snippet, self.min_score, self.open, self.explain)

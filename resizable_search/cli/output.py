@@ -3,7 +3,6 @@
 import csv
 import json
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,12 +24,12 @@ SNIPPET = 200  # characters of a snippet if --fields names one and --snippet giv
 
 @dataclass(frozen=True, slots=True)
 class ServedIndex:
-    """What the output needs to know of an index that a service has searched."""
+    """What the output needs to know of an index that a service has searched, and how it was searched."""
 
     rows: int
     full_dim: int
-    threads: int
     column_names: tuple[str, ...]
+    explain: list[dict[str, Any]]
     remark: str = ""
 
     def columns(self) -> tuple[str, ...]:
@@ -82,7 +81,10 @@ def answer_record(answer: "Answer", index: "Index | ServedIndex", options: Outpu
     """An answer as the object that is printed as JSON."""
     from resizable_search.search.results import fields
 
-    record = fields(answer, threads=index.threads if options.explain else None)
+    if isinstance(index, ServedIndex):
+        record = fields(answer) | ({"explain": index.explain} if options.explain else {})
+    else:
+        record = fields(answer, threads=index.threads if options.explain else None)
     return {**record, "hits": hit_records(answer, replace(options, format="json"))}
 
 
@@ -93,17 +95,13 @@ def hit_records(answer: "Answer", options: OutputOptions) -> list[dict[str, Any]
     in_json = options.fields is None and options.format in ("json", "jsonl")
     records = []
     for hit in answer.hits:
-        more = [name for name in ("metadata", "copies") if in_json and getattr(hit, name)]
-        records.append({name: _field(hit, name, weights, options) for name in (*names, *more)})
+        own = {name: getattr(hit, name) for name in (*HIT_FIELDS, "copies")}
+        values = {**hit.metadata, **own, "metadata": dict(hit.metadata)}
+        if "snippet" in names:
+            values["snippet"] = snippet(hit.text, weights, options.snippet or SNIPPET)
+        more = [name for name in ("metadata", "copies") if in_json and values[name]]
+        records.append({name: values.get(name) for name in (*names, *more)})
     return records
-
-
-def _field(hit: "Hit", name: str, weights: Mapping[str, int], options: OutputOptions) -> Any:
-    if name == "snippet":
-        return snippet(hit.text, weights, options.snippet or SNIPPET)
-    if name == "metadata":
-        return dict(hit.metadata)
-    return getattr(hit, name) if name in (*HIT_FIELDS, "copies") else hit.metadata.get(name)
 
 
 def print_answer(answer: "Answer", index: "Index | ServedIndex", options: OutputOptions) -> None:

@@ -48,7 +48,8 @@ def search(
         request |= {"query": text, "index": name, "similar": similar}
         index, fields = map(json.loads, _post(home.socket, json.dumps(request).encode(), expects))
         answer = _answer(fields)
-        served = ServedIndex(index["rows"], index["full_dim"], index["threads"], tuple(index["columns"]))
+        columns, explain = tuple(index["columns"]), list(fields.get("explain", ()))
+        served = ServedIndex(index["rows"], index["full_dim"], columns, explain)
     except (RsearchError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if options.explain:
@@ -97,13 +98,5 @@ def _post(path: Path, body: bytes, expects: str) -> tuple[bytes, bytes]:
 def _answer(fields: dict[str, Any]) -> "Answer":
     from resizable_search.search.results import Answer, Hit, Timings
 
-    stages = []
-    if "explain" in fields:
-        from resizable_search.store.executor import StageStats
-
-        for each in fields["explain"]:
-            rows, seconds = (each["rows_in"], each["rows_out"]), each["ms"] / 1e3
-            figures = each["bytes"], each["looked"], each["read"], each["engine"]
-            stages.append(StageStats(each["stage"], *rows, seconds, *figures))
     timings, hits = Timings(**fields["timings_ms"]), [Hit(**hit) for hit in fields["hits"]]
-    return Answer(fields["query"], fields["index"], fields["k"], fields["plan"], timings, hits, stages)
+    return Answer(fields["query"], fields["index"], fields["k"], fields["plan"], timings, hits, [])

@@ -32,11 +32,6 @@ _SPECIAL = re.compile(r"([^\w@%+=:,./-])")
 _PLAIN = re.compile(r"[\w@%+=:,./#-]+")
 
 
-def is_asked() -> bool:
-    """Whether a shell asks for words."""
-    return os.environ.get(VARIABLE, "").startswith("complete_")
-
-
 def answer(run: Callable[[], object]) -> int:
     """Print the words that `run` offers, and nothing else. Returns the exit code."""
     word = _join_words() if _in_bash() else ""

@@ -207,11 +207,10 @@ def tune(
     """
     from resizable_search.cli import render_evaluate
     from resizable_search.search.results import SearchOptions
-    from resizable_search.store.tuned_plans import check_recall
 
     if queries is not None and sample is not None:
         raise UsageError("--sample and --queries exclude each other: choose one of them")
-    check_recall(recall)
+    SearchOptions(k, recall=recall)  # refuses wrong ones before anything is embedded
     texts = None if queries is None or show else read_queries(queries)
     with open_index(index, home, threads, engine) as opened:
         if show:
@@ -221,7 +220,6 @@ def tune(
             else:
                 render_evaluate.tuned_plans(opened.name, plans)
             return
-        SearchOptions(k)  # refuses a wrong k before anything is embedded
         with shown_progress() as progress:
             asked = None
             if texts is not None and queries is not None:

@@ -2,7 +2,7 @@
 
 import itertools
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -26,6 +26,7 @@ from resizable_search.cli.options import (
 from resizable_search.cli.output import json_object
 from resizable_search.cli.progress import shown_progress, stop_on_signal
 from resizable_search.cli.render_build import write_lines
+from resizable_search.cli.settings import Configuration
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.store.layout import home_of
 from resizable_search.text import counted, dimensions, plain, size
@@ -33,7 +34,6 @@ from resizable_search.text import counted, dimensions, plain, size
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from resizable_search.admin.doctor import HealthCheck
     from resizable_search.admin.overview import IndexInfo, OverviewEntry
 
 
@@ -288,11 +288,16 @@ def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = F
     """
     from rich.text import Text
 
-    from resizable_search.admin.doctor import examine
+    from resizable_search.admin.doctor import HealthCheck, examine
     from resizable_search.cli.tables import stdout_console
 
+    configuration = Configuration(context.find_root().command, home)
+    files = ", ".join(str(file.path) for file in configuration.files if file.exists)
+    state: Literal["ok", "wrong"] = "wrong" if configuration.problems else "ok"
+    words = configuration.problems or [files or "no file", *configuration.warnings]
+    own = [HealthCheck("configuration", state, line) for line in words]
     checks = []
-    for check in itertools.chain(_check_configuration(context, home), examine(home_of(home))):
+    for check in itertools.chain(own, examine(home_of(home))):
         checks.append(replace(check, words=with_flags(check.words)))
         if not json:
             line = Text(f"{plain(check.what):<14}  ")
@@ -302,14 +307,3 @@ def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = F
         json_object(checks)
     if any(check.state == "wrong" for check in checks):
         raise typer.Exit(1)
-
-
-def _check_configuration(context: typer.Context, home: Path | None) -> "Iterator[HealthCheck]":
-    from resizable_search.admin.doctor import HealthCheck
-    from resizable_search.cli.settings import Configuration
-
-    configuration = Configuration(context.find_root().command, home)
-    files = ", ".join(str(file.path) for file in configuration.files if file.exists)
-    state: Literal["ok", "wrong"] = "wrong" if configuration.problems else "ok"
-    for words in configuration.problems or [files or "no file", *configuration.warnings]:
-        yield HealthCheck("configuration", state, words)

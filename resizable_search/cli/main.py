@@ -124,7 +124,7 @@ def main() -> None:
     if sys.stdout is None:
         sys.exit(_tell("stdout is closed: send it to a file, or to /dev/null", 1))
     _take_any_text()
-    if completion.is_asked():
+    if os.environ.get(completion.VARIABLE, "").startswith("complete_"):
         sys.exit(completion.answer(lambda: app(args=[], prog_name="rsearch")))
     arguments, debug = take_debug(sys.argv[1:])
     if debug:

@@ -6,7 +6,7 @@ Every problem makes the command search by itself, without a message.
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from resizable_search.cli.options import SearchArguments, index_name
 from resizable_search.cli.output import ServedIndex, note
@@ -38,6 +38,8 @@ def search(
         return None
     import json
 
+    from resizable_search.search.results import Answer, Hit, Timings
+
     try:
         name = _name(options.index, home)
         any_threads = options.threads is None and not os.environ.get(THREADS_VARIABLE, "").strip()
@@ -47,7 +49,8 @@ def search(
         request = {name: getattr(options, name) for name in names}
         request |= {"query": text, "index": name, "similar": similar}
         index, fields = map(json.loads, _post(home.socket, json.dumps(request).encode(), expects))
-        answer = _answer(fields)
+        timings, hits = Timings(**fields["timings_ms"]), [Hit(**hit) for hit in fields["hits"]]
+        answer = Answer(fields["query"], fields["index"], fields["k"], fields["plan"], timings, hits, [])
         columns, explain = tuple(index["columns"]), list(fields.get("explain", ()))
         served = ServedIndex(index["rows"], index["full_dim"], columns, explain)
     except (RsearchError, OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -93,10 +96,3 @@ def _post(path: Path, body: bytes, expects: str) -> tuple[bytes, bytes]:
     if first.split(b" ")[1:2] != [b"200"] or len(content) != int(headers[b"content-length"]):
         raise ValueError("no complete answer")
     return headers[INDEX_HEADER.encode()], content
-
-
-def _answer(fields: dict[str, Any]) -> "Answer":
-    from resizable_search.search.results import Answer, Hit, Timings
-
-    timings, hits = Timings(**fields["timings_ms"]), [Hit(**hit) for hit in fields["hits"]]
-    return Answer(fields["query"], fields["index"], fields["k"], fields["plan"], timings, hits, [])

@@ -263,13 +263,13 @@ def tuning(report: "TuneReport") -> None:
         Text(f"{report.index} · {report.rows:,} × {report.full_dim} · k {tuned.k} · recall {tuned.recall:g}")
     )
     exact = next(c for c in tuned.candidates if c.plan == str(report.full_dim))
-    table = borderless("", "plan", f"overlap@{tuned.k}", "ms", "× exact", right=("ms", "× exact"))
+    table = borderless("", "plan", f"overlap@{tuned.k}", "ms", right=("ms",))
     best = 0.0
     for candidate in tuned.candidates:
         chosen = candidate.plan == tuned.plan
         if candidate.overlap > best or chosen or candidate is exact:
             best = max(best, candidate.overlap)
-            figures = f"{candidate.overlap:.4f}", f"{candidate.ms:.2f}", f"{exact.ms / candidate.ms:.1f}"
+            figures = f"{candidate.overlap:.4f}", f"{candidate.ms:.2f}"
             style = "bold" if chosen else ""
             table.add_row("→" if chosen else "", candidate.plan, *figures, style=style)
     show_table(table, console)

@@ -16,10 +16,10 @@ import pytest
 
 from resizable_search.cli import repl
 from resizable_search.cli.output import OutputOptions
-from resizable_search.cli.repl import COMMANDS, Session, answered, completions, find, run
+from resizable_search.cli.repl import COMMANDS, Session, answered, compared, completions, find, run
 from resizable_search.errors import UsageError
 from resizable_search.search.index import Index, open_index
-from resizable_search.search.results import SearchOptions
+from resizable_search.search.results import Answer, SearchOptions, Timings
 from tests.cli.conftest import COMMAND, ESCAPES, PATIENCE, Inside, Machine, Shelf, another_api, errs
 from tests.servers.nomic_api import HANG
 
@@ -158,12 +158,29 @@ def test_compare_tells_the_overlap_with_the_full_dimension_and_its_time(session,
     assert "as at" not in say(TEXT)
     line = say(":dim 4", "").splitlines()[-1]
     assert re.fullmatch(
-        rf"[0-3] of 3 as at {full}; best of 3: [\d.]+ ms, at {full} [\d.]+ ms \([\d.]+ × as long\)", line
+        rf"[0-3] of 3 as at {full}; best of 3: [\d.]+ ms, at {full} [\d.]+ ms( \([\d.]+ × as long\))?", line
     )
     line = say(":rerank 4", "").splitlines()[-1]
     assert line.startswith(f"3 of 3 as at {full}; ")
     assert say(":compare") == "compare off\n"
     assert "as at" not in say("")
+
+
+@pytest.mark.parametrize(
+    ("scans", "words"),
+    [
+        ([1.0, 8.0, 2.0, 4.0, 3.0, 6.0], "best of 3: 1.00 ms, at 8 4.00 ms (4.0 × as long)"),
+        ([4.0, 1.0, 6.0, 2.0, 8.0, 3.0], "best of 3: 4.00 ms, at 8 1.00 ms (0.2 × as long)"),
+        ([1.0, 8.0, 5.0, 4.0, 3.0, 6.0], "best of 3: 1.00 ms, at 8 4.00 ms"),
+    ],
+)
+def test_times_are_compared_where_their_ranges_do_not_overlap(scans: list[float], words: str):
+    times = iter(scans)
+
+    def search(options: SearchOptions) -> Answer:
+        return Answer("words", "made", 10, str(options.dim or 8), Timings(0.0, next(times), 0.0), [], [])
+
+    assert compared(search, SearchOptions(dim=4)) == f"0 of 0 as at 8; {words}"
 
 
 def test_explain_group_and_snippet_are_those_of_the_command(session, say):

@@ -161,7 +161,7 @@ def add(
         corpus = AddedCorpus(inputs, base.corpus)
         if corpus.is_outside():
             workspace.log.note(
-                f"{folder.name} follows {base.label}: what is not there goes again with the next `update`"
+                f"{folder.name} follows {base.followed}: what is not there goes again with the next `update`"
             )
         match = partial(by_id, replaces=replace)
         return finish(workspace, Update(workspace, corpus, embedder, "add", base, match).run())

@@ -222,7 +222,8 @@ class Update:
 
     def _check_not_empty(self, ingest: Ingest) -> None:
         """Refuse a corpus without text. Raises CorpusError."""
-        journal, label, name = self.journal, self.corpus.label, self.workspace.options.name
+        journal, name = self.journal, self.workspace.options.name
+        label = self.base.followed if self.base and self.kind == "follow" else self.corpus.label
         if journal.rows or journal.count("unchanged"):
             return
         if self.base is not None:
@@ -285,8 +286,8 @@ class Update:
         deleted, changes = ingest.outcome(self.base.documents)
         if not self.may_shrink and 2 * changes.removed > self.base.documents:
             what = f"{changes.removed:,} of the {self.base.documents:,} documents"
-            name, label = self.workspace.options.name, self.corpus.label
-            raise ShrinkError(f"delete {what} of {name}, which {label} no longer has{changes.exclusions}")
+            what += f" of {self.workspace.options.name}, which {self.base.followed} no longer has"
+            raise ShrinkError(f"delete {what}{changes.exclusions}")
         return deleted, changes
 
     def _source(self, source: Checkpoint) -> Checkpoint:

@@ -13,6 +13,7 @@ from resizable_search import __version__
 from resizable_search.build.journal import Journal, discard
 from resizable_search.corpora.base import Corpus
 from resizable_search.corpora.chunking import chunking_of
+from resizable_search.corpora.hub import WIKIPEDIA
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder, PrecomputedEmbedder
 from resizable_search.embedders.models import canonical
@@ -139,8 +140,6 @@ class EarlierBuild:
         stored = by_option(self.corpus)
         if self.restarts:
             stored.pop("revision", None)  # a new index reads the newest one
-        if "lang" in asked:  # a dump of Wikipedia
-            stored |= dict(zip(("date", "lang"), str(stored.get("config")).split(".", 1), strict=False))
         options = {name: stored[name] for name in asked if name in stored}
         if "chunk" in given and str(chunking_of(asked["chunk"])) != str(stored.get("chunk")):
             # How much of a text is read, and how, depends on the chunks.
@@ -286,7 +285,7 @@ def lock_index(
         yield workspace
 
 
-_FIRST = ("kind", "paths", "repo", "embedder", "model", "chunk")
+_FIRST = ("kind", "paths", "repo", "embedder", "model", "chunk", "lang", "date")
 """What a difference is named by first: others follow from it."""
 
 
@@ -308,7 +307,7 @@ def refuse_differences(
 
 
 _NO_OPTIONS = {"kind", "rules", "paths", "path", "repo", "python", "root", "extends rows read"}
-_NO_OPTIONS |= {"config", "sha256", "documents", "rows", "width", "dtype", "bytes"}
+_NO_OPTIONS |= {"sha256", "documents", "rows", "width", "dtype", "bytes"}
 """What no option names, but an argument, or the corpus itself."""
 
 
@@ -333,6 +332,8 @@ def by_option(request: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(columns := values.pop("columns", None), dict):
         optional = values.pop("optional", None) or ()
         values |= {f"{field}_column": None if field in optional else columns[field] for field in columns}
+    if values.get("repo") == WIKIPEDIA:
+        values |= dict(zip(("date", "lang"), str(values["config"]).split(".", 1), strict=False))
     return values
 
 

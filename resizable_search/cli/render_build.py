@@ -49,14 +49,11 @@ def embedder_line(embedder: "Embedder", manifest: "Manifest") -> str:
     remark = embedder.remark_on(spec)
     if not embedder.embeds:
         return remark
-    has_own_model = not embedder.remote and spec.model.startswith(spec.kind)
-    model = "" if has_own_model else f" ({spec.model})"
-    words = f"embedded {'' if embedder.remote else 'on this machine '}by {spec.kind}{model}"
-    if remark:
-        words += f": {remark}"
-    if embedder.remote or spec.model.startswith("nomic-"):
-        return words
-    return f"{words}; for Nomic's model add --embedder nomic --restart"
+    place = "" if embedder.remote else "locally "
+    if place and spec.model.startswith(spec.kind):
+        return f"embedded {place}by {spec.kind}; for Nomic's model: --embedder nomic --restart"
+    words = f"embedded {place}by {spec.kind} ({spec.model})"
+    return f"{words}: {remark}" if remark else words
 
 
 def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[str]:

@@ -150,7 +150,7 @@ def card(hit: "Hit", hits: int, weights: Mapping[str, int], width: int, length: 
     """The lines of one of so many hits; `length`: characters of the passage, 0 for two lines of it."""
     indent = len(str(hits)) + 2
     score, name, where = f"{hit.score:.3f}", heading_path(hit), address(hit)
-    if where.rpartition("/")[2].startswith(name):  # a file without a title
+    if where.rpartition("/")[2].startswith(name) and not _is_web(hit.url):  # a file without a title
         name, where = where, ""
     room = width - indent - len(score) - 2
     where = _cut_at_start(where, max(room - 2 - cell_len(name), room // 3))
@@ -169,7 +169,8 @@ def card(hit: "Hit", hits: int, weights: Mapping[str, int], width: int, length: 
         lines[1].append("" if lines[1].plain.endswith("…") else "…")
         del lines[2:]
     if hit.copies:
-        lines.append(Text(_cut(f"{counted(hit.copies, 'other')} with the same text", room), style="dim"))
+        others = f"at least {counted(hit.copies, 'other')} with the same text"
+        lines.append(Text(_cut(others, room), style="dim"))
     for line in lines:
         line.rstrip()
     return [head, *(Text(" " * indent).append_text(line) for line in lines if line)]

@@ -62,7 +62,7 @@ class SearchOptions:
 class Hit:
     """One result: `rank` from 1, `row` within this generation, `score` the cosine similarity.
 
-    `copies`: other documents with the same text, as far as they rank near it; they are no hits themselves.
+    `copies`: other documents with the same text among the rows looked at; they are no hits themselves.
     """
 
     rank: int

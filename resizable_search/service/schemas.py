@@ -271,7 +271,7 @@ class ToolHit(BaseModel):
     url: str
     passage: str = Field(description="Part of its text; … where the text continues.")
     length: int = Field(description="Characters of the whole text.")
-    copies: int = Field(description="Other documents with the same text, which are left out.")
+    copies: int = Field(description="Other documents with the same text among the rows looked at, left out.")
 
 
 class ToolHits(BaseModel):

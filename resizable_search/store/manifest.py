@@ -23,7 +23,7 @@ from resizable_search.errors import IndexFormatError
 from resizable_search.specs import Checkpoint, from_json
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.system import replace_file, unreadable
-from resizable_search.text import BACK, clipped, quoted
+from resizable_search.text import BACK, clipped, listed, quoted
 
 FORMAT_VERSION = 1
 
@@ -102,6 +102,12 @@ class Manifest:
     def starts(self) -> list[int]:
         """The first row of each part."""
         return [0, *accumulate(part.rows for part in self.parts[:-1])]
+
+    @property
+    def followed(self) -> str:
+        """What the index is made of: the paths of its files, or the name of its corpus."""
+        paths = [path for path in self.corpus.get("paths", ()) if path != "-"]
+        return listed(paths or [self.label], 3)
 
     def all_files(self) -> dict[str, FileEntry]:
         """Every file of the index but the manifest, by its path inside the folder."""

@@ -65,7 +65,7 @@ def test_a_card_has_title_headings_place_and_score_and_two_lines_that_answer():
         "1  Readline › Examples of events › Read a file       api/readline.md:1173  0.305",
         "   A common case is reading a file one line at a time. Much more. Much more.",
         "   Much more. Much more. Much more. Much more. Much more. Much more. Much…",
-        "   2 others with the same text",
+        "   at least 2 others with the same text",
     ]
 
 
@@ -92,6 +92,10 @@ def test_a_passage_of_so_many_characters_is_shown_whole():
     ("hit", "head"),
     [
         ({"title": "notes.txt", "metadata": {"path": "a/notes.txt", "line": 3}}, "1  a/notes.txt:3"),
+        (
+            {"title": "Tree", "metadata": {}, "url": "https://example.org/wiki/Tree"},
+            "1  Tree example.org/wiki/Tree",
+        ),
         (
             {"title": "", "metadata": {}, "url": "https://example.org/a#b"},
             "1  readline.md#c9 example.org/a#b",

@@ -118,7 +118,7 @@ def test_update_asks_before_more_than_half_of_an_index_goes(
 ):
     for path in sorted(notes.iterdir())[:30]:
         path.unlink()
-    what = "delete 30 of the 40 documents of notes, which notes no longer has"
+    what = f"delete 30 of the 40 documents of notes, which {notes} no longer has"
     ran = inside.run("update", "notes")
     assert (ran.code, ran.out, ran.last) == (1, "", f"rsearch: not a terminal: pass --yes to {what}")
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))

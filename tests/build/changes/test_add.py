@@ -245,7 +245,7 @@ def test_what_does_not_lie_among_an_index_s_files_is_taken_and_told_to_go_again(
     added(place, tmp_path / "far.txt", progress=progress)
     added(place, lines, progress=progress)
     assert place.ids() == ["one.md#c1", "far.txt#c1", "piped#c1"]
-    assert len([note for note in notes_told if "follows notes: what is not there goes again" in note]) == 2
+    assert len([note for note in notes_told if f"follows {notes}: what is not there goes again" in note]) == 2
     after = place.build([], corpus=FilesCorpus([notes], chunk="100c"), embedder=TableEmbedder(width=96))
     assert after.changes == Changes(removed=2, unchanged=1)
 

@@ -126,7 +126,7 @@ def test_more_than_half_of_the_documents_go_only_if_that_is_allowed(home: Home, 
     (notes / "rows.csv").write_text("key,abstract,year\n")
     (notes / "new.md").write_text(text(70))
     before = contents(folder)
-    with pytest.raises(ShrinkError, match="this would delete 4 of the 6 documents of made, which notes no"):
+    with pytest.raises(ShrinkError, match="this would delete 4 of the 6 documents of made, which .*notes no"):
         follow(folder)
     assert contents(folder) == before
     assert home.unfinished() == []
@@ -235,5 +235,5 @@ def test_adding_what_the_next_update_deletes_is_told(home: Home, notes: Path, tm
     folder = made(home, FilesCorpus([notes]))
     (tmp_path / "other.md").write_text(text(90))
     add(folder, [tmp_path / "other.md"], progress=Notes())
-    assert told == ["made follows notes: what is not there goes again with the next `update`"]
+    assert told == [f"made follows {notes}: what is not there goes again with the next `update`"]
     assert follow(folder).changes.removed == 1

@@ -222,8 +222,7 @@ class Update:
 
     def _check_not_empty(self, ingest: Ingest) -> None:
         """Refuse a corpus without text. Raises CorpusError."""
-        journal, name = self.journal, self.workspace.options.name
-        label = self.base.followed if self.base and self.kind == "follow" else self.corpus.label
+        journal, label, name = self.journal, self.corpus.label, self.workspace.options.name
         if journal.rows or journal.count("unchanged"):
             return
         if self.base is not None:

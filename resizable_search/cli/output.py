@@ -154,7 +154,7 @@ def _print_hits(answer: "Answer", index: "Index | ServedIndex", options: OutputO
     else:
         tables.show_table(tables.hits_table(hits, weights, console), console)
         if any(hit.copies for hit in hits):
-            console.print(Text("+n: at least n others with the same text", style="dim"))
+            console.print(Text("+n: n or more others with the same text", style="dim"))
     times = answer.timings_ms
     rerank = f" · rerank {times.rerank:.1f}" if times.rerank else ""
     footer = (

@@ -49,10 +49,9 @@ def embedder_line(embedder: "Embedder", manifest: "Manifest") -> str:
     remark = embedder.remark_on(spec)
     if not embedder.embeds:
         return remark
-    place = "" if embedder.remote else "locally "
-    if place and spec.model.startswith(spec.kind):
-        return f"embedded {place}by {spec.kind}; for Nomic's model: --embedder nomic --restart"
-    words = f"embedded {place}by {spec.kind} ({spec.model})"
+    if not embedder.remote and spec.model.startswith(spec.kind):
+        return f"embedded locally by {spec.kind}; for Nomic's model: --embedder nomic --restart"
+    words = f"embedded {'' if embedder.remote else 'locally '}by {spec.kind} ({spec.model})"
     return f"{words}: {remark}" if remark else words
 
 

@@ -262,16 +262,14 @@ def tuning(report: "TuneReport") -> None:
     console.print(
         Text(f"{report.index} · {report.rows:,} × {report.full_dim} · k {tuned.k} · recall {tuned.recall:g}")
     )
-    exact = next(c for c in tuned.candidates if c.plan == str(report.full_dim))
     table = borderless("", "plan", f"overlap@{tuned.k}", "ms", right=("ms",))
     best = 0.0
     for candidate in tuned.candidates:
         chosen = candidate.plan == tuned.plan
-        if candidate.overlap > best or chosen or candidate is exact:
+        if candidate.overlap > best or chosen or candidate.plan == str(report.full_dim):
             best = max(best, candidate.overlap)
-            figures = f"{candidate.overlap:.4f}", f"{candidate.ms:.2f}"
-            style = "bold" if chosen else ""
-            table.add_row("→" if chosen else "", candidate.plan, *figures, style=style)
+            cells = "→" if chosen else "", candidate.plan, f"{candidate.overlap:.4f}", f"{candidate.ms:.2f}"
+            table.add_row(*cells, style="bold" if chosen else "")
     show_table(table, console)
     if report.remark:
         console.print(Text(report.remark))

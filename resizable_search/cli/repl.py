@@ -228,21 +228,19 @@ class Session:
 def compared(search: "Callable[[SearchOptions], Answer]", options: SearchOptions) -> str:
     """How many hits the full dimension has too, and the best time of each without embedding.
 
-    The two take turns: what one has just read helps the other as well. They are compared if their ranges do
-    not overlap.
+    The two take turns, and are compared only if the ranges of their times do not overlap.
     """
     full_options = options.with_plan(None)
     answers = [(search(options), search(full_options)) for _ in range(COMPARED)]
     own_rows, full_rows = ({hit.row for hit in answer.hits} for answer in answers[0])
-    own_ms, full_ms = (
+    own, full = (
         sorted(answer.timings_ms.scan + answer.timings_ms.rerank for answer in repeated)
         for repeated in zip(*answers, strict=True)
     )
-    plan, own, full = answers[0][1].plan, own_ms[0], full_ms[0]
-    is_apart = own_ms[-1] < full or full_ms[-1] < own
+    plan, is_apart = answers[0][1].plan, own[-1] < full[0] or full[-1] < own[0]
     return (
-        f"{len(own_rows & full_rows)} of {len(full_rows)} as at {plan}; best of {COMPARED}: {own:.2f} ms, "
-        f"at {plan} {full:.2f} ms" + (f" ({full / own:.1f} × as long)" if is_apart else "")
+        f"{len(own_rows & full_rows)} of {len(full_rows)} as at {plan}; best of {COMPARED}: {own[0]:.2f} ms, "
+        f"at {plan} {full[0]:.2f} ms" + (f" ({full[0] / own[0]:.1f} × as long)" if is_apart else "")
     )
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from resizable_search.text import MOST_READ, counted, matches, plain, size, snippet
+from resizable_search.text import MOST_READ, matches, plain, size, snippet
 
 if TYPE_CHECKING:
     from resizable_search.search.results import Hit
@@ -169,8 +169,7 @@ def card(hit: "Hit", hits: int, weights: Mapping[str, int], width: int, length: 
         lines[1].append("" if lines[1].plain.endswith("…") else "…")
         del lines[2:]
     if hit.copies:
-        others = f"at least {counted(hit.copies, 'other')} with the same text"
-        lines.append(Text(_cut(others, room), style="dim"))
+        lines.append(Text(_cut(f"{hit.copies} or more others with the same text", room), style="dim"))
     for line in lines:
         line.rstrip()
     return [head, *(Text(" " * indent).append_text(line) for line in lines if line)]

@@ -106,8 +106,7 @@ class Manifest:
     @property
     def followed(self) -> str:
         """What the index is made of: the paths of its files, or the name of its corpus."""
-        paths = [path for path in self.corpus.get("paths", ()) if path != "-"]
-        return listed(paths or [self.label], 3)
+        return listed([path for path in self.corpus.get("paths", ()) if path != "-"] or [self.label], 3)
 
     def all_files(self) -> dict[str, FileEntry]:
         """Every file of the index but the manifest, by its path inside the folder."""

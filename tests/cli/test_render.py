@@ -65,7 +65,7 @@ def test_a_card_has_title_headings_place_and_score_and_two_lines_that_answer():
         "1  Readline › Examples of events › Read a file       api/readline.md:1173  0.305",
         "   A common case is reading a file one line at a time. Much more. Much more.",
         "   Much more. Much more. Much more. Much more. Much more. Much more. Much…",
-        "   at least 2 others with the same text",
+        "   2 or more others with the same text",
     ]
 
 

@@ -70,7 +70,7 @@ function itemOf(hit, words) {
     ),
     placeOf(hit, url),
     brief && el("p", { class: "passage", dir: "auto" }, marked(brief, words)),
-    hit.copies > 0 && el("p", { class: "place" }, `at least ${hit.copies} ${hit.copies === 1 ? "other" : "others"} with the same text`),
+    hit.copies > 0 && el("p", { class: "place" }, `${hit.copies} or more others with the same text`),
     wholeOf(hit, title, short, text, brief, words),
   );
 }

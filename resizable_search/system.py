@@ -40,7 +40,8 @@ CHECK = "check its permissions"  # where another home would not help
 
 _NO_THREAD = -1  # in place of an errno: Python raises RuntimeError
 
-_FULL = StorageError, "the disk of {home} is full; nothing is lost: free some space, and {again} resumes"
+RESUMES = "the same command resumes"
+_FULL = StorageError, "the disk of {home} is full; nothing is lost: free some space, and {again}"
 _REFUSED = StorageError, "cannot write to {path} ({reason}): {remedy}"
 _FAILED = StorageError, "cannot write to {path} ({reason}): see that its disk is sound"
 _REMEDIES: dict[int, tuple[type[RsearchError], str]] = {
@@ -86,7 +87,7 @@ _WORDS = {
 
 
 def _refusal(
-    number: int, home: Path, path: object = None, remedy: str = ANOTHER_HOME, again: str = "the same command"
+    number: int, home: Path, path: object = None, remedy: str = ANOTHER_HOME, again: str = RESUMES
 ) -> RsearchError | None:
     """The error of the table for this errno; None if it is not in there."""
     if number not in _REMEDIES:
@@ -119,11 +120,11 @@ def exhausted(error: BaseException | None) -> RsearchError | None:
 
 @contextmanager
 def storage_errors(
-    home: Path, remedy: str = ANOTHER_HOME, again: Callable[[], str] = lambda: "the same command"
+    home: Path, remedy: str = ANOTHER_HOME, again: Callable[[], str] = lambda: RESUMES
 ) -> Iterator[None]:
     """Raise StorageError for what a full, read-only or failing disk refuses below `home`.
 
-    `remedy` is what to do where writing is not allowed; `again` names the command that resumes the work.
+    `remedy` is what to do where writing is not allowed; `again` says what happens to the work.
     """
     try:
         yield

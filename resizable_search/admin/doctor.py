@@ -25,8 +25,7 @@ from resizable_search.store.writer import derive, derived_files, list_files, syn
 from resizable_search.system import ANOTHER_HOME, beside, free_bytes, thread_count
 from resizable_search.text import counted, dimensions
 
-WIKI100K_BYTES = 1_200_000_000
-"""What building the default index needs: 691 MB of vectors, the texts, and temporary files."""
+WIKI100K_BYTES = 1_200_000_000  # to build it: 691 MB of vectors, the texts, and temporary files
 
 
 @dataclass(frozen=True, slots=True)

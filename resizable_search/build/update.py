@@ -346,7 +346,7 @@ class Update:
         """
         workspace = self.workspace
         try:
-            with storage_errors(workspace.home.path, again=lambda: workspace.same_command):
+            with storage_errors(workspace.home.path, again=lambda: f"{workspace.same_command} resumes"):
                 yield
         except KeyboardInterrupt:
             stopped = BuildStoppedError(f"stopped: {self._resume()}")

@@ -259,7 +259,7 @@ def lock_build(
     state = home.state(options.name)
     workspace = Workspace(home, options, LoggedProgress(progress), stop or threading.Event())
     with (
-        storage_errors(home.path, again=lambda: workspace.same_command),
+        storage_errors(home.path, again=lambda: f"{workspace.same_command} resumes"),
         build_lock(state / NAMES.lock, options.name),
         logged(progress, state / NAMES.log) as log,
     ):

@@ -22,10 +22,7 @@ from resizable_search.text import counted
 
 DEFAULT_SAMPLE = 200  # how many rows of the index are queries if none are given
 MOST_SAMPLE = 100_000  # the largest sample: its vectors and answers are in memory at once
-
-MOST_BATCH = MOST_HITS = 10_000
-"""The most queries of a batch, and hits of a query: all of them are in memory at once."""
-
+MOST_BATCH = MOST_HITS = 10_000  # queries of a batch, hits of a query: all of them are in memory at once
 ANSWER_BATCH = 256  # queries of a batch where only the answers matter
 BATCH_ROWS = 1 << 18  # the most rows that such a batch keeps in total, so that memory is bounded
 NEARLY_ALL = 0.99  # the overlap that a setting must keep to be advised

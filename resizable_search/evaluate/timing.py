@@ -34,17 +34,11 @@ REPEATS = 5  # repeats of a loop; timeit's default
 
 LOOPS = tuple(step * 10**power for power in range(7) for step in (1, 2, 5))
 LOOP_SECONDS = 0.2  # a loop has the fewest calls of `LOOPS` that take this long, as in timeit
-
-SECONDS, LONGEST = 1.0, 2.0
-"""Time for single calls, whose percentiles are taken; and the time for the first ENOUGH of them."""
-
+SECONDS, LONGEST = 1.0, 2.0  # for single calls, whose percentiles are taken; for the first ENOUGH of them
 FEWEST, ENOUGH = 3, 20  # single calls that are timed however slow they are, and however few queries there are
 SLOW = 0.3  # a call that takes this many seconds is its own loop: single calls are the repeats
-
 PACED = 10_000_000  # numbers of a scan that shows the pace: more than a processor's caches hold
-
-COLD_RUNS, MOST_STAYED = 5, 0.5
-"""Runs of a plan on cold files; they mean nothing if a larger share of the files stays in memory."""
+COLD_RUNS, MOST_STAYED = 5, 0.5  # cold runs of a plan; they mean nothing if a larger share of files stays
 
 
 def check() -> None:

@@ -30,9 +30,7 @@ So the chance that any of them is wrong is below 5 %, and a plan alone has a 95 
 """
 
 CHOSEN_AT_MOST = 1000  # the most queries that choose; more may confirm
-
-SAMPLE_AT_LEAST, SAMPLE_AT_MOST = 1000, 10_000
-"""Limits of the sample, however easy or hard the recall is to prove."""
+SAMPLE_AT_LEAST, SAMPLE_AT_MOST = 1000, 10_000  # limits of the sample, whatever the recall
 
 FINALISTS = 8
 ROUNDS, SECONDS = 30, 4.0

@@ -35,7 +35,6 @@ Settings = Mapping[str, int]
 
 BLOCK_ROWS = 4096  # rows that are read at once
 BLOCK_BYTES = 16 << 20  # the most bytes of such rows
-
 SAMPLE_ROWS = 100  # rows that search the export
 NEIGHBOURS = 10  # how many neighbours each of them wants
 TIE = 5e-6  # scores closer than this are ties: libraries add float32 products in their own order

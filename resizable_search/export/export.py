@@ -277,17 +277,12 @@ def _locked(folder: Path, dest: Path) -> "BaseFileLock":
 @contextmanager
 def _storage_errors(dest: Path) -> Iterator[None]:
     """Raise StorageError for what the disk refuses, even if a library only says that it failed."""
-    try:
-        with storage_errors(dest.parent, ELSEWHERE):
-            try:
-                yield
-            except RuntimeError as error:
-                write_probe(dest.parent)
-                raise RsearchError(f"cannot write {dest} ({clipped(str(error))})") from error
-    except StorageError as error:
-        raise StorageError(
-            str(error).replace("the same command resumes", "the same command starts again")
-        ) from None
+    with storage_errors(dest.parent, ELSEWHERE, lambda: "the same command starts again"):
+        try:
+            yield
+        except RuntimeError as error:
+            write_probe(dest.parent)
+            raise RsearchError(f"cannot write {dest} ({clipped(str(error))})") from error
 
 
 def _is_index(folder: Path) -> bool:

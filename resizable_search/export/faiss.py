@@ -17,10 +17,7 @@ from resizable_search.system import thread_count
 
 INDEX = "index.faiss"
 ROWS = "rows.faiss"  # the flat index that a refined one is made from
-
-COUNT_FIELD = slice(8, 16)
-"""Where the header of a flat index has the number of rows. The last 8 bytes are the number of floats."""
-
+COUNT_FIELD = slice(8, 16)  # the rows, in the header of a flat index; its last 8 bytes count the floats
 CENTROIDS = 16  # of a 4-bit code; with fewer rows it cannot be trained
 TRAINING_ROWS = 4096  # 256 for each centroid; faiss uses no more
 DIMS_PER_CODE = (4, 3, 2, 1)  # the first that divides the dimension is used

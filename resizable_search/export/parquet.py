@@ -22,11 +22,8 @@ TEXTS = ("id", "title", "url", "text", "metadata")
 EMBEDDING = "embedding"
 ELEMENT = "element"  # Parquet's name for the numbers of a list
 DOCUMENTS = "documents.parquet"  # the documents beside an index file of another format
-
-GROUP_ROWS = 8192
-GROUP_BYTES = 32 << 20
-"""The most of a row group, which is held in memory: rows, and characters of texts or bytes of vectors."""
-
+GROUP_ROWS = 8192  # the most rows of a row group, which is held in memory
+GROUP_BYTES = 32 << 20  # its most characters of texts, or bytes of vectors
 SCANNED_ROWS = 2048  # rows compared at once
 SHARD_BYTES = 500_000_000  # of a shard; what the hub recommends
 

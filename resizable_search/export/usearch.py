@@ -17,9 +17,7 @@ from resizable_search.system import thread_count
 
 INDEX = "index.usearch"
 ROWS = "rows.npy"  # all rows in one file, while the graph is built
-
-EXPANSIONS = (64, 128, 256, 512, 1024)
-"""How many candidates a search holds. 64 is usearch's default; its file does not store it."""
+EXPANSIONS = (64, 128, 256, 512, 1024)  # candidates of a search; the file stores none, and 64 is the default
 
 ROWS_PER_CALL = 1000
 

@@ -13,11 +13,8 @@ from resizable_search.store.layout import FAVOURITE, INDEX_VARIABLE, NAMES, Home
 from resizable_search.system import thread_count
 from resizable_search.text import quoted
 
-FileId = tuple[int, int, int, int]
-"""Device, inode, size and time of change: they tell a file from others at its path."""
-
-CACHED_CHARACTERS = 1 << 24
-"""Of an index's documents in memory: reading ten of them takes as long as a scan of sign bits."""
+FileId = tuple[int, int, int, int]  # device, inode, size and time of change: they identify a file
+CACHED_CHARACTERS = 1 << 24  # of documents in memory: reading ten takes as long as a scan of sign bits
 
 
 @dataclass(slots=True)

@@ -35,10 +35,7 @@ from resizable_search.system import exhausted
 from resizable_search.text import plain, quoted, rarity, snippet
 
 MOST_PASSAGES = 60_000  # characters of all passages of one answer
-
-MOST_SEARCHED = 20_000
-"""Characters of a text in which a passage is looked for: some texts have a thousand times as many."""
-
+MOST_SEARCHED = 20_000  # characters of a text in which a passage is looked for: some have many more
 MOST_LABEL = 300  # characters of an id, a title or a url: their lengths are up to the documents' authors
 MOST_METADATA = 4_000  # characters of a document's metadata, as JSON
 MOST_LISTED = 100  # indexes in a list, and columns of each

@@ -1,8 +1,9 @@
 """What HTTP and MCP take and give, as pydantic models: checked on the way in, described on the way out."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -62,6 +63,8 @@ class SearchFields(Request):
     The descriptions are also for models that never saw the program.
     """
 
+    most_candidates: ClassVar[float] = MOST_CANDIDATES
+
     query: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
     index: IndexName = None
     k: int = Field(10, ge=1, le=MOST_K, description="Number of hits.")
@@ -88,7 +91,7 @@ class SearchFields(Request):
         keeps = [candidates(options.rerank, options.k)]
         if isinstance(options.plan, Plan):
             keeps += [stage.keep or 0 for stage in options.plan.stages]
-        if max(keeps) > MOST_CANDIDATES:
+        if max(keeps) > self.most_candidates:
             raise UsageError(
                 f"a stage may keep {MOST_CANDIDATES:,} rows here, not {max(keeps):,}: lower rerank or k"
             )
@@ -117,10 +120,7 @@ class LocalSearchRequest(SearchRequest):
     k: int = Field(10, ge=1)
     rerank: int = Field(0, ge=0)
     similar: bool = False
-
-    def options(self) -> SearchOptions:
-        """The options of a search."""
-        return SearchOptions(**self.model_dump(include=OPTIONS))
+    most_candidates: ClassVar[float] = math.inf
 
 
 class StageModel(BaseModel):

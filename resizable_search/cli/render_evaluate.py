@@ -245,6 +245,12 @@ def missing(report: "EvaluationReport") -> list[str]:
         (asked.silent, "has", "have", "no word that the embedder knows: no hits"),
         (asked.hopeless, "has", "have", "no relevant document: counted as 0"),
         (asked.unasked, "is", "are", "judged but not in the file of queries: left out"),
+        (
+            asked.documents,
+            "is",
+            "are",
+            "in the index by the same id: a query does not find itself, as in BEIR",
+        ),
     ):
         if ids:
             named = ", ".join(map(quoted, ids[:NAMED])) + (", …" if len(ids) > NAMED else "")

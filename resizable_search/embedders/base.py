@@ -158,7 +158,9 @@ def checked(rows: Iterable[Any], n: int, width: int, who: str) -> NDArray[np.flo
     elif not np.isfinite(vectors).all():
         problem = "a vector with NaN or infinity in it"
     elif not vectors.any(axis=1).all():
-        problem = "a vector of zeros"
+        raise BadAnswerError(
+            f"{who} answered a vector of zeros; check that it serves an embedding model", again=True
+        )
     else:
         return vectors
     raise BadAnswerError(f"{who} answered {problem}; try again later", again=True)

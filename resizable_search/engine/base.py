@@ -76,6 +76,14 @@ def gather(best: Sequence[tuple[Floats, Rows]], k: int) -> Top:
     return top
 
 
+def without(top: Top, skip: Rows, k: int) -> Top:
+    """The k best of more rows without one row a query, `skip` (m,)."""
+    stays = top.rows != skip[:, None]
+    order = np.argsort(~stays, axis=1, kind="stable")[:, :k]
+    scores, rows = np.where(stays, top.scores, -np.inf), np.where(stays, top.rows, NO_ROW)
+    return Top(np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1))
+
+
 @dataclass(frozen=True, slots=True)
 class ScanResult:
     """The best rows of a scan, and what it did.

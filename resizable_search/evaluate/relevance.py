@@ -14,7 +14,7 @@ from itertools import cycle
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.engine.base import NO_ROW, Top, gather, result_width
+from resizable_search.engine.base import NO_ROW, Top, gather, result_width, without
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import ANSWER_BATCH, BenchOptions, overlap_at_k, rerank_of
@@ -71,7 +71,8 @@ class JudgedQueries:
     """How many queries were judged, their source, and the ids of unusual ones.
 
     `unasked`: judged without a text; in no mean. `silent`: blank, or without a word that the embedder knows;
-    no hits. `hopeless`: without a relevant document; always 0.
+    no hits. `hopeless`: without a relevant document; always 0. `documents`: documents of the index by the
+    same id, such as ArguAna's; a query does not find itself, as in BEIR's own evaluation.
     """
 
     count: int
@@ -80,6 +81,7 @@ class JudgedQueries:
     unasked: list[str]
     silent: list[str]
     hopeless: list[str]
+    documents: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +214,9 @@ def evaluate(
     if seed < 0:
         raise UsageError(f"`seed` must be 0 or more, not {seed}")
     plans = options.chosen_plans(index.full_dim, index.dims)
-    rows, groups = _judged_rows(index, qrels)
+    rows, groups = _named_rows(index, qrels)
     ids = list(qrels.queries)
+    own_rows = np.array([rows.get(id_, NO_ROW) for id_ in ids], np.int64)
     begin = time.perf_counter()
     vectors, known = _embedded(index, list(qrels.queries.values()), progress)
     seconds = time.perf_counter() - begin
@@ -229,7 +232,7 @@ def evaluate(
     progress.stage("evaluating", len(plans), "plans")
     tops, values, times = [], [], []
     for plan in plans:
-        top = _searched(index, vectors, known, plan, min(depth, *plan.keeps(depth)), groups)
+        top = _searched(index, vectors, known, own_rows, plan, min(depth, *plan.keeps(depth)), groups)
         found = zip(ids, top.rows.tolist(), strict=True)
         ranked = {query: [str(row) for row in best if row != NO_ROW] for query, best in found}
         tops.append(top)
@@ -262,8 +265,9 @@ def evaluate(
             unasked=list(qrels.unasked),
             silent=[query for query, is_known in zip(ids, known.tolist(), strict=True) if not is_known],
             hopeless=qrels.hopeless,
+            documents=[query for query in ids if query in rows],
         ),
-        documents=JudgedDocuments(len(qrels.documents), len(qrels.documents) - len(rows)),
+        documents=JudgedDocuments(len(qrels.documents), len(qrels.documents - rows.keys())),
         engine=engine,
         threads=index.threads,
         seed=seed,
@@ -274,15 +278,17 @@ def evaluate(
     return Evaluation(report, ids, metrics.names, np.stack(values), tops, groups)
 
 
-def _judged_rows(index: Index, qrels: Qrels) -> tuple[dict[str, int], DocumentGroups | None]:
-    """The rows of the judged documents by id, and the groups of an index of chunks. Raises RsearchError."""
-    judged, groups = qrels.documents, None
+def _named_rows(index: Index, qrels: Qrels) -> tuple[dict[str, int], DocumentGroups | None]:
+    """The rows of documents by id, those judged and those that are queries, and the groups of chunks.
+
+    Raises RsearchError if no judged document is there.
+    """
+    judged = qrels.documents
+    groups = None
     if index.manifest.corpus.get("chunk"):
         groups = DocumentGroups(index.document_names(), index.live_rows())
-        rows = {id_: groups.rows[id_] for id_ in judged if id_ in groups.rows}
-    else:
-        rows = index.rows_of(judged)
-    if not rows:
+    rows = groups.rows if groups else index.rows_of({*judged, *qrels.queries})
+    if not judged & rows.keys():
         raise RsearchError(
             f"{index.name} has none of the {counted(len(judged), 'document')} that {qrels.source} judges, "
             f"such as {quoted(min(judged))}: name the index with these ids"
@@ -339,11 +345,16 @@ def _searched(
     index: Index,
     vectors: NDArray[np.float32],
     known: NDArray[np.bool_],
+    own_rows: NDArray[np.int64],
     plan: Plan,
     hits: int,
     groups: DocumentGroups | None,
 ) -> Top:
-    """The hits of a plan for each query, by document if there are `groups`; none for unknown queries."""
+    """The hits of a plan for each query, by document if there are `groups`; none for unknown queries.
+
+    A query does not find its own row.
+    """
+    more = int((own_rows != NO_ROW).any())
     shape = len(vectors), hits
     top = Top(np.full(shape, -np.inf, np.float32), np.full(shape, NO_ROW, np.int64))
     numbers = np.flatnonzero(known)
@@ -352,6 +363,9 @@ def _searched(
         def search(depth: int, queries: NDArray[np.float32] = vectors[part]) -> Top:
             return index.run(queries, plan.deepened(hits, depth), depth)[0]
 
-        best = index.run(vectors[part], plan, hits)[0] if groups is None else groups.best(search, hits)
+        if groups is None:
+            best = index.run(vectors[part], plan, hits, own_rows[part] if more else None)[0]
+        else:
+            best = without(groups.best(search, hits + more), own_rows[part], hits)
         top.scores[part], top.rows[part] = best.scores, best.rows
     return top

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import vectors
-from resizable_search.engine.base import Engine, ScanResult, Top, gather, result_width
+from resizable_search.engine.base import Engine, ScanResult, Top, gather, result_width, without
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Plan, Stage
 from resizable_search.errors import UsageError
@@ -159,14 +159,7 @@ class Executor:
                 result = replace(result, top=_widen(result.top, more))
         else:
             result = self._gather(engine, stage, queries, more, selection.rows)
-        if skip is None:
-            return result
-        # Drop the skipped row, or the last one if it is not among the best.
-        best, own = result.top, result.top.rows == skip[:, None]
-        column = np.where(own.any(axis=1), own.argmax(axis=1), keep)
-        columns = np.arange(keep) + (np.arange(keep) >= column[:, None])
-        scores, rows = np.take_along_axis(best.scores, columns, 1), np.take_along_axis(best.rows, columns, 1)
-        return replace(result, top=Top(scores, rows))
+        return result if skip is None else replace(result, top=without(result.top, skip, keep))
 
     def _gather(
         self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, rows: NDArray[np.int64]

@@ -197,7 +197,7 @@ def plan(name: str, mean: float, difference: float, interval: tuple[float, float
 
 
 def report(*plans: EvaluatedPlan) -> EvaluationReport:
-    asked = JudgedQueries(300, "qrels/test.tsv", 0.5, [], [], [])
+    asked = JudgedQueries(300, "qrels/test.tsv", 0.5, [], [], [], [])
     return EvaluationReport(
         "scifact", 5183, 768, 10, asked, JudgedDocuments(283, 0), "numba", 2, 0, 5000, False, list(plans)
     )

@@ -211,6 +211,52 @@ def test_an_index_of_chunks_is_judged_by_the_documents_that_they_were_cut_from(t
     assert "the index holds chunks: each document counts by its best chunk" in eval_footer(evaluation.report)
 
 
+@pytest.mark.parametrize("plan", ["32", "4:20,32", "32:bits:25,32"])
+def test_a_query_that_is_a_document_does_not_find_itself(index, rows, plan):
+    """As in BEIR's evaluation of ArguAna: the best hit of each query would be its own text."""
+    texts = {article.id: article.text for article in articles(ROWS)}
+    index._embedder.embedder.table.update(dict(zip(texts.values(), rows, strict=True)))
+    queries = {"a7": texts["a7"], "q1": texts["a13"], "a60": texts["a60"]}
+    relevance = {
+        query: {ranking(rows, rows[row], 32, 3)[1]: 1}
+        for query, row in zip(queries, (7, 13, 60), strict=True)
+    }
+    evaluation = evaluate(
+        index, Qrels(queries, relevance), BenchOptions(k=5, dims=(32,), plans=(plan,)), METRICS
+    )
+    assert evaluation.report.queries.documents == ["a7", "a60"]
+    for number in range(len(evaluation.report.plans)):
+        run = list(evaluation.run_of(index, number))
+        assert not [query for query, id_, *_ in run if query == id_]
+        assert [id_ for query, id_, rank, _ in run if query == "q1" and rank == 1] == ["a13"]
+    first = {
+        query: values[NAMES.index("RR@10")] for query, by, values in evaluation.per_query() if by == "32"
+    }
+    assert (first["a7"], first["q1"], first["a60"]) == (1.0, 0.5, 1.0)
+
+
+def test_a_chunked_document_does_not_find_itself_either(tmp_path):
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"{number}.txt").write_text("\n\n".join(f"{number} {part} paragraph." for part in range(4)))
+    embedder = TableEmbedder(width=32)
+    build(
+        FilesCorpus([folder], chunk="15c"),
+        embedder,
+        Home(tmp_path / "home"),
+        BuildOptions("notes", dims=(8,)),
+    )
+    queries = {"2.txt": "2 1 paragraph.", "other": "3 1 paragraph."}
+    relevance = {"2.txt": {"5.txt": 1}, "other": {"3.txt": 1}}
+    with open_index(tmp_path / "home" / "notes", embedder=TableEmbedder(width=32)) as index:
+        evaluation = evaluate(index, Qrels(queries, relevance), BenchOptions(k=6), METRICS)
+        run = [(query, id_) for query, id_, *_ in evaluation.run_of(index, 0)]
+    assert len(run) == 11
+    assert ("2.txt", "2.txt") not in run
+    assert ("other", "3.txt") in run
+
+
 def test_rows_are_grouped_by_their_documents_however_deep_the_search_must_go():
     names = ["long"] * 30 + ["gone", "short", "last"]
     live_rows = np.delete(np.arange(33), 30)

@@ -109,15 +109,6 @@ class Engine(Protocol):
     def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending. Rows of no part are skipped."""
 
-    def scan_and_rescore(
-        self, bits: Parts, keep: int, exact: Parts, queries: Floats, k: int
-    ) -> tuple[ScanResult, ScanResult, float] | None:
-        """A fused scan of sign bits and exact rescore of its `keep` best; None: do them one by one.
-
-        `bits` and `exact` have the same rows; queries (m, width) float32. The `top` of the first result is
-        empty. The number is the seconds of the scan.
-        """
-
     def truncate(self, rows: Floats, dim: int) -> Floats:
         """`vectors.truncate` of queries (m, width) float32: (m, dim) float32."""
 

@@ -115,10 +115,6 @@ class NumpyEngine:
             best.append(select(scores_of(i, here), here, k))
         return rescore_result(parts, precision, rows, gather(best, k))
 
-    def scan_and_rescore(self, bits: Parts, keep: int, exact: Parts, queries: Floats, k: int) -> None:
-        """Not fused: it would gain nothing here."""
-        return
-
     def truncate(self, rows: Floats, dim: int) -> Floats:
         """`vectors.truncate` of queries (m, width) float32."""
         return vectors.truncate(rows, dim)

@@ -5,7 +5,6 @@ Rows are counted through the parts, as in the index.
 """
 
 import mmap
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,9 +44,6 @@ class View:
     stored_tier: Tier | None = None
     signs: NDArray[np.uint64] | None = None
 
-    def __post_init__(self) -> None:
-        self._lock = threading.Lock()
-
     def __len__(self) -> int:
         return len(self.stored)
 
@@ -56,30 +52,25 @@ class View:
         """Whether this dimension is not stored, so that rows are cut from longer ones."""
         return self.dim < int(self.stored.shape[1])
 
-    @property
+    @cached_property
     def scale_and_short(self) -> tuple[Floats | None, Rows]:
         """What a float32 scan needs; one pass over the rows if the dimension is not stored.
 
         The scale (n,) float32 is the inverse length of each cut row, near enough for candidates; None if the
         dimension is stored. The other rows (c,) are too short at this dimension for float32.
         """
-        with self._lock:
-            return self._scale_and_short
+        if not self.is_cut:
+            return None, np.empty(0, np.int64)
+        cut = self.stored[:, : self.dim]
+        lengths = np.sqrt(np.einsum("ij,ij->i", cut, cut))
+        small = np.flatnonzero(lengths < 1e-15)  # a sum of squares this small has lost its precision
+        exact = vectors.norms(cut[small])
+        lengths[small] = np.where(exact < SHORT, np.inf, exact)
+        return 1 / lengths, small[(exact > 0) & (exact < SHORT)]
 
     @cached_property
-    def _scale_and_short(self) -> tuple[Floats | None, Rows]:
-        if self.is_cut:
-            return inverse_lengths(self.stored, self.dim)
-        return None, np.empty(0, np.int64)
-
-    @property
     def tier(self) -> Tier:
         """The int8 codes at this dimension; one pass if it is not stored. Raises UsageError if missing."""
-        with self._lock:
-            return self._tier
-
-    @cached_property
-    def _tier(self) -> Tier:
         if self.stored_tier is None:
             raise UsageError("this index has no int8 tier: derive it with `warm`, or use exact stages")
         return self.stored_tier.cut(self.stored, self.dim) if self.is_cut else self.stored_tier
@@ -114,6 +105,7 @@ class Parts:
         """(n,) bool of each part: the rows that a search may return (None: all)."""
         *self.starts, self._rows = accumulate(map(len, self.views), initial=0)
         self._source: Parts | None = None
+        self._tables: dict[str, NDArray[np.int64]] = {}
 
     def __len__(self) -> int:
         return self._rows
@@ -139,38 +131,29 @@ class Parts:
         """Whether int8 codes at this dimension are stored or can be derived."""
         return all(view.stored_tier is not None for view in self.views)
 
-    @cached_property
-    def floats(self) -> NDArray[np.int64]:
-        """(parts, 11) int64: the table of the stored rows."""
-        return self._table("floats")
+    def table(self, by: str) -> NDArray[np.int64]:
+        """(parts, 11) int64: the arrays of the parts, with the tier `int8` or `bits` if that is wanted.
 
-    @cached_property
-    def codes(self) -> NDArray[np.int64]:
-        """As `floats`, with the int8 tiers. Raises UsageError if there are none."""
-        return self._table("codes")
+        Raises UsageError if there is no such tier.
+        """
+        if by not in self._tables:
+            table = self._addresses(by) if self._source is None else self._source.table(by).copy()
+            table[:, ALLOWED] = [0 if mask is None else _address(mask, np.bool_) for mask in self.masks]
+            self._tables[by] = table
+        return self._tables[by]
 
-    @cached_property
-    def signs(self) -> NDArray[np.int64]:
-        """As `floats`, with the sign bits. Raises UsageError if there are none."""
-        return self._table("signs")
-
-    def _table(self, name: str) -> NDArray[np.int64]:
-        if self._source is not None:
-            table: NDArray[np.int64] = getattr(self._source, name).copy()
-        else:
-            table = np.zeros((len(self.views), 11), np.int64)
-            for line, view, start in zip(table, self.views, self.starts, strict=True):
-                line[FIRST], line[ROWS], line[WIDTH] = start, *view.stored.shape
-                line[STORED] = _address(view.stored, np.float32)
-                if name == "codes":
-                    tier = view.tier
-                    line[CODES_WIDTH], line[CODES] = tier.codes.shape[1], _address(tier.codes, np.int8)
-                    line[STEPS] = _address(tier.steps, np.float32)
-                    line[ERRORS] = _address(tier.errors, np.float32)
-                elif name == "signs":
-                    line[WORDS] = len(view.sign_words)
-                    line[SIGNS] = _address(view.sign_words, np.uint64)
-        table[:, ALLOWED] = [0 if mask is None else _address(mask, np.bool_) for mask in self.masks]
+    def _addresses(self, by: str) -> NDArray[np.int64]:
+        table = np.zeros((len(self.views), 11), np.int64)
+        for line, view, start in zip(table, self.views, self.starts, strict=True):
+            line[FIRST], line[ROWS], line[WIDTH] = start, *view.stored.shape
+            line[STORED] = _address(view.stored, np.float32)
+            if by == "int8":
+                tier = view.tier
+                line[CODES_WIDTH], line[CODES] = tier.codes.shape[1], _address(tier.codes, np.int8)
+                line[STEPS] = _address(tier.steps, np.float32)
+                line[ERRORS] = _address(tier.errors, np.float32)
+            elif by == "bits":
+                line[WORDS], line[SIGNS] = len(view.sign_words), _address(view.sign_words, np.uint64)
         return table
 
     def each(self, rows: Rows, score: Callable[[int, Rows], Floats]) -> Floats:
@@ -193,26 +176,6 @@ class Parts:
             own = rows[(rows >= start) & (rows < start + len(view))] - start
             if len(own):
                 prefetch_rows(view.stored, own.tolist())
-
-
-def inverse_lengths(stored: Floats, dim: int) -> tuple[Floats, Rows]:
-    """1 / |row[:dim]| of each row of (n, width) float32, in float32, and the rows shorter than SHORT.
-
-    A row that is zero there has 0, which is its score too.
-    """
-    out = np.empty(len(stored), np.float32)
-    step = 8192
-    for start in range(0, len(stored), step):
-        cut = stored[start : start + step, :dim]
-        out[start : start + step] = np.einsum("ij,ij->i", cut, cut)
-    np.sqrt(out, out=out)
-    # A sum of squares this small has lost its precision: these lengths are taken in float64.
-    small = np.flatnonzero(out < 1e-15)
-    lengths = vectors.norms(stored[small, :dim])
-    out[small] = lengths
-    out[small[lengths < SHORT]] = np.inf
-    np.divide(1, out, out=out)
-    return out, small[(lengths > 0) & (lengths < SHORT)]
 
 
 def prefetch_rows(stored: NDArray[Any], rows: Iterable[int]) -> None:

@@ -154,7 +154,7 @@ def parallel_scan(
 
     Chunks are of rows, in whichever part they lie: many parts take the time of one.
     """
-    if not is_few(queries, threads):
+    if queries > 1 and queries >= FEW * threads:
         return _scan_by_queries(rows, queries, threads, size, begin, finish)
     total = rows * row_bytes
     used = max(1, min(threads, total // LEAST_BYTES))
@@ -181,11 +181,6 @@ def parallel_scan(
     if not gave_up:
         finish(everything, buffers, waited)
     return not gave_up
-
-
-def is_few(queries: int, threads: int) -> bool:
-    """Whether so many queries share out the rows, and not themselves."""
-    return queries < FEW * threads or queries <= 1
 
 
 def _scan_by_queries(

@@ -92,8 +92,6 @@ class Executor:
         rows_in = self._rows if selection is None else selection.count
         is_gathered = selection is not None and selection.rows is not None
         engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.stages[0].dim)
-        if skip is None and not is_gathered and (both := self._both_stages(engine, full, plan, k, selection)):
-            return both
         none = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
         result = ScanResult(none, 0, 0, "")
         for stage, keep in zip(plan.stages, plan.keeps(k), strict=True):
@@ -113,31 +111,6 @@ class Executor:
             stats.append(StageStats.of(stage, rows_in, rows_out, seconds, result, engine))
             rows_in = rows_out
         return _widen(result.top, k), stats
-
-    def _both_stages(
-        self, engine: Engine, full: NDArray[np.float32], plan: Plan, k: int, selection: Selection | None
-    ) -> tuple[Top, list[StageStats]] | None:
-        """`run` for sign bits and an exact stage, which an engine may do in one pass; None if it does not."""
-        if [stage.precision for stage in plan.stages] != ["bits", "exact"]:
-            return None
-        (first, second), (keep, _) = plan.stages, plan.keeps(k)
-        rows_in = self._rows if selection is None else selection.count
-        keep, k_in = min(keep, rows_in), min(k, rows_in)
-        if not (k_in and len(full)):
-            return None
-        begin = time.perf_counter()
-        bits, exact = self._parts_at(first.dim), self._parts_at(second.dim)
-        if selection is not None:
-            bits = bits.narrowed(selection.allowed)
-        both = engine.scan_and_rescore(bits, keep, exact, full, k_in)
-        if both is None:
-            return None
-        one, two, seconds = both
-        rest = time.perf_counter() - begin - seconds
-        return _widen(two.top, k), [
-            StageStats.of(first, rows_in, keep, seconds, one, engine),
-            StageStats.of(second, keep, k_in, rest, two, engine),
-        ]
 
     def _first_stage(
         self,

@@ -198,26 +198,6 @@ def test_given_rows_that_their_codes_rule_out_change_nothing(engine, kind, k):
         assert 9 * k <= result.rescored < plain.rescored / 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("k", "keep", "dim"), [(1, 3, 96), (5, 40, 70), (10, 700, 96)])
-def test_two_stages_at_once_find_what_they_find_one_by_one(engine, kind, k, keep, dim):
-    rows = unit_rows(700, 96, 4, kind)
-    allowed = np.random.default_rng(1).random(700) < 0.9
-    bits, exact = (Parts([view_of(rows, d, allowed)]) for d in (dim, 96))
-    queries = vectors.truncate(unit_rows(40, 96, 2, "plain"), 96)
-    for some in (queries, queries[:1]):
-        both = engine.scan_and_rescore(bits, keep, exact, some, k)
-        if both is None:
-            assert engine.name == "numpy"
-            return
-        first = engine.scan(bits, some[:, :dim], "bits", keep)
-        one_by_one = engine.rescore(exact, some, "exact", np.sort(first.top.rows, axis=1), k)
-        np.testing.assert_array_equal(both[1].top.rows, one_by_one.top.rows)
-        np.testing.assert_array_equal(both[1].top.scores, one_by_one.top.scores)
-        assert (both[0].read, both[1].rescored) == (first.read, one_by_one.rescored)
-        assert both[1].read == one_by_one.read
-
-
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_rows_that_are_not_allowed_are_not_found(engine, precision):
     rows = unit_rows(300, 32, 0, "plain")

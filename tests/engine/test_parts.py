@@ -72,24 +72,7 @@ def test_parts_answer_as_one(engine, monkeypatch, too_many, sizes, kinds, k, m, 
     assert_same(narrow.top, engine.scan(one.narrowed([fewer]), queries, precision, k).top)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=HEALTH)
-@given(**MADE)
-def test_two_stages_at_once_answer_over_parts_as_over_one(engine, sizes, kinds, k, m, gone, seed):
-    rows, queries, allowed = made(sizes, kinds, m, gone, seed)
-    k = min(k, len(rows))
-    many, one = (
-        engine.scan_and_rescore(split(rows, 40, allowed, s), 3 * k, split(rows, 64, allowed, s), queries, k)
-        for s in (sizes, [len(rows)])
-    )
-    if many is None:
-        assert engine.name == "numpy"
-        assert one is None
-    else:
-        assert_same(many[1].top, one[1].top)
-        assert [result.read for result in many[:2]] == [result.read for result in one[:2]]
-
-
 def test_an_array_that_a_kernel_would_misread_is_refused(engine):
     rows = np.ones((4, 16), np.float32)[:, ::2]
     with pytest.raises(ValueError, match="in C order"):
-        Parts([View(rows, 8)]).floats  # noqa: B018
+        Parts([View(rows, 8)]).table("float32")

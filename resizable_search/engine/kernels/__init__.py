@@ -12,15 +12,9 @@ from typing import Any
 
 from numba import types
 
-from resizable_search.engine.kernels.bits import best_by_count, rescore_best_by_count, rescore_bits, scan_bits
-from resizable_search.engine.kernels.rows import (
-    quantise_queries,
-    rescore_exact,
-    rescore_int8,
-    rescore_narrowed,
-    truncate,
-)
-from resizable_search.engine.kernels.scan import best_candidates, rescore_candidates, scan_floats, scan_int8
+from resizable_search.engine.kernels.bits import best_by_count, rescore_bits, scan_bits
+from resizable_search.engine.kernels.rows import quantise_queries, rescore_exact, rescore_int8, truncate
+from resizable_search.engine.kernels.scan import best_candidates, scan_int8
 
 
 def _signatures() -> dict[Any, Any]:
@@ -43,22 +37,17 @@ def _signatures() -> dict[Any, Any]:
     one_lower, one_candidates = (array(f64, 2), counts), (array(i64, 2), array(f64, 2), counts)
     lower, candidates = (array(f64, 3), array(i64, 2)), (array(i64, 3), array(f64, 3), array(i64, 2))
     tallies = array(i64, 3)
-    limits = (i64, i64, i64, i64)
     return {
-        scan_int8: (table, i64, types.boolean, *integers, *limits, *one_lower, *one_candidates),
-        scan_floats: (table, i64, f64, queries, *limits, *one_lower, *one_candidates),
+        scan_int8: (
+            table, i64, types.boolean, *integers, i64, i64, i64, i64, *one_lower, *one_candidates,
+        ),
         scan_bits: (table, i64, *words, i64, i64, i64, array(i64, 2), *one_candidates),
-        best_candidates: (*candidates, *lower, *best),
+        best_candidates: (table, i64, types.boolean, queries, *candidates, *lower, *best),
         best_by_count: (*candidates, tallies, i64, *best),
-        rescore_candidates: (table, i64, queries, *candidates, *lower, *best),
         truncate: (queries, i64, queries),
         quantise_queries: (queries, *integers),
         rescore_exact: (table, i64, queries, rows, *best),
-        rescore_narrowed: (table, i64, queries, *integers, rows, *best),
-        rescore_best_by_count: (
-            *candidates, tallies, i64, *best, table, i64, queries, *integers, *best,
-        ),
-        rescore_int8: (table, i64, codes, numbers, rows, *best),
+        rescore_int8: (table, i64, types.boolean, queries, *integers, rows, *best),
         rescore_bits: (table, i64, *words, rows, *best),
     }  # fmt: skip
 

@@ -4,9 +4,6 @@ A finer query (2 to 4 bits a number, against 1 bit of the rows) does not earn it
 in a cache. Measured on 100,000 stand-in rows of 768 dimensions: 256 bits of rows with 2 bits of query find
 0.990 of the ten best among 200 candidates; 384 bits with plain signs find 0.993, with 6 popcounts a row
 in place of 8. Prefetching, which makes the int8 scan faster, made this scan slower.
-
-`rescore_best_by_count` does two stages in one call: after a scan the caches are empty of everything else,
-and each step in Python costs more than usual.
 """
 
 import numpy as np
@@ -14,7 +11,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from resizable_search.engine.kernels.basics import allowed_of, compact, offer, signs_of, sort_heap, span_of
-from resizable_search.engine.kernels.rows import GROUP, rescore_narrowed
+from resizable_search.engine.kernels.rows import GROUP
 from resizable_search.engine.parts import FIRST, ROWS
 
 
@@ -199,18 +196,3 @@ def rescore_bits(table, dim, masks, query_words, rows, best_keys, best_rows, bes
             at = stop
         sort_heap(out_keys, out_rows, size)
         best_sizes[query] = size
-
-
-@njit(nogil=True, cache=True)
-def rescore_best_by_count(
-    rows, keys, counts, tallies, bits_dim, kept_keys, kept_rows, kept_sizes, table, dim, queries, query_codes,
-    units, factors, bases, best_keys, best_rows, best_sizes,
-):  # fmt: skip
-    """`best_by_count` into kept_… (m, keep), and `rescore_narrowed` of those rows, in row order."""
-    best_by_count(rows, keys, counts, tallies, bits_dim, kept_keys, kept_rows, kept_sizes)
-    for query in range(kept_rows.shape[0]):
-        kept_rows[query, kept_sizes[query] :] = -1
-        kept_rows[query].sort()
-    return rescore_narrowed(
-        table, dim, queries, query_codes, units, factors, bases, kept_rows, best_keys, best_rows, best_sizes
-    )

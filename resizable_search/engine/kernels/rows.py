@@ -144,12 +144,12 @@ def _offer_defined(table, dim, query, rows, count, out_keys, out_rows, k):
 
 
 @njit(nogil=True, cache=True)
-def rescore_narrowed(
-    table, dim, queries, query_codes, units, factors, bases, rows, best_keys, best_rows, best_sizes
+def rescore_int8(
+    table, dim, is_exact, queries, query_codes, units, factors, bases, rows, best_keys, best_rows, best_sizes
 ):
     """As `rescore_exact`, but int8 codes rule out rows first. Returns the number of defined scores.
 
-    `table` has codes; query_codes, units, factors and bases as for `scan_int8`.
+    If not `is_exact`, by the int8 score alone. `table` has codes; the rest as for `scan_int8`.
     """
     k, width = best_keys.shape[1], rows.shape[1]
     left = np.empty(width, np.int64)
@@ -158,9 +158,9 @@ def rescore_narrowed(
     sums = np.empty((1, 1), np.int32)
     rescored = 0
     for query in range(rows.shape[0]):
-        lower_size = count = at = 0
+        lower_size = count = size = at = 0
         unit, factor, base = units[query], factors[query], bases[query]
-        own = rows[query]
+        out_keys, out_rows, own = best_keys[query], best_rows[query], rows[query]
         for part in range(table.shape[0]):
             codes, first = codes_of(table, part), table[part, FIRST]
             steps, errors = steps_of(table, part), errors_of(table, part)
@@ -171,43 +171,23 @@ def rescore_narrowed(
                 row = own[i] - first
                 total = product(codes, row, query_codes, query, dim, sums)
                 score = np.float64(total) * np.float64(steps[row]) * unit
+                if not is_exact:
+                    size = offer(out_keys, out_rows, size, k, np.float64(np.float32(score)), own[i])
+                    continue
                 error = factor * np.float64(errors[row]) + base
                 left[count], upper[count] = own[i], score + error
                 count += 1
                 lower_size = offer_lower(lower, lower_size, k, score - error)
             at = stop
-        bound = lower[0] if lower_size == k else -np.inf
-        rest = 0
-        for i in range(count):
-            if upper[i] >= bound:
-                left[rest] = left[i]
-                rest += 1
-        size = _offer_defined(table, dim, queries[query], left, rest, best_keys[query], best_rows[query], k)
-        sort_heap(best_keys[query], best_rows[query], size)
-        best_sizes[query] = size
-        rescored += rest
-    return rescored
-
-
-@njit(nogil=True, cache=True)
-def rescore_int8(table, dim, query_codes, units, rows, best_keys, best_rows, best_sizes):
-    """As `rescore_exact`, by the int8 score; `table` has codes."""
-    k = best_keys.shape[1]
-    sums = np.empty((1, 1), np.int32)
-    for query in range(rows.shape[0]):
-        size = at = 0
-        out_keys, out_rows, own = best_keys[query], best_rows[query], rows[query]
-        for part in range(table.shape[0]):
-            codes, steps, first = codes_of(table, part), steps_of(table, part), table[part, FIRST]
-            at, stop = span_of(own, own.shape[0], at, first, first + table[part, ROWS])
-            for i in range(at, stop):
-                if i + 1 < stop:
-                    prefetch_row(codes, own[i + 1] - first, codes.shape[1], dim)
-                row = own[i] - first
-                total = product(codes, row, query_codes, query, dim, sums)
-                score = np.float64(total) * np.float64(steps[row]) * units[query]
-                key = np.float64(np.float32(score))
-                size = offer(out_keys, out_rows, size, k, key, row + first)
-            at = stop
+        if is_exact:
+            bound = lower[0] if lower_size == k else -np.inf
+            rest = 0
+            for i in range(count):
+                if upper[i] >= bound:
+                    left[rest] = left[i]
+                    rest += 1
+            size = _offer_defined(table, dim, queries[query], left, rest, out_keys, out_rows, k)
+            rescored += rest
         sort_heap(out_keys, out_rows, size)
         best_sizes[query] = size
+    return rescored

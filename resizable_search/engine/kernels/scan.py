@@ -1,4 +1,4 @@
-"""The scans of int8 codes and of float32 rows, and the rescoring of their candidates."""
+"""The scan of int8 codes, and the rescoring of its candidates."""
 
 import numpy as np
 from numba import njit
@@ -11,7 +11,6 @@ from resizable_search.engine.kernels.basics import (
     offer,
     offer_lower,
     part_of,
-    prefetch_row,
     products,
     sort_heap,
     steps_of,
@@ -19,8 +18,6 @@ from resizable_search.engine.kernels.basics import (
 )
 from resizable_search.engine.kernels.rows import GROUP, defined_score
 from resizable_search.engine.parts import FIRST, ROWS
-
-ROWS_AHEAD = 2  # float32 rows that are prefetched
 
 
 @njit(nogil=True, cache=True)
@@ -116,81 +113,14 @@ def _scan_part(
 
 
 @njit(nogil=True, cache=True)
-def scan_floats(table, dim, margin, queries, start, stop, k, limit, lower, lower_sizes, rows, keys, counts):
-    """As an exact `scan_int8`, by float32 products, each within `margin` of the defined score.
-
-    The rows of the table are stored at this dimension; queries (m, dim) float32. It runs on threads of our
-    own: BLAS's would wait for each other at the end of each part.
-    """
-    capacity = rows.shape[1]
-    for part in range(table.shape[0]):
-        first = table[part, FIRST]
-        begin, end = max(start, first) - first, min(stop, first + table[part, ROWS]) - first
-        if begin >= end:
-            continue
-        stored, allowed = stored_of(table, part), allowed_of(table, part)
-        for row in range(begin, end):
-            if row + ROWS_AHEAD < end:
-                prefetch_row(stored, row + ROWS_AHEAD, 4 * dim, 4 * dim)
-            if allowed.size > 0 and allowed[row] == 0:
-                continue
-            for query in range(queries.shape[0]):
-                score = np.float64(_float_product(stored[row], queries[query], dim))
-                lower_size, own_lower = lower_sizes[query], lower[query]
-                bound = own_lower[0] if lower_size == k else -np.inf
-                if score + margin < bound:
-                    continue
-                if counts[query] == capacity:
-                    counts[query] = compact(rows[query], keys[query], capacity, bound)
-                    if counts[query] > limit:
-                        return False
-                at = counts[query]
-                rows[query, at], keys[query, at] = first + row, score + margin
-                counts[query] = at + 1
-                lower_sizes[query] = offer_lower(own_lower, lower_size, k, score - margin)
-    return True
-
-
-@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _float_product(row, query, dim):
-    """A float32 product, summed in the fastest order."""
-    total = np.float32(0.0)
-    for i in range(dim):
-        total += row[i] * query[i]
-    return total
-
-
-@njit(nogil=True, cache=True)
-def best_candidates(rows, keys, counts, lower, lower_sizes, best_keys, best_rows, best_sizes):
-    """The best candidates of all threads, by key and row.
-
-    Buffers as for `scan_int8` with a first axis of threads: lower (threads, m, k), and so on. Results:
-    best_keys (m, k) float64 and best_rows (m, k) int64, of which best_sizes (m,) int64 are filled.
-    """
-    k = best_keys.shape[1]
-    for query in range(rows.shape[1]):
-        size = 0
-        out_keys, out_rows = best_keys[query], best_rows[query]
-        bound = -np.inf
-        for thread in range(rows.shape[0]):
-            if lower_sizes[thread, query] == k:
-                bound = max(bound, lower[thread, query, 0])
-        for thread in range(rows.shape[0]):
-            own_keys, own_rows = keys[thread, query], rows[thread, query]
-            for i in range(counts[thread, query]):
-                if own_keys[i] >= bound:
-                    size = offer(out_keys, out_rows, size, k, own_keys[i], own_rows[i])
-        sort_heap(out_keys, out_rows, size)
-        best_sizes[query] = size
-
-
-@njit(nogil=True, cache=True)
-def rescore_candidates(
-    table, dim, queries, rows, keys, counts, lower, lower_sizes, best_keys, best_rows, best_sizes
+def best_candidates(
+    table, dim, is_exact, queries, rows, keys, counts, lower, lower_sizes, best_keys, best_rows, best_sizes
 ):
-    """Compute the defined score of every candidate that may be in the answer. Returns their number.
+    """The best candidates of all threads, by key and row. Returns how many were rescored.
 
-    Buffers and results as for `best_candidates`; queries (m, dim) float32.
+    If `is_exact`, by the defined score, of every candidate that may be in the answer. Buffers as for
+    `scan_int8` with a first axis of threads: lower (threads, m, k), and so on; queries (m, dim) float32.
+    Results: best_keys (m, k) float64 and best_rows (m, k) int64, of which best_sizes (m,) int64 are filled.
     """
     k = best_keys.shape[1]
     rescored = part = 0
@@ -206,13 +136,15 @@ def rescore_candidates(
         for thread in range(rows.shape[0]):
             own_keys, own_rows = keys[thread, query], rows[thread, query]
             for i in range(counts[thread, query]):
-                if own_keys[i] >= bound:
-                    row = own_rows[i]
+                key, row = own_keys[i], own_rows[i]
+                if key < bound:
+                    continue
+                if is_exact:
                     part = part_of(table, row, part)
                     stored = stored_of(table, part)
-                    score = np.float64(defined_score(stored[row - table[part, FIRST]], dim, vector))
-                    size = offer(out_keys, out_rows, size, k, score, row)
+                    key = np.float64(defined_score(stored[row - table[part, FIRST]], dim, vector))
                     rescored += 1
+                size = offer(out_keys, out_rows, size, k, key, row)
         sort_heap(out_keys, out_rows, size)
         best_sizes[query] = size
     return rescored

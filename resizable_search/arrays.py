@@ -1,4 +1,4 @@
-"""All reading and writing of .npy files: rows that grow, arrays written in slices, mapped or read in blocks.
+"""All reading and writing of .npy files: arrays written in slices, mapped or read in blocks.
 
 Files are written, and the rows of others are read, by plain calls and not through a mapping: a full disk or a
 file that is cut is an error then, and does not end the process.
@@ -38,49 +38,10 @@ def npy_bytes(shape: tuple[int, ...], dtype: str) -> int:
     return len(npy_header(shape, dtype)) + math.prod(shape) * np.dtype(dtype).itemsize
 
 
-class NpyAppender:
-    """A .npy file that rows of float32 are appended to.
-
-    numpy pads the header so that the number of rows may grow in place: it is written on opening and again
-    by `finish`.
-    """
-
-    def __init__(self, path: Path, dim: int) -> None:
-        self.dim = dim
-        self.rows = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb")
-        try:
-            self._write_header()
-        except BaseException:
-            self.close()
-            raise
-
-    def _write_header(self) -> None:
-        self._file.seek(0)
-        self._file.write(npy_header((self.rows, self.dim)))
-        self._file.flush()
-
-    def append(self, rows: NDArray[np.float32]) -> None:
-        """Add (n, dim) float32 rows at the end; `finish` makes them durable."""
-        self._file.write(np.ascontiguousarray(rows, "<f4").data)
-        self.rows += len(rows)
-
-    def finish(self) -> None:
-        """Write the header with the final number of rows, and wait until the disk holds every row."""
-        self._write_header()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file, finished or not."""
-        with suppress(OSError):  # nobody relies on what it could not write before `finish`
-            self._file.close()
-
-
 class NpyWriter:
     """A .npy file of a known shape whose slices are written in any order, from any thread."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str = "<f4") -> None:
         self._dtype = np.dtype(dtype)
         header = npy_header(shape, dtype)
         self._start = len(header)
@@ -204,15 +165,11 @@ class NpyReader:
         Raises CorpusError for NaN or infinity, and for a file that has been cut.
         """
         count = stop - start
-        size = self.dtype.itemsize
         if self._by_column:
-            columns = np.empty((self.width, count), self.dtype)
-            for i, column in enumerate(columns):
-                self._fill(column, self._start + (i * self.rows + start) * size)
-            rows = columns.T
+            columns = [self._numbers(i * self.rows + start, count) for i in range(self.width)]
+            rows = np.stack(columns, axis=1)
         else:
-            rows = np.empty((count, self.width), self.dtype)
-            self._fill(rows, self._start + start * self.row_bytes)
+            rows = self._numbers(start * self.width, count * self.width).reshape(count, self.width)
         rows = rows.astype(self.dtype.newbyteorder("="), copy=False)
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
@@ -253,14 +210,13 @@ class NpyReader:
         self.surplus = size - expected
         return shape[0], shape[1]
 
-    def _fill(self, into: NDArray[Any], offset: int) -> None:
-        """Read exactly what `into` (contiguous) holds."""
-        rest = into.reshape(-1).view(np.uint8).data
-        while rest:
-            count = os.preadv(self._file.fileno(), [rest], offset)
-            if not count:
-                raise CorpusError(f"{self.path} was cut while it was read: run the same command again")
-            rest, offset = rest[count:], offset + count
+    def _numbers(self, at: int, count: int) -> NDArray[Any]:
+        """The `count` numbers of the file from number `at` on."""
+        self._file.seek(self._start + at * self.dtype.itemsize)
+        data = self._file.read(count * self.dtype.itemsize)
+        if len(data) < count * self.dtype.itemsize:
+            raise CorpusError(f"{self.path} was cut while it was read: run the same command again")
+        return np.frombuffer(data, self.dtype)
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import NpyAppender
+from resizable_search.arrays import NpyWriter
 from resizable_search.build.journal import Journal
 from resizable_search.build.workspace import Workspace, checksums
 from resizable_search.corpora.base import Corpus
@@ -67,10 +67,12 @@ def write_part(journal: Journal, dims: Sequence[int], rows: Rows, workspace: Wor
     staged, full = journal.staged, dims[-1]
     workspace.log.stage("deriving", journal.rows, "rows")
     journal.clear_staged()
-    with closing(NpyAppender(staged / NAMES.vectors(full), full)) as file:
+    at = 0
+    with closing(NpyWriter(staged / NAMES.vectors(full), (journal.rows, full))) as file:
         for block in rows:
             workspace.check_stop()
-            file.append(block)
+            file.write(block, at)
+            at += block.size
         file.finish()
     derive(staged, dims, workspace.log)
     workspace.log.stage("writing", None, "files")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import NpyAppender
+from resizable_search.arrays import NpyWriter
 from resizable_search.export.base import ExportJob, ExportSample, ExportSource, Format, SearchCheck, Settings
 from resizable_search.export.parquet import DOCUMENTS, ids_at, write_documents
 from resizable_search.system import thread_count
@@ -48,9 +48,9 @@ nearest = documents.take(found.keys).to_pylist()"""
         from usearch.index import Index
 
         source = job.source
-        with closing(NpyAppender(path / ROWS, source.dim)) as file:
-            for _, block in source.blocks():
-                file.append(block)
+        with closing(NpyWriter(path / ROWS, (source.count, source.dim))) as file:
+            for start, block in source.blocks():
+                file.write(block, start * source.dim)
                 job.step(0)
             file.finish()
         rows = np.load(path / ROWS, mmap_mode="r").view(np.ndarray)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from resizable_search.arrays import NpyAppender, read_blocks
+from resizable_search.arrays import NpyWriter, read_blocks
 from resizable_search.build.journal import Journal, PendingDocument, sha256
 from resizable_search.errors import BuildStateError
 from resizable_search.store.documents import write_documents
@@ -16,12 +16,12 @@ def rows(n, d=8, seed=0):
     return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
 
 
-def test_a_rows_file_is_plain_npy_and_grows(tmp_path):
+def test_a_rows_file_is_plain_npy_in_whatever_order_it_is_written(tmp_path):
     path = tmp_path / "8.npy"
     made = rows(1000)
-    with closing(NpyAppender(path, 8)) as file:
-        for start in range(0, 1000, 300):
-            file.append(made[start : start + 300])
+    with closing(NpyWriter(path, (1000, 8))) as file:
+        for start in (900, 300, 0, 600):
+            file.write(made[start : start + 300], start * 8)
         file.finish()
     loaded = np.load(path, mmap_mode="r")
     np.testing.assert_array_equal(loaded, made)

@@ -341,15 +341,13 @@ def _acquire(lock: "BaseFileLock", path: Path, name: str) -> None:
     until = time.monotonic() + HOLDER_SECONDS
     while True:
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(HOLDER_SECONDS, POLL_SECONDS, cancel_check=lambda: bool(_living_holder(path)))
             return
         except Timeout:
-            holder = _living_holder(path)
-            if holder or time.monotonic() > until:
-                raise IndexBusyError(
-                    f"{name} is being built by {holder or 'another process'}: wait for it, or choose another "
-                    "`name`"
-                ) from None
+            holder = _living_holder(path) or "another process"
+            raise IndexBusyError(
+                f"{name} is being built by {holder}: wait for it, or choose another `name`"
+            ) from None
         except (FileNotFoundError, FileExistsError):
             # The folder was deleted in this moment, with the index, unless something else is there.
             if time.monotonic() > until or (os.path.lexists(path.parent) and not path.parent.is_dir()):

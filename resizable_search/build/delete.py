@@ -46,7 +46,7 @@ def plan_deletion(
     """
     ids = list(dict.fromkeys(ids))
     with closing(IndexReader(folder)) as reader, closing(Filter(reader)) as filter_:
-        known = filter_.rows_of(ids)
+        known = reader.rows_of(ids)
         rows = [known[id_] for id_ in ids if id_ in known]
         if where is not None:
             rows = np.flatnonzero(np.concatenate(filter_.select(where).allowed)).tolist()

@@ -106,7 +106,8 @@ def compile_kernels(progress: Progress = SILENT, stop: threading.Event | None = 
     compiled, nothing = 0, subprocess.DEVNULL
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     command = [sys.executable, "-P", "-c", _CHILD]
-    with subprocess.Popen(command, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing, env=env) as child:
+    pipe = subprocess.PIPE  # not buffered: the selector sees every line
+    with subprocess.Popen(command, 0, stdin=nothing, stdout=pipe, stderr=nothing, env=env) as child:
         try:
             for number, line in enumerate(_lines(child, stop or threading.Event())):
                 if not line.isdigit():
@@ -169,18 +170,15 @@ def is_warm() -> bool:
 def _lines(child: "subprocess.Popen[bytes]", stop: threading.Event) -> Iterator[bytes]:
     """The lines that the child writes, until its end. Raises ColdKernelsError if `stop` is set."""
     assert child.stdout is not None
-    rest = b""
     with DefaultSelector() as selector:
         selector.register(child.stdout, EVENT_READ)
         while not stop.is_set():
             if selector.select(0.1):
-                block = os.read(child.stdout.fileno(), 1 << 12)
-                if not block:
-                    break
-                *lines, rest = (rest + block).split(b"\n")
-                yield from lines
-    if stop.is_set():
-        raise ColdKernelsError("their compilation was stopped")
+                line = child.stdout.readline()
+                if not line:
+                    return
+                yield line.rstrip(b"\n")
+    raise ColdKernelsError("their compilation was stopped")
 
 
 def _fingerprint() -> list[str]:

@@ -278,7 +278,7 @@ class Index:
     def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
         """The rows of the documents with these ids, by id. Unknown ids are left out."""
         self._refuse_if_closed()
-        return self._filter.rows_of(ids)
+        return self._reader.rows_of(ids)
 
     def document_names(self) -> list[str]:
         """The document of each row: the one its chunk was cut from, else its own id."""

@@ -39,15 +39,6 @@ class StageStats:
     by: str
     engine: str
 
-    @classmethod
-    def of(
-        cls, stage: Stage, rows_in: int, rows_out: int, seconds: float, result: ScanResult, engine: Engine
-    ) -> "StageStats":
-        """The record of a stage with this result."""
-        queries = max(1, len(result.top.rows))
-        read = result.read + result.rescored * 4 * stage.dim // queries
-        return cls(str(stage), rows_in, rows_out, seconds, read, result.rescored, result.by, engine.name)
-
 
 class Executor:
     """Runs plans over the parts of one generation of an index, from any thread.
@@ -108,7 +99,9 @@ class Executor:
                 else:
                     result = self._first_stage(engine, stage, cut, rows_out, skip, selection)
             seconds = time.perf_counter() - begin
-            stats.append(StageStats.of(stage, rows_in, rows_out, seconds, result, engine))
+            read = result.read + result.rescored * 4 * stage.dim // max(1, len(full))
+            done = str(stage), rows_in, rows_out, seconds, read, result.rescored, result.by, engine.name
+            stats.append(StageStats(*done))
             rows_in = rows_out
         return _widen(result.top, k), stats
 

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, partial
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.errors import DocumentNotFoundError, RsearchError, UsageError
-from resizable_search.store.documents import ROWS_AT_ONCE, open_documents
+from resizable_search.store.documents import open_documents
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import damaged
 from resizable_search.store.reader import IndexReader, PartReader
@@ -29,7 +29,7 @@ from resizable_search.store.sql_authorizer import (
     columns_named,
     refused,
 )
-from resizable_search.text import quoted
+from resizable_search.text import quoted, without_surrogates
 
 FEW = 1 / 20
 """Of an index's rows: so many or fewer are searched one by one, more by a scan that passes over the others.
@@ -165,23 +165,12 @@ class Filter:
 
     def row_of(self, id_: str) -> int:
         """The row of the document with that id. Raises DocumentNotFoundError, which suggests similar ids."""
-        rows = self.rows_of([id_])
-        if id_ in rows:
-            return rows[id_]
+        row = self._reader.row_of(id_)
+        if row is not None:
+            return row
         near = self._ids_like(id_)
         hint = f"did you mean {' or '.join(near)}?" if near else "`query format=tsv` shows ids"
         raise DocumentNotFoundError(f"{self._reader.name} has no document with the id {quoted(id_)}: {hint}")
-
-    def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
-        """The rows of the documents with these ids, by id; unknown ids are left out."""
-        sound = {_sound(id_): id_ for id_ in ids}
-        wanted = list(sound)
-        rows: dict[str, int] = {}
-        for first in range(0, len(wanted), ROWS_AT_ONCE):
-            some = wanted[first : first + ROWS_AT_ONCE]
-            statement = f"SELECT row, id FROM documents WHERE id IN ({','.join('?' * len(some))})"
-            rows |= {sound[id_]: row for row, id_ in self._living(statement, some)}
-        return rows
 
     def document_names(self) -> list[str]:
         """The document of each row, in order: the one that a chunk names, else its own id."""
@@ -209,18 +198,16 @@ class Filter:
                 raise damaged(path, error) from None
             yield part, rows
 
-    def _living(self, statement: str, values: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """The rows of the index and ids that a statement for `row, id` finds, without deleted documents."""
-        for part, rows in self._ask(statement, values):
-            for row, id_ in rows:
-                if part.allowed is None or part.allowed[row]:
-                    yield row + part.start, id_
+    def _living(self, condition: str, value: str) -> list[str]:
+        """The ids of a few documents for which the condition holds, without deleted ones."""
+        found = self._ask(f"SELECT row, id FROM documents WHERE {condition} LIMIT {MOST_LIKE}", [value])
+        return [id_ for part, rows in found for row, id_ in rows if part.allowed is None or part.allowed[row]]
 
     def _rows(
         self, connection: sqlite3.Connection, path: Path, expression: str, guard: SqlAuthorizer
     ) -> NDArray[np.int64]:
         """The rows of one part for which the expression is true, unordered: (count,) int64."""
-        sound = _sound(expression)
+        sound = without_surrogates(expression)
         try:
             connection.execute("PRAGMA temp_store = MEMORY")
             connection.execute(f"DROP VIEW IF EXISTS temp.{VIEW}")
@@ -274,14 +261,8 @@ class Filter:
 
     def _ids_like(self, id_: str) -> list[str]:
         """A few ids that may be meant: similar ones, or those of documents with that title."""
-        sound = _sound(id_)
+        sound = without_surrogates(id_)
         half = sound[: max(1, len(sound) // 2)]
-        statement = f"SELECT row, id FROM documents WHERE {{}} LIMIT {MOST_LIKE}"
-        titled = [id_ for _, id_ in self._living(statement.format("title = ? COLLATE NOCASE"), [sound])]
-        like = [id_ for _, id_ in self._living(statement.format("instr(lower(id), lower(?))"), [half])]
+        titled = self._living("title = ? COLLATE NOCASE", sound)
+        like = self._living("instr(lower(id), lower(?))", half)
         return list(dict.fromkeys([*titled[:2], *get_close_matches(sound, like, 3)]))[:3]
-
-
-def _sound(text: str) -> str:
-    """The text as SQLite can take it; bytes of the command line that are no text match nothing."""
-    return text.encode("utf-8", "replace").decode()

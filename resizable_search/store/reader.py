@@ -4,7 +4,7 @@ import os
 import shlex
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from resizable_search.store.layout import NAMES, FolderHandle, await_replacement
 from resizable_search.store.manifest import Manifest, Part, damaged, read_manifest
 from resizable_search.store.writer import derived_files
 from resizable_search.system import raise_limit
-from resizable_search.text import BACK, clipped
+from resizable_search.text import BACK, clipped, without_surrogates
 
 MOST_TRIES = 20
 """How often an index is opened again because it was replaced meanwhile."""
@@ -79,8 +79,12 @@ class PartReader:
 
     def row_of(self, id_: str) -> int | None:
         """The row of the index that has the document with this id; None if it is not here, or deleted."""
-        with self._lock:
-            record = self.connection.execute("SELECT row FROM documents WHERE id = ?", (id_,)).fetchone()
+        query = "SELECT row FROM documents WHERE id = ?"
+        try:
+            with self._lock:
+                record = self.connection.execute(query, (without_surrogates(id_),)).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise damaged(self._documents_path, error) from None
         if record is None or (self.allowed is not None and not self.allowed[record[0]]):
             return None
         return self.start + int(record[0])
@@ -180,6 +184,11 @@ class IndexReader:
     def row_of(self, id_: str) -> int | None:
         """The row of the document with this id; None if there is none."""
         return next((row for part in self.parts if (row := part.row_of(id_)) is not None), None)
+
+    def rows_of(self, ids: Iterable[str]) -> dict[str, int]:
+        """The rows of the documents with these ids, by id. Unknown ids are left out."""
+        rows = ((id_, self.row_of(id_)) for id_ in ids)
+        return {id_: row for id_, row in rows if row is not None}
 
     def live_rows(self) -> NDArray[np.int64]:
         """The rows of the index that are not deleted, ascending."""

@@ -86,10 +86,7 @@ def examine(
     progress.stage("looking at rows", manifest.rows, "rows")
     for part in manifest.parts:
         for name, wrong in _part(folder, part, manifest, bad, full=full, progress=progress):
-            file = part.file(name)
-            if file not in bad:
-                bad.add(file)
-                yield _damage(file, wrong, manifest)
+            yield _damage(part.file(name), wrong, manifest)
 
 
 def _wrong_bytes(path: Path, entry: FileEntry, progress: Progress) -> str:

@@ -183,7 +183,7 @@ def _kernels() -> str:
     from resizable_search.engine.vectors import Tier, quantise, sign_words
 
     rows = vectors.normalise(np.random.default_rng(0).standard_normal((5000, 96), np.float32))
-    view = View(rows, 64, None, Tier(*quantise(rows), 96), sign_words(rows).T.copy())
+    view = View(rows, 64, None, Tier(*quantise(rows)), sign_words(rows).T.copy())
     query = vectors.truncate(rows[:1], 64)
     everything = np.arange(len(rows))
     scores, best = select(view.defined_scores(query[0], everything), everything, 10)

@@ -141,16 +141,15 @@ def spans(n: int, d: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Rows as int8, for a scan at `dim`.
+    """Rows as int8, for a scan at a dimension.
 
-    `codes` (n, width) int8, of which the first `dim` count; `steps` (n,) float32; `errors` (n,) float32,
-    each at least the distance between the row, cut to `dim` and normalised, and its step times its codes.
+    `codes` (n, width) int8, whose first numbers count; `steps` (n,) float32; `errors` (n,) float32, each at
+    least the distance between the row, cut to the dimension and normalised, and its step times its codes.
     """
 
     codes: NDArray[np.int8]
     steps: Floats
     errors: Floats
-    dim: int
 
     def cut(self, stored: Floats, dim: int) -> "Tier":
         """The same codes for a smaller dimension: new steps and errors, by one pass over `stored`.
@@ -174,7 +173,7 @@ class Tier:
             errors[start:stop] = _distances(truncate(rows, dim), codes, steps[start:stop])
             if copies:
                 copy[start:stop] = self.codes[start:stop, :wide]
-        return Tier(copy, steps, errors, dim)
+        return Tier(copy, steps, errors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ class PlanSearch:
     def __post_init__(self) -> None:
         index = self.measured.index
         files = set.intersection(*(set(part.files) for part in index.manifest.parts))
-        codes = tuple(dim for dim in index.dims if NAMES.codes(dim) in files)
+        codes = tuple(dim for dim in index.dims if NAMES.tier(dim)[0] in files)
         self.stored = StoredTiers(index.dims, codes, NAMES.signs(index.full_dim) in files)
         self.grid = keeps(self.measured.k, index.rows)
         self.overlap[self.exact] = 1.0

@@ -49,17 +49,10 @@ class FileNames:
         """The file of the rows at one dimension."""
         return f"{dim}.npy"
 
-    def codes(self, dim: int) -> str:
-        """The int8 codes of the rows at one dimension."""
-        return f"{self.tiers}/{dim}.int8.npy"
-
-    def steps(self, dim: int) -> str:
-        """The factor of each row's codes."""
-        return f"{self.tiers}/{dim}.scale.npy"
-
-    def errors(self, dim: int) -> str:
-        """The distance of each row from its codes."""
-        return f"{self.tiers}/{dim}.error.npy"
+    def tier(self, dim: int) -> tuple[str, str, str]:
+        """The int8 codes of the rows at one dimension, the factor of each row's codes, and its error."""
+        codes, steps, errors = (f"{self.tiers}/{dim}.{what}.npy" for what in ("int8", "scale", "error"))
+        return codes, steps, errors
 
     def signs(self, dim: int) -> str:
         """The sign bits of the rows; the full dimension's serve every smaller one."""

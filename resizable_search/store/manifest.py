@@ -244,7 +244,7 @@ def _check_part(part: Part, dims: tuple[int, ...], whose: str) -> None:
         raise ValueError(f"{whose} bitmap is {quoted(bitmap)}, which is none")
     needed = {NAMES.documents, *map(NAMES.vectors, dims), *({bitmap} if bitmap else ())}
     for dim in dims:
-        tier = {NAMES.codes(dim), NAMES.steps(dim), NAMES.errors(dim)}
+        tier = set(NAMES.tier(dim))
         if tier & set(files):
             needed |= tier
     if lacking := sorted(needed - set(files)):

@@ -51,9 +51,9 @@ class PartReader:
         }
         self.arrays: dict[int, NDArray[np.float32]] = {dim: arrays[NAMES.vectors(dim)] for dim in dims}
         self.tiers = {
-            dim: Tier(arrays[NAMES.codes(dim)], arrays[NAMES.steps(dim)], arrays[NAMES.errors(dim)], dim)
+            dim: Tier(*(arrays[name] for name in NAMES.tier(dim)))
             for dim in dims
-            if NAMES.codes(dim) in arrays
+            if NAMES.tier(dim)[0] in arrays
         }
         """The int8 tiers by dimension; a very old index has none."""
         self.signs: NDArray[np.uint64] | None = arrays.get(NAMES.signs(full))

@@ -69,9 +69,9 @@ def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...
     arrays: dict[str, tuple[tuple[int, ...], str]] = {}
     for dim in reversed(dims):
         arrays[NAMES.vectors(dim)] = (n, dim), "<f4"
-        arrays[NAMES.codes(dim)] = (n, dim), "|i1"
-        arrays[NAMES.steps(dim)] = (n,), "<f4"
-        arrays[NAMES.errors(dim)] = (n,), "<f4"
+        codes, steps, errors = NAMES.tier(dim)
+        arrays[codes] = (n, dim), "|i1"
+        arrays[steps] = arrays[errors] = (n,), "<f4"
     arrays[NAMES.signs(dims[-1])] = (-(-dims[-1] // WORD), n), "<u8"
     return arrays
 
@@ -90,7 +90,7 @@ def derived_slices(
     """
     for dim in dims:
         rows = block if dim == dims[-1] else vectors.truncate(block, dim)
-        names = NAMES.vectors(dim), NAMES.codes(dim), NAMES.steps(dim), NAMES.errors(dim)
+        names = NAMES.vectors(dim), *NAMES.tier(dim)
         arrays: tuple[NDArray[Any], ...] = (rows, *quantise(rows))
         for name, values in zip(names, arrays, strict=True):
             if name in wanted:

@@ -41,7 +41,7 @@ PRECISIONS = ["exact", "float32", "int8", "bits"]
 
 def view_of(rows, dim, allowed=None):
     """A view with tier and sign bits."""
-    return View(rows, dim, allowed, Tier(*quantise(rows), rows.shape[1]), sign_words(rows).T.copy())
+    return View(rows, dim, allowed, Tier(*quantise(rows)), sign_words(rows).T.copy())
 
 
 def rough_scores(view, precision, query):

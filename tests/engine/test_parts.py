@@ -11,7 +11,7 @@ from resizable_search.engine.vectors import Tier, quantise, sign_words
 
 
 def view_of(rows, dim, allowed):
-    return View(rows, dim, allowed, Tier(*quantise(rows), rows.shape[1]), sign_words(rows).T.copy())
+    return View(rows, dim, allowed, Tier(*quantise(rows)), sign_words(rows).T.copy())
 
 
 def split(rows, dim, allowed, sizes):

@@ -25,7 +25,7 @@ def test_the_error_bounds_what_the_codes_lose(kind, n, width, seed, data):
     assert (codes.dtype, steps.dtype, errors.dtype) == (np.int8, np.float32, np.float32)
     assert np.abs(codes.astype(int)).max() <= 127
     dim = data.draw(st.integers(1, width))
-    tier = Tier(codes, steps, errors, width)
+    tier = Tier(codes, steps, errors)
     cut = tier.cut(rows, dim)
     short = vectors.truncate(rows, dim)
     for i in range(n):
@@ -40,7 +40,7 @@ def test_a_cut_tier_copies_its_codes_where_they_are_few(monkeypatch, most):
     monkeypatch.setattr(vectors, "MOST_COPIED", most)
     rows = np.random.default_rng(0).standard_normal((50, 128), np.float32)
     codes, steps, errors = quantise(rows)
-    cut = Tier(codes, steps, errors, 128).cut(rows, 40)
+    cut = Tier(codes, steps, errors).cut(rows, 40)
     np.testing.assert_array_equal(cut.codes[:, :40], codes[:, :40])
     assert cut.codes.shape == ((50, 64) if most else (50, 128))
 

@@ -98,7 +98,7 @@ def _scores(full: np.ndarray, meant: Meaning, stage: Any, query: np.ndarray, row
         differing = (sign_words(full)[rows, : len(masks)] ^ sign_words(query[None, : stage.dim])) & masks
         return (stage.dim - 2 * np.bitwise_count(differing).sum(axis=1, dtype=np.int64)).astype(np.float32)
     if stage.precision == "int8":
-        tier = Tier(*quantise(held), stored)
+        tier = Tier(*quantise(held))
         tier = tier if stored == stage.dim else tier.cut(held, stage.dim)
         integers = quantise_queries(cut)
         sums = tier.codes[rows, : stage.dim].astype(np.int64) @ integers.codes[0, : stage.dim].astype(

@@ -302,7 +302,7 @@ def best_among(index, query, stage, keep, among):
     elif stage.precision == "int8":
         width = min(d for d in index.dims if d >= stage.dim)
         stored = vectors.truncate(full, width)
-        tier = Tier(*quantise(stored), width)
+        tier = Tier(*quantise(stored))
         tier = tier if width == stage.dim else tier.cut(stored, stage.dim)
         asked = quantise_queries(vectors.truncate(query[None], stage.dim))
         sums = tier.codes[:, : stage.dim].astype(np.int64) @ asked.codes[0, : stage.dim].astype(np.int64)

@@ -170,7 +170,7 @@ def test_a_part_lists_no_more_and_no_less_than_a_part_has(folder):
     for wrong in (
         {**files, "48.npy": entry},
         {**files, "../64.npy": entry},
-        {name: e for name, e in files.items() if name != NAMES.steps(64)},
+        {name: e for name, e in files.items() if name != NAMES.tier(64)[1]},
     ):
         forged(folder, part={"files": wrong})
         with pytest.raises(IndexFormatError, match="it lists"):

@@ -194,6 +194,16 @@ def test_a_bit_flipped_in_a_header_or_database_is_an_error_or_an_answer(good, da
     assert name in message
 
 
+def test_an_id_of_a_database_that_was_overwritten_meanwhile_is_an_error(folder):
+    with contextlib.closing(IndexReader(folder)) as reader:
+        path = folder / "documents.sqlite"
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(bytes(path.stat().st_size - 4096))
+        with pytest.raises(IndexFormatError, match=r"documents\.sqlite is damaged"):
+            reader.row_of("any")
+
+
 def test_a_manifest_survives_writing_and_reading(folder):
     manifest = read_manifest(folder)
     manifest.next_generation(plans={"10:0.99": {"plan": "64:100,96"}}).write(folder)

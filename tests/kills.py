@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from resizable_search.corpora.base import DEFAULT_CHARS
 from resizable_search.store.layout import NAMES, Failpoint
 from tests.cli.conftest import COMMAND, KEY, Machine, Milestones
 from tests.servers.dataset import write_wikipedia
@@ -117,7 +118,7 @@ class Ground:
         """Let a build die at a failpoint, and go on."""
         machine, begun, expected, more = self._machine(name), None, self.fresh, ()
         if kind == "replacing":
-            begun, more = self.other, ("--restart",)
+            begun, more = self.other, ("--restart", "--chars", str(DEFAULT_CHARS))
         if kind == "extending":
             begun, expected = self.part, self.extended
         if begun is not None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,7 +219,7 @@ class NpyReader:
         return np.frombuffer(data, self.dtype)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file, which can be read twice. Raises CorpusError."""
     try:
         if path.exists() and not path.is_file():

@@ -46,7 +46,7 @@ def rows_of_file(
     """The file's rows from `first` on, prepared. Raises CorpusError if it has been changed."""
     zeros: list[int] = []
     for sources, _ in journal.blocks(spec.width):
-        raw = file.vectors(first, first + len(sources))
+        raw = file.npy.read(first, first + len(sources))
         rows = vectors.prepare(raw, spec.width, centred=spec.centred)
         zeros += (first + np.flatnonzero(~rows.any(axis=1))).tolist()
         first += len(sources)

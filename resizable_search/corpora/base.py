@@ -1,9 +1,7 @@
-"""What a corpus is: an ordered stream of documents that can be opened again.
+"""What a corpus is: a stream of documents, the same and in the same order whenever it is opened.
 
-A corpus yields the same documents in the same order whenever it is opened, so that a stopped build can
-resume. It hands them out in blocks. Each block has a position, from which `blocks` continues with the next
-document. A position is plain JSON, and only the corpus that made it understands it. A `CorpusSpec` describes
-a corpus: the manifest keeps it, and its options make the corpus again.
+After each block stands a position: plain JSON, which only this corpus understands, and from which a stopped
+build resumes. The manifest keeps a `CorpusSpec`, whose options make the corpus again.
 """
 
 import json
@@ -20,32 +18,26 @@ from datetime import time as clock_time
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from resizable_search.errors import UsageError
 from resizable_search.progress import Progress
 from resizable_search.specs import CorpusSpec, Json
 
-DEFAULT_CHARS = 1200
-"""Characters of a text that are kept: they fit an embedding model, and the cookbook keeps as many."""
-BLOCK_SIZE = 100
-"""Documents a block: a build commits after each."""
-OTHER = object()
-"""A value that is neither text nor number nor time."""
+DEFAULT_CHARS = 1200  # characters of a text that are kept: they fit a model, and the cookbook keeps as many
+BLOCK_SIZE = 100  # documents a block: a build commits after each
+OTHER = object()  # a value that is neither text nor number nor time
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text with its id, which should be unique in the corpus, and flat JSON metadata.
-
-    `problem` says why there is no text: such a document is left out and listed in the build's report.
-    `unread`: it cannot be read now and may be unchanged, as may all below it as a path: an index keeps them.
-    """
+    """A text with its id, which should be unique in the corpus, and flat JSON metadata."""
 
     id: str
     title: str
     url: str
     text: str
     metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
-    problem: str = ""
-    unread: bool = False
+    problem: str = ""  # why there is no text: it is left out, and listed in the build's report
+    unread: bool = False  # it cannot be read now: an index keeps it, and all below it as a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +52,11 @@ class Corpus(ABC):
     """An ordered stream of documents that can be opened again."""
 
     kind: ClassVar[str]
-    label: str
-    """Its name for people, in a few words: 'wikimedia/wikipedia 20231101.en'."""
-    is_remote: bool = False
-    """Whether reading it needs a network."""
-    is_mutable: bool = False
-    """Whether its documents may change, so that its index has to follow them."""
-    adjustable: ClassVar[tuple[str, ...]] = ()
-    """Options of its spec that an index may change as it follows: they choose documents, and alter none."""
-    example: str = "tree data structures"
-    """A query for a newcomer to try: words without quotes."""
+    label: str  # its name for people, in a few words: 'wikimedia/wikipedia 20231101.en'
+    is_remote: bool = False  # whether reading it needs a network
+    is_mutable: bool = False  # whether its documents may change, so that its index has to follow them
+    adjustable: ClassVar[tuple[str, ...]] = ()  # options that choose documents, and may change in updates
+    example: str = "tree data structures"  # a query for a newcomer to try: words without quotes
 
     @property
     def embeds_headings(self) -> bool:
@@ -81,28 +68,19 @@ class Corpus(ABC):
         """What reopens this corpus. A hub corpus resolves its revision first; raises HubError."""
 
     def pin(self, spec: Mapping[str, Json]) -> None:
-        """Adopt what an earlier run resolved and this one leaves open; `spec` is its spec as JSON.
-
-        A branch on the hub moves on, and a resumed build reads the commit that it began with.
-        """
+        """Adopt what an earlier run resolved, such as a branch's commit; `spec` is its spec as JSON."""
         return
 
     @abstractmethod
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents from `position` (None: the start) to the end. Raises CorpusError.
-
-        Closing the iterator frees what it holds.
-        """
+        """The documents after `position` (None: all). Closing it frees what it holds. Raises CorpusError."""
 
     def blocks_nowait(self, position: Json | None = None) -> Iterator[Block | None]:
         """As `blocks`, but None while nothing has arrived: a build need not wait for a network."""
         return self.blocks(position)
 
     def start(self) -> Json | None:
-        """The position of the first document, if the corpus has one for it.
-
-        A long search for it happens once, and the corpus's `progress` reports it.
-        """
+        """The position of the first document, if it has one. A long search happens once, with progress."""
         return None
 
     def is_unchanged(self, position: Json) -> bool:
@@ -123,9 +101,10 @@ class Corpus(ABC):
 
 
 def gather(
-    steps: Iterable[tuple[list[Document], Json]], size: int, chars: float = math.inf
+    steps: Iterable[tuple[list[Document], Json]], size: int | None = None, chars: float = math.inf
 ) -> Iterator[Block]:
     """Gather documents, which come with the position after them, into blocks of about `size` or `chars`."""
+    size = size or BLOCK_SIZE
     block: list[Document] = []
     length, position = 0, None
     for documents, position in steps:
@@ -138,32 +117,38 @@ def gather(
         yield Block(block, position)
 
 
-def in_blocks(documents: Iterable[Document], start: int, size: int = BLOCK_SIZE) -> Iterator[Block]:
+def in_blocks(documents: Iterable[Document], start: int, size: int | None = None) -> Iterator[Block]:
     """Cut documents, of which the first is number `start`, into blocks. A position is a plain count."""
     return gather((([document], count) for count, document in enumerate(documents, start + 1)), size)
 
 
+def checked_cut(chars: int | None) -> int | None:
+    """The number of characters that texts are cut to. Raises UsageError."""
+    if chars is not None and chars < 1:
+        raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
+    return chars
+
+
 def as_text(value: Any) -> str:
     """A value as a field of a document: '' for nothing, lists and objects as JSON."""
-    if isinstance(value, str):
-        return value
     plain = as_plain(value)
     if plain is OTHER:
         return json.dumps(value, ensure_ascii=False, default=str)
     return "" if plain is None else str(plain)
 
 
-def as_metadata(value: Any) -> Any:
-    """A value as metadata: a number, a text, a boolean, a time in ISO 8601; lists and objects as JSON.
-
-    OTHER for bytes.
-    """
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    plain = as_plain(value)
-    if plain is OTHER and isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return plain
+def as_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as metadata: numbers, texts, booleans, times in ISO 8601, lists and objects as JSON."""
+    metadata = {}
+    for name, value in values.items():
+        plain = as_plain(value)
+        if isinstance(value, Decimal):
+            plain = int(value) if value == value.to_integral_value() else float(value)
+        elif isinstance(value, list | dict):
+            plain = as_text(value)
+        if plain is not OTHER:
+            metadata[name] = plain
+    return metadata
 
 
 def as_plain(value: Any) -> Any:
@@ -178,12 +163,9 @@ def as_plain(value: Any) -> Any:
 
 
 PREFETCH_BLOCKS = 2
-POLL_SECONDS = 0.01
-"""How long to wait for a block before the caller may do something else."""
-FIRST_NOTE_SECONDS, NEXT_NOTE_SECONDS = 5.0, 30.0
-"""Time without a block until the user gets a note, and the next one."""
-CLOSE_SECONDS = 1.0
-"""How long to wait for a stream that is closed in the middle of a read."""
+POLL_SECONDS = 0.01  # how long to wait for a block before the caller may do something else
+FIRST_NOTE_SECONDS, NEXT_NOTE_SECONDS = 5.0, 30.0  # without a block until the user is told, and again
+CLOSE_SECONDS = 1.0  # how long to wait for a stream that is closed in the middle of a read
 
 
 def prefetch(
@@ -191,9 +173,8 @@ def prefetch(
 ) -> Generator[Block | None]:
     """The blocks in order, read in a thread of their own; None while none has arrived.
 
-    While a read hangs, the build can keep the answers of a service, hear Ctrl-C, and say what it waits for.
-    `label` names the corpus, `patience` says how long a failing read is repeated. Closing it closes `blocks`.
-    Raises what reading raises.
+    So a build whose corpus hangs keeps the answers of a service, hears Ctrl-C, and says what it waits for.
+    `patience` says how long a failing read is repeated. Closing it closes `blocks`.
     """
     items: queue.Queue[Block | BaseException | None] = queue.Queue(PREFETCH_BLOCKS)
     closed = threading.Event()

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from resizable_search.corpora.base import OTHER, Document, as_metadata
+from resizable_search.arrays import open_regular
+from resizable_search.corpora.base import Document, as_metadata
 from resizable_search.corpora.decoding import PACKINGS
 from resizable_search.corpora.files import FilesCorpus
 from resizable_search.corpora.tables import Record
-from resizable_search.errors import CorpusError, UsageError
+from resizable_search.errors import UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
 from resizable_search.text import listed
@@ -59,11 +60,7 @@ class BeirFolder:
 
 
 class BeirCorpus(FilesCorpus):
-    """The documents of a corpus.jsonl. The spec holds its checksum, so that another file is noticed.
-
-    `chars` cuts each text, title included, to its first characters (None: no cut). Flat values in "metadata"
-    become metadata.
-    """
+    """The documents of a corpus.jsonl; `chars` cuts each text, title included (None: no cut)."""
 
     kind = "beir"
 
@@ -76,13 +73,8 @@ class BeirCorpus(FilesCorpus):
     def spec(self) -> CorpusSpec:
         """The file, its checksum, and the cut. Raises CorpusError if it cannot be read."""
         if not self._sha256:
-            try:
-                with open(self.paths[0], "rb") as file:
-                    self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise CorpusError(
-                    f"cannot read {self.paths[0]} ({error.strerror}): name another folder"
-                ) from None
+            with open_regular(Path(self.paths[0])) as file:
+                self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         options = {"path": self._spec_path, "sha256": self._sha256, "chars": self.chars}
         return CorpusSpec(self.kind, options)
 
@@ -98,17 +90,12 @@ class BeirCorpus(FilesCorpus):
         if record.problem:
             return super().of_record(record, id_, where)
         document = self.columns.document(record.values, id_, {})
-        metadata = record.values.get("metadata")
-        values = {key: as_metadata(v) for key, v in metadata.items()} if isinstance(metadata, dict) else {}
-        flat = {key: value for key, value in values.items() if value is not OTHER}
-        own_url = flat.get("url")
-        document = replace(
-            document,
-            text=f"{document.title} {document.text}".strip(),
-            metadata=flat,
-            url=document.url or (own_url if isinstance(own_url, str) else ""),
-        )
-        return self.finished(document)
+        values = record.values.get("metadata")
+        metadata = as_metadata(values) if isinstance(values, dict) else {}
+        own_url = metadata.get("url")
+        text = f"{document.title} {document.text}".strip()
+        url = document.url or (own_url if isinstance(own_url, str) else "")
+        return self.finished(replace(document, text=text, metadata=metadata, url=url))
 
 
 def _maybe_packed(path: Path) -> Path | None:

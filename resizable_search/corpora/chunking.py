@@ -4,15 +4,14 @@ A chunk holds whole sections while they fit, and ends before a heading that outr
 section that does not fit is split at the end of a paragraph, else of a sentence, else of a word, and these
 pieces may overlap. The text stays as it is, without white space at the ends of chunks.
 
-Tokens are counted by a rule, because the model's vocabulary may be on another machine: up to six ASCII
-letters are one, up to three digits are one, and so is any other character that is no space. That is 1.13
-times the count of nomic-embed-text on Wikipedia's English, and 0.97 times on source code.
+Tokens are counted by a rule (`_TOKEN`), because the model's vocabulary may be on another machine: 1.13 times
+the count of nomic-embed-text on Wikipedia's English, and 0.97 times on source code.
 """
 
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
@@ -21,14 +20,11 @@ from resizable_search.corpora.base import Document
 from resizable_search.errors import UsageError
 from resizable_search.text import quoted
 
-MARK = "#c"
-"""Between a document's id and a chunk's number. The suffix of a repeated id begins differently."""
+MARK = "#c"  # between a document's id and a chunk's number; unlike the suffix of a repeated id
 HEADING_SEPARATOR = " › "
 _TOKEN = re.compile(r"[A-Za-z]{1,6}|\d{1,3}|[^\sA-Za-z\d]")
-_WINDOW = 4
-"""Chunks' worth of text that is split at once: the splitter's time grows with its square."""
-_MOST_CONTEXT = 300
-"""Characters of a title and headings that are embedded."""
+_WINDOW = 4  # chunks' worth of text that is split at once: the splitter's time grows with its square
+_MOST_CONTEXT = 300  # characters of a title and headings that are embedded
 _SIZE = re.compile(r"(\d{1,9})([tc]?)", re.ASCII)
 
 
@@ -42,15 +38,12 @@ class Heading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """The shape of a text: its headings and the offsets of its pages, in order.
-
-    `lined`: lines of the text are those of its file. `markdown`: the text is Markdown.
-    """
+    """The shape of a text: its headings and the offsets of its pages, in order."""
 
     headings: Sequence[Heading] = ()
     pages: Sequence[int] = ()
-    lined: bool = False
-    markdown: bool = False
+    lined: bool = False  # lines of the text are those of its file
+    markdown: bool = False  # the text is Markdown
 
 
 PLAIN = Outline()
@@ -58,13 +51,10 @@ PLAIN = Outline()
 
 @dataclass(frozen=True)
 class Chunking:
-    """The size of a chunk, and the overlap of two pieces of a section; `unit`: t (tokens) or c (characters).
-
-    Raises UsageError for invalid sizes.
-    """
+    """The size of a chunk, and the overlap of two pieces of a section. Raises UsageError."""
 
     size: int
-    unit: str = "t"
+    unit: str = "t"  # tokens, or c: characters
     overlap: int = 0
 
     def __post_init__(self) -> None:
@@ -76,38 +66,25 @@ class Chunking:
     def __str__(self) -> str:
         return f"{self.size}{self.unit}"
 
-    @classmethod
-    def parse(cls, text: str, overlap: int = 0) -> "Chunking":
-        """Read `400t`, `400` (tokens) or `1600c` (characters). Raises UsageError."""
-        match = _SIZE.fullmatch(text.strip())
-        if match is None:
-            raise UsageError(
-                f"{quoted(text)} is not a chunk size: write 400 or 400t for tokens, 1600c for characters"
-            )
-        return cls(int(match[1]), match[2] or "t", overlap)
-
     def documents(
         self, document: Document, outline: Outline = PLAIN, *, keeps_single: bool = False
     ) -> list[Document]:
-        """The chunks of a document; a document without text stays as it is.
-
-        `keeps_single`: a document that makes one chunk keeps its own id, and names no chunk.
-        """
+        """The chunks of a document; `keeps_single`: if there is one chunk, it keeps the document's id."""
         if not document.text.strip():
             return [document]
         locator = _Locator(document.text, outline)
+        spans = list(self.spans(document.text, outline))
         chunks = []
-        for number, (start, stop) in enumerate(self.spans(document.text, outline), 1):
-            metadata = {**document.metadata, "document": document.id, "chunk": number}
+        for number, (start, stop) in enumerate(spans, 1):
+            id_, metadata = document.id, dict(document.metadata)
+            if len(spans) > 1 or not keeps_single:
+                id_ += f"{MARK}{number}"
+                metadata |= {"document": document.id, "chunk": number}
             metadata |= locator.metadata(start, stop)
             url = document.url
             if url and "page" in metadata:
                 url += f"#page={metadata['page']}"  # RFC 8118
-            text = document.text[start:stop]
-            chunks.append(Document(f"{document.id}{MARK}{number}", document.title, url, text, metadata))
-        if keeps_single and len(chunks) == 1:
-            metadata = {k: v for k, v in chunks[0].metadata.items() if k not in ("document", "chunk")}
-            return [replace(chunks[0], id=document.id, metadata=metadata)]
+            chunks.append(Document(id_, document.title, url, document.text[start:stop], metadata))
         return chunks
 
     def spans(self, text: str, outline: Outline = PLAIN) -> Iterator[tuple[int, int]]:
@@ -116,7 +93,8 @@ class Chunking:
         bounds = [0, *(heading.offset for heading in headings), len(text)]
         levels = [0, *(heading.level for heading in headings)]
         sections = [(a, b, level) for (a, b), level in zip(pairwise(bounds), levels, strict=True) if a < b]
-        sizes = [self._measure(text[a:b]) for a, b, _ in sections]
+        measure = count_tokens if self.unit == "t" else len
+        sizes = [measure(text[a:b]) for a, b, _ in sections]
         first = 0
         while first < len(sections):
             start, _, level = sections[first]
@@ -147,9 +125,6 @@ class Chunking:
                 yield start + offset, start + offset + len(piece)
             start = following
 
-    def _measure(self, text: str) -> int:
-        return count_tokens(text) if self.unit == "t" else len(text)
-
     def _after(self, text: str, start: int, count: int) -> int:
         """The offset `count` units after `start`."""
         if self.unit == "c":
@@ -177,12 +152,17 @@ def context_of(title: str, metadata: Mapping[str, Any]) -> str:
 
 
 def chunking_of(chunk: str | None, overlap: int = 0) -> Chunking | None:
-    """The chunks of `chunk` (`Chunking.parse`); None: texts stay whole. Raises UsageError."""
-    if chunk is not None:
-        return Chunking.parse(chunk, overlap)
-    if overlap:
-        raise UsageError("`chunk_overlap` needs `chunk`: give the size of chunks, e.g. `chunk=400`")
-    return None
+    """Chunks of `400t`, `400` (tokens) or `1600c` (characters); None: texts stay whole. Raises UsageError."""
+    if chunk is None:
+        if overlap:
+            raise UsageError("`chunk_overlap` needs `chunk`: give the size of chunks, e.g. `chunk=400`")
+        return None
+    match = _SIZE.fullmatch(chunk.strip())
+    if match is None:
+        raise UsageError(
+            f"{quoted(chunk)} is not a chunk size: write 400 or 400t for tokens, 1600c for characters"
+        )
+    return Chunking(int(match[1]), match[2] or "t", overlap)
 
 
 def count_tokens(text: str) -> int:

@@ -11,14 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
-PACKINGS = ("", ".gz", ".zst")
-"""The suffixes of compressed files; '' for others."""
-MAX_BYTES = 64 << 20
-"""Of a file that is one document: it is read whole."""
-MAX_RATIO = 200
-"""How many times its size a packed file may unpack to, beyond `MAX_BYTES`. Text does not reach it."""
-SAMPLE = 1 << 20
-"""Bytes that tell the encoding of a file that is not read whole."""
+PACKINGS = ("", ".gz", ".zst")  # the suffixes of compressed files; '' for others
+MAX_BYTES = 64 << 20  # of a file that is one document: it is read whole
+MAX_RATIO = 200  # how many times its size a packed file may unpack to, beyond `MAX_BYTES`; text does not
+SAMPLE = 1 << 20  # bytes that tell the encoding of a file that is not read whole
 _BUFFER = 1 << 20
 
 _BOMS = (
@@ -29,17 +25,13 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CONTROLS = bytes(c for c in range(32) if c not in b"\t\n\v\f\r\b\x1b")
-_GUESSED = 100_000
-"""Bytes around the first that is not UTF-8, from which another encoding is guessed."""
+_GUESSED = 100_000  # bytes around the first that is not UTF-8, from which another encoding is guessed
 _WESTERN = "cp1252"
 _WIDE = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"]
 
 
 class UnreadableError(Exception):
-    """Why a file or a record cannot be read: a few words for the build's report.
-
-    `unread`: the system refused to read it, so that its content may be unchanged.
-    """
+    """Why a file or a record cannot be read; `unread`: the system refused, and it may be unchanged."""
 
     def __init__(self, problem: str, *, unread: bool = False) -> None:
         super().__init__(problem)
@@ -55,20 +47,15 @@ def unreadable() -> Iterator[None]:
         raise UnreadableError("it is gone") from None
     except EOFError:
         raise UnreadableError("it is cut short: its compressed data has no end") from None
-    except OSError as error:
-        refused = error.errno is not None  # gzip raises an OSError without a number for bad data
-        words = error.strerror if refused else error
+    except (OSError, zlib.error) as error:
+        refused = getattr(error, "errno", None) is not None  # gzip has no number for bad data
+        words = getattr(error, "strerror", None) or error
         raise UnreadableError(f"it cannot be read ({words})", unread=refused) from None
-    except zlib.error as error:
-        raise UnreadableError(f"it cannot be read ({error})") from None
 
 
 @contextmanager
 def open_unpacked(path: str, packing: str, *, whole: bool = False) -> Iterator[BinaryIO]:
-    """The unpacked bytes of a regular file; for one that is read `whole`, at most `MAX_BYTES`.
-
-    Raises UnreadableError, also while they are read.
-    """
+    """Unpack a regular file; `whole`: of `MAX_BYTES` at most. Raises UnreadableError, also while reading."""
     with unreadable():
         # A pipe may have replaced the file since it was listed: do not wait for it.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -76,28 +63,23 @@ def open_unpacked(path: str, packing: str, *, whole: bool = False) -> Iterator[B
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
             raise UnreadableError("it is not a file any more")
-        read, buffer = cast("Callable[[int], bytes]", raw.read), state.st_size + 1
         limit, problem = math.inf, ""
-        if packing:
-            read, buffer = _unpacker(cast("BinaryIO", raw), packing), _BUFFER
-            limit = max(MAX_BYTES, MAX_RATIO * state.st_size)
-            problem = f"it unpacks to more than {MAX_RATIO} times its size: unpack it yourself"
         if whole:
             limit = MAX_BYTES
             problem = (
                 f"it is larger than {MAX_BYTES >> 20} MB: split it, or make JSON lines of it, a text a line"
             )
-        limited = _Limited(read, limit, problem)
-        yield cast("BinaryIO", io.BufferedReader(limited, min(buffer, _BUFFER)))
-
-
-def read_whole(path: str, packing: str) -> bytes:
-    """All bytes of a file. Raises UnreadableError, also for more than `MAX_BYTES`."""
-    with open_unpacked(path, packing, whole=True) as file:
-        return file.read()
+        elif packing:
+            limit = max(MAX_BYTES, MAX_RATIO * state.st_size)
+            problem = f"it unpacks to more than {MAX_RATIO} times its size: unpack it yourself"
+        limited = _Limited(_unpacker(cast("BinaryIO", raw), packing), limit, problem)
+        buffer = _BUFFER if packing else min(state.st_size + 1, _BUFFER)
+        yield cast("BinaryIO", io.BufferedReader(limited, buffer))
 
 
 def _unpacker(raw: BinaryIO, packing: str) -> Callable[[int], bytes]:
+    if not packing:
+        return raw.read
     if packing == ".gz":
         # `read` would return nothing of a file that is cut short.
         return gzip.GzipFile(fileobj=raw).read1
@@ -138,10 +120,10 @@ def decode(data: bytes) -> str:
 
 
 def encoding_of(data: bytes, *, whole: bool) -> str:
-    """The encoding of a file that begins with `data`; `whole`: there is no more of it.
+    """The encoding of a file that begins with `data`; `whole`: there is no more. Raises UnreadableError.
 
     A byte order mark decides. Else it is UTF-8 if it can be, and Windows' Western code page (which includes
-    Latin-1) unless another one fits better. Raises UnreadableError for anything else.
+    Latin-1) unless another one fits better.
     """
     for mark, encoding in _BOMS:
         if data.startswith(mark):

@@ -1,9 +1,8 @@
 """Which files a corpus is made of: what is named, and what lies in named folders, in a fixed order.
 
-A folder is read in the order of its names. Hidden files and those that a .gitignore or a pattern leaves out
-are skipped unless they are named themselves. Pipes, devices and broken links are listed with their problem.
-A folder is read once, however many links lead to it; links to folders are followed last, so that a folder
-goes by its own name if it has one.
+Hidden files and those that a .gitignore or a pattern leaves out are skipped unless they are named themselves.
+Pipes, devices and broken links are listed with their problem. A folder is read once, however many links lead
+to it; links to folders are followed last, so that a folder goes by its own name if it has one.
 """
 
 import glob
@@ -30,35 +29,25 @@ _Rules = tuple[tuple[str, GitPatterns], ...]
 _ALL_IGNORED: _Rules = (("/", GitPatterns.of(["*"])),)
 """The rules in an ignored folder that holds tracked files."""
 
-_LISTING_MEMORY = 8 << 20
-"""Bytes of a listing in memory; a longer one goes to a temporary file."""
+_LISTING_MEMORY = 8 << 20  # bytes of a listing in memory; a longer one goes to a temporary file
 
 
 class FoundFile(NamedTuple):
-    """A file: its id (its path in the corpus's folder), size and time, which tell a change, and its problem.
-
-    `unread`: the system refuses to look at it now, be it a file or a folder.
-    """
+    """A file, or a folder that cannot be read: its path in the corpus's folder, and what tells a change."""
 
     id: str
     size: int = 0
     mtime_ns: int = 0
     problem: str = ""
     named: bool = False
-    unread: bool = False
+    unread: bool = False  # the system refuses to look at it now
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(NamedTuple):
     """A file, or a folder with the pattern that its files must match ('' for all)."""
 
     path: str
     pattern: str = ""
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether files lie below it."""
-        return bool(self.pattern) or os.path.isdir(self.path)
 
 
 class Listing:
@@ -67,8 +56,7 @@ class Listing:
     def __init__(self, files: Iterable[FoundFile]) -> None:
         self.count = 0
         self._file = tempfile.SpooledTemporaryFile(_LISTING_MEMORY)  # noqa: SIM115  (closed by `close`)
-        self.close = weakref.finalize(self, self._file.close)
-        """Frees what it holds, as does dropping the listing."""
+        self.close = weakref.finalize(self, self._file.close)  # as does dropping the listing
         digest = hashlib.sha256()
         for file in files:
             line = json.dumps(file).encode() + b"\n"
@@ -98,8 +86,7 @@ class Patterns:
     """Which files in folders are read, by patterns as a .gitignore in each named folder would have them.
 
     `include`: files that match (none given: all). `exclude`: not these, and nothing in folders that match;
-    one that begins with `!` takes files that an earlier one or a .gitignore leaves out. Raises UsageError
-    for an invalid pattern.
+    one that begins with `!` takes files that an earlier one or a .gitignore leaves out. Raises UsageError.
     """
 
     include: Sequence[str] = ()
@@ -133,17 +120,13 @@ ALL_FILES = Patterns()
 
 
 def roots_of(paths: Sequence[str]) -> tuple[list[Root], str]:
-    """What absolute `paths` name, in order, and the folder that holds all of it; ids are relative to it.
-
-    A path that does not exist is a pattern, with `**` for folders at any depth. Raises UsageError if
-    nothing is there.
-    """
+    """What absolute `paths` or patterns name, in order, and the folder that holds all. Raises UsageError."""
     roots: list[Root] = []
     folders: list[str] = []
     for path in paths:
         if os.path.lexists(path):
             roots.append(Root(path))
-            alone = len(paths) == 1 and roots[0].is_folder
+            alone = len(paths) == 1 and os.path.isdir(path)
             folders.append(path if alone else os.path.dirname(path))
         elif glob.has_magic(path):
             folder = os.path.dirname(path)
@@ -159,10 +142,7 @@ def roots_of(paths: Sequence[str]) -> tuple[list[Root], str]:
 
 
 def base_of(within: Sequence[str], paths: Iterable[str]) -> str:
-    """The folder that ids are relative to in a corpus of `within`; '' if not all `paths` are below it.
-
-    All are absolute paths or patterns, compared as they are written.
-    """
+    """The folder of ids in a corpus of the paths `within`; '' if not all `paths` (absolute) are below it."""
     try:
         base = roots_of(within)[1]
     except UsageError:  # they are gone
@@ -172,7 +152,9 @@ def base_of(within: Sequence[str], paths: Iterable[str]) -> str:
 
 def walk(roots: Sequence[Root], base: str, patterns: Patterns = ALL_FILES) -> Iterator[FoundFile]:
     """The files of these roots, each once, with ids relative to the folder `base`, which holds them all."""
-    walker = _Walker(base, patterns, {root.path for root in roots if not root.is_folder})
+    walker = _Walker(
+        base, patterns, {path for path, pattern in roots if not pattern and not os.path.isdir(path)}
+    )
     # One root may want what another's pattern skips: then files are compared, and not folders.
     overlap = len(roots) > 1 and any(root.pattern for root in roots)
     ids: set[str] = set()

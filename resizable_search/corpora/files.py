@@ -13,31 +13,22 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from resizable_search.corpora.base import BLOCK_SIZE, DEFAULT_CHARS, Block, Corpus, Document, gather
+from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, checked_cut, gather
 from resizable_search.corpora.chunking import PLAIN, Outline, chunking_of
 from resizable_search.corpora.decoding import UnreadableError
-from resizable_search.corpora.discovery import (
-    FoundFile,
-    Listing,
-    Patterns,
-    absolute,
-    base_of,
-    roots_of,
-    walk,
-)
+from resizable_search.corpora.discovery import FoundFile, Listing, Patterns, absolute, base_of, roots_of, walk
 from resizable_search.corpora.formats import format_of, machine_made, read_text
 from resizable_search.corpora.tables import FIELDS, TABLES, Columns, Record, Table, lines_of, parse_line
-from resizable_search.errors import CorpusError, UsageError
+from resizable_search.errors import CorpusError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
 from resizable_search.text import counted, listed
 
-BLOCK_CHARS = 8 << 20
-"""About as many characters are read at once."""
+BLOCK_CHARS = 8 << 20  # about as many characters are read at once
 STDIN = "-"
 RULES = 2
 """The rules by which a new index reads files; an index keeps those that it was built by.
@@ -47,21 +38,18 @@ RULES = 2
 that are not for people are left out of folders, as are navigation and comments of HTML and Markdown.
 """
 _EXAMPLE_WORDS = 6
-_LISTED_AT_ONCE = 1000
-"""Files between two reports of progress."""
+_LISTED_AT_ONCE = 1000  # files between two reports of progress
 
-Step = tuple[list[Document], Json]
-"""The documents of a file or a record, and the position after them."""
+Step = tuple[list[Document], Json]  # the documents of a file or a record, and the position after them
 
 
+@dataclass(eq=False)
 class TextCorpus(Corpus):
     """Texts of the user. `TextCorpus` of a spec's options is that corpus again.
 
     `text_column` and the like name the columns of tables, `metadata` more columns to keep (`Columns`).
-    `chars` cuts each text to its first characters (None: no cut). `chunk`, such as '400t', cuts the rest
-    into documents of their own, which may overlap by `chunk_overlap` (`Chunking`). `include` and `exclude`
-    are patterns for files in folders (`Patterns`). `rules`: see `RULES`. Raises UsageError for invalid
-    options.
+    `chars` cuts each text to its first characters (None: no cut); `chunk` and `chunk_overlap` cut the rest
+    into chunks (`Chunking`). For `include` and `exclude` see `Patterns`. Raises UsageError.
     """
 
     kind = "files"
@@ -69,38 +57,33 @@ class TextCorpus(Corpus):
     is_mutable = True
     adjustable = ("include", "exclude")
 
-    def __init__(
-        self,
-        paths: Sequence[str],
-        *,
-        text_column: str | None = None,
-        id_column: str | None = None,
-        title_column: str | None = None,
-        url_column: str | None = None,
-        metadata: Sequence[str] = (),
-        chars: int | None = DEFAULT_CHARS,
-        chunk: str | None = None,
-        chunk_overlap: int = 0,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        rules: int = 1,
-        progress: Progress = SILENT,
-    ) -> None:
-        self.paths = list(paths)
-        self.columns = Columns(text_column, id_column, title_column, url_column, tuple(metadata))
-        if chars is not None and chars < 1:
-            raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
-        self.chars = chars
-        self.chunking = chunking_of(chunk, chunk_overlap)
-        self.patterns = Patterns(include, exclude)
-        self.rules = rules
-        self.progress = progress
+    paths: Sequence[str]
+    _: KW_ONLY
+    text_column: str | None = None
+    id_column: str | None = None
+    title_column: str | None = None
+    url_column: str | None = None
+    metadata: Sequence[str] = ()
+    chars: int | None = DEFAULT_CHARS
+    chunk: str | None = None
+    chunk_overlap: int = 0
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    rules: int = 1
+    progress: Progress = SILENT
+
+    def __post_init__(self) -> None:
+        checked_cut(self.chars)
+        fields = self.text_column, self.id_column, self.title_column, self.url_column
+        self.columns = Columns(*fields, tuple(self.metadata))
+        self.chunking = chunking_of(self.chunk, self.chunk_overlap)
+        self.patterns = Patterns(self.include, self.exclude)
         self._cut = 0
 
     def spec(self) -> CorpusSpec:
         """The absolute paths, and the options."""
         options: dict[str, Json] = {
-            "paths": self.paths,
+            "paths": list(self.paths),
             **{f"{field}_column": getattr(self.columns, field) for field in FIELDS},
             "metadata": list(self.columns.metadata),
             "chars": self.chars,
@@ -146,7 +129,7 @@ class TextCorpus(Corpus):
 
     def in_blocks(self, steps: Iterator[Step]) -> Iterator[Block]:
         """Gather steps into blocks of bounded size; note at the end how many texts were cut."""
-        yield from gather(steps, BLOCK_SIZE, BLOCK_CHARS)
+        yield from gather(steps, chars=BLOCK_CHARS)
         if self._cut and self.chunking is None:
             are = "is" if self._cut == 1 else "are"
             self.progress.note(
@@ -166,8 +149,7 @@ class FilesCorpus(TextCorpus):
         super().__init__([absolute(str(path)) for path in paths], **options)
         self.label = listed([os.path.basename(path) or path for path in self.paths], 3)
         self._roots, self._base = roots_of(self.paths)
-        self._listing: Listing | None = None
-        """What `start` has listed, until `blocks` reads it."""
+        self._listing: Listing | None = None  # what `start` has listed, until `blocks` reads it
         if within and (base := base_of(within, self.paths)):
             self._base = base
 
@@ -175,16 +157,13 @@ class FilesCorpus(TextCorpus):
         """The position before the first file, with the listing of now."""
         if self._listing is None:
             self.progress.stage("listing", None, "files")  # folders may be large, and disks slow
-            self._listing = Listing(self._counted(self._walk()))
+            self._listing = Listing(self._walk(self.progress))
         return {"listing": self._listing.digest, "file": 0, "record": 0}
 
-    def _walk(self) -> Iterator[FoundFile]:
-        return walk(self._roots, self._base, self.patterns)
-
-    def _counted(self, files: Iterator[FoundFile]) -> Iterator[FoundFile]:
-        for number, file in enumerate(files, 1):
+    def _walk(self, progress: Progress) -> Iterator[FoundFile]:
+        for number, file in enumerate(walk(self._roots, self._base, self.patterns), 1):
             if not number % _LISTED_AT_ONCE:
-                self.progress.advance(_LISTED_AT_ONCE)
+                progress.advance(_LISTED_AT_ONCE)
             yield file
 
     def holds(self, path: str) -> bool:
@@ -196,14 +175,12 @@ class FilesCorpus(TextCorpus):
         return bool(position["listing"] == self.start()["listing"])
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents from `position` on.
+        """The documents after `position`; what cannot be read comes without text, with its `problem`.
 
-        Raises CorpusError if there is no file, if a table lacks a column, and if files have changed since
-        `position`. A file or record that cannot be read does not end the stream: it comes without text, with
-        its `problem`.
+        Raises CorpusError if there is no file, if a table lacks a column, and if files have changed since.
         """
         listed, self._listing = self._listing, None
-        with closing(listed or Listing(self._walk())) as listing:
+        with closing(listed or Listing(self._walk(SILENT))) as listing:
             if not listing.count:
                 raise CorpusError(
                     f"{self.label} holds no file that is read (hidden, ignored and excluded files only by "
@@ -254,10 +231,7 @@ class FilesCorpus(TextCorpus):
             yield self.of_record(record, f"{file.id}:{record.number}", where, url), record.position
 
     def _check_columns(self, listing: Listing) -> None:
-        """Refuse a table that lacks a column, before anything is embedded.
-
-        A table that only lies in a folder need not have texts: it is left out and reported.
-        """
+        """Refuse a table that lacks a column at once; one that only lies in a folder need not have texts."""
         for file in listing.read():
             table = self._table(file)
             if table is None or file.problem or not (file.named or self.columns.text):
@@ -287,10 +261,7 @@ class StdinCorpus(TextCorpus):
         self._stream = stream
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents after `position`; only the first call has any.
-
-        Raises CorpusError if the first record lacks a column, and if the lines before `position` differ.
-        """
+        """The documents after `position`, once. Raises CorpusError for other lines and missing columns."""
         yield from self.in_blocks(self._steps(position))
 
     def _steps(self, position: Json | None) -> Iterator[Step]:

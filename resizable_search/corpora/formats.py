@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from resizable_search.corpora.chunking import Heading, Outline
-from resizable_search.corpora.decoding import PACKINGS, UnreadableError, decode, encoding_of, read_whole
+from resizable_search.corpora.decoding import PACKINGS, UnreadableError, decode, encoding_of, open_unpacked
 from resizable_search.system import install_command
 from resizable_search.text import without_surrogates
 
@@ -52,11 +52,9 @@ def format_of(name: str) -> tuple[FileFormat, str]:
 
 
 def read_text(path: str, form: FileFormat, packing: str, *, bare: bool = False) -> FileText:
-    """Read a file that is one document. Raises UnreadableError.
-
-    `bare`: without navigation and comments of HTML and Markdown.
-    """
-    data = read_whole(path, packing)
+    """Read a file that is one document; `bare`: without navigation and comments. Raises UnreadableError."""
+    with open_unpacked(path, packing, whole=True) as file:
+        data = file.read()
     headings: list[Heading] = []
     pages: list[int] = []
     title = ""
@@ -84,10 +82,8 @@ _SVG = re.compile(r"\s*(?:<[?!][^>]*>\s*)*<svg\b")
 _SOURCE_MAP = re.compile(r'\s*\{(?=.*"sources"\s*:).*"mappings"\s*:\s*"', re.DOTALL)
 _GENERATED = re.compile(r"^[^\w\n]+(?:.*@generated\b|Code generated .* DO NOT EDIT\.$)", re.MULTILINE)
 _GENERATED_CHARS = 1000
-_SAMPLE = 100_000
-"""Characters of long lines that are looked at."""
-_DENSE = 12
-"""Text for people has at least one space, or letter beyond ASCII, for so many characters."""
+_SAMPLE = 100_000  # characters of long lines that are looked at
+_DENSE = 12  # text for people has at least one space, or letter beyond ASCII, for so many characters
 
 
 def machine_made(name: str, text: str) -> str:
@@ -126,11 +122,7 @@ _ADORNED = re.compile(r"([!-/:-@\[-`{-~])\1+[ \t]*")
 
 
 def markdown_text(text: str, *, bare: bool = False) -> tuple[str, list[Heading], str]:
-    """The text of Markdown, its headings outside lists and quotations, and the title in its front matter.
-
-    Front matter stands first, between two lines of `---`. `bare`: comments, scripts and tables of contents
-    are left out; their lines stay, empty.
-    """
+    """The text of Markdown, its headings outside lists and quotations, and the title in its front matter."""
     from markdown_it import MarkdownIt
 
     front = _FRONT.match(text)
@@ -174,11 +166,8 @@ def _blank(match: re.Match[str]) -> str:
 
 
 def rst_headings(text: str) -> list[Heading]:
-    """The headings of reStructuredText: underlined lines, which may be overlined.
-
-    Their levels follow the order of their adornments. Over docutils, which runs directives and lacks those
-    of Sphinx.
-    """
+    """The headings of reStructuredText: underlined lines, whose levels follow the order of adornments."""
+    # Over docutils, which runs directives and lacks those of Sphinx.
     lines = text.split("\n")
     starts = _line_starts(text, 0)
     ranks: list[str] = []
@@ -247,14 +236,12 @@ def html_text(page: str, *, bare: bool = False) -> tuple[str, list[Heading], str
     text = _PageText()
     walk = etree.iterwalk(root, events=("start", "end"))
     for event, node in walk:
-        text.gap_at(node.tag)
+        text.tag(node.tag, begins=event == "start")
         if event == "end":
-            text.end(node.tag)
             text.add(node.tail)
         elif node.tag in _SILENT or (bare and _is_aside(node)):
             walk.skip_subtree()
         else:
-            text.start(node.tag)
             text.add(node.text)
     title = root.findtext("head/title") or ""
     return "".join(text.parts), text.headings, " ".join(title.split())
@@ -275,30 +262,19 @@ class _PageText:
         self._length = 0
         self._gap = ""
         self._pre = 0
-        self._heading: tuple[int, int] | None = None
-        """The number of parts before a heading that has begun, and its level."""
+        self._heading: tuple[int, int] | None = None  # parts before one that has begun, and its level
 
-    def gap_at(self, tag: Any) -> None:
+    def tag(self, tag: Any, *, begins: bool) -> None:
         self._gap = max(self._gap, _GAPS.get(tag, ""), key=["", " ", "\n", "\n\n"].index)
-
-    def start(self, tag: Any) -> None:
-        self._pre += tag == "pre"
+        if tag == "pre":
+            self._pre += 1 if begins else -1
         if tag in _HEADINGS:
-            self._end_heading()
-            self._heading = len(self.parts), int(tag[1])
-
-    def end(self, tag: Any) -> None:
-        self._pre -= tag == "pre"
-        if tag in _HEADINGS:
-            self._end_heading()
-
-    def _end_heading(self) -> None:
-        if self._heading:
-            first, level = self._heading
-            words = "".join(self.parts[first:]).lstrip()
-            if words:
-                self.headings.append(Heading(self._length - len(words), level, " ".join(words.split())))
-            self._heading = None
+            if self._heading:
+                first, level = self._heading
+                words = "".join(self.parts[first:]).lstrip()
+                if words:
+                    self.headings.append(Heading(self._length - len(words), level, " ".join(words.split())))
+            self._heading = (len(self.parts), int(tag[1])) if begins else None
 
     def add(self, text: str | None) -> None:
         if not text:
@@ -321,10 +297,7 @@ _PAGE_BREAK = "\n\n"
 
 
 def pdf_text(data: bytes) -> tuple[str, list[int], str]:
-    """The text of all pages, the offset of each page in it, and the title that the file declares.
-
-    Raises UnreadableError for a file that is damaged, needs a password or has no text.
-    """
+    """The text of all pages, the offset of each in it, and the title. Raises UnreadableError."""
     try:
         import pypdf
     except ImportError:

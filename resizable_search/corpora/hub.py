@@ -3,10 +3,9 @@
 The revision is resolved to a commit once, so that a build reads the same rows whenever it resumes.
 
 A position is {"read", "last_id", "ahead", "state"}: the rows handed out, the id of the last one, and the
-state of the stream (None: its start) `ahead` rows earlier. The state is a deep copy, and is taken once a
-block, where the block begins. To resume, those `ahead` rows are read again, and the last one must be
-`last_id`: a state alone would continue silently in other data. With a seed, a position is {"read", "hand",
-"done"}: the hands that were read (see `HubSample`), and the rows of the next one.
+state of the stream (None: its start) `ahead` rows earlier, where the block begins. These rows are read again
+to resume, and the last one must be `last_id`: a state alone would continue silently in other data. With a
+seed, a position is {"read", "hand", "done"}: the hands that were read, and the rows of the next one.
 """
 
 import atexit
@@ -16,7 +15,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
 from typing import Any
 
@@ -24,16 +23,14 @@ from resizable_search.corpora import hub_client
 from resizable_search.corpora.base import (
     BLOCK_SIZE,
     DEFAULT_CHARS,
-    OTHER,
     Block,
     Corpus,
     Document,
-    as_metadata,
-    as_text,
+    checked_cut,
     prefetch,
 )
 from resizable_search.corpora.chunking import chunking_of
-from resizable_search.corpora.tables import lacks_columns
+from resizable_search.corpora.tables import Columns
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
@@ -43,7 +40,7 @@ DEFAULT_COLUMNS: Mapping[str, str | None] = {"id": "id", "title": "title", "url"
 WIKIPEDIA = "wikimedia/wikipedia"
 WIKIPEDIA_REVISION = "b04c8d1ceb2f5cd4588862100d08de323dccfbaa"
 """The commit of `WIKIPEDIA` that is read, so that everyone's wiki100k is the same."""
-WIKI100K_ROWS = 100_000
+WIKI100K_ROWS = 100_000  # wiki100k is the first of the default Wikipedia
 
 _open_streams: "weakref.WeakSet[Generator[Block]]" = weakref.WeakSet()
 
@@ -52,12 +49,11 @@ _open_streams: "weakref.WeakSet[Generator[Block]]" = weakref.WeakSet()
 class HubCorpus(Corpus):
     """The rows of one split of a hub dataset, in the order of the files or, with `shuffle_seed`, at random.
 
-    `repo` is 'owner/name'; `config` and `split` choose a part of the dataset (config None: the only one).
-    `revision` is a branch, a tag or a commit (None: main as it is now). `chars` cuts each text to its first
-    characters (None: no cut). `columns` overrides entries of `DEFAULT_COLUMNS`; None means no such column:
-    the id is then the row's number, title and url are empty. The same holds for fields in `optional` whose
-    column the dataset lacks. `metadata` names more columns to keep; `chunk` and `chunk_overlap` cut texts
-    into chunks (`Chunking`). Raises UsageError for invalid arguments.
+    `config` and `split` choose a part of the dataset `repo` (config None: the only one), `revision` a branch,
+    tag or commit (None: main as it is now). `chars` cuts each text to its first characters (None: no cut).
+    `columns` overrides entries of `DEFAULT_COLUMNS`; None means no such column: the id is then the row's
+    number, title and url are empty. The same holds for fields in `optional` whose column the dataset lacks.
+    `metadata` names more columns to keep. For `chunk` see `Chunking`. Raises UsageError.
     """
 
     kind = "hub"
@@ -79,16 +75,15 @@ class HubCorpus(Corpus):
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
             raise UsageError(f"'{self.repo}' is not a dataset's name: write OWNER/NAME, such as {WIKIPEDIA}")
-        if self.chars is not None and self.chars < 1:
-            raise UsageError(f"cannot cut texts to {self.chars} characters: give 1 or more")
+        checked_cut(self.chars)
         self.label = f"{self.repo} {self.config}" if self.config else self.repo
         self.columns = {**DEFAULT_COLUMNS, **self.columns}
-        if unknown := {*self.columns, *self.optional} - DEFAULT_COLUMNS.keys():
-            raise UsageError(
-                f"unknown field {', '.join(sorted(unknown))}: fields are {', '.join(DEFAULT_COLUMNS)}"
-            )
+        if unknown := sorted({*self.columns, *self.optional} - DEFAULT_COLUMNS.keys()):
+            raise UsageError(f"unknown field {', '.join(unknown)}: fields are {', '.join(DEFAULT_COLUMNS)}")
         if self.columns["text"] is None:
             raise UsageError("a corpus needs texts: name the column that holds them")
+        needed = {field: column for field, column in self.columns.items() if field not in self.optional}
+        self._columns = Columns(**needed, metadata=tuple(self.metadata))
         self._chunking = chunking_of(self.chunk, self.chunk_overlap)
         self._sha = self.revision if re.fullmatch("[0-9a-f]{40}", self.revision or "") else None
         self._source: hub_client.HubSource | None = None
@@ -159,14 +154,12 @@ class HubCorpus(Corpus):
     ) -> Iterator[Block]:
         stream = source.stream(self.split, columns)
         read, state = 0, None
-        if position is not None:
-            read, state = position["read"] - position["ahead"], position["state"]
-            if state is not None:
-                stream.load_state_dict(state)
+        if position is not None and position["state"] is not None:
+            stream.load_state_dict(position["state"])
         with closing(iter(stream)) as rows:
             if position is not None:
-                documents = self._take(rows, position["ahead"], read)
                 read = position["read"]
+                documents = self._take(rows, position["ahead"], read - position["ahead"])
                 if len(documents) < position["ahead"] or documents[-1].id != position["last_id"]:
                     raise CorpusError(
                         f"{self.label} no longer has document {position['last_id']} as its row {read:,}: "
@@ -200,15 +193,13 @@ class HubCorpus(Corpus):
             with hub_client.read_errors(self.label, read):
                 file, group, numbers = sample.hand(number)
                 rows = hub_client.read_rows(files[file], group, numbers, source.token, columns)
-            while done < len(rows):
-                some = rows[done : done + BLOCK_SIZE]
+            for start in range(done, len(rows), BLOCK_SIZE):
+                some = rows[start : start + BLOCK_SIZE]
                 documents = [self._document(row, at) for at, row in enumerate(some, read)]
                 read += len(some)
-                done += len(some)
-                last = done == len(rows)
-                after = {"read": read, "hand": number + last, "done": 0 if last else done}
+                done = (start + len(some)) % len(rows)  # 0 after the last
+                after = {"read": read, "hand": number + (not done), "done": done}
                 yield Block(self._chunks(documents), after)
-            done = 0
 
     def _chunks(self, documents: list[Document]) -> list[Document]:
         if self._chunking is None:
@@ -216,16 +207,16 @@ class HubCorpus(Corpus):
         return [chunk for document in documents for chunk in self._chunking.documents(document)]
 
     def _columns_to_read(self, known: Sequence[str] | None) -> list[str]:
-        """The columns to read; those of optional fields only if they are known, when any are."""
-        named = dict.fromkeys((*filter(None, self.columns.values()), *self.metadata))
+        """The columns to read: those that are known, if any are."""
+        unwanted = [field for field, column in self.columns.items() if column is None]
+        wanted = [column for column in self._columns.wanted if column not in unwanted]
         if known is None:
-            return list(named)
+            return wanted
         self._check_columns(known)
-        return [column for column in named if column in known]
+        return [column for column in wanted if column in known]
 
     def _check_columns(self, known: Sequence[str]) -> None:
-        needed = [column for field, column in self.columns.items() if column and field not in self.optional]
-        if lacks := lacks_columns([*needed, *self.metadata], known):
+        if lacks := self._columns.lacks(known):
             raise CorpusError(f"{self.label}: {lacks}; say which to read")
 
     def _take(self, rows: Iterator[dict[str, Any]], count: int, read: int) -> list[Document]:
@@ -235,11 +226,9 @@ class HubCorpus(Corpus):
 
     def _document(self, row: Mapping[str, Any], number: int) -> Document:
         self._check_columns(list(row))
-        id_, title, url, text = (as_text(row.get(self.columns[field] or "")) for field in DEFAULT_COLUMNS)
-        metadata = {column: as_metadata(row[column]) for column in self.metadata}
-        flat = {column: value for column, value in metadata.items() if value is not OTHER}
-        has_id = self.columns["id"] in row
-        return Document(id_ if has_id else str(number), title, url, text[: self.chars], flat)
+        has_id = self._columns.column_of("id") in row
+        document = self._columns.document(row, "" if has_id else str(number), {})
+        return replace(document, text=document.text[: self.chars])
 
     def _open(self) -> hub_client.HubSource:
         if self._source is None:
@@ -249,26 +238,19 @@ class HubCorpus(Corpus):
         return self._source
 
 
-MIN_HAND, MAX_HAND = 100, 10_000
-"""Rows of a hand."""
-_HANDS_A_GROUP = 10
-"""Hands of a row group, as far as the limits above allow: a group is read as often."""
+MIN_HAND, MAX_HAND = 100, 10_000  # rows of a hand
+_HANDS_A_GROUP = 10  # hands of a row group, as far as the limits above allow: a group is read as often
 _ROUNDS = 6
-_MIN_HALF_BITS = 3
-"""With fewer bits, some permutations would be more likely than others."""
+_MIN_HALF_BITS = 3  # with fewer bits, some permutations would be more likely than others
 
 
 class HubSample:
     """The rows of Parquet files in a random order that needs no memory and can be entered anywhere.
 
-    `groups[file][group]` are the rows of each row group. The rows of a group are dealt at random into hands
-    of a hundred (of a tenth of the group if that is more, up to ten thousand), and all hands are put into a
-    random order. So the first hands are a simple random sample of all hands, in which every row is equally
-    likely. It is a cluster sample: a dataset may have sorted the rows of a group together. Reading a hand
-    costs reading its group. Both orders are permutations computed from the seed, the same on every machine.
-
-    The client's own shuffle draws from a buffer of the first rows of ten files at most, and a stopped stream
-    loses it.
+    `groups[file][group]` are the rows of each row group. They are dealt at random into hands of a hundred (of
+    a tenth of the group if that is more, up to ten thousand), and all hands are put into a random order, both
+    by permutations of the seed. So the first hands are a cluster sample in which every row is equally likely.
+    Reading a hand costs reading its group. The client's own shuffle draws from the first rows of ten files.
     """
 
     def __init__(self, groups: Sequence[Sequence[int]], seed: int) -> None:
@@ -295,10 +277,7 @@ def _hand_size(rows: int) -> int:
 
 
 def permuted(number: int, count: int, key: str) -> int:
-    """Where a permutation of `count` numbers that `key` decides puts one of them.
-
-    A Feistel network over a power of four, walked until it ends below `count`.
-    """
+    """Where a permutation of `count` numbers that `key` decides puts one of them: a Feistel network."""
     half = max(_MIN_HALF_BITS, (count - 1).bit_length() + 1 >> 1)
     mask = (1 << half) - 1
     while True:
@@ -326,10 +305,7 @@ def wikipedia(
     chars: int | None = DEFAULT_CHARS,
     progress: Progress = SILENT,
 ) -> HubCorpus:
-    """A Wikipedia, by its language code ('en', 'simple', 'de') and the dump's date; nothing is read yet.
-
-    The first `WIKI100K_ROWS` articles of the default one are wiki100k.
-    """
+    """A Wikipedia, by its language code ('en', 'simple', 'de') and the dump's date; nothing is read yet."""
     return HubCorpus(
         repo=WIKIPEDIA, config=f"{date}.{lang}", revision=WIKIPEDIA_REVISION, chars=chars, progress=progress
     )

@@ -7,8 +7,8 @@ import difflib
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from resizable_search.errors import HubError
@@ -26,10 +26,9 @@ def endpoint() -> str:
 
 
 def find_commit(repo: str, revision: str | None) -> str:
-    """The commit (40 hex digits) of a dataset's `revision` (None: its main branch).
+    """The commit (40 hex digits) of a dataset's `revision` (None: its main branch). Raises HubError.
 
-    This is the first contact: one request without retries and with one time limit (HF_HUB_ETAG_TIMEOUT, 10
-    s). Opening a stream takes half a minute to notice a missing hub. Raises HubError.
+    One request without retries, in 10 s: opening a stream takes half a minute to notice a missing hub.
     """
     from huggingface_hub import HfApi, constants
 
@@ -80,10 +79,7 @@ class HubSource:
         return (splits[split].num_examples or None) if splits and split in splits else None
 
     def columns(self, split: str) -> list[str] | None:
-        """The columns of a split, if they are known without reading rows.
-
-        Raises HubError, also if there is no such split.
-        """
+        """The columns of a split, if they are known without reading rows. Raises HubError."""
         splits = [str(name) for name in self._builder.config.data_files or {}]
         if splits and split not in splits:
             raise HubError(f"{self._name} has no split '{split}': choose one of {_some(split, splits)}")
@@ -172,31 +168,30 @@ def read_rows(
 
 
 @contextmanager
-def read_errors(label: str, read: int) -> Iterator[None]:
-    """Turn a failed read of the stream, after `read` rows, into HubError."""
-    try:
-        yield
-    except _client_errors() as error:
-        raise HubError(
-            f"reading {label} broke off after {read:,} rows ({_reason(error)}): "
-            "try again once the hub can be reached"
-        ) from error
-
-
-@contextmanager
-def _open_errors(repo: str, revision: str | None) -> Iterator[None]:
-    """Turn what the clients raise while a dataset is opened into HubError."""
-    try:
-        yield
-    except _client_errors() as error:
-        raise HubError(_problem_and_remedy(error, repo, revision)) from error
-
-
-def _client_errors() -> tuple[type[Exception], ...]:
+def _client_errors(words: Callable[[Exception], str]) -> Iterator[None]:
+    """Turn what the clients raise into HubError."""
     from datasets.exceptions import DatasetsError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
 
-    return (OSError, ValueError, RuntimeError, httpx.HTTPError, httpx.InvalidURL, DatasetsError)
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError, httpx.InvalidURL, DatasetsError) as error:
+        raise HubError(words(error)) from error
+
+
+def read_errors(label: str, read: int) -> AbstractContextManager[None]:
+    """Turn a failed read of the stream, after `read` rows, into HubError."""
+    return _client_errors(
+        lambda error: (
+            f"reading {label} broke off after {read:,} rows ({_reason(error)}): "
+            "try again once the hub can be reached"
+        )
+    )
+
+
+def _open_errors(repo: str, revision: str | None) -> AbstractContextManager[None]:
+    """Turn what fails while a dataset is opened into HubError."""
+    return _client_errors(lambda error: _problem_and_remedy(error, repo, revision))
 
 
 def _problem_and_remedy(error: Exception, repo: str, revision: str | None) -> str:

@@ -2,14 +2,13 @@
 
 import glob
 import hashlib
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
+from resizable_search.corpora.base import Block, Corpus, Document, as_plain, in_blocks
 from resizable_search.corpora.discovery import absolute, base_of
 from resizable_search.corpora.files import FilesCorpus, StdinCorpus, TextCorpus
 from resizable_search.corpora.vectors import Sidecar
@@ -17,11 +16,9 @@ from resizable_search.errors import CorpusError, IndexFormatError, UsageError
 from resizable_search.progress import Progress
 from resizable_search.specs import CorpusSpec, Json
 
-RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")
-"""Files that hold whole documents, whatever the index is made of."""
+RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")  # hold whole documents, whatever the index
 
-FOLLOWED = ("files", "pydoc", "beir")
-"""The kinds of corpora that `reopened` knows."""
+FOLLOWED = ("files", "pydoc", "beir")  # the kinds of corpora that `reopened` knows
 
 NOT_FOLLOWED = {
     "hub": "it holds a fixed state of a dataset: its build command with a larger `limit` extends it",
@@ -31,17 +28,15 @@ NOT_FOLLOWED = {
 }
 """By the kind of a corpus, why it cannot be read again, and what to do instead."""
 
-Input = Path | BinaryIO
-"""A file or folder, or a stream of JSON lines."""
+Input = Path | BinaryIO  # a file or folder, or a stream of JSON lines
 
 
 class AddedCorpus(Corpus):
     """Files, folders and streams of JSON lines, read as the index to which they are added reads its own.
 
     `stored` is the spec of the index's corpus as JSON. An index of files has its columns, chunks and cut, and
-    its ids if they lie in its folder. Any other index takes all fields of JSON lines and Parquet, and reads
-    other files by the defaults of an index of files. Raises UsageError, and CorpusError for a wrong record
-    or an id that comes twice.
+    its ids if they lie in its folder. Any other index takes all fields of JSON lines and Parquet. Raises
+    UsageError, and CorpusError for a wrong record or an id that comes twice.
     """
 
     kind = "added"
@@ -85,9 +80,8 @@ class AddedCorpus(Corpus):
 
     def _named(self) -> Iterator[tuple[str, Document]]:
         """Each document with the name of its input, in order."""
-        options = {key: value for key, value in self._stored.items() if key not in ("kind", "paths")}
-        if not self._is_of_files:
-            options = {"chars": self._stored.get("chars")}
+        of_files = {key: value for key, value in self._stored.items() if key not in ("kind", "paths")}
+        options = of_files if self._is_of_files else {"chars": self._stored.get("chars")}
         files: list[Path] = []
         for one in self._inputs:
             if not isinstance(one, Path):
@@ -148,22 +142,15 @@ def _document(row: int, text: str | Document | Mapping[str, Any]) -> Document:
         metadata = dict(text)
         id_, title, url, body = (metadata.pop(name, "") for name in ("id", "title", "url", "text"))
         are_texts = all(isinstance(value, str) for value in (title, url, body))
-        if are_texts and all(_is_plain(value) for value in metadata.values()):
+        if are_texts and all(as_plain(value) is value for value in metadata.values()):
             return Document(str(id_) or str(row), title, url, body, metadata)
     raise UsageError(
         f"text {row} must be a string, a Document, or a mapping with a string as `text` and plain values"
     )
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value))
-
-
 def reopened(name: str, spec: Mapping[str, Any], progress: Progress) -> Corpus:
-    """The corpus of the index `name`, from its manifest, as it is now.
-
-    Raises CorpusError if it is gone or cannot be read again, and IndexFormatError for an unknown one.
-    """
+    """The corpus of the index `name`, as it is now. Raises CorpusError if it is gone, IndexFormatError."""
     kind, options = spec.get("kind"), {key: value for key, value in spec.items() if key != "kind"}
     try:
         paths = [options["path"]] if kind == "beir" else options.get("paths", [])

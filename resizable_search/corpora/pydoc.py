@@ -18,14 +18,15 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import NamedTuple
 
-from resizable_search.corpora.base import BLOCK_SIZE, DEFAULT_CHARS, Block, Corpus, Document, gather
-from resizable_search.errors import BuildStateError, CorpusError, UsageError
+from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, checked_cut, gather
+from resizable_search.errors import BuildStateError, CorpusError
 from resizable_search.specs import CorpusSpec, Json
 
 _PREFIXES = {"module": "module ", "class": "class ", "coroutine": "async "}
@@ -53,11 +54,10 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Origin = tuple[str, str]  # the module that defines an object, and its name there
 
 
-@dataclass(frozen=True, slots=True)
-class PydocEntry:
-    """A documented object. `name` is qualified in its module, and '' for the module itself."""
+class PydocEntry(NamedTuple):
+    """A documented object."""
 
-    name: str
+    name: str  # qualified in its module, and '' for the module itself
     kind: str
     signature: str
     doc: str
@@ -65,13 +65,15 @@ class PydocEntry:
 
 @dataclass(slots=True)
 class PydocModule:
-    """What a module defines. `computed`: a part of `__all__` is; `exports` are the strings in it."""
+    """What a module defines, nothing if it cannot be read; `computed`: a part of `__all__` is."""
 
-    entries: dict[str, list[PydocEntry]]  # by top-level name, a class with its members
+    entries: dict[str, list[PydocEntry]] = field(default_factory=dict)  # by top-level name
     bases: dict[str, list[_Origin]] = field(default_factory=dict)  # by class
     imports: list[tuple[str, str, str]] = field(default_factory=list)  # (module, name, name here)
-    exports: set[str] = field(default_factory=set)
+    exports: set[str] = field(default_factory=set)  # the strings in `__all__`
     computed: bool = False
+    names: dict[str, _Origin] = field(default_factory=dict)  # all names in it, once they are resolved
+    offered: set[str] = field(default_factory=set)  # imported names that `__all__` may leave out
 
     def offers(self, name: str) -> bool:
         """Whether `import *` takes the name, as far as the file tells."""
@@ -91,9 +93,7 @@ class PydocCorpus(Corpus):
     def __init__(
         self, chars: int | None = DEFAULT_CHARS, *, python: str | None = None, root: Path | str | None = None
     ) -> None:
-        if chars is not None and chars < 1:
-            raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
-        self._chars = chars
+        self._chars = checked_cut(chars)
         self._python = python or platform.python_version()
         self.label = f"Python {self._python} standard library"
         self._root = None if root is None else Path(root)
@@ -104,10 +104,7 @@ class PydocCorpus(Corpus):
         return CorpusSpec(self.kind, {"python": self._python, "chars": self._chars, **root})
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents after `position`.
-
-        Raises CorpusError for a library without source files, BuildStateError for other documents.
-        """
+        """The documents after `position`. Raises CorpusError without source files, else BuildStateError."""
         running = platform.python_version()
         if self._python != running:
             raise CorpusError(
@@ -120,11 +117,11 @@ class PydocCorpus(Corpus):
                 "the index was begun by a version that reads the standard library differently: "
                 "`restart` builds it again, another `name` keeps both"
             )
-        yield from gather((([document], document.id) for document in documents), BLOCK_SIZE)
+        yield from gather(([document], document.id) for document in documents)
 
     def _documents(self) -> Iterator[Document]:
         root = self._root or Path(os.__file__).parent
-        entries = list(_Library(_read_library(root, compiled=self._root is None)).entries())
+        entries = list(_entries(_Modules(root, compiled=self._root is None)))
         if len(entries) < 10:
             raise CorpusError(
                 f"{root} has no files of the standard library: install them (libpython3-stdlib)"
@@ -155,90 +152,73 @@ class PydocCorpus(Corpus):
         return Document(id_, title, url, clean[: self._chars].rstrip(), {"kind": kind, "module": module})
 
 
-class _Library:
-    """Finds the public name of each object in `modules`."""
+class _Modules(dict[str, PydocModule]):
+    """The modules of a library by name, each read when it is first asked for."""
 
-    def __init__(self, modules: Mapping[str, PydocModule]) -> None:
-        self._modules = modules
-        self._names: dict[str, dict[str, _Origin]] = {}
-        self._offered: dict[str, set[str]] = {}
-        """By module: imported names that it exports unless its `__all__` leaves them out."""
-        self._exports = {name: self._exports_of(name) for name in sorted(modules) if _is_public(name)}
-        exported = [(m, name, origin) for m, names in self._exports.items() for name, origin in names.items()]
-        # The shortest module wins, then the one that defines the object.
-        exported.sort(key=lambda item: (item[0].count("."), item[0] != item[2][0], item))
-        self._homes = {origin: (module, name) for module, name, origin in reversed(exported)}
+    def __init__(self, root: Path, *, compiled: bool) -> None:
+        self._files = dict(reversed([*_files(root)]))  # where two make the same module, the first counts
+        self._compiled = sys.stdlib_module_names if compiled else frozenset()
+        self.public = sorted(filter(_is_public, self._compiled.union(self._files)))
 
-    def entries(self) -> Iterator[tuple[str, str, PydocEntry]]:
-        """Each documented object with its public module and name, sorted by module."""
-        for module, names in self._exports.items():
-            yield from ((module, "", entry) for entry in self._modules[module].entries.get("", ()))
-            for name, origin in names.items():
-                if self._homes[origin] == (module, name):
-                    for entry in self._members(origin):
-                        yield module, name + entry.name.removeprefix(origin[1]), entry
+    def __missing__(self, name: str) -> PydocModule:
+        if name in self._files:
+            module = _parse(name, self._files[name])
+        else:
+            module = _read_compiled(name) if name in self._compiled else PydocModule()
+        self[name] = module  # at once, for modules that import each other
+        for origin, known, known_as in module.imports:
+            other = self[origin]
+            taken = {n: other.names[n] for n in other.names if other.offers(n)} if known == "*" else {}
+            if known in other.names:
+                taken[known_as] = other.names[known]
+            if known == "*" or not _is_public(origin):
+                module.offered.update(taken)
+            module.names |= taken | module.names  # the first of several counts
+        module.names |= {own: (name, own) for own in (*module.entries, *module.bases) if own}
+        return module
 
-    def _members(self, origin: _Origin, passed: frozenset[_Origin] = frozenset()) -> Iterator[PydocEntry]:
-        """The entries of a function or class, and what a class inherits from bases without a public name."""
-        module, name = origin
-        yield from self._modules[module].entries.get(name, ())
-        for owner, base_name in self._modules[module].bases.get(name, ()):
-            base = (owner, base_name) if owner else self._names_of(module).get(base_name, origin)
-            if base[0] in self._modules and base not in self._homes and base not in passed | {origin}:
-                for entry in self._members(base, passed | {origin}):
-                    if entry.name != base[1]:
-                        yield replace(entry, name=name + entry.name.removeprefix(base[1]))
 
-    def _exports_of(self, module: str) -> dict[str, _Origin]:
-        """The names that people import from a module."""
-        names, source = self._names_of(module), self._modules[module]
-        offered = source.exports.union(filter(source.offers, self._offered[module]))
-        return {
-            name: origin
-            for name, origin in names.items()
-            if (name in offered or origin[0] == module) and not name.startswith("_")
-        }
+def _entries(modules: _Modules) -> Iterator[tuple[str, str, PydocEntry]]:
+    """Each documented object with its public module and name, sorted by module."""
+    exports = {name: _exports(name, modules[name]) for name in modules.public}
+    exported = [(m, name, origin) for m, names in exports.items() for name, origin in names.items()]
+    # The shortest module wins, then the one that defines the object.
+    exported.sort(key=lambda item: (item[0].count("."), item[0] != item[2][0], item))
+    homes = {origin: (module, name) for module, name, origin in reversed(exported)}
+    public = frozenset(homes)
+    for module, names in exports.items():
+        yield from ((module, "", entry) for entry in modules[module].entries.get("", ()))
+        for name, origin in names.items():
+            if homes[origin] == (module, name):
+                for entry in _members(modules, origin, public):
+                    yield module, name + entry.name.removeprefix(origin[1]), entry
 
-    def _names_of(self, module: str) -> dict[str, _Origin]:
-        """All names in a module: the imported ones, then its own."""
-        if module in self._names:
-            return self._names[module]
-        names = self._names[module] = {}  # at once, for modules that import each other
-        self._offered[module] = set()
-        source = self._modules[module]
-        for origin, name, known_as in source.imports:
-            if other := self._modules.get(origin):
-                there = self._names_of(origin)
-                taken = {n: there[n] for n in there if other.offers(n)} if name == "*" else {}
-                if name in there:
-                    taken[known_as] = there[name]
-                if name == "*" or not _is_public(origin):
-                    self._offered[module].update(taken)
-                names |= taken | names  # the first of several counts
-        names |= {name: (module, name) for name in (*source.entries, *source.bases) if name}
-        return names
+
+def _exports(name: str, module: PydocModule) -> dict[str, _Origin]:
+    """The names that people import from a module."""
+    offered = module.exports.union(filter(module.offers, module.offered))
+    return {
+        own: origin
+        for own, origin in module.names.items()
+        if (own in offered or origin[0] == name) and not own.startswith("_")
+    }
+
+
+def _members(modules: _Modules, origin: _Origin, passed: frozenset[_Origin]) -> Iterator[PydocEntry]:
+    """The entries of a function or class, and what a class inherits from bases that are not `passed`."""
+    module, name = origin
+    yield from modules[module].entries.get(name, ())
+    for owner, base_name in modules[module].bases.get(name, ()):
+        base = (owner, base_name) if owner else modules[module].names.get(base_name, origin)
+        if base not in passed:
+            for entry in _members(modules, base, passed | {base}):
+                if entry.name != base[1]:
+                    yield entry._replace(name=name + entry.name.removeprefix(base[1]))
 
 
 def _is_public(module: str) -> bool:
     """Whether people import it: no part of its name is private."""
     return not any(part in _HIDDEN.split() or re.match("_(?!.*__$)", part) for part in module.split("."))
-
-
-def _read_library(root: Path, *, compiled: bool) -> dict[str, PydocModule]:
-    """Every public module, and the private ones that these import from."""
-    files = dict(reversed([*_files(root)]))  # where two make the same module, the first counts
-    others = sys.stdlib_module_names if compiled else frozenset()
-    wanted = [*filter(_is_public, [*files, *sorted(others)])]
-    modules: dict[str, PydocModule | None] = {}
-    while wanted:
-        name = wanted.pop()
-        if name in modules or name not in others.union(files):
-            continue
-        modules[name] = module = _parse(name, files[name]) if name in files else _read_compiled(name)
-        if module:
-            wanted += [origin for origin, _, _ in module.imports]
-            wanted += [owner for bases in module.bases.values() for owner, _ in bases]
-    return {name: module for name, module in modules.items() if module}
 
 
 def _files(folder: Path, package: str = "") -> Iterator[tuple[str, Path]]:
@@ -252,17 +232,16 @@ def _files(folder: Path, package: str = "") -> Iterator[tuple[str, Path]]:
             yield from _files(folder / name, f"{module}.")
 
 
-def _parse(name: str, file: Path) -> PydocModule | None:
-    """What a source file defines; None if it cannot be read."""
+def _parse(name: str, file: Path) -> PydocModule:
     try:
         with warnings.catch_warnings(action="ignore"):  # invalid escapes in files that are not the user's
             tree = ast.parse(file.read_bytes())  # bytes, so that the file's own coding line counts
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+        return PydocModule()
     doc = ast.get_docstring(tree)
     module = PydocModule({"": [PydocEntry("", "module", "", doc)]} if doc else {})
     package = name if file.stem == "__init__" else name.rpartition(".")[0]
-    for node in _statements(tree.body):
+    for node in _statements(tree):
         match node:
             case ast.ClassDef(name=own):
                 module.entries.setdefault(own, []).extend(_class("", node))
@@ -287,15 +266,14 @@ def _parse(name: str, file: Path) -> PydocModule | None:
     return module
 
 
-def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:
-    """A body's statements in order, with those under its conditions: a name may be defined by platform."""
-    waiting: list[ast.AST] = [*reversed(body)]
+def _statements(body: ast.AST) -> Iterator[ast.AST]:
+    """What a module or class holds in order, also under conditions: a name may be defined by platform."""
+    waiting = [body]
     while waiting:
         node = waiting.pop()
         yield node
-        if not isinstance(node, _Function | ast.ClassDef):
-            for part in ("finalbody", "orelse", "handlers", "body"):
-                waiting.extend(reversed(getattr(node, part, ())))
+        if node is body or not isinstance(node, _Function | ast.ClassDef):
+            waiting.extend(reversed([*ast.iter_child_nodes(node)]))
 
 
 def _imports(package: str, node: ast.ImportFrom) -> Iterator[tuple[str, str, str]]:
@@ -306,7 +284,7 @@ def _imports(package: str, node: ast.ImportFrom) -> Iterator[tuple[str, str, str
 
 def _class(outer: str, node: ast.ClassDef) -> Iterator[PydocEntry]:
     name = outer + node.name
-    members = [*_statements(node.body)]
+    members = [*_statements(node)][1:]
     makers = [m for m in members if isinstance(m, _Function) and m.name in ("__init__", "__new__")]
     own_doc = ast.get_docstring(node)
     if doc := own_doc or next(filter(None, map(ast.get_docstring, makers)), None):
@@ -339,16 +317,16 @@ def _arguments(node: _Function, *, bound: bool) -> str:
     return re.sub(r"^\(\w+(?:, /)?(?:, |(?=\)))", "(", text) if bound else text
 
 
-def _read_compiled(name: str) -> PydocModule | None:
-    """What a module without a source file says; None if there is no such module here."""
-    spec = None if "." in name else importlib.util.find_spec(name)
+def _read_compiled(name: str) -> PydocModule:
+    """What a module without a source file says."""
+    spec = importlib.util.find_spec(name)
     if spec is None or not (spec.origin or "").endswith(("built-in", *EXTENSION_SUFFIXES)):
-        return None
+        return PydocModule()
     try:
         with warnings.catch_warnings(action="ignore"):  # deprecated modules say so when they are imported
             imported = importlib.import_module(name)
     except ImportError:  # its system library is missing
-        return None
+        return PydocModule()
     module = PydocModule({"": [*_compiled("", "module", imported)]})
     for key, value in sorted(vars(imported).items()):
         value = vars(imported).get(f"__{key}__", value)  # somebody may have replaced a hook of `sys`

@@ -12,13 +12,13 @@ import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, BinaryIO, ClassVar
 
-from resizable_search.corpora.base import OTHER, Document, as_metadata, as_text
+from resizable_search.corpora.base import Document, as_metadata, as_text
 from resizable_search.corpora.decoding import SAMPLE, UnreadableError, encoding_of, open_unpacked
 from resizable_search.errors import UsageError
 from resizable_search.text import counted, listed
@@ -33,8 +33,7 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": 
 class Columns:
     """The columns that hold a document's fields, and those that become its metadata.
 
-    None means the column of the field's own name, if there is one; the text needs one. Raises UsageError for
-    an empty name and for a metadata column that is named twice.
+    None means the column of the field's own name, if there is one; the text needs one. Raises UsageError.
     """
 
     text: str | None = None
@@ -59,33 +58,22 @@ class Columns:
         return list(dict.fromkeys((*map(self.column_of, FIELDS), *self.metadata)))
 
     def lacks(self, known: Sequence[str]) -> str:
-        """Which columns a table must have (the text's, and all that were named) and lacks; '' for none."""
+        """What a table lacks of the text's column and all that were named; '' for nothing."""
         needed = [self.column_of("text"), *(getattr(self, field) for field in FIELDS[1:]), *self.metadata]
-        return lacks_columns(filter(None, needed), known)
+        missing = [column for column in dict.fromkeys(filter(None, needed)) if column not in known]
+        if not missing:
+            return ""
+        return f"it has no column {', '.join(map(repr, missing))}: its columns are {listed(known, 12)}"
 
     def document(self, values: Mapping[str, Any], id_: str, where: Mapping[str, str | int]) -> Document:
         """The document of a record. `id_` is for one without an id; `where` goes into its metadata."""
         text, own_id, title, url = (as_text(values.get(self.column_of(field))) for field in FIELDS)
-        metadata = dict(where)
-        for column in self.metadata:
-            if (value := as_metadata(values.get(column))) is not OTHER:
-                metadata[column] = value
-        return Document(own_id or id_, title, url, text, metadata)
-
-
-def lacks_columns(needed: Iterable[str], known: Sequence[str]) -> str:
-    """What a table lacks: `it has no column 'body': its columns are a, b`; '' for nothing."""
-    missing = [column for column in dict.fromkeys(needed) if column not in known]
-    if not missing:
-        return ""
-    return f"it has no column {', '.join(map(repr, missing))}: its columns are {listed(known, 12)}"
+        metadata = as_metadata({column: values.get(column) for column in self.metadata})
+        return Document(own_id or id_, title, url, text, {**where, **metadata})
 
 
 def typed(word: str) -> str | int | float | bool | None:
-    """The value of a word in a text file: a number or boolean if it is written as one, None if empty.
-
-    A word that begins with a zero, such as a postal code, stays text.
-    """
+    """The number or boolean that a word of a text file is written as; None if empty. `01234` stays text."""
     if not word:
         return None
     if _INTEGER.fullmatch(word):
@@ -93,16 +81,12 @@ def typed(word: str) -> str | int | float | bool | None:
     return float(word) if _DECIMAL.fullmatch(word) else _BOOLEANS.get(word, word)
 
 
-MAX_LINE = 64 << 20
-"""Characters of the longest line, and of the longest record of a CSV file."""
+MAX_LINE = 64 << 20  # characters of the longest line, and of the longest record of a CSV file
 _TOO_LONG = f"is longer than {MAX_LINE >> 20} million characters"
-_SAMPLE_RECORDS = 100
-"""Records of JSON lines whose columns stand for all."""
+_SAMPLE_RECORDS = 100  # records of JSON lines whose columns stand for all
 _NOT_UTF8 = "it is not UTF-8"
-_DAMAGED = re.compile("[\udc80-\udcff]")
-"""What bytes that are not UTF-8 become in a text that is read as UTF-8."""
-_BATCH_ROWS = 256
-"""Rows of Parquet that are read at once: texts may be long."""
+_DAMAGED = re.compile("[\udc80-\udcff]")  # what bytes that are not UTF-8 become in a text
+_BATCH_ROWS = 256  # rows of Parquet that are read at once: texts may be long
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +101,13 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Table(ABC):
-    """The records of a file. Reading raises UnreadableError.
-
-    `wanted` are the columns to read of Parquet (None: all), `typed` those of CSV whose values get types, and
-    `encoding` is that of JSON lines (None: the file tells).
-    """
+    """The records of a file. Reading raises UnreadableError."""
 
     path: str
     packing: str = ""
-    wanted: Sequence[str] | None = None
-    typed: Sequence[str] = ()
-    encoding: str | None = None
+    wanted: Sequence[str] | None = None  # the columns to read of Parquet; None: all
+    typed: Sequence[str] = ()  # the columns of CSV whose values get types
+    encoding: str | None = None  # of JSON lines; None: the file tells
 
     unit: ClassVar[str] = "line"
     """What a record's number counts."""
@@ -312,11 +292,8 @@ def parse_line(number: int, line: str | None) -> Record:
 
 
 def lines_of(file: BinaryIO, skip: int = 0, encoding: str | None = None) -> Iterator[tuple[int, str | None]]:
-    """The lines of a stream after the first `skip`, with their numbers from 1; None for one too long.
-
-    Their ends stay. Without an `encoding`, the first bytes tell it.
-    """
-    if encoding is None:
+    """The lines of a stream after the first `skip`, with ends and numbers from 1; None for one too long."""
+    if encoding is None:  # the first bytes tell
         sample = file.peek(SAMPLE)[:SAMPLE]  # type: ignore[attr-defined]  # the file is buffered
         encoding = encoding_of(sample, whole=False)
     errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"

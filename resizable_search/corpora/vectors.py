@@ -1,18 +1,12 @@
-"""Vectors from a .npy file, and the documents that belong to them.
-
-The SHA-256 of the files identifies the corpus, not their paths: a manifest does not name them, and whoever
-extends the index names them again.
-"""
+"""Vectors from a .npy file, and the documents that belong to them; their checksums identify the corpus."""
 
 import hashlib
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from resizable_search.arrays import NpyReader, open_regular
 from resizable_search.corpora.base import OTHER, Block, Corpus, Document, as_plain, as_text, gather
@@ -22,10 +16,8 @@ from resizable_search.errors import CorpusError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
 
-BLOCK_BYTES = 8 << 20
-"""Of vectors, or about as many characters of documents, that are read at once."""
+BLOCK_BYTES = 8 << 20  # of vectors, or about as many characters of documents, that are read at once
 MAX_BLOCK_ROWS = 4096
-_READ_BYTES = 1 << 20
 _FIELDS = ("id", "title", "url", "text")
 
 
@@ -33,7 +25,7 @@ class VectorsCorpus(Corpus):
     """The rows of a .npy file as documents; row i of `documents` (JSON lines or Parquet) describes row i.
 
     Without `documents` a row's number is its id. `stop`, once set, ends the check of the files with
-    KeyboardInterrupt. Close it after use. Raises CorpusError for files that cannot be used.
+    KeyboardInterrupt. Close it after use. Raises CorpusError.
     """
 
     kind = "vectors"
@@ -57,10 +49,7 @@ class VectorsCorpus(Corpus):
         self.block_rows = max(1, min(MAX_BLOCK_ROWS, BLOCK_BYTES // self.npy.row_bytes))
 
     def spec(self) -> CorpusSpec:
-        """Size, shape, type and checksum of the vectors, and the checksum of the documents.
-
-        Reads the files once. Raises CorpusError if their numbers of rows differ.
-        """
+        """Size, shape, type and checksums; reads the files once. Raises CorpusError if their rows differ."""
         if self._spec is None:
             npy = self.npy
             size = sum(path.stat().st_size for path in self._paths)
@@ -101,10 +90,6 @@ class VectorsCorpus(Corpus):
         steps = (([document], [count, after]) for count, (document, after) in enumerate(documents, row + 1))
         return gather(steps, self.block_rows, BLOCK_BYTES)
 
-    def vectors(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
-        """The vectors of these rows: (stop - start, width) floats, finite. Raises CorpusError."""
-        return self.npy.read(start, stop)
-
     def make_sure_unchanged(self) -> None:
         """Raise CorpusError if a file was written to since it was opened."""
         for path, before, now in zip(self._paths, self._states, self._file_states(), strict=True):
@@ -126,24 +111,21 @@ class VectorsCorpus(Corpus):
     def _checksum(self, path: Path) -> str:
         """Of a file, with progress in MB."""
         digest = hashlib.sha256()
-        read = 0
         with open_regular(path) as file:
-            while piece := file.read(_READ_BYTES):
+            while piece := file.read(1_000_000):
                 digest.update(piece)
-                read += len(piece)
-                if read >= 1_000_000:
-                    self._progress.advance(read // 1_000_000)
-                    read %= 1_000_000
+                if len(piece) == 1_000_000:
+                    self._progress.advance(1)
                     if self._stop.is_set():
                         raise KeyboardInterrupt
         return digest.hexdigest()
 
 
 class Sidecar:
-    """Documents in JSON lines (UTF-8) or Parquet, in the order of the vectors that they belong to.
+    """Documents in JSON lines (UTF-8) or Parquet, in the order of their vectors. Raises CorpusError.
 
-    A record may have `id`, `title`, `url` and `text`. Its other numbers, texts, booleans and times become
-    metadata; lists and objects are skipped. Without an id, the row's number is the id. Raises CorpusError.
+    A record may have `id` (else its row's number), `title`, `url` and `text`. Its other numbers, texts,
+    booleans and times become metadata; lists and objects are skipped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -154,16 +136,14 @@ class Sidecar:
 
     def count(self) -> int:
         """The number of documents."""
-        try:
+        with self._errors():
             return self._table.count()
-        except UnreadableError as error:
-            raise self._damaged(error) from None
 
     def read(self, row: int, position: Json | None) -> Iterator[tuple[Document, Json]]:
         """The documents from `row` on, each with the position after it."""
         # A build that an older version began has [bytes, lines] for JSON lines.
         records = self._table.read(position[-1] if isinstance(position, list) else position or 0)
-        try:
+        with self._errors():
             for number, record in enumerate(records, row):
                 where = f"line {record.number:,}" if self._table.unit == "line" else f"row {number:,}"
                 if record.problem:
@@ -171,8 +151,6 @@ class Sidecar:
                         f"{self.path}, {where}: {record.problem}; write a JSON object a line, or Parquet"
                     )
                 yield self._document(number, record.values, where), record.position
-        except UnreadableError as error:
-            raise self._damaged(error) from None
 
     def _document(self, row: int, values: Mapping[str, Any], where: str) -> Document:
         plains = {key: as_plain(value) for key, value in values.items()}
@@ -183,5 +161,9 @@ class Sidecar:
         metadata = {key: value for key, value in plains.items() if value is not OTHER}
         return Document(id_ or str(row), title, url, text, metadata)
 
-    def _damaged(self, error: UnreadableError) -> CorpusError:
-        return CorpusError(f"{self.path}: {error}; write or copy it again")
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except UnreadableError as error:
+            raise CorpusError(f"{self.path}: {error}; write or copy it again") from None

@@ -12,7 +12,7 @@ import pytest
 from resizable_search.build.build import add, build
 from resizable_search.build.report import Changes
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.corpora import files as text_module
+from resizable_search.corpora import base
 from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus
 from resizable_search.errors import BuildStoppedError, CorpusError, RsearchError
 from resizable_search.search.index import open_index
@@ -23,7 +23,7 @@ from tests.support import TableEmbedder
 
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch):
-    monkeypatch.setattr(text_module, "BLOCK_SIZE", 7)
+    monkeypatch.setattr(base, "BLOCK_SIZE", 7)
     monkeypatch.setattr("resizable_search.build.embed.LOOK_AHEAD", 5)
 
 

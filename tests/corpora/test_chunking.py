@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resizable_search.corpora.base import Document
-from resizable_search.corpora.chunking import Chunking, Heading, Outline, context_of, count_tokens
+from resizable_search.corpora.chunking import (
+    Chunking,
+    Heading,
+    Outline,
+    chunking_of,
+    context_of,
+    count_tokens,
+)
 from resizable_search.corpora.formats import markdown_text
 from resizable_search.errors import UsageError
 
@@ -15,7 +22,7 @@ def outline_of(text: str) -> Outline:
 
 
 def chunks(text: str, size: str, overlap: int = 0, outline: Outline | None = None) -> list[str]:
-    chunking = Chunking.parse(size, overlap)
+    chunking = chunking_of(size, overlap)
     return [text[a:b] for a, b in chunking.spans(text, outline or Outline())]
 
 
@@ -30,7 +37,7 @@ def test_a_text_that_fits_is_one_chunk():
 @pytest.mark.parametrize(("size", "measure"), [("80t", count_tokens), ("80", count_tokens), ("400c", len)])
 def test_no_chunk_is_larger_than_asked_for(size: str, measure):
     pieces = chunks(PARAGRAPHS, size)
-    assert max(map(measure, pieces)) <= Chunking.parse(size).size
+    assert max(map(measure, pieces)) <= chunking_of(size).size
     assert len(pieces) > 5
     assert " ".join(" ".join(pieces).split()) == " ".join(PARAGRAPHS.split())
 
@@ -43,7 +50,7 @@ def test_a_text_is_split_where_paragraphs_end_and_else_where_sentences_do():
 
 
 def test_pieces_of_a_section_overlap_as_far_as_asked():
-    spans = list(Chunking.parse("150c", 60).spans(PARAGRAPHS))
+    spans = list(chunking_of("150c", 60).spans(PARAGRAPHS))
     shared = [stop - start for (_, stop), (start, _) in zip(spans, spans[1:], strict=False)]
     assert 0 < max(shared) <= 60
     assert max(b - a for a, b in spans) <= 150
@@ -88,7 +95,7 @@ def test_a_chunk_holds_whole_sections_and_stops_before_one_that_outranks_its_fir
 
 def test_a_chunk_names_its_document_lines_and_headings():
     document = Document("book.md", "Book", "file:///book.md", BOOK, {"path": "book.md"})
-    documents = Chunking.parse("40c").documents(document, outline_of(BOOK))
+    documents = chunking_of("40c").documents(document, outline_of(BOOK))
     assert [chunk.id for chunk in documents] == [f"book.md#c{i}" for i in range(1, 5)]
     assert {(chunk.title, chunk.url) for chunk in documents} == {("Book", "file:///book.md")}
     lines = BOOK.splitlines()
@@ -105,20 +112,20 @@ def test_a_chunk_of_a_file_with_pages_names_them_and_its_address_leads_there():
     pages = [f"{page} " + "word " * 30 for page in "abcd"]
     starts = [sum(len(p) + 2 for p in pages[:i]) for i in range(4)]
     document = Document("a.pdf", "A", "file:///a.pdf", "\n\n".join(pages))
-    documents = Chunking.parse("250c").documents(document, Outline(pages=starts))
+    documents = chunking_of("250c").documents(document, Outline(pages=starts))
     assert [(c.metadata["page"], c.metadata["page_end"], c.url) for c in documents] == [
         (page, page, f"file:///a.pdf#page={page}") for page in (1, 2, 3, 4)
     ]
-    (whole,) = Chunking.parse("5000c").documents(document, Outline(pages=starts))
+    (whole,) = chunking_of("5000c").documents(document, Outline(pages=starts))
     assert (whole.metadata["page"], whole.metadata["page_end"]) == (1, 4)
 
 
 def test_a_document_of_one_chunk_may_keep_its_own_id():
     document = Document("a.md", "A", "file:///a.md", "# A\n\nwords\n", {"path": "a.md"})
-    (single,) = Chunking.parse("400").documents(document, outline_of(document.text), keeps_single=True)
+    (single,) = chunking_of("400").documents(document, outline_of(document.text), keeps_single=True)
     assert (single.id, single.text) == ("a.md", "# A\n\nwords")
     assert single.metadata == {"path": "a.md", "heading": "A", "line": 1, "line_end": 3}
-    several = Chunking.parse("5c").documents(document, keeps_single=True)
+    several = chunking_of("5c").documents(document, keeps_single=True)
     assert [chunk.id for chunk in several] == ["a.md#c1", "a.md#c2"]
 
 
@@ -139,7 +146,7 @@ def test_title_and_headings_go_before_a_text_that_is_embedded(title: str, headin
 
 def test_a_document_without_text_stays_one():
     blank = Document("a", "", "", " \n", problem="why")
-    assert Chunking.parse("400").documents(blank) == [blank]
+    assert chunking_of("400").documents(blank) == [blank]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +199,7 @@ def test_chunks_are_in_order_within_the_size_and_leave_out_white_space_alone(par
 @pytest.mark.parametrize("size", ["", "x", "-1", "0", "4 00", "1600x", "٤"])
 def test_a_size_that_makes_no_sense_is_wrong_usage(size: str):
     with pytest.raises(UsageError):
-        Chunking.parse(size)
+        chunking_of(size)
 
 
 def test_an_overlap_of_more_than_half_is_wrong_usage():

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from resizable_search.corpora.base import OTHER, as_metadata, as_text
-from resizable_search.corpora.tables import Columns, lacks_columns, typed
+from resizable_search.corpora.base import as_metadata, as_text
+from resizable_search.corpora.tables import Columns, typed
 from resizable_search.errors import UsageError
 
 
@@ -26,8 +26,8 @@ def test_columns_that_are_named_must_be_there_and_others_need_not():
 
 
 def test_a_table_that_lacks_columns_is_reported_with_those_it_has():
-    assert lacks_columns(["x"], ["a", "b"]) == "it has no column 'x': its columns are a, b"
-    assert lacks_columns(["x"], [f"c{i}" for i in range(15)]).endswith("c10, c11 and 3 others")
+    assert Columns("x").lacks(["a", "b"]) == "it has no column 'x': its columns are a, b"
+    assert Columns("x").lacks([f"c{i}" for i in range(15)]).endswith("c10, c11 and 3 others")
 
 
 @pytest.mark.parametrize("columns", [{"text": ""}, {"metadata": ("a", "a")}, {"metadata": ("",)}])
@@ -56,12 +56,12 @@ def test_columns_without_a_name_or_named_twice_are_wrong_usage(columns: dict):
 )
 def test_values_become_text_and_flat_json(value: object, text: str, metadata: object):
     assert as_text(value) == text
-    assert as_metadata(value) == metadata
-    assert type(as_metadata(value)) is type(metadata)
+    assert as_metadata({"a": value}) == {"a": metadata}
+    assert type(as_metadata({"a": value})["a"]) is type(metadata)
 
 
 def test_bytes_are_no_metadata():
-    assert as_metadata(b"x") is OTHER
+    assert as_metadata({"a": b"x"}) == {}
     assert Columns(metadata=("raw",)).document({"text": "a", "raw": b"x"}, "1", {}).metadata == {}
 
 

@@ -122,7 +122,7 @@ def test_formats_other_than_parquet_resume_too(client: Client) -> None:
 
 @pytest.mark.parametrize("repo", ["other/columns", "some/lines"])
 def test_a_missing_column_is_named_with_those_there_are(client: Client, repo: str) -> None:
-    with pytest.raises(Failed, match=r"CorpusError: \S+ it has no column 'id'.*: .*body"):
+    with pytest.raises(Failed, match=r"CorpusError: \S+ it has no column 'text', 'id'.*: .*body"):
         client.run(f"next(corpus({repo!r}, None).blocks())")
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from resizable_search.corpora import files as text_module
+from resizable_search.corpora import base
 from resizable_search.corpora.base import Block, Document
 from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus
 from resizable_search.errors import CorpusError, UsageError
@@ -94,7 +94,7 @@ def everything(write) -> Path:
 
 @pytest.mark.parametrize("options", [{}, {"chunk": "60"}, {"chunk": "200c", "chunk_overlap": 50}], ids=str)
 def test_reading_goes_on_exactly_behind_every_block(write, monkeypatch, options: dict):
-    monkeypatch.setattr(text_module, "BLOCK_SIZE", 7)
+    monkeypatch.setattr(base, "BLOCK_SIZE", 7)
     folder = everything(write)
     blocks: list[Block] = list(FilesCorpus([folder], **options).blocks())
     whole = [document for block in blocks for document in block.documents]
@@ -119,7 +119,7 @@ def test_what_cannot_be_read_is_left_out_and_reported(write):
 
 
 def test_a_file_that_goes_away_while_others_are_read_is_reported(write, monkeypatch):
-    monkeypatch.setattr(text_module, "BLOCK_SIZE", 1)
+    monkeypatch.setattr(base, "BLOCK_SIZE", 1)
     folder = write({"a.txt": "one", "b.txt": "two"})
     reading = FilesCorpus([folder]).blocks()
     next(reading)
@@ -315,7 +315,7 @@ def test_piped_lines_are_documents():
 
 
 def test_piped_lines_go_on_when_they_are_piped_in_again(monkeypatch):
-    monkeypatch.setattr(text_module, "BLOCK_SIZE", 7)
+    monkeypatch.setattr(base, "BLOCK_SIZE", 7)
     blocks = list(stdin(LINES).blocks())
     whole = [document for block in blocks for document in block.documents]
     for number, block in enumerate(blocks, 1):
@@ -327,7 +327,7 @@ def test_piped_lines_go_on_when_they_are_piped_in_again(monkeypatch):
     "data", [LINES.replace(b"line 3", b"line x"), LINES[:100], b""], ids=["other", "cut", "empty"]
 )
 def test_other_lines_than_those_that_were_read_are_refused(monkeypatch, data: bytes):
-    monkeypatch.setattr(text_module, "BLOCK_SIZE", 7)
+    monkeypatch.setattr(base, "BLOCK_SIZE", 7)
     position = list(stdin(LINES).blocks())[1].position
     with pytest.raises(CorpusError, match="the first 14 lines of standard input differ"):
         documents(stdin(data), position)

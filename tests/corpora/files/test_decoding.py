@@ -14,7 +14,6 @@ from resizable_search.corpora.decoding import (
     decode,
     encoding_of,
     open_unpacked,
-    read_whole,
 )
 
 DATA = b"some words of a text\n" * 5000
@@ -25,6 +24,11 @@ def zst(data: bytes) -> bytes:
 
 
 PACKED = [("", bytes), (".gz", gzip.compress), (".zst", zst)]
+
+
+def read_whole(path, packing):
+    with open_unpacked(path, packing, whole=True) as file:
+        return file.read()
 
 
 @pytest.mark.parametrize(("packing", "pack"), PACKED, ids=["none", "gz", "zst"])

@@ -1,15 +1,14 @@
 """An embedder turns texts into vectors. This is the contract.
 
-`embed` is the one required method: a short list of texts in, an (n, width) float32 array out, row i
-for text i. Single texts, batches and concurrent requests derive from it (`request_pool`).
+`embed` is the one required method: a short list of texts in, an (n, width) float32 array out, row i for text
+i. `request_pool` calls it for any number of texts.
 
 - `embed` sends one request of at most `batch_size` texts, or fewer if `fit_in` says so. No text is blank.
   Several threads may call it at once if `concurrency` is above 1.
 - It does not retry. It raises `ServiceError` if another try may help, else another `EmbedderError`.
 - Rows are the model's own: not centred, not truncated, not normalised. The index does that.
 - The same text and task give the same row, except for the service's own noise.
-- `spec` describes the embedder; an index's manifest stores it. Its `fingerprint` is the key of the query
-  cache, its `space` says which vectors may be compared. It holds no secret.
+- `spec` describes the embedder; an index's manifest stores it. It holds no secret.
 - The constructor sets `_spec`. It takes keywords only, all with defaults: `model`, and the options of the
   spec. The command line passes `base_url`, `api_key_env`, `document_prefix` and `query_prefix` to those that
   have them.
@@ -30,11 +29,9 @@ from resizable_search.errors import BadAnswerError, EmbedderError, UsageError
 from resizable_search.specs import EmbedderSpec
 from resizable_search.text import without_surrogates
 
-Task = Literal["search_document", "search_query"]
-"""What a text is for. The names are those of Nomic's models."""
+Task = Literal["search_document", "search_query"]  # what a text is for, in words of Nomic's models
 
-UNKNOWN_MODEL = "unknown"
-"""The model of precomputed vectors, if nobody named it."""
+UNKNOWN_MODEL = "unknown"  # the model of precomputed vectors, if nobody named it
 
 LONE_SURROGATES = "a text has lone surrogates; correct it, or skip it with `on_bad_text=skip`"
 
@@ -47,37 +44,22 @@ class Embedder(ABC):
     """Texts to vectors. The module's docstring is the contract."""
 
     kind: ClassVar[str]
-    needs_fit: ClassVar[bool] = False
-    """Whether it must learn from the corpus first."""
-    remote: ClassVar[bool] = False
-    """Whether a request costs money or time at a service. Answers are then journalled at once."""
-    embeds: ClassVar[bool] = True
-    """Whether it can embed texts at all."""
-    known_models: ClassVar[Collection[str]] = ()
-    """Models that belong to this kind by their name alone."""
-    widest: int | None = None
-    """The most dimensions it may have, if only `fit` tells its width."""
-    max_state_bytes: ClassVar[int] = 0
-    """The most bytes of a fitted state."""
-    batch_size: int = 100
-    """The most texts in one call of `embed`."""
-    concurrency: int = 1
-    """The most calls of `embed` at once."""
-    requests_per_minute: float | None = None
-    """The service's rate limit."""
-    before_repeat: Callable[[], None] = staticmethod(ignore)
-    """To be called before a request that a client repeats by itself. It may wait, or raise to prevent it."""
-    on_usage: Callable[[int], None] = staticmethod(ignore)
-    """To be called with the tokens that an answer was billed."""
-    on_note: Callable[[str], None] = staticmethod(ignore)
-    """To be called with what the user should know, e.g. that a text was cut."""
-    check_costs: ClassVar[str] = ""
-    """What `check` costs at the service, in words."""
-    remark: ClassVar[str] = ""
-    """What users must know of its vectors, in one line."""
+    needs_fit: ClassVar[bool] = False  # whether it must learn from the corpus first
+    remote: ClassVar[bool] = False  # whether a request costs money or time at a service
+    embeds: ClassVar[bool] = True  # whether it can embed texts at all
+    known_models: ClassVar[Collection[str]] = ()  # models that belong to this kind by their name alone
+    widest: int | None = None  # the most dimensions it may have, if only `fit` tells its width
+    max_state_bytes: ClassVar[int] = 0  # the most bytes of a fitted state
+    batch_size: int = 100  # the most texts in one call of `embed`
+    concurrency: int = 1  # the most calls of `embed` at once
+    requests_per_minute: float | None = None  # the service's rate limit
+    before_repeat: Callable[[], None] = staticmethod(ignore)  # call it before repeats: it waits, or raises
+    on_usage: Callable[[int], None] = staticmethod(ignore)  # call it with the tokens that were billed
+    on_note: Callable[[str], None] = staticmethod(ignore)  # call it with what the user should know
+    check_costs: ClassVar[str] = ""  # what `check` costs at the service, in words
+    remark: ClassVar[str] = ""  # what users must know of its vectors, in one line
 
-    _spec: EmbedderSpec
-    """Set by the constructor, unless the class overrides `spec`."""
+    _spec: EmbedderSpec  # set by the constructor, unless the class overrides `spec`
 
     @property
     def spec(self) -> EmbedderSpec:

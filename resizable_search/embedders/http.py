@@ -1,9 +1,8 @@
 """The request layer of embedders that ask a service: addresses, keys, time limit, requests, errors.
 
-`RemoteService` words every error of a service, by one table from HTTP status to error class. `Endpoint` posts
-JSON with httpx2: OpenAI's client would hide status and headers behind retries of its own, follow redirects
-and demand a key. Nomic's client sends its requests itself, and shares the rest. Pace and retries are the
-request pool's. No redirect is followed, since the key goes only to the address that the user named.
+`RemoteService` words every error of a service. `Endpoint` posts JSON with httpx2: OpenAI's client would hide
+status and headers behind retries of its own, follow redirects and demand a key. Nomic's client sends its own
+requests, and shares the rest. No redirect is followed: the key goes only to the address that the user named.
 """
 
 import json
@@ -33,8 +32,7 @@ from resizable_search.errors import (
 
 T = TypeVar("T")
 
-MAX_RETRY_AFTER = 600.0
-"""Seconds of a Retry-After that are worth waiting for."""
+MAX_RETRY_AFTER = 600.0  # seconds of a Retry-After that are worth waiting for
 ERRORS: Mapping[int, type[EmbedderError]] = {
     400: RefusedTextError,
     401: CredentialsError,
@@ -57,14 +55,12 @@ _LIKE_A_KEY = r"sk-[\w*.-]+|nk-[\w-]+"
 
 
 class TooLongError(RefusedTextError):
-    """A text is too long: the model takes `limit` tokens (0: unknown), so `share` of it may fit.
-
-    `detail` is the service's message, like '… 8192 tokens, however you requested 10031 …'.
-    """
+    """A text is too long: by the `detail`, `limit` tokens fit (0: unknown), so `share` of it may fit."""
 
     def __init__(self, message: str, detail: str) -> None:
         super().__init__(message)
         self.limit, self.share = 0, 0.5
+        # '… 8192 tokens, however you requested 10031 …'
         numbers = [int(number) for number in re.findall(r"\d{2,9}", detail)]
         if len(numbers) > 1 and min(numbers) < max(numbers):
             self.limit = min(numbers)
@@ -110,14 +106,12 @@ class RemoteService:
             return EmbedderError(
                 f"{self.name} wants no request for {seconds / 60:,.0f} minutes ({answer}); try again then"
             )
-        if kind is RateLimitedError:
-            what, remedy = "wants fewer requests", "try again in some minutes, or with a lower `rate`"
-        elif kind is ServiceError:
-            what, remedy = "is failing", self.down_remedy
-        elif kind is RefusedTextError:
-            what, remedy = "refuses a text", "correct the text, or skip it with `on_bad_text=skip`"
-        else:
-            what, remedy = "does not take the request", self.address_remedy
+        what, remedy = {
+            RateLimitedError: ("wants fewer requests", "try again in some minutes, or with a lower `rate`"),
+            ServiceError: ("is failing", self.down_remedy),
+            RefusedTextError: ("refuses a text", "correct the text, or skip it with `on_bad_text=skip`"),
+            EmbedderError: ("does not take the request", self.address_remedy),
+        }[kind]
         message = f"{self.name} {what} ({answer}); {remedy}"
         if issubclass(kind, ServiceError):
             return kind(message, retry_after=seconds, status=status)

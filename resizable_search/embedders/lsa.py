@@ -2,32 +2,20 @@
 
 A text is the weighted sum of its words' rows in a truncated singular value decomposition of the
 (documents, terms) matrix (Deerwester et al., "Indexing by latent semantic analysis", 1990). Dimensions are
-ordered by singular value, so truncation keeps what matters most. It matches words and what occurs with
-them, not meaning.
+ordered by singular value, so truncation keeps what matters most.
 
 A word that occurs n times in a text weighs (1 + ln n) * ln((1 + documents) / documents with it) ** 1.5. A
 text's weights have norm 1. Measured on 16,015 articles of English Wikipedia of 1,200 characters, fitted on
-10,000, with 1,500 of the others as queries: the share whose other half is among the 10 best, and the same for
-title to article, each +- 0.013.
-
-    dimensions             768            256            64
-    power 1.5           0.684  0.725   0.583  0.547   0.409  0.345
-    without stop words  0.671  0.727   0.573  0.561   0.403  0.360    and so below
-    power 2             0.700  0.769   0.604  0.611   0.433  0.409    finds Cherry for `tree data structures`
-    power 1             0.604  0.653   0.498  0.491   0.334  0.309
-    scikit-learn's idf  0.565  0.573   0.447  0.431   0.291  0.280
+10,000, with 1,500 of the others as queries at 768 dimensions: the other half of 0.684 of them is among the 10
+best, of 0.604 with power 1, of 0.565 with scikit-learn's idf. With power 2 it is 0.700, but `tree data
+structures` finds Cherry. Leaving out stop words changes nothing (each +- 0.013).
 
 A term is a word in lower case, without accents and English plural. A compound (`OrderedDict`, `move_to_end`)
 counts as a whole and by its parts. No word is left out, neither `C` nor `with`. Han and kana, written
 without spaces, are cut into overlapping pairs, as is usual.
 
-The fitted state is four files. Its checksum covers lsa.json, and by its hashes all files. Reading verifies
-all but components.npy: hashing 92 MB would cost a query more than the search.
-
-    lsa.json         the format, the parameters, the hash of each other file; written last
-    terms.json       the terms, sorted; a term's index is its row in the arrays
-    idf.npy          (terms,) float32, the terms' weights
-    components.npy   (terms, width) float32, C order, so that a query touches few pages of the mapped file
+The fitted state is four files (docs/format.md). Its checksum covers lsa.json, and by its hashes all files.
+Reading verifies all but components.npy: hashing 92 MB would cost a query more than the search.
 """
 
 import hashlib
@@ -56,19 +44,13 @@ from resizable_search.text import BACK, clipped
 Floats = NDArray[np.float32]
 
 WIDTH = 768
-SAMPLE = 10_000
-"""Documents to learn from: a seeded sample of a larger corpus."""
-SAMPLE_CHARS = 10_000
-"""Characters of a document to learn from."""
-MAX_TERMS = 30_000
-"""The words in most documents; 92 MB of components at 768 dimensions."""
-RARE_FROM = 1_000
-"""From so many documents on, a word must be in two of them, since it relates to nothing otherwise."""
+SAMPLE = 10_000  # documents to learn from: a seeded sample of a larger corpus
+SAMPLE_CHARS = 10_000  # characters of a document to learn from
+MAX_TERMS = 30_000  # the words in most documents; 92 MB of components at 768 dimensions
+RARE_FROM = 1_000  # documents from which on a word must be in two of them: else it relates to nothing
 IDF_POWER = 1.5
-PASSES = 1
-"""Of the randomised SVD's power iteration."""
-NEGLIGIBLE = 1e-5
-"""Singular values below this share of the largest are rounding errors."""
+PASSES = 1  # of the randomised SVD's power iteration
+NEGLIGIBLE = 1e-5  # singular values below this share of the largest are rounding errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +106,17 @@ class LsaEmbedder(Embedder):
         state = self._fitted
         rows = np.zeros((len(texts), state.components.shape[1]), np.float32)
         for row, text in zip(rows, texts, strict=True):
-            _project(state, text, row)
+            known = [state.rows[term] for term in tokens(text) if term in state.rows]
+            if known:
+                terms, counts = np.unique(np.array(known, np.intp), return_counts=True)
+                weights = (1 + np.log(counts)) * state.idf[terms]
+                weights /= np.sqrt(np.square(weights).sum())
+                # It adds the terms' rows in order; a BLAS product's bits may depend on the number of threads.
+                np.einsum("t,td->d", weights.astype(np.float32), state.components[terms], out=row)
         return rows
 
     def fit(self, texts: Iterable[str], state: Path, progress: Progress = SILENT) -> None:
-        """Learn from a sample of the texts, which are read once, and write the state.
-
-        Raises EmbedderError if they have no word, StorageError if the disk refuses.
-        """
+        """Learn from a sample of the texts; write the state. Raises EmbedderError if they have no word."""
         if self._state is not None:
             raise EmbedderError("this lsa embedder is fitted and frozen; make a new one to fit again")
         progress.stage("reading for lsa", None, "texts")
@@ -149,21 +134,6 @@ class LsaEmbedder(Embedder):
         if self._state is None:
             raise EmbedderError("the lsa embedder is not fitted yet; fit it on a corpus, or load a state")
         return self._state
-
-
-def _project(state: LsaState, text: str, row: Floats) -> None:
-    """Put a text's vector into `row`, which is zeros.
-
-    einsum adds the terms' rows in order; a BLAS product's bits may depend on the number of threads.
-    """
-    get = state.rows.get
-    known = [number for term in tokens(text) if (number := get(term)) is not None]
-    if not known:
-        return
-    terms, counts = np.unique(np.array(known, np.intp), return_counts=True)
-    weights = (1 + np.log(counts)) * state.idf[terms]
-    weights /= np.sqrt(np.square(weights).sum())
-    np.einsum("t,td->d", weights.astype(np.float32), state.components[terms], out=row)
 
 
 def _reservoir(texts: Iterable[str], size: int, seed: int, progress: Progress) -> list[str]:
@@ -205,7 +175,7 @@ def _count(texts: list[str]) -> tuple[list[str], Any]:
 
 
 def _weigh(counts: Any) -> tuple[Floats, Any]:
-    """The terms' weights, and the counts weighed as in `_project`."""
+    """The terms' weights, and the counts weighed as texts are."""
     from sklearn.preprocessing import normalize
 
     texts, terms = counts.shape
@@ -228,12 +198,9 @@ def _decompose(matrix: Any, width: int, seed: int) -> Floats:
     return np.ascontiguousarray(vectors[:worth].T, np.float32)
 
 
-RULES = 1
-"""The version of the tokenizer's rules. A state that was fitted by other rules is refused."""
-LONGEST_WORD = 64
-"""Characters. Longer words are cut, so that neither the cache nor the vocabulary stores a blob."""
-CACHED_WORDS = 1 << 16
-"""Words whose terms are cached, in some 12 MB."""
+RULES = 1  # the version of the tokenizer's rules. A state that was fitted by other rules is refused.
+LONGEST_WORD = 64  # characters; longer words are cut, so that nothing stores a blob
+CACHED_WORDS = 1 << 16  # words whose terms are cached, in some 12 MB
 
 # Marks inside words that `\w` does not match: combining accents, and the vowel signs of Hebrew, Arabic, the
 # scripts of India, Thai and Lao.
@@ -274,8 +241,7 @@ def _terms_of(word: str) -> tuple[str, ...]:
 def _singular(word: str) -> str:
     """The word without an English plural's ending.
 
-    After the S stemmer of Harman, "How effective is suffixing?" (1991). Unlike hers, it turns `-ie` into
-    `-y`, so that `movies` and `movie` are one term, and it knows `classes`.
+    Harman's S stemmer ("How effective is suffixing?", 1991), but `movies` and `movie` are one term.
     """
     if len(word) < 4:
         return word
@@ -289,8 +255,7 @@ def _singular(word: str) -> str:
 FORMAT = "rsearch-lsa"
 VERSION = 1
 HEAD, TERMS, IDF, COMPONENTS = "lsa.json", "terms.json", "idf.npy", "components.npy"
-MAX_BYTES = 256_000_000
-"""Of a file that is read whole. 30,000 words have less than a megabyte."""
+MAX_BYTES = 256_000_000  # of a file that is read whole. 30,000 words have less than a megabyte.
 
 
 def write_state(

@@ -1,8 +1,8 @@
 """What the cards of known embedding models say, so that users need not look it up.
 
 A model has several names: `nomic-ai/nomic-embed-text-v1.5`, Ollama's `nomic-embed-text:latest`, LM Studio's
-`text-embedding-nomic-embed-text-v1.5`, a GGUF file's. `find` knows them; `canonical` gives the one that an
-index stores, so that vectors of one model are comparable wherever it ran.
+`text-embedding-nomic-embed-text-v1.5`, a GGUF file's. An index stores the `canonical` one, so that vectors of
+one model are comparable wherever it ran.
 Facts are from the model cards on the hub unless a comment names another source. Aliases are Ollama's tags.
 """
 
@@ -17,25 +17,20 @@ from resizable_search.specs import EmbedderSpec
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A model's facts.
-
-    `width` is the full dimension, `max_tokens` the longest text. The prefixes go before documents and
-    queries. `trained_down_to` is the smallest dimension that the card vouches for, None if the model was
-    not trained for truncation (Matryoshka). `centred`: the card asks for a layer norm before truncation.
-    `tokens_per_request` is an endpoint's limit, if it has one. `aliases` are patterns of lower-case names;
-    `name:*` also matches `name`.
-    """
+    """A model's facts."""
 
     name: str
     width: int
     max_tokens: int
     document_prefix: str = ""
     query_prefix: str = ""
-    trained_down_to: int | None = None
-    centred: bool = False
+    trained_down_to: int | None = (
+        None  # the smallest dimension that the card vouches for; None: not Matryoshka
+    )
+    centred: bool = False  # the card asks for a layer norm before truncation
     texts_per_request: int = 32  # TEI's limit unless configured (--max-client-batch-size)
     tokens_per_request: int | None = None
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()  # patterns of lower-case names; `name:*` also matches `name`
 
 
 _DOCUMENT, _QUERY = "search_document: ", "search_query: "
@@ -137,8 +132,7 @@ _CARDS = (
 )
 # fmt: on
 
-MODELS = {card.name: card for card in _CARDS}
-"""The known models by their canonical name."""
+MODELS = {card.name: card for card in _CARDS}  # the known models by their canonical name
 
 _QUANTISED = r"(?:i?q\d\w*|b?f16|f32|fp16|fp32)"
 

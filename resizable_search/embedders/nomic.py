@@ -1,9 +1,8 @@
 """Nomic's embedding models through Nomic's own client: at its hosted service, or on this machine.
 
-`nomic.embed.text` sends ten requests or more, all of them even if the first fails, and loses the whole
-answer with one of them. So one request is the unit here: `text_api_request` with up to ten texts, under an
-`AtlasClass` that also takes the key from NOMIC_API_KEY. Headers, parsing and the back-off on 429 and 5xx
-(1, 2, 4, 8, 16 s) stay the client's. Time limit, errors and pace are those of every service.
+`nomic.embed.text` sends ten requests or more, and loses all answers with one of them. So one request is the
+unit here: `text_api_request` with up to ten texts, under an `AtlasClass` that also takes the key from
+NOMIC_API_KEY. Headers, parsing and the back-off on 429 and 5xx (1, 2, 4, 8, 16 s) stay the client's.
 """
 
 import functools
@@ -16,15 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.embedders import models
+from resizable_search.embedders import http, models
 from resizable_search.embedders.base import LONE_SURROGATES, Embedder, Task, billed_tokens, checked
-from resizable_search.embedders.http import (
-    RemoteService,
-    call_with_timeout,
-    checked_key,
-    root_cause,
-    without_user,
-)
 from resizable_search.errors import (
     BadAnswerError,
     CredentialsError,
@@ -44,12 +36,10 @@ KEY_VARIABLE = "NOMIC_API_KEY"
 ADDRESS_VARIABLE = "ATLAS_API_PATH"
 TENANTS = ("production", "staging", "enterprise")
 
-REQUEST_SECONDS = 120.0
-"""The client's back-off sleeps 31 s in all; each of its six requests gets a quarter of a minute."""
+REQUEST_SECONDS = 120.0  # the client's back-off sleeps 31 s in all; each of its six requests gets 15 s
 CONNECT_SECONDS = 30.0
 CHECK_SECONDS = 10.0
-HOSTED_REQUESTS_PER_MINUTE = 240.0
-"""The hosted service's documented limit is 1,200 requests in 5 minutes."""
+HOSTED_REQUESTS_PER_MINUTE = 240.0  # the hosted service's documented limit is 1,200 requests in 5 minutes
 
 
 _account = threading.local()
@@ -92,10 +82,7 @@ class NomicEmbedder(Embedder):
         self.requests_per_minute = None if os.environ.get(ADDRESS_VARIABLE) else HOSTED_REQUESTS_PER_MINUTE
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """Embed up to ten texts in one request. Returns (n, 768) float32. Raises EmbedderError.
-
-        After 429 or 5xx, the client repeats the request up to five times, until `timeout` has passed.
-        """
+        """Embed up to ten texts in one request: (n, 768) float32. Raises EmbedderError."""
         client = self._connected(min(self._timeout, CONNECT_SECONDS))
         header = _Header(client.header, self.before_repeat)
 
@@ -130,7 +117,7 @@ class NomicEmbedder(Embedder):
             answer.json()
 
         self._call(request, CHECK_SECONDS, client)
-        return f"the key from {client.key_source} is accepted by {without_user(client.atlas_api_path)}"
+        return f"the key from {client.key_source} is accepted by {http.without_user(client.atlas_api_path)}"
 
     def _connected(self, seconds: float) -> Any:
         """The client, made on first use, which sends a request."""
@@ -139,11 +126,11 @@ class NomicEmbedder(Embedder):
                 self._client = self._call(_client_class(), seconds)
             return self._client
 
-    def _service(self, client: Any) -> RemoteService:
+    def _service(self, client: Any) -> http.RemoteService:
         address = os.environ.get(ADDRESS_VARIABLE)
         check = f"check {ADDRESS_VARIABLE}" if address else "check the network connection"
-        return RemoteService(
-            name=f"{without_user(address)} ({ADDRESS_VARIABLE})" if address else "Nomic",
+        return http.RemoteService(
+            name=f"{http.without_user(address)} ({ADDRESS_VARIABLE})" if address else "Nomic",
             model=self._spec.model,
             key=client.token if client else "",
             key_source=client.key_source if client else KEY_VARIABLE,
@@ -155,36 +142,31 @@ class NomicEmbedder(Embedder):
 
     def _call(self, function: Callable[[], Any], seconds: float, client: Any = None) -> Any:
         """Call the client within `seconds`. Its failures, which may hold a secret, are no cause of ours."""
+        import requests.exceptions as failures
+
         service = self._service(client)
+        known: EmbedderError
         try:
-            return call_with_timeout(function, seconds, service.name)
+            return http.call_with_timeout(function, seconds, service.name)
+        except EmbedderError as error:
+            known = error
+        except failures.JSONDecodeError:
+            known = service.not_json()
+        except (failures.MissingSchema, failures.InvalidSchema, failures.InvalidURL):
+            known = service.no_address()
+        except failures.RequestException as error:
+            known = service.unreachable(error)
         except Exception as error:
-            known = _embedder_error(error, service)
-            if isinstance(known, CredentialsError) and self._client is client:
-                self._client = None  # read the key again next time: a login may have been renewed
-            if known is None:
-                raise
-            raise known from None
-
-
-def _embedder_error(error: Exception, service: RemoteService) -> EmbedderError | None:
-    """The error for a failure of the client; None if it is none of those that are known."""
-    import requests.exceptions as failures
-
-    match error:
-        case EmbedderError():
-            return error
-        case failures.JSONDecodeError():
-            return service.not_json()
-        case failures.MissingSchema() | failures.InvalidSchema() | failures.InvalidURL():
-            return service.no_address()
-        case failures.RequestException():
-            return service.unreachable(error)
-        case Exception(args=((int() as status, str() as body),)):
-            return service.error(status, body)
-    if type(error) is Exception:  # how the client reports 5xx from /v1/user
-        return ServiceError(f"{service.name} is failing; {service.down_remedy}")
-    return None
+            match error.args:
+                case ((int() as status, str() as body),):
+                    known = service.error(status, body)
+                case _ if type(error) is Exception:  # how the client reports 5xx from /v1/user
+                    known = ServiceError(f"{service.name} is failing; {service.down_remedy}")
+                case _:
+                    raise
+        if isinstance(known, CredentialsError) and self._client is client:
+            self._client = None  # read the key again next time: a login may have been renewed
+        raise known from None
 
 
 class _Header(dict[str, str]):
@@ -228,7 +210,7 @@ def _client_class() -> Callable[[], Any]:
             key = os.environ.get(KEY_VARIABLE, "").strip()
             self.key_source = KEY_VARIABLE if key else str(nomic.cli.nomic_base_path / "credentials")
             credentials = {"token": key, "tenant": "production"} if key else self._login()
-            checked_key(credentials["token"], self.key_source, KEY_VARIABLE)
+            http.checked_key(credentials["token"], self.key_source, KEY_VARIABLE)
             return credentials
 
         def _login(self) -> dict[str, Any]:
@@ -249,10 +231,7 @@ def _client_class() -> Callable[[], Any]:
 
 
 class NomicLocalEmbedder(Embedder):
-    """A Nomic model run by gpt4all, free and without a key, in the same space as the hosted one.
-
-    gpt4all downloads the model (some 270 MB) on first use, and needs the network whenever it loads one.
-    """
+    """A Nomic model run by gpt4all, in the same space as the hosted one; loading it needs the network."""
 
     kind: ClassVar[str] = "nomic-local"
     batch_size = 64
@@ -277,7 +256,7 @@ class NomicLocalEmbedder(Embedder):
                 GPT4All.retrieve_model(self._file)
             except Exception as error:
                 raise EmbedderError(
-                    f"gpt4all cannot fetch {self._file}: {root_cause(error)}; connect to the network"
+                    f"gpt4all cannot fetch {self._file}: {http.root_cause(error)}; connect to the network"
                 ) from error
             self._is_fetched = True
         try:
@@ -287,7 +266,7 @@ class NomicLocalEmbedder(Embedder):
             raise RefusedTextError(LONE_SURROGATES) from None
         except Exception as error:
             raise EmbedderError(
-                f"gpt4all cannot embed with {self._file}: {root_cause(error)}; "
+                f"gpt4all cannot embed with {self._file}: {http.root_cause(error)}; "
                 "delete it from ~/.cache/gpt4all to download it again"
             ) from error
         return _vectors(answer, len(texts), self._spec.model, "gpt4all")

@@ -1,8 +1,7 @@
 """Any model behind `POST /v1/embeddings`: OpenAI's own, Ollama, llama.cpp, vLLM, TEI, LM Studio, Infinity.
 
-They agree on the request and little else. The endpoint gets plain texts behind the prefixes that the
-model wants (`models`). The index stores the model's canonical name, so that vectors of one model are
-comparable wherever it ran; the endpoint's address; and the name of the variable with the key, never the key.
+They agree on the request and little else. Texts are sent behind the prefixes that the model wants (`models`).
+The index stores the model's canonical name, the address, and the name of the variable with the key.
 """
 
 import base64
@@ -29,24 +28,19 @@ from resizable_search.specs import EmbedderSpec
 
 DEFAULT_URL = "https://api.openai.com/v1"
 DEFAULT_VARIABLE = "OPENAI_API_KEY"
-URL_VARIABLE = "OPENAI_BASE_URL"
-"""The default address, as for OpenAI's own client."""
+URL_VARIABLE = "OPENAI_BASE_URL"  # the default address, as for OpenAI's own client
 TIMEOUT_SECONDS = 120.0
-LOCAL_TIMEOUT_SECONDS = 600.0
-"""A server on this machine may be slow, and loads the model on first use."""
-PROBE = "a tree"
-"""The text that `check` embeds."""
-MAX_CUTS = 6
-"""How often a text that is too long is cut again."""
-BYTES_PER_TOKEN = 2.5
-"""UTF-8 bytes of dense text: most has more, so that a guess is rarely below the true count."""
+LOCAL_TIMEOUT_SECONDS = 600.0  # a server on this machine may be slow, and loads the model on first use
+PROBE = "a tree"  # the text that `check` embeds
+MAX_CUTS = 6  # how often a text that is too long is cut again
+BYTES_PER_TOKEN = 2.5  # of dense text in UTF-8: most has more, so that a guess is rarely too low
 
 
 class OpenAIEmbedder(Embedder):
     """The model `model` at the endpoint `base_url`, with the key in the variable `api_key_env`.
 
     None means the known model's value (`models`). `served_as` is the endpoint's name for the model if
-    `model` is the canonical one. Raises UsageError without a model, and for an invalid address or variable.
+    `model` is the canonical one. Raises UsageError.
     """
 
     kind: ClassVar[str] = "openai"
@@ -133,10 +127,8 @@ class OpenAIEmbedder(Embedder):
         for count, text in enumerate(texts[: self.batch_size]):
             tokens = len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN
             left -= min(tokens, alone)
-            if count and (left < 0 or tokens > alone):
-                return count
-            if tokens > alone:
-                return 1
+            if left < 0 or tokens > alone:
+                return max(1, count)
         return min(len(texts), self.batch_size)
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
@@ -158,38 +150,33 @@ class OpenAIEmbedder(Embedder):
             self.before_repeat()
             try:
                 rows = self._embed_inputs([prefix + cut])
-                break
             except TooLongError as error:
                 refused = error
-        else:
-            raise refused
-        count = next(self._cuts)
-        if str(count).strip("0") == "1":  # the 1st, 10th, 100th …
-            which = "a text" if count == 1 else f"the {count:,}th text"
-            self.on_note(
-                f"{which} is too long for {self._served_as}: only the first {len(cut):,} of its "
-                f"{len(text):,} characters are embedded"
-            )
-        return rows
+                continue
+            count = next(self._cuts)
+            if str(count).strip("0") == "1":  # the 1st, 10th, 100th …
+                which = "a text" if count == 1 else f"the {count:,}th text"
+                self.on_note(
+                    f"{which} is too long for {self._served_as}: only the first {len(cut):,} of its "
+                    f"{len(text):,} characters are embedded"
+                )
+            return rows
+        raise refused
 
     def _embed_inputs(self, inputs: list[str]) -> NDArray[np.float32]:
         """The rows of one request, (n, width) float32, in the encoding that the endpoint knows."""
-        if self._encoding:
-            return self._request(inputs, self._encoding)
         try:
-            rows, encoding = self._request(inputs, "base64"), "base64"
-        except TooLongError:
-            raise
+            return self._request(inputs, self._encoding or "base64")
         except (RefusedTextError, ServiceError, BadAnswerError) as error:  # the text, or base64
+            if self._encoding or isinstance(error, TooLongError):
+                raise
             if isinstance(error, ServiceError) and error.status != 500:
                 raise
             self.before_repeat()
             try:
-                rows, encoding = self._request(inputs, "float"), "float"
+                return self._request(inputs, "float")
             except EmbedderError:
                 raise error from None
-        self._encoding = encoding
-        return rows
 
     def _request(self, inputs: list[str], encoding: str) -> NDArray[np.float32]:
         body: dict[str, Any] = {"model": self._served_as, "input": inputs}
@@ -197,7 +184,7 @@ class OpenAIEmbedder(Embedder):
             body["encoding_format"] = encoding
         answer = self._endpoint.post(body)
         rows = rows_of(answer, len(inputs), self._base_url, self._width)
-        self._width = rows.shape[1]
+        self._width, self._encoding = rows.shape[1], encoding
         self.on_usage(billed_tokens(answer))
         name = answer.get("model")
         if not isinstance(name, str) or not name or name in self._noted_names:

@@ -1,8 +1,7 @@
 """The embedders by name, and the addresses that may get a key. This loads nothing heavy.
 
-Our own embedders are named by import path, others by an entry point. An index says where its queries are
-embedded, and anybody may have made it. So a key is sent to an address only after the user named both
-together, in a build or a query, which a file beside the indexes records.
+An index says where its queries are embedded, and anybody may have made it. So a key is sent to an address
+only after the user named both together, in a build or a query, which a file beside the indexes records.
 """
 
 import inspect
@@ -37,8 +36,7 @@ BUILT_IN = {
 }
 PRECOMPUTED = {"given": "resizable_search.embedders.base:PrecomputedEmbedder"}
 """Not offered by `names`, since it embeds nothing."""
-GROUP = "resizable_search.embedders"
-"""The entry-point group: an embedder's name, and its class."""
+GROUP = "resizable_search.embedders"  # the entry-point group: an embedder's name, and its class
 
 
 def names() -> list[str]:
@@ -89,11 +87,10 @@ def create(
     cls: Callable[..., Embedder] = embedder_class(kind)
     keywords = {"model": model, **(options or {})}
     keywords = {name: value for name, value in keywords.items() if value is not None}
-    for name in keywords:
-        if name not in parameters(kind):
-            raise UsageError(
-                f"embedder {kind!r} has no option `{name}`: leave it out, or choose another `embedder`"
-            )
+    if unknown := [name for name in keywords if name not in parameters(kind)]:
+        raise UsageError(
+            f"embedder {kind!r} has no option `{unknown[0]}`: leave it out, or choose another `embedder`"
+        )
     return cls(**keywords)
 
 
@@ -103,24 +100,24 @@ def reopen(spec: EmbedderSpec, state: Path) -> "Embedder":
     if cls.needs_fit:
         fitted: Embedder = cls.load(state)
         return fitted
+    problem = "it has other options"
     try:
         embedder: Embedder = cls(**{**spec.options, "model": spec.model})
-        problem = "" if dict(embedder.spec.options) == dict(spec.options) else "it has other options"
+        if dict(embedder.spec.options) == dict(spec.options):
+            return embedder
+    except UsageError as error:
+        problem = str(error)
+    except RsearchError:
+        raise
     except Exception as error:  # an option of a wrong type may cause anything
-        is_usage = isinstance(error, UsageError)
-        if isinstance(error, RsearchError) and not is_usage:
-            raise
-        problem = str(error) if is_usage else clipped(f"{type(error).__name__}: {error}")
-    if problem:
-        raise IndexFormatError(
-            f"this rsearch's {spec.kind} embedder does not take the index's options ({problem}): "
-            "upgrade rsearch, or build the index again"
-        )
-    return embedder
+        problem = clipped(f"{type(error).__name__}: {error}")
+    raise IndexFormatError(
+        f"this rsearch's {spec.kind} embedder does not take the index's options ({problem}): "
+        "upgrade rsearch, or build the index again"
+    )
 
 
-LOCK_SECONDS = 10.0
-"""Others hold the lock for milliseconds."""
+LOCK_SECONDS = 10.0  # others hold the lock for milliseconds
 
 
 def embedder_of_vectors(
@@ -130,10 +127,7 @@ def embedder_of_vectors(
     file: Path,
     options: Mapping[str, str | int | None] | None = None,
 ) -> "Embedder":
-    """The embedder that made the (n, width) vectors of `file`, made by `model` with the embedder `kind`.
-
-    Raises UsageError, and EmbedderMismatchError for another width than the model's.
-    """
+    """The embedder that made the (n, width) vectors of `file`. Raises UsageError, EmbedderMismatchError."""
     from resizable_search.embedders.base import UNKNOWN_MODEL, PrecomputedEmbedder
     from resizable_search.embedders.models import find
 

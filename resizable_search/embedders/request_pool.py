@@ -1,9 +1,8 @@
 """Many requests at once: concurrency, pace and retries around an embedder's `embed`.
 
-Requests run on daemon threads, so neither a hung one nor Ctrl-C keeps the process alive. A request that
-may succeed later is sent again after growing, jittered pauses. If it fails each time while another text is
-embedded, its texts are at fault. Any other failure ends the work. What a client repeats by itself is paced,
-counted and stopped like other requests.
+Requests run on daemon threads, which keep no process alive. One that may succeed later is sent again after
+growing pauses. If it fails each time while another text is embedded, its texts are at fault. Any other
+failure ends the work. What a client repeats by itself is paced and counted alike.
 """
 
 import math
@@ -12,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import KW_ONLY, astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,22 +25,15 @@ from resizable_search.errors import (
     ServiceError,
 )
 
-TRIES = 4
-"""How often a request is sent. Nomic's client tries several times inside each."""
-BUSY_TRIES = 8
-"""How often at a rate limit: a window of 5 minutes has passed by then."""
-FIRST_PAUSE = 1.0
-"""Seconds before the second try, with a jitter of one half. Each further pause is twice as long."""
+TRIES = 4  # how often a request is sent. Nomic's client tries several times inside each.
+BUSY_TRIES = 8  # how often at a rate limit: a window of 5 minutes has passed by then
+FIRST_PAUSE = 1.0  # seconds before the second try, with a jitter of one half; each further pause doubles
 LONGEST_PAUSE = 60.0
-OTHER_TEXT = "a tree"
-"""Shows whether a service that fails is down, or fails on a text."""
+OTHER_TEXT = "a tree"  # shows whether a service that fails is down, or fails on a text
 QUERY_TRIES = 2
-QUERY_PATIENCE = 20.0
-"""The longest Retry-After, in seconds, that a query waits for."""
-FILL = 0.99
-"""The share of the permitted rate that is used: requests may arrive closer together than they were sent."""
-CATCH_UP = 1.0
-"""Seconds of missed turns that are caught up, so that a thread that wakes late does not lower the rate."""
+QUERY_PATIENCE = 20.0  # the longest Retry-After, in seconds, that a query waits for
+FILL = 0.99  # share of the rate that is used: requests may arrive closer together than they were sent
+CATCH_UP = 1.0  # seconds of missed turns that are made up for, so that late threads do not lower the rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +60,7 @@ class Usage:
 
 
 class Pacer:
-    """Spaces requests evenly, `per_minute` of them; None: no limit.
-
-    So any window of minutes keeps the limit, also across restarts, without a record of what was sent.
-    """
+    """Spaces requests evenly, `per_minute` of them (None: no limit), and so keeps it also across restarts."""
 
     def __init__(self, per_minute: float | None) -> None:
         self._gap = 60.0 / (per_minute * FILL) if per_minute else 0.0
@@ -87,35 +76,30 @@ class Pacer:
             return max(0.0, turn - now)
 
 
+@dataclass(eq=False)
 class RequestPool:
-    """Embeds batches on `concurrency` threads. Submit batches, then take results as they come.
+    """Embeds batches on `concurrency` threads (0: the embedder's). Submit batches, then take results.
 
     Taking a result says that the one before it is safe; at most `concurrency` results are not safe yet.
     `on_retry` gets the reason of each retry; `on_repeat` is called when a client repeats a request itself.
     """
 
-    def __init__(
-        self,
-        embedder: Embedder,
-        task: Task,
-        *,
-        concurrency: int | None = None,
-        requests_per_minute: float | None = None,
-        on_retry: Callable[[str], None] = ignore,
-        on_repeat: Callable[[], None] = ignore,
-        for_query: bool = False,
-    ) -> None:
-        self.concurrency = concurrency or embedder.concurrency
+    embedder: Embedder
+    task: Task
+    _: KW_ONLY
+    concurrency: int = 0
+    requests_per_minute: float | None = None
+    on_retry: Callable[[str], None] = ignore
+    on_repeat: Callable[[], None] = ignore
+    for_query: bool = False
+
+    def __post_init__(self) -> None:
+        self.concurrency = self.concurrency or self.embedder.concurrency
         self.usage = Usage()
         self.outstanding = 0
-        self._embedder = embedder
-        self._task = task
-        self._pacer = Pacer(requests_per_minute)
-        self._on_retry = on_retry
-        self._on_repeat = on_repeat
-        self._is_for_query = for_query
-        self._tries, self._busy_tries = (QUERY_TRIES, QUERY_TRIES) if for_query else (TRIES, BUSY_TRIES)
-        self._patience = QUERY_PATIENCE if for_query else math.inf
+        self._pacer = Pacer(self.requests_per_minute)
+        self._tries, self._busy_tries = (QUERY_TRIES, QUERY_TRIES) if self.for_query else (TRIES, BUSY_TRIES)
+        self._patience = QUERY_PATIENCE if self.for_query else math.inf
         self._batches: queue.SimpleQueue[tuple[list[int], Sequence[str]] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[BatchResult | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
@@ -124,8 +108,8 @@ class RequestPool:
         self._waiting = {"turn": 0, "retry": 0}
         self._slots = threading.Semaphore(self.concurrency)
         self._has_unsafe = False
-        embedder.before_repeat, embedder.on_note = self._before_repeat, on_retry
-        embedder.on_usage = lambda tokens: self._count(Usage(tokens=tokens))
+        self.embedder.before_repeat, self.embedder.on_note = self._before_repeat, self.on_retry
+        self.embedder.on_usage = lambda tokens: self._count(Usage(tokens=tokens))
         for number in range(self.concurrency):
             threading.Thread(target=self._work, name=f"embed-{number}", daemon=True).start()
 
@@ -206,7 +190,7 @@ class RequestPool:
             attempt += 1
             self._take_turn(repeats=attempt > 1)
             try:
-                return self._embedder.embed(texts, self._task)
+                return self.embedder.embed(texts, self.task)
             except (ServiceError, BadAnswerError) as error:
                 asked = getattr(error, "retry_after", None) or 0.0
                 tries = self._busy_tries if isinstance(error, RateLimitedError) else self._tries
@@ -214,17 +198,17 @@ class RequestPool:
                     self._blame_the_texts(error)
                     raise
                 seconds = max(pause * (0.5 + random.random()), asked)
-                self._on_retry(f"{error}; trying again in {seconds:.0f} s ({attempt} of {tries - 1})")
+                self.on_retry(f"{error}; trying again in {seconds:.0f} s ({attempt} of {tries - 1})")
                 self._wait("retry", seconds)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _blame_the_texts(self, error: ServiceError | BadAnswerError) -> None:
         """Raise RefusedTextError if a service that fails on these texts embeds another one."""
-        if self._is_for_query or isinstance(error, RateLimitedError) or not getattr(error, "again", True):
+        if self.for_query or isinstance(error, RateLimitedError) or not getattr(error, "again", True):
             return
         self._take_turn(repeats=True)
         try:
-            self._embedder.embed([OTHER_TEXT], self._task)
+            self.embedder.embed([OTHER_TEXT], self.task)
         except EmbedderError:
             return
         what = str(error).partition("; ")[0]
@@ -233,12 +217,12 @@ class RequestPool:
         ) from None
 
     def _before_repeat(self) -> None:
-        self._on_repeat()
+        self.on_repeat()
         self._take_turn(repeats=True)
 
     def _take_turn(self, *, repeats: bool) -> None:
         self._wait("turn", self._pacer.delay())
-        self._count(Usage(requests=int(self._embedder.remote), repeats=int(repeats)))
+        self._count(Usage(requests=int(self.embedder.remote), repeats=int(repeats)))
 
     def _count(self, usage: Usage) -> None:
         with self._lock:
@@ -262,22 +246,19 @@ class _StoppedError(Exception):
 def embed_all(embedder: Embedder, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
     """Embed any number of texts, in batches: (n, width) float32. Raises EmbedderError."""
     out = np.empty((len(texts), embedder.spec.width), np.float32)
-    batches: list[list[int]] = []
-    start = 0
-    while start < len(texts):
-        stop = start + embedder.fit_in(texts[start : start + embedder.batch_size])
-        batches.append(list(range(start, stop)))
-        start = stop
     pool = RequestPool(
         embedder,
         task,
-        concurrency=max(1, min(embedder.concurrency, len(batches))),
+        concurrency=max(1, min(embedder.concurrency, len(texts))),
         requests_per_minute=embedder.requests_per_minute,
         for_query=True,
     )
     try:
-        for keys in batches:
-            pool.submit(keys, [texts[i] for i in keys])
+        start = 0
+        while start < len(texts):
+            stop = start + embedder.fit_in(texts[start : start + embedder.batch_size])
+            pool.submit(list(range(start, stop)), texts[start:stop])
+            start = stop
         while pool.outstanding:
             result = pool.next()
             if result is not None and result.refused is not None:

@@ -18,8 +18,7 @@ from resizable_search.errors import EmbedderError, RefusedTextError, UsageError
 from resizable_search.specs import EmbedderSpec
 from resizable_search.system import install_command
 
-MODEL_BATCH = 32
-"""Texts that the model computes at once, out of a call's texts sorted by length."""
+MODEL_BATCH = 32  # texts that the model computes at once, out of a call's texts sorted by length
 
 PROMPTS = {
     "search_document": ("document", "passage", "corpus", "search_document", "retrieval.passage", "doc"),
@@ -29,11 +28,7 @@ PROMPTS = {
 
 
 class SentenceTransformersEmbedder(Embedder):
-    """The model `model`: a folder, or a name of the hub, which is downloaded on first use.
-
-    `load_from` says where to load it from if `model` is its canonical name. None means the model's own
-    value, which may take loading it. Raises UsageError without a model.
-    """
+    """A model in a folder, or of the hub and downloaded on first use. None means the model's own value."""
 
     kind: ClassVar[str] = "sentence-transformers"
     batch_size = 64

@@ -1,9 +1,8 @@
 """WordLlama: a static Matryoshka model that lies in its package: texts are embedded on this machine, at once.
 
 A text's vector is the mean of its tokens' rows in a table of 32,000 x 256 numbers, which was trained for 256,
-128 and 64 dimensions (https://github.com/dleemiller/WordLlama, MIT). The order of words does not count, and
-the model knows English best. Only the two data files of the package are read: its own loader looks for them
-in a folder that the wheel does not have, and pads each batch to its longest text.
+128 and 64 dimensions (https://github.com/dleemiller/WordLlama, MIT). Only the two data files of the package
+are read: its own loader looks for them in a folder that the wheel lacks, and pads each batch.
 """
 
 import hashlib
@@ -12,7 +11,6 @@ from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, PackagePath, distribution
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,21 +28,15 @@ PACKAGE, MODEL, WIDTH = "wordllama", "wordllama-l2-supercat", 256
 WEIGHTS = "wordllama/weights/l2_supercat_256.safetensors"
 TOKENIZER = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
 
-FEW_TEXTS = 4
-"""Up to so many texts, as of a query, only the rows of their tokens are read from the file of the table."""
+FEW_TEXTS = 4  # up to so many texts, as of a query, only the rows of their tokens are read
 
-CHARS_A_TOKEN = 2
-"""With fewer, words fall apart into characters and bytes, which say little. English has 4 or more."""
+CHARS_A_TOKEN = 2  # with fewer, words fall apart into characters and bytes; English has 4 or more
 
-NOTED_FROM = 100
-"""Texts that are looked at before the user is told that their language is not the model's."""
+NOTED_FROM = 100  # texts that are looked at before the user is told that their language is not the model's
 
 
 class WordLlamaEmbedder(Embedder):
-    """The table and the tokenizer of the package. Safe to call from several threads.
-
-    A text gets the same numbers in every batch. Raises EmbedderError without the package or its files.
-    """
+    """The table and the tokenizer of the package, for any thread. A text is the same in every batch."""
 
     kind: ClassVar[str] = "wordllama"
     known_models: ClassVar[Sequence[str]] = (MODEL,)
@@ -67,32 +59,16 @@ class WordLlamaEmbedder(Embedder):
         ids = [np.array(text.ids, np.int64) for text in encoded]
         lengths = np.array([len(tokens) for tokens in ids])
         self._note_foreign(texts, lengths)
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        tokens = np.concatenate(ids)
-        sums = self._sums(tokens, starts) if len(texts) > FEW_TEXTS else self._few_sums(tokens, starts)
+        rows_of = self._few_rows if len(texts) <= FEW_TEXTS else self._table.__getitem__
+        # Over the first axis numpy adds row after row, so a sum does not depend on the other texts.
+        sums = np.array([rows_of(tokens).sum(axis=0) for tokens in ids])
         means: NDArray[np.float32] = sums / np.maximum(lengths, 1)[:, None].astype(np.float32)
         return means
 
-    def _sums(self, tokens: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The sums of the rows of each text's tokens, from `starts` on: a sparse matrix times the table.
-
-        Rows are added one after the other, so a sum does not depend on the other texts.
-        """
-        from scipy.sparse import csr_array
-
-        ones = np.ones(len(tokens), np.float32)
-        sums: NDArray[np.float32] = (
-            csr_array((ones, tokens, starts), shape=(len(starts) - 1, len(self._table))) @ self._table
-        )
-        return sums
-
-    def _few_sums(self, tokens: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The same numbers; only the rows of the tokens are read, and nothing large is imported."""
-        sums = np.zeros((len(starts) - 1, WIDTH), np.float32)
-        for row, (start, stop) in zip(sums, pairwise(starts.tolist()), strict=True):
-            for token in tokens[start:stop].tolist():
-                row += self._slices[token : token + 1][0]
-        return sums
+    def _few_rows(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Rows of the table, read from its file one by one."""
+        rows = [self._slices[token : token + 1][0] for token in tokens.tolist()]
+        return np.array(rows, np.float32).reshape(-1, WIDTH)
 
     @cached_property
     def _slices(self) -> Any:

@@ -82,7 +82,7 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
     try:
         compiled = compile_kernels(progress)
     except ColdKernelsError as error:
-        raise RsearchError(f"{error}; searches use numpy, which is slower: reinstall numba") from None
+        raise RsearchError(f"{error}; numpy searches, more slowly") from None
     done.append(f"{compiled} kernels compiled" if compiled else "the kernels are already compiled")
     return done
 

@@ -3,7 +3,8 @@
 A query never compiles. A build of a large index compiles, a service, or a user by hand; without kernels
 numpy searches. A child process compiles, so that an interruption ends it at once.
 
-numba keeps the kernels beside the package, or in the user's cache folder. They hold for one version of
+numba keeps the kernels in $NUMBA_CACHE_DIR, beside the package or in the user's cache folder; where it can
+write none of these, a folder in the user's home of indexes is named to it. They hold for one version of
 Python, numba and rsearch, and for one kind of processor. numba does not notice a changed source in what a
 kernel calls, and importing it takes a third of a second. So a stamp records the sources and the numba that
 the kernels were compiled from.
@@ -22,13 +23,14 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from resizable_search.engine.base import Engine
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.errors import UsageError
 from resizable_search.progress import SILENT, Progress
-from resizable_search.system import thread_count
+from resizable_search.system import HOME_VARIABLE, thread_count
 
 if TYPE_CHECKING:
     from resizable_search.engine.numba_engine import NumbaEngine
@@ -47,7 +49,6 @@ So no process takes more than twice the time of the better engine.
 WORTH_COMPILING = WORTH_LOADING // 100
 """Numbers in an index from which a hundred queries of one process use numba, as 20,000 rows x 768 do."""
 
-UNUSABLE = "numba cannot be used here: {}"
 COLD = "the compiled kernels are not ready here ({}): numpy searches, more slowly; `warm` compiles them"
 
 _CHILD = "from resizable_search.engine.kernel_cache import compile_here; compile_here()"
@@ -71,6 +72,7 @@ def _load_kernels() -> None:
     """Load the kernels from the cache. numba's event "numba:compile" says when it would compile one."""
     if not is_warm():
         raise ColdKernelsError("its kernels are not compiled yet")
+    _name_a_folder()
     try:
         from numba.core import event
 
@@ -91,7 +93,7 @@ def _load_kernels() -> None:
     except ColdKernelsError:
         raise
     except Exception as error:  # numba and LLVM fail in many ways; numpy serves in all of them
-        raise ColdKernelsError(UNUSABLE.format(f"{type(error).__name__}: {error}")) from error
+        raise ColdKernelsError(_reason(error)) from error
 
 
 def compile_kernels(progress: Progress = SILENT, stop: threading.Event | None = None) -> int:
@@ -111,7 +113,7 @@ def compile_kernels(progress: Progress = SILENT, stop: threading.Event | None = 
         try:
             for number, line in enumerate(_lines(child, stop or threading.Event())):
                 if not line.isdigit():
-                    raise ColdKernelsError(UNUSABLE.format(line.decode()))
+                    raise ColdKernelsError(line.decode())
                 if number == 0:
                     progress.stage("compiling", int(line), "kernels")
                 else:
@@ -141,6 +143,7 @@ def compile_here() -> None:
         sys.stdout.write(f"{word}\n")
         sys.stdout.flush()
 
+    _name_a_folder()
     try:
         from resizable_search.engine.kernels import SIGNATURES
 
@@ -154,7 +157,7 @@ def compile_here() -> None:
             report(int(sum(kernel.stats.cache_misses.values()) > 0))
         _write_stamp(folder)
     except Exception as error:  # numba and LLVM fail in many ways
-        report(f"{type(error).__name__}: {error}")
+        report(_reason(error))
 
 
 def is_warm() -> bool:
@@ -165,6 +168,37 @@ def is_warm() -> bool:
             if stamp["of"] == _fingerprint() and any(Path(stamp["cache"]).glob("*.nbi")):
                 return True
     return False
+
+
+def _reason(error: Exception) -> str:
+    """Why numba cannot be used, in one line."""
+    if "no locator available" in str(error):
+        return "its kernels can be kept nowhere: set NUMBA_CACHE_DIR to a folder you can write"
+    return " ".join(f"numba cannot be used here: {type(error).__name__}: {error}".split())
+
+
+def _name_a_folder() -> None:
+    """Name our own folder to numba where it can keep kernels nowhere else."""
+    *usual, own = (path.parent for path in _stamp_paths())
+    if "NUMBA_CACHE_DIR" not in os.environ and not any(map(_can_write, usual)):
+        os.environ["NUMBA_CACHE_DIR"] = str(own)
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _own_folder() -> Path:
+    """A folder for kernels in the home of indexes: nobody else may write there, unlike /tmp."""
+    from platformdirs import user_data_path
+
+    home = os.environ.get(HOME_VARIABLE)
+    return (Path(home) if home else user_data_path("rsearch")) / ".state" / "kernels"
 
 
 def _lines(child: "subprocess.Popen[bytes]", stop: threading.Event) -> Iterator[bytes]:
@@ -189,13 +223,12 @@ def _fingerprint() -> list[str]:
     return [digest.hexdigest(), version("numba"), sys.version]
 
 
-def _stamp_paths() -> Iterator[Path]:
-    """Where the stamp may be: beside the package, or in the user's cache folder."""
-    name = f"rsearch-kernels.{sys.implementation.cache_tag}.json"
-    yield SOURCES / "__pycache__" / name
+def _stamp_paths() -> list[Path]:
+    """Where the stamp may be: beside the package, in the user's cache folder, in our own."""
     from platformdirs import user_cache_path
 
-    yield user_cache_path("rsearch") / name
+    name = f"rsearch-kernels.{sys.implementation.cache_tag}.json"
+    return [folder / name for folder in (SOURCES / "__pycache__", user_cache_path("rsearch"), _own_folder())]
 
 
 def _write_stamp(folder: Path) -> None:

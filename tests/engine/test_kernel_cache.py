@@ -133,6 +133,37 @@ def start_build(elsewhere, name, worth):
     )
 
 
+@pytest.fixture
+def nowhere(elsewhere):
+    """Files stand where the package's and the user's cache would be."""
+    blocked = [elsewhere / ".cache", elsewhere / "resizable_search" / "engine" / "kernels" / "__pycache__"]
+    for path in blocked:
+        shutil.rmtree(path, ignore_errors=True)
+        path.touch()
+    yield elsewhere
+    for path in blocked:
+        path.unlink()
+
+
+NAME_A_FOLDER = """
+import os
+from resizable_search.engine import kernel_cache
+kernel_cache._name_a_folder()
+print(os.environ.get("NUMBA_CACHE_DIR"))
+"""
+
+
+def test_a_folder_in_the_home_keeps_kernels_that_no_other_place_can(nowhere, tmp_path):
+    """As in a container whose user owns nothing but the home of indexes."""
+    home, blocked = tmp_path / "home", tmp_path / "file"
+    blocked.touch()
+    own = str(home / ".state" / "kernels")
+    assert run_there(nowhere, NAME_A_FOLDER, RSEARCH_HOME=str(home)) == [own]
+    assert run_there(nowhere, NAME_A_FOLDER, RSEARCH_HOME=str(home), NUMBA_CACHE_DIR="/x") == ["/x"]
+    said = run_there(nowhere, COMPILE, RSEARCH_HOME=str(blocked))[0]
+    assert said == "its kernels can be kept nowhere: set NUMBA_CACHE_DIR to a folder you can write"
+
+
 def test_a_small_build_compiles_nothing(elsewhere):
     shutil.rmtree(elsewhere / "resizable_search/engine/kernels/__pycache__", ignore_errors=True)
     out, err = start_build(elsewhere, "small", 10**6).communicate()

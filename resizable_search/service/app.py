@@ -1,6 +1,7 @@
 """The HTTP API: FastAPI's routes over a `Service`, its errors, and the files of the page."""
 
 import asyncio
+import gc
 import json
 import os
 from collections.abc import AsyncIterator, Callable
@@ -87,7 +88,7 @@ def create_app(pool: IndexPool, ready: Callable[[], None] = lambda: None) -> Fas
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = app.state.service = Service(pool, app.state.metrics)
-        opening = asyncio.create_task(service.indexes())  # so that no search waits for it
+        opening = asyncio.create_task(_open_all(service))  # so that no search waits for it
         try:
             async with tools.run():
                 ready()
@@ -115,6 +116,11 @@ def create_app(pool: IndexPool, ready: Callable[[], None] = lambda: None) -> Fas
     _add_pages(app)
     app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(tools), methods=["POST"]))
     return app
+
+
+async def _open_all(service: Service) -> None:
+    await service.indexes()
+    gc.freeze()  # else searches wait while a collection looks at all that compiled kernels consist of
 
 
 def _add_routes(app: FastAPI) -> None:

@@ -39,18 +39,26 @@ ERRORS: Mapping[int, type[EmbedderError]] = {
     402: QuotaError,
     403: CredentialsError,
     408: ServiceError,
+    409: ServiceError,  # a model that is still being loaded
     413: RefusedTextError,
     422: RefusedTextError,
+    424: ServiceError,
     425: ServiceError,
     429: RateLimitedError,
 }
 """The error of each status. Others are a ServiceError from 500 on, else an EmbedderError."""
 _UNPAID = ("insufficient_quota", "billing_not_active", "billing_hard_limit_reached")
-_TOO_LONG = re.compile(
-    r"maximum context length|context (?:length|size|window)|too (?:large|long)|physical batch size"
-    r"|less than \d+ tokens",
+_MEASURES = re.compile(
+    r"token|tensor|context|sequence|seq_len|n_ctx|character|payload|input|text|prompt|长", re.IGNORECASE
+)
+_EXCESS = re.compile(
+    r"exceed|overflow|longer than|too[ _](?:large|long|many)|(?:less|larger) than|at most|\bmax|up to"
+    r"|range of|must match|[<>]=? \w|context (?:length|size|window)|physical batch size|超|过长",
     re.IGNORECASE,
 )
+"""A text is too long by a message of which both match: what is measured, and that it is too much."""
+_OF_MODEL = re.compile(r"tokens?\b|tensor|context|sequence|n_ctx|physical batch size", re.IGNORECASE)
+_TOO_MANY = re.compile(r"batch size \d|batch size is|too many (?:inputs|requests)|list should", re.IGNORECASE)
 _LIKE_A_KEY = r"sk-[\w*.-]+|nk-[\w-]+"
 
 
@@ -93,7 +101,7 @@ class RemoteService:
             if not self.key:
                 what = f"wants a key in {self.key_source}, which is not set"
             return kind(f"{self.name} {what} ({answer}); {self.key_remedy}")
-        if _TOO_LONG.search(detail):  # llama.cpp says so with 500
+        if _is_too_long(status, detail):
             message = f"{self.name} finds a text too long ({answer}); build with a smaller `chars`"
             return TooLongError(message, detail)
         if status == 404 and "model" in detail.lower():
@@ -200,12 +208,17 @@ class Endpoint:
             raise service.unreachable(error) from None
         if answer.has_redirect_location:
             raise service.redirected(str(answer.next_request.url))
-        if answer.status_code != 200:
+        if not answer.is_success:
             raise service.error(answer.status_code, answer.text, answer.headers)
         try:
-            return json.loads(answer.content)
+            found = json.loads(answer.content)
         except ValueError:
             raise service.not_json() from None
+        if isinstance(found, dict) and found.get("error"):  # a gateway sends its own status before it knows
+            code = found["error"].get("code") if isinstance(found["error"], dict) else None
+            status = code if isinstance(code, int) and 400 <= code < 600 else 500
+            raise service.error(status, answer.text, answer.headers)
+        return found
 
     @cached_property
     def _client(self) -> Any:
@@ -246,6 +259,15 @@ def call_with_timeout(function: Callable[[], T], timeout: float, who: str = "the
     return outcome.result()
 
 
+def _is_too_long(status: int, detail: str) -> bool:
+    """Whether a refusal, which servers word as they like, is of a text's length."""
+    if status == 429:
+        return "request too large" in detail.lower()
+    if status >= 500 and not _OF_MODEL.search(detail):  # llama.cpp says so with 500
+        return False
+    return bool(_MEASURES.search(detail) and _EXCESS.search(detail)) and not _TOO_MANY.search(detail)
+
+
 def message_in(body: str) -> str:
     """The message in the body of a refusal, as one short line; '' for HTML and an empty body."""
     try:
@@ -258,7 +280,7 @@ def message_in(body: str) -> str:
                 (answer[name] for name in ("error", "message", "detail") if answer.get(name)), answer
             )
     text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
-    if text.lstrip().startswith("<"):
+    if re.match(r"\s*<[!?a-z]", text, re.IGNORECASE):  # not the "<400> …" of DashScope
         return ""
     text = text.replace("`", "'")  # backquotes are for our own option names
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:2000]

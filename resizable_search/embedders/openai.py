@@ -209,13 +209,18 @@ def rows_of(answer: Any, n: int, who: str, width: int = 0) -> NDArray[np.float32
     if numbers.count(None) == 1 and 0 not in numbers:  # who writes no defaults (protobuf) writes no 0
         numbers[numbers.index(None)] = 0
     if numbers != [None] * len(data):
-        if sorted(i if isinstance(i, int | float) else -1 for i in numbers) != list(range(len(data))):
+        try:
+            places = [int(float(number)) for number in numbers]  # of text or number, from 0 or 1
+        except (TypeError, ValueError, OverflowError):
+            places = []
+        first = min(places, default=0)
+        if sorted(places) != list(range(first, first + len(data))):
             raise BadAnswerError(
                 f"{who} numbered its {len(data)} vectors {', '.join(map(str, numbers))[:60]}; "
                 "try again later",
                 again=True,
             )
-        data = [data[numbers.index(place)] for place in range(len(data))]
+        data = [data[places.index(first + place)] for place in range(len(data))]
     rows = [item.get("embedding") for item in data]
     if any(isinstance(row, list) and row and isinstance(row[0], list) for row in rows):
         raise BadAnswerError(

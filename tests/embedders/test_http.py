@@ -109,6 +109,7 @@ def test_addresses_with_a_secret_are_refused_without_showing_it(given):
         ('{"object": "error", "message": "odd"}', "odd"),
         ("odd\nand \x1b[31mmore", "odd and [31mmore"),
         ("<html>x", ""),
+        ('{"error": {"message": "<400> odd"}}', "<400> odd"),
         ("", ""),
     ],
 )

@@ -187,6 +187,10 @@ class TestAnswers:
                 [{"embedding": [3, 4], "index": 1.0}, {"embedding": [1, 2], "index": 0.0}], id="floats"
             ),
             pytest.param(
+                [{"embedding": [3, 4], "index": "1"}, {"embedding": [1, 2], "index": "0"}], id="texts"
+            ),
+            pytest.param([{"embedding": [3, 4], "index": 2}, {"embedding": [1, 2], "index": 1}], id="from 1"),
+            pytest.param(
                 [{"embedding": "AACAPwAAAEA=", "index": 0}, {"embedding": [3, 4], "index": 1}], id="base64"
             ),
         ],
@@ -297,6 +301,7 @@ class TestRefusals:
         [
             (401, CredentialsError, "which is not set"),
             (403, CredentialsError, "api_key_env"),
+            (409, ServiceError, "try again later"),
             (402, QuotaError, "add to the account"),
             (400, RefusedTextError, "on_bad_text=skip"),
             (413, RefusedTextError, "on_bad_text=skip"),
@@ -320,6 +325,24 @@ class TestRefusals:
         api.spoil(status(429, body=json.dumps(body)))
         with pytest.raises(QuotaError, match="You exceeded your current quota"):
             embedder_of(api).embed(["a text"], "search_document")
+
+    @pytest.mark.parametrize(
+        ("body", "error", "words"),
+        [
+            ({"error": {"message": "model is loading"}}, ServiceError, "HTTP 500: model is loading"),
+            ({"error": {"message": "slow", "code": 429}}, RateLimitedError, "HTTP 429: slow"),
+            ({"error": "Unexpected endpoint"}, ServiceError, "HTTP 500: Unexpected endpoint"),
+        ],
+    )
+    def test_that_a_gateway_sends_as_a_success(self, api, body, error, words):
+        api.spoil(status(200, body=json.dumps(body)), None)
+        with pytest.raises(error, match=words):
+            embedder_of(api).embed(["a text"], "search_document")
+
+    def test_a_success_by_another_number_is_one(self, api):
+        packed = {"data": [{"embedding": [1.0] * 768}]}
+        api.spoil(status(201, body=json.dumps(packed)))
+        assert embedder_of(api).embed(["a text"], "search_document").shape == (1, 768)
 
     def test_a_model_that_is_not_served(self, api):
         with pytest.raises(EmbedderError, match=r"does not serve 'no-such'.*ollama pull.*`model`") as caught:
@@ -412,6 +435,53 @@ class TestLongTexts:
         embedder = embedder_of(api)
         assert embedder.embed(["word " * 100], "search_document").shape == (1, 768)
         assert len(api.last_request["input"][0]) == len("search_document: ") + 250
+
+    @pytest.mark.parametrize(
+        ("code", "words"),
+        [
+            (400, "This model's maximum context length is 512 tokens. However, you requested 1451 tokens"),
+            (400, "Invalid 'input[0]': maximum input length is 8192 tokens."),
+            (413, "Input validation error: `inputs` must have less than 512 tokens. Given: 527"),
+            (413, "Input validation error: `inputs` must have less than 32000 characters. Given: 67337"),
+            (400, "The decoder prompt (length 21535) is longer than the maximum model length of 16384."),
+            (400, "Input length 548 exceeds maximum allowed token size 512"),
+            (400, "Too many input tokens. Max input tokens: 8192, request input token count: 10000"),
+            (400, "The input token count (3475108) exceeds the maximum number of tokens allowed (1048576)."),
+            (400, "Unable to submit: the input token count is 25000 but the model supports up to 20000."),
+            (400, "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 8192]"),
+            (413, "length of prompt_tokens (57535) must be less than max_seq_len (32768)"),
+            (422, "Single text cannot exceed 8192 tokens. 9237 tokens given."),
+            (400, "Too many tokens in batch. Max is 16384 got 20000"),
+            (500, "The expanded size of the tensor (913) must match the existing size (514)"),
+            (500, "the input length exceeds the context length"),
+            (429, "Request too large for m on tokens per min (TPM): Limit 150000, Requested 160000."),
+            (400, "输入 Prompt 超长"),
+        ],
+    )
+    def test_are_known_by_the_words_of_every_server(self, api, code, words):
+        api.spoil(status(code, body=json.dumps({"error": {"message": words}})))
+        embedder = embedder_of(api)
+        assert embedder.embed(["word " * 100], "search_document").shape == (1, 768)
+        assert len(api.last_request["input"][0]) < 500
+
+    @pytest.mark.parametrize(
+        ("code", "words", "kind"),
+        [
+            (400, "Value error, batch size is invalid, it should not be larger than 10", RefusedTextError),
+            (422, "batch size 33 > maximum allowed batch size 32", RefusedTextError),
+            (400, "Too many inputs in request, split into more batches.", RefusedTextError),
+            (422, "encoding_format: Input should be 'float'", RefusedTextError),
+            (400, "Expected a value <= 1536 for dimensions, but got 2000", RefusedTextError),
+            (429, "Quota exceeded: tokens per minute limit 10000 exceeded", RateLimitedError),
+            (503, "Model is overloaded, input queue length exceeded", ServiceError),
+            (500, "CUDA out of memory, max split size", ServiceError),
+        ],
+    )
+    def test_are_not_what_other_refusals_speak_of(self, api, code, words, kind):
+        api.spoil(status(code, body=json.dumps({"error": {"message": words}})), None)
+        with pytest.raises(kind) as caught:
+            embedder_of(api).embed(["word " * 100], "search_document")
+        assert "too long" not in message_of(caught)
 
     def test_one_that_is_never_short_enough_is_refused(self, api):
         api.spoil(status(413, body="Payload Too Large"), None)

@@ -1,6 +1,7 @@
 """What a file is, and the text, title and shape of those that are one document."""
 
 import gzip
+import io
 
 import pytest
 
@@ -263,6 +264,16 @@ def test_pdf_with_a_password_is_reported(write, tmp_path):
         writer.write(file)
     with pytest.raises(UnreadableError, match="it needs a password"):
         parsed(write, "a.pdf", (tmp_path / "locked.pdf").read_bytes())
+
+
+@pytest.mark.parametrize("algorithm", ["RC4-128", "AES-128", "AES-256"])
+def test_pdf_that_its_owners_password_protects_is_read(write, algorithm):
+    import pypdf
+
+    writer, data = pypdf.PdfWriter(clone_from=io.BytesIO(pdf(["Its text."]))), io.BytesIO()
+    writer.encrypt("", "the owner's", algorithm=algorithm)
+    writer.write(data)
+    assert parsed(write, "a.pdf", data.getvalue()).text.strip() == "Its text."
 
 
 def test_without_its_library_pdf_names_the_extra(write, monkeypatch):

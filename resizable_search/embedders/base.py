@@ -3,7 +3,8 @@
 `embed` is the one required method: a short list of texts in, an (n, width) float32 array out, row i for text
 i. `request_pool` calls it for any number of texts.
 
-- `embed` sends one request of at most `batch_size` texts, or fewer if `fit_in` says so. No text is blank.
+- `embed` sends one request of at most `batch_size` texts, or fewer if `fit_in` says so. No text is blank,
+  or has NUL or lone surrogates.
   Several threads may call it at once if `concurrency` is above 1.
 - It does not retry. It raises `ServiceError` if another try may help, else another `EmbedderError`.
 - Rows are the model's own: not centred, not truncated, not normalised. The index does that.
@@ -32,8 +33,6 @@ from resizable_search.text import without_surrogates
 Task = Literal["search_document", "search_query"]  # what a text is for, in words of Nomic's models
 
 UNKNOWN_MODEL = "unknown"  # the model of precomputed vectors, if nobody named it
-
-LONE_SURROGATES = "a text has lone surrogates; correct it, or skip it with `on_bad_text=skip`"
 
 
 def ignore(*_: object) -> None:
@@ -146,6 +145,14 @@ def checked(rows: Iterable[Any], n: int, width: int, who: str) -> NDArray[np.flo
     else:
         return vectors
     raise BadAnswerError(f"{who} answered {problem}; try again later", again=True)
+
+
+def cut_note(count: int, model: str, part: str) -> str:
+    """The note on the `count`-th text that was cut to `part`: for the 1st, 10th, 100th …, else ''."""
+    if str(count).strip("0") != "1":
+        return ""
+    which = "a text" if count == 1 else f"the {count:,}th text"
+    return f"{which} is too long for {model}: only the first {part} are embedded"
 
 
 def billed_tokens(answer: Mapping[str, Any]) -> int:

@@ -45,6 +45,7 @@ ERRORS: Mapping[int, type[EmbedderError]] = {
     424: ServiceError,
     425: ServiceError,
     429: RateLimitedError,
+    501: EmbedderError,  # llama.cpp without --embeddings
 }
 """The error of each status. Others are a ServiceError from 500 on, else an EmbedderError."""
 _UNPAID = ("insufficient_quota", "billing_not_active", "billing_hard_limit_reached")

@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders import http, models
-from resizable_search.embedders.base import LONE_SURROGATES, Embedder, Task, billed_tokens, checked
+from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
 from resizable_search.errors import (
     BadAnswerError,
     CredentialsError,
     EmbedderError,
     NoCredentialsError,
-    RefusedTextError,
     ServiceError,
     UsageError,
 )
@@ -262,8 +261,6 @@ class NomicLocalEmbedder(Embedder):
         try:
             options = {"dimensionality": WIDTH, "long_text_mode": "truncate", "inference_mode": "local"}
             answer = client.text(list(texts), model=self._spec.model, task_type=task, **options)
-        except UnicodeEncodeError:
-            raise RefusedTextError(LONE_SURROGATES) from None
         except Exception as error:
             raise EmbedderError(
                 f"gpt4all cannot embed with {self._file}: {http.root_cause(error)}; "

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders import models
-from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
+from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked, cut_note
 from resizable_search.embedders.http import Endpoint, TooLongError, checked_url, is_local
 from resizable_search.errors import (
     BadAnswerError,
@@ -32,6 +32,7 @@ URL_VARIABLE = "OPENAI_BASE_URL"  # the default address, as for OpenAI's own cli
 TIMEOUT_SECONDS = 120.0
 LOCAL_TIMEOUT_SECONDS = 600.0  # a server on this machine may be slow, and loads the model on first use
 PROBE = "a tree"  # the text that `check` embeds
+POOLING = "start it with pooling (llama.cpp: --pooling mean)"
 MAX_CUTS = 6  # how often a text that is too long is cut again
 BYTES_PER_TOKEN = 2.5  # of dense text in UTF-8: most has more, so that a guess is rarely too low
 
@@ -114,9 +115,10 @@ class OpenAIEmbedder(Embedder):
             self._embed_inputs([self._prefixes["search_query"] + PROBE])
         except RefusedTextError as error:  # the text is not the problem
             what = str(error).partition("; ")[0]
-            raise EmbedderError(
-                f"{what} as short as {PROBE!r}: {self._served_as!r} may be no embedding model; check `model`"
-            ) from None
+            remedy = f"{self._served_as!r} may be no embedding model; check `model`"
+            if "pooling" in what.lower():
+                remedy = POOLING
+            raise EmbedderError(f"{what} as short as {PROBE!r}: {remedy}") from None
         key = f"with the key from {self._variable}" if self._endpoint.key() else "without a key"
         return f"{self._base_url} embeds with {self._served_as} ({self._width} dimensions), {key}"
 
@@ -153,13 +155,9 @@ class OpenAIEmbedder(Embedder):
             except TooLongError as error:
                 refused = error
                 continue
-            count = next(self._cuts)
-            if str(count).strip("0") == "1":  # the 1st, 10th, 100th …
-                which = "a text" if count == 1 else f"the {count:,}th text"
-                self.on_note(
-                    f"{which} is too long for {self._served_as}: only the first {len(cut):,} of its "
-                    f"{len(text):,} characters are embedded"
-                )
+            part = f"{len(cut):,} of its {len(text):,} characters"
+            if note := cut_note(next(self._cuts), self._served_as, part):
+                self.on_note(note)
             return rows
         raise refused
 
@@ -223,9 +221,7 @@ def rows_of(answer: Any, n: int, who: str, width: int = 0) -> NDArray[np.float32
         data = [data[places.index(first + place)] for place in range(len(data))]
     rows = [item.get("embedding") for item in data]
     if any(isinstance(row, list) and row and isinstance(row[0], list) for row in rows):
-        raise BadAnswerError(
-            f"{who} answered a vector for each token: start it with pooling (llama.cpp: --pooling mean)"
-        )
+        raise BadAnswerError(f"{who} answered a vector for each token: {POOLING}")
     return checked(map(_decoded, rows), n, width, who)
 
 

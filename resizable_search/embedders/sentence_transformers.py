@@ -3,18 +3,21 @@
 Prefixes come from the model's own prompts for documents and queries, else from its card (`models`).
 """
 
+import itertools
+import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders import models
-from resizable_search.embedders.base import LONE_SURROGATES, Embedder, Task, checked
+from resizable_search.embedders.base import Embedder, Task, checked, cut_note
 from resizable_search.embedders.http import root_cause
-from resizable_search.errors import EmbedderError, RefusedTextError, UsageError
+from resizable_search.errors import EmbedderError, UsageError
 from resizable_search.specs import EmbedderSpec
 from resizable_search.system import install_command
 
@@ -51,7 +54,7 @@ class SentenceTransformersEmbedder(Embedder):
         folder = os.path.expanduser(model)
         if load_from is None and os.path.isdir(folder):
             load_from = os.path.abspath(folder)
-            model = models.canonical(os.path.basename(load_from))
+            model = models.canonical(_name_of(load_from))
         elif load_from is None:
             load_from, model = model, models.canonical(model)
         self._load_from = load_from
@@ -61,6 +64,7 @@ class SentenceTransformersEmbedder(Embedder):
         self._width = width
         self._centred = self._card.centred if centred is None else centred
         self._loaded: Any = None
+        self._cuts = itertools.count(1)
         self._lock = threading.Lock()
 
     @property
@@ -81,14 +85,25 @@ class SentenceTransformersEmbedder(Embedder):
         encode = model.encode_query if task == "search_query" else model.encode_document
         try:
             rows = encode(list(texts), prompt=prefix, batch_size=MODEL_BATCH, show_progress_bar=False)
-        except UnicodeEncodeError:
-            raise RefusedTextError(LONE_SURROGATES) from None
+            self._note_cuts([prefix + text for text in texts], model)
         except Exception as error:
             raise EmbedderError(
                 f"{self._model} cannot embed: {root_cause(error)}; free memory, or choose a smaller `model`"
             ) from error
         self._width = self._width or self._model_width()
         return checked(rows, len(texts), self._width, self._model)
+
+    def _note_cuts(self, texts: Sequence[str], model: Any) -> None:
+        """Tell of texts that are too long: the library cuts them without a word."""
+        limit = model.max_seq_length or math.inf
+        long = [text for text in texts if len(text.encode("utf-8", "replace")) > limit]
+        if not long or not callable(model.tokenizer):
+            return
+        for tokens in model.tokenizer(long, truncation=False, verbose=False)["input_ids"]:
+            if len(tokens) > limit:
+                part = f"{limit:,} of its {len(tokens):,} tokens"
+                if note := cut_note(next(self._cuts), self._model, part):
+                    self.on_note(note)
 
     def _prefix(self, task: str) -> str:
         prefix = self._prefixes[task]
@@ -108,6 +123,14 @@ class SentenceTransformersEmbedder(Embedder):
             if self._loaded is None:
                 self._loaded = _load(self._load_from)
             return self._loaded
+
+
+def _name_of(folder: str) -> str:
+    """The name of a model in a folder; the hub's cache has it as `models--ORG--NAME/snapshots/REVISION`."""
+    path = Path(folder)
+    if path.parent.name == "snapshots":
+        return path.parent.parent.name.rpartition("--")[2]
+    return path.name
 
 
 def prompts_of(prompts: Mapping[str, str], card: models.ModelCard) -> dict[str, str]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from resizable_search.embedders.nomic import NomicEmbedder, NomicLocalEmbedder
-from resizable_search.errors import BadAnswerError, EmbedderError, RefusedTextError, UsageError
+from resizable_search.errors import BadAnswerError, EmbedderError, UsageError
 
 FILE = "nomic-embed-text-v1.5.f16.gguf"
 
@@ -92,8 +92,3 @@ def test_vectors_of_another_width(gpt4all):
     gpt4all.width = 384
     with pytest.raises(BadAnswerError, match="gpt4all answered vectors of 384 dimensions"):
         NomicLocalEmbedder().embed(["a text"], "search_document")
-
-
-def test_a_text_that_is_not_unicode(gpt4all):
-    with pytest.raises(RefusedTextError, match="lone surrogates"):
-        NomicLocalEmbedder().embed(["\ud800"], "search_document")

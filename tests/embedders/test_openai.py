@@ -310,6 +310,7 @@ class TestRefusals:
             (500, ServiceError, "try again later"),
             (503, ServiceError, "try again later"),
             (405, EmbedderError, "check `base_url`"),
+            (501, EmbedderError, "check `base_url`"),
         ],
     )
     def test_by_status(self, api, code, error, remedy):
@@ -362,6 +363,13 @@ class TestRefusals:
         with pytest.raises(EmbedderError, match="may be no embedding model") as caught:
             embedder_of(api).check()
         assert not isinstance(caught.value, RefusedTextError)
+
+    def test_a_llama_cpp_without_pooling_is_told_how_to_start(self, api):
+        api.spoil(status(400, body="Pooling type 'none' is not OAI compatible."), None)
+        with pytest.raises(
+            EmbedderError, match=r"'a tree': start it with pooling \(llama.cpp: --pooling mean"
+        ):
+            embedder_of(api).check()
 
     @pytest.mark.parametrize("code", [401, 402, 422, 500])
     def test_do_not_show_a_key_that_the_body_echoes(self, api, monkeypatch, code):

@@ -66,7 +66,7 @@ def made(request, monkeypatch, tmp_path) -> tuple[Embedder, Embedder]:
     if kind == "openai":
         model, options = "mine", {"base_url": request.getfixturevalue("endpoint").base_url}
     if kind == "sentence-transformers":
-        model = str(request.getfixturevalue("tiny_model"))
+        model = str(request.getfixturevalue("minilm"))
     embedder = registry.create(kind, model, options)
     if embedder.needs_fit:
         embedder.fit(iter(TEXTS), tmp_path / "state")

@@ -1,4 +1,4 @@
-"""The sentence-transformers embedder, with a model of random weights that is made on the spot."""
+"""The sentence-transformers embedder, on a real model where there is one (see CONTRIBUTING.md)."""
 
 import importlib.util
 import sys
@@ -43,34 +43,80 @@ def test_without_a_model_it_says_so():
         SentenceTransformersEmbedder()
 
 
+def test_a_folder_of_the_hubs_cache_is_the_model_that_it_holds(tmp_path):
+    folder = (
+        tmp_path / "models--intfloat--e5-base-v2" / "snapshots" / "f52bf8ec8c7124536f0efb74aca902b2995e5bcd"
+    )
+    folder.mkdir(parents=True)
+    embedder = SentenceTransformersEmbedder(
+        model=str(folder), document_prefix="passage: ", query_prefix="query: ", width=768
+    )
+    assert embedder.spec.model == "e5-base-v2"
+    assert embedder.spec.options["load_from"] == str(folder)
+
+
 def test_where_it_is_not_installed_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(EmbedderError, match=r"`.*pip install .*\[sentence-transformers\]"):
         SentenceTransformersEmbedder(model="bge-m3").check()
 
 
-def test_its_spec_is_read_from_the_model_and_reopens_it(tiny_model):
-    spec = SentenceTransformersEmbedder(model=str(tiny_model)).spec
-    assert (spec.model, spec.width, spec.centred) == ("tiny", 32, False)
+def test_its_spec_is_read_from_the_model_and_reopens_it(minilm):
+    spec = SentenceTransformersEmbedder(model=str(minilm)).spec
+    assert (spec.model, spec.width, spec.centred) == ("all-minilm-l6-v2", 384, False)
     assert (spec.document_task, spec.query_task) == ("document: ", "query: ")
-    assert spec.options["load_from"] == str(tiny_model)
-    again = registry.reopen(spec, tiny_model)
+    assert spec.options["load_from"] == str(minilm)
+    again = registry.reopen(spec, minilm)
     assert again.spec == spec
     assert again._loaded is None
 
 
-def test_the_prompts_reach_the_model_and_may_be_ones_own(tiny_model):
-    plain = SentenceTransformersEmbedder(model=str(tiny_model), document_prefix="", query_prefix="")
-    prompted = SentenceTransformersEmbedder(model=str(tiny_model))
+def test_the_prompts_reach_the_model_and_may_be_ones_own(minilm):
+    plain = SentenceTransformersEmbedder(model=str(minilm), document_prefix="", query_prefix="")
+    prompted = SentenceTransformersEmbedder(model=str(minilm))
     for task, prompt in (("search_document", PROMPTS["passage"]), ("search_query", PROMPTS["query"])):
         row = prompted.embed(["a tree"], task)
         np.testing.assert_allclose(row, plain.embed([f"{prompt}a tree"], task), atol=1e-6)
         assert np.abs(row - plain.embed(["a tree"], task)).max() > 1e-3
 
 
-def test_it_says_where_it_runs_and_writes_nothing(tiny_model, capfd):
-    embedder = SentenceTransformersEmbedder(model=str(tiny_model))
-    assert embedder.check().startswith("tiny runs on ")
+class Letters:
+    """Stands for the library's model where it is not installed: a letter is a token, and eight are taken."""
+
+    max_seq_length, prompts = 8, {}
+
+    def tokenizer(self, texts, **options):
+        return {"input_ids": [list(text) for text in texts]}
+
+    def encode_document(self, texts, **options):
+        return np.ones((len(texts), 4), np.float32)
+
+    def get_embedding_dimension(self):
+        return 4
+
+
+def test_a_text_that_the_model_cuts_is_told():
+    embedder, notes = SentenceTransformersEmbedder(model="letters", document_prefix="d: "), []
+    embedder._loaded, embedder.on_note = Letters(), notes.append
+    assert embedder.embed(["short", "a longer one"], "search_document").shape == (2, 4)
+    assert notes == ["a text is too long for letters: only the first 8 of its 15 tokens are embedded"]
+    embedder.embed(["a longer one"] * 10, "search_document")
+    assert notes[1:] == [
+        "the 10th text is too long for letters: only the first 8 of its 15 tokens are embedded"
+    ]
+
+
+def test_a_model_of_another_kind_tells_no_tokens():
+    embedder, notes = SentenceTransformersEmbedder(model="letters"), []
+    embedder._loaded, embedder.on_note = Letters(), notes.append
+    embedder._loaded.tokenizer = None
+    embedder.embed(["a longer one"], "search_document")
+    assert notes == []
+
+
+def test_it_says_where_it_runs_and_writes_nothing(minilm, capfd):
+    embedder = SentenceTransformersEmbedder(model=str(minilm))
+    assert embedder.check().startswith("all-minilm-l6-v2 runs on ")
     embedder.embed(["a tree"] * 64, "search_document")
     assert capfd.readouterr() == ("", "")
 

@@ -108,16 +108,15 @@ def machine_made(name: str, text: str) -> str:
     return "minified" if 2 * len(long) > len(text) and is_dense else ""
 
 
-_FRONT = re.compile(r"---\n(.*?\n)?(?:---|\.\.\.)(?:\n|$)", re.DOTALL)
+_FRONT = re.compile(r"---[ \t]*\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\n|$)", re.DOTALL)
 _TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*`]+|</?\w[^>]*>")
 """Marks of emphasis, code and links in a heading."""
-_HIDDEN = re.compile(
-    r"((?<!`)(`+)(?!`).+?(?<!`)\2(?!`))|<!--.*?-->|<(script|style|nav)\b.*?</\3\s*>",
-    re.DOTALL | re.IGNORECASE,
-)
-"""Code, which stays, and what a page does not show as text."""
-_LINK_WITHIN = re.compile(r"\[.*\]\(#[^)]*\)")
+_MAX_HEADING = 500
+"""Characters of a heading that are looked at: its marks take time by the square of it."""
+_OPENING = re.compile(r"(?<!`)(`+)(?!`)|<!--|<(script|style|nav)\b", re.IGNORECASE)
+"""Code, or what a page does not show as text."""
+_LINK_WITHIN = re.compile(r"\[.*\]\(#(?:(?!\]\(#)[^)])*\)")
 _ADORNED = re.compile(r"([!-/:-@\[-`{-~])\1+[ \t]*")
 
 
@@ -136,11 +135,20 @@ def markdown_text(text: str, *, bare: bool = False) -> tuple[str, list[Heading],
     headings = []
     for opening, inline in zip(blocks, blocks[1:], strict=False):
         if opening.type == "heading_open" and opening.level == 0 and opening.map:
-            content = _HIDDEN.sub(_blank, inline.content) if bare else inline.content
-            words = " ".join(_MARKUP.sub(lambda match: match[1] or "", content).split())
+            content = _shown(inline.content) if bare else inline.content
+            words = " ".join(_MARKUP.sub(lambda match: match[1] or "", content[:_MAX_HEADING]).split())
             if words:
                 headings.append(Heading(lines[opening.map[0]], int(opening.tag[1:]), words))
-    return text, headings, title[1].strip("'\"") if title else ""
+    return text, headings, _scalar(title[1]) if title else ""
+
+
+def _scalar(value: str) -> str:
+    """A text of YAML on its line, without quotes and the remark behind it; '' for a block below it."""
+    if value[0] in "|>":
+        return ""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1].replace("''", "'") if value[0] == "'" else value[1:-1].replace('\\"', '"')
+    return re.split(r"\s#", value)[0].strip("'\" \t")
 
 
 def _without_hidden(text: str, blocks: Sequence[Any]) -> str:
@@ -149,20 +157,38 @@ def _without_hidden(text: str, blocks: Sequence[Any]) -> str:
     for number, block in enumerate(blocks):
         if block.type in ("html_block", "inline") and "<" in block.content:
             first, last = block.map
-            lines[first:last] = _HIDDEN.sub(_blank, "\n".join(lines[first:last])).split("\n")
+            lines[first:last] = _shown("\n".join(lines[first:last])).split("\n")
         elif block.type.endswith("list_open") and block.level == 0:
             top = number
         elif block.type.endswith("list_close") and block.level == 0:
             items = [one.content for one in blocks[top:number] if one.content]
-            if all(map(_LINK_WITHIN.fullmatch, items)):
+            if items and all(map(_LINK_WITHIN.fullmatch, items)):
                 first, last = blocks[top].map
                 lines[first:last] = [""] * (last - first)
     return "\n".join(lines)
 
 
-def _blank(match: re.Match[str]) -> str:
-    """Code as it is, and of all else the line feeds."""
-    return match[0] if match[1] else "\n" * match[0].count("\n")
+def _shown(text: str) -> str:
+    """Markdown with its code, without comments, scripts and navigation, of which the line feeds stay.
+
+    What is never closed is looked for once, so that time grows with the text and not with its square.
+    """
+    parts: list[str] = []
+    kept = place = 0
+    unclosed: set[str] = set()
+    while opening := _OPENING.search(text, place):
+        ticks, tag = opening.groups()
+        end = rf"(?<!`){ticks}(?!`)" if ticks else rf"</{tag.lower()}\s*>" if tag else "-->"
+        place = opening.end()
+        closing = None if end in unclosed else re.compile(end, re.IGNORECASE).search(text, place)
+        if closing is None:
+            unclosed.add(end)
+            continue
+        place = closing.end()
+        if not ticks:
+            parts += text[kept : opening.start()], "\n" * text.count("\n", opening.start(), place)
+            kept = place
+    return "".join((*parts, text[kept:]))
 
 
 def rst_headings(text: str) -> list[Heading]:
@@ -227,12 +253,17 @@ def _decode_page(data: bytes) -> str:
 
 
 def html_text(page: str, *, bare: bool = False) -> tuple[str, list[Heading], str]:
-    """A page's text, a paragraph a block; its headings; its title. `bare`: without navigation."""
+    """A page's text, a paragraph a block; its headings; its title. `bare`: without navigation.
+
+    Raises UnreadableError.
+    """
     from lxml import etree
 
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
     # An empty page would have no root.
     root = etree.fromstring(b"<html>" + page.encode("utf-8", "replace"), parser)
+    if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.error_log):
+        raise UnreadableError("its elements are nested too deeply")  # what follows would be lost
     text = _PageText()
     walk = etree.iterwalk(root, events=("start", "end"))
     for event, node in walk:
@@ -277,8 +308,7 @@ class _PageText:
             self._heading = (len(self.parts), int(tag[1])) if begins else None
 
     def add(self, text: str | None) -> None:
-        if not text:
-            return
+        text = (text or "").replace("\u00ad", "")  # soft hyphens: nobody sees them, or types them
         if self._pre:
             words, after = text.replace("\r\n", "\n"), ""
         else:

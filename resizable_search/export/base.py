@@ -29,6 +29,7 @@ from resizable_search.specs import EmbedderSpec
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.executor import Executor
 from resizable_search.store.reader import IndexReader
+from resizable_search.system import install_command
 
 Settings = Mapping[str, int]
 """What a reader of an export sets, by the library's own name, such as `expansion_search`."""
@@ -183,8 +184,6 @@ class Format(ABC):
     name: ClassVar[str]
     modules: ClassVar[tuple[str, ...]]
     """The libraries; the first one checks the export."""
-    package: ClassVar[str] = ""
-    """What `pip install` needs, if it is not the module."""
     is_folder: ClassVar[bool] = True
     is_exact: ClassVar[bool] = True
     """Whether the library answers as the exact scan does, up to ties."""
@@ -205,7 +204,7 @@ class Format(ABC):
             except ImportError as error:
                 raise RsearchError(
                     f"exporting to {self.name} needs {module}, which cannot be imported ({error}): "
-                    f"`pip install {self.package or module}`"
+                    f"`{install_command('export')}`"
                 ) from None
 
     def bytes(self, source: ExportSource) -> int:

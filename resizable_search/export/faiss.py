@@ -28,7 +28,6 @@ class FaissFormat(Format):
     """What both formats share."""
 
     modules = ("faiss", "pyarrow")
-    package = "faiss-cpu"
     usage = f"""import faiss
 import pyarrow.parquet
 

@@ -27,7 +27,6 @@ class UsearchFormat(Format):
 
     name = "usearch"
     modules = ("usearch.index", "pyarrow")
-    package = "usearch"
     is_exact = False
     most_rows = 2**31 - 1
     usage = f"""import pyarrow.parquet

@@ -8,6 +8,7 @@ an update that dies at any moment resumes, and makes the same bytes.
 
 import hashlib
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -284,7 +285,7 @@ class Journal:
 
     def copy_documents(self, db: sqlite3.Connection) -> None:
         """Insert every document into the tables of `documents.sqlite`, numbered from 0 in order."""
-        db.execute("ATTACH ? AS work", (str(self.folder / NAMES.work),))
+        db.execute("ATTACH CAST(? AS TEXT) AS work", (os.fsencode(self.folder / NAMES.work),))
         number = "row_number() OVER (ORDER BY seq) - 1"
         with db:
             db.execute(f"INSERT INTO documents SELECT {number}, id, title, url, metadata FROM work.documents")

@@ -204,8 +204,8 @@ class Update:
         log, goal = self.workspace.log, self._goal()
         if self.file is not None:
             self._make_sure_of_room(goal, goal or 0)
-        if self.kind == "follow":
-            self.corpus.start()
+        if not ingest.is_done:
+            self.corpus.start()  # it may list files, which is a stage of its own
         log.stage({"follow": "comparing", "compact": "copying"}.get(self.kind, "reading"), goal, "documents")
         log.advance(ingest.source.read - self.start.read)
         with closing(ingest.read()) as reading:
@@ -258,6 +258,8 @@ class Update:
             if safe == goal:
                 return
             self.embedder.check()
+        if not ingest.is_done:
+            self.corpus.start()
         log.stage("embedding", goal, "documents")
         log.advance(safe)
         Embedding(self.embedder, journal, ingest.read(), self.workspace, self.usage).run()

@@ -193,6 +193,8 @@ def guarded(action: Callable[[], None], *, debug: bool = False) -> int:
             _drop_output()
             problem = f"cannot write the output ({error.strerror})"
             return _tell(f"{problem}: free some space, or send it elsewhere", 1)
+        if isinstance(error, FileNotFoundError) and error.filename is None:  # `os.getcwd` cannot say what
+            return _tell("the current folder is gone: change to another, or give absolute paths", 1)
         what = f"{type(error).__name__}: {error}"
         return _tell(f"internal error ({what}): please report it with the output of `{DEBUG_FLAG}`", 1)
     return 0

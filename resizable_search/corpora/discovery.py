@@ -1,8 +1,9 @@
 """Which files a corpus is made of: what is named, and what lies in named folders, in a fixed order.
 
 Hidden files and those that a .gitignore or a pattern leaves out are skipped unless they are named themselves.
-Pipes, devices and broken links are listed with their problem. A folder is read once, however many links lead
-to it; links to folders are followed last, so that a folder goes by its own name if it has one.
+Pipes, devices, broken links and links to a folder above are listed with their problem. A folder is read once,
+however many links lead to it; links to folders are followed last, so that a folder goes by its own name if it
+has one.
 """
 
 import glob
@@ -11,8 +12,10 @@ import json
 import os
 import stat
 import tempfile
+import unicodedata
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -78,7 +81,22 @@ def absolute(path: str) -> str:
     expanded = os.path.expanduser(path)
     if path.startswith("~") and expanded == path and not os.path.lexists(path):
         raise UsageError(f"{path} is in the folder of an unknown user: write the path out")
-    return os.path.abspath(expanded)
+    return _as_stored(os.path.abspath(expanded))
+
+
+def _as_stored(path: str) -> str:
+    """The path, or the one that differs from it in the form of its accents alone (macOS takes them apart)."""
+    if path.isascii() or os.path.lexists(path):
+        return path
+    folder, name = os.path.split(path)
+    folder = _as_stored(folder)
+    with suppress(OSError):
+        name = next((other for other in os.listdir(folder) if _composed(other) == _composed(name)), name)
+    return os.path.join(folder, name)
+
+
+def _composed(path: str) -> str:
+    return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 
 @dataclass(frozen=True)
@@ -101,19 +119,19 @@ class Patterns:
 
     def ignores(self, path: str, *, is_folder: bool) -> bool | None:
         """Whether a path below the named folder is left out by `exclude`; None if that says nothing of it."""
-        return self._excluded.ignores(path, is_folder=is_folder)
+        return self._excluded.ignores(_composed(path), is_folder=is_folder)
 
     def takes(self, path: str) -> bool:
         """Whether `include` has a file, or a folder above it."""
-        return not self.include or self._included.match_below(path)
+        return not self.include or self._included.match_below(_composed(path))
 
     @cached_property
     def _included(self) -> GitPatterns:
-        return GitPatterns.of(self.include)
+        return GitPatterns.of(map(_composed, self.include))
 
     @cached_property
     def _excluded(self) -> GitPatterns:
-        return GitPatterns.of(self.exclude)
+        return GitPatterns.of(map(_composed, self.exclude))
 
 
 ALL_FILES = Patterns()
@@ -180,7 +198,8 @@ class _Walker:
             yield self._file(root.path, named=True)
             return
         # A path matches also if it lies in a folder that does.
-        pattern = GitPatterns.of([f"/{root.pattern}"]) if root.pattern else None
+        pattern = GitPatterns.of([_composed(f"/{root.pattern}")]) if root.pattern else None
+        real = os.path.join(os.path.realpath(root.path), "")
         start = len(root.path.rstrip("/")) + 1
         waiting: list[tuple[str | os.DirEntry[str], _Rules]] = []
         above, tracked = _rules_above(root.path)
@@ -200,11 +219,17 @@ class _Walker:
                 if path in self.named or ignored:
                     continue
                 if not is_folder:
-                    if self.patterns.takes(below) and (pattern is None or pattern.match_below(below)):
+                    if self.patterns.takes(below) and (
+                        pattern is None or pattern.match_below(_composed(below))
+                    ):
                         yield self._file(path)
                     continue
                 if is_link:
-                    folders.append((path, ()))
+                    linked = os.path.join(os.path.realpath(path), "")
+                    if real.startswith(linked) and real != linked:  # such as `z: -> /` of Wine
+                        yield FoundFile(self._id(path), problem="it links to a folder around this one")
+                    else:
+                        folders.append((path, ()))
                     continue
             try:
                 state = os.stat(path)

@@ -110,7 +110,7 @@ def write_documents(path: Path, copy: Path, fill: Callable[[sqlite3.Connection],
         db.execute("PRAGMA journal_mode = OFF")
         db.executescript(_SCHEMA)
         fill(db)
-        db.execute("VACUUM INTO ?", (str(path),))
+        db.execute("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(path),))  # which need not be UTF-8
     copy.unlink()
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -4,13 +4,14 @@ import json
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from resizable_search.cli.build import usual_name
 from resizable_search.errors import UsageError
-from tests.cli.conftest import ARTICLES, Machine, another_api, errs, errs_at_last
+from tests.cli.conftest import ARTICLES, Inside, Machine, another_api, errs, errs_at_last
 from tests.cli.test_query import imported, on_a_terminal
 
 GUIDE = (
@@ -243,3 +244,30 @@ def test_a_dataset_without_the_column_names_those_it_has(machine: Machine):
     errs(machine.run("build", "hf", "wikipedia", *LSA), 2, "'wikipedia' is not a dataset's name")
     errs(machine.run(*build, "--shuffle-seed", -1), 2, "--shuffle-seed must be 0 or more")
     assert machine.holdings() == {}
+
+
+def test_files_are_listed_before_the_stage_that_reads_them(inside: Inside):
+    (inside.folder / "notes").mkdir()
+    (inside.folder / "notes" / "a.md").write_text("river and bread")
+    for embedder, reads in (("wordllama", "embedding"), ("lsa", "reading")):
+        ran = inside.run("build", "files", "notes", "--embedder", embedder, "--name", embedder)
+        assert ran.err.index("listing\n") < ran.err.index(f"{reads}\n"), ran
+
+
+def test_a_current_folder_that_is_gone_is_told(inside: Inside, monkeypatch):
+    gone = inside.folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    ran = inside.run("build", "files", "x.md")
+    assert ran.code == 1
+    assert ran.err == "rsearch: the current folder is gone: change to another, or give absolute paths\n"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names are UTF-8 there")
+def test_a_home_whose_name_is_not_utf8_is_one(inside: Inside):
+    (inside.folder / "a.md").write_text("river and bread")
+    inside.setenv("RSEARCH_HOME", os.fsdecode(os.fsencode(inside.folder) + b"/n\xe9"))
+    ran = inside.run("build", "files", "a.md", "--name", "n")
+    assert ran.code == 0, ran
+    assert inside.run("query", "river", "-i", "n", "--json").json["hits"][0]["id"] == "a.md"

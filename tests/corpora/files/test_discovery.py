@@ -75,6 +75,34 @@ def test_links_are_followed_and_circles_are_not_followed_twice(write):
     assert [file.problem for file in files] == ["", "", "it is a broken link", ""]
 
 
+def test_a_link_to_what_lies_around_the_folder_is_told_and_not_followed(write):
+    folder = write({"private.txt": "", "in/a.txt": "", "in/up -> ..": "", "in/deep/all -> /": ""})
+    files = list(walk(*roots_of([str(folder / "in")])))
+    assert [(file.id, file.problem) for file in files] == [
+        ("a.txt", ""),
+        ("deep/all", "it links to a folder around this one"),
+        ("up", "it links to a folder around this one"),
+    ]
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_a_name_is_found_in_whichever_form_its_accents_are_written(write):
+    folder = write({f"{DECOMPOSED}/a.txt": "", f"{DECOMPOSED}/{COMPOSED}.md": ""})
+    assert ids(absolute(f"{folder}/{COMPOSED}/a.txt")) == ["a.txt"]
+    assert ids(absolute(f"{folder}/{COMPOSED}/{DECOMPOSED}.md")) == [f"{COMPOSED}.md"]
+    roots, base = roots_of([absolute(f"{folder}/*{COMPOSED}/{DECOMPOSED}.md")])
+    assert [file.id for file in walk(roots, base)] == [f"{DECOMPOSED}/{COMPOSED}.md"]
+    roots, base = roots_of([str(folder)])
+    taken = Patterns(include=[f"{COMPOSED}/{DECOMPOSED}.md"])
+    assert [file.id for file in walk(roots, base, taken)] == [f"{DECOMPOSED}/{COMPOSED}.md"]
+    left = Patterns(exclude=[f"{COMPOSED}/"])
+    assert list(walk(roots, base, left)) == []
+    with pytest.raises(UsageError, match="does not exist"):
+        roots_of([absolute(f"{folder}/{COMPOSED}/none.txt")])
+
+
 def test_a_folder_goes_by_its_own_name_and_not_by_a_link_to_it(write):
     folder = write({"a -> z": "", "z/x.txt": "", "hidden -> .h": "", ".h/y.txt": ""})
     assert ids(folder) == ["z/x.txt", "hidden/y.txt"]

@@ -57,6 +57,8 @@ ENVIRONMENT: dict[str, tuple[str, tuple[str, ...]]] = {
     "HTTPS_PROXY": ("proxy to these; also ALL_PROXY and NO_PROXY", _SERVICES),
     "HF_ENDPOINT": ("another URL of the dataset hub, such as a mirror", (*_STREAMED, "doctor")),
     "HF_TOKEN": ("token for protected datasets of the hub", (*_STREAMED, "doctor")),
+    "NUMBA_CACHE_DIR": ("folder of the compiled kernels; else one that can be written", ("warm",)),
+    "XDG_CONFIG_HOME": ("folder of git/ignore; else ~/.config", ("build files", "update", "add")),
     "BROWSER": ("browser for --open", ("query", "similar")),
     "NO_COLOR": ("if set, print without colours", _PRINTS),
 }

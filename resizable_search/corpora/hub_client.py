@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from resizable_search.environment import unusable_setting
 from resizable_search.errors import HubError
 from resizable_search.progress import Progress
 from resizable_search.text import listed
@@ -175,7 +176,9 @@ def _client_errors(words: Callable[[Exception], str]) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, RuntimeError, httpx.HTTPError, httpx.InvalidURL, DatasetsError) as error:
+    except (
+        OSError, ValueError, RuntimeError, ImportError, httpx.HTTPError, httpx.InvalidURL, DatasetsError
+    ) as error:  # fmt: skip
         raise HubError(words(error)) from error
 
 
@@ -223,11 +226,13 @@ def _problem_and_remedy(error: Exception, repo: str, revision: str | None) -> st
             case errors.HfHubHTTPError():
                 return f"{hub} failed to answer ({_reason(cause)}): try again later"
             case httpx.RequestError() | httpx.InvalidURL() | ConnectionError():
-                return (
+                return unusable_setting(cause) or (
                     f"{hub} cannot be reached ({_reason(cause)}): "
                     "check the network, and HF_ENDPOINT if it is set"
                 )
-    return f"{repo} on {hub} cannot be opened as a dataset ({_reason(error)}): check that it holds data files"
+    return unusable_setting(error) or (
+        f"{repo} on {hub} cannot be opened as a dataset ({_reason(error)}): check that it holds data files"
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from resizable_search import __version__
+from resizable_search.environment import unusable_setting, without_user
 from resizable_search.errors import (
     CredentialsError,
     EmbedderError,
@@ -232,11 +233,12 @@ class Endpoint:
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
                 trust_env=not is_local(self.base_url),  # no proxy leads back to this machine
             )
-        except (ValueError, ImportError):  # they quote the proxy's address and password
-            raise EmbedderError(
-                "the environment names a proxy that cannot be used (HTTPS_PROXY, ALL_PROXY or "
-                "HTTP_PROXY): correct it, or unset it"
-            ) from None
+        except (ValueError, ImportError, OSError, httpx2.InvalidURL) as error:
+            words = unusable_setting(error)
+            if isinstance(error, OSError) and not words:
+                raise
+            # The error itself may quote a proxy's password.
+            raise EmbedderError(words or "a proxy in the environment cannot be used: unset it") from None
         weakref.finalize(self, client.close)  # also that of a thread that lost a race
         return client
 
@@ -335,11 +337,6 @@ def checked_url(url: str) -> str:
         )
     path = parts.path.rstrip("/").removesuffix("/embeddings").rstrip("/")
     return f"{parts.scheme}://{parts.netloc.lower()}{path}"
-
-
-def without_user(url: str) -> str:
-    """A URL, or what should be one, without user and password."""
-    return re.sub(r"(?:(?<=//)|^)[^/@]*@", "", url)
 
 
 def is_local(url: str) -> bool:

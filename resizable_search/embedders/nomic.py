@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders import http, models
 from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
+from resizable_search.environment import unusable_setting, without_user
 from resizable_search.errors import (
     BadAnswerError,
     CredentialsError,
@@ -116,7 +117,7 @@ class NomicEmbedder(Embedder):
             answer.json()
 
         self._call(request, CHECK_SECONDS, client)
-        return f"the key from {client.key_source} is accepted by {http.without_user(client.atlas_api_path)}"
+        return f"the key from {client.key_source} is accepted by {without_user(client.atlas_api_path)}"
 
     def _connected(self, seconds: float) -> Any:
         """The client, made on first use, which sends a request."""
@@ -129,7 +130,7 @@ class NomicEmbedder(Embedder):
         address = os.environ.get(ADDRESS_VARIABLE)
         check = f"check {ADDRESS_VARIABLE}" if address else "check the network connection"
         return http.RemoteService(
-            name=f"{http.without_user(address)} ({ADDRESS_VARIABLE})" if address else "Nomic",
+            name=f"{without_user(address)} ({ADDRESS_VARIABLE})" if address else "Nomic",
             model=self._spec.model,
             key=client.token if client else "",
             key_source=client.key_source if client else KEY_VARIABLE,
@@ -151,14 +152,17 @@ class NomicEmbedder(Embedder):
             known = error
         except failures.JSONDecodeError:
             known = service.not_json()
-        except (failures.MissingSchema, failures.InvalidSchema, failures.InvalidURL):
-            known = service.no_address()
+        except (failures.MissingSchema, failures.InvalidSchema, failures.InvalidURL) as error:
+            words = unusable_setting(error)
+            known = EmbedderError(words) if words else service.no_address()
         except failures.RequestException as error:
             known = service.unreachable(error)
         except Exception as error:
             match error.args:
                 case ((int() as status, str() as body),):
                     known = service.error(status, body)
+                case _ if words := unusable_setting(error):
+                    known = EmbedderError(words)
                 case _ if type(error) is Exception:  # how the client reports 5xx from /v1/user
                     known = ServiceError(f"{service.name} is failing; {service.down_remedy}")
                 case _:

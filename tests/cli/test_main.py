@@ -32,6 +32,19 @@ def test_an_output_that_cannot_be_written_is_told(shelf: Shelf, command: str):
     errs(through_a_shell(shelf, f"{command} >&-"), 1, "stdout is closed: send it to a file")
 
 
+def test_a_variable_that_holds_no_number_is_named(shelf: Shelf):
+    """The hub's client reads it when it is imported."""
+    ran = subprocess.run(
+        [COMMAND, "build", "wiki", "--embedder", "lsa"],
+        capture_output=True,
+        text=True,
+        env=shelf.env | {"HF_HUB_ETAG_TIMEOUT": "abc"},
+        timeout=PATIENCE,
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.endswith("rsearch: HF_HUB_ETAG_TIMEOUT=abc is not a number: correct it, or unset it\n")
+
+
 def test_debug_behind_two_dashes_is_a_word_like_others():
     assert take_debug(["query", "--debug", "x", "--debug"]) == (["query", "x"], True)
     assert take_debug(["query", "--", "--debug"]) == (["query", "--", "--debug"], False)

@@ -1,0 +1,58 @@
+"""Settings in the environment that clients of the network read: which of them cannot be used."""
+
+import importlib.util
+import os
+import re
+import ssl
+from urllib.parse import urlsplit
+
+_CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_KEY_LOG = "SSLKEYLOGFILE"
+_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
+
+
+def unusable_setting(error: BaseException) -> str:
+    """The variable that made a client fail with `error`, its value, and what to do; '' if none did.
+
+    Clients name the file or the number alone, or a proxy with its password, which is left out here.
+    """
+    for name in _CERTIFICATES:
+        if (value := os.environ.get(name)) and not _holds_certificates(value, name):
+            return f"{name}={value} holds no certificates: correct it, or unset it"
+    if log := os.environ.get(_KEY_LOG):
+        try:
+            open(log, "ab").close()
+        except OSError as problem:
+            return f"{_KEY_LOG}={log} cannot be written ({problem.strerror}): correct it, or unset it"
+    for name in _PROXIES:
+        if (value := os.environ.get(name)) and not _is_proxy(value):
+            return f"{name}={without_user(value)} is no proxy that can be used: correct it, or unset it"
+    if isinstance(error, ValueError):
+        for name, value in os.environ.items():
+            if value and repr(value) in str(error):
+                return f"{name}={value} is not a number: correct it, or unset it"
+    return ""
+
+
+def without_user(url: str) -> str:
+    """A URL, or what should be one, without user and password."""
+    return re.sub(r"(?:(?<=//)|^)[^/@]*@", "", url)
+
+
+def _holds_certificates(path: str, name: str) -> bool:
+    is_folder = os.path.isdir(path) and name != "SSL_CERT_FILE"
+    try:
+        ssl.create_default_context(capath=path if is_folder else None, cafile=None if is_folder else path)
+    except OSError:
+        return False
+    return True
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        is_address = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    socks = parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is not None
+    return is_address and (parts.scheme in ("http", "https") or socks)

@@ -187,7 +187,8 @@ def as_pending(seq: int, document: Document | StoredDocument, with_context: bool
 
     `with_context`: its title and headings are embedded before its text.
     """
-    metadata = _ENCODER.encode(dict(document.metadata)) if document.metadata else "{}"
+    fields = {clean(name): clean(v) if isinstance(v, str) else v for name, v in document.metadata.items()}
+    metadata = _ENCODER.encode(fields) if fields else "{}"
     id_, title, url, text = map(clean, (document.id, document.title, document.url, document.text))
     context = clean(context_of(title, document.metadata)) if with_context else ""
     return PendingDocument(seq, id_, title, url, metadata, text, context=context)
@@ -261,5 +262,5 @@ def hash_stored(journal: Journal, reader: IndexReader, with_context: bool) -> No
                     fields = json.loads(metadata)
                     context = clean(context_of(title, fields)) if with_context else ""
                     hashes = (sha256(title, url, metadata, text), sha256(context + text))
-                    values = (id_, part.start + row, *hashes, str(fields.get("path", id_)))
+                    values = (id_, part.start + row, *hashes, clean(str(fields.get("path", id_))))
                     journal.db.execute("INSERT INTO stored VALUES (?, ?, ?, ?, ?)", values)

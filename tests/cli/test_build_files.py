@@ -271,3 +271,34 @@ def test_a_home_whose_name_is_not_utf8_is_one(inside: Inside):
     ran = inside.run("build", "files", "a.md", "--name", "n")
     assert ran.code == 0, ran
     assert inside.run("query", "river", "-i", "n", "--json").json["hits"][0]["id"] == "a.md"
+
+
+def test_half_a_character_is_replaced_in_every_field_and_every_export(inside: Inside):
+    record = '{"id": "a", "text": "river", "tag": "x\\\\ud83d", "l": ["\\\\ud83d"], "o": {"\\\\ud83d": 1}}\n'
+    (inside.folder / "a.jsonl").write_text(record.replace("\\\\", "\\") + '{"text": "bread", "tag": "y"}\n')
+    ran = inside.run("build", "files", "a.jsonl", "--metadata", "tag,l,o", "--name", "n")
+    assert ran.code == 0, ran
+    hits = inside.run("query", "river", "-i", "n", "--json").json["hits"]
+    assert hits[0]["metadata"] | {"path": ""} == {
+        "tag": "x\ufffd", "l": '["\ufffd"]', "o": '{"\ufffd": 1}', "line": 1, "path": "",
+    }  # fmt: skip
+    for form in ("parquet", "datasets", "faiss-flat", "usearch"):
+        ran = inside.run("export", "n", f"out-{form}", "--to", form)
+        assert ran.code == 0, ran
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names are UTF-8 there")
+def test_a_file_whose_name_is_not_utf8_is_followed(inside: Inside):
+    (inside.folder / "notes").mkdir()
+    path = os.fsencode(inside.folder / "notes") + b"/caf\xe9.txt"
+    Path(os.fsdecode(path)).write_text("river and bread")
+    build = ("build", "files", "notes", "--name", "n")
+    assert inside.run(*build).code == 0
+    assert "no changes" in inside.run(*build).out
+    Path(os.fsdecode(path)).unlink()
+    (inside.folder / "notes" / "new.txt").write_text("flour")
+    (inside.folder / "notes" / "more.txt").write_text("a mast")
+    ran = inside.run("update", "n", "--yes")
+    assert ran.code == 0, ran
+    ids = inside.run("query", "flour", "-i", "n", "--json").json["hits"]
+    assert {hit["id"] for hit in ids} <= {"new.txt", "more.txt"}

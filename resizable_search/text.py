@@ -76,6 +76,14 @@ def without_surrogates(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+_ESCAPED = re.compile(r"(\\\\|\\ud[89ab]..\\ud[c-f]..)|\\(?:u0000|ud[89a-f]..)", re.IGNORECASE)
+
+
+def sound_json(text: str) -> str:
+    """JSON in ASCII, with U+FFFD for NUL and lone surrogates."""
+    return _ESCAPED.sub(lambda match: match[1] or r"\ufffd", text)
+
+
 MOST_READ = 200_000  # characters of a text that are searched for a passage: it may have millions
 
 _WORD = re.compile(r"\w+")

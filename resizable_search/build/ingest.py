@@ -17,6 +17,7 @@ from resizable_search.errors import BuildStateError, CorpusError
 from resizable_search.specs import Checkpoint
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.reader import IndexReader
+from resizable_search.text import sound_json
 
 _ENCODER = json.JSONEncoder(sort_keys=True)
 
@@ -187,8 +188,7 @@ def as_pending(seq: int, document: Document | StoredDocument, with_context: bool
 
     `with_context`: its title and headings are embedded before its text.
     """
-    fields = {clean(name): clean(v) if isinstance(v, str) else v for name, v in document.metadata.items()}
-    metadata = _ENCODER.encode(fields) if fields else "{}"
+    metadata = sound_json(_ENCODER.encode(dict(document.metadata))) if document.metadata else "{}"
     id_, title, url, text = map(clean, (document.id, document.title, document.url, document.text))
     context = clean(context_of(title, document.metadata)) if with_context else ""
     return PendingDocument(seq, id_, title, url, metadata, text, context=context)
@@ -259,8 +259,8 @@ def hash_stored(journal: Journal, reader: IndexReader, with_context: bool) -> No
         for part in reader.parts:
             for row, id_, title, url, metadata, text in part.connection.execute(query):
                 if part.allowed is None or part.allowed[row]:
-                    fields = json.loads(metadata)
+                    fields = json.loads(sound_json(metadata))
                     context = clean(context_of(title, fields)) if with_context else ""
                     hashes = (sha256(title, url, metadata, text), sha256(context + text))
-                    values = (id_, part.start + row, *hashes, clean(str(fields.get("path", id_))))
+                    values = (id_, part.start + row, *hashes, str(fields.get("path", id_)))
                     journal.db.execute("INSERT INTO stored VALUES (?, ?, ?, ?, ?)", values)

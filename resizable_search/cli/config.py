@@ -16,7 +16,7 @@ from resizable_search.cli.output import json_object, note
 from resizable_search.cli.settings import SECTION, Configuration, Value, project_paths, read_toml
 from resizable_search.errors import ConfigError, RsearchError
 from resizable_search.system import HOME_VARIABLE
-from resizable_search.text import plain
+from resizable_search.text import plain, without_surrogates
 
 
 @completion.source
@@ -120,6 +120,8 @@ def set_(
 ) -> None:
     """Write a setting into a file; comments and order stay."""
     setting = _configuration(context, home).find(key)
+    if any(word != without_surrogates(word) for word in values):
+        raise ConfigError(f"{key}: the value is not UTF-8, and a file of settings must be: write it in UTF-8")
     value = setting.parsed(values)
     if project and not setting.is_of_projects:
         raise ConfigError(f"{key} is not for projects: a project sets search and output options only")

@@ -15,6 +15,7 @@ from resizable_search.corpora.vectors import Sidecar
 from resizable_search.errors import CorpusError, IndexFormatError, UsageError
 from resizable_search.progress import Progress
 from resizable_search.specs import CorpusSpec, Json
+from resizable_search.text import without_surrogates
 
 RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")  # hold whole documents, whatever the index
 
@@ -70,12 +71,13 @@ class AddedCorpus(Corpus):
     def _documents(self) -> Iterator[Document]:
         names: dict[str, str] = {}
         for name, document in self._named():
-            if document.id in names:
+            id_ = without_surrogates(document.id)  # as the index will have it
+            if id_ in names:
                 raise CorpusError(
-                    f"{name}: the id {document.id!r} comes twice (before in {names[document.id]}): "
+                    f"{name}: the id {id_!r} comes twice (before in {names[id_]}): "
                     "give each document an id of its own"
                 )
-            names[document.id] = name
+            names[id_] = name
             yield replace(document, text=document.text[: self._stored.get("chars")])
 
     def _named(self) -> Iterator[tuple[str, Document]]:

@@ -30,6 +30,7 @@ from resizable_search.store.documents import StoredDocument
 from resizable_search.store.executor import Executor
 from resizable_search.store.reader import IndexReader
 from resizable_search.system import install_command
+from resizable_search.text import without_surrogates
 
 Settings = Mapping[str, int]
 """What a reader of an export sets, by the library's own name, such as `expansion_search`."""
@@ -87,7 +88,7 @@ class ExportSource:
         return {
             "written_by": manifest.written_by,
             "index": self.reader.name,
-            "corpus": manifest.label,
+            "corpus": without_surrogates(manifest.label),  # of a path, which may not be UTF-8
             "generation": manifest.generation,
             "documents": self.count,
             "dim": self.dim,

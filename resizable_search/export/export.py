@@ -40,7 +40,7 @@ from resizable_search.system import (
     storage_errors,
     write_probe,
 )
-from resizable_search.text import clipped, plain, quoted
+from resizable_search.text import clipped, plain, quoted, without_surrogates
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -201,6 +201,8 @@ def destination(path: Path, index: Path, *, force: bool, is_folder: bool) -> Pat
     dest = Path(os.path.abspath(expanded(path)))
     if len(os.fsencode(dest.name)) > MOST_NAME_BYTES:
         raise UsageError(f"the name of {dest} is too long: use at most {MOST_NAME_BYTES} bytes")
+    if without_surrogates(str(dest)) != str(dest):
+        raise UsageError(f"the path {dest} is not UTF-8, which libraries need: {ELSEWHERE}")
     real = dest.parent.resolve() / dest.name
     for above in (real, *real.parents):
         if above == index.resolve() or _is_index(above):

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from resizable_search.corpora.tables import open_parquet
 from resizable_search.export.base import ExportJob, ExportSample, ExportSource, Format, SearchCheck, Settings
 from resizable_search.store.documents import ROWS_AT_ONCE
-from resizable_search.text import without_surrogates
 
 KEY = "rsearch"
 TEXTS = ("id", "title", "url", "text", "metadata")
@@ -129,13 +128,7 @@ def tables(source: ExportSource, form: Any) -> Iterator[Any]:
     for at in range(0, source.count, ROWS_AT_ONCE):
         stop = min(at + ROWS_AT_ONCE, source.count)
         rows += [
-            (
-                d.id,
-                d.title,
-                d.url,
-                d.text,
-                without_surrogates(json.dumps(dict(d.metadata), ensure_ascii=False)),
-            )
+            (d.id, d.title, d.url, d.text, json.dumps(dict(d.metadata), ensure_ascii=False))
             for d in source.documents(at, stop)
         ]
         characters = sum(len(text) + len(metadata) for *_, text, metadata in rows)

@@ -275,7 +275,7 @@ def _compared(answer: Answer, full: Answer, threads: int | None) -> dict[str, An
 def _json(value: Any, status: int = 200) -> Response:
     try:
         body = orjson.dumps(value)
-    except TypeError:  # a lone surrogate in a document, or a huge integer
+    except TypeError:  # a lone surrogate in a query, or a huge integer
         body = json.dumps(value, separators=(",", ":")).encode("ascii")
     return Response(body, status, media_type="application/json")
 

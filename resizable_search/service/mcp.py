@@ -107,7 +107,7 @@ async def _call_tool(
             return _failed(str(problem))
         log.error("a tool failed", exc_info=error)
         return _failed(f"internal error ({type(error).__name__}): please report it")
-    # The protocol is UTF-8, which cannot hold a lone surrogate; metadata may have one.
+    # The protocol is UTF-8, which cannot hold a lone surrogate; the name of a corpus may have one.
     text = json.dumps(result.model_dump(), ensure_ascii=False).encode("utf-8", "replace").decode()
     return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=json.loads(text))
 

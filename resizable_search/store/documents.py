@@ -21,7 +21,7 @@ from resizable_search.errors import IndexFormatError
 from resizable_search.store.layout import Failpoint, failpoint
 from resizable_search.store.manifest import Part, damaged
 from resizable_search.system import sqlite_os_errors, unreadable
-from resizable_search.text import BACK, clipped
+from resizable_search.text import BACK, clipped, sound_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,7 +138,7 @@ def read_documents(
                 raise ValueError("an id does not lead to its row")
             if {type(value) for value in (*texts, metadata)} != {str}:
                 raise ValueError("it holds something else than text")
-            parsed = {} if metadata == "{}" else json.loads(metadata)
+            parsed = {} if metadata == "{}" else json.loads(sound_json(metadata))
             if not isinstance(parsed, dict):
                 raise ValueError("its metadata is no JSON object")
             id_, title, url, text = texts

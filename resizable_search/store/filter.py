@@ -29,7 +29,7 @@ from resizable_search.store.sql_authorizer import (
     columns_named,
     refused,
 )
-from resizable_search.text import quoted, without_surrogates
+from resizable_search.text import quoted, sound_json, without_surrogates
 
 FEW = 1 / 20
 """Of an index's rows: so many or fewer are searched one by one, more by a scan that passes over the others.
@@ -53,7 +53,7 @@ class Selection:
 
 def _value_of_key(metadata: str, key: str) -> str | int | float | None:
     """json_extract for a key that no path can name."""
-    value = json.loads(metadata).get(key)
+    value = json.loads(sound_json(metadata)).get(key)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return float(value)
     return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
@@ -105,6 +105,8 @@ class Filter:
                 path = reader.folder / part.path / NAMES.documents
                 connection = open_documents(path, part.rows)
                 self._connections.append((connection, path))
+                # A lone surrogate in JSON is no UTF-8 for SQLite; indexes of earlier versions may have one.
+                connection.text_factory = partial(str, encoding="utf-8", errors="replace")
                 connection.create_function(KEY_FUNCTION, 2, _value_of_key, deterministic=True)
                 for name, trim in {"trim": str.strip, "ltrim": str.lstrip, "rtrim": str.rstrip}.items():
                     connection.create_function(name, 2, partial(_trimmed, trim), deterministic=True)

@@ -5,13 +5,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from resizable_search.errors import IndexFormatError
 from resizable_search.text import clipped
 
 DEFAULT_EMBEDDER = "wordllama"
 """What embeds a new index, if nobody says otherwise: it needs no key, no download and no fitting."""
+
+FileFormat = Literal["text", "markdown", "rst", "html", "pdf", "jsonl", "csv", "tsv", "parquet"]
 
 _WORDS: dict[Any, str] = {
     int: "whole number of 0 or more",

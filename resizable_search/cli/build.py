@@ -15,6 +15,7 @@ from resizable_search.cli.options import BuildArguments, TextArguments, is_given
 from resizable_search.cli.progress import shown_progress, stop_on_signal
 from resizable_search.cli.settings import ConfiguredCommand
 from resizable_search.errors import UsageError
+from resizable_search.specs import FileFormat
 from resizable_search.store.layout import Home, home_of
 
 if TYPE_CHECKING:
@@ -159,6 +160,11 @@ def files(
             show_default="none",
         ),
     ] = None,
+    input_format: Annotated[
+        FileFormat | None,
+        Option(metavar="FORMAT", help="Read all files as this, e.g. jsonl.", show_default="by file"),
+    ] = None,
+    delimiter: Annotated[str | None, Option(help="Delimiter of CSV.", show_default="from the header")] = None,
 ) -> None:
     """Build an index of your own files.
 
@@ -168,6 +174,7 @@ def files(
     """
     if STDIN in paths and len(paths) > 1:
         raise UsageError("stdin cannot be mixed with files: build an index of each")
+    given = [option for option in context.params if is_given(context, option)]
 
     from resizable_search.corpora.discovery import absolute
 
@@ -175,14 +182,15 @@ def files(
         from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus
 
         if STDIN in paths:
-            return StdinCorpus(piped_in(), **reading, rules=RULES, progress=progress)
-        return FilesCorpus(paths, **reading, rules=RULES, progress=progress)
+            return StdinCorpus(piped_in(), **reading, rules=RULES, must_apply=given, progress=progress)
+        return FilesCorpus(paths, **reading, rules=RULES, must_apply=given, progress=progress)
 
     name = usual_name(paths) if options.name is None else ""
     same = {"kind": "files", "paths": paths if STDIN in paths else [absolute(path) for path in paths]}
     # '' means no pattern, where an index has some.
     patterns = {"include": list(filter(None, include or ())), "exclude": list(filter(None, exclude or ()))}
-    run(context, options, name, corpus, same, options.reading() | patterns)
+    formats = {"input_format": input_format, "delimiter": delimiter and delimiter.replace("\\t", "\t")}
+    run(context, options, name, corpus, same, options.reading() | patterns | formats)
 
 
 @command("hf")

@@ -180,7 +180,7 @@ PANELS = {
     "Embedder": ("embedder", "model", "base_url", "api_key_env", "document_prefix", "query_prefix"),
     "Texts": (
         *("text_column", "id_column", "title_column", "url_column", "metadata"),
-        *("chunk", "chunk_overlap", "include", "exclude"),
+        *("chunk", "chunk_overlap", "include", "exclude", "input_format", "delimiter"),
     ),
 }
 """Groups of options in the help of a command with more than MANY; the others are under Options."""

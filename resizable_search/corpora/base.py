@@ -7,16 +7,18 @@ build resumes. The manifest keeps a `CorpusSpec`, whose options make the corpus 
 import json
 import math
 import queue
+import re
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from datetime import time as clock_time
 from decimal import Decimal
 from typing import Any, ClassVar
+from uuid import UUID
 
 from resizable_search.errors import UsageError
 from resizable_search.progress import Progress
@@ -25,6 +27,7 @@ from resizable_search.specs import CorpusSpec, Json
 DEFAULT_CHARS = 1200  # characters of a text that are kept: they fit a model, and the cookbook keeps as many
 BLOCK_SIZE = 100  # documents a block: a build commits after each
 OTHER = object()  # a value that is neither text nor number nor time
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +133,12 @@ def checked_cut(chars: int | None) -> int | None:
 
 
 def as_text(value: Any) -> str:
-    """A value as a field of a document: '' for nothing, lists and objects as JSON."""
+    """A value as a field of a document: '' for nothing, lists and objects as JSON, other bytes in hex."""
     plain = as_plain(value)
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=as_text)
     if plain is OTHER:
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return value.hex() if isinstance(value, bytes) else str(value)
     return "" if plain is None else str(plain)
 
 
@@ -159,7 +164,12 @@ def as_plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, datetime | date | clock_time):
         return value.isoformat()
-    return str(value) if isinstance(value, Decimal) else OTHER
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, bytes) and not _CONTROL.search(value):
+        with suppress(UnicodeDecodeError):
+            return value.decode()
+    return str(value) if isinstance(value, UUID | timedelta) else OTHER
 
 
 PREFETCH_BLOCKS = 2

@@ -11,7 +11,7 @@ again, but its command can be run again, and a build resumes if the same lines c
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
@@ -21,12 +21,12 @@ from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document
 from resizable_search.corpora.chunking import PLAIN, Outline, chunking_of
 from resizable_search.corpora.decoding import UnreadableError
 from resizable_search.corpora.discovery import FoundFile, Listing, Patterns, absolute, base_of, roots_of, walk
-from resizable_search.corpora.formats import format_of, machine_made, read_text
+from resizable_search.corpora.formats import format_of, format_within, machine_made, read_text
 from resizable_search.corpora.tables import FIELDS, TABLES, Columns, Record, Table, lines_of, parse_line
-from resizable_search.errors import CorpusError
+from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
-from resizable_search.specs import CorpusSpec, Json
-from resizable_search.text import counted, listed
+from resizable_search.specs import CorpusSpec, FileFormat, Json
+from resizable_search.text import clipped, counted, listed
 
 BLOCK_CHARS = 8 << 20  # about as many characters are read at once
 STDIN = "-"
@@ -37,6 +37,7 @@ RULES = 2
 2: title and headings are embedded before a chunk's text, and a document of one chunk keeps its own id. Texts
 that are not for people are left out of folders, as are navigation and comments of HTML and Markdown.
 """
+_TABLE_OPTIONS = {*(f"{field}_column" for field in FIELDS), "metadata", "delimiter"}
 _EXAMPLE_WORDS = 6
 _LISTED_AT_ONCE = 1000  # files between two reports of progress
 
@@ -49,7 +50,8 @@ class TextCorpus(Corpus):
 
     `text_column` and the like name the columns of tables, `metadata` more columns to keep (`Columns`).
     `chars` cuts each text to its first characters (None: no cut); `chunk` and `chunk_overlap` cut the rest
-    into chunks (`Chunking`). For `include` and `exclude` see `Patterns`. Raises UsageError.
+    into chunks (`Chunking`). For `include` and `exclude` see `Patterns`. `input_format` is that of every
+    file, whatever its name. Options in `must_apply` are refused where they do nothing. Raises UsageError.
     """
 
     kind = "files"
@@ -69,6 +71,9 @@ class TextCorpus(Corpus):
     chunk_overlap: int = 0
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
+    input_format: FileFormat | None = None
+    delimiter: str | None = None
+    must_apply: Collection[str] = ()
     rules: int = 1
     progress: Progress = SILENT
 
@@ -78,6 +83,8 @@ class TextCorpus(Corpus):
         self.columns = Columns(*fields, tuple(self.metadata))
         self.chunking = chunking_of(self.chunk, self.chunk_overlap)
         self.patterns = Patterns(self.include, self.exclude)
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise UsageError(f"`delimiter` is one character, not {self.delimiter!r}")
         self._cut = 0
 
     def spec(self) -> CorpusSpec:
@@ -91,7 +98,8 @@ class TextCorpus(Corpus):
             "chunk_overlap": self.chunking.overlap if self.chunking else 0,
         }
         # What is not used is left out: indexes from before it existed stay the same.
-        more = {"include": list(self.patterns.include), "exclude": list(self.patterns.exclude)}
+        more = {name: getattr(self, name) for name in ("input_format", "delimiter")}
+        more |= {"include": list(self.patterns.include), "exclude": list(self.patterns.exclude)}
         rules = {"rules": self.rules} if self.rules > 1 else {}
         return CorpusSpec(self.kind, options | {k: v for k, v in more.items() if v} | rules)
 
@@ -104,6 +112,10 @@ class TextCorpus(Corpus):
     def embeds_headings(self) -> bool:
         """Whether it makes chunks by rules that say so."""
         return self.rules > 1 and self.chunking is not None
+
+    def _refuse_idle(self, options: set[str], what: str) -> None:
+        if idle := options.intersection(self.must_apply):
+            raise UsageError(f"`{min(idle)}` is for {what}, and there are none: leave it out")
 
     def of_record(
         self, record: Record, id_: str, where: Mapping[str, str | int], url: str = ""
@@ -149,6 +161,8 @@ class FilesCorpus(TextCorpus):
         super().__init__([absolute(str(path)) for path in paths], **options)
         self.label = listed([os.path.basename(path) or path for path in self.paths], 3)
         self._roots, self._base = roots_of(self.paths)
+        if all(not root.pattern and not os.path.isdir(root.path) for root in self._roots):
+            self._refuse_idle({"include", "exclude"}, "folders")
         self._listing: Listing | None = None  # what `start` has listed, until `blocks` reads it
         if within and (base := base_of(within, self.paths)):
             self._base = base
@@ -207,11 +221,12 @@ class FilesCorpus(TextCorpus):
         try:
             if file.problem:
                 raise UnreadableError(file.problem, unread=file.unread)
-            if table := self._table(file):
-                yield from self._records(file, table, record)
+            form, packing = self._format(file)
+            if form in TABLES:
+                yield from self._records(file, self._table(file, form, packing), record)
             else:
                 path = self._path(file)
-                content = read_text(path, *format_of(file.id), bare=self.rules > 1)
+                content = read_text(path, form, packing, bare=self.rules > 1)
                 if self.rules > 1 and not file.named and (kind := machine_made(file.id, content.text)):
                     raise UnreadableError(f"it is {kind}")
                 title = content.title or os.path.basename(file.id)
@@ -219,6 +234,9 @@ class FilesCorpus(TextCorpus):
                 yield self.finished(document, content.outline), None
         except UnreadableError as error:
             yield [Document(file.id, "", "", "", problem=str(error), unread=error.unread)], None
+        except Exception as error:  # of a library: the other files are read all the same
+            problem = f"it cannot be read ({clipped(str(error)) or type(error).__name__})"
+            yield [Document(file.id, "", "", "", problem=problem, unread=isinstance(error, OSError))], None
 
     def _records(self, file: FoundFile, table: Table, position: int) -> Iterator[tuple[list[Document], int]]:
         if (known := table.columns()) is None:
@@ -232,20 +250,34 @@ class FilesCorpus(TextCorpus):
 
     def _check_columns(self, listing: Listing) -> None:
         """Refuse a table that lacks a column at once; one that only lies in a folder need not have texts."""
+        idle = _TABLE_OPTIONS.intersection(self.must_apply)
         for file in listing.read():
-            table = self._table(file)
-            if table is None or file.problem or not (file.named or self.columns.text):
+            if file.problem or not (file.named or self.columns.text or idle):
                 continue
             with suppress(UnreadableError):  # reported when it is read
-                known = table.columns()
-                if known is not None and (lacks := self.columns.lacks(known)):
-                    raise CorpusError(f"{table.path}: {lacks}; name one of those")
+                form, packing = self._format(file)
+                if form in TABLES:
+                    idle &= set() if form == "csv" else {"delimiter"}
+                    known = self._table(file, form, packing).columns()
+                    if (file.named or self.columns.text) and known and (lacks := self.columns.lacks(known)):
+                        raise CorpusError(f"{self._path(file)}: {lacks}; name one of those")
+        self._refuse_idle(idle, "CSV" if idle == {"delimiter"} else "tables (see `input_format`)")
 
-    def _table(self, file: FoundFile) -> Table | None:
+    def _format(self, file: FoundFile) -> tuple[FileFormat, str]:
         form, packing = format_of(file.id)
-        if form not in TABLES:
-            return None
-        return TABLES[form](self._path(file), packing, self.columns.wanted, self.columns.metadata)
+        if self.input_format is not None:
+            return self.input_format, packing
+        if form == "text":
+            form = format_within(self._path(file), packing)
+            if form == "jsonl" and not file.named:  # a log of a program
+                known = self._table(file, form, packing).columns() or ()
+                form = "text" if self.columns.lacks(known) else form
+        return form, packing
+
+    def _table(self, file: FoundFile, form: str, packing: str) -> Table:
+        delimiter = self.delimiter if form == "csv" else "\t"
+        columns = self.columns
+        return TABLES[form](self._path(file), packing, columns.wanted, columns.metadata, delimiter=delimiter)
 
     def _path(self, file: FoundFile) -> str:
         return os.path.join(self._base, file.id)
@@ -258,6 +290,7 @@ class StdinCorpus(TextCorpus):
 
     def __init__(self, stream: BinaryIO, **options: Any) -> None:
         super().__init__([STDIN], **options)
+        self._refuse_idle({"include", "exclude", "delimiter", "input_format"}, "files")
         self._stream = stream
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:

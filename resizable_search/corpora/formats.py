@@ -8,14 +8,15 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 from resizable_search.corpora.chunking import Heading, Outline
 from resizable_search.corpora.decoding import PACKINGS, UnreadableError, decode, encoding_of, open_unpacked
+from resizable_search.corpora.tables import parse_line
+from resizable_search.specs import FileFormat
 from resizable_search.system import install_command
 from resizable_search.text import without_surrogates
 
-FileFormat = Literal["text", "markdown", "rst", "html", "pdf", "jsonl", "csv", "tsv", "parquet"]
 _BY_SUFFIX: dict[str, FileFormat] = {
     ".md": "markdown",
     ".markdown": "markdown",
@@ -42,6 +43,9 @@ class FileText:
     outline: Outline
 
 
+_BY_START: dict[bytes, FileFormat] = {b"PAR1": "parquet", b"%PDF-": "pdf"}
+
+
 def format_of(name: str) -> tuple[FileFormat, str]:
     """How to read a file of this name. A file without a known suffix is text, if it is text at all."""
     stem, suffix = os.path.splitext(name.lower())
@@ -49,6 +53,21 @@ def format_of(name: str) -> tuple[FileFormat, str]:
     if packing:
         suffix = os.path.splitext(stem)[1]
     return _BY_SUFFIX.get(suffix, "text"), packing
+
+
+def format_within(path: str, packing: str) -> FileFormat:
+    """What a file is whose name does not say it. Raises UnreadableError.
+
+    JSON lines are known by an object in the first line, and the beginning of one in the next.
+    """
+    with open_unpacked(path, packing) as file:
+        start = file.read(_SAMPLE)
+    for mark, form in _BY_START.items():
+        if start.startswith(mark):
+            return form
+    first, _, rest = start.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    is_lines = rest.lstrip().startswith(b"{") and not parse_line(1, first.decode("utf-8", "replace")).problem
+    return "jsonl" if is_lines else "text"
 
 
 def read_text(path: str, form: FileFormat, packing: str, *, bare: bool = False) -> FileText:
@@ -82,7 +101,7 @@ _SVG = re.compile(r"\s*(?:<[?!][^>]*>\s*)*<svg\b")
 _SOURCE_MAP = re.compile(r'\s*\{(?=.*"sources"\s*:).*"mappings"\s*:\s*"', re.DOTALL)
 _GENERATED = re.compile(r"^[^\w\n]+(?:.*@generated\b|Code generated .* DO NOT EDIT\.$)", re.MULTILINE)
 _GENERATED_CHARS = 1000
-_SAMPLE = 100_000  # characters of long lines that are looked at
+_SAMPLE = 100_000  # of a file's first bytes, or characters of its long lines, that are looked at
 _DENSE = 12  # text for people has at least one space, or letter beyond ASCII, for so many characters
 
 

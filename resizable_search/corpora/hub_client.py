@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from resizable_search.corpora.tables import rows_of
 from resizable_search.environment import unusable_setting
 from resizable_search.errors import HubError
 from resizable_search.progress import Progress
@@ -127,7 +128,7 @@ def _parquet_rows(files: Sequence[str], columns: Sequence[str], token: Any) -> I
     for file in files:
         with _open_parquet(file, token) as parquet:
             for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False):
-                yield from batch.to_pylist()
+                yield from rows_of(batch)
 
 
 @contextmanager
@@ -163,7 +164,7 @@ def read_rows(
             _BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False
         ):
             for number in {*numbers} & {*range(first, first + batch.num_rows)}:
-                rows[number] = batch.slice(number - first, 1).to_pylist()[0]
+                rows[number] = rows_of(batch.slice(number - first, 1))[0]
             first += batch.num_rows
     return [rows[number] for number in numbers]
 

@@ -13,15 +13,15 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, BinaryIO, ClassVar
 
-from resizable_search.corpora.base import Document, as_metadata, as_text
+from resizable_search.corpora.base import OTHER, Document, as_metadata, as_plain, as_text
 from resizable_search.corpora.decoding import SAMPLE, UnreadableError, encoding_of, open_unpacked
 from resizable_search.errors import UsageError
-from resizable_search.text import counted, listed
+from resizable_search.text import clipped, counted, listed
 
 FIELDS = ("text", "id", "title", "url")
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
@@ -63,13 +63,17 @@ class Columns:
         missing = [column for column in dict.fromkeys(filter(None, needed)) if column not in known]
         if not missing:
             return ""
-        return f"it has no column {', '.join(map(repr, missing))}: its columns are {listed(known, 12)}"
+        columns = listed([clipped(column) for column in known], 12)
+        return f"it has no column {', '.join(map(repr, missing))}: its columns are {columns}"
 
     def document(self, values: Mapping[str, Any], id_: str, where: Mapping[str, str | int]) -> Document:
         """The document of a record. `id_` is for one without an id; `where` goes into its metadata."""
         text, own_id, title, url = (as_text(values.get(self.column_of(field))) for field in FIELDS)
-        metadata = as_metadata({column: values.get(column) for column in self.metadata})
-        return Document(own_id or id_, title, url, text, {**where, **metadata})
+        metadata = {**where, **as_metadata({column: values.get(column) for column in self.metadata})}
+        raw = values.get(self.column_of("text"))
+        is_binary = isinstance(raw, bytes) and as_plain(raw) is OTHER
+        problem = "its text is binary" if is_binary else ""
+        return Document(own_id or id_, title, url, "" if problem else text, metadata, problem)
 
 
 def typed(word: str) -> str | int | float | bool | None:
@@ -84,7 +88,10 @@ def typed(word: str) -> str | int | float | bool | None:
 MAX_LINE = 64 << 20  # characters of the longest line, and of the longest record of a CSV file
 _TOO_LONG = f"is longer than {MAX_LINE >> 20} million characters"
 _SAMPLE_RECORDS = 100  # records of JSON lines whose columns stand for all
+_SAMPLE_ROWS = 10_000  # of CSV, whose decimals tell whether they are numbers
+_HEADER_LINES = 5  # of CSV, in which its delimiter is looked for
 _NOT_UTF8 = "it is not UTF-8"
+_FAR_TIME = re.compile(r"-?\d{4,}-\d\d-\d\d(?: \d\d:\d\d:\S+)?")
 _DAMAGED = re.compile("[\udc80-\udcff]")  # what bytes that are not UTF-8 become in a text
 _BATCH_ROWS = 256  # rows of Parquet that are read at once: texts may be long
 
@@ -108,6 +115,7 @@ class Table(ABC):
     wanted: Sequence[str] | None = None  # the columns to read of Parquet; None: all
     typed: Sequence[str] = ()  # the columns of CSV whose values get types
     encoding: str | None = None  # of JSON lines; None: the file tells
+    delimiter: str | None = None  # of CSV; None: the header tells
 
     unit: ClassVar[str] = "line"
     """What a record's number counts."""
@@ -151,17 +159,16 @@ class JsonLines(Table):
 
 
 class Csv(Table):
-    """Records with commas, or with what its first line has most of. That line names the columns."""
-
-    delimiters: ClassVar[str] = ",;\t|"
+    """Records with commas, or with what its header has most of outside quotes. That names the columns."""
 
     def columns(self) -> list[str] | None:
-        """The values of the first line."""
+        """The names in the header."""
         with self._opened() as (header, *_):
             return header
 
     def read(self, position: int = 0) -> Iterator[Record]:
         """The records; one may have several lines."""
+        numbers = {*self.typed} - self._versions() if self.typed else ()
         with self._opened() as (header, reader, lines, before):
             before += sum(1 for _ in islice(lines, max(0, position - before - reader.line_num)))
             while header is not None:
@@ -189,8 +196,20 @@ class Csv(Table):
                     problem = _NOT_UTF8
                 else:
                     for column, word in zip(header, row, strict=True):
-                        values.setdefault(column, typed(word) if column in self.typed else word)
+                        values.setdefault(column, typed(word) if column in numbers else word or None)
                 yield Record(first, before + reader.line_num, values, problem)
+
+    def _versions(self) -> set[str]:
+        """The typed columns with decimals such as 1.9 and 1.10, which are no numbers: they stay text."""
+        places: dict[str, set[int]] = {column: set() for column in self.typed}
+        padded = set()
+        with suppress(UnreadableError):  # it is raised where the records are wanted
+            for record in islice(replace(self, typed=()).read(), _SAMPLE_ROWS):
+                for column in self.typed:
+                    if _DECIMAL.fullmatch(word := record.values.get(column) or ""):
+                        places[column].add(len(word.partition(".")[2]))
+                        padded |= {column} if word.endswith("0") and str(float(word)) != word else set()
+        return {column for column in padded if len(places[column]) > 1}  # prices have two places, always
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[list[str] | None, Any, Iterator[str], int]]:
@@ -198,19 +217,31 @@ class Csv(Table):
         csv.field_size_limit(MAX_LINE)
         with open_unpacked(self.path, self.packing) as file:
             lines = _whole_lines(file)
-            first, before = next(lines, ""), 0
-            if first.lower().startswith("sep=") and len(first.rstrip("\r\n")) == 5:  # as Excel writes it
-                delimiter, first, before = first[4], next(lines, ""), 1
-            else:
-                delimiter = max(self.delimiters, key=first.count)
-            reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=delimiter != "\t")
-            yield next((row for row in reader if row), None), reader, lines, before
+            head, before, delimiter = list(islice(lines, _HEADER_LINES)), 0, self.delimiter
+            if head and re.fullmatch(r"sep=.\s*", head[0], re.IGNORECASE):  # as Excel writes it
+                delimiter, before = delimiter or head[0][4], 1
+            delimiter = delimiter or max(",;\t|", key=lambda each: len(_names(head, each)))
+            lines = chain(head[before:], lines)
+            reader = csv.reader(
+                lines,
+                delimiter=delimiter,
+                strict=delimiter != "\t",
+                skipinitialspace=any(name.startswith(" ") for name in _names(head[before:], delimiter)),
+            )
+            try:
+                header = next((row for row in reader if row), None)
+            except csv.Error as error:
+                raise UnreadableError(
+                    f"its first line makes no sense ({error}): close its quotes, or give `delimiter`"
+                ) from None
+            yield header and [name.strip() for name in header], reader, lines, before
 
 
-class Tsv(Csv):
-    """The same with tabs."""
-
-    delimiters = "\t"
+def _names(head: Sequence[str], delimiter: str) -> list[str]:
+    """The names in a header with this delimiter; none if its quotes make no sense."""
+    with suppress(csv.Error):
+        return next(filter(None, csv.reader(head, delimiter=delimiter, strict=True)), [])
+    return []
 
 
 class Parquet(Table):
@@ -241,15 +272,13 @@ class Parquet(Table):
                     number += rows
                     continue
                 for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
-                    for row in batch.to_pylist():
+                    for row in rows_of(batch):
                         number += 1
                         if number > position:
                             yield Record(number, number, row)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        import pyarrow
-
         with open_unpacked(self.path, self.packing) as file, tempfile.TemporaryFile() as unpacked:
             source: Any = self.path
             if self.packing:  # Parquet is read from its end
@@ -258,7 +287,7 @@ class Parquet(Table):
             try:
                 with closing(open_parquet(source)) as opened:
                     yield opened
-            except (pyarrow.ArrowException, OSError, ValueError) as error:
+            except Exception as error:  # its library raises any
                 words = str(error).partition("\n")[0][:200]
                 raise UnreadableError(f"it cannot be read as Parquet ({words})") from None
 
@@ -271,7 +300,27 @@ def open_parquet(source: Any) -> Any:
     return pyarrow.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
 
 
-TABLES: dict[str, type[Table]] = {"jsonl": JsonLines, "csv": Csv, "tsv": Tsv, "parquet": Parquet}
+def rows_of(batch: Any) -> list[dict[str, Any]]:
+    """The rows of a batch of Arrow. A value that Python cannot hold is its text or number, or None."""
+    columns = []
+    for column in batch.columns:
+        try:
+            columns.append(column.to_pylist())
+        except Exception:  # of dates, time zones, and texts that are not UTF-8
+            columns.append([_value_of(scalar) for scalar in column])
+    return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _value_of(scalar: Any) -> Any:
+    for form in (None, "timestamp[us]", "string", "binary"):
+        with suppress(Exception):
+            value = (scalar.cast(form) if form else scalar).as_py()
+            if form != "string" or _FAR_TIME.fullmatch(value):
+                return value
+    return None
+
+
+TABLES: dict[str, type[Table]] = {"jsonl": JsonLines, "csv": Csv, "tsv": Csv, "parquet": Parquet}
 """The formats whose records are documents. Any other file is one document."""
 
 

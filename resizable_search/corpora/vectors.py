@@ -11,14 +11,13 @@ from typing import Any
 from resizable_search.arrays import NpyReader, open_regular
 from resizable_search.corpora.base import OTHER, Block, Corpus, Document, as_plain, as_text, gather
 from resizable_search.corpora.decoding import UnreadableError
-from resizable_search.corpora.tables import JsonLines, Parquet
+from resizable_search.corpora.tables import FIELDS, JsonLines, Parquet
 from resizable_search.errors import CorpusError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
 
 BLOCK_BYTES = 8 << 20  # of vectors, or about as many characters of documents, that are read at once
 MAX_BLOCK_ROWS = 4096
-_FIELDS = ("id", "title", "url", "text")
 
 
 class VectorsCorpus(Corpus):
@@ -154,10 +153,12 @@ class Sidecar:
 
     def _document(self, row: int, values: Mapping[str, Any], where: str) -> Document:
         plains = {key: as_plain(value) for key, value in values.items()}
-        for field in _FIELDS:
+        if isinstance(values.get("id"), bytes):  # binary ones are written in hex
+            plains["id"] = as_text(values["id"])
+        for field in FIELDS:
             if plains.get(field) is OTHER:
                 raise CorpusError(f"{self.path}, {where}: its {field} is not text; make it text")
-        id_, title, url, text = (as_text(plains.pop(field, None)) for field in _FIELDS)
+        text, id_, title, url = (as_text(plains.pop(field, None)) for field in FIELDS)
         metadata = {key: value for key, value in plains.items() if value is not OTHER}
         return Document(id_ or str(row), title, url, text, metadata)
 

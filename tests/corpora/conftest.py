@@ -76,7 +76,9 @@ def write_other(folder: Path) -> Path:
 
     folder.mkdir()
     rows = {"key": [7, 8], "headline": ["one", None], "body": ["First.", None], "unused": [1.0, 2.0]}
-    pq.write_table(pa.table(rows), folder / "train.parquet")
+    days = pa.array([2**31 - 1, 1], pa.int32()).view(pa.date32())
+    more = {"raw": [b"\xff\1", b"b8"], "bytes": [b"river", b"\xff"], "until": days}
+    pq.write_table(pa.table(rows | more), folder / "train.parquet")
     return folder
 
 

@@ -1,11 +1,12 @@
 """Which columns make a document, and what their values become."""
 
 import datetime
+import uuid
 from decimal import Decimal
 
 import pytest
 
-from resizable_search.corpora.base import as_metadata, as_text
+from resizable_search.corpora.base import Document, as_metadata, as_text
 from resizable_search.corpora.tables import Columns, typed
 from resizable_search.errors import UsageError
 
@@ -23,6 +24,7 @@ def test_columns_that_are_named_must_be_there_and_others_need_not():
     assert Columns().lacks(["body"]) == "it has no column 'text': its columns are body"
     lacks = Columns("body", id="key", metadata=("year",)).lacks(["body", "id"])
     assert lacks == "it has no column 'key', 'year': its columns are body, id"
+    assert len(Columns().lacks(["x" * 1000])) < 200
 
 
 def test_a_table_that_lacks_columns_is_reported_with_those_it_has():
@@ -51,6 +53,16 @@ def test_columns_without_a_name_or_named_twice_are_wrong_usage(columns: dict):
         (datetime.datetime(2024, 5, 1, 6, 7), "2024-05-01T06:07:00", "2024-05-01T06:07:00"),
         (["é", 1], '["é", 1]', '["é", 1]'),
         ({"a": datetime.date(2024, 5, 1)}, '{"a": "2024-05-01"}', '{"a": "2024-05-01"}'),
+        (Decimal("1E+3"), "1000", 1000),
+        ("é\n".encode(), "é\n", "é\n"),
+        (uuid.UUID(int=1), f"{uuid.UUID(int=1)}", f"{uuid.UUID(int=1)}"),
+        (datetime.time(6, 7), "06:07:00", "06:07:00"),
+        (datetime.timedelta(hours=30), "1 day, 6:00:00", "1 day, 6:00:00"),
+        (
+            [b"x", b"\xff", uuid.UUID(int=1)],
+            f'["x", "ff", "{uuid.UUID(int=1)}"]',
+            f'["x", "ff", "{uuid.UUID(int=1)}"]',
+        ),
     ],
     ids=repr,
 )
@@ -60,9 +72,17 @@ def test_values_become_text_and_flat_json(value: object, text: str, metadata: ob
     assert type(as_metadata({"a": value})["a"]) is type(metadata)
 
 
-def test_bytes_are_no_metadata():
-    assert as_metadata({"a": b"x"}) == {}
-    assert Columns(metadata=("raw",)).document({"text": "a", "raw": b"x"}, "1", {}).metadata == {}
+@pytest.mark.parametrize("raw", [b"\xff\xd8", b"\0\1"], ids=["no UTF-8", "controls"])
+def test_binary_values_are_ids_in_hex_and_neither_metadata_nor_texts(raw: bytes):
+    document = Columns(metadata=("raw",)).document({"id": raw, "text": "a", "raw": raw}, "1", {})
+    assert (document.id, document.text, document.metadata) == (raw.hex(), "a", {})
+    document = Columns().document({"id": 7, "text": raw}, "1", {"row": 3})
+    assert document == Document("7", "", "", "", {"row": 3}, "its text is binary")
+
+
+def test_a_value_of_an_unknown_kind_is_its_words_and_no_metadata():
+    assert as_text(range(3)) == "range(0, 3)"
+    assert as_metadata({"a": range(3)}) == {}
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,17 @@ def test_other_columns_and_empty_values(client: Client) -> None:
     ]
 
 
+@pytest.mark.parametrize("seed", [None, 0])
+def test_bytes_are_texts_and_far_dates_are_left_out(client: Client, seed: int | None) -> None:
+    value = client.run(f"""
+        columns = {{"id": "raw", "title": None, "url": None, "text": "bytes"}}
+        c = corpus("other/columns", None, columns=columns, metadata=["until"], shuffle_seed={seed})
+        read = [d for block in c.blocks() for d in block.documents]
+        value = sorted([d.id, d.text, d.problem, d.metadata["until"]] for d in read)
+    """)
+    assert value == [["b8", "", "its text is binary", "1970-01-02"], ["ff01", "river", "", None]]
+
+
 def test_formats_other_than_parquet_resume_too(client: Client) -> None:
     value = client.run("""
         columns = {"id": "name", "title": None, "url": None, "text": "body"}

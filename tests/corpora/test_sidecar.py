@@ -100,11 +100,22 @@ def test_times_decimals_and_nan_in_parquet_become_flat_json(tmp_path):
                 "day": datetime.date(2024, 5, 1),
                 "price": Decimal("1.50"),
                 "x": float("nan"),
-                "raw": b"x",
+                "raw": b"\xff",
+                "word": b"x",
             }
         ],
     )
-    assert documents(path)[0].metadata == {"day": "2024-05-01", "price": "1.50", "x": None}
+    assert documents(path)[0].metadata == {"day": "2024-05-01", "price": "1.50", "x": None, "word": "x"}
+
+
+def test_binary_ids_are_in_hex_and_far_dates_are_left_out(tmp_path):
+    path = tmp_path / "docs.parquet"
+    days = pa.array([2**31 - 1], pa.int32()).view(pa.date32())
+    pq.write_table(pa.table({"id": [b"\xff\1"], "text": [b"river"], "until": days}), path)
+    assert documents(path) == [Document("ff01", "", "", "river", {"until": None})]
+    pq.write_table(pa.table({"text": [b"\xff\1"]}), path)
+    with pytest.raises(CorpusError, match="row 0: its text is not text"):
+        documents(path)
 
 
 def test_what_json_has_beyond_json_is_no_number(tmp_path):

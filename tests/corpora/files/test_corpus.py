@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from resizable_search.corpora import base
+from resizable_search.corpora import base, files
 from resizable_search.corpora.base import Block, Document
+from resizable_search.corpora.chunking import PLAIN
 from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus
+from resizable_search.corpora.formats import FileText
 from resizable_search.errors import CorpusError, UsageError
 from tests.corpora.files.conftest import pdf
 
@@ -125,6 +127,84 @@ def test_a_file_that_goes_away_while_others_are_read_is_reported(write, monkeypa
     next(reading)
     (folder / "b.txt").unlink()
     assert [d.problem for block in reading for d in block.documents] == ["it is gone"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(ZeroDivisionError("of a library"), "of a library"), (OSError(), "OSError")],
+    ids=["library", "system"],
+)
+def test_whatever_goes_wrong_with_a_file_the_others_are_read(
+    write, monkeypatch, error: Exception, words: str
+):
+    def read(path: str, *_, **__):
+        if path.endswith("a.txt"):
+            raise error
+        return FileText("words", "", PLAIN)
+
+    monkeypatch.setattr(files, "read_text", read)
+    bad, good = documents(FilesCorpus([write({"a.txt": "one", "b.txt": "two"})]))
+    assert (bad.id, bad.problem, bad.unread) == ("a.txt", f"it cannot be read ({words})", words == "OSError")
+    assert good.text == "words"
+
+
+JSON_LINES = '{"id": 1, "text": "river"}\n\n{"id": 2, "text": "bread"}\n'
+
+
+def test_a_file_whose_name_says_little_is_read_by_its_content(write):
+    into = io.BytesIO()
+    pq.write_table(pa.table({"text": ["rye"]}), into)
+    folder = write(
+        {
+            "a.json": JSON_LINES,
+            "b.jl.gz": gzip.compress(b"\xef\xbb\xbf" + JSON_LINES.encode()),
+            "c.data": into.getvalue(),
+            "d": pdf(["A page."]),
+            "log.txt": '{"time": 1}\n{"time": 2}\n',
+            "one.json": '{"text": "x"}\n',
+            "two.txt": "{ no JSON\n{\n",
+        }
+    )
+    read = documents(FilesCorpus([folder]))
+    assert [(d.id, d.text.strip()) for d in read[:6]] == [
+        ("1", "river"), ("2", "bread"), ("1", "river"), ("2", "bread"), ("c.data:1", "rye"), ("d", "A page."),
+    ]  # fmt: skip
+    assert [(d.id, d.text[:6]) for d in read[6:]] == [
+        ("log.txt", '{"time'), ("one.json", '{"text'), ("two.txt", "{ no J"),
+    ]  # fmt: skip
+    with pytest.raises(CorpusError, match="log.txt: it has no column 'text': its columns are time"):
+        documents(FilesCorpus([folder / "log.txt"]))
+
+
+def test_a_format_that_is_given_counts_for_every_file(write):
+    folder = write({"a.dat.gz": gzip.compress(b"text;year\nx;1.5\n"), "b.md": "text;year\ny;2\n"})
+    corpus = FilesCorpus([folder], input_format="csv", delimiter=";", metadata=["year"])
+    assert [(d.text, d.metadata["year"]) for d in documents(corpus)] == [("x", 1.5), ("y", 2)]
+    assert documents(FilesCorpus(**corpus.spec().options)) == documents(corpus)
+
+
+def test_a_delimiter_is_that_of_csv_alone(write):
+    folder = write({"a.csv": "text;a\tb\nx;1\n", "b.tsv": "text\ta;b\ny\t1\n"})
+    assert [d.text for d in documents(FilesCorpus([folder], delimiter=";"))] == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "words"),
+    [
+        ("a.md", "text_column", "body", "`text_column` is for tables"),
+        ("a.md", "metadata", ["year"], "`metadata` is for tables"),
+        ("a.jsonl", "delimiter", ";", "`delimiter` is for CSV"),
+        ("a.jsonl", "include", ["*.csv"], "`include` is for folders"),
+    ],
+)
+def test_an_option_that_does_nothing_is_refused_if_it_must_apply(write, name, option, value, words):
+    folder = write({name: JSON_LINES.replace("\n\n", "\n") if name == "a.jsonl" else "words"})
+    options = {option: value, "must_apply": [option, "limit"]}
+    with pytest.raises(UsageError, match=words):
+        documents(FilesCorpus([folder / name], **options))
+    documents(FilesCorpus([folder / name], **{option: value}))
+    (folder / "b.csv").write_text("text;body;year\nx;y;z\n")
+    assert documents(FilesCorpus([folder], **options))
 
 
 @pytest.mark.parametrize("change", ["add", "remove", "write"])
@@ -276,6 +356,8 @@ def test_labels_name_a_few_files(write):
         {"include": [""]},
         {"exclude": ["a", "# no pattern"]},
         {"exclude": ["[a-"]},
+        {"delimiter": "::"},
+        {"delimiter": '"'},
     ],
     ids=str,
 )
@@ -336,3 +418,9 @@ def test_other_lines_than_those_that_were_read_are_refused(monkeypatch, data: by
 def test_piped_lines_without_the_column_are_reported():
     with pytest.raises(CorpusError, match="line 2 of standard input: it has no column 'body'"):
         documents(stdin(b'\n{"text": "x"}\n', text_column="body"))
+
+
+def test_options_for_files_are_refused_for_a_pipe():
+    with pytest.raises(UsageError, match="`delimiter` is for files"):
+        stdin(LINES, delimiter=";", must_apply=["delimiter"])
+    assert len(documents(stdin(LINES, delimiter=";", must_apply=["chars"]))) == 42

@@ -18,17 +18,17 @@ from resizable_search.corpora.tables import TABLES, Table
 
 @pytest.fixture
 def table(write):
-    def opened(name: str, content: str | bytes, typed: Sequence[str] = ()) -> Table:
+    def opened(name: str, content: str | bytes, typed: Sequence[str] = (), delimiter: str = "") -> Table:
         path = write({name: content}) / name
         form, packing = format_of(name)
-        return TABLES[form](str(path), packing, ["text", "a", "b"], typed)
+        return TABLES[form](str(path), packing, ["text", "a", "b"], typed, delimiter=delimiter or None)
 
     return opened
 
 
-def parquet(rows: list[dict], **how) -> bytes:
+def parquet(rows: list[dict] | pa.Table, **how) -> bytes:
     into = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), into, **how)
+    pq.write_table(rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows), into, **how)
     return into.getvalue()
 
 
@@ -99,11 +99,33 @@ def test_quotes_that_are_not_closed_are_reported(table, monkeypatch):
         ("text;a\nx;1,5\n", ["x", "1,5"]),
         ("sep=|\ntext|a\nx|2\n", ["x", "2"]),
         ("text\ta\nx\t2\n", ["x", "2"]),
+        ('"gross, total";text\nx;2\n', ["x", "2"]),
+        ('"of two\nlines, it is";text\nx;2\n', ["x", "2"]),
+        ("\n\ntext;a\nx;1,5\n", ["x", "1,5"]),
+        ('text, a\nx, "1, 5"\n', ["x", "1, 5"]),
+        ('"text", "a"\nx, 2\n', ["x", "2"]),
     ],
-    ids=["semicolons", "as Excel says", "tabs"],
+    ids=["semicolons", "as Excel says", "tabs", "quotes", "lines", "blank", "spaces", "quotes and spaces"],
 )
-def test_the_first_line_says_what_stands_between_columns(table, content: str, columns: list[str]):
-    assert [list(record.values.values()) for record in table("a.csv", content).read()] == [columns]
+def test_the_header_says_what_stands_between_columns(table, content: str, columns: list[str]):
+    rows = table("a.csv", content)
+    assert [list(record.values.values()) for record in rows.read()] == [columns]
+    assert rows.columns() == [name.strip() for name in rows.columns()]
+
+
+def test_a_delimiter_that_is_given_counts(table):
+    assert values(table("a.csv", "text:a\nx,y:2\n", delimiter=":")) == [(2, {"text": "x,y", "a": "2"})]
+    rows = table("b.csv", "sep=;\ntext|a;b\nx|2\n", delimiter="|")
+    assert values(rows) == [(3, {"text": "x", "a;b": "2"})]
+
+
+@pytest.mark.parametrize("header", ['"never closed,text\n', '"gross, total"s;text\n'], ids=["open", "words"])
+def test_a_header_that_makes_no_sense_is_reported(table, header: str):
+    rows = table("a.csv", header + "river,bread\n")
+    with pytest.raises(UnreadableError, match="its first line makes no sense"):
+        rows.columns()
+    with pytest.raises(UnreadableError, match="its first line makes no sense"):
+        next(rows.read())
 
 
 def test_quotes_in_tsv_may_be_words(table):
@@ -125,6 +147,28 @@ def test_text_files_have_types_where_they_are_wanted(table):
     assert list(values(rows)[0][1].values()) == [
         "x", 1999, "02", -1.5, True, "2024-05-01", None, "1e9", "12345678901234567890",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (["1.10", "1.9", "2", ""], ["1.10", "1.9", "2", None]),
+        (["19.90", "5.00", "7"], [19.9, 5.0, 7]),
+        (["10.0", "0.25", "1.5"], [10.0, 0.25, 1.5]),
+    ],
+    ids=["versions", "prices", "floats"],
+)
+def test_decimals_are_numbers_unless_they_are_versions(table, words: list[str], read: list):
+    rows = table("a.csv", "text,a\n" + "".join(f"x,{word}\n" for word in words), "a")
+    assert [(record.values["a"], type(record.values["a"])) for record in rows.read()] == [
+        (value, type(value)) for value in read
+    ]
+
+
+def test_versions_are_told_from_what_can_be_read(table):
+    lines = "text,a\n" + "".join(f"{i * 7919 % 100_003},1.10\n" for i in range(9000))
+    with pytest.raises(UnreadableError, match="cut short"):
+        list(table("a.csv.gz", gzip.compress(lines.encode())[:-2000], "a").read())
 
 
 @pytest.mark.parametrize(
@@ -187,3 +231,38 @@ def test_parquet_that_is_damaged_is_reported(table, data: bytes):
         rows.columns()
     with pytest.raises(UnreadableError, match="cannot be read as Parquet"):
         list(rows.read())
+
+
+def numbers(kind: pa.DataType, *values: int) -> pa.Array:
+    """An array whose values are these numbers, even such as the type has no names for."""
+    return pa.array(values, pa.int32() if kind == pa.date32() else pa.int64()).view(kind)
+
+
+@pytest.mark.parametrize(
+    ("column", "read"),
+    [
+        (
+            numbers(pa.date32(), 2**31 - 1, 3_672_192, -800_000, 1),
+            [None, "12024-02-14", "-0221-09-04", datetime.date(1970, 1, 2)],
+        ),
+        (numbers(pa.timestamp("us"), 2**63 - 1, -(2**62)), [None, None]),
+        (numbers(pa.timestamp("s", "UTC"), 2**63 - 1), [None]),
+        (numbers(pa.timestamp("s", "No/Zone"), 1), [datetime.datetime(1970, 1, 1, 0, 0, 1)]),
+        (numbers(pa.duration("s"), 2**63 - 1), [None]),
+        (numbers(pa.time64("us"), 2**62), [None]),
+        (pa.array([b"\xff", b"x"]).view(pa.string()), [b"\xff", "x"]),
+        (pa.array([[2**31 - 1]], pa.list_(pa.int32())).cast(pa.list_(pa.date32())), [None]),
+    ],
+    ids=["days", "times", "zone", "unknown zone", "durations", "clock", "bytes", "list"],
+)
+def test_a_value_that_python_cannot_hold_is_text_or_left_out(table, column: pa.Array, read: list):
+    batch = pa.record_batch({"text": [f"t{i}" for i in range(len(column))], "a": column})
+    assert tables.rows_of(batch) == [{"text": f"t{i}", "a": value} for i, value in enumerate(read)]
+
+
+def test_what_parquet_holds_beyond_python_costs_no_row(table):
+    days = numbers(pa.date32(), 2**31 - 1, 1)
+    texts = pa.array([b"\xff", b"x"]).view(pa.string())
+    rows = table("a.parquet", parquet(pa.table({"text": texts, "a": days})))
+    assert [record.values for record in rows.read(1)] == [{"text": "x", "a": datetime.date(1970, 1, 2)}]
+    assert [record.values for record in rows.read()][0] == {"text": b"\xff", "a": None}

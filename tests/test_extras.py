@@ -1,6 +1,6 @@
 """Each extra alone, in an environment of its own: what it brings works, and needs nothing of another extra.
 
-Each environment takes 1 GB, so the tests skip unless RSEARCH_TEST_EXTRAS is set.
+Each environment takes 1 GB or more, so the tests skip unless RSEARCH_TEST_EXTRAS is set.
 """
 
 import json

@@ -294,7 +294,7 @@ def root_cause(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     text = str(getattr(error, "strerror", None) or error)
-    return " ".join(text.split())[:200] or type(error).__name__
+    return " ".join(text.split())[:200].rstrip(".") or type(error).__name__
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

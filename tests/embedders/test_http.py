@@ -5,7 +5,14 @@ import time
 
 import pytest
 
-from resizable_search.embedders.http import Endpoint, call_with_timeout, checked_url, message_in, retry_after
+from resizable_search.embedders.http import (
+    Endpoint,
+    call_with_timeout,
+    checked_url,
+    message_in,
+    retry_after,
+    root_cause,
+)
 from resizable_search.errors import EmbedderError, ServiceError, UsageError
 
 HUNG_REQUEST = """
@@ -136,3 +143,10 @@ def test_an_address_that_only_the_client_knows_to_be_none():
     with pytest.raises(EmbedderError, match="is no address, .*; check `base_url`") as caught:
         endpoint.post({})
     assert not isinstance(caught.value, ServiceError)
+
+
+def test_a_cause_is_told_in_one_line_without_a_full_stop():
+    error = OSError("outer")
+    error.__cause__ = ValueError("Server disconnected\n  without an answer.")
+    assert root_cause(error) == "Server disconnected without an answer"
+    assert root_cause(ValueError("...")) == "ValueError"

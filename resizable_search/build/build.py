@@ -87,8 +87,8 @@ def build_vectors(
     the one that knows the model), with `embedder_options` such as `base_url`. Without both, the index is
     searched with vectors. Options of requests and texts have no effect.
 
-    Raises UsageError, CorpusError (a wrong file, of which nothing is kept), EmbedderMismatchError (another
-    width than the model's), BuildStateError, IndexBusyError, StorageError and BuildStoppedError.
+    Raises what `build` does, and EmbedderMismatchError for another width than the model's. Nothing is kept
+    of a wrong file.
     """
     stop = stop or threading.Event()
     with closing(VectorsCorpus(file, documents, progress=progress, stop=stop)) as corpus:
@@ -138,9 +138,8 @@ def add(
     """Add the documents of these files, folders or streams of JSON lines to the index in `folder`.
 
     `replace`: a document replaces the one with its id. `embedder` None: the index's own. Of the options,
-    those of requests and texts count. Raises UsageError, CorpusError (an id that is repeated or taken),
-    EmbedderError, IndexBusyError, StorageError, BuildStateError and BuildStoppedError; then the index is as
-    it was, what was embedded is safe, and the same call resumes.
+    those of requests and texts count. Raises what `build` does, CorpusError also for an id that is repeated
+    or taken; then the index is as it was.
     """
     with lock_index(folder, options, progress, stop) as workspace:
         folder = workspace.folder
@@ -177,10 +176,9 @@ def follow(
 ) -> BuildReport:
     """Read the corpus of the index in `folder` again: embed what is new, and delete what is gone.
 
-    Everything else is as its manifest says. `shrink`: more than half of the documents may go. Of the options,
-    those of requests count. Raises CorpusError for a corpus that is gone, empty or cannot be read again,
-    ShrinkError, EmbedderError, IndexBusyError, StorageError, BuildStateError and BuildStoppedError; then the
-    index is as it was, what was embedded is safe, and the same call resumes.
+    Everything else is as its manifest says. `shrink`: more than half of the documents may go, which raises
+    ShrinkError else. Of the options, those of requests count. Raises what `build` does; then the index is as
+    it was.
     """
     with lock_index(folder, options, progress, stop) as workspace:
         update = following(workspace, progress)
@@ -209,9 +207,8 @@ def compact(
 ) -> tuple[Manifest, Manifest]:
     """Make the index in `folder` one part without deleted rows; readers see the old or the new one.
 
-    Returns its manifest before and after: the same if there was nothing to do. Raises RsearchError if every
-    document is deleted, BuildStateError if another build will replace the index, BuildStoppedError,
-    IndexBusyError, and StorageError if there is no room.
+    Returns its manifest before and after: the same if there was nothing to do. Raises what `build` does, and
+    RsearchError if every document is deleted.
     """
     with lock_index(folder, None, progress, stop) as workspace:
         old, name = read_manifest(workspace.folder), workspace.folder.name
@@ -288,10 +285,7 @@ def is_complete(update: Update) -> bool:
 
 
 def check_options(workspace: Workspace, embedder: Embedder) -> None:
-    """Refuse dimensions that the embedder does not have, and to overwrite a folder that is not an index.
-
-    Raises UsageError and BuildStateError.
-    """
+    """Refuse dimensions that the embedder does not have, and to overwrite a folder that is not an index."""
     most = embedder.widest or embedder.spec.width
     for dim in workspace.options.dims or ():
         if not 1 <= dim <= most:

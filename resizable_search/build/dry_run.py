@@ -1,7 +1,7 @@
 """What a build would do, cost and take, without writing or billing anything."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,26 +34,16 @@ State = Literal["new", "goes on", "replaces", "extends", "complete", "follows"]
 
 
 @dataclass(frozen=True, slots=True)
-class DryRunFinding:
-    """Whether something that a build needs is in order, and why."""
-
-    what: str
-    ok: bool
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
 class DryRun:
     """What an update would do. `state`: what it finds; `safe`: how many documents are embedded already.
 
-    `documents` of the corpus are read in all, None if that cannot be known beforehand. `texts` of so many
-    `chars` are embedded. `rows` are written, with so many `bytes` of documents. `sampled`: the documents
-    that were read to know, or to estimate, all this. `changes`: what happens to the documents of an index
-    that follows its corpus.
+    `findings`: for the corpus and the embedder, why it is in order, or the error. `documents` of the corpus
+    are read in all, None if that cannot be known beforehand. `texts` of so many `chars` are embedded. `rows`
+    are written, with so many `bytes` of documents. `sampled`: the documents that were read to know this.
     """
 
     update: Update
-    findings: tuple[DryRunFinding, ...]
+    findings: Mapping[str, str | RsearchError]
     state: State
     safe: int
     documents: int | None
@@ -80,12 +70,6 @@ class DryRun:
     def requests_per_minute(self) -> float | None:
         """The rate limit of requests."""
         return self.update.workspace.options.requests_per_minute or self.update.embedder.requests_per_minute
-
-    @property
-    def minutes(self) -> float | None:
-        """The least minutes that the requests take at the rate limit, if there is one."""
-        rate = self.requests_per_minute
-        return self.requests / rate if self.requests is not None and rate else None
 
     @property
     def files(self) -> dict[str, int]:
@@ -117,7 +101,7 @@ class DryRun:
     @property
     def ok(self) -> bool:
         """Whether the build can begin."""
-        return self.fits and all(finding.ok for finding in self.findings)
+        return self.fits and not any(isinstance(words, RsearchError) for words in self.findings.values())
 
 
 def dry_run(
@@ -141,27 +125,29 @@ def dry_follow(folder: Path, options: BuildOptions, progress: Progress = SILENT)
 
 def _dry_run(update: Update) -> DryRun:
     workspace, corpus, embedder = update.workspace, update.corpus, update.embedder
-    embedder_works = partial(check_embedder, workspace, embedder)
-    findings = _finding("corpus", corpus.check), _finding("embedder", embedder_works)
-    is_reachable = findings[0].ok
+    checks = {"corpus": corpus.check, "embedder": partial(check_embedder, workspace, embedder)}
+    findings: dict[str, str | RsearchError] = {}
+    for what, check in checks.items():
+        try:
+            findings[what] = check()
+        except RsearchError as error:
+            findings[what] = error
+    is_reachable = isinstance(findings["corpus"], str)
     if update.is_build and is_reachable:
         update = requested(workspace, corpus, embedder)
     options, unfinished, safe = workspace.options, workspace.begun, update.start.read
-    state: State = "complete"
+    state: State = "extends" if update.base else "new"
     if not update.is_build:
         state = "follows"
-    elif not is_complete(update):
-        replaces = options.restart or (unfinished is not None and unfinished.replaces)
-        state = "extends" if update.base else "new"
-        if replaces and workspace.folder.exists():
-            state = "replaces"
-        if unfinished is not None:
-            state, safe = "goes on", safe + unfinished.safe
-            if is_reachable and unfinished.request is not None:
-                refuse_differences(options, "was begun", update.request(), unfinished.request)
+    elif is_complete(update):
+        return DryRun(update, findings, "complete", safe, safe)
+    elif unfinished is not None:
+        state, safe = "goes on", safe + unfinished.safe
+        if is_reachable and unfinished.request is not None:
+            refuse_differences(options, "was begun", update.request(), unfinished.request)
+    elif options.restart and workspace.folder.exists():
+        state = "replaces"
     plan = DryRun(update, findings, state, safe, safe)
-    if state == "complete":
-        return plan
     if not is_reachable:
         return replace(plan, documents=options.limit, texts=max(0, (options.limit or 0) - safe))
     return _measured(plan)
@@ -189,10 +175,3 @@ def _measured(plan: DryRun) -> DryRun:
         chars, rows, size = int(chars / max(1, sampled) * texts), round(rows * scale), round(size * scale)
     plan = replace(plan, documents=documents, sampled=sampled, changes=changes)
     return replace(plan, texts=texts, chars=chars, rows=rows, bytes=size)
-
-
-def _finding(what: str, check: Callable[[], str]) -> DryRunFinding:
-    try:
-        return DryRunFinding(what, True, check())
-    except RsearchError as error:
-        return DryRunFinding(what, False, str(error))

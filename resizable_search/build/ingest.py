@@ -21,7 +21,6 @@ from resizable_search.text import sound_json
 
 _ENCODER = json.JSONEncoder(sort_keys=True)
 
-
 _IS_GONE = (
     "id NOT IN (SELECT id FROM documents) AND id NOT IN (SELECT id FROM unchanged) "
     "AND NOT EXISTS (SELECT 1 FROM unread WHERE unread.path IN ('.', stored.path) "
@@ -101,13 +100,6 @@ class Ingest:
         if to_pass:
             self._check_last(source.read, last_id, None)
         self.journal.set(stream=asdict(replace(source, exhausted=True)))
-
-    def check_counts(self) -> None:
-        """Check that each document that was read is in the journal. Raises BuildStateError."""
-        read = self.source.read - self.start.read
-        held = self.journal.rows + self.journal.count("left_out")
-        if read != held:
-            raise self.journal.damaged(f"{read:,} documents were read, and {held:,} are there")
 
     def _check_last(self, row: int, expected: str, actual: str | None) -> None:
         """Refuse a corpus whose row that was read last has changed, or is gone."""
@@ -205,11 +197,11 @@ def as_new(ingest: Ingest, document: PendingDocument) -> PendingDocument:
 
 def with_vector(ingest: Ingest, document: PendingDocument) -> PendingDocument:
     """Every document is new, has an id of its own, and gets the vector at its row of the file (vectors)."""
-    if not ingest.is_taken(document.id):
-        return replace(document, source=document.seq)
     query = "SELECT seq FROM documents WHERE id = ?"
     found = ingest.journal.db.execute(query, (document.id,)).fetchone()
     row = found[0] if found else ingest.row_of(document.id)
+    if row is None:
+        return replace(document, source=document.seq)
     raise CorpusError(
         f"the documents of row {row:,} and row {document.seq:,} both have the id {document.id!r}: "
         "give each an id of its own, or leave the ids out"

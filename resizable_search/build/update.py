@@ -193,9 +193,7 @@ class Update:
                     compared = None  # the corpus may use every id of the index
             keeps_blank = self.kind == "compact" or self.file is not None
             on_blank = "keep" if keeps_blank else self.workspace.options.on_bad_text
-            ingest = Ingest(self.corpus, self.journal, self.match, compared, self.start, self.limit, on_blank)
-            ingest.check_counts()
-            yield ingest
+            yield Ingest(self.corpus, self.journal, self.match, compared, self.start, self.limit, on_blank)
 
     # -- reading and embedding
 

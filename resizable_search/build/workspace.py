@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,11 +227,10 @@ class Workspace:
         aside = self.unfinished / NAMES.replaced
         if aside.exists() and not self.folder.exists():
             aside.rename(self.folder)  # the old index stays until the new one is in place
-        if (self.folder / NAMES.manifest).exists():
-            with suppress(IndexFormatError):  # an index that cannot be read may still be built again
-                manifest = read_manifest(self.folder)
-                parts = manifest.parts
-                sweep(self.folder, manifest)
+        with suppress(IndexFormatError):  # without an index that can be read, one can still be built
+            manifest = read_manifest(self.folder)
+            parts = manifest.parts
+            sweep(self.folder, manifest)
         if not (self.unfinished / NAMES.work).exists():  # a new journal must not find files of another one
             discard(self.unfinished)
         elif parts:
@@ -257,14 +256,13 @@ def lock_build(
     check_name(options.name)
     make_home(home.path)
     state = home.state(options.name)
-    workspace = Workspace(home, options, LoggedProgress(progress), stop or threading.Event())
     with (
-        storage_errors(home.path, again=lambda: f"{workspace.same_command} resumes"),
+        storage_errors(home.path),
         build_lock(state / NAMES.lock, options.name),
         logged(progress, state / NAMES.log) as log,
     ):
         log.log(f"begun: rsearch {__version__}, {options.command or 'from Python'}")
-        yield replace(workspace, log=log)
+        yield Workspace(home, options, log, stop or threading.Event())
 
 
 @contextmanager

@@ -137,8 +137,8 @@ def dry_run_lines(plan: "DryRun") -> list[tuple[str, str]]:
         lines.append(("documents", f"{documents} of {corpus.label}"))
     if builds or (plan.changes and plan.changes.any):
         lines += [*_costs(plan), *_disk(plan)]
-    for finding in plan.findings:
-        lines.append((finding.what, f"{'ok' if finding.ok else 'wrong'}: {with_flags(finding.words)}"))
+    for what, words in plan.findings.items():
+        lines.append((what, f"{'ok' if isinstance(words, str) else 'wrong'}: {with_flags(str(words))}"))
     lines.append(("", f"nothing was written; {embedder.check_costs or 'nothing was billed'}"))
     return lines
 
@@ -164,9 +164,10 @@ def _costs(plan: "DryRun") -> list[tuple[str, Any]]:
         by = "" if plan.changes else f" from {counted(plan.sampled, 'document')}"
         rounded = int(float(f"{plan.tokens:.3g}"))
         lines.append(("tokens", f"about {rounded:,}: estimated{by}, 4 characters a token"))
-    if plan.minutes is not None and plan.requests_per_minute:
-        rate = f"{plan.requests_per_minute:,.0f} requests a minute"
-        lines.append(("time", f"{duration(60 * plan.minutes)} at least, at {rate}"))
+    rate = plan.requests_per_minute
+    if plan.requests is not None and rate:
+        seconds = 60 * plan.requests / rate
+        lines.append(("time", f"{duration(seconds)} at least, at {rate:,.0f} requests a minute"))
     elif plan.requests:
         lines.append(("time", "as fast as the service answers; --rate sets a limit"))
     return lines

@@ -3,6 +3,7 @@ import pytest
 from resizable_search.build.build import build
 from resizable_search.build.dry_run import dry_run
 from resizable_search.build.workspace import BuildOptions
+from resizable_search.cli.render_build import dry_run_lines
 from resizable_search.corpora.base import Document
 from resizable_search.errors import BuildStateError, BuildStoppedError, CredentialsError, HubError, UsageError
 from resizable_search.store.layout import NAMES, Home
@@ -77,11 +78,14 @@ def test_texts_of_a_remote_corpus_are_a_sample(home):
 
 
 def test_minutes_follow_from_the_rate(home):
-    assert look(home, requests_per_minute=2).minutes == 5
-    assert look(home).minutes is None
+    def time(*args, **options):
+        return dict(dry_run_lines(look(home, *args, **options)))["time"]
+
+    assert time(requests_per_minute=2) == "5 min at least, at 2 requests a minute"
+    assert time() == "as fast as the service answers; --rate sets a limit"
     paced = TableEmbedder(remote=True)
     paced.requests_per_minute = 20
-    assert look(home, embedder=paced).minutes == 0.5
+    assert time(None, paced) == "30 s at least, at 20 requests a minute"
 
 
 def test_what_goes_on_extends_replaces_or_is_complete(home):
@@ -122,7 +126,7 @@ def test_what_stands_against_it_is_told(home, monkeypatch):
     corpus.failure = HubError("the hub is away; wait")
     found = look(home, corpus, Locked(remote=True), limit=50)
     assert not found.ok
-    assert [finding.words for finding in found.findings] == ["the hub is away; wait", "no key; get one"]
+    assert [str(error) for error in found.findings.values()] == ["the hub is away; wait", "no key; get one"]
     assert found.documents == 50
     monkeypatch.setattr("resizable_search.build.dry_run.free_bytes", lambda folder: 1000)
     found = look(home)

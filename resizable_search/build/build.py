@@ -93,8 +93,7 @@ def build_vectors(
     stop = stop or threading.Event()
     with closing(VectorsCorpus(file, documents, progress=progress, stop=stop)) as corpus:
         made_by = registry.embedder_of_vectors(model, embedder, corpus.npy.width, file, embedder_options)
-        with lock_build(home, options, progress, stop) as workspace:
-            return run(workspace, corpus, made_by)
+        return build(corpus, made_by, home, options, progress, stop)
 
 
 def build_index(
@@ -244,10 +243,7 @@ def run(workspace: Workspace, corpus: Corpus, embedder: Embedder) -> BuildReport
 
 
 def requested(workspace: Workspace, corpus: Corpus, embedder: Embedder) -> Update:
-    """What a build is to do: a new index, more rows, or what has changed in a corpus that may change.
-
-    The corpus adopts what an earlier run resolved. Raises BuildStateError, IndexFormatError.
-    """
+    """A new index, more rows, or what has changed in the corpus, which adopts what earlier runs resolved."""
     options, begun = workspace.options, workspace.begun
     update = Update(workspace, corpus, embedder, limit=options.limit)
     if isinstance(corpus, VectorsCorpus):

@@ -107,10 +107,7 @@ class DryRun:
 def dry_run(
     corpus: Corpus, embedder: Embedder, home: Home, options: BuildOptions, progress: Progress = SILENT
 ) -> DryRun:
-    """What `build` would do with the same arguments; nothing is written or billed.
-
-    Raises UsageError, BuildStateError, IndexFormatError and CorpusError as it would.
-    """
+    """What `build` would do with the same arguments; nothing is written or billed. Raises as it would."""
     check_name(options.name)
     workspace = Workspace(home, options, LoggedProgress(progress))
     check_options(workspace, embedder)
@@ -125,9 +122,9 @@ def dry_follow(folder: Path, options: BuildOptions, progress: Progress = SILENT)
 
 def _dry_run(update: Update) -> DryRun:
     workspace, corpus, embedder = update.workspace, update.corpus, update.embedder
-    checks = {"corpus": corpus.check, "embedder": partial(check_embedder, workspace, embedder)}
     findings: dict[str, str | RsearchError] = {}
-    for what, check in checks.items():
+    embedder_works = partial(check_embedder, workspace, embedder)
+    for what, check in (("corpus", corpus.check), ("embedder", embedder_works)):
         try:
             findings[what] = check()
         except RsearchError as error:

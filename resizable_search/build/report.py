@@ -119,12 +119,9 @@ def finish(workspace: Workspace, report: BuildReport) -> BuildReport:
     except OSError as error:
         log.note(f"the index is complete, but {path} cannot be written ({error.strerror})")
     left = f", {counted(len(report.left_out), 'document')} left out" if report.left_out else ""
-    spent, cost = report.spent, ""
-    if spent.requests:
-        cost = f"{counted(spent.requests, 'request')}, {spent.repeats:,} of them repeated, "
-        cost += f"{counted(spent.tokens, 'token')}, "
+    cost = f", {report.spent.words}" if report.spent.requests else ""
     documents = counted(report.manifest.documents, "document")
-    log.log(f"finished: {documents}{left}, {cost}{spent.seconds:,.1f} s")
+    log.log(f"finished: {documents}{left}{cost}, {report.spent.seconds:,.1f} s")
     with suppress(KeyboardInterrupt):  # the index is complete: this ends only the compilation
         compile_if_worth(report.manifest.documents * report.manifest.full_dim, log, workspace.stop)
     return report

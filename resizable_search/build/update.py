@@ -174,8 +174,6 @@ class Update:
         stream = self.journal.get("stream")
         if not self.corpus.is_mutable or not stream or stream["position"] is None:
             return False
-        if not stream["exhausted"]:
-            self.corpus.start()  # before the next stage is shown, since it may take a while
         return not self.corpus.is_unchanged(stream["position"])
 
     @contextmanager
@@ -340,10 +338,7 @@ class Update:
 
     @contextmanager
     def _resumable(self) -> Iterator[None]:
-        """Let every error say what is safe and what resumes the work; discard a journal that holds nothing.
-
-        Raises BuildStoppedError for an interrupt, and StorageError for what the disk refuses.
-        """
+        """Let every error say what is safe and what resumes the work; discard a journal without content."""
         workspace = self.workspace
         try:
             with storage_errors(workspace.home.path, again=lambda: f"{workspace.same_command} resumes"):

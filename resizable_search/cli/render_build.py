@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from resizable_search.build.dry_run import DryRun
     from resizable_search.build.report import BuildReport, Changes
     from resizable_search.embedders.base import Embedder
-    from resizable_search.embedders.request_pool import Usage
     from resizable_search.store.manifest import Manifest
 
 FILES_SHOWN = 6
@@ -76,9 +75,9 @@ def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[s
         count = f"{len(report.left_out):,} of {report.read:,}"
         lines.append(f"left out {count}: {_by_reason(report.left_out)}")
     if report.total.requests:
-        cost = _cost(report.spent)
+        cost = report.spent.words
         if report.runs > 1:
-            cost += f"; all {report.runs} runs: {_cost(report.total)}, {duration(report.total.seconds)}"
+            cost += f"; all {report.runs} runs: {report.total.words}, {duration(report.total.seconds)}"
         lines.append(cost)
     if remark:
         lines.append(with_flags(remark))
@@ -109,12 +108,6 @@ def _counts(changes: "Changes") -> str:
     if changes.removed:
         counts["removed"] += changes.exclusions
     return ", ".join(counts.values())
-
-
-def _cost(usage: "Usage") -> str:
-    repeated = f" ({usage.repeats:,} repeated)" if usage.repeats else ""
-    tokens = f", {counted(usage.tokens, 'token')}" if usage.tokens else ""
-    return f"{counted(usage.requests, 'request')}{repeated}{tokens}"
 
 
 def dry_run(plan: "DryRun") -> None:

@@ -24,6 +24,7 @@ from resizable_search.errors import (
     RefusedTextError,
     ServiceError,
 )
+from resizable_search.text import counted
 
 TRIES = 4  # how often a request is sent. Nomic's client tries several times inside each.
 BUSY_TRIES = 8  # how often at a rate limit: a window of 5 minutes has passed by then
@@ -54,6 +55,13 @@ class Usage:
     repeats: int = 0
     tokens: int = 0
     seconds: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """The requests, those of them that were repeated, and the tokens."""
+        repeated = f" ({self.repeats:,} repeated)" if self.repeats else ""
+        tokens = f", {counted(self.tokens, 'token')}" if self.tokens else ""
+        return f"{counted(self.requests, 'request')}{repeated}{tokens}"
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(*map(sum, zip(astuple(self), astuple(other), strict=True)))

@@ -145,7 +145,7 @@ def test_the_report_counts_this_run_and_all(home):
     assert (told["total"]["runs"], told["total"]["requests"], told["total"]["tokens"]) == (2, 13, 95)
     log = log_of(home)
     assert log.count("busy; trying again in 0 s") == 2
-    assert "finished: 95 documents, 9 requests, 2 of them repeated, 65 tokens" in log
+    assert "finished: 95 documents, 9 requests (2 repeated), 65 tokens, " in log
     assert log.count("begun: rsearch ") == 2
 
 

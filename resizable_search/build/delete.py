@@ -20,10 +20,7 @@ from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import delete_rows, remove_index, was_index
 from resizable_search.system import CHECK, build_lock, remove_state, storage_errors
-from resizable_search.text import counted, quoted
-
-SHOWN_IDS = 3
-"""Ids that a message names."""
+from resizable_search.text import counted, listed, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +49,9 @@ def plan_deletion(
             rows = np.flatnonzero(np.concatenate(filter_.select(where).allowed)).tolist()
     missing = tuple(id_ for id_ in ids if id_ not in known)
     if missing and not missing_ok:
-        shown = ", ".join(quoted(id_) for id_ in missing[:SHOWN_IDS])
-        more = " …" if len(missing) > SHOWN_IDS else ""
+        shown = listed([quoted(id_) for id_ in missing], 3)
         raise DocumentNotFoundError(
-            f"{reader.name} has no document {shown}{more} ({counted(len(missing), 'id')} of {len(ids):,} "
+            f"{reader.name} has no document {shown} ({counted(len(missing), 'id')} of {len(ids):,} "
             "unknown): nothing was deleted; leave them out, or skip them with `missing_ok`"
         )
     return Deletion(reader.name, tuple(rows), missing, reader.manifest.documents - len(rows))

@@ -21,9 +21,6 @@ from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.writer import array_bytes
 from resizable_search.system import free_bytes
 
-CHARS_A_TOKEN = 4
-"""Characters of a token of English text: OpenAI's rule of thumb, and close to BERT's word pieces."""
-
 SAMPLE = 200
 """Documents of a remote corpus that are read to estimate the length of its texts."""
 
@@ -60,16 +57,6 @@ class DryRun:
         if not self.update.embedder.remote or self.documents is None:
             return None
         return -(-self.texts // self.update.embedder.batch_size)
-
-    @property
-    def tokens(self) -> int | None:
-        """The tokens that a service is sent, estimated."""
-        return None if self.requests is None else self.chars // CHARS_A_TOKEN
-
-    @property
-    def requests_per_minute(self) -> float | None:
-        """The rate limit of requests."""
-        return self.update.workspace.options.requests_per_minute or self.update.embedder.requests_per_minute
 
     @property
     def files(self) -> dict[str, int]:

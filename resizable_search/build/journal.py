@@ -263,14 +263,12 @@ class Journal:
             yield [source for _, source, _ in block], np.frombuffer(answers, "<f4").reshape(-1, width)
 
     def sizes(self) -> tuple[int, int, int, int]:
-        """The different texts without a vector, and their characters; the documents, and their bytes.
-
-        Ids count twice, as they are indexed.
-        """
+        """The different texts without a vector, and their characters; the documents, and their bytes."""
         texts, chars = self.db.execute(
             "SELECT count(*), coalesce(sum(length(context) + length(text)), 0) FROM (SELECT context, text "
             f"FROM documents WHERE source IS NULL AND NOT {_ANSWERED} GROUP BY text_sha256)"
         ).fetchone()
+        # Ids are indexed, so they count twice.
         all_fields = "CAST(id || id || title || url || metadata || text AS BLOB)"
         documents, size = self.db.execute(
             f"SELECT count(*), coalesce(sum(length({all_fields})), 0) FROM documents"

@@ -19,10 +19,9 @@ from resizable_search.text import counted
 
 
 class BuildUsage:
-    """The requests, tokens and seconds of a build, in all its `runs`.
+    """The requests, tokens and seconds of a build, in all its `runs`: the journal keeps them.
 
-    They are kept in the journal with each answer, so that the next run goes on counting. `requested`: what
-    this run has requested.
+    `requested`: what this run has requested.
     """
 
     def __init__(self, journal: Journal) -> None:

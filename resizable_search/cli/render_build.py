@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from resizable_search.embedders.base import Embedder
     from resizable_search.store.manifest import Manifest
 
+CHARS_A_TOKEN = 4  # of English text: OpenAI's rule of thumb, and close to BERT's word pieces
 FILES_SHOWN = 6
 REASONS_SHOWN = 4
 
@@ -149,16 +150,17 @@ def _state(plan: "DryRun") -> str:
 
 
 def _costs(plan: "DryRun") -> list[tuple[str, Any]]:
-    lines, embedder = [], plan.update.embedder
-    if plan.requests is not None:
-        texts = counted(embedder.batch_size, "text")
-        lines.append(("requests", f"{plan.requests:,} to {embedder.kind}, of up to {texts}"))
-    if plan.tokens is not None and plan.sampled:
+    embedder = plan.update.embedder
+    if plan.requests is None:
+        return []
+    texts = counted(embedder.batch_size, "text")
+    lines = [("requests", f"{plan.requests:,} to {embedder.kind}, of up to {texts}")]
+    if plan.sampled:
         by = "" if plan.changes else f" from {counted(plan.sampled, 'document')}"
-        rounded = int(float(f"{plan.tokens:.3g}"))
-        lines.append(("tokens", f"about {rounded:,}: estimated{by}, 4 characters a token"))
-    rate = plan.requests_per_minute
-    if plan.requests is not None and rate:
+        rounded = int(float(f"{plan.chars // CHARS_A_TOKEN:.3g}"))
+        lines.append(("tokens", f"about {rounded:,}: estimated{by}, {CHARS_A_TOKEN} characters a token"))
+    rate = plan.update.workspace.options.requests_per_minute or embedder.requests_per_minute
+    if rate:
         seconds = 60 * plan.requests / rate
         lines.append(("time", f"{duration(seconds)} at least, at {rate:,.0f} requests a minute"))
     elif plan.requests:

@@ -61,7 +61,7 @@ def test_it_tells_what_the_build_then_does_and_writes_nothing(home):
             assert found.files[name] == entry.bytes
     assert found.files[NAMES.documents] == pytest.approx(files[NAMES.documents].bytes, rel=0.7)
     characters = sum(map(len, embedder.asked))
-    assert found.tokens == pytest.approx(characters / 4, abs=1)
+    assert found.chars == pytest.approx(characters, abs=1)
 
 
 def test_texts_of_a_remote_corpus_are_a_sample(home):
@@ -71,7 +71,7 @@ def test_texts_of_a_remote_corpus_are_a_sample(home):
     assert (found.documents, found.sampled, found.requests) == (500, 200, 50)
     corpus.hint = None
     found = look(home, corpus)
-    assert (found.documents, found.requests, found.files, found.tokens) == (None, None, {}, None)
+    assert (found.documents, found.requests, found.files) == (None, None, {})
     assert look(home, corpus, limit=300).documents == 300
     few = RemoteCorpus(articles(40))
     assert look(home, few, limit=300).documents == 40
@@ -146,4 +146,4 @@ def test_what_the_build_refuses_it_refuses(home):
 
 def test_documents_without_text_cost_nothing(home):
     found = look(home, ListCorpus([Document("e", "", "", ""), *articles(3)]))
-    assert (found.documents, found.tokens) == (4, sum(len(d.text) for d in articles(3)) // 4)
+    assert (found.documents, found.chars) == (4, sum(len(d.text) for d in articles(3)))

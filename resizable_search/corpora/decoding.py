@@ -26,6 +26,7 @@ _BOMS = (
 )
 _CONTROLS = bytes(c for c in range(32) if c not in b"\t\n\v\f\r\b\x1b")
 _GUESSED = 100_000  # bytes around the first that is not UTF-8, from which another encoding is guessed
+_FEW = 10  # with more characters of UTF-8 for a byte that is not, the text is damaged UTF-8
 _WESTERN = "cp1252"
 _WIDE = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"]
 
@@ -113,7 +114,8 @@ def decode(data: bytes) -> str:
     """The text of a whole file; lines end in line feeds. Raises UnreadableError."""
     encoding = encoding_of(data, whole=True)
     try:
-        text = data.decode(encoding)  # strictly: without lone surrogates
+        # Strictly: without lone surrogates.
+        text = data.decode(encoding, "replace" if encoding == "utf-8" else "strict")
     except UnicodeDecodeError:
         raise UnreadableError(f"it begins as {encoding} but is not: save it as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -122,8 +124,8 @@ def decode(data: bytes) -> str:
 def encoding_of(data: bytes, *, whole: bool) -> str:
     """The encoding of a file that begins with `data`; `whole`: there is no more. Raises UnreadableError.
 
-    A byte order mark decides. Else it is UTF-8 if it can be, and Windows' Western code page (which includes
-    Latin-1) unless another one fits better.
+    A byte order mark decides. Else it is UTF-8 if it can be but for a few bytes, and Windows' Western code
+    page (which includes Latin-1) unless another one fits better.
     """
     for mark, encoding in _BOMS:
         if data.startswith(mark):
@@ -131,7 +133,10 @@ def encoding_of(data: bytes, *, whole: bool) -> str:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(data, whole)
     except UnicodeDecodeError as error:
-        return _narrow(data, error.start)
+        text = data.decode("utf-8", "replace")
+        damaged = text.count("\ufffd")
+        if len(text) - len(text.encode("ascii", "ignore")) <= _FEW * damaged:
+            return _narrow(data, error.start)
     # A single NUL in a text is a slip.
     if _controls(data) * 10 > len(data):
         raise UnreadableError("it is not text")

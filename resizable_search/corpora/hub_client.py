@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 from resizable_search.corpora.tables import rows_of
 from resizable_search.environment import unusable_setting
@@ -171,15 +171,12 @@ def read_rows(
 
 @contextmanager
 def _client_errors(words: Callable[[Exception], str]) -> Iterator[None]:
-    """Turn what the clients raise into HubError."""
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
-
+    """Turn what the clients raise into HubError: a card or a file may bring them to raise anything."""
     try:
         yield
-    except (
-        OSError, ValueError, RuntimeError, ImportError, httpx.HTTPError, httpx.InvalidURL, DatasetsError
-    ) as error:  # fmt: skip
+    except HubError:
+        raise
+    except Exception as error:
         raise HubError(words(error)) from error
 
 
@@ -188,9 +185,20 @@ def read_errors(label: str, read: int) -> AbstractContextManager[None]:
     return _client_errors(
         lambda error: (
             f"reading {label} broke off after {read:,} rows ({_reason(error)}): "
-            "try again once the hub can be reached"
+            + (
+                "try again once the hub can be reached"
+                if any(isinstance(cause, OSError | _http_error()) for cause in _chain(error))
+                else "its files are damaged, or unlike each other; the hub has a copy of most datasets in "
+                "Parquet, as `revision=refs/convert/parquet`"
+            )
         )
     )
+
+
+def _http_error() -> type[Exception]:
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
+
+    return cast("type[Exception]", httpx.HTTPError)
 
 
 def _open_errors(repo: str, revision: str | None) -> AbstractContextManager[None]:
@@ -204,6 +212,11 @@ def _problem_and_remedy(error: Exception, repo: str, revision: str | None) -> st
 
     hub = f"the hub at {endpoint()}"
     for cause in _chain(error):
+        if mark := getattr(cause, "problem_mark", None):
+            return (
+                f"the card of {repo} (README.md) is no YAML in line {mark.line + 2}: choose a revision where "
+                "it is, such as `revision=refs/convert/parquet`, which has no card"
+            )
         match cause:
             case errors.OfflineModeIsEnabled():
                 return f"{repo} cannot be read from {hub}: HF_HUB_OFFLINE is set; unset it to go online"

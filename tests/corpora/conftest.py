@@ -33,6 +33,7 @@ def hub_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub
     )
     repos = {"wikimedia/wikipedia": wikipedia} | dict.fromkeys(names, wikipedia)
     repos |= {"big/rows": write_big(folder / "big"), "some/lines": write_lines(folder / "lines")}
+    repos |= {"broken/card": write_broken(folder / "card"), "unlike/lines": write_unlike(folder / "unlike")}
     repos |= {"many/configs": write_many(folder / "many"), "other/columns": write_other(folder / "other")}
     if REAL.is_dir():
         repos["real/wikipedia"] = REAL
@@ -59,6 +60,18 @@ def write_lines(folder: Path) -> Path:
     folder.mkdir()
     lines = [json.dumps({"name": number, "body": f"text {number}"}) for number in range(5)]
     (folder / "train.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def write_broken(folder: Path) -> Path:
+    write_lines(folder)
+    (folder / "README.md").write_text("---\nlicense: mit\ntags: [a, b\nconfigs: x\n---\n")
+    return folder
+
+
+def write_unlike(folder: Path) -> Path:
+    write_lines(folder)
+    (folder / "train.jsonl").write_text('{"name": 1, "body": "text"}\n{"name": 2, "body": "te\n')
     return folder
 
 

@@ -41,6 +41,19 @@ def test_a_read_that_fails_once_is_retried_and_noted(
     assert "\n" not in notes[0]
 
 
+def test_a_card_that_is_no_yaml_is_told_with_its_line(client: Client) -> None:
+    with pytest.raises(Failed, match=r"the card of broken/card \(README.md\) is no YAML in line 4: choose a"):
+        client.run('value = list(corpus("broken/card", None, columns={"text": "body"}).blocks())')
+
+
+def test_data_that_cannot_be_read_are_not_blamed_on_the_network(client: Client) -> None:
+    with pytest.raises(Failed, match=r"broke off after 0 rows \(.*\): its files are damaged, or unlike"):
+        client.run("""
+            columns = {"text": "body", "id": None, "title": None, "url": None}
+            value = list(corpus("unlike/lines", None, columns=columns).blocks())
+        """)
+
+
 def test_a_read_that_goes_on_failing_loses_nothing(client: Client, hub: HubServer) -> None:
     hub.fail_reads(1, 410, after=5)
     with pytest.raises(Failed, match=r"reading faulty/gone .* after \d+ rows \(HTTP 410\): try again once"):

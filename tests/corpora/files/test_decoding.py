@@ -120,6 +120,12 @@ def test_a_text_is_read_in_the_encoding_that_it_was_written_in(text: str, encodi
     assert decode(text.encode(encoding)) == text
 
 
+@pytest.mark.parametrize("damage", [b"\xff", b"\xe9 ", "é".encode()[:1]], ids=["byte", "latin-1", "cut"])
+def test_utf8_with_a_damaged_byte_stays_utf8(damage: bytes):
+    text = "Äpfel sind größer und süßer als Käse, Öl und Würste; Bären mögen Früchte. "
+    assert decode(text.encode() + damage).rstrip() == f"{text}\ufffd"
+
+
 def test_ends_of_lines_become_line_feeds():
     assert decode(b"a\r\nb\rc\n\n") == "a\nb\nc\n\n"
 

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import re
-import ssl
 from urllib.parse import urlsplit
 
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -40,6 +39,8 @@ def without_user(url: str) -> str:
 
 
 def _holds_certificates(path: str, name: str) -> bool:
+    import ssl
+
     is_folder = os.path.isdir(path) and name != "SSL_CERT_FILE"
     try:
         ssl.create_default_context(capath=path if is_folder else None, cafile=None if is_folder else path)

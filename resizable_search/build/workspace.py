@@ -165,7 +165,8 @@ class EarlierBuild:
         if model is None and not given and not self.restarts:
             embedder = registry.reopen(spec, Path())
         else:
-            changed = {"api_key_env"} if "base_url" in given else set()  # it was chosen for the old address
+            # These were chosen for the old address.
+            changed = {"api_key_env", "encoding_format"} if "base_url" in given else set()
             if model is not None:
                 changed |= {*_NAMES_OF_MODEL}
                 names = (canonical(word) for word in (model, os.path.basename(os.path.abspath(model))))

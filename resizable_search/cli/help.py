@@ -177,7 +177,10 @@ PANELS = {
     "Search": ("k", "dim", "rerank", "plan", "recall", "where", "group", "threads", "engine"),
     "Measurement": ("dims", "precisions", "batch", "cold", "queries", "sample", "seed", "min_recall"),
     "Output": ("format", "json", "csv", "fields", "snippet", "min_score", "open", "explain", "plot"),
-    "Embedder": ("embedder", "model", "base_url", "api_key_env", "document_prefix", "query_prefix"),
+    "Embedder": (
+        *("embedder", "model", "base_url", "api_key_env"),
+        *("encoding_format", "document_prefix", "query_prefix"),
+    ),
     "Texts": (
         *("text_column", "id_column", "title_column", "url_column", "metadata"),
         *("chunk", "chunk_overlap", "include", "exclude", "input_format", "delimiter"),

@@ -84,6 +84,9 @@ class BuildArguments:
     model: Annotated[str | None, Option(help="Model of the embedder.", show_default="the usual one")] = None
     base_url: BaseUrlOption = None
     api_key_env: ApiKeyEnvOption = None
+    encoding_format: Annotated[
+        Literal["base64", "float"] | None, Option(help="How openai answers.", show_default="what it can")
+    ] = None
     document_prefix: Annotated[str | None, Option(help="Text before documents.", show_default="usual")] = None
     query_prefix: Annotated[str | None, Option(help="Text before queries.", show_default="usual")] = None
     dims: Annotated[
@@ -104,7 +107,7 @@ class BuildArguments:
 
     def embedder_options(self) -> dict[str, str | int | None]:
         """The keywords of the embedder's constructor."""
-        names = ("base_url", "api_key_env", "document_prefix", "query_prefix")
+        names = ("base_url", "api_key_env", "encoding_format", "document_prefix", "query_prefix")
         return {name: getattr(self, name) for name in names}
 
     def build_options(self, usual_name: str) -> "BuildOptions":

@@ -40,7 +40,7 @@ SHARED = ("index", "threads", "engine")
 """Settings of the top level: for every command that has such an option."""
 
 REMOVED = ("home", "project-homes")
-BOUND = ("model", "base-url", "api-key-env", "document-prefix", "query-prefix")
+BOUND = ("model", "base-url", "api-key-env", "encoding-format", "document-prefix", "query-prefix")
 """Settings of the embedder that a file names: another one ignores them."""
 
 VARIABLES = {"index": "RSEARCH_INDEX", "threads": "RSEARCH_THREADS", "base-url": "OPENAI_BASE_URL"}
@@ -131,8 +131,8 @@ class Setting:
 
 def check_number(option: Any, word: str) -> None:
     """Refuse what is no number, `1_000`, and digits that are not ASCII. Raises BadParameter."""
-    kind = option.type_descriptor.annotation
-    if kind not in (int, float):
+    kind = {"int": int, "float": float}.get(option.type.name.removesuffix(" range"))
+    if kind is None:
         return
     try:
         if not word.isascii() or "_" in word:
@@ -307,7 +307,7 @@ class ConfiguredCommand(TyperCommand):
         if index := next((one for one in params if one.opts == ["index"]), None):
             option = TyperOption(
                 param_decls=[INDEX_OPTION, "--index", "-i"],
-                type_descriptor=index.type_descriptor,
+                type=index.type,
                 help="The same as INDEX.",
                 autocompletion=completion.indexes,
                 expose_value=False,
@@ -323,7 +323,7 @@ class ConfiguredCommand(TyperCommand):
             args = [given["index"], *args]  # INDEX is the first argument of every command that has one
         if "help" not in given:  # which shows what is built in, and works with a wrong file
             for option in self.params:
-                if isinstance(word := given.get(option.name), str):
+                if isinstance(word := given.get(option.name or ""), str):
                     check_number(option, word)
             configuration = Configuration(ctx.find_root().command, given.get("home"))
             if not ctx.resilient_parsing:  # else a word is being completed

@@ -40,6 +40,7 @@ BYTES_PER_TOKEN = 2.5  # of dense text in UTF-8: most has more, so that a guess 
 class OpenAIEmbedder(Embedder):
     """The model `model` at the endpoint `base_url`, with the key in the variable `api_key_env`.
 
+    `encoding_format` is `base64` or `float`; without it base64 is tried first, a quarter of the bytes.
     None means the known model's value (`models`). `served_as` is the endpoint's name for the model if
     `model` is the canonical one. Raises UsageError.
     """
@@ -58,6 +59,7 @@ class OpenAIEmbedder(Embedder):
         document_prefix: str | None = None,
         query_prefix: str | None = None,
         served_as: str | None = None,
+        encoding_format: str | None = None,
         width: int | None = None,
         centred: bool | None = None,
         timeout: float | None = None,
@@ -88,7 +90,10 @@ class OpenAIEmbedder(Embedder):
         timeout = timeout or (LOCAL_TIMEOUT_SECONDS if local else TIMEOUT_SECONDS)
         own = self._base_url == DEFAULT_URL
         self._endpoint = Endpoint(self._base_url, self._variable, self._served_as, timeout, needs_key=own)
-        self._encoding = ""  # unknown yet: "base64" is a quarter of the bytes, "float" always works
+        if encoding_format not in (None, "base64", "float"):
+            raise UsageError(f"`encoding_format` is base64 or float, not {encoding_format!r:.80}")
+        self._wanted_encoding = encoding_format
+        self._encoding = encoding_format or ""  # unknown yet
         self._noted_names: set[str] = set()
         self._cuts = itertools.count(1)
 
@@ -99,6 +104,8 @@ class OpenAIEmbedder(Embedder):
             self.check()
         # All options: a later rsearch, whose `models` say something else, must open the index alike.
         options = {"base_url": self._base_url, "api_key_env": self._variable, "served_as": self._served_as}
+        if self._wanted_encoding:
+            options["encoding_format"] = self._wanted_encoding
         return models.spec_of(self.kind, self._model, self._width, self._prefixes, self._centred, options)
 
     @property

@@ -45,8 +45,8 @@ def test_a_build_says_what_there_is_now_and_what_to_do_with_it(shelf: Shelf):
     assert all(line.startswith("rsearch: ") for line in ran.err.splitlines())
 
 
-def test_a_build_with_lsa_says_that_it_matches_words(shelf: Shelf):
-    assert "not meaning" in shelf.builds["pydoc"].out
+def test_a_build_with_lsa_says_what_embedded(shelf: Shelf):
+    assert "embedded locally by lsa" in shelf.builds["pydoc"].out
 
 
 def test_every_dimension_is_a_plain_file_of_float32_unit_rows(shelf: Shelf):

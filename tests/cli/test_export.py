@@ -35,5 +35,5 @@ def test_the_formats_of_the_help_are_those_that_there_are():
     from resizable_search.export import export
 
     option = next(parameter for parameter in COMMANDS["export",].params if parameter.name == "format")
-    assert tuple(export.FORMATS) == tuple(option.type_descriptor.choices)
+    assert tuple(export.FORMATS) == tuple(option.type.choices)
     assert all(name in option.help for name in export.FORMATS)

@@ -47,8 +47,7 @@ NUMBERS = [
     (path, option)
     for path, command in COMMANDS.items()
     for option in getattr(command, "params", [])
-    if option.type_descriptor.annotation in (int, float)
-    or (option.name in LISTS and option.type_descriptor.annotation is str)
+    if option.type.name.split()[0] in ("int", "float") or (option.name in LISTS and option.type.name == "str")
 ]
 
 

@@ -171,6 +171,16 @@ class TestAnswers:
             assert ("encoding_format" in api.last_request) == takes
             assert requests == (1 if takes else 2)
 
+    @pytest.mark.parametrize("encoding", ["base64", "float"])
+    def test_an_encoding_that_is_given_is_asked_for_and_recorded(self, api, encoding):
+        embedder = embedder_of(api, encoding_format=encoding)
+        embedder.embed(["one"], "search_document")
+        assert api.last_request.get("encoding_format", "float") == encoding
+        assert embedder.spec.options["encoding_format"] == encoding
+        assert "encoding_format" not in embedder_of(api).spec.options
+        with pytest.raises(UsageError, match="base64 or float, not 'int8'"):
+            embedder_of(api, encoding_format="int8")
+
     def test_are_put_in_the_order_that_they_are_numbered_in(self, api):
         api.spoil(nomic_api.SHUFFLED)
         embedder = embedder_of(api)

@@ -149,7 +149,7 @@ def test_a_file_of_queries_without_an_end_is_refused():
         (("--dims", "9" * 5000), ("--dims: at most",)),
         (("--dims", "²"), ("--dims: '²' is not a number",)),
         (("--dims", "0" * 5000), ("dimension 0 is not within",)),
-        (("--seed", "-1"), ("--seed", "greater than or equal to 0")),
+        (("--seed", "-1"), ("--seed", "is not in the range x>=0")),
         (("--json", "--csv"), ("one of --json and --csv",)),
         (("--batch", "0"), ("--batch: at least 1",)),
         (("--batch", "1,99999999999999999999"), ("--batch: at most 10,000",)),

@@ -138,7 +138,7 @@ def test_what_is_said_of_one_embedder_is_not_said_of_another(inside: Inside):
         ("[query.k]\nx = 1", ("query.k takes one value",)),
         ("[query]\nformat = 'xml'", ("query.format: ", "'xml' is not one of 'cards', 'table'")),
         ("[query]\nmin-score = 'x'", ("query.min-score: 'x' is not a number",)),
-        ("[bench]\nseed = -1", ("bench.seed: Input should be greater than or equal to 0",)),
+        ("[bench]\nseed = -1", ("bench.seed: -1 is not in the range x>=0",)),
         ("[query]\njson = true", ("unknown setting query.json",)),
         ("threads = 1.5", ("threads: '1.5' is not a whole number",)),
         ("index = \n", ("is not TOML", "line 1")),

@@ -1,6 +1,7 @@
 """The edge of the command: streams that are closed or full."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -32,10 +33,10 @@ def test_an_output_that_cannot_be_written_is_told(shelf: Shelf, command: str):
     errs(through_a_shell(shelf, f"{command} >&-"), 1, "stdout is closed: send it to a file")
 
 
-def test_a_variable_that_holds_no_number_is_named(shelf: Shelf):
+def test_a_variable_that_holds_no_number_is_named(shelf: Shelf, tmp_path: Path):
     """The hub's client reads it when it is imported."""
     ran = subprocess.run(
-        [COMMAND, "build", "wiki", "--embedder", "lsa"],
+        [COMMAND, "build", "wiki", "--embedder", "lsa", "--home", tmp_path],
         capture_output=True,
         text=True,
         env=shelf.env | {"HF_HUB_ETAG_TIMEOUT": "abc"},

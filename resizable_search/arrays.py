@@ -8,6 +8,7 @@ import io
 import math
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -189,7 +190,8 @@ class NpyReader:
         try:
             version = np.lib.format.read_magic(self._file)
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, self._by_column, self.dtype = read[version](self._file)
+            with warnings.catch_warnings(action="ignore"):  # of a header as Python 2 wrote it, which is read
+                shape, self._by_column, self.dtype = read[version](self._file)
         except (ValueError, KeyError):
             what = "no .npy file of floats" if size else "empty"
             raise CorpusError(f"{self.path} is {what}: write it with numpy.save(FILE, rows)") from None

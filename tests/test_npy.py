@@ -56,6 +56,14 @@ def test_a_file_of_format_2_is_read(tmp_path):
     rows.close()
 
 
+def test_a_file_of_python_2_is_read_without_a_warning(tmp_path):
+    path = saved(tmp_path, np.eye(3))
+    path.write_bytes(path.read_bytes().replace(b"(3, 3), }  ", b"(3L, 3L), }"))
+    rows = NpyReader(path)
+    np.testing.assert_array_equal(rows.read(0, 3), np.eye(3))
+    rows.close()
+
+
 def test_what_lies_behind_the_array_is_counted(tmp_path):
     path = saved(tmp_path, np.eye(3))
     path.write_bytes(path.read_bytes() + b"more")

@@ -341,8 +341,17 @@ class ConfiguredCommand(TyperCommand):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            words = {word.strip("-.") for word in re.findall(r"[\w.-]+", str(error))}
             for key, (value, origin) in ctx.meta.get(APPLIED, {}).items():
-                if words & {key, str(value)}:
+                if _is_about(str(error), key, str(value)):
                     raise UsageError(f"{error} ({origin} sets {key} = {value})") from None
             raise
+
+
+def _is_about(message: str, key: str, value: str) -> bool:
+    """Whether a message names an option, or its value; of a number, which may be any, both."""
+    message = message.replace("_", "-")
+    if re.search(rf"(`|--){key}\b", message):
+        return True
+    has_value = re.search(rf"(?<![\w.]){re.escape(value)}(?!\w)", message)
+    is_number = value.lstrip("-").replace(".", "").isdigit()
+    return has_value is not None and (not is_number or re.search(rf"\b{key}", message) is not None)

@@ -23,6 +23,8 @@ _BOMS = (
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
+    (b"<\0?\0", "utf-16-le"),  # XML's declaration, which needs no mark
+    (b"\0<\0?", "utf-16-be"),
 )
 _CONTROLS = bytes(c for c in range(32) if c not in b"\t\n\v\f\r\b\x1b")
 _GUESSED = 100_000  # bytes around the first that is not UTF-8, from which another encoding is guessed
@@ -141,6 +143,15 @@ def encoding_of(data: bytes, *, whole: bool) -> str:
     if _controls(data) * 10 > len(data):
         raise UnreadableError("it is not text")
     return "utf-8"
+
+
+def is_utf(data: bytes) -> bool:
+    """Whether a file has a byte order mark, or is UTF-8 from beginning to end."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.startswith(tuple(mark for mark, _ in _BOMS))
+    return True
 
 
 def _controls(data: bytes) -> int:

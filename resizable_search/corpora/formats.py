@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Any
 
 from resizable_search.corpora.chunking import Heading, Outline
-from resizable_search.corpora.decoding import PACKINGS, UnreadableError, decode, encoding_of, open_unpacked
+from resizable_search.corpora.decoding import PACKINGS, UnreadableError, decode, is_utf, open_unpacked
 from resizable_search.corpora.tables import parse_line
 from resizable_search.specs import FileFormat
 from resizable_search.system import install_command
@@ -239,8 +239,19 @@ def _line_starts(text: str, start: int) -> Sequence[int]:
     return list(accumulate((len(line) + 1 for line in text[start:].split("\n")), initial=start))
 
 
-_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
+_CHARSETS = (
+    re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([^\s\"'>;/]+)", re.IGNORECASE),
+    re.compile(rb"\A\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([^\"']+)"),
+)
+"""Where a page declares its encoding. As in browsers, XML's declaration comes second."""
 _CHARSET_BYTES = 4096
+_DECODERS = {
+    "gbk": "gb18030",
+    "euc-jp": "euc_jis_2004",
+    "iso-2022-jp": "iso2022_jp_ext",
+    "x-user-defined": "cp1252",
+}
+"""Codecs that know more characters of an encoding, as browsers do, than those of its name."""
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _PARAGRAPHS = """
     address article aside blockquote body caption dl details div figure figcaption footer form header hr main
@@ -259,16 +270,23 @@ _SPACES = re.compile(r"[ \t\n\r\f]+")
 
 
 def _decode_page(data: bytes) -> str:
-    """The characters of a page. The encoding that it declares counts only if it is not UTF."""
-    match = _CHARSET.search(data[:_CHARSET_BYTES])
-    if match and not encoding_of(data, whole=True).startswith("utf"):
-        declared = match[1].decode().lower()
-        try:
-            if b"x".decode(declared) == "x":
-                return data.decode(declared, "replace")
-        except (LookupError, UnicodeError):
-            pass
-    return decode(data)
+    """The characters of a page, by the encoding that it declares unless it is UTF-8 all the same."""
+    encoding = _declared_encoding(data[:_CHARSET_BYTES])
+    if encoding.startswith("utf") or (is_utf(data) and not data.isascii()):
+        return decode(data)
+    return data.decode(encoding, "replace")  # ASCII too: it may be iso-2022-jp
+
+
+def _declared_encoding(start: bytes) -> str:
+    """The codec of the label that a page declares; "utf-8" for none, and for one that no browser reads."""
+    from webencodings import lookup
+
+    start = re.sub(rb"<!--.*?-->", b"", start, flags=re.DOTALL)
+    label = next((match[1] for pattern in _CHARSETS if (match := pattern.search(start))), b"utf-8")
+    encoding = lookup(label.decode("ascii", "replace"))
+    if encoding is None or encoding.name == "replacement":
+        return "utf-8"
+    return _DECODERS.get(encoding.name) or str(encoding.codec_info.name)
 
 
 def html_text(page: str, *, bare: bool = False) -> tuple[str, list[Heading], str]:

@@ -191,6 +191,15 @@ def test_a_default_that_the_command_refuses_is_an_error_that_names_the_file(
     errs(inside.run(*command), 2, str(home / "rsearch.toml"), *words)
 
 
+@pytest.mark.parametrize("shape", ["one", "two"])
+def test_a_default_that_has_nothing_to_do_with_an_error_is_not_blamed(inside: Inside, home: Path, shape: str):
+    write(home, "[query]\nk = 1\nsnippet = 96" + ("\ndim = 99999" if shape == "two" else ""))
+    word = () if shape == "two" else ("--dim", "99999")
+    ran = inside.run("query", "word1", *word)
+    errs(ran, 2, "dimension 99999 is not within 1 to ")
+    assert ("sets" in ran.err, "sets dim = 99999" in ran.err) == (shape == "two",) * 2
+
+
 def test_a_file_that_is_a_folder_is_an_error(inside: Inside, home: Path):
     (home / "rsearch.toml").mkdir()
     errs(inside.run("list"), 1, "rsearch.toml: Is a directory")

@@ -263,11 +263,48 @@ def test_a_heading_ends_where_another_one_begins():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("label", "encoding", "text"),
+    [
+        ("iso-8859-1", "cp1252", "“it” – 5 € … naïve"),
+        ("US-ASCII", "cp1252", "café, “quoted”"),
+        ("gb2312", "gb18030", "朱镕基 㐀 老城"),
+        ("euc-kr", "cp949", "똠각하와 강은"),
+        ("shift_jis", "cp932", "髙﨑 ① ～ －"),
+        ("x-sjis", "cp932", "髙﨑 ① ～ －"),
+        ("euc-jp", "euc_jis_2004", "① 川は毎年"),
+        ("iso-2022-jp", "iso2022_jp_ext", "川は毎年 ｱｲ"),
+        ("big5", "big5hkscs", "老城 㗎"),
+        ("latin5", "cp1254", "eski şehri ağaç"),
+        ("x-user-defined", "cp1252", "café"),
+    ],
+    ids=lambda word: word if word.isascii() else "",
+)
+def test_a_page_is_read_as_browsers_read_what_it_declares(write, label: str, encoding: str, text: str):
+    for start in (
+        f"<!-- <meta charset=koi8-r> --><meta charset='{label}'>",
+        f'<meta http-equiv="Content-Type" content="text/html; charset={label}">',
+        f'<?xml version="1.0" encoding="{label}"?>',
+        f'<?xml version="1.0" encoding="koi8-r"?><meta charset={label}>',
+    ):
+        assert parsed(write, "a.html", f"{start}<p>{text}".encode(encoding)).text == text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be"])
+def test_the_mark_or_the_form_of_a_page_goes_before_what_it_declares(write, encoding: str):
+    page = '<?xml version="1.0" encoding="windows-1254"?><p>川 naïve'
+    assert parsed(write, "a.xhtml", page.encode(encoding)).text == "川 naïve"
+
+
+def test_bytes_that_a_declared_encoding_lacks_are_replaced(write):
+    assert parsed(write, "a.html", b"<meta charset=shift_jis><p>caf\x90 \x90\xec").text == "caf\ufffd 川"
+
+
 def test_the_encoding_that_a_page_declares_counts_where_it_is_not_utf8(write):
     page = "<meta charset={}><p>Съешь ещё"
     assert parsed(write, "a.html", page.format("koi8-r").encode("koi8-r")).text == "Съешь ещё"
     assert parsed(write, "b.html", page.format("koi8-r").encode()).text == "Съешь ещё"
-    for unusable in ("hex", "cp037"):  # no encoding, and one without ASCII
+    for unusable in ("hex", "cp037", "idna", "undefined", "iso-2022-kr", "utf-16"):  # not as browsers read
         page = f"<meta charset={unusable}><p>größer"
         assert parsed(write, "c.html", page.encode("cp1252")).text == "größer"
 

@@ -297,8 +297,8 @@ def html_text(page: str, *, bare: bool = False) -> tuple[str, list[Heading], str
     from lxml import etree
 
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
-    # An empty page would have no root.
-    root = etree.fromstring(b"<html>" + page.encode("utf-8", "replace"), parser)
+    # An empty page would have no root, and a NUL ends its head.
+    root = etree.fromstring(b"<html>" + page.replace("\0", "").encode("utf-8", "replace"), parser)
     if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.error_log):
         raise UnreadableError("its elements are nested too deeply")  # what follows would be lost
     text = _PageText()

@@ -230,6 +230,10 @@ def test_html_that_is_nested_too_deeply_to_be_read_whole_is_told():
         html_text("<p>before" + "<div>" * 2100 + "deep")
 
 
+def test_a_nul_in_a_page_is_dropped_as_browsers_do():
+    assert html_text("\0<title>T</title><p>o\0ne") == ("one", [], "T")
+
+
 def test_soft_hyphens_of_a_page_are_not_in_its_text():
     assert html_text("<h1>Ge&shy;samt</h1><pre>Kon&shy;zept</pre>")[0] == "Gesamt\n\nKonzept"
 

@@ -131,6 +131,7 @@ _FRONT = re.compile(r"---[ \t]*\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\n|$)", re.DOTAL
 _TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*`]+|</?\w[^>]*>")
 """Marks of emphasis, code and links in a heading."""
+_PICTURE = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=]{100,}")
 _MAX_HEADING = 500
 """Characters of a heading that are looked at: its marks take time by the square of it."""
 _OPENING = re.compile(r"(?<!`)(`+)(?!`)|<!--|<(script|style|nav)\b", re.IGNORECASE)
@@ -143,6 +144,8 @@ def markdown_text(text: str, *, bare: bool = False) -> tuple[str, list[Heading],
     """The text of Markdown, its headings outside lists and quotations, and the title in its front matter."""
     from markdown_it import MarkdownIt
 
+    if bare:
+        text = _PICTURE.sub("", text)
     front = _FRONT.match(text)
     start = front.end() if front else 0
     title = _TITLE.search(front[0]) if front else None

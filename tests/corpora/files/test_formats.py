@@ -84,6 +84,12 @@ def test_a_title_in_front_matter_is_what_yaml_says(line: str, title: str):
     assert markdown_text(f"---  \n{line}\n--- \nText") == (f"---  \n{line}\n--- \nText", [], title)
 
 
+def test_a_picture_in_markdown_is_no_text():
+    text = "# A\n\n![alt](data:image/png;base64," + "iVBORw0KGgo/" * 1000 + ")\n\nword"
+    assert markdown_text(text, bare=True)[0] == "# A\n\n![alt]()\n\nword"
+    assert markdown_text(text)[0] == text
+
+
 def test_a_list_that_is_nested_too_deeply_for_the_parser_stays():
     assert markdown_text("* " * 100 + "word", bare=True)[0] == "* " * 100 + "word"
 

@@ -170,11 +170,9 @@ class Update:
             self.workspace.log.note(f"resuming {options.name}: {self._are_safe(journal.safe)} already")
 
     def _is_outdated(self) -> bool:
-        """Whether a mutable corpus has changed since an earlier run read it."""
-        stream = self.journal.get("stream")
-        if not self.corpus.is_mutable or not stream or stream["position"] is None:
-            return False
-        return not self.corpus.is_unchanged(stream["position"])
+        """Whether the corpus has changed since an earlier run read it."""
+        position = (self.journal.get("stream") or {}).get("position")
+        return position is not None and not self.corpus.is_unchanged(position)
 
     @contextmanager
     def _comparing(self) -> Iterator[Ingest]:

@@ -35,7 +35,8 @@ RULES = 2
 
 1: a chunk's text alone is embedded, and every chunk has a number. In folders, every text is read, and whole.
 2: title and headings are embedded before a chunk's text, and a document of one chunk keeps its own id. Texts
-that are not for people are left out of folders, as are navigation and comments of HTML and Markdown.
+that are not for people are left out of folders, as are navigation and comments of HTML and Markdown. Where a
+name says nothing, the content tells the format.
 """
 _TABLE_OPTIONS = {*(f"{field}_column" for field in FIELDS), "metadata", "delimiter"}
 _EXAMPLE_WORDS = 6
@@ -267,7 +268,7 @@ class FilesCorpus(TextCorpus):
         form, packing = format_of(file.id)
         if self.input_format is not None:
             return self.input_format, packing
-        if form == "text":
+        if form == "text" and self.rules > 1:
             form = format_within(self._path(file), packing)
             if form == "jsonl" and not file.named:  # a log of a program
                 known = self._table(file, form, packing).columns() or ()

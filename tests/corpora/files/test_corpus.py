@@ -165,7 +165,7 @@ def test_a_file_whose_name_says_little_is_read_by_its_content(write):
             "two.txt": "{ no JSON\n{\n",
         }
     )
-    read = documents(FilesCorpus([folder]))
+    read = documents(FilesCorpus([folder], rules=RULES))
     assert [(d.id, d.text.strip()) for d in read[:6]] == [
         ("1", "river"), ("2", "bread"), ("1", "river"), ("2", "bread"), ("c.data:1", "rye"), ("d", "A page."),
     ]  # fmt: skip
@@ -173,7 +173,8 @@ def test_a_file_whose_name_says_little_is_read_by_its_content(write):
         ("log.txt", '{"time'), ("one.json", '{"text'), ("two.txt", "{ no J"),
     ]  # fmt: skip
     with pytest.raises(CorpusError, match="log.txt: it has no column 'text': its columns are time"):
-        documents(FilesCorpus([folder / "log.txt"]))
+        documents(FilesCorpus([folder / "log.txt"], rules=RULES))
+    assert documents(FilesCorpus([folder / "a.json"]))[0].text == JSON_LINES
 
 
 def test_a_format_that_is_given_counts_for_every_file(write):

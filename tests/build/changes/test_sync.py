@@ -266,7 +266,7 @@ def test_what_a_build_would_do_is_told_and_nothing_is_written(living):
     before = living.place.contents()
     found, lines = told(documents, TableEmbedder(width=96, remote=True))
     assert (found.state, found.requests, found.texts, found.documents) == ("follows", 1, 6, 43)
-    assert found.tokens == len("another text" + "".join(d.text for d in articles(45)[40:])) // 4
+    assert found.chars == len("another text" + "".join(d.text for d in articles(45)[40:]))
     assert {name: size for name, size in found.files.items() if name != "documents.sqlite"} == array_bytes(
         6, (16, 96)
     )

@@ -43,7 +43,8 @@ def _holds_certificates(path: str, name: str) -> bool:
 
     is_folder = os.path.isdir(path) and name != "SSL_CERT_FILE"
     try:
-        ssl.create_default_context(capath=path if is_folder else None, cafile=None if is_folder else path)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which does not read SSLKEYLOGFILE
+        context.load_verify_locations(capath=path if is_folder else None, cafile=None if is_folder else path)
     except OSError:
         return False
     return True

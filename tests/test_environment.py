@@ -1,8 +1,8 @@
 """A variable that a client of the network cannot use is named with its value, and nothing else is blamed."""
 
-import ssl
 from pathlib import Path
 
+import certifi
 import pytest
 
 from resizable_search.corpora import hub_client
@@ -11,7 +11,7 @@ from resizable_search.embedders.openai import OpenAIEmbedder
 from resizable_search.environment import unusable_setting
 from resizable_search.errors import EmbedderError, HubError
 
-CERTIFICATES = ssl.get_default_verify_paths().openssl_cafile
+CERTIFICATES = certifi.where()
 
 
 @pytest.fixture
@@ -57,6 +57,14 @@ def test_what_can_be_used_is_not_blamed(folder, monkeypatch, name, value):
     """Nor is a number that another error is about."""
     monkeypatch.setenv(name, value)
     assert unusable_setting(OSError("another error about 'abc'")) == ""
+
+
+def test_the_one_at_fault_is_named(folder, monkeypatch):
+    """Good certificates stand beside it."""
+    monkeypatch.setenv("SSL_CERT_FILE", CERTIFICATES)
+    monkeypatch.setenv("SSLKEYLOGFILE", "/nonexistent/log")
+    with pytest.raises(EmbedderError, match="SSLKEYLOGFILE=/nonexistent/log cannot be written"):
+        OpenAIEmbedder(model="bge-m3", base_url="https://192.0.2.1/v1").embed(["x"], "search_query")
 
 
 def test_embedders_and_the_hub_say_so(folder, monkeypatch):

@@ -213,7 +213,7 @@ class HubCorpus(Corpus):
         if known is None:
             return wanted
         self._check_columns(known)
-        return [column for column in wanted if column in known]
+        return [column for column in known if column in wanted]  # a file is read forwards
 
     def _check_columns(self, known: Sequence[str]) -> None:
         if lacks := self._columns.lacks(known):

@@ -5,6 +5,7 @@ Rows are counted through the parts, as in the index.
 """
 
 import mmap
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +45,9 @@ class View:
     stored_tier: Tier | None = None
     signs: NDArray[np.uint64] | None = None
 
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
     def __len__(self) -> int:
         return len(self.stored)
 
@@ -68,9 +72,17 @@ class View:
         lengths[small] = np.where(exact < SHORT, np.inf, exact)
         return 1 / lengths, small[(exact > 0) & (exact < SHORT)]
 
-    @cached_property
+    @property
     def tier(self) -> Tier:
-        """The int8 codes at this dimension; one pass if it is not stored. Raises UsageError if missing."""
+        """The int8 codes at this dimension; one pass if it is not stored. Raises UsageError if missing.
+
+        Made once: tables hold the addresses of its arrays.
+        """
+        with self._lock:
+            return self._tier
+
+    @cached_property
+    def _tier(self) -> Tier:
         if self.stored_tier is None:
             raise UsageError("this index has no int8 tier: derive it with `warm`, or use exact stages")
         return self.stored_tier.cut(self.stored, self.dim) if self.is_cut else self.stored_tier

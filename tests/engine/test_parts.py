@@ -1,5 +1,8 @@
 """Parts that are scanned together answer as the same rows in one part."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 
 from resizable_search.engine import base
 from resizable_search.engine.parts import Parts, View
-from resizable_search.engine.vectors import Tier, quantise, sign_words
+from resizable_search.engine.vectors import Tier, normalise, quantise, sign_words
 
 
 def view_of(rows, dim, allowed):
@@ -76,3 +79,18 @@ def test_an_array_that_a_kernel_would_misread_is_refused(engine):
     rows = np.ones((4, 16), np.float32)[:, ::2]
     with pytest.raises(ValueError, match="in C order"):
         Parts([View(rows, 8)]).table("float32")
+
+
+def test_threads_at_once_get_one_tier_of_a_dimension_that_is_not_stored():
+    """Tables hold the addresses of its arrays: a second tier would leave the first one's freed."""
+    rows = normalise(np.random.default_rng(0).standard_normal((20_000, 64), np.float32))
+    tier = Tier(*quantise(rows))
+    for _ in range(5):
+        view, barrier = View(rows, 40, None, tier), threading.Barrier(8)
+
+        def look(_, view=view, barrier=barrier):
+            barrier.wait()
+            return id(view.tier)
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(look, range(8)))) == 1

@@ -289,7 +289,8 @@ def _rules_of(folder: str, above: _Rules) -> _Rules:
     """The rules in a folder: those of the folder above it, and its own."""
     if above is _ALL_IGNORED:
         return above
-    own = GitPatterns.read(os.path.join(folder, ".gitignore"))
+    path = os.path.join(folder, ".gitignore")
+    own = GitPatterns.of(()) if os.path.islink(path) else GitPatterns.read(path)  # git follows no link here
     return (*above, (os.path.join(folder, ""), own)) if own.lines else above
 
 

@@ -186,6 +186,14 @@ def test_rules_outside_of_the_folder(tmp_path, monkeypatch):
     assert read(top / "notes" / "out") == ["b.md"]  # it is named
 
 
+def test_a_gitignore_that_is_a_link_is_not_read(tmp_path):
+    """As git has it: a link could lead anywhere."""
+    (tmp_path / "rules").write_text("*.log\n")
+    (tmp_path / "a.log").touch()
+    (tmp_path / ".gitignore").symlink_to("rules")
+    assert read(tmp_path) == ["a.log", "rules"]
+
+
 def test_without_git_nothing_is_tracked(tmp_path, monkeypatch):
     """The patterns hold all the same."""
     (tmp_path / ".git").mkdir()

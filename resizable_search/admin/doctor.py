@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from resizable_search.admin.overview import damaged_files
+from resizable_search.admin.remove import unexpected_files
 from resizable_search.embedders import registry
 from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.engine.kernel_cache import ColdKernelsError, compile_kernels, is_warm
@@ -21,7 +22,7 @@ from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import derive, derived_files, list_files, sync_folder, unexpected_files
+from resizable_search.store.writer import derive, derived_files, list_files, sync_folder
 from resizable_search.system import ANOTHER_HOME, beside, free_bytes, thread_count
 from resizable_search.text import counted, dimensions
 

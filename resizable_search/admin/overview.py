@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from resizable_search.admin.remove import unexpected_files
 from resizable_search.embedders import registry
 from resizable_search.errors import IndexFormatError, UsageError
 from resizable_search.search.index import Index
@@ -11,7 +12,6 @@ from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import Home, unfinished_build
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.verify import last_verified
-from resizable_search.store.writer import unexpected_files
 from resizable_search.system import size_of
 
 

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from resizable_search.build.ingest import Ingest, by_content, by_id, with_vector
-from resizable_search.build.journal import ROWS_AT_ONCE, PendingDocument, discard
+from resizable_search.build.journal import ROWS_AT_ONCE, PendingDocument
 from resizable_search.build.report import BuildReport, finish
 from resizable_search.build.update import Update
 from resizable_search.build.workspace import (
     BuildOptions,
-    EarlierBuild,
     Workspace,
     choose_dims,
     embedder_request,
@@ -47,7 +46,7 @@ from resizable_search.specs import DEFAULT_EMBEDDER, CorpusSpec, EmbedderSpec, J
 from resizable_search.store.layout import NAMES, Home, home_of
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import was_index
+from resizable_search.store.writer import discard, was_index
 
 
 def build(
@@ -113,13 +112,9 @@ def build_index(
     `build` does.
     """
     home_folder, options = home_of(home), BuildOptions(name, dims=tuple(dims) if dims else None)
-    earlier = EarlierBuild.find(home_folder, options) if embedder is None else None
-    if isinstance(embedder, Embedder):
-        made_by = embedder
-    elif earlier is not None:
-        made_by = earlier.embedder(home_folder, name)
-    else:
-        made_by = registry.create(embedder or DEFAULT_EMBEDDER)
+    if embedder is None and was_index(home_folder.index(name)):
+        embedder = own_embedder(home_folder, name)
+    made_by = embedder if isinstance(embedder, Embedder) else registry.create(embedder or DEFAULT_EMBEDDER)
     build(TextsCorpus(texts), made_by, home_folder, options, progress)
     return open_index(name, home=home_folder.path, embedder=None if made_by.needs_fit else made_by)
 
@@ -144,8 +139,7 @@ def add(
         folder = workspace.folder
         base = read_manifest(folder)
         spec = EmbedderSpec.from_json(base.embedder)
-        if embedder is None:
-            embedder = own_embedder(workspace, spec)
+        embedder = embedder or own_embedder(workspace.home, folder.name)
         if not embedder.embeds:
             raise UsageError(
                 f"{folder.name} holds vectors that were given, and nothing here embeds texts as they were: "
@@ -189,15 +183,17 @@ def following(workspace: Workspace, progress: Progress) -> Update:
     """The update that an index's manifest describes: its corpus as it is now, its limit, its embedder."""
     base = read_manifest(workspace.folder)
     corpus = reopened(workspace.folder.name, base.corpus, progress)
-    embedder = own_embedder(workspace, EmbedderSpec.from_json(base.embedder))
+    embedder = own_embedder(workspace.home, workspace.folder.name)
     limit = None if base.source.exhausted else base.source.read
     return Update(workspace, corpus, embedder, "follow", base, by_content, limit)
 
 
-def own_embedder(workspace: Workspace, spec: EmbedderSpec) -> Embedder:
-    """The embedder of the index. Raises CredentialsError if nobody named the address that gets its key."""
-    embedder = registry.reopen(spec, workspace.folder / NAMES.embedder)
-    TrustedEndpoints(workspace.home.trusted).require(embedder, workspace.folder.name)
+def own_embedder(home: Home, name: str) -> Embedder:
+    """The embedder of an index. Raises CredentialsError if nobody named the address that gets its key."""
+    folder = home.index(name)
+    spec = EmbedderSpec.from_json(read_manifest(folder).embedder)
+    embedder = registry.reopen(spec, folder / NAMES.embedder)
+    TrustedEndpoints(home.trusted).require(embedder, name)
     return embedder
 
 

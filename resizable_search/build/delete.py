@@ -1,8 +1,4 @@
-"""Delete documents of an index, or remove an index or an unfinished build.
-
-Deleted documents are not found any more; their rows stay until the index is compacted. Removing deletes only
-files of the index's own.
-"""
+"""Delete documents of an index: they are not found any more; their rows stay until it is compacted."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,15 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from resizable_search.build.journal import discard
 from resizable_search.build.workspace import lock_index
-from resizable_search.errors import DocumentNotFoundError, IndexFormatError, IndexNotFoundError, RsearchError
+from resizable_search.errors import DocumentNotFoundError, RsearchError
 from resizable_search.store.filter import Filter
-from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_names, resolve_index
-from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import delete_rows, remove_index, was_index
-from resizable_search.system import CHECK, build_lock, remove_state, storage_errors
+from resizable_search.store.writer import delete_rows
 from resizable_search.text import counted, listed, quoted
 
 
@@ -80,78 +72,3 @@ def delete(
         if deletion.rows:
             delete_rows(folder, deletion.rows)
     return deletion
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """What `remove` would delete: an index (`folder`), an unfinished build (`building`), or both.
-
-    `home` is where the name was looked up; `state` is the folder of its lock, None outside of a home.
-    """
-
-    name: str
-    words: str
-    home: Home
-    folder: Path | None
-    building: Path | None
-    state: Path | None
-
-
-def plan_removal(name: str, home: Home) -> Removal:
-    """What removing the index of that name, or in that folder, would delete.
-
-    Raises IndexNotFoundError, IndexFormatError, and RsearchError for a link.
-    """
-    if name in home.unfinished() and not home.index(name).is_dir():
-        words = f"the unfinished build of {name}"
-        return Removal(name, words, home, None, home.building(name), home.state(name))
-    folder = resolve_index(name, home)
-    if folder.is_symlink():
-        raise RsearchError(
-            f"{folder} is a link: remove what it leads to by its own name, or the link with rm"
-        )
-    real = folder.resolve()
-    near = Home(real.parent)  # not `home` if the index lies in another one
-    state = near.state(real.name)
-    at_home = real.parent == home.path.resolve() or state.is_dir()
-    building = near.building(real.name) if at_home and real.name in near.unfinished() else None
-    handle = FolderHandle(folder)
-    try:
-        words = counted(read_manifest(folder).documents, "document")
-    except IndexFormatError:
-        if not was_index(folder):
-            if not remaining_names(folder) or not handle.is_in_place:
-                raise IndexNotFoundError(f"{folder} has been removed, or is empty") from None
-            raise
-        words = "damaged,"
-    finally:
-        handle.release()
-    return Removal(name, f"{name} ({words} in {folder})", home, folder, building, state if at_home else None)
-
-
-def remove(removal: Removal) -> list[str]:
-    """Delete it. Returns the other files of the folder, which are not deleted.
-
-    Raises IndexBusyError, IndexNotFoundError if it is gone, RsearchError if it has changed since it was
-    shown, and StorageError if the disk refuses.
-    """
-    folder, state = removal.folder, removal.state
-    with storage_errors(removal.home.path if folder is None else folder.resolve().parent, CHECK):
-        if state is None:
-            return [] if folder is None else remove_index(folder)
-        lock = state / NAMES.lock
-        with build_lock(lock, removal.name):
-            try:
-                now = plan_removal(removal.name, removal.home)
-            except IndexNotFoundError:
-                remove_state(lock)
-                raise
-            if now != removal:  # others may have been at work before the lock was taken
-                raise RsearchError(
-                    f"{removal.name} has changed meanwhile, and is {now.words} now: remove it again"
-                )
-            if removal.building is not None:
-                discard(removal.building)
-            left = [] if folder is None else remove_index(folder)
-            remove_state(lock)
-        return left

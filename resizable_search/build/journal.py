@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from resizable_search.errors import BuildStateError
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
+from resizable_search.store.writer import discard
 from resizable_search.system import sqlite_os_errors
 from resizable_search.text import counted
 
@@ -313,10 +314,3 @@ class Journal:
         """Close it, and delete the unfinished update."""
         self.close()
         discard(self.folder)
-
-
-def discard(unfinished: Path) -> None:
-    """Delete an unfinished update: its journal first, so that nothing resumes what else is left of it."""
-    (unfinished / NAMES.work).unlink(missing_ok=True)
-    failpoint(Failpoint.DISCARDED)
-    shutil.rmtree(unfinished, ignore_errors=True)

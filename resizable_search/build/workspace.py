@@ -1,28 +1,24 @@
 """What an update is asked for, and where it works: its lock, its log, and what an earlier run left behind."""
 
 import math
-import os
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from resizable_search import __version__
-from resizable_search.build.journal import Journal, discard
+from resizable_search.build.journal import Journal
 from resizable_search.corpora.base import Corpus
-from resizable_search.corpora.chunking import chunking_of
 from resizable_search.corpora.hub import WIKIPEDIA
-from resizable_search.embedders import registry
-from resizable_search.embedders.base import Embedder, PrecomputedEmbedder
-from resizable_search.embedders.models import canonical
-from resizable_search.errors import BuildStateError, IndexFormatError, RsearchError, UsageError
+from resizable_search.embedders.base import Embedder
+from resizable_search.errors import BuildStateError, IndexFormatError, UsageError
 from resizable_search.progress import SILENT, LoggedProgress, Progress, logged
-from resizable_search.specs import EmbedderSpec, Json
+from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home, UnfinishedBuild, hold_lock, unfinished_build
 from resizable_search.store.manifest import Part, read_manifest
-from resizable_search.store.writer import sweep
+from resizable_search.store.writer import discard, sweep
 from resizable_search.system import build_lock, make_home, storage_errors
 from resizable_search.text import quoted
 
@@ -84,98 +80,6 @@ def choose_dims(wanted: Sequence[int] | None, full: int) -> tuple[int, ...]:
     """The dimensions to store, ascending: those wanted (None: the standard ones) below `full`, and `full`."""
     wanted = STANDARD_DIMS if wanted is None else wanted
     return tuple(sorted({dim for dim in wanted if dim < full} | {full}))
-
-
-_OF_MODEL = ("document_prefix", "query_prefix", "width", "centred")
-_NAMES_OF_MODEL = ("served_as", "load_from")
-"""Where a model is known by another name."""
-
-
-@dataclass(frozen=True, slots=True)
-class EarlierBuild:
-    """The corpus (its spec as JSON) and the embedder of an index, or of a build that is not finished.
-
-    `spec` None: of an unfinished build only the embedder's `kind` is known. `dims`: what a build stores that
-    is told no dimensions; None: the standard ones. `restarts`: the index is built from the start.
-    """
-
-    corpus: Mapping[str, Json]
-    kind: str
-    spec: EmbedderSpec | None = None
-    dims: tuple[int, ...] | None = None
-    restarts: bool = False
-
-    @classmethod
-    def find(cls, home: Home, options: BuildOptions) -> "EarlierBuild | None":
-        """What the next build of this name starts from; None if it makes a new index.
-
-        None also for an index that cannot be read: the build refuses it. Raises UsageError for a wrong name.
-        """
-        check_name(options.name)
-        folder, unfinished = home.index(options.name), home.building(options.name)
-        begun = None if options.restart else unfinished_build(unfinished)
-        if begun is None or not begun.replaces:
-            with suppress(RsearchError, OSError):
-                manifest = read_manifest(folder if folder.exists() else unfinished / NAMES.replaced)
-                spec, full = EmbedderSpec.from_json(manifest.embedder), manifest.full_dim
-                if spec.kind == PrecomputedEmbedder.kind:
-                    return None
-                dims = tuple(dim for dim in manifest.dims if dim < full)
-                is_usual = not options.restart or manifest.dims == choose_dims(None, full)
-                return cls(manifest.corpus, spec.kind, spec, None if is_usual else dims, options.restart)
-        request = begun.request if begun else None
-        if request is None or "embedder" not in request:
-            return None
-        return cls(request, request["embedder"], None, request.get("dims") and tuple(request["dims"]))
-
-    def corpus_options(
-        self, same: Mapping[str, Json], asked: Mapping[str, Any], given: Collection[str]
-    ) -> dict[str, Any]:
-        """The keywords of the corpus: of those `asked`, the `given` ones; for the others the earlier build's.
-
-        `same`: the part of the spec that both have if they are one corpus; if not, all are as asked.
-        """
-        if any(self.corpus.get(name) != value for name, value in same.items()):
-            return dict(asked)
-        stored = by_option(self.corpus)
-        if self.restarts:
-            stored.pop("revision", None)  # a new index reads the newest one
-        options = {name: stored[name] for name in asked if name in stored}
-        if "chunk" in given and str(chunking_of(asked["chunk"])) != str(stored.get("chunk")):
-            # How much of a text is read, and how, depends on the chunks.
-            given = {*given, "chunk_overlap", "chars", *(asked.keys() - stored.keys())}
-        return {**options, **{name: asked[name] for name in given if name in asked}}
-
-    def embedder(
-        self,
-        home: Home,
-        name: str,
-        model: str | None = None,
-        options: Mapping[str, str | int | None] | None = None,
-    ) -> Embedder:
-        """The embedder of the index `name`, except for a `model` and `options` that are not None.
-
-        Raises UsageError, IndexFormatError, and CredentialsError if it would send a key to an address that
-        nobody named in this home.
-        """
-        given = {option: value for option, value in (options or {}).items() if value is not None}
-        spec = self.spec
-        if spec is None or registry.embedder_class(self.kind).needs_fit:
-            return registry.create(self.kind, model, given)
-        if model is None and not given and not self.restarts:
-            embedder = registry.reopen(spec, Path())
-        else:
-            # These were chosen for the old address.
-            changed = {"api_key_env", "encoding_format"} if "base_url" in given else set()
-            if model is not None:
-                changed |= {*_NAMES_OF_MODEL}
-                names = (canonical(word) for word in (model, os.path.basename(os.path.abspath(model))))
-                changed |= {*(() if spec.model in names else _OF_MODEL)}
-            stored = {option: value for option, value in spec.options.items() if option not in changed}
-            embedder = registry.create(self.kind, model or spec.model, {**stored, **given})
-        if "base_url" not in given:
-            registry.TrustedEndpoints(home.trusted).require(embedder, name)
-        return embedder
 
 
 @dataclass(frozen=True, slots=True)

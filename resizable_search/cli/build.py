@@ -20,7 +20,7 @@ from resizable_search.store.layout import Home, home_of
 
 if TYPE_CHECKING:
     from resizable_search.build.report import BuildReport
-    from resizable_search.build.workspace import EarlierBuild
+    from resizable_search.cli.earlier_build import EarlierBuild
     from resizable_search.corpora.base import Corpus
     from resizable_search.embedders.base import Embedder
     from resizable_search.progress import Progress
@@ -274,7 +274,7 @@ def run(
     """
     from resizable_search.build import build as builder
     from resizable_search.build import dry_run
-    from resizable_search.build.workspace import EarlierBuild
+    from resizable_search.cli.earlier_build import EarlierBuild
 
     home, build_options = home_of(options.home), options.build_options(usual_name)
     given = {name for name in context.params if is_given(context, name)}

@@ -194,12 +194,12 @@ def remove(
 
     Other files in its folder are kept.
     """
-    from resizable_search.build import delete as deleting
+    from resizable_search.admin import remove as removing
 
-    target = deleting.plan_removal(index, home_of(home))
+    target = removing.plan_removal(index, home_of(home))
     if not yes:
         confirm(f"delete {target.words}")
-    left = deleting.remove(target)
+    left = removing.remove(target)
     write_lines(f"removed {target.words}")
     if left:
         shown = ", ".join(left[:3]) + (" …" if len(left) > 3 else "")

@@ -1,13 +1,11 @@
 """Write an index: derived files, its folder, further parts and deletions.
 
 New files are written beside the old ones, then the manifest is replaced: readers see all of a change or none
-of it. The next change removes what a change that died has left. Deleting removes an index's own files and
-nothing else, even if its manifest cannot be read.
+of it. The next change removes what a change that died has left.
 """
 
 import ctypes
 import os
-import re
 import shutil
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +21,7 @@ from resizable_search.arrays import NpyWriter, npy_bytes, read_blocks, read_shap
 from resizable_search.engine import vectors
 from resizable_search.engine.scheduling import map_ahead
 from resizable_search.engine.vectors import WORD, quantise, sign_words
-from resizable_search.errors import IndexFormatError, RsearchError
+from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import allowed_rows
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
@@ -221,14 +219,6 @@ def _with_deleted(index: Path, manifest: Manifest, rows: Sequence[int]) -> tuple
     return tuple(parts)
 
 
-_OWN = re.compile(
-    r"manifest\.json(\.new)?|removed\.json|embedder/[^/]+\.(json|npy)(\.tmp)?"
-    r"|(parts/[0-9]+/)?(documents\.sqlite|deleted\.[0-9]+\.npy|[0-9]+\.npy(\.new)?"
-    r"|tiers/[0-9]+\.[a-z0-9]+\.npy(\.new)?)"
-)
-"""Paths inside an index's folder that the format (docs/format.md) uses."""
-
-
 def was_index(folder: Path) -> bool:
     """Whether a folder has a manifest of any kind, or the one that an interrupted removal leaves."""
     return any(
@@ -237,42 +227,8 @@ def was_index(folder: Path) -> bool:
     )
 
 
-def remove_index(folder: Path) -> list[str]:
-    """Delete an index: the files that its manifest lists, and the folders that are then empty.
-
-    If the manifest cannot be read, the files that have a name of the format. Returns the paths of other files
-    in the folder, which stay. The manifest is renamed first, so that a half removed folder is no index, but a
-    later removal knows that it was one.
-    """
-    try:
-        names = read_manifest(folder).all_files()
-    except IndexFormatError:
-        own = {name for name in _files(folder) if _OWN.fullmatch(name)}
-    else:
-        (folder / NAMES.manifest).replace(folder / NAMES.removed)
-        # Files under the names of `beside` were left by a process that died while writing them.
-        written = {beside(Path(name)).as_posix() for name in (NAMES.manifest, *names)}
-        own = _files(folder) & {NAMES.removed, *names, *written}
-    others = sorted(_files(folder) - own)
-    last = own & {NAMES.manifest, NAMES.removed}
-    for name in sorted(own - last):
-        (folder / name).unlink()
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
-            path.rmdir()
-    for name in sorted(last):  # a folder that has neither is empty, or no index
-        (folder / name).unlink()
-    if not others:
-        folder.rmdir()
-    return others
-
-
-def unexpected_files(folder: Path, manifest: Manifest) -> list[str]:
-    """The paths of files in an index's folder that its manifest does not list."""
-    return sorted(_files(folder) - {NAMES.manifest, *manifest.all_files()})
-
-
-def _files(folder: Path) -> set[str]:
-    """The paths of all below a folder that is no folder. A link is a file, and is never followed."""
-    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return {path.relative_to(folder).as_posix() for path in paths}
+def discard(unfinished: Path) -> None:
+    """Delete an unfinished update: its journal first, so that nothing resumes what else is left of it."""
+    (unfinished / NAMES.work).unlink(missing_ok=True)
+    failpoint(Failpoint.DISCARDED)
+    shutil.rmtree(unfinished, ignore_errors=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from resizable_search.admin.doctor import warm
+from resizable_search.admin.remove import plan_removal, remove
 from resizable_search.build.build import build
-from resizable_search.build.delete import plan_removal, remove
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
 from resizable_search.search.index import open_index

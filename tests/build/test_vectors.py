@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from resizable_search.admin.overview import describe_index, overview
+from resizable_search.admin.remove import plan_removal, remove
 from resizable_search.build.build import build, build_vectors
-from resizable_search.build.delete import plan_removal, remove
 from resizable_search.build.journal import Journal
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders import registry

@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from resizable_search.admin import doctor
+from resizable_search.admin import remove as removal
 from resizable_search.admin.overview import describe_index, overview
-from resizable_search.build import delete as removal
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError
 from resizable_search.search.index import Index, open_index

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from resizable_search.admin import doctor
 from resizable_search.admin.overview import overview
-from resizable_search.build.delete import plan_removal, remove
+from resizable_search.admin.remove import plan_removal, remove
 from resizable_search.embedders.registry import reopen
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.search.index import open_index

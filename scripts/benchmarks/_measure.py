@@ -91,6 +91,31 @@ def given_queries(path: Path | None, rows: NDArray[np.float32], count: int = 200
     return disturbed_rows(rows, count) if path is None else np.load(path).astype(np.float32)
 
 
+class StageClock:
+    """A progress that keeps the seconds of each stage of a build."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._stage, self._since = "", time.perf_counter()
+
+    def stage(self, name: str, total: int | None, unit: str) -> None:
+        """A stage begins, and the one before it ends."""
+        now = time.perf_counter()
+        self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = name, now
+
+    def advance(self, amount: int) -> None:
+        """Nothing to keep."""
+
+    def note(self, message: str) -> None:
+        """Nothing to keep."""
+
+    def seconds_of(self, stage: str) -> float:
+        """The seconds of a stage; 0 if there was none."""
+        self.stage("", None, "")
+        return self._seconds.get(stage, 0.0)
+
+
 def parser_of(docstring: str | None) -> argparse.ArgumentParser:
     """A script's arguments, its docstring as help."""
     return argparse.ArgumentParser(

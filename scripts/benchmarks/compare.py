@@ -1,96 +1,73 @@
-"""Every way to search, beside its rivals, in one run and one table; what must hold, with verdicts.
+"""Every way to search beside its rivals, on real vectors first, in one run; what must hold, with verdicts.
 
-    .venv/bin/python scripts/benchmarks/compare.py [--vectors FILE.npy --queries FILE.npy] [--only GROUPS]
+    RSEARCH_TEST_DATA=DIR .venv/bin/python scripts/benchmarks/compare.py --out docs/benchmarks.md
+    … compare.py --vectors ROWS.npy --queries QUERIES.npy [--rows N] [--only GROUPS] [--plan PLAN …]
 
-The rivals: the cookbook's functions, numpy, faiss, usearch and hnswlib, each with its best settings;
---help names their groups. Single queries: the median and the 95th percentile, all ways turn about at
-one and at two threads, a few timed calls after a pause and some untimed ones of the same way,
-so that caches and threads are as they would be for a way used alone. The rivals come with the extra
-`compare`: .venv/bin/pip install -e ".[compare]". Batches: all queries in one call,
-the best of the rounds. Overlap: the share of the float64 top k (ties by lower row) that is found, over
-all queries. Bytes: the index in a file; for rsearch, the files that the plan reads. The table goes to
-the terminal and to docs/benchmarks.md (unless --only leaves rivals out); exit 1 when what must hold does
-not, or was not measured.
+The rivals are those of _rivals.py, each at its settings and at one and two threads; --help names their
+groups. They come with the extra `compare`: .venv/bin/pip install -e ".[compare]".
+
+Single queries: a way answers some in a block of its own, after a pause (the threads of BLAS and OpenMP spin
+for a while) and some untimed ones; then each of some more after 64 MB of other memory was touched, as other
+programs do (cold). A round has a block of each way, in another order each time; figures are medians over all
+rounds, at the better number of threads. Batch: all queries in one call, the best of the rounds, a query.
+Overlap: the share of the float64 top k (ties by lower row) that is found, over all queries. `/ rival`: beside
+the fastest rival that finds as much or more. Ours are found through `open_index` as users do, with plans that
+`tune` found in the same run; the measured queries are not among those it is given.
+
+The tables go to the terminal and, with --out, to a page; --plot draws them. Exit 1 when something that must
+hold does not.
 """
 
 import argparse
 import signal
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from _measure import (
-    add_given,
-    alternate,
-    disturbed,
-    given_queries,
-    given_vectors,
-    machine,
-    parser_of,
-    read_bandwidth,
-    scanned,
-    show,
-)
-from _ours import Figures, Measured, Ours, judge
-from _rivals import (
-    THREADS,
-    Given,
-    Way,
-    cookbook_ways,
-    flat_ways,
-    graph_ways,
-    hnswlib_ways,
-    numpy_ways,
-    oracle,
-    overlap,
-    product_ways,
-    rabitq_ways,
-    scalar_ways,
-    timed,
-    usearch_exact_ways,
-    usearch_graph_ways,
-)
+from _measure import StageClock, machine, parser_of, show, verdict
+from _rivals import GROUPS, THREADS, Given, Way, oracle, overlap, timed
+from _vectors import SETS, Vectors, of_files
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from resizable_search.engine import vectors
+from resizable_search import open_index
+from resizable_search.build.build import build_vectors
+from resizable_search.build.workspace import BuildOptions
+from resizable_search.engine.kernel_cache import compile_kernels
+from resizable_search.evaluate.tune import tune
+from resizable_search.search.index import Index
+from resizable_search.search.results import SearchOptions
+from resizable_search.store.layout import Home
 
-ROOT = Path(__file__).resolve().parents[2]
+K = 10
+RECALLS = (0.95, 0.99)
 BUILD_THREADS = 2
-SLOW_BATCH_SECONDS = 3.0
-PAUSE_SECONDS = 0.04
-"""For as long as that, threads of OpenBLAS and OpenMP go on spinning: nobody is to pay for another's."""
-UNTIMED, BURST = 3, 5
-"""Calls of a way after such a pause: those that bring its data and code into the caches, those timed."""
-PACKAGES = ("faiss-cpu", "usearch", "hnswlib", "numba")
-GROUPS: dict[str, Callable[[Given], list[Way]]] = {
-    "cookbook": cookbook_ways,
-    "numpy": numpy_ways,
-    "flat": flat_ways,
-    "scalar": scalar_ways,
-    "product": product_ways,
-    "rabitq": rabitq_ways,
-    "graph": graph_ways,
-    "usearch-exact": usearch_exact_ways,
-    "usearch-graph": usearch_graph_ways,
-    "hnswlib": hnswlib_ways,
-}
+SLOW_SECONDS = 3.0  # a way whose batch takes longer runs it once
+PAUSE_SECONDS = 0.1
+UNTIMED, HOT, COLD = 5, 30, 8  # queries of a block
+BLOCK_SECONDS = 1.0  # a block of a slow way has fewer
+OTHER_MEMORY = np.zeros(64 << 20, np.uint8)
+PACKAGES = ("faiss-cpu", "usearch", "hnswlib", "turbovec", "rabitqlib", "numba")
 HEADINGS = (
     "way",
-    "1 thread",
-    "p95",
-    "2 threads",
-    "p95",
-    "batch, 1",
-    "batch, 2",
+    "hot ms",
+    "threads",
+    "cold ms",
+    "batch ms",
     "s to build",
-    "MB",
     "overlap",
-    "",
+    "hot / rival",
+    "cold / rival",
 )
+JUDGED_HEADINGS = ("what (figures of this run)", "figure", "must", "aim", "")
+OURS = "rsearch "
+COMMAND = "scripts/benchmarks/compare.py --out docs/benchmarks.md"
 
 
 def say(message: str) -> None:
@@ -98,165 +75,290 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-class Pools:
-    """The thread pools of BLAS and OpenMP in every library that is loaded."""
+@dataclass(slots=True)
+class Figures:
+    """What was measured of a way, in seconds: single queries by threads, hot and cold; a query of a batch."""
 
-    def __init__(self) -> None:
-        self._controller = ThreadpoolController()
+    way: Way
+    hot: dict[int, list[float]] = field(default_factory=dict)
+    cold: dict[int, list[float]] = field(default_factory=dict)
+    batch: float = np.inf
+    overlap: float = 0.0
 
-    def use(self, threads: int) -> None:
-        """Let each use so many threads."""
-        self._controller.limit(limits=threads)
+    def best(self, cache: str) -> tuple[float, int]:
+        """The median of single queries, `hot` or `cold`, at the better number of threads; and that number."""
+        spent: Mapping[int, list[float]] = getattr(self, cache)
+        return min((statistics.median(each), threads) for threads, each in spent.items())
+
+    def figure(self, cache: str) -> float:
+        """Seconds a query: `hot`, `cold` or in a `batch`."""
+        return self.batch if cache == "batch" else self.best(cache)[0]
 
 
-def prepare(given: Given, groups: list[str]) -> list[Way]:
-    """Build the rivals of these groups; one whose package is missing is left out, and said."""
-    ways = []
+class Ours:
+    """An index of the vectors, opened for each number of threads, with tuned plans."""
+
+    def __init__(self, given: Vectors, home: Path) -> None:
+        clock = StageClock()
+        with tempfile.TemporaryDirectory(dir=home, prefix=".") as folder:
+            file, documents = Path(folder) / "rows.npy", Path(folder) / "documents.jsonl"
+            np.save(file, given.rows)
+            given.write_documents(documents)
+            options = BuildOptions(given.name)
+            build_vectors(file, Home(home), options, documents=documents, model=given.model, progress=clock)
+        self.build_seconds = clock.seconds_of("deriving")
+        compile_kernels()
+        self.remarks = []
+        with open_index(given.name, home=home) as index:
+            for recall in RECALLS:
+                begin = time.perf_counter()
+                report = tune(index, recall, K)
+                seconds, tuned = time.perf_counter() - begin, report.tuned
+                self.remarks.append(
+                    f"tuned for {recall:g} in {seconds:.1f} s on {tuned.queries + tuned.chosen_on:,} "
+                    f"{tuned.source}: `{tuned.plan}`, {tuned.overlap:.4f} of them"
+                )
+        self._open = {threads: open_index(given.name, home=home, threads=threads) for threads in THREADS}
+        self.engine = [index.warm() for index in self._open.values()][0]
+
+    def ways(self, plans: list[str]) -> Iterator[Way]:
+        """The exact scan, tuned plans, the cookbook's plan, and those that are given."""
+        index = self._open[1]
+        yield self._way("exact", SearchOptions(K))
+        for recall in RECALLS:
+            yield self._way(f"tuned {recall:g}", SearchOptions(K, recall=recall))
+        if index.full_dim > 512:
+            yield self._way("--dim 256 --rerank 10", SearchOptions(K, 256, 10))
+            for dim in (512, 300):
+                yield self._way(f"exact {dim}", SearchOptions(K, dim))
+        for plan in plans:
+            yield self._way(plan, SearchOptions(K, plan=plan))
+
+    def _way(self, name: str, options: SearchOptions) -> Way:
+        def search(queries: NDArray[np.float32], threads: int) -> NDArray[np.int64]:
+            index: Index = self._open[threads]
+            return index.scan(queries, K, options.dim, options.rerank, options.plan, options.recall).rows
+
+        plan = str(self._open[1].plan(options))
+        shown = name if plan in name or not options.recall else f"{name} ({plan})"
+        return Way(OURS + shown, search, self.build_seconds)
+
+    def close(self) -> None:
+        """Close the indexes."""
+        for index in self._open.values():
+            index.close()
+
+
+def rivals(given: Given, groups: list[str]) -> Iterator[Way]:
+    """The rivals of these groups, built; one whose package is missing is left out, and said."""
     for group in groups:
+        begin = time.perf_counter()
         try:
-            seconds = timed(lambda group=group: ways.extend(GROUPS[group](given)))
-            say(f"{group}: ready after {seconds:.1f} s")
+            yield from GROUPS[group](given)
         except ImportError as error:
             say(f"{group} is left out: {error}; it comes with the extra compare")
-    return ways
+        say(f"{group}: ready after {time.perf_counter() - begin:.1f} s")
 
 
-def single_queries(figures: dict[str, Figures], queries: NDArray[np.float32], rounds: int) -> str:
-    """Measure one query at a time, every way at each of its numbers of threads, turn about."""
-    pools = Pools()
-    asked = {
-        f"{threads} {name}": (found.way, threads)
-        for name, found in figures.items()
-        for threads in found.way.threads
-    }
+def block(found: Figures, queries: NDArray[np.float32], threads: int, number: int) -> None:
+    """Measure some queries of a way, one a call: hot ones, then cold ones."""
+    search = found.way.search
+    found.way.prepare()
+    time.sleep(PAUSE_SECONDS)
 
-    def calls(key: str) -> Callable[[int], object]:
-        way, threads = asked[key]
-        return lambda i: way.search(queries[i % len(queries), None], threads)
+    def ask(i: int) -> float:
+        query = queries[i % len(queries), None]
+        return timed(lambda: search(query, threads))
 
-    def before(key: str) -> None:
-        way, threads = asked[key]
-        time.sleep(PAUSE_SECONDS)
-        pools.use(threads)
-        for i in range(UNTIMED):
-            way.search(queries[-1 - i, None], threads)
-
-    seconds = alternate({key: calls(key) for key in asked}, rounds, warm_up=0, before=before, burst=BURST)
-    for key, spent in seconds.items():
-        way, threads = asked[key]
-        figures[way.name].single[threads] = spent
-    return disturbed(seconds)
+    first = number * (HOT + COLD)
+    for i in range(UNTIMED):
+        ask(first - 1 - i)
+    for cache, count in (("hot", HOT), ("cold", COLD)):
+        spent = getattr(found, cache).setdefault(threads, [])
+        begin = time.perf_counter()
+        for i in range(count):
+            if cache == "cold":
+                np.add(OTHER_MEMORY, 1, out=OTHER_MEMORY)
+            spent.append(ask(first + i))
+            if i >= 2 and time.perf_counter() - begin > BLOCK_SECONDS:
+                break
 
 
-def batches(
-    figures: dict[str, Figures], queries: NDArray[np.float32], wanted: NDArray[np.int64], rounds: int
-) -> None:
-    """Measure all queries in one call: the best of the rounds; slow ways once. And what was found."""
-    pools = Pools()
-    slow: set[str] = set()
+def measure(figures: list[Figures], given: Given, rounds: int) -> None:
+    """Measure all ways: overlaps and batches, and single queries in blocks."""
+    wanted, pools = oracle(given), ThreadpoolController()
     for number in range(rounds):
-        for name, found in figures.items():
-            way = found.way
-            if not way.in_batches or name in slow:
-                continue
-            for threads in way.threads:
-                time.sleep(PAUSE_SECONDS)
-                pools.use(threads)
-                answers: list[NDArray[np.int64]] = []
-                spent = timed(lambda way=way, n=threads, out=answers: out.append(way.search(queries, n)))
-                found.batch[threads] = min(spent / len(queries), found.batch.get(threads, np.inf))
-                if spent > SLOW_BATCH_SECONDS:
-                    slow.add(name)
-                if number == 0:
-                    found.overlap = overlap(answers[0], wanted)
-        say(f"batches: round {number + 1} of {rounds}")
-    pools.use(BUILD_THREADS)
-    for found in figures.values():
-        if not found.way.in_batches:
-            rows = [found.way.search(queries[i, None], BUILD_THREADS)[0] for i in range(len(queries))]
-            found.overlap = overlap(np.array(rows), wanted)
+        shift = number * len(figures) // rounds
+        for found in (*figures[shift:], *figures[:shift]):
+            for threads in found.way.threads:
+                pools.limit(limits=threads)
+                block(found, given.queries, threads, number)
+                if number == 0 or found.batch * len(given.queries) < SLOW_SECONDS:
+                    _batch(found, given, wanted, threads, number)
+        say(f"round {number + 1} of {rounds} is measured")
+    pools.limit(limits=BUILD_THREADS)
 
 
-def table(figures: dict[str, Figures]) -> list[tuple[str, ...]]:
-    """A line for each way; times in milliseconds a query."""
-    lines = []
-    for name, found in figures.items():
-        line = [name]
-        for threads in THREADS:
-            spent = found.single.get(threads)
-            line += [_ms(np.median(spent)), _ms(np.percentile(spent, 95))] if spent else ["–", "–"]
-        line += [_ms(found.batch[threads]) if threads in found.batch else "–" for threads in THREADS]
-        way = found.way
-        line.append("–" if way.build_seconds is None else f"{way.build_seconds:.1f}")
-        line.append("–" if way.disk_bytes is None else f"{way.disk_bytes / 1e6:.1f}")
-        lines.append((*line, f"{found.overlap:.4f}", ""))
-    return lines
+def _batch(found: Figures, given: Given, wanted: NDArray[np.int64], threads: int, number: int) -> None:
+    way, answers = found.way, []
+    if way.in_batches:
+        seconds = timed(lambda: answers.append(way.search(given.queries, threads)))
+        found.batch = min(found.batch, seconds / len(given.queries))
+    elif number == 0:
+        answers.append(np.concatenate([way.search(query[None], threads) for query in given.queries]))
+    if number == 0 and answers:
+        found.overlap = overlap(answers[0], wanted)
 
 
-def traffic(ours: Ours, figures: dict[str, Figures]) -> list[tuple[str, ...]]:
-    """What rsearch's scans read, and the share of the memory's bandwidth that they reach."""
-    bandwidth: dict[tuple[Path, int], float] = {}
-    lines = []
-    for name, plan in ours.plan_of.items():
-        path, read = scanned(ours.index, plan)
-        line = [name, f"{read / 1e6:.1f}"]
-        for threads in THREADS:
-            if (path, threads) not in bandwidth:
-                bandwidth[path, threads] = read_bandwidth(path, threads)
-            most = bandwidth[path, threads]
-            line += [f"{most / 1e9:.1f}", f"{read / figures[name].median(threads) / most:.0%}"]
-        lines.append((*line, path.name))
-    return lines
+class Run:
+    """The figures of a run, and the rivals to be compared with."""
 
+    def __init__(self, figures: list[Figures]) -> None:
+        self.figures = figures
 
-TRAFFIC_HEADINGS = (
-    "way",
-    "MB a query",
-    "GB/s, 1 thread",
-    "share",
-    "GB/s, 2 threads",
-    "share",
-    "first stage reads",
-)
-JUDGED_HEADINGS = ("what (figures of this run)", "figure", "must", "aim", "")
+    def get(self, beginning: str) -> Figures | None:
+        """The figures of the first way whose name begins so."""
+        return next((found for found in self.figures if found.way.name.startswith(beginning)), None)
 
+    def rival(self, least: float, cache: str) -> Figures | None:
+        """The fastest rival with such an overlap."""
+        able = [f for f in self.figures if not f.way.name.startswith(OURS) and f.overlap >= least]
+        return min(able, key=lambda found: found.figure(cache), default=None)
 
-def markdown(headings: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
-    """A table; all but the first column aligned right."""
-    width = len(headings) - (not headings[-1] and not any(line[-1] for line in lines))
-    rule = ["---"] + ["---:"] * (width - 1)
-    rows = [headings[:width], rule, *(line[:width] for line in lines)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+    def table(self) -> list[tuple[str, ...]]:
+        """A line for each way."""
+        lines = []
+        for found in self.figures:
+            (hot, threads), (cold, _) = found.best("hot"), found.best("cold")
+            batch = _ms(found.batch) if found.way.in_batches else "–"
+            line = [
+                found.way.name,
+                _ms(hot),
+                f"{threads}",
+                _ms(cold),
+                batch,
+                f"{found.way.build_seconds:.1f}",
+            ]
+            ratios = ["", ""]
+            if found.way.name.startswith(OURS):
+                best = [self.rival(found.overlap, cache) for cache in ("hot", "cold")]
+                ratios = [
+                    f"{mine / other.figure(cache):.2f}" if other else "–"
+                    for mine, other, cache in zip((hot, cold), best, ("hot", "cold"), strict=True)
+                ]
+            lines.append((*line, f"{found.overlap:.4f}", *ratios))
+        return lines
 
+    def judged(self) -> list[tuple[str, ...]]:
+        """A line for each target that the measured ways are about."""
+        lines: list[tuple[str, ...]] = []
 
-def page(intro: str, parts: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]) -> str:
-    """docs/benchmarks.md."""
-    text = f"# Benchmarks\n\nWritten by `scripts/benchmarks/compare.py`; not edited by hand.\n\n{intro}\n"
-    for title, headings, lines in parts:
-        text += f"\n## {title}\n\n{markdown(headings, lines)}"
-    return text
+        def add(
+            what: str, ours: str, other: Figures | None, cache: str, must: float, aim: float, least: float = 0
+        ) -> None:
+            mine = self.get(OURS + ours)
+            if mine is None or other is None:
+                return
+            ratio = mine.figure(cache) / other.figure(cache)
+            missed = "" if mine.overlap >= least else f"; MISSED: below {least:g}"
+            remark = (
+                f"{_ms(mine.figure(cache))} at {mine.overlap:.4f} against {_ms(other.figure(cache))} at "
+                f"{other.overlap:.4f} by {other.way.name}{missed}"
+            )
+            verdicts = verdict(ratio, at_most=must), verdict(ratio, at_most=aim)
+            lines.append((what, f"{ratio:.3f}", *verdicts, remark))
+
+        plain = self.get("numpy")
+        for recall in reversed(RECALLS):
+            name = f"tuned {recall:g} "
+            for cache, must, aim in (("hot", 0.8, 0.5), ("cold", 1.0, 0.7)):
+                what = f"tuned for {recall:g} / best rival, {cache}"
+                add(what, name, self.rival(recall, cache), cache, must, aim, recall)
+        add("tuned for 0.99 / numpy float32", "tuned 0.99 ", plain, "hot", 1 / 20, 1 / 50, 0.99)
+        add("exact / numpy float32", "exact", plain, "hot", 0.25, 0.15)
+        batch = self.rival(0.99, "batch")
+        add("a query of a batch at 0.99 / best rival's", "tuned 0.99 ", batch, "batch", 1.0, 0.5, 0.99)
+        cookbook = self.get("cookbook 256")
+        add("--dim 256 --rerank 10 / the cookbook's", "--dim 256", cookbook, "hot", 1 / 8, 1 / 12)
+        stored = self.get(OURS + "exact 512")
+        add("an unstored dimension (300) / the next stored one (512)", "exact 300", stored, "hot", 1.3, 1.0)
+        return lines
 
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.3f}" if seconds < 0.01 else f"{seconds * 1e3:.1f}"
 
 
+def markdown(headings: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
+    """A table; all but the first column aligned right."""
+    rule = ["---"] + ["---:"] * (len(headings) - 1)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (headings, rule, *lines)) + "\n"
+
+
+def draw(runs: Mapping[str, Run], path: Path) -> None:
+    """Milliseconds across, overlap upwards: a picture for each set of vectors, ours and rivals' families."""
+    from matplotlib import colormaps, pyplot
+    from matplotlib.ticker import LogLocator
+
+    shown, panels = pyplot.subplots(1, len(runs), figsize=(7 * len(runs), 7), squeeze=False)
+    for axes, (title, run) in zip(panels[0], runs.items(), strict=True):
+        families: dict[str, list[Figures]] = {}
+        for found in run.figures:
+            families.setdefault(found.way.name.split(",")[0].split(" (")[0], []).append(found)
+        for number, (name, members) in enumerate(families.items()):
+            points = sorted((found.figure("hot") * 1e3, found.overlap) for found in members)
+            size = 14 if name.startswith(OURS) else 4
+            marker = "*" if name.startswith(OURS) else "o"
+            colour = colormaps["tab20"](number % 20)
+            axes.plot(*zip(*points, strict=True), marker=marker, markersize=size, color=colour, label=name)
+        axes.set(xscale="log", xlabel="ms a query (log scale)", ylabel=f"overlap@{K}", title=title)
+        axes.set_ylim(0.9, 1.003)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+        axes.legend(fontsize=7, loc="lower right")
+    shown.tight_layout()
+    shown.savefig(path)
+
+
+def compared(vectors: Vectors, args: argparse.Namespace, home: Path) -> tuple[Run, str]:
+    """Measure everything on these vectors; the figures, and what they are of."""
+    say(f"{vectors.name}: {len(vectors.rows):,} × {vectors.rows.shape[1]}; rsearch: building and tuning …")
+    given = Given(vectors.rows, vectors.queries, K)
+    ours = Ours(vectors, home)
+    figures = [Figures(way) for way in chain(ours.ways(args.plan), rivals(given, args.groups))]
+    say(f"{len(figures)} ways, {args.rounds} rounds …")
+    measure(figures, given, args.rounds)
+    ours.close()
+    intro = (
+        f"{len(given.rows):,} × {given.width}: {vectors.described}. {len(given.queries):,} queries, k {K}, "
+        f"{args.rounds} rounds; engine {ours.engine}; {'; '.join(ours.remarks)}. All dimensions and tiers of "
+        f"the index were derived in {ours.build_seconds:.1f} s."
+    )
+    return Run(figures), intro
+
+
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = parser_of(__doc__)
-    add_given(parser, rounds=12, home=False)
-    parser.add_argument("--described", help="what the vectors are, for the page")
-    parser.add_argument("--batch-rounds", type=int, default=3, help="of batches (default: %(default)s)")
+    parser.add_argument("--vectors", type=Path, help="(n, d) float32 .npy, in place of --sets")
+    parser.add_argument("--queries", type=Path, help="(m, d) float32 .npy, with --vectors")
+    parser.add_argument("--sets", default=",".join(SETS), help="(default: %(default)s)")
+    parser.add_argument("--rows", type=int, help="so many rows (default: all, 100,000 stand-ins)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--only", help=f"rivals, of: {','.join(GROUPS)}; or none")
-    parser.add_argument("--out", type=Path, help="the page (default: docs/benchmarks.md, if all rivals ran)")
+    parser.add_argument("--plan", action="append", default=[], help="measure this plan too; may be repeated")
+    parser.add_argument("--home", type=Path, help="build the indexes here, not in a folder that goes")
+    parser.add_argument("--out", type=Path, help="write the tables into this page, as docs/benchmarks.md is")
+    parser.add_argument("--plot", type=Path, help="draw them, as .svg or .png")
     args = parser.parse_args()
-    args.groups = list(GROUPS) if args.only is None else args.only.split(",")
-    args.groups = [] if args.groups == ["none"] else args.groups
-    unknown = set(args.groups) - set(GROUPS)
+    args.groups = list(GROUPS) if args.only is None else args.only.replace("none", "").split(",")
+    args.groups = [group for group in args.groups if group]
+    unknown = set(args.groups) - set(GROUPS) or set(args.sets.split(",")) - set(SETS)
     if unknown:
-        parser.error(f"--only knows {', '.join(GROUPS)}, not {', '.join(sorted(unknown))}")
-    if args.out is None and args.only is None:
-        args.out = ROOT / "docs/benchmarks.md"
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join((*GROUPS, *SETS))}")
+    if (args.vectors is None) != (args.queries is None):
+        parser.error("--vectors and --queries belong together")
     return args
 
 
@@ -264,43 +366,29 @@ def main() -> int:
     """Measure, print and write; 1 if something that must hold does not."""
     args = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the index would stay behind
-    found, made_of = given_vectors(args.vectors, args.rows)
-    asked = given_queries(args.queries, found, 1000)
-    width = found.shape[1]
-    given = Given(vectors.truncate(found, width), vectors.truncate(asked, width), k=10)
-    del found, asked
-    say(f"{len(given.rows):,} × {width}: the float64 answers …")
-    wanted = oracle(given)
-    with tempfile.TemporaryDirectory() as home:
-        say("rsearch: building …")
-        ours = Ours(given, Path(home), made_of, say)
-        own = ours.ways()
-        figures = {way.name: Figures(way) for way in prepare(given, args.groups) + own}
-        say(f"single queries: {args.rounds} rounds of {len(figures)} ways …")
-        busy = single_queries(figures, given.queries, args.rounds)
-        batches(figures, given.queries, wanted, args.batch_rounds)
-        reads = traffic(ours, figures)
-        judged, held = judge(Measured(figures, width, len(given.rows), ours.derive_seconds))
-        engine = ours.index.warm()
-        ours.close()
-    intro = (
-        f"{len(given.rows):,} × {width} ({args.described or made_of}), {len(given.queries):,} queries, "
-        f"k {given.k}, {args.rounds} rounds of {BURST} calls, milliseconds a query; {machine(*PACKAGES)}; "
-        f"engine {engine}."
-    )
-    if busy:
-        intro += f"\n\n{busy[0].upper()}{busy[1:]}."
-    parts = [
-        ("Every way", HEADINGS, table(figures)),
-        ("What must hold", JUDGED_HEADINGS, judged),
-        ("Memory traffic", TRAFFIC_HEADINGS, reads),
-    ]
-    print(intro)
-    for title, headings, lines in parts:
-        print(f"\n{title}")
-        show(headings, lines)
+    makers: list[Callable[[int | None], Vectors]] = [SETS[name] for name in args.sets.split(",")]
+    if args.vectors is not None:
+        makers = [lambda limit: of_files(args.vectors, args.queries, limit)]
+    page = f"# Benchmarks\n\nWritten by `{COMMAND}`; not edited by hand.\n"
+    page += f"\nMilliseconds a query, medians; {machine(*PACKAGES)}.\n"
+    runs: dict[str, Run] = {}
+    held = True
+    for make in makers:
+        vectors = make(args.rows)
+        with tempfile.TemporaryDirectory() as temporary:
+            run, intro = compared(vectors, args, args.home or Path(temporary))
+        runs[f"{vectors.name}: {vectors.rows.shape[0]:,} × {vectors.rows.shape[1]}"] = run
+        judged, lines = run.judged(), run.table()
+        held = held and not any("MISSED" in line[2] or "MISSED" in line[4] for line in judged)
+        print(f"\n{vectors.name}\n{intro}\n")
+        show((*HEADINGS, ""), [(*line, "") for line in lines])
+        show(JUDGED_HEADINGS, judged)
+        page += f"\n## {vectors.name.capitalize()}\n\n{intro}\n\n"
+        page += f"{markdown(JUDGED_HEADINGS, judged)}\n{markdown(HEADINGS, lines)}"
     if args.out is not None:
-        args.out.write_text(page(intro, parts))
+        args.out.write_text(page)
+    if args.plot is not None:
+        draw(runs, args.plot)
     return 0 if held else 1
 
 

@@ -17,9 +17,10 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}"
 
 
-def listed(names: Sequence[str], most: int) -> str:
-    """`a, b and 3 others`."""
-    more = f" and {counted(len(names) - most, 'other')}" if len(names) > most else ""
+def listed(names: Sequence[str], most: int, count: int = 0) -> str:
+    """`a, b and 3 others`. `count`: how many there are, if `names` are only the first."""
+    others = max(count, len(names)) - most
+    more = f" and {counted(others, 'other')}" if others > 0 else ""
     return ", ".join(names[:most]) + more
 
 

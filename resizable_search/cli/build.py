@@ -165,6 +165,10 @@ def files(
         Option(metavar="FORMAT", help="Read all files as this, e.g. jsonl.", show_default="by file"),
     ] = None,
     delimiter: Annotated[str | None, Option(help="Delimiter of CSV.", show_default="from the header")] = None,
+    encoding: Annotated[
+        str | None,
+        Option(metavar="NAME", help="Encoding of files that are not UTF-8.", show_default="guessed by file"),
+    ] = None,
 ) -> None:
     """Build an index of your own files.
 
@@ -190,6 +194,7 @@ def files(
     # '' means no pattern, where an index has some.
     patterns = {"include": list(filter(None, include or ())), "exclude": list(filter(None, exclude or ()))}
     formats = {"input_format": input_format, "delimiter": delimiter and delimiter.replace("\\t", "\t")}
+    formats |= {"encoding": encoding}
     run(context, options, name, corpus, same, options.reading() | patterns | formats)
 
 

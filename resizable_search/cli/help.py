@@ -183,7 +183,7 @@ PANELS = {
     ),
     "Texts": (
         *("text_column", "id_column", "title_column", "url_column", "metadata"),
-        *("chunk", "chunk_overlap", "include", "exclude", "input_format", "delimiter"),
+        *("chunk", "chunk_overlap", "include", "exclude", "input_format", "delimiter", "encoding"),
     ),
 }
 """Groups of options in the help of a command with more than MANY; the others are under Options."""

@@ -58,7 +58,7 @@ class Corpus(ABC):
     label: str  # its name for people, in a few words: 'wikimedia/wikipedia 20231101.en'
     is_remote: bool = False  # whether reading it needs a network
     is_mutable: bool = False  # whether its documents may change, so that its index has to follow them
-    adjustable: ClassVar[tuple[str, ...]] = ()  # options that choose documents, and may change in updates
+    adjustable: ClassVar[tuple[str, ...]] = ()  # options that may change in updates
     example: str = "tree data structures"  # a query for a newcomer to try: words without quotes
 
     @property

@@ -5,16 +5,20 @@ import gzip
 import io
 import math
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 PACKINGS = ("", ".gz", ".zst")  # the suffixes of compressed files; '' for others
 MAX_BYTES = 64 << 20  # of a file that is one document: it is read whole
 MAX_RATIO = 200  # how many times its size a packed file may unpack to, beyond `MAX_BYTES`; text does not
+MAX_LINE = 64 << 20  # characters of the longest line
 SAMPLE = 1 << 20  # bytes that tell the encoding of a file that is not read whole
+DAMAGED = re.compile("[\udc80-\udcff]")  # what bytes that are not UTF-8 become in a line
 _BUFFER = 1 << 20
 
 _BOMS = (
@@ -30,6 +34,14 @@ _CONTROLS = bytes(c for c in range(32) if c not in b"\t\n\v\f\r\b\x1b")
 _GUESSED = 100_000  # bytes around the first that is not UTF-8, from which another encoding is guessed
 _FEW = 10  # with more characters of UTF-8 for a byte that is not, the text is damaged UTF-8
 _WESTERN = "cp1252"
+_JAPANESE_MAIL = "iso2022_jp_ext"  # has ASCII's bytes alone, and an escape before other characters
+_DECODERS = {
+    "gbk": "gb18030",
+    "euc-jp": "euc_jis_2004",
+    "iso-2022-jp": _JAPANESE_MAIL,
+    "x-user-defined": "cp1252",
+}
+"""Codecs that know more characters of an encoding, as browsers do, than those of its name."""
 _WIDE = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"]
 
 
@@ -56,39 +68,91 @@ def unreadable() -> Iterator[None]:
         raise UnreadableError(f"it cannot be read ({words})", unread=refused) from None
 
 
-@contextmanager
-def open_unpacked(path: str, packing: str, *, whole: bool = False) -> Iterator[BinaryIO]:
-    """Unpack a regular file; `whole`: of `MAX_BYTES` at most. Raises UnreadableError, also while reading."""
-    with unreadable():
-        # A pipe may have replaced the file since it was listed: do not wait for it.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with os.fdopen(handle, "rb", 0) as raw:
-        state = os.fstat(handle)
-        if not stat.S_ISREG(state.st_mode):
-            raise UnreadableError("it is not a file any more")
-        limit, problem = math.inf, ""
-        if whole:
-            limit = MAX_BYTES
-            problem = (
-                f"it is larger than {MAX_BYTES >> 20} MB: split it, or make JSON lines of it, a text a line"
-            )
-        elif packing:
-            limit = max(MAX_BYTES, MAX_RATIO * state.st_size)
-            problem = f"it unpacks to more than {MAX_RATIO} times its size: unpack it yourself"
-        limited = _Limited(_unpacker(cast("BinaryIO", raw), packing), limit, problem)
-        buffer = _BUFFER if packing else min(state.st_size + 1, _BUFFER)
-        yield cast("BinaryIO", io.BufferedReader(limited, buffer))
+@dataclass(slots=True)
+class SourceFile:
+    """A file to read. Reading raises UnreadableError.
 
+    `encoding` is the codec of bytes that are not UTF-8; if it is '', it is guessed, as `guessed`.
+    `has_garbage`: something else was found behind the compressed data.
+    """
 
-def _unpacker(raw: BinaryIO, packing: str) -> Callable[[int], bytes]:
-    if not packing:
-        return raw.read
-    if packing == ".gz":
-        # `read` would return nothing of a file that is cut short.
-        return gzip.GzipFile(fileobj=raw).read1
-    from pyarrow import CompressedInputStream, PythonFile  # it reads Parquet too: no library more
+    path: str
+    packing: str = ""
+    encoding: str = ""
+    guessed: str = ""
+    has_garbage: bool = False
 
-    return cast("Callable[[int], bytes]", CompressedInputStream(PythonFile(raw, "r"), "zstd").read)
+    @contextmanager
+    def open(self, *, whole: bool = False) -> Iterator[BinaryIO]:
+        """Unpack a regular file; `whole`: of `MAX_BYTES` at most."""
+        with unreadable():
+            # A pipe may have replaced the file since it was listed: do not wait for it.
+            handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb", 0) as raw:
+            state = os.fstat(handle)
+            if not stat.S_ISREG(state.st_mode):
+                raise UnreadableError("it is not a file any more")
+            limit, problem = math.inf, ""
+            if whole:
+                limit = MAX_BYTES
+                problem = f"it is larger than {MAX_BYTES >> 20} MB: split it, or make JSON lines of it"
+            elif self.packing:
+                limit = max(MAX_BYTES, MAX_RATIO * state.st_size)
+                problem = f"it unpacks to more than {MAX_RATIO} times its size: unpack it yourself"
+            limited = _Limited(self._unpacker(cast("BinaryIO", raw)), limit, problem)
+            buffer = _BUFFER if self.packing else min(state.st_size + 1, _BUFFER)
+            yield cast("BinaryIO", io.BufferedReader(limited, buffer))
+
+    def _unpacker(self, raw: BinaryIO) -> Callable[[int], bytes]:
+        if not self.packing:
+            return raw.read
+        if self.packing == ".zst":
+            from pyarrow import CompressedInputStream, PythonFile  # it reads Parquet too: no library more
+
+            return cast("Callable[[int], bytes]", CompressedInputStream(PythonFile(raw, "r"), "zstd").read)
+        file = gzip.GzipFile(fileobj=raw)
+
+        def read(size: int) -> bytes:
+            try:
+                return file.read1(size)  # `read` would return nothing of a file that is cut short
+            except gzip.BadGzipFile as error:
+                if not file.tell() or "Not a gzipped file" not in str(error):
+                    raise
+                self.has_garbage = True
+                return b""
+
+        return read
+
+    def decode(self, data: bytes) -> str:
+        """The text of the whole file, which has these bytes; lines end in line feeds."""
+        encoding = self._encoding_of(data, whole=True)
+        # Strictly: without lone surrogates.
+        is_certain = encoding == "utf-8" or (encoding == self.encoding and not encoding.startswith("utf-16"))
+        try:
+            text = data.decode(encoding, "replace" if is_certain else "strict")
+        except UnicodeDecodeError:
+            raise UnreadableError(f"it begins as {encoding} but is not: save it as UTF-8") from None
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    def lines(self, skip: int = 0) -> Iterator[tuple[int, str | None]]:
+        """The lines after the first `skip`, with ends and numbers from 1; None for one that is too long.
+
+        What is not UTF-8 all the same becomes `DAMAGED`.
+        """
+        with self.open() as file:
+            sample = file.peek(SAMPLE)[:SAMPLE]  # type: ignore[attr-defined]  # the file is buffered
+            for number, line in lines_of(file, self._encoding_of(sample, whole=False), skip):
+                if line and self.encoding and DAMAGED.search(line):  # beyond the sample
+                    line = line.encode("utf-8", "surrogateescape").decode(
+                        self.encoding, _errors(self.encoding)
+                    )
+                yield number, line
+
+    def _encoding_of(self, data: bytes, *, whole: bool) -> str:
+        encoding = encoding_of(data, whole=whole, stated=self.encoding)
+        if not encoding.startswith("utf") and encoding != self.encoding:
+            self.guessed = encoding
+        return encoding
 
 
 class _Limited(io.RawIOBase):
@@ -112,37 +176,73 @@ class _Limited(io.RawIOBase):
         return len(data)
 
 
-def decode(data: bytes) -> str:
-    """The text of a whole file; lines end in line feeds. Raises UnreadableError."""
-    encoding = encoding_of(data, whole=True)
-    try:
-        # Strictly: without lone surrogates.
-        text = data.decode(encoding, "replace" if encoding == "utf-8" else "strict")
-    except UnicodeDecodeError:
-        raise UnreadableError(f"it begins as {encoding} but is not: save it as UTF-8") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def lines_of(file: BinaryIO, encoding: str = "utf-8-sig", skip: int = 0) -> Iterator[tuple[int, str | None]]:
+    """The lines of a stream after the first `skip`, as `SourceFile.lines` gives them."""
+    text = io.TextIOWrapper(file, encoding, _errors(encoding), newline="")
+    number = 0
+    while line := text.readline(MAX_LINE + 1):
+        number += 1
+        whole: str | None = line
+        while len(line) > MAX_LINE:
+            whole, line = None, text.readline(MAX_LINE + 1)
+        if number > skip:
+            yield number, whole
 
 
-def encoding_of(data: bytes, *, whole: bool) -> str:
+def _errors(encoding: str) -> str:
+    return "surrogateescape" if encoding.startswith("utf-8") else "replace"
+
+
+def encoding_of(data: bytes, *, whole: bool, stated: str = "") -> str:
     """The encoding of a file that begins with `data`; `whole`: there is no more. Raises UnreadableError.
 
-    A byte order mark decides. Else it is UTF-8 if it can be but for a few bytes, and Windows' Western code
-    page (which includes Latin-1) unless another one fits better.
+    A byte order mark decides. Else it is UTF-8 if it can be but for a few bytes, then what is `stated`, and
+    Windows' Western code page (which includes Latin-1) unless another one fits better.
     """
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             return encoding
+    first = _first_not_utf8(data, whole=whole)
+    if stated == _JAPANESE_MAIL and b"\x1b" in data:
+        return stated
+    # A single NUL in a text is a slip.
+    if first is None and _controls(data) * 10 <= len(data):
+        return "utf-8"
+    if stated.startswith("utf-16"):
+        return stated
+    if first is None or b"\0" in data or _controls(data) * 50 > len(data):
+        raise UnreadableError("it is not text")
+    return stated or _guessed(data, first)
+
+
+def codec_of(label: str) -> str:
+    """The codec of an encoding by its label, as browsers read it; '' for what they do not read."""
+    from webencodings import lookup
+
+    encoding = lookup(label)
+    if encoding is None or encoding.name == "replacement":
+        return ""
+    return _DECODERS.get(encoding.name) or str(encoding.codec_info.name)
+
+
+def name_of(label: str) -> str:
+    """The name that browsers have for an encoding; the label itself if they do not know it."""
+    from webencodings import lookup
+
+    encoding = lookup(label.replace("_", "-"))
+    return label if encoding is None else str(encoding.name)
+
+
+def _first_not_utf8(data: bytes, *, whole: bool) -> int | None:
+    """The place of the first byte that is not UTF-8; None if none or only few are not."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(data, whole)
     except UnicodeDecodeError as error:
         text = data.decode("utf-8", "replace")
         damaged = text.count("\ufffd")
         if len(text) - len(text.encode("ascii", "ignore")) <= _FEW * damaged:
-            return _narrow(data, error.start)
-    # A single NUL in a text is a slip.
-    if _controls(data) * 10 > len(data):
-        raise UnreadableError("it is not text")
-    return "utf-8"
+            return error.start
+    return None
 
 
 def is_utf(data: bytes) -> bool:
@@ -159,10 +259,8 @@ def _controls(data: bytes) -> int:
     return len(data) - len(data.translate(None, _CONTROLS))
 
 
-def _narrow(data: bytes, first: int) -> str:
+def _guessed(data: bytes, first: int) -> str:
     """An encoding of one or two bytes a character; `first` is the first byte that is not UTF-8."""
-    if b"\0" in data or _controls(data) * 50 > len(data):
-        raise UnreadableError("it is not text")
     from charset_normalizer import from_bytes
 
     sample = data[max(0, first - 1000) : first + _GUESSED]
@@ -171,5 +269,5 @@ def _narrow(data: bytes, first: int) -> str:
         return _WESTERN
     best = from_bytes(sample, cp_exclusion=_WIDE).best()
     if best is None:
-        raise UnreadableError("its encoding is unknown: save it as UTF-8")
+        raise UnreadableError("its encoding is unknown: give `encoding`, or save it as UTF-8")
     return str(best.encoding)

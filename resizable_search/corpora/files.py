@@ -19,14 +19,14 @@ from typing import Any, BinaryIO
 
 from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, checked_cut, gather
 from resizable_search.corpora.chunking import PLAIN, Outline, chunking_of
-from resizable_search.corpora.decoding import UnreadableError
+from resizable_search.corpora.decoding import SourceFile, UnreadableError, codec_of, lines_of, name_of
 from resizable_search.corpora.discovery import FoundFile, Listing, Patterns, absolute, base_of, roots_of, walk
 from resizable_search.corpora.formats import format_of, format_within, machine_made, read_text
-from resizable_search.corpora.tables import FIELDS, TABLES, Columns, Record, Table, lines_of, parse_line
+from resizable_search.corpora.tables import FIELDS, TABLES, Columns, Record, Table, parse_line
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, FileFormat, Json
-from resizable_search.text import clipped, counted, listed
+from resizable_search.text import clipped, counted, listed, quoted
 
 BLOCK_CHARS = 8 << 20  # about as many characters are read at once
 STDIN = "-"
@@ -41,6 +41,7 @@ name says nothing, the content tells the format.
 _TABLE_OPTIONS = {*(f"{field}_column" for field in FIELDS), "metadata", "delimiter"}
 _EXAMPLE_WORDS = 6
 _LISTED_AT_ONCE = 1000  # files between two reports of progress
+_NAMED = 3  # files of which a note tells the encoding
 
 Step = tuple[list[Document], Json]  # the documents of a file or a record, and the position after them
 
@@ -52,13 +53,14 @@ class TextCorpus(Corpus):
     `text_column` and the like name the columns of tables, `metadata` more columns to keep (`Columns`).
     `chars` cuts each text to its first characters (None: no cut); `chunk` and `chunk_overlap` cut the rest
     into chunks (`Chunking`). For `include` and `exclude` see `Patterns`. `input_format` is that of every
-    file, whatever its name. Options in `must_apply` are refused where they do nothing. Raises UsageError.
+    file, whatever its name, and `encoding` that of files which are not UTF-8 and do not declare theirs.
+    Options in `must_apply` are refused where they do nothing. Raises UsageError.
     """
 
     kind = "files"
     example = "what you are looking for"
     is_mutable = True
-    adjustable = ("include", "exclude")
+    adjustable = ("include", "exclude", "encoding")
 
     paths: Sequence[str]
     _: KW_ONLY
@@ -74,6 +76,7 @@ class TextCorpus(Corpus):
     exclude: Sequence[str] = ()
     input_format: FileFormat | None = None
     delimiter: str | None = None
+    encoding: str | None = None
     must_apply: Collection[str] = ()
     rules: int = 1
     progress: Progress = SILENT
@@ -86,6 +89,13 @@ class TextCorpus(Corpus):
         self.patterns = Patterns(self.include, self.exclude)
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise UsageError(f"`delimiter` is one character, not {self.delimiter!r}")
+        self._codec = codec_of(self.encoding) if self.encoding else ""
+        if self.encoding and not self._codec:
+            raise UsageError(
+                f"`encoding`: {quoted(self.encoding)} is unknown: name one of the web, such as windows-1252, "
+                "shift_jis or koi8-r"
+            )
+        self.encoding = name_of(self.encoding) if self.encoding else None
         self._cut = 0
 
     def spec(self) -> CorpusSpec:
@@ -99,7 +109,7 @@ class TextCorpus(Corpus):
             "chunk_overlap": self.chunking.overlap if self.chunking else 0,
         }
         # What is not used is left out: indexes from before it existed stay the same.
-        more = {name: getattr(self, name) for name in ("input_format", "delimiter")}
+        more = {name: getattr(self, name) for name in ("input_format", "delimiter", "encoding")}
         more |= {"include": list(self.patterns.include), "exclude": list(self.patterns.exclude)}
         rules = {"rules": self.rules} if self.rules > 1 else {}
         return CorpusSpec(self.kind, options | {k: v for k, v in more.items() if v} | rules)
@@ -164,6 +174,8 @@ class FilesCorpus(TextCorpus):
         self._roots, self._base = roots_of(self.paths)
         if all(not root.pattern and not os.path.isdir(root.path) for root in self._roots):
             self._refuse_idle({"include", "exclude"}, "folders")
+        self._guessed: list[str] = []  # the first files whose encoding was guessed
+        self._guesses = 0
         self._listing: Listing | None = None  # what `start` has listed, until `blocks` reads it
         if within and (base := base_of(within, self.paths)):
             self._base = base
@@ -208,6 +220,7 @@ class FilesCorpus(TextCorpus):
                 )
             self._check_columns(listing)
             yield from self.in_blocks(self._steps(listing, position or {"file": 0, "record": 0}))
+            self._note_guesses()
 
     def _steps(self, listing: Listing, position: Json) -> Iterator[Step]:
         record = position["record"]
@@ -217,22 +230,43 @@ class FilesCorpus(TextCorpus):
                 yield documents, {"listing": listing.digest, **at}
             record = 0
 
+    def _note(self, file: FoundFile, source: SourceFile) -> None:
+        """Tell what was odd about a file that was read, or keep it for `_note_guesses`."""
+        if source.has_garbage:
+            self.progress.note(f"{clipped(file.id)}: trailing garbage behind its compressed data is ignored")
+        if source.guessed:
+            self._guesses += 1
+            if self._guesses <= _NAMED:
+                self._guessed.append(f"{clipped(file.id)} ({name_of(source.guessed)})")
+
+    def _note_guesses(self) -> None:
+        """Tell the files whose encoding was guessed."""
+        if not (count := self._guesses):
+            return
+        are, their = ("is", "its") if count == 1 else ("are", "their")
+        self.progress.note(
+            f"{counted(count, 'file')} {are} not UTF-8; {their} encoding was guessed: "
+            f"{listed(self._guessed, _NAMED, count)}: give `encoding` to say it"
+        )
+
     def _read(self, file: FoundFile, record: int) -> Iterator[tuple[list[Document], int | None]]:
         """The documents of a file, each with the position after its record; None at the end of the file."""
+        source = SourceFile(self._path(file), format_of(file.id)[1], self._codec)
         try:
             if file.problem:
                 raise UnreadableError(file.problem, unread=file.unread)
-            form, packing = self._format(file)
+            form = self._format(file, source)
             if form in TABLES:
-                yield from self._records(file, self._table(file, form, packing), record)
+                yield from self._records(file, self._table(source, form), record)
             else:
-                path = self._path(file)
-                content = read_text(path, form, packing, bare=self.rules > 1)
+                content = read_text(source, form, bare=self.rules > 1)
                 if self.rules > 1 and not file.named and (kind := machine_made(file.id, content.text)):
                     raise UnreadableError(f"it is {kind}")
                 title = content.title or os.path.basename(file.id)
-                document = Document(file.id, title, Path(path).as_uri(), content.text, {"path": file.id})
+                url = Path(source.path).as_uri()
+                document = Document(file.id, title, url, content.text, {"path": file.id})
                 yield self.finished(document, content.outline), None
+            self._note(file, source)
         except UnreadableError as error:
             yield [Document(file.id, "", "", "", problem=str(error), unread=error.unread)], None
         except Exception as error:  # of a library: the other files are read all the same
@@ -244,7 +278,7 @@ class FilesCorpus(TextCorpus):
             raise UnreadableError("it is empty")
         if lacks := self.columns.lacks(known):
             raise UnreadableError(lacks)
-        url = Path(table.path).as_uri()
+        url = Path(table.source.path).as_uri()
         for record in table.read(position):
             where: dict[str, str | int] = {"path": file.id, table.unit: record.number}
             yield self.of_record(record, f"{file.id}:{record.number}", where, url), record.position
@@ -256,29 +290,29 @@ class FilesCorpus(TextCorpus):
             if file.problem or not (file.named or self.columns.text or idle):
                 continue
             with suppress(UnreadableError):  # reported when it is read
-                form, packing = self._format(file)
+                source = SourceFile(self._path(file), format_of(file.id)[1], self._codec)
+                form = self._format(file, source)
                 if form in TABLES:
                     idle &= set() if form == "csv" else {"delimiter"}
-                    known = self._table(file, form, packing).columns()
+                    known = self._table(source, form).columns()
                     if (file.named or self.columns.text) and known and (lacks := self.columns.lacks(known)):
                         raise CorpusError(f"{self._path(file)}: {lacks}; name one of those")
         self._refuse_idle(idle, "CSV" if idle == {"delimiter"} else "tables (see `input_format`)")
 
-    def _format(self, file: FoundFile) -> tuple[FileFormat, str]:
-        form, packing = format_of(file.id)
+    def _format(self, file: FoundFile, source: SourceFile) -> FileFormat:
         if self.input_format is not None:
-            return self.input_format, packing
+            return self.input_format
+        form = format_of(file.id)[0]
         if form == "text" and self.rules > 1:
-            form = format_within(self._path(file), packing)
+            form = format_within(source)
             if form == "jsonl" and not file.named:  # a log of a program
-                known = self._table(file, form, packing).columns() or ()
+                known = self._table(source, form).columns() or ()
                 form = "text" if self.columns.lacks(known) else form
-        return form, packing
+        return form
 
-    def _table(self, file: FoundFile, form: str, packing: str) -> Table:
+    def _table(self, source: SourceFile, form: str) -> Table:
         delimiter = self.delimiter if form == "csv" else "\t"
-        columns = self.columns
-        return TABLES[form](self._path(file), packing, columns.wanted, columns.metadata, delimiter=delimiter)
+        return TABLES[form](source, self.columns.wanted, self.columns.metadata, delimiter=delimiter)
 
     def _path(self, file: FoundFile) -> str:
         return os.path.join(self._base, file.id)
@@ -291,7 +325,7 @@ class StdinCorpus(TextCorpus):
 
     def __init__(self, stream: BinaryIO, **options: Any) -> None:
         super().__init__([STDIN], **options)
-        self._refuse_idle({"include", "exclude", "delimiter", "input_format"}, "files")
+        self._refuse_idle({"include", "exclude", "delimiter", "input_format", "encoding"}, "files")
         self._stream = stream
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
@@ -303,7 +337,7 @@ class StdinCorpus(TextCorpus):
         digest = hashlib.sha256()
         skipped, expected = (0, "") if position is None else (position["lines"], position["sha256"])
         number = 0
-        for number, line in lines_of(self._stream, encoding="utf-8-sig"):
+        for number, line in lines_of(self._stream):
             digest.update((line or "").encode("utf-8", "surrogateescape"))
             if number == skipped and digest.hexdigest() != expected:
                 raise _other_lines(skipped)

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Any
 
 from resizable_search.corpora.chunking import Heading, Outline
-from resizable_search.corpora.decoding import PACKINGS, UnreadableError, decode, is_utf, open_unpacked
+from resizable_search.corpora.decoding import PACKINGS, SourceFile, UnreadableError, codec_of, is_utf
 from resizable_search.corpora.tables import parse_line
 from resizable_search.specs import FileFormat
 from resizable_search.system import install_command
@@ -55,12 +55,12 @@ def format_of(name: str) -> tuple[FileFormat, str]:
     return _BY_SUFFIX.get(suffix, "text"), packing
 
 
-def format_within(path: str, packing: str) -> FileFormat:
+def format_within(source: SourceFile) -> FileFormat:
     """What a file is whose name does not say it. Raises UnreadableError.
 
     JSON lines are known by an object in the first line, and the beginning of one in the next.
     """
-    with open_unpacked(path, packing) as file:
+    with source.open() as file:
         start = file.read(_SAMPLE)
     for mark, form in _BY_START.items():
         if start.startswith(mark):
@@ -70,9 +70,9 @@ def format_within(path: str, packing: str) -> FileFormat:
     return "jsonl" if is_lines else "text"
 
 
-def read_text(path: str, form: FileFormat, packing: str, *, bare: bool = False) -> FileText:
+def read_text(source: SourceFile, form: FileFormat, *, bare: bool = False) -> FileText:
     """Read a file that is one document; `bare`: without navigation and comments. Raises UnreadableError."""
-    with open_unpacked(path, packing, whole=True) as file:
+    with source.open(whole=True) as file:
         data = file.read()
     headings: list[Heading] = []
     pages: list[int] = []
@@ -80,12 +80,12 @@ def read_text(path: str, form: FileFormat, packing: str, *, bare: bool = False) 
     if form == "pdf":
         text, pages, title = pdf_text(data)
     elif form == "html":
-        page = _decode_page(data)
+        page = _decode_page(source, data)
         text, headings, title = html_text(page, bare=bare)
         if bare and not text:  # all of the page is navigation
             text, headings, title = html_text(page)
     else:
-        text = decode(data)
+        text = source.decode(data)
         if form == "markdown":
             text, headings, title = markdown_text(text, bare=bare)
         elif form == "rst":
@@ -248,13 +248,6 @@ _CHARSETS = (
 )
 """Where a page declares its encoding. As in browsers, XML's declaration comes second."""
 _CHARSET_BYTES = 4096
-_DECODERS = {
-    "gbk": "gb18030",
-    "euc-jp": "euc_jis_2004",
-    "iso-2022-jp": "iso2022_jp_ext",
-    "x-user-defined": "cp1252",
-}
-"""Codecs that know more characters of an encoding, as browsers do, than those of its name."""
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _PARAGRAPHS = """
     address article aside blockquote body caption dl details div figure figcaption footer form header hr main
@@ -272,24 +265,19 @@ _ASIDE_ROLES = frozenset({"navigation", "search", "banner", "contentinfo", "menu
 _SPACES = re.compile(r"[ \t\n\r\f]+")
 
 
-def _decode_page(data: bytes) -> str:
+def _decode_page(source: SourceFile, data: bytes) -> str:
     """The characters of a page, by the encoding that it declares unless it is UTF-8 all the same."""
     encoding = _declared_encoding(data[:_CHARSET_BYTES])
     if encoding.startswith("utf") or (is_utf(data) and not data.isascii()):
-        return decode(data)
+        return source.decode(data)
     return data.decode(encoding, "replace")  # ASCII too: it may be iso-2022-jp
 
 
 def _declared_encoding(start: bytes) -> str:
     """The codec of the label that a page declares; "utf-8" for none, and for one that no browser reads."""
-    from webencodings import lookup
-
     start = re.sub(rb"<!--.*?-->", b"", start, flags=re.DOTALL)
     label = next((match[1] for pattern in _CHARSETS if (match := pattern.search(start))), b"utf-8")
-    encoding = lookup(label.decode("ascii", "replace"))
-    if encoding is None or encoding.name == "replacement":
-        return "utf-8"
-    return _DECODERS.get(encoding.name) or str(encoding.codec_info.name)
+    return codec_of(label.decode("ascii", "replace")) or "utf-8"
 
 
 def html_text(page: str, *, bare: bool = False) -> tuple[str, list[Heading], str]:

@@ -6,20 +6,19 @@ read again without being parsed, because a packed file cannot be entered in the 
 """
 
 import csv
-import io
 import json
 import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 from resizable_search.corpora.base import OTHER, Document, as_metadata, as_plain, as_text
-from resizable_search.corpora.decoding import SAMPLE, UnreadableError, encoding_of, open_unpacked
+from resizable_search.corpora.decoding import DAMAGED, MAX_LINE, SourceFile, UnreadableError
 from resizable_search.errors import UsageError
 from resizable_search.text import clipped, counted, listed
 
@@ -85,14 +84,12 @@ def typed(word: str) -> str | int | float | bool | None:
     return float(word) if _DECIMAL.fullmatch(word) else _BOOLEANS.get(word, word)
 
 
-MAX_LINE = 64 << 20  # characters of the longest line, and of the longest record of a CSV file
 _TOO_LONG = f"is longer than {MAX_LINE >> 20} million characters"
 _SAMPLE_RECORDS = 100  # records of JSON lines whose columns stand for all
 _SAMPLE_ROWS = 10_000  # of CSV, whose decimals tell whether they are numbers
 _HEADER_LINES = 5  # of CSV, in which its delimiter is looked for
 _NOT_UTF8 = "it is not UTF-8"
 _FAR_TIME = re.compile(r"-?\d{4,}-\d\d-\d\d(?: \d\d:\d\d:\S+)?")
-_DAMAGED = re.compile("[\udc80-\udcff]")  # what bytes that are not UTF-8 become in a text
 _BATCH_ROWS = 256  # rows of Parquet that are read at once: texts may be long
 
 
@@ -110,11 +107,9 @@ class Record:
 class Table(ABC):
     """The records of a file. Reading raises UnreadableError."""
 
-    path: str
-    packing: str = ""
+    source: SourceFile
     wanted: Sequence[str] | None = None  # the columns to read of Parquet; None: all
     typed: Sequence[str] = ()  # the columns of CSV whose values get types
-    encoding: str | None = None  # of JSON lines; None: the file tells
     delimiter: str | None = None  # of CSV; None: the header tells
 
     unit: ClassVar[str] = "line"
@@ -152,10 +147,7 @@ class JsonLines(Table):
         return (parse_line(number, line) for number, line in self._lines(position))
 
     def _lines(self, position: int = 0) -> Iterator[tuple[int, str | None]]:
-        with open_unpacked(self.path, self.packing) as file:
-            for number, line in lines_of(file, position, self.encoding):
-                if line is None or not line.isspace():
-                    yield number, line
+        return ((n, line) for n, line in self.source.lines(position) if line is None or not line.isspace())
 
 
 class Csv(Table):
@@ -192,7 +184,7 @@ class Csv(Table):
                 problem = ""
                 if len(row) != len(header):
                     problem = f"it has {counted(len(row), 'value')} for {counted(len(header), 'column')}"
-                elif any(map(_DAMAGED.search, row)):
+                elif any(map(DAMAGED.search, row)):
                     problem = _NOT_UTF8
                 else:
                     for column, word in zip(header, row, strict=True):
@@ -211,19 +203,24 @@ class Csv(Table):
                         padded |= {column} if word.endswith("0") and str(float(word)) != word else set()
         return {column for column in padded if len(places[column]) > 1}  # prices have two places, always
 
+    def _lines(self) -> Generator[str]:
+        for number, line in self.source.lines():
+            if line is None:
+                raise UnreadableError(f"its line {number:,} {_TOO_LONG}: nothing after it is read")
+            yield line
+
     @contextmanager
     def _opened(self) -> Iterator[tuple[list[str] | None, Any, Iterator[str], int]]:
         """The header, the CSV reader after it, the lines that it reads, and the number of those before."""
         csv.field_size_limit(MAX_LINE)
-        with open_unpacked(self.path, self.packing) as file:
-            lines = _whole_lines(file)
+        with closing(self._lines()) as lines:
             head, before, delimiter = list(islice(lines, _HEADER_LINES)), 0, self.delimiter
             if head and re.fullmatch(r"sep=.\s*", head[0], re.IGNORECASE):  # as Excel writes it
                 delimiter, before = delimiter or head[0][4], 1
             delimiter = delimiter or max(",;\t|", key=lambda each: len(_names(head, each)))
-            lines = chain(head[before:], lines)
+            rest = chain(head[before:], lines)
             reader = csv.reader(
-                lines,
+                rest,
                 delimiter=delimiter,
                 strict=delimiter != "\t",
                 skipinitialspace=any(name.startswith(" ") for name in _names(head[before:], delimiter)),
@@ -234,7 +231,7 @@ class Csv(Table):
                 raise UnreadableError(
                     f"its first line makes no sense ({error}): close its quotes, or give `delimiter`"
                 ) from None
-            yield header and [name.strip() for name in header], reader, lines, before
+            yield header and [name.strip() for name in header], reader, rest, before
 
 
 def _names(head: Sequence[str], delimiter: str) -> list[str]:
@@ -279,9 +276,9 @@ class Parquet(Table):
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        with open_unpacked(self.path, self.packing) as file, tempfile.TemporaryFile() as unpacked:
-            source: Any = self.path
-            if self.packing:  # Parquet is read from its end
+        with self.source.open() as file, tempfile.TemporaryFile() as unpacked:
+            source: Any = self.source.path
+            if self.source.packing:  # Parquet is read from its end
                 shutil.copyfileobj(file, unpacked)
                 source = unpacked
             try:
@@ -328,7 +325,7 @@ def parse_line(number: int, line: str | None) -> Record:
     """The record of a line of JSON lines; None is a line that is too long."""
     if line is None:
         return Record(number, number, problem=f"it {_TOO_LONG}")
-    if _DAMAGED.search(line):
+    if DAMAGED.search(line):
         return Record(number, number, problem=_NOT_UTF8)
     try:
         values = json.loads(line)
@@ -338,28 +335,3 @@ def parse_line(number: int, line: str | None) -> Record:
     if not isinstance(values, dict):
         return Record(number, number, problem="it is not a JSON object")
     return Record(number, number, values)
-
-
-def lines_of(file: BinaryIO, skip: int = 0, encoding: str | None = None) -> Iterator[tuple[int, str | None]]:
-    """The lines of a stream after the first `skip`, with ends and numbers from 1; None for one too long."""
-    if encoding is None:  # the first bytes tell
-        sample = file.peek(SAMPLE)[:SAMPLE]  # type: ignore[attr-defined]  # the file is buffered
-        encoding = encoding_of(sample, whole=False)
-    errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
-    text = io.TextIOWrapper(file, encoding, errors, newline="")
-    number = 0
-    while line := text.readline(MAX_LINE + 1):
-        number += 1
-        whole: str | None = line
-        while len(line) > MAX_LINE:
-            whole, line = None, text.readline(MAX_LINE + 1)
-        if number > skip:
-            yield number, whole
-
-
-def _whole_lines(file: BinaryIO) -> Iterator[str]:
-    """The lines of a stream. Raises UnreadableError for one that is too long."""
-    for number, line in lines_of(file):
-        if line is None:
-            raise UnreadableError(f"its line {number:,} {_TOO_LONG}: nothing after it is read")
-        yield line

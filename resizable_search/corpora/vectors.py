@@ -10,7 +10,7 @@ from typing import Any
 
 from resizable_search.arrays import NpyReader, open_regular
 from resizable_search.corpora.base import OTHER, Block, Corpus, Document, as_plain, as_text, gather
-from resizable_search.corpora.decoding import UnreadableError
+from resizable_search.corpora.decoding import SourceFile, UnreadableError
 from resizable_search.corpora.tables import FIELDS, JsonLines, Parquet
 from resizable_search.errors import CorpusError
 from resizable_search.progress import SILENT, Progress
@@ -131,7 +131,8 @@ class Sidecar:
         self.path = path
         with open_regular(path) as file:
             is_parquet = file.read(4) == b"PAR1" or path.suffix == ".parquet"
-        self._table = Parquet(str(path)) if is_parquet else JsonLines(str(path), encoding="utf-8-sig")
+        source = SourceFile(str(path), encoding="utf-8")
+        self._table = Parquet(source) if is_parquet else JsonLines(source)
 
     def count(self) -> int:
         """The number of documents."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.corpora.decoding import UnreadableError, open_unpacked
+from resizable_search.corpora.decoding import DAMAGED, SourceFile, UnreadableError
 from resizable_search.corpora.formats import format_of
-from resizable_search.corpora.tables import lines_of, parse_line
+from resizable_search.corpora.tables import parse_line
 from resizable_search.errors import CorpusError, RsearchError, UsageError
 from resizable_search.system import install_command
 from resizable_search.text import quoted
@@ -191,12 +191,11 @@ def _lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
         what = "is not a file" if path.exists() else "does not exist"
         raise UsageError(f"{path} {what}: {remedy}")
     try:
-        with open_unpacked(str(path), format_of(path.name)[1]) as file:
-            for number, line in lines_of(file):
-                if line is None or any("\udc80" <= c <= "\udcff" for c in line):
-                    raise _bad(path, number, f"is {'too long' if line is None else 'not UTF-8'}: {remedy}")
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
+        for number, line in SourceFile(str(path), format_of(path.name)[1]).lines():
+            if line is None or DAMAGED.search(line):
+                raise _bad(path, number, f"is {'too long' if line is None else 'not UTF-8'}: {remedy}")
+            if line.strip():
+                yield number, line.rstrip("\r\n")
     except UnreadableError as error:
         raise CorpusError(f"{path}: {error}: name another file") from None
 

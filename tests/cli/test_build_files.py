@@ -112,6 +112,25 @@ def test_a_folder_is_in_chunks_unless_whole_texts_are_asked_for(machine: Machine
     assert max(map(len, texts)) == 1200
 
 
+def test_an_encoding_is_guessed_and_told_or_given_later(machine: Machine, notes: Path):
+    (notes / "polish.txt").write_bytes("Zażółć gęślą jaźń i ludzie rodzą się wolni.".encode("cp1250"))
+    build = ("build", "files", notes, *LSA)
+    ran = machine.run(*build)
+    told = (
+        "1 file is not UTF-8; its encoding was guessed: polish.txt (windows-1250): give --encoding to say it"
+    )
+    assert told in ran.err
+    given = machine.run(*build, "--encoding", "latin2")
+    assert "1 changed, 3 unchanged" in given.out, given
+    assert "guessed" not in given.err + machine.run("update", "my notes").err
+    (notes / "more.txt").write_bytes("Gęś pirates".encode("latin2"))
+    assert "guessed" not in machine.run("update", "my notes").err
+    hits = machine.run("query", "pirates", "--json").json["hits"]
+    assert "Gęś pirates" in [hit["text"] for hit in hits]
+    assert machine.run(*build, "--encoding", "").err.count("guessed") == 1
+    errs_at_last(machine.run(*build, "--encoding", "klingon"), 2, "--encoding: 'klingon' is unknown")
+
+
 def test_local_files_load_no_client_of_a_hub_or_a_service(machine: Machine, notes: Path):
     ran = machine.run("build", "files", notes, *LSA, PYTHONPROFILEIMPORTTIME="1")
     assert ran.code == 0

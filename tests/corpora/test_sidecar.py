@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from resizable_search.corpora import tables
+from resizable_search.corpora import decoding
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.vectors import Sidecar
 from resizable_search.errors import CorpusError
@@ -163,7 +163,7 @@ def test_a_bad_line_is_named_by_its_number(tmp_path, line, words):
 
 
 def test_a_line_without_an_end_is_not_read_into_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_LINE", 1000)
+    monkeypatch.setattr(decoding, "MAX_LINE", 1000)
     path = lines(tmp_path, {"id": "a"}, b"x" * 2000)
     with pytest.raises(CorpusError, match="line 2: it is longer than"):
         documents(path)

@@ -15,6 +15,7 @@ import pytest
 from resizable_search.corpora import base, files
 from resizable_search.corpora.base import Block, Document
 from resizable_search.corpora.chunking import PLAIN
+from resizable_search.corpora.decoding import SourceFile
 from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus
 from resizable_search.corpora.formats import FileText
 from resizable_search.errors import CorpusError, UsageError
@@ -137,8 +138,8 @@ def test_a_file_that_goes_away_while_others_are_read_is_reported(write, monkeypa
 def test_whatever_goes_wrong_with_a_file_the_others_are_read(
     write, monkeypatch, error: Exception, words: str
 ):
-    def read(path: str, *_, **__):
-        if path.endswith("a.txt"):
+    def read(source: SourceFile, *_, **__):
+        if source.path.endswith("a.txt"):
             raise error
         return FileText("words", "", PLAIN)
 
@@ -182,6 +183,39 @@ def test_a_format_that_is_given_counts_for_every_file(write):
     corpus = FilesCorpus([folder], input_format="csv", delimiter=";", metadata=["year"])
     assert [(d.text, d.metadata["year"]) for d in documents(corpus)] == [("x", 1.5), ("y", 2)]
     assert documents(FilesCorpus(**corpus.spec().options)) == documents(corpus)
+
+
+def test_encodings_that_were_guessed_are_told_and_one_can_be_stated(write):
+    polish = "Zażółć gęślą jaźń i ludzie rodzą się wolni."
+    files = {"a.txt": polish.encode("cp1250"), "b.csv": f"text\n{polish}\n".encode("cp1250"), "c.md": polish}
+    folder = write(files | {f"{i}.txt": b"caf\xe9" for i in range(3)})
+    notes = Notes()
+    assert polish in {d.text for d in documents(FilesCorpus([folder], progress=notes))}
+    assert notes == [
+        "5 files are not UTF-8; their encoding was guessed: 0.txt (windows-1252), 1.txt (windows-1252), "
+        "2.txt (windows-1252) and 2 others: give `encoding` to say it"
+    ]
+    stated = FilesCorpus([folder], encoding="CP1250", progress=(notes := Notes()))
+    assert [d.text for d in documents(stated)] == ["café"] * 3 + [polish] * 3
+    assert not notes
+    assert stated.spec().options["encoding"] == "windows-1250"
+    assert "encoding" not in FilesCorpus([folder]).spec().options
+    documents(FilesCorpus([folder / "a.txt"], progress=notes))
+    assert notes[0].startswith("1 file is not UTF-8; its encoding was guessed: a.txt (windows-1250): give")
+
+
+def test_an_encoding_that_no_browser_knows_is_wrong_usage(write):
+    with pytest.raises(UsageError, match="`encoding`: 'klingon' is unknown: name one"):
+        FilesCorpus([write({"a.txt": "x"})], encoding="klingon")
+
+
+def test_garbage_behind_packed_data_is_told_and_the_data_are_read(write):
+    packed = gzip.compress(b'{"text": "x"}\n{"text": "y"}\n') + b"garbage"
+    folder = write({"a.jsonl.gz": packed, "b.txt.gz": gzip.compress(b"words") + b"more"})
+    corpus = FilesCorpus([folder], progress=(notes := Notes()))
+    assert [d.text for d in documents(corpus)] == ["x", "y", "words"]
+    told = "trailing garbage behind its compressed data is ignored"
+    assert notes == [f"a.jsonl.gz: {told}", f"b.txt.gz: {told}"]
 
 
 def test_a_delimiter_is_that_of_csv_alone(write):

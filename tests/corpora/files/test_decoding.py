@@ -9,12 +9,7 @@ import pyarrow
 import pytest
 
 from resizable_search.corpora import decoding
-from resizable_search.corpora.decoding import (
-    UnreadableError,
-    decode,
-    encoding_of,
-    open_unpacked,
-)
+from resizable_search.corpora.decoding import SourceFile, UnreadableError, codec_of, encoding_of
 
 DATA = b"some words of a text\n" * 5000
 
@@ -27,7 +22,7 @@ PACKED = [("", bytes), (".gz", gzip.compress), (".zst", zst)]
 
 
 def read_whole(path, packing):
-    with open_unpacked(path, packing, whole=True) as file:
+    with SourceFile(path, packing).open(whole=True) as file:
         return file.read()
 
 
@@ -61,7 +56,7 @@ def test_a_file_that_is_too_large_is_not_read_into_memory(tmp_path, monkeypatch,
 
 
 def pieces_of(path, packing):
-    with open_unpacked(str(path), packing) as file:
+    with SourceFile(str(path), packing).open() as file:
         while piece := file.read(1 << 16):
             yield piece
 
@@ -81,7 +76,7 @@ def test_a_stream_that_unpacks_without_an_end_is_left(tmp_path, monkeypatch, pac
 def test_a_stream_has_what_a_text_reader_needs(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(DATA))
-    with open_unpacked(str(path), ".gz") as file:
+    with SourceFile(str(path), ".gz").open() as file:
         assert file.peek(4)[:4] == b"some"
         assert io.TextIOWrapper(file).readline() == "some words of a text\n"
 
@@ -92,6 +87,23 @@ def test_what_is_gone_or_no_file_is_reported(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UnreadableError, match="not a file any more"):
         read_whole(str(tmp_path / "pipe"), "")
+
+
+@pytest.mark.parametrize("garbage", [b"x", b"\0\0words", b"\n"], ids=["byte", "zeros", "line"])
+def test_what_lies_behind_a_gzip_files_end_is_ignored_and_noted(tmp_path, garbage):
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(DATA) + gzip.compress(DATA) + garbage)
+    source = SourceFile(str(path), ".gz")
+    with source.open(whole=True) as file:
+        assert file.read() == DATA + DATA
+    assert source.has_garbage
+    path.write_bytes(gzip.compress(DATA)[:-8] + bytes(8) + garbage)
+    with pytest.raises(UnreadableError, match="CRC check failed"):
+        read_whole(str(path), ".gz")
+
+
+def decode(data: bytes, encoding: str = "") -> str:
+    return SourceFile("", encoding=encoding).decode(data)
 
 
 GERMAN = "Die Äpfel sind größer als die Birnen."
@@ -124,6 +136,55 @@ def test_a_text_is_read_in_the_encoding_that_it_was_written_in(text: str, encodi
 def test_utf8_with_a_damaged_byte_stays_utf8(damage: bytes):
     text = "Äpfel sind größer und süßer als Käse, Öl und Würste; Bären mögen Früchte. "
     assert decode(text.encode() + damage).rstrip() == f"{text}\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        (GERMAN, "latin1"),
+        (POLISH, "windows-1250"),
+        ("ночь", "koi8-r"),
+        (JAPANESE, "shift_jis"),
+        (JAPANESE, "iso-2022-jp"),
+        (GERMAN, "utf-16le"),
+        (JAPANESE, "utf-16be"),
+    ],
+)
+def test_an_encoding_that_is_stated_counts_for_what_is_not_utf8(text: str, label: str):
+    codec = codec_of(label)
+    data = text.encode(codec)
+    source = SourceFile("", encoding=codec)
+    assert source.decode(data) == text
+    assert not source.guessed
+    for mark in ("utf-8", "utf-8-sig", "utf-16"):
+        assert decode(text.encode(mark), codec) == text
+    assert decode(b"plain words", codec) == "plain words"
+
+
+def test_bytes_that_a_stated_encoding_lacks_are_replaced():
+    assert decode(b"caf\xe9 \x81", codec_of("windows-1252")) == "caf\xe9 \ufffd"
+    with pytest.raises(UnreadableError, match="begins as utf-16-le"):
+        decode(b"\x41\xd8\0\0\0\0", codec_of("utf-16le"))
+    with pytest.raises(UnreadableError, match="it is not text"):
+        decode(b"\x89PNG\r\n\x1a\n" + bytes(90), codec_of("latin1"))
+
+
+def test_labels_of_encodings_are_those_of_browsers():
+    labels = ("LATIN1", " us-ascii ", "cp1250", "nosuch", "idna", "utf-7", "hz-gb-2312")
+    assert [codec_of(label) for label in labels] == ["cp1252", "cp1252", "cp1250", "", "", "", ""]
+
+
+def test_a_guess_is_kept():
+    source = SourceFile("")
+    source.decode(POLISH.encode("cp1250"))
+    assert source.guessed == "cp1250"
+
+
+def test_lines_beyond_the_sample_have_the_stated_encoding_too(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"a" * (1 << 20) + b"\ncaf\xe9\n")
+    assert [line for _, line in SourceFile(str(path), encoding="cp1252").lines()][1] == "caf\xe9\n"
+    assert [line for _, line in SourceFile(str(path)).lines()][1] == "caf\udce9\n"
 
 
 def test_ends_of_lines_become_line_feeds():

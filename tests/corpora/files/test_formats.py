@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from resizable_search.corpora.decoding import UnreadableError
+from resizable_search.corpora.decoding import SourceFile, UnreadableError
 from resizable_search.corpora.formats import (
     FileText,
     format_of,
@@ -42,7 +42,8 @@ def test_a_name_says_how_a_file_is_read(name: str, form: str, packing: str):
 
 
 def parsed(write, name: str, content: str | bytes) -> FileText:
-    return read_text(str(write({name: content}) / name), *format_of(name))
+    form, packing = format_of(name)
+    return read_text(SourceFile(str(write({name: content}) / name), packing), form)
 
 
 def test_headings_of_markdown_stand_in_no_code_and_no_quotation():
@@ -161,7 +162,7 @@ def test_navigation_of_a_page_is_left_out_unless_it_is_all_there_is(write):
     assert headings == [(0, 1, "One")]
     assert "Home" in html_text(SITE)[0]
     menu = write({"a.html": "<nav><a href=x>Home</a></nav>"}) / "a.html"
-    assert read_text(str(menu), "html", "", bare=True).text == "Home"
+    assert read_text(SourceFile(str(menu)), "html", bare=True).text == "Home"
 
 
 README = """---

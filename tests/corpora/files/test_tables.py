@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from resizable_search.corpora import tables
-from resizable_search.corpora.decoding import UnreadableError
+from resizable_search.corpora import decoding, tables
+from resizable_search.corpora.decoding import SourceFile, UnreadableError
 from resizable_search.corpora.formats import format_of
 from resizable_search.corpora.tables import TABLES, Table
 
@@ -19,9 +19,9 @@ from resizable_search.corpora.tables import TABLES, Table
 @pytest.fixture
 def table(write):
     def opened(name: str, content: str | bytes, typed: Sequence[str] = (), delimiter: str = "") -> Table:
-        path = write({name: content}) / name
         form, packing = format_of(name)
-        return TABLES[form](str(path), packing, ["text", "a", "b"], typed, delimiter=delimiter or None)
+        source = SourceFile(str(write({name: content}) / name), packing)
+        return TABLES[form](source, ["text", "a", "b"], typed, delimiter=delimiter or None)
 
     return opened
 
@@ -190,7 +190,7 @@ def test_a_bad_line_is_reported_by_its_number_and_the_next_one_is_read(table, li
 
 
 def test_a_line_without_an_end_is_reported_and_not_read_into_memory(table, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_LINE", 1000)
+    monkeypatch.setattr(decoding, "MAX_LINE", 1000)
     content = '{"text": "a"}\n' + "x" * 5500 + '\n{"text": "b"}\n'
     assert values(table("a.jsonl", content)) == [
         (1, {"text": "a"}), (2, "it is longer than 64 million characters"), (3, {"text": "b"}),

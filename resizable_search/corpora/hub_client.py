@@ -5,6 +5,7 @@ Nothing here imports them before it is needed: `datasets` takes more than a seco
 
 import difflib
 import logging
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -244,9 +245,27 @@ def _problem_and_remedy(error: Exception, repo: str, revision: str | None) -> st
                     f"{hub} cannot be reached ({_reason(cause)}): "
                     "check the network, and HF_ENDPOINT if it is set"
                 )
+            case OSError(filename=str() as path) if cache := _cache_around(path):
+                variable, folder = cache
+                return (
+                    f"the hub's client cannot write its cache in {folder} ({cause.strerror}): "
+                    f"name another folder with {variable}"
+                )
     return unusable_setting(error) or (
         f"{repo} on {hub} cannot be opened as a dataset ({_reason(error)}): check that it holds data files"
     )
+
+
+def _cache_around(path: str) -> tuple[str, str] | None:
+    """The variable and the folder of the clients' cache that holds a path, or lies below it."""
+    from huggingface_hub import constants
+
+    set_ = ((name, os.environ[name]) for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE") if name in os.environ)
+    for variable, folder in (*set_, ("HF_HOME", constants.HF_HOME)):
+        pair = os.path.abspath(folder), os.path.abspath(path)
+        if os.path.commonpath(pair) in pair:
+            return variable, folder
+    return None
 
 
 def _reason(error: BaseException) -> str:

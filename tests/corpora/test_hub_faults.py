@@ -150,6 +150,24 @@ def test_an_unreachable_hub_is_reported_at_once_and_an_exit_is_silent(tmp_path: 
     assert (done.stderr, done.returncode) == ("", 0)
 
 
+@pytest.mark.parametrize("variable", ["HF_HOME", "HF_DATASETS_CACHE"])
+def test_a_cache_that_cannot_be_written_is_named_with_its_variable(
+    hub: HubServer, tmp_path: Path, variable: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    source = f"""
+        os.environ["{variable}"] = {str(file)!r}
+        try:
+            next(corpus().blocks())
+        except Exception as error:
+            print(type(error).__name__, error)
+    """
+    done = run_alone(source, hub.url, tmp_path)
+    assert done.stdout.startswith(f"HubError the hub's client cannot write its cache in {file} ("), done
+    assert done.stdout.endswith(f"): name another folder with {variable}\n")
+
+
 @pytest.mark.parametrize(
     "abandon", ["", "import logging; logging.stream = abandoned"], ids=["ours", "logging's"]
 )

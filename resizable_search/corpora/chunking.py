@@ -22,7 +22,7 @@ from resizable_search.text import quoted
 
 MARK = "#c"  # between a document's id and a chunk's number; unlike the suffix of a repeated id
 HEADING_SEPARATOR = " › "
-_TOKEN = re.compile(r"[A-Za-z]{1,6}|\d{1,3}|[^\sA-Za-z\d]")
+_TOKEN = re.compile(r"\s*([A-Za-z]{1,6}|\d{1,3}|[^\sA-Za-z\d])")  # with the space before it: that is faster
 _WINDOW = 4  # chunks' worth of text that is split at once: the splitter's time grows with its square
 _MOST_CONTEXT = 300  # characters of a title and headings that are embedded
 _SIZE = re.compile(r"(\d{1,9})([tc]?)", re.ASCII)
@@ -130,7 +130,7 @@ class Chunking:
         if self.unit == "c":
             return start + count
         token = next(islice(_TOKEN.finditer(text, start), count, None), None)
-        return len(text) if token is None else token.start()
+        return len(text) if token is None else token.start(1)
 
     @cached_property
     def _splitters(self) -> list[Any]:
@@ -167,7 +167,7 @@ def chunking_of(chunk: str | None, overlap: int = 0) -> Chunking | None:
 
 def count_tokens(text: str) -> int:
     """The tokens of a text, by the rule of this module."""
-    return len(_TOKEN.findall(text))
+    return len(_TOKEN.findall(text.rstrip()))
 
 
 @dataclass(slots=True)

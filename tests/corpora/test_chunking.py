@@ -174,6 +174,14 @@ def test_a_line_without_an_end_is_split_all_the_same(text: str, size: str):
     assert "".join("".join(pieces).split()) == "".join(text.split())
 
 
+@pytest.mark.parametrize("indent", ["  ", "\t"])
+def test_a_list_that_is_nested_hundreds_deep_is_split(indent: str):
+    """Its white space was counted again at each level: 390 kB took eight seconds."""
+    text = "".join(indent * level + "- item\n" for level in range(800 // len(indent)))
+    spans = list(Chunking(400).spans(text, Outline(markdown=True)))
+    assert "".join("".join(text[a:b].split()) for a, b in spans) == "".join(text.split())
+
+
 @given(
     st.lists(st.text(st.sampled_from("ab. \n#é語"), max_size=40), max_size=12),
     st.integers(4, 60),

@@ -1,7 +1,7 @@
 """The middle of an update: embed the texts that wait, and record each answer on arrival."""
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,6 +10,7 @@ from resizable_search.build.journal import Journal
 from resizable_search.build.report import BuildUsage
 from resizable_search.build.workspace import Workspace
 from resizable_search.embedders.base import Embedder
+from resizable_search.embedders.http import TooLongError
 from resizable_search.embedders.request_pool import BatchResult, RequestPool
 from resizable_search.errors import RefusedTextError
 
@@ -40,6 +41,10 @@ class Embedding:
     _waiting: deque[tuple[int, str]] = field(default_factory=deque)
     _asked: set[str] = field(default_factory=set)
     """The texts that wait or are requested."""
+    _halves: dict[int, list[int]] = field(default_factory=dict)
+    """By its first text, each half of a refused request that is asked again: sizes of those answered."""
+    _most_taken: int = 0
+    """The texts of the largest request that was answered."""
     _pool: RequestPool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,12 +116,20 @@ class Embedding:
 
     def _take(self, result: BatchResult) -> None:
         seqs, texts, refused = result.keys, result.texts, result.refused
+        answered = self._halves.pop(seqs[0], None)
         if refused is None:
             self._record(result)
+            self._most_taken = max(self._most_taken, len(seqs))
+            if answered is not None:
+                answered.append(len(seqs))
+                self._learn_size(answered)
         elif len(seqs) > 1:  # one text spoils the batch: its halves tell which
             middle = len(seqs) // 2
-            self._pool.submit(seqs[:middle], texts[:middle])
-            self._pool.submit(seqs[middle:], texts[middle:])
+            halves: list[int] = []
+            for first, last in ((0, middle), (middle, len(seqs))):
+                if not isinstance(refused, TooLongError):
+                    self._halves[seqs[first]] = halves
+                self._pool.submit(seqs[first:last], texts[first:last])
         else:
             document = self.journal.id_of(seqs[0])
             if self.workspace.options.on_bad_text == "fail":
@@ -125,6 +138,12 @@ class Embedding:
             self.journal.leave_out(texts[0], str(refused))
             self.workspace.log.advance(1)
             self.workspace.log.log(f"document {document!r} is left out: {refused}")
+
+    def _learn_size(self, halves: Sequence[int]) -> None:
+        """Send smaller requests from now on, if a refused one was too large: both its halves are answered."""
+        if len(halves) == 2 and sum(halves) > self._most_taken:
+            self.embedder.batch_size = max(halves)
+            self.workspace.log.log(f"{max(halves)} texts a request from now on: more are refused")
 
     def _record(self, result: BatchResult) -> None:
         if result.vectors is None:

@@ -46,6 +46,7 @@ ERRORS: Mapping[int, type[EmbedderError]] = {
     424: ServiceError,
     425: ServiceError,
     429: RateLimitedError,
+    499: ServiceError,  # nginx: the connection was closed
     501: EmbedderError,  # llama.cpp without --embeddings
 }
 """The error of each status. Others are a ServiceError from 500 on, else an EmbedderError."""
@@ -80,7 +81,10 @@ class TooLongError(RefusedTextError):
 
 @dataclass(frozen=True, slots=True)
 class RemoteService:
-    """What errors say of a service, and what to do about its failures. They never show `key`."""
+    """What errors say of a service, and what to do about its failures. They never show `key`.
+
+    `has_answered`: it has answered well before, so that it may find again what it does not find (404).
+    """
 
     name: str
     model: str
@@ -90,12 +94,15 @@ class RemoteService:
     quota_remedy: str
     address_remedy: str
     down_remedy: str
+    has_answered: bool = False
 
     def error(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> EmbedderError:
         """The error for an answer whose status is not 200."""
         detail = self._redacted(message_in(body))
         answer = f"HTTP {status}: {detail}" if detail else f"HTTP {status}"
         kind = ERRORS.get(status, ServiceError if status >= 500 else EmbedderError)
+        if status == 404 and self.has_answered:
+            kind = ServiceError
         if kind is QuotaError or (status in (403, 429) and any(code in body for code in _UNPAID)):
             return QuotaError(f"the quota at {self.name} is used up ({answer}); {self.quota_remedy}")
         if kind is CredentialsError:
@@ -106,7 +113,7 @@ class RemoteService:
         if _is_too_long(status, detail):
             message = f"{self.name} finds a text too long ({answer}); build with a smaller `chars`"
             return TooLongError(message, detail)
-        if status == 404 and "model" in detail.lower():
+        if kind is EmbedderError and status == 404 and "model" in detail.lower():
             return EmbedderError(
                 f"{self.name} does not serve {self.model!r} ({answer}); load it there "
                 "(with Ollama: `ollama pull`), or name another with `model`"
@@ -168,6 +175,7 @@ class Endpoint:
     model: str
     timeout: float
     needs_key: bool
+    has_answered: bool = False
 
     def key(self) -> str:
         """The key, '' if there is none. Raises CredentialsError."""
@@ -191,8 +199,11 @@ class Endpoint:
             quota_remedy="add to the account, or name another endpoint with `base_url`",
             address_remedy="check `base_url`" if urlsplit(self.base_url).path else v1,
             down_remedy="check that the server runs, or try again later",
+            has_answered=self.has_answered,
         )
-        return call_with_timeout(lambda: self._post(body, service), self.timeout, self.base_url)
+        answer = call_with_timeout(lambda: self._post(body, service), self.timeout, self.base_url)
+        self.has_answered = True
+        return answer
 
     def _post(self, body: dict[str, Any], service: RemoteService) -> Any:
         import httpx2

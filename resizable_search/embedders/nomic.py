@@ -78,6 +78,7 @@ class NomicEmbedder(Embedder):
         self._spec = nomic_spec(self.kind, model)
         self._timeout = timeout
         self._client: Any = None
+        self._has_answered = False
         self._lock = threading.Lock()
         self.requests_per_minute = None if os.environ.get(ADDRESS_VARIABLE) else HOSTED_REQUESTS_PER_MINUTE
 
@@ -100,6 +101,7 @@ class NomicEmbedder(Embedder):
         finally:
             header.is_over = True
         vectors = _vectors(answer, len(texts), self._spec.model, "Nomic")
+        self._has_answered = True
         self.on_usage(billed_tokens(answer))
         return vectors
 
@@ -138,6 +140,7 @@ class NomicEmbedder(Embedder):
             quota_remedy="add to it at https://atlas.nomic.ai",
             address_remedy=check if address else "try again later",
             down_remedy=f"{check}, or try again later",
+            has_answered=self._has_answered,
         )
 
     def _call(self, function: Callable[[], Any], seconds: float, client: Any = None) -> Any:

@@ -213,7 +213,7 @@ def rows_of(answer: Any, n: int, who: str, width: int = 0) -> NDArray[np.float32
     numbers = [item.get("index") for item in data]
     if numbers.count(None) == 1 and 0 not in numbers:  # who writes no defaults (protobuf) writes no 0
         numbers[numbers.index(None)] = 0
-    if numbers != [None] * len(data):
+    if numbers not in ([None] * len(data), [0] * len(data)):  # else they are in the order of the texts
         try:
             places = [int(float(number)) for number in numbers]  # of text or number, from 0 or 1
         except (TypeError, ValueError, OverflowError):

@@ -199,6 +199,7 @@ class TestAnswers:
             pytest.param(
                 [{"embedding": [3, 4], "index": "1"}, {"embedding": [1, 2], "index": "0"}], id="texts"
             ),
+            pytest.param([{"embedding": [1, 2], "index": 0}, {"embedding": [3, 4], "index": 0}], id="all 0"),
             pytest.param([{"embedding": [3, 4], "index": 2}, {"embedding": [1, 2], "index": 1}], id="from 1"),
             pytest.param(
                 [{"embedding": "AACAPwAAAEA=", "index": 0}, {"embedding": [3, 4], "index": 1}], id="base64"
@@ -235,7 +236,7 @@ class TestBadAnswers:
             (nomic_api.TOO_FEW, "1 vectors for 2 texts", True),
             (nomic_api.NAN, "NaN", True),
             (nomic_api.WRONG_WIDTH, "767 dimensions where 768", False),
-            (nomic_api.ONE_INDEX, "numbered its 2 vectors 0, 0", True),
+            (nomic_api.ONE_INDEX, "numbered its 2 vectors 1, 1", True),
             (nomic_api.NO_ROWS, "without embeddings", True),
         ],
         ids=lambda value: getattr(value, "kind", None),
@@ -312,6 +313,7 @@ class TestRefusals:
             (401, CredentialsError, "which is not set"),
             (403, CredentialsError, "api_key_env"),
             (409, ServiceError, "try again later"),
+            (499, ServiceError, "try again later"),
             (402, QuotaError, "add to the account"),
             (400, RefusedTextError, "on_bad_text=skip"),
             (413, RefusedTextError, "on_bad_text=skip"),
@@ -359,6 +361,18 @@ class TestRefusals:
         with pytest.raises(EmbedderError, match=r"does not serve 'no-such'.*ollama pull.*`model`") as caught:
             embedder_of(api, "no-such").check()
         assert not isinstance(caught.value, ServiceError)
+
+    @pytest.mark.parametrize("body", ['{"detail": "spoiled"}', '{"detail": "no such model"}'])
+    def test_one_of_an_address_that_has_answered_may_pass(self, api, body):
+        api.spoil(status(404, body=body))
+        embedder = embedder_of(api)
+        with pytest.raises(EmbedderError) as caught:
+            embedder.embed(["one"], "search_document")
+        assert not isinstance(caught.value, ServiceError)
+        embedder.embed(["one"], "search_document")
+        api.spoil(status(404, body=body))
+        with pytest.raises(ServiceError, match="is failing .*HTTP 404"):
+            embedder.embed(["two"], "search_document")
 
     def test_an_address_without_v1(self, api):
         with pytest.raises(EmbedderError, match=rf"HTTP 404.*is /v1 missing\? try `base_url={api.url}/v1`"):

@@ -140,7 +140,7 @@ class OpenAIServer(NomicServer):
         if spoiled == "shuffled":
             data.reverse()
         if spoiled == "one_index":
-            data = [{**item, "index": 0} for item in data]
+            data = [{**item, "index": 1} for item in data]
         name = "another-model" if spoiled == "other_model" else request["model"]
         answer = {
             "object": "list",

@@ -222,6 +222,11 @@ class Journal:
         """The id of a document."""
         return str(self.db.execute("SELECT id FROM documents WHERE seq = ?", (seq,)).fetchone()[0])
 
+    def id_at(self, row: int) -> str:
+        """The id of the document that becomes this row, from 0."""
+        query = "SELECT id FROM documents ORDER BY seq LIMIT 1 OFFSET ?"
+        return str(self.db.execute(query, (row,)).fetchone()[0])
+
     def leave_out(self, text: str, reason: str) -> None:
         """Leave out the documents that are embedded as this text, for a reason that the report gives."""
         key = (sha256(text),)

@@ -307,7 +307,7 @@ class Update:
         if self.file is None:
             rows = rows_of_answers(journal, spec, self.reader)
         else:
-            rows = rows_of_file(journal, spec, self.file, self.start.read, workspace.log)
+            rows = rows_of_file(journal, spec, self.file, self.start.read)
         part, staged = write_part(journal, dims, rows, workspace), journal.staged
         if base is not None and self.kind != "compact":
             if self.is_build:  # the same model, perhaps at another address

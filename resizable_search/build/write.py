@@ -16,13 +16,16 @@ from resizable_search.corpora.base import Corpus
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.engine import vectors
 from resizable_search.errors import RsearchError
-from resizable_search.progress import Progress
 from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.documents import write_documents
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import Manifest, Part
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import derive, derived_files, list_files
+from resizable_search.text import clipped, counted, listed
+
+NAMED_ZEROS = 3
+"""The zero vectors whose documents a note names."""
 
 Rows = Iterator[NDArray[np.float32]]
 """Blocks of (n, width) float32, in the order of the journal's documents."""
@@ -40,23 +43,13 @@ def rows_of_answers(journal: Journal, spec: EmbedderSpec, reader: IndexReader | 
         yield rows
 
 
-def rows_of_file(
-    journal: Journal, spec: EmbedderSpec, file: VectorsCorpus, first: int, progress: Progress
-) -> Rows:
+def rows_of_file(journal: Journal, spec: EmbedderSpec, file: VectorsCorpus, first: int) -> Rows:
     """The file's rows from `first` on, prepared. Raises CorpusError if it has been changed."""
-    zeros: list[int] = []
     for sources, _ in journal.blocks(spec.width):
         raw = file.npy.read(first, first + len(sources))
-        rows = vectors.prepare(raw, spec.width, centred=spec.centred)
-        zeros += (first + np.flatnonzero(~rows.any(axis=1))).tolist()
         first += len(sources)
-        yield rows
+        yield vectors.prepare(raw, spec.width, centred=spec.centred)
     file.make_sure_unchanged()
-    if len(zeros) > 1:
-        rows_of = f"{len(zeros):,} rows of {file.label}"
-        progress.note(f"{rows_of} are zero vectors (the first is row {zeros[0]:,}); kept as is")
-    elif zeros:
-        progress.note(f"row {zeros[0]:,} of {file.label} is a zero vector; kept as is")
 
 
 def write_part(journal: Journal, dims: Sequence[int], rows: Rows, workspace: Workspace) -> Part:
@@ -67,13 +60,21 @@ def write_part(journal: Journal, dims: Sequence[int], rows: Rows, workspace: Wor
     staged, full = journal.staged, dims[-1]
     workspace.log.stage("deriving", journal.rows, "rows")
     journal.clear_staged()
-    at = 0
+    at, zeros = 0, 0
+    named: list[str] = []
     with closing(NpyWriter(staged / NAMES.vectors(full), (journal.rows, full))) as file:
         for block in rows:
             workspace.check_stop()
             file.write(block, at)
+            found = np.flatnonzero(~block.any(axis=1)) + at // full
+            zeros += len(found)
+            named += [clipped(journal.id_at(int(row))) for row in found[: NAMED_ZEROS - len(named)]]
             at += block.size
         file.finish()
+    if zeros:
+        are = "is a zero vector" if zeros == 1 else "are zero vectors"
+        ids = listed(named, NAMED_ZEROS, zeros)
+        workspace.log.note(f"{counted(zeros, 'row')} {are} ({ids}); kept as is")
     derive(staged, dims, workspace.log)
     workspace.log.stage("writing", None, "files")
     copy = workspace.unfinished / NAMES.documents_copy

@@ -7,10 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from resizable_search.build.build import build, build_vectors
+from resizable_search.build.build import build, build_vectors, compact
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders.request_pool import Usage
-from resizable_search.errors import BuildStateError, BuildStoppedError, QuotaError, ServiceError, StorageError
+from resizable_search.errors import (
+    BuildStateError,
+    BuildStoppedError,
+    QuotaError,
+    RefusedTextError,
+    ServiceError,
+    StorageError,
+)
 from resizable_search.progress import Progress
 from resizable_search.store.layout import NAMES, Home
 from tests.support import ListCorpus, TableEmbedder, articles
@@ -168,6 +175,49 @@ def test_no_more_texts_are_under_way_than_a_kill_may_cost(home):
     run(home, embedder, ListCorpus(articles(1000)), told, concurrency=16)
     assert most == 200
     assert told.notes[0].startswith("4 requests at once, not 16: if this process died, more than 200 texts")
+
+
+@pytest.mark.parametrize("kind", ["build", "extend", "compact"])
+def test_rows_that_are_zero_vectors_are_told_by_every_kind_of_build(home, kind):
+    zeros = {f"text {i} of a": np.zeros(96, np.float32) for i in (1, 3, 12, 13)}
+    embedder, told = TableEmbedder(table=zeros), Told()
+    run(home, embedder, progress=told, limit=10)
+    assert told.notes == ["2 rows are zero vectors (a1, a3); kept as is"]
+    if kind == "extend":
+        run(home, embedder, progress=told, limit=30)
+        assert told.notes[1] == "2 rows are zero vectors (a12, a13); kept as is"
+    if kind == "compact":
+        run(home, embedder, limit=30)
+        compact(home.index("made"), told)
+        assert told.notes[1] == "4 rows are zero vectors (a1, a3, a12 and 1 other); kept as is"
+
+
+def test_a_request_that_was_too_large_is_not_sent_again(home):
+    sizes = []
+
+    def before(texts):
+        sizes.append(len(texts))
+        if len(texts) > 3:
+            raise RefusedTextError("too many")
+
+    embedder = Paid()
+    embedder.before = before
+    report = run(home, embedder)
+    assert (report.added, embedder.batch_size) == (95, 3)
+    assert max(sizes[8:]) <= 3
+    assert "3 texts a request from now on" in log_of(home)
+
+
+@pytest.mark.parametrize("bad", [{3}, {0, 9}, {44}])
+def test_a_text_that_is_refused_makes_no_request_smaller(home, bad):
+    def before(texts):
+        if any(text == f"text {i} of a" for text in texts for i in bad):
+            raise RefusedTextError("odd")
+
+    embedder = Paid()
+    embedder.before = before
+    report = run(home, embedder)
+    assert (report.added, embedder.batch_size) == (95 - len(bad), 10)
 
 
 class Slow(ListCorpus):

@@ -203,9 +203,9 @@ def test_rows_without_direction_are_kept_as_zeros_and_told(home, tmp_path, small
     report = run(home, saved(tmp_path, raw), progress=told)
     full = np.load(report.folder / "96.npy")
     assert np.flatnonzero(~full.any(axis=1)).tolist() == [70, 71, 400]
-    assert told.notes == ["3 rows of given.npy are zero vectors (the first is row 70); kept as is"]
+    assert told.notes == ["3 rows are zero vectors (70, 71, 400); kept as is"]
     run(home, saved(tmp_path, raw[70:71], "one.npy"), progress=told, name="one")
-    assert told.notes[1] == "row 0 of one.npy is a zero vector; kept as is"
+    assert told.notes[1] == "1 row is a zero vector (0); kept as is"
 
 
 def test_bytes_behind_the_array_are_told(home, tmp_path):
@@ -481,7 +481,7 @@ def test_a_process_that_dies_at_a_block_goes_on(home, monkeypatch, undisturbed, 
     report = run(home, file, documents, progress=told)
     assert report.added == N - 64 * block
     assert told.notes[0] == f"resuming made: {64 * block} documents are stored already"
-    assert told.notes[1].startswith("2 rows of given.npy are zero vectors (the first is row 5)")
+    assert told.notes[1].startswith("2 rows are zero vectors (")
     assert contents(report.folder) == expected
 
 

@@ -130,14 +130,21 @@ def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
     return content
 
 
-_HIT_KEYS = ("rank", "row", "score", "id", "title", "url", "text")
-
-
 def _hit(hit: Hit) -> dict[str, Any]:
-    content = {name: getattr(hit, name) for name in _HIT_KEYS}
+    content: dict[str, Any] = {
+        "rank": hit.rank,
+        "row": hit.row,
+        "score": hit.score,
+        "id": hit.id,
+        "title": hit.title,
+        "url": hit.url,
+        "text": hit.text,
+    }
     if hit.metadata:
         content["metadata"] = dict(hit.metadata)
-    return {**content, "copies": hit.copies} if hit.copies else content
+    if hit.copies:
+        content["copies"] = hit.copies
+    return content
 
 
 ScoredDocuments = list[tuple[float, "StoredDocument", int]]

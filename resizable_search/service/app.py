@@ -17,6 +17,7 @@ from fastapi.responses import Response
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
@@ -220,30 +221,30 @@ async def _quick_search(app: FastAPI, scope: Scope, receive: Receive, send: Send
 
     It answers as FastAPI's route does, and besides what the home's Unix socket asks.
     """
-    request = Request({**scope, "app": app}, receive)
     try:
-        response = await _quick_answer(request)
+        response = await _quick_answer(app.state.service, scope, receive)
     except RsearchError as error:
-        response = await _error(request, error)
+        response = await _error(Request(scope), error)
     except Exception as error:
-        response = await _internal_error(request, error)
+        response = await _internal_error(Request(scope), error)
         await response(scope, receive, send)
         raise  # the server reports it
     await response(scope, receive, send)
 
 
-async def _quick_answer(request: Request) -> Response:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+async def _quick_answer(service: Service, scope: Scope, receive: Receive) -> Response:
+    headers = Headers(scope=scope)
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         return _unprocessable("send the request as JSON, with Content-Type: application/json")
-    model = schemas.LocalSearchRequest if is_local(request.scope) else schemas.SearchRequest
+    message = await receive()  # the middleware has read the whole body
+    model = schemas.LocalSearchRequest if is_local(scope) else schemas.SearchRequest
     try:
-        search = model.model_validate_json(await request.body())
+        search = model.model_validate_json(message["body"])
     except ValidationError as error:
         return _unprocessable(schemas.invalid(error.errors()))
-    service: Service = request.app.state.service
     if isinstance(search, schemas.LocalSearchRequest):
-        return await _local_search(service, search, request.headers.get(EXPECTS_HEADER))
+        return await _local_search(service, search, headers.get(EXPECTS_HEADER))
     return _json(await _search(service, search))
 
 

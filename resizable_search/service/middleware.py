@@ -109,6 +109,7 @@ class Middleware:
         self._rules = rules
         self._metrics = metrics
         self._under_way = 0
+        metrics.under_way.set_function(lambda: self._under_way)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -131,7 +132,6 @@ class Middleware:
             await send(message)
 
         self._under_way += is_api
-        self._metrics.under_way.inc(is_api)
         try:
             headers = Headers(scope=scope)
             self._check(scope, headers, is_api)
@@ -149,7 +149,6 @@ class Middleware:
             await refusal(scope, receive, answer)
         finally:
             self._under_way -= is_api
-            self._metrics.under_way.dec(is_api)
             unlisted = "/" if path == "/" else "other"
             route = next((route for route in ROUTES if path.startswith(route)), unlisted)
             self._metrics.request(route, status or 500, time.perf_counter() - begin)

@@ -87,7 +87,7 @@ class SearchFields(Request):
 
     def options(self) -> SearchOptions:
         """The options of a search. Raises UsageError for a wrong plan, and for too many candidates."""
-        options = SearchOptions(**self.model_dump(include=OPTIONS))
+        options = SearchOptions(**{name: value for name, value in vars(self).items() if name in OPTIONS})
         keeps = [candidates(options.rerank, options.k)]
         if isinstance(options.plan, Plan):
             keeps += [stage.keep or 0 for stage in options.plan.stages]

@@ -135,7 +135,10 @@ class Service:
                 self._batchers[known] = Batcher(self.pool, known, self.metrics.scanned)
             self._batchers[known].put(queries)
             try:
-                answers = await asyncio.gather(*(query.future for query in queries))
+                if len(queries) == 1:  # for which `gather` takes longer than all else here
+                    answers = [await queries[0].future]
+                else:
+                    answers = await asyncio.gather(*(query.future for query in queries))
             except MovedError:
                 continue
             self.metrics.answered(answers)

@@ -335,12 +335,17 @@ def open_index(
     engine: str = "auto",
     embedder: "Embedder | None" = None,
 ) -> "Index":
-    """Open the index of a command; the options are those of the library's `open_index`."""
+    """Open the index of a command; the options are those of the library's `open_index`.
+
+    A command of many queries warms it.
+    """
     from resizable_search.search import index as library
 
     folder = home_of(home)
     name = index_name(index, folder)
-    return library.open_index(name, home=folder.path, embedder=embedder, threads=threads, engine=engine)
+    return library.open_index(
+        name, home=folder.path, embedder=embedder, threads=threads, engine=engine, stays=False
+    )
 
 
 def parse_numbers(text: str | None, option: str, most: int = 10**6, least: int = 0) -> tuple[int, ...] | None:

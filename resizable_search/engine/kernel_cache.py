@@ -38,13 +38,20 @@ if TYPE_CHECKING:
 SOURCES = Path(__file__).parent / "kernels"
 
 LOADING = threading.Lock()
-"""Held while numba loads kernels: two threads that load at once can deadlock in numba's own locks."""
+"""Held while numba loads kernels: two threads that load at once can deadlock in numba's own locks.
+
+A fork waits for it: a child would never get the locks that a loading thread holds.
+"""
+os.register_at_fork(before=LOADING.acquire, after_in_parent=LOADING.release, after_in_child=LOADING.release)
 
 WORTH_LOADING = 1_500_000_000
 """Numbers that numpy multiplies in the 0.5 s that loading numba and its kernels takes.
 
 So no process takes more than twice the time of the better engine.
 """
+
+LOADING_AFTER = 0.1
+"""Seconds from the first search to loading beside the next ones: a process of one has ended by then."""
 
 WORTH_COMPILING = WORTH_LOADING // 100
 """Numbers in an index from which a hundred queries of one process use numba, as 20,000 rows x 768 do."""
@@ -247,11 +254,17 @@ ENGINES = ("auto", "numpy", "numba")
 class Chooser:
     """Chooses the engine of each search; safe from several threads at once. Raises UsageError.
 
-    `threads` None: $RSEARCH_THREADS, else all usable cores. `numbers`: those in the index.
+    `threads` None: $RSEARCH_THREADS, else all usable cores. `numbers`: those in the index. `stays`: the
+    process goes on after its first search, so the kernels are loaded beside it.
     """
 
     def __init__(
-        self, engine: str = "auto", threads: int | None = None, *, numbers: int = WORTH_COMPILING
+        self,
+        engine: str = "auto",
+        threads: int | None = None,
+        *,
+        numbers: int = WORTH_COMPILING,
+        stays: bool = False,
     ) -> None:
         if engine not in ENGINES:
             raise UsageError(f"there is no engine {engine!r}: choose one of {', '.join(ENGINES)}")
@@ -262,8 +275,11 @@ class Chooser:
         self._is_final = engine == "numpy"
         self._must_be_numba = engine == "numba"
         self._is_small = numbers < WORTH_COMPILING
+        self._loads_beside = stays and engine == "auto"
+        self._is_loading = False
         self._work = 0
         self._lock = threading.Lock()
+        self._warming = threading.Lock()
 
     def pick(self, work: int) -> Engine:
         """The engine for a search; `work`: how many numbers its float32 scan would multiply."""
@@ -271,14 +287,21 @@ class Chooser:
             return self._engine
         with self._lock:
             self._work += work
-            is_worth_loading = self._work > WORTH_LOADING
-        if is_worth_loading or self._must_be_numba:
+            is_worth = self._work > WORTH_LOADING
+            is_beside = self._loads_beside and work <= WORTH_LOADING
+            starts = is_beside and not self._is_loading and (is_worth or not self._is_small)
+            self._is_loading |= starts
+        if starts:
+            beside = threading.Timer(LOADING_AFTER, self.warm)
+            beside.daemon = True  # a process that ends does not wait for it
+            beside.start()
+        elif self._must_be_numba or (is_worth and not is_beside):
             self.warm()
         return self._engine
 
     def warm(self) -> str:
         """Load the compiled kernels now. Returns the name of the engine from here on."""
-        with self._lock:
+        with self._warming:
             if not self._is_final:
                 try:
                     self._engine = load_engine(self.threads)

@@ -52,6 +52,7 @@ class Index:
         *,
         threads: int | None = None,
         engine: str = "auto",
+        stays: bool = True,
     ) -> None:
         self._reader = reader
         self._closed = False
@@ -68,7 +69,7 @@ class Index:
         spec = EmbedderSpec.from_json(self.manifest.embedder)
         self.fingerprint: str = spec.fingerprint
         """The embedder's fingerprint: query vectors with the same one fit this index."""
-        self._chooser = Chooser(engine, threads, numbers=self.rows * self.full_dim)
+        self._chooser = Chooser(engine, threads, numbers=self.rows * self.full_dim, stays=stays)
         self.threads: int = self._chooser.threads
         """The number of threads of a scan."""
         cache, trust = QueryCache(home.queries), TrustedEndpoints(home.trusted)
@@ -359,18 +360,20 @@ def open_index(
     embedder: Embedder | None = None,
     threads: int | None = None,
     engine: str = "auto",
+    stays: bool = True,
 ) -> Index:
     """Open an index by its name in the home, or by its folder (a Path, or a text with a separator).
 
     `embedder` embeds the queries in place of the index's own; it must have the same embedding space.
     `threads` of a scan: None takes $RSEARCH_THREADS, else all cores. `engine`: auto, numpy or numba.
+    `stays`: many queries may come; of a large index the compiled kernels are loaded beside the first ones.
     Raises UsageError, IndexNotFoundError, IndexFormatError and EmbedderMismatchError.
     """
     base = home_of(home)
     for _ in range(MOST_TRIES):
         reader = IndexReader(resolve_index(name, base))
         try:
-            index = Index(reader, base, embedder, threads=threads, engine=engine)
+            index = Index(reader, base, embedder, threads=threads, engine=engine, stays=stays)
         except IndexFormatError:
             try:
                 if not reader.has_moved_on():

@@ -1,5 +1,6 @@
 """A query never compiles; the cache belongs to these sources; the engine is chosen by the work."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from resizable_search.engine import kernel_cache
 from resizable_search.engine.kernel_cache import Chooser
+from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.errors import UsageError
 from tests.engine.test_engines import unit_rows
 from tests.support import index_of
@@ -223,6 +225,40 @@ def test_the_engine_is_chosen_by_the_work(monkeypatch):
     assert Chooser("numba").pick(1).name == "numba"
     with pytest.raises(UsageError, match="no engine 'faiss'"):
         Chooser("faiss")
+
+
+def test_a_process_that_stays_loads_the_kernels_beside_its_searches(monkeypatch):
+    loads, may_load, compiled = threading.Event(), threading.Event(), NumpyEngine()
+
+    def load(threads):
+        loads.set()
+        assert may_load.wait(60)
+        return compiled
+
+    monkeypatch.setattr(kernel_cache, "load_engine", load)
+    monkeypatch.setattr(kernel_cache, "LOADING_AFTER", 0)
+    small, large = Chooser(numbers=1, stays=True), Chooser(stays=True)
+    assert small.pick(1) is not compiled
+    assert not loads.is_set()
+    before = threading.active_count()
+    assert [large.pick(1) is compiled for _ in range(3)] == [False] * 3
+    assert loads.wait(60)
+    assert threading.active_count() == before + 1
+    may_load.set()
+    assert large.warm()  # waits for the loading
+    assert large.pick(1) is compiled
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_search_that_takes_longer_than_loading_waits_for_the_kernels():
+    assert Chooser(stays=True).pick(kernel_cache.WORTH_LOADING + 1).name == "numba"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of a process with threads
+def test_a_fork_waits_for_the_loading_of_kernels():
+    if (child := os.fork()) == 0:
+        os._exit(not kernel_cache.LOADING.acquire(blocking=False))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_numba_that_cannot_be_had_is_an_error_only_if_it_was_asked_for(monkeypatch):

@@ -232,6 +232,11 @@ def run(workspace: Workspace, corpus: Corpus, embedder: Embedder) -> BuildReport
     update = requested(workspace, corpus, embedder)
     if update.base is not None and is_complete(update):  # an extension that was begun is paid for, and stays
         return BuildReport(workspace.options.name, workspace.folder, update.base)
+    if corpus.shard is not None and embedder.needs_fit:
+        raise UsageError(
+            f"{embedder.kind} learns from the whole corpus, and a shard is a part: leave `shard` out, "
+            "or choose another `embedder`"
+        )
     if embedder.embeds and update.is_build and update.file is None:
         check_embedder(workspace, embedder)
     TrustedEndpoints(workspace.home.trusted).add(embedder)

@@ -126,5 +126,15 @@ def finish(workspace: Workspace, report: BuildReport) -> BuildReport:
     return report
 
 
+def read_total(state: Path) -> tuple[list[Mapping[str, Any]], Usage, int]:
+    """Of the report in an index's folder of state: what was left out, the cost of all runs, their number."""
+    try:
+        content = json.loads((state / NAMES.report).read_bytes())
+        total = dict(content["total"])
+        return list(content["left_out"]), Usage(**{key: total[key] for key in asdict(Usage())}), total["runs"]
+    except (OSError, ValueError, KeyError, TypeError):  # no report, or one of another version
+        return [], Usage(), 0
+
+
 def _rounded(usage: Usage) -> dict[str, Any]:
     return {**asdict(usage), "seconds": round(usage.seconds, 3)}

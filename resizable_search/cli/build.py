@@ -67,7 +67,7 @@ def wiki(
 
 
 @command("pydoc")
-@takes(BuildArguments)
+@takes(BuildArguments, without=("shard",))
 def pydoc(options: BuildArguments, context: typer.Context) -> None:
     """Build an index of your Python's own documentation."""
     from resizable_search.corpora.pydoc import PydocCorpus
@@ -81,7 +81,7 @@ def pydoc(options: BuildArguments, context: typer.Context) -> None:
 @command("vectors")
 @takes(
     BuildArguments,
-    without=("embedder", "model", "chars", "concurrency", "rate", "on_bad_text", "dry_run"),
+    without=("embedder", "model", "shard", "chars", "concurrency", "rate", "on_bad_text", "dry_run"),
 )
 def vectors(
     options: BuildArguments,
@@ -178,6 +178,8 @@ def files(
     """
     if STDIN in paths and len(paths) > 1:
         raise UsageError("stdin cannot be mixed with files: build an index of each")
+    if options.shard is not None and options.limit is not None:
+        raise UsageError("--limit cannot be combined with --shard here: leave one of them out")
     given = [option for option in context.params if is_given(context, option)]
 
     from resizable_search.corpora.discovery import absolute
@@ -281,6 +283,11 @@ def run(
     from resizable_search.build import dry_run
     from resizable_search.cli.earlier_build import EarlierBuild
 
+    part: dict[str, Any] = {} if options.shard is None else {"shard": options.shard}
+    if part and options.limit is not None:
+        part["limit"] = options.limit  # of the whole
+        options = replace(options, limit=None)
+    usual_name += f"-{options.shard.replace('/', '-of-')}" if options.shard else ""
     home, build_options = home_of(options.home), options.build_options(usual_name)
     given = {name for name in context.params if is_given(context, name)}
     earlier = EarlierBuild.find(home, build_options)
@@ -291,7 +298,7 @@ def run(
             dims = earlier.dims if embedder.kind == earlier.kind else None
             build_options = replace(build_options, dims=dims)
     with shown_progress() as progress, stop_on_signal() as stop:
-        corpus = open_corpus(progress=progress, **asked)
+        corpus = open_corpus(progress=progress, **{**asked, **part})
         if options.dry_run:
             render_build.dry_run(dry_run.dry_run(corpus, embedder, home, build_options, progress))
         report = builder.build(corpus, embedder, home, build_options, progress, stop)

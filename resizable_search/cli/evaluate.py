@@ -255,7 +255,7 @@ def _measure(index: "Index", recall: float, k: int, progress: "Progress", **opti
     return report
 
 
-@takes(BuildArguments, without=("dims",), chars=0)  # whole texts, as in BEIR
+@takes(BuildArguments, without=("dims", "shard"), chars=0)  # whole texts, as in BEIR
 def evaluate(
     options: BuildArguments,
     context: typer.Context,

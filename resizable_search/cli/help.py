@@ -19,6 +19,7 @@ COMMANDS = {
     "add": "update.add",
     "delete": "update.delete",
     "compact": "update.compact",
+    "merge": "update.merge",
     "export": "indexes.export",
     "remove": "indexes.remove",
     "verify": "indexes.verify",
@@ -151,6 +152,11 @@ EXAMPLES: dict[str, str] = {
         cut -f1 old.tsv | rsearch delete pydoc - --missing-ok --yes
         """,
     "compact": "rsearch compact pydoc",
+    "merge": """
+        rsearch build files notes/ --shard 1/2; rsearch build files notes/ --shard 2/2
+        rsearch merge notes notes-1-of-2 notes-2-of-2
+            Merge the shards of a corpus, which may come from several machines.
+        """,
     "export": "rsearch export wiki100k wiki-faiss/ --to faiss-pq --dim 256",
     "remove": "rsearch remove pydoc --yes",
     "verify": "rsearch verify wiki100k --full --json",

@@ -73,6 +73,12 @@ class BuildArguments:
 
     name: Annotated[str | None, Option(help="Name of the index.", show_default="from the corpus")] = None
     limit: Annotated[int | None, Option(help="Read only the first LIMIT documents.")] = None
+    shard: Annotated[
+        str | None,
+        Option(
+            metavar="I/N", help="Build one of N shards, e.g. 3/16, for `rsearch merge`.", show_default="all"
+        ),
+    ] = None
     embedder: Annotated[
         str,
         Option(

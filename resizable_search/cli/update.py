@@ -1,4 +1,4 @@
-"""`rsearch update`, `add`, `delete` and `compact`: change an index."""
+"""`rsearch update`, `add`, `delete`, `compact` and `merge`: change an index, or make one of several."""
 
 import sys
 from pathlib import Path
@@ -22,6 +22,7 @@ from resizable_search.cli.options import (
 )
 from resizable_search.cli.progress import shown_progress, stop_on_signal
 from resizable_search.errors import ShrinkError, UsageError
+from resizable_search.store.layout import home_of, resolve_index
 from resizable_search.text import counted, size
 
 if TYPE_CHECKING:
@@ -179,3 +180,28 @@ def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
     if deleted and old.files:
         words = "its lsa model still knows words of deleted documents: build again with --refit"
         render_build.write_lines(words)
+
+
+def merge(
+    name: Annotated[str, Argument(help="Name of the new index.")],
+    indexes: Annotated[
+        list[str], Argument(help="Names or folders, in the order of rows.", autocompletion=completion.indexes)
+    ],
+    home: HomeOption = None,
+) -> None:
+    """Merge indexes into a new one.
+
+    They need the same model and dims, and ids that differ. Shards (`build --shard`)
+    come in their own order, and must be all. The indexes stay as they are; files
+    are linked, or copied to another disk. Run the same command again to resume.
+    """
+    from resizable_search.build.merge import merge as merged
+    from resizable_search.build.workspace import BuildOptions
+
+    folder = home_of(home)
+    folders = [resolve_index(index, folder) for index in indexes]
+    options = BuildOptions(name, command=command_to_go_on())
+    with shown_progress() as progress, stop_on_signal() as stop:
+        report = merged(folders, folder, options, progress, stop)
+    parts = counted(len(report.manifest.parts), "part")
+    render_build.build_report(report, None, f"in {parts}: `compact {name}` makes them one", "", home)

@@ -23,6 +23,7 @@ from uuid import UUID
 from resizable_search.errors import UsageError
 from resizable_search.progress import Progress
 from resizable_search.specs import CorpusSpec, Json
+from resizable_search.text import quoted
 
 DEFAULT_CHARS = 1200  # characters of a text that are kept: they fit a model, and the cookbook keeps as many
 BLOCK_SIZE = 100  # documents a block: a build commits after each
@@ -51,6 +52,31 @@ class Block:
     position: Json
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Shard `number`, from 1, of a corpus that is cut into `count` shards of about the same size."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read '3/16'. Raises UsageError."""
+        number, _, count = text.partition("/")
+        if all(len(word) < 7 and word.isascii() and word.isdigit() for word in (number, count)):
+            shard = cls(int(number), int(count))
+            if 1 <= shard.number <= shard.count:
+                return shard
+        raise UsageError(f"`shard` must be one of all shards, such as 3/16, not {quoted(text)}")
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def of(self, total: int) -> tuple[int, int]:
+        """Its first unit of so many, and the first after it."""
+        return total * (self.number - 1) // self.count, total * self.number // self.count
+
+
 class Corpus(ABC):
     """An ordered stream of documents that can be opened again."""
 
@@ -58,6 +84,7 @@ class Corpus(ABC):
     label: str  # its name for people, in a few words: 'wikimedia/wikipedia 20231101.en'
     is_remote: bool = False  # whether reading it needs a network
     is_mutable: bool = False  # whether its documents may change, so that its index has to follow them
+    shard: str | None = None  # such as 3/16, if it is only that shard of a corpus
     adjustable: ClassVar[tuple[str, ...]] = ()  # options that may change in updates
     example: str = "tree data structures"  # a query for a newcomer to try: words without quotes
 

@@ -54,19 +54,24 @@ class Root(NamedTuple):
 
 
 class Listing:
-    """Every file once, in order, in bounded memory; `digest` covers all that is known of them."""
+    """Every file once, in order, in bounded memory; `digest` covers all that is known of them.
+
+    `names` covers their names and sizes alone, which copies of a folder share. `bytes` is their size.
+    """
 
     def __init__(self, files: Iterable[FoundFile]) -> None:
-        self.count = 0
+        self.count = self.bytes = 0
         self._file = tempfile.SpooledTemporaryFile(_LISTING_MEMORY)  # noqa: SIM115  (closed by `close`)
         self.close = weakref.finalize(self, self._file.close)  # as does dropping the listing
-        digest = hashlib.sha256()
+        digest, names = hashlib.sha256(), hashlib.sha256()
         for file in files:
             line = json.dumps(file).encode() + b"\n"
             digest.update(line)
+            names.update(json.dumps(file[:2]).encode())
             self._file.write(line)
             self.count += 1
-        self.digest = digest.hexdigest()
+            self.bytes += file.size
+        self.digest, self.names = digest.hexdigest(), names.hexdigest()
 
     def read(self, start: int = 0) -> Iterator[FoundFile]:
         """The files from number `start` on; one reader at a time."""

@@ -2,7 +2,9 @@
 
 `FilesCorpus` reads files and folders. Its position is {"listing", "file", "record"}: the digest of every
 file's name, size and time, the number of files read, and the position in the next one, a table. A folder
-that has changed cannot be continued, because its documents may be others.
+that has changed cannot be continued, because its documents may be others. A shard's position also has
+"names", the digest of names and sizes: all shards must be of the same files. Files belong to the shard in
+which their first byte lies, but JSON lines and Parquet are cut in their middle.
 
 `StdinCorpus` reads JSON lines from a pipe. Its position is {"lines", "sha256"}: a pipe cannot be opened
 again, but its command can be run again, and a build resumes if the same lines come first.
@@ -17,7 +19,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, checked_cut, gather
+from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, Shard, checked_cut, gather
 from resizable_search.corpora.chunking import PLAIN, Outline, chunking_of
 from resizable_search.corpora.decoding import SourceFile, UnreadableError, codec_of, lines_of, name_of
 from resizable_search.corpora.discovery import FoundFile, Listing, Patterns, absolute, base_of, roots_of, walk
@@ -52,8 +54,9 @@ class TextCorpus(Corpus):
 
     `text_column` and the like name the columns of tables, `metadata` more columns to keep (`Columns`).
     `chars` cuts each text to its first characters (None: no cut); `chunk` and `chunk_overlap` cut the rest
-    into chunks (`Chunking`). For `include` and `exclude` see `Patterns`. `input_format` is that of every
-    file, whatever its name, and `encoding` that of files which are not UTF-8 and do not declare theirs.
+    into chunks (`Chunking`). `shard` takes a part of all files (`Shard`), which the index does not follow.
+    For `include` and `exclude` see `Patterns`. `input_format` is that of every file, whatever its name, and
+    `encoding` that of files which are not UTF-8 and do not declare theirs.
     Options in `must_apply` are refused where they do nothing. Raises UsageError.
     """
 
@@ -79,10 +82,14 @@ class TextCorpus(Corpus):
     encoding: str | None = None
     must_apply: Collection[str] = ()
     rules: int = 1
+    shard: str | None = None
     progress: Progress = SILENT
 
     def __post_init__(self) -> None:
         checked_cut(self.chars)
+        self._shard = Shard.parse(self.shard) if self.shard is not None else None
+        if self._shard is not None:
+            self.is_mutable = False
         fields = self.text_column, self.id_column, self.title_column, self.url_column
         self.columns = Columns(*fields, tuple(self.metadata))
         self.chunking = chunking_of(self.chunk, self.chunk_overlap)
@@ -109,7 +116,7 @@ class TextCorpus(Corpus):
             "chunk_overlap": self.chunking.overlap if self.chunking else 0,
         }
         # What is not used is left out: indexes from before it existed stay the same.
-        more = {name: getattr(self, name) for name in ("input_format", "delimiter", "encoding")}
+        more = {name: getattr(self, name) for name in ("input_format", "delimiter", "encoding", "shard")}
         more |= {"include": list(self.patterns.include), "exclude": list(self.patterns.exclude)}
         rules = {"rules": self.rules} if self.rules > 1 else {}
         return CorpusSpec(self.kind, options | {k: v for k, v in more.items() if v} | rules)
@@ -185,7 +192,11 @@ class FilesCorpus(TextCorpus):
         if self._listing is None:
             self.progress.stage("listing", None, "files")  # folders may be large, and disks slow
             self._listing = Listing(self._walk(self.progress))
-        return {"listing": self._listing.digest, "file": 0, "record": 0}
+        return self._at(self._listing, 0)
+
+    def _at(self, listing: Listing, file: int, record: int = 0) -> Json:
+        names = {} if self._shard is None else {"names": listing.names}
+        return {"listing": listing.digest, **names, "file": file, "record": record}
 
     def _walk(self, progress: Progress) -> Iterator[FoundFile]:
         for number, file in enumerate(walk(self._roots, self._base, self.patterns), 1):
@@ -223,12 +234,13 @@ class FilesCorpus(TextCorpus):
             self._note_guesses()
 
     def _steps(self, listing: Listing, position: Json) -> Iterator[Step]:
-        record = position["record"]
-        for number, file in enumerate(listing.read(position["file"]), position["file"]):
-            for documents, after in self._read(file, record):
-                at = {"file": number + (after is None), "record": after or 0}
-                yield documents, {"listing": listing.digest, **at}
-            record = 0
+        record, offset = position["record"], 0
+        for number, file in enumerate(listing.read()):
+            is_next = number >= position["file"]
+            if is_next and (part := self._part_of(file, offset, listing.bytes)):
+                for documents, after in self._read(file, max(record, part[0]), part[1]):
+                    yield documents, self._at(listing, number + (after is None), after or 0)
+            record, offset = (0 if is_next else record), offset + file.size
 
     def _note(self, file: FoundFile, source: SourceFile) -> None:
         """Tell what was odd about a file that was read, or keep it for `_note_guesses`."""
@@ -249,15 +261,38 @@ class FilesCorpus(TextCorpus):
             f"{listed(self._guessed, _NAMED, count)}: give `encoding` to say it"
         )
 
-    def _read(self, file: FoundFile, record: int) -> Iterator[tuple[list[Document], int | None]]:
-        """The documents of a file, each with the position after its record; None at the end of the file."""
+    def _part_of(self, file: FoundFile, offset: int, total: int) -> tuple[int, int | None] | None:
+        """What to read of a file at byte `offset` of `total`: after a record, up to another (None: all)."""
+        if self._shard is None:
+            return 0, None
+        first, last = self._shard.of(total)
+        last += self._shard.number == self._shard.count  # empty files at the end
+        stop = offset + file.size
+        if offset < first < stop or offset < last < stop:
+            with suppress(UnreadableError):  # reported by the shard that has its first byte
+                source = SourceFile(self._path(file), format_of(file.id)[1], self._codec)
+                form = self._format(file, source)
+                end = self._table(source, form).end() if form in TABLES else None
+                if end is not None:
+                    edges = (min(max(offset, edge), stop) - offset for edge in (first, last))
+                    first, last = (end * edge // file.size for edge in edges)
+                    return (first, last) if first < last else None
+        return (0, None) if first <= offset < last else None
+
+    def _read(
+        self, file: FoundFile, record: int, last: int | None = None
+    ) -> Iterator[tuple[list[Document], int | None]]:
+        """The documents of a file after `record` to `last`, with the position after each; None at its end."""
         source = SourceFile(self._path(file), format_of(file.id)[1], self._codec)
         try:
             if file.problem:
                 raise UnreadableError(file.problem, unread=file.unread)
             form = self._format(file, source)
             if form in TABLES:
-                yield from self._records(file, self._table(source, form), record)
+                for documents, after in self._records(file, self._table(source, form), record):
+                    if last is not None and after > last:
+                        return
+                    yield documents, after
             else:
                 content = read_text(source, form, bare=self.rules > 1)
                 if self.rules > 1 and not file.named and (kind := machine_made(file.id, content.text)):
@@ -325,7 +360,7 @@ class StdinCorpus(TextCorpus):
 
     def __init__(self, stream: BinaryIO, **options: Any) -> None:
         super().__init__([STDIN], **options)
-        self._refuse_idle({"include", "exclude", "delimiter", "input_format", "encoding"}, "files")
+        self._refuse_idle({"include", "exclude", "delimiter", "input_format", "encoding", "shard"}, "files")
         self._stream = stream
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:

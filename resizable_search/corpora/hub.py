@@ -5,7 +5,8 @@ The revision is resolved to a commit once, so that a build reads the same rows w
 A position is {"read", "last_id", "ahead", "state"}: the rows handed out, the id of the last one, and the
 state of the stream (None: its start) `ahead` rows earlier, where the block begins. These rows are read again
 to resume, and the last one must be `last_id`: a state alone would continue silently in other data. With a
-seed, a position is {"read", "hand", "done"}: the hands that were read, and the rows of the next one.
+seed, a position is {"read", "hand", "done"}: the hands that were read, and the rows of the next one. Of a
+shard it is {"read"}: the number of the next row in the dataset.
 """
 
 import atexit
@@ -26,6 +27,7 @@ from resizable_search.corpora.base import (
     Block,
     Corpus,
     Document,
+    Shard,
     checked_cut,
     prefetch,
 )
@@ -53,7 +55,8 @@ class HubCorpus(Corpus):
     tag or commit (None: main as it is now). `chars` cuts each text to its first characters (None: no cut).
     `columns` overrides entries of `DEFAULT_COLUMNS`; None means no such column: the id is then the row's
     number, title and url are empty. The same holds for fields in `optional` whose column the dataset lacks.
-    `metadata` names more columns to keep. For `chunk` see `Chunking`. Raises UsageError.
+    `metadata` names more columns to keep. For `chunk` see `Chunking`. `shard` takes a part of the rows in
+    file order (`Shard`); `limit` counts the rows that are cut into shards (None: all). Raises UsageError.
     """
 
     kind = "hub"
@@ -70,6 +73,8 @@ class HubCorpus(Corpus):
     chunk: str | None = None
     chunk_overlap: int = 0
     shuffle_seed: int | None = None
+    shard: str | None = None
+    limit: int | None = None
     progress: Progress = SILENT
 
     def __post_init__(self) -> None:
@@ -85,6 +90,13 @@ class HubCorpus(Corpus):
         needed = {field: column for field, column in self.columns.items() if field not in self.optional}
         self._columns = Columns(**needed, metadata=tuple(self.metadata))
         self._chunking = chunking_of(self.chunk, self.chunk_overlap)
+        self._shard = Shard.parse(self.shard) if self.shard is not None else None
+        if self._shard is not None and self.shuffle_seed is not None:
+            raise UsageError("`shard` takes rows in file order: leave `shuffle_seed` or `shard` out")
+        if self.limit is not None and self._chunking is not None:
+            raise UsageError(
+                "`limit` counts chunks, which no shard knows before: leave `limit` or `chunk` out"
+            )
         self._sha = self.revision if re.fullmatch("[0-9a-f]{40}", self.revision or "") else None
         self._source: hub_client.HubSource | None = None
 
@@ -107,6 +119,8 @@ class HubCorpus(Corpus):
             "chunk": self._chunking and str(self._chunking),
             "chunk_overlap": self._chunking and self._chunking.overlap,
             "shuffle_seed": self.shuffle_seed,
+            "shard": self.shard,
+            "limit": self.limit,
         }
         # An option that is not used is left out: indexes from before it existed stay the same.
         return CorpusSpec(self.kind, options | {k: v for k, v in more.items() if v is not None})
@@ -122,7 +136,11 @@ class HubCorpus(Corpus):
         if self._chunking is not None:
             return None
         with hub_client.quiet(self.progress):
-            return self._open().rows(self.split)
+            rows = self._open().rows(self.split)
+        if rows is None or self._shard is None:
+            return rows
+        first, last = self._shard.of(min(rows, self.limit or rows))
+        return last - first
 
     def check(self) -> str:
         """Ask the hub for the dataset without reading it: its commit, in one line. Raises HubError."""
@@ -144,7 +162,9 @@ class HubCorpus(Corpus):
         with hub_client.quiet(self.progress):
             source = self._open()
             columns = self._columns_to_read(source.columns(self.split))
-            if self.shuffle_seed is None:
+            if self._shard is not None:
+                yield from self._of_shard(source, columns, self._shard, position)
+            elif self.shuffle_seed is None:
                 yield from self._in_order(source, columns, position)
             else:
                 yield from self._shuffled(source, columns, self.shuffle_seed, position)
@@ -173,15 +193,34 @@ class HubCorpus(Corpus):
                 yield Block(self._chunks(documents), after)
                 state = stream.state_dict()
 
-    def _shuffled(
-        self, source: hub_client.HubSource, columns: Sequence[str], seed: int, position: Json | None
+    def _of_shard(
+        self, source: hub_client.HubSource, columns: Sequence[str], shard: Shard, position: Json | None
     ) -> Iterator[Block]:
+        files = self._parquet(source, "shard")
+        with hub_client.read_errors(self.label, 0):
+            groups = hub_client.group_rows(files, source.token)
+        total = sum(map(sum, groups))
+        first, last = shard.of(min(total, self.limit or total))
+        read = first if position is None else position["read"]
+        with closing(hub_client.rows_between(files, groups, read, last, source.token, columns)) as rows:
+            while documents := self._take(rows, BLOCK_SIZE, read):
+                read += len(documents)
+                yield Block(self._chunks(documents), {"read": read})
+
+    def _parquet(self, source: hub_client.HubSource, option: str) -> list[str]:
+        """The Parquet files of the split, which an option needs."""
         files = source.parquet_files(self.split)
         if files is None:
             raise UsageError(
-                f"`shuffle_seed` needs Parquet files, and {self.label} has others: the hub keeps a copy in "
+                f"`{option}` needs Parquet files, and {self.label} has others: the hub keeps a copy in "
                 "Parquet of most datasets, as `revision=refs/convert/parquet`"
             )
+        return files
+
+    def _shuffled(
+        self, source: hub_client.HubSource, columns: Sequence[str], seed: int, position: Json | None
+    ) -> Iterator[Block]:
+        files = self._parquet(source, "shuffle_seed")
         read, first, done = (0, 0, 0) if position is None else (position[k] for k in ("read", "hand", "done"))
         with hub_client.read_errors(self.label, read):
             sample = HubSample(hub_client.group_rows(files, source.token), seed)
@@ -303,9 +342,17 @@ def wikipedia(
     lang: str = "en",
     date: str = "20231101",
     chars: int | None = DEFAULT_CHARS,
+    shard: str | None = None,
+    limit: int | None = None,
     progress: Progress = SILENT,
 ) -> HubCorpus:
     """A Wikipedia, by its language code ('en', 'simple', 'de') and the dump's date; nothing is read yet."""
     return HubCorpus(
-        repo=WIKIPEDIA, config=f"{date}.{lang}", revision=WIKIPEDIA_REVISION, chars=chars, progress=progress
+        repo=WIKIPEDIA,
+        config=f"{date}.{lang}",
+        revision=WIKIPEDIA_REVISION,
+        chars=chars,
+        shard=shard,
+        limit=limit,
+        progress=progress,
     )

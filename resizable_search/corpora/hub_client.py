@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
@@ -168,6 +168,40 @@ def read_rows(
                 rows[number] = rows_of(batch.slice(number - first, 1))[0]
             first += batch.num_rows
     return [rows[number] for number in numbers]
+
+
+def rows_between(
+    files: Sequence[str],
+    groups: Sequence[Sequence[int]],
+    first: int,
+    last: int,
+    token: Any,
+    columns: Sequence[str],
+) -> Generator[dict[str, Any]]:
+    """The rows of files from number `first` to before `last`; `groups` are the rows of each row group."""
+    start = 0
+    for file, counts in zip(files, groups, strict=True):
+        if start < last and start + sum(counts) > first:
+            with _open_parquet(file, token) as parquet:
+                at = start
+                for group, count in enumerate(counts):
+                    if at < last and at + count > first:
+                        yield from _rows_of_group(parquet, group, columns, first - at, last - at)
+                    at += count
+        start += sum(counts)
+
+
+def _rows_of_group(
+    parquet: Any, group: int, columns: Sequence[str], first: int, last: int
+) -> Iterator[dict[str, Any]]:
+    for batch in parquet.iter_batches(
+        _BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False
+    ):
+        skipped = max(0, first)
+        yield from rows_of(batch.slice(skipped, max(0, last - skipped)))
+        first, last = first - batch.num_rows, last - batch.num_rows
+        if last <= 0:
+            return
 
 
 @contextmanager

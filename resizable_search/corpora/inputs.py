@@ -25,6 +25,7 @@ NOT_FOLLOWED = {
     "hub": "it holds a fixed state of a dataset: its build command with a larger `limit` extends it",
     "vectors": "its vectors came from a file: give all of them to `build vectors`",
     "texts": "its texts came from Python: give all of them to build_index",
+    "merged": "it was merged of other indexes: update those, and merge them again",
     "-": "its documents came from stdin: give all of them to its build command",
 }
 """By the kind of a corpus, why it cannot be read again, and what to do instead."""
@@ -155,6 +156,11 @@ def reopened(name: str, spec: Mapping[str, Any], progress: Progress) -> Corpus:
     """The corpus of the index `name`, as it is now. Raises CorpusError if it is gone, IndexFormatError."""
     kind, options = spec.get("kind"), {key: value for key, value in spec.items() if key != "kind"}
     try:
+        if shard := options.get("shard"):
+            raise CorpusError(
+                f"{name} cannot be updated: it is shard {shard} of its corpus; merge all shards, and update "
+                "the whole"
+            )
         paths = [options["path"]] if kind == "beir" else options.get("paths", [])
         if why := NOT_FOLLOWED.get("-" if paths == ["-"] else str(kind)):
             raise CorpusError(f"{name} cannot be updated: {why}")

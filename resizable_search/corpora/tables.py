@@ -123,6 +123,10 @@ class Table(ABC):
     def read(self, position: int = 0) -> Iterator[Record]:
         """The records after a position, in order."""
 
+    def end(self) -> int | None:
+        """The position after the last record; None if the table cannot be read from anywhere."""
+        return None
+
 
 class JsonLines(Table):
     """One JSON object a line. Blank lines are skipped."""
@@ -141,6 +145,10 @@ class JsonLines(Table):
     def count(self) -> int:
         """The number of records."""
         return sum(1 for _ in self._lines())
+
+    def end(self) -> int:
+        """The number of the last line."""
+        return max((number for number, _ in self._lines()), default=0)
 
     def read(self, position: int = 0) -> Iterator[Record]:
         """The records, one a line."""
@@ -255,6 +263,8 @@ class Parquet(Table):
         """The number of rows in the file's footer."""
         with self._opened() as file:
             return int(file.metadata.num_rows)
+
+    end = count
 
     def read(self, position: int = 0) -> Iterator[Record]:
         """The rows. Row groups before the position are not read."""

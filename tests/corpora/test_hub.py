@@ -265,3 +265,57 @@ def test_a_wikipedia_is_of_any_language():
     assert wikipedia(lang="de").label == "wikimedia/wikipedia 20231101.de"
     assert wikipedia(chars=None).spec().options["chars"] is None
     assert wikipedia(lang="simple", date="20220301").config == "20220301.simple"
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(None, ROWS), (333, 333), (1000, ROWS)])
+def test_shards_have_every_row_once_in_order_and_go_on_from_every_block(
+    client: Client, limit: int | None, rows: int
+) -> None:
+    sizes, shards, rests = client.run(f"""
+        shards = [corpus(shard=f"{{n}}/7", limit={limit}) for n in range(1, 8)]
+        sizes = [shard.size_hint() for shard in shards]
+        blocks = [list(shard.blocks()) for shard in shards]
+        rests = [rows(shard.blocks(b[-2].position)) == rows(b[-1:]) for shard, b in zip(shards, blocks)
+                 if len(b) > 1]
+        value = [sizes, [rows(b) for b in blocks], rests]
+    """)
+    assert [row for shard in shards for row in shard] == expected()[:rows]
+    assert {len(shard) for shard in shards} <= {rows // 7, rows // 7 + 1}
+    assert all(rests)
+    assert sizes == [None] * 7  # the card does not tell
+
+
+def test_a_shard_reads_its_own_row_groups_and_has_the_numbers_of_the_whole(client: Client, hub: HubServer):
+    hub.requests.clear()
+    (first, *_), spec = client.run("""
+        c = corpus("big/rows", columns={"id": None, "title": None, "url": None}, shard="2/10")
+        value = [rows([next(c.blocks())]), c.spec().to_json()]
+    """)
+    assert first[0] == "500"
+    assert spec["shard"] == "2/10"
+    folder = hub.repos["big/rows"] / "20231101.en"
+    assert sum(read.sent for read in hub.reads()) < 0.4 * next(folder.iterdir()).stat().st_size
+
+
+def test_the_rows_of_a_card_tell_the_size_of_a_shard(client: Client) -> None:
+    value = client.run("""
+        from resizable_search.corpora.hub_client import HubSource
+        HubSource.rows, rows = lambda self, split: 550, HubSource.rows
+        try:
+            value = [corpus(shard="1/7", limit=limit).size_hint() for limit in (None, 70)]
+        finally:
+            HubSource.rows = rows
+    """)
+    assert value == [78, 10]
+
+
+def test_shards_are_cut_of_rows_in_file_order_alone(client: Client) -> None:
+    with pytest.raises(UsageError, match="leave `shuffle_seed` or `shard` out"):
+        HubCorpus(repo="a/b", shard="1/2", shuffle_seed=1)
+    with pytest.raises(UsageError, match="leave `limit` or `chunk` out"):
+        HubCorpus(repo="a/b", shard="1/2", limit=10, chunk="400")
+    with pytest.raises(Failed, match=r"UsageError: `shard` needs Parquet files"):
+        client.run("""
+            columns = {"id": "name", "title": None, "url": None, "text": "body"}
+            next(corpus("some/lines", None, columns=columns, shard="1/2").blocks())
+        """)

@@ -1,6 +1,5 @@
 """What a manifest records of others: the corpus, the embedder, and how far the corpus was read."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -88,6 +87,8 @@ class EmbedderSpec:
     @property
     def fingerprint(self) -> str:
         """16 hex digits over everything that the numbers depend on."""
+        import hashlib  # which takes long
+
         text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

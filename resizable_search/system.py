@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -375,6 +374,8 @@ def _living_holder(path: Path) -> str:
 
 def install_command(extra: str) -> str:
     """The command that installs an extra from where this package came: its folder, a URL or an index."""
+    from importlib.metadata import distributions  # which takes long
+
     package = next(iter(distributions(name="resizable_search")), None)  # None: it was never installed
     origin = json.loads((package and package.read_text("direct_url.json")) or "{}")
     what, editable = f"resizable_search[{extra}]", ""

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from resizable_search import system
 from resizable_search.cli.main import guarded
 from resizable_search.errors import OpenFilesError, ServiceError
 from resizable_search.progress import SILENT
@@ -162,10 +161,10 @@ def test_an_extra_is_installed_from_where_the_package_came(monkeypatch, tmp_path
         def read_text(self, name):
             return origin
 
-    monkeypatch.setattr(system, "distributions", lambda name: iter([Package()]))
+    monkeypatch.setattr("importlib.metadata.distributions", lambda name: iter([Package()]))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert shlex.split(install_command("serve")) == [sys.executable, "-m", "pip", "install", *words]
-    monkeypatch.setattr(system, "distributions", lambda name: iter(()))
+    monkeypatch.setattr("importlib.metadata.distributions", lambda name: iter(()))
     assert install_command("serve").endswith(" install 'resizable_search[serve]'")
     (tmp_path / "pip").touch(mode=0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))

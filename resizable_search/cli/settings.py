@@ -175,6 +175,12 @@ def read_toml(path: Path, parse: Callable[[str], Any], mentions: bytes = b"") ->
         raise ConfigError(f"{path} is not TOML ({clipped(str(error))}): correct the file") from None
 
 
+def _parsed(text: str) -> Any:
+    import tomllib  # only if there is a file: it takes long
+
+    return tomllib.loads(text)
+
+
 def project_paths() -> Iterator[Path]:
     """The readable pyproject.toml of this folder and of those above it, the nearest first."""
     with suppress(OSError):  # this folder is gone
@@ -235,11 +241,9 @@ class Configuration:
 
     def _read(self, path: Path, *, is_project: bool = False) -> ConfigFile:
         """Read a file. A wrong one becomes a problem."""
-        import tomllib
-
         file = ConfigFile(path, is_project)
         try:
-            data = read_toml(path, tomllib.loads, mentions=b"rsearch" if is_project else b"")
+            data = read_toml(path, _parsed, mentions=b"rsearch" if is_project else b"")
         except ConfigError as error:
             file.exists = True
             self.problems.append(str(error))

@@ -291,7 +291,7 @@ def body(hit: "Hit") -> str:
     """
 
     def letters(text: str) -> str:
-        return "".join(c for c in text.casefold() if c.isalnum())
+        return re.sub(r"[\W_]+", "", text.casefold())
 
     repeated = letters(f"{hit.title} {hit.metadata.get('heading', '')}"[:CHARS_SHOWN])
     lines = [line for line in hit.text[:MOST_READ].split("\n") if not _FENCE.fullmatch(line)]

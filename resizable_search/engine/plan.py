@@ -139,3 +139,10 @@ def _parse_stage(word: str, plan: str) -> Stage:
     if len(rest) > 1 or not all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers):
         raise UsageError(f"plan {quoted(plan)}: {quoted(word)} is not dim, dim:keep or dim:precision:keep")
     return Stage(int(dim), int(rest[0]) if rest else None, precision)
+
+
+def check_recall(recall: float) -> float:
+    """The overlap itself that a plan is tuned for. Raises UsageError if it is none."""
+    if not 0.0 < recall <= 1.0:
+        raise UsageError(f"recall must be above 0 and at most 1, as 0.99 is, not {recall:g}")
+    return recall

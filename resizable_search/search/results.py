@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.engine.plan import Plan
+from resizable_search.engine.plan import Plan, check_recall
 from resizable_search.errors import UsageError
-from resizable_search.store.tuned_plans import check_recall
 from resizable_search.system import blas_threads
 
 if TYPE_CHECKING:  # a command that a service answers loads no numpy

@@ -9,8 +9,8 @@ import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from resizable_search.engine.plan import Plan
-from resizable_search.errors import IndexFormatError, RsearchError, UsageError
+from resizable_search.engine.plan import Plan, check_recall
+from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.specs import from_json
 from resizable_search.store.layout import hold_lock
 from resizable_search.store.manifest import Manifest, read_manifest
@@ -60,13 +60,6 @@ class TunedPlan:
     def key(self) -> str:
         """Its key in the manifest."""
         return plan_key(self.k, self.recall)
-
-
-def check_recall(recall: float) -> float:
-    """The target itself. Raises UsageError if it is none."""
-    if not 0.0 < recall <= 1.0:
-        raise UsageError(f"recall must be above 0 and at most 1, as 0.99 is, not {recall:g}")
-    return recall
 
 
 def plan_key(k: int, recall: float) -> str:

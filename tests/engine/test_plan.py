@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resizable_search.engine.plan import PRECISIONS, Plan, Stage
+from resizable_search.engine.plan import PRECISIONS, Plan, Stage, check_recall
 from resizable_search.errors import UsageError
 
 stages = st.builds(Stage, st.integers(1, 4096), st.integers(1, 10_000), st.sampled_from(PRECISIONS))
@@ -64,3 +64,9 @@ def test_plans_that_make_no_sense_say_why(text, word):
 
 def test_a_last_stage_may_say_k():
     assert Plan.parse("256:100,768:10").check(10, 768).keeps(10) == [100, 10]
+
+
+@pytest.mark.parametrize("recall", [0.0, -1.0, 1.01, float("nan"), float("inf")])
+def test_a_target_that_is_none_is_wrong_usage(recall):
+    with pytest.raises(UsageError, match="above 0 and at most 1"):
+        check_recall(recall)

@@ -16,7 +16,6 @@ from resizable_search.store.tuned_plans import (
     Candidate,
     StoredPlans,
     TunedPlan,
-    check_recall,
     plan_key,
     store_plan,
     tune_command,
@@ -164,12 +163,6 @@ def test_a_strange_key_is_told(home):
     replace(read_manifest(folder), plans={"whatever": GOOD}).write(folder)
     with opened(home) as index, pytest.raises(IndexFormatError, match="it is for 10:0.99"):
         index.plans.all()
-
-
-@pytest.mark.parametrize("recall", [0.0, -1.0, 1.01, float("nan"), float("inf")])
-def test_a_target_that_is_none_is_wrong_usage(recall):
-    with pytest.raises(UsageError, match="above 0 and at most 1"):
-        check_recall(recall)
 
 
 def test_keys_and_commands():

@@ -187,11 +187,19 @@ def tune(
     sample: Annotated[
         int | None,
         Option(
-            help="Without --queries: use this many rows as queries.",
+            help="Without --queries: use so many queries of the index itself.",
             show_default="as many as prove the recall, 1,680 for 0.99",
         ),
     ] = None,
-    seed: Annotated[int, Option(min=0, help="Seed that draws the rows and splits the queries.")] = 0,
+    titles: Annotated[
+        bool | None,
+        Option(
+            "--titles/--no-titles",
+            help="Embed titles of documents as half of these queries; the others are rows.",
+            show_default="if the embedder works on this machine",
+        ),
+    ] = None,
+    seed: Annotated[int, Option(min=0, help="Seed that draws and splits the queries.")] = 0,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
     show: Annotated[bool, Option("--show", help="Only list the tuned plans of the index.")] = False,
@@ -208,8 +216,9 @@ def tune(
     from resizable_search.cli import render_evaluate
     from resizable_search.search.results import SearchOptions
 
-    if queries is not None and sample is not None:
-        raise UsageError("--sample and --queries exclude each other: choose one of them")
+    for option, value in (("--sample", sample), ("--titles", titles)):
+        if queries is not None and value is not None:
+            raise UsageError(f"{option} and --queries exclude each other: choose one of them")
     SearchOptions(k, recall=recall)  # refuses wrong ones before anything is embedded
     texts = None if queries is None or show else read_queries(queries)
     with open_index(index, home, threads, engine) as opened:
@@ -226,7 +235,9 @@ def tune(
                 first = {text: number for number, text in reversed(texts.items())}
                 distinct = {number: text for number, text in texts.items() if first[text] == number}
                 asked = embed_lines(opened, distinct, queries.name)
-            report = _measure(opened, recall, k, progress, queries=asked, sample=sample, seed=seed)
+            report = _measure(
+                opened, recall, k, progress, queries=asked, sample=sample, titles=titles, seed=seed
+            )
     if json:
         json_object(report)
     else:

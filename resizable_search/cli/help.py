@@ -181,7 +181,17 @@ PANELS = {
     "Index": ("index", "index_option", "name", "home"),
     "Access": ("host", "port", "allow_remote", "token_file", "allow_host", "cors"),
     "Search": ("k", "dim", "rerank", "plan", "recall", "where", "group", "threads", "engine"),
-    "Measurement": ("dims", "precisions", "batch", "cold", "queries", "sample", "seed", "min_recall"),
+    "Measurement": (
+        "dims",
+        "precisions",
+        "batch",
+        "cold",
+        "queries",
+        "sample",
+        "titles",
+        "seed",
+        "min_recall",
+    ),
     "Output": ("format", "json", "csv", "fields", "snippet", "min_score", "open", "explain", "plot"),
     "Embedder": (
         *("embedder", "model", "base_url", "api_key_env"),

@@ -30,9 +30,10 @@ LEAST_REDUCTION = 4  # a stage keeps at most one row in this many: else the next
 BURST = 3  # queries in a row that time a plan; the first only loads its files
 NEVER = np.iinfo(np.int64).max  # the rank of a true row that was not found
 ROUNDS, SECONDS = 3, 1.0  # rounds of timing while searching, and their seconds at most
-FIRST_QUERIES = 100  # queries that may rule a first stage out before the others run
+STEPS = (100, 300)  # after so many queries a first stage may be given up, before the others run
 SECONDS_TRIED = 2  # second stages to measure after one first stage
 LADDER = 6  # numbers of candidates to record for a stage, from the least that reaches the recall
+SLOWER = 1.5  # times the fastest plan's milliseconds: a slower one is no finalist
 HEAVY = 0.15  # try second stages if the work after the first takes a larger share of the time
 
 
@@ -51,12 +52,12 @@ def keeps(k: int, rows: int) -> list[int]:
 
 
 def first_stages(stored: StoredTiers) -> list[Stage]:
-    """The stages that may read every row; an exact one may also be a whole plan."""
+    """The stages that may read every row. An exact one, where there are no codes, may be a whole plan."""
     full = stored.dims[-1]
     words = range(WORD, full + WORD, WORD) if stored.signs else ()
     bits = [Stage(min(dim, full), precision="bits") for dim in words]
     int8 = [Stage(dim, precision="int8") for dim in stored.codes]
-    return [*bits, *int8, *(Stage(dim) for dim in stored.dims[:-1])]
+    return [*bits, *int8, *(Stage(dim) for dim in stored.dims[:-1] if dim not in stored.codes)]
 
 
 def second_stages(first: Stage, stored: StoredTiers) -> list[Stage]:
@@ -104,9 +105,9 @@ class MeasuredPlans:
             progress.advance(len(rows))
         self.truth = np.concatenate(batches)
 
-    def head(self, count: int) -> "MeasuredPlans":
-        """The same on the first so many queries."""
-        return MeasuredPlans(self.index, self.queries.take(slice(count)), self.k, self.truth[:count])
+    def part(self, which: slice) -> "MeasuredPlans":
+        """The same on some of the queries."""
+        return MeasuredPlans(self.index, self.queries.take(which), self.k, self.truth[which])
 
     def shares(self, plan: Plan) -> NDArray[np.float64]:
         """The share of each query's true rows that the plan finds: (m,) float64."""
@@ -127,8 +128,8 @@ class MeasuredPlans:
         return out
 
     def shares_within(self, ranks: NDArray[np.int64], keep: int) -> NDArray[np.float64]:
-        """The share of each query's true rows whose rank (m, k) is below `keep`: (m,) float64."""
-        count = (self.truth != NO_ROW).sum(axis=1)
+        """The share of the true rows of the first queries whose rank (m, k) is below `keep`: (m,) float64."""
+        count = (self.truth[: len(ranks)] != NO_ROW).sum(axis=1)
         shares: NDArray[np.float64] = (ranks < keep).sum(axis=1) / np.maximum(count, 1)
         shares[count == 0] = 1.0
         return shares
@@ -217,7 +218,7 @@ class PlanSearch:
         limit = self.least[self.exact]
         for first in sorted(firsts, key=cost.__getitem__):
             if cost[first] < limit:
-                limit = min(limit, self._try_first(first))
+                limit = min(limit, self._try_first(first, limit))
             progress.advance(1)
 
     def time(self, plans: Sequence[Plan], rounds: int, seconds: float) -> None:
@@ -234,26 +235,37 @@ class PlanSearch:
     def _plan(self, *stages: tuple[Stage, int]) -> Plan:
         return chain(stages, self.measured.index.full_dim)
 
-    def _try_first(self, first: Stage) -> float:
-        """Try plans with this first stage. Returns the least milliseconds that reach the recall."""
-        k, alone, most = self.measured.k, self._alone(first), self.grid[-1]
+    def _try_first(self, first: Stage, limit: float) -> float:
+        """Try plans with this first stage. Returns the least milliseconds that reach the recall.
+
+        Ever more queries tell how many candidates it needs at least. It is given up when even the most
+        cannot be enough, or when a plan with so many is much slower than `limit`.
+        """
+        measured, alone, most = self.measured, self._alone(first), self.grid[-1]
         widest = self._plan((first, most))
-        for measured in (self.measured.head(FIRST_QUERIES), self.measured):
-            ranks = measured.ranks(Plan((first,)), most)
-            shares = measured.shares_within(ranks, most)
-            if upper_bound(shares, self.tail) < self.recall:
-                self.overlap[widest] = float(shares.mean())
+        ranks = np.empty((0, measured.truth.shape[1]), np.int64)
+        for stop in (*(step for step in STEPS if step < len(measured)), len(measured)):
+            part = measured.part(slice(len(ranks), stop))
+            ranks = np.concatenate([ranks, part.ranks(Plan((first,)), most)])
+            enough = (keep for keep in self.grid if self._may_reach(measured.shares_within(ranks, keep)))
+            fewest = next(enough, None)
+            if fewest is None:
+                self.overlap[widest] = float(measured.shares_within(ranks, most).mean())
                 return math.inf
-        reaching = [alone] if self._reaches(alone, self.measured.shares_within(ranks, k)) else []
-        enough = self._enough(ranks, self.grid, [], first)
-        reaching += [self._plan((first, keep)) for keep in enough]
+            plan = self._plan((first, fewest))
+            self.time([alone, plan], ROUNDS, SECONDS)
+            # A second stage may save half of the work after the first.
+            if (self.least[alone] + self.least[plan]) / 2 >= limit:
+                return math.inf
+        reaching = [alone] if self._reaches(alone, measured.shares_within(ranks, measured.k)) else []
+        keeps = self._enough(ranks, self.grid, [], first)
+        reaching += [self._plan((first, keep)) for keep in keeps]
         if not reaching:
-            self.overlap[widest] = float(shares.mean())
             return math.inf
         self.time([alone, *reaching], ROUNDS, SECONDS)
         least = min(self.least[plan] for plan in reaching)
-        if enough and least - self.least[alone] > HEAVY * least:
-            more = self._try_seconds(first, enough, least)
+        if keeps and least - self.least[alone] > HEAVY * least:
+            more = self._try_seconds(first, keeps, least)
             least = min([least, *(self.least[plan] for plan in more)])
         return least
 
@@ -305,8 +317,12 @@ class PlanSearch:
         if not timed:
             return []
         fastest = replace(timed[0].stages[0], keep=None)
+        timed = [plan for plan in timed if self.least[plan] <= SLOWER * self.least[timed[0]]]
         more = [plan for plan in self.reaching if plan not in self.least]
         return timed[:most] + [plan for plan in more if replace(plan.stages[0], keep=None) == fastest]
+
+    def _may_reach(self, shares: NDArray[np.float64]) -> bool:
+        return upper_bound(shares, self.tail) >= self.recall
 
     def _reaches(self, plan: Plan, shares: NDArray[np.float64]) -> bool:
         self.overlap[plan] = float(shares.mean())

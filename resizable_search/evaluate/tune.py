@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from resizable_search import __version__
+from resizable_search.engine.base import NO_ROW
 from resizable_search.engine.plan import Plan, check_recall
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import Queries, sample_queries
@@ -22,6 +23,7 @@ from resizable_search.search.results import SearchOptions
 from resizable_search.statistics import lower_bound, upper_bound
 from resizable_search.store.tuned_plans import Candidate, TunedPlan, store_plan
 from resizable_search.system import blas_threads
+from resizable_search.text import counted
 
 TAIL = 0.025
 """The chance that a bound of the first plan to confirm is wrong; each later one has half of it.
@@ -33,7 +35,7 @@ CHOSEN_AT_MOST = 1000  # the most queries that choose; more may confirm
 SAMPLE_AT_LEAST, SAMPLE_AT_MOST = 1000, 10_000  # limits of the sample, whatever the recall
 
 FINALISTS = 8
-ROUNDS, SECONDS = 30, 4.0
+ROUNDS, SECONDS = 30, 2.0
 """Plans timed at the end, besides the exact one and safer ones; the rounds, and their seconds at most."""
 
 
@@ -60,14 +62,17 @@ def tune(
     queries: Queries | None = None,
     *,
     sample: int | None = None,
+    titles: bool | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> TuneReport:
     """Choose the fastest plan for k hits that is proven to reach `recall`, and store it in the index.
 
-    `queries` None: `sample` rows of the index (None: as many as prove the recall), drawn by `seed`, each left
-    out of its own hits. Rows are easier than real queries: their neighbours are nearer. For a read-only index
-    `not_kept` of the report says why the plan is not stored. Raises UsageError.
+    `queries` None: `sample` queries (None: as many as prove the recall) from the index itself, drawn by
+    `seed`: half are titles of its documents, if it has titles, and the others its rows, each left out of its
+    own hits. Rows are easier than real queries: their neighbours are nearer. Titles are embedded: None, if
+    that costs nothing; `titles` True in any case, False never. For a read-only index `not_kept` of the report
+    says why the plan is not stored. Raises UsageError, and EmbedderError for titles that were asked for.
     """
     check_recall(recall)
     SearchOptions(k)
@@ -78,7 +83,7 @@ def tune(
     index.warm()
     if index.remark:
         progress.note(index.remark)
-    asked = queries or sample_queries(index, sample or sample_size(recall), seed)
+    asked = queries or own_queries(index, sample or sample_size(recall), titles, seed, progress)
     count = len(asked.vectors)
     first, second = split(asked, max(1, min(count // 2, CHOSEN_AT_MOST)), seed)
     choosing, confirming = MeasuredPlans(index, first, k), MeasuredPlans(index, second, k)
@@ -125,6 +130,32 @@ def sample_size(recall: float) -> int:
     confirming = 8.4 / max(1.0 - recall, 1e-9)
     wanted = math.ceil(confirming) + math.ceil(min(confirming, CHOSEN_AT_MOST))
     return ROUNDS if recall == 1.0 else max(SAMPLE_AT_LEAST, min(wanted, SAMPLE_AT_MOST))
+
+
+def own_queries(index: Index, count: int, titles: bool | None, seed: int, progress: Progress) -> Queries:
+    """`count` queries from the index itself: rows, and titles for at most half. Raises as `tune` does."""
+    rows = sample_queries(index, count, seed)
+    if not (index.embeds_for_free if titles is None else titles):
+        return rows
+    drawn = np.random.default_rng(seed).choice(index.rows, min(2 * count, index.rows), replace=False)
+    found = dict.fromkeys(document.title.strip() for document in index.documents(index.live_rows()[drawn]))
+    texts = [title for title in found if title][: count // 2]
+    if not texts:
+        return rows
+    if not index.embeds_for_free:
+        kind, characters = index.manifest.embedder["kind"], sum(map(len, texts))
+        progress.note(f"{counted(len(texts), 'title')}, {characters:,} characters, are embedded by {kind}")
+    try:
+        vectors, is_known = index.embed_known(texts)
+    except RsearchError as error:
+        if titles:
+            raise
+        progress.note(f"no title is a query here: {error}")
+        return rows
+    rows = rows.take(slice(count - int(is_known.sum())))
+    assert rows.own_rows is not None
+    own_rows = np.concatenate([np.full(int(is_known.sum()), NO_ROW), rows.own_rows])
+    return Queries(np.concatenate([vectors[is_known], rows.vectors]), "own titles and rows", own_rows, seed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,6 +286,11 @@ class Index:
         self._refuse_if_closed()
         return self._filter.document_names()
 
+    @property
+    def embeds_for_free(self) -> bool:
+        """Whether its embedder works on this machine, so that a text costs nothing."""
+        return self._embedder.is_free
+
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Raw query vectors (m, full_dim) float32, from the cache or the embedder.
 

@@ -88,6 +88,14 @@ class QueryEmbedder:
         if embedder is not None:
             self._refuse_other_space(embedder.spec)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether texts are embedded on this machine, so that they cost nothing."""
+        from resizable_search.embedders.registry import embedder_class
+
+        embedder = self.embedder or embedder_class(self._spec.kind)
+        return embedder.embeds and not embedder.remote
+
     def load(self) -> None:
         """Read the files of a fitted embedder now: they go when the index is replaced.
 

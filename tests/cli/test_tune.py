@@ -87,6 +87,7 @@ def test_a_plan_that_cannot_be_kept_is_printed_all_the_same(own: Machine):
         (("-k", 0), ("k must be 1 or more",)),
         (("--sample", 1), ("--sample must be 2 or more",)),
         (("--sample", 5, "--queries", "x"), ("choose one of them",)),
+        (("--no-titles", "--queries", "x"), ("choose one of them",)),
         (("--queries", "nowhere.txt"), ("cannot read nowhere.txt",)),
         (("--seed", -1), ("--seed", "is not in the range x>=0")),
         (("--threads", 0), ("threads must be",)),

@@ -76,11 +76,12 @@ def test_true_rows_that_are_not_there_are_no_misses(tmp_path):
         assert (measured.shares(Plan.parse("96")) == 1).all()
 
 
-def test_the_head_is_the_first_queries(measured):
-    np.testing.assert_array_equal(
-        measured.head(20).shares(Plan.parse("16")), measured.shares(Plan.parse("16"))[:20]
-    )
-    assert len(measured.head(10**6)) == len(measured)
+def test_a_part_is_some_of_the_queries(measured):
+    shares, part = measured.shares(Plan.parse("16")), measured.part(slice(20, 50))
+    np.testing.assert_array_equal(part.shares(Plan.parse("16")), shares[20:50])
+    first = measured.part(slice(20)).ranks(Plan.parse("16"), K)
+    np.testing.assert_array_equal(measured.shares_within(first, K), shares[:20])
+    assert len(measured.part(slice(0, 10**6))) == len(measured)
 
 
 def test_queries_are_split_by_the_seed_and_none_is_in_both():

@@ -43,6 +43,10 @@ def test_an_index_without_tiers_has_its_smaller_dimensions_alone():
     assert first_stages(StoredTiers((96,))) == []
 
 
+def test_codes_of_a_dimension_stand_for_its_floats():
+    assert list(map(str, first_stages(StoredTiers((16, 64, 96), (64, 96))))) == ["64:int8", "96:int8", "16"]
+
+
 def test_a_second_stage_knows_more_than_the_first():
     stored = StoredTiers((64, 128, 256, 512, 768), (64, 128, 256, 512, 768), signs=True)
     assert list(map(str, second_stages(Stage(128, precision="bits"), stored))) == [

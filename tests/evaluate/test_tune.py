@@ -3,16 +3,21 @@ import json
 import numpy as np
 import pytest
 
+from resizable_search.build.build import build
+from resizable_search.build.workspace import BuildOptions
+from resizable_search.corpora.base import Document
 from resizable_search.engine.plan import Plan
-from resizable_search.errors import UsageError
+from resizable_search.errors import EmbedderError, UsageError
 from resizable_search.evaluate import tune as tune_module
 from resizable_search.evaluate.bench import Queries, text_queries
 from resizable_search.evaluate.plan_space import MeasuredPlans
-from resizable_search.evaluate.tune import sample_size, tune
+from resizable_search.evaluate.tune import own_queries, sample_size, tune
 from resizable_search.progress import SILENT
+from resizable_search.search.index import open_index
 from resizable_search.search.results import SearchOptions
+from resizable_search.store.layout import Home
 from resizable_search.store.manifest import read_manifest
-from tests.support import index_of
+from tests.support import ListCorpus, TableEmbedder, index_of
 
 FULL = 96
 
@@ -27,7 +32,9 @@ def resizable(n, width=FULL, seed=0):
 
 @pytest.fixture
 def index(tmp_path):
-    with index_of(resizable(1600), tmp_path, dims=(16, 64, FULL)) as opened:
+    with index_of(resizable(1600), tmp_path, dims=(16, 64, FULL)) as made:
+        folder = made.folder
+    with open_index(folder, home=tmp_path, embedder=TableEmbedder(width=FULL, remote=True)) as opened:
         yield opened
 
 
@@ -133,6 +140,65 @@ def test_queries_of_a_file_are_used_instead_of_rows(index, by_bytes):
     asked = text_queries(index, [f"question {i} of {i % 7}" for i in range(600)], "questions.txt")
     tuned = tune(index, 0.5, queries=asked).tuned
     assert (tuned.source, tuned.seed, tuned.queries, tuned.chosen_on) == ("questions.txt", None, 300, 300)
+
+
+class Noted:
+    """A progress that keeps its notes."""
+
+    def __init__(self):
+        self.notes = []
+
+    def stage(self, name, total, unit):
+        pass
+
+    def advance(self, amount):
+        pass
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+def test_half_of_the_queries_are_titles_where_that_costs_nothing(tmp_path, by_bytes):
+    with index_of(resizable(1600), tmp_path, dims=(16, 64, FULL)) as opened:
+        opened._embedder.embedder.table["Title 7"] = np.zeros(FULL, np.float32)  # no known word
+        asked = own_queries(opened, 3200, None, 0, SILENT)
+        assert asked.source == "own titles and rows"
+        assert (asked.own_rows == -1).sum() == 1599
+        assert sorted(asked.own_rows[1599:]) == list(range(1600))
+        tuned = tune(opened, 0.5).tuned
+        assert (tuned.source, tuned.seed, tuned.queries, tuned.chosen_on) == (asked.source, 0, 500, 500)
+        assert read_manifest(opened.folder).plans["10:0.5"]["source"] == asked.source
+        assert own_queries(opened, 100, False, 0, SILENT).source == "own rows"
+
+
+def test_titles_that_cost_are_embedded_only_if_asked_for_and_the_cost_is_told(index):
+    embedder, progress = index._embedder.embedder, Noted()
+    assert own_queries(index, 100, None, 0, progress).source == "own rows"
+    assert (embedder.asked, progress.notes) == ([], [])
+    asked = own_queries(index, 100, True, 0, progress)
+    characters = sum(map(len, embedder.asked))
+    assert (len(embedder.asked), len(asked.vectors), asked.source) == (50, 100, "own titles and rows")
+    assert progress.notes == [f"50 titles, {characters} characters, are embedded by table"]
+
+
+def test_titles_that_cannot_be_embedded_leave_the_rows(tmp_path):
+    def fail(texts):
+        raise EmbedderError("no model here")
+
+    progress = Noted()
+    with index_of(resizable(100), tmp_path) as opened:
+        opened._embedder.embedder.before = fail
+        assert own_queries(opened, 20, None, 0, progress).source == "own rows"
+        assert progress.notes == ["no title is a query here: no model here"]
+        with pytest.raises(EmbedderError, match="no model here"):
+            own_queries(opened, 20, True, 0, progress)
+
+
+def test_an_index_without_titles_is_tuned_on_its_rows(tmp_path):
+    home, texts = Home(tmp_path), [Document(str(i), "", "", f"text {i}") for i in range(30)]
+    build(ListCorpus(texts), TableEmbedder(), home, BuildOptions("plain"))
+    with open_index("plain", home=tmp_path, embedder=TableEmbedder()) as opened:
+        assert own_queries(opened, 20, None, 0, SILENT).source == "own rows"
 
 
 def test_a_plan_that_cannot_be_kept_is_still_told(index, by_bytes):

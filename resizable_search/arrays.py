@@ -23,6 +23,7 @@ from resizable_search.system import unreadable
 from resizable_search.text import BACK
 
 READ_ROWS = 4096  # that are read at once
+TOGETHER = 64  # rows that are never read apart
 READ_BYTES = 16 << 20  # at most: very wide rows are read fewer at once
 
 
@@ -77,10 +78,11 @@ class NpyWriter:
 def read_blocks(path: Path, rows: int = READ_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """The rows of a finished file of ours in order, block by block.
 
-    Yields the first row's number and (up to `rows`, d) float32.
+    Yields the first row's number and (up to `rows`, d) float32; `rows` is rounded up to TOGETHER.
     """
     count, dim = read_shape(path)
     rows = max(1, min(rows, READ_BYTES // (4 * dim)))
+    rows += -rows % TOGETHER
     for start in range(0, count, rows):
         n = min(rows, count - start)
         yield start, read_slice(path, (count, dim), "<f4", start * dim, n * dim).reshape(n, dim)

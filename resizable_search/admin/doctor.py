@@ -20,9 +20,9 @@ from resizable_search.errors import CredentialsError, RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
-from resizable_search.store.manifest import read_manifest
+from resizable_search.store.manifest import FORMAT_VERSION, read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import derive, derived_files, list_files, sync_folder
+from resizable_search.store.writer import derive, derived_files, list_files, mean_of_index, sync_folder
 from resizable_search.system import ANOTHER_HOME, beside, free_bytes, thread_count
 from resizable_search.text import counted, dimensions
 
@@ -79,7 +79,7 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
         else:
             with hold_lock(folder):
                 add_tiers(folder, progress)
-            done.append(f"{folder.name}: int8 tiers and sign bits derived")
+            done.append(f"{folder.name}: missing tiers derived")
     try:
         compiled = compile_kernels(progress)
     except ColdKernelsError as error:
@@ -89,20 +89,20 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
 
 
 def add_tiers(index: Path, progress: Progress = SILENT) -> None:
-    """Derive the int8 tiers and sign bits of an index that was built before they existed.
+    """Derive the tiers of an index that was built before they existed.
 
     Nothing else changes, so the generation stays. The caller holds the index's lock.
     """
     manifest = read_manifest(index)
     wanted = derived_files(0, manifest.dims)
     progress.stage("deriving", manifest.rows, "rows")
-    parts = []
+    parts, mean = [], mean_of_index(index, manifest)
     try:
         for part in manifest.parts:
             folder = index / part.path
-            derive(folder, manifest.dims, progress)
+            derive(folder, manifest.dims, progress, mean, part.files)
             parts.append(replace(part, files={**part.files, **list_files(folder, list(wanted))}))
-        replace(manifest, parts=tuple(parts)).write(index)
+        replace(manifest, parts=tuple(parts), format=FORMAT_VERSION).write(index)
     except BaseException:
         for part in manifest.parts:
             for name in wanted:

@@ -39,7 +39,7 @@ from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import add_part, array_bytes, commit, replace_folder
+from resizable_search.store.writer import add_part, array_bytes, commit, mean_of_index, replace_folder
 from resizable_search.system import free_bytes, make_sure_of_room, storage_errors
 from resizable_search.text import counted
 
@@ -308,11 +308,13 @@ class Update:
             rows = rows_of_answers(journal, spec, self.reader)
         else:
             rows = rows_of_file(journal, spec, self.file, self.start.read)
-        part, staged = write_part(journal, dims, rows, workspace), journal.staged
-        if base is not None and self.kind != "compact":
+        extended = None if self.kind == "compact" else base
+        mean = mean_of_index(workspace.folder, extended) if extended else None
+        part, staged = write_part(journal, dims, rows, workspace, mean), journal.staged
+        if extended is not None:
             if self.is_build:  # the same model, perhaps at another address
                 changes["embedder"] = self.embedder.spec.to_json()
-            return add_part(staged, workspace.folder, base, part, deleted, **changes)
+            return add_part(staged, workspace.folder, extended, part, deleted, **changes)
         if self.reader is not None:
             manifest = compacted_manifest(staged, part, self.reader)
         else:

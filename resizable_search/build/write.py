@@ -15,6 +15,7 @@ from resizable_search.build.workspace import Workspace, checksums
 from resizable_search.corpora.base import Corpus
 from resizable_search.corpora.vectors import VectorsCorpus
 from resizable_search.engine import vectors
+from resizable_search.engine.vectors import Floats
 from resizable_search.errors import RsearchError
 from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.documents import write_documents
@@ -52,8 +53,12 @@ def rows_of_file(journal: Journal, spec: EmbedderSpec, file: VectorsCorpus, firs
     file.make_sure_unchanged()
 
 
-def write_part(journal: Journal, dims: Sequence[int], rows: Rows, workspace: Workspace) -> Part:
+def write_part(
+    journal: Journal, dims: Sequence[int], rows: Rows, workspace: Workspace, mean: Floats | None
+) -> Part:
     """Write the rows, the documents and what follows from them into the journal's folder of new files.
+
+    `mean`: that of the index's first part; None: this is the first part.
 
     The journal keeps their checksums, which tell later whether they were put in place.
     """
@@ -75,7 +80,7 @@ def write_part(journal: Journal, dims: Sequence[int], rows: Rows, workspace: Wor
         are = "is a zero vector" if zeros == 1 else "are zero vectors"
         ids = listed(named, NAMED_ZEROS, zeros)
         workspace.log.note(f"{counted(zeros, 'row')} {are} ({ids}); kept as is")
-    derive(staged, dims, workspace.log)
+    derive(staged, dims, workspace.log, mean)
     workspace.log.stage("writing", None, "files")
     copy = workspace.unfinished / NAMES.documents_copy
     write_documents(staged / NAMES.documents, copy, journal.copy_documents)

@@ -165,7 +165,7 @@ EXAMPLES: dict[str, str] = {
         rsearch warm
             Compile the kernels after an upgrade or on a new machine.
         rsearch warm wiki100k
-            Also derive missing int8 tiers and sign bits of an index.
+            Also derive missing tiers of an index.
         """,
     "doctor": "rsearch doctor --json",
     "config": """

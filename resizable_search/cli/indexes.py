@@ -209,7 +209,7 @@ def remove(
 def warm(
     index: Annotated[
         str | None,
-        Argument(help="Derive missing int8 tiers and sign bits of it.", autocompletion=completion.indexes),
+        Argument(help="Derive missing tiers of it.", autocompletion=completion.indexes),
     ] = None,
     home: HomeOption = None,
 ) -> None:

@@ -8,6 +8,7 @@ score -inf, and come last. Each score has one value:
 - `exact` and `float32`: the dot product of the stored float32 row and the normalised float32 query,
   accumulated by `vectors.lane_sum` and rounded to float32: the defined score.
 - `int8`: a sum of integers times the row's step (`vectors.quantise`), rounded to float32.
+- `1bit`: a sum of integers times the row's factor (`vectors.one_bit`), rounded to float32.
 - `bits`: the number of the first `dim` signs that agree, less those that differ, as float32.
 
 For `exact` and `float32` an engine may choose candidates by any fast arithmetic, if the rows it leaves out
@@ -89,7 +90,7 @@ class ScanResult:
     """The best rows of a scan, and what it did.
 
     `rescored`: the rows whose defined score was computed, over all queries. `read`: bytes of files that one
-    query read, apart from those rows. `by`: what was read: `float32`, `int8` or `bits`.
+    query read, apart from those rows. `by`: what was read: `float32`, `int8`, `1bit` or `bits`.
     """
 
     top: Top
@@ -127,8 +128,9 @@ def count_in(parts: Parts, rows: Rows) -> int:
 
 
 def row_bytes(dim: int, precision: str) -> int:
-    """The bytes that a scan by `float32`, `int8` or `bits` reads of each row."""
-    return {"float32": 4 * dim, "int8": dim + 4, "bits": -(-dim // WORD) * 8}[precision]
+    """The bytes that a scan by `float32`, `int8`, `1bit` or `bits` reads of each row."""
+    one_bit, bits = vectors.HEAD + -(-dim // 8), -(-dim // WORD) * 8
+    return {"float32": 4 * dim, "int8": dim + 4, "1bit": one_bit, "bits": bits}[precision]
 
 
 def error_bounds(queries: IntegerQueries) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

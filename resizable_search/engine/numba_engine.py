@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import base
-from resizable_search.engine.base import ScanResult, row_bytes
+from resizable_search.engine.base import NO_ROW, ScanResult, Top, row_bytes
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
@@ -23,13 +23,24 @@ from resizable_search.engine.scheduling import (
     parallel_scan,
     share_queries,
 )
-from resizable_search.engine.vectors import PADDED, Floats, IntegerQueries, Rows, prefix_masks, sign_words
+from resizable_search.engine.vectors import (
+    PADDED,
+    Floats,
+    IntegerQueries,
+    Rows,
+    prefix_masks,
+    sign_words,
+    table_limit,
+)
 
 ROOM = 1024
 """Candidates that a buffer holds beyond a few times k; it is compacted when it is full."""
 
 MOST_PREFETCHED = 1000
 """Candidates that the disk is asked for at once, if a scan waited for it."""
+
+MOST_PACKED = 2**32 - 1
+"""Rows that fit into half a word beside their score."""
 
 NARROWED = 3
 """Times k: from so many rows on, int8 codes rule out rows before the rest is rescored."""
@@ -51,6 +62,8 @@ class NumbaEngine:
         """The k best rows for each of the queries (m, dim) float32."""
         if precision == "bits":
             return self._scan_bits(parts, queries, k)
+        if precision == "1bit" and len(parts) < MOST_PACKED:
+            return self._scan_one_bit(parts, queries, k)
         if precision == "int8":
             return self._scan_int8(parts, queries, k, is_exact=False)
         if precision == "exact" and parts.can_have_tier and k <= base.TOO_MANY * len(parts):
@@ -60,6 +73,10 @@ class NumbaEngine:
     def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending."""
         kernels, dim, results = self._kernels, parts.dim, Results.of(len(rows), k)
+        if precision == "1bit":
+            if len(parts) >= MOST_PACKED:
+                return self._numpy.rescore(parts, queries, precision, rows, k)
+            return self._rescore_one_bit(parts, queries, rows, k)
         narrows = precision == "exact" and rows.shape[1] >= NARROWED * k and parts.has_tier
         fixed: tuple[Any, ...]
         per_query: list[NDArray[Any]]
@@ -104,6 +121,36 @@ class NumbaEngine:
             return self._numpy.scan(parts, queries, "float32", k)
         return ScanResult(results.top(), sum(rescored), n * bytes_of_row, "int8")
 
+    def _scan_one_bit(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
+        lines, tables = -(-parts.dim // 8), self._tables(queries)
+        bytes_of_row, best = row_bytes(parts.dim, "1bit"), np.empty((len(queries), k), np.uint64)
+
+        def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
+            self._kernels.best_words(*buffers.candidates, best[part])
+
+        begin = _scan_by(self._kernels.scan_one_bit, (parts.table("1bit"), lines), tables, (k,))
+        size = BufferSize(2 * k + ROOM, words=True)
+        parallel_scan(len(parts), bytes_of_row, len(queries), self.threads, size, begin, finish)
+        return ScanResult(_unpacked(best), 0, len(parts) * bytes_of_row, "1bit")
+
+    def _rescore_one_bit(self, parts: Parts, queries: Floats, rows: Rows, k: int) -> ScanResult:
+        lines, tables, table = -(-parts.dim // 8), self._tables(queries), parts.table("1bit")
+        best = np.empty((len(queries), k), np.uint64)
+
+        def work(part: slice) -> None:
+            own = [each[part] for each in tables]
+            self._kernels.rescore_one_bit(table, lines, *own, rows[part], best[part])
+
+        share_queries(len(queries), self.threads, work)
+        return base.rescore_result(parts, "1bit", rows, _unpacked(best))
+
+    def _tables(self, queries: Floats) -> list[NDArray[Any]]:
+        """The look-up tables of the queries, and what all numbers of each add up to."""
+        m, d = queries.shape
+        tables, totals = np.empty((m, 2 * -(-d // 8), 16), np.uint8), np.empty(m, np.float32)
+        self._kernels.make_tables(queries, table_limit(d), tables, totals)
+        return [tables, totals]
+
     def _scan_bits(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
         fixed = parts.table("bits"), parts.dim, prefix_masks(parts.dim)
         bytes_of_row = row_bytes(parts.dim, "bits")
@@ -131,6 +178,19 @@ class NumbaEngine:
         units, lengths, errors = np.empty(m), np.empty(m), np.empty(m)
         self._kernels.quantise_queries(queries, codes, units, lengths, errors)
         return [codes, units, *base.error_bounds(IntegerQueries(codes, units, lengths, errors))]
+
+
+def _unpacked(words: NDArray[np.uint64]) -> Top:
+    """The candidates of `kernels.one_bit` (m, k), unordered, as scores and rows in order."""
+    words.sort(axis=1)
+    halves = words[:, ::-1].astype("<u8").view("<u4").reshape(*words.shape, 2)
+    rows, bits = ~halves[:, :, 0], halves[:, :, 1]
+    bits = np.where(bits >> 31, bits ^ np.uint32(1 << 31), ~bits)
+    scores, numbers = bits.view(np.float32), rows.astype(np.int64)
+    if not words[:, 0].all():
+        empty = words[:, ::-1] == 0
+        scores[empty], numbers[empty] = -np.inf, NO_ROW
+    return Top(scores, numbers)
 
 
 def _scan_by(

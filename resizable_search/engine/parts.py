@@ -25,7 +25,8 @@ SHORT = 1e-30
 FIRST, ROWS, ALLOWED, WIDTH, STORED, CODES_WIDTH, CODES, STEPS, ERRORS, WORDS, SIGNS = range(11)
 """Columns of a table: the first row, the number of rows, and addresses; 0 for a missing array.
 
-WIDTH: numbers of a stored row. CODES_WIDTH: those of its codes. WORDS: lines of the sign bits.
+WIDTH: numbers of a stored row. CODES_WIDTH: those of its codes, or the lines of a block.
+WORDS: lines of the sign bits.
 """
 
 
@@ -36,7 +37,7 @@ class View:
     `stored` is the file's (n, width) float32 array, width >= dim, its rows of norm 1 or 0. If dim is below
     width, the rows are `truncate(stored, dim)`, which is never kept. `allowed` (n,) bool: the rows that a
     search may return (None: all). `stored_tier` is the int8 tier of `stored`, `signs` the sign bits
-    (words, n) uint64 of the full rows; both may be missing.
+    (words, n) uint64 of the full rows, `one_bit` their one-bit codes; each may be missing.
     """
 
     stored: Floats
@@ -44,6 +45,7 @@ class View:
     allowed: NDArray[np.bool_] | None = None
     stored_tier: Tier | None = None
     signs: NDArray[np.uint64] | None = None
+    one_bit: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -93,6 +95,13 @@ class View:
         if self.signs is None:
             raise UsageError("this index has no sign bits: derive them with `warm`, or use exact stages")
         return self.signs
+
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """The one-bit codes. Raises UsageError if missing."""
+        if self.one_bit is None:
+            raise UsageError("this index has no 1bit codes: derive them with `warm`, or use exact stages")
+        return self.one_bit
 
     def rows(self, numbers: Rows) -> Floats:
         """The rows of these numbers (c,), as they are defined at this dimension: (c, dim) float32."""
@@ -144,7 +153,7 @@ class Parts:
         return all(view.stored_tier is not None for view in self.views)
 
     def table(self, by: str) -> NDArray[np.int64]:
-        """(parts, 11) int64: the arrays of the parts, with the tier `int8` or `bits` if that is wanted.
+        """(parts, 11) int64: the arrays of the parts, with the tier `int8`, `1bit` or `bits` if wanted.
 
         Raises UsageError if there is no such tier.
         """
@@ -164,6 +173,8 @@ class Parts:
                 line[CODES_WIDTH], line[CODES] = tier.codes.shape[1], _address(tier.codes, np.int8)
                 line[STEPS] = _address(tier.steps, np.float32)
                 line[ERRORS] = _address(tier.errors, np.float32)
+            elif by == "1bit":
+                line[CODES_WIDTH], line[CODES] = view.codes.shape[1], _address(view.codes, np.uint8)
             elif by == "bits":
                 line[WORDS], line[SIGNS] = len(view.sign_words), _address(view.sign_words, np.uint64)
         return table

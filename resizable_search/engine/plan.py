@@ -2,8 +2,8 @@
 
 A plan is a chain of stages `dim:precision:keep`. The first stage scans every row; each later one rescores
 the rows that the one before kept. Keeps never grow and are never below k; the last stage keeps k, so it has
-no number. Precision `exact`, the default, is left out: `256:100,768`. Scores in int8 or bits are not the
-cosine similarity, so neither can be the last stage.
+no number. Precision `exact`, the default, is left out: `256:100,768`. Scores in int8, 1bit or bits are not
+the cosine similarity, so none can be the last stage.
 """
 
 from dataclasses import dataclass, replace
@@ -13,11 +13,12 @@ from typing import Literal, get_args
 from resizable_search.errors import UsageError
 from resizable_search.text import quoted
 
-Precision = Literal["exact", "float32", "int8", "bits"]
+Precision = Literal["exact", "float32", "int8", "1bit", "bits"]
 """How rows are scored.
 
 `exact`: the float32 answer by whatever is fastest. `float32`: read the floats. `int8`: the int8 codes alone.
-`bits`: the number of signs that the row and the query have in common.
+`1bit`: the signs around the index's mean, with integers of the query. `bits`: the number of signs that the
+row and the query have in common.
 """
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -80,18 +80,23 @@ def map_ahead(task: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
 
 @dataclass(frozen=True, slots=True)
 class BufferSize:
-    """Numbers that a buffer has for each query on each thread. A scan that counts has tallies, not bounds."""
+    """Numbers that a buffer has for each query on each thread.
+
+    A scan that counts has tallies, not bounds. Candidates that are `words` have their score in them.
+    """
 
     candidates: int
     lower: int = 0
     tallies: int = 0
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateBuffers:
     """Scratch space of some threads for some queries, as kernels take it.
 
-    `candidates`: their rows, keys and counts. `bounds`: lower bounds and how many they are, or tallies.
+    `candidates`: their rows, keys and counts, or words and counts. `bounds`: lower bounds and how many they
+    are, or tallies, or the least word that counts.
     """
 
     candidates: tuple[NDArray[Any], ...]
@@ -105,6 +110,9 @@ class CandidateBuffers:
     def of(cls, threads: int, queries: int, size: BufferSize) -> "CandidateBuffers":
         """Empty buffers."""
         shape, room = (threads, queries), (threads, queries, size.candidates)
+        if size.words:
+            words = np.empty(room, np.uint64), np.zeros(shape, np.int64)
+            return cls(words, (np.zeros(shape, np.uint64),))
         candidates = np.empty(room, np.int64), np.empty(room), np.zeros(shape, np.int64)
         if size.tallies:
             return cls(candidates, (np.zeros((*shape, size.tallies), np.int64),))

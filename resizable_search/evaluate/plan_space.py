@@ -1,7 +1,7 @@
 """The plans worth trying on an index, and the search for fast ones that reach a recall.
 
-A first stage reads a few sign bits, int8 codes or floats of every row; its candidates are scored at the
-full dimension, or by a second stage first. Every first stage is timed. From the fastest on, one pass over
+A first stage reads a bit of each dimension, int8 codes or floats of every row; its candidates are scored at
+the full dimension, or by a second stage first. Every first stage is timed. From the fastest on, one pass over
 the queries gives the rank of each true row within a stage, and so the overlap for every number of
 candidates. Second stages are tried where the work after the first stage takes much of the time. A first
 stage that alone is slower than the best plan so far is skipped.
@@ -39,11 +39,11 @@ HEAVY = 0.15  # try second stages if the work after the first takes a larger sha
 
 @dataclass(frozen=True, slots=True)
 class StoredTiers:
-    """What an index stores: dimensions ascending, those with int8 codes, and whether it has sign bits."""
+    """What an index stores: dimensions ascending, those with int8 codes, and whether it has 1bit codes."""
 
     dims: tuple[int, ...]
     codes: tuple[int, ...] = ()
-    signs: bool = False
+    one_bit: bool = False
 
 
 def keeps(k: int, rows: int) -> list[int]:
@@ -54,19 +54,18 @@ def keeps(k: int, rows: int) -> list[int]:
 def first_stages(stored: StoredTiers) -> list[Stage]:
     """The stages that may read every row. An exact one, where there are no codes, may be a whole plan."""
     full = stored.dims[-1]
-    words = range(WORD, full + WORD, WORD) if stored.signs else ()
-    bits = [Stage(min(dim, full), precision="bits") for dim in words]
+    words = range(WORD, full + WORD, WORD) if stored.one_bit else ()
+    one_bit = [Stage(min(dim, full), precision="1bit") for dim in words]
     int8 = [Stage(dim, precision="int8") for dim in stored.codes]
-    return [*bits, *int8, *(Stage(dim) for dim in stored.dims[:-1] if dim not in stored.codes)]
+    return [*one_bit, *int8, *(Stage(dim) for dim in stored.dims[:-1] if dim not in stored.codes)]
 
 
 def second_stages(first: Stage, stored: StoredTiers) -> list[Stage]:
     """The stages that may follow `first`: each reads more of a row."""
     full = stored.dims[-1]
-    bits = [Stage(full, precision="bits")] if stored.signs else []
     int8 = [Stage(dim, precision="int8") for dim in stored.codes if 4 * dim >= full]
-    if first.precision == "bits":
-        return [stage for stage in bits if stage.dim > first.dim] + int8
+    if first.precision == "1bit":
+        return int8
     wider = [stage for stage in int8 if stage.dim > first.dim]
     if first.precision == "exact":
         wider += [Stage(dim) for dim in stored.dims[:-1] if dim > first.dim]
@@ -186,7 +185,7 @@ class PlanSearch:
         index = self.measured.index
         files = set.intersection(*(set(part.files) for part in index.manifest.parts))
         codes = tuple(dim for dim in index.dims if NAMES.tier(dim)[0] in files)
-        self.stored = StoredTiers(index.dims, codes, NAMES.signs(index.full_dim) in files)
+        self.stored = StoredTiers(index.dims, codes, NAMES.one_bit(index.full_dim) in files)
         self.grid = keeps(self.measured.k, index.rows)
         self.overlap[self.exact] = 1.0
 

@@ -27,7 +27,7 @@ class StageStats:
     """How one stage of a plan went.
 
     `read`: bytes of the index's files that one query read. `rescored`: rows, over all queries, that were
-    scored by the definition, from float32. `by`: what was scanned (float32, int8 or bits).
+    scored by the definition, from float32. `by`: what was scanned (float32, int8, 1bit or bits).
     """
 
     stage: str
@@ -151,7 +151,7 @@ def _parts_of(reader: IndexReader, dim: int) -> Parts:
     stored = min(d for d in reader.dims if d >= dim)
     return Parts(
         [
-            View(part.arrays[stored], dim, part.allowed, part.tiers.get(stored), part.signs)
+            View(part.arrays[stored], dim, part.allowed, part.tiers.get(stored), part.signs, part.one_bit)
             for part in reader.parts
         ]
     )

@@ -58,6 +58,14 @@ class FileNames:
         """The sign bits of the rows; the full dimension's serve every smaller one."""
         return f"{self.tiers}/{dim}.bits.npy"
 
+    def one_bit(self, dim: int) -> str:
+        """The one-bit codes of the full rows, which serve every smaller dimension."""
+        return f"{self.tiers}/{dim}.1bit.npy"
+
+    def mean(self, dim: int) -> str:
+        """The mean that one-bit codes are made with: that of the index's first part."""
+        return f"{self.tiers}/{dim}.mean.npy"
+
 
 NAMES = FileNames()
 

@@ -25,7 +25,7 @@ from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.system import replace_file, unreadable
 from resizable_search.text import BACK, clipped, listed, quoted
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 MOST_BYTES = 16_000_000  # of a manifest, which has some kB. Parsed, it takes many times that
 MOST = 2**62  # above any number of rows, bytes or changes
@@ -127,9 +127,8 @@ class Manifest:
         """
         if changes.get("parts", self.parts) != self.parts:
             changes = {"plans": {}, **changes}
-        return replace(
-            self, generation=self.generation + 1, written_by=f"resizable_search {__version__}", **changes
-        )
+        changes = {"format": FORMAT_VERSION, "written_by": f"resizable_search {__version__}", **changes}
+        return replace(self, generation=self.generation + 1, **changes)
 
     def write(self, folder: Path) -> "Manifest":
         """Replace the manifest of `folder` in one step. Returns it as written, with the time."""
@@ -243,10 +242,9 @@ def _check_part(part: Part, dims: tuple[int, ...], whose: str) -> None:
     if bitmap and not _BITMAP.fullmatch(bitmap):
         raise ValueError(f"{whose} bitmap is {quoted(bitmap)}, which is none")
     needed = {NAMES.documents, *map(NAMES.vectors, dims), *({bitmap} if bitmap else ())}
-    for dim in dims:
-        tier = set(NAMES.tier(dim))
-        if tier & set(files):
-            needed |= tier
+    for tier in (*map(NAMES.tier, dims), (NAMES.mean(dims[-1]), NAMES.one_bit(dims[-1]))):
+        if set(tier) & set(files):
+            needed |= set(tier)
     if lacking := sorted(needed - set(files)):
         raise ValueError(f"it lists no {lacking[0]}")
     if strange := sorted(set(files) - needed - {NAMES.signs(dims[-1])}):

@@ -58,6 +58,8 @@ class PartReader:
         """The int8 tiers by dimension; a very old index has none."""
         self.signs: NDArray[np.uint64] | None = arrays.get(NAMES.signs(full))
         """(words, rows) uint64: the full rows' sign bits, word by word."""
+        self.one_bit: NDArray[np.uint8] | None = arrays.get(NAMES.one_bit(full))
+        """The full rows' one-bit codes (`vectors.one_bit`); an older index has none."""
         self.allowed = allowed_rows(folder, part)
         """(rows,) bool: which rows are not deleted; None: all."""
         self._documents_path = folder / NAMES.documents

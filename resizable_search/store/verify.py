@@ -12,7 +12,7 @@ import hashlib
 import json
 import sqlite3
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.arrays import map_array, read_blocks, read_slice
-from resizable_search.engine.vectors import UNIT_TOLERANCE, norms
+from resizable_search.engine.vectors import UNIT_TOLERANCE, Floats, norms
 from resizable_search.errors import IndexFormatError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import ROWS_AT_ONCE, allowed_rows, connect, read_documents
@@ -36,7 +36,13 @@ from resizable_search.store.manifest import (
     manifest_text,
     read_manifest,
 )
-from resizable_search.store.writer import derive_beside, derived_files, derived_slices, sync_folder
+from resizable_search.store.writer import (
+    derive_beside,
+    derived_files,
+    derived_slices,
+    mean_of_rows,
+    sync_folder,
+)
 from resizable_search.system import beside, exhausted, replace_file
 from resizable_search.text import BACK, clipped, counted
 
@@ -83,9 +89,10 @@ def examine(
         if wrong := _wrong_bytes(folder / file, entry, progress):
             bad.add(file)
             yield _damage(file, wrong, manifest)
+    mean = _mean(folder, manifest, bad, full=full)
     progress.stage("looking at rows", manifest.rows, "rows")
     for part in manifest.parts:
-        for name, wrong in _part(folder, part, manifest, bad, full=full, progress=progress):
+        for name, wrong in _part(folder, part, manifest, bad, mean, full=full, progress=progress):
             yield _damage(part.file(name), wrong, manifest)
 
 
@@ -111,8 +118,28 @@ def _wrong_bytes(path: Path, entry: FileEntry, progress: Progress) -> str:
     return "" if digest.hexdigest() == entry.sha256 else "its SHA-256 is not that of what was written"
 
 
+def _mean(folder: Path, manifest: Manifest, bad: Container[str], *, full: bool) -> Floats | None:
+    """The mean that codes are made with; with `full` from the rows. None if what tells it is in `bad`."""
+    width = manifest.full_dim
+    name, (first, *_) = NAMES.mean(width), manifest.parts
+    rows = first.file(NAMES.vectors(width))
+    if full and rows not in bad and any(name in part.files for part in manifest.parts):
+        return mean_of_rows(folder / rows)
+    for part in manifest.parts:
+        if name in part.files and part.file(name) not in bad:
+            return read_slice(folder / part.file(name), (width,), "<f4", 0, width)
+    return None
+
+
 def _part(
-    folder: Path, part: Part, manifest: Manifest, bad: set[str], *, full: bool, progress: Progress
+    folder: Path,
+    part: Part,
+    manifest: Manifest,
+    bad: set[str],
+    mean: Floats | None,
+    *,
+    full: bool,
+    progress: Progress,
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with the contents of a part's files, but those in `bad`: name and words."""
     inside = folder / part.path
@@ -139,7 +166,7 @@ def _part(
         yield rows, wrong
         return
     derived = {name: shapes[name] for name in sound & set(shapes) if name != rows}
-    yield from _underived(inside, part.rows, manifest.dims, derived, full=full, progress=progress)
+    yield from _underived(inside, part.rows, manifest.dims, derived, mean, full=full, progress=progress)
 
 
 def _wrong_documents(path: Path, rows: int) -> str:
@@ -174,6 +201,7 @@ def _underived(
     n: int,
     dims: tuple[int, ...],
     files: Mapping[str, tuple[tuple[int, ...], str]],
+    mean: Floats | None,
     *,
     full: bool,
     progress: Progress,
@@ -184,7 +212,7 @@ def _underived(
         progress.stage("deriving", n, "rows")
     blocks = read_blocks(folder / NAMES.vectors(dims[-1])) if full else _sample(folder, n, dims[-1])
     for start, block in blocks:
-        for name, values, at in derived_slices(start, block, n, dims, left):
+        for name, values, at in derived_slices(start, block, n, dims, left, mean):
             held = read_slice(folder / name, *left[name], at, values.size)
             if held.tobytes() != np.ascontiguousarray(values, held.dtype).tobytes():
                 yield name, "it does not follow from the full vectors"
@@ -233,9 +261,9 @@ def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
             remedies = {name: _in_the_way(folder, part.file(name)) for name in names}
             if part.file(NAMES.vectors(manifest.full_dim)) in kinds:
                 remedies = dict.fromkeys(names, f"the full vectors that it follows from are damaged: {BACK}")
-            remedies |= _rebuild(
-                folder / part.path, part, manifest.dims, [n for n in names if not remedies[n]], progress
-            )
+            names_left = [name for name in names if not remedies[name]]
+            mean = _mean(folder, manifest, kinds, full=True)
+            remedies |= _rebuild(folder / part.path, part, manifest.dims, names_left, mean, progress)
             done.mended.extend(part.file(name) for name in names if not remedies[name])
             done.lost.update((part.file(name), remedy) for name, remedy in remedies.items() if remedy)
         sync_folder(folder)
@@ -244,7 +272,12 @@ def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
 
 
 def _rebuild(
-    folder: Path, part: Part, dims: Sequence[int], names: Sequence[str], progress: Progress
+    folder: Path,
+    part: Part,
+    dims: Sequence[int],
+    names: Sequence[str],
+    mean: Floats | None,
+    progress: Progress,
 ) -> dict[str, str]:
     """Derive these files of a part again. Returns what to do about those that differ from the manifest."""
     remedies = {}
@@ -252,7 +285,7 @@ def _rebuild(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     try:
         if names:
-            derive_beside(folder, dims, names, progress)
+            derive_beside(folder, dims, names, progress, mean)
         for name in names:
             if file_entry(beside(folder / name)) == part.files[name]:
                 beside(folder / name).replace(folder / name)

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.arrays import NpyWriter, npy_bytes, read_blocks, read_shape
+from resizable_search.arrays import NpyWriter, npy_bytes, read_blocks, read_shape, read_slice
 from resizable_search.engine import vectors
 from resizable_search.engine.scheduling import map_ahead
-from resizable_search.engine.vectors import WORD, quantise, sign_words
+from resizable_search.engine.vectors import CODE_ROWS, HEAD, WORD, Floats, quantise, sign_words
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import allowed_rows
@@ -29,25 +29,38 @@ from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entr
 from resizable_search.system import beside, thread_count
 
 
-def derive(folder: Path, dims: Sequence[int], progress: Progress = SILENT) -> None:
-    """Write every smaller dimension, the int8 tiers and the sign bits, in one pass over the full rows.
+def derive(
+    folder: Path,
+    dims: Sequence[int],
+    progress: Progress = SILENT,
+    mean: Floats | None = None,
+    existing: Container[str] = (),
+) -> None:
+    """Write every smaller dimension and every tier, in one pass over the full rows.
 
-    `dims` ascend; the file of the last, the full dimension, is in `folder` and only read.
+    `dims` ascend; the file of the last, the full dimension, is in `folder` and only read, as are `existing`
+    ones. `mean`: that of the index's first part; None: this is the first part.
     """
-    names = [name for name in derived_files(0, dims) if name != NAMES.vectors(dims[-1])]
-    derive_beside(folder, dims, names, progress)
+    kept = {NAMES.vectors(dims[-1])}
+    names = [name for name in derived_files(0, dims) if name not in kept and name not in existing]
+    derive_beside(folder, dims, names, progress, mean)
     for name in names:
         beside(folder / name).replace(folder / name)
 
 
-def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progress: Progress) -> None:
+def derive_beside(
+    folder: Path, dims: Sequence[int], names: Sequence[str], progress: Progress, mean: Floats | None = None
+) -> None:
     """`derive` these files alone, and leave each under the name that `beside` gives."""
-    n, _ = read_shape(folder / NAMES.vectors(dims[-1]))
+    full = folder / NAMES.vectors(dims[-1])
+    n, _ = read_shape(full)
+    if mean is None and {NAMES.mean(dims[-1]), NAMES.one_bit(dims[-1])} & set(names):
+        mean = mean_of_rows(full)
     shapes = derived_files(n, dims)
     files: dict[str, NpyWriter] = {}
 
     def write(numbered: tuple[int, NDArray[np.float32]]) -> int:
-        for name, values, at in derived_slices(*numbered, n, dims, files):
+        for name, values, at in derived_slices(*numbered, n, dims, files, mean):
             files[name].write(values, at)
         return len(numbered[1])
 
@@ -55,11 +68,24 @@ def derive_beside(folder: Path, dims: Sequence[int], names: Sequence[str], progr
         for name in names:
             file = NpyWriter(beside(folder / name), *shapes[name])
             files[name] = stack.enter_context(closing(file))
-        blocks = read_blocks(folder / NAMES.vectors(dims[-1]))
-        for rows in map_ahead(write, blocks, thread_count()):
+        for rows in map_ahead(write, read_blocks(full), thread_count()):
             progress.advance(rows)
         for file in files.values():
             file.finish()
+
+
+def mean_of_rows(path: Path) -> Floats:
+    """The mean of the rows of a file."""
+    sums = map_ahead(lambda block: vectors.sum_of(block[1]), read_blocks(path), thread_count())
+    return vectors.mean_of(sum(sums), read_shape(path)[0])
+
+
+def mean_of_index(index: Path, manifest: Manifest) -> Floats:
+    """The mean that the one-bit codes of every part are made with, as far as files are sound."""
+    full, first = manifest.full_dim, manifest.parts[0]
+    if NAMES.mean(full) in first.files:
+        return read_slice(index / first.file(NAMES.mean(full)), (full,), "<f4", 0, full)
+    return mean_of_rows(index / first.file(NAMES.vectors(full)))
 
 
 def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -70,7 +96,10 @@ def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...
         codes, steps, errors = NAMES.tier(dim)
         arrays[codes] = (n, dim), "|i1"
         arrays[steps] = arrays[errors] = (n,), "<f4"
-    arrays[NAMES.signs(dims[-1])] = (-(-dims[-1] // WORD), n), "<u8"
+    full = dims[-1]
+    arrays[NAMES.mean(full)] = (full,), "<f4"
+    arrays[NAMES.one_bit(full)] = (-(-n // CODE_ROWS), HEAD + -(-full // 8), CODE_ROWS), "|u1"
+    arrays[NAMES.signs(full)] = (-(-full // WORD), n), "<u8"
     return arrays
 
 
@@ -80,9 +109,16 @@ def array_bytes(n: int, dims: Sequence[int]) -> dict[str, int]:
 
 
 def derived_slices(
-    start: int, block: NDArray[np.float32], n: int, dims: Sequence[int], wanted: Container[str]
+    start: int,
+    block: NDArray[np.float32],
+    n: int,
+    dims: Sequence[int],
+    wanted: Container[str],
+    mean: Floats | None,
 ) -> Iterator[tuple[str, NDArray[Any], int]]:
     """What follows from a block of full rows, the first of them number `start` of n, for the `wanted` files.
+
+    `start` is a multiple of CODE_ROWS. Without the `mean` nothing follows that is made with it.
 
     Yields the file's name, the values, and the number in the file of the first of them, in C order.
     """
@@ -93,9 +129,15 @@ def derived_slices(
         for name, values in zip(names, arrays, strict=True):
             if name in wanted:
                 yield name, values, start * (values.size // len(block))
+    full = dims[-1]
+    if mean is not None and start == 0 and NAMES.mean(full) in wanted:
+        yield NAMES.mean(full), mean, 0
+    if mean is not None and NAMES.one_bit(full) in wanted:
+        codes = vectors.one_bit(block, mean)
+        yield NAMES.one_bit(full), codes, start // CODE_ROWS * codes[0].size
     for number, word in enumerate(sign_words(block).T):
-        if NAMES.signs(dims[-1]) in wanted:
-            yield NAMES.signs(dims[-1]), word, number * n + start
+        if NAMES.signs(full) in wanted:
+            yield NAMES.signs(full), word, number * n + start
 
 
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:

@@ -36,16 +36,33 @@ KINDS = ["plain", "duplicates", "near ties", "outliers", "zeros", "tiny prefix",
 
 
 LARGE = 50_000
-PRECISIONS = ["exact", "float32", "int8", "bits"]
+PRECISIONS = ["exact", "float32", "int8", "1bit", "bits"]
 
 
 def view_of(rows, dim, allowed=None):
-    """A view with tier and sign bits."""
-    return View(rows, dim, allowed, Tier(*quantise(rows)), sign_words(rows).T.copy())
+    """A view with every tier."""
+    codes = vectors.one_bit(rows, vectors.mean_of([rows]))
+    return View(rows, dim, allowed, Tier(*quantise(rows)), sign_words(rows).T.copy(), codes)
+
+
+def one_bit_scores(rows, dim, query):
+    """The scores of one-bit codes, from their definition."""
+    sums = np.rint(rows.astype(np.float64) * 2.0**30).astype(np.int64).sum(axis=0)
+    centred = rows - (sums / (len(rows) * 2.0**30)).astype(np.float32)
+    share = np.abs(centred).astype(np.float64).sum(axis=1)
+    factors = (centred.astype(np.float64) ** 2).sum(axis=1) / np.where(share > 0, share, 1)
+    bits = factors.astype(np.float32).view(np.uint32)
+    factors = ((bits + 0x8000) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    asked = vectors.small_queries(query[None])[0].tolist()
+    signs = np.where(centred > 0, 1, -1).tolist()
+    sums = [sum(sign * z for sign, z in zip(row, asked, strict=False)) for row in signs]
+    return np.array(sums, np.float32) * factors
 
 
 def rough_scores(view, precision, query):
-    """The scores in int8 and in bits, in plain Python."""
+    """The scores in int8, 1bit and bits, in plain Python."""
+    if precision == "1bit":
+        return one_bit_scores(view.stored, view.dim, query)
     if precision == "bits":
         signs = (view.rows(np.arange(len(view))) > 0) == (query > 0)
         return (2 * signs.sum(axis=1) - view.dim).astype(np.float32)
@@ -69,7 +86,7 @@ def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=Non
         if precision in ("exact", "float32") and meant.size > LARGE:
             # Plain Python takes too long; `vectors.dot` is held against it in test_vectors.
             scores, best = select(vectors.dot(meant[may], query), may, k)
-        elif precision in ("int8", "bits"):
+        elif precision in ("int8", "1bit", "bits"):
             all_scores = rough_scores(view, precision, query)
             best = may[np.lexsort((may, -all_scores[may]))][:k]
             scores = all_scores[best]
@@ -210,7 +227,7 @@ def test_rows_that_are_not_allowed_are_not_found(engine, precision):
 def test_without_tiers_exact_reads_the_floats_and_rough_says_what_to_do(engine):
     rows = unit_rows(3000, 64, 0, "plain")
     assert engine.scan(Parts([View(rows, 64)]), rows[:1], "exact", 5).by == "float32"
-    for precision in ("int8", "bits"):
+    for precision in ("int8", "1bit", "bits"):
         with pytest.raises(UsageError, match="`warm`"):
             engine.scan(Parts([View(rows, 64)]), rows[:1], precision, 5)
 

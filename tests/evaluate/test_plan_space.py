@@ -23,7 +23,7 @@ WIDTHS = {
 @pytest.mark.parametrize("dims", WIDTHS.values(), ids=map(str, WIDTHS))
 @pytest.mark.parametrize("k", [1, 10, 77])
 def test_every_chain_can_be_run(dims, k):
-    stored = StoredTiers(dims, dims, signs=True)
+    stored = StoredTiers(dims, dims, one_bit=True)
     grid = keeps(k, 10**9)
     for first in first_stages(stored):
         plan = chain([(first, grid[-1])], dims[-1]).check(k, dims[-1])
@@ -33,9 +33,9 @@ def test_every_chain_can_be_run(dims, k):
 
 
 def test_bit_prefixes_grow_by_words_up_to_the_full_dimension():
-    prefixes = [s.dim for s in first_stages(StoredTiers((96,), (), signs=True)) if s.precision == "bits"]
+    prefixes = [s.dim for s in first_stages(StoredTiers((96,), (), one_bit=True)) if s.precision == "1bit"]
     assert prefixes == [64, 96]
-    assert len([s for s in first_stages(StoredTiers((768,), (), signs=True))]) == 12
+    assert len([s for s in first_stages(StoredTiers((768,), (), one_bit=True))]) == 12
 
 
 def test_an_index_without_tiers_has_its_smaller_dimensions_alone():
@@ -48,9 +48,9 @@ def test_codes_of_a_dimension_stand_for_its_floats():
 
 
 def test_a_second_stage_knows_more_than_the_first():
-    stored = StoredTiers((64, 128, 256, 512, 768), (64, 128, 256, 512, 768), signs=True)
-    assert list(map(str, second_stages(Stage(128, precision="bits"), stored))) == [
-        "768:bits", "256:int8", "512:int8", "768:int8",
+    stored = StoredTiers((64, 128, 256, 512, 768), (64, 128, 256, 512, 768), one_bit=True)
+    assert list(map(str, second_stages(Stage(128, precision="1bit"), stored))) == [
+        "256:int8", "512:int8", "768:int8",
     ]  # fmt: skip
     assert list(map(str, second_stages(Stage(256, precision="int8"), stored))) == ["512:int8", "768:int8"]
     assert "256:int8" not in map(str, second_stages(Stage(256), stored))

@@ -1,4 +1,4 @@
-"""The int8 tiers and sign bits of an index: derived again without embedding, and missed by nobody."""
+"""The tiers of an index: derived again without embedding, and missed by nobody."""
 
 import errno
 import shutil
@@ -49,27 +49,29 @@ def test_an_index_without_tiers_is_searched_by_its_floats_and_gets_them_by_warm(
     rows = unit_rows(500, 96, 0, "plain")
     with index_of(rows, tmp_path) as index:
         folder, generation = index.folder, index.manifest.generation
-        expected = index.scan(rows[:3], k=7, plan="64:int8:50,96:bits:20,96")
+        expected = index.scan(rows[:3], k=7, plan="64:1bit:70,64:int8:50,96:bits:20,96")
         exact = index.scan(rows[:3], k=7, dim=64)
     before = contents(folder)
     without_tiers(folder)
     with open_index(folder) as bare:
         np.testing.assert_array_equal(bare.scan(rows[:3], k=7, dim=64).rows, exact.rows)
-        for plan in ("64:int8:50,96", "96:bits:50,96"):
+        for plan in ("64:int8:50,96", "96:1bit:50,96", "96:bits:50,96"):
             with pytest.raises(UsageError, match="`warm`"):
                 bare.scan(rows[:3], k=7, plan=plan)
     words = warming.warm(Home(tmp_path), "made")
-    assert words[0] == "made: int8 tiers and sign bits derived"
+    assert words[0] == "made: missing tiers derived"
     assert contents(folder) == before
     assert read_manifest(folder).generation == generation
     with open_index(folder) as index:
         np.testing.assert_array_equal(
-            index.scan(rows[:3], k=7, plan="64:int8:50,96:bits:20,96").rows, expected.rows
+            index.scan(rows[:3], k=7, plan="64:1bit:70,64:int8:50,96:bits:20,96").rows, expected.rows
         )
     assert warming.warm(Home(tmp_path), "made")[0] == "made: nothing is missing"
 
 
-@pytest.mark.parametrize("name", ["64.int8.npy", "64.scale.npy", "96.error.npy", "96.bits.npy"])
+@pytest.mark.parametrize(
+    "name", ["64.int8.npy", "64.scale.npy", "96.error.npy", "96.1bit.npy", "96.mean.npy", "96.bits.npy"]
+)
 def test_a_tier_that_is_damaged_is_told(tmp_path, name):
     with index_of(unit_rows(100, 96, 0, "plain"), tmp_path) as index:
         folder = index.folder
@@ -109,4 +111,4 @@ def test_tiers_that_could_not_be_finished_leave_the_index_as_it_was(tmp_path, mo
     after = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert after == before
     assert not (folder / "tiers").exists()
-    assert "int8 tiers and sign bits derived" in warming.warm(Home(tmp_path), "made")[0]
+    assert "missing tiers derived" in warming.warm(Home(tmp_path), "made")[0]

@@ -25,6 +25,9 @@ AHEAD = 4096
 CACHE_LINE = 64
 """Bytes that a processor fetches at once."""
 
+FEATURES = config.CPU_FEATURES or get_host_cpu_features().flatten()
+"""What the processor has, such as '+avx2,-avx512f,…'."""
+
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
@@ -120,7 +123,7 @@ def compact(rows, keys, count, bound):
     return left
 
 
-def _pointer_to(kind):
+def pointer_to(kind):
     """An intrinsic that turns an address into a pointer to numbers of a kind."""
 
     @intrinsic
@@ -133,8 +136,8 @@ def _pointer_to(kind):
     return pointer
 
 
-_int8, _uint8 = _pointer_to(types.int8), _pointer_to(types.uint8)
-_float32, _uint64 = _pointer_to(types.float32), _pointer_to(types.uint64)
+_int8, _uint8 = pointer_to(types.int8), pointer_to(types.uint8)
+_float32, _uint64 = pointer_to(types.float32), pointer_to(types.uint64)
 
 
 def _matrix(pointer, address, lines, width):
@@ -196,15 +199,14 @@ def span_of(rows, count, at, first, stop):
 
 def _multiply_add(builder, a, b):
     """Sums of neighbouring products of two <32 x i16>: <16 x i32>, by one instruction if there is one."""
-    features = config.CPU_FEATURES or get_host_cpu_features().flatten()  # such as '+avx2,-avx512f,…'
-    if "+avx512bw" in features:
-        return _call(builder, "llvm.x86.avx512.pmaddw.d.512", ir.VectorType(_I32, 16), a, b)
-    if "+avx2" in features:
+    if "+avx512bw" in FEATURES:
+        return call(builder, "llvm.x86.avx512.pmaddw.d.512", ir.VectorType(_I32, 16), a, b)
+    if "+avx2" in FEATURES:
         half, parts = ir.VectorType(_I32, 8), []
         for places in (range(16), range(16, 32)):
             mask = ir.Constant(ir.VectorType(_I32, 16), list(places))
             x, y = (builder.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), mask) for v in (a, b))
-            parts.append(_call(builder, "llvm.x86.avx2.pmadd.wd", half, x, y))
+            parts.append(call(builder, "llvm.x86.avx2.pmadd.wd", half, x, y))
         return builder.shuffle_vector(*parts, ir.Constant(ir.VectorType(_I32, 16), list(range(16))))
     wide = ir.VectorType(_I32, LANES)
     product = builder.mul(builder.sext(a, wide), builder.sext(b, wide))
@@ -215,7 +217,8 @@ def _multiply_add(builder, a, b):
     )
 
 
-def _call(builder, name: str, result, *arguments):
+def call(builder, name: str, result, *arguments):
+    """Call an LLVM intrinsic."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
@@ -263,7 +266,7 @@ def _tile(rows, queries, *, prefetches=False):
                 for pointer, own in zip(lines, sums, strict=True):
                     if prefetches:
                         ahead = builder.add(offset, ir.Constant(_I64, AHEAD))
-                        _prefetch(builder, builder.gep(pointer, [ahead]))
+                        prefetch(builder, builder.gep(pointer, [ahead]))
                     narrow = load(pointer, offset, ir.VectorType(_I8, LANES))
                     wide = builder.sext(narrow, ir.VectorType(_I16, LANES))
                     for value, total in zip(values, own, strict=True):
@@ -272,7 +275,7 @@ def _tile(rows, queries, *, prefetches=False):
             for j in range(queries):
                 target = builder.bitcast(line(2, ir.Constant(_I64, 0), j), _I32.as_pointer())
                 for i in range(rows):
-                    whole = _call(builder, "llvm.vector.reduce.add.v16i32", _I32, builder.load(sums[i][j]))
+                    whole = call(builder, "llvm.vector.reduce.add.v16i32", _I32, builder.load(sums[i][j]))
                     index = builder.add(column, ir.Constant(_I64, i))
                     builder.store(whole, builder.gep(target, [index]))
             return context.get_dummy_value()
@@ -282,7 +285,8 @@ def _tile(rows, queries, *, prefetches=False):
     return tile
 
 
-def _prefetch(builder, pointer):
+def prefetch(builder, pointer):
+    """Prefetch the memory at a pointer; an address outside of an array is harmless."""
     read, keep, data = (ir.Constant(_I32, number) for number in (0, 3, 1))
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, *[_I32] * 3])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
@@ -295,7 +299,7 @@ def _prefetch_byte(context, array, offset):
 
     def generate(context, builder, signature, arguments):
         made = context.make_array(signature.args[0])(context, builder, arguments[0])
-        _prefetch(builder, builder.gep(builder.bitcast(made.data, _I8.as_pointer()), [arguments[1]]))
+        prefetch(builder, builder.gep(builder.bitcast(made.data, _I8.as_pointer()), [arguments[1]]))
         return context.get_dummy_value()
 
     return types.void(array, types.int64), generate

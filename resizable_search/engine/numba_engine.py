@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import base
-from resizable_search.engine.base import NO_ROW, ScanResult, Top, row_bytes
+from resizable_search.engine.base import ScanResult, Top, row_bytes
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
@@ -39,8 +39,8 @@ ROOM = 1024
 MOST_PREFETCHED = 1000
 """Candidates that the disk is asked for at once, if a scan waited for it."""
 
-MOST_PACKED = 2**32 - 1
-"""Rows that fit into half a word beside their score."""
+MOST_PACKED, MOST_LOOKED_UP = 2**32 - 1, 16_000
+"""Rows that fit into half a word beside their score, and dimensions whose sums fit into 16 bits."""
 
 NARROWED = 3
 """Times k: from so many rows on, int8 codes rule out rows before the rest is rescored."""
@@ -62,7 +62,7 @@ class NumbaEngine:
         """The k best rows for each of the queries (m, dim) float32."""
         if precision == "bits":
             return self._scan_bits(parts, queries, k)
-        if precision == "1bit" and len(parts) < MOST_PACKED:
+        if precision == "1bit" and _fits(parts):
             return self._scan_one_bit(parts, queries, k)
         if precision == "int8":
             return self._scan_int8(parts, queries, k, is_exact=False)
@@ -74,7 +74,7 @@ class NumbaEngine:
         """The k best of each query's own rows (m, c) int64, ascending."""
         kernels, dim, results = self._kernels, parts.dim, Results.of(len(rows), k)
         if precision == "1bit":
-            if len(parts) >= MOST_PACKED:
+            if not _fits(parts):
                 return self._numpy.rescore(parts, queries, precision, rows, k)
             return self._rescore_one_bit(parts, queries, rows, k)
         narrows = precision == "exact" and rows.shape[1] >= NARROWED * k and parts.has_tier
@@ -122,34 +122,41 @@ class NumbaEngine:
         return ScanResult(results.top(), sum(rescored), n * bytes_of_row, "int8")
 
     def _scan_one_bit(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
-        lines, tables = -(-parts.dim // 8), self._tables(queries)
-        bytes_of_row, best = row_bytes(parts.dim, "1bit"), np.empty((len(queries), k), np.uint64)
+        fixed, bytes_of_row = (
+            (parts.table("1bit"), parts.dim, table_limit(parts.dim)),
+            row_bytes(parts.dim, "1bit"),
+        )
+        best = np.empty((len(queries), k), np.uint64)
+        complete: list[bool] = []
 
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
-            self._kernels.best_words(*buffers.candidates, best[part])
+            complete.append(self._kernels.best_words(*buffers.candidates, *buffers.bounds, best[part]))
 
-        begin = _scan_by(self._kernels.scan_one_bit, (parts.table("1bit"), lines), tables, (k,))
-        size = BufferSize(2 * k + ROOM, words=True)
-        parallel_scan(len(parts), bytes_of_row, len(queries), self.threads, size, begin, finish)
-        return ScanResult(_unpacked(best), 0, len(parts) * bytes_of_row, "1bit")
+        for guesses in (True, False):
+            complete.clear()
+            begin = _scan_by(self._kernels.scan_one_bit, fixed, [queries], (k, guesses))
+            size = BufferSize(2 * k + ROOM, words=True)
+            parallel_scan(len(parts), bytes_of_row, len(queries), self.threads, size, begin, finish)
+            if all(complete):
+                break
+        return ScanResult(self._unpacked(best), 0, len(parts) * bytes_of_row, "1bit")
 
     def _rescore_one_bit(self, parts: Parts, queries: Floats, rows: Rows, k: int) -> ScanResult:
-        lines, tables, table = -(-parts.dim // 8), self._tables(queries), parts.table("1bit")
+        fixed = parts.table("1bit"), parts.dim, table_limit(parts.dim)
         best = np.empty((len(queries), k), np.uint64)
 
         def work(part: slice) -> None:
-            own = [each[part] for each in tables]
-            self._kernels.rescore_one_bit(table, lines, *own, rows[part], best[part])
+            self._kernels.rescore_one_bit(*fixed, queries[part], rows[part], best[part])
 
         share_queries(len(queries), self.threads, work)
-        return base.rescore_result(parts, "1bit", rows, _unpacked(best))
+        return base.rescore_result(parts, "1bit", rows, self._unpacked(best))
 
-    def _tables(self, queries: Floats) -> list[NDArray[Any]]:
-        """The look-up tables of the queries, and what all numbers of each add up to."""
-        m, d = queries.shape
-        tables, totals = np.empty((m, 2 * -(-d // 8), 16), np.uint8), np.empty(m, np.float32)
-        self._kernels.make_tables(queries, table_limit(d), tables, totals)
-        return [tables, totals]
+    def _unpacked(self, words: NDArray[np.uint64]) -> Top:
+        """The candidates of `kernels.one_bit` (m, k), unordered, as scores and rows in order."""
+        words.sort(axis=1)
+        scores, rows = np.empty(words.shape, np.float32), np.empty(words.shape, np.int64)
+        self._kernels.unpack(words, scores, rows)
+        return Top(scores, rows)
 
     def _scan_bits(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
         fixed = parts.table("bits"), parts.dim, prefix_masks(parts.dim)
@@ -180,17 +187,9 @@ class NumbaEngine:
         return [codes, units, *base.error_bounds(IntegerQueries(codes, units, lengths, errors))]
 
 
-def _unpacked(words: NDArray[np.uint64]) -> Top:
-    """The candidates of `kernels.one_bit` (m, k), unordered, as scores and rows in order."""
-    words.sort(axis=1)
-    halves = words[:, ::-1].astype("<u8").view("<u4").reshape(*words.shape, 2)
-    rows, bits = ~halves[:, :, 0], halves[:, :, 1]
-    bits = np.where(bits >> 31, bits ^ np.uint32(1 << 31), ~bits)
-    scores, numbers = bits.view(np.float32), rows.astype(np.int64)
-    if not words[:, 0].all():
-        empty = words[:, ::-1] == 0
-        scores[empty], numbers[empty] = -np.inf, NO_ROW
-    return Top(scores, numbers)
+def _fits(parts: Parts) -> bool:
+    """Whether the kernels of one-bit codes can scan these parts."""
+    return len(parts) < MOST_PACKED and parts.dim <= MOST_LOOKED_UP
 
 
 def _scan_by(

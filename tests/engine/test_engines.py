@@ -41,7 +41,7 @@ PRECISIONS = ["exact", "float32", "int8", "1bit", "bits"]
 
 def view_of(rows, dim, allowed=None):
     """A view with every tier."""
-    codes = vectors.one_bit(rows, vectors.mean_of([rows]))
+    codes = vectors.one_bit(rows, vectors.mean_of(vectors.sum_of(rows), len(rows)))
     return View(rows, dim, allowed, Tier(*quantise(rows)), sign_words(rows).T.copy(), codes)
 
 

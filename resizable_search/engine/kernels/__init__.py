@@ -13,8 +13,7 @@ from typing import Any
 from numba import types
 
 from resizable_search.engine.kernels.bits import best_by_count, rescore_bits, scan_bits
-from resizable_search.engine.kernels.lookup import make_tables
-from resizable_search.engine.kernels.one_bit import best_words, rescore_one_bit, scan_one_bit
+from resizable_search.engine.kernels.one_bit import best_words, rescore_one_bit, scan_one_bit, unpack
 from resizable_search.engine.kernels.rows import quantise_queries, rescore_exact, rescore_int8, truncate
 from resizable_search.engine.kernels.scan import best_candidates, scan_int8
 
@@ -39,17 +38,17 @@ def _signatures() -> dict[Any, Any]:
     one_lower, one_candidates = (array(f64, 2), counts), (array(i64, 2), array(f64, 2), counts)
     lower, candidates = (array(f64, 3), array(i64, 2)), (array(i64, 3), array(f64, 3), array(i64, 2))
     tallies = array(i64, 3)
-    look_ups = (array(types.uint8, 3), array(f32, 1))
     packed = array(u64, 2)
+    look_up = (table, i64, i64, queries)
     return {
         scan_int8: (
             table, i64, types.boolean, *integers, i64, i64, i64, i64, *one_lower, *one_candidates,
         ),
         scan_bits: (table, i64, *words, i64, i64, i64, array(i64, 2), *one_candidates),
-        make_tables: (queries, i64, *look_ups),
-        scan_one_bit: (table, i64, *look_ups, i64, i64, i64, array(u64, 1), packed, counts),
-        best_words: (array(u64, 3), array(i64, 2), packed),
-        rescore_one_bit: (table, i64, *look_ups, rows, packed),
+        scan_one_bit: (*look_up, i64, i64, i64, types.boolean, array(u64, 1), packed, counts),
+        best_words: (array(u64, 3), array(i64, 2), packed, packed),
+        rescore_one_bit: (*look_up, rows, packed),
+        unpack: (packed, queries, rows),
         best_candidates: (table, i64, types.boolean, queries, *candidates, *lower, *best),
         best_by_count: (*candidates, tallies, i64, *best),
         truncate: (queries, i64, queries),

@@ -220,7 +220,7 @@ _make = _in_registers if "+avx2" in FEATURES else plain_look_up
 look_up_1, look_up_4 = _make(1), _make(4)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def make_tables(queries, limit, tables, totals):
     """The tables (m, groups, 16) uint8 of queries (m, d) float32, and their sums of all |z| (m,) float32.
 

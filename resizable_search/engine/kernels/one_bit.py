@@ -5,6 +5,8 @@ below, inverted, so that of equal scores the lower row is better. All words diff
 is selecting the greatest. An index of 2^32 rows or more is left to numpy.
 """
 
+import math
+
 import numpy as np
 from numba import carray, njit, types
 
@@ -17,9 +19,13 @@ from resizable_search.engine.kernels.lookup import (
     look_up_1,
     look_up_4,
     lowest_bit,
+    make_tables,
 )
 from resizable_search.engine.parts import CODES, CODES_WIDTH, FIRST, ROWS
 from resizable_search.engine.vectors import CODE_ROWS, HEAD
+
+SAMPLED = 64
+"""One block in so many tells how good the best k are, before all are scanned."""
 
 _SIGN, _ALL = np.uint64(1 << 31), np.uint64((1 << 32) - 1)
 _HALF = np.uint64(32)
@@ -74,13 +80,35 @@ def select_best(words, count, k):
 
 
 @njit(nogil=True, cache=True)
-def scan_one_bit(table, lines, tables, totals, start, stop, k, bounds, words, counts):
-    """Scan rows start … stop - 1 for every query, and collect what may be among its best k.
+def scan_one_bit(table, dim, limit, queries, start, stop, k, guesses, bounds, words, counts):
+    """Scan rows start … stop - 1 for every query (m, dim) float32, and collect what may be among its best k.
 
-    `table` has one-bit codes, of which the first `lines` lines of signs count; tables and totals are those
-    of `make_tables`. Buffers: words (m, capacity) uint64, more than k, with counts (m,) int64; bounds (m,)
-    uint64, words that no better candidate is below, 0 at first. Returns True: the scan did not give up.
+    `table` has one-bit codes. Buffers: words (m, capacity) uint64, more than k, with counts (m,) int64;
+    bounds (m,) uint64, the least words that are collected, 0 at first. With `guesses` a sample of all rows
+    sets the first bound, perhaps so high that there are fewer than k. Returns True: the scan did not give up.
     """
+    m, lines = queries.shape[0], (dim + 7) // 8
+    tables, totals = np.empty((m, 2 * lines, 16), np.uint8), np.empty(m, np.float32)
+    make_tables(queries, limit, tables, totals)
+    rows = table[-1, FIRST] + table[-1, ROWS]
+    if guesses and bounds[0] == 0:
+        expected = k / SAMPLED
+        rank = np.int64(expected + 3 * math.sqrt(expected) + 2)
+        if rows > SAMPLED * 4 * rank:
+            size = rows // SAMPLED + (1 + table.shape[0]) * CODE_ROWS
+            sample, sizes = np.empty((m, size), np.uint64), np.zeros(m, np.int64)
+            _collect(table, lines, tables, totals, 0, rows, SAMPLED, k, bounds, sample, sizes)
+            for query in range(m):
+                if sizes[query] > rank:
+                    select_best(sample[query], sizes[query], rank)
+                    bounds[query] = sample[query, rank - 1]
+    _collect(table, lines, tables, totals, start, stop, 1, k, bounds, words, counts)
+    return True
+
+
+@njit(nogil=True)
+def _collect(table, lines, tables, totals, start, stop, every, k, bounds, words, counts):
+    """As `scan_one_bit`, of one block in `every`."""
     m, capacity = words.shape
     keys, masks = np.empty((4, CODE_ROWS), np.float32), np.empty(4, np.uint64)
     least = np.empty(m, np.float32)
@@ -92,7 +120,7 @@ def scan_one_bit(table, lines, tables, totals, start, stop, k, bounds, words, co
         if begin >= end:
             continue
         allowed, step = allowed_of(table, part), table[part, CODES_WIDTH] * CODE_ROWS
-        for block in range(begin // CODE_ROWS, (end + CODE_ROWS - 1) // CODE_ROWS):
+        for block in range(begin // CODE_ROWS, (end + CODE_ROWS - 1) // CODE_ROWS, every):
             address = table[part, CODES] + block * step
             first = 0
             while first < m:
@@ -121,20 +149,21 @@ def scan_one_bit(table, lines, tables, totals, start, stop, k, bounds, words, co
                             bounds[query] = words[query, k - 1]
                             least[query] = key_of(bounds[query])
                 first += together
-    return True
 
 
 @njit(nogil=True, cache=True)
-def best_words(words, counts, best):
+def best_words(words, counts, bounds, best):
     """The best k of all threads, unordered: best (m, k) uint64, 0 where there are fewer.
 
-    Buffers as for `scan_one_bit` with a first axis of threads.
+    Buffers as for `scan_one_bit` with a first axis of threads. Returns False if a guess was too high: a row
+    that is not collected may be among the best.
     """
     k = best.shape[1]
     for query in range(best.shape[0]):
-        total = 0
+        total, bound = 0, np.uint64(0)
         for thread in range(words.shape[0]):
             total += counts[thread, query]
+            bound = max(bound, bounds[thread, query])
         together, at = np.empty(total, np.uint64), 0
         for thread in range(words.shape[0]):
             count = counts[thread, query]
@@ -142,15 +171,31 @@ def best_words(words, counts, best):
             at += count
         if total > k:
             select_best(together, total, k)
+        if bound > 0 and (total < k or together[:k].min() < bound):
+            return False
         count = min(total, k)
         best[query, :count] = together[:count]
         best[query, count:] = 0
+    return True
 
 
 @njit(nogil=True, cache=True)
-def rescore_one_bit(table, lines, tables, totals, rows, best):
+def unpack(words, scores, rows):
+    """Words (m, k) uint64, ascending, as scores float32 and rows int64, best first; 0 is no row."""
+    m, k = words.shape
+    for query in range(m):
+        for i in range(k):
+            word = words[query, k - 1 - i]
+            scores[query, i] = key_of(word) if word > 0 else -np.inf
+            rows[query, i] = np.int64(_ALL - (word & _ALL)) if word > 0 else -1
+
+
+@njit(nogil=True, cache=True)
+def rescore_one_bit(table, dim, limit, queries, rows, best):
     """As `best_words`, of each query's own rows (m, c) int64, ascending. Rows of no part are skipped."""
-    k = best.shape[1]
+    m, lines, k = queries.shape[0], (dim + 7) // 8, best.shape[1]
+    tables, totals = np.empty((m, 2 * lines, 16), np.uint8), np.empty(m, np.float32)
+    make_tables(queries, limit, tables, totals)
     words = np.empty(rows.shape[1], np.uint64)
     for query in range(rows.shape[0]):
         own, count, at = rows[query], 0, 0

@@ -12,7 +12,7 @@ from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
 from resizable_search.embedders.base import Embedder, Task
-from resizable_search.engine.vectors import LANES
+from resizable_search.engine.vectors import LANES, small_queries
 from resizable_search.search.index import Index, open_index
 from resizable_search.specs import CorpusSpec, EmbedderSpec
 from resizable_search.store.layout import Home
@@ -107,6 +107,19 @@ def index_of(rows: np.ndarray, home: Path, name: str = "made", dims: Sequence[in
     options = BuildOptions(name, dims=tuple(dims) if dims else None)
     build(ListCorpus(documents), embedder, Home(home), options)
     return open_index(name, home=home, embedder=TableEmbedder(width=rows.shape[1]))
+
+
+def one_bit_scores(rows: np.ndarray, mean: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """The scores of one-bit codes of full rows (n, full), for a query (dim,), by their definition."""
+    centred = rows - mean
+    share = np.abs(centred).astype(np.float64).sum(axis=1)
+    factors = (centred.astype(np.float64) ** 2).sum(axis=1) / np.where(share > 0, share, 1)
+    halves = (factors.astype(np.float32).view(np.uint32) + 0x8000) >> 16
+    factors = (halves.astype(np.uint32) << 16).view(np.float32)
+    asked = small_queries(query[None])[0].tolist()
+    signs = np.where(centred > 0, 1, -1).tolist()
+    sums = [sum(sign * z for sign, z in zip(row, asked, strict=False)) for row in signs]
+    return np.array(sums, np.float32) * factors
 
 
 def oracle(rows: np.ndarray, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

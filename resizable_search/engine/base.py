@@ -15,8 +15,10 @@ For `exact` and `float32` an engine may choose candidates by any fast arithmetic
 are proven not to be in the answer. Let a be the fast score of a row, t its defined score, |a - t| <= e, and
 L the k-th best a - e. Then the k-th best t is at least L, so a row with a + e < L is not among the k best
 and does not tie with them. The engine rescores the other rows by the definition. For a float32 product e is
-`margin`, the same for every row; for int8 it is `error_bounds`, from the row's own error. `float32` reads the
-floats; `exact` reads whatever is fastest.
+`margin`, the same for every row. For int8 it follows from the row's own error: with q̂ the query's integers
+and x̂ the row's, |q·x - q̂·x̂| <= |q| |x - x̂| + |q - q̂| |x̂|, and |x̂| <= |x| + |x - x̂|. What the defined score
+loses when it is rounded to float32, and a few roundings of float64, are added. `float32` reads the floats;
+`exact` reads whatever is fastest.
 """
 
 from collections.abc import Sequence
@@ -24,12 +26,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resizable_search.engine import vectors
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Precision
-from resizable_search.engine.vectors import WORD, Floats, IntegerQueries, Rows
+from resizable_search.engine.vectors import WORD, Floats, Rows
 
 NO_ROW = -1
 
@@ -131,18 +132,6 @@ def row_bytes(dim: int, precision: str) -> int:
     """The bytes that a scan by `float32`, `int8`, `1bit` or `bits` reads of each row."""
     one_bit, bits = vectors.HEAD + -(-dim // 8), -(-dim // WORD) * 8
     return {"float32": 4 * dim, "int8": dim + 4, "1bit": one_bit, "bits": bits}[precision]
-
-
-def error_bounds(queries: IntegerQueries) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Factors and bases of the bound of int8 scores: |a - t| <= factor x the row's error + base.
-
-    Each is (m,) float64. With q̂ the query's integers and x̂ the row's: |q·x - q̂·x̂| <=
-    |q| |x - x̂| + |q - q̂| |x̂|, and |x̂| <= |x| + |x - x̂|. The base also holds what the defined score
-    loses when it is rounded to float32, and a few roundings of float64.
-    """
-    norm = 1 + vectors.UNIT_TOLERANCE
-    factors = (queries.lengths + queries.errors) * (1 + 1e-9)
-    return factors, queries.errors * norm + queries.lengths * norm * (FLOAT32_UNIT * 1.01) + 1e-12
 
 
 def margin(view: View) -> float:

@@ -3,7 +3,6 @@
 Where a plan wants floats, or int8 codes leave too many candidates, numpy reads the floats, and is as fast.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,7 @@ from resizable_search.engine.scheduling import (
     parallel_scan,
     share_queries,
 )
-from resizable_search.engine.vectors import (
-    PADDED,
-    Floats,
-    IntegerQueries,
-    Rows,
-    prefix_masks,
-    sign_words,
-    table_limit,
-)
+from resizable_search.engine.vectors import Floats, Rows, table_limit
 
 ROOM = 1024
 """Candidates that a buffer holds beyond a few times k; it is compacted when it is full."""
@@ -60,8 +51,6 @@ class NumbaEngine:
 
     def scan(self, parts: Parts, queries: Floats, precision: Precision, k: int) -> ScanResult:
         """The k best rows for each of the queries (m, dim) float32."""
-        if precision == "bits":
-            return self._scan_bits(parts, queries, k)
         if precision == "1bit" and _fits(parts):
             return self._scan_one_bit(parts, queries, k)
         if precision == "int8":
@@ -72,27 +61,21 @@ class NumbaEngine:
 
     def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending."""
-        kernels, dim, results = self._kernels, parts.dim, Results.of(len(rows), k)
-        if precision == "1bit":
-            if not _fits(parts):
-                return self._numpy.rescore(parts, queries, precision, rows, k)
+        if precision == "1bit" and _fits(parts):
             return self._rescore_one_bit(parts, queries, rows, k)
+        if precision in ("1bit", "bits"):
+            return self._numpy.rescore(parts, queries, precision, rows, k)
+        kernels, dim, results = self._kernels, parts.dim, Results.of(len(queries), k)
         narrows = precision == "exact" and rows.shape[1] >= NARROWED * k and parts.has_tier
         fixed: tuple[Any, ...]
-        per_query: list[NDArray[Any]]
         if narrows or precision == "int8":
             kernel, fixed = kernels.rescore_int8, (parts.table("int8"), dim, narrows)
-            per_query = [queries, *self._integers(queries)]
-        elif precision == "bits":
-            kernel, fixed = kernels.rescore_bits, (parts.table("bits"), dim, prefix_masks(dim))
-            per_query = [sign_words(queries)]
         else:
-            kernel, fixed, per_query = kernels.rescore_exact, (parts.table("float32"), dim), [queries]
+            kernel, fixed = kernels.rescore_exact, (parts.table("float32"), dim)
         counts = []
 
         def work(part: slice) -> None:
-            own = [each[part] for each in per_query]
-            counts.append(kernel(*fixed, *own, rows[part], *results.of_queries(part)))
+            counts.append(kernel(*fixed, queries[part], rows[part], *results.of_queries(part)))
 
         share_queries(len(queries), self.threads, work)
         if narrows:  # by int8 codes, which rule out rows first
@@ -115,17 +98,15 @@ class NumbaEngine:
             own = (*buffers.candidates, *buffers.bounds, *results.of_queries(part))
             rescored.append(self._kernels.best_candidates(*fixed, queries[part], *own))
 
-        begin = _scan_by(self._kernels.scan_int8, fixed, self._integers(queries), (k, most))
+        begin = _scan_by(self._kernels.scan_int8, fixed, queries, (k, most))
         size = BufferSize(room, lower=k)
         if not parallel_scan(n, bytes_of_row, len(queries), self.threads, size, begin, finish):
             return self._numpy.scan(parts, queries, "float32", k)
         return ScanResult(results.top(), sum(rescored), n * bytes_of_row, "int8")
 
     def _scan_one_bit(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
-        fixed, bytes_of_row = (
-            (parts.table("1bit"), parts.dim, table_limit(parts.dim)),
-            row_bytes(parts.dim, "1bit"),
-        )
+        fixed = parts.table("1bit"), parts.dim, table_limit(parts.dim)
+        bytes_of_row = row_bytes(parts.dim, "1bit")
         best = np.empty((len(queries), k), np.uint64)
         complete: list[bool] = []
 
@@ -134,8 +115,8 @@ class NumbaEngine:
 
         for guesses in (True, False):
             complete.clear()
-            begin = _scan_by(self._kernels.scan_one_bit, fixed, [queries], (k, guesses))
-            size = BufferSize(2 * k + ROOM, words=True)
+            begin = _scan_by(self._kernels.scan_one_bit, fixed, queries, (k, guesses))
+            size = BufferSize(3 * k + 2 * ROOM, words=True)
             parallel_scan(len(parts), bytes_of_row, len(queries), self.threads, size, begin, finish)
             if all(complete):
                 break
@@ -158,33 +139,11 @@ class NumbaEngine:
         self._kernels.unpack(words, scores, rows)
         return Top(scores, rows)
 
-    def _scan_bits(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
-        fixed = parts.table("bits"), parts.dim, prefix_masks(parts.dim)
-        bytes_of_row = row_bytes(parts.dim, "bits")
-        results = Results.of(len(queries), k)
-
-        def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
-            buffered = (*buffers.candidates, *buffers.bounds)
-            self._kernels.best_by_count(*buffered, parts.dim, *results.of_queries(part))
-
-        begin = _scan_by(self._kernels.scan_bits, fixed, [sign_words(queries)], (k,))
-        size = BufferSize(4 * k + ROOM, tallies=parts.dim + 3)
-        parallel_scan(len(parts), bytes_of_row, len(queries), self.threads, size, begin, finish)
-        return ScanResult(results.top(), 0, len(parts) * bytes_of_row, "bits")
-
     def truncate(self, rows: Floats, dim: int) -> Floats:
         """`vectors.truncate` of queries (m, width) float32."""
         out = np.empty((len(rows), dim), np.float32)
         self._kernels.truncate(np.ascontiguousarray(rows), dim, out)
         return out
-
-    def _integers(self, queries: Floats) -> list[NDArray[Any]]:
-        """The codes and units of the queries, and the factors and bases of their error bounds."""
-        m, d = queries.shape
-        codes = np.empty((m, d + -d % PADDED), np.int16)
-        units, lengths, errors = np.empty(m), np.empty(m), np.empty(m)
-        self._kernels.quantise_queries(queries, codes, units, lengths, errors)
-        return [codes, units, *base.error_bounds(IntegerQueries(codes, units, lengths, errors))]
 
 
 def _fits(parts: Parts) -> bool:
@@ -192,16 +151,14 @@ def _fits(parts: Parts) -> bool:
     return len(parts) < MOST_PACKED and parts.dim <= MOST_LOOKED_UP
 
 
-def _scan_by(
-    kernel: Any, fixed: tuple[Any, ...], per_query: Sequence[NDArray[Any]], limits: tuple[int, ...]
-) -> Begin:
-    """A scan by a kernel that takes `fixed`, what is `per_query`, the range, the limits and the buffers."""
+def _scan_by(kernel: Any, fixed: tuple[Any, ...], queries: Floats, limits: tuple[int, ...]) -> Begin:
+    """A scan by a kernel that takes `fixed`, the queries, the range, the limits and the buffers."""
 
     def begin(part: slice) -> Scan:
-        own = [each[part] for each in per_query]
+        own = queries[part]
 
         def scan(start: int, stop: int, buffers: CandidateBuffers, thread: int) -> bool:
-            return bool(kernel(*fixed, *own, start, stop, *limits, *buffers.of_thread(thread)))
+            return bool(kernel(*fixed, own, start, stop, *limits, *buffers.of_thread(thread)))
 
         return scan
 

@@ -22,11 +22,10 @@ from resizable_search.errors import UsageError
 SHORT = 1e-30
 """The length of a cut row from which its products are safely above float32's smallest numbers."""
 
-FIRST, ROWS, ALLOWED, WIDTH, STORED, CODES_WIDTH, CODES, STEPS, ERRORS, WORDS, SIGNS = range(11)
+FIRST, ROWS, ALLOWED, WIDTH, STORED, CODES_WIDTH, CODES, STEPS, ERRORS = range(9)
 """Columns of a table: the first row, the number of rows, and addresses; 0 for a missing array.
 
 WIDTH: numbers of a stored row. CODES_WIDTH: those of its codes, or the lines of a block.
-WORDS: lines of the sign bits.
 """
 
 
@@ -153,7 +152,7 @@ class Parts:
         return all(view.stored_tier is not None for view in self.views)
 
     def table(self, by: str) -> NDArray[np.int64]:
-        """(parts, 11) int64: the arrays of the parts, with the tier `int8`, `1bit` or `bits` if wanted.
+        """(parts, 9) int64: the arrays of the parts, with the tier `int8` or `1bit` if wanted.
 
         Raises UsageError if there is no such tier.
         """
@@ -164,7 +163,7 @@ class Parts:
         return self._tables[by]
 
     def _addresses(self, by: str) -> NDArray[np.int64]:
-        table = np.zeros((len(self.views), 11), np.int64)
+        table = np.zeros((len(self.views), 9), np.int64)
         for line, view, start in zip(table, self.views, self.starts, strict=True):
             line[FIRST], line[ROWS], line[WIDTH] = start, *view.stored.shape
             line[STORED] = _address(view.stored, np.float32)
@@ -175,8 +174,6 @@ class Parts:
                 line[ERRORS] = _address(tier.errors, np.float32)
             elif by == "1bit":
                 line[CODES_WIDTH], line[CODES] = view.codes.shape[1], _address(view.codes, np.uint8)
-            elif by == "bits":
-                line[WORDS], line[SIGNS] = len(view.sign_words), _address(view.sign_words, np.uint64)
         return table
 
     def each(self, rows: Rows, score: Callable[[int, Rows], Floats]) -> Floats:

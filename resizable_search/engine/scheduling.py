@@ -82,12 +82,11 @@ def map_ahead(task: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
 class BufferSize:
     """Numbers that a buffer has for each query on each thread.
 
-    A scan that counts has tallies, not bounds. Candidates that are `words` have their score in them.
+    Candidates that are `words` have their score in them.
     """
 
     candidates: int
     lower: int = 0
-    tallies: int = 0
     words: bool = False
 
 
@@ -96,7 +95,7 @@ class CandidateBuffers:
     """Scratch space of some threads for some queries, as kernels take it.
 
     `candidates`: their rows, keys and counts, or words and counts. `bounds`: lower bounds and how many they
-    are, or tallies, or the least word that counts.
+    are, or the least word that counts.
     """
 
     candidates: tuple[NDArray[Any], ...]
@@ -114,8 +113,6 @@ class CandidateBuffers:
             words = np.empty(room, np.uint64), np.zeros(shape, np.int64)
             return cls(words, (np.zeros(shape, np.uint64),))
         candidates = np.empty(room, np.int64), np.empty(room), np.zeros(shape, np.int64)
-        if size.tallies:
-            return cls(candidates, (np.zeros((*shape, size.tallies), np.int64),))
         return cls(candidates, (np.empty((*shape, size.lower)), np.zeros(shape, np.int64)))
 
 
@@ -166,10 +163,11 @@ def parallel_scan(
         return _scan_by_queries(rows, queries, threads, size, begin, finish)
     total = rows * row_bytes
     used = max(1, min(threads, total // LEAST_BYTES))
-    share = total // (2 * used if used > 1 else 1) + row_bytes
-    chunk = max(1024, min(CHUNK_BYTES, share) // row_bytes)
     everything = slice(0, queries)
     scan, buffers = begin(everything), CandidateBuffers.of(used, queries, size)
+    chunk = rows
+    if used > 1:
+        chunk = max(1024, min(CHUNK_BYTES, total // (2 * used) + row_bytes) // row_bytes)
     starts = iter(range(0, rows, chunk))  # a thread takes the next start under the GIL
     gave_up = waited = False
 
@@ -206,7 +204,7 @@ def _scan_by_queries(
         else:
             gave_up = True
 
-    numbers = size.lower + size.candidates + size.tallies
+    numbers = size.lower + size.candidates
     share_queries(queries, threads, work, max(1, min(GROUP_QUERIES, GROUP_CANDIDATES // numbers)))
     return not gave_up
 

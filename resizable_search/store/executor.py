@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from typing import Any
@@ -52,6 +52,7 @@ class Executor:
         self._rows = reader.manifest.documents
         self._choose = choose
         self._centred = centred
+        self._has_one_bit = all(part.one_bit is not None for part in reader.parts)
         self._stored_parts = cache(partial(_parts_of, reader))
         self._cut_parts = lru_cache(MOST_CUT)(partial(_parts_of, reader))
         self._lock = threading.Lock()
@@ -85,10 +86,9 @@ class Executor:
         engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.stages[0].dim)
         none = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
         result = ScanResult(none, 0, 0, "")
-        for stage, keep in zip(plan.stages, plan.keeps(k), strict=True):
+        for stage, keep in zip(self._stages(plan), plan.keeps(k), strict=True):
             begin = time.perf_counter()
-            # Signs do not depend on the length.
-            cut = full[:, : stage.dim] if stage.precision == "bits" else engine.truncate(full, stage.dim)
+            cut = engine.truncate(full, stage.dim)
             rows_out = min(rows_in, keep)
             if len(full) and rows_out:
                 if stats:
@@ -104,6 +104,12 @@ class Executor:
             stats.append(StageStats(*done))
             rows_in = rows_out
         return _widen(result.top, k), stats
+
+    def _stages(self, plan: Plan) -> Sequence[Stage]:
+        """The stages of a plan, with one-bit codes in place of the sign bits that they have replaced."""
+        if not self._has_one_bit:
+            return plan.stages
+        return [replace(s, precision="1bit") if s.precision == "bits" else s for s in plan.stages]
 
     def _first_stage(
         self,

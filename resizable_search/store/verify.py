@@ -144,7 +144,7 @@ def _part(
     """What is wrong with the contents of a part's files, but those in `bad`: name and words."""
     inside = folder / part.path
     sound = {name for name in part.files if part.file(name) not in bad}
-    shapes = derived_files(part.rows, manifest.dims)
+    shapes = derived_files(part.rows, manifest.dims, signs=True)
     for name in sorted(sound & set(shapes)):
         shape, dtype = shapes[name]
         try:

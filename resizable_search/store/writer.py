@@ -56,7 +56,7 @@ def derive_beside(
     n, _ = read_shape(full)
     if mean is None and {NAMES.mean(dims[-1]), NAMES.one_bit(dims[-1])} & set(names):
         mean = mean_of_rows(full)
-    shapes = derived_files(n, dims)
+    shapes = derived_files(n, dims, signs=True)
     files: dict[str, NpyWriter] = {}
 
     def write(numbered: tuple[int, NDArray[np.float32]]) -> int:
@@ -88,8 +88,13 @@ def mean_of_index(index: Path, manifest: Manifest) -> Floats:
     return mean_of_rows(index / first.file(NAMES.vectors(full)))
 
 
-def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of every array of a part of n rows, by its file's name."""
+def derived_files(
+    n: int, dims: Sequence[int], *, signs: bool = False
+) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every array of a part of n rows, by its file's name.
+
+    `signs`: of the sign bits too, which one-bit codes have replaced.
+    """
     arrays: dict[str, tuple[tuple[int, ...], str]] = {}
     for dim in reversed(dims):
         arrays[NAMES.vectors(dim)] = (n, dim), "<f4"
@@ -99,7 +104,8 @@ def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...
     full = dims[-1]
     arrays[NAMES.mean(full)] = (full,), "<f4"
     arrays[NAMES.one_bit(full)] = (-(-n // CODE_ROWS), HEAD + -(-full // 8), CODE_ROWS), "|u1"
-    arrays[NAMES.signs(full)] = (-(-full // WORD), n), "<u8"
+    if signs:
+        arrays[NAMES.signs(full)] = (-(-full // WORD), n), "<u8"
     return arrays
 
 
@@ -135,8 +141,8 @@ def derived_slices(
     if mean is not None and NAMES.one_bit(full) in wanted:
         codes = vectors.one_bit(block, mean)
         yield NAMES.one_bit(full), codes, start // CODE_ROWS * codes[0].size
-    for number, word in enumerate(sign_words(block).T):
-        if NAMES.signs(full) in wanted:
+    if NAMES.signs(full) in wanted:
+        for number, word in enumerate(sign_words(block).T):
             yield NAMES.signs(full), word, number * n + start
 
 

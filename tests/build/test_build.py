@@ -79,7 +79,15 @@ def test_every_file_is_what_the_format_says(home, centred):
     embedder = TableEmbedder(width=96, centred=centred)
     report = run(home, embedder=embedder, dims=(16, 64))
     kinds = [f"tiers/{dim}.{kind}.npy" for dim in (16, 64, 96) for kind in ("error", "int8", "scale")]
-    names = ["16.npy", "64.npy", "96.npy", "documents.sqlite", *kinds, "tiers/96.bits.npy"]
+    names = [
+        "16.npy",
+        "64.npy",
+        "96.npy",
+        "documents.sqlite",
+        *kinds,
+        "tiers/96.1bit.npy",
+        "tiers/96.mean.npy",
+    ]
     assert sorted(contents(report.folder)) == sorted(names)
     full = np.load(report.folder / "96.npy", mmap_mode="r")
     raw = np.stack([embedder.table[d.text] for d in articles(95)]).astype(np.float64)
@@ -96,11 +104,21 @@ def test_every_file_is_what_the_format_says(home, centred):
         for found, meant in zip(tier, quantise(np.asarray(rows)), strict=True):
             np.testing.assert_array_equal(found, meant)
             assert found.dtype == meant.dtype
-    signs = np.load(report.folder / "tiers/96.bits.npy")
-    assert signs.shape == (2, 95)
-    assert [[int(signs[i // 64, r]) >> i % 64 & 1 for i in range(96)] for r in range(95)] == (
-        full > 0
-    ).tolist()
+    mean, codes = (np.load(report.folder / f"tiers/96.{kind}.npy") for kind in ("mean", "1bit"))
+    assert (mean.shape, mean.dtype) == ((96,), np.float32)
+    np.testing.assert_allclose(mean, full.mean(axis=0), atol=1e-7)
+    assert (codes.shape, codes.dtype) == ((2, 14, 64), np.uint8)
+    centred = full - mean
+    for row in range(128):
+        block, at = divmod(row, 64)
+        signs = [int(codes[block, 2 + i // 8, at]) >> i % 8 & 1 for i in range(96)]
+        half = codes[block, :2].tobytes()[2 * at : 2 * at + 2]
+        factor = np.frombuffer(b"\0\0" + half, "<f4")[0]
+        if row < 95:
+            assert signs == (centred[row] > 0).tolist()
+            assert factor == pytest.approx((centred[row] ** 2).sum() / np.abs(centred[row]).sum(), rel=0.004)
+        else:
+            assert (signs, factor) == ([0] * 96, 0.0)
     assert stored_ids(report.folder) == [f"a{i}" for i in range(95)]
 
 

@@ -26,9 +26,9 @@ def test_a_rows_file_is_plain_npy_in_whatever_order_it_is_written(tmp_path):
     loaded = np.load(path, mmap_mode="r")
     np.testing.assert_array_equal(loaded, made)
     assert [(start, len(block)) for start, block in read_blocks(path, 400)] == [
-        (0, 400),
-        (400, 400),
-        (800, 200),
+        (0, 448),
+        (448, 448),
+        (896, 104),
     ]
     np.testing.assert_array_equal(np.concatenate([block for _, block in read_blocks(path, 7)]), made)
 

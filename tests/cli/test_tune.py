@@ -110,12 +110,12 @@ STAGE = ["stage", "rows_in", "rows_out", "ms", "read", "bytes", "looked", "engin
 
 
 def test_explain_tells_how_each_stage_went(shelf: Shelf):
-    query = ("query", "syntax tree", "-i", "wiki100k", "-k", 3, "--plan", "768:bits:60,768:int8:20,768")
+    query = ("query", "syntax tree", "-i", "wiki100k", "-k", 3, "--plan", "768:1bit:60,768:int8:20,768")
     answer = shelf.run(*query, "--explain", "--json", "--engine", "numpy", "--threads", 1).json
     assert list(answer)[-1] == "explain"
     assert [list(stage) for stage in answer["explain"]] == [STAGE] * 3
     first, second, last = answer["explain"]
-    assert (first["rows_in"], first["rows_out"], first["read"], first["bytes"]) == (300, 60, "bits", 300 * 96)
+    assert (first["rows_in"], first["rows_out"], first["read"], first["bytes"]) == (300, 60, "1bit", 300 * 98)
     assert (second["rows_in"], second["rows_out"], second["read"]) == (60, 20, "int8")
     assert (last["rows_in"], last["rows_out"], last["read"], last["looked"]) == (20, 3, "float32", 20)
     assert {stage["engine"] for stage in answer["explain"]} == {"numpy"}
@@ -123,7 +123,7 @@ def test_explain_tells_how_each_stage_went(shelf: Shelf):
 
     lines = shelf.run(*query, "--explain").out.splitlines()
     assert lines[-4].split()[:3] == ["stage", "rows", "in"]
-    assert [line.split()[0] for line in lines[-3:]] == ["768:bits:60", "768:int8:20", "768"]
+    assert [line.split()[0] for line in lines[-3:]] == ["768:1bit:60", "768:int8:20", "768"]
     told_by_line = shelf.run(
         "query", "-", "-i", "wiki100k", "--explain", stdin="syntax tree\n"
     ).out.splitlines()

@@ -10,7 +10,7 @@ from resizable_search.engine.base import NO_ROW, margin, select
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.vectors import Tier, quantise, quantise_queries, sign_words
 from resizable_search.errors import UsageError
-from tests.support import oracle
+from tests.support import one_bit_scores, oracle
 
 
 def unit_rows(n, dim, seed, kind):
@@ -39,30 +39,20 @@ LARGE = 50_000
 PRECISIONS = ["exact", "float32", "int8", "1bit", "bits"]
 
 
-def view_of(rows, dim, allowed=None):
+def mean_of(rows):
+    return vectors.mean_of(vectors.sum_of(rows), len(rows))
+
+
+def view_of(rows, dim, allowed=None, mean=None):
     """A view with every tier."""
-    codes = vectors.one_bit(rows, vectors.mean_of(vectors.sum_of(rows), len(rows)))
+    codes = vectors.one_bit(rows, mean_of(rows) if mean is None else mean)
     return View(rows, dim, allowed, Tier(*quantise(rows)), sign_words(rows).T.copy(), codes)
-
-
-def one_bit_scores(rows, dim, query):
-    """The scores of one-bit codes, from their definition."""
-    sums = np.rint(rows.astype(np.float64) * 2.0**30).astype(np.int64).sum(axis=0)
-    centred = rows - (sums / (len(rows) * 2.0**30)).astype(np.float32)
-    share = np.abs(centred).astype(np.float64).sum(axis=1)
-    factors = (centred.astype(np.float64) ** 2).sum(axis=1) / np.where(share > 0, share, 1)
-    bits = factors.astype(np.float32).view(np.uint32)
-    factors = ((bits + 0x8000) & 0xFFFF0000).astype(np.uint32).view(np.float32)
-    asked = vectors.small_queries(query[None])[0].tolist()
-    signs = np.where(centred > 0, 1, -1).tolist()
-    sums = [sum(sign * z for sign, z in zip(row, asked, strict=False)) for row in signs]
-    return np.array(sums, np.float32) * factors
 
 
 def rough_scores(view, precision, query):
     """The scores in int8, 1bit and bits, in plain Python."""
     if precision == "1bit":
-        return one_bit_scores(view.stored, view.dim, query)
+        return one_bit_scores(view.stored, mean_of(view.stored), query)
     if precision == "bits":
         signs = (view.rows(np.arange(len(view))) > 0) == (query > 0)
         return (2 * signs.sum(axis=1) - view.dim).astype(np.float32)

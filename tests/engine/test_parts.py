@@ -10,17 +10,16 @@ from hypothesis import strategies as st
 
 from resizable_search.engine import base
 from resizable_search.engine.parts import Parts, View
-from resizable_search.engine.vectors import Tier, normalise, quantise, sign_words
-
-
-def view_of(rows, dim, allowed):
-    return View(rows, dim, allowed, Tier(*quantise(rows)), sign_words(rows).T.copy())
+from resizable_search.engine.vectors import Tier, normalise, quantise
+from tests.engine.test_engines import mean_of, view_of
 
 
 def split(rows, dim, allowed, sizes):
     """The rows in parts of those sizes."""
     cuts = np.cumsum([0, *sizes])
-    return Parts([view_of(rows[a:b], dim, allowed[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)])
+    return Parts(
+        [view_of(rows[a:b], dim, allowed[a:b], mean_of(rows)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    )
 
 
 def made(sizes, kinds, m, gone, seed):
@@ -51,7 +50,11 @@ HEALTH = [HealthCheck.function_scoped_fixture]
 
 @pytest.mark.parametrize("too_many", [50.0, 0.4])
 @settings(max_examples=40, deadline=None, suppress_health_check=HEALTH)
-@given(**MADE, dim=st.sampled_from([64, 40]), precision=st.sampled_from(["exact", "float32", "int8", "bits"]))
+@given(
+    **MADE,
+    dim=st.sampled_from([64, 40]),
+    precision=st.sampled_from(["exact", "float32", "int8", "1bit", "bits"]),
+)
 def test_parts_answer_as_one(engine, monkeypatch, too_many, sizes, kinds, k, m, dim, precision, gone, seed):
     monkeypatch.setattr(base, "TOO_MANY", too_many)  # the scan gives up, or does not
     rows, queries, allowed = made(sizes, kinds, m, gone, seed)

@@ -34,7 +34,7 @@ PLANS = (
     "{full}",
     "{middle}",
     "{odd}:20,{full}",
-    "{full}:bits:20,{full}:int8:12,{full}",
+    "{full}:1bit:20,{full}:int8:12,{full}",
     "{small}:int8:30,{full}",
     "{odd}:int8:30,{full}:float32",
     "{full}:bits:30,{full}",

@@ -18,8 +18,9 @@ import numpy as np
 from resizable_search.engine import vectors
 from resizable_search.engine.base import Top, gather, select
 from resizable_search.engine.plan import Plan
-from resizable_search.engine.vectors import Tier, prefix_masks, quantise, quantise_queries, sign_words
+from resizable_search.engine.vectors import Tier, quantise, quantise_queries
 from tests.fuzzing.sound import Sound, SoundPart
+from tests.support import one_bit_scores
 
 Document = tuple[str, str, str, str]
 """Its id, title, url and text."""
@@ -38,6 +39,7 @@ class Meaning:
     allowed: np.ndarray
     dims: tuple[int, ...]
     centred: bool
+    mean: np.ndarray
 
     @property
     def starts(self) -> list[int]:
@@ -71,7 +73,9 @@ def meaning(data: dict[str, Any], sound: Sound, folder: Path) -> Meaning:
     if type(data["embedder"].get("centred", False)) is not bool:
         raise Unknown(f"centred {data['embedder']['centred']!r}")
     dims = tuple(data["dims"])
-    return Meaning(paths, parts, np.concatenate(allowed), dims, data["embedder"].get("centred", False))
+    first = sound.parts[""].rows
+    mean = vectors.mean_of(vectors.sum_of(first), len(first))
+    return Meaning(paths, parts, np.concatenate(allowed), dims, data["embedder"].get("centred", False), mean)
 
 
 def answer(meant: Meaning, plan: Plan, queries: np.ndarray, k: int) -> Top:
@@ -93,10 +97,8 @@ def _scores(full: np.ndarray, meant: Meaning, stage: Any, query: np.ndarray, row
     stored = min(dim for dim in meant.dims if dim >= stage.dim)
     held = full if stored == meant.dims[-1] else vectors.truncate(full, stored)
     cut = vectors.truncate(query[None], stage.dim)
-    if stage.precision == "bits":
-        masks = prefix_masks(stage.dim)
-        differing = (sign_words(full)[rows, : len(masks)] ^ sign_words(query[None, : stage.dim])) & masks
-        return (stage.dim - 2 * np.bitwise_count(differing).sum(axis=1, dtype=np.int64)).astype(np.float32)
+    if stage.precision in ("1bit", "bits"):
+        return one_bit_scores(full[rows], meant.mean, cut[0])
     if stage.precision == "int8":
         tier = Tier(*quantise(held))
         tier = tier if stored == stage.dim else tier.cut(held, stage.dim)

@@ -22,7 +22,7 @@ from resizable_search.store.layout import Home
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.sql_authorizer import SqlAuthorizer
 from resizable_search.store.writer import delete_rows
-from tests.support import ListCorpus, TableEmbedder, oracle
+from tests.support import ListCorpus, TableEmbedder, one_bit_scores, oracle
 
 ODD = "odd \"k'ey"
 GONE = [3, 64, 65, 211]
@@ -265,7 +265,7 @@ def test_the_documents_stay_writable_by_nobody(conditions):
         connection.execute("DELETE FROM documents")
 
 
-PLANS = ["96", "40", "96:bits:60,96", "40:int8:50,64:float32:30,96"]
+PLANS = ["96", "40", "96:1bit:60,96", "40:int8:50,64:float32:30,96"]
 
 
 @pytest.mark.parametrize("few", [0.0, 1.0], ids=["by a scan", "one by one"])
@@ -296,9 +296,9 @@ def test_a_search_finds_the_best_of_the_rows_that_match(home, index, monkeypatch
 def best_among(index, query, stage, keep, among):
     """What a stage keeps of these rows, by the definition of its precision."""
     full = index.vectors(among)
-    if stage.precision == "bits":
-        agree = ((full[:, : stage.dim] > 0) == (query[: stage.dim] > 0)).sum(axis=1)
-        scores = (2 * agree - stage.dim).astype(np.float32)
+    if stage.precision == "1bit":
+        mean = np.load(index.folder / "tiers" / "96.mean.npy")
+        scores = one_bit_scores(full, mean, vectors.truncate(query[None], stage.dim)[0])
     elif stage.precision == "int8":
         width = min(d for d in index.dims if d >= stage.dim)
         stored = vectors.truncate(full, width)

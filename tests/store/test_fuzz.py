@@ -287,7 +287,7 @@ def test_a_command_that_is_to_be_copied_holds_nothing_but_numbers():
 
 
 def test_a_derived_file_is_mended_by_the_command_that_its_error_names(folder):
-    for name in ("64.npy", "tiers/96.int8.npy", "parts/2/tiers/96.bits.npy"):
+    for name in ("64.npy", "tiers/96.int8.npy", "tiers/96.mean.npy", "parts/2/tiers/96.1bit.npy"):
         (folder / name).write_bytes(b"short")
         with pytest.raises(IndexFormatError, match=f"`repair {folder}` rebuilds it"):
             read_all(folder)
@@ -455,8 +455,8 @@ def test_remove_deletes_nothing_behind_a_link(folder, tmp_path, inner):
 def test_remove_does_not_stop_half_way(folder):
     (folder / "64.npy").unlink()
     (folder / "64.npy").mkdir()
-    (folder / "tiers" / "96.bits.npy").unlink()
-    (folder / "tiers" / "96.bits.npy").symlink_to("96.bits.npy")
+    (folder / "tiers" / "96.1bit.npy").unlink()
+    (folder / "tiers" / "96.1bit.npy").symlink_to("96.1bit.npy")
     assert removed(folder) == []
     assert not folder.exists()
 

@@ -12,9 +12,8 @@ from typing import Any
 
 from numba import types
 
-from resizable_search.engine.kernels.bits import best_by_count, rescore_bits, scan_bits
 from resizable_search.engine.kernels.one_bit import best_words, rescore_one_bit, scan_one_bit, unpack
-from resizable_search.engine.kernels.rows import quantise_queries, rescore_exact, rescore_int8, truncate
+from resizable_search.engine.kernels.rows import rescore_exact, rescore_int8, truncate
 from resizable_search.engine.kernels.scan import best_candidates, scan_int8
 
 
@@ -24,38 +23,27 @@ def _signatures() -> dict[Any, Any]:
     def array(kind, axes):
         return types.Array(kind, axes, "C")
 
-    def read_only(kind, axes):
-        return types.Array(kind, axes, "C", readonly=True)
-
     i64, u64, f32, f64 = types.int64, types.uint64, types.float32, types.float64
     table = rows = array(i64, 2)
     queries = array(f32, 2)
-    codes = array(types.int16, 2)
-    numbers, counts = array(f64, 1), array(i64, 1)
-    integers = (codes, numbers, numbers, numbers)
-    words = (read_only(u64, 1), array(u64, 2))
+    counts = array(i64, 1)
     best = (array(f64, 2), array(i64, 2), counts)
     one_lower, one_candidates = (array(f64, 2), counts), (array(i64, 2), array(f64, 2), counts)
     lower, candidates = (array(f64, 3), array(i64, 2)), (array(i64, 3), array(f64, 3), array(i64, 2))
-    tallies = array(i64, 3)
     packed = array(u64, 2)
     look_up = (table, i64, i64, queries)
     return {
         scan_int8: (
-            table, i64, types.boolean, *integers, i64, i64, i64, i64, *one_lower, *one_candidates,
+            table, i64, types.boolean, queries, i64, i64, i64, i64, *one_lower, *one_candidates,
         ),
-        scan_bits: (table, i64, *words, i64, i64, i64, array(i64, 2), *one_candidates),
         scan_one_bit: (*look_up, i64, i64, i64, types.boolean, array(u64, 1), packed, counts),
         best_words: (array(u64, 3), array(i64, 2), packed, packed),
         rescore_one_bit: (*look_up, rows, packed),
         unpack: (packed, queries, rows),
         best_candidates: (table, i64, types.boolean, queries, *candidates, *lower, *best),
-        best_by_count: (*candidates, tallies, i64, *best),
         truncate: (queries, i64, queries),
-        quantise_queries: (queries, *integers),
         rescore_exact: (table, i64, queries, rows, *best),
-        rescore_int8: (table, i64, types.boolean, queries, *integers, rows, *best),
-        rescore_bits: (table, i64, *words, rows, *best),
+        rescore_int8: (table, i64, types.boolean, queries, rows, *best),
     }  # fmt: skip
 
 

@@ -137,7 +137,7 @@ def pointer_to(kind):
 
 
 _int8, _uint8 = pointer_to(types.int8), pointer_to(types.uint8)
-_float32, _uint64 = pointer_to(types.float32), pointer_to(types.uint64)
+_float32 = pointer_to(types.float32)
 
 
 def _matrix(pointer, address, lines, width):
@@ -160,8 +160,6 @@ stored_of = _matrix(_float32, columns.STORED, columns.ROWS, columns.WIDTH)
 """(n, width) float32: the stored rows of a part."""
 codes_of = _matrix(_int8, columns.CODES, columns.ROWS, columns.CODES_WIDTH)
 """(n, width) int8: the codes of its rows."""
-signs_of = _matrix(_uint64, columns.SIGNS, columns.WORDS, columns.ROWS)
-"""(words, n) uint64: the sign bits of its rows."""
 steps_of = _vector(_float32, columns.STEPS)
 """(n,) float32: what the codes are multiplied by."""
 errors_of = _vector(_float32, columns.ERRORS)

@@ -25,7 +25,11 @@ from resizable_search.engine.parts import CODES, CODES_WIDTH, FIRST, ROWS
 from resizable_search.engine.vectors import CODE_ROWS, HEAD
 
 SAMPLED = 64
-"""One block in so many tells how good the best k are, before all are scanned."""
+"""One block in so many tells how good the best k are, before all are scanned.
+
+The first bound is far below what the sample makes likely: on 297,665 sentences one query in 2,000 has to be
+scanned again.
+"""
 
 _SIGN, _ALL = np.uint64(1 << 31), np.uint64((1 << 32) - 1)
 _HALF = np.uint64(32)
@@ -93,7 +97,7 @@ def scan_one_bit(table, dim, limit, queries, start, stop, k, guesses, bounds, wo
     rows = table[-1, FIRST] + table[-1, ROWS]
     if guesses and bounds[0] == 0:
         expected = k / SAMPLED
-        rank = np.int64(expected + 3 * math.sqrt(expected) + 2)
+        rank = np.int64(2 * expected + 5 * math.sqrt(expected) + 6)
         if rows > SAMPLED * 4 * rank:
             size = rows // SAMPLED + (1 + table.shape[0]) * CODE_ROWS
             sample, sizes = np.empty((m, size), np.uint64), np.zeros(m, np.int64)

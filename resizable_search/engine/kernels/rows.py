@@ -18,6 +18,13 @@ from resizable_search.engine.kernels.basics import (
     stored_of,
 )
 from resizable_search.engine.parts import FIRST, ROWS
+from resizable_search.engine.vectors import PADDED, UNIT_TOLERANCE
+
+FLOAT32_UNIT = 2.0**-24
+"""Half the distance from 1 to the next float32: the relative error of one rounding."""
+
+CODES_AHEAD, ROWS_AHEAD = 16, 3
+"""Rows whose codes, and whose floats, are prefetched while earlier ones are scored."""
 
 GROUP = 16
 """Rows whose keys a scan compares with the bound at once."""
@@ -34,13 +41,19 @@ def truncate(full, dim, out):
             out[query, i] = np.float32(np.float64(row[i]) / length)
 
 
-@njit(nogil=True, cache=True)
-def quantise_queries(queries, codes, units, lengths, errors):
-    """`vectors.quantise_queries` of (m, d) float32: codes (m, padded) int16, the others (m,) float64."""
-    d = queries.shape[1]
+@njit(nogil=True)
+def quantise_queries(queries):
+    """`vectors.quantise_queries` of (m, d) float32, and the bounds of scores in int8.
+
+    Returns codes (m, padded) int16, and units, factors and bases (m,) float64. A score differs from the
+    defined one by the row's error x factor + base at most (`engine.base`).
+    """
+    m, d = queries.shape
+    codes = np.zeros((m, d + -d % PADDED), np.int16)
+    units, factors, bases = np.empty(m), np.empty(m), np.empty(m)
     lanes = np.empty(32, np.float64)
     room = (2.0**31 - 1) / (127 * math.sqrt(d)) - math.sqrt(d)
-    for query in range(queries.shape[0]):
+    for query in range(m):
         row = queries[query]
         largest = np.float64(0.0)
         for i in range(d):
@@ -56,10 +69,12 @@ def quantise_queries(queries, codes, units, lengths, errors):
             code = np.rint(scaled)
             codes[query, i] = np.int16(code)
             error += (code - scaled) * (code - scaled)
-        codes[query, d:] = 0
         units[query] = 1 / power
-        lengths[query] = length * (1 + 1e-12)
-        errors[query] = math.sqrt(error) / power * (1 + 1e-9) + 1e-300
+        length *= 1 + 1e-12
+        error = math.sqrt(error) / power * (1 + 1e-9) + 1e-300
+        factors[query] = (length + error) * (1 + 1e-9)
+        bases[query] = (error + length * FLOAT32_UNIT * 1.01) * (1 + UNIT_TOLERANCE) + 1e-12
+    return codes, units, factors, bases
 
 
 @njit(nogil=True)
@@ -133,24 +148,33 @@ def _offer_defined(table, dim, query, rows, count, out_keys, out_rows, k):
     for part in range(table.shape[0]):
         stored, first = stored_of(table, part), table[part, FIRST]
         at, stop = span_of(rows, count, at, first, first + table[part, ROWS])
+        for i in range(at, min(at + ROWS_AHEAD, stop)):
+            prefetch_row(stored, rows[i] - first, 4 * stored.shape[1], 4 * dim)
         for i in range(at, stop):
             row = rows[i] - first
-            if i + 1 < stop:
-                prefetch_row(stored, rows[i + 1] - first, 4 * stored.shape[1], 4 * dim)
+            if i + ROWS_AHEAD < stop:
+                prefetch_row(stored, rows[i + ROWS_AHEAD] - first, 4 * stored.shape[1], 4 * dim)
             score = np.float64(defined_score(stored[row], dim, query))
             size = offer(out_keys, out_rows, size, k, score, row + first)
         at = stop
     return size
 
 
+@njit(nogil=True, inline="always")
+def _prefetch_codes(codes, steps, errors, row, dim):
+    """Prefetch what the int8 score of a row reads."""
+    prefetch_row(codes, row, codes.shape[1], dim)
+    prefetch_row(steps, row, 4, 1)
+    prefetch_row(errors, row, 4, 1)
+
+
 @njit(nogil=True, cache=True)
-def rescore_int8(
-    table, dim, is_exact, queries, query_codes, units, factors, bases, rows, best_keys, best_rows, best_sizes
-):
+def rescore_int8(table, dim, is_exact, queries, rows, best_keys, best_rows, best_sizes):
     """As `rescore_exact`, but int8 codes rule out rows first. Returns the number of defined scores.
 
     If not `is_exact`, by the int8 score alone. `table` has codes; the rest as for `scan_int8`.
     """
+    query_codes, units, factors, bases = quantise_queries(queries)
     k, width = best_keys.shape[1], rows.shape[1]
     left = np.empty(width, np.int64)
     upper = np.empty(width, np.float64)
@@ -165,9 +189,11 @@ def rescore_int8(
             codes, first = codes_of(table, part), table[part, FIRST]
             steps, errors = steps_of(table, part), errors_of(table, part)
             at, stop = span_of(own, width, at, first, first + table[part, ROWS])
+            for i in range(at, min(at + CODES_AHEAD, stop)):
+                _prefetch_codes(codes, steps, errors, own[i] - first, dim)
             for i in range(at, stop):
-                if i + 4 < stop:
-                    prefetch_row(codes, own[i + 4] - first, codes.shape[1], dim)
+                if i + CODES_AHEAD < stop:
+                    _prefetch_codes(codes, steps, errors, own[i + CODES_AHEAD] - first, dim)
                 row = own[i] - first
                 total = product(codes, row, query_codes, query, dim, sums)
                 score = np.float64(total) * np.float64(steps[row]) * unit

@@ -16,23 +16,20 @@ from resizable_search.engine.kernels.basics import (
     steps_of,
     stored_of,
 )
-from resizable_search.engine.kernels.rows import GROUP, defined_score
+from resizable_search.engine.kernels.rows import GROUP, defined_score, quantise_queries
 from resizable_search.engine.parts import FIRST, ROWS
 
 
 @njit(nogil=True, cache=True)
-def scan_int8(
-    table, dim, is_exact, query_codes, units, factors, bases, start, stop, k, limit, lower, lower_sizes, rows,
-    keys, counts,
-):  # fmt: skip
+def scan_int8(table, dim, is_exact, queries, start, stop, k, limit, lower, lower_sizes, rows, keys, counts):
     """Scan rows start … stop - 1 for every query, and collect the candidates.
 
-    `table` has codes. query_codes (m, padded) int16; units, factors and bases (m,) float64: the powers of
-    two and the error bounds of the queries. Buffers: lower (m, k) float64, heaps of the k best lower bounds,
-    with lower_sizes (m,) int64; rows (m, capacity) int64 and keys (m, capacity) float64, the candidates with
-    their upper bounds, and counts (m,) int64. If not `is_exact`, both bounds are the int8 score, rounded to
-    float32. Returns False, and stops, if a query has more than `limit` candidates.
+    `table` has codes; queries (m, dim) float32. Buffers: lower (m, k) float64, heaps of the k best lower
+    bounds, with lower_sizes (m,) int64; rows (m, capacity) int64 and keys (m, capacity) float64, the
+    candidates with their upper bounds, and counts (m,) int64. If not `is_exact`, both bounds are the int8
+    score, rounded to float32. Returns False, and stops, if a query has more than `limit` candidates.
     """
+    query_codes, units, factors, bases = quantise_queries(queries)
     for part in range(table.shape[0]):
         first = table[part, FIRST]
         begin, end = max(start, first), min(stop, first + table[part, ROWS])

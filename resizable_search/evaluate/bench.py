@@ -28,7 +28,7 @@ BATCH_ROWS = 1 << 18  # the most rows that such a batch keeps in total, so that 
 NEARLY_ALL = 0.99  # the overlap that a setting must keep to be advised
 LEAST_SAVING = 0.25  # the share of its time that a smaller dimension must save to pay
 READ_BY = 20  # queries whose bytes are counted
-ROUGH_RERANK = 10  # the rerank of int8 and bits if none is given: an exact stage must follow them
+ROUGH_RERANK = 10  # the rerank of int8 and 1bit if none is given: an exact stage must follow them
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class BenchOptions:
 
     def _plans_at(self, dim: int, precision: Precision, full: int) -> Iterator[Plan]:
         reranks = [rerank for rerank in self.reranks if rerank]
-        if precision in ("int8", "bits"):
+        if precision in ("int8", "1bit", "bits"):
             reranks = reranks or [ROUGH_RERANK]
         else:
             yield Plan((Stage(dim, precision=precision),))

@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,9 +20,9 @@ from resizable_search.errors import CredentialsError, RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
-from resizable_search.store.manifest import FORMAT_VERSION, read_manifest
+from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import derive, derived_files, list_files, mean_of_index, sync_folder
+from resizable_search.store.writer import derive_missing, derived_files, sync_folder
 from resizable_search.system import ANOTHER_HOME, beside, free_bytes, thread_count
 from resizable_search.text import counted, dimensions
 
@@ -96,13 +96,8 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> None:
     manifest = read_manifest(index)
     wanted = derived_files(0, manifest.dims)
     progress.stage("deriving", manifest.rows, "rows")
-    parts, mean = [], mean_of_index(index, manifest)
     try:
-        for part in manifest.parts:
-            folder = index / part.path
-            derive(folder, manifest.dims, progress, mean, part.files)
-            parts.append(replace(part, files={**part.files, **list_files(folder, list(wanted))}))
-        replace(manifest, parts=tuple(parts), format=FORMAT_VERSION).write(index)
+        derive_missing(index, manifest, progress).write(index)
     except BaseException:
         for part in manifest.parts:
             for name in wanted:

@@ -33,7 +33,7 @@ from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
 from resizable_search.store.reader import IndexReader, PartReader
-from resizable_search.store.writer import replace_folder
+from resizable_search.store.writer import derive_missing, replace_folder
 from resizable_search.system import beside, make_sure_of_room
 from resizable_search.text import listed
 
@@ -64,7 +64,9 @@ def merge(
         if workspace.folder.exists():
             with suppress(IndexFormatError):
                 there = read_manifest(workspace.folder)
-                if [part.files for part in there.parts] == [part.files for part in manifest.parts]:
+                pairs = zip(there.parts, manifest.parts, strict=False)
+                same = [old.files.items() >= new.files.items() for old, new in pairs]
+                if len(there.parts) == len(manifest.parts) and all(same):
                     return BuildReport(options.name, workspace.folder, there)
             raise BuildStateError(
                 f"{options.name} exists: choose another `name`, or delete it with `remove {options.name}`"
@@ -75,6 +77,9 @@ def merge(
         except KeyboardInterrupt:
             raise BuildStoppedError("stopped: the same command resumes the merge") from None
         staged = workspace.unfinished / NAMES.staged
+        if NAMES.mean(manifest.full_dim) in manifest.parts[0].files:
+            workspace.log.stage("deriving", manifest.rows, "rows")
+            manifest = derive_missing(staged, manifest, workspace.log)
         written = manifest.write(staged)
         replace_folder(staged, workspace.folder)
         shutil.rmtree(workspace.unfinished, ignore_errors=True)
@@ -158,7 +163,8 @@ def merged_manifest(readers: Sequence[IndexReader]) -> Manifest:
                     f"{reader.name} has a part without documents: `compact {reader.name}` first"
                 )
             path = f"{NAMES.parts}/{len(parts) + 1}" if parts else ""
-            parts.append(replace(part, path=path))
+            files = part.files if not parts else _comparable_files(part, parts[0], base.full_dim)
+            parts.append(replace(part, path=path, files=files))
     return Manifest(
         rows=sum(part.rows for part in parts),
         dims=base.dims,
@@ -172,6 +178,14 @@ def merged_manifest(readers: Sequence[IndexReader]) -> Manifest:
         # Bitmaps are named by generations, and the next one must not have the name of one that is here.
         generation=max(reader.manifest.generation for reader in readers),
     )
+
+
+def _comparable_files(part: Part, first: Part, full: int) -> Mapping[str, FileEntry]:
+    """The files of a part without one-bit codes that are made with another mean than the first part's."""
+    mean = NAMES.mean(full)
+    if part.files.get(mean) == first.files.get(mean):
+        return part.files
+    return {name: e for name, e in part.files.items() if name not in (mean, NAMES.one_bit(full))}
 
 
 def _merged_corpus(readers: Sequence[IndexReader]) -> dict[str, Any]:

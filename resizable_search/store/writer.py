@@ -25,7 +25,14 @@ from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import allowed_rows
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
-from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
+from resizable_search.store.manifest import (
+    FORMAT_VERSION,
+    FileEntry,
+    Manifest,
+    Part,
+    file_entry,
+    read_manifest,
+)
 from resizable_search.system import beside, thread_count
 
 
@@ -43,7 +50,8 @@ def derive(
     """
     kept = {NAMES.vectors(dims[-1])}
     names = [name for name in derived_files(0, dims) if name not in kept and name not in existing]
-    derive_beside(folder, dims, names, progress, mean)
+    if names:
+        derive_beside(folder, dims, names, progress, mean)
     for name in names:
         beside(folder / name).replace(folder / name)
 
@@ -72,6 +80,17 @@ def derive_beside(
             progress.advance(rows)
         for file in files.values():
             file.finish()
+
+
+def derive_missing(index: Path, manifest: Manifest, progress: Progress = SILENT) -> Manifest:
+    """Derive the files that parts of an index lack. Returns the manifest that lists them, not written."""
+    wanted, mean = derived_files(0, manifest.dims), mean_of_index(index, manifest)
+    parts = []
+    for part in manifest.parts:
+        derive(index / part.path, manifest.dims, progress, mean, part.files)
+        files = list_files(index / part.path, [name for name in wanted if name not in part.files])
+        parts.append(replace(part, files={**part.files, **files}))
+    return replace(manifest, parts=tuple(parts), format=FORMAT_VERSION)
 
 
 def mean_of_rows(path: Path) -> Floats:

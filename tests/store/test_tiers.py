@@ -99,7 +99,7 @@ def test_an_index_that_lacks_nothing_is_warmed_without_being_written(tmp_path):
     assert folder.exists()
 
 
-@pytest.mark.parametrize("step", ["admin.doctor.list_files", "store.writer.Manifest.write"])
+@pytest.mark.parametrize("step", ["store.writer.list_files", "store.writer.Manifest.write"])
 def test_tiers_that_could_not_be_finished_leave_the_index_as_it_was(tmp_path, monkeypatch, step):
     with index_of(unit_rows(50, 96, 0, "plain"), tmp_path) as index:
         folder = index.folder

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +16,11 @@ from resizable_search.admin.remove import unexpected_files
 from resizable_search.embedders import registry
 from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.engine.kernel_cache import ColdKernelsError, compile_kernels, is_warm
-from resizable_search.errors import CredentialsError, RsearchError
+from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
-from resizable_search.store.manifest import read_manifest
+from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import derive_missing, derived_files, sync_folder
 from resizable_search.system import ANOTHER_HOME, beside, free_bytes, thread_count
@@ -47,12 +47,17 @@ def examine(home: Home) -> Iterator[HealthCheck]:
 
     Only what is configured, or used by an index of the home, can be wrong.
     """
-    used = _used(home)
-    yield _check("credentials", partial(_credentials, is_used="nomic" in used))
-    yield _check("hub", partial(_hub, is_used="hub" in used))
+    manifests = {}
+    for name in home.names():
+        with suppress(RsearchError):  # `examine_indexes` reports a damaged index
+            manifests[name] = read_manifest(home.index(name))
+    used = {spec.get("kind") for one in manifests.values() for spec in (one.embedder, one.corpus)}
+    yield _check("credentials", _credentials, lambda: "nomic" in used or _has_credentials())
+    has_hub = "hub" in used or os.environ.get("HF_ENDPOINT") or os.environ.get("HF_TOKEN")
+    yield _check("hub", _hub, lambda: bool(has_hub))
     yield _check("disk", partial(_disk, home))
     yield _check("kernels", _kernels)
-    yield from _endpoints(home)
+    yield from _endpoints(home, manifests)
     yield from examine_indexes(home)
 
 
@@ -111,45 +116,30 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> None:
     sync_folder(index)
 
 
-def _check(what: str, examined: Callable[[], str]) -> HealthCheck:
+def _check(
+    what: str, examined: Callable[[], str], is_set_up: Callable[[], bool] = lambda: True
+) -> HealthCheck:
     try:
         return HealthCheck(what, "ok", examined())
-    except _NotSetUpError as error:
-        return HealthCheck(what, "not set up", " ".join(str(error).split()))
     except (RsearchError, OSError) as error:
-        return HealthCheck(what, "wrong", " ".join(str(error).split()))
+        is_wrong = not isinstance(error, _NotSetUpError) and is_set_up()
+        return HealthCheck(what, "wrong" if is_wrong else "not set up", " ".join(str(error).split()))
 
 
-def _used(home: Home) -> set[str]:
-    """The kinds of embedders and corpora of the home's indexes."""
-    kinds: set[str] = set()
-    for name in home.names():
-        with suppress(RsearchError):  # `examine_indexes` reports a damaged index
-            manifest = read_manifest(home.index(name))
-            kinds |= {str(manifest.embedder.get("kind")), str(manifest.corpus.get("kind"))}
-    return kinds
+def _credentials() -> str:
+    return registry.create("nomic").check()
 
 
-def _credentials(*, is_used: bool) -> str:
+def _has_credentials() -> bool:
     from resizable_search.embedders.nomic import has_credentials
 
-    try:
-        return registry.create("nomic").check()
-    except CredentialsError as error:
-        if is_used or has_credentials():
-            raise
-        raise _NotSetUpError(str(error)) from None
+    return has_credentials()
 
 
-def _hub(*, is_used: bool) -> str:
+def _hub() -> str:
     from resizable_search.corpora.hub import wikipedia
 
-    try:
-        return wikipedia().check()
-    except RsearchError as error:
-        if is_used or os.environ.get("HF_ENDPOINT") or os.environ.get("HF_TOKEN"):
-            raise
-        raise _NotSetUpError(str(error)) from None
+    return wikipedia().check()
 
 
 def _disk(home: Home) -> str:
@@ -201,12 +191,12 @@ def _kernels() -> str:
     return f"numpy and the compiled kernels return the right rows, on {thread_count()} threads"
 
 
-def _endpoints(home: Home) -> Iterator[HealthCheck]:
+def _endpoints(home: Home, manifests: Mapping[str, Manifest]) -> Iterator[HealthCheck]:
     """Ask each endpoint that embeds queries of an index of the home, once."""
     endpoints: dict[str, tuple[str, EmbedderSpec]] = {}
-    for name in home.names():
-        with suppress(RsearchError):  # `examine_indexes` reports a damaged index
-            spec = EmbedderSpec.from_json(read_manifest(home.index(name)).embedder)
+    for name, manifest in manifests.items():
+        with suppress(RsearchError):  # as above
+            spec = EmbedderSpec.from_json(manifest.embedder)
             endpoint = [spec.options.get(option) for option in ("base_url", "api_key_env", "served_as")]
             if endpoint[0] is not None:
                 endpoints.setdefault(str(endpoint), (name, spec))

@@ -64,7 +64,7 @@ def save(figure: "Figure", path: Path) -> None:
 
 def draw(report: "BenchReport") -> "Figure":
     """Runs per second across, overlap upwards: a labelled point a measurement, the best ones joined."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
     measured = report.measurements
     front = pareto_front(measured)
@@ -84,7 +84,8 @@ def draw(report: "BenchReport") -> "Figure":
         axes.margins(0.14)  # room for labels
         left, right = axes.get_xlim()
         axes.minorticks_off()
-        axes.xaxis.set_major_locator(FixedLocator(_ticks(left, right)))
+        steps = (1, 2, 5) if right < 1000 * left else (1,)
+        axes.xaxis.set_major_locator(MaxNLocator(6) if right < 10 * left else LogLocator(subs=steps))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         many = any(m.batch > 1 for m in measured)
         axes.set_xlabel(f"{'queries' if many else 'runs'} per second (log scale)")
@@ -231,17 +232,6 @@ def _label_points(axes: "Axes", report: "BenchReport", front: Sequence["Measurem
         avoid_label_lines_overlap=True,
         zorder=6,
     )
-
-
-def _ticks(left: float, right: float) -> list[float]:
-    """Round numbers within a log axis, at most about ten."""
-    from matplotlib.ticker import MaxNLocator
-
-    if right < 10 * left:
-        values = MaxNLocator(6).tick_values(left, right)
-        return [float(tick) for tick in values if left <= tick <= right]
-    ticks = [step * 10.0**e for e in range(-6, 12) for step in (1, 2, 5) if left <= step * 10.0**e <= right]
-    return ticks[:: -(-len(ticks) // 10)]
 
 
 def _draw_line(

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
@@ -107,10 +107,8 @@ def create_app(pool: IndexPool, ready: Callable[[], None] = lambda: None) -> Fas
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
     )
-    app.add_exception_handler(RsearchError, _error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _internal_error)
+    for kind in (RsearchError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _failed)
     app.state.metrics = ServiceMetrics()
     app.state.search = partial(_quick_search, app)
     _add_routes(app)
@@ -223,10 +221,10 @@ async def _quick_search(app: FastAPI, scope: Scope, receive: Receive, send: Send
     """
     try:
         response = await _quick_answer(app.state.service, scope, receive)
-    except RsearchError as error:
-        response = await _error(Request(scope), error)
+    except (RsearchError, HTTPException) as error:
+        response = await _failed(Request(scope), error)
     except Exception as error:
-        response = await _internal_error(Request(scope), error)
+        response = await _failed(Request(scope), error)
         await response(scope, receive, send)
         raise  # the server reports it
     await response(scope, receive, send)
@@ -236,13 +234,13 @@ async def _quick_answer(service: Service, scope: Scope, receive: Receive) -> Res
     headers = Headers(scope=scope)
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        return _unprocessable("send the request as JSON, with Content-Type: application/json")
+        raise HTTPException(422, "send the request as JSON, with Content-Type: application/json")
     message = await receive()  # the middleware has read the whole body
     model = schemas.LocalSearchRequest if is_local(scope) else schemas.SearchRequest
     try:
         search = model.model_validate_json(message["body"])
     except ValidationError as error:
-        return _unprocessable(schemas.invalid(error.errors()))
+        raise HTTPException(422, schemas.invalid(error.errors())) from None
     if isinstance(search, schemas.LocalSearchRequest):
         return await _local_search(service, search, headers.get(EXPECTS_HEADER))
     return _json(await _search(service, search))
@@ -281,27 +279,19 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(body, status, media_type="application/json")
 
 
-async def _error(_: Request, error: Exception) -> Response:
-    status = next(status for kind, status in STATUS if isinstance(error, kind))
-    return _json({"error": plain(str(error))}, status)
-
-
-async def _invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return _unprocessable(schemas.invalid(error.errors(), 1))
-
-
-def _unprocessable(message: str) -> Response:
-    return _json({"error": plain(f"{message}; /docs shows the form")}, 422)
-
-
-async def _http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    message = "no such page; /docs lists all" if error.status_code == 404 else error.detail
-    response = _json({"error": plain(str(message))}, error.status_code)
-    response.headers.update(error.headers or {})
+async def _failed(_: Request, error: Exception) -> Response:
+    headers: Mapping[str, str] = {}
+    if isinstance(error, HTTPException):
+        status, message, headers = error.status_code, str(error.detail), error.headers or {}
+        if status == 404:
+            message = "no such page; /docs lists all"
+    elif isinstance(error, RequestValidationError):
+        status, message = 422, schemas.invalid(error.errors(), 1)
+    elif isinstance(error, RsearchError):
+        status, message = next(status for kind, status in STATUS if isinstance(error, kind)), str(error)
+    else:
+        status, message = 500, f"internal error ({type(error).__name__}): please report it"
+    form = "; /docs shows the form" if status == 422 else ""
+    response = _json({"error": plain(message + form)}, status)
+    response.headers.update(headers)
     return response
-
-
-async def _internal_error(_: Request, error: Exception) -> Response:
-    return _json({"error": f"internal error ({type(error).__name__}): please report it"}, 500)

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING
 from resizable_search.cli.options import SearchArguments, index_name
 from resizable_search.cli.output import ServedIndex, note
 from resizable_search.errors import RsearchError
-from resizable_search.service import EXPECTS_HEADER, INDEX_HEADER, identity, socket_address
+from resizable_search.service import identity, socket_address
 from resizable_search.store.layout import Home, expanded, home_of
 from resizable_search.system import THREADS_VARIABLE, thread_count
 
 if TYPE_CHECKING:
     from resizable_search.search.results import Answer
 
-SERVICE_VARIABLE = "RSEARCH_SERVICE"
-"""`off`: use no service."""
+SERVICE_VARIABLE = "RSEARCH_SERVICE"  # `off`: use no service
 
-SILENT_SECONDS = 2.0
-"""How long a living service may send nothing."""
+SILENT_SECONDS = 2.0  # how long a living service may send nothing
 
 
 def search(
@@ -44,11 +42,12 @@ def search(
         name = _name(options.index, home)
         any_threads = options.threads is None and not os.environ.get(THREADS_VARIABLE, "").strip()
         threads = None if any_threads else thread_count(options.threads)
-        expects = json.dumps(identity(home.index(name), options.engine, threads))
         names = ("k", "dim", "rerank", "plan", "recall", "where", "group", "explain")
         request = {name: getattr(options, name) for name in names}
         request |= {"query": text, "index": name, "similar": similar}
-        index, fields = map(json.loads, _post(home.socket, json.dumps(request).encode(), expects))
+        request["expects"] = identity(home.index(name), options.engine, threads)
+        fields = json.loads(_post(home.socket, json.dumps(request).encode()))
+        index = fields["served"]
         timings, hits = Timings(**fields["timings_ms"]), [Hit(**hit) for hit in fields["hits"]]
         answer = Answer(fields["query"], fields["index"], fields["k"], fields["plan"], timings, hits, [])
         columns, explain = tuple(index["columns"]), list(fields.get("explain", ()))
@@ -71,8 +70,8 @@ def _name(index: str | None, home: Home) -> str:
     return folder.name
 
 
-def _post(path: Path, body: bytes, expects: str) -> tuple[bytes, bytes]:
-    """The index and the answer, as JSON. Raises OSError, ValueError."""
+def _post(path: Path, body: bytes) -> bytes:
+    """The answer to a search, as JSON. Raises OSError, ValueError."""
     status = path.lstat()
     if not stat.S_ISSOCK(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
         raise ValueError("not a socket of this user")
@@ -80,8 +79,7 @@ def _post(path: Path, body: bytes, expects: str) -> tuple[bytes, bytes]:
 
     head = (  # by hand: `http.client` takes 50 ms to import
         "POST /api/search HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        f"{EXPECTS_HEADER}: {expects}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     reply = bytearray()
     with socket.socket(socket.AF_UNIX) as connection, socket_address(path) as address:
@@ -91,8 +89,6 @@ def _post(path: Path, body: bytes, expects: str) -> tuple[bytes, bytes]:
         while part := connection.recv(1 << 16):
             reply += part
     start, _, content = bytes(reply).partition(b"\r\n\r\n")
-    first, *lines = start.split(b"\r\n")
-    headers = {key.lower(): value for key, _, value in (line.partition(b": ") for line in lines)}
-    if first.split(b" ")[1:2] != [b"200"] or len(content) != int(headers[b"content-length"]):
-        raise ValueError("no complete answer")
-    return headers[INDEX_HEADER.encode()], content
+    if start.split(b" ")[1:2] != [b"200"]:
+        raise ValueError("no answer")
+    return content

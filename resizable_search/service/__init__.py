@@ -11,12 +11,6 @@ from typing import Any
 
 from resizable_search import __version__
 
-EXPECTS_HEADER = "rsearch-expects"
-"""Of a request: what `identity` must be, as JSON. Another service refuses it with 412."""
-
-INDEX_HEADER = "rsearch-index"
-"""Of the answer to such a request: rows, full_dim, threads, columns and process, as JSON."""
-
 ENDPOINT_VARIABLES = ("ATLAS_API_PATH", "OPENAI_BASE_URL")  # where texts are sent to be embedded
 MOST_PATH = 103  # bytes of a socket's address: 107 on Linux, 103 elsewhere
 

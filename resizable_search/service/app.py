@@ -27,7 +27,7 @@ from resizable_search import __version__, errors
 from resizable_search.errors import RsearchError
 from resizable_search.search.index import Index
 from resizable_search.search.results import Answer, fields
-from resizable_search.service import EXPECTS_HEADER, INDEX_HEADER, identity, schemas
+from resizable_search.service import identity, schemas
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.mcp import create_server
 from resizable_search.service.middleware import MOST_BYTES, is_local
@@ -184,34 +184,30 @@ async def _search(service: Service, request: schemas.SearchRequest) -> Any:
     return results[0] if isinstance(request.query, str) else {"results": results}
 
 
-async def _local_search(
-    service: Service, request: schemas.LocalSearchRequest, expects: str | None
-) -> Response:
+async def _local_search(service: Service, request: schemas.LocalSearchRequest) -> Response:
     """Answer a search from the home's Unix socket; with `expects`, only to a process like this one."""
-    pool = service.pool
-    wanted: dict[str, Any] = json.loads(expects or "{}")
+    pool, wanted = service.pool, request.expects
 
-    def describe(index: Index) -> dict[str, Any]:
-        threads = pool.threads if wanted["threads"] else None
+    def describe(index: Index) -> dict[str, Any] | None:
+        threads = pool.threads if wanted and wanted.get("threads") else None
+        if wanted != identity(index.folder, pool.engine, threads):
+            return None
         return {
-            "is_wanted": wanted == identity(index.folder, pool.engine, threads),
             "rows": index.rows,
             "full_dim": index.full_dim,
-            "threads": index.threads,
             "columns": index.columns(),
             "process": os.getpid(),
         }
 
-    described = await service.with_index(request.index, describe) if wanted else {}
-    if wanted and not described["is_wanted"]:
+    served = None
+    if wanted is not None and (served := await service.with_index(request.index, describe)) is None:
         return _json({"error": "this service has another version, index, engine or endpoint"}, 412)
     if request.similar:
         answer = await service.similar(request.index, str(request.query), request.options())
-        response = _json(fields(answer, threads=pool.threads if request.explain else None))
+        content = fields(answer, threads=pool.threads if request.explain else None)
     else:
-        response = _json(await _search(service, request))
-    response.headers[INDEX_HEADER] = json.dumps(described)
-    return response
+        content = await _search(service, request)
+    return _json({**content, "served": served} if served else content)
 
 
 async def _quick_search(app: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:
@@ -231,8 +227,7 @@ async def _quick_search(app: FastAPI, scope: Scope, receive: Receive, send: Send
 
 
 async def _quick_answer(service: Service, scope: Scope, receive: Receive) -> Response:
-    headers = Headers(scope=scope)
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPException(422, "send the request as JSON, with Content-Type: application/json")
     message = await receive()  # the middleware has read the whole body
@@ -242,7 +237,7 @@ async def _quick_answer(service: Service, scope: Scope, receive: Receive) -> Res
     except ValidationError as error:
         raise HTTPException(422, schemas.invalid(error.errors())) from None
     if isinstance(search, schemas.LocalSearchRequest):
-        return await _local_search(service, search, headers.get(EXPECTS_HEADER))
+        return await _local_search(service, search)
     return _json(await _search(service, search))
 
 

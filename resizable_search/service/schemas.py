@@ -114,12 +114,14 @@ class SearchRequest(SearchFields):
 class LocalSearchRequest(SearchRequest):
     """A search through the home's Unix socket: k has no limit.
 
-    `similar`: the query is the id of a document.
+    `similar`: the query is the id of a document. `expects`: the `identity` of the only process that may
+    answer; others refuse with 412, and its answer has `served`.
     """
 
     k: int = Field(10, ge=1)
     rerank: int = Field(0, ge=0)
     similar: bool = False
+    expects: dict[str, Any] | None = None
     most_candidates: ClassVar[float] = math.inf
 
 

@@ -270,7 +270,7 @@ def test_the_token_is_for_tcp_alone(built: Inside, service: Served):
     assert service.statuses == [200]  # the service has a token, and the command sent none
 
 
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nrsearch-index: {}\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 # What a misbehaving service sends to who connects, and whether the connection stays open.
 HOSTILE: dict[str, tuple[bytes, bool]] = {
     "silent": (b"", True),
@@ -281,8 +281,8 @@ HOSTILE: dict[str, tuple[bytes, bool]] = {
     "half a head": (HEAD[:30], False),
     "half an answer": (HEAD + b"{", False),
     "half, and hangs": (HEAD + b"{", True),
-    "no index": (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", False),
-    "no fields": (HEAD + b"{}", False),
+    "no index": (HEAD + b"{}", False),
+    "no fields": (HEAD + b'{"served": {}}', False),
     "no object": (HEAD + b"[]", False),
     "not JSON": (HEAD + b"{[", False),
     "nested": (HEAD.replace(b"2\r", b"100000\r") + b"[" * 100_000, False),

@@ -1,7 +1,7 @@
 """What a shell offers for the word at the cursor: names of indexes, their dimensions, ids, and so on.
 
 typer asks a source with the context, whose earlier words are parsed, and with the word so far. A source reads
-little, loads no numpy, and offers nothing from a damaged index.
+little, loads numpy only for deleted rows, and offers nothing from a damaged index.
 """
 
 import functools
@@ -13,20 +13,21 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from resizable_search.engine.plan import PRECISIONS
 from resizable_search.store.layout import NAMES, default_name, home_of, resolve_index
 
-VARIABLE = "_RSEARCH_COMPLETE"
-"""Set by the script that `rsearch --show-completion` prints."""
+if TYPE_CHECKING:
+    from resizable_search.store.manifest import Manifest
 
-MOST = 100
-"""Words that are offered at once."""
+VARIABLE = "_RSEARCH_COMPLETE"  # set by the script that `rsearch --show-completion` prints
 
-MOST_ROWS = 50
-"""Documents whose metadata is read for its keys."""
+MOST = 100  # words that are offered at once
+
+MOST_ROWS = 50  # documents whose metadata is read for its keys
 
 _SPECIAL = re.compile(r"([^\w@%+=:,./-])")
 _PLAIN = re.compile(r"[\w@%+=:,./#-]+")
@@ -99,13 +100,15 @@ def _folder(context: typer.Context) -> Path:
     return resolve_index(context.params.get("index") or default_name(home), home)
 
 
-def _manifest(folder: Path) -> Any:
-    return json.loads((folder / NAMES.manifest).read_bytes())
+def _manifest(context: typer.Context) -> "Manifest":
+    from resizable_search.store.manifest import read_manifest
+
+    return read_manifest(_folder(context))
 
 
 def _dims(context: typer.Context) -> list[str]:
     """The stored dimensions, the full one first."""
-    return [str(int(dim)) for dim in reversed(_manifest(_folder(context))["dims"])]
+    return [str(dim) for dim in reversed(_manifest(context).dims)]
 
 
 def listed(words: Iterable[str], incomplete: str) -> list[str]:
@@ -143,8 +146,6 @@ def dims(context: typer.Context, incomplete: str) -> Iterable[str]:
 @source
 def plan(context: typer.Context, incomplete: str) -> Iterable[str]:
     """The last stage of a plan: a stored dimension, then a precision."""
-    from resizable_search.engine.plan import PRECISIONS
-
     before, comma, stage = incomplete.rpartition(",")
     parts = stage.split(":")
     if len(parts) == 1:
@@ -155,8 +156,6 @@ def plan(context: typer.Context, incomplete: str) -> Iterable[str]:
 @source
 def precisions(context: typer.Context, incomplete: str) -> Iterable[str]:
     """A list of precisions."""
-    from resizable_search.engine.plan import PRECISIONS
-
     return listed(PRECISIONS, incomplete)
 
 
@@ -177,20 +176,17 @@ def columns(context: typer.Context, incomplete: str) -> Iterable[str]:
 @source
 def ids(context: typer.Context, incomplete: str) -> Iterable[str]:
     """Ids of documents that are not deleted."""
-    from resizable_search.store.documents import connect
+    from resizable_search.store.documents import allowed_rows, connect
 
     folder, matches = _folder(context), []
-    for part in _manifest(folder)["parts"]:
-        path = folder / str(part["path"])
-        # The bits of deleted rows, from a .npy of uint8: bytes 8 and 9 hold the length of its header.
-        file = (path / str(part["bitmap"])).read_bytes() if part["bitmap"] else bytes(10)
-        deleted = file[10 + int.from_bytes(file[8:10], "little") :]
-        with closing(connect(path / NAMES.documents, int(part["rows"]))) as documents:
+    for part in _manifest(context).parts:
+        allowed = allowed_rows(folder / part.path, part)
+        with closing(connect(folder / part.path / NAMES.documents, part.rows)) as documents:
             for row, id_ in documents.execute(
                 "SELECT row, id FROM documents WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
                 (incomplete, f"{incomplete}\U0010ffff", MOST),
             ):
-                if not (row // 8 < len(deleted) and deleted[row // 8] >> (7 - row % 8) & 1):
+                if allowed is None or allowed[row]:
                     matches.append(str(id_))
     return sorted(matches)
 
@@ -200,9 +196,8 @@ def metadata_keys(context: typer.Context) -> list[str]:
     from resizable_search.store.documents import connect
 
     with suppress(Exception):
-        folder = _folder(context)
-        first = _manifest(folder)["parts"][0]
-        with closing(connect(folder / str(first["path"]) / NAMES.documents, int(first["rows"]))) as documents:
+        folder, first = _folder(context), _manifest(context).parts[0]
+        with closing(connect(folder / first.path / NAMES.documents, first.rows)) as documents:
             rows = documents.execute("SELECT metadata FROM documents LIMIT ?", (MOST_ROWS,)).fetchall()
         return sorted({key for (metadata,) in rows for key in json.loads(metadata)})
     return []

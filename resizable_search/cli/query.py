@@ -77,12 +77,9 @@ def query(
     other = None
     if any(option is not None for option in (embedder, model, base_url, api_key_env)):
         other = _other_embedder(options, embedder, model, {"base_url": base_url, "api_key_env": api_key_env})
-    elif words is not None and words != "-":
-        served = remote.search(words, options)
-        if served is not None:
-            _print(*served, output)
-            _note_idle_rerank(context, options, served[1].full_dim)
-            return
+    elif words is not None and words != "-" and (served := remote.search(words, options)):
+        _print(context, options, *served)
+        return
     index = options.open_index(other)
     if words is None:
         _prompt(index, options, output, other)
@@ -91,9 +88,9 @@ def query(
         search = _checked(index, options, output)
         if words == "-":
             _answer_lines(index, output, search)
+            _note_idle_rerank(context, options, index.full_dim)
         else:
-            _print(index.search([words], search)[0], index, output)
-        _note_idle_rerank(context, options, index.full_dim)
+            _print(context, options, index.search([words], search)[0], index)
 
 
 @takes(SearchArguments, without=("group",))
@@ -108,14 +105,11 @@ def similar(
     no embedder and no network.
     """
     output = options.output()
-    served = remote.search(id, options, similar=True)
-    if served is not None:
-        _print(*served, output)
-        _note_idle_rerank(context, options, served[1].full_dim)
+    if served := remote.search(id, options, similar=True):
+        _print(context, options, *served)
         return
     with options.open_index() as index:
-        _print(index.search_similar(id, _checked(index, options, output)), index, output)
-        _note_idle_rerank(context, options, index.full_dim)
+        _print(context, options, index.search_similar(id, _checked(index, options, output)), index)
 
 
 def _note_idle_rerank(context: typer.Context, options: SearchArguments, full_dim: int) -> None:
@@ -135,8 +129,11 @@ def _checked(index: "Index", options: SearchArguments, output: OutputOptions) ->
     return search
 
 
-def _print(answer: "Answer", index: "Index | ServedIndex", output: OutputOptions) -> None:
+def _print(
+    context: typer.Context, options: SearchArguments, answer: "Answer", index: "Index | ServedIndex"
+) -> None:
     """Print an answer, and open the hit of --open. Raises UsageError and RsearchError."""
+    output = options.output()
     check_fields(output, index)
     answer = above_min_score(answer, output)
     print_answer(answer, index, output)
@@ -146,6 +143,7 @@ def _print(answer: "Answer", index: "Index | ServedIndex", output: OutputOptions
         open_hit(answer.hits[output.open - 1])
     if index.remark:
         note(index.remark)
+    _note_idle_rerank(context, options, index.full_dim)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -117,8 +117,7 @@ class Session:
     output: OutputOptions
     compare: bool = False
     hits: "list[Hit]" = field(default_factory=list)
-    again: "Callable[[SearchOptions], Answer] | None" = None
-    """Searches the last text or document again."""
+    again: "Callable[[SearchOptions], Answer] | None" = None  # searches the last text or document again
 
     def __post_init__(self) -> None:
         self.plan = plan_for(self.index, self.search)
@@ -190,24 +189,18 @@ class Session:
         if changes.get("rerank") and self.is_full:
             say(":rerank does nothing at the full dimension: set a smaller :dim")
 
-    def switch(self, name: str) -> None:
-        """Search another index from now on. Raises RsearchError, and keeps the present one."""
-        self._replace(self.open_named(name))
-        self.name, self.hits, self.again = name, [], None
-        self.greet()
-
     def _follow(self) -> None:
         """Open the index again if it has changed. Raises IndexNotFoundError if it is gone."""
         if not self.index.has_moved_on():
             return
         before = self.index.manifest
-        self._replace(self.open_named(self.name))
+        self.replace_index(self.open_named(self.name))
         self.index.warm()
         now = self.index.manifest
         if replace(before, plans=now.plans) != now:
             say(f"{self.index.name} has changed: it has {counted(now.documents, 'document')} now")
 
-    def _replace(self, index: "Index") -> None:
+    def replace_index(self, index: "Index") -> None:
         """Take another index, and search as before if it can."""
         search = self.search
         try:
@@ -322,7 +315,9 @@ def _snippet(session: Session, value: str) -> None:
 
 def _index(session: Session, value: str) -> None:
     if value:
-        session.switch(value)
+        session.replace_index(session.open_named(value))
+        session.name, session.hits, session.again = value, [], None
+        session.greet()
         return
     for name in session.names():
         say(f"{'*' if name == session.index.name else ' '} {name}")

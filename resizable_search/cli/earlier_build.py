@@ -18,8 +18,7 @@ from resizable_search.store.layout import NAMES, Home, unfinished_build
 from resizable_search.store.manifest import read_manifest
 
 _OF_MODEL = ("document_prefix", "query_prefix", "width", "centred")
-_NAMES_OF_MODEL = ("served_as", "load_from")
-"""Where a model is known by another name."""
+_NAMES_OF_MODEL = ("served_as", "load_from")  # where a model is known by another name
 
 
 @dataclass(frozen=True, slots=True)

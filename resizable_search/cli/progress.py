@@ -18,11 +18,9 @@ from resizable_search.text import duration
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-PLAIN_SECONDS = 10.0
-"""Seconds between two plain lines of a stage."""
+PLAIN_SECONDS = 10.0  # seconds between two plain lines of a stage
 
-BAR_FROM = 100
-"""Columns of a terminal with room for a bar beside its words."""
+BAR_FROM = 100  # columns of a terminal with room for a bar beside its words
 
 
 class Lines(Progress):

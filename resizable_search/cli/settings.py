@@ -30,11 +30,9 @@ Table = tuple[str, ...]
 
 PROJECT = "pyproject.toml"
 SECTION = ("tool", "rsearch")
-INDEX_OPTION = "index_option"
-"""The parameter of `--index` in commands that also take an INDEX by position."""
+INDEX_OPTION = "index_option"  # the parameter of `--index` in commands that also take an INDEX by position
 
-APPLIED = "rsearch.applied"
-"""Where a context keeps the defaults that came from files."""
+APPLIED = "rsearch.applied"  # where a context keeps the defaults that came from files
 
 SHARED = ("index", "threads", "engine")
 """Settings of the top level: for every command that has such an option."""

@@ -183,11 +183,9 @@ class Format(ABC):
     """One format. The contract is at the top of this module."""
 
     name: ClassVar[str]
-    modules: ClassVar[tuple[str, ...]]
-    """The libraries; the first one checks the export."""
+    modules: ClassVar[tuple[str, ...]]  # the libraries; the first one checks the export
     is_folder: ClassVar[bool] = True
-    is_exact: ClassVar[bool] = True
-    """Whether the library answers as the exact scan does, up to ties."""
+    is_exact: ClassVar[bool] = True  # whether the library answers as the exact scan does, up to ties
     most_rows: ClassVar[int] = 2**63 - 1
     usage: ClassVar[str] = ""
     """Python code that reads a folder and searches `query`, (dim,) float32; `{name}` stands for a setting."""

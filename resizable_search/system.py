@@ -289,8 +289,8 @@ HOLDER_SECONDS = 2.0  # a refused process waits for the holder to write who it i
 POLL_SECONDS = 0.01
 
 
-def remove_state(lock: Path) -> None:
-    """Delete the files beside a held lock of a build, and the lock last: nothing may be done after it."""
+def empty_state(lock: Path) -> None:
+    """Delete the files beside a held lock."""
     for path in sorted(lock.parent.iterdir()):
         if path == lock:
             continue
@@ -298,20 +298,26 @@ def remove_state(lock: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def remove_state(lock: Path) -> None:
+    """Delete the files beside a held lock, and the lock last: nothing may be done after it."""
+    empty_state(lock)
     lock.unlink()
     with suppress(OSError):
         lock.parent.rmdir()  # unless somebody has made a lock again, and is at work
 
 
 @contextmanager
-def build_lock(path: Path, name: str) -> Iterator[None]:
-    """Hold the lock of an index's build. Raises IndexBusyError with the holder's process and host, OSError.
+def build_lock(path: Path, name: str, verb: str = "built", elsewhere: str = "") -> Iterator[None]:
+    """Hold the lock of what is built. Raises IndexBusyError with the holder's process and host, OSError.
 
     The system releases it with its process. Raises StorageError if the file system has no locks.
+    `elsewhere`: the remedy for what is no build.
     """
     handles: list[int] = []
     lock = file_lock(path, handles.append)
-    _acquire(lock, path, name)
+    _acquire(lock, path, f"{name} is being {verb}", elsewhere)
     try:
         holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
         with suppress(OSError):  # on a full disk: the lock holds without it
@@ -333,8 +339,8 @@ def file_lock(path: Path, on_acquired: Callable[[int], None] | None = None) -> "
     )
 
 
-def _acquire(lock: "BaseFileLock", path: Path, name: str) -> None:
-    """Acquire the lock of a build, or learn who holds it."""
+def _acquire(lock: "BaseFileLock", path: Path, busy: str, elsewhere: str) -> None:
+    """Acquire a lock, or learn who holds it."""
     from filelock import Timeout
 
     until = time.monotonic() + HOLDER_SECONDS
@@ -344,9 +350,8 @@ def _acquire(lock: "BaseFileLock", path: Path, name: str) -> None:
             return
         except Timeout:
             holder = _living_holder(path) or "another process"
-            raise IndexBusyError(
-                f"{name} is being built by {holder}: wait for it, or choose another `name`"
-            ) from None
+            remedy = elsewhere or "choose another `name`"
+            raise IndexBusyError(f"{busy} by {holder}: wait for it, or {remedy}") from None
         except (FileNotFoundError, FileExistsError):
             # The folder was deleted in this moment, with the index, unless something else is there.
             if time.monotonic() > until or (os.path.lexists(path.parent) and not path.parent.is_dir()):
@@ -354,7 +359,8 @@ def _acquire(lock: "BaseFileLock", path: Path, name: str) -> None:
         except OSError as error:
             if error.filename is not None:
                 raise
-            raise StorageError(f"cannot lock {path} ({error.strerror}): {ANOTHER_HOME}") from None
+            remedy = elsewhere or ANOTHER_HOME
+            raise StorageError(f"cannot lock {path} ({error.strerror}): {remedy}") from None
         time.sleep(POLL_SECONDS)
 
 
@@ -370,6 +376,17 @@ def _living_holder(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return ""
     return f"process {pid} on {host}"
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Turn a missing library of an extra into an error that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("resizable_search"):
+            raise
+        raise RsearchError(f"{error.name} is not installed: run `{install_command(extra)}`") from None
 
 
 def install_command(extra: str) -> str:

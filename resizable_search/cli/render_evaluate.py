@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from resizable_search.cli.tables import Column, borderless, fitted, show_table, stdout_console
-from resizable_search.errors import StorageError
-from resizable_search.system import replace_file
+from resizable_search.evaluate.plots import write_target
 from resizable_search.text import counted, quoted
 
 if TYPE_CHECKING:
@@ -326,7 +325,7 @@ def write_per_query(evaluation: "Evaluation", path: Path) -> None:
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(["query", "plan", *evaluation.names])
     writer.writerows([query, plan, *map(repr, values)] for query, plan, values in evaluation.per_query())
-    _write(path, text.getvalue(), "--per-query")
+    write_target(path, text.getvalue().encode("utf-8", "replace"), "per_query")
 
 
 def write_runs(evaluation: "Evaluation", index: "Index", folder: Path) -> None:
@@ -340,18 +339,7 @@ def write_runs(evaluation: "Evaluation", index: "Index", folder: Path) -> None:
             for query, document, rank, score in evaluation.run_of(index, number)
         ]
         path = folder / f"{plan.plan.replace(':', '-').replace(',', '_')}.run"
-        _write(path, "".join(lines), "--runs")
-
-
-def _write(path: Path, content: str, option: str) -> None:
-    """Write a file in one step, and make its folder. Raises StorageError."""
-    try:
-        path.parent.mkdir(exist_ok=True)
-        replace_file(path, content.encode("utf-8", "replace"))
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path} ({error.strerror}): name another place with {option}"
-        ) from None
+        write_target(path, "".join(lines).encode("utf-8", "replace"), "runs")
 
 
 def _encoded(id_: str) -> str:

@@ -3,8 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,14 +15,13 @@ from resizable_search.cli.output import note
 from resizable_search.cli.progress import shown_progress
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.store.layout import home_of
-from resizable_search.system import install_command
+from resizable_search.system import needs
 
 if TYPE_CHECKING:
     from resizable_search.service.index_pool import IndexPool
 
 TOKEN_VARIABLE = "RSEARCH_TOKEN"
-LEAST_TOKEN = 16
-"""Characters of a token: fewer can be guessed."""
+LEAST_TOKEN = 16  # characters of a token: fewer can be guessed
 
 IndexesOption = Annotated[
     list[str] | None,
@@ -64,7 +62,7 @@ def serve(
     runs, `rsearch query` on the same home is answered by it.
     """
     token = _token(token_file, os.environ.get(TOKEN_VARIABLE, ""))
-    with _extra_serve():
+    with needs("serve"):
         from resizable_search.service import server
         from resizable_search.service.index_pool import IndexPool
         from resizable_search.service.middleware import AccessRules, is_loopback
@@ -113,7 +111,7 @@ def mcp(
     only read: search, get_document and list_indexes. `rsearch serve` offers
     the same tools at /mcp.
     """
-    with _extra_serve():
+    with needs("serve"):
         from resizable_search.service.index_pool import IndexPool
         from resizable_search.service.mcp import run_stdio
         from resizable_search.service.server import captured_log
@@ -128,17 +126,6 @@ def mcp(
         stopped_by = run_stdio(pool)
     if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
-
-
-@contextmanager
-def _extra_serve() -> Iterator[None]:
-    """Turn a missing library of the extra into an error that says what to install."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("resizable_search"):
-            raise
-        raise RsearchError(f"{error.name} is not installed: run `{install_command('serve')}`") from None
 
 
 def _compile(pool: "IndexPool") -> None:

@@ -10,8 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.errors import RsearchError, StorageError, UsageError
-from resizable_search.system import install_command, replace_file
+from resizable_search.errors import StorageError, UsageError
+from resizable_search.system import needs, replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,27 +39,31 @@ def check_target(path: Path, option: str, *, is_folder: bool = False) -> None:
         raise StorageError(f"cannot write to {target}: name another with `{option}`")
 
 
+def write_target(path: Path, content: bytes, option: str) -> None:
+    """Write a file named by an option in one step, and make its folder. Raises StorageError."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        replace_file(path, content)
+    except OSError as error:
+        raise StorageError(f"cannot write {path} ({error.strerror}): name another with `{option}`") from None
+
+
 def check_picture(path: Path) -> None:
     """Check that a picture can be drawn into this file. Raises UsageError, StorageError and RsearchError."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"`plot` draws {' or '.join(SUFFIXES)}, not {path.name!r}: name such a file")
     check_target(path, "plot")
-    try:
+    with needs("plot"):
         _load_matplotlib()
-    except ImportError as error:
-        raise RsearchError(f"{error.name} is not installed: `{install_command('plot')}`") from None
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a figure into an SVG or PNG file, in one step. Raises StorageError."""
+    """Write a figure into an SVG or PNG file. Raises StorageError."""
     picture = io.BytesIO()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            figure.savefig(picture, format=path.suffix[1:].lower(), dpi=DPI)
-        replace_file(path, picture.getvalue())
-    except OSError as error:
-        raise StorageError(f"cannot write {path} ({error.strerror}): name a file in another folder") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        figure.savefig(picture, format=path.suffix[1:].lower(), dpi=DPI)
+    write_target(path, picture.getvalue(), "plot")
 
 
 def draw(report: "BenchReport") -> "Figure":

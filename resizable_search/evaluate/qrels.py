@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from resizable_search.corpora.decoding import DAMAGED, SourceFile, UnreadableError
 from resizable_search.corpora.formats import format_of
 from resizable_search.corpora.tables import parse_line
-from resizable_search.errors import CorpusError, RsearchError, UsageError
-from resizable_search.system import install_command
+from resizable_search.errors import CorpusError, UsageError
+from resizable_search.system import needs
 from resizable_search.text import quoted
 
 USUAL = ("nDCG@10", "R@10", "R@100", "RR@10")  # the default metrics
@@ -206,10 +206,8 @@ def _bad(path: Path, number: int, what: str) -> CorpusError:
 
 def _measure(word: str) -> Any:
     """The metric of that name, if ir-measures can compute it here."""
-    try:
+    with needs("eval"):
         import ir_measures
-    except ImportError:
-        raise RsearchError(f"ir-measures is not installed: `{install_command('eval')}` brings it") from None
     try:
         if (simple := _SIMPLE.fullmatch(word)) and simple[1] in ir_measures.measures.registry:
             # The parser needs names of `ast` that Python 3.14 no longer has.

@@ -6,17 +6,15 @@ deleted at the end; the next export to the same destination deletes what a kille
 
 import json
 import os
-import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resizable_search.errors import (
     BuildStoppedError,
-    IndexBusyError,
     IndexFormatError,
     RsearchError,
     StorageError,
@@ -33,17 +31,16 @@ from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import replace_folder, sync_folder
 from resizable_search.system import (
+    build_lock,
+    empty_state,
     exhausted,
-    file_lock,
     make_sure_of_room,
+    remove_state,
     size_of,
     storage_errors,
     write_probe,
 )
 from resizable_search.text import clipped, plain, quoted, without_surrogates
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 FORMATS: Mapping[str, Format] = {
     form.name: form
@@ -232,19 +229,13 @@ def staging(dest: Path) -> Iterator[Path]:
 
     Raises IndexBusyError while another process exports to `dest`, StorageError for what the disk refuses.
     """
-    folder = dest.with_name(f".{dest.name}.exporting")
-    with _storage_errors(dest):
-        lock = _locked(folder, dest)
+    lock = dest.with_name(f".{dest.name}.exporting") / LOCK
+    with _storage_errors(dest), build_lock(lock, str(dest), "exported", ELSEWHERE):
+        empty_state(lock)
         try:
-            for old in folder.iterdir():
-                if old.is_dir():
-                    shutil.rmtree(old)
-                elif old.name != LOCK:
-                    old.unlink()
-            yield folder / EXPORT
+            yield lock.with_name(EXPORT)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.release()
+            remove_state(lock)
 
 
 def publish(made: Path, dest: Path, *, force: bool) -> None:
@@ -258,22 +249,6 @@ def publish(made: Path, dest: Path, *, force: bool) -> None:
     else:
         made.rename(dest)  # fails where a folder exists
         sync_folder(dest.parent)
-
-
-def _locked(folder: Path, dest: Path) -> "BaseFileLock":
-    """Make and lock the folder, which its holder deletes at the end."""
-    from filelock import Timeout
-
-    while True:
-        folder.mkdir(exist_ok=True)
-        lock = file_lock(folder / LOCK)
-        try:
-            lock.acquire(timeout=0)
-            return lock
-        except Timeout:
-            raise IndexBusyError(f"another process exports to {dest}: wait for it") from None
-        except FileNotFoundError:  # deleted in this moment
-            continue
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import os
 import sys
 from dataclasses import replace
 from itertools import combinations, pairwise
@@ -141,12 +142,10 @@ def test_a_file_that_cannot_be_drawn_is_refused(tmp_path: Path, name: str):
 
 
 def test_a_disk_that_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from matplotlib.figure import Figure
-
-    def refuse(*args: object, **kwargs: object) -> None:
+    def refuse(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Figure, "savefig", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(StorageError, match="No space left"):
         plotting.save(plotting.draw(of_twelve(2)), tmp_path / "bench.svg")
     assert not list(tmp_path.iterdir())

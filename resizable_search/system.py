@@ -380,13 +380,14 @@ def _living_holder(path: Path) -> str:
 
 @contextmanager
 def needs(extra: str) -> Iterator[None]:
-    """Turn a missing library of an extra into an error that says what to install."""
+    """Turn a library of an extra that cannot be imported into an error that says what to install."""
     try:
         yield
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if error.name is None or error.name.startswith("resizable_search"):
             raise
-        raise RsearchError(f"{error.name} is not installed: run `{install_command(extra)}`") from None
+        command = f"`{install_command(extra)}`"
+        raise RsearchError(f"{error.name} cannot be imported ({error}): run {command}") from None
 
 
 def install_command(extra: str) -> str:

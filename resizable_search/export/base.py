@@ -29,7 +29,7 @@ from resizable_search.specs import EmbedderSpec
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.executor import Executor
 from resizable_search.store.reader import IndexReader
-from resizable_search.system import install_command
+from resizable_search.system import needs
 from resizable_search.text import without_surrogates
 
 Settings = Mapping[str, int]
@@ -198,13 +198,8 @@ class Format(ABC):
     def require(self) -> None:
         """Import the libraries. Raises RsearchError that says how to install a missing one."""
         for module in self.modules:
-            try:
+            with needs("export"):
                 import_module(module)
-            except ImportError as error:
-                raise RsearchError(
-                    f"exporting to {self.name} needs {module}, which cannot be imported ({error}): "
-                    f"`{install_command('export')}`"
-                ) from None
 
     def bytes(self, source: ExportSource) -> int:
         """The bytes needed on disk at least, with temporary files."""

@@ -139,7 +139,7 @@ def test_a_library_that_is_missing_is_told_with_what_installs_it(made, tmp_path,
         name, modules = "missing", ("no_such_library",)
 
     monkeypatch.setitem(FORMATS, "missing", Missing())
-    with pytest.raises(RsearchError, match=r"needs no_such_library.*pip install .*\[export\]"):
+    with pytest.raises(RsearchError, match=r"no_such_library cannot be imported.*pip install .*\[export\]"):
         export(made.folder, tmp_path / "x", "missing")
     assert list(tmp_path.iterdir()) == []
 

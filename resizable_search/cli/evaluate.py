@@ -55,7 +55,7 @@ PlanListOption = Annotated[
     list[str] | None,
     Option(
         autocompletion=completion.plan,
-        help="Measure this plan too, e.g. 768:bits:400,768:int8:30,768; may be repeated.",
+        help="Measure this plan too, e.g. 768:1bit:400,768:int8:30,768; may be repeated.",
     ),
 ]
 
@@ -68,7 +68,7 @@ def bench(
         str,
         Option(
             autocompletion=completion.precisions,
-            help="Measure each dimension in these: exact,float32,int8,bits. int8 and bits keep "
+            help="Measure each dimension in these: exact,float32,int8,1bit. int8 and 1bit keep "
             "RERANK x max(K, 10) candidates (RERANK 10 if not given) for an exact stage at the full one.",
         ),
     ] = "exact",

@@ -205,7 +205,7 @@ class SearchArguments:
         Option(
             autocompletion=completion.plan,
             help="Search by stages dim:precision:keep; precisions: exact (the default, left out), float32, "
-            "int8, bits; e.g. 256:100,768 or 768:bits:400,768:int8:30,768.",
+            "int8, 1bit; e.g. 256:100,768 or 256:1bit:400,768.",
         ),
     ] = None
     recall: Annotated[

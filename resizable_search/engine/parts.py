@@ -92,7 +92,7 @@ class View:
     def sign_words(self) -> NDArray[np.uint64]:
         """The sign bits. Raises UsageError if missing."""
         if self.signs is None:
-            raise UsageError("this index has no sign bits: derive them with `warm`, or use exact stages")
+            raise UsageError("this index has no 1bit codes: derive them with `warm`, or use exact stages")
         return self.signs
 
     @property

@@ -14,7 +14,7 @@ from resizable_search.system import thread_count
 from resizable_search.text import quoted
 
 FileId = tuple[int, int, int, int]  # device, inode, size and time of change: they identify a file
-CACHED_CHARACTERS = 1 << 24  # of documents in memory: reading ten takes as long as a scan of sign bits
+CACHED_CHARACTERS = 1 << 24  # of documents in memory: reading ten takes as long as a scan of one-bit codes
 
 
 @dataclass(slots=True)

@@ -106,7 +106,7 @@ class SearchRequest(SearchFields):
         json_schema_extra={"example": {"query": "tree data structures", "dim": 256, "rerank": 10}},
     )
 
-    plan: str | None = Field(None, max_length=MOST_PLAN, description="768:bits:400,768:int8:30,768")
+    plan: str | None = Field(None, max_length=MOST_PLAN, description="256:1bit:400,768")
     explain: bool = Field(False, description="Report what each stage read, kept and took.")
     compare: bool = Field(False, description="Add the full dimension's answer, and the overlap.")
 

@@ -41,7 +41,7 @@ MOST_VECTORS = 4096  # query vectors in memory: 12 MB at 768 dimensions
 MOST_MOVES = 5  # how often a search starts again because its index was replaced
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper ends of the buckets: a scan of sign bits takes half a millisecond, a hosted embedder seconds."""
+"""Upper ends of the buckets: a scan of one-bit codes takes half a millisecond, a hosted embedder seconds."""
 
 STAGES = ("embed", "scan", "rerank")
 

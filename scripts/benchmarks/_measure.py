@@ -253,7 +253,7 @@ def memory_mb(pid: int) -> tuple[float, float]:
 
 REPEATS = 7
 READERS = (np.add.reduce, np.bitwise_or.reduce, np.maximum.reduce)
-TIERS = {"bits": ("bits",), "int8": ("int8", "scale"), "exact": ("int8", "scale", "error"), "float32": ()}
+TIERS = {"1bit": ("1bit",), "int8": ("int8", "scale"), "exact": ("int8", "scale", "error"), "float32": ()}
 
 
 BUFFER = 1 << 20
@@ -305,8 +305,8 @@ def files_of(index: Index, plan: str) -> list[Path]:
 
 
 def stored_dim(index: Index, dim: int, precision: str) -> int:
-    """The stored dimension that a stage reads; the sign bits of the full one serve every other."""
-    return index.full_dim if precision == "bits" else min(d for d in index.dims if d >= dim)
+    """The stored dimension that a stage reads; the one-bit codes of the full one serve every other."""
+    return index.full_dim if precision == "1bit" else min(d for d in index.dims if d >= dim)
 
 
 def scanned(index: Index, plan: str) -> tuple[Path, int]:

@@ -168,11 +168,13 @@ def best_words(words, counts, bounds, best):
         for thread in range(words.shape[0]):
             total += counts[thread, query]
             bound = max(bound, bounds[thread, query])
-        together, at = np.empty(total, np.uint64), 0
-        for thread in range(words.shape[0]):
-            count = counts[thread, query]
-            together[at : at + count] = words[thread, query, :count]
-            at += count
+        together, at = words[0, query], counts[0, query]
+        if words.shape[0] > 1:
+            together, at = np.empty(total, np.uint64), 0
+            for thread in range(words.shape[0]):
+                count = counts[thread, query]
+                together[at : at + count] = words[thread, query, :count]
+                at += count
         if total > k:
             select_best(together, total, k)
         if bound > 0 and (total < k or together[:k].min() < bound):

@@ -211,7 +211,7 @@ async def _local_search(service: Service, request: schemas.LocalSearchRequest) -
 
 
 async def _quick_search(app: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a search without the layers of FastAPI and Starlette, which take as long as a scan of 1bit codes.
+    """Answer a search without the layers of FastAPI and Starlette, which take as long as a scan of codes.
 
     It answers as FastAPI's route does, and besides what the home's Unix socket asks.
     """

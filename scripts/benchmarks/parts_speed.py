@@ -25,7 +25,7 @@ from resizable_search.store.layout import Home
 
 K = 10
 MOST = 1.1
-PLANS = ("768", "256", "64", "256:100,768", "768:bits:400,768", "768:bits:400,768:int8:30,768", "768:float32")
+PLANS = ("768", "256", "64", "256:100,768", "768:1bit:400,768", "768:1bit:400,768:int8:30,768", "768:float32")
 
 
 def make(folder: Path, rows: int, parts: int, vectors: np.ndarray) -> tuple[Path, Path]:

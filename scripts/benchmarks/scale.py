@@ -57,8 +57,8 @@ PLANS = (
     f"{WIDTH}",
     "256",
     f"256:100,{WIDTH}",
-    f"{WIDTH}:bits:200,{WIDTH}:int8:30,{WIDTH}",
-    f"{WIDTH}:bits:400,{WIDTH}:int8:30,{WIDTH}",
+    f"{WIDTH}:1bit:200,{WIDTH}:int8:30,{WIDTH}",
+    f"{WIDTH}:1bit:400,{WIDTH}:int8:30,{WIDTH}",
 )
 COLD_PLANS = (f"{WIDTH}", f"{WIDTH}:float32")
 

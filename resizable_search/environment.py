@@ -1,9 +1,18 @@
-"""Settings in the environment that clients of the network read: which of them cannot be used."""
+"""What is around the program: settings that clients of the network cannot use, and libraries of extras."""
 
 import importlib.util
+import json
 import os
 import re
-from urllib.parse import urlsplit
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from resizable_search.errors import RsearchError
 
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _KEY_LOG = "SSLKEYLOGFILE"
@@ -58,3 +67,34 @@ def _is_proxy(url: str) -> bool:
         return False
     socks = parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is not None
     return is_address and (parts.scheme in ("http", "https") or socks)
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Turn a library of an extra that cannot be imported into an error that says what to install."""
+    try:
+        yield
+    except ImportError as error:
+        if error.name is None or error.name.startswith("resizable_search"):
+            raise
+        command = f"`{install_command(extra)}`"
+        raise RsearchError(f"{error.name} cannot be imported ({error}): run {command}") from None
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra from where this package came: its folder, a URL or an index."""
+    from importlib.metadata import distributions  # which takes long
+
+    package = next(iter(distributions(name="resizable_search")), None)  # None: it was never installed
+    origin = json.loads((package and package.read_text("direct_url.json")) or "{}")
+    what, editable = f"resizable_search[{extra}]", ""
+    if "dir_info" in origin:
+        what = f"{unquote(urlsplit(origin['url']).path)}[{extra}]"
+        editable = "-e " if origin["dir_info"].get("editable") else ""
+    elif "url" in origin:
+        vcs = origin.get("vcs_info", {}).get("vcs", "")
+        what += f" @ {vcs}{'+' if vcs else ''}{origin['url']}"
+    pip = f"{shlex.quote(sys.executable)} -m pip"
+    if Path(shutil.which("pip") or "").parent == Path(sys.executable).parent:
+        pip = "pip"
+    return f"{pip} install {editable}{shlex.quote(what)}"

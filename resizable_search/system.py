@@ -7,17 +7,14 @@ import errno
 import json
 import os
 import resource
-import shlex
 import shutil
 import socket
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from resizable_search.errors import (
     ExhaustedError,
@@ -376,34 +373,3 @@ def _living_holder(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return ""
     return f"process {pid} on {host}"
-
-
-@contextmanager
-def needs(extra: str) -> Iterator[None]:
-    """Turn a library of an extra that cannot be imported into an error that says what to install."""
-    try:
-        yield
-    except ImportError as error:
-        if error.name is None or error.name.startswith("resizable_search"):
-            raise
-        command = f"`{install_command(extra)}`"
-        raise RsearchError(f"{error.name} cannot be imported ({error}): run {command}") from None
-
-
-def install_command(extra: str) -> str:
-    """The command that installs an extra from where this package came: its folder, a URL or an index."""
-    from importlib.metadata import distributions  # which takes long
-
-    package = next(iter(distributions(name="resizable_search")), None)  # None: it was never installed
-    origin = json.loads((package and package.read_text("direct_url.json")) or "{}")
-    what, editable = f"resizable_search[{extra}]", ""
-    if "dir_info" in origin:
-        what = f"{unquote(urlsplit(origin['url']).path)}[{extra}]"
-        editable = "-e " if origin["dir_info"].get("editable") else ""
-    elif "url" in origin:
-        vcs = origin.get("vcs_info", {}).get("vcs", "")
-        what += f" @ {vcs}{'+' if vcs else ''}{origin['url']}"
-    pip = f"{shlex.quote(sys.executable)} -m pip"
-    if Path(shutil.which("pip") or "").parent == Path(sys.executable).parent:
-        pip = "pip"
-    return f"{pip} install {editable}{shlex.quote(what)}"

@@ -1,5 +1,7 @@
 """A variable that a client of the network cannot use is named with its value, and nothing else is blamed."""
 
+import shlex
+import sys
 from pathlib import Path
 
 import certifi
@@ -8,7 +10,7 @@ import pytest
 from resizable_search.corpora import hub_client
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.embedders.openai import OpenAIEmbedder
-from resizable_search.environment import unusable_setting
+from resizable_search.environment import install_command, unusable_setting
 from resizable_search.errors import EmbedderError, HubError
 
 CERTIFICATES = certifi.where()
@@ -81,3 +83,31 @@ def test_embedders_and_the_hub_say_so(folder, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "gopher://proxy")
     with pytest.raises(HubError, match="ALL_PROXY=gopher://proxy is no proxy"):
         hub_client.find_commit("o/x", None)
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"),
+    [
+        (None, ["resizable_search[serve]"]),
+        ('{"dir_info": {"editable": true}, "url": "file:///my%20code/rs"}', ["-e", "/my code/rs[serve]"]),
+        ('{"dir_info": {}, "url": "file:///code"}', ["/code[serve]"]),
+        (
+            '{"vcs_info": {"vcs": "git"}, "url": "https://example.org/rs"}',
+            ["resizable_search[serve] @ git+https://example.org/rs"],
+        ),
+        ('{"archive_info": {}, "url": "file:///rs.whl"}', ["resizable_search[serve] @ file:///rs.whl"]),
+    ],
+)
+def test_an_extra_is_installed_from_where_the_package_came(monkeypatch, tmp_path, origin, words):
+    class Package:
+        def read_text(self, name):
+            return origin
+
+    monkeypatch.setattr("importlib.metadata.distributions", lambda name: iter([Package()]))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shlex.split(install_command("serve")) == [sys.executable, "-m", "pip", "install", *words]
+    monkeypatch.setattr("importlib.metadata.distributions", lambda name: iter(()))
+    assert install_command("serve").endswith(" install 'resizable_search[serve]'")
+    (tmp_path / "pip").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert install_command("serve") == "pip install 'resizable_search[serve]'"

@@ -4,8 +4,6 @@ import errno
 import gc
 import os
 import resource
-import shlex
-import sys
 from contextlib import ExitStack
 
 import numpy as np
@@ -18,7 +16,7 @@ from resizable_search.search.index import open_index
 from resizable_search.store import reader
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.verify import _wrong_bytes
-from resizable_search.system import exhausted, install_command, raise_limit
+from resizable_search.system import exhausted, raise_limit
 from tests.support import index_of
 
 
@@ -141,31 +139,3 @@ def test_other_errors_are_of_no_limit():
     assert exhausted(ImportError("no module named x")) is None
     assert exhausted(RuntimeError("a mistake of ours")) is None
     assert exhausted(None) is None
-
-
-@pytest.mark.parametrize(
-    ("origin", "words"),
-    [
-        (None, ["resizable_search[serve]"]),
-        ('{"dir_info": {"editable": true}, "url": "file:///my%20code/rs"}', ["-e", "/my code/rs[serve]"]),
-        ('{"dir_info": {}, "url": "file:///code"}', ["/code[serve]"]),
-        (
-            '{"vcs_info": {"vcs": "git"}, "url": "https://example.org/rs"}',
-            ["resizable_search[serve] @ git+https://example.org/rs"],
-        ),
-        ('{"archive_info": {}, "url": "file:///rs.whl"}', ["resizable_search[serve] @ file:///rs.whl"]),
-    ],
-)
-def test_an_extra_is_installed_from_where_the_package_came(monkeypatch, tmp_path, origin, words):
-    class Package:
-        def read_text(self, name):
-            return origin
-
-    monkeypatch.setattr("importlib.metadata.distributions", lambda name: iter([Package()]))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert shlex.split(install_command("serve")) == [sys.executable, "-m", "pip", "install", *words]
-    monkeypatch.setattr("importlib.metadata.distributions", lambda name: iter(()))
-    assert install_command("serve").endswith(" install 'resizable_search[serve]'")
-    (tmp_path / "pip").touch(mode=0o755)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    assert install_command("serve") == "pip install 'resizable_search[serve]'"

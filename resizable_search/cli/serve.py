@@ -13,9 +13,9 @@ from resizable_search.cli import completion
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption
 from resizable_search.cli.output import note
 from resizable_search.cli.progress import shown_progress
+from resizable_search.environment import needs
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.store.layout import home_of
-from resizable_search.system import needs
 
 if TYPE_CHECKING:
     from resizable_search.service.index_pool import IndexPool

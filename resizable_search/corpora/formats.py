@@ -13,8 +13,8 @@ from typing import Any
 from resizable_search.corpora.chunking import Heading, Outline
 from resizable_search.corpora.decoding import PACKINGS, SourceFile, UnreadableError, codec_of, is_utf
 from resizable_search.corpora.tables import parse_line
+from resizable_search.environment import install_command
 from resizable_search.specs import FileFormat
-from resizable_search.system import install_command
 from resizable_search.text import without_surrogates
 
 _BY_SUFFIX: dict[str, FileFormat] = {

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders import http, models
 from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
-from resizable_search.environment import unusable_setting, without_user
+from resizable_search.environment import install_command, unusable_setting, without_user
 from resizable_search.errors import (
     BadAnswerError,
     CredentialsError,
@@ -27,7 +27,6 @@ from resizable_search.errors import (
     UsageError,
 )
 from resizable_search.specs import EmbedderSpec
-from resizable_search.system import install_command
 
 DEFAULT_MODEL = "nomic-embed-text-v1.5"
 MODELS = (DEFAULT_MODEL, "nomic-embed-text-v1")

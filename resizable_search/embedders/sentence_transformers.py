@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from resizable_search.embedders import models
 from resizable_search.embedders.base import Embedder, Task, checked, cut_note
 from resizable_search.embedders.http import root_cause
+from resizable_search.environment import install_command
 from resizable_search.errors import EmbedderError, UsageError
 from resizable_search.specs import EmbedderSpec
-from resizable_search.system import install_command
 
 MODEL_BATCH = 32  # texts that the model computes at once, out of a call's texts sorted by length
 

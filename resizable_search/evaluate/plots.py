@@ -10,8 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resizable_search.environment import needs
 from resizable_search.errors import StorageError, UsageError
-from resizable_search.system import needs, replace_file
+from resizable_search.system import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

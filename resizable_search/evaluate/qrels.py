@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from resizable_search.corpora.decoding import DAMAGED, SourceFile, UnreadableError
 from resizable_search.corpora.formats import format_of
 from resizable_search.corpora.tables import parse_line
+from resizable_search.environment import needs
 from resizable_search.errors import CorpusError, UsageError
-from resizable_search.system import needs
 from resizable_search.text import quoted
 
 USUAL = ("nDCG@10", "R@10", "R@100", "RR@10")  # the default metrics

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from resizable_search.engine import vectors
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.plan import Plan
+from resizable_search.environment import needs
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.executor import Executor
 from resizable_search.store.reader import IndexReader
-from resizable_search.system import needs
 from resizable_search.text import without_surrogates
 
 Settings = Mapping[str, int]

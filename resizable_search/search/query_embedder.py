@@ -93,8 +93,10 @@ class QueryEmbedder:
         """Whether texts are embedded on this machine, so that they cost nothing."""
         from resizable_search.embedders.registry import embedder_class
 
-        embedder = self.embedder or embedder_class(self._spec.kind)
-        return embedder.embeds and not embedder.remote
+        with suppress(UsageError):  # its package is not installed here
+            embedder = self.embedder or embedder_class(self._spec.kind)
+            return embedder.embeds and not embedder.remote
+        return False
 
     def load(self) -> None:
         """Read the files of a fitted embedder now: they go when the index is replaced.

@@ -194,6 +194,11 @@ def test_titles_that_cannot_be_embedded_leave_the_rows(tmp_path):
             own_queries(opened, 20, True, 0, progress)
 
 
+def test_an_embedder_that_is_not_installed_leaves_the_rows(tmp_path, index):
+    with open_index(index.folder, home=tmp_path) as opened:
+        assert own_queries(opened, 20, None, 0, SILENT).source == "own rows"
+
+
 def test_an_index_without_titles_is_tuned_on_its_rows(tmp_path):
     home, texts = Home(tmp_path), [Document(str(i), "", "", f"text {i}") for i in range(30)]
     build(ListCorpus(texts), TableEmbedder(), home, BuildOptions("plain"))

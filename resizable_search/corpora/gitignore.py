@@ -29,6 +29,7 @@ _CLASSES = {
     "xdigit": string.hexdigits,
 }
 _STAR, _FOLDERS, _REST, _NEVER = b"[^/]*", b"(?:.*/)?", b".*", b"(?!)"
+_ITEM = re.compile(rb"\[:([^]]*):\]|\\?(.)(?:-(?!\])\\?(.))?", re.DOTALL)  # of a bracket
 _LITERAL = bytes(set(_BYTES) - set(b"*?[\\"))
 
 
@@ -91,7 +92,10 @@ class GitPatterns:
 
 def parse(line: bytes) -> GitPattern | None:
     """The pattern of a line; None for a comment or an empty line."""
-    line = _trimmed(line.partition(b"\0")[0])
+    line = line.partition(b"\0")[0]
+    words = line.rstrip(b" ")
+    is_escaped = (len(words) - len(words.rstrip(b"\\"))) % 2  # a space behind a backslash stays
+    line = line[: len(words) + is_escaped]
     if not line or line.startswith(b"#"):
         return None
     keeps = line.startswith(b"!")
@@ -101,17 +105,6 @@ def parse(line: bytes) -> GitPattern | None:
     by_name = b"/" not in glob
     regex = _translated(glob.removeprefix(b"/")) if glob.strip(b"/") else _NEVER
     return GitPattern(re.compile(regex, re.DOTALL), keeps, only_folders, by_name)
-
-
-def _trimmed(line: bytes) -> bytes:
-    """The line without spaces at its end; one behind a backslash stays."""
-    end = at = 0
-    while at < len(line):
-        is_space = line[at : at + 1] == b" "
-        at += 2 if line[at : at + 1] == b"\\" else 1
-        if not is_space:
-            end = at
-    return line[:end]
 
 
 def _translated(glob: bytes) -> bytes:
@@ -168,29 +161,19 @@ def _bracket(glob: bytes, at: int) -> tuple[set[int], int]:
     A bracket that does not end, or that names an unknown class, allows none.
     """
     negated = glob[at : at + 1] in (b"!", b"^")
-    at += negated
+    first = at = at + negated
     allowed: set[int] = set()
-    before = 0  # the first byte of a range
-    first = at
-    while at < len(glob):
-        byte = glob[at]
-        if byte == ord("]") and at > first:
+    while item := _ITEM.match(glob, at):
+        if item[0].startswith(b"]") and at > first:
             return (set(_BYTES) - allowed if negated else allowed) - {ord("/")}, at + 1
-        if named := re.compile(rb"\[:([^]]*):\]").match(glob, at):
-            if (name := named[1].decode("latin-1")) not in _CLASSES:
-                break
-            allowed |= set(_CLASSES[name].encode())
-            before, at = 0, named.end()
-            continue
-        is_range = byte == ord("-") and before and at + 1 < len(glob) and glob[at + 1] != ord("]")
-        at += bool(is_range)
-        if glob[at] == ord("\\") and (is_range or byte == ord("\\")):
-            at += 1
-        if at >= len(glob):
+        name, start, stop = item.groups()
+        if name is None:
+            allowed |= {*start, *range(start[0], (stop or start)[0] + 1)}
+        elif name.decode("latin-1") in _CLASSES:
+            allowed |= {*_CLASSES[name.decode("latin-1")].encode()}
+        else:
             break
-        allowed |= set(range(before, glob[at] + 1)) if is_range else {glob[at]}
-        before = 0 if is_range else glob[at]
-        at += 1
+        at = item.end()
     return set(), len(glob)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.corpora.base import Block, Corpus, Document, in_blocks
+from resizable_search.corpora.base import Block, Corpus, Document, gather
 from resizable_search.embedders.base import Embedder, Task
 from resizable_search.engine.vectors import LANES, small_queries
 from resizable_search.search.index import Index, open_index
@@ -53,7 +53,8 @@ class ListCorpus(Corpus):
                     raise ConnectionError("the stream broke")
                 yield document
 
-        yield from in_blocks(documents(), start, self.block_size)
+        steps = (([document], count) for count, document in enumerate(documents(), start + 1))
+        yield from gather(steps, self.block_size)
 
 
 class TableEmbedder(Embedder):

@@ -147,11 +147,6 @@ def gather(
         yield Block(block, position)
 
 
-def in_blocks(documents: Iterable[Document], start: int, size: int | None = None) -> Iterator[Block]:
-    """Cut documents, of which the first is number `start`, into blocks. A position is a plain count."""
-    return gather((([document], count) for count, document in enumerate(documents, start + 1)), size)
-
-
 def checked_cut(chars: int | None) -> int | None:
     """The number of characters that texts are cut to. Raises UsageError."""
     if chars is not None and chars < 1:

@@ -11,7 +11,7 @@ the count of nomic-embed-text on Wikipedia's English, and 0.97 times on source c
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
@@ -72,18 +72,26 @@ class Chunking:
         """The chunks of a document; `keeps_single`: if there is one chunk, it keeps the document's id."""
         if not document.text.strip():
             return [document]
-        locator = _Locator(document.text, outline)
         spans = list(self.spans(document.text, outline))
+        offsets, paths = [heading.offset for heading in outline.headings], _paths(outline.headings)
+        line, reached = 1, 0
         chunks = []
         for number, (start, stop) in enumerate(spans, 1):
             id_, metadata = document.id, dict(document.metadata)
             if len(spans) > 1 or not keeps_single:
                 id_ += f"{MARK}{number}"
                 metadata |= {"document": document.id, "chunk": number}
-            metadata |= locator.metadata(start, stop)
+            if passed := bisect_right(offsets, start):
+                metadata["heading"] = paths[passed - 1]
+            if outline.lined:
+                line += document.text.count("\n", reached, start)
+                reached = start  # the next one may begin before this one's end, but not before its start
+                metadata |= {"line": line, "line_end": line + document.text.count("\n", start, stop)}
             url = document.url
-            if url and "page" in metadata:
-                url += f"#page={metadata['page']}"  # RFC 8118
+            if outline.pages:
+                page, last = (bisect_right(outline.pages, at) for at in (start, stop - 1))
+                metadata |= {"page": page, "page_end": last}
+                url += f"#page={page}" if url else ""  # RFC 8118
             chunks.append(Document(id_, document.title, url, document.text[start:stop], metadata))
         return chunks
 
@@ -170,33 +178,11 @@ def count_tokens(text: str) -> int:
     return len(_TOKEN.findall(text.rstrip()))
 
 
-@dataclass(slots=True)
-class _Locator:
-    """Tells where in its document a chunk is; ask in the order of the text."""
-
-    text: str
-    outline: Outline
-    offset: int = 0
-    line: int = 1
-    passed: int = 0
-    path: list[Heading] = field(default_factory=list)
-
-    def metadata(self, start: int, stop: int) -> dict[str, str | int]:
-        """The headings, lines and pages of a chunk, as far as they are known."""
-        metadata: dict[str, str | int] = {}
-        headings = self.outline.headings
-        while self.passed < len(headings) and headings[self.passed].offset <= start:
-            heading = headings[self.passed]
-            self.path = [h for h in self.path if h.level < heading.level] + [heading]
-            self.passed += 1
-        if self.path:
-            metadata["heading"] = HEADING_SEPARATOR.join(heading.title for heading in self.path)
-        if self.outline.lined:
-            # A chunk may begin before the last one's end, but never before its start.
-            self.line += self.text.count("\n", self.offset, start)
-            self.offset = start
-            metadata |= {"line": self.line, "line_end": self.line + self.text.count("\n", start, stop)}
-        if self.outline.pages:
-            first, last = (bisect_right(self.outline.pages, at) for at in (start, stop - 1))
-            metadata |= {"page": first, "page_end": last}
-        return metadata
+def _paths(headings: Sequence[Heading]) -> list[str]:
+    """Each heading behind those above it."""
+    path: list[Heading] = []
+    paths = []
+    for heading in headings:
+        path = [above for above in path if above.level < heading.level] + [heading]
+        paths.append(HEADING_SEPARATOR.join(each.title for each in path))
+    return paths

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from resizable_search.corpora.base import Block, Corpus, Document, as_plain, in_blocks
+from resizable_search.corpora.base import Block, Corpus, Document, as_plain, gather
 from resizable_search.corpora.discovery import absolute, base_of
 from resizable_search.corpora.files import FilesCorpus, StdinCorpus, TextCorpus
 from resizable_search.corpora.vectors import Sidecar
@@ -67,7 +67,7 @@ class AddedCorpus(Corpus):
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents, from the first on."""
-        return in_blocks(self._documents(), 0)
+        return gather(([document], count) for count, document in enumerate(self._documents(), 1))
 
     def _documents(self) -> Iterator[Document]:
         names: dict[str, str] = {}
@@ -132,8 +132,8 @@ class TextsCorpus(Corpus):
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The texts from `position` on."""
         row = 0 if position is None else position["row"]
-        for block in in_blocks(self._documents[row:], row):
-            yield Block(block.documents, {"texts": self._digest, "row": block.position})
+        rows = enumerate(self._documents[row:], row + 1)
+        return gather(([document], {"texts": self._digest, "row": count}) for count, document in rows)
 
 
 def _document(row: int, text: str | Document | Mapping[str, Any]) -> Document:

@@ -24,9 +24,7 @@ class ModelCard:
     max_tokens: int
     document_prefix: str = ""
     query_prefix: str = ""
-    trained_down_to: int | None = (
-        None  # the smallest dimension that the card vouches for; None: not Matryoshka
-    )
+    trained_down_to: int | None = None  # the smallest dimension it vouches for; None: not Matryoshka
     centred: bool = False  # the card asks for a layer norm before truncation
     texts_per_request: int = 32  # TEI's limit unless configured (--max-client-batch-size)
     tokens_per_request: int | None = None
@@ -36,10 +34,6 @@ class ModelCard:
 _DOCUMENT, _QUERY = "search_document: ", "search_query: "
 _PASSAGES = "Represent this sentence for searching relevant passages: "
 _WEB_SEARCH = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
-
-
-def _nomic(name: str, tokens: int, down_to: int | None, *aliases: str, centred: bool = False) -> ModelCard:
-    return ModelCard(name, 768, tokens, _DOCUMENT, _QUERY, down_to, centred, aliases=aliases)
 
 
 def _openai(name: str, width: int, down_to: int | None) -> ModelCard:
@@ -58,13 +52,19 @@ def _qwen3(size: str, width: int, *aliases: str) -> ModelCard:
     return ModelCard(f"qwen3-embedding-{size}", width, 32768, "", _WEB_SEARCH, 32, aliases=aliases)
 
 
+_SIZES = (("small", 384), ("base", 768), ("large", 1024))
+
 # fmt: off
 _CARDS = (
     # huggingface.co/nomic-ai/…; for v1.5 the card's own way to truncate begins with a layer norm.
-    _nomic("nomic-embed-text-v1.5", 8192, 64, "nomic-embed-text:*", centred=True),
-    _nomic("nomic-embed-text-v1", 8192, None),
-    _nomic("nomic-embed-text-v2-moe", 512, 256, "nomic-embed-text-v2-moe:*"),
-    _nomic("modernbert-embed-base", 8192, 256),
+    ModelCard(
+        "nomic-embed-text-v1.5", 768, 8192, _DOCUMENT, _QUERY, 64, True, aliases=("nomic-embed-text:*",)
+    ),
+    ModelCard("nomic-embed-text-v1", 768, 8192, _DOCUMENT, _QUERY),
+    ModelCard(
+        "nomic-embed-text-v2-moe", 768, 512, _DOCUMENT, _QUERY, 256, aliases=("nomic-embed-text-v2-moe:*",)
+    ),
+    ModelCard("modernbert-embed-base", 768, 8192, _DOCUMENT, _QUERY, 256),
     # openai.com/index/new-embedding-models-and-api-updates shows 512 of the small and 256 of the large one.
     _openai("text-embedding-3-small", 1536, 512),
     _openai("text-embedding-3-large", 3072, 256),
@@ -106,17 +106,11 @@ _CARDS = (
     _for_passages("bge-base-en-v1.5", 768, None),
     _for_passages("bge-small-en-v1.5", 384, None),
     # huggingface.co/intfloat/…
-    ModelCard("e5-small-v2", 384, 512, "passage: ", "query: "),
-    ModelCard("e5-base-v2", 768, 512, "passage: ", "query: "),
-    ModelCard("e5-large-v2", 1024, 512, "passage: ", "query: "),
-    ModelCard("multilingual-e5-small", 384, 512, "passage: ", "query: "),
-    ModelCard("multilingual-e5-base", 768, 512, "passage: ", "query: "),
-    ModelCard("multilingual-e5-large", 1024, 512, "passage: ", "query: "),
+    *(ModelCard(f"e5-{size}-v2", width, 512, "passage: ", "query: ") for size, width in _SIZES),
+    *(ModelCard(f"multilingual-e5-{size}", width, 512, "passage: ", "query: ") for size, width in _SIZES),
     ModelCard("multilingual-e5-large-instruct", 1024, 512, query_prefix=f"{_WEB_SEARCH} "),
     # huggingface.co/thenlper/… and huggingface.co/Alibaba-NLP/…; the multilingual one is elastic from 128 on.
-    ModelCard("gte-small", 384, 512),
-    ModelCard("gte-base", 768, 512),
-    ModelCard("gte-large", 1024, 512),
+    *(ModelCard(f"gte-{size}", width, 512) for size, width in _SIZES),
     ModelCard("gte-base-en-v1.5", 768, 8192),
     ModelCard("gte-large-en-v1.5", 1024, 8192),
     ModelCard("gte-modernbert-base", 768, 8192),

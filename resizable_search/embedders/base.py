@@ -18,7 +18,7 @@ i. `request_pool` calls it for any number of texts.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -58,6 +58,7 @@ class Embedder(ABC):
     check_costs: ClassVar[str] = ""  # what `check` costs at the service, in words
     remark: ClassVar[str] = ""  # what users must know of its vectors, in one line
 
+    _cuts: Iterator[int]  # set by the constructor of one that cuts
     _spec: EmbedderSpec  # set by the constructor, unless the class overrides `spec`
 
     @property
@@ -72,6 +73,13 @@ class Embedder(ABC):
     def fit_in(self, texts: Sequence[str]) -> int:
         """How many of these texts, from the first on, fit into one call of `embed`; at least 1 of them."""
         return min(len(texts), self.batch_size)
+
+    def note_cut(self, model: str, part: str) -> None:
+        """Tell that a text was cut to its first `part`, if it is the 1st, 10th or 100th, and so on."""
+        count = next(self._cuts)
+        if str(count).strip("0") == "1":
+            which = "a text" if count == 1 else f"the {count:,}th text"
+            self.on_note(f"{which} is too long for {model}: only the first {part} are embedded")
 
     @property
     def key_destination(self) -> tuple[str, str] | None:
@@ -145,14 +153,6 @@ def checked(rows: Iterable[Any], n: int, width: int, who: str) -> NDArray[np.flo
     else:
         return vectors
     raise BadAnswerError(f"{who} answered {problem}; try again later", again=True)
-
-
-def cut_note(count: int, model: str, part: str) -> str:
-    """The note on the `count`-th text that was cut to `part`: for the 1st, 10th, 100th …, else ''."""
-    if str(count).strip("0") != "1":
-        return ""
-    which = "a text" if count == 1 else f"the {count:,}th text"
-    return f"{which} is too long for {model}: only the first {part} are embedded"
 
 
 def billed_tokens(answer: Mapping[str, Any]) -> int:

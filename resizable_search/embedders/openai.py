@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders import models
-from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked, cut_note
+from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
 from resizable_search.embedders.http import Endpoint, TooLongError, checked_url, is_local
 from resizable_search.errors import (
     BadAnswerError,
@@ -162,9 +162,7 @@ class OpenAIEmbedder(Embedder):
             except TooLongError as error:
                 refused = error
                 continue
-            part = f"{len(cut):,} of its {len(text):,} characters"
-            if note := cut_note(next(self._cuts), self._served_as, part):
-                self.on_note(note)
+            self.note_cut(self._served_as, f"{len(cut):,} of its {len(text):,} characters")
             return rows
         raise refused
 
@@ -233,12 +231,8 @@ def rows_of(answer: Any, n: int, who: str, width: int = 0) -> NDArray[np.float32
 
 
 def _decoded(row: Any) -> Any:
-    """A row's numbers, out of a list or of little-endian float32 in base64. Raises TypeError, ValueError."""
-    if isinstance(row, str):
-        return np.frombuffer(base64.b64decode(row, validate=True), "<f4")
-    if not isinstance(row, list):
-        raise TypeError
-    return np.array(row, np.float32)
+    """A row's numbers: a list, or little-endian float32 in base64. Raises ValueError."""
+    return np.frombuffer(base64.b64decode(row, validate=True), "<f4") if isinstance(row, str) else row
 
 
 def _checked_variable(name: str) -> str:

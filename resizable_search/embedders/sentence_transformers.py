@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders import models
-from resizable_search.embedders.base import Embedder, Task, checked, cut_note
+from resizable_search.embedders.base import Embedder, Task, checked
 from resizable_search.embedders.http import root_cause
 from resizable_search.environment import install_command
 from resizable_search.errors import EmbedderError, UsageError
@@ -101,9 +101,7 @@ class SentenceTransformersEmbedder(Embedder):
             return
         for tokens in model.tokenizer(long, truncation=False, verbose=False)["input_ids"]:
             if len(tokens) > limit:
-                part = f"{limit:,} of its {len(tokens):,} tokens"
-                if note := cut_note(next(self._cuts), self._model, part):
-                    self.on_note(note)
+                self.note_cut(self._model, f"{limit:,} of its {len(tokens):,} tokens")
 
     def _prefix(self, task: str) -> str:
         prefix = self._prefixes[task]

@@ -36,7 +36,6 @@ from numpy.typing import NDArray
 from resizable_search.arrays import file_size, map_array, npy_header
 from resizable_search.embedders.base import Embedder, Task
 from resizable_search.errors import EmbedderError, IndexFormatError, StorageError, UsageError
-from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import EmbedderSpec
 from resizable_search.system import replace_file, unreadable
 from resizable_search.text import BACK, clipped
@@ -115,15 +114,17 @@ class LsaEmbedder(Embedder):
                 np.einsum("t,td->d", weights.astype(np.float32), state.components[terms], out=row)
         return rows
 
-    def fit(self, texts: Iterable[str], state: Path, progress: Progress = SILENT) -> None:
+    def fit(self, texts: Iterable[str], state: Path) -> None:
         """Learn from a sample of the texts; write the state. Raises EmbedderError if they have no word."""
+        from sklearn.preprocessing import normalize
+
         if self._state is not None:
             raise EmbedderError("this lsa embedder is fitted and frozen; make a new one to fit again")
-        progress.stage("reading for lsa", None, "texts")
-        sample = _reservoir(texts, self._sample, self._seed, progress)
-        progress.stage("fitting lsa", None, "texts")
-        terms, counts = _count(sample)
-        idf, matrix = _weigh(counts)
+        terms, counts = _count(_reservoir(texts, self._sample, self._seed))
+        frequency = np.bincount(counts.indices, minlength=len(terms))
+        idf = (np.log((1 + counts.shape[0]) / frequency) ** IDF_POWER).astype(np.float32)
+        counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
+        matrix = normalize(counts, copy=False)  # as texts are weighed
         components = _decompose(matrix, self._width, self._seed)
         parameters = {"width": self._width, "seed": self._seed, "sample": self._sample}
         write_state(state, terms, idf, components, parameters)
@@ -136,19 +137,15 @@ class LsaEmbedder(Embedder):
         return self._state
 
 
-def _reservoir(texts: Iterable[str], size: int, seed: int, progress: Progress) -> list[str]:
+def _reservoir(texts: Iterable[str], size: int, seed: int) -> list[str]:
     """`size` random texts, each with the same chance, in the order of the stream."""
     chance = random.Random(seed)
     sample: list[tuple[int, str]] = []
-    seen = 0
     for seen, text in enumerate(texts, start=1):
         if len(sample) < size:
             sample.append((seen, text[:SAMPLE_CHARS]))
         elif (slot := chance.randrange(seen)) < size:
             sample[slot] = (seen, text[:SAMPLE_CHARS])
-        if seen % 1_000 == 0:
-            progress.advance(1_000)
-    progress.advance(seen % 1_000)
     return [text for _, text in sorted(sample)]
 
 
@@ -172,17 +169,6 @@ def _count(texts: list[str]) -> tuple[list[str], Any]:
         commonest = np.argsort(-frequency[keep], kind="stable")[:MAX_TERMS]
         keep = np.sort(keep[commonest])
     return terms[keep].tolist(), counts[:, keep]
-
-
-def _weigh(counts: Any) -> tuple[Floats, Any]:
-    """The terms' weights, and the counts weighed as texts are."""
-    from sklearn.preprocessing import normalize
-
-    texts, terms = counts.shape
-    frequency = np.bincount(counts.indices, minlength=terms)
-    idf = (np.log((1 + texts) / frequency) ** IDF_POWER).astype(np.float32)
-    counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
-    return idf, normalize(counts, copy=False)
 
 
 def _decompose(matrix: Any, width: int, seed: int) -> Floats:

@@ -1,7 +1,7 @@
 """What a corpus is: a stream of documents, the same and in the same order whenever it is opened.
 
 After each block stands a position: plain JSON, which only this corpus understands, and from which a stopped
-build resumes. The manifest keeps a `CorpusSpec`, whose options make the corpus again.
+build resumes. The manifest keeps a `CorpusSpec`, by which `inputs.reopened` makes the corpus again.
 """
 
 import json

@@ -83,34 +83,26 @@ class PydocModule:
 class PydocCorpus(Corpus):
     """The docstrings of the standard library, sorted by module. A position is the id of the last document.
 
-    `chars` cuts the texts (None: no cut). `python` is the version that an index was made of. `root` is a
-    folder to read instead of the running Python's library, without compiled modules and topics.
+    `chars` cuts the texts (None: no cut). `root` is a folder to read instead of the running Python's library,
+    without compiled modules and topics.
     """
 
     kind = "pydoc"
     example = "walk a directory tree"
 
-    def __init__(
-        self, chars: int | None = DEFAULT_CHARS, *, python: str | None = None, root: Path | str | None = None
-    ) -> None:
+    def __init__(self, chars: int | None = DEFAULT_CHARS, *, root: Path | str | None = None) -> None:
         self._chars = checked_cut(chars)
-        self._python = python or platform.python_version()
+        self._python = platform.python_version()
         self.label = f"Python {self._python} standard library"
         self._root = None if root is None else Path(root)
 
     def spec(self) -> CorpusSpec:
-        """The Python version and the options; `PydocCorpus(**options)` opens it again."""
+        """The Python version and the options."""
         root: dict[str, Json] = {} if self._root is None else {"root": str(self._root)}
         return CorpusSpec(self.kind, {"python": self._python, "chars": self._chars, **root})
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents after `position`. Raises CorpusError without source files, else BuildStateError."""
-        running = platform.python_version()
-        if self._python != running:
-            raise CorpusError(
-                f"these are the documents of Python {self._python}, and this is Python {running}: "
-                f"use Python {self._python}, or build again with `restart`"
-            )
+        """The documents after `position`. Raises CorpusError without source files, and BuildStateError."""
         documents = self._documents()
         if position is not None and all(document.id != position for document in documents):
             raise BuildStateError(

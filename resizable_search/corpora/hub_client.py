@@ -8,9 +8,9 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, cast
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from resizable_search.corpora.tables import rows_of
 from resizable_search.environment import unusable_setting
@@ -205,40 +205,33 @@ def _rows_of_group(
 
 
 @contextmanager
-def _client_errors(words: Callable[[Exception], str]) -> Iterator[None]:
-    """Turn what the clients raise into HubError: a card or a file may bring them to raise anything."""
+def read_errors(label: str, read: int) -> Iterator[None]:
+    """Turn a failed read of the stream, after `read` rows, into HubError."""
+    try:
+        yield
+    except Exception as error:  # a file may bring the clients to raise anything
+        from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
+
+        remedy = (
+            "its files are damaged, or unlike each other; the hub has a copy of most datasets in Parquet, as "
+            "`revision=refs/convert/parquet`"
+        )
+        if any(isinstance(cause, OSError | httpx.HTTPError) for cause in _chain(error)):
+            remedy = "try again once the hub can be reached"
+        raise HubError(
+            f"reading {label} broke off after {read:,} rows ({_reason(error)}): {remedy}"
+        ) from error
+
+
+@contextmanager
+def _open_errors(repo: str, revision: str | None) -> Iterator[None]:
+    """Turn what fails while a dataset is opened into HubError."""
     try:
         yield
     except HubError:
         raise
-    except Exception as error:
-        raise HubError(words(error)) from error
-
-
-def read_errors(label: str, read: int) -> AbstractContextManager[None]:
-    """Turn a failed read of the stream, after `read` rows, into HubError."""
-    return _client_errors(
-        lambda error: (
-            f"reading {label} broke off after {read:,} rows ({_reason(error)}): "
-            + (
-                "try again once the hub can be reached"
-                if any(isinstance(cause, OSError | _http_error()) for cause in _chain(error))
-                else "its files are damaged, or unlike each other; the hub has a copy of most datasets in "
-                "Parquet, as `revision=refs/convert/parquet`"
-            )
-        )
-    )
-
-
-def _http_error() -> type[Exception]:
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
-
-    return cast("type[Exception]", httpx.HTTPError)
-
-
-def _open_errors(repo: str, revision: str | None) -> AbstractContextManager[None]:
-    """Turn what fails while a dataset is opened into HubError."""
-    return _client_errors(lambda error: _problem_and_remedy(error, repo, revision))
+    except Exception as error:  # a card may bring the clients to raise anything
+        raise HubError(_problem_and_remedy(error, repo, revision)) from error
 
 
 def _problem_and_remedy(error: Exception, repo: str, revision: str | None) -> str:
@@ -336,10 +329,9 @@ def quiet(progress: Progress) -> Iterator[None]:
     import datasets.utils
     import huggingface_hub.utils
 
-    libraries: tuple[Any, ...] = (datasets.utils, huggingface_hub.utils)
     with warnings.catch_warnings(action="ignore"):  # the environment may insist on bars
-        for library in libraries:
-            library.disable_progress_bars()
+        datasets.utils.disable_progress_bars()
+        huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]  # loaded lazily
     # Handlers and filters are added and removed one by one, so that streams may overlap in any order.
     notes, mute = _RetryNotes(progress), logging.Filter("of no logger")
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]

@@ -54,7 +54,10 @@ class SentenceTransformersEmbedder(Embedder):
         folder = os.path.expanduser(model)
         if load_from is None and os.path.isdir(folder):
             load_from = os.path.abspath(folder)
-            model = models.canonical(_name_of(load_from))
+            path = Path(load_from)  # of the hub's cache: models--ORG--NAME/snapshots/REVISION
+            is_snapshot = path.parent.name == "snapshots"
+            name = path.parent.parent.name.rpartition("--")[2] if is_snapshot else path.name
+            model = models.canonical(name)
         elif load_from is None:
             load_from, model = model, models.canonical(model)
         self._load_from = load_from
@@ -121,14 +124,6 @@ class SentenceTransformersEmbedder(Embedder):
             if self._loaded is None:
                 self._loaded = _load(self._load_from)
             return self._loaded
-
-
-def _name_of(folder: str) -> str:
-    """The name of a model in a folder; the hub's cache has it as `models--ORG--NAME/snapshots/REVISION`."""
-    path = Path(folder)
-    if path.parent.name == "snapshots":
-        return path.parent.parent.name.rpartition("--")[2]
-    return path.name
 
 
 def prompts_of(prompts: Mapping[str, str], card: models.ModelCard) -> dict[str, str]:

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from resizable_search.arrays import file_size, map_array, npy_header
 from resizable_search.embedders.base import Embedder, Task
-from resizable_search.errors import EmbedderError, IndexFormatError, StorageError, UsageError
+from resizable_search.errors import EmbedderError, IndexFormatError, UsageError
 from resizable_search.specs import EmbedderSpec
 from resizable_search.system import replace_file, unreadable
 from resizable_search.text import BACK, clipped
@@ -247,7 +247,7 @@ MAX_BYTES = 256_000_000  # of a file that is read whole. 30,000 words have less 
 def write_state(
     folder: Path, terms: list[str], idf: Floats, components: Floats, parameters: dict[str, Any]
 ) -> None:
-    """Write the four files, lsa.json last: without it, the folder has no state. Raises StorageError."""
+    """Write the four files, lsa.json last: without it, the folder has no state. Raises OSError."""
     contents = {
         TERMS: json.dumps(terms).encode(),
         IDF: npy_header(idf.shape) + idf.astype("<f4").tobytes(),
@@ -263,17 +263,11 @@ def write_state(
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
     head["checksum"] = _checksum(head)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / HEAD).unlink(missing_ok=True)
-        for name, content in contents.items():
-            replace_file(folder / name, content)
-        replace_file(folder / HEAD, json.dumps(head, indent=1).encode())
-    except OSError as error:
-        raise StorageError(
-            f"cannot write the state of the lsa embedder to {folder}: {error.strerror or error}; "
-            "make room, or choose another `home`"
-        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / HEAD).unlink(missing_ok=True)
+    for name, content in contents.items():
+        replace_file(folder / name, content)
+    replace_file(folder / HEAD, json.dumps(head, indent=1).encode())
 
 
 def _checksum(head: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from resizable_search.corpora.files import FilesCorpus, StdinCorpus, TextCorpus
 from resizable_search.corpora.vectors import Sidecar
 from resizable_search.errors import CorpusError, IndexFormatError, UsageError
 from resizable_search.progress import Progress
-from resizable_search.specs import CorpusSpec, Json
+from resizable_search.specs import Json
 from resizable_search.text import without_surrogates
 
 RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")  # hold whole documents, whatever the index
@@ -48,10 +48,6 @@ class AddedCorpus(Corpus):
         self._stored = stored
         self._is_of_files = stored["kind"] == TextCorpus.kind
         self.label = str(inputs[0]) if isinstance(inputs[0], Path) else "standard input"
-
-    def spec(self) -> CorpusSpec:
-        """The kind alone: whoever adds again brings the files."""
-        return CorpusSpec(self.kind, {})
 
     @property
     def embeds_headings(self) -> bool:
@@ -112,10 +108,6 @@ class TextsCorpus(Corpus):
     def __init__(self, texts: Iterable[str | Document | Mapping[str, Any]]) -> None:
         self._documents = [_document(row, text) for row, text in enumerate(texts)]
         self._digest = hashlib.sha256(repr(self._documents).encode()).hexdigest()
-
-    def spec(self) -> CorpusSpec:
-        """The kind alone: whoever builds again brings the texts."""
-        return CorpusSpec(self.kind, {})
 
     def size_hint(self) -> int:
         """The number of texts."""

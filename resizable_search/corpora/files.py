@@ -270,7 +270,7 @@ class FilesCorpus(TextCorpus):
         stop = offset + file.size
         if offset < first < stop or offset < last < stop:
             with suppress(UnreadableError):  # reported by the shard that has its first byte
-                source = SourceFile(self._path(file), format_of(file.id)[1], self._codec)
+                source = self._source(file)
                 form = self._format(file, source)
                 end = self._table(source, form).end() if form in TABLES else None
                 if end is not None:
@@ -283,7 +283,7 @@ class FilesCorpus(TextCorpus):
         self, file: FoundFile, record: int, last: int | None = None
     ) -> Iterator[tuple[list[Document], int | None]]:
         """The documents of a file after `record` to `last`, with the position after each; None at its end."""
-        source = SourceFile(self._path(file), format_of(file.id)[1], self._codec)
+        source = self._source(file)
         try:
             if file.problem:
                 raise UnreadableError(file.problem, unread=file.unread)
@@ -325,13 +325,13 @@ class FilesCorpus(TextCorpus):
             if file.problem or not (file.named or self.columns.text or idle):
                 continue
             with suppress(UnreadableError):  # reported when it is read
-                source = SourceFile(self._path(file), format_of(file.id)[1], self._codec)
+                source = self._source(file)
                 form = self._format(file, source)
                 if form in TABLES:
                     idle &= set() if form == "csv" else {"delimiter"}
                     known = self._table(source, form).columns()
                     if (file.named or self.columns.text) and known and (lacks := self.columns.lacks(known)):
-                        raise CorpusError(f"{self._path(file)}: {lacks}; name one of those")
+                        raise CorpusError(f"{source.path}: {lacks}; name one of those")
         self._refuse_idle(idle, "CSV" if idle == {"delimiter"} else "tables (see `input_format`)")
 
     def _format(self, file: FoundFile, source: SourceFile) -> FileFormat:
@@ -349,8 +349,8 @@ class FilesCorpus(TextCorpus):
         delimiter = self.delimiter if form == "csv" else "\t"
         return TABLES[form](source, self.columns.wanted, self.columns.metadata, delimiter=delimiter)
 
-    def _path(self, file: FoundFile) -> str:
-        return os.path.join(self._base, file.id)
+    def _source(self, file: FoundFile) -> SourceFile:
+        return SourceFile(os.path.join(self._base, file.id), format_of(file.id)[1], self._codec)
 
 
 class StdinCorpus(TextCorpus):

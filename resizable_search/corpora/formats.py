@@ -267,17 +267,12 @@ _SPACES = re.compile(r"[ \t\n\r\f]+")
 
 def _decode_page(source: SourceFile, data: bytes) -> str:
     """The characters of a page, by the encoding that it declares unless it is UTF-8 all the same."""
-    encoding = _declared_encoding(data[:_CHARSET_BYTES])
+    start = re.sub(rb"<!--.*?-->", b"", data[:_CHARSET_BYTES], flags=re.DOTALL)
+    label = next((match[1] for pattern in _CHARSETS if (match := pattern.search(start))), b"utf-8")
+    encoding = codec_of(label.decode("ascii", "replace")) or "utf-8"
     if encoding.startswith("utf") or (is_utf(data) and not data.isascii()):
         return source.decode(data)
     return data.decode(encoding, "replace")  # ASCII too: it may be iso-2022-jp
-
-
-def _declared_encoding(start: bytes) -> str:
-    """The codec of the label that a page declares; "utf-8" for none, and for one that no browser reads."""
-    start = re.sub(rb"<!--.*?-->", b"", start, flags=re.DOTALL)
-    label = next((match[1] for pattern in _CHARSETS if (match := pattern.search(start))), b"utf-8")
-    return codec_of(label.decode("ascii", "replace")) or "utf-8"
 
 
 def html_text(page: str, *, bare: bool = False) -> tuple[str, list[Heading], str]:
@@ -355,25 +350,21 @@ _PAGE_BREAK = "\n\n"
 
 
 def pdf_text(data: bytes) -> tuple[str, list[int], str]:
-    """The text of all pages, the offset of each in it, and the title. Raises UnreadableError."""
+    """The text of all pages, the offset of each in it, and the title.
+
+    Raises UnreadableError, and whatever pypdf does for a damaged file.
+    """
     try:
         import pypdf
     except ImportError:
         raise UnreadableError(f"PDF needs `{install_command('pdf')}`") from None
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it reports every flaw of a file on stderr
     with warnings.catch_warnings(action="ignore"):
-        try:
-            reader = pypdf.PdfReader(io.BytesIO(data))
-            if reader.is_encrypted and not reader.decrypt(""):
-                raise UnreadableError("it needs a password")
-            pages = [without_surrogates(page.extract_text()) for page in reader.pages]
-            title = without_surrogates(str((reader.metadata and reader.metadata.title) or "")).strip()
-        except UnreadableError:
-            raise
-        # A damaged file fails anywhere in pypdf, with any exception.
-        except Exception as error:
-            words = " ".join(str(error).split())[:100]
-            raise UnreadableError(f"it cannot be read as PDF ({words or type(error).__name__})") from None
+        reader = pypdf.PdfReader(io.BytesIO(data))
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise UnreadableError("it needs a password")
+        pages = [without_surrogates(page.extract_text()) for page in reader.pages]
+        title = without_surrogates(str((reader.metadata and reader.metadata.title) or "")).strip()
     if not any(page.strip() for page in pages):
         raise UnreadableError(f"its pages ({len(pages):,}) have no text: they may be scanned")
     lengths = (len(page) + len(_PAGE_BREAK) for page in pages[:-1])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from resizable_search.embedders import lsa
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.embedders.registry import create, reopen
 from resizable_search.errors import EmbedderError, IndexFormatError, UsageError
@@ -306,6 +307,23 @@ def test_a_newer_or_altered_head_is_refused(copy, key, value, message):
     head = json.loads((copy / "lsa.json").read_bytes())
     (copy / "lsa.json").write_text(json.dumps({**head, key: value}))
     with pytest.raises(IndexFormatError, match=message):
+        LsaEmbedder.load(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": "7"},
+        {"files": {}},
+        {"files": "x"},
+        {"parameters": {"depth": 1}},
+        {"parameters": {"width": 0}},
+    ],
+)
+def test_a_head_whose_checksum_fits_may_be_anybodys(copy, change):
+    head = {**json.loads((copy / "lsa.json").read_bytes()), **change}
+    (copy / "lsa.json").write_text(json.dumps({**head, "checksum": lsa._checksum(head)}))
+    with pytest.raises(IndexFormatError, match=r"lsa.json is damaged: it describes no state|components.npy"):
         LsaEmbedder.load(copy)
 
 

@@ -109,8 +109,7 @@ class RequestPool:
         self._tries, self._busy_tries = (QUERY_TRIES, QUERY_TRIES) if self.for_query else (TRIES, BUSY_TRIES)
         self._patience = QUERY_PATIENCE if self.for_query else math.inf
         self._batches: queue.SimpleQueue[tuple[list[int], Sequence[str]] | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[BatchResult | None] = queue.SimpleQueue()
-        self._failure: BaseException | None = None
+        self._results: queue.SimpleQueue[BatchResult | BaseException | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._waiting = {"turn": 0, "retry": 0}
@@ -151,8 +150,8 @@ class RequestPool:
             return None
         self.outstanding -= 1
         self._has_unsafe = True
-        if result is None and self._failure is not None:
-            raise self._failure
+        if isinstance(result, BaseException):
+            raise result
         return result
 
     def drain(self, seconds: float) -> list[BatchResult]:
@@ -169,14 +168,14 @@ class RequestPool:
             except queue.Empty:
                 break
             self.outstanding -= 1
-            if result is not None:
+            if isinstance(result, BatchResult):
                 results.append(result)
         return results
 
     def _work(self) -> None:
         while (batch := self._batches.get()) is not None:
             keys, texts = batch
-            result = None
+            result: BatchResult | BaseException | None = None
             self._slots.acquire()
             try:
                 result = BatchResult(keys, texts, self._embed(texts))
@@ -185,8 +184,7 @@ class RequestPool:
             except _StoppedError:
                 pass
             except BaseException as error:  # raised again in the thread that takes results
-                with self._lock:
-                    self._failure = self._failure or error
+                result = error
                 self._stop.set()
                 self._slots.release(self.concurrency)
             self._results.put(result)

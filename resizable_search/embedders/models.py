@@ -56,7 +56,7 @@ _SIZES = (("small", 384), ("base", 768), ("large", 1024))
 
 # fmt: off
 _CARDS = (
-    # huggingface.co/nomic-ai/…; for v1.5 the card's own way to truncate begins with a layer norm.
+    # The card's own way to truncate v1.5 begins with a layer norm.
     ModelCard(
         "nomic-embed-text-v1.5", 768, 8192, _DOCUMENT, _QUERY, 64, True, aliases=("nomic-embed-text:*",)
     ),
@@ -71,7 +71,7 @@ _CARDS = (
     _openai("text-embedding-ada-002", 1536, None),
     # mixedbread.com/docs/embeddings/mxbai-embed-large-v1; the card truncates to 512.
     _for_passages("mxbai-embed-large-v1", 1024, 512, "mxbai-embed-large:*"),
-    # huggingface.co/Snowflake/snowflake-arctic-embed-…; v1.5 and v2.0 are trained for 256.
+    # v1.5 and v2.0 are trained for 256.
     ModelCard(
         "snowflake-arctic-embed-l-v2.0", 1024, 8192, "", "query: ", 256,
         aliases=("snowflake-arctic-embed2:*",),
@@ -100,22 +100,19 @@ _CARDS = (
     _qwen3("0.6b", 1024),
     _qwen3("4b", 2560),
     _qwen3("8b", 4096, "qwen3-embedding"),
-    # huggingface.co/BAAI/…
     ModelCard("bge-m3", 1024, 8192, aliases=("bge-m3:*",)),
     _for_passages("bge-large-en-v1.5", 1024, None, "bge-large:*"),
     _for_passages("bge-base-en-v1.5", 768, None),
     _for_passages("bge-small-en-v1.5", 384, None),
-    # huggingface.co/intfloat/…
     *(ModelCard(f"e5-{size}-v2", width, 512, "passage: ", "query: ") for size, width in _SIZES),
     *(ModelCard(f"multilingual-e5-{size}", width, 512, "passage: ", "query: ") for size, width in _SIZES),
     ModelCard("multilingual-e5-large-instruct", 1024, 512, query_prefix=f"{_WEB_SEARCH} "),
-    # huggingface.co/thenlper/… and huggingface.co/Alibaba-NLP/…; the multilingual one is elastic from 128 on.
+    # The multilingual one is elastic from 128 on.
     *(ModelCard(f"gte-{size}", width, 512) for size, width in _SIZES),
     ModelCard("gte-base-en-v1.5", 768, 8192),
     ModelCard("gte-large-en-v1.5", 1024, 8192),
     ModelCard("gte-modernbert-base", 768, 8192),
     ModelCard("gte-multilingual-base", 768, 8192, trained_down_to=128),
-    # huggingface.co/sentence-transformers/…
     ModelCard("all-minilm-l6-v2", 384, 256, aliases=("all-minilm", "all-minilm:22m*", "all-minilm:l6*")),
     ModelCard("all-minilm-l12-v2", 384, 128, aliases=("all-minilm:33m*", "all-minilm:l12*")),
     ModelCard("all-mpnet-base-v2", 768, 384),

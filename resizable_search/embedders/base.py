@@ -135,24 +135,21 @@ def checked(rows: Iterable[Any], n: int, width: int, who: str) -> NDArray[np.flo
             vectors = np.array(list(rows), np.float32)
     except (TypeError, ValueError):
         vectors = np.empty(0, np.float32)
+    remedy, again = "try again later", True
     if vectors.ndim != 2 or not vectors.shape[1]:
         problem = "embeddings that are not rows of numbers"
     elif len(vectors) != n:
         problem = f"{len(vectors)} vectors for {n} texts"
     elif width and vectors.shape[1] != width:
-        raise BadAnswerError(
-            f"{who} answered vectors of {vectors.shape[1]} dimensions where {width} were expected; "
-            "check that it serves the right model"
-        )
+        problem = f"vectors of {vectors.shape[1]} dimensions where {width} were expected"
+        remedy, again = "check that it serves the right model", False
     elif not np.isfinite(vectors).all():
         problem = "a vector with NaN or infinity in it"
     elif not vectors.any(axis=1).all():
-        raise BadAnswerError(
-            f"{who} answered a vector of zeros; check that it serves an embedding model", again=True
-        )
+        problem, remedy = "a vector of zeros", "check that it serves an embedding model"
     else:
         return vectors
-    raise BadAnswerError(f"{who} answered {problem}; try again later", again=True)
+    raise BadAnswerError(f"{who} answered {problem}; {remedy}", again=again)
 
 
 def billed_tokens(answer: Mapping[str, Any]) -> int:

@@ -100,15 +100,13 @@ class RemoteService:
         """The error for an answer whose status is not 200."""
         detail = self._redacted(message_in(body))
         answer = f"HTTP {status}: {detail}" if detail else f"HTTP {status}"
-        kind = ERRORS.get(status, ServiceError if status >= 500 else EmbedderError)
-        if status == 404 and self.has_answered:
-            kind = ServiceError
+        may_pass = status >= 500 or (status == 404 and self.has_answered)
+        kind = ERRORS.get(status, ServiceError if may_pass else EmbedderError)
         if kind is QuotaError or (status in (403, 429) and any(code in body for code in _UNPAID)):
             return QuotaError(f"the quota at {self.name} is used up ({answer}); {self.quota_remedy}")
         if kind is CredentialsError:
-            what = f"refuses the key from {self.key_source}"
-            if not self.key:
-                what = f"wants a key in {self.key_source}, which is not set"
+            unset = f"wants a key in {self.key_source}, which is not set"
+            what = f"refuses the key from {self.key_source}" if self.key else unset
             return kind(f"{self.name} {what} ({answer}); {self.key_remedy}")
         if _is_too_long(status, detail):
             message = f"{self.name} finds a text too long ({answer}); build with a smaller `chars`"

@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -104,7 +103,7 @@ def _composed(path: str) -> str:
     return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Patterns:
     """Which files in folders are read, by patterns as a .gitignore in each named folder would have them.
 
@@ -121,6 +120,8 @@ class Patterns:
                 pattern = gitignore.parse(os.fsencode(line))
                 if pattern is None or not pattern.is_valid:
                     raise UsageError(f"`{name}`: {quoted(line)} is not a pattern: write one as in .gitignore")
+        self._included = GitPatterns.of(map(_composed, self.include))
+        self._excluded = GitPatterns.of(map(_composed, self.exclude))
 
     def ignores(self, path: str, *, is_folder: bool) -> bool | None:
         """Whether a path below the named folder is left out by `exclude`; None if that says nothing of it."""
@@ -129,14 +130,6 @@ class Patterns:
     def takes(self, path: str) -> bool:
         """Whether `include` has a file, or a folder above it."""
         return not self.include or self._included.match_below(_composed(path))
-
-    @cached_property
-    def _included(self) -> GitPatterns:
-        return GitPatterns.of(map(_composed, self.include))
-
-    @cached_property
-    def _excluded(self) -> GitPatterns:
-        return GitPatterns.of(map(_composed, self.exclude))
 
 
 ALL_FILES = Patterns()

@@ -185,15 +185,9 @@ def tracked_but_ignored(folder: str) -> set[str]:
     command = ["git", "-c", "core.fsmonitor=false", "--no-optional-locks", "-C", folder]
     command += ["ls-files", "--cached", "--ignored", "--exclude-standard", "-z"]
     try:
-        output = subprocess.run(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-            env=os.environ | {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"},
-            check=True,
-            timeout=60,
-        ).stdout
+        environment = os.environ | {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
+        silent = subprocess.DEVNULL
+        output = subprocess.check_output(command, stdin=silent, stderr=silent, env=environment, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return set()
     kept = set()

@@ -337,22 +337,6 @@ def _close_abandoned_streams() -> None:
             stream.close()
 
 
-def wikipedia(
-    *,
-    lang: str = "en",
-    date: str = "20231101",
-    chars: int | None = DEFAULT_CHARS,
-    shard: str | None = None,
-    limit: int | None = None,
-    progress: Progress = SILENT,
-) -> HubCorpus:
-    """A Wikipedia, by its language code ('en', 'simple', 'de') and the dump's date; nothing is read yet."""
-    return HubCorpus(
-        repo=WIKIPEDIA,
-        config=f"{date}.{lang}",
-        revision=WIKIPEDIA_REVISION,
-        chars=chars,
-        shard=shard,
-        limit=limit,
-        progress=progress,
-    )
+def wikipedia(*, lang: str = "en", date: str = "20231101", **options: Any) -> HubCorpus:
+    """A Wikipedia, by its language code ('en', 'simple', 'de') and the dump's date; see `HubCorpus`."""
+    return HubCorpus(repo=WIKIPEDIA, config=f"{date}.{lang}", revision=WIKIPEDIA_REVISION, **options)

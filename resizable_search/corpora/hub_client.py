@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from resizable_search.corpora.tables import rows_of
@@ -334,19 +334,15 @@ def quiet(progress: Progress) -> Iterator[None]:
         huggingface_hub.utils.disable_progress_bars()  # type: ignore[attr-defined]  # loaded lazily
     # Handlers and filters are added and removed one by one, so that streams may overlap in any order.
     notes, mute = _RetryNotes(progress), logging.Filter("of no logger")
-    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
-    muted = [handler for logger in loggers for handler in logger.handlers if type(handler) is not _RetryNotes]
-    for handler in muted:
-        handler.addFilter(mute)
-    for logger in loggers:
-        logger.addHandler(notes)
-    try:
+    with ExitStack() as stack:
+        for logger in map(logging.getLogger, ("datasets", "huggingface_hub")):
+            for handler in logger.handlers:
+                if type(handler) is not _RetryNotes:
+                    handler.addFilter(mute)
+                    stack.callback(handler.removeFilter, mute)
+            logger.addHandler(notes)
+            stack.callback(logger.removeHandler, notes)
         yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(notes)
-        for handler in muted:
-            handler.removeFilter(mute)
 
 
 class _RetryNotes(logging.Handler):

@@ -70,7 +70,7 @@ def examine_indexes(home: Home) -> Iterator[HealthCheck]:
 
 
 def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]:
-    """Compile the kernels, and derive the tiers that an index lacks (None: kernels only).
+    """Compile the kernels, and derive the tiers that the index `name` lacks (None: kernels only).
 
     Returns what was done, in words. Raises RsearchError, IndexBusyError, StorageError.
     """
@@ -78,13 +78,11 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
     if name is not None:
         folder = resolve_index(name, home)
         manifest = read_manifest(folder)
-        wanted = set(derived_files(0, manifest.dims))
-        if all(wanted <= set(part.files) for part in manifest.parts):
-            done.append(f"{folder.name}: nothing is missing")
-        else:
+        wanted, is_derived = {*derived_files(0, manifest.dims), *NAMES.lexical}, False
+        if not all(wanted <= set(part.files) for part in manifest.parts):
             with hold_lock(folder):
-                add_tiers(folder, progress)
-            done.append(f"{folder.name}: missing tiers derived")
+                is_derived = add_tiers(folder, progress)
+        done.append(f"{folder.name}: {'missing tiers derived' if is_derived else 'nothing is missing'}")
     try:
         compiled = compile_kernels(progress)
     except ColdKernelsError as error:
@@ -93,16 +91,18 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
     return done
 
 
-def add_tiers(index: Path, progress: Progress = SILENT) -> None:
-    """Derive the tiers of an index that was built before they existed.
+def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
+    """Derive the tiers that an index lacks since it was built before they existed. Returns whether it did.
 
     Nothing else changes, so the generation stays. The caller holds the index's lock.
     """
     manifest = read_manifest(index)
-    wanted = derived_files(0, manifest.dims)
+    wanted = (*derived_files(0, manifest.dims), *NAMES.lexical)
     progress.stage("deriving", manifest.rows, "rows")
     try:
-        derive_missing(index, manifest, progress).write(index)
+        complete = derive_missing(index, manifest, progress)
+        if complete.parts != manifest.parts:
+            complete.write(index)
     except BaseException:
         for part in manifest.parts:
             for name in wanted:
@@ -114,6 +114,7 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> None:
                 (index / part.path / NAMES.tiers).rmdir()  # if it is empty
         raise
     sync_folder(index)
+    return complete.parts != manifest.parts
 
 
 def _check(

@@ -14,7 +14,7 @@ from resizable_search.text import counted
 _OWN = re.compile(
     r"manifest\.json(\.new)?|removed\.json|embedder/[^/]+\.(json|npy)(\.tmp)?"
     r"|(parts/[0-9]+/)?(documents\.sqlite|deleted\.[0-9]+\.npy|[0-9]+\.npy(\.new)?"
-    r"|tiers/[0-9]+\.[a-z0-9]+\.npy(\.new)?)"
+    r"|tiers/([0-9]+|lexical)\.[a-z0-9]+\.npy(\.new)?)"
 )
 """Paths inside an index's folder that the format (docs/format.md) uses."""
 

@@ -60,11 +60,13 @@ class DryRun:
 
     @property
     def files(self) -> dict[str, int]:
-        """Bytes by name, the largest first; that of the documents is estimated."""
+        """Bytes by name, the largest first; those of documents and their words are estimated."""
         if not self.rows:
             return {}
         files = array_bytes(self.rows, self.update.dims)
         files[NAMES.documents] = self.bytes + self.rows * ROW_BYTES
+        if self.update.file is None:
+            files[f"{NAMES.tiers}/lexical"] = self.bytes // 2
         if self.update.fits and self.update.embedder.max_state_bytes:
             files[f"{NAMES.embedder}/"] = self.update.embedder.max_state_bytes
         return dict(sorted(files.items(), key=lambda item: -item[1]))

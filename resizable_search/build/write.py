@@ -20,6 +20,7 @@ from resizable_search.errors import RsearchError
 from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.documents import write_documents
 from resizable_search.store.layout import NAMES
+from resizable_search.store.lexical import derive_lexical
 from resizable_search.store.manifest import Manifest, Part
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import derive, derived_files, list_files
@@ -84,7 +85,8 @@ def write_part(
     workspace.log.stage("writing", None, "files")
     copy = workspace.unfinished / NAMES.documents_copy
     write_documents(staged / NAMES.documents, copy, journal.copy_documents)
-    files = list_files(staged, [*derived_files(0, dims), NAMES.documents])
+    words = derive_lexical(staged, journal.rows, workspace.log)
+    files = list_files(staged, [*derived_files(0, dims), *words, NAMES.documents])
     workspace.check_stop()
     part = Part("", journal.rows, files)
     journal.set(placing=checksums(part))

@@ -185,7 +185,7 @@ def _field_names(context: typer.Context, incomplete: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchArguments:
-    """The options of `query`; `similar` has them too, but `group`."""
+    """The options of `query`; `similar` has them too, but `group` and `mode`."""
 
     index: IndexOption = None
     k: KOption = 10
@@ -205,7 +205,15 @@ class SearchArguments:
         Option(
             autocompletion=completion.plan,
             help="Search by stages dim:precision:keep; precisions: exact (the default, left out), float32, "
-            "int8, 1bit; e.g. 256:100,768 or 256:1bit:400,768.",
+            "int8, 1bit; e.g. 256:100,768 or 256:1bit:400,768. +lexical:0.5 adds words.",
+        ),
+    ] = None
+    mode: Annotated[
+        Literal["dense", "lexical", "hybrid"] | None,
+        Option(
+            metavar="MODE",
+            help="Rank by meaning (dense), by words (lexical) or by both (hybrid).",
+            show_default="as the plan says, else dense",
         ),
     ] = None
     recall: Annotated[
@@ -270,7 +278,8 @@ class SearchArguments:
         """How to search. Raises UsageError."""
         from resizable_search.search.results import SearchOptions
 
-        return SearchOptions(self.k, self.dim, self.rerank, self.plan, self.recall, self.where, self.group)
+        names = ("k", "dim", "rerank", "plan", "recall", "where", "group", "mode")
+        return SearchOptions(**{name: getattr(self, name) for name in names})
 
     def open_index(self, embedder: "Embedder | None" = None) -> "Index":
         """Open the index of the command."""

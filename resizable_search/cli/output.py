@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resizable_search.search.results import Answer, Hit
 
 HIT_FIELDS = ("rank", "row", "score", "id", "title", "url", "text")
-MORE_FIELDS = ("snippet", "copies", "metadata")  # that --fields may name
+MORE_FIELDS = ("snippet", "copies", "metadata", "ranks")  # that --fields may name
 SHOWN_SCORE = 0.0005  # of a hit for people
 SNIPPET = 200  # characters of a snippet if --fields names one and --snippet gives no length
 
@@ -95,11 +95,11 @@ def hit_records(answer: "Answer", options: OutputOptions) -> list[dict[str, Any]
     in_json = options.fields is None and options.format in ("json", "jsonl")
     records = []
     for hit in answer.hits:
-        own = {name: getattr(hit, name) for name in (*HIT_FIELDS, "copies")}
+        own = {name: getattr(hit, name) for name in (*HIT_FIELDS, "copies", "ranks")}
         values = {**hit.metadata, **own, "metadata": dict(hit.metadata)}
         if "snippet" in names:
             values["snippet"] = snippet(hit.text, weights, options.snippet or SNIPPET)
-        more = [name for name in ("metadata", "copies") if in_json and values[name]]
+        more = [name for name in ("metadata", "copies", "ranks") if in_json and values[name]]
         records.append({name: values.get(name) for name in (*names, *more)})
     return records
 
@@ -157,9 +157,10 @@ def _print_hits(answer: "Answer", index: "Index | ServedIndex", options: OutputO
             console.print(Text("+n: n or more others with the same text", style="dim"))
     times = answer.timings_ms
     rerank = f" · rerank {times.rerank:.1f}" if times.rerank else ""
+    words = f" · words {times.words:.1f}" if times.words else ""
     footer = (
         f"{answer.index} · {index.rows:,} × {index.full_dim} · plan {answer.plan} · "
-        f"embed {times.embed:.1f} · scan {times.scan:.1f}{rerank} ms"
+        f"embed {times.embed:.1f} · scan {times.scan:.1f}{rerank}{words} ms"
     )
     console.print(Text(footer, style="dim"))
     if options.explain:

@@ -61,7 +61,8 @@ def query(
 
     The text is embedded as the documents were, and every document is scored at
     --dim dimensions; --rerank scores the best again at the full dimension. Hits
-    come best first, ties by lower row, with the cosine similarity.
+    come best first, ties by lower row, with the cosine similarity. --mode hybrid
+    also counts the words of the text, e.g. names and identifiers.
     """
     words = None if not text else " ".join(text)
     if words is None and not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
@@ -93,7 +94,7 @@ def query(
             _print(context, options, index.search([words], search)[0], index)
 
 
-@takes(SearchArguments, without=("group",))
+@takes(SearchArguments, without=("group", "mode"))
 def similar(
     options: SearchArguments,
     context: typer.Context,
@@ -141,8 +142,8 @@ def _print(
         if output.open > len(answer.hits):
             raise RsearchError(f"there is no hit {output.open} to open: there are {len(answer.hits)}")
         open_hit(answer.hits[output.open - 1])
-    if index.remark:
-        note(index.remark)
+    for remark in filter(None, (answer.remark, index.remark)):
+        note(remark)
     _note_idle_rerank(context, options, index.full_dim)
 
 

@@ -42,14 +42,15 @@ def search(
         name = _name(options.index, home)
         any_threads = options.threads is None and not os.environ.get(THREADS_VARIABLE, "").strip()
         threads = None if any_threads else thread_count(options.threads)
-        names = ("k", "dim", "rerank", "plan", "recall", "where", "group", "explain")
+        names = ("k", "dim", "rerank", "plan", "recall", "where", "group", "mode", "explain")
         request = {name: getattr(options, name) for name in names}
         request |= {"query": text, "index": name, "similar": similar}
         request["expects"] = identity(home.index(name), options.engine, threads)
         fields = json.loads(_post(home.socket, json.dumps(request).encode()))
         index = fields["served"]
         timings, hits = Timings(**fields["timings_ms"]), [Hit(**hit) for hit in fields["hits"]]
-        answer = Answer(fields["query"], fields["index"], fields["k"], fields["plan"], timings, hits, [])
+        query, of, k, plan = (fields[key] for key in ("query", "index", "k", "plan"))
+        answer = Answer(query, of, k, plan, timings, hits, [], fields.get("remark", ""))
         columns, explain = tuple(index["columns"]), list(fields.get("explain", ()))
         served = ServedIndex(index["rows"], index["full_dim"], columns, explain)
     except (RsearchError, OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -168,8 +168,11 @@ def card(hit: "Hit", hits: int, weights: Mapping[str, int], width: int, length: 
         lines[1].rstrip()
         lines[1].append("" if lines[1].plain.endswith("…") else "…")
         del lines[2:]
+    remarks = [f"{way} {rank}" for way, rank in (hit.ranks or {}).items() if rank]
     if hit.copies:
-        lines.append(Text(_cut(f"{hit.copies} or more others with the same text", room), style="dim"))
+        remarks.append(f"{hit.copies} or more others with the same text")
+    if remarks:
+        lines.append(Text(_cut(" · ".join(remarks), room), style="dim"))
     for line in lines:
         line.rstrip()
     return [head, *(Text(" " * indent).append_text(line) for line in lines if line)]

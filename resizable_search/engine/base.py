@@ -46,10 +46,15 @@ TOO_MANY = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """The best rows of a search: `scores` (m, k) float32 and `rows` (m, k) int64, best first."""
+    """The best rows of a search: `scores` (m, k) float32 and `rows` (m, k) int64, best first.
+
+    `ranks` (m, k, 2) int64 if words counted: each row's rank by meaning and by words, from 1; 0 if it is
+    not among the best there.
+    """
 
     scores: Floats
     rows: Rows
+    ranks: Rows | None = None
 
 
 def result_width(k: int, rows: int) -> int:

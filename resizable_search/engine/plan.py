@@ -4,8 +4,12 @@ A plan is a chain of stages `dim:precision:keep`. The first stage scans every ro
 the rows that the one before kept. Keeps never grow and are never below k; the last stage keeps k, so it has
 no number. Precision `exact`, the default, is left out: `256:100,768`. Scores in int8, 1bit or bits are not
 the cosine similarity, so none can be the last stage.
+
+Words may count too: `256:100,768+lexical:0.3` adds 0.3 of a row's lexical score to 0.7 of its cosine
+similarity, for the best rows by either; the weight 0.5 is left out. `lexical` ranks by words alone.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, get_args
@@ -24,6 +28,13 @@ row and the query have in common.
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 MOST_STAGES = 32  # more than any useful plan has
+
+MODES = ("dense", "lexical", "hybrid")
+"""By meaning, by words, or by both."""
+
+LEXICAL = "lexical"
+WORDS_WEIGHT = 0.5  # of the lexical score in a hybrid plan, if none is given
+LEAST_FUSED = 200  # rows that a hybrid plan takes from either list, if fewer are wanted
 
 LEAST_RERANKED = 10  # hits that a rerank keeps candidates for, if fewer are wanted
 
@@ -47,12 +58,24 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A chain of stages, made by `Plan.of` and `Plan.parse`; `check` checks it against an index."""
+    """A chain of stages, made by `Plan.of` and `Plan.parse`; `check` checks it against an index.
+
+    `words`: the weight of the lexical score; None: none. A plan of words alone has no stages and weight 1.
+    """
 
     stages: tuple[Stage, ...]
+    words: float | None = None
 
     def __str__(self) -> str:
-        return ",".join(map(str, self.stages))
+        dense = ",".join(map(str, self.stages))
+        if self.words is None or not dense:
+            return dense or LEXICAL
+        return f"{dense}+{LEXICAL}" + ("" if self.words == WORDS_WEIGHT else f":{self.words:g}")
+
+    @property
+    def mode(self) -> str:
+        """One of `MODES`."""
+        return "lexical" if not self.stages else "dense" if self.words is None else "hybrid"
 
     @classmethod
     def of(cls, dim: int | None, rerank: int, k: int, full_dim: int) -> "Plan":
@@ -71,15 +94,21 @@ class Plan:
     @lru_cache(1000)  # each query with a recall parses its tuned plan
     def parse(text: str) -> "Plan":
         """Read what `str` prints. Raises UsageError."""
-        words = text.split(",", MOST_STAGES)
+        if text.strip() == LEXICAL:
+            return BY_WORDS
+        dense, plus, lexical = text.partition("+")
+        words = dense.split(",", MOST_STAGES)
         if len(words) > MOST_STAGES:
             raise UsageError(f"plan {quoted(text)}: it has more than {MOST_STAGES} stages: leave some out")
-        return Plan(tuple(_parse_stage(word.strip(), text) for word in words))
+        stages = tuple(_parse_stage(word.strip(), text) for word in words)
+        return Plan(stages, _parse_weight(lexical.strip(), text) if plus else None)
 
     def check(self, k: int, full_dim: int) -> "Plan":
         """The plan itself. Raises UsageError if it cannot run for k on an index of that full dimension."""
         if k < 1:
             raise UsageError(f"k must be 1 or more, not {k}")
+        if not self.stages:
+            return self
         *before, last = self.stages
         for stage in self.stages:
             if not 1 <= stage.dim <= full_dim:
@@ -111,11 +140,21 @@ class Plan:
             return self
         usual = max(k, LEAST_RERANKED)
         keeps = [stage.keep and max(depth, -(-stage.keep * depth // usual)) for stage in self.stages]
-        return Plan(tuple(replace(s, keep=keep) for s, keep in zip(self.stages, keeps, strict=True)))
+        stages = tuple(replace(s, keep=keep) for s, keep in zip(self.stages, keeps, strict=True))
+        return replace(self, stages=stages)
+
+    def fused_depth(self, k: int) -> int:
+        """The number of rows that the stages keep in the end for k hits: more where words count too."""
+        return k if self.words is None else max(k, LEAST_FUSED)
 
     def keeps(self, k: int) -> list[int]:
         """The number of rows each stage keeps for k hits."""
-        return [k if stage.keep is None else stage.keep for stage in self.stages]
+        least = self.fused_depth(k)
+        return [max(least, stage.keep or 0) for stage in self.stages]
+
+
+BY_WORDS = Plan((), 1.0)
+"""The plan of words alone."""
 
 
 def candidates(rerank: int, k: int) -> int:
@@ -124,6 +163,18 @@ def candidates(rerank: int, k: int) -> int:
     So asking for fewer hits does not change the first of them.
     """
     return rerank * max(k, LEAST_RERANKED)
+
+
+def _parse_weight(text: str, plan: str) -> float:
+    """The weight of `lexical` or `lexical:0.3`."""
+    name, colon, weight = text.partition(":")
+    with suppress(ValueError):
+        value = round(float(weight), 4) if colon else WORDS_WEIGHT
+        if name == LEXICAL and 0 < value < 1:
+            return value
+    raise UsageError(
+        f"plan {quoted(plan)}: {quoted(text)} is not {LEXICAL} or {LEXICAL}:0.5, a weight in 0 to 1"
+    )
 
 
 def _parse_stage(word: str, plan: str) -> Stage:

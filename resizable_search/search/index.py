@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,17 @@ from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.plan import LEAST_RERANKED, Plan
 from resizable_search.errors import IndexBusyError, IndexFormatError, UsageError
+from resizable_search.search.planning import plan_of, remark_on
 from resizable_search.search.query_embedder import QueryCache, QueryEmbedder
 from resizable_search.search.results import (
     DEEPER,
     Answer,
     Hit,
-    ScoredDocuments,
+    ScoredDocument,
     SearchOptions,
     as_answer,
     best_of_each,
+    scored_documents,
 )
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.documents import DocumentCache, StoredDocument
@@ -32,7 +33,7 @@ from resizable_search.store.filter import Filter, Selection
 from resizable_search.store.layout import Home, home_of, resolve_index
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import MOST_TRIES, IndexReader
-from resizable_search.store.tuned_plans import StoredPlans, plan_key, tune_command
+from resizable_search.store.tuned_plans import StoredPlans
 from resizable_search.text import counted, dimensions
 
 MOST_READ = 1000  # rows that are read to group them; of more, only the best row of each document is read
@@ -112,13 +113,14 @@ class Index:
         recall: float | None = None,
         where: str | None = None,
         group: bool = True,
+        mode: str | None = None,
     ) -> list[Hit]:
         """The k documents nearest to a text (all, if there are fewer), best first.
 
         The options are those of `SearchOptions`. Raises UsageError for a blank text, QueryError for one
         that cannot be embedded, EmbedderError if the embedder fails.
         """
-        return self.search([text], SearchOptions(k, dim, rerank, plan, recall, where, group))[0].hits
+        return self.search([text], SearchOptions(k, dim, rerank, plan, recall, where, group, mode))[0].hits
 
     def similar(
         self,
@@ -154,14 +156,16 @@ class Index:
         Raises UsageError.
         """
         options = SearchOptions(k, dim, rerank, plan, recall, where)
-        return self.run(vectors, self.plan(options), k, selection=self.select(options.where))[0]
+        return self.run(vectors, self.plan(options.without_words()), k, selection=self.select(options.where))[
+            0
+        ]
 
     def search(self, queries: Sequence[str], options: SearchOptions) -> list[Answer]:
         """An answer to each text, by one scan. Raises as `query` does."""
-        self.plan(options)  # wrong options are refused before anything is embedded
+        plan = self.plan(options)  # wrong options are refused before anything is embedded
         selection = self.select(options.where)
         begin = time.perf_counter()
-        vectors = self.embed_queries(queries)
+        vectors = self.embed_for(plan, queries)
         seconds = [time.perf_counter() - begin] * len(queries)
         return self.search_vectors(queries, vectors, options, selection, seconds)
 
@@ -185,40 +189,29 @@ class Index:
         if options.group and self.manifest.corpus.get("chunk"):
             # As deep for fewer hits, so that they are the first of more.
             depth = max(1, min(max(k, LEAST_RERANKED) * DEEPER, self.rows))
-        top, stages = self.run(vectors, plan.deepened(k, depth), depth, selection=selection)
+        top, stages = self.run(vectors, plan.deepened(k, depth), depth, selection=selection, texts=queries)
         documents = {d.row: d for d in self.documents(np.unique(top.rows))}
         answers = []
-        lines = zip(queries, vectors, seconds, top.scores.tolist(), top.rows.tolist(), strict=True)
-        for query, vector, spent, scores, rows in lines:
-            pairs = zip(scores, rows, strict=True)
-            scored, own = [(score, documents[row], 0) for score, row in pairs if row != NO_ROW], stages
+        for i, (query, spent) in enumerate(zip(queries, seconds, strict=True)):
+            scored, own = scored_documents(top, i, documents), stages
             if options.group:
-                scored, own = self._grouped(vector, plan, k, depth, selection, scored, stages)
-            answers.append(as_answer(query, self.name, k, plan, spent, scored, own))
+                scored, own = self._grouped(query, vectors[i], plan, k, depth, selection, scored, stages)
+            remark = remark_on(query, plan, options, scored, self.name, self._executor.knows_words)
+            answers.append(as_answer(query, self.name, k, plan, spent, scored, own, remark))
         return answers
 
     def search_similar(self, id: str, options: SearchOptions) -> Answer:
         """As `similar`, with the plan and the timings; `query` of the answer is the id."""
-        plan = self.plan(options)
+        plan = self.plan(options.without_words())
         self._refuse_if_closed()
         row = np.array([self._filter.row_of(id)])
         top, stages = self.run(self.vectors(row), plan, options.k, row, self.select(options.where))
-        scored = list(zip(top.scores[0].tolist(), self.documents(top.rows[0]), repeat(0)))
+        scored = scored_documents(top, 0, {d.row: d for d in self.documents(top.rows[0])})
         return as_answer(id, self.name, options.k, plan, 0.0, scored, stages)
 
     def plan(self, options: SearchOptions) -> Plan:
-        """The plan that the options mean on this index. Raises UsageError."""
-        k, recall = options.k, options.recall
-        if recall is not None:
-            tuned = self.plans.get(k, recall)
-            if tuned is None:
-                command = tune_command(self.name, plan_key(k, recall))
-                what = f"no plan tuned for recall {recall:g} at k {k}"
-                raise UsageError(f"{self.name} has {what}: measure one with `{command}`")
-            return Plan.parse(tuned.plan)
-        if isinstance(options.plan, Plan):
-            return options.plan.check(k, self.full_dim)
-        return Plan.of(options.dim, options.rerank, k, self.full_dim)
+        """The plan that the options mean on this index: without words if it has none. Raises UsageError."""
+        return plan_of(options, self.name, self.full_dim, self.plans, has_words=self._executor.has_words)
 
     def run(
         self,
@@ -227,12 +220,14 @@ class Index:
         k: int,
         skip: NDArray[np.int64] | None = None,
         selection: Selection | None = None,
+        texts: Sequence[str] = (),
     ) -> tuple[Top, list[StageStats]]:
         """Run a checked plan for raw queries (m, full_dim). Returns the best rows and what each stage did.
 
         The result is as wide as that of `scan`. `skip` (m,) names one row a query that its answer leaves out.
+        `texts` (m) are those of the queries, for a plan with words.
         """
-        return self._executor.run(queries, plan, k, skip, selection)
+        return self._executor.run(queries, plan, k, skip, selection, texts)
 
     def select(self, where: str | None) -> Selection | None:
         """The rows that an expression selects (None: all), kept for later searches.
@@ -291,6 +286,12 @@ class Index:
         """Whether its embedder works on this machine, so that a text costs nothing."""
         return self._embedder.is_free
 
+    def embed_for(self, plan: Plan, texts: Sequence[str]) -> NDArray[np.float32]:
+        """`embed_queries`, or zeros if the plan looks at no vector."""
+        if plan.stages:
+            return self.embed_queries(texts)
+        return np.zeros((len(texts), self.full_dim), np.float32)
+
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Raw query vectors (m, full_dim) float32, from the cache or the embedder.
 
@@ -336,25 +337,25 @@ class Index:
 
     def _grouped(
         self,
+        query: str,
         vector: NDArray[np.float32],
         plan: Plan,
         k: int,
         depth: int,
         selection: Selection | None,
-        scored: ScoredDocuments,
+        scored: list[ScoredDocument],
         stages: list[StageStats],
-    ) -> tuple[ScoredDocuments, list[StageStats]]:
+    ) -> tuple[list[ScoredDocument], list[StageStats]]:
         """`best_of_each` of the best `depth` rows, or of more, and the stages of the last search."""
         count = len(scored)
         while len(best := best_of_each(scored, k)) < k and count == depth < self.rows:
             depth = min(depth * DEEPER, self.rows)
-            top, stages = self.run(vector, plan.deepened(k, depth), depth, selection=selection)
-            scores, rows = (line[top.rows[0] != NO_ROW] for line in (top.scores[0], top.rows[0]))
+            top, stages = self.run(vector, plan.deepened(k, depth), depth, selection=selection, texts=[query])
+            rows = top.rows[0][top.rows[0] != NO_ROW]
             count = len(rows)
             if count > MOST_READ:
-                first = np.sort(np.unique(self._filter.document_numbers[rows], return_index=True)[1])
-                scores, rows = scores[first], rows[first]
-            scored = list(zip(scores.tolist(), self.documents(rows), repeat(0)))
+                rows = rows[np.sort(np.unique(self._filter.document_numbers[rows], return_index=True)[1])]
+            scored = scored_documents(top, 0, {d.row: d for d in self.documents(rows)})
         return best, stages
 
 

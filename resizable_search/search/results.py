@@ -1,14 +1,16 @@
 """What a search takes and what it returns, as values: its options, and the hits of an answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.engine.plan import Plan, check_recall
+from resizable_search.engine.plan import MODES, Plan, check_recall
 from resizable_search.errors import UsageError
 from resizable_search.system import blas_threads
+from resizable_search.text import quoted
 
 if TYPE_CHECKING:  # a command that a service answers loads no numpy
+    from resizable_search.engine.base import Top
     from resizable_search.store.documents import StoredDocument
     from resizable_search.store.executor import StageStats
 
@@ -25,7 +27,8 @@ class SearchOptions:
     `plan`: the stages themselves, in place of these two; a text is parsed. `recall`: the plan that was tuned
     for this overlap and k, in place of all three. `where`: an SQL expression over id, title, url and
     metadata; it selects rows before the ranking. `group`: of each document only the best chunk, and of equal
-    texts only the first; False: every row.
+    texts only the first; False: every row. `mode`: `dense` ranks by meaning, `lexical` by words, `hybrid` by
+    both; None: as the plan says, else dense.
     """
 
     k: int = 10
@@ -35,6 +38,7 @@ class SearchOptions:
     recall: float | None = None
     where: str | None = None
     group: bool = True
+    mode: str | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -51,17 +55,46 @@ class SearchOptions:
                 raise UsageError("a plan says dimension and rerank itself: give either it or them")
             if isinstance(self.plan, str):
                 object.__setattr__(self, "plan", Plan.parse(self.plan))
+        if self.mode is not None:
+            self._check_mode(self.mode)
+
+    def _check_mode(self, mode: str) -> None:
+        """Raise UsageError unless the mode agrees with the other options."""
+        if mode not in MODES:
+            raise UsageError(f"mode must be one of {', '.join(MODES)}, not {quoted(mode)}")
+        if mode == "lexical" and (self.dim, self.rerank, self.recall) != (None, 0, None):
+            raise UsageError("mode lexical ranks by words alone: leave dimension, rerank and recall out")
+        if (
+            isinstance(self.plan, Plan)
+            and self.plan.mode != mode
+            and (self.plan.mode, mode) != ("dense", "hybrid")
+        ):
+            raise UsageError(f"plan {self.plan} is {self.plan.mode}, not {mode}: give either it or the mode")
+
+    @property
+    def wants_words(self) -> bool:
+        """Whether the mode or the plan says that words count."""
+        plan_has_words = isinstance(self.plan, Plan) and self.plan.words is not None
+        return plan_has_words or self.mode not in (None, "dense")
+
+    def without_words(self) -> "SearchOptions":
+        """The options of a search by vectors. Raises UsageError if words are to count."""
+        if self.wants_words:
+            raise UsageError("a search by vectors has no words: search a text, or leave mode and lexical out")
+        return replace(self, mode="dense")
 
     def with_plan(self, plan: Plan | str | None) -> "SearchOptions":
         """The same search by another plan; None: an exact scan at the full dimension."""
-        return replace(self, dim=None, rerank=0, plan=plan, recall=None)
+        return replace(self, dim=None, rerank=0, plan=plan, recall=None, mode=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One result: `rank` from 1, `row` within this generation, `score` the cosine similarity.
 
-    `copies`: other documents with the same text among the rows looked at; they are no hits themselves.
+    By words, the score is the lexical one; by both, their weighted mean. `copies`: other documents with the
+    same text among the rows looked at; they are no hits themselves. `ranks`, if words counted: its rank by
+    meaning (`dense`) and by words (`lexical`), from 1; None where it is not among the best.
     """
 
     rank: int
@@ -73,20 +106,25 @@ class Hit:
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
     copies: int = 0
+    ranks: Mapping[str, int | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds to embed the text of a query, to scan and to rerank."""
+    """Milliseconds to embed the text of a query, to scan, to rerank, and to score its words."""
 
     embed: float
     scan: float
     rerank: float
+    words: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The hits of a query, which is a text or the id of a document, and how they were found."""
+    """The hits of a query, which is a text or the id of a document, and how they were found.
+
+    `remark`: why words did not count, though they were to; '' if they did.
+    """
 
     query: str
     index: str
@@ -95,6 +133,7 @@ class Answer:
     timings_ms: Timings
     hits: list[Hit]
     explain: "list[StageStats]"
+    remark: str = ""
 
 
 def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
@@ -111,6 +150,10 @@ def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
         "timings_ms": {"embed": timings.embed, "scan": timings.scan, "rerank": timings.rerank},
         "hits": [_hit(hit) for hit in answer.hits],
     }
+    if timings.words:
+        content["timings_ms"]["words"] = timings.words
+    if answer.remark:
+        content["remark"] = answer.remark
     if threads is not None:
         content["explain"] = [
             {
@@ -143,32 +186,58 @@ def _hit(hit: Hit) -> dict[str, Any]:
         content["metadata"] = dict(hit.metadata)
     if hit.copies:
         content["copies"] = hit.copies
+    if hit.ranks:
+        content["ranks"] = dict(hit.ranks)
     return content
 
 
-ScoredDocuments = list[tuple[float, "StoredDocument", int]]
-"""Documents with their scores, best first, and how many other documents have the same text."""
+@dataclass(frozen=True, slots=True)
+class ScoredDocument:
+    """A document with its score, the ranks of a hit, and how many other documents have the same text."""
+
+    score: float
+    document: "StoredDocument"
+    ranks: Mapping[str, int | None] | None = None
+    copies: int = 0
 
 
-def best_of_each(scored: ScoredDocuments, k: int) -> ScoredDocuments:
+def scored_documents(
+    top: "Top", query: int, documents: Mapping[int, "StoredDocument"]
+) -> list[ScoredDocument]:
+    """The best rows of one of the queries that are among these documents by row."""
+    scored = []
+    for place, (row, score) in enumerate(
+        zip(top.rows[query].tolist(), top.scores[query].tolist(), strict=True)
+    ):
+        if row in documents:
+            ranks = None
+            if top.ranks is not None:
+                by_meaning, by_words = top.ranks[query, place].tolist()
+                ranks = {"dense": by_meaning or None, "lexical": by_words or None}
+            scored.append(ScoredDocument(score, documents[row], ranks))
+    return scored
+
+
+def best_of_each(scored: Sequence[ScoredDocument], k: int) -> list[ScoredDocument]:
     """The best k, one a document and one a text, with the copies that were left out.
 
     Chunks whose metadata name the same document belong together; any other row is its own document.
     """
-    best: ScoredDocuments = []
+    best: list[ScoredDocument] = []
     names: set[str] = set()
     texts: dict[str, int] = {}
-    for score, document, _ in scored:
+    for one in scored:
+        document = one.document
         name = str(document.metadata.get("document", document.id))
         if name in names:
             continue
         names.add(name)
         if (at := texts.get(document.text)) is not None:
-            best[at] = (*best[at][:2], best[at][2] + 1)
+            best[at] = replace(best[at], copies=best[at].copies + 1)
         elif len(best) < k:
             if document.text:
                 texts[document.text] = len(best)
-            best.append((score, document, 0))
+            best.append(one)
     return best
 
 
@@ -178,17 +247,18 @@ def as_answer(
     k: int,
     plan: Plan,
     embed_seconds: float,
-    scored: ScoredDocuments,
+    scored: Sequence[ScoredDocument],
     stages: "list[StageStats]",
+    remark: str = "",
 ) -> Answer:
     """The answer to a query of an index, whose vector took `embed_seconds`."""
-    hits = [
-        Hit(rank, d.row, score, d.id, d.title, d.url, d.text, d.metadata, copies)
-        for rank, (score, d, copies) in enumerate(scored, 1)
-    ]
-    timings = Timings(
-        embed=embed_seconds * 1e3,
-        scan=stages[0].seconds * 1e3,
-        rerank=sum(stage.seconds for stage in stages[1:]) * 1e3,
-    )
-    return Answer(query, index, k, str(plan), timings, hits, stages)
+    hits = []
+    for rank, one in enumerate(scored, 1):
+        d = one.document
+        hits.append(
+            Hit(rank, d.row, one.score, d.id, d.title, d.url, d.text, d.metadata, one.copies, one.ranks)
+        )
+    times = [stage.seconds * 1e3 for stage in stages]
+    words = 0.0 if plan.words is None else times.pop()
+    timings = Timings(embed=embed_seconds * 1e3, scan=sum(times[:1]), rerank=sum(times[1:]), words=words)
+    return Answer(query, index, k, str(plan), timings, hits, stages, remark)

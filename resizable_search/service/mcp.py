@@ -141,12 +141,13 @@ async def _search(service: Service, request: schemas.ToolSearch) -> schemas.Tool
                 score=hit.score,
                 passage=snippet(hit.text[:MOST_SEARCHED], weights, length) if length else "",
                 copies=hit.copies,
+                ranks=None if hit.ranks is None else dict(hit.ranks),
             )
             for hit in answer.hits
         ]
 
     hits = await anyio.to_thread.run_sync(described)
-    return schemas.ToolHits(index=answer.index, plan=answer.plan, hits=hits)
+    return schemas.ToolHits(index=answer.index, plan=answer.plan, remark=answer.remark, hits=hits)
 
 
 async def _document(service: Service, request: schemas.ToolDocumentRequest) -> schemas.ToolDocument:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -77,6 +77,11 @@ class SearchFields(Request):
 
     Only the values in `tuned` of the index, for their k.
     """
+    mode: Literal["dense", "lexical", "hybrid"] | None = None
+    """Rank by meaning (dense), by words (lexical) or by both (hybrid): for names and identifiers.
+
+    null: as the index is set up, else dense.
+    """
     where: str | None = Field(None, max_length=MOST_WHERE)
     """A condition for every hit: SQL (SQLite) over the index's columns.
 
@@ -146,6 +151,7 @@ class PlainAnswerModel(BaseModel):
     timings_ms: Timings
     hits: list[Hit]
     explain: list[StageModel] | None = None
+    remark: str | None = Field(None, description="Why words did not count, though they were to.")
 
 
 class FullAnswerModel(PlainAnswerModel):
@@ -274,6 +280,9 @@ class ToolHit(BaseModel):
     passage: str = Field(description="Part of its text; … where the text continues.")
     length: int = Field(description="Characters of the whole text.")
     copies: int = Field(description="Other documents with the same text among the rows looked at, left out.")
+    ranks: dict[str, int | None] | None = Field(
+        description="Its rank by meaning and by words, if words count."
+    )
 
 
 class ToolHits(BaseModel):
@@ -281,6 +290,7 @@ class ToolHits(BaseModel):
 
     index: str
     plan: str = Field(description="How the index was searched.")
+    remark: str = Field(description="Why words did not count, though they were to; empty if they did.")
     hits: list[ToolHit]
 
 

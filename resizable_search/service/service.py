@@ -123,7 +123,10 @@ class Service:
         for _ in range(MOST_MOVES):
             selected = await self._select(known, options)
             begin = time.perf_counter()
-            fingerprint, vectors = await self._vectors_of(known, texts)
+            if options.mode == "lexical":
+                fingerprint, vectors = await self.with_index(known, partial(_vectors_for, texts, options))
+            else:
+                fingerprint, vectors = await self._vectors_of(known, texts)
             seconds = time.perf_counter() - begin
             queries = [
                 PendingQuery(
@@ -286,3 +289,8 @@ class Service:
             limiter.release_on_behalf_of(future)
             raise
         return await asyncio.wrap_future(future)
+
+
+def _vectors_for(texts: Sequence[str], options: SearchOptions, index: Index) -> Vectors:
+    """Zeros for a search by words, the texts' vectors where an index has none."""
+    return index.fingerprint, list(index.embed_for(index.plan(options), texts))

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from typing import Any
@@ -11,10 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import vectors
-from resizable_search.engine.base import Engine, ScanResult, Top, gather, result_width, without
+from resizable_search.engine.base import (
+    NO_ROW,
+    Engine,
+    ScanResult,
+    Top,
+    gather,
+    result_width,
+    select,
+    without,
+)
+from resizable_search.engine.lexical import LexicalIndex
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Plan, Stage
-from resizable_search.errors import UsageError
+from resizable_search.errors import IndexFormatError, UsageError
 from resizable_search.store.filter import Selection
 from resizable_search.store.reader import IndexReader
 
@@ -27,7 +38,7 @@ class StageStats:
     """How one stage of a plan went.
 
     `read`: bytes of the index's files that one query read. `rescored`: rows, over all queries, that were
-    scored by the definition, from float32. `by`: what was scanned (float32, int8, 1bit or bits).
+    scored by the definition, from float32. `by`: what was scanned (float32, int8, 1bit, bits or words).
     """
 
     stage: str
@@ -53,6 +64,9 @@ class Executor:
         self._choose = choose
         self._centred = centred
         self._has_one_bit = all(part.one_bit is not None for part in reader.parts)
+        postings = [part.postings for part in reader.parts if part.postings is not None]
+        masks = [part.allowed for part in reader.parts]
+        self._lexical = LexicalIndex(postings, masks) if len(postings) == len(masks) else None
         self._stored_parts = cache(partial(_parts_of, reader))
         self._cut_parts = lru_cache(MOST_CUT)(partial(_parts_of, reader))
         self._lock = threading.Lock()
@@ -64,13 +78,104 @@ class Executor:
         k: int,
         skip: NDArray[np.int64] | None = None,
         selection: Selection | None = None,
+        texts: Sequence[str] = (),
     ) -> tuple[Top, list[StageStats]]:
         """Run a checked plan for raw queries (m, full_dim). Returns the best rows and what each stage did.
 
         The result has `result_width(k, rows of the index)` columns.
         `skip` (m,) names one row a query that its answer leaves out. `selection` limits the rows for all.
+        `texts` (m) are those of the queries, for a plan with words; one of words alone takes no vectors.
         """
         k = result_width(k, self._rows)
+        if (weight := plan.words) is None:
+            return self._run_stages(self._prepared(queries), plan, k, skip, selection)
+        full = self._prepared(queries if plan.stages else np.zeros((len(texts), self._width)))
+        top = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
+        stats: list[StageStats] = []
+        if plan.stages:
+            depth = result_width(plan.fused_depth(k), self._rows)
+            top, stats = self._run_stages(full, plan, depth, skip, selection)
+        top, stage = self._add_words(full, texts, top, plan, weight, k, skip, selection)
+        return top, [*stats, stage]
+
+    def knows_words(self, text: str) -> bool:
+        """Whether a row has a word of the text. Raises IndexFormatError."""
+        with self._sound_words() as lexical:
+            return lexical.knows(text)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether every part has a lexical tier."""
+        return self._lexical is not None
+
+    @contextmanager
+    def _sound_words(self) -> Iterator[LexicalIndex]:
+        """The lexical tier. Raises UsageError if it is missing, IndexFormatError if it is damaged."""
+        name = self._reader.name
+        if self._lexical is None:
+            raise UsageError(f"{name} has no lexical tier: derive it with `warm {name}`")
+        try:
+            yield self._lexical
+        except (ValueError, IndexError) as error:
+            raise IndexFormatError(
+                f"the lexical tier of {name} is damaged ({error}): `repair {name}` rebuilds it"
+            ) from None
+
+    def _add_words(
+        self,
+        full: NDArray[np.float32],
+        texts: Sequence[str],
+        dense: Top,
+        plan: Plan,
+        weight: float,
+        k: int,
+        skip: NDArray[np.int64] | None,
+        selection: Selection | None,
+    ) -> tuple[Top, StageStats]:
+        """The k best rows by both scores, from the best by either; by words alone if no stage has run.
+
+        A text without a word of the index is answered by meaning alone.
+        """
+        begin = time.perf_counter()
+        depth, read = plan.fused_depth(k), 0
+        best, ranks = [], np.zeros((len(full), k, 2), np.int64)
+        for i, text in enumerate(texts):
+            with self._sound_words() as lexical:
+                scored = lexical.scores(text, None if selection is None else selection.allowed)
+            read += scored.read
+            scores, rows = scored.scores, scored.rows
+            if skip is not None:
+                scores, rows = scores[rows != skip[i]], rows[rows != skip[i]]
+            scores, by_words = select(scores, rows, depth)
+            by_meaning = dense.rows[i][dense.rows[i] != NO_ROW]
+            if not plan.stages:
+                best.append((scores[:k], by_words[:k]))
+            elif not len(by_words):
+                best.append((dense.scores[i, : len(by_meaning)][:k], by_meaning[:k]))
+            else:
+                rows = np.union1d(by_meaning, by_words)
+                fused = (1 - weight) * self._similarities(full[i], plan.stages[-1], rows)
+                best.append(select((fused + weight * scored.of(rows)).astype(np.float32), rows, k))
+            hits = best[-1][1]
+            ranks[i, : len(hits)] = np.stack([_ranks(hits, by_meaning), _ranks(hits, by_words)], axis=1)
+        seconds, m = time.perf_counter() - begin, max(1, len(full))
+        stage = str(plan).rpartition("+")[2]
+        rows_in = self._rows if selection is None else selection.count
+        stats = StageStats(stage, rows_in, min(rows_in, k), seconds, read // m, 0, "words", "numpy")
+        return replace(gather(best, k), ranks=ranks), stats
+
+    def _similarities(
+        self, query: NDArray[np.float32], stage: Stage, rows: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """The similarities of one query (full_dim,) and these rows (c,), as the stage scores them."""
+        engine = self._choose(0)
+        cut = engine.truncate(query[None], stage.dim)
+        top = engine.rescore(self._parts_at(stage.dim), cut, stage.precision, rows[None], len(rows)).top
+        in_order: NDArray[np.float64] = top.scores[0, np.argsort(top.rows[0])].astype(np.float64)
+        return in_order
+
+    def _prepared(self, queries: NDArray[Any]) -> NDArray[np.float32]:
+        """Raw queries as full query vectors (m, full_dim). Raises UsageError."""
         width = self._width
         raw = np.atleast_2d(np.asarray(queries))
         if raw.ndim != 2 or raw.shape[1] != width:
@@ -78,8 +183,17 @@ class Executor:
         full = vectors.tamed(raw)
         if not np.isfinite(full).all():
             raise UsageError("a query vector has NaN or infinity in it")
-        if self._centred:
-            full = vectors.centre(full)
+        return vectors.centre(full) if self._centred else full
+
+    def _run_stages(
+        self,
+        full: NDArray[np.float32],
+        plan: Plan,
+        k: int,
+        skip: NDArray[np.int64] | None,
+        selection: Selection | None,
+    ) -> tuple[Top, list[StageStats]]:
+        """Run the stages of a plan for full query vectors (m, full_dim)."""
         stats: list[StageStats] = []
         rows_in = self._rows if selection is None else selection.count
         is_gathered = selection is not None and selection.rows is not None
@@ -161,6 +275,12 @@ def _parts_of(reader: IndexReader, dim: int) -> Parts:
             for part in reader.parts
         ]
     )
+
+
+def _ranks(hits: NDArray[np.int64], ranked: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rank of each hit among the ranked rows, from 1; 0 if it is not there."""
+    ranks = {row: rank for rank, row in enumerate(ranked.tolist(), 1)}
+    return np.array([ranks.get(row, 0) for row in hits.tolist()], np.int64)
 
 
 def _widen(top: Top, k: int) -> Top:

@@ -66,6 +66,14 @@ class FileNames:
         """The mean that one-bit codes are made with: that of the index's first part."""
         return f"{self.tiers}/{dim}.mean.npy"
 
+    @property
+    def lexical(self) -> tuple[str, str, str, str, str]:
+        """The lexical tier: hashes of terms, where the rows of each start, rows, counts, lengths of rows."""
+        terms, starts, rows, counts, lengths = (
+            f"{self.tiers}/lexical.{what}.npy" for what in ("terms", "starts", "rows", "counts", "lengths")
+        )
+        return terms, starts, rows, counts, lengths
+
 
 NAMES = FileNames()
 

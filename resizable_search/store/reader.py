@@ -23,6 +23,7 @@ from resizable_search.store.documents import (
     read_documents,
 )
 from resizable_search.store.layout import NAMES, FolderHandle, await_replacement, remaining_names
+from resizable_search.store.lexical import map_postings
 from resizable_search.store.manifest import Manifest, Part, damaged, read_manifest
 from resizable_search.store.writer import derived_files
 from resizable_search.system import raise_limit
@@ -60,6 +61,8 @@ class PartReader:
         """(words, rows) uint64: the full rows' sign bits, word by word, of an older index."""
         self.one_bit: NDArray[np.uint8] | None = arrays.get(NAMES.one_bit(full))
         """The full rows' one-bit codes (`vectors.one_bit`); an older index has none."""
+        self.postings = map_postings(folder, part, remedy)
+        """The lexical tier; None if there is none."""
         self.allowed = allowed_rows(folder, part)
         """(rows,) bool: which rows are not deleted; None: all."""
         self._documents_path = folder / NAMES.documents

@@ -28,6 +28,7 @@ from resizable_search.errors import IndexFormatError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import ROWS_AT_ONCE, allowed_rows, connect, read_documents
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
+from resizable_search.store.lexical import derive_lexical_beside, lexical_files
 from resizable_search.store.manifest import (
     FileEntry,
     Manifest,
@@ -145,8 +146,9 @@ def _part(
     inside = folder / part.path
     sound = {name for name in part.files if part.file(name) not in bad}
     shapes = derived_files(part.rows, manifest.dims, signs=True)
-    for name in sorted(sound & set(shapes)):
-        shape, dtype = shapes[name]
+    arrays = {**shapes, **lexical_files(part)}
+    for name in sorted(sound & set(arrays)):
+        shape, dtype = arrays[name]
         try:
             map_array(inside / name, shape, dtype)
         except IndexFormatError:
@@ -256,11 +258,14 @@ def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
         done.lost.update((file, BACK) for file, kind in kinds.items() if kind not in ("manifest", "derived"))
         if "derived" in kinds.values():
             progress.stage("deriving", manifest.rows, "rows")
+        origins = {NAMES.vectors(manifest.full_dim): "full vectors", NAMES.documents: "documents"}
         for part in manifest.parts:
             names = [name for name in part.files if kinds.get(part.file(name)) == "derived"]
             remedies = {name: _in_the_way(folder, part.file(name)) for name in names}
-            if part.file(NAMES.vectors(manifest.full_dim)) in kinds:
-                remedies = dict.fromkeys(names, f"the full vectors that it follows from are damaged: {BACK}")
+            for origin, words in origins.items():
+                if part.file(origin) in kinds:
+                    lost = [n for n in names if (n in NAMES.lexical) == (origin == NAMES.documents)]
+                    remedies |= dict.fromkeys(lost, f"the {words} that it follows from are damaged: {BACK}")
             names_left = [name for name in names if not remedies[name]]
             mean = _mean(folder, manifest, kinds, full=True)
             remedies |= _rebuild(folder / part.path, part, manifest.dims, names_left, mean, progress)
@@ -283,19 +288,25 @@ def _rebuild(
     remedies = {}
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    of_vectors = [name for name in names if name not in NAMES.lexical]
+    written = list(of_vectors)
     try:
-        if names:
-            derive_beside(folder, dims, names, progress, mean)
+        if of_vectors:
+            derive_beside(folder, dims, of_vectors, progress, mean)
+        if len(of_vectors) < len(names):
+            written += derive_lexical_beside(folder, part.rows, progress)
         for name in names:
-            if file_entry(beside(folder / name)) == part.files[name]:
-                beside(folder / name).replace(folder / name)
+            new = beside(folder / name)
+            if name in written and file_entry(new) == part.files[name]:
+                new.replace(folder / name)
             else:
+                origin = "documents" if name in NAMES.lexical else "full vectors"
                 remedies[name] = (
-                    "what follows from the full vectors is not what the manifest lists, so one of the two "
+                    f"what follows from the {origin} is not what the manifest lists, so one of the two "
                     f"is another index's: {BACK}"
                 )
     finally:
-        for name in names:
+        for name in {*names, *written}:
             beside(folder / name).unlink(missing_ok=True)
     return remedies
 

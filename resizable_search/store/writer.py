@@ -25,6 +25,7 @@ from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import allowed_rows
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
+from resizable_search.store.lexical import derive_lexical
 from resizable_search.store.manifest import (
     FORMAT_VERSION,
     FileEntry,
@@ -87,8 +88,11 @@ def derive_missing(index: Path, manifest: Manifest, progress: Progress = SILENT)
     wanted, mean = derived_files(0, manifest.dims), mean_of_index(index, manifest)
     parts = []
     for part in manifest.parts:
-        derive(index / part.path, manifest.dims, progress, mean, part.files)
-        files = list_files(index / part.path, [name for name in wanted if name not in part.files])
+        folder, names = index / part.path, [name for name in wanted if name not in part.files]
+        derive(folder, manifest.dims, progress, mean, part.files)
+        if NAMES.lexical[0] not in part.files:
+            names += derive_lexical(folder, part.rows, progress)
+        files = list_files(folder, names)
         parts.append(replace(part, files={**part.files, **files}))
     return replace(manifest, parts=tuple(parts), format=FORMAT_VERSION)
 

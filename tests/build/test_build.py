@@ -87,6 +87,7 @@ def test_every_file_is_what_the_format_says(home, centred):
         *kinds,
         "tiers/96.1bit.npy",
         "tiers/96.mean.npy",
+        *NAMES.lexical,
     ]
     assert sorted(contents(report.folder)) == sorted(names)
     full = np.load(report.folder / "96.npy", mmap_mode="r")

@@ -55,10 +55,12 @@ def test_it_tells_what_the_build_then_does_and_writes_nothing(home):
     embedder = TableEmbedder(remote=True)
     build(ListCorpus(articles(95)), embedder, home, BuildOptions("made", dims=(16, 64)))
     files = read_manifest(home.index("made")).all_files()
-    assert set(found.files) == set(files)
+    assert set(found.files) == {*files, "tiers/lexical"}.difference(NAMES.lexical)
     for name, entry in files.items():
-        if name != NAMES.documents:
+        if name not in (NAMES.documents, *NAMES.lexical):
             assert found.files[name] == entry.bytes
+    lexical = sum(files[name].bytes for name in NAMES.lexical)
+    assert found.files["tiers/lexical"] == pytest.approx(lexical, rel=0.9)
     assert found.files[NAMES.documents] == pytest.approx(files[NAMES.documents].bytes, rel=0.7)
     characters = sum(map(len, embedder.asked))
     assert found.chars == pytest.approx(characters, abs=1)

@@ -10,7 +10,7 @@ from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.engine.plan import Plan
 from resizable_search.search.index import open_index
-from resizable_search.search.results import SearchOptions, best_of_each
+from resizable_search.search.results import ScoredDocument, SearchOptions, best_of_each
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.layout import Home
 from tests.support import ListCorpus, TableEmbedder
@@ -21,12 +21,14 @@ WIDTH = 32
 def grouped(rows: list[tuple[str | None, str]], k: int) -> list[tuple[int, int]]:
     """The row and copies of each hit, of rows with a document and a text that rank in their order."""
     scored = [
-        (-float(row), StoredDocument(row, f"row {row}", "", "", {"document": name} if name else {}, text), 0)
+        ScoredDocument(
+            -float(row), StoredDocument(row, f"row {row}", "", "", {"document": name} if name else {}, text)
+        )
         for row, (name, text) in enumerate(rows)
     ]
     best = best_of_each(scored, k)
-    assert [score for score, _, _ in best] == [-d.row for _, d, _ in best]
-    return [(d.row, copies) for _, d, copies in best]
+    assert [one.score for one in best] == [-one.document.row for one in best]
+    return [(one.document.row, one.copies) for one in best]
 
 
 def test_the_best_of_each_document_comes_in_their_order():

@@ -1,0 +1,60 @@
+"""The plan that the options of a search mean on an index, and whether its words counted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from resizable_search.engine.plan import BY_WORDS, WORDS_WEIGHT, Plan
+from resizable_search.errors import UsageError
+from resizable_search.search.results import ScoredDocument, SearchOptions
+from resizable_search.store.tuned_plans import StoredPlans, plan_key, tune_command
+
+NO_TIER = "{0} has no lexical tier, so this is by meaning alone: derive it with `warm {0}`"
+NO_WORD = "none of its words is in the index: this is by meaning alone"
+NO_HIT = "no hit: none of its words is in the index"
+
+
+def plan_of(options: SearchOptions, name: str, full_dim: int, tuned: StoredPlans, *, has_words: bool) -> Plan:
+    """The plan that the options mean on the index `name`. Without a lexical tier, it has no words.
+
+    Raises UsageError.
+    """
+    plan = BY_WORDS if options.mode == "lexical" else _dense_plan(options, name, full_dim, tuned)
+    if options.mode == "hybrid" and plan.words is None:
+        plan = replace(plan, words=WORDS_WEIGHT)
+    if plan.words is None or has_words:
+        return plan
+    return replace(plan, words=None) if plan.stages else Plan.of(None, 0, options.k, full_dim)
+
+
+def _dense_plan(options: SearchOptions, name: str, full_dim: int, tuned: StoredPlans) -> Plan:
+    """The plan that the options mean apart from the mode."""
+    k, recall = options.k, options.recall
+    if recall is not None:
+        plan = tuned.get(k, recall)
+        if plan is None:
+            command = tune_command(name, plan_key(k, recall))
+            what = f"no plan tuned for recall {recall:g} at k {k}"
+            raise UsageError(f"{name} has {what}: measure one with `{command}`")
+        return Plan.parse(plan.plan)
+    if isinstance(options.plan, Plan):
+        return options.plan.check(k, full_dim)
+    return Plan.of(options.dim, options.rerank, k, full_dim)
+
+
+def remark_on(
+    query: str,
+    plan: Plan,
+    options: SearchOptions,
+    scored: Sequence[ScoredDocument],
+    name: str,
+    knows: Callable[[str], bool],
+) -> str:
+    """Why the words of a query did not count, though they were to; '' if they did.
+
+    `knows`: whether the index has a word of a text.
+    """
+    if plan.words is None:
+        return NO_TIER.format(name) if options.wants_words else ""
+    if any(one.ranks and one.ranks["lexical"] for one in scored) or knows(query):
+        return ""
+    return NO_WORD if plan.stages else NO_HIT

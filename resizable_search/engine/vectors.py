@@ -279,9 +279,14 @@ def prefix_masks(dim: int) -> NDArray[np.uint64]:
 
 
 def sum_of(rows: Floats) -> NDArray[np.int64]:
-    """The sum (d,) of rows (n, d), each number as a whole number of 2^-30, so that no order changes it."""
-    total: NDArray[np.int64] = np.rint(rows * np.float32(2.0**30)).astype(np.int64).sum(axis=0)
-    return total
+    """The sum (d,) of up to 2^22 rows (n, d), each number rounded to an integer after x 2^30.
+
+    Such sums are below 2^53, so that no order changes them.
+    """
+    whole = rows * np.float32(2.0**30)
+    np.rint(whole, out=whole)
+    total: NDArray[np.float64] = np.add.reduce(whole, axis=0, dtype=np.float64)
+    return total.astype(np.int64)
 
 
 def mean_of(total: Any, count: int) -> Floats:

@@ -152,8 +152,10 @@ def derived_slices(
     Yields the file's name, the values, and the number in the file of the first of them, in C order.
     """
     for dim in dims:
-        rows = block if dim == dims[-1] else vectors.truncate(block, dim)
         names = NAMES.vectors(dim), *NAMES.tier(dim)
+        if not any(name in wanted for name in names):
+            continue
+        rows = block if dim == dims[-1] else vectors.truncate(block, dim)
         arrays: tuple[NDArray[Any], ...] = (rows, *quantise(rows))
         for name, values in zip(names, arrays, strict=True):
             if name in wanted:

@@ -120,26 +120,10 @@ def _write_flat(job: ExportJob, path: Path) -> None:
 
 
 def flat_header(count: int, dim: int) -> bytes:
-    """The header of the file of an IndexFlatIP with that many rows, as the installed faiss writes it.
-
-    It is the header of an empty index with the counts filled in. Raises RsearchError if an index of one
-    row, written by faiss, looks different.
-    """
+    """The header of the file of an IndexFlatIP with that many rows: an empty one's, with the counts."""
     import faiss
 
-    index = faiss.IndexFlatIP(dim)
-    empty = faiss.serialize_index(index).tobytes()
-    index.add(np.ones((1, dim), np.float32))
-    if faiss.serialize_index(index).tobytes() != _header(empty, 1, dim) + np.ones(dim, "<f4").tobytes():
-        raise RsearchError(
-            f"faiss {faiss.__version__} writes its indexes in another way than rsearch knows: "
-            "`pip install 'faiss-cpu<2'`, or upgrade rsearch"
-        )
-    return _header(empty, count, dim)
-
-
-def _header(empty: bytes, count: int, dim: int) -> bytes:
-    header = bytearray(empty)
+    header = bytearray(faiss.serialize_index(faiss.IndexFlatIP(dim)).tobytes())
     header[COUNT_FIELD] = count.to_bytes(8, "little")
     header[-8:] = (count * dim).to_bytes(8, "little")
     return bytes(header)

@@ -30,7 +30,7 @@ from resizable_search.search.results import Answer, fields
 from resizable_search.service import identity, schemas
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.mcp import create_server
-from resizable_search.service.middleware import MOST_BYTES, is_local
+from resizable_search.service.middleware import is_local
 from resizable_search.service.service import Service, ServiceMetrics
 from resizable_search.text import plain
 
@@ -83,7 +83,6 @@ def create_app(pool: IndexPool, ready: Callable[[], None] = lambda: None) -> Fas
         create_server(lambda: app.state.service),
         json_response=True,
         stateless=True,
-        max_request_body_size=MOST_BYTES,
     )
 
     @asynccontextmanager

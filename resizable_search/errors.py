@@ -8,7 +8,7 @@
     ├── CorpusError
     │   └── HubError
     ├── EmbedderError
-    │   ├── CredentialsError (NoCredentialsError), QuotaError, RefusedTextError, BadAnswerError
+    │   ├── CredentialsError (NoCredentialsError), QuotaError, RefusedTextError, BadAnswerError, ClusterError
     │   └── ServiceError
     │       └── RateLimitedError
     └── StorageError
@@ -100,6 +100,10 @@ class QuotaError(EmbedderError):
 
 class RefusedTextError(EmbedderError):
     """The service refuses a text of this request (400, 413, 422); a retry does not help."""
+
+
+class ClusterError(EmbedderError):
+    """A Ray cluster that cannot be reached, or whose workers cannot work."""
 
 
 class ServiceError(EmbedderError):

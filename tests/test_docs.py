@@ -33,3 +33,17 @@ def test_scripts_that_the_pages_name_are_there():
     for page in PAGES:
         for name in re.findall(r"scripts/[a-z_/]+(?:\.py)?", page.read_text()):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_the_examples_of_clusters_are_sound():
+    import yaml
+
+    examples = ROOT / "docs" / "examples"
+    cluster = yaml.safe_load((examples / "cluster.yaml").read_text())
+    assert cluster["head_node_type"] in cluster["available_node_types"]
+    script = examples / "shards.slurm"
+    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+    text = script.read_text()
+    tasks = re.search(r"--array=1-(\d+)", text)[1]
+    assert f'--shard "$SLURM_ARRAY_TASK_ID/{tasks}"' in text
+    assert f"'wiki-%g-of-{tasks}' 1 {tasks}" in text

@@ -163,6 +163,7 @@ def follow(
     folder: Path,
     *,
     shrink: bool = False,
+    embedder: Embedder | None = None,
     options: BuildOptions | None = None,
     progress: Progress = SILENT,
     stop: threading.Event | None = None,
@@ -170,20 +171,20 @@ def follow(
     """Read the corpus of the index in `folder` again: embed what is new, and delete what is gone.
 
     Everything else is as its manifest says. `shrink`: more than half of the documents may go, which raises
-    ShrinkError else. Of the options, those of requests count. Raises what `build` does; then the index is as
-    it was.
+    ShrinkError else. `embedder` None: the index's own. Of the options, those of requests count. Raises what
+    `build` does; then the index is as it was.
     """
     with lock_index(folder, options, progress, stop) as workspace:
-        update = following(workspace, progress)
+        update = following(workspace, progress, embedder)
         update.may_shrink = shrink
         return finish(workspace, update.run())
 
 
-def following(workspace: Workspace, progress: Progress) -> Update:
+def following(workspace: Workspace, progress: Progress, embedder: Embedder | None = None) -> Update:
     """The update that an index's manifest describes: its corpus as it is now, its limit, its embedder."""
     base = read_manifest(workspace.folder)
     corpus = reopened(workspace.folder.name, base.corpus, progress)
-    embedder = own_embedder(workspace.home, workspace.folder.name)
+    embedder = embedder or own_embedder(workspace.home, workspace.folder.name)
     limit = None if base.source.exhausted else base.source.read
     return Update(workspace, corpus, embedder, "follow", base, by_content, limit)
 

@@ -49,13 +49,13 @@ class Embedding:
 
     def __post_init__(self) -> None:
         embedder, log, options = self.embedder, self.workspace.log, self.workspace.options
-        wanted, most = options.concurrency, max(1, MOST_UNSAFE // embedder.batch_size)
+        wanted, most = options.concurrency, max(1, MOST_UNSAFE // embedder.batch_size) * embedder.workers
         if not embedder.remote:
             most = min(most, embedder.concurrency)  # it may not bear more threads
         elif wanted is not None and wanted > most:
             log.note(
-                f"{most} requests at once, not {wanted}: if this process died, more than {MOST_UNSAFE} texts "
-                "would be paid for in vain"
+                f"{most} requests at once, not {wanted}: if this process died, more than "
+                f"{MOST_UNSAFE * embedder.workers} texts would be paid for in vain"
             )
         self._pool = RequestPool(
             embedder,
@@ -88,7 +88,8 @@ class Embedding:
                 return
             else:
                 self.workspace.stop.wait(STOP_SECONDS)
-            self.workspace.log.status(self._pool.status())
+            words = self._pool.status(), self.embedder.status()
+            self.workspace.log.status(", ".join(filter(None, words)))
             self.workspace.check_stop()
 
     def _next_batch(self) -> list[tuple[int, str]]:

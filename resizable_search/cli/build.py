@@ -11,6 +11,8 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
+from resizable_search.cli.cluster import ray_options
+from resizable_search.cli.help import CLUSTER
 from resizable_search.cli.options import BuildArguments, TextArguments, is_given, piped_in, takes
 from resizable_search.cli.progress import shown_progress, stop_on_signal
 from resizable_search.cli.settings import ConfiguredCommand
@@ -81,7 +83,10 @@ def pydoc(options: BuildArguments, context: typer.Context) -> None:
 @command("vectors")
 @takes(
     BuildArguments,
-    without=("embedder", "model", "shard", "chars", "concurrency", "rate", "on_bad_text", "dry_run"),
+    without=(
+        *("embedder", "model", "shard", "chars", "concurrency", "rate", "on_bad_text", "dry_run"),
+        *CLUSTER,
+    ),
 )
 def vectors(
     options: BuildArguments,
@@ -282,7 +287,9 @@ def run(
     from resizable_search.build import build as builder
     from resizable_search.build import dry_run
     from resizable_search.cli.earlier_build import EarlierBuild
+    from resizable_search.cluster.embedder import on_cluster
 
+    cluster = ray_options(options.ray, options.workers, options.gpus_per_worker, options.resources)
     part: dict[str, Any] = {} if options.shard is None else {"shard": options.shard}
     if part and options.limit is not None:
         part["limit"] = options.limit  # of the whole
@@ -301,7 +308,8 @@ def run(
         corpus = open_corpus(progress=progress, **{**asked, **part})
         if options.dry_run:
             render_build.dry_run(dry_run.dry_run(corpus, embedder, home, build_options, progress))
-        report = builder.build(corpus, embedder, home, build_options, progress, stop)
+        with on_cluster(embedder, cluster, stop) as spread:
+            report = builder.build(corpus, spread, home, build_options, progress, stop)
     remark = render_build.embedder_line(embedder, report.manifest)
     show(report, options.limit, remark, corpus.example, options.home)
     return report

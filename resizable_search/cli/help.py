@@ -177,6 +177,9 @@ EXAMPLES: dict[str, str] = {
 }
 """Examples of each command, and below them, indented, what they do. Lines of at most 76 characters."""
 
+CLUSTER = ("ray", "workers", "gpus_per_worker", "resources")
+"""Options of commands that embed on a cluster."""
+
 PANELS = {
     "Index": ("index", "index_option", "name", "home"),
     "Access": ("host", "port", "allow_remote", "token_file", "allow_host", "cors"),
@@ -193,6 +196,7 @@ PANELS = {
         "min_recall",
     ),
     "Output": ("format", "json", "csv", "fields", "snippet", "min_score", "open", "explain", "plot"),
+    "Cluster": CLUSTER,
     "Embedder": (
         *("embedder", "model", "base_url", "api_key_env"),
         *("encoding_format", "document_prefix", "query_prefix"),

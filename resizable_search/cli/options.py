@@ -14,6 +14,7 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion
+from resizable_search.cli.cluster import GpusOption, RayOption, ResourcesOption, WorkersOption
 from resizable_search.cli.output import HIT_FIELDS, MORE_FIELDS, OutputOptions
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.specs import DEFAULT_EMBEDDER
@@ -109,6 +110,10 @@ class BuildArguments:
         Literal["skip", "fail"], Option(metavar="skip|fail", help="Skip or refuse documents without text.")
     ] = "skip"
     dry_run: DryRunOption = False
+    ray: RayOption = None
+    workers: WorkersOption = None
+    gpus_per_worker: GpusOption = 0.0
+    resources: ResourcesOption = None
     home: HomeOption = None
 
     def embedder_options(self) -> dict[str, str | int | None]:

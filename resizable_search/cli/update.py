@@ -1,12 +1,16 @@
 """`rsearch update`, `add`, `delete`, `compact` and `merge`: change an index, or make one of several."""
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
+from resizable_search.cli.cluster import GpusOption, RayOption, ResourcesOption, WorkersOption, ray_options
 from resizable_search.cli.options import (
     ConcurrencyOption,
     DryRunOption,
@@ -22,11 +26,13 @@ from resizable_search.cli.options import (
 )
 from resizable_search.cli.progress import shown_progress, stop_on_signal
 from resizable_search.errors import ShrinkError, UsageError
-from resizable_search.store.layout import home_of, resolve_index
+from resizable_search.store.layout import Home, home_of, resolve_index
 from resizable_search.text import counted, size
 
 if TYPE_CHECKING:
     from resizable_search.build.report import BuildReport
+    from resizable_search.cluster.connection import RayOptions
+    from resizable_search.embedders.base import Embedder
 
 STDIN = Path("-")
 
@@ -35,6 +41,10 @@ def update(
     index: IndexArgument = None,
     concurrency: ConcurrencyOption = None,
     rate: RateOption = None,
+    ray: RayOption = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusOption = 0.0,
+    resources: ResourcesOption = None,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     home: HomeOption = None,
@@ -54,9 +64,16 @@ def update(
         folder.resolve().name, concurrency=concurrency, requests_per_minute=rate, command=command_to_go_on()
     )
 
+    cluster = ray_options(ray, workers, gpus_per_worker, resources)
+
     def follow(*, shrink: bool) -> "BuildReport":
-        with shown_progress() as progress, stop_on_signal() as stop:
-            return building.follow(folder, shrink=shrink, options=options, progress=progress, stop=stop)
+        with (
+            shown_progress() as progress,
+            stop_on_signal() as stop,
+            _own_embedder(folder, cluster, stop) as embedder,
+        ):
+            how: dict[str, Any] = {"options": options, "progress": progress, "stop": stop}
+            return building.follow(folder, shrink=shrink, embedder=embedder, **how)
 
     if dry_run:
         with shown_progress() as progress:
@@ -78,6 +95,10 @@ def add(
     replace: Annotated[bool, Option("--replace", help="Replace documents that have the same id.")] = False,
     concurrency: ConcurrencyOption = None,
     rate: RateOption = None,
+    ray: RayOption = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusOption = 0.0,
+    resources: ResourcesOption = None,
     home: HomeOption = None,
 ) -> None:
     """Add documents to an index.
@@ -95,9 +116,31 @@ def add(
     if STDIN in files and len(files) > 1:
         raise UsageError("stdin cannot be mixed with files: add each by itself")
     inputs: list[Path | BinaryIO] = [piped_in() if file == STDIN else file for file in files]
-    with shown_progress() as progress, stop_on_signal() as stop:
-        report = building.add(folder, inputs, replace=replace, options=options, progress=progress, stop=stop)
+    cluster = ray_options(ray, workers, gpus_per_worker, resources)
+    with (
+        shown_progress() as progress,
+        stop_on_signal() as stop,
+        _own_embedder(folder, cluster, stop) as embedder,
+    ):
+        how: dict[str, Any] = {"options": options, "progress": progress, "stop": stop}
+        report = building.add(folder, inputs, replace=replace, embedder=embedder, **how)
     render_build.build_report(report, None, "", "", home)
+
+
+@contextmanager
+def _own_embedder(
+    folder: Path, cluster: "RayOptions | None", stop: threading.Event
+) -> "Iterator[Embedder | None]":
+    """The embedder of an index on a cluster; None without one: the index finds its own."""
+    if cluster is None:
+        yield None
+        return
+    from resizable_search.build.build import own_embedder
+    from resizable_search.cluster.embedder import on_cluster
+
+    folder = folder.resolve()
+    with on_cluster(own_embedder(Home(folder.parent), folder.name), cluster, stop) as embedder:
+        yield embedder
 
 
 def delete(

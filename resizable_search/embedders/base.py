@@ -51,6 +51,7 @@ class Embedder(ABC):
     max_state_bytes: ClassVar[int] = 0  # the most bytes of a fitted state
     batch_size: int = 100  # the most texts in one call of `embed`
     concurrency: int = 1  # the most calls of `embed` at once
+    workers: int = 1  # processes that embed, each of which may have as many texts under way as one alone
     requests_per_minute: float | None = None  # the service's rate limit
     before_repeat: Callable[[], None] = staticmethod(ignore)  # call it before repeats: it waits, or raises
     on_usage: Callable[[int], None] = staticmethod(ignore)  # call it with the tokens that were billed
@@ -94,6 +95,10 @@ class Embedder(ABC):
     def check(self) -> str:
         """Check that it can work, at next to no cost; why it can, in a few words. Raises EmbedderError."""
         return f"{self.kind} needs no credentials"
+
+    def status(self) -> str:
+        """How its work goes, in a few words; '' if there is nothing to say."""
+        return ""
 
     def fit(self, texts: Iterable[str], state: Path) -> None:
         """Learn from the texts, which are read once, and write the state into the folder `state`."""

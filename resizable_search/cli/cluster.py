@@ -1,0 +1,52 @@
+"""The options of commands that work on a Ray cluster."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from resizable_search.errors import UsageError
+
+if TYPE_CHECKING:
+    from resizable_search.cluster.connection import RayOptions
+
+RayOption = Annotated[
+    str | None,
+    Option(
+        metavar="local|HOST:PORT",
+        help="Embed on a Ray cluster (extra `ray`); local starts one here.",
+        show_default="on this machine alone",
+    ),
+]
+WorkersOption = Annotated[
+    int | None, Option(help="Workers of --ray.", show_default="one for each node, or for its GPUs")
+]
+GpusOption = Annotated[float, Option(help="GPUs of each worker.")]
+ResourcesOption = Annotated[
+    str | None,
+    Option(
+        metavar="JSON",
+        help="What else each worker takes, by Ray's names.",
+        show_default='{"CPU": 1}',
+    ),
+]
+
+
+def ray_options(
+    ray: str | None, workers: int | None, gpus_per_worker: float, resources: str | None
+) -> "RayOptions | None":
+    """The cluster of a command; None without --ray. Raises UsageError."""
+    if ray is None:
+        if workers is not None or gpus_per_worker or resources is not None:
+            raise UsageError("--workers, --gpus-per-worker and --resources belong to --ray: name a cluster")
+        return None
+    from resizable_search.cluster.connection import RayOptions
+
+    try:
+        wanted = json.loads(resources or "{}")
+        is_sound = isinstance(wanted, dict) and all(type(value) in (int, float) for value in wanted.values())
+    except (ValueError, RecursionError):
+        is_sound = False
+    if not is_sound:
+        raise UsageError('--resources is a JSON object of numbers, such as {"CPU": 2, "big_disk": 1}')
+    return RayOptions(ray, workers, gpus_per_worker, wanted)

@@ -1,0 +1,119 @@
+"""A Ray cluster: one that runs somewhere, or one that is started on this machine and ended again.
+
+Ray itself waits two minutes for an address that does not answer, and ends the process then. So the address is
+tried before: Ray's head speaks gRPC, which is HTTP/2.
+"""
+
+import logging
+import math
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from resizable_search.environment import needs
+from resizable_search.errors import ClusterError, UsageError
+
+LOCAL, AUTO = "local", "auto"
+ANSWER_SECONDS = 5.0
+"""How long the address of a cluster may take to answer."""
+
+MOST_WORKERS = 1000
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS = 4  # the type of the frame with which each HTTP/2 server begins
+
+
+@dataclass(frozen=True, slots=True)
+class RayOptions:
+    """Which cluster: 'local', 'auto' (the one of this machine) or HOST:PORT; and the workers on it.
+
+    `workers` None: one for each node, or as many as its GPUs serve. Each worker takes `gpus` GPUs, one CPU,
+    and `resources` by Ray's names. Raises UsageError.
+    """
+
+    address: str
+    workers: int | None = None
+    gpus: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
+            raise UsageError(f"`workers` must be 1 to {MOST_WORKERS}, not {self.workers}")
+        if not 0 <= self.gpus < math.inf:
+            raise UsageError(f"`gpus_per_worker` must be 0 or more, not {self.gpus:g}")
+        if self.address.startswith("ray://"):
+            raise UsageError(
+                f"`ray` takes no address of a Ray client ({self.address}): run rsearch on a node of the "
+                "cluster, and give HOST:PORT of its head, or auto"
+            )
+        host, _, port = self.address.rpartition(":")
+        if self.address not in (LOCAL, AUTO) and not (host and port.isascii() and port.isdigit()):
+            raise UsageError(f"`ray` must be local, auto or HOST:PORT, not {self.address}")
+
+
+@contextmanager
+def connected(options: RayOptions) -> Iterator[Any]:
+    """The module `ray`, connected to the cluster; one that is connected already is used, and left so.
+
+    Raises RsearchError if Ray is not installed, ClusterError if the cluster cannot be used.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # else it prints on stdout that a worker died
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # not by a call after the end
+    with needs("ray"):
+        import ray
+    if ray.is_initialized():
+        yield ray
+        return
+    if options.address not in (LOCAL, AUTO):
+        _refuse_silence(options.address)
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    own: dict[str, Any] = {}
+    if options.address == LOCAL:
+        own = {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, options.workers or 1)}
+    try:
+        ray.init(options.address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    except ConnectionError:
+        raise ClusterError(
+            "no Ray cluster runs on this machine: start one with `ray start --head`, or use `ray=local`"
+        ) from None
+    except Exception as error:
+        raise ClusterError(f"cannot join the Ray cluster at {options.address}: {_reason(error)}") from None
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, handler)  # Ray has set its own
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _refuse_silence(address: str) -> None:
+    """Raise ClusterError if no head of a Ray cluster answers at an address."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), ANSWER_SECONDS) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.sendall(_PREFACE)
+            answer = connection.recv(9)
+    except (OSError, OverflowError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({why}): check HOST:PORT of its head (`ray status`)"
+        ) from None
+    if answer[3:4] != bytes([_SETTINGS]):
+        raise ClusterError(f"what answers at {address} is no Ray cluster: check HOST:PORT of its head")
+
+
+def _reason(error: Exception) -> str:
+    """What Ray says, in one line; of other versions, what to do."""
+    words = " ".join(str(error).split())[:300] or type(error).__name__
+    if "ersion mismatch" in words:
+        return f"{words}; install the same versions of Ray and Python here and there"
+    return f"{words}; look at its logs in /tmp/ray"

@@ -1,0 +1,21 @@
+"""`--ray` of commands that embed, without a cluster: what it refuses."""
+
+import pytest
+
+from tests.cli.conftest import Inside, errs
+
+
+def test_the_command_line_takes_a_cluster(inside: Inside):
+    pytest.importorskip("ray")
+    wrong = ("build", "pydoc", "--ray", "127.0.0.1:99999")
+    ran = inside.run(*wrong)
+    assert (ran.code, ran.last) == (1, ran.last)
+    assert "no Ray cluster answers at 127.0.0.1:99999" in ran.last
+    errs(inside.run(*wrong, "--resources", "[1]"), 2, "--resources is a JSON object of numbers")
+    errs(inside.run("build", "pydoc", "--workers", 2), 2, "belong to --ray")
+    (inside.folder / "n.md").write_text("a note")
+    assert inside.run("build", "files", "n.md").code == 0
+    assert inside.run("update", "n", *wrong[2:]).code == 0  # nothing is to be embedded
+    (inside.folder / "o.md").write_text("another note")
+    ran = inside.run("add", "n", "o.md", *wrong[2:])
+    assert "no Ray cluster answers" in ran.last

@@ -1,0 +1,97 @@
+"""Clusters that are not there, and options that make no sense."""
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from resizable_search.cluster import connection
+from resizable_search.cluster.connection import RayOptions, connected
+from resizable_search.cluster.embedder import on_cluster
+from resizable_search.embedders.lsa import LsaEmbedder
+from resizable_search.errors import ClusterError, RsearchError, UsageError
+
+
+@contextmanager
+def listening(answer: bytes | None):
+    """An address where something that is no Ray answers so, or never (None)."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            accepted, _ = server.accept()
+            with accepted:
+                accepted.recv(100)
+                if answer is None:
+                    time.sleep(1)
+                else:
+                    accepted.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def ray():
+    return pytest.importorskip("ray")
+
+
+def test_an_address_without_a_cluster_is_told_in_seconds(ray, monkeypatch):
+    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = f"127.0.0.1:{server.getsockname()[1]}"
+    for address in (closed, "127.0.0.1:99999", "no-such-host.invalid:6379"):
+        with (
+            pytest.raises(ClusterError, match=f"no Ray cluster answers at {address} "),
+            connected(RayOptions(address)),
+        ):
+            pass
+    for answer, words in ((b"HTTP/1.1 400 Bad Request\r\n\r\n", "is no Ray cluster"), (None, "timed out")):
+        with listening(answer) as address, pytest.raises(ClusterError, match=words):
+            connected(RayOptions(address)).__enter__()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("none")))
+    with (
+        pytest.raises(ClusterError, match="no Ray cluster runs on this machine"),
+        connected(RayOptions("auto")),
+    ):
+        pass
+    mismatch = RuntimeError("Version mismatch: The cluster was started with:\n  Ray: 2.1\n  Python: 3.9")
+    monkeypatch.setattr(ray, "init", lambda *_, **__: (_ for _ in ()).throw(mismatch))
+    with (
+        pytest.raises(ClusterError, match=r"Ray: 2.1 Python: 3.9; install the same"),
+        connected(RayOptions("auto")),
+    ):
+        pass
+
+
+def test_without_ray_its_installation_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with (
+        pytest.raises(RsearchError, match=r"ray cannot be imported .*\[ray\]"),
+        connected(RayOptions("local")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"address": "ray://head:10001"}, "takes no address of a Ray client"),
+        ({"address": "head"}, "`ray` must be local, auto or HOST:PORT, not head"),
+        ({"address": "local", "workers": 0}, "`workers` must be 1 to 1000, not 0"),
+        ({"address": "local", "gpus": -1.0}, "`gpus_per_worker` must be 0 or more"),
+    ],
+)
+def test_wrong_options_are_refused(options, words):
+    with pytest.raises(UsageError, match=words):
+        RayOptions(**options)
+
+
+def test_a_fitted_embedder_stays_here():
+    with pytest.raises(UsageError, match="lsa is fitted"), on_cluster(LsaEmbedder(), RayOptions("local")):
+        pass
+    lsa = LsaEmbedder()
+    with on_cluster(lsa, None) as same:
+        assert same is lsa

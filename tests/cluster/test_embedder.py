@@ -1,0 +1,140 @@
+"""Builds whose texts are embedded on a real cluster: the same index, whatever dies meanwhile.
+
+One test, so that one process starts one cluster.
+"""
+
+import os
+import re
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resizable_search.build.build import build
+from resizable_search.build.report import BuildReport
+from resizable_search.build.workspace import BuildOptions
+from resizable_search.cluster import embedder as spreading
+from resizable_search.cluster.connection import RayOptions, connected
+from resizable_search.cluster.embedder import RayEmbedder, on_cluster
+from resizable_search.corpora.base import Document
+from resizable_search.embedders import registry
+from resizable_search.embedders.base import Embedder
+from resizable_search.errors import BuildStoppedError, ClusterError, EmbedderError, NoCredentialsError
+from resizable_search.store.layout import Home
+from tests.build.changes.conftest import contents
+from tests.servers.nomic_api import KEY, NomicServer
+from tests.support import ListCorpus, articles
+
+DOCUMENTS = articles(300)
+
+
+@dataclass
+class Story:
+    """A cluster, and a home of indexes."""
+
+    cluster: Any
+    home: Home
+
+    def build(self, name: str, embedder: Embedder, documents=DOCUMENTS, stop=None) -> BuildReport:
+        options = BuildOptions(name, dims=(16,))
+        return build(ListCorpus(documents), embedder, self.home, options, stop=stop)
+
+    def on(self, embedder: Embedder, workers: int = 1, stop=None):
+        return on_cluster(embedder, RayOptions(self.cluster.address, workers), stop)
+
+    def build_on(self, name: str, embedder: Embedder, workers: int = 1, **options) -> BuildReport:
+        with self.on(embedder, workers) as spread:
+            return self.build(name, spread, **options)
+
+    def vectors(self, name: str) -> bytes:
+        return (self.home.index(name) / "32.npy").read_bytes()
+
+
+def deadly(**options: Any) -> Embedder:
+    return registry.create("deadly", options.pop("model", None), {"poison": "killer", **options})
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_cluster_makes_the_same_index_whatever_dies(cluster, tmp_path: Path, monkeypatch):
+    story = Story(cluster, Home(tmp_path / "home"))
+    story.build("plain", deadly())
+    monkeypatch.setattr(spreading, "DEATHS_OF_ONE", 1)  # each death takes some seconds
+    monkeypatch.setattr(spreading, "STARTS", 1)
+    with connected(RayOptions(cluster.address)):
+        workers_die(story)
+        a_text_kills_its_worker(story)
+        a_build_is_stopped_and_resumed(story)
+        a_key_reaches_the_workers_and_no_log(story, monkeypatch)
+        what_cannot_work_is_told(story, monkeypatch)
+
+
+def workers_die(story: Story) -> None:
+    with story.on(deadly(seconds=100), 3) as embedder:
+        assert isinstance(embedder, RayEmbedder)
+        embedder.check()
+        ended = threading.Event()
+
+        def kill() -> None:
+            while not ended.wait(0.3) and embedder.lost < 2:
+                for worker in list(embedder._ready.values())[:1]:
+                    os.kill(worker.pid, signal.SIGKILL)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        report = story.build("killed", embedder)
+        ended.set()
+        thread.join()
+        assert embedder.lost >= 1
+        assert re.search(r"texts by worker [\d ]+.* \d lost", embedder.status())
+    assert report.left_out == []
+    assert story.vectors("killed") == story.vectors("plain")
+    story.build_on("killed", deadly())  # complete: no cluster is needed
+
+
+def a_text_kills_its_worker(story: Story) -> None:
+    bad = Document("bad", "", "", "a killer")
+    report = story.build_on("poisoned", deadly(), 2, documents=[*DOCUMENTS[:100], bad, *DOCUMENTS[100:]])
+    assert [entry["id"] for entry in report.left_out] == ["bad"]
+    assert "workers of the cluster die at it" in report.left_out[0]["reason"]
+    assert story.vectors("poisoned") == story.vectors("plain")
+    with pytest.raises(ClusterError, match="workers die whatever they embed"):
+        story.build_on("hopeless", registry.create("deadly", None, {"poison": "e"}), documents=DOCUMENTS[:1])
+
+
+def a_build_is_stopped_and_resumed(story: Story) -> None:
+    stop = threading.Event()
+    slow = deadly(seconds=50)
+    with story.on(slow, 1, stop) as embedder:
+        embedder.check()
+        threading.Timer(0.4, stop.set).start()
+        with pytest.raises(BuildStoppedError, match="same command resumes"):
+            story.build("stopped", embedder, stop=stop)
+    story.build("stopped", deadly())
+    without = ("embedder",)
+    assert contents(story.home.index("stopped"), without) == contents(story.home.index("plain"), without)
+
+
+def a_key_reaches_the_workers_and_no_log(story: Story, monkeypatch) -> None:
+    with NomicServer() as api:
+        monkeypatch.setenv("ATLAS_API_PATH", api.url)
+        monkeypatch.setenv("NOMIC_API_KEY", "")
+        with pytest.raises(NoCredentialsError, match=r"on \S+: no Nomic credentials"):
+            story.build_on("hosted", registry.create("nomic"))
+        monkeypatch.setenv("NOMIC_API_KEY", KEY)
+        report = story.build_on("hosted", registry.create("nomic"), documents=DOCUMENTS[:100])
+    assert (report.added, report.spent.requests) == (100, 10)
+    for path in Path(story.cluster.head_node.get_session_dir_path()).rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def what_cannot_work_is_told(story: Story, monkeypatch) -> None:
+    with pytest.raises(ClusterError, match=r"workers die before they are ready \(1 times\)"):
+        story.build_on("none", deadly(model="stillborn"))
+    with pytest.raises(EmbedderError, match=r"a worker on \S+ failed: ValueError: an odd text"):
+        story.build_on("odd", deadly(), documents=[Document("odd", "", "", "odd")])
+    monkeypatch.setattr(spreading, "__version__", "9.9")
+    with pytest.raises(ClusterError, match=r"has rsearch .*, and this machine 9.9: install the same"):
+        story.build_on("none", deadly())

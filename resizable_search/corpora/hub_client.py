@@ -10,9 +10,10 @@ import re
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import Any
 
-from resizable_search.corpora.tables import rows_of
+from resizable_search.corpora.tables import rows_after, rows_of
 from resizable_search.environment import unusable_setting
 from resizable_search.errors import HubError
 from resizable_search.progress import Progress
@@ -128,8 +129,7 @@ def _parquet_rows(files: Sequence[str], columns: Sequence[str], token: Any) -> I
     """
     for file in files:
         with _open_parquet(file, token) as parquet:
-            for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False):
-                yield from rows_of(batch)
+            yield from rows_after(parquet, 0, columns, use_threads=False)
 
 
 @contextmanager
@@ -179,29 +179,13 @@ def rows_between(
     columns: Sequence[str],
 ) -> Generator[dict[str, Any]]:
     """The rows of files from number `first` to before `last`; `groups` are the rows of each row group."""
-    start = 0
-    for file, counts in zip(files, groups, strict=True):
-        if start < last and start + sum(counts) > first:
+    for file, count in zip(files, map(sum, groups), strict=True):
+        if first < count and last > 0:
+            skip = max(0, first)
             with _open_parquet(file, token) as parquet:
-                at = start
-                for group, count in enumerate(counts):
-                    if at < last and at + count > first:
-                        yield from _rows_of_group(parquet, group, columns, first - at, last - at)
-                    at += count
-        start += sum(counts)
-
-
-def _rows_of_group(
-    parquet: Any, group: int, columns: Sequence[str], first: int, last: int
-) -> Iterator[dict[str, Any]]:
-    for batch in parquet.iter_batches(
-        _BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False
-    ):
-        skipped = max(0, first)
-        yield from rows_of(batch.slice(skipped, max(0, last - skipped)))
-        first, last = first - batch.num_rows, last - batch.num_rows
-        if last <= 0:
-            return
+                rows = rows_after(parquet, skip, columns, use_threads=False)
+                yield from islice(rows, min(last, count) - skip)
+        first, last = first - count, last - count
 
 
 @contextmanager

@@ -272,17 +272,8 @@ class Parquet(Table):
             columns = file.schema_arrow.names
             if self.wanted is not None:
                 columns = [column for column in self.wanted if column in columns]
-            number = 0
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if number + rows <= position:
-                    number += rows
-                    continue
-                for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
-                    for row in rows_of(batch):
-                        number += 1
-                        if number > position:
-                            yield Record(number, number, row)
+            for number, row in enumerate(rows_after(file, position, columns), position + 1):
+                yield Record(number, number, row)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
@@ -305,6 +296,22 @@ def open_parquet(source: Any) -> Any:
 
     # Pages are read as they are needed: a row group may be larger than the memory.
     return pyarrow.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
+
+
+def rows_after(
+    parquet: Any, skip: int, columns: Sequence[str], *, use_threads: bool = True
+) -> Iterator[dict[str, Any]]:
+    """The rows of an open Parquet file after the first `skip`; row groups before are not read."""
+    for group in range(parquet.num_row_groups):
+        count = parquet.metadata.row_group(group).num_rows
+        if skip >= count:
+            skip -= count
+            continue
+        for batch in parquet.iter_batches(
+            _BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=use_threads
+        ):
+            yield from rows_of(batch.slice(min(skip, batch.num_rows)))
+            skip = max(0, skip - batch.num_rows)
 
 
 def rows_of(batch: Any) -> list[dict[str, Any]]:

@@ -161,12 +161,9 @@ def _count(texts: list[str]) -> tuple[list[str], Any]:
         ) from error
     terms = counter.get_feature_names_out()
     frequency = np.bincount(counts.indices, minlength=counts.shape[1])
-    keep = np.flatnonzero(frequency >= 2) if len(texts) >= RARE_FROM else np.arange(len(terms))
-    if len(keep) == 0:  # every word is in only one document
-        keep = np.arange(len(terms))
-    if len(keep) > MAX_TERMS:
-        commonest = np.argsort(-frequency[keep], kind="stable")[:MAX_TERMS]
-        keep = np.sort(keep[commonest])
+    least = 2 if len(texts) >= RARE_FROM and frequency.max() > 1 else 1
+    commonest = np.argsort(-frequency, kind="stable")[:MAX_TERMS]
+    keep = np.sort(commonest[frequency[commonest] >= least])
     return terms[keep].tolist(), counts[:, keep]
 
 

@@ -16,6 +16,7 @@ import pytest
 from resizable_search.cli import render_evaluate, tables
 from resizable_search.corpora.beir import BeirFolder
 from resizable_search.errors import StorageError
+from resizable_search.evaluate import plots
 from resizable_search.evaluate.qrels import read_qrels_folder
 from resizable_search.evaluate.relevance import (
     EvaluatedPlan,
@@ -174,10 +175,10 @@ def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, monke
     def refuse(path: Path, content: bytes) -> None:
         raise full
 
-    monkeypatch.setattr(render_evaluate, "replace_file", refuse)
+    monkeypatch.setattr(plots, "replace_file", refuse)
     evaluation = Evaluation(FOUR, [], ("nDCG@10",), np.empty((4, 0, 1)), [])
     with pytest.raises(
-        StorageError, match=r"cannot write .*values.tsv \(No space left on device\): .* --per-query"
+        StorageError, match=r"cannot write .*values.tsv \(No space left on device\): .*`per_query`"
     ):
         render_evaluate.write_per_query(evaluation, tmp_path / "values.tsv")
 

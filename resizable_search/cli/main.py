@@ -21,6 +21,7 @@ from resizable_search.cli.help import COMMANDS, OTHER_NAMES, describe, epilog
 from resizable_search.cli.output import note
 from resizable_search.cli.remote import SERVICE_VARIABLE
 from resizable_search.cli.settings import ConfiguredCommand
+from resizable_search.environment import unusable_setting
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.system import exhausted
 
@@ -186,7 +187,9 @@ def guarded(action: Callable[[], None], *, debug: bool = False) -> int:
             hint = "" if error.exit_code == 1 else " (`--help` shows the usage)"
             return _tell(f"{text.rstrip('.')}{hint}", error.exit_code)
         # A limit of this process looks like an unreachable file or service where it is met.
-        known = exhausted(error) or _environment_error(error) or error
+        is_foreign = isinstance(error, OSError | ValueError | ImportError)
+        setting = unusable_setting(error) if is_foreign else ""
+        known = exhausted(error) or (UsageError(setting) if setting else error)
         if isinstance(known, RsearchError):
             return _tell(str(known), known.exit_code)
         if isinstance(error, OSError) and error.errno in _REFUSED_OUTPUT and error.filename is None:
@@ -198,14 +201,6 @@ def guarded(action: Callable[[], None], *, debug: bool = False) -> int:
         what = f"{type(error).__name__}: {error}"
         return _tell(f"internal error ({what}): please report it with the output of `{DEBUG_FLAG}`", 1)
     return 0
-
-
-def _environment_error(error: Exception) -> RsearchError | None:
-    """The error for a variable that a library cannot use."""
-    from resizable_search.environment import unusable_setting
-
-    words = unusable_setting(error) if isinstance(error, OSError | ValueError | ImportError) else ""
-    return UsageError(words) if words else None
 
 
 def _drop_output() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -70,11 +71,9 @@ def check_fields(options: OutputOptions, index: "Index | ServedIndex") -> None:
 def above_min_score(answer: "Answer", options: OutputOptions) -> "Answer":
     """The answer without the hits below the least score; in cards and tables none is shown as 0.000."""
     least = options.min_score
-    if least is not None:
-        return replace(answer, hits=[hit for hit in answer.hits if hit.score >= least])
-    if options.format in ("cards", "table"):
-        return replace(answer, hits=[hit for hit in answer.hits if hit.score >= SHOWN_SCORE])
-    return answer
+    if least is None:
+        least = SHOWN_SCORE if options.format in ("cards", "table") else -math.inf
+    return replace(answer, hits=[hit for hit in answer.hits if hit.score >= least])
 
 
 def answer_record(answer: "Answer", index: "Index | ServedIndex", options: OutputOptions) -> dict[str, Any]:

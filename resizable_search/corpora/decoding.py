@@ -125,7 +125,7 @@ class SourceFile:
 
     def decode(self, data: bytes) -> str:
         """The text of the whole file, which has these bytes; lines end in line feeds."""
-        encoding = self._encoding_of(data, whole=True)
+        encoding = self.encoding_of(data, whole=True)
         # Strictly: without lone surrogates.
         is_certain = encoding == "utf-8" or (encoding == self.encoding and not encoding.startswith("utf-16"))
         try:
@@ -141,18 +141,35 @@ class SourceFile:
         """
         with self.open() as file:
             sample = file.peek(SAMPLE)[:SAMPLE]  # type: ignore[attr-defined]  # the file is buffered
-            for number, line in lines_of(file, self._encoding_of(sample, whole=False), skip):
+            for number, line in lines_of(file, self.encoding_of(sample, whole=False), skip):
                 if line and self.encoding and DAMAGED.search(line):  # beyond the sample
                     line = line.encode("utf-8", "surrogateescape").decode(
                         self.encoding, _errors(self.encoding)
                     )
                 yield number, line
 
-    def _encoding_of(self, data: bytes, *, whole: bool) -> str:
-        encoding = encoding_of(data, whole=whole, stated=self.encoding)
-        if not encoding.startswith("utf") and encoding != self.encoding:
-            self.guessed = encoding
-        return encoding
+    def encoding_of(self, data: bytes, *, whole: bool) -> str:
+        """The encoding of the file, which begins with `data`; `whole`: there is no more.
+
+        A byte order mark decides. Else it is UTF-8 if it can be but for a few bytes, then what is stated, and
+        Windows' Western code page (which includes Latin-1) unless another one fits better.
+        """
+        for mark, encoding in _BOMS:
+            if data.startswith(mark):
+                return encoding
+        first = _first_not_utf8(data, whole=whole)
+        if self.encoding == _JAPANESE_MAIL and b"\x1b" in data:
+            return self.encoding
+        # A single NUL in a text is a slip.
+        if first is None and _controls(data) * 10 <= len(data):
+            return "utf-8"
+        if self.encoding.startswith("utf-16"):
+            return self.encoding
+        if first is None or b"\0" in data or _controls(data) * 50 > len(data):
+            raise UnreadableError("it is not text")
+        if not self.encoding:
+            self.guessed = _guessed(data, first)
+        return self.encoding or self.guessed
 
 
 class _Limited(io.RawIOBase):
@@ -191,28 +208,6 @@ def lines_of(file: BinaryIO, encoding: str = "utf-8-sig", skip: int = 0) -> Iter
 
 def _errors(encoding: str) -> str:
     return "surrogateescape" if encoding.startswith("utf-8") else "replace"
-
-
-def encoding_of(data: bytes, *, whole: bool, stated: str = "") -> str:
-    """The encoding of a file that begins with `data`; `whole`: there is no more. Raises UnreadableError.
-
-    A byte order mark decides. Else it is UTF-8 if it can be but for a few bytes, then what is `stated`, and
-    Windows' Western code page (which includes Latin-1) unless another one fits better.
-    """
-    for mark, encoding in _BOMS:
-        if data.startswith(mark):
-            return encoding
-    first = _first_not_utf8(data, whole=whole)
-    if stated == _JAPANESE_MAIL and b"\x1b" in data:
-        return stated
-    # A single NUL in a text is a slip.
-    if first is None and _controls(data) * 10 <= len(data):
-        return "utf-8"
-    if stated.startswith("utf-16"):
-        return stated
-    if first is None or b"\0" in data or _controls(data) * 50 > len(data):
-        raise UnreadableError("it is not text")
-    return stated or _guessed(data, first)
 
 
 def codec_of(label: str) -> str:

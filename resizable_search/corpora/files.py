@@ -287,18 +287,23 @@ class FilesCorpus(TextCorpus):
         try:
             if file.problem:
                 raise UnreadableError(file.problem, unread=file.unread)
-            form = self._format(file, source)
+            form, url = self._format(file, source), Path(source.path).as_uri()
             if form in TABLES:
-                for documents, after in self._records(file, self._table(source, form), record):
-                    if last is not None and after > last:
+                table = self._table(source, form)
+                if (known := table.columns()) is None:
+                    raise UnreadableError("it is empty")
+                if lacks := self.columns.lacks(known):
+                    raise UnreadableError(lacks)
+                for each in table.read(record):
+                    if last is not None and each.position > last:
                         return
-                    yield documents, after
+                    where: dict[str, str | int] = {"path": file.id, table.unit: each.number}
+                    yield self.of_record(each, f"{file.id}:{each.number}", where, url), each.position
             else:
                 content = read_text(source, form, bare=self.rules > 1)
                 if self.rules > 1 and not file.named and (kind := machine_made(file.id, content.text)):
                     raise UnreadableError(f"it is {kind}")
                 title = content.title or os.path.basename(file.id)
-                url = Path(source.path).as_uri()
                 document = Document(file.id, title, url, content.text, {"path": file.id})
                 yield self.finished(document, content.outline), None
             self._note(file, source)
@@ -307,16 +312,6 @@ class FilesCorpus(TextCorpus):
         except Exception as error:  # of a library: the other files are read all the same
             problem = f"it cannot be read ({clipped(str(error)) or type(error).__name__})"
             yield [Document(file.id, "", "", "", problem=problem, unread=isinstance(error, OSError))], None
-
-    def _records(self, file: FoundFile, table: Table, position: int) -> Iterator[tuple[list[Document], int]]:
-        if (known := table.columns()) is None:
-            raise UnreadableError("it is empty")
-        if lacks := self.columns.lacks(known):
-            raise UnreadableError(lacks)
-        url = Path(table.source.path).as_uri()
-        for record in table.read(position):
-            where: dict[str, str | int] = {"path": file.id, table.unit: record.number}
-            yield self.of_record(record, f"{file.id}:{record.number}", where, url), record.position
 
     def _check_columns(self, listing: Listing) -> None:
         """Refuse a table that lacks a column at once; one that only lies in a folder need not have texts."""

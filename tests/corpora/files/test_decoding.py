@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 
 from resizable_search.corpora import decoding
-from resizable_search.corpora.decoding import SourceFile, UnreadableError, codec_of, encoding_of
+from resizable_search.corpora.decoding import SourceFile, UnreadableError, codec_of
 
 DATA = b"some words of a text\n" * 5000
 
@@ -215,10 +215,10 @@ def test_what_is_no_text_is_refused(data: bytes):
 def test_noise_is_hardly_ever_taken_for_text():
     for seed in range(300):
         with pytest.raises(UnreadableError):
-            encoding_of(random.Random(seed).randbytes(200), whole=True)
+            SourceFile("").encoding_of(random.Random(seed).randbytes(200), whole=True)
 
 
 def test_a_sample_may_end_within_a_character():
     data = JAPANESE.encode() * 100
     for cut in (1000, 1001, 1002):
-        assert encoding_of(data[:cut], whole=False) == "utf-8"
+        assert SourceFile("").encoding_of(data[:cut], whole=False) == "utf-8"

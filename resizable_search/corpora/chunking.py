@@ -134,7 +134,6 @@ class Chunking:
             start = following
 
     def _after(self, text: str, start: int, count: int) -> int:
-        """The offset `count` units after `start`."""
         if self.unit == "c":
             return start + count
         token = next(islice(_TOKEN.finditer(text, start), count, None), None)

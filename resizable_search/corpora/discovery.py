@@ -293,7 +293,6 @@ def _rules_of(folder: str, above: _Rules) -> _Rules:
 
 
 def _ignores(rules: _Rules, path: str, *, is_folder: bool) -> bool:
-    """Whether a path is left out: the nearest rule that mentions it decides."""
     for folder, patterns in reversed(rules):
         ignored = patterns.ignores(path[len(folder) :], is_folder=is_folder)
         if ignored is not None:

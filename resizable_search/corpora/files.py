@@ -252,7 +252,6 @@ class FilesCorpus(TextCorpus):
                 self._guessed.append(f"{clipped(file.id)} ({name_of(source.guessed)})")
 
     def _note_guesses(self) -> None:
-        """Tell the files whose encoding was guessed."""
         if not (count := self._guesses):
             return
         are, their = ("is", "its") if count == 1 else ("are", "their")

@@ -302,7 +302,6 @@ def html_text(page: str, *, bare: bool = False) -> tuple[str, list[Heading], str
 
 
 def _is_aside(node: Any) -> bool:
-    """Whether an element of a page is navigation."""
     is_anchor = node.tag == "a" and "headerlink" in node.get("class", "")
     return node.tag in _ASIDE or node.get("role") in _ASIDE_ROLES or is_anchor
 

@@ -208,7 +208,6 @@ class HubCorpus(Corpus):
                 yield Block(self._chunks(documents), {"read": read})
 
     def _parquet(self, source: hub_client.HubSource, option: str) -> list[str]:
-        """The Parquet files of the split, which an option needs."""
         files = source.parquet_files(self.split)
         if files is None:
             raise UsageError(

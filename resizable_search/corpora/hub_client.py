@@ -209,7 +209,6 @@ def read_errors(label: str, read: int) -> Iterator[None]:
 
 @contextmanager
 def _open_errors(repo: str, revision: str | None) -> Iterator[None]:
-    """Turn what fails while a dataset is opened into HubError."""
     try:
         yield
     except HubError:

@@ -78,7 +78,6 @@ class AddedCorpus(Corpus):
             yield replace(document, text=document.text[: self._stored.get("chars")])
 
     def _named(self) -> Iterator[tuple[str, Document]]:
-        """Each document with the name of its input, in order."""
         of_files = {key: value for key, value in self._stored.items() if key not in ("kind", "paths")}
         options = of_files if self._is_of_files else {"chars": self._stored.get("chars")}
         files: list[Path] = []

@@ -187,7 +187,6 @@ def _entries(modules: _Modules) -> Iterator[tuple[str, str, PydocEntry]]:
 
 
 def _exports(name: str, module: PydocModule) -> dict[str, _Origin]:
-    """The names that people import from a module."""
     offered = module.exports.union(filter(module.offers, module.offered))
     return {
         own: origin
@@ -214,7 +213,6 @@ def _is_public(module: str) -> bool:
 
 
 def _files(folder: Path, package: str = "") -> Iterator[tuple[str, Path]]:
-    """Every module's file."""
     for _, name, is_package in pkgutil.iter_modules([str(folder)]):
         module = package + name
         if name.isidentifier():

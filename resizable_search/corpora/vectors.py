@@ -108,7 +108,6 @@ class VectorsCorpus(Corpus):
         return states
 
     def _checksum(self, path: Path) -> str:
-        """Of a file, with progress in MB."""
         digest = hashlib.sha256()
         with open_regular(path) as file:
             while piece := file.read(1_000_000):

@@ -119,7 +119,6 @@ class SentenceTransformersEmbedder(Embedder):
         return width
 
     def _ready(self) -> Any:
-        """The model, loaded once."""
         with self._lock:
             if self._loaded is None:
                 self._loaded = _load(self._load_from)

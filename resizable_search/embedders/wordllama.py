@@ -66,7 +66,6 @@ class WordLlamaEmbedder(Embedder):
         return means
 
     def _few_rows(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Rows of the table, read from its file one by one."""
         rows = [self._slices[token : token + 1][0] for token in tokens.tolist()]
         return np.array(rows, np.float32).reshape(-1, WIDTH)
 

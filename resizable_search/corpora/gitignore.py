@@ -84,10 +84,9 @@ class GitPatterns:
 
     def match_below(self, path: str) -> bool:
         """Whether a file's path, or that of a folder above it, is left out."""
-        folders = [path[:at] for at, char in enumerate(path) if char == "/"]
-        return any(self.ignores(folder, is_folder=True) for folder in folders) or bool(
-            self.ignores(path, is_folder=False)
-        )
+        folders = (path[:at] for at, char in enumerate(path) if char == "/")
+        is_below = any(self.ignores(folder, is_folder=True) for folder in folders)
+        return is_below or bool(self.ignores(path, is_folder=False))
 
 
 def parse(line: bytes) -> GitPattern | None:

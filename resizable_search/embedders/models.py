@@ -134,10 +134,9 @@ def find(name: str) -> ModelCard | None:
     plain = re.sub(rf"(?:[-.]{_QUANTISED})?[-.]gguf(?=$|:)", "", plain)
     plain = re.sub(rf":(?:latest|{_QUANTISED})$", "", plain)
     for candidate in (plain, plain.removeprefix("text-embedding-")):  # LM Studio's prefix
-        if candidate in MODELS:
-            return MODELS[candidate]
         for card in _CARDS:
-            if any(fnmatchcase(candidate, alias) or f"{candidate}:*" == alias for alias in card.aliases):
+            names = (card.name, *card.aliases)
+            if any(fnmatchcase(candidate, name) or f"{candidate}:*" == name for name in names):
                 return card
     return None
 

@@ -171,9 +171,8 @@ class OpenAIEmbedder(Embedder):
         try:
             return self._request(inputs, self._encoding or "base64")
         except (RefusedTextError, ServiceError, BadAnswerError) as error:  # the text, or base64
-            if self._encoding or isinstance(error, TooLongError):
-                raise
-            if isinstance(error, ServiceError) and error.status != 500:
+            is_other = isinstance(error, TooLongError) or getattr(error, "status", 500) != 500
+            if self._encoding or is_other:
                 raise
             self.before_repeat()
             try:

@@ -3,7 +3,7 @@
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
@@ -26,7 +26,7 @@ from resizable_search.cli.options import (
 )
 from resizable_search.cli.output import json_object, note
 from resizable_search.cli.progress import shown_progress
-from resizable_search.engine.plan import PRECISIONS, Plan
+from resizable_search.engine.plan import MODES, PRECISIONS, Plan
 from resizable_search.errors import QueryError, RsearchError, UsageError
 from resizable_search.store.layout import expanded
 from resizable_search.system import MOST
@@ -51,6 +51,12 @@ DimListOption = Annotated[
     ),
 ]
 RerankListOption = Annotated[str | None, Option(help="Measure with these too, e.g. 10 or 5,10.")]
+ModesOption = Annotated[
+    Literal["dense", "lexical", "hybrid", "all"],
+    Option(
+        metavar="MODE", help="Rank by meaning (dense), words (lexical), both (hybrid), or all three ways."
+    ),
+]
 PlanListOption = Annotated[
     list[str] | None,
     Option(
@@ -73,6 +79,7 @@ def bench(
         ),
     ] = "exact",
     plan: PlanListOption = None,
+    mode: ModesOption = "dense",
     k: KOption = 10,
     batch: Annotated[str, Option(help="Queries per call, e.g. 1,32,1000.")] = "1",
     threads: Annotated[
@@ -112,6 +119,7 @@ def bench(
         dims=parse_numbers(dims, "--dims"),
         reranks=parse_numbers(rerank, "--rerank") or (),
         precisions=tuple(precision for precision in PRECISIONS if precision in words),
+        modes=MODES if mode == "all" else (mode,),
         plans=tuple(plan or ()),
         k=k,
         batches=parse_numbers(batch, "--batch", most=measuring.MOST_BATCH, least=1) or (1,),
@@ -254,7 +262,7 @@ def plan_for(index: "Index", options: "SearchOptions") -> Plan:
         report = _measure(index, recall, k, progress)
         if report.remark:
             progress.note(report.remark)
-    return Plan.parse(report.tuned.plan)
+    return Plan.parse(report.tuned.plan).in_mode(options.mode or "dense")
 
 
 def _measure(index: "Index", recall: float, k: int, progress: "Progress", **options: Any) -> "TuneReport":
@@ -290,6 +298,7 @@ def evaluate(
     dims: DimListOption = None,
     rerank: RerankListOption = None,
     plan: PlanListOption = None,
+    mode: ModesOption = "dense",
     k: KOption = 10,
     seed: Annotated[int, Option(min=0, help="Seed of the bootstrap intervals.")] = 0,
     per_query: Annotated[Path | None, Option(help="Write each metric of each query and plan as TSV.")] = None,
@@ -317,6 +326,7 @@ def evaluate(
     asked = BenchOptions(
         dims=parse_numbers(dims, "--dims"),
         reranks=parse_numbers(rerank, "--rerank") or (),
+        modes=MODES if mode == "all" else (mode,),
         plans=tuple(plan or ()),
         k=k,
     ).check()

@@ -73,6 +73,17 @@ class Plan:
         return f"{dense}+{LEXICAL}" + ("" if self.words == WORDS_WEIGHT else f":{self.words:g}")
 
     @property
+    def dim(self) -> int:
+        """The dimension of the first stage; 0 for words alone."""
+        return self.stages[0].dim if self.stages else 0
+
+    def in_mode(self, mode: str) -> "Plan":
+        """The same stages in another of `MODES`."""
+        if mode == "lexical":
+            return BY_WORDS
+        return replace(self, words=WORDS_WEIGHT if mode == "hybrid" else None)
+
+    @property
     def mode(self) -> str:
         """One of `MODES`."""
         return "lexical" if not self.stages else "dense" if self.words is None else "hybrid"
@@ -149,8 +160,8 @@ class Plan:
 
     def keeps(self, k: int) -> list[int]:
         """The number of rows each stage keeps for k hits."""
-        least = self.fused_depth(k)
-        return [max(least, stage.keep or 0) for stage in self.stages]
+        least = 0 if self.words is None else self.fused_depth(k)
+        return [max(least, k if stage.keep is None else stage.keep) for stage in self.stages]
 
 
 BY_WORDS = Plan((), 1.0)

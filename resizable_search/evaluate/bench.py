@@ -36,14 +36,15 @@ class BenchOptions:
     """What to measure.
 
     `dims` None: every stored one. Each dimension is measured in each of `precisions`, with each of
-    `reranks` (exact and float32 also without). `plans` are measured too. `batches`: queries per call.
-    `threads`: one set of measurements for each; empty: as the index was opened. `cold`: drop the files of
-    the index from memory before each run.
+    `reranks` (exact and float32 also without), and in each of `modes`. `plans` are measured too. `batches`:
+    queries per call. `threads`: one set of measurements for each; empty: as the index was opened. `cold`:
+    drop the files of the index from memory before each run.
     """
 
     dims: tuple[int, ...] | None = None
     reranks: tuple[int, ...] = ()
     precisions: tuple[Precision, ...] = ("exact",)
+    modes: tuple[str, ...] = ("dense",)
     plans: tuple[str, ...] = ()
     k: int = 10
     batches: tuple[int, ...] = (1,)
@@ -69,6 +70,7 @@ class BenchOptions:
         for dim in sorted(stored, reverse=True) if self.dims is None else self.dims:
             for precision in self.precisions:
                 plans += self._plans_at(dim, precision, full_dim)
+        plans = [plan.in_mode(mode) for plan in plans for mode in self.modes]
         plans += [Plan.parse(text) for text in self.plans]
         return list(dict.fromkeys(plan.check(self.k, full_dim) for plan in plans))
 
@@ -89,7 +91,7 @@ class Queries:
     """The queries of a benchmark: raw vectors (m, full_dim) float32, and their source.
 
     `own_rows` (m,) int64 if they are rows of the index; each is left out of its own hits. `seconds` is
-    what embedding them took; no measurement counts it.
+    what embedding them took; no measurement counts it. `texts` (m) are needed by plans with words.
     """
 
     vectors: NDArray[np.float32]
@@ -97,11 +99,13 @@ class Queries:
     own_rows: NDArray[np.int64] | None = None
     seed: int | None = None
     seconds: float = 0.0
+    texts: tuple[str, ...] = ()
 
     def take(self, which: NDArray[np.int64] | slice) -> "Queries":
         """Some of the queries, by their numbers."""
         own_rows = None if self.own_rows is None else self.own_rows[which]
-        return Queries(self.vectors[which], self.source, own_rows, self.seed)
+        texts = tuple(np.array(self.texts, object)[which]) if self.texts else ()
+        return Queries(self.vectors[which], self.source, own_rows, self.seed, texts=texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +235,7 @@ def text_queries(index: Index, texts: Sequence[str], source: str) -> Queries:
         raise UsageError(f"{source} has no query: put one a line")
     begin = time.perf_counter()
     vectors = index.embed_queries(texts)
-    return Queries(vectors, source, seconds=time.perf_counter() - begin)
+    return Queries(vectors, source, seconds=time.perf_counter() - begin, texts=tuple(texts))
 
 
 def run_bench(
@@ -256,7 +260,7 @@ def run_bench(
         rows = answers(index, queries, plan, options.k)
         truth = truth or rows
         overlaps.append(overlap_at_k(truth, rows))
-        stages = index.run(some.vectors, plan, options.k, some.own_rows)[1]
+        stages = index.run(some.vectors, plan, options.k, some.own_rows, texts=some.texts)[1]
         read.append(sum(stage.read for stage in stages))
         progress.advance(1)
     measurements: list[Measurement] = []
@@ -265,7 +269,7 @@ def run_bench(
     for wanted in options.threads or (None,):
         with _on_threads(index, wanted, engine) as (opened, threads):
             for batch in options.batches:
-                batches = timing.Batches(queries.vectors, queries.own_rows, batch)
+                batches = timing.Batches(queries.vectors, queries.own_rows, queries.texts, batch)
                 full_seconds = 0.0
                 for plan, (overlap, interval), count in zip(plans, overlaps, read, strict=True):
                     ask = partial(batches.ask, plan, options.k)
@@ -279,7 +283,7 @@ def run_bench(
                     p50, p95, p99 = np.percentile(np.array(timed.calls) * 1e3, (50, 95, 99)).tolist()
                     measurements.append(
                         Measurement(
-                            dim=plan.stages[0].dim,
+                            dim=plan.dim or index.full_dim,
                             rerank=rerank_of(plan, options.k, index.full_dim),
                             plan=str(plan),
                             batch=batch,
@@ -341,10 +345,10 @@ def answers(index: Index, queries: Queries, plan: Plan, k: int) -> list[NDArray[
 
 def answer_batches(index: Index, queries: Queries, plan: Plan, k: int) -> Iterator[NDArray[np.int64]]:
     """The rows (b, k) that a plan finds for some queries at a time, in their order; -1 for none."""
-    step = max(1, min(ANSWER_BATCH, BATCH_ROWS // max(plan.keeps(k))))
+    step = max(1, min(ANSWER_BATCH, BATCH_ROWS // max([k, *plan.keeps(k)])))
     for start in range(0, len(queries.vectors), step):
         part = queries.take(slice(start, start + step))
-        yield index.run(part.vectors, plan, k, part.own_rows)[0].rows
+        yield index.run(part.vectors, plan, k, part.own_rows, texts=part.texts)[0].rows
 
 
 def overlap_at_k(
@@ -366,6 +370,8 @@ def overlap_at_k(
 
 def rerank_of(plan: Plan, k: int, full: int) -> int | None:
     """The rerank of a plan, whatever the precision of its scan; None for any other plan."""
+    if plan.words is not None:
+        return None
     first, *more = plan.stages
     if not more:
         return 0

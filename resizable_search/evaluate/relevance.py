@@ -218,7 +218,8 @@ def evaluate(
     ids = list(qrels.queries)
     own_rows = np.array([rows.get(id_, NO_ROW) for id_ in ids], np.int64)
     begin = time.perf_counter()
-    vectors, known = _embedded(index, list(qrels.queries.values()), progress)
+    texts = np.array(list(qrels.queries.values()), object)
+    vectors, known = _embedded(index, texts.tolist(), progress)
     seconds = time.perf_counter() - begin
     engine = index.warm()
     if index.remark:
@@ -232,18 +233,19 @@ def evaluate(
     progress.stage("evaluating", len(plans), "plans")
     tops, values, times = [], [], []
     for plan in plans:
-        top = _searched(index, vectors, known, own_rows, plan, min(depth, *plan.keeps(depth)), groups)
+        hits = min([depth, *plan.keeps(depth)])
+        top = _searched(index, vectors, texts, known, own_rows, plan, hits, groups)
         found = zip(ids, top.rows.tolist(), strict=True)
         ranked = {query: [str(row) for row in best if row != NO_ROW] for query, best in found}
         tops.append(top)
         values.append(metrics.of(relevance, ranked))
-        times.append(_milliseconds(index, vectors[known], plan, options.k))
+        times.append(_milliseconds(index, vectors[known], texts[known], plan, options.k))
         progress.advance(1)
     compared = _metric_values(np.stack(values), metrics.names, seed)
     top_k = [[line[line != NO_ROW] for line in top.rows[known, : options.k]] for top in tops]
     evaluated = [
         EvaluatedPlan(
-            plan.stages[0].dim,
+            plan.dim or index.full_dim,
             rerank_of(plan, options.k, index.full_dim),
             str(plan),
             top.rows.shape[1],
@@ -312,12 +314,15 @@ def _embedded(
     return vectors, known
 
 
-def _milliseconds(index: Index, queries: NDArray[np.float32], plan: Plan, k: int) -> float:
+def _milliseconds(
+    index: Index, vectors: NDArray[np.float32], texts: NDArray[np.object_], plan: Plan, k: int
+) -> float:
     """The median time of a single query, with the files in memory."""
-    turns = cycle(queries)
+    turns = cycle(zip(vectors, texts, strict=True))
 
     def run() -> None:
-        index.run(next(turns)[None], plan, k)
+        vector, text = next(turns)
+        index.run(vector[None], plan, k, texts=[text])
 
     run()  # loads the files
     return statistics.median(timeit.repeat(run, number=1, repeat=TIMED)) * 1e3
@@ -344,6 +349,7 @@ def _metric_values(
 def _searched(
     index: Index,
     vectors: NDArray[np.float32],
+    texts: NDArray[np.object_],
     known: NDArray[np.bool_],
     own_rows: NDArray[np.int64],
     plan: Plan,
@@ -360,11 +366,12 @@ def _searched(
     numbers = np.flatnonzero(known)
     for part in np.split(numbers, range(ANSWER_BATCH, len(numbers), ANSWER_BATCH)):
 
-        def search(depth: int, queries: NDArray[np.float32] = vectors[part]) -> Top:
-            return index.run(queries, plan.deepened(hits, depth), depth)[0]
+        def search(depth: int, part: NDArray[np.int64] = part) -> Top:
+            return index.run(vectors[part], plan.deepened(hits, depth), depth, texts=texts[part].tolist())[0]
 
         if groups is None:
-            best = index.run(vectors[part], plan, hits, own_rows[part] if more else None)[0]
+            own = own_rows[part] if more else None
+            best = index.run(vectors[part], plan, hits, own, texts=texts[part].tolist())[0]
         else:
             best = without(groups.best(search, hits + more), own_rows[part], hits)
         top.scores[part], top.rows[part] = best.scores, best.rows

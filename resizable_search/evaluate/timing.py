@@ -12,7 +12,7 @@ import os
 import statistics
 import time
 import timeit
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,12 +107,19 @@ class Timed:
 class Batches:
     """Queries (m, full_dim) in batches of one size, round and round."""
 
-    def __init__(self, vectors: NDArray[np.float32], own_rows: NDArray[np.int64] | None, size: int) -> None:
+    def __init__(
+        self,
+        vectors: NDArray[np.float32],
+        own_rows: NDArray[np.int64] | None,
+        texts: Sequence[str],
+        size: int,
+    ) -> None:
         self._count, self._size = len(vectors), size
         # Every batch is one slice: nothing is copied while the clock runs.
         order = np.arange(self._count + size - 1) % self._count
         self._vectors = vectors[order]
         self._own = None if own_rows is None else own_rows[order]
+        self._texts = [texts[number] for number in order.tolist()] if texts else []
 
     def __len__(self) -> int:
         """The number of batches that hold every query."""
@@ -122,7 +129,8 @@ class Batches:
         """Run a batch. Returns the engine."""
         first = number * self._size % self._count
         own = None if self._own is None else self._own[first : first + self._size]
-        _, runs = index.run(self._vectors[first : first + self._size], plan, k, own)
+        texts = self._texts[first : first + self._size]
+        _, runs = index.run(self._vectors[first : first + self._size], plan, k, own, texts=texts)
         return runs[0].engine
 
 

@@ -90,6 +90,8 @@ class Executor:
         if (weight := plan.words) is None:
             return self._run_stages(self._prepared(queries), plan, k, skip, selection)
         full = self._prepared(queries if plan.stages else np.zeros((len(texts), self._width)))
+        if not 0 < len(texts) == len(full):
+            raise UsageError(f"plan {plan} counts words: give `queries`, which are texts")
         top = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
         stats: list[StageStats] = []
         if plan.stages:

@@ -1,9 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 
-from resizable_search.engine.plan import Plan
+from resizable_search.engine.plan import Plan, Stage
 from resizable_search.evaluate.bench import Queries, sample_queries
-from resizable_search.evaluate.plan_space import NEVER, MeasuredPlans, split
+from resizable_search.evaluate.plan_space import NEVER, MeasuredPlans, PlanSearch, split
 from resizable_search.progress import SILENT
 from tests.support import index_of
 
@@ -82,6 +84,26 @@ def test_a_part_is_some_of_the_queries(measured):
     first = measured.part(slice(20)).ranks(Plan.parse("16"), K)
     np.testing.assert_array_equal(measured.shares_within(first, K), shares[:20])
     assert len(measured.part(slice(0, 10**6))) == len(measured)
+
+
+def test_a_first_stage_is_given_up_once_it_cannot_be_the_choice(measured):
+    search = PlanSearch(measured, 0.99, len(measured), 0.01)
+    assert search._try_first(Stage(16), math.inf) == math.inf
+    assert search.overlap == {search.exact: 1.0, Plan.parse("16:150,96"): pytest.approx(0.6, abs=0.3)}
+    assert search._try_first(Stage(96, precision="int8"), 0.0) == math.inf  # all others are faster
+    assert search.reaching == []
+
+
+def test_a_second_stage_is_tried_with_the_fewest_candidates_that_reach_the_recall(measured):
+    search = PlanSearch(measured, 0.5, len(measured), 0.01)
+    plans = search._try_seconds(Stage(64, precision="1bit"), [100, 150], math.inf)
+    assert plans
+    for plan in plans:
+        first, second, last = plan.stages
+        assert (first.dim, first.precision, second.precision, last.dim) == (64, "1bit", "int8", FULL)
+        assert second.keep < first.keep in (100, 150)
+        assert plan in search.reaching
+        assert search.overlap[plan] == pytest.approx(measured.shares(plan).mean())
 
 
 def test_queries_are_split_by_the_seed_and_none_is_in_both():

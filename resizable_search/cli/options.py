@@ -161,11 +161,9 @@ class TextArguments(BuildArguments):
     def reading(self) -> dict[str, Any]:
         """How texts are read, by the names of these options. Raises UsageError."""
         names = ("text_column", "id_column", "title_column", "url_column", "chunk_overlap")
-        reading: dict[str, Any] = {name: getattr(self, name) for name in names}
-        chunk = None if self.is_whole else self.chunk
-        return reading | {
+        return {name: getattr(self, name) for name in names} | {
             "metadata": parse_words(self.metadata),
-            "chunk": chunk,
+            "chunk": None if self.is_whole else self.chunk,
             "chars": self.text_length(),
         }
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from rich.console import Console
 from rich.text import Text
 
 from resizable_search.cli.tables import Column, borderless, fitted, show_table, stdout_console
@@ -34,27 +33,22 @@ DIFFERENCE = "less full, 95 %"  # the column of the first metric's differences
 NAMED = 3  # how many ids a line names
 
 
-def bench(report: "BenchReport", console: Console | None = None) -> None:
+def bench(report: "BenchReport") -> None:
     """Print the measurements as a table that reads like timeit."""
-    _print_fitted(report.title, bench_columns(report), LEAST_NEEDED, bench_footer(report), console)
+    _print_fitted(report.title, bench_columns(report), LEAST_NEEDED, bench_footer(report))
 
 
 def evaluation(report: "EvaluationReport") -> None:
     """Print the plans as a table, below it how to read it, and what the qrels and the index lack."""
-    console = stdout_console()
-    _print_fitted(report.title, eval_columns(report), eval_least_needed(report), eval_footer(report), console)
+    _print_fitted(report.title, eval_columns(report), eval_least_needed(report), eval_footer(report))
     for line in missing(report):
-        console.print(Text(line))
+        stdout_console().print(Text(line))
 
 
 def _print_fitted(
-    title: str,
-    columns: Sequence[Column],
-    least_needed: Sequence[str],
-    footer: Sequence[str],
-    console: Console | None,
+    title: str, columns: Sequence[Column], least_needed: Sequence[str], footer: Sequence[str]
 ) -> None:
-    console = console or stdout_console()
+    console = stdout_console()
     console.print(Text(title))
     show_table(fitted(columns, console.width, least_needed), console)
     console.print(Text("\n".join(footer), style="dim"))

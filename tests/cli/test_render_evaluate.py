@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 from rich.console import Console
@@ -13,7 +14,9 @@ from tests.evaluate.test_plots import measured, of_twelve, reported
 
 def shown(report: BenchReport, width: int) -> list[str]:
     out = io.StringIO()
-    render_evaluate.bench(report, Console(file=out, width=width, highlight=False, markup=False))
+    console = Console(file=out, width=width, highlight=False, markup=False)
+    with mock.patch.object(render_evaluate, "stdout_console", return_value=console):
+        render_evaluate.bench(report)
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 

@@ -16,11 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.engine.base import NO_ROW, select
 from resizable_search.engine.vectors import Floats, Rows
 
 K1, B = 0.9, 0.4
@@ -32,6 +34,9 @@ LONGEST_NAME = 200
 """Characters of a word that is split into its parts."""
 FREQUENT = 5000
 """A term is not scored if more rows than this and more than half of all have it, and another is rarer."""
+
+PRUNED_FROM = 1000
+"""A term that more rows have is looked up for some rows alone, if it cannot bring others among the best."""
 
 _MARKS = re.compile("[\u0300-\u036f\u0591-\u05c7\u0640\u064b-\u065f\u0670]+")
 _UNSPACED = (
@@ -86,6 +91,13 @@ def query_terms(text: str) -> list[int]:
     return sorted(map(term_hash, list(chosen)[:MOST_TERMS]))
 
 
+class PartTerm(NamedTuple):
+    """The rows of a part that have a term, ascending, and how often."""
+
+    rows: NDArray[np.uint32]
+    counts: NDArray[np.uint8]
+
+
 @dataclass(frozen=True, slots=True)
 class Postings:
     """The terms of a part's rows.
@@ -101,83 +113,126 @@ class Postings:
     counts: NDArray[np.uint8]
     lengths: NDArray[np.uint32]
 
-    def of(self, term: int) -> tuple[Rows, NDArray[np.uint8]]:
+    def of(self, term: int) -> PartTerm:
         """The rows that have a term, and how often. Raises ValueError if the arrays are damaged."""
         at = int(np.searchsorted(self.terms, np.uint64(term)))
         if at == len(self.terms) or self.terms[at] != term:
-            return np.empty(0, np.int64), np.empty(0, np.uint8)
+            return PartTerm(self.rows[:0], self.counts[:0])
         begin, end = self.starts[at : at + 2].tolist()
-        rows = self.rows[begin:end].astype(np.int64)
-        if not 0 <= begin < end <= len(self.rows) or int(rows.max()) >= len(self.lengths):
+        if not 0 <= begin < end <= len(self.rows) or self.rows[end - 1] >= len(self.lengths):
             raise ValueError("its postings make no sense")
-        return rows, self.counts[begin:end]
+        return PartTerm(self.rows[begin:end], self.counts[begin:end])
 
 
-class WordScores(NamedTuple):
-    """The `scores` (c,) float32 of the `rows` (c,), ascending, that have a word, and the bytes read."""
+class QueryTerm(NamedTuple):
+    """A term of a query: the live rows that have it, its weight, and where it is in each part."""
 
-    scores: Floats
-    rows: Rows
-    read: int
-
-    def of(self, rows: Rows) -> Floats:
-        """The scores of these rows (r,), 0 without a word: (r,) float32."""
-        if not len(self.rows):
-            return np.zeros(len(rows), np.float32)
-        at = np.searchsorted(self.rows, rows).clip(max=len(self.rows) - 1)
-        return np.where(self.rows[at] == rows, self.scores[at], np.float32(0))
+    frequency: int
+    weight: float
+    parts: list[PartTerm]
 
 
 class LexicalIndex:
-    """The postings of all parts, and `masks` of each part's rows that are not deleted (None: all)."""
+    """The postings of all parts, and `masks` of each part's rows that are not deleted (None: all).
+
+    Raises ValueError or IndexError if the arrays are damaged.
+    """
 
     def __init__(self, parts: Sequence[Postings], masks: Sequence[NDArray[np.bool_] | None]) -> None:
         self._parts = parts
         self._masks = masks
-        self._starts = np.cumsum([0, *(len(part.lengths) for part in parts)]).tolist()
+        *self._starts, self._rows = accumulate((len(part.lengths) for part in parts), initial=0)
 
     @cached_property
     def _live(self) -> tuple[int, NDArray[np.float64]]:
         """The number of live rows; and for each row K1 (1 - B + B length / mean length)."""
         lengths = np.concatenate([part.lengths for part in self._parts]).astype(np.float64)
-        count, total = 0, 0.0
-        for part, mask in zip(self._parts, self._masks, strict=True):
-            own = part.lengths if mask is None else part.lengths[mask]
-            count, total = count + len(own), total + float(own.sum(dtype=np.float64))
+        count, total = self._rows, float(lengths.sum())
+        if (living := self._living) is not None:
+            count, total = int(np.count_nonzero(living)), float(lengths[living].sum())
         return count, K1 * (1 - B + B * lengths / max(1.0, total / max(1, count)))
 
-    def knows(self, text: str) -> bool:
-        """Whether a live row has a word of the text. Raises ValueError if the arrays are damaged."""
-        return any(len(self._postings(term)[0]) for term in query_terms(text))
+    @cached_property
+    def _living(self) -> NDArray[np.bool_] | None:
+        """The rows that are not deleted (None: all)."""
+        if all(mask is None for mask in self._masks):
+            return None
+        pairs = zip(self._parts, self._masks, strict=True)
+        return np.concatenate([np.ones(len(p.lengths), bool) if mask is None else mask for p, mask in pairs])
 
-    def scores(self, text: str, selected: Sequence[NDArray[np.bool_]] | None = None) -> WordScores:
-        """The scores of all rows that have a word of the text.
+    def terms(self, text: str) -> list[QueryTerm]:
+        """The terms of a text that live rows have, the rarest first: in this order scores are summed."""
+        count, _ = self._live
+        found = []
+        for term in query_terms(text):
+            parts = [part.of(term) for part in self._parts]
+            frequency = sum(
+                len(own.rows) if mask is None else int(np.count_nonzero(mask[own.rows]))
+                for own, mask in zip(parts, self._masks, strict=True)
+            )
+            if frequency:
+                weight = math.log1p((count - frequency + 0.5) / (frequency + 0.5))
+                found.append(QueryTerm(frequency, weight, parts))
+        found.sort(key=lambda term: term.frequency)  # equal ones stay in the order of their hashes
+        rarer = [term for term in found if term.frequency <= max(FREQUENT, count // 2)]
+        return rarer or found
 
-        `selected`: masks of the parts' rows that may be returned. Raises ValueError for damaged arrays.
+    def scores(self, terms: Sequence[QueryTerm], rows: Rows) -> Floats:
+        """The scores of these ascending rows (c,): (c,) float32."""
+        sums = np.zeros(len(rows))
+        for term in terms:
+            for own, start, part in zip(term.parts, self._starts, self._parts, strict=True):
+                begin, end = np.searchsorted(rows, (start, start + len(part.lengths))).tolist()
+                if begin < end and len(own.rows):
+                    wanted = (rows[begin:end] - start).astype(np.uint32)
+                    at = np.searchsorted(own.rows, wanted).clip(max=len(own.rows) - 1)
+                    have = np.flatnonzero(own.rows[at] == wanted)
+                    self._add(sums, begin + have, rows[begin + have], term.weight, own.counts[at[have]])
+        return self._final(sums, terms)
+
+    def best(
+        self,
+        terms: Sequence[QueryTerm],
+        k: int,
+        selected: Sequence[NDArray[np.bool_]] | None = None,
+        skip: int = NO_ROW,
+    ) -> tuple[Floats, Rows]:
+        """The scores and rows of the k best that have a term, best first, ties by lower row.
+
+        `selected`: masks of the parts' rows that may be returned, but for row `skip`. A term adds less than
+        its weight: once no other row can be among the best, terms are looked up for some rows alone.
         """
-        count, norms = self._live
-        terms = [(rows, counts) for rows, counts in map(self._postings, query_terms(text)) if len(rows)]
-        limit = max(FREQUENT, count // 2)
-        chosen = [(rows, counts) for rows, counts in terms if len(rows) <= limit] or terms
-        total, sums = 0.0, np.zeros(self._starts[-1])
-        for rows, counts in chosen:
-            weight = math.log1p((count - len(rows) + 0.5) / (len(rows) + 0.5))
-            total += weight
-            often = counts.astype(np.float64)
-            sums[rows] += weight * (often / (often + norms[rows]))
-        if selected is not None:
-            sums *= np.concatenate(selected)
-        rows = np.flatnonzero(sums)
-        read = sum(rows.nbytes // 2 + counts.nbytes for rows, counts in chosen)
-        return WordScores((sums[rows] / (total or 1.0)).astype(np.float32), rows, read)
+        allowed = self._living if selected is None else np.concatenate(selected)
+        sums, left, seen = np.zeros(self._rows), sum(term.weight for term in terms), 0
+        rows, slack = np.empty(0, np.int64), 1e-6 * left
+        for term in terms:
+            if seen >= k and term.frequency > PRUNED_FROM:
+                rows = _allowed(np.flatnonzero(sums > 0), allowed, skip)
+                if len(rows) >= k:
+                    least = np.partition(sums[rows], len(rows) - k)[len(rows) - k] - left - slack
+                    if least > 0:
+                        rows = rows[sums[rows] >= least]
+                        return select(self.scores(terms, rows), rows, k)
+            for own, start in zip(term.parts, self._starts, strict=True):
+                at = own.rows.astype(np.int64) + start
+                self._add(sums, at, at, term.weight, own.counts)
+            left -= term.weight
+            seen += term.frequency
+        rows = _allowed(np.flatnonzero(sums > 0), allowed, skip)
+        return select(self._final(sums[rows], terms), rows, k)
 
-    def _postings(self, term: int) -> tuple[Rows, NDArray[np.uint8]]:
-        """The live rows of the index that have a term, and how often."""
-        rows, counts = [], []
-        for part, mask, start in zip(self._parts, self._masks, self._starts, strict=False):
-            own, often = part.of(term)
-            if mask is not None:
-                own, often = own[mask[own]], often[mask[own]]
-            rows.append(own + start)
-            counts.append(often)
-        return np.concatenate(rows), np.concatenate(counts)
+    def _add(
+        self, sums: NDArray[np.float64], at: Rows, rows: Rows, weight: float, counts: NDArray[np.uint8]
+    ) -> None:
+        """Add to sums[at] what a term gives these rows."""
+        often = counts.astype(np.float64)
+        sums[at] += weight * (often / (often + self._live[1][rows]))
+
+    def _final(self, sums: NDArray[np.float64], terms: Sequence[QueryTerm]) -> Floats:
+        return (sums / (sum(term.weight for term in terms) or 1.0)).astype(np.float32)
+
+
+def _allowed(rows: Rows, allowed: NDArray[np.bool_] | None, skip: int) -> Rows:
+    """Those of the rows that are allowed (None: all), without one."""
+    rows = rows if allowed is None else rows[allowed[rows]]
+    return rows if skip == NO_ROW else rows[rows != skip]

@@ -34,7 +34,7 @@ MODES = ("dense", "lexical", "hybrid")
 
 LEXICAL = "lexical"
 WORDS_WEIGHT = 0.5  # of the lexical score in a hybrid plan, if none is given
-LEAST_FUSED = 200  # rows that a hybrid plan takes from either list, if fewer are wanted
+LEAST_FUSED = 100  # rows that a hybrid plan takes from either list, if fewer are wanted
 
 LEAST_RERANKED = 10  # hits that a rerank keeps candidates for, if fewer are wanted
 

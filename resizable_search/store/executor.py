@@ -103,7 +103,7 @@ class Executor:
     def knows_words(self, text: str) -> bool:
         """Whether a row has a word of the text. Raises IndexFormatError."""
         with self._sound_words() as lexical:
-            return lexical.knows(text)
+            return bool(lexical.terms(text))
 
     @property
     def has_words(self) -> bool:
@@ -140,24 +140,24 @@ class Executor:
         """
         begin = time.perf_counter()
         depth, read = plan.fused_depth(k), 0
+        selected = None if selection is None else selection.allowed
         best, ranks = [], np.zeros((len(full), k, 2), np.int64)
         for i, text in enumerate(texts):
-            with self._sound_words() as lexical:
-                scored = lexical.scores(text, None if selection is None else selection.allowed)
-            read += scored.read
-            scores, rows = scored.scores, scored.rows
-            if skip is not None:
-                scores, rows = scores[rows != skip[i]], rows[rows != skip[i]]
-            scores, by_words = select(scores, rows, depth)
             by_meaning = dense.rows[i][dense.rows[i] != NO_ROW]
+            with self._sound_words() as lexical:
+                terms = lexical.terms(text)
+                own = NO_ROW if skip is None else int(skip[i])
+                scores, by_words = lexical.best(terms, depth, selected, own)
+                rows = np.union1d(by_meaning, by_words)
+                lexical_scores = lexical.scores(terms, rows) if plan.stages else scores
+            read += sum(part.rows.nbytes + part.counts.nbytes for term in terms for part in term.parts)
             if not plan.stages:
                 best.append((scores[:k], by_words[:k]))
-            elif not len(by_words):
+            elif not terms:
                 best.append((dense.scores[i, : len(by_meaning)][:k], by_meaning[:k]))
             else:
-                rows = np.union1d(by_meaning, by_words)
                 fused = (1 - weight) * self._similarities(full[i], plan.stages[-1], rows)
-                best.append(select((fused + weight * scored.of(rows)).astype(np.float32), rows, k))
+                best.append(select((fused + weight * lexical_scores).astype(np.float32), rows, k))
             hits = best[-1][1]
             ranks[i, : len(hits)] = np.stack([_ranks(hits, by_meaning), _ranks(hits, by_words)], axis=1)
         seconds, m = time.perf_counter() - begin, max(1, len(full))

@@ -100,17 +100,23 @@ def test_a_very_long_word_is_one_term_and_a_query_has_at_most_a_thousand():
     assert query_terms("\ud800") == []
 
 
+def scores(index: LexicalIndex, query: str, selected=None, k: int = 1000) -> dict[int, float]:
+    """The score of each row that has a word of the query, best first."""
+    values, rows = index.best(index.terms(query), k, selected)
+    return dict(zip(rows.tolist(), values.tolist(), strict=True))
+
+
 @pytest.mark.parametrize(
     "query", ["dog", "the cat", "cats foxes", "the", "fox fox unknown", "sat Mat the no"]
 )
 def test_scores_are_those_of_the_definition(query):
-    found = LexicalIndex([postings(TEXTS)], [None]).scores(query)
-    expected = oracle(TEXTS, query)
-    assert found.rows.tolist() == list(expected)
-    np.testing.assert_allclose(found.scores, list(expected.values()), rtol=1e-6)
-    assert (found.scores < 1).all()
-    np.testing.assert_array_equal(found.of(found.rows[::-1]), found.scores[::-1])
-    assert found.of(np.array([3])).tolist() == [0.0]
+    index = LexicalIndex([postings(TEXTS)], [None])
+    found, expected = scores(index, query), oracle(TEXTS, query)
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert list(found) == sorted(found, key=lambda row: (-found[row], row))
+    assert all(0 < score < 1 for score in found.values())
+    every = np.arange(len(TEXTS))
+    assert index.scores(index.terms(query), every).tolist() == [found.get(row, 0.0) for row in range(6)]
 
 
 @pytest.mark.parametrize("bounds", [(0, 2, 6), (0, 1, 4, 6)])
@@ -118,32 +124,56 @@ def test_parts_and_deleted_rows_give_the_scores_of_one_part_without_them(bounds)
     texts = [*TEXTS[:2], "gone", *TEXTS[2:], "the cat is gone"]
     bounds = (*bounds[:-1], len(texts))
     living = np.array([text in TEXTS for text in texts])
-    parts = [postings(texts[a:b]) for a, b in pairwise(bounds)]
-    index = LexicalIndex(parts, [living[a:b] for a, b in pairwise(bounds)])
+    masks = [None if living[a:b].all() else living[a:b] for a, b in pairwise(bounds)]
+    index = LexicalIndex([postings(texts[a:b]) for a, b in pairwise(bounds)], masks)
     one = LexicalIndex([postings(TEXTS)], [None])
+    rows = np.flatnonzero(living)
     for query in ("the cat sat", "dog fox", "cat"):
-        found, expected = index.scores(query), one.scores(query)
-        np.testing.assert_array_equal(np.flatnonzero(living)[expected.rows], found.rows)
-        assert found.scores.tobytes() == expected.scores.tobytes()
-    assert not index.knows("gone")
-    assert len(index.scores("gone").rows) == 0
-    assert index.scores("gone").of(np.array([1])).tolist() == [0.0]
+        expected = one.scores(one.terms(query), np.arange(len(TEXTS)))
+        assert index.scores(index.terms(query), rows).tobytes() == expected.tobytes()
+        assert scores(index, query) == {int(rows[row]): score for row, score in scores(one, query).items()}
+    assert index.terms("gone") == []
+    assert scores(index, "gone") == {}
 
 
-def test_only_selected_rows_are_scored_and_by_the_same_weights():
+def test_only_selected_rows_are_found_and_by_the_same_weights():
     index = LexicalIndex([postings(TEXTS)], [None])
-    every = index.scores("dog the")
-    some = index.scores("dog the", [np.arange(6) % 2 == 0])
-    even = every.rows % 2 == 0
-    assert some.rows.tolist() == every.rows[even].tolist()
-    assert some.scores.tolist() == every.scores[even].tolist()
+    every, even = scores(index, "dog the"), np.arange(6) % 2 == 0
+    assert scores(index, "dog the", [even]) == {row: score for row, score in every.items() if even[row]}
+    best = index.best(index.terms("dog the"), 6, None, skip=4)[1].tolist()
+    assert best == [row for row in every if row != 4]
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_terms_that_are_looked_up_for_some_rows_alone_change_nothing(monkeypatch, parts):
+    rng = np.random.default_rng(0)
+    shares = 1 / np.arange(1, 40)
+    vocabulary = [f"w{n}x" for n in range(39)]
+    texts = [" ".join(rng.choice(vocabulary, 12, p=shares / shares.sum())) for _ in range(600)]
+    bounds = np.linspace(0, 600, parts + 1).astype(int)
+    masks = [rng.random(b - a) < 0.9 for a, b in pairwise(bounds)]
+    index = LexicalIndex([postings(texts[a:b]) for a, b in pairwise(bounds)], masks)
+    queries = [" ".join(rng.choice(vocabulary, 8)) for _ in range(40)]
+    every = [list(scores(index, query).items()) for query in queries]
+    looked_up = []
+
+    def looked_up_scores(*args):
+        looked_up.append(args)
+        return LexicalIndex.scores(index, *args)
+
+    monkeypatch.setattr(lexical, "PRUNED_FROM", 0)
+    monkeypatch.setattr(index, "scores", looked_up_scores)
+    for query, expected in zip(queries, every, strict=True):
+        for k in (1, 10, 50):
+            assert list(scores(index, query, k=k).items()) == expected[:k]
+    assert len(looked_up) > 20
 
 
 def test_frequent_words_are_left_out_beside_rarer_ones(monkeypatch):
     monkeypatch.setattr(lexical, "FREQUENT", 2)
     index = LexicalIndex([postings(TEXTS)], [None])
-    assert index.scores("the mat").rows.tolist() == [0]
-    assert index.scores("the").rows.tolist() == [0, 1, 4, 5]
+    assert list(scores(index, "the mat")) == [0]
+    assert set(scores(index, "the")) == {0, 1, 4, 5}
 
 
 def test_damaged_postings_are_refused():
@@ -154,4 +184,4 @@ def test_damaged_postings_are_refused():
     ):
         damaged = Postings(sound.terms, starts, rows, sound.counts, sound.lengths)
         with pytest.raises(ValueError, match="make no sense"):
-            LexicalIndex([damaged], [None]).scores("dog")
+            LexicalIndex([damaged], [None]).terms("dog")

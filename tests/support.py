@@ -12,7 +12,8 @@ from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Block, Corpus, Document, gather
 from resizable_search.embedders.base import Embedder, Task
-from resizable_search.engine.vectors import LANES, small_queries
+from resizable_search.engine.short_codes import small_queries
+from resizable_search.engine.vectors import LANES
 from resizable_search.search.index import Index, open_index
 from resizable_search.specs import CorpusSpec, EmbedderSpec
 from resizable_search.store.layout import Home

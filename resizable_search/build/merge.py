@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from heapq import merge as merge_sorted
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,11 +181,12 @@ def merged_manifest(readers: Sequence[IndexReader]) -> Manifest:
 
 
 def _comparable_files(part: Part, first: Part, full: int) -> Mapping[str, FileEntry]:
-    """The files of a part without one-bit codes that are made with another mean than the first part's."""
+    """The files of a part without codes that are made with another mean than the first part's."""
     mean = NAMES.mean(full)
+    made = set(chain(*NAMES.short_codes(full)))
     if part.files.get(mean) == first.files.get(mean):
         return part.files
-    return {name: e for name, e in part.files.items() if name not in (mean, NAMES.one_bit(full))}
+    return {name: entry for name, entry in part.files.items() if name not in made}
 
 
 def _merged_corpus(readers: Sequence[IndexReader]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ score -inf, and come last. Each score has one value:
 - `exact` and `float32`: the dot product of the stored float32 row and the normalised float32 query,
   accumulated by `vectors.lane_sum` and rounded to float32: the defined score.
 - `int8`: a sum of integers times the row's step (`vectors.quantise`), rounded to float32.
-- `1bit`: a sum of integers times the row's factor (`vectors.one_bit`), rounded to float32.
+- `1bit`: a sum of integers times the row's factor (`short_codes.one_bit`), rounded to float32.
 - `bits`: the number of the first `dim` signs that agree, less those that differ, as float32.
 
 For `exact` and `float32` an engine may choose candidates by any fast arithmetic, if the rows it leaves out
@@ -27,7 +27,7 @@ from typing import Protocol
 
 import numpy as np
 
-from resizable_search.engine import vectors
+from resizable_search.engine import short_codes, vectors
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Precision
 from resizable_search.engine.vectors import WORD, Floats, Rows
@@ -96,7 +96,7 @@ class ScanResult:
     """The best rows of a scan, and what it did.
 
     `rescored`: the rows whose defined score was computed, over all queries. `read`: bytes of files that one
-    query read, apart from those rows. `by`: what was read: `float32`, `int8`, `1bit` or `bits`.
+    query read, apart from those rows. `by`: what was read: `float32`, `int8`, `4bit`, `1bit` or `bits`.
     """
 
     top: Top
@@ -134,9 +134,10 @@ def count_in(parts: Parts, rows: Rows) -> int:
 
 
 def row_bytes(dim: int, precision: str) -> int:
-    """The bytes that a scan by `float32`, `int8`, `1bit` or `bits` reads of each row."""
-    one_bit, bits = vectors.HEAD + -(-dim // 8), -(-dim // WORD) * 8
-    return {"float32": 4 * dim, "int8": dim + 4, "1bit": one_bit, "bits": bits}[precision]
+    """The bytes that a scan by `float32`, `int8`, `4bit`, `1bit` or `bits` reads of each row."""
+    four_bit = short_codes.four_bit_width(dim) + 8
+    one_bit, bits = short_codes.HEAD + -(-dim // 8), -(-dim // WORD) * 8
+    return {"float32": 4 * dim, "int8": dim + 4, "4bit": four_bit, "1bit": one_bit, "bits": bits}[precision]
 
 
 def margin(view: View) -> float:

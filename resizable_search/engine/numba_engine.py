@@ -3,6 +3,7 @@
 Where a plan wants floats, or int8 codes leave too many candidates, numpy reads the floats, and is as fast.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
 from resizable_search.engine.scheduling import (
+    FEW,
     Begin,
     BufferSize,
     CandidateBuffers,
@@ -22,7 +24,8 @@ from resizable_search.engine.scheduling import (
     parallel_scan,
     share_queries,
 )
-from resizable_search.engine.vectors import Floats, Rows, table_limit
+from resizable_search.engine.short_codes import table_limit
+from resizable_search.engine.vectors import Floats, Rows
 
 ROOM = 1024
 """Candidates that a buffer holds beyond a few times k; it is compacted when it is full."""
@@ -32,6 +35,9 @@ MOST_PREFETCHED = 1000
 
 MOST_PACKED, MOST_LOOKED_UP = 2**32 - 1, 16_000
 """Rows that fit into half a word beside their score, and dimensions whose sums fit into 16 bits."""
+
+LIKELY = 5
+"""Times k: the rows whose scores begin an exact scan."""
 
 NARROWED = 3
 """Times k: from so many rows on, int8 codes rule out rows before the rest is rescored."""
@@ -52,11 +58,13 @@ class NumbaEngine:
     def scan(self, parts: Parts, queries: Floats, precision: Precision, k: int) -> ScanResult:
         """The k best rows for each of the queries (m, dim) float32."""
         if precision == "1bit" and _fits(parts):
-            return self._scan_one_bit(parts, queries, k)
+            return self._scan_one_bit(parts, queries, k, parts.dim)
         if precision == "int8":
             return self._scan_int8(parts, queries, k, is_exact=False)
         if precision == "exact" and parts.can_have_tier and k <= base.TOO_MANY * len(parts):
-            return self._scan_int8(parts, queries, k, is_exact=True)
+            is_single = len(queries) < FEW and parts.has_four_bit and _fits(parts)
+            result = self._scan_four_bit(parts, queries, k) if is_single else None
+            return result or self._scan_int8(parts, queries, k, is_exact=True)
         return self._numpy.scan(parts, queries, precision, k)
 
     def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
@@ -98,15 +106,42 @@ class NumbaEngine:
             own = (*buffers.candidates, *buffers.bounds, *results.of_queries(part))
             rescored.append(self._kernels.best_candidates(*fixed, queries[part], *own))
 
-        begin = _scan_by(self._kernels.scan_int8, fixed, queries, (k, most))
+        begin = _scan_by(self._kernels.scan_int8, fixed, [queries], (k, most))
         size = BufferSize(room, lower=k)
         if not parallel_scan(n, bytes_of_row, len(queries), self.threads, size, begin, finish):
             return self._numpy.scan(parts, queries, "float32", k)
         return ScanResult(results.top(), sum(rescored), n * bytes_of_row, "int8")
 
-    def _scan_one_bit(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
-        fixed = parts.table("1bit"), parts.dim, table_limit(parts.dim)
-        bytes_of_row = row_bytes(parts.dim, "1bit")
+    def _scan_four_bit(self, parts: Parts, queries: Floats, k: int) -> ScanResult | None:
+        """The best, by codes of four bits and then by int8; None if too many rows are left for these."""
+        n, fixed, bytes_of_row = len(parts), (parts.table("4bit"), parts.dim), row_bytes(parts.dim, "4bit")
+        most = int(base.TOO_MANY * n)
+        # The k-th best score among likely rows is a bound that leaves few others.
+        likely = self._scan_one_bit(parts, queries, min(n, LIKELY * k), -(-parts.dim // 2)).top.rows
+        likely.sort(axis=1)
+        floors = self.rescore(parts, queries, "exact", likely, k).top.scores[:, -1].astype(np.float64)
+        floors -= queries.astype(np.float64) @ parts.mean.astype(np.float64)
+        second, results = (parts.table("int8"), parts.dim, True), Results.of(len(queries), k)
+        rescored: list[int] = []
+
+        def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
+            left = self._kernels.survivors(*buffers.candidates, *buffers.bounds)
+            left.sort(axis=1)
+            if waited:
+                parts.prefetch(left[left >= 0][:MOST_PREFETCHED], codes=True)
+            own = queries[part], left, *results.of_queries(part)
+            rescored.append(self._kernels.rescore_int8(*second, *own))
+
+        begin = _scan_by(self._kernels.scan_four_bit, fixed, [queries, floors], (k, most))
+        size = BufferSize(4 * k + ROOM + 2 * most, lower=k)
+        if not parallel_scan(n, bytes_of_row, len(queries), self.threads, size, begin, finish):
+            return None
+        return ScanResult(results.top(), sum(rescored), n * bytes_of_row, "4bit")
+
+    def _scan_one_bit(self, parts: Parts, queries: Floats, k: int, dim: int) -> ScanResult:
+        """The best by the codes of the first `dim` dimensions."""
+        queries = np.ascontiguousarray(queries[:, :dim])
+        fixed, bytes_of_row = (parts.table("1bit"), dim, table_limit(dim)), row_bytes(dim, "1bit")
         best = np.empty((len(queries), k), np.uint64)
         complete: list[bool] = []
 
@@ -115,7 +150,7 @@ class NumbaEngine:
 
         for guesses in (True, False):
             complete.clear()
-            begin = _scan_by(self._kernels.scan_one_bit, fixed, queries, (k, guesses))
+            begin = _scan_by(self._kernels.scan_one_bit, fixed, [queries], (k, guesses))
             size = BufferSize(3 * k + 2 * ROOM, words=True)
             parallel_scan(len(parts), bytes_of_row, len(queries), self.threads, size, begin, finish)
             if all(complete):
@@ -151,14 +186,16 @@ def _fits(parts: Parts) -> bool:
     return len(parts) < MOST_PACKED and parts.dim <= MOST_LOOKED_UP
 
 
-def _scan_by(kernel: Any, fixed: tuple[Any, ...], queries: Floats, limits: tuple[int, ...]) -> Begin:
-    """A scan by a kernel that takes `fixed`, the queries, the range, the limits and the buffers."""
+def _scan_by(
+    kernel: Any, fixed: tuple[Any, ...], per_query: Sequence[NDArray[Any]], limits: tuple[int, ...]
+) -> Begin:
+    """A scan by a kernel that takes `fixed`, what is `per_query`, the range, the limits and the buffers."""
 
     def begin(part: slice) -> Scan:
-        own = queries[part]
+        own = [each[part] for each in per_query]
 
         def scan(start: int, stop: int, buffers: CandidateBuffers, thread: int) -> bool:
-            return bool(kernel(*fixed, own, start, stop, *limits, *buffers.of_thread(thread)))
+            return bool(kernel(*fixed, *own, start, stop, *limits, *buffers.of_thread(thread)))
 
         return scan
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.engine import vectors
+from resizable_search.engine import short_codes, vectors
 from resizable_search.engine.base import ScanResult, gather, margin, rescore_result, row_bytes, select
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
@@ -173,10 +173,13 @@ def _scorer(parts: Parts, queries: Floats, precision: Precision) -> Scorer:
 
         return in_int8
     if precision == "1bit":
-        codes, small = [view.codes for view in parts.views], vectors.small_queries(queries).astype(np.float32)
+        codes, small = (
+            [view.codes for view in parts.views],
+            short_codes.small_queries(queries).astype(np.float32),
+        )
 
         def in_one_bit(some: slice, part: int, rows: Any) -> Floats:
-            signs, factors = vectors.one_bit_rows(codes[part], rows, small.shape[1] // 8)
+            signs, factors = short_codes.one_bit_rows(codes[part], rows, small.shape[1] // 8)
             scores: Floats = small[some] @ signs.T  # integers below 2^24, which float32 adds exactly
             scores *= factors
             return scores

@@ -36,7 +36,8 @@ class View:
     `stored` is the file's (n, width) float32 array, width >= dim, its rows of norm 1 or 0. If dim is below
     width, the rows are `truncate(stored, dim)`, which is never kept. `allowed` (n,) bool: the rows that a
     search may return (None: all). `stored_tier` is the int8 tier of `stored`, `signs` the sign bits
-    (words, n) uint64 of the full rows, `one_bit` their one-bit codes; each may be missing.
+    (words, n) uint64 of the full rows, `one_bit` and `four_bit` their codes of one and four bits
+    (`short_codes`; with the mean); each may be missing.
     """
 
     stored: Floats
@@ -45,6 +46,7 @@ class View:
     stored_tier: Tier | None = None
     signs: NDArray[np.uint64] | None = None
     one_bit: NDArray[np.uint8] | None = None
+    four_bit: tuple[NDArray[np.uint8], Floats, Floats] | None = None
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -151,8 +153,19 @@ class Parts:
         """Whether int8 codes at this dimension are stored or can be derived."""
         return all(view.stored_tier is not None for view in self.views)
 
+    @property
+    def mean(self) -> Floats:
+        """The mean that the codes of four bits are made with."""
+        assert self.views[0].four_bit is not None
+        return self.views[0].four_bit[2]
+
+    @property
+    def has_four_bit(self) -> bool:
+        """Whether there are codes of four bits at this dimension, which is the full one then."""
+        return all(view.four_bit is not None for view in self.views)
+
     def table(self, by: str) -> NDArray[np.int64]:
-        """(parts, 9) int64: the arrays of the parts, with the tier `int8` or `1bit` if wanted.
+        """(parts, 9) int64: the arrays of the parts, with the tier `int8`, `4bit` or `1bit` if wanted.
 
         Raises UsageError if there is no such tier.
         """
@@ -172,6 +185,10 @@ class Parts:
                 line[CODES_WIDTH], line[CODES] = tier.codes.shape[1], _address(tier.codes, np.int8)
                 line[STEPS] = _address(tier.steps, np.float32)
                 line[ERRORS] = _address(tier.errors, np.float32)
+            elif by == "4bit" and view.four_bit is not None:
+                codes, bounds, _ = view.four_bit
+                line[CODES_WIDTH], line[CODES] = codes.shape[1], _address(codes, np.uint8)
+                line[STEPS] = _address(bounds, np.float32)
             elif by == "1bit":
                 line[CODES_WIDTH], line[CODES] = view.codes.shape[1], _address(view.codes, np.uint8)
         return table
@@ -190,12 +207,12 @@ class Parts:
         """The defined scores of one query (dim,) and ascending rows (c,): (c,) float32."""
         return self.each(rows, lambda part, own: self.views[part].defined_scores(query, own))
 
-    def prefetch(self, rows: Rows) -> None:
-        """Have the disk read the stored rows (c,), all at once, without waiting for them."""
+    def prefetch(self, rows: Rows, *, codes: bool = False) -> None:
+        """Have the disk read the rows (c,), or their int8 codes, all at once, without waiting for them."""
         for view, start in zip(self.views, self.starts, strict=True):
             own = rows[(rows >= start) & (rows < start + len(view))] - start
             if len(own):
-                prefetch_rows(view.stored, own.tolist())
+                prefetch_rows(view.tier.codes if codes else view.stored, own.tolist())
 
 
 def prefetch_rows(stored: NDArray[Any], rows: Iterable[int]) -> None:

@@ -45,15 +45,6 @@ MOST_COPIED = 128 << 20
 
 WORD = 64  # bits of a word of signs
 
-CODE_ROWS = 64
-"""Rows of a block of one-bit codes: a byte of each, side by side, is what a processor looks up at once."""
-
-HEAD = 2
-"""Lines of a block before its signs: the factors of its rows, two bytes each."""
-
-TABLE_LIMIT = 127
-"""The most that four of a query's small integers add up to: two such sums fit into a byte."""
-
 
 def lane_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:
     """The sum of each row of (n, d) float64 in the fixed order described above: (n,)."""
@@ -276,87 +267,3 @@ def prefix_masks(dim: int) -> NDArray[np.uint64]:
         masks[-1] = np.uint64((1 << dim % WORD) - 1)
     masks.flags.writeable = False
     return masks
-
-
-def sum_of(rows: Floats) -> NDArray[np.int64]:
-    """The sum (d,) of up to 2^22 rows (n, d), each number rounded to an integer after x 2^30.
-
-    Such sums are below 2^53, so that no order changes them.
-    """
-    whole = rows * np.float32(2.0**30)
-    np.rint(whole, out=whole)
-    total: NDArray[np.float64] = np.add.reduce(whole, axis=0, dtype=np.float64)
-    return total.astype(np.int64)
-
-
-def mean_of(total: Any, count: int) -> Floats:
-    """The mean (d,) float32 of so many rows, from the `sum_of` them."""
-    return np.asarray(total / (count * 2.0**30), np.float32)
-
-
-def one_bit(rows: Floats, mean: Floats) -> NDArray[np.uint8]:
-    """The one-bit codes of rows (n, d) float32: (ceil(n / 64), 2 + ceil(d / 8), 64) uint8.
-
-    A block has 64 rows. Its first two lines are their factors, 64 numbers of 16 bits, each the upper half of
-    a float32. Line 2 + j has 8 signs of each row: bit i is 1 where number 8 j + i of the row is above the
-    mean. What is beyond the last row or number is 0.
-    """
-    n, d = rows.shape
-    blocks, lines = -(-n // CODE_ROWS), -(-d // 8)
-    packed = np.zeros((blocks * CODE_ROWS, lines), np.uint8)
-    factors = np.zeros(blocks * CODE_ROWS, np.float32)
-    for start, stop in spans(n, d):
-        centred = rows[start:stop] - mean
-        packed[start:stop] = np.packbits(centred > 0, axis=1, bitorder="little")
-        wide = centred.astype(np.float64)
-        share = lane_sum(np.abs(wide))
-        share[share == 0.0] = 1.0
-        wide *= wide
-        factors[start:stop] = lane_sum(wide) / share
-    codes = np.empty((blocks, HEAD + lines, CODE_ROWS), np.uint8)
-    halves = ((factors.view(np.uint32) + np.uint32(1 << 15)) >> np.uint32(16)).astype("<u2")
-    codes[:, :HEAD] = halves.view(np.uint8).reshape(blocks, HEAD, CODE_ROWS)
-    codes[:, HEAD:] = packed.reshape(blocks, CODE_ROWS, lines).transpose(0, 2, 1)
-    return codes
-
-
-def one_bit_rows(codes: NDArray[np.uint8], rows: Any, lines: int) -> tuple[Floats, Floats]:
-    """The signs (c, 8 x lines), 1 and -1, and the factors (c,) of rows: a slice or numbers (c,)."""
-    if isinstance(rows, slice):
-        first = rows.start // CODE_ROWS
-        some = codes[first : -(-rows.stop // CODE_ROWS)]
-        packed = some[:, HEAD : HEAD + lines].transpose(0, 2, 1).reshape(-1, lines)
-        halves = np.ascontiguousarray(some[:, :HEAD]).view("<u2").reshape(-1)
-        inside = slice(rows.start - first * CODE_ROWS, rows.stop - first * CODE_ROWS)
-        packed, halves = packed[inside], halves[inside]
-    else:
-        block, at = rows // CODE_ROWS, rows % CODE_ROWS
-        packed = codes[block, HEAD : HEAD + lines, at]
-        pairs = codes[:, :HEAD].reshape(len(codes), -1)
-        halves = pairs[block, 2 * at] | (pairs[block, 2 * at + 1].astype(np.uint16) << 8)
-    signs = np.unpackbits(packed, axis=1, bitorder="little").astype(np.float32)
-    signs *= 2
-    signs -= 1
-    return signs, (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def small_queries(queries: Floats) -> NDArray[np.int8]:
-    """Queries (m, d) float32 as small integers (m, d padded to 8), by a power of two each.
-
-    The magnitudes of four neighbours add up to TABLE_LIMIT at most, and to less where there are so many
-    that all would not fit into 16 bits.
-    """
-    m, d = queries.shape
-    wide = np.zeros((m, d + -d % 8))
-    wide[:, :d] = queries
-    a, b, c, e = np.moveaxis(np.abs(wide).reshape(m, -1, 4), 2, 0)
-    largest = (a + b + c + e).max(axis=1)
-    largest[largest == 0.0] = 1.0
-    _, exponents = np.frexp((table_limit(d) - 2) / largest)
-    small: NDArray[np.int8] = np.rint(np.ldexp(wide, exponents[:, None] - 1)).astype(np.int8)
-    return small
-
-
-def table_limit(dim: int) -> int:
-    """The most that four neighbours of a query of so many numbers may add up to."""
-    return max(16, min(TABLE_LIMIT, 65535 // (2 * -(-dim // 8))))

@@ -270,10 +270,18 @@ class Executor:
 
 
 def _parts_of(reader: IndexReader, dim: int) -> Parts:
-    stored = min(d for d in reader.dims if d >= dim)
+    stored, is_full = min(d for d in reader.dims if d >= dim), dim == reader.dims[-1]
     return Parts(
         [
-            View(part.arrays[stored], dim, part.allowed, part.tiers.get(stored), part.signs, part.one_bit)
+            View(
+                part.arrays[stored],
+                dim,
+                part.allowed,
+                part.tiers.get(stored),
+                part.signs,
+                part.one_bit,
+                part.four_bit if is_full else None,
+            )
             for part in reader.parts
         ]
     )

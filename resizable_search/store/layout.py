@@ -62,9 +62,17 @@ class FileNames:
         """The one-bit codes of the full rows, which serve every smaller dimension."""
         return f"{self.tiers}/{dim}.1bit.npy"
 
+    def four_bit(self, dim: int) -> tuple[str, str]:
+        """The codes of the full rows in four bits, and their steps and errors."""
+        return f"{self.tiers}/{dim}.4bit.npy", f"{self.tiers}/{dim}.bounds.npy"
+
     def mean(self, dim: int) -> str:
-        """The mean that one-bit codes are made with: that of the index's first part."""
+        """The mean that codes of one and four bits are made with: that of the index's first part."""
         return f"{self.tiers}/{dim}.mean.npy"
+
+    def short_codes(self, dim: int) -> tuple[tuple[str, ...], ...]:
+        """The mean and what is made with it: the files of one bit, and those of four."""
+        return (self.mean(dim), self.one_bit(dim)), self.four_bit(dim)
 
     @property
     def lexical(self) -> tuple[str, str, str, str, str]:

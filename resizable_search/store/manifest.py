@@ -242,7 +242,7 @@ def _check_part(part: Part, dims: tuple[int, ...], whose: str) -> None:
     if bitmap and not _BITMAP.fullmatch(bitmap):
         raise ValueError(f"{whose} bitmap is {quoted(bitmap)}, which is none")
     needed = {NAMES.documents, *map(NAMES.vectors, dims), *({bitmap} if bitmap else ())}
-    for tier in (NAMES.lexical, *map(NAMES.tier, dims), (NAMES.mean(dims[-1]), NAMES.one_bit(dims[-1]))):
+    for tier in (NAMES.lexical, *map(NAMES.tier, dims), *NAMES.short_codes(dims[-1])):
         if set(tier) & set(files):
             needed |= set(tier)
     if lacking := sorted(needed - set(files)):

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.arrays import NpyWriter, npy_bytes, read_blocks, read_shape, read_slice
-from resizable_search.engine import vectors
+from resizable_search.engine import short_codes, vectors
 from resizable_search.engine.scheduling import map_ahead
-from resizable_search.engine.vectors import CODE_ROWS, HEAD, WORD, Floats, quantise, sign_words
+from resizable_search.engine.short_codes import CODE_ROWS, HEAD, four_bit_width
+from resizable_search.engine.vectors import WORD, Floats, quantise, sign_words
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import allowed_rows
@@ -63,7 +65,7 @@ def derive_beside(
     """`derive` these files alone, and leave each under the name that `beside` gives."""
     full = folder / NAMES.vectors(dims[-1])
     n, _ = read_shape(full)
-    if mean is None and {NAMES.mean(dims[-1]), NAMES.one_bit(dims[-1])} & set(names):
+    if mean is None and set(chain(*NAMES.short_codes(dims[-1]))) & set(names):
         mean = mean_of_rows(full)
     shapes = derived_files(n, dims, signs=True)
     files: dict[str, NpyWriter] = {}
@@ -99,8 +101,8 @@ def derive_missing(index: Path, manifest: Manifest, progress: Progress = SILENT)
 
 def mean_of_rows(path: Path) -> Floats:
     """The mean of the rows of a file."""
-    sums = map_ahead(lambda block: vectors.sum_of(block[1]), read_blocks(path), thread_count())
-    return vectors.mean_of(sum(sums), read_shape(path)[0])
+    sums = map_ahead(lambda block: short_codes.sum_of(block[1]), read_blocks(path), thread_count())
+    return short_codes.mean_of(sum(sums), read_shape(path)[0])
 
 
 def mean_of_index(index: Path, manifest: Manifest) -> Floats:
@@ -127,6 +129,8 @@ def derived_files(
     full = dims[-1]
     arrays[NAMES.mean(full)] = (full,), "<f4"
     arrays[NAMES.one_bit(full)] = (-(-n // CODE_ROWS), HEAD + -(-full // 8), CODE_ROWS), "|u1"
+    codes, bounds = NAMES.four_bit(full)
+    arrays[codes], arrays[bounds] = ((n, four_bit_width(full)), "|u1"), ((2, n), "<f4")
     if signs:
         arrays[NAMES.signs(full)] = (-(-full // WORD), n), "<u8"
     return arrays
@@ -156,16 +160,25 @@ def derived_slices(
         if not any(name in wanted for name in names):
             continue
         rows = block if dim == dims[-1] else vectors.truncate(block, dim)
-        arrays: tuple[NDArray[Any], ...] = (rows, *quantise(rows))
+        arrays: list[NDArray[Any]] = [rows, *quantise(rows)]
         for name, values in zip(names, arrays, strict=True):
             if name in wanted:
                 yield name, values, start * (values.size // len(block))
     full = dims[-1]
-    if mean is not None and start == 0 and NAMES.mean(full) in wanted:
-        yield NAMES.mean(full), mean, 0
-    if mean is not None and NAMES.one_bit(full) in wanted:
-        codes = vectors.one_bit(block, mean)
-        yield NAMES.one_bit(full), codes, start // CODE_ROWS * codes[0].size
+    if mean is not None:
+        if start == 0 and NAMES.mean(full) in wanted:
+            yield NAMES.mean(full), mean, 0
+        if NAMES.one_bit(full) in wanted:
+            codes = short_codes.one_bit(block, mean)
+            yield NAMES.one_bit(full), codes, start // CODE_ROWS * codes[0].size
+        four, bounds = NAMES.four_bit(full)
+        if four in wanted or bounds in wanted:
+            codes, (steps, errors) = short_codes.four_bit(block, mean)
+            if four in wanted:
+                yield four, codes, start * codes.shape[1]
+            if bounds in wanted:
+                yield bounds, steps, start
+                yield bounds, errors, n + start
     if NAMES.signs(full) in wanted:
         for number, word in enumerate(sign_words(block).T):
             yield NAMES.signs(full), word, number * n + start

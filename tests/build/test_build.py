@@ -16,7 +16,7 @@ from resizable_search.build.build import build
 from resizable_search.build.ingest import Ingest
 from resizable_search.build.workspace import BuildOptions, choose_dims
 from resizable_search.corpora.base import Document
-from resizable_search.engine import vectors
+from resizable_search.engine import short_codes, vectors
 from resizable_search.engine.vectors import quantise
 from resizable_search.errors import (
     BuildStateError,
@@ -85,8 +85,7 @@ def test_every_file_is_what_the_format_says(home, centred):
         "96.npy",
         "documents.sqlite",
         *kinds,
-        "tiers/96.1bit.npy",
-        "tiers/96.mean.npy",
+        *(f"tiers/96.{kind}.npy" for kind in ("1bit", "4bit", "bounds", "mean")),
         *NAMES.lexical,
     ]
     assert sorted(contents(report.folder)) == sorted(names)
@@ -110,6 +109,10 @@ def test_every_file_is_what_the_format_says(home, centred):
     np.testing.assert_allclose(mean, full.mean(axis=0), atol=1e-7)
     assert (codes.shape, codes.dtype) == ((2, 14, 64), np.uint8)
     centred = full - mean
+    four_bit, bounds = (np.load(report.folder / f"tiers/96.{kind}.npy") for kind in ("4bit", "bounds"))
+    for found, meant in zip((four_bit, bounds), short_codes.four_bit(np.asarray(full), mean), strict=True):
+        np.testing.assert_array_equal(found, meant)
+        assert found.dtype == meant.dtype
     for row in range(128):
         block, at = divmod(row, 64)
         signs = [int(codes[block, 2 + i // 8, at]) >> i % 8 & 1 for i in range(96)]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resizable_search.engine import base, numpy_engine, scheduling, vectors
+from resizable_search.engine import base, numpy_engine, scheduling, short_codes, vectors
 from resizable_search.engine.base import NO_ROW, margin, select
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.vectors import Tier, quantise, quantise_queries, sign_words
@@ -40,13 +40,15 @@ PRECISIONS = ["exact", "float32", "int8", "1bit", "bits"]
 
 
 def mean_of(rows):
-    return vectors.mean_of(vectors.sum_of(rows), len(rows))
+    return short_codes.mean_of(short_codes.sum_of(rows), len(rows))
 
 
 def view_of(rows, dim, allowed=None, mean=None):
     """A view with every tier."""
-    codes = vectors.one_bit(rows, mean_of(rows) if mean is None else mean)
-    return View(rows, dim, allowed, Tier(*quantise(rows)), sign_words(rows).T.copy(), codes)
+    mean = mean_of(rows) if mean is None else mean
+    codes = short_codes.one_bit(rows, mean)
+    four_bit = (*short_codes.four_bit(rows, mean), mean) if dim == rows.shape[1] else None
+    return View(rows, dim, allowed, Tier(*quantise(rows)), sign_words(rows).T.copy(), codes, four_bit)
 
 
 def rough_scores(view, precision, query):
@@ -140,8 +142,22 @@ def test_every_dimension_is_exact_and_few_rows_are_rescored(engine, kind, dim):
     queries = vectors.truncate(unit_rows(3, 768, 1, "plain") + rows[:3] * np.float32(0.3), dim)
     result = assert_defined(engine, rows, dim, queries, 10)
     if engine.name == "numba" and kind != "near ties":
-        assert result.by == "int8"
+        assert result.by == "int8"  # four bits leave too many rows that lie in all directions
         assert 3 * 10 <= result.rescored <= 3 * 4000 * base.TOO_MANY
+
+
+@pytest.mark.parametrize("m", [1, 3, 4])
+@pytest.mark.parametrize("dim", [96, 300])
+def test_an_exact_scan_begins_with_four_bits_where_rows_lie_in_few_directions(engine, m, dim):
+    rng = np.random.default_rng(dim)
+    rows = (rng.standard_normal((6001, 12)) @ rng.standard_normal((12, dim))).astype(np.float32)
+    rows = vectors.normalise(rows + np.float32(0.5))
+    queries = vectors.normalise(rows[-m:] + np.float32(0.02) * rows[:m])
+    result = assert_defined(engine, rows, dim, queries, 10)
+    if engine.name == "numba":
+        assert result.by == ("4bit" if m < scheduling.FEW else "int8")
+        assert 10 * m <= result.rescored < 6001 * m // 50
+    assert_defined(engine, rows, dim, queries, 10, allowed=rng.random(6001) < 0.01)
 
 
 def test_where_too_many_rows_survive_the_floats_are_read(engine):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resizable_search.engine import vectors
+from resizable_search.engine import short_codes, vectors
 from resizable_search.engine.vectors import Tier, prefix_masks, quantise, quantise_queries, sign_words
 from tests.engine.test_engines import KINDS, unit_rows
 
@@ -91,3 +91,21 @@ def test_signs_lie_where_the_format_says(dim):
     assert [int(mask).bit_count() for mask in prefix_masks(dim)] == [64] * (dim // 64) + [dim % 64] * (
         dim % 64 > 0
     )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(KINDS), st.integers(1, 20), st.integers(1, 300), st.integers(0, 2**32 - 1))
+def test_the_error_of_four_bits_bounds_what_they_lose(kind, n, width, seed):
+    rows = unit_rows(n, width, seed, kind)
+    mean = short_codes.mean_of(short_codes.sum_of(rows), n)
+    codes, (steps, errors) = short_codes.four_bit(rows, mean)
+    half = codes.shape[1]
+    assert half % 64 == 0
+    assert 2 * half >= width > 2 * (half - 64)
+    for i in range(n):
+        both = np.concatenate([codes[i] & 15, codes[i] >> 4])
+        assert not both[width:].any()
+        away = [float(step) for step in (both[:width] - 7.5) * float(steps[i])]
+        off = [float(x) - float(m) - a for x, m, a in zip(rows[i], mean, away, strict=True)]
+        true = math.sqrt(math.fsum(x * x for x in off))
+        assert true <= errors[i] <= true * (1 + 1e-6) + 1e-44

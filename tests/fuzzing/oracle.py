@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from resizable_search.engine import vectors
+from resizable_search.engine import short_codes, vectors
 from resizable_search.engine.base import Top, gather, select
 from resizable_search.engine.plan import Plan
 from resizable_search.engine.vectors import Tier, quantise, quantise_queries
@@ -74,7 +74,7 @@ def meaning(data: dict[str, Any], sound: Sound, folder: Path) -> Meaning:
         raise Unknown(f"centred {data['embedder']['centred']!r}")
     dims = tuple(data["dims"])
     first = sound.parts[""].rows
-    mean = vectors.mean_of(vectors.sum_of(first), len(first))
+    mean = short_codes.mean_of(short_codes.sum_of(first), len(first))
     return Meaning(paths, parts, np.concatenate(allowed), dims, data["embedder"].get("centred", False), mean)
 
 

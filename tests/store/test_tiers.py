@@ -10,7 +10,7 @@ import pytest
 from resizable_search.admin import doctor as warming
 from resizable_search.build.build import build_vectors, compact
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.engine import vectors
+from resizable_search.engine import short_codes, vectors
 from resizable_search.engine.vectors import sign_words
 from resizable_search.errors import IndexFormatError, StorageError, UsageError
 from resizable_search.search.index import open_index
@@ -77,7 +77,16 @@ def test_an_index_without_tiers_is_searched_by_its_floats_and_gets_them_by_warm(
 
 
 @pytest.mark.parametrize(
-    "name", ["64.int8.npy", "64.scale.npy", "96.error.npy", "96.1bit.npy", "96.mean.npy"]
+    "name",
+    [
+        "64.int8.npy",
+        "64.scale.npy",
+        "96.error.npy",
+        "96.1bit.npy",
+        "96.4bit.npy",
+        "96.bounds.npy",
+        "96.mean.npy",
+    ],
 )
 def test_a_tier_that_is_damaged_is_told(tmp_path, name):
     with index_of(unit_rows(100, 96, 0, "plain"), tmp_path) as index:
@@ -129,9 +138,8 @@ def with_signs(folder):
         inside = folder / part.path
         words = sign_words(np.load(inside / NAMES.vectors(full)))
         np.save(inside / NAMES.signs(full), np.ascontiguousarray(words.T))
-        files = {
-            name: entry for name, entry in part.files.items() if "1bit" not in name and "mean" not in name
-        }
+        made = {"tiers/96.mean.npy", "tiers/96.1bit.npy", "tiers/96.4bit.npy", "tiers/96.bounds.npy"}
+        files = {name: entry for name, entry in part.files.items() if name not in made}
         for name in set(part.files) - set(files):
             (inside / name).unlink()
         files[NAMES.signs(full)] = file_entry(inside / NAMES.signs(full))
@@ -183,9 +191,9 @@ def test_parts_that_come_later_have_the_mean_of_the_first_and_compacting_makes_i
     means = [np.load(folder / part.file(NAMES.mean(96))) for part in parts]
     stored = [np.load(folder / part.file("96.npy")) for part in parts]
     np.testing.assert_array_equal(means[1], means[0])
-    np.testing.assert_array_equal(means[0], vectors.mean_of(vectors.sum_of(stored[0]), 130))
+    np.testing.assert_array_equal(means[0], short_codes.mean_of(short_codes.sum_of(stored[0]), 130))
     codes = np.load(folder / parts[1].file(NAMES.one_bit(96)))
-    np.testing.assert_array_equal(codes, vectors.one_bit(stored[1], means[0]))
+    np.testing.assert_array_equal(codes, short_codes.one_bit(stored[1], means[0]))
     with open_index(folder) as index:
         top = index.scan(rows[:3], k=100, plan="40:1bit:100,96")
         for query, found in zip(vectors.truncate(rows[:3], 40), top.rows, strict=True):
@@ -198,7 +206,7 @@ def test_parts_that_come_later_have_the_mean_of_the_first_and_compacting_makes_i
     assert contents(folder) == contents(tmp_path / "fresh")
 
 
-@pytest.mark.parametrize("kind", ["mean", "1bit"])
+@pytest.mark.parametrize("kind", ["mean", "1bit", "4bit", "bounds"])
 @pytest.mark.parametrize("part", [0, 1])
 def test_codes_of_another_mean_are_found_and_mended(tmp_path, kind, part):
     folder = grown(tmp_path, unit_rows(300, 96, 0, "plain"))

@@ -12,6 +12,7 @@ from typing import Any
 
 from numba import types
 
+from resizable_search.engine.kernels.four_bit import scan_four_bit, survivors
 from resizable_search.engine.kernels.one_bit import best_words, rescore_one_bit, scan_one_bit, unpack
 from resizable_search.engine.kernels.rows import rescore_exact, rescore_int8, truncate
 from resizable_search.engine.kernels.scan import best_candidates, scan_int8
@@ -40,6 +41,8 @@ def _signatures() -> dict[Any, Any]:
         best_words: (array(u64, 3), array(i64, 2), packed, packed),
         rescore_one_bit: (*look_up, rows, packed),
         unpack: (packed, queries, rows),
+        scan_four_bit: (table, i64, queries, array(f64, 1), i64, i64, i64, i64, *one_lower, *one_candidates),
+        survivors: (*candidates, *lower),
         best_candidates: (table, i64, types.boolean, queries, *candidates, *lower, *best),
         truncate: (queries, i64, queries),
         rescore_exact: (table, i64, queries, rows, *best),

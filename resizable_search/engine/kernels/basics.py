@@ -162,6 +162,8 @@ codes_of = _matrix(_int8, columns.CODES, columns.ROWS, columns.CODES_WIDTH)
 """(n, width) int8: the codes of its rows."""
 steps_of = _vector(_float32, columns.STEPS)
 """(n,) float32: what the codes are multiplied by."""
+four_bit_of = _matrix(_uint8, columns.CODES, columns.ROWS, columns.CODES_WIDTH)
+"""(n, width) uint8: the codes of its rows in four bits."""
 errors_of = _vector(_float32, columns.ERRORS)
 """(n,) float32: the distance of its rows from their codes."""
 
@@ -171,6 +173,12 @@ def allowed_of(table, part):
     """(n,) uint8: which of its rows a search may return; (0,) if all."""
     count = table[part, columns.ROWS] if table[part, columns.ALLOWED] != 0 else 0
     return carray(_uint8(table[part, columns.ALLOWED]), (count,))
+
+
+@njit(nogil=True)
+def bounds_of(table, part):
+    """(2, n) float32: the steps and errors of the codes in four bits."""
+    return carray(_float32(table[part, columns.STEPS]), (2, table[part, columns.ROWS]))
 
 
 @njit(nogil=True)
@@ -195,7 +203,7 @@ def span_of(rows, count, at, first, stop):
     return at, end
 
 
-def _multiply_add(builder, a, b):
+def multiply_add(builder, a, b):
     """Sums of neighbouring products of two <32 x i16>: <16 x i32>, by one instruction if there is one."""
     if "+avx512bw" in FEATURES:
         return call(builder, "llvm.x86.avx512.pmaddw.d.512", ir.VectorType(_I32, 16), a, b)
@@ -268,7 +276,7 @@ def _tile(rows, queries, *, prefetches=False):
                     narrow = load(pointer, offset, ir.VectorType(_I8, LANES))
                     wide = builder.sext(narrow, ir.VectorType(_I16, LANES))
                     for value, total in zip(values, own, strict=True):
-                        more = _multiply_add(builder, wide, value)
+                        more = multiply_add(builder, wide, value)
                         builder.store(builder.add(builder.load(total), more), total)
             for j in range(queries):
                 target = builder.bitcast(line(2, ir.Constant(_I64, 0), j), _I32.as_pointer())

@@ -3,7 +3,7 @@
 Four signs of a row are an index into a table of 16 sums of four of the query's integers. An instruction
 looks up 16 to 64 such indexes. Each table has what agrees: S is the sum of |z| where the signs of row and
 query are equal, at most 127 for four numbers; with T, the sum of all |z|, the score is (2 S - T) x the row's
-factor. Sums of two tables fit into bytes, and all of them into 16 bits (`vectors.small_queries`).
+factor. Sums of two tables fit into bytes, and all of them into 16 bits (`short_codes.small_queries`).
 
 Processors without AVX2 take plain loops, with the same results.
 """
@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from resizable_search.engine.kernels.basics import FEATURES, call, pointer_to, prefetch
-from resizable_search.engine.vectors import CODE_ROWS, HEAD
+from resizable_search.engine.short_codes import CODE_ROWS, HEAD
 
 BLOCKS_AHEAD = 2
 """Blocks that a scan prefetches ahead; 1 to 8 make no difference, 0 takes a third longer."""
@@ -224,7 +224,7 @@ look_up_1, look_up_4 = _make(1), _make(4)
 def make_tables(queries, limit, tables, totals):
     """The tables (m, groups, 16) uint8 of queries (m, d) float32, and their sums of all |z| (m,) float32.
 
-    The integers z are those of `vectors.small_queries`; groups is d / 4, padded to an even number.
+    The integers z are those of `short_codes.small_queries`; groups is d / 4, padded to an even number.
     """
     m, d = queries.shape
     groups = tables.shape[1]

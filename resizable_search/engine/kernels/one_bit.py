@@ -22,7 +22,7 @@ from resizable_search.engine.kernels.lookup import (
     make_tables,
 )
 from resizable_search.engine.parts import CODES, CODES_WIDTH, FIRST, ROWS
-from resizable_search.engine.vectors import CODE_ROWS, HEAD
+from resizable_search.engine.short_codes import CODE_ROWS, HEAD
 
 SAMPLED = 64
 """One block in so many tells how good the best k are, before all are scanned.

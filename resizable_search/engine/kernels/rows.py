@@ -70,11 +70,17 @@ def quantise_queries(queries):
             codes[query, i] = np.int16(code)
             error += (code - scaled) * (code - scaled)
         units[query] = 1 / power
-        length *= 1 + 1e-12
-        error = math.sqrt(error) / power * (1 + 1e-9) + 1e-300
-        factors[query] = (length + error) * (1 + 1e-9)
-        bases[query] = (error + length * FLOAT32_UNIT * 1.01) * (1 + UNIT_TOLERANCE) + 1e-12
+        factors[query], bases[query] = bounds_of_error(length, math.sqrt(error) / power)
     return codes, units, factors, bases
+
+
+@njit(nogil=True)
+def bounds_of_error(length, error):
+    """The factor and the base of the bounds for a query's length, and its distance from its integers."""
+    length *= 1 + 1e-12
+    error = error * (1 + 1e-9) + 1e-300
+    factor = (length + error) * (1 + 1e-9)
+    return factor, (error + length * FLOAT32_UNIT * 1.01) * (1 + UNIT_TOLERANCE) + 1e-12
 
 
 @njit(nogil=True)

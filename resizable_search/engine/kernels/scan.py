@@ -20,6 +20,81 @@ from resizable_search.engine.kernels.rows import GROUP, defined_score, quantise_
 from resizable_search.engine.parts import FIRST, ROWS
 
 
+def scan_part_by(products):
+    """A function that scans a part, by the integer products of its codes with the queries'."""
+
+    @njit(nogil=True)
+    def scan_part(
+        codes, all_steps, all_errors, allowed, first_row, dim, query_codes, units, factors, bases, is_exact,
+        start, stop, k, limit, lower, lower_sizes, rows, keys, counts,
+    ):  # fmt: skip
+        """As `scan_int8`, of one part whose first row is `first_row`: codes (n, width), and so on."""
+        m = query_codes.shape[0]
+        capacity = rows.shape[1]
+        width = codes.shape[1]
+        block = 256 if m == 1 else max(16, min(1024, (1 << 18) // max(1, width)) // 4 * 4)
+        sums = np.empty((4, block), np.int32)
+        upper = np.empty(block + GROUP, np.float64)
+        for begin in range(start, stop, block):
+            end = min(begin + block, stop)
+            size = end - begin
+            whole = (size + GROUP - 1) // GROUP * GROUP
+            steps, errors = all_steps[begin:end], all_errors[begin:end]
+            for first in range(0, m, 4):
+                count = min(4, m - first)
+                products(codes, begin, end, query_codes, first, count, dim, sums)
+                for j in range(count):
+                    query = first + j
+                    unit, factor, base = units[query], factors[query], bases[query]
+                    own, own_rows, own_keys, own_lower = sums[j], rows[query], keys[query], lower[query]
+                    if is_exact:
+                        for i in range(size):
+                            score = np.float64(own[i]) * np.float64(steps[i]) * unit
+                            upper[i] = score + (factor * np.float64(errors[i]) + base)
+                    else:
+                        for i in range(size):
+                            score = np.float64(own[i]) * np.float64(steps[i]) * unit
+                            upper[i] = np.float64(np.float32(score))
+                    for i in range(size, whole):
+                        upper[i] = -np.inf
+                    lower_size = lower_sizes[query]
+                    bound = own_lower[0] if lower_size == k else -np.inf
+                    for group in range(0, whole, GROUP):
+                        reaches = 0
+                        for i in range(group, group + GROUP):
+                            reaches |= np.int64(upper[i] >= bound)
+                        if reaches == 0:
+                            continue
+                        for i in range(group, min(group + GROUP, size)):
+                            key = upper[i]
+                            row = begin + i
+                            # An equal score in a later row is worse; an equal bound is not.
+                            if key < bound or (not is_exact and lower_size == k and key == bound):
+                                continue
+                            if allowed.size > 0 and allowed[row] == 0:
+                                continue
+                            low = key
+                            if is_exact:
+                                low -= 2 * (factor * np.float64(errors[i]) + base)
+                            if counts[query] == capacity:
+                                counts[query] = compact(own_rows, own_keys, capacity, bound)
+                                if counts[query] > limit:
+                                    return False
+                            at = counts[query]
+                            own_rows[at], own_keys[at] = first_row + row, key
+                            counts[query] = at + 1
+                            lower_size = offer_lower(own_lower, lower_size, k, low)
+                            if lower_size == k:
+                                bound = own_lower[0]
+                    lower_sizes[query] = lower_size
+        return True
+
+    return scan_part
+
+
+_scan_part = scan_part_by(products)
+
+
 @njit(nogil=True, cache=True)
 def scan_int8(table, dim, is_exact, queries, start, stop, k, limit, lower, lower_sizes, rows, keys, counts):
     """Scan rows start … stop - 1 for every query, and collect the candidates.
@@ -39,73 +114,6 @@ def scan_int8(table, dim, is_exact, queries, start, stop, k, limit, lower, lower
             lower, lower_sizes, rows, keys, counts,
         ):  # fmt: skip
             return False
-    return True
-
-
-@njit(nogil=True)
-def _scan_part(
-    codes, all_steps, all_errors, allowed, first_row, dim, query_codes, units, factors, bases, is_exact,
-    start, stop, k, limit, lower, lower_sizes, rows, keys, counts,
-):  # fmt: skip
-    """As `scan_int8`, of one part whose first row is `first_row`: codes (n, width), and so on."""
-    m = query_codes.shape[0]
-    capacity = rows.shape[1]
-    width = codes.shape[1]
-    block = 256 if m == 1 else max(16, min(1024, (1 << 18) // max(1, width)) // 4 * 4)
-    sums = np.empty((4, block), np.int32)
-    upper = np.empty(block + GROUP, np.float64)
-    for begin in range(start, stop, block):
-        end = min(begin + block, stop)
-        size = end - begin
-        whole = (size + GROUP - 1) // GROUP * GROUP
-        steps, errors = all_steps[begin:end], all_errors[begin:end]
-        for first in range(0, m, 4):
-            count = min(4, m - first)
-            products(codes, begin, end, query_codes, first, count, dim, sums)
-            for j in range(count):
-                query = first + j
-                unit, factor, base = units[query], factors[query], bases[query]
-                own, own_rows, own_keys, own_lower = sums[j], rows[query], keys[query], lower[query]
-                if is_exact:
-                    for i in range(size):
-                        score = np.float64(own[i]) * np.float64(steps[i]) * unit
-                        upper[i] = score + (factor * np.float64(errors[i]) + base)
-                else:
-                    for i in range(size):
-                        score = np.float64(own[i]) * np.float64(steps[i]) * unit
-                        upper[i] = np.float64(np.float32(score))
-                for i in range(size, whole):
-                    upper[i] = -np.inf
-                lower_size = lower_sizes[query]
-                bound = own_lower[0] if lower_size == k else -np.inf
-                for group in range(0, whole, GROUP):
-                    reaches = 0
-                    for i in range(group, group + GROUP):
-                        reaches |= np.int64(upper[i] >= bound)
-                    if reaches == 0:
-                        continue
-                    for i in range(group, min(group + GROUP, size)):
-                        key = upper[i]
-                        row = begin + i
-                        # An equal score in a later row is worse; an equal bound is not.
-                        if key < bound or (not is_exact and lower_size == k and key == bound):
-                            continue
-                        if allowed.size > 0 and allowed[row] == 0:
-                            continue
-                        low = key
-                        if is_exact:
-                            low -= 2 * (factor * np.float64(errors[i]) + base)
-                        if counts[query] == capacity:
-                            counts[query] = compact(own_rows, own_keys, capacity, bound)
-                            if counts[query] > limit:
-                                return False
-                        at = counts[query]
-                        own_rows[at], own_keys[at] = first_row + row, key
-                        counts[query] = at + 1
-                        lower_size = offer_lower(own_lower, lower_size, k, low)
-                        if lower_size == k:
-                            bound = own_lower[0]
-                lower_sizes[query] = lower_size
     return True
 
 

@@ -1,18 +1,18 @@
-"""One-bit codes: the kernels of every kind of processor, and the selection of the best, against numpy."""
+"""Codes of one and four bits: the kernels of every kind of processor, and the selection of the best."""
 
 import numpy as np
 import pytest
 
-from resizable_search.engine import numba_engine, vectors
+from resizable_search.engine import numba_engine, short_codes, vectors
 from resizable_search.engine.base import select
 from resizable_search.engine.parts import Parts, View
-from resizable_search.engine.vectors import CODE_ROWS
+from resizable_search.engine.short_codes import CODE_ROWS
 from tests.engine.test_engines import mean_of, unit_rows
 from tests.support import one_bit_scores
 
 
 def view_of(rows, dim, allowed=None):
-    return View(rows, dim, allowed, one_bit=vectors.one_bit(rows, mean_of(rows)))
+    return View(rows, dim, allowed, one_bit=short_codes.one_bit(rows, mean_of(rows)))
 
 
 @pytest.mark.parametrize("features", ["+avx512bw", "+avx2", "plain"])
@@ -29,9 +29,9 @@ def test_every_kind_of_processor_gives_the_same_scores(monkeypatch, features, co
     look_up = lookup.plain_look_up(count) if features == "plain" else lookup._in_registers(count)
     dim, lines, m = 90, 12, count + 1
     rows, queries = unit_rows(128, dim, 0, "outliers"), unit_rows(m, dim, 1, "plain")
-    codes, tables = vectors.one_bit(rows, mean_of(rows)), np.empty((m, 2 * lines, 16), np.uint8)
+    codes, tables = short_codes.one_bit(rows, mean_of(rows)), np.empty((m, 2 * lines, 16), np.uint8)
     totals, bounds = np.empty(m, np.float32), np.empty(m, np.float32)
-    lookup.make_tables(queries, vectors.table_limit(dim), tables, totals)
+    lookup.make_tables(queries, short_codes.table_limit(dim), tables, totals)
     meant = np.stack([one_bit_scores(rows[64:], mean_of(rows), query) for query in queries])
     bounds[:] = np.median(meant, axis=1)
 
@@ -44,6 +44,32 @@ def test_every_kind_of_processor_gives_the_same_scores(monkeypatch, features, co
     np.testing.assert_array_equal(keys, meant[1:])
     reaches = [[int(mask) >> i & 1 for i in range(CODE_ROWS)] for mask in masks]
     np.testing.assert_array_equal(np.array(reaches, bool), meant[1:] >= bounds[1:, None])
+
+
+@pytest.mark.parametrize("features", ["+avx512bw", "+avx2", "plain"])
+@pytest.mark.parametrize("dim", [7, 128, 300])
+def test_every_kind_of_processor_multiplies_four_bits_alike(monkeypatch, features, dim):
+    from llvmlite.binding import get_host_cpu_features
+    from numba import njit
+
+    from resizable_search.engine.kernels import basics, four_bit
+
+    if features != "plain" and features not in get_host_cpu_features().flatten():
+        pytest.skip(f"this processor lacks {features}")
+    for module in (basics, four_bit):
+        monkeypatch.setattr(module, "FEATURES", features)
+    rng, width = np.random.default_rng(0), short_codes.four_bit_width(dim)
+    codes = rng.integers(0, 256, (9, width), np.uint8)
+    queries = rng.integers(-127, 128, (2, 2 * width)).astype(np.int8)
+    tile, out = four_bit._tile, np.zeros(6, np.int32)
+
+    @njit
+    def run(codes, queries, out):
+        tile(codes, 3, queries, 1, out, 2)
+
+    run(codes, queries, out)
+    both = np.concatenate([codes & 15, codes >> 4], axis=1).astype(int)
+    assert out.tolist() == [0, 0, *(both[3:7] @ queries[1].astype(int)).tolist()]
 
 
 @pytest.mark.parametrize("k", [1, 20, 3000, 6000])
@@ -87,11 +113,11 @@ def test_small_queries_fit_their_tables_and_sums(dim):
     queries[1] = 0
     queries[2, 0] = 1e30
     queries[3] = 1
-    small = vectors.small_queries(queries).astype(int)
+    small = short_codes.small_queries(queries).astype(int)
     assert small.shape == (5, dim + -dim % 8)
     assert not small[:, dim:].any()
     fours = np.abs(small).reshape(5, -1, 4).sum(axis=2)
-    assert fours.max() <= vectors.table_limit(dim) <= 127
+    assert fours.max() <= short_codes.table_limit(dim) <= 127
     assert fours.sum(axis=1).max() < 1 << 16
-    assert fours[[0, 2, 3]].max(axis=1).min() > vectors.table_limit(dim) / 2 - 3
+    assert fours[[0, 2, 3]].max(axis=1).min() > short_codes.table_limit(dim) / 2 - 3
     assert not small[1].any()

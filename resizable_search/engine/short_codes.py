@@ -1,0 +1,152 @@
+"""Rows in one bit and in four bits a number, around the mean of the index's rows.
+
+A code of one bit a number is the sign of r = x - m, where m is the mean, with a factor f = |r|² / Σ|r_i|: the
+row that f times the signs (1 and -1) makes lies on r's own side at r's own length along it. A query becomes
+small integers z, and the score (Σ sign × z) f ranks rows nearly as q·r does, and so as q·x does: q·m is the
+same for all rows.
+
+A code of four bits is one of 16 levels around the mean, (c - 7.5) s, with e >= |r - r̂|. So |q·r - q·r̂| <=
+|q| e tells which rows cannot be among the best, from half the bytes of int8.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resizable_search.engine.vectors import Floats, lane_sum, spans
+
+CODE_ROWS = 64
+"""Rows of a block of one-bit codes: a byte of each, side by side, is what a processor looks up at once."""
+
+HEAD = 2
+"""Lines of a block before its signs: the factors of its rows, two bytes each."""
+
+TABLE_LIMIT = 127
+"""The most that four of a query's small integers add up to: two such sums fit into a byte."""
+
+FOUR_BIT_STEP = 0.335
+"""The distance of two levels, in root mean squares of a row: the least error for normal numbers."""
+
+FOUR_BIT_LINE = 64
+"""Bytes that a compiled loop takes at once: the length of a row's codes is a multiple of it."""
+
+
+def sum_of(rows: Floats) -> NDArray[np.int64]:
+    """The sum (d,) of up to 2^22 rows (n, d), each number rounded to an integer after x 2^30.
+
+    Such sums are below 2^53, so that no order changes them.
+    """
+    whole = rows * np.float32(2.0**30)
+    np.rint(whole, out=whole)
+    total: NDArray[np.float64] = np.add.reduce(whole, axis=0, dtype=np.float64)
+    return total.astype(np.int64)
+
+
+def mean_of(total: Any, count: int) -> Floats:
+    """The mean (d,) float32 of so many rows, from the `sum_of` them."""
+    return np.asarray(total / (count * 2.0**30), np.float32)
+
+
+def one_bit(rows: Floats, mean: Floats) -> NDArray[np.uint8]:
+    """The one-bit codes of rows (n, d) float32: (ceil(n / 64), 2 + ceil(d / 8), 64) uint8.
+
+    A block has 64 rows. Its first two lines are their factors, 64 numbers of 16 bits, each the upper half of
+    a float32. Line 2 + j has 8 signs of each row: bit i is 1 where number 8 j + i of the row is above the
+    mean. What is beyond the last row or number is 0.
+    """
+    n, d = rows.shape
+    blocks, lines = -(-n // CODE_ROWS), -(-d // 8)
+    packed = np.zeros((blocks * CODE_ROWS, lines), np.uint8)
+    factors = np.zeros(blocks * CODE_ROWS, np.float32)
+    for start, stop in spans(n, d):
+        centred = rows[start:stop] - mean
+        packed[start:stop] = np.packbits(centred > 0, axis=1, bitorder="little")
+        wide = centred.astype(np.float64)
+        share = lane_sum(np.abs(wide))
+        share[share == 0.0] = 1.0
+        wide *= wide
+        factors[start:stop] = lane_sum(wide) / share
+    codes = np.empty((blocks, HEAD + lines, CODE_ROWS), np.uint8)
+    halves = ((factors.view(np.uint32) + np.uint32(1 << 15)) >> np.uint32(16)).astype("<u2")
+    codes[:, :HEAD] = halves.view(np.uint8).reshape(blocks, HEAD, CODE_ROWS)
+    codes[:, HEAD:] = packed.reshape(blocks, CODE_ROWS, lines).transpose(0, 2, 1)
+    return codes
+
+
+def one_bit_rows(codes: NDArray[np.uint8], rows: Any, lines: int) -> tuple[Floats, Floats]:
+    """The signs (c, 8 x lines), 1 and -1, and the factors (c,) of rows: a slice or numbers (c,)."""
+    if isinstance(rows, slice):
+        first = rows.start // CODE_ROWS
+        some = codes[first : -(-rows.stop // CODE_ROWS)]
+        packed = some[:, HEAD : HEAD + lines].transpose(0, 2, 1).reshape(-1, lines)
+        halves = np.ascontiguousarray(some[:, :HEAD]).view("<u2").reshape(-1)
+        inside = slice(rows.start - first * CODE_ROWS, rows.stop - first * CODE_ROWS)
+        packed, halves = packed[inside], halves[inside]
+    else:
+        block, at = rows // CODE_ROWS, rows % CODE_ROWS
+        packed = codes[block, HEAD : HEAD + lines, at]
+        pairs = codes[:, :HEAD].reshape(len(codes), -1)
+        halves = pairs[block, 2 * at] | (pairs[block, 2 * at + 1].astype(np.uint16) << 8)
+    signs = np.unpackbits(packed, axis=1, bitorder="little").astype(np.float32)
+    signs *= 2
+    signs -= 1
+    return signs, (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def small_queries(queries: Floats) -> NDArray[np.int8]:
+    """Queries (m, d) float32 as small integers (m, d padded to 8), by a power of two each.
+
+    The magnitudes of four neighbours add up to TABLE_LIMIT at most, and to less where there are so many
+    that all would not fit into 16 bits.
+    """
+    m, d = queries.shape
+    wide = np.zeros((m, d + -d % 8))
+    wide[:, :d] = queries
+    a, b, c, e = np.moveaxis(np.abs(wide).reshape(m, -1, 4), 2, 0)
+    largest = (a + b + c + e).max(axis=1)
+    largest[largest == 0.0] = 1.0
+    _, exponents = np.frexp((table_limit(d) - 2) / largest)
+    small: NDArray[np.int8] = np.rint(np.ldexp(wide, exponents[:, None] - 1)).astype(np.int8)
+    return small
+
+
+def table_limit(dim: int) -> int:
+    """The most that four neighbours of a query of so many numbers may add up to."""
+    return max(16, min(TABLE_LIMIT, 65535 // (2 * -(-dim // 8))))
+
+
+def four_bit_width(dim: int) -> int:
+    """The bytes of a row's codes in four bits."""
+    return -(-dim // (2 * FOUR_BIT_LINE)) * FOUR_BIT_LINE
+
+
+def four_bit(rows: Floats, mean: Floats) -> tuple[NDArray[np.uint8], Floats]:
+    """Rows (n, d) float32 in four bits: codes (n, width) uint8, and steps and errors (2, n) float32.
+
+    Byte j has number j in its lower half and number width + j in its upper half. What is beyond d is 0.
+    """
+    n, d = rows.shape
+    width = four_bit_width(d)
+    codes, bounds = np.empty((n, width), np.uint8), np.empty((2, n), np.float32)
+    for start, stop in spans(n, d):
+        block = rows[start:stop]
+        centred = block - mean
+        wide = centred.astype(np.float64)
+        wide *= wide
+        step = (np.sqrt(lane_sum(wide) / d) * FOUR_BIT_STEP).astype(np.float32)
+        levels = np.floor(centred / np.where(step > 0, step, np.float32(1))[:, None])
+        np.clip(levels, -8, 7, out=levels)
+        halves = np.zeros((stop - start, 2 * width), np.uint8)
+        halves[:, :d] = levels + 8
+        codes[start:stop] = halves[:, :width] | (halves[:, width:] << 4)
+        off = levels.astype(np.float64)
+        off += 0.5
+        off *= step.astype(np.float64)[:, None]
+        off += mean
+        off -= block
+        off *= off
+        errors = np.sqrt(lane_sum(off)).astype(np.float32)
+        bounds[0, start:stop] = step
+        bounds[1, start:stop] = np.nextafter(errors, np.float32(np.inf))
+    return codes, bounds

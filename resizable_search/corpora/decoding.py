@@ -40,8 +40,7 @@ _DECODERS = {
     "euc-jp": "euc_jis_2004",
     "iso-2022-jp": _JAPANESE_MAIL,
     "x-user-defined": "cp1252",
-}
-"""Codecs that know more characters of an encoding, as browsers do, than those of its name."""
+}  # codecs that know more characters of an encoding, as browsers do, than those of its name
 _WIDE = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"]
 
 

@@ -25,8 +25,7 @@ from resizable_search.corpora.gitignore import GitPatterns
 from resizable_search.errors import UsageError
 from resizable_search.text import quoted
 
-_Rules = tuple[tuple[str, GitPatterns], ...]
-"""Folders with patterns, and those; the nearest last."""
+_Rules = tuple[tuple[str, GitPatterns], ...]  # folders with patterns, and those; the nearest last
 
 _ALL_IGNORED: _Rules = (("/", GitPatterns.of(["*"])),)
 """The rules in an ignored folder that holds tracked files."""

@@ -132,8 +132,7 @@ _TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 _MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*`]+|</?\w[^>]*>")
 """Marks of emphasis, code and links in a heading."""
 _PICTURE = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=]{100,}")
-_MAX_HEADING = 500
-"""Characters of a heading that are looked at: its marks take time by the square of it."""
+_MAX_HEADING = 500  # characters of a heading that are looked at: its marks take time by the square of it
 _OPENING = re.compile(r"(?<!`)(`+)(?!`)|<!--|<(script|style|nav)\b", re.IGNORECASE)
 """Code, or what a page does not show as text."""
 _LINK_WITHIN = re.compile(r"\[.*\]\(#(?:(?!\]\(#)[^)])*\)")
@@ -245,8 +244,7 @@ def _line_starts(text: str, start: int) -> Sequence[int]:
 _CHARSETS = (
     re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([^\s\"'>;/]+)", re.IGNORECASE),
     re.compile(rb"\A\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([^\"']+)"),
-)
-"""Where a page declares its encoding. As in browsers, XML's declaration comes second."""
+)  # Where a page declares its encoding. As in browsers, XML's declaration comes second
 _CHARSET_BYTES = 4096
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _PARAGRAPHS = """
@@ -257,8 +255,7 @@ _GAPS = {
     **dict.fromkeys([*_HEADINGS, *_PARAGRAPHS.split()], "\n\n"),
     **dict.fromkeys(["br", "dd", "dt", "li", "option", "tr"], "\n"),
     **dict.fromkeys(["td", "th"], " "),
-}
-"""What separates an element from the text around it."""
+}  # what separates an element from the text around it
 _SILENT = frozenset({"title", "script", "style", "template", "svg", "math"})
 _ASIDE = frozenset({"nav", "footer", "noscript", "button", "select", "dialog"})
 _ASIDE_ROLES = frozenset({"navigation", "search", "banner", "contentinfo", "menu"})

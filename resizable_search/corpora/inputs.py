@@ -27,8 +27,7 @@ NOT_FOLLOWED = {
     "texts": "its texts came from Python: give all of them to build_index",
     "merged": "it was merged of other indexes: update those, and merge them again",
     "-": "its documents came from stdin: give all of them to its build command",
-}
-"""By the kind of a corpus, why it cannot be read again, and what to do instead."""
+}  # by the kind of a corpus, why it cannot be read again, and what to do instead
 
 Input = Path | BinaryIO  # a file or folder, or a stream of JSON lines
 

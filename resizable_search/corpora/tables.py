@@ -112,8 +112,7 @@ class Table(ABC):
     typed: Sequence[str] = ()  # the columns of CSV whose values get types
     delimiter: str | None = None  # of CSV; None: the header tells
 
-    unit: ClassVar[str] = "line"
-    """What a record's number counts."""
+    unit: ClassVar[str] = "line"  # what a record's number counts
 
     @abstractmethod
     def columns(self) -> list[str] | None:

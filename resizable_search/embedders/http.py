@@ -48,8 +48,7 @@ ERRORS: Mapping[int, type[EmbedderError]] = {
     429: RateLimitedError,
     499: ServiceError,  # nginx: the connection was closed
     501: EmbedderError,  # llama.cpp without --embeddings
-}
-"""The error of each status. Others are a ServiceError from 500 on, else an EmbedderError."""
+}  # The error of each status. Others are a ServiceError from 500 on, else an EmbedderError
 _UNPAID = ("insufficient_quota", "billing_not_active", "billing_hard_limit_reached")
 _MEASURES = re.compile(
     r"token|tensor|context|sequence|seq_len|n_ctx|character|payload|input|text|prompt|长", re.IGNORECASE
@@ -58,8 +57,7 @@ _EXCESS = re.compile(
     r"exceed|overflow|longer than|too[ _](?:large|long|many)|(?:less|larger) than|at most|\bmax|up to"
     r"|range of|must match|[<>]=? \w|context (?:length|size|window)|physical batch size|超|过长",
     re.IGNORECASE,
-)
-"""A text is too long by a message of which both match: what is measured, and that it is too much."""
+)  # a text is too long by a message of which both match: what is measured, and that it is too much
 _OF_MODEL = re.compile(r"tokens?\b|tensor|context|sequence|n_ctx|physical batch size", re.IGNORECASE)
 _TOO_MANY = re.compile(r"batch size \d|batch size is|too many (?:inputs|requests)|list should", re.IGNORECASE)
 _LIKE_A_KEY = r"sk-[\w*.-]+|nk-[\w-]+"

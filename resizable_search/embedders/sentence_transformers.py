@@ -26,8 +26,7 @@ MODEL_BATCH = 32  # texts that the model computes at once, out of a call's texts
 PROMPTS = {
     "search_document": ("document", "passage", "corpus", "search_document", "retrieval.passage", "doc"),
     "search_query": ("query", "search_query", "retrieval.query", "s2p_query", "web_search_query"),
-}
-"""The names of models' prompts for each task, the usual one first."""
+}  # the names of models' prompts for each task, the usual one first
 
 
 class SentenceTransformersEmbedder(Embedder):

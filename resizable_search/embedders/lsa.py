@@ -273,20 +273,7 @@ def _checksum(head: dict[str, Any]) -> str:
 
 def read_state(folder: Path) -> LsaState:
     """What `write_state` wrote, with the components mapped. Raises IndexFormatError."""
-    head = _read_head(folder / HEAD)
-    try:
-        terms = json.loads(_read(folder / TERMS, head["files"][TERMS]))
-        rows = dict(zip(terms, range(len(terms)), strict=True))
-        _read(folder / IDF, head["files"][IDF])
-        idf = map_array(folder / IDF, (len(terms),), "<f4").copy()
-        components = map_array(folder / COMPONENTS, (len(terms), head["width"]), "<f4")
-        LsaEmbedder(**head["parameters"])
-    except (KeyError, TypeError, ValueError, UsageError):  # a checksum that fits may be anybody's
-        raise _damaged(folder / HEAD, "it describes no state") from None
-    return LsaState(rows, idf, components, head["parameters"], head["checksum"])
-
-
-def _read_head(path: Path) -> dict[str, Any]:
+    path = folder / HEAD
     try:
         head: dict[str, Any] = json.loads(_read(path))
         checksum = _checksum(head)
@@ -303,7 +290,16 @@ def _read_head(path: Path) -> dict[str, Any]:
         )
     if head.get("checksum") != checksum:
         raise _damaged(path, "its checksum does not fit")
-    return head
+    try:
+        terms = json.loads(_read(folder / TERMS, head["files"][TERMS]))
+        rows = dict(zip(terms, range(len(terms)), strict=True))
+        _read(folder / IDF, head["files"][IDF])
+        idf = map_array(folder / IDF, (len(terms),), "<f4").copy()
+        components = map_array(folder / COMPONENTS, (len(terms), head["width"]), "<f4")
+        LsaEmbedder(**head["parameters"])
+    except (KeyError, TypeError, ValueError, UsageError):  # a checksum that fits may be anybody's
+        raise _damaged(path, "it describes no state") from None
+    return LsaState(rows, idf, components, head["parameters"], head["checksum"])
 
 
 def _read(path: Path, digest: str | None = None) -> bytes:

@@ -36,6 +36,9 @@ MOST_PREFETCHED = 1000
 MOST_PACKED, MOST_LOOKED_UP = 2**32 - 1, 16_000
 """Rows that fit into half a word beside their score, and dimensions whose sums fit into 16 bits."""
 
+WORTH_FOUR_BITS = 1 << 23
+"""Numbers of an index from which a pass over codes of four bits saves more than it costs to begin it."""
+
 LIKELY = 5
 """Times k: the rows whose scores begin an exact scan."""
 
@@ -62,8 +65,9 @@ class NumbaEngine:
         if precision == "int8":
             return self._scan_int8(parts, queries, k, is_exact=False)
         if precision == "exact" and parts.can_have_tier and k <= base.TOO_MANY * len(parts):
-            is_single = len(queries) < FEW and parts.has_four_bit and _fits(parts)
-            result = self._scan_four_bit(parts, queries, k) if is_single else None
+            is_worth = len(queries) < FEW and len(parts) * parts.dim >= WORTH_FOUR_BITS
+            begins = is_worth and parts.has_four_bit and _fits(parts)
+            result = self._scan_four_bit(parts, queries, k) if begins else None
             return result or self._scan_int8(parts, queries, k, is_exact=True)
         return self._numpy.scan(parts, queries, precision, k)
 

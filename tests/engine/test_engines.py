@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resizable_search.engine import base, numpy_engine, scheduling, short_codes, vectors
+from resizable_search.engine import base, numba_engine, numpy_engine, scheduling, short_codes, vectors
 from resizable_search.engine.base import NO_ROW, margin, select
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.vectors import Tier, quantise, quantise_queries, sign_words
@@ -95,7 +95,8 @@ def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=Non
 
 @pytest.fixture
 def never_gives_up(monkeypatch):
-    """Let the int8 scan handle small parts too, which it would leave to the floats."""
+    """Let the scans of codes handle small parts too, which they would leave to the floats."""
+    monkeypatch.setattr(numba_engine, "WORTH_FOUR_BITS", 0)
     monkeypatch.setattr(base, "TOO_MANY", 50.0)
 
 
@@ -148,7 +149,8 @@ def test_every_dimension_is_exact_and_few_rows_are_rescored(engine, kind, dim):
 
 @pytest.mark.parametrize("m", [1, 3, 4])
 @pytest.mark.parametrize("dim", [96, 300])
-def test_an_exact_scan_begins_with_four_bits_where_rows_lie_in_few_directions(engine, m, dim):
+def test_an_exact_scan_begins_with_four_bits_where_rows_lie_in_few_directions(engine, m, dim, monkeypatch):
+    monkeypatch.setattr(numba_engine, "WORTH_FOUR_BITS", 0)
     rng = np.random.default_rng(dim)
     rows = (rng.standard_normal((6001, 12)) @ rng.standard_normal((12, dim))).astype(np.float32)
     rows = vectors.normalise(rows + np.float32(0.5))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resizable_search.engine import base
+from resizable_search.engine import base, numba_engine
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.vectors import Tier, normalise, quantise
 from tests.engine.test_engines import mean_of, view_of
@@ -57,6 +57,7 @@ HEALTH = [HealthCheck.function_scoped_fixture]
 )
 def test_parts_answer_as_one(engine, monkeypatch, too_many, sizes, kinds, k, m, dim, precision, gone, seed):
     monkeypatch.setattr(base, "TOO_MANY", too_many)  # the scan gives up, or does not
+    monkeypatch.setattr(numba_engine, "WORTH_FOUR_BITS", 0)
     rows, queries, allowed = made(sizes, kinds, m, gone, seed)
     queries = engine.truncate(queries, dim)
     k = min(k, len(rows))

@@ -106,9 +106,9 @@ def tamed(rows: NDArray[Any]) -> Floats:
     with np.errstate(over="ignore"):
         full = np.array(rows, np.float32, order="C")
     magnitudes = np.abs(rows)
-    if magnitudes.size and magnitudes.max(axis=1).min() > 2.0**-60 and magnitudes.max() < 2.0**100:
-        return full
     largest = magnitudes.max(axis=1, initial=0).astype(np.float64)
+    if largest.size and largest.min() > 2.0**-60 and largest.max() < 2.0**100:
+        return full
     odd = np.isfinite(largest) & ((largest >= 2.0**100) | (largest <= 2.0**-60)) & (largest > 0)
     if odd.any():
         _, exponents = np.frexp(largest[odd])

@@ -9,6 +9,7 @@
     │   └── HubError
     ├── EmbedderError
     │   ├── CredentialsError (NoCredentialsError), QuotaError, RefusedTextError, BadAnswerError, ClusterError
+    │   ├── QueryTimeoutError
     │   └── ServiceError
     │       └── RateLimitedError
     └── StorageError
@@ -100,6 +101,10 @@ class QuotaError(EmbedderError):
 
 class RefusedTextError(EmbedderError):
     """The service refuses a text of this request (400, 413, 422); a retry does not help."""
+
+
+class QueryTimeoutError(EmbedderError):
+    """A query's vector did not come while somebody waited for it."""
 
 
 class ClusterError(EmbedderError):

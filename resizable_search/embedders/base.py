@@ -32,6 +32,8 @@ from resizable_search.text import without_surrogates
 
 Task = Literal["search_document", "search_query"]  # what a text is for, in words of Nomic's models
 
+QUERY_SECONDS = 30.0  # how long one request of a query may take: somebody waits for it
+MORE_SECONDS = 2.0  # and for each further text of the request
 UNKNOWN_MODEL = "unknown"  # the model of precomputed vectors, if nobody named it
 
 
@@ -131,6 +133,13 @@ class PrecomputedEmbedder(Embedder):
             f"no embedder is known for these vectors (model: {self._spec.model}): build the index again with "
             "`model` and `embedder`, or search it with vectors from Python (index.scan)"
         )
+
+
+def seconds_for(task: Task, texts: int, most: float) -> float:
+    """How long a request of so many texts may take: `most` for documents, less for queries."""
+    if task == "search_document":
+        return most
+    return min(most, QUERY_SECONDS + (texts - 1) * MORE_SECONDS)
 
 
 def checked(rows: Iterable[Any], n: int, width: int, who: str) -> NDArray[np.float32]:

@@ -164,12 +164,11 @@ class RemoteService:
 
 @dataclass
 class Endpoint:
-    """`POST {base_url}/embeddings` with the key in a variable, within `timeout` seconds; for any thread."""
+    """`POST {base_url}/embeddings` with the key in a variable; for any thread."""
 
     base_url: str
     variable: str
     model: str
-    timeout: float
     needs_key: bool
     has_answered: bool = False
 
@@ -177,8 +176,8 @@ class Endpoint:
         """The key, '' if there is none. Raises CredentialsError."""
         return checked_key(os.environ.get(self.variable, "").strip(), self.variable, self.variable)
 
-    def post(self, body: dict[str, Any]) -> Any:
-        """The parsed answer to one request. Raises EmbedderError."""
+    def post(self, body: dict[str, Any], timeout: float) -> Any:
+        """The parsed answer to one request within `timeout` seconds. Raises EmbedderError."""
         key = self.key()
         if self.needs_key and not key:
             raise CredentialsError(
@@ -197,11 +196,11 @@ class Endpoint:
             down_remedy="check that the server runs, or try again later",
             has_answered=self.has_answered,
         )
-        answer = call_with_timeout(lambda: self._post(body, service), self.timeout, self.base_url)
+        answer = call_with_timeout(lambda: self._post(body, service, timeout), timeout, self.base_url)
         self.has_answered = True
         return answer
 
-    def _post(self, body: dict[str, Any], service: RemoteService) -> Any:
+    def _post(self, body: dict[str, Any], service: RemoteService, timeout: float) -> Any:
         import httpx2
 
         headers = {"Content-Type": "application/json", "User-Agent": f"rsearch/{__version__}"}
@@ -209,7 +208,10 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {service.key}"
         try:
             answer = self._client.post(
-                f"{self.base_url}/embeddings", content=json.dumps(body).encode(), headers=headers
+                f"{self.base_url}/embeddings",
+                content=json.dumps(body).encode(),
+                headers=headers,
+                timeout=timeout,  # ends a thread that nobody waits for any more
             )
         except httpx2.InvalidURL:
             raise service.no_address() from None
@@ -236,7 +238,6 @@ class Endpoint:
         try:
             client = httpx2.Client(
                 follow_redirects=False,  # the key must not travel
-                timeout=self.timeout,  # ends a thread that nobody waits for any more
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=32),
                 trust_env=not is_local(self.base_url),  # no proxy leads back to this machine
             )

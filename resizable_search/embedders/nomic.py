@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders import http, models
-from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
+from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked, seconds_for
 from resizable_search.environment import install_command, unusable_setting, without_user
 from resizable_search.errors import (
     BadAnswerError,
@@ -96,7 +96,7 @@ class NomicEmbedder(Embedder):
             )
 
         try:
-            answer = self._call(request, self._timeout, client)
+            answer = self._call(request, seconds_for(task, len(texts), self._timeout), client)
         finally:
             header.is_over = True
         vectors = _vectors(answer, len(texts), self._spec.model, "Nomic")

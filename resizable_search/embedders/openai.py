@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders import models
-from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked
+from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked, seconds_for
 from resizable_search.embedders.http import Endpoint, TooLongError, checked_url, is_local
 from resizable_search.errors import (
     BadAnswerError,
@@ -87,9 +87,9 @@ class OpenAIEmbedder(Embedder):
         self.batch_size = card.texts_per_request
         local = is_local(self._base_url)
         self.concurrency = 2 if local else 8
-        timeout = timeout or (LOCAL_TIMEOUT_SECONDS if local else TIMEOUT_SECONDS)
+        self._timeout = timeout or (LOCAL_TIMEOUT_SECONDS if local else TIMEOUT_SECONDS)
         own = self._base_url == DEFAULT_URL
-        self._endpoint = Endpoint(self._base_url, self._variable, self._served_as, timeout, needs_key=own)
+        self._endpoint = Endpoint(self._base_url, self._variable, self._served_as, needs_key=own)
         if encoding_format not in (None, "base64", "float"):
             raise UsageError(f"`encoding_format` is base64 or float, not {encoding_format!r:.80}")
         self._wanted_encoding = encoding_format
@@ -119,7 +119,7 @@ class OpenAIEmbedder(Embedder):
     def check(self) -> str:
         """Embed two words: nothing less shows that key, address and model are right."""
         try:
-            self._embed_inputs([self._prefixes["search_query"] + PROBE])
+            self._embed_inputs([self._prefixes["search_query"] + PROBE], self._timeout)
         except RefusedTextError as error:  # the text is not the problem
             what = str(error).partition("; ")[0]
             remedy = f"{self._served_as!r} may be no embedding model; check `model`"
@@ -142,23 +142,25 @@ class OpenAIEmbedder(Embedder):
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
         """Embed up to `batch_size` texts in one request, a single one cut if it is too long."""
-        prefix = self._prefixes[task]
+        prefix, seconds = self._prefixes[task], seconds_for(task, len(texts), self._timeout)
         try:
-            return self._embed_inputs([prefix + text for text in texts])
+            return self._embed_inputs([prefix + text for text in texts], seconds)
         except TooLongError as error:
             self._refuses_long = True
             if len(texts) > 1:
                 raise
             self._max_tokens = error.limit or self._max_tokens
-            return self._embed_cut(prefix, texts[0], error)
+            return self._embed_cut(prefix, texts[0], error, seconds)
 
-    def _embed_cut(self, prefix: str, text: str, refused: TooLongError) -> NDArray[np.float32]:
+    def _embed_cut(
+        self, prefix: str, text: str, refused: TooLongError, seconds: float
+    ) -> NDArray[np.float32]:
         cut = text
         for _ in range(MAX_CUTS):
             cut = cut[: max(1, int(len(cut) * refused.share))]
             self.before_repeat()
             try:
-                rows = self._embed_inputs([prefix + cut])
+                rows = self._embed_inputs([prefix + cut], seconds)
             except TooLongError as error:
                 refused = error
                 continue
@@ -166,25 +168,25 @@ class OpenAIEmbedder(Embedder):
             return rows
         raise refused
 
-    def _embed_inputs(self, inputs: list[str]) -> NDArray[np.float32]:
+    def _embed_inputs(self, inputs: list[str], seconds: float) -> NDArray[np.float32]:
         """The rows of one request, (n, width) float32, in the encoding that the endpoint knows."""
         try:
-            return self._request(inputs, self._encoding or "base64")
+            return self._request(inputs, self._encoding or "base64", seconds)
         except (RefusedTextError, ServiceError, BadAnswerError) as error:  # the text, or base64
             is_other = isinstance(error, TooLongError) or getattr(error, "status", 500) != 500
             if self._encoding or is_other:
                 raise
             self.before_repeat()
             try:
-                return self._request(inputs, "float")
+                return self._request(inputs, "float", seconds)
             except EmbedderError:
                 raise error from None
 
-    def _request(self, inputs: list[str], encoding: str) -> NDArray[np.float32]:
+    def _request(self, inputs: list[str], encoding: str, seconds: float) -> NDArray[np.float32]:
         body: dict[str, Any] = {"model": self._served_as, "input": inputs}
         if encoding != "float":  # the default everywhere
             body["encoding_format"] = encoding
-        answer = self._endpoint.post(body)
+        answer = self._endpoint.post(body, seconds)
         rows = rows_of(answer, len(inputs), self._base_url, self._width)
         self._width, self._encoding = rows.shape[1], encoding
         self.on_usage(billed_tokens(answer))

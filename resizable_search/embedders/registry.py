@@ -102,7 +102,8 @@ def reopen(spec: EmbedderSpec, state: Path) -> "Embedder":
         return fitted
     problem = "it has other options"
     try:
-        embedder: Embedder = cls(**{**spec.options, "model": spec.model})
+        width = {"width": spec.width} if "width" in parameters(spec.kind) else {}  # else it may ask for it
+        embedder: Embedder = cls(**{**spec.options, **width, "model": spec.model})
         if dict(embedder.spec.options) == dict(spec.options):
             return embedder
     except UsageError as error:

@@ -292,6 +292,10 @@ class Index:
             return self.embed_queries(texts)
         return np.zeros((len(texts), self.full_dim), np.float32)
 
+    def cached_queries(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+        """As `embed_queries`, but only from the cache: None unless it has all of them."""
+        return self._embedder.cached(texts)
+
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Raw query vectors (m, full_dim) float32, from the cache or the embedder.
 

@@ -106,6 +106,13 @@ class QueryEmbedder:
         with suppress(RsearchError):
             self._opened()
 
+    def cached(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+        """The raw vectors (m, width) of these texts if the cache has all of them, else None."""
+        if self.is_free:
+            return None
+        rows = [self._cache.get(self._spec.fingerprint, text, self._spec.width) for text in texts]
+        return None if any(row is None for row in rows) else np.array(rows, np.float32)
+
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Raw vectors of these texts, (m, width) float32. Raises UsageError, QueryError and EmbedderError."""
         if not isinstance(texts, str) and any(not text.strip() for text in texts):

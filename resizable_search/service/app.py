@@ -37,6 +37,7 @@ from resizable_search.text import plain
 STATUS: tuple[tuple[type[RsearchError], int], ...] = (
     (errors.IndexNotFoundError, 404),
     (errors.DocumentNotFoundError, 404),
+    (errors.QueryTimeoutError, 504),
     (errors.EmbedderError, 502),
     (errors.IndexFormatError, 503),
     (errors.IndexBusyError, 503),
@@ -58,6 +59,7 @@ _REFUSALS = {
     429: "Too many requests are under way.",
     502: "The embedder of the query failed.",
     503: "The index is damaged or unreadable.",
+    504: "The embedder of the query does not answer in time.",
 }
 
 ABOUT = """

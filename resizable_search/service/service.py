@@ -21,6 +21,7 @@ from resizable_search.errors import (
     IndexBusyError,
     IndexFormatError,
     IndexNotFoundError,
+    QueryTimeoutError,
     RsearchError,
 )
 from resizable_search.search.index import Index
@@ -36,7 +37,9 @@ T = TypeVar("T")
 Vectors = tuple[str, list[NDArray[np.float32]]]
 """The fingerprint of an embedder, and the vector (full_dim,) that it made of each text."""
 
-MOST_THREADS = 16  # blocking calls at once: opening an index, a filter, a text that goes to a hosted embedder
+MOST_THREADS = 16  # blocking calls at once: opening an index, a document, the list
+MOST_EMBEDDINGS = 16  # calls of an index's embedder at once: it may hang, and others have their own
+QUERY_SECONDS = 15.0  # how long a search waits for the vectors of its texts
 MOST_VECTORS = 4096  # query vectors in memory: 12 MB at 768 dimensions
 MOST_MOVES = 5  # how often a search starts again because its index was replaced
 
@@ -113,6 +116,7 @@ class Service:
         self._batchers: dict[str, Batcher] = {}
         self._limiter = CapacityLimiter(MOST_THREADS)
         self._filter_limiters: dict[str, CapacityLimiter] = {}
+        self._embed_limiters: dict[str, CapacityLimiter] = {}
         self._vectors: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
         self._embedding: dict[tuple[str, tuple[str, ...]], asyncio.Task[Vectors]] = {}
 
@@ -123,10 +127,10 @@ class Service:
         for _ in range(MOST_MOVES):
             selected = await self._select(known, options)
             begin = time.perf_counter()
+            found = None
             if options.mode == "lexical":
-                fingerprint, vectors = await self.with_index(known, partial(_vectors_for, texts, options))
-            else:
-                fingerprint, vectors = await self._vectors_of(known, texts)
+                found = await self.with_index(known, partial(_zeros_for, texts, options))
+            fingerprint, vectors = found or await self._vectors_of(known, texts)
             seconds = time.perf_counter() - begin
             queries = [
                 PendingQuery(
@@ -230,11 +234,25 @@ class Service:
         return await self.with_index(name, select, limiter)
 
     async def _vectors_of(self, name: str, texts: Sequence[str]) -> Vectors:
-        """The vectors of texts, from memory or the index's embedder."""
+        """The vectors of texts, from memory, the cache or the index's embedder.
+
+        Raises QueryTimeoutError.
+        """
         fingerprint = self.pool.fingerprint(name)
-        while missing := tuple(dict.fromkeys(t for t in texts if (fingerprint, t) not in self._vectors)):
-            fingerprint, made = await self._embed(name, missing)
-            self._vectors.update(zip(((fingerprint, text) for text in missing), made, strict=True))
+        if fingerprint is None:  # opening an index may take longer than a query may
+            fingerprint = await self.with_index(name, lambda index: index.fingerprint)
+        try:
+            async with asyncio.timeout(QUERY_SECONDS):
+                while missing := tuple(
+                    dict.fromkeys(t for t in texts if (fingerprint, t) not in self._vectors)
+                ):
+                    fingerprint, made = await self._embed(name, missing)
+                    self._vectors.update(zip(((fingerprint, text) for text in missing), made, strict=True))
+        except TimeoutError:
+            raise QueryTimeoutError(
+                f"the embedder of {name} gave no vector within {QUERY_SECONDS:g} s: check that its server "
+                "answers, or try again later"
+            ) from None
         assert fingerprint is not None  # else every text was missing
         vectors = [self._vectors[fingerprint, text] for text in texts]
         for text in texts:
@@ -246,10 +264,21 @@ class Service:
     async def _embed(self, name: str, texts: tuple[str, ...]) -> Vectors:
         """Embed texts; callers that want the same texts at once share one request."""
 
+        def cached(index: Index) -> Vectors | None:
+            vectors = index.cached_queries(texts)
+            return None if vectors is None else (index.fingerprint, list(vectors))
+
         def embed(index: Index) -> Vectors:
             return index.fingerprint, list(index.embed_queries(texts))
 
+        async def made() -> Vectors:
+            limiter = self._embed_limiters.setdefault(name, CapacityLimiter(MOST_EMBEDDINGS))
+            known: Vectors | None = await self.with_index(name, cached)
+            return known or await self.with_index(name, embed, limiter)
+
         def forget(done: "asyncio.Task[Vectors]") -> None:
+            if not done.cancelled():
+                done.exception()  # all who waited for it may have gone
             if self._embedding.get(key) is done:
                 del self._embedding[key]
 
@@ -261,7 +290,7 @@ class Service:
                 return await asyncio.shield(earlier)
         task = self._embedding.get(key)
         if task is None or task is earlier:
-            task = self._embedding[key] = self._loop.create_task(self.with_index(name, embed))
+            task = self._embedding[key] = self._loop.create_task(made())
             task.add_done_callback(forget)
         return await asyncio.shield(task)
 
@@ -291,6 +320,7 @@ class Service:
         return await asyncio.wrap_future(future)
 
 
-def _vectors_for(texts: Sequence[str], options: SearchOptions, index: Index) -> Vectors:
-    """Zeros for a search by words, the texts' vectors where an index has none."""
-    return index.fingerprint, list(index.embed_for(index.plan(options), texts))
+def _zeros_for(texts: Sequence[str], options: SearchOptions, index: Index) -> Vectors | None:
+    """Zeros for a search by words; None where an index has no words."""
+    plan = index.plan(options)
+    return None if plan.stages else (index.fingerprint, list(index.embed_for(plan, texts)))

@@ -139,9 +139,9 @@ def test_the_wait_that_a_server_asks_for_is_read(headers, seconds):
 
 
 def test_an_address_that_only_the_client_knows_to_be_none():
-    endpoint = Endpoint("http://\u2603\u2603.\u2603/v1", "A_KEY", "model", 5.0, needs_key=False)
+    endpoint = Endpoint("http://\u2603\u2603.\u2603/v1", "A_KEY", "model", needs_key=False)
     with pytest.raises(EmbedderError, match="is no address, .*; check `base_url`") as caught:
-        endpoint.post({})
+        endpoint.post({}, 5.0)
     assert not isinstance(caught.value, ServiceError)
 
 

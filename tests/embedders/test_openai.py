@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resizable_search.embedders import registry
+from resizable_search.embedders import base, registry
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.embedders.openai import OpenAIEmbedder, rows_of
 from resizable_search.embedders.request_pool import RequestPool, embed_all
@@ -76,6 +76,12 @@ class TestSpec:
             True,
         )
         assert api.requests == 0
+
+    def test_the_embedder_of_an_index_asks_no_endpoint_for_its_width(self, api):
+        spec = embedder_of(api, "mine").spec
+        before = api.requests
+        assert registry.reopen(spec, Path()).spec == spec
+        assert api.requests == before
 
     def test_the_same_model_is_comparable_wherever_it_runs(self, api):
         hosted = NomicEmbedder().spec
@@ -604,6 +610,16 @@ class TestConnection:
             embedder.embed(["a text"], "search_document")
         assert embedder.embed(["another"], "search_document").shape == (1, 768)
         api.release()
+
+    def test_a_query_is_given_up_sooner_than_a_build(self, api, monkeypatch):
+        monkeypatch.setattr(base, "QUERY_SECONDS", 0.3)
+        api.spoil(nomic_api.HANG)
+        with pytest.raises(ServiceError, match=r"did not answer within 0\.3 s|timed out"):
+            embedder_of(api).embed(["a text"], "search_query")
+        api.release()
+        assert base.seconds_for("search_query", 11, 600.0) == 20.3
+        assert base.seconds_for("search_query", 1000, 600.0) == 600
+        assert base.seconds_for("search_document", 1, 600.0) == 600
 
     def test_a_server_that_is_not_there(self):
         with socket.create_server(("127.0.0.1", 0)) as gone:

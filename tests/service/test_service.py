@@ -15,6 +15,7 @@ from resizable_search.errors import (
     IndexFormatError,
     IndexNotFoundError,
     QueryError,
+    QueryTimeoutError,
 )
 from resizable_search.search.index import Index, open_index
 from resizable_search.search.results import SearchOptions
@@ -122,6 +123,55 @@ def test_a_failed_embedding_is_told_to_each_and_tried_again(made_once, embedded)
     failed, result = run(made_once, asked)
     assert [str(error) for error in failed] == ["the endpoint is down: start it"] * 2
     assert len(result[0].hits) == 1
+
+
+def test_an_embedder_that_hangs_costs_its_own_callers_alone_and_them_not_for_ever(made_once, monkeypatch):
+    embed, go_on = Index.embed_queries, threading.Event()
+
+    def watched(self, texts):
+        assert self.name != "made" or texts == ("tree leaf",) or go_on.wait(20)
+        return embed(self, texts)
+
+    monkeypatch.setattr(Index, "embed_queries", watched)
+
+    async def asked(service: Service):
+        await service.search("made", ["tree leaf"], SearchOptions())
+        monkeypatch.setattr(module, "QUERY_SECONDS", 0.1)
+        waiting = [
+            asyncio.ensure_future(service.search("made", [f"tree {i}"], SearchOptions()))
+            for i in range(2 * module.MOST_EMBEDDINGS)
+        ]
+        failed = await asyncio.gather(*waiting, return_exceptions=True)
+        monkeypatch.setattr(module, "QUERY_SECONDS", 15.0)
+        others = await asyncio.gather(  # while the embedder still hangs
+            service.search("other", ["storm"], SearchOptions(k=3)),
+            service.search("made", ["tree leaf"], SearchOptions(k=3)),
+            service.search("made", ["storm"], SearchOptions(k=3, mode="lexical")),
+            service.document("made", 1),
+            service.indexes(),
+        )
+        go_on.set()
+        return failed, others, await service.search("made", ["storm"], SearchOptions(k=3))
+
+    failed, others, after = run(made_once, asked)
+    assert {str(error) for error in failed} == {
+        "the embedder of made gave no vector within 0.1 s: check that its server answers, or try again later"
+    }
+    assert {type(error) for error in failed} == {QueryTimeoutError}
+    assert [len(others[i][0].hits) for i in range(3)] == [3, 3, 3]
+    assert len(after[0].hits) == 3
+
+
+def test_an_embedder_that_hangs_does_not_hold_a_text_that_the_cache_knows(made_once, monkeypatch):
+    monkeypatch.setattr(Index, "embed_queries", lambda self, texts: pytest.fail("it was embedded"))
+    monkeypatch.setattr(
+        Index, "cached_queries", lambda self, texts: np.ones((len(texts), self.full_dim), np.float32)
+    )
+
+    async def asked(service: Service):
+        return await service.search("made", ["tree leaf"], SearchOptions(k=3))
+
+    assert len(run(made_once, asked)[0].hits) == 3
 
 
 def test_only_so_many_vectors_are_kept(made_once, embedded, monkeypatch):

@@ -1,6 +1,8 @@
 /** Requests to the service. Every failure is an ApiError with a one-line message for people. */
 
 const TOKEN = "rsearch-token";
+const PATIENCE = 20_000; // milliseconds: a little longer than the service lets a query wait
+const OPENING = 120_000; // for the list, for which the service opens every index
 
 export class ApiError extends Error {
   /** `kind`: "gone" (no answer), "token" (401) or "refused" (the service says why). */
@@ -16,25 +18,37 @@ export const token = {
   drop: () => sessionStorage.removeItem(TOKEN),
 };
 
-async function call(path, options = {}) {
+async function call(path, { signal, patience = PATIENCE, ...options } = {}) {
+  const controller = new AbortController();
+  const stop = () => controller.abort();
+  let isLate = false;
+  const timer = setTimeout(() => {
+    isLate = true;
+    stop();
+  }, patience);
+  signal?.addEventListener("abort", stop, { once: true });
   const headers = { Accept: "application/json" };
   if (options.body) headers["Content-Type"] = "application/json";
   if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
   let response, answer;
   try {
-    response = await fetch(new URL(path, document.baseURI), { ...options, headers, cache: "no-store", credentials: "omit" });
+    response = await fetch(new URL(path, document.baseURI), { ...options, headers, signal: controller.signal, cache: "no-store", credentials: "omit" });
     answer = await response.json();
   } catch (error) {
+    if (isLate) throw new ApiError("gone", `${location.host} did not answer within ${patience / 1000} s: try again later`);
     if (error.name === "AbortError") throw error;
     if (response) throw new ApiError("refused", `the service answered ${response.status} without JSON: reload the page`);
     throw new ApiError("gone", `${location.host} does not answer: is \`rsearch serve\` still running?`);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
   }
   if (response.ok) return answer;
   const message = typeof answer?.error === "string" ? answer.error : `the service answered ${response.status}`;
   throw new ApiError(response.status === 401 ? "token" : "refused", message);
 }
 
-export const indexes = () => call("api/indexes");
+export const indexes = () => call("api/indexes", { patience: OPENING });
 
 export const search = (body, signal) => call("api/search", { method: "POST", body: JSON.stringify(body), signal });
 

@@ -13,6 +13,7 @@ import { keyOf, questionOf, ROUNDS, Sweep, waysOf } from "./sweep.js";
 
 const PAUSE = 200; // milliseconds after the last key before a typed number is searched with
 const BREATH = 160; // milliseconds between searches while a slider moves; browsers limit address changes
+const SLOW = 500; // milliseconds after which a search that is under way is told
 const LOOK = 5000; // milliseconds between checks for a first index
 const EXAMPLES = {
   pydoc: ["walk a directory tree", "parse a json document", "wait for several threads"],
@@ -25,6 +26,7 @@ let answer = null; // what is shown
 let good = null; // the state that it answers
 let asked = 0; // counts questions: a late answer to an earlier one is dropped
 let asking = new AbortController();
+let waiting = 0; // the timer of "Searching …"
 
 const hits = new HitList(byId("list"));
 const lost = new HitList(byId("lost-list"));
@@ -44,10 +46,13 @@ const index = () => catalog.indexes.find((each) => each.name === state.index);
 
 async function open() {
   byId("gone").hidden = true;
+  byId("loading").hidden = false;
   try {
     catalog = await api.indexes();
   } catch (error) {
     return unreachable(error, open);
+  } finally {
+    byId("loading").hidden = true;
   }
   byId("token").hidden = true;
   const none = !catalog.indexes.length;
@@ -266,6 +271,9 @@ function remember(history) {
 function busy(is) {
   byId("board").classList.toggle("busy", is);
   byId("hits").setAttribute("aria-busy", String(is));
+  clearTimeout(waiting);
+  byId("waiting").textContent = "";
+  if (is) waiting = setTimeout(() => { byId("waiting").textContent = "Searching …"; }, SLOW);
 }
 
 /** The control whose change the service refused; of several, the one most likely to be wrong. */

@@ -468,3 +468,27 @@ def test_motion_is_left_out_for_those_who_want_none(visit):
     shown(page)
     answered(page, lambda: page.fill("#dim", "8"), dim=8)
     assert page.evaluate("document.getAnimations().length") == 0
+
+
+def test_what_takes_long_is_told_and_ends(visit):
+    def arrange(page) -> None:
+        page.clock.install()
+        page.route("**/api/indexes", lambda route: None)
+
+    page = visit(THINGS, prepare=arrange)
+    expect(page, "#loading").to_have_text("Opening the indexes …")
+    page.clock.fast_forward(120_000)
+    expect(page, "#gone-text").to_contain_text("did not answer within 120 s: try again later")
+    expect(page, "#loading").to_be_hidden()
+    page.unroute("**/api/indexes")
+    page.route("**/api/search", lambda route: None)
+    page.click("#retry")
+    expect(page, "#ask").to_be_visible()
+    page.clock.fast_forward(1_000)
+    expect(page, "#waiting").to_have_text("Searching …")
+    page.clock.fast_forward(20_000)
+    expect(page, "#gone-text").to_contain_text("did not answer within 20 s")
+    expect(page, "#waiting").to_be_hidden()
+    page.unroute("**/api/search")
+    page.click("#retry")
+    shown(page)

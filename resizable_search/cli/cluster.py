@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from resizable_search.cli.output import note
 from resizable_search.errors import UsageError
 
 if TYPE_CHECKING:
     from resizable_search.cluster.connection import RayOptions
+    from resizable_search.cluster.search import RayEngines
 
 RayOption = Annotated[
     str | None,
@@ -17,6 +19,17 @@ RayOption = Annotated[
         help="Embed on a Ray cluster (extra `ray`); local starts one here.",
         show_default="on this machine alone",
     ),
+]
+RayScanOption = Annotated[
+    str | None,
+    Option(
+        metavar="local|HOST:PORT",
+        help="Scan the parts on a Ray cluster (extra `ray`); local starts one here.",
+        show_default="on this machine alone",
+    ),
+]
+PartialOption = Annotated[
+    bool, Option("--partial", help="With --ray: answer without parts that cannot be scanned, and say so.")
 ]
 WorkersOption = Annotated[
     int | None, Option(help="Workers of --ray.", show_default="one for each node, or for its GPUs")
@@ -38,7 +51,7 @@ def ray_options(
     """The cluster of a command; None without --ray. Raises UsageError."""
     if ray is None:
         if workers is not None or gpus_per_worker or resources is not None:
-            raise UsageError("--workers, --gpus-per-worker and --resources belong to --ray: name a cluster")
+            raise UsageError("options of workers belong to --ray: name a cluster")
         return None
     from resizable_search.cluster.connection import RayOptions
 
@@ -50,3 +63,17 @@ def ray_options(
     if not is_sound:
         raise UsageError('--resources is a JSON object of numbers, such as {"CPU": 2, "big_disk": 1}')
     return RayOptions(ray, workers, gpus_per_worker, wanted)
+
+
+def ray_engine(
+    ray: str | None, workers: int | None, resources: str | None, *, partial: bool
+) -> "RayEngines | None":
+    """What scans on the cluster of a command; None without --ray. Raises UsageError."""
+    options = ray_options(ray, workers, 0.0, resources)
+    if options is None:
+        if partial:
+            raise UsageError("--partial belongs to --ray: name a cluster")
+        return None
+    from resizable_search.cluster.search import RayEngines
+
+    return RayEngines(options, partial=partial, on_missing=note)

@@ -9,6 +9,7 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion
+from resizable_search.cli.cluster import RayScanOption, ResourcesOption, WorkersOption, ray_engine
 from resizable_search.cli.options import (
     BuildArguments,
     EngineOption,
@@ -94,6 +95,9 @@ def bench(
     plot: Annotated[Path | None, Option(help="Draw overlap by speed: .svg or .png (extra `plot`).")] = None,
     json: JsonOption = False,
     csv: Annotated[bool, Option("--csv", help="Print CSV.")] = False,
+    ray: RayScanOption = None,
+    workers: WorkersOption = None,
+    resources: ResourcesOption = None,
     home: HomeOption = None,
 ) -> None:
     """Measure throughput and overlap of dimensions or plans.
@@ -106,6 +110,9 @@ def bench(
     from resizable_search.evaluate import bench as measuring
     from resizable_search.evaluate import plots, timing
 
+    cluster = ray_engine(ray, workers, resources, partial=False)
+    if cluster is not None and (threads or cold):
+        raise UsageError("--threads and --cold are of this machine: leave them or --ray out")
     if json and csv:
         raise UsageError("choose one of --json and --csv")
     if min_recall is not None and not 0 <= min_recall <= 1:
@@ -131,7 +138,7 @@ def bench(
         plots.check_picture(plot)
     if cold:
         timing.check()
-    with open_index(index, home) as opened:
+    with open_index(index, home, engine=cluster or "auto") as opened:
         _note_idle_rerank(options, opened)  # refuses a wrong plan before texts are embedded
         if texts is None:
             asked = measuring.sample_queries(opened, sample, seed)

@@ -196,7 +196,7 @@ PANELS = {
         "min_recall",
     ),
     "Output": ("format", "json", "csv", "fields", "snippet", "min_score", "open", "explain", "plot"),
-    "Cluster": CLUSTER,
+    "Cluster": (*CLUSTER, "partial"),
     "Embedder": (
         *("embedder", "model", "base_url", "api_key_env"),
         *("encoding_format", "document_prefix", "query_prefix"),

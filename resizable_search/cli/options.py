@@ -3,7 +3,6 @@
 import functools
 import inspect
 import math
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -14,19 +13,26 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion
-from resizable_search.cli.cluster import GpusOption, RayOption, ResourcesOption, WorkersOption
+from resizable_search.cli.cluster import (
+    GpusOption,
+    PartialOption,
+    RayOption,
+    RayScanOption,
+    ResourcesOption,
+    WorkersOption,
+    ray_engine,
+)
 from resizable_search.cli.output import HIT_FIELDS, MORE_FIELDS, OutputOptions
-from resizable_search.errors import RsearchError, UsageError
+from resizable_search.cli.terminal import command_to_go_on
+from resizable_search.errors import UsageError
 from resizable_search.specs import DEFAULT_EMBEDDER
 from resizable_search.store.layout import Home, default_name, home_of, resolve_index
 from resizable_search.text import quoted
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
     from resizable_search.build.workspace import BuildOptions
     from resizable_search.embedders.base import Embedder
-    from resizable_search.search.index import Index
+    from resizable_search.search.index import EngineMaker, Index
     from resizable_search.search.results import SearchOptions
 
 T = TypeVar("T")
@@ -261,6 +267,10 @@ class SearchArguments:
     explain: Annotated[bool, Option("--explain", help="Tell what each stage read, kept and took.")] = False
     threads: ThreadsOption = None
     engine: EngineOption = "auto"
+    ray: RayScanOption = None
+    workers: WorkersOption = None
+    resources: ResourcesOption = None
+    partial: PartialOption = False
     home: HomeOption = None
 
     def output(self) -> OutputOptions:
@@ -286,7 +296,8 @@ class SearchArguments:
 
     def open_index(self, embedder: "Embedder | None" = None) -> "Index":
         """Open the index of the command."""
-        return open_index(self.index, self.home, self.threads, self.engine, embedder)
+        engine = ray_engine(self.ray, self.workers, self.resources, partial=self.partial) or self.engine
+        return open_index(self.index, self.home, self.threads, engine, embedder)
 
 
 def takes(
@@ -329,12 +340,6 @@ def is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def command_to_go_on() -> str:
-    """The command that resumes the build of this process."""
-    once = {"--restart", "--refit", "--debug", "--dry-run"}
-    return shlex.join(["rsearch", *(word for word in sys.argv[1:] if word not in once)])
-
-
 def index_name(index: str | None, home: Home) -> str:
     """The index of a command."""
     return default_name(home) if index is None else index
@@ -350,7 +355,7 @@ def open_index(
     index: str | None,
     home: Path | None,
     threads: int | None = None,
-    engine: str = "auto",
+    engine: "str | EngineMaker" = "auto",
     embedder: "Embedder | None" = None,
 ) -> "Index":
     """Open the index of a command; the options are those of the library's `open_index`.
@@ -387,17 +392,3 @@ def parse_numbers(text: str | None, option: str, most: int = 10**6, least: int =
 def parse_words(text: str | None) -> tuple[str, ...]:
     """A list of names such as `year,lang`; spaces around them do not count."""
     return () if text is None else tuple(word.strip() for word in text.split(","))
-
-
-def piped_in() -> "BinaryIO":
-    """The stdin of a pipe. Raises UsageError on a terminal."""
-    if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("stdin is not a pipe: send JSON lines to it, or name files")
-    return sys.stdin.buffer
-
-
-def confirm(action: str) -> None:
-    """Ask on the terminal. Raises RsearchError without a terminal, typer.Abort for a no."""
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise RsearchError(f"not a terminal: pass --yes to {action}")
-    typer.confirm(f"{action}?", abort=True, err=True)

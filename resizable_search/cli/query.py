@@ -78,7 +78,7 @@ def query(
     other = None
     if any(option is not None for option in (embedder, model, base_url, api_key_env)):
         other = _other_embedder(options, embedder, model, {"base_url": base_url, "api_key_env": api_key_env})
-    elif words is not None and words != "-" and (served := remote.search(words, options)):
+    elif words and words != "-" and options.ray is None and (served := remote.search(words, options)):
         _print(context, options, *served)
         return
     index = options.open_index(other)
@@ -94,7 +94,7 @@ def query(
             _print(context, options, index.search([words], search)[0], index)
 
 
-@takes(SearchArguments, without=("group", "mode"))
+@takes(SearchArguments, without=("group", "mode", "ray", "workers", "resources", "partial"))
 def similar(
     options: SearchArguments,
     context: typer.Context,

@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from resizable_search.cli import completion
+from resizable_search.cli.cluster import (
+    PartialOption,
+    RayScanOption,
+    ResourcesOption,
+    WorkersOption,
+    ray_engine,
+)
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption
 from resizable_search.cli.output import note
 from resizable_search.cli.progress import shown_progress
@@ -53,6 +60,10 @@ def serve(
     cors: Annotated[list[str] | None, Option(help="Let pages of this origin call it; repeatable.")] = None,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
+    ray: RayScanOption = None,
+    workers: WorkersOption = None,
+    resources: ResourcesOption = None,
+    partial: PartialOption = False,
     home: HomeOption = None,
 ) -> None:
     """Serve a search page and an HTTP API on this machine.
@@ -73,10 +84,11 @@ def serve(
             "--token-file"
         )
     folder = home_of(home)
-    pool = IndexPool(folder, index or (), threads=threads, engine=engine)
+    cluster = ray_engine(ray, workers, resources, partial=partial)
+    pool = IndexPool(folder, index or (), threads=threads, engine=cluster or engine)
     rules = AccessRules.of(host, more=allow_host or (), origins=cors or (), token=token)
     with server.listen(host, port) as listening, ExitStack() as stack:
-        if engine != "numpy":
+        if engine != "numpy" and cluster is None:
             _compile(pool)
         sockets = [listening]
         remark = None

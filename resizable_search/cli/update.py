@@ -19,12 +19,10 @@ from resizable_search.cli.options import (
     RateOption,
     RequiredIndexArgument,
     YesOption,
-    command_to_go_on,
-    confirm,
     index_folder,
-    piped_in,
 )
 from resizable_search.cli.progress import shown_progress, stop_on_signal
+from resizable_search.cli.terminal import command_to_go_on, confirm, piped_in
 from resizable_search.errors import ShrinkError, UsageError
 from resizable_search.store.layout import Home, home_of, resolve_index
 from resizable_search.text import counted, size

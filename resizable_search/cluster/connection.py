@@ -55,6 +55,16 @@ class RayOptions:
         if self.address not in (LOCAL, AUTO) and not (host and port.isascii() and port.isdigit()):
             raise UsageError(f"`ray` must be local, auto or HOST:PORT, not {self.address}")
 
+    def actor_options(self) -> dict[str, Any]:
+        """What each worker takes, as Ray has it."""
+        resources = dict(self.resources)
+        return {
+            "num_cpus": resources.pop("CPU", 1),
+            "num_gpus": self.gpus or None,
+            "resources": resources or None,
+            "scheduling_strategy": "SPREAD",
+        }
+
 
 @contextmanager
 def connected(options: RayOptions) -> Iterator[Any]:

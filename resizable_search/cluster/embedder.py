@@ -244,15 +244,9 @@ class RayEmbedder(Embedder):
                 self._free.put(None)
 
     def _offer(self, number: int, check: bool) -> None:
-        ray, options = self._ray, self.options
-        resources = dict(options.resources)
-        actor = self._actor_class.options(
-            num_cpus=resources.pop("CPU", 1),
-            num_gpus=options.gpus or None,
-            resources=resources or None,
-            max_concurrency=self.requests_per_worker if self.remote else 1,
-            scheduling_strategy="SPREAD",
-        ).remote(self.spec.to_json(), [self._environment])
+        ray, at_once = self._ray, self.requests_per_worker if self.remote else 1
+        new = self._actor_class.options(**self.options.actor_options(), max_concurrency=at_once)
+        actor = new.remote(self.spec.to_json(), [self._environment])
         asked, began = actor.ready.remote(check), time.monotonic()
         next_note = NOTE_SECONDS
         while not self._is_closed.is_set() and not ray.wait([asked], timeout=POLL_SECONDS)[0]:

@@ -254,25 +254,26 @@ ENGINES = ("auto", "numpy", "numba")
 class Chooser:
     """Chooses the engine of each search; safe from several threads at once. Raises UsageError.
 
-    `threads` None: $RSEARCH_THREADS, else all usable cores. `numbers`: those in the index. `stays`: the
-    process goes on after its first search, so the kernels are loaded beside it.
+    `engine` may be one, which is used always. `threads` None: $RSEARCH_THREADS, else all usable cores.
+    `numbers`: those in the index. `stays`: the process goes on after its first search, so the kernels are
+    loaded beside it.
     """
 
     def __init__(
         self,
-        engine: str = "auto",
+        engine: str | Engine = "auto",
         threads: int | None = None,
         *,
         numbers: int = WORTH_COMPILING,
         stays: bool = False,
     ) -> None:
-        if engine not in ENGINES:
+        if isinstance(engine, str) and engine not in ENGINES:
             raise UsageError(f"there is no engine {engine!r}: choose one of {', '.join(ENGINES)}")
         self.threads = thread_count(threads)
         self.remark = ""
         """Why numba does not run although the index is worth it, and what to do; '' otherwise."""
-        self._engine: Engine = NumpyEngine()
-        self._is_final = engine == "numpy"
+        self._engine: Engine = NumpyEngine() if isinstance(engine, str) else engine
+        self._is_final = engine == "numpy" or not isinstance(engine, str)
         self._must_be_numba = engine == "numba"
         self._is_small = numbers < WORTH_COMPILING
         self._loads_beside = stays and engine == "auto"

@@ -139,6 +139,11 @@ class Parts:
         return parts
 
     @property
+    def is_narrowed(self) -> bool:
+        """Whether a search may return only some of the rows that are not deleted."""
+        return self._source is not None
+
+    @property
     def is_cut(self) -> bool:
         """Whether this dimension is not stored."""
         return self.views[0].is_cut

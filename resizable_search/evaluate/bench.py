@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine.base import NO_ROW
+from resizable_search.engine.kernel_cache import ENGINES
 from resizable_search.engine.plan import Plan, Precision, Stage, candidates
 from resizable_search.errors import UsageError
 from resizable_search.evaluate import timing
@@ -317,7 +318,7 @@ def run_bench(
         cache="cold" if options.cold else "warm",
         cold_stayed=stayed if options.cold else None,
         measurements=measurements,
-        pays_from=None if options.cold else _pays_from(index, engine, measurements),
+        pays_from=_pays_from(index, engine, measurements) if engine in ENGINES and not options.cold else None,
     )
 
 

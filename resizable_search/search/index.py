@@ -1,7 +1,7 @@
 """An open index: search it by text, by document id or by vector, and read its documents."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.registry import TrustedEndpoints
-from resizable_search.engine.base import NO_ROW, Top
+from resizable_search.engine.base import NO_ROW, Engine, Top
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.plan import LEAST_RERANKED, Plan
 from resizable_search.errors import IndexBusyError, IndexFormatError, UsageError
@@ -37,6 +37,7 @@ from resizable_search.store.tuned_plans import StoredPlans
 from resizable_search.text import counted, dimensions
 
 MOST_READ = 1000  # rows that are read to group them; of more, only the best row of each document is read
+EngineMaker = Callable[[IndexReader], Engine]  # of an index that is opened
 
 
 class Index:
@@ -52,7 +53,7 @@ class Index:
         embedder: Embedder | None = None,
         *,
         threads: int | None = None,
-        engine: str = "auto",
+        engine: str | EngineMaker = "auto",
         stays: bool = True,
     ) -> None:
         self._reader = reader
@@ -70,7 +71,8 @@ class Index:
         spec = EmbedderSpec.from_json(self.manifest.embedder)
         self.fingerprint: str = spec.fingerprint
         """The embedder's fingerprint: query vectors with the same one fit this index."""
-        self._chooser = Chooser(engine, threads, numbers=self.rows * self.full_dim, stays=stays)
+        made = engine if isinstance(engine, str) else engine(reader)
+        self._chooser = Chooser(made, threads, numbers=self.rows * self.full_dim, stays=stays)
         self.threads: int = self._chooser.threads
         """The number of threads of a scan."""
         cache, trust = QueryCache(home.queries), TrustedEndpoints(home.trusted)
@@ -369,13 +371,14 @@ def open_index(
     home: str | Path | None = None,
     embedder: Embedder | None = None,
     threads: int | None = None,
-    engine: str = "auto",
+    engine: str | EngineMaker = "auto",
     stays: bool = True,
 ) -> Index:
     """Open an index by its name in the home, or by its folder (a Path, or a text with a separator).
 
     `embedder` embeds the queries in place of the index's own; it must have the same embedding space.
-    `threads` of a scan: None takes $RSEARCH_THREADS, else all cores. `engine`: auto, numpy or numba.
+    `threads` of a scan: None takes $RSEARCH_THREADS, else all cores. `engine`: auto, numpy or numba, or what
+    makes one of the opened files (`cluster.search`).
     `stays`: many queries may come; of a large index the compiled kernels are loaded beside the first ones.
     Raises UsageError, IndexNotFoundError, IndexFormatError and EmbedderMismatchError.
     """

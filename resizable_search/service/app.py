@@ -191,7 +191,7 @@ async def _local_search(service: Service, request: schemas.LocalSearchRequest) -
 
     def describe(index: Index) -> dict[str, Any] | None:
         threads = pool.threads if wanted and wanted.get("threads") else None
-        if wanted != identity(index.folder, pool.engine, threads):
+        if wanted != identity(index.folder, str(pool.engine), threads):
             return None
         return {
             "rows": index.rows,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resizable_search.errors import IndexNotFoundError, RsearchError, UsageError
-from resizable_search.search.index import Index, open_index
+from resizable_search.search.index import EngineMaker, Index, open_index
 from resizable_search.store.layout import FAVOURITE, INDEX_VARIABLE, NAMES, Home, none_yet, resolve_index
 from resizable_search.system import thread_count
 from resizable_search.text import quoted
@@ -42,7 +42,12 @@ class IndexPool:
     """
 
     def __init__(
-        self, home: Home, only: Sequence[str] = (), *, threads: int | None = None, engine: str = "auto"
+        self,
+        home: Home,
+        only: Sequence[str] = (),
+        *,
+        threads: int | None = None,
+        engine: str | EngineMaker = "auto",
     ) -> None:
         self.home = home
         self.threads = thread_count(threads)

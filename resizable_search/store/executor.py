@@ -27,7 +27,7 @@ from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Plan, Stage
 from resizable_search.errors import IndexFormatError, UsageError
 from resizable_search.store.filter import Selection
-from resizable_search.store.reader import IndexReader
+from resizable_search.store.reader import IndexReader, PartReader
 
 MOST_CUT = 4  # dimensions that are not stored and whose parts are cached, which costs memory
 ROWS_AT_ONCE = 1 << 20  # gathered at once, over all queries: 8 MB of row numbers
@@ -67,8 +67,8 @@ class Executor:
         postings = [part.postings for part in reader.parts if part.postings is not None]
         masks = [part.allowed for part in reader.parts]
         self._lexical = LexicalIndex(postings, masks) if len(postings) == len(masks) else None
-        self._stored_parts = cache(partial(_parts_of, reader))
-        self._cut_parts = lru_cache(MOST_CUT)(partial(_parts_of, reader))
+        self._stored_parts = cache(partial(parts_of, reader.parts, reader.dims))
+        self._cut_parts = lru_cache(MOST_CUT)(partial(parts_of, reader.parts, reader.dims))
         self._lock = threading.Lock()
 
     def run(
@@ -269,8 +269,9 @@ class Executor:
             return self._stored_parts(dim) if dim in self._reader.dims else self._cut_parts(dim)
 
 
-def _parts_of(reader: IndexReader, dim: int) -> Parts:
-    stored, is_full = min(d for d in reader.dims if d >= dim), dim == reader.dims[-1]
+def parts_of(parts: Sequence[PartReader], dims: Sequence[int], dim: int) -> Parts:
+    """These parts of an index that stores `dims`, for a scan at any dimension."""
+    stored, is_full = min(d for d in dims if d >= dim), dim == dims[-1]
     return Parts(
         [
             View(
@@ -282,7 +283,7 @@ def _parts_of(reader: IndexReader, dim: int) -> Parts:
                 part.one_bit,
                 part.four_bit if is_full else None,
             )
-            for part in reader.parts
+            for part in parts
         ]
     )
 

@@ -1,4 +1,4 @@
-"""Builds whose texts are embedded on a real cluster: the same index, whatever dies meanwhile.
+"""Builds and searches on a real cluster: the same index and the same answers, whatever dies meanwhile.
 
 One test, so that one process starts one cluster.
 """
@@ -11,22 +11,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from resizable_search.build.build import build
+from resizable_search.build.delete import delete
 from resizable_search.build.report import BuildReport
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.cluster import embedder as spreading
 from resizable_search.cluster.connection import RayOptions, connected
 from resizable_search.cluster.embedder import RayEmbedder, on_cluster
+from resizable_search.cluster.search import RayEngines
 from resizable_search.corpora.base import Document
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import BuildStoppedError, ClusterError, EmbedderError, NoCredentialsError
+from resizable_search.search.index import Index, open_index
 from resizable_search.store.layout import Home
 from tests.build.changes.conftest import contents
 from tests.servers.nomic_api import KEY, NomicServer
 from tests.support import ListCorpus, articles
+
+ray = pytest.importorskip("ray", reason='not installed: pip install ".[ray]"')
 
 DOCUMENTS = articles(300)
 
@@ -68,6 +74,7 @@ def test_a_cluster_makes_the_same_index_whatever_dies(cluster, tmp_path: Path, m
         a_text_kills_its_worker(story)
         a_build_is_stopped_and_resumed(story)
         a_key_reaches_the_workers_and_no_log(story, monkeypatch)
+        a_search_on_actors_is_the_search_of_one_machine(story)
         what_cannot_work_is_told(story, monkeypatch)
 
 
@@ -138,3 +145,47 @@ def what_cannot_work_is_told(story: Story, monkeypatch) -> None:
     monkeypatch.setattr(spreading, "__version__", "9.9")
     with pytest.raises(ClusterError, match=r"has rsearch .*, and this machine 9.9: install the same"):
         story.build_on("none", deadly())
+
+
+def a_search_on_actors_is_the_search_of_one_machine(story: Story) -> None:
+    for limit in (90, 160, 210, 300):
+        options = BuildOptions("parted", limit, dims=(16,))
+        build(ListCorpus(DOCUMENTS), deadly(), story.home, options)
+    folder = story.home.index("parted")
+    delete(folder, ["a3", "a100", "a299"])
+    missing: list[str] = []
+    cluster = RayOptions(story.cluster.address, 2)
+    may_lack = RayEngines(cluster, partial=True, on_missing=missing.append)
+    with (
+        open_index(folder, embedder=deadly()) as alone,
+        open_index(folder, embedder=deadly(), engine=RayEngines(cluster)) as spread,
+        open_index(folder, embedder=deadly(), engine=may_lack) as partial,
+    ):
+        same_answers(alone, spread)
+        assert alone.similar("a7", 5) == spread.similar("a7", 5) == partial.similar("a7", 5)
+        actors = {index: index._chooser.pick(0)._actors for index in (spread, partial)}
+        killed = actors[spread][0].handle
+        ray.kill(killed)
+        same_answers(alone, spread, plans=("16:50,32",))
+        assert actors[spread][0].handle is not killed
+        (folder / "parts/2/32.npy").rename(folder / "parts/2/gone.npy")
+        for actor in (*actors[spread], *actors[partial]):
+            ray.kill(actor.handle)
+        queries = np.ones((2, 32), np.float32)
+        with pytest.raises(ClusterError, match=r"parted: .*part 2.* cannot be scanned: .*32.npy.*`partial`"):
+            spread.scan(queries)
+        assert np.count_nonzero(partial.scan(queries, 300).rows[0] >= 0) == 297 - 69
+        assert "this answer of parted lacks documents: part 2 cannot be scanned" in missing[-1]
+
+
+def same_answers(
+    alone: Index, spread: Index, plans=("32", "16:50,32", "9:int8:40,32", "32:1bit:100,32:int8:30,32:float32")
+) -> None:
+    queries = np.random.default_rng(1).standard_normal((5, 32)).astype(np.float32)
+    for plan in plans:
+        for where in (None, "id GLOB '*7*'", "id = 'a5'", "id != 'a5'"):
+            for k in (1, 10, 400):
+                how = {"k": k, "where": where, "plan": plan if k < 30 else None}
+                one, other = (index.scan(queries, **how) for index in (alone, spread))
+                assert one.rows.tobytes() == other.rows.tobytes(), how
+                assert one.scores.tobytes() == other.scores.tobytes(), how

@@ -12,6 +12,7 @@ from typer import Argument, Option
 
 from resizable_search.cli import completion
 from resizable_search.cli.help import with_flags
+from resizable_search.cli.inputs import confirm
 from resizable_search.cli.options import (
     HomeOption,
     IndexArgument,
@@ -26,7 +27,6 @@ from resizable_search.cli.output import json_object
 from resizable_search.cli.progress import shown_progress, stop_on_signal
 from resizable_search.cli.render_build import write_lines
 from resizable_search.cli.settings import Configuration
-from resizable_search.cli.terminal import confirm
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.store.layout import home_of
 from resizable_search.text import counted, dimensions, plain, size

@@ -273,8 +273,10 @@ class Service:
 
         async def made() -> Vectors:
             limiter = self._embed_limiters.setdefault(name, CapacityLimiter(MOST_EMBEDDINGS))
-            known: Vectors | None = await self.with_index(name, cached)
-            return known or await self.with_index(name, embed, limiter)
+            known = await self.with_index(name, cached)
+            if known is not None:
+                return known
+            return await self.with_index(name, embed, limiter)
 
         def forget(done: "asyncio.Task[Vectors]") -> None:
             if not done.cancelled():

@@ -5,7 +5,7 @@ const PATIENCE = 20_000; // milliseconds: a little longer than the service lets 
 const OPENING = 120_000; // for the list, for which the service opens every index
 
 export class ApiError extends Error {
-  /** `kind`: "gone" (no answer), "token" (401) or "refused" (the service says why). */
+  /** `kind`: "gone" (no answer), "token" (401), "refused" (400, 422: the request) or "failed" (the service). */
   constructor(kind, message) {
     super(message);
     this.kind = kind;
@@ -37,7 +37,7 @@ async function call(path, { signal, patience = PATIENCE, ...options } = {}) {
   } catch (error) {
     if (isLate) throw new ApiError("gone", `${location.host} did not answer within ${patience / 1000} s: try again later`);
     if (error.name === "AbortError") throw error;
-    if (response) throw new ApiError("refused", `the service answered ${response.status} without JSON: reload the page`);
+    if (response) throw new ApiError("failed", `the service answered ${response.status} without JSON: reload the page`);
     throw new ApiError("gone", `${location.host} does not answer: is \`rsearch serve\` still running?`);
   } finally {
     clearTimeout(timer);
@@ -45,7 +45,7 @@ async function call(path, { signal, patience = PATIENCE, ...options } = {}) {
   }
   if (response.ok) return answer;
   const message = typeof answer?.error === "string" ? answer.error : `the service answered ${response.status}`;
-  throw new ApiError(response.status === 401 ? "token" : "refused", message);
+  throw new ApiError({ 400: "refused", 401: "token", 422: "refused" }[response.status] ?? "failed", message);
 }
 
 export const indexes = () => call("api/indexes", { patience: OPENING });

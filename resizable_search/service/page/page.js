@@ -23,7 +23,7 @@ const EXAMPLES = {
 let state = { ...NOTHING };
 let catalog = { indexes: [], limits: {}, default: null };
 let answer = null; // what is shown
-let good = null; // the state that it answers
+let good = null; // the state that the last answer was for
 let asked = 0; // counts questions: a late answer to an earlier one is dropped
 let asking = new AbortController();
 let waiting = 0; // the timer of "Searching …"
@@ -254,7 +254,9 @@ async function ask(history) {
     show();
   } catch (error) {
     if (mine !== asked || error.name === "AbortError") return;
+    forget();
     if (error.kind === "refused") complain(blame(state), error.message);
+    else if (error.kind === "failed") complain("problem", error.message);
     else unreachable(error, () => ask("keep"));
   } finally {
     if (mine === asked) busy(false);
@@ -273,13 +275,20 @@ function busy(is) {
   byId("hits").setAttribute("aria-busy", String(is));
   clearTimeout(waiting);
   byId("waiting").textContent = "";
-  if (is) waiting = setTimeout(() => { byId("waiting").textContent = "Searching …"; }, SLOW);
+  if (is) waiting = setTimeout(wait, SLOW);
+}
+
+/** Tell that a search takes long; the answer to another question is not left beside it. */
+function wait() {
+  byId("waiting").textContent = "Searching …";
+  if (answer && questionOf(state) !== questionOf(good)) forget();
 }
 
 /** The control whose change the service refused; of several, the one most likely to be wrong. */
 function blame(now) {
   const before = good ?? NOTHING;
-  const changed = ["plan", "where", "recall", "rerank", "dim", "k"].find((name) => now[name] !== before[name]);
+  const numbers = now.query === before.query ? ["rerank", "dim", "k"] : []; // else it is the new text
+  const changed = ["plan", "where", "recall", ...numbers].find((name) => now[name] !== before[name]);
   return `${changed ?? "query"}-error`;
 }
 
@@ -376,7 +385,7 @@ function nameOf(way, here) {
 function forget() {
   hits.clear();
   lost.clear();
-  [answer, good] = [null, null];
+  answer = null;
   for (const id of ["lost", "legend", "panel", "welcome"]) byId(id).hidden = true;
   byId("count").textContent = "";
 }

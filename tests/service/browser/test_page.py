@@ -330,6 +330,44 @@ def test_errors_are_told_beside_what_caused_them(visit, watch):
     expect(page, "#k-error").to_contain_text("from 1 to")
 
 
+def test_an_answer_is_shown_with_its_own_question_or_not_at_all(visit, watch):
+    watch.excused = ["400 (Bad Request)", "502 (Bad Gateway)"]
+    page = visit("/?index=things&q=vulkanausbruch&dim=16")  # no word that its embedder knows
+    expect(page, "#query-error").to_contain_text("vulkanausbruch")
+    page.fill("#query", QUERY)
+    page.press("#query", "Enter")
+    measured(page)
+    page.fill("#query", "vulkanausbruch")
+    page.press("#query", "Enter")
+    expect(page, "#query-error").to_contain_text("vulkanausbruch")
+    expect(page, "#list > li").to_have_count(0)
+    expect(page, "#count").to_be_empty()
+    for hidden in ("#panel", "#lost", "#legend"):
+        expect(page, hidden).to_be_hidden()
+    page.fill("#query", QUERY)
+    answered(page, lambda: page.press("#query", "Enter"))
+    shown(page)
+    page.route("**/api/search", lambda route: route.fulfill(status=502, json={"error": "it is down"}))
+    page.focus("#dim-slider")
+    page.keyboard.press("PageUp")
+    expect(page, "#problem").to_have_text("it is down")
+    for blamed in ("#dim-error", "#query-error"):
+        expect(page, blamed).to_be_empty()
+    expect(page, "#list > li").to_have_count(0)
+    expect(page, "#panel").to_be_hidden()
+
+
+def test_the_answer_to_the_last_question_goes_if_the_next_one_takes_long(visit):
+    page = visit(THINGS, prepare=lambda page: page.clock.install())
+    shown(page)
+    page.route("**/api/search", lambda route: None)
+    page.fill("#query", "river bank")
+    page.press("#query", "Enter")
+    page.clock.fast_forward(1_000)
+    expect(page, "#waiting").to_have_text("Searching …")
+    expect(page, "#list > li").to_have_count(0)
+
+
 def test_a_filter_that_nothing_passes_is_told(visit):
     page = visit(f"{THINGS}&where=year+%3C+0")
     expect(page, "#count").to_have_text("No document matches the filter")
@@ -396,7 +434,8 @@ def test_a_service_that_has_gone_is_told_and_asked_again(visit, watch, home):
     page.route("**/api/**", lambda route: route.fulfill(status=404, json={"error": "still starting"}))
     watch.excused.append("404 (Not Found)")
     page.click("#retry")
-    expect(page, "#query-error").to_have_text("still starting")
+    expect(page, "#problem").to_have_text("still starting")
+    expect(page, "#list > li").to_have_count(0)
 
 
 def test_a_service_that_wants_a_token_is_given_it(visit, watch, home):

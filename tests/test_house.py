@@ -148,7 +148,7 @@ def test_the_signatures_are_pinned():
     def parameters(function):
         return list(inspect.signature(function).parameters)
 
-    assert parameters(open_index) == ["name", "home", "embedder", "threads", "engine"]
+    assert parameters(open_index) == ["name", "home", "embedder", "threads", "engine", "stays"]
     options = ["k", "dim", "rerank", "plan", "recall", "where"]
     assert parameters(Index.query) == ["self", "text", *options, "group"]
     assert parameters(Index.scan) == ["self", "vectors", *options]

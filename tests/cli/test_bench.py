@@ -157,7 +157,7 @@ def test_a_file_of_queries_without_an_end_is_refused():
         (("-k", "99999999999"), ("k must be 1 to 10,000",)),
         (("--rerank", "9" * 5000), ("--rerank: at most",)),
         (("--sample", "0"), ("--sample must be 1 to 100,000",)),
-        (("--precisions", "exact,int4"), ("unknown precision 'int4'", "exact,float32,int8,bits")),
+        (("--precisions", "exact,int4"), ("unknown precision 'int4'", "exact,float32,int8")),
         (("--plan", "768:bits:400"), ("end it with an exact stage",)),
         (("--plan", "768:bits:9,768"), ("keeps fewer than k",)),
         (("--cold", "--batch", "1,2"), ("leave --batch out",)),

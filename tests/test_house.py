@@ -150,11 +150,11 @@ def test_the_signatures_are_pinned():
 
     assert parameters(open_index) == ["name", "home", "embedder", "threads", "engine", "stays"]
     options = ["k", "dim", "rerank", "plan", "recall", "where"]
-    assert parameters(Index.query) == ["self", "text", *options, "group"]
+    assert parameters(Index.query) == ["self", "text", *options, "group", "mode"]
     assert parameters(Index.scan) == ["self", "vectors", *options]
     assert parameters(Index.similar) == ["self", "id", *options]
     assert [f.name for f in resizable_search.Hit.__dataclass_fields__.values()] == [
-        "rank", "row", "score", "id", "title", "url", "text", "metadata", "copies",
+        "rank", "row", "score", "id", "title", "url", "text", "metadata", "copies", "ranks",
     ]  # fmt: skip
     assert list(resizable_search.Top.__dataclass_fields__) == ["scores", "rows"]
 

@@ -123,7 +123,8 @@ class Timings:
 class Answer:
     """The hits of a query, which is a text or the id of a document, and how they were found.
 
-    `remark`: why words did not count, though they were to; '' if they did.
+    `remark`: why words did not count, though they were to; '' if they did. `generation`: the state of the
+    index in a service, which may be rebuilt between two answers.
     """
 
     query: str
@@ -134,6 +135,7 @@ class Answer:
     hits: list[Hit]
     explain: "list[StageStats]"
     remark: str = ""
+    generation: str = ""
 
 
 def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
@@ -152,6 +154,8 @@ def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
     }
     if timings.words:
         content["timings_ms"]["words"] = timings.words
+    if answer.generation:
+        content["generation"] = answer.generation
     if answer.remark:
         content["remark"] = answer.remark
     if threads is not None:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 
 import numpy as np
@@ -124,10 +124,11 @@ def search_together(index: Index, queries: Sequence[PendingQuery]) -> list[Answe
             if query.selected is None or query.selected[0] is not index:
                 raise MovedError(f"{index.name} has changed: ask again")
             selection = query.selected[1]
-    return index.search_vectors(
+    answers = index.search_vectors(
         [query.text for query in queries],
         np.stack([query.vector for query in queries]),
         options,
         selection,
         [query.seconds for query in queries],
     )
+    return [replace(answer, generation=index.manifest.state) for answer in answers]

@@ -151,6 +151,7 @@ class PlainAnswerModel(BaseModel):
     timings_ms: Timings
     hits: list[Hit]
     explain: list[StageModel] | None = None
+    generation: str = Field("", description="That of the index which answered: see /api/indexes.")
     remark: str | None = Field(None, description="Why words did not count, though they were to.")
 
 
@@ -225,6 +226,7 @@ class IndexFields(BaseModel):
 class IndexModel(IndexFields):
     """An index."""
 
+    generation: str = Field(default="", description="Differs after every change of the index.")
     embedder: EmbedderModel = EmbedderModel()
     tuned: Sequence[TunedPlanModel] = ()
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from typing import TypeVar
 
@@ -163,7 +164,11 @@ class Service:
 
     async def similar(self, name: str | None, id_: str, options: SearchOptions) -> Answer:
         """The answer of `Index.search_similar`."""
-        answer = await self.with_index(name, lambda index: index.search_similar(id_, options))
+
+        def search(index: Index) -> Answer:
+            return replace(index.search_similar(id_, options), generation=index.manifest.state)
+
+        answer = await self.with_index(name, search)
         self.metrics.answered([answer])
         return answer
 
@@ -208,6 +213,7 @@ class Service:
             with self.pool.lend(name) as index:
                 return IndexModel(
                     name=name,
+                    generation=index.manifest.state,
                     rows=index.rows,
                     full_dim=index.full_dim,
                     dims=index.dims,

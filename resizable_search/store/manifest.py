@@ -11,6 +11,7 @@ import json
 import math
 import re
 import stat
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -97,6 +98,13 @@ class Manifest:
     def full_dim(self) -> int:
         """The embedder's width, which is always stored."""
         return self.dims[-1]
+
+    @property
+    def state(self) -> str:
+        """What differs after every change of the index, and after it is built again."""
+        documents = self.parts[-1].files[NAMES.documents].sha256
+        whole = f"{self.changed} {self.dims} {self.rows} {documents}"
+        return f"{self.generation}-{zlib.crc32(whole.encode()):08x}"
 
     @property
     def starts(self) -> list[int]:

@@ -26,6 +26,7 @@ def test_an_answer_is_the_object_that_query_json_prints(served: Running, made_on
         "numpy",
     ]
     printed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert result.pop("generation") == served.ask("GET", "/api/indexes").json["indexes"][0]["generation"]
     assert list(result) == list(printed)
     for timing in (result, printed):
         assert set(timing.pop("timings_ms")) == {"embed", "scan", "rerank"}

@@ -48,7 +48,7 @@ async function open() {
   byId("gone").hidden = true;
   byId("loading").hidden = false;
   try {
-    catalog = await api.indexes();
+    await list();
   } catch (error) {
     return unreachable(error, open);
   } finally {
@@ -64,9 +64,6 @@ async function open() {
     looking = setTimeout(open, LOOK);
     return;
   }
-  byId("index").replaceChildren(
-    ...catalog.indexes.map((each) => el("option", { value: each.name }, shown(each.name) + (each.problem ? " (cannot be searched)" : ""))),
-  );
   byId("k").max = catalog.limits.k;
   byId("query").maxLength = catalog.limits.query;
   byId("where").maxLength = catalog.limits.where;
@@ -74,9 +71,17 @@ async function open() {
   if (!state.query) byId("query").focus();
 }
 
+async function list() {
+  catalog = await api.indexes();
+  byId("index").replaceChildren(
+    ...catalog.indexes.map((each) => el("option", { value: each.name }, shown(each.name) + (each.problem ? " (cannot be searched)" : ""))),
+  );
+}
+
 /** Take the state from the address, and show its answer. */
 function restore() {
   soon.cancel();
+  if (!catalog.indexes.length) return open();
   const given = fromAddress(location.search);
   const name = given.index ?? catalog.default ?? catalog.indexes[0].name;
   const found = catalog.indexes.find((each) => each.name === name);
@@ -249,11 +254,17 @@ async function ask(history) {
   try {
     const found = await api.search({ ...bodyOf(state), explain: true, compare: true }, signal);
     if (mine !== asked) return;
+    if (found.generation !== here.generation) {
+      await list();
+      if (mine !== asked) return;
+      return restore(); // the index was built again: with other sizes, perhaps
+    }
     byId("gone").hidden = byId("token").hidden = true;
     [answer, good] = [found, state];
     show();
   } catch (error) {
     if (mine !== asked || error.name === "AbortError") return;
+    if (error.kind !== "gone" && (await isStale(here))) return mine === asked && restore();
     forget();
     if (error.kind === "refused") complain(blame(state), error.message);
     else if (error.kind === "failed") complain("problem", error.message);
@@ -261,6 +272,12 @@ async function ask(history) {
   } finally {
     if (mine === asked) busy(false);
   }
+}
+
+/** Whether an index is another one, or gone, since the list was read; it is read again. */
+async function isStale({ name, generation }) {
+  await list().catch(() => {});
+  return catalog.indexes.find((each) => each.name === name)?.generation !== generation;
 }
 
 function remember(history) {

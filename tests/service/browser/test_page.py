@@ -8,9 +8,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from resizable_search.build.build import build
+from resizable_search.build.workspace import BuildOptions
+from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.service.middleware import AccessRules
-from tests.service.browser.conftest import HOSTILE, PATIENCE, SCRIPT
+from resizable_search.store.layout import Home
+from tests.service.browser.conftest import HOSTILE, PATIENCE, SCRIPT, some_documents
 from tests.service.conftest import Running, running
+from tests.support import ListCorpus
 
 QUERY = "binary tree with water in the piston"
 THINGS = "/?index=things&q=binary+tree+with+water+in+the+piston"
@@ -414,6 +419,33 @@ def test_an_index_that_cannot_be_searched_says_why(visit):
     page.select_option("#index", "things")
     shown(page)
     expect(page, "#problem").to_be_empty()
+
+
+def test_an_index_that_is_built_again_is_shown_with_its_new_sizes_and_count(visit, watch, tmp_path):
+    watch.excused = ["400 (Bad Request)", "404 (Not Found)"]
+
+    def make(count: int, *dims: int) -> None:
+        made = BuildOptions("things", dims=dims, restart=True)
+        build(ListCorpus(some_documents()[:count]), LsaEmbedder(width=dims[-1]), Home(tmp_path), made)
+
+    make(180, 8, 32, 64)
+    with running(tmp_path) as service:
+        page = visit(f"{THINGS}&dim=8", at=service)
+        measured(page)
+        expect(page, "#facts").to_contain_text("180 documents × 64")
+        make(120, 12, 24, 48)
+        page.fill("#query", "river bank")
+        page.press("#query", "Enter")
+        expect(page, "#facts").to_contain_text("120 documents × 48")
+        shown(page)
+        assert page.locator("#dim-ticks .tick").all_text_contents() == ["12", "24", "48"]
+        make(100, 8, 16)  # and has fewer dimensions than are asked for
+        page.fill("#dim", "40")
+        expect(page, "#facts").to_contain_text("100 documents × 16")
+        shown(page)
+        shutil.rmtree(tmp_path / "things")
+        page.press("#query", "Enter")
+        expect(page, "#none").to_be_visible()
 
 
 def test_an_index_that_is_not_there_is_told(visit):

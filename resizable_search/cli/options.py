@@ -32,8 +32,9 @@ from resizable_search.text import quoted
 if TYPE_CHECKING:
     from resizable_search.build.workspace import BuildOptions
     from resizable_search.embedders.base import Embedder
-    from resizable_search.search.index import EngineMaker, Index
+    from resizable_search.search.index import Index
     from resizable_search.search.results import SearchOptions
+    from resizable_search.store.executor import EngineMaker
 
 T = TypeVar("T")
 

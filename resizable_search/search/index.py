@@ -1,7 +1,7 @@
 """An open index: search it by text, by document id or by vector, and read its documents."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.registry import TrustedEndpoints
-from resizable_search.engine.base import NO_ROW, Engine, Top
-from resizable_search.engine.kernel_cache import Chooser
+from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.plan import LEAST_RERANKED, Plan
 from resizable_search.errors import IndexBusyError, IndexFormatError, UsageError
 from resizable_search.search.planning import plan_of, remark_on
@@ -28,7 +27,7 @@ from resizable_search.search.results import (
 )
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.documents import DocumentCache, StoredDocument
-from resizable_search.store.executor import Executor, StageStats
+from resizable_search.store.executor import EngineMaker, Executor, StageStats, chooser_of
 from resizable_search.store.filter import Filter, Selection
 from resizable_search.store.layout import Home, home_of, resolve_index
 from resizable_search.store.manifest import Manifest
@@ -37,7 +36,6 @@ from resizable_search.store.tuned_plans import StoredPlans
 from resizable_search.text import counted, dimensions
 
 MOST_READ = 1000  # rows that are read to group them; of more, only the best row of each document is read
-EngineMaker = Callable[[IndexReader], Engine]  # of an index that is opened
 
 
 class Index:
@@ -71,8 +69,7 @@ class Index:
         spec = EmbedderSpec.from_json(self.manifest.embedder)
         self.fingerprint: str = spec.fingerprint
         """The embedder's fingerprint: query vectors with the same one fit this index."""
-        made = engine if isinstance(engine, str) else engine(reader)
-        self._chooser = Chooser(made, threads, numbers=self.rows * self.full_dim, stays=stays)
+        self._chooser = chooser_of(reader, engine, threads, stays=stays)
         self.threads: int = self._chooser.threads
         """The number of threads of a scan."""
         cache, trust = QueryCache(home.queries), TrustedEndpoints(home.trusted)
@@ -378,9 +375,9 @@ def open_index(
 
     `embedder` embeds the queries in place of the index's own; it must have the same embedding space.
     `threads` of a scan: None takes $RSEARCH_THREADS, else all cores. `engine`: auto, numpy or numba, or what
-    makes one of the opened files (`cluster.search`).
-    `stays`: many queries may come; of a large index the compiled kernels are loaded beside the first ones.
-    Raises UsageError, IndexNotFoundError, IndexFormatError and EmbedderMismatchError.
+    makes one of the opened files (`cluster.search`). `stays`: many queries may come; of a large index the
+    compiled kernels are loaded beside the first ones. Raises UsageError, IndexNotFoundError,
+    IndexFormatError and EmbedderMismatchError.
     """
     base = home_of(home)
     for _ in range(MOST_TRIES):

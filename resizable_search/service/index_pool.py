@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resizable_search.errors import IndexNotFoundError, RsearchError, UsageError
-from resizable_search.search.index import EngineMaker, Index, open_index
+from resizable_search.search.index import Index, open_index
+from resizable_search.store.executor import EngineMaker
 from resizable_search.store.layout import FAVOURITE, INDEX_VARIABLE, NAMES, Home, none_yet, resolve_index
 from resizable_search.system import thread_count
 from resizable_search.text import quoted

@@ -22,6 +22,7 @@ from resizable_search.engine.base import (
     select,
     without,
 )
+from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.lexical import LexicalIndex
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Plan, Stage
@@ -31,6 +32,10 @@ from resizable_search.store.reader import IndexReader, PartReader
 
 MOST_CUT = 4  # dimensions that are not stored and whose parts are cached, which costs memory
 ROWS_AT_ONCE = 1 << 20  # gathered at once, over all queries: 8 MB of row numbers
+
+
+EngineMaker = Callable[[IndexReader], Engine]
+"""Makes the engine of an index that is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +272,15 @@ class Executor:
         """Every part at this dimension, cached: one that is not stored costs a pass over the rows."""
         with self._lock:
             return self._stored_parts(dim) if dim in self._reader.dims else self._cut_parts(dim)
+
+
+def chooser_of(
+    reader: IndexReader, engine: str | EngineMaker, threads: int | None, *, stays: bool
+) -> Chooser:
+    """What chooses the engines of an open index, or has the one that is made for it."""
+    numbers = reader.manifest.documents * reader.manifest.full_dim
+    made = engine if isinstance(engine, str) else engine(reader)
+    return Chooser(made, threads, numbers=numbers, stays=stays)
 
 
 def parts_of(parts: Sequence[PartReader], dims: Sequence[int], dim: int) -> Parts:

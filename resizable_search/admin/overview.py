@@ -11,6 +11,7 @@ from resizable_search.search.index import Index
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import Home, unfinished_build
 from resizable_search.store.manifest import Manifest, read_manifest
+from resizable_search.store.tuned_plans import DefaultMode
 from resizable_search.store.verify import last_verified
 from resizable_search.system import size_of
 
@@ -65,7 +66,7 @@ class IndexInfo:
     """What an index is made of.
 
     `scan_bytes`: what one float32 query reads at each stored dimension. `deleted`: rows still on disk.
-    `unfitted`: documents added after the embedder was fitted.
+    `unfitted`: documents added after the embedder was fitted. `mode`: the tuned one, with its evidence.
     """
 
     name: str
@@ -91,6 +92,7 @@ class IndexInfo:
     bytes: int
     scan_bytes: dict[int, int]
     embed_cost: str
+    mode: str = ""
     strange: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     verified: str = "never"
@@ -141,10 +143,21 @@ def describe_index(index: Index) -> IndexInfo:
         bytes=sum(files.values()),
         scan_bytes={dim: index.rows * dim * 4 for dim in index.dims},
         embed_cost=cost,
+        mode=_described_mode(index.plans.mode),
         strange=unexpected_files(index.folder, manifest),
         damaged=damaged_files(index.folder, manifest),
         verified=last_verified(index.folder),
     )
+
+
+def _described_mode(mode: DefaultMode | None) -> str:
+    """A tuned mode in words."""
+    if mode is None:
+        return ""
+    low, high = mode.gain_ci
+    weight = f" (words {mode.weight:g})" if mode.mode == "hybrid" else ""
+    gain = f"{mode.value:.3f}, {low:+.3f} to {high:+.3f} over dense"
+    return f"{mode.mode}{weight} by default: {mode.metric} {gain} on {mode.queries:,} queries"
 
 
 def damaged_files(folder: Path, manifest: Manifest) -> list[str]:

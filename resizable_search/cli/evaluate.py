@@ -28,7 +28,7 @@ from resizable_search.cli.options import (
 )
 from resizable_search.cli.output import json_object, note
 from resizable_search.cli.progress import shown_progress
-from resizable_search.engine.plan import MODES, PRECISIONS, Plan
+from resizable_search.engine.plan import MODES, PRECISIONS
 from resizable_search.errors import QueryError, RsearchError, UsageError
 from resizable_search.store.layout import expanded
 from resizable_search.system import MOST
@@ -37,10 +37,8 @@ if TYPE_CHECKING:
     from resizable_search.build.report import BuildReport
     from resizable_search.corpora.base import Corpus
     from resizable_search.evaluate.bench import BenchOptions, Queries
-    from resizable_search.evaluate.tune import TuneReport
     from resizable_search.progress import Progress
     from resizable_search.search.index import Index
-    from resizable_search.search.results import SearchOptions
 
 DimListOption = Annotated[
     str | None,
@@ -175,93 +173,6 @@ def embed_lines(index: "Index", lines: dict[int, str], source: str) -> "Queries"
         return text_queries(index, list(lines.values()), source)
     except QueryError as error:
         raise QueryError(f"{source}, line {list(lines)[error.at]}: {error}") from None
-
-
-def tune(
-    index: IndexArgument = None,
-    recall: Annotated[float, Option(help="Overlap@k to reach, above 0 and at most 1.")] = 0.99,
-    k: KOption = 10,
-    queries: Annotated[Path | None, Option(help="File of real queries, one a line; they are harder.")] = None,
-    sample: Annotated[
-        int | None,
-        Option(
-            help="Without --queries: use so many queries of the index itself.",
-            show_default="as many as prove the recall, 1,680 for 0.99",
-        ),
-    ] = None,
-    titles: Annotated[
-        bool | None,
-        Option(
-            "--titles/--no-titles",
-            help="Embed titles of documents as half of these queries; the others are rows.",
-            show_default="if the embedder works on this machine",
-        ),
-    ] = None,
-    seed: Annotated[int, Option(min=0, help="Seed that draws and splits the queries.")] = 0,
-    threads: ThreadsOption = None,
-    engine: EngineOption = "auto",
-    show: Annotated[bool, Option("--show", help="Only list the tuned plans of the index.")] = False,
-    json: JsonOption = False,
-    home: HomeOption = None,
-) -> None:
-    """Find and keep the fastest plan that is proven to reach a recall.
-
-    Plans are measured on this index. Half of the queries choose one, the other
-    half must confirm it: the lower end of the 95 % interval of its overlap must
-    reach the recall. The index keeps the plan for this k and recall, with its
-    evidence.
-    """
-    from resizable_search.cli import render_evaluate
-    from resizable_search.search.results import SearchOptions
-
-    for option, value in (("--sample", sample), ("--titles", titles)):
-        if queries is not None and value is not None:
-            raise UsageError(f"{option} and --queries exclude each other: choose one of them")
-    SearchOptions(k, recall=recall)  # refuses wrong ones before anything is embedded
-    texts = None if queries is None or show else read_queries(queries)
-    with open_index(index, home, threads, engine) as opened:
-        if show:
-            plans = opened.plans.all()
-            if json:
-                json_object(plans)
-            else:
-                render_evaluate.tuned_plans(opened.name, plans)
-            return
-        with shown_progress() as progress:
-            asked = None
-            if texts is not None and queries is not None:
-                first = {text: number for number, text in reversed(texts.items())}
-                distinct = {number: text for number, text in texts.items() if first[text] == number}
-                asked = embed_lines(opened, distinct, queries.name)
-            report = _measure(
-                opened, recall, k, progress, queries=asked, sample=sample, titles=titles, seed=seed
-            )
-    if json:
-        json_object(report)
-    else:
-        render_evaluate.tuning(report)
-
-
-def plan_for(index: "Index", options: "SearchOptions") -> Plan:
-    """The plan that the options mean. A recall without a tuned plan is tuned now. Raises UsageError."""
-    k, recall = options.k, options.recall
-    if recall is None or index.plans.get(k, recall) is not None:
-        return index.plan(options)
-    with shown_progress() as progress:
-        progress.note(f"{index.name} has no plan for recall {recall:g} at k {k} yet: tuning it once")
-        report = _measure(index, recall, k, progress)
-        if report.remark:
-            progress.note(report.remark)
-    return Plan.parse(report.tuned.plan).in_mode(options.mode or "dense")
-
-
-def _measure(index: "Index", recall: float, k: int, progress: "Progress", **options: Any) -> "TuneReport":
-    from resizable_search.evaluate.tune import tune as measure
-
-    report = measure(index, recall, k, progress=progress, **options)
-    if report.not_kept:
-        progress.note(f"the plan is not kept: {report.not_kept}")
-    return report
 
 
 @takes(BuildArguments, without=("dims", "shard"), chars=0)  # whole texts, as in BEIR

@@ -9,7 +9,7 @@ COMMANDS = {
     "query": "query.query",
     "similar": "query.similar",
     "bench": "evaluate.bench",
-    "tune": "evaluate.tune",
+    "tune": "tune.tune",
     "eval": "evaluate.evaluate",
     "serve": "serve.serve",
     "mcp": "serve.mcp",

@@ -135,6 +135,7 @@ def info_lines(info: "IndexInfo", files: bool = False) -> list[tuple[str, str]]:
         ("dims", f"{', '.join(map(str, info.dims))}; a query may use any other up to the last"),
         ("on disk", f"{size(info.bytes)} in {counted(len(info.files), 'file')}"),
         ("a query", f"{info.embed_cost}; a scan reads {reads}"),
+        ("mode", info.mode),
         ("changed", info.changed),
         ("verified", info.verified),
         ("damaged", "; ".join(info.damaged)),

@@ -223,7 +223,7 @@ class SearchArguments:
         Option(
             metavar="MODE",
             help="Rank by meaning (dense), by words (lexical) or by both (hybrid).",
-            show_default="as the plan says, else dense",
+            show_default="as the plan says, else what tune --mode kept, else dense",
         ),
     ] = None
     recall: Annotated[

@@ -121,11 +121,13 @@ def _note_idle_rerank(context: typer.Context, options: SearchArguments, full_dim
 
 def _checked(index: "Index", options: SearchArguments, output: OutputOptions) -> "SearchOptions":
     """The search with its plan, checked before anything is embedded. Raises UsageError."""
-    from resizable_search.cli.evaluate import plan_for
+    from resizable_search.cli.tune import plan_for
 
     check_fields(output, index)
     search = options.search()
-    search = search.with_plan(plan_for(index, search))
+    plan = plan_for(index, search)
+    if search.recall is not None:
+        search = search.with_plan(plan)
     index.check_where(search.where)
     return search
 
@@ -191,7 +193,9 @@ def _answer_lines(index: "Index", output: OutputOptions, search: "SearchOptions"
         except (QueryError, RefusedTextError) as error:  # of this text alone
             failed = True
             note(f"line {number}: {error}")
-            answer = Answer(text, index.name, search.k, str(search.plan), Timings(0.0, 0.0, 0.0), [], [])
+            answer = Answer(
+                text, index.name, search.k, str(index.plan(search)), Timings(0.0, 0.0, 0.0), [], []
+            )
         json_object(answer_record(answer, index, output), indent=None)
     if index.remark:
         note(index.remark)

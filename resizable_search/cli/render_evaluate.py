@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resizable_search.evaluate.bench import BenchReport, Measurement
     from resizable_search.evaluate.relevance import EvaluatedPlan, Evaluation, EvaluationReport, MetricValue
     from resizable_search.evaluate.tune import TuneReport
+    from resizable_search.evaluate.tune_mode import ModeReport
     from resizable_search.search.index import Index
     from resizable_search.store.tuned_plans import TunedPlan
 
@@ -291,6 +292,26 @@ def _interval(tuned: "TunedPlan") -> str:
     """The overlap and its 95 % interval."""
     low, high = tuned.overlap_ci
     return f"{tuned.overlap:.4f} ({low:.4f} to {high:.4f})"
+
+
+def tuned_mode(report: "ModeReport") -> None:
+    """Print the metric by plan, and what confirmed the best one."""
+    console, choice = stdout_console(), report.choice
+    table = borderless("", "plan", choice.metric, right=(choice.metric,))
+    best = max(report.means, key=lambda plan: report.means[plan])
+    for plan, mean in report.means.items():
+        table.add_row("→" if plan == best else "", plan, f"{mean:.4f}", style="bold" if plan == best else "")
+    console.print(Text(f"{report.index} · {report.rows:,} documents · {choice.chosen_on:,} queries choose"))
+    show_table(table, console)
+    low, high = choice.gain_ci
+    console.print(
+        Text(
+            f"{choice.queries:,} other queries: {choice.metric} {choice.value:.4f}, {choice.dense:.4f} by "
+            f"meaning alone; the gain is {low:+.4f} to {high:+.4f} (95 %)"
+        )
+    )
+    kept = f"{choice.mode} is the default of the index now" if report.kept else "dense stays the default"
+    console.print(Text(f"{kept}: {report.not_kept}" if report.not_kept else kept, style="dim"))
 
 
 def tuned_plans(name: str, plans: "Sequence[TunedPlan]") -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from resizable_search.cli.evaluate import plan_for
 from resizable_search.cli.help import with_flags
 from resizable_search.cli.output import OutputOptions, above_min_score, note, open_hit, print_answer
 from resizable_search.cli.tables import details, show_table, stdout_console
+from resizable_search.cli.tune import plan_for
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.search.results import SearchOptions
 from resizable_search.system import exhausted

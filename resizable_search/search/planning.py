@@ -16,11 +16,18 @@ NO_HIT = "no hit: none of its words is in the index"
 def plan_of(options: SearchOptions, name: str, full_dim: int, tuned: StoredPlans, *, has_words: bool) -> Plan:
     """The plan that the options mean on the index `name`. Without a lexical tier, it has no words.
 
+    A mode that was tuned counts if the options name neither a mode nor a plan.
     Raises UsageError.
     """
-    plan = BY_WORDS if options.mode == "lexical" else _dense_plan(options, name, full_dim, tuned)
-    if options.mode == "hybrid" and plan.words is None:
-        plan = replace(plan, words=WORDS_WEIGHT)
+    mode, weight = options.mode, WORDS_WEIGHT
+    if (default := tuned.mode) is not None:
+        weight = default.weight if default.mode == "hybrid" else weight
+        has_stages = (options.dim, options.rerank, options.recall) != (None, 0, None)
+        if mode is None and options.plan is None and not (has_stages and default.mode == "lexical"):
+            mode = default.mode
+    plan = BY_WORDS if mode == "lexical" else _dense_plan(options, name, full_dim, tuned)
+    if mode == "hybrid" and plan.words is None:
+        plan = replace(plan, words=weight)
     if plan.words is None or has_words:
         return plan
     return replace(plan, words=None) if plan.stages else Plan.of(None, 0, options.k, full_dim)

@@ -28,7 +28,7 @@ class SearchOptions:
     for this overlap and k, in place of all three. `where`: an SQL expression over id, title, url and
     metadata; it selects rows before the ranking. `group`: of each document only the best chunk, and of equal
     texts only the first; False: every row. `mode`: `dense` ranks by meaning, `lexical` by words, `hybrid` by
-    both; None: as the plan says, else dense.
+    both; None: as the plan says, else the index's default, else dense.
     """
 
     k: int = 10
@@ -85,7 +85,8 @@ class SearchOptions:
 
     def with_plan(self, plan: Plan | str | None) -> "SearchOptions":
         """The same search by another plan; None: an exact scan at the full dimension."""
-        return replace(self, dim=None, rerank=0, plan=plan, recall=None, mode=None)
+        mode = "dense" if plan is None else None
+        return replace(self, dim=None, rerank=0, plan=plan, recall=None, mode=mode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,8 +158,9 @@ class Service:
     ) -> list[tuple[Answer, Answer]]:
         """As `search`, each answer with the full dimension's."""
         answers = full = await self.search(name, texts, options)
-        if options != options.with_plan(None):
-            full = await self.search(answers[0].index, texts, options.with_plan(None))
+        exact = options.with_plan(None)
+        if replace(options, mode=options.mode or exact.mode) != exact or "lexical" in answers[0].plan:
+            full = await self.search(answers[0].index, texts, exact)
         return list(zip(answers, full, strict=True))
 
     async def similar(self, name: str | None, id_: str, options: SearchOptions) -> Answer:

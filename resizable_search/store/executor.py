@@ -162,7 +162,9 @@ class Executor:
                 best.append((dense.scores[i, : len(by_meaning)][:k], by_meaning[:k]))
             else:
                 fused = (1 - weight) * self._similarities(full[i], plan.stages[-1], rows)
-                best.append(select((fused + weight * lexical_scores).astype(np.float32), rows, k))
+                reached = np.isfinite(fused)
+                both = (fused + weight * lexical_scores).astype(np.float32)
+                best.append(select(both[reached], rows[reached], k))
             hits = best[-1][1]
             ranks[i, : len(hits)] = np.stack([_ranks(hits, by_meaning), _ranks(hits, by_words)], axis=1)
         seconds, m = time.perf_counter() - begin, max(1, len(full))
@@ -174,12 +176,17 @@ class Executor:
     def _similarities(
         self, query: NDArray[np.float32], stage: Stage, rows: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """The similarities of one query (full_dim,) and these rows (c,), as the stage scores them."""
+        """The similarities of one query (full_dim,) and these ascending rows (c,), as the stage scores them.
+
+        -inf for a row that the engine cannot reach.
+        """
         engine = self._choose(0)
         cut = engine.truncate(query[None], stage.dim)
         top = engine.rescore(self._parts_at(stage.dim), cut, stage.precision, rows[None], len(rows)).top
-        in_order: NDArray[np.float64] = top.scores[0, np.argsort(top.rows[0])].astype(np.float64)
-        return in_order
+        is_scored = top.rows[0] != NO_ROW
+        similarities = np.full(len(rows), -np.inf)
+        similarities[np.searchsorted(rows, top.rows[0][is_scored])] = top.scores[0][is_scored]
+        return similarities
 
     def _prepared(self, queries: NDArray[Any]) -> NDArray[np.float32]:
         """Raw queries as full query vectors (m, full_dim). Raises UsageError."""

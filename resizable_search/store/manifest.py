@@ -70,7 +70,8 @@ class Manifest:
 
     `corpus` and `embedder` are specs as JSON. `dims` ascend; the last is the full dimension. `label` names
     the corpus for people. `files` belong to no part (an embedder's state). `plans` are tuned plans by
-    "k:target". A fitted embedder has learned from the first `fitted_rows` rows.
+    "k:target", `mode` is a tuned mode (`tuned_plans.DefaultMode`). A fitted embedder has learned from the
+    first `fitted_rows` rows.
     """
 
     rows: int
@@ -82,6 +83,7 @@ class Manifest:
     parts: tuple[Part, ...]
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     plans: Mapping[str, Any] = field(default_factory=dict)
+    mode: Mapping[str, Any] = field(default_factory=dict)
     fitted_rows: int = 0
     generation: int = 1
     created: str = ""
@@ -134,7 +136,7 @@ class Manifest:
         Tuned plans were measured on these parts, and go when the parts change.
         """
         if changes.get("parts", self.parts) != self.parts:
-            changes = {"plans": {}, **changes}
+            changes = {"plans": {}, "mode": {}, **changes}
         changes = {"format": FORMAT_VERSION, "written_by": f"resizable_search {__version__}", **changes}
         return replace(self, generation=self.generation + 1, **changes)
 

@@ -6,10 +6,13 @@ so that open readers and unfinished builds go on.
 
 import re
 import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from resizable_search.engine.plan import Plan, check_recall
+from resizable_search.engine.plan import MODES, Plan, check_recall
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.specs import from_json
 from resizable_search.store.layout import hold_lock
@@ -62,6 +65,28 @@ class TunedPlan:
         return plan_key(self.k, self.recall)
 
 
+@dataclass(frozen=True, slots=True)
+class DefaultMode:
+    """How an index searches if nobody says otherwise, and the evidence.
+
+    `weight` is that of words. `value` and `dense` are the metric by this mode and by meaning alone, over
+    `queries` queries that did not choose it; `gain_ci` is the 95 % interval of their difference. `chosen_on`
+    others chose it.
+    """
+
+    mode: str
+    weight: float
+    metric: str
+    dense: float
+    value: float
+    gain_ci: tuple[float, float]
+    queries: int
+    chosen_on: int
+    source: str
+    measured: str
+    version: str
+
+
 def plan_key(k: int, recall: float) -> str:
     """The key of the plan for k hits and that overlap: `10:0.99`."""
     return f"{k}:{recall:.12g}"
@@ -75,6 +100,8 @@ class StoredPlans:
         self._manifest = manifest
         self._plans = manifest.plans
         self._parsed: dict[str, TunedPlan] = {}
+        self.mode = _parse_mode(manifest)
+        """The mode of a search that names none; None: dense."""
 
     def get(self, k: int, recall: float) -> TunedPlan | None:
         """The plan for k hits and that overlap; None if there is none, even on disk now.
@@ -94,7 +121,7 @@ class StoredPlans:
         """Read plans that were tuned meanwhile, if the index still has this generation."""
         now = read_manifest(self._folder)
         if (now.generation, now.parts) == (self._manifest.generation, self._manifest.parts):
-            self._plans, self._parsed = now.plans, {}
+            self._plans, self._parsed, self.mode = now.plans, {}, _parse_mode(now)
 
     def _parse(self, key: str) -> TunedPlan:
         if key not in self._parsed:
@@ -127,9 +154,31 @@ def store_plan(folder: Path, generation: int, tuned: TunedPlan) -> Manifest:
     `generation` is the one it was measured on. Raises IndexBusyError, StorageError, and RsearchError if the
     index has another one now.
     """
+    with _measured_manifest(folder, generation) as manifest:
+        return replace(manifest, plans={**manifest.plans, tuned.key: asdict(tuned)}).write(folder.resolve())
+
+
+def store_mode(folder: Path, generation: int, mode: Mapping[str, Any]) -> Manifest:
+    """Write a default mode (a `DefaultMode` as JSON; empty: none) as `store_plan` writes a plan."""
+    with _measured_manifest(folder, generation) as manifest:
+        return replace(manifest, mode=mode).write(folder.resolve())
+
+
+@contextmanager
+def _measured_manifest(folder: Path, generation: int) -> Iterator[Manifest]:
+    """The manifest that was measured, under the lock of its build."""
     folder = folder.resolve()
     with hold_lock(folder):
         manifest = read_manifest(folder)
         if manifest.generation != generation:
             raise RsearchError(f"{folder.name} has changed while it was measured: tune it again")
-        return replace(manifest, plans={**manifest.plans, tuned.key: asdict(tuned)}).write(folder)
+        yield manifest
+
+
+def _parse_mode(manifest: Manifest) -> DefaultMode | None:
+    """The default mode of a manifest; None if it has none that makes sense."""
+    try:
+        mode: DefaultMode = from_json(DefaultMode, dict(manifest.mode))
+    except ValueError:
+        return None
+    return mode if mode.mode in MODES and 0 < mode.weight <= 1 else None

@@ -128,3 +128,31 @@ def test_explain_tells_how_each_stage_went(shelf: Shelf):
         "query", "-", "-i", "wiki100k", "--explain", stdin="syntax tree\n"
     ).out.splitlines()
     assert list(json.loads(told_by_line[0]))[-1] == "explain"
+
+
+def test_a_mode_is_measured_by_judged_queries(own: Machine):
+    ids = [hit["id"] for hit in own.run("query", "file", "-k", 40, "--json", "--no-group").json["hits"]]
+    (own.folder / "q.tsv").write_text("".join(f"q{n}\t{id_}\n" for n, id_ in enumerate(ids)))
+    (own.folder / "qrels.txt").write_text("".join(f"q{n} 0 {id_} 1\n" for n, id_ in enumerate(ids)))
+    judged = ("--queries", own.folder / "q.tsv", "--qrels", own.folder / "qrels.txt")
+    for wrong in (("--mode",), judged, ("--mode", *judged[:2])):
+        errs(own.run("tune", "pydoc", *wrong), 2, "give --mode, --queries and --qrels together")
+    done = own.run("tune", "pydoc", "--mode", *judged)
+    assert done.code == 0
+    assert f"{len(ids) // 2} queries choose" in done.out
+    assert "by meaning alone; the gain is" in done.out
+    report = own.run("tune", "pydoc", "--mode", *judged, "--json").json
+    assert report["choice"]["chosen_on"] == len(ids) // 2
+    assert len(report["means"]) == 9
+    mode = own.run("info", "pydoc", "--json").json["mode"]
+    assert bool(mode) == report["kept"]
+
+
+def test_words_are_searched_printed_and_explained(own: Machine):
+    done = own.run("query", "file", "--mode", "hybrid", "-k", 2, "--explain", "--format", "cards")
+    assert "dense " in done.out
+    assert "lexical " in done.out
+    assert "· words " in done.out
+    silent = own.run("query", "qqzzx", "--mode", "lexical")
+    assert (silent.code, silent.out.splitlines()[0]) == (0, "no documents")
+    assert "no hit: none of its words is in the index" in silent.err

@@ -1,15 +1,24 @@
 """Meaning, words and both, side by side in `eval` and `bench`."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
+from resizable_search.admin.overview import describe_index
+from resizable_search.build.delete import delete
 from resizable_search.engine.plan import MODES
 from resizable_search.errors import UsageError
 from resizable_search.evaluate.bench import BenchOptions, run_bench, sample_queries, text_queries
 from resizable_search.evaluate.plots import draw_relevance
 from resizable_search.evaluate.qrels import Metrics, Qrels
 from resizable_search.evaluate.relevance import evaluate
-from tests.support import index_of
+from resizable_search.evaluate.tune_mode import LEAST_QUERIES, tune_mode
+from resizable_search.search.index import open_index
+from resizable_search.search.results import SearchOptions
+from resizable_search.store.manifest import read_manifest
+from resizable_search.store.tuned_plans import store_mode
+from tests.support import TableEmbedder, index_of
 
 WIDTH, ROWS = 16, 40
 
@@ -58,3 +67,66 @@ def test_bench_measures_modes_by_texts_alone(index, judgements):
     assert asked.take(slice(2)).texts == ("what is 10", "what is 11")
     with pytest.raises(UsageError, match="counts words: give `queries`"):
         run_bench(index, sample_queries(index, 5), options)
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    rows = np.random.default_rng(3).standard_normal((ROWS, WIDTH)).astype(np.float32)
+    with index_of(rows, tmp_path, dims=(4,)) as opened:
+        yield opened
+
+
+def test_a_proven_mode_is_kept_and_is_the_default(fresh, judgements):
+    report = tune_mode(fresh, judgements)
+    assert (report.choice.mode, report.choice.weight, report.kept) == ("lexical", 1.0, True)
+    assert report.choice.gain_ci[0] > 0
+    assert report.means["lexical"] == report.choice.value == 1.0
+    assert (report.choice.chosen_on, report.choice.queries) == (10, 10)
+    with open_index(fresh.folder, embedder=TableEmbedder(width=WIDTH)) as again:
+        for index in (fresh, again):
+            plans = {
+                "lexical": SearchOptions(),
+                "16": SearchOptions(mode="dense"),
+                "16+lexical": SearchOptions(mode="hybrid"),
+                "4": SearchOptions(dim=4),
+                "4:100,16": SearchOptions(plan="4:100,16"),
+            }
+            assert {str(index.plan(options)): options for options in plans.values()} == plans
+            assert str(index.plan(SearchOptions().with_plan(None))) == "16"
+            assert index.query("what is 12", 1)[0].id == "a12"
+            assert index.similar("a12", 1)[0].ranks is None
+            assert index.scan(np.ones((1, WIDTH), np.float32), 1).ranks is None
+
+
+def test_a_hybrid_default_has_its_weight(fresh, judgements):
+    choice = tune_mode(fresh, judgements).choice
+    kept = {**asdict(choice), "mode": "hybrid", "weight": 0.3}
+    store_mode(fresh.folder, fresh.manifest.generation, kept)
+    fresh.plans.read_again()
+    assert str(fresh.plan(SearchOptions(dim=4))) == "4+lexical:0.3"
+    assert describe_index(fresh).mode.startswith("hybrid (words 0.3) by default: nDCG@10 1.000, +")
+    store_mode(fresh.folder, fresh.manifest.generation, {**kept, "mode": "other"})
+    fresh.plans.read_again()
+    assert str(fresh.plan(SearchOptions())) == "16"
+    assert describe_index(fresh).mode == ""
+
+
+def test_an_unproven_mode_takes_the_place_of_none(fresh, judgements):
+    tune_mode(fresh, judgements)
+    # No word of these is in the index, so words change nothing.
+    silent = Qrels({q: "unheard words" for q in judgements.queries}, judgements.relevance, "made up")
+    report = tune_mode(fresh, silent)
+    assert (report.kept, report.not_kept) == (False, "")
+    assert str(fresh.plan(SearchOptions())) == "16"
+
+
+def test_a_changed_index_and_few_queries_prove_nothing(fresh, judgements):
+    tune_mode(fresh, judgements)
+    delete(fresh.folder, ["a1"])
+    assert not read_manifest(fresh.folder).mode
+    report = tune_mode(fresh, judgements)
+    assert not report.kept
+    assert "has changed while it was measured" in report.not_kept
+    few = Qrels({"q10": "what is 10"}, {"q10": {"a10": 1}}, "made up")
+    with pytest.raises(UsageError, match=f"give {LEAST_QUERIES} or more"):
+        tune_mode(fresh, few)

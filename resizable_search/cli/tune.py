@@ -1,0 +1,146 @@
+"""`rsearch tune`: the fastest plan for a recall, and whether words count by default."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from resizable_search.cli.evaluate import embed_lines
+from resizable_search.cli.inputs import read_queries
+from resizable_search.cli.options import (
+    EngineOption,
+    HomeOption,
+    IndexArgument,
+    JsonOption,
+    KOption,
+    ThreadsOption,
+    open_index,
+)
+from resizable_search.cli.output import json_object
+from resizable_search.cli.progress import shown_progress
+from resizable_search.engine.plan import Plan
+from resizable_search.errors import UsageError
+
+if TYPE_CHECKING:
+    from resizable_search.evaluate.tune import TuneReport
+    from resizable_search.progress import Progress
+    from resizable_search.search.index import Index
+    from resizable_search.search.results import SearchOptions
+
+
+def tune(
+    index: IndexArgument = None,
+    recall: Annotated[float, Option(help="Overlap@k to reach, above 0 and at most 1.")] = 0.99,
+    k: KOption = 10,
+    queries: Annotated[Path | None, Option(help="File of real queries, one a line; they are harder.")] = None,
+    sample: Annotated[
+        int | None,
+        Option(
+            help="Without --queries: use so many queries of the index itself.",
+            show_default="as many as prove the recall, 1,680 for 0.99",
+        ),
+    ] = None,
+    titles: Annotated[
+        bool | None,
+        Option(
+            "--titles/--no-titles",
+            help="Embed titles of documents as half of these queries; the others are rows.",
+            show_default="if the embedder works on this machine",
+        ),
+    ] = None,
+    seed: Annotated[int, Option(min=0, help="Seed that draws and splits the queries.")] = 0,
+    threads: ThreadsOption = None,
+    engine: EngineOption = "auto",
+    show: Annotated[bool, Option("--show", help="Only list the tuned plans of the index.")] = False,
+    mode: Annotated[
+        bool,
+        Option("--mode", help="Choose instead whether words count by default, by --queries and --qrels."),
+    ] = False,
+    qrels: Annotated[
+        Path | None, Option(help="With --mode: file of judgements, BEIR's TSV or TREC's qrels.")
+    ] = None,
+    json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Find and keep the fastest plan that is proven to reach a recall.
+
+    Plans are measured on this index. Half of the queries choose one, the other
+    half must confirm it: the lower end of the 95 % interval of its overlap must
+    reach the recall. The index keeps the plan for this k and recall, with its
+    evidence.
+
+    --mode compares search by meaning, by words and by both. The index keeps the
+    best only if the other half of the queries proves it better than meaning alone.
+    """
+    from resizable_search.cli import render_evaluate
+    from resizable_search.search.results import SearchOptions
+
+    for option, value in (("--sample", sample), ("--titles", titles)):
+        if queries is not None and value is not None:
+            raise UsageError(f"{option} and --queries exclude each other: choose one of them")
+    if mode != (qrels is not None) or (mode and queries is None):
+        raise UsageError("--mode takes judged queries: give --mode, --queries and --qrels together")
+    if mode and queries is not None and qrels is not None:
+        _tune_mode(index, home, queries, qrels, seed, json)
+        return
+    SearchOptions(k, recall=recall)  # refuses wrong ones before anything is embedded
+    texts = None if queries is None or show else read_queries(queries)
+    with open_index(index, home, threads, engine) as opened:
+        if show:
+            plans = opened.plans.all()
+            if json:
+                json_object(plans)
+            else:
+                render_evaluate.tuned_plans(opened.name, plans)
+            return
+        with shown_progress() as progress:
+            asked = None
+            if texts is not None and queries is not None:
+                first = {text: number for number, text in reversed(texts.items())}
+                distinct = {number: text for number, text in texts.items() if first[text] == number}
+                asked = embed_lines(opened, distinct, queries.name)
+            report = _measure(
+                opened, recall, k, progress, queries=asked, sample=sample, titles=titles, seed=seed
+            )
+    if json:
+        json_object(report)
+    else:
+        render_evaluate.tuning(report)
+
+
+def _tune_mode(
+    index: str | None, home: Path | None, queries: Path, qrels: Path, seed: int, json: bool
+) -> None:
+    from resizable_search.cli import render_evaluate
+    from resizable_search.evaluate.qrels import read_qrels_folder
+    from resizable_search.evaluate.tune_mode import tune_mode
+
+    judgements = read_qrels_folder(queries, qrels)
+    with open_index(index, home) as opened, shown_progress() as progress:
+        report = tune_mode(opened, judgements, seed=seed, progress=progress)
+    if json:
+        json_object(report)
+    else:
+        render_evaluate.tuned_mode(report)
+
+
+def plan_for(index: "Index", options: "SearchOptions") -> Plan:
+    """The plan that the options mean. A recall without a tuned plan is tuned now. Raises UsageError."""
+    k, recall = options.k, options.recall
+    if recall is None or index.plans.get(k, recall) is not None:
+        return index.plan(options)
+    with shown_progress() as progress:
+        progress.note(f"{index.name} has no plan for recall {recall:g} at k {k} yet: tuning it once")
+        report = _measure(index, recall, k, progress)
+        if report.remark:
+            progress.note(report.remark)
+    return Plan.parse(report.tuned.plan).in_mode(options.mode or "dense")
+
+
+def _measure(index: "Index", recall: float, k: int, progress: "Progress", **options: Any) -> "TuneReport":
+    from resizable_search.evaluate.tune import tune as measure
+
+    report = measure(index, recall, k, progress=progress, **options)
+    if report.not_kept:
+        progress.note(f"the plan is not kept: {report.not_kept}")
+    return report

@@ -1,0 +1,80 @@
+"""Choose by judged queries whether words count by default on an index, and how much.
+
+Half of the queries choose among meaning, words and both with several weights; the others confirm. The index
+keeps the choice only if the interval of its gain over meaning alone is above 0 there.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from resizable_search import __version__
+from resizable_search.engine.plan import BY_WORDS, Plan
+from resizable_search.errors import RsearchError, UsageError
+from resizable_search.evaluate.bench import BenchOptions
+from resizable_search.evaluate.qrels import Metrics, Qrels
+from resizable_search.evaluate.relevance import evaluate
+from resizable_search.progress import SILENT, Progress
+from resizable_search.search.index import Index
+from resizable_search.statistics import paired_intervals
+from resizable_search.store.tuned_plans import DefaultMode, store_mode
+
+WEIGHTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+METRIC = "nDCG@10"
+LEAST_QUERIES = 20  # of fewer, a half says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class ModeReport:
+    """What was measured: `means` of the metric by plan, on the queries that chose, and the choice.
+
+    `kept`: the index keeps it. `not_kept` says why not, if it was proven; else ''.
+    """
+
+    index: str
+    rows: int
+    means: dict[str, float]
+    choice: DefaultMode
+    kept: bool
+    not_kept: str = ""
+
+
+def tune_mode(index: Index, qrels: Qrels, *, seed: int = 0, progress: Progress = SILENT) -> ModeReport:
+    """Choose the mode, and keep it in the index if it is proven better than meaning alone.
+
+    What an earlier run has kept goes. Raises UsageError, and what `evaluate` raises.
+    """
+    if len(qrels.queries) < LEAST_QUERIES:
+        raise UsageError(f"{len(qrels.queries)} judged queries prove nothing: give {LEAST_QUERIES} or more")
+    full = Plan.of(None, 0, 10, index.full_dim)
+    plans = [full, BY_WORDS, *(Plan(full.stages, weight) for weight in WEIGHTS)]
+    options = BenchOptions(dims=(index.full_dim,), plans=tuple(map(str, plans[1:])))
+    values = evaluate(index, qrels, options, Metrics.parse(METRIC), seed=seed, progress=progress).values
+    order = np.random.default_rng(seed).permutation(values.shape[1])
+    choosing, confirming = np.array_split(values[:, order, 0], 2, axis=1)
+    means = choosing.mean(axis=1)
+    best = int(means.argmax())
+    gains = confirming[best] - confirming[0]
+    low, high = paired_intervals(gains[:, None], seed)[0].tolist()
+    choice = DefaultMode(
+        mode=plans[best].mode,
+        weight=plans[best].words or 0.0,
+        metric=METRIC,
+        dense=float(confirming[0].mean()),
+        value=float(confirming[best].mean()),
+        gain_ci=(low, high),
+        queries=len(gains),
+        chosen_on=choosing.shape[1],
+        source=qrels.source,
+        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=__version__,
+    )
+    is_proven, not_kept = low > 0, ""
+    try:
+        store_mode(index.folder, index.manifest.generation, asdict(choice) if is_proven else {})
+        index.plans.read_again()
+    except RsearchError as error:
+        not_kept = str(error)
+    named = dict(zip(map(str, plans), means.tolist(), strict=True))
+    return ModeReport(index.name, index.rows, named, choice, is_proven and not not_kept, not_kept)

@@ -167,10 +167,10 @@ def _kernels() -> str:
     from resizable_search.engine.kernel_cache import load_engine
     from resizable_search.engine.numpy_engine import NumpyEngine
     from resizable_search.engine.parts import Parts, View
-    from resizable_search.engine.vectors import Tier, quantise, sign_words
+    from resizable_search.engine.vectors import Tier, quantise
 
     rows = vectors.normalise(np.random.default_rng(0).standard_normal((5000, 96), np.float32))
-    view = View(rows, 64, None, Tier(*quantise(rows)), sign_words(rows).T.copy())
+    view = View(rows, 64, None, Tier(*quantise(rows)))
     query = vectors.truncate(rows[:1], 64)
     everything = np.arange(len(rows))
     scores, best = select(view.defined_scores(query[0], everything), everything, 10)

@@ -225,7 +225,8 @@ def _lines(child: "subprocess.Popen[bytes]", stop: threading.Event) -> Iterator[
 def _fingerprint() -> list[str]:
     """Of the sources, numba and Python that kernels are compiled from."""
     digest = hashlib.sha256()
-    for path in (*sorted(SOURCES.glob("*.py")), SOURCES.parent / "parts.py"):  # it has the columns of tables
+    constants = (SOURCES.parent / f"{name}.py" for name in ("parts", "short_codes", "vectors"))
+    for path in (*sorted(SOURCES.glob("*.py")), *constants):
         digest.update(path.read_bytes())
     return [digest.hexdigest(), version("numba"), sys.version]
 

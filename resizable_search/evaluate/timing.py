@@ -161,7 +161,7 @@ def scan_pace(engine: str, threads: int, dim: int) -> float:
     """Seconds that an engine's exact scan of many rows takes for each of their numbers."""
     rows = np.random.default_rng(0).standard_normal((max(1, PACED // dim), dim), np.float32)
     rows = vectors.normalise(rows)
-    view = View(rows, dim, None, vectors.Tier(*vectors.quantise(rows)), vectors.sign_words(rows).T.copy())
+    view = View(rows, dim, None, vectors.Tier(*vectors.quantise(rows)))
     parts = Parts([view])
     scanner: Engine = load_engine(threads) if engine == "numba" else NumpyEngine()
     return min(timeit.repeat(lambda: scanner.scan(parts, rows[:1], "exact", 10), number=1)) / rows.size

@@ -92,6 +92,21 @@ def test_a_sample_that_promises_too_much_changes_nothing(engine, k, dim):
         assert (top.rows[0, len(best) :] == -1).all()
 
 
+@pytest.mark.parametrize("dim", [1, 20, 33, 40])
+def test_codes_of_a_smaller_dimension_are_copied_where_they_are_few(engine, monkeypatch, dim):
+    rows = unit_rows(300, 40, 0, "plain")
+    queries = vectors.truncate(rows[:2], dim)
+    near, far = view_of(rows, dim), view_of(rows, dim)
+    monkeypatch.setattr("resizable_search.engine.parts.MOST_COPIED", 0)
+    assert far.near_codes is far.codes
+    there = engine.scan(Parts([far]), queries, "1bit", 50).top
+    monkeypatch.undo()
+    assert near.near_codes.shape == (5, 2 + -(-dim // 8), CODE_ROWS)
+    here = engine.scan(Parts([near]), queries, "1bit", 50).top
+    np.testing.assert_array_equal(here.rows, there.rows)
+    np.testing.assert_array_equal(here.scores, there.scores)
+
+
 @pytest.mark.parametrize("limit", ["MOST_PACKED", "MOST_LOOKED_UP"])
 def test_what_the_kernels_have_no_room_for_is_left_to_numpy(engine, monkeypatch, limit):
     monkeypatch.setattr(numba_engine, limit, 3)

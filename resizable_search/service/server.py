@@ -18,6 +18,7 @@ from resizable_search.service import socket_address
 from resizable_search.service.app import create_app
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.middleware import AccessRules, Middleware
+from resizable_search.service.protocol import LimitedProtocol
 from resizable_search.store.layout import Home
 from resizable_search.system import make_home
 
@@ -146,6 +147,7 @@ def configured(
         )
     return uvicorn.Config(
         guarded,
+        http=LimitedProtocol,
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -195,10 +195,10 @@ def many_packages(package: Path) -> None:
         (lambda package: (package / "a.py").write_text("x = 1\n" * 401), "a.py has 401 lines"),
         (lambda package: [(package / f"m{n}.py").touch() for n in range(9)], "modules at the root"),
         (many_packages, "packages"),
-        (lambda package: [(package / "search" / f"m{n}.py").touch() for n in range(140)], "files"),
+        (lambda package: [(package / "search" / f"m{n}.py").touch() for n in range(150)], "files"),
         (
             lambda package: [
-                (package / "search" / f"m{n}.py").write_text("x = 1\n" * 300) for n in range(99)
+                (package / "search" / f"m{n}.py").write_text("x = 1\n" * 300) for n in range(110)
             ],
             "lines",
         ),

@@ -36,7 +36,7 @@ MOST_TEXTS = 200
 """The most texts under way at a worker."""
 
 STARTS = 3
-"""How often in a row a worker may die before it is ready."""
+"""How often each worker, and one more, may die before any is ready."""
 
 DEATHS_OF_ONE = 3
 """How often a worker may die at one text, run by itself, before it is refused. Of many texts: once."""
@@ -76,6 +76,7 @@ class RayEmbedder(Embedder):
         self.requests_per_worker = max(1, min(each, MOST_TEXTS // inner.batch_size))
         self.lost = 0
         """Workers that died while they were needed."""
+        self._stillborn = 0
         self._stop = stop or threading.Event()
         self._is_closed = threading.Event()
         self._stack = ExitStack()
@@ -230,13 +231,14 @@ class RayEmbedder(Embedder):
     def _bring_up(self, number: int, check: bool) -> None:
         """Start a worker, and offer it once it is ready."""
         try:
-            for _ in range(STARTS):
+            while not self._is_closed.is_set():
                 with suppress(_LostError):
                     self._offer(number, check)
                     return
-            if not self._ready:
-                raise ClusterError(f"workers die before they are ready ({STARTS} times): look at Ray's logs")
-            self.on_note(f"worker {number} died {STARTS} times before it was ready: the others go on")
+                with self._lock:
+                    self._stillborn += 1
+                if self._stillborn >= STARTS * (self.workers + 1):
+                    raise ClusterError("workers die before they are ready: look at Ray's logs")
         except BaseException as error:  # raised again where a worker is wanted
             if not self._is_closed.is_set():
                 ours = error if isinstance(error, RsearchError) else None
@@ -277,7 +279,7 @@ class RayEmbedder(Embedder):
             )
         worker = _Worker(number, actor, host, pid)
         with self._lock:
-            self._ready[number] = worker
+            self._ready[number], self._stillborn = worker, 0
         for _ in range(self.requests_per_worker):
             self._free.put(worker)
 

@@ -12,9 +12,18 @@ export class ApiError extends Error {
   }
 }
 
+const INVISIBLE = /[\p{Cc}\p{Cf}]/gu; // they come with pasted text
+const SENDABLE = /^[\x20-\x7e\xa0-\xff]+$/; // what a browser puts into a header
+
 export const token = {
-  get: () => sessionStorage.getItem(TOKEN),
-  set: (text) => sessionStorage.setItem(TOKEN, text),
+  get: () => sessionStorage.getItem(TOKEN)?.match(SENDABLE)?.[0] ?? null,
+  /** Keep a token without its invisible characters; false if it has others that cannot be sent. */
+  set(text) {
+    const cleaned = text.replace(INVISIBLE, "").trim();
+    if (!SENDABLE.test(cleaned)) return false;
+    sessionStorage.setItem(TOKEN, cleaned);
+    return true;
+  },
   drop: () => sessionStorage.removeItem(TOKEN),
 };
 

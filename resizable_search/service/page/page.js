@@ -485,7 +485,7 @@ byId("group").addEventListener("change", () => {
 });
 byId("token").addEventListener("submit", (event) => {
   event.preventDefault();
-  api.token.set(byId("token-text").value.trim());
+  if (!api.token.set(byId("token-text").value)) return complain("token-error", "not a token: copy it again, without other characters");
   byId("token-text").value = "";
   onward();
 });

@@ -143,8 +143,7 @@ def four_bit(rows: Floats, mean: Floats) -> tuple[NDArray[np.uint8], Floats]:
         off = levels.astype(np.float64)
         off += 0.5
         off *= step.astype(np.float64)[:, None]
-        off += mean
-        off -= block
+        off -= block.astype(np.float64) - mean
         off *= off
         errors = np.sqrt(lane_sum(off)).astype(np.float32)
         bounds[0, start:stop] = step

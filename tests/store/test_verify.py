@@ -117,7 +117,7 @@ def relist(home, name):
     Manifest.write(manifest.next_generation(parts=parts), folder)
 
 
-@pytest.mark.parametrize("name", ["64.npy", "tiers/96.int8.npy", "tiers/96.bits.npy", "tiers/64.scale.npy"])
+@pytest.mark.parametrize("name", ["64.npy", "tiers/96.int8.npy", "tiers/96.1bit.npy", "tiers/64.scale.npy"])
 def test_a_file_that_does_not_follow_from_the_full_vectors_is_found(home, name):
     path = home.index("made") / name
     data = bytearray(path.read_bytes())

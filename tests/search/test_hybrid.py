@@ -214,7 +214,7 @@ def test_plans_with_words_are_values():
     assert [Plan.parse(text).mode for text in ("16", "lexical", "16+lexical")] == list(plans.MODES)
     assert Plan.parse("8:100,16+lexical").keeps(10) == [100, 100]
     assert SearchOptions(plan="lexical", mode="lexical").plan is BY_WORDS
-    assert SearchOptions(plan="16", mode="hybrid").with_plan(None).mode is None
+    assert SearchOptions(plan="16", mode="hybrid").with_plan(None).mode == "dense"
 
 
 def test_vectors_alone_have_no_words(home):

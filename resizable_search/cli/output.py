@@ -167,6 +167,15 @@ def _print_hits(answer: "Answer", index: "Index | ServedIndex", options: OutputO
         tables.show_table(tables.explain_table(stages, console.width), console)
 
 
+def say(words: str) -> None:
+    """Print a line that is no hit on stdout, in words of the command line."""
+    from rich.text import Text
+
+    from resizable_search.cli.tables import stdout_console
+
+    stdout_console().print(Text(plain(with_flags(words)), style="dim"), soft_wrap=True)
+
+
 def note(message: str) -> None:
     """Print a line on stderr, in words of the command line."""
     if sys.stderr is not None:

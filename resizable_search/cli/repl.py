@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from resizable_search.cli.help import with_flags
-from resizable_search.cli.output import OutputOptions, above_min_score, note, open_hit, print_answer
+from resizable_search.cli.output import OutputOptions, above_min_score, note, open_hit, print_answer, say
 from resizable_search.cli.tables import details, show_table, stdout_console
 from resizable_search.cli.tune import plan_for
+from resizable_search.engine.plan import MODES
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.search.results import SearchOptions
 from resizable_search.system import exhausted
@@ -166,7 +166,7 @@ class Session:
     def similar(self, number: int) -> None:
         """Search the documents nearest to a hit."""
         id_ = self.hit(number).id
-        self.ask(lambda options: self.index.search_similar(id_, replace(options, group=False)))
+        self.ask(lambda options: self.index.search_similar(id_, replace(options.by_meaning(), group=False)))
 
     def hit(self, number: int) -> "Hit":
         """A hit of the last answer by its number. Raises UsageError."""
@@ -197,7 +197,7 @@ class Session:
         self.replace_index(self.open_named(self.name))
         self.index.warm()
         now = self.index.manifest
-        if replace(before, plans=now.plans) != now:
+        if replace(before, plans=now.plans, mode=now.mode) != now:
             say(f"{self.index.name} has changed: it has {counted(now.documents, 'document')} now")
 
     def replace_index(self, index: "Index") -> None:
@@ -227,7 +227,7 @@ def compared(search: "Callable[[SearchOptions], Answer]", options: SearchOptions
     answers = [(search(options), search(full_options)) for _ in range(COMPARED)]
     own_rows, full_rows = ({hit.row for hit in answer.hits} for answer in answers[0])
     own, full = (
-        sorted(answer.timings_ms.scan + answer.timings_ms.rerank for answer in repeated)
+        sorted(t.scan + t.rerank + t.words for t in (answer.timings_ms for answer in repeated))
         for repeated in zip(*answers, strict=True)
     )
     plan, is_apart = answers[0][1].plan, own[-1] < full[0] or full[-1] < own[0]
@@ -235,11 +235,6 @@ def compared(search: "Callable[[SearchOptions], Answer]", options: SearchOptions
         f"{len(own_rows & full_rows)} of {len(full_rows)} as at {plan}; best of {COMPARED}: {own[0]:.2f} ms, "
         f"at {plan} {full[0]:.2f} ms" + (f" ({full[0] / own[0]:.1f} × as long)" if is_apart else "")
     )
-
-
-def say(words: str) -> None:
-    """Print a line that is no hit."""
-    stdout_console().print(Text(plain(with_flags(words)), style="dim"), soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +286,7 @@ def _settings(session: Session, _: str) -> None:
     values = {"index": session.index.name, **asdict(search), "snippet": session.output.snippet}
     values |= {"explain": on[session.output.explain], "compare": on[session.compare]}
     values |= {"group": on[search.group], "plan": session.plan, "where": search.where or "all documents"}
+    values["mode"] = session.plan.mode
     values["dim"] = search.dim or f"the full {session.index.full_dim}"
     if search.plan is not None or search.recall is not None:
         del values["dim"], values["rerank"]
@@ -374,6 +370,8 @@ COMMANDS = {
         Command("plan", "STAGES", "search by a plan such as 256:100,768; alone: the full dimension",
                 lambda session, value: session.set(
                     dim=None, rerank=0, plan=value or None, recall=None)),
+        Command("mode", "MODE", "rank by meaning (dense), words (lexical) or both (hybrid); alone: as usual",
+                lambda session, value: session.set(mode=value or None), lambda session: MODES),
         Command("recall", "R", "search by the plan tuned for this overlap, tune it if needed; alone: the "
                 "full dimension", _recall,
                 lambda session: (f"{tuned.recall:g}" for tuned in session.index.plans.all())),

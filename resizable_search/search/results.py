@@ -83,6 +83,11 @@ class SearchOptions:
             raise UsageError("a search by vectors has no words: search a text, or leave mode and lexical out")
         return replace(self, mode="dense")
 
+    def by_meaning(self) -> "SearchOptions":
+        """The same search without words."""
+        plan = self.plan.in_mode("dense") if isinstance(self.plan, Plan) and self.plan.stages else None
+        return replace(self, plan=plan, mode="dense")
+
     def with_plan(self, plan: Plan | str | None) -> "SearchOptions":
         """The same search by another plan; None: an exact scan at the full dimension."""
         mode = "dense" if plan is None else None

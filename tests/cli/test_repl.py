@@ -81,6 +81,7 @@ def test_each_way_to_say_how_to_search_takes_the_place_of_the_others(session, sa
         (":dim 4", "4"), (":rerank 2", f"4:20,{full}"), (":k 14", f"4:28,{full}"), (":k 4", f"4:20,{full}"),
         (f":plan 8:9,{full}", f"8:9,{full}"), (":dim 8", "8"), (f":plan 8:9,{full}", f"8:9,{full}"),
         (":plan", f"{full}"), (":dim 4", "4"), (":dim", f"{full}"),
+        (":mode hybrid", f"{full}+lexical"), (":dim 4", "4+lexical"), (":mode", "4"), (":dim", f"{full}"),
     ):  # fmt: skip
         assert say(line) == "", line
         assert str(session.plan) == plan, line
@@ -103,6 +104,7 @@ def test_each_way_to_say_how_to_search_takes_the_place_of_the_others(session, sa
         (":rerank -1", ":rerank takes a number, not '-1'"),
         (":plan 4:bits", "scores in bits are rough"),
         (":plan 4:x", "no precision 'x'; there are exact"),
+        (":mode words", "mode must be one of dense, lexical, hybrid"),
         (":recall many", ":recall takes a number such as 0.99"),
         (":recall 7", "recall must be above 0 and at most 1"),
         (":where titel = 1", "did you mean title?"),
@@ -133,6 +135,7 @@ def test_hits_are_named_by_number(session, say, monkeypatch):
     say(":k 40", "word80")
     assert "word0 word1" in say(":show 1")
     assert session.hit(1).id == "long"
+    say(":mode hybrid")
     out = say(":similar 1")
     assert len(session.hits) == 39
     assert "\nlong" not in out

@@ -14,7 +14,7 @@ from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.plan import LEAST_RERANKED, Plan
 from resizable_search.errors import IndexBusyError, IndexFormatError, UsageError
 from resizable_search.search.planning import plan_of, remark_on
-from resizable_search.search.query_embedder import QueryCache, QueryEmbedder
+from resizable_search.search.query_embedder import QueryEmbedder, query_cache
 from resizable_search.search.results import (
     DEEPER,
     Answer,
@@ -72,7 +72,7 @@ class Index:
         self._chooser = chooser_of(reader, engine, threads, stays=stays)
         self.threads: int = self._chooser.threads
         """The number of threads of a scan."""
-        cache, trust = QueryCache(home.queries), TrustedEndpoints(home.trusted)
+        cache, trust = query_cache(home.queries), TrustedEndpoints(home.trusted)
         self._embedder = QueryEmbedder(self.name, self.folder, spec, cache, trust, embedder)
         if spec.state_checksum:
             self._embedder.load()

@@ -1,14 +1,17 @@
 """Query texts as vectors: from the cache, or by the embedder of the index.
 
 The cache is an SQLite file, keyed by fingerprint and a hash of the text. A query never fails because of it.
+Embedders that work on this machine have none: they are as fast.
 """
 
 import hashlib
 import sqlite3
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,42 +23,110 @@ from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES
 from resizable_search.text import clipped, quoted
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS queries (
+MOST_VECTORS = 100_000  # of the cache
+MOST_BYTES = 256_000_000
+BUSY_SECONDS = 1.0  # how long another process may hold the cache
+
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS queries (
     fingerprint TEXT NOT NULL, text_sha256 BLOB NOT NULL, vector BLOB NOT NULL,
     PRIMARY KEY (fingerprint, text_sha256)
-) STRICT, WITHOUT ROWID
-"""
+) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS ages (
+    number INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, text_sha256 BLOB NOT NULL,
+    UNIQUE (fingerprint, text_sha256)
+) STRICT""",
+    """INSERT INTO ages (fingerprint, text_sha256) SELECT fingerprint, text_sha256 FROM queries
+WHERE NOT EXISTS (SELECT * FROM ages)""",  # a file of an earlier version has no ages
+)
 
 
 class QueryCache:
-    """Raw query vectors by (fingerprint, text), in the file at `path`."""
+    """Raw query vectors by (fingerprint, text), in the file at `path`; one connection for all threads.
+
+    The oldest vectors go when there are too many.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
+        self._file: tuple[int, int] | None = None
+        self._close: weakref.finalize[Any, Any] | None = None
+        self._db: sqlite3.Connection | None = None
 
     def get(self, fingerprint: str, text: str, width: int) -> NDArray[np.float32] | None:
         """The (width,) float32 vector of a text, or None."""
-        if not self._path.is_file():
-            return None
-        with suppress(sqlite3.Error), closing(self._open("ro")) as db:
-            query = "SELECT vector FROM queries WHERE fingerprint = ? AND text_sha256 = ?"
-            row = db.execute(query, (fingerprint, _key(text))).fetchone()
-            if row is not None and len(row[0]) == 4 * width:
-                return np.frombuffer(row[0], "<f4").astype(np.float32)
+        with self._lock, suppress(sqlite3.Error, OSError):
+            if self._path.is_file():
+                query = "SELECT vector FROM queries WHERE fingerprint = ? AND text_sha256 = ?"
+                row = self._opened().execute(query, (fingerprint, _key(text))).fetchone()
+                if row is not None and len(row[0]) == 4 * width:
+                    return np.frombuffer(row[0], "<f4").astype(np.float32)
         return None
 
     def put(self, fingerprint: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """Store the (width,) vectors of texts: all of them, or none if the disk refuses."""
-        rows = [(fingerprint, _key(text), row.astype("<f4").tobytes()) for text, row in vectors.items()]
-        with suppress(sqlite3.Error, OSError):
+        keys = [(fingerprint, _key(text)) for text in vectors]
+        rows = [(*key, row.astype("<f4").tobytes()) for key, row in zip(keys, vectors.values(), strict=True)]
+        with self._lock, suppress(sqlite3.Error, OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._open("rwc")) as db, db:
-                db.execute(_SCHEMA)
+            db = self._opened()
+            with db:
+                for statement in _SCHEMA:
+                    db.execute(statement)
                 db.executemany("INSERT OR REPLACE INTO queries VALUES (?, ?, ?)", rows)
+                db.executemany("INSERT OR REPLACE INTO ages (fingerprint, text_sha256) VALUES (?, ?)", keys)
+                _drop_oldest(db)
 
-    def _open(self, mode: str) -> sqlite3.Connection:
-        return sqlite3.connect(f"{self._path.resolve().as_uri()}?mode={mode}", uri=True, timeout=2.0)
+    def _opened(self) -> sqlite3.Connection:
+        """The connection, made again if the file is another one. Raises sqlite3.Error, OSError."""
+        if self._db is None or _file_of(self._path) != self._file:
+            if self._close is not None:
+                self._close()
+            uri = f"{self._path.resolve().as_uri()}?mode=rwc"
+            self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+            self._close = weakref.finalize(self, self._db.close)
+            self._db.execute("PRAGMA user_version")  # creates the file
+            self._file = _file_of(self._path)
+        return self._db
+
+
+def _file_of(path: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        status = path.stat()
+        return status.st_dev, status.st_ino
+    return None
+
+
+def _drop_oldest(db: sqlite3.Connection) -> None:
+    """Delete a tenth of the vectors if there are too many."""
+    pages, free, size, first, last = (
+        db.execute(query).fetchone()[0]
+        for query in (
+            "PRAGMA page_count", "PRAGMA freelist_count", "PRAGMA page_size",
+            "SELECT min(number) FROM ages", "SELECT max(number) FROM ages",
+        )
+    )  # fmt: skip
+    count = last - first + 1
+    if count <= MOST_VECTORS and (pages - free) * size <= MOST_BYTES:
+        return
+    until = max(last - MOST_VECTORS, first + count // 10)
+    old = "SELECT fingerprint, text_sha256 FROM ages WHERE number <= ?"
+    db.execute(f"DELETE FROM queries WHERE (fingerprint, text_sha256) IN ({old})", (until,))
+    db.execute("DELETE FROM ages WHERE number <= ?", (until,))
+
+
+_CACHES: weakref.WeakValueDictionary[Path, QueryCache] = weakref.WeakValueDictionary()
+_CACHES_LOCK = threading.Lock()
+
+
+def query_cache(path: Path) -> QueryCache:
+    """The cache at a path: one for this process."""
+    with _CACHES_LOCK:
+        cache = _CACHES.get(path)
+        if cache is None:
+            cache = _CACHES[path] = QueryCache(path)
+        return cache
 
 
 def _key(text: str) -> bytes:
@@ -136,10 +207,10 @@ class QueryEmbedder:
             raise UsageError("embed_queries takes a list of texts, not one text: put it into a list")
         out = np.zeros((len(texts), self._spec.width), np.float32)
         fingerprint = self._spec.fingerprint
-        missing = []
+        missing, is_free = [], self.is_free
         for i, text in enumerate(texts):
             if text.strip():
-                cached = self._cache.get(fingerprint, text, self._spec.width)
+                cached = None if is_free else self._cache.get(fingerprint, text, self._spec.width)
                 if cached is None:
                     missing.append(i)
                 else:
@@ -148,7 +219,8 @@ class QueryEmbedder:
             from resizable_search.embedders.request_pool import embed_all
 
             out[missing] = embed_all(self._opened(), [clean(texts[i]) for i in missing], "search_query")
-            self._cache.put(fingerprint, {texts[i]: out[i] for i in missing})
+            if not is_free:
+                self._cache.put(fingerprint, {texts[i]: out[i] for i in missing})
         return out, np.array(out.any(axis=1))
 
     def _opened(self) -> Embedder:

@@ -190,19 +190,31 @@ def test_a_closed_index_says_that_it_is_closed(rows, tmp_path):
         opened.query("text 7 of a")
 
 
-def test_a_query_is_embedded_once_and_then_cached(rows, tmp_path):
+def test_a_query_of_a_service_is_embedded_once_and_then_cached(rows, tmp_path):
     with index_of(rows[:20], tmp_path) as first:
         embedder = first._embedder.embedder
+        embedder.remote = True
         first.query("a new question")
         first.query("a new question")
         assert embedder.asked == ["a new question"]
-    fresh = TableEmbedder(width=FULL)
+    fresh = TableEmbedder(width=FULL, remote=True)
     with open_index("made", home=tmp_path, embedder=fresh) as second:
         second.query("a new question")
         assert fresh.asked == []
+        assert second.cached_queries(["a new question"]).shape == (1, FULL)
+        assert second.cached_queries(["a new question", "another"]) is None
         second.query("another")
         assert fresh.asked == ["another"]
     assert b"question" not in (tmp_path / ".state/queries.sqlite").read_bytes()
+
+
+def test_a_query_that_is_embedded_on_this_machine_is_not_cached(rows, tmp_path):
+    with index_of(rows[:20], tmp_path) as index:
+        for _ in range(2):
+            index.query("a new question")
+        assert index._embedder.embedder.asked == ["a new question"] * 2
+        assert index.cached_queries(["a new question"]) is None
+    assert not (tmp_path / ".state/queries.sqlite").exists()
 
 
 def test_one_text_is_not_a_list_of_texts(index):

@@ -9,7 +9,7 @@
     │   └── HubError
     ├── EmbedderError
     │   ├── CredentialsError (NoCredentialsError), QuotaError, RefusedTextError, BadAnswerError, ClusterError
-    │   ├── QueryTimeoutError
+    │   ├── NoEmbedderError, QueryTimeoutError
     │   └── ServiceError
     │       └── RateLimitedError
     └── StorageError
@@ -101,6 +101,10 @@ class QuotaError(EmbedderError):
 
 class RefusedTextError(EmbedderError):
     """The service refuses a text of this request (400, 413, 422); a retry does not help."""
+
+
+class NoEmbedderError(EmbedderError):
+    """An index of vectors whose embedder nobody named: no text can be embedded for it."""
 
 
 class QueryTimeoutError(EmbedderError):

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.embedders.models import truncation_remark
-from resizable_search.errors import BadAnswerError, EmbedderError, UsageError
+from resizable_search.errors import BadAnswerError, NoEmbedderError, UsageError
 from resizable_search.specs import EmbedderSpec
 from resizable_search.text import without_surrogates
 
@@ -128,8 +128,8 @@ class PrecomputedEmbedder(Embedder):
         self._spec = EmbedderSpec(self.kind, model, width, options={"width": width})
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """Raise EmbedderError."""
-        raise EmbedderError(
+        """Raise NoEmbedderError."""
+        raise NoEmbedderError(
             f"no embedder is known for these vectors (model: {self._spec.model}): build the index again with "
             "`model` and `embedder`, or search it with vectors from Python (index.scan)"
         )

@@ -37,6 +37,7 @@ from resizable_search.text import plain
 STATUS: tuple[tuple[type[RsearchError], int], ...] = (
     (errors.IndexNotFoundError, 404),
     (errors.DocumentNotFoundError, 404),
+    (errors.NoEmbedderError, 409),
     (errors.QueryTimeoutError, 504),
     (errors.EmbedderError, 502),
     (errors.IndexFormatError, 503),
@@ -53,6 +54,7 @@ _REFUSALS = {
     403: "A page of another origin asks.",
     404: "No such index or document.",
     408: "The request took too long to arrive.",
+    409: "The index has no embedder for texts.",
     413: "The request is too large.",
     421: "The Host header is not a name of this service.",
     422: "The request has another form, or asks for more than is allowed.",

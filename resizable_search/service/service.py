@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from resizable_search import __version__
+from resizable_search.embedders.base import PrecomputedEmbedder
 from resizable_search.errors import (
     DocumentNotFoundError,
     IndexBusyError,
@@ -212,8 +213,10 @@ class Service:
     def _described(self, name: str) -> IndexModel:
         try:
             with self.pool.lend(name) as index:
+                is_precomputed = index.manifest.embedder["kind"] == PrecomputedEmbedder.kind
                 return IndexModel(
                     name=name,
+                    problem=PrecomputedEmbedder.remark if is_precomputed else None,
                     generation=index.manifest.state,
                     rows=index.rows,
                     full_dim=index.full_dim,

@@ -4,9 +4,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from resizable_search.build.build import build_vectors
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.search.index import open_index
+from resizable_search.store.layout import Home
 from tests.service.conftest import Running, running
 
 
@@ -72,6 +76,19 @@ def test_what_there_is_is_listed_with_its_dimensions_and_columns(served: Running
     assert made["embedder"]["kind"] == "lsa"
     assert result["default"] is None
     assert result["limits"]["k"] == 1000
+
+
+def test_an_index_without_an_embedder_is_listed_with_that_and_searched_by_no_text(tmp_path):
+    np.save(tmp_path / "rows.npy", np.eye(16, 8, dtype=np.float32) + 1)
+    build_vectors(tmp_path / "rows.npy", Home(tmp_path / "home"), BuildOptions("given"))
+    with running(tmp_path / "home") as service:
+        (card,) = service.ask("GET", "/api/indexes").json["indexes"]
+        assert card["problem"] == "it has no embedder: search it with vectors (index.scan in Python)"
+        assert (card["rows"], card["full_dim"]) == (16, 8)
+        refused = service.search("tree", index="given")
+        assert refused.status == 409
+        assert "no embedder is known for these vectors" in refused.error
+        assert service.ask("GET", "/api/documents/given/3").status == 200
 
 
 def test_a_document_is_given_by_its_row(served: Running):

@@ -37,7 +37,7 @@ def tune(
         int | None,
         Option(
             help="Without --queries: use so many queries of the index itself.",
-            show_default="as many as prove the recall, 1,680 for 0.99",
+            show_default="as many as prove the recall, 2,680 for 0.99",
         ),
     ] = None,
     titles: Annotated[
@@ -64,10 +64,9 @@ def tune(
 ) -> None:
     """Find and keep the fastest plan that is proven to reach a recall.
 
-    Plans are measured on this index. Half of the queries choose one, the other
-    half must confirm it: the lower end of the 95 % interval of its overlap must
-    reach the recall. The index keeps the plan for this k and recall, with its
-    evidence.
+    Plans are measured on this index. Some of the queries choose one, the others
+    must confirm it: the lower end of the 95 % interval of its overlap must reach
+    the recall. The index keeps the plan for this k and recall, with its evidence.
 
     --mode compares search by meaning, by words and by both. The index keeps the
     best only if the other half of the queries proves it better than meaning alone.

@@ -19,6 +19,7 @@ Search = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
 """Unit queries (m, d) and a number of threads: the rows of the k best of each, (m, k)."""
 
 THREADS = (1, 2)
+GRAPHS = ("HNSW", "hnswlib", "SymphonyQG")  # in names of ways that do not read every row or cell
 LINKS = 32
 EF_CONSTRUCTION = 200
 EF_SEARCH = (64, 128, 256, 512)

@@ -59,7 +59,7 @@ def test_the_fastest_proven_plan_is_chosen_and_kept_with_its_evidence(index, by_
     assert (exact.overlap, tuned.ms < exact.ms) == (1.0, True)
     assert tuned.overlap_ci[0] >= 0.9
     assert tuned.overlap_ci[0] <= tuned.overlap <= tuned.overlap_ci[1]
-    assert (tuned.queries, tuned.chosen_on, tuned.source, tuned.seed) == (500, 500, "own rows", 3)
+    assert (tuned.queries, tuned.chosen_on, tuned.source, tuned.seed) == (800, 800, "own rows", 3)
     assert [c.ms for c in tuned.candidates] == sorted(c.ms for c in tuned.candidates)
     assert tuned.plan in [c.plan for c in tuned.candidates]
     stored = read_manifest(index.folder).plans["10:0.9"]
@@ -166,7 +166,7 @@ def test_half_of_the_queries_are_titles_where_that_costs_nothing(tmp_path, by_by
         assert (asked.own_rows == -1).sum() == 1599
         assert sorted(asked.own_rows[1599:]) == list(range(1600))
         tuned = tune(opened, 0.5).tuned
-        assert (tuned.source, tuned.seed, tuned.queries, tuned.chosen_on) == (asked.source, 0, 500, 500)
+        assert (tuned.source, tuned.seed, tuned.queries, tuned.chosen_on) == (asked.source, 0, 1000, 1000)
         assert read_manifest(opened.folder).plans["10:0.5"]["source"] == asked.source
         assert own_queries(opened, 100, False, 0, SILENT).source == "own rows"
 
@@ -234,7 +234,7 @@ def test_an_option_that_makes_no_sense_is_wrong_usage(index, options, words):
 
 
 def test_a_sample_is_as_large_as_the_target_takes():
-    assert sample_size(0.99) == 1680
-    assert sample_size(0.5) == 1000
+    assert sample_size(0.99) == 2680
+    assert sample_size(0.5) == 2000
     assert sample_size(0.9999) == 10_000
     assert 9000 <= sample_size(0.999) <= 10_000

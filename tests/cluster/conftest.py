@@ -65,7 +65,8 @@ def cluster(deadly, tmp_path_factory):
     before = dict(os.environ)
     os.environ |= {"HOME": str(tmp_path_factory.mktemp("home")), "RAY_AUTH_MODE": "disabled"}
     os.environ |= {"PYTHONPATH": f"{root}:{deadly}", "RAY_USAGE_STATS_ENABLED": "0"}
-    os.environ |= {"RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_raylet_start_wait_time_s": "120"}
+    patience = {"RAY_raylet_start_wait_time_s": "120", "RAY_agent_register_timeout_ms": "120000"}
+    os.environ |= {"RAY_DEDUP_LOGS_SKIP_REGEX": "."} | patience  # of a busy machine
     sys.path.insert(0, str(deadly))
     with warnings.catch_warnings(action="ignore"):
         from ray.cluster_utils import Cluster

@@ -270,7 +270,7 @@ def run_bench(
     for wanted in options.threads or (None,):
         with _on_threads(index, wanted, engine) as (opened, threads):
             for batch in options.batches:
-                batches = timing.Batches(queries.vectors, queries.own_rows, queries.texts, batch)
+                batches = timing.Batches(queries.vectors, queries.own_rows, batch, queries.texts)
                 full_seconds = 0.0
                 for plan, (overlap, interval), count in zip(plans, overlaps, read, strict=True):
                     ask = partial(batches.ask, plan, options.k)

@@ -111,8 +111,8 @@ class Batches:
         self,
         vectors: NDArray[np.float32],
         own_rows: NDArray[np.int64] | None,
-        texts: Sequence[str],
         size: int,
+        texts: Sequence[str] = (),
     ) -> None:
         self._count, self._size = len(vectors), size
         # Every batch is one slice: nothing is copied while the clock runs.

@@ -144,10 +144,11 @@ function dress() {
   byId("k").value = state.k;
   byId("where").value = state.where;
   byId("plan").value = state.plan;
+  byId("mode").value = state.mode;
   byId("group").checked = state.group;
   byId("plan").placeholder = `${Math.min(...(here.dims ?? []), here.full_dim)}:100,${here.full_dim}`;
   byId("where-hint").textContent = `An SQL expression over ${(here.columns ?? []).join(", ")}.`;
-  if (state.where || state.plan || state.recall !== null || !state.group) byId("more").open = true;
+  if (state.where || state.plan || state.recall !== null || state.mode || !state.group) byId("more").open = true;
   gloss();
 }
 
@@ -305,7 +306,7 @@ function wait() {
 function blame(now) {
   const before = good ?? NOTHING;
   const numbers = now.query === before.query ? ["rerank", "dim", "k"] : []; // else it is the new text
-  const changed = ["plan", "where", "recall", ...numbers].find((name) => now[name] !== before[name]);
+  const changed = ["plan", "mode", "where", "recall", ...numbers].find((name) => now[name] !== before[name]);
   return `${changed ?? "query"}-error`;
 }
 
@@ -314,7 +315,7 @@ function complain(place, message) {
   byId(place).textContent = message;
   const field = byId(place.replace(/-error$/, ""));
   if (message && field.matches("input, select")) field.setAttribute("aria-invalid", "true");
-  if (["where-error", "plan-error", "recall-error"].includes(place)) byId("more").open = true;
+  if (["where-error", "plan-error", "mode-error", "recall-error"].includes(place)) byId("more").open = true;
 }
 
 function clearErrors() {
@@ -477,6 +478,10 @@ byId("recall").addEventListener("change", () => {
   byId("plan").value = "";
   byId("k").value = state.k;
   gloss();
+  ask("replace");
+});
+byId("mode").addEventListener("change", () => {
+  state = { ...state, mode: byId("mode").value };
   ask("replace");
 });
 byId("group").addEventListener("change", () => {

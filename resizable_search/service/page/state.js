@@ -12,6 +12,7 @@ export const NOTHING = Object.freeze({
   where: "",
   recall: null,
   plan: "",
+  mode: "", // as the plan says, else dense
   group: true, // false: every chunk, and every copy of a text
 });
 
@@ -29,6 +30,7 @@ export function fromAddress(search) {
     where: given.get("where") ?? "",
     recall: recall > 0 && recall <= 1 ? recall : null,
     plan: given.get("plan") ?? "",
+    mode: ["dense", "lexical", "hybrid"].find((mode) => mode === given.get("mode")) ?? NOTHING.mode,
     group: given.get("group") !== "0",
   };
 }
@@ -45,6 +47,7 @@ export function toAddress(state) {
   }
   if (state.k !== NOTHING.k) given.set("k", state.k);
   if (state.where) given.set("where", state.where);
+  if (state.mode) given.set("mode", state.mode);
   if (!state.group) given.set("group", "0");
   const text = given.toString();
   return text ? `?${text}` : location.pathname;
@@ -64,8 +67,9 @@ export function bodyOf(state) {
     query: state.query,
     k: state.k,
     where: state.where || null,
+    mode: state.mode || null,
     group: state.group,
-    ...wayOf(state),
+    ...(state.mode === "lexical" ? {} : wayOf(state)),
   };
 }
 

@@ -37,7 +37,7 @@ export class Sweep {
         for (const way of ways) {
           const held = this.of(way) ?? { scans: [], reranks: [], overlap: 0 };
           if (held.scans.length >= round) continue;
-          const asked = { ...state, dim: null, rerank: 0, plan: "", recall: null, ...way };
+          const asked = { ...state, mode: "", dim: null, rerank: 0, plan: "", recall: null, ...way };
           const answer = await this.search(bodyOf(asked), signal);
           if (signal.aborted) return;
           held.scans.push(answer.timings_ms.scan);

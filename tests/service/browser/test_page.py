@@ -406,6 +406,18 @@ def test_a_tuned_plan_is_chosen_and_a_slider_takes_over_again(visit, service, wa
     expect(page, "#recall-error").to_be_empty()
 
 
+def test_a_mode_is_chosen_and_is_part_of_the_address(visit):
+    page = visit(THINGS)
+    shown(page)
+    page.locator("#more summary").click()
+    page.select_option("#mode", "hybrid")
+    expect(page, "#plan-shown").to_contain_text("+lexical")
+    assert query_of(page) == {"q": QUERY, "index": "things", "mode": "hybrid"}
+    page = visit(f"{THINGS}&mode=lexical")
+    expect(page, "#plan-shown").to_have_text("lexical")
+    assert page.input_value("#mode") == "lexical"
+
+
 def test_an_address_with_a_recall_that_nothing_is_tuned_for_says_so(visit, watch):
     watch.excused = ["400 (Bad Request)"]
     page = visit(f"{THINGS}&recall=0.99")

@@ -95,7 +95,7 @@ def test_a_batch_goes_round_the_queries(index):
     seen = []
 
     class FakeIndex:
-        def run(self, queries, plan, k, skip):
+        def run(self, queries, plan, k, skip, texts):
             seen.append(skip.tolist())
             assert queries.argmax(axis=1).tolist() == skip.tolist()
             return None, [type("Run", (), {"engine": "numpy"})]

@@ -296,10 +296,11 @@ def read_state(folder: Path) -> LsaState:
         _read(folder / IDF, head["files"][IDF])
         idf = map_array(folder / IDF, (len(terms),), "<f4").copy()
         components = map_array(folder / COMPONENTS, (len(terms), head["width"]), "<f4")
-        LsaEmbedder(**head["parameters"])
+        parameters = {name: head["parameters"][name] for name in ("width", "seed", "sample")}
+        LsaEmbedder(**parameters)
     except (KeyError, TypeError, ValueError, UsageError):  # a checksum that fits may be anybody's
         raise _damaged(path, "it describes no state") from None
-    return LsaState(rows, idf, components, head["parameters"], head["checksum"])
+    return LsaState(rows, idf, components, parameters, head["checksum"])
 
 
 def _read(path: Path, digest: str | None = None) -> bytes:

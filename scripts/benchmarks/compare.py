@@ -69,7 +69,7 @@ HEADINGS = (
 )
 JUDGED_HEADINGS = ("what (figures of this run)", "figure", "must", "aim", "")
 OURS = "rsearch "
-COMMAND = "RSEARCH_TEST_DATA=DIR .venv/bin/python scripts/benchmarks/compare.py --out docs/benchmarks.md"
+COMMAND = "RSEARCH_TEST_DATA=DIR .venv/bin/python scripts/benchmarks/compare.py"
 
 
 def say(message: str) -> None:
@@ -282,9 +282,10 @@ class Run:
             name = f"tuned {recall:g} "
             for cache, must, aim in (("hot", 0.8, 0.5), ("cold", 1.0, 0.7)):
                 what = f"tuned for {recall:g} / best rival, {cache}"
-                add(what, name, self.rival(recall, cache), cache, must, aim, recall)
-                scanning = self.rival(recall, cache, GRAPHS)
-                add(f"{what}, without graphs", name, scanning, cache, must, aim, recall)
+                best, scanning = self.rival(recall, cache), self.rival(recall, cache, GRAPHS)
+                add(what, name, best, cache, must, aim, recall)
+                if scanning is not best:
+                    add(f"{what}, without graphs", name, scanning, cache, must, aim, recall)
         add("tuned for 0.99 / numpy float32", "tuned 0.99 ", plain, "hot", 1 / 20, 1 / 50, 0.99)
         add("exact / numpy float32", "exact", plain, "hot", 0.25, 0.15)
         batch = self.rival(0.99, "batch")
@@ -380,7 +381,10 @@ def main() -> int:
     makers: list[Callable[[int | None], Vectors]] = [SETS[name] for name in args.sets.split(",")]
     if args.vectors is not None:
         makers = [lambda limit: of_files(args.vectors, args.queries, limit)]
-    page = f"# Benchmarks\n\nWritten by `{COMMAND}`; not edited by hand.\n"
+    words = [word if word.startswith("docs/") else Path(word).name for word in sys.argv[1:]]
+    page = f"# Benchmarks\n\nWritten by `{' '.join([COMMAND, *words])}`; not edited by hand.\n"
+    if left_out := [group for group in GROUPS if group not in args.groups]:
+        page += f"\nRivals that were not measured in this run: {', '.join(left_out)}.\n"
     page += f"\nMilliseconds a query, medians; {machine(*PACKAGES)}.\n"
     runs: dict[str, Run] = {}
     held = True

@@ -22,7 +22,7 @@ from resizable_search.errors import CorpusError, IndexFormatError
 from resizable_search.system import unreadable
 from resizable_search.text import BACK
 
-READ_ROWS = 4096  # that are read at once
+READ_ROWS = 2048  # that are read at once
 TOGETHER = 64  # rows that are never read apart
 READ_BYTES = 16 << 20  # at most: very wide rows are read fewer at once
 

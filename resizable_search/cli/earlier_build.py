@@ -25,8 +25,8 @@ _NAMES_OF_MODEL = ("served_as", "load_from")  # where a model is known by anothe
 class EarlierBuild:
     """The corpus (its spec as JSON) and the embedder of an index, or of a build that is not finished.
 
-    `spec` None: of an unfinished build only the embedder's `kind` is known. `dims`: what a build stores that
-    is told no dimensions; None: the standard ones. `restarts`: the index is built from the start.
+    `spec` None: of an unfinished build only the embedder's `kind` is known. `dims`: what a build without
+    dimensions stores; None: the standard ones. `restarts`: the index is built from the start.
     """
 
     corpus: Mapping[str, Json]

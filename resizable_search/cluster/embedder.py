@@ -42,7 +42,7 @@ DEATHS_OF_ONE = 3
 """How often a worker may die at one text, run by itself, before it is refused. Of many texts: once."""
 
 NOTE_SECONDS = 20.0
-"""How long a worker may take to start before the user is told, and again."""
+"""A note appears each time a worker has taken so long to start."""
 
 POLL_SECONDS = 0.2
 
@@ -67,9 +67,9 @@ class RayEmbedder(Embedder):
     def __init__(self, inner: Embedder, options: RayOptions, stop: threading.Event | None = None) -> None:
         if inner.needs_fit:
             raise UsageError(f"{inner.kind} is fitted, and embeds on this machine: leave `ray` out")
-        self.kind, self.remote, self.embeds = inner.kind, inner.remote, inner.embeds  # type: ignore[misc]
-        self.remark, self.check_costs = inner.remark, inner.check_costs  # type: ignore[misc]
-        self.remark_on = inner.remark_on  # type: ignore[method-assign]
+        self.kind, self.remote, self.embeds = inner.kind, inner.remote, inner.embeds  # type: ignore[misc]  # of this one, not of the class
+        self.remark, self.check_costs = inner.remark, inner.check_costs  # type: ignore[misc]  # likewise
+        self.remark_on = inner.remark_on  # type: ignore[method-assign]  # likewise
         self.batch_size, self.requests_per_minute = inner.batch_size, inner.requests_per_minute
         self.inner, self.options = inner, options
         each = inner.concurrency if inner.remote else LOCAL_REQUESTS

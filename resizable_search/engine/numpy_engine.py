@@ -173,16 +173,11 @@ def _scorer(parts: Parts, queries: Floats, precision: Precision) -> Scorer:
 
         return in_int8
     if precision == "1bit":
-        codes, small = (
-            [view.codes for view in parts.views],
-            short_codes.small_queries(queries).astype(np.float32),
-        )
+        codes = [view.codes for view in parts.views]
+        small = short_codes.small_queries(queries).astype(np.float32)
 
         def in_one_bit(some: slice, part: int, rows: Any) -> Floats:
-            signs, factors = short_codes.one_bit_rows(codes[part], rows, small.shape[1] // 8)
-            scores: Floats = small[some] @ signs.T  # integers below 2^24, which float32 adds exactly
-            scores *= factors
-            return scores
+            return short_codes.one_bit_scores(small[some], codes[part], rows)
 
         return in_one_bit
     words, masks = vectors.sign_words(queries), vectors.prefix_masks(parts.dim)

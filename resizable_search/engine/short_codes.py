@@ -25,6 +25,8 @@ HEAD = 2
 TABLE_LIMIT = 127
 """The most that four of a query's small integers add up to: two such sums fit into a byte."""
 
+FEW = 4  # queries for which bytes are looked up one by one
+
 FOUR_BIT_STEP = 0.335
 """The distance of two levels, in root mean squares of a row: the least error for normal numbers."""
 
@@ -74,24 +76,38 @@ def one_bit(rows: Floats, mean: Floats) -> NDArray[np.uint8]:
     return codes
 
 
-def one_bit_rows(codes: NDArray[np.uint8], rows: Any, lines: int) -> tuple[Floats, Floats]:
-    """The signs (c, 8 x lines), 1 and -1, and the factors (c,) of rows: a slice or numbers (c,)."""
+def one_bit_scores(small: Floats, codes: NDArray[np.uint8], rows: Any) -> Floats:
+    """The scores (m, c) of rows, a slice or numbers (c,), for small queries (m, 8 x lines).
+
+    Sums are integers below 2^24, which float32 adds exactly in any order.
+    """
+    lines = small.shape[1] // 8
     if isinstance(rows, slice):
         first = rows.start // CODE_ROWS
         some = codes[first : -(-rows.stop // CODE_ROWS)]
-        packed = some[:, HEAD : HEAD + lines].transpose(0, 2, 1).reshape(-1, lines)
-        halves = np.ascontiguousarray(some[:, :HEAD]).view("<u2").reshape(-1)
         inside = slice(rows.start - first * CODE_ROWS, rows.stop - first * CODE_ROWS)
-        packed, halves = packed[inside], halves[inside]
+        packed = some[:, HEAD : HEAD + lines].transpose(1, 0, 2).reshape(lines, -1)[:, inside]
+        halves = np.ascontiguousarray(some[:, :HEAD]).view("<u2").reshape(-1)[inside]
     else:
         block, at = rows // CODE_ROWS, rows % CODE_ROWS
-        packed = codes[block, HEAD : HEAD + lines, at]
+        packed = codes[block, HEAD : HEAD + lines, at].T
         pairs = codes[:, :HEAD].reshape(len(codes), -1)
         halves = pairs[block, 2 * at] | (pairs[block, 2 * at + 1].astype(np.uint16) << 8)
-    signs = np.unpackbits(packed, axis=1, bitorder="little").astype(np.float32)
-    signs *= 2
-    signs -= 1
-    return signs, (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if len(small) > FEW:
+        scores: Floats = small @ _signs(packed.T).T
+    else:  # one look-up a byte costs a quarter of its eight signs
+        tables = small.reshape(-1, 8) @ _signs(np.arange(256, dtype=np.uint8)[:, None]).T
+        scores = np.zeros((len(small), packed.shape[1]), np.float32)
+        for own, table in zip(scores, tables.reshape(len(small), lines, 256), strict=True):
+            for line in range(lines):
+                own += table[line][packed[line]]
+    scores *= (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return scores
+
+
+def _signs(packed: NDArray[np.uint8]) -> Floats:
+    """Bytes (n, lines) as signs (n, 8 x lines), 1 and -1."""
+    return np.unpackbits(packed, axis=1, bitorder="little").astype(np.float32) * 2 - 1
 
 
 def small_queries(queries: Floats) -> NDArray[np.int8]:

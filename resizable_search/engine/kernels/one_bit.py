@@ -89,7 +89,8 @@ def scan_one_bit(table, dim, limit, queries, start, stop, k, guesses, bounds, wo
 
     `table` has one-bit codes. Buffers: words (m, capacity) uint64, more than k, with counts (m,) int64;
     bounds (m,) uint64, the least words that are collected, 0 at first. With `guesses` a sample of all rows
-    sets the first bound, perhaps so high that there are fewer than k. Returns True: the scan did not give up.
+    sets the first bound, which may be so high that fewer than k reach it. Returns True, since this scan never
+    gives up.
     """
     m, lines = queries.shape[0], (dim + 7) // 8
     tables, totals = np.empty((m, 2 * lines, 16), np.uint8), np.empty(m, np.float32)

@@ -13,7 +13,7 @@ import { keyOf, questionOf, ROUNDS, Sweep, waysOf } from "./sweep.js";
 
 const PAUSE = 200; // milliseconds after the last key before a typed number is searched with
 const BREATH = 160; // milliseconds between searches while a slider moves; browsers limit address changes
-const SLOW = 500; // milliseconds after which a search that is under way is told
+const SLOW = 500; // milliseconds after which the page says that it is searching
 const LOOK = 5000; // milliseconds between checks for a first index
 const EXAMPLES = {
   pydoc: ["walk a directory tree", "parse a json document", "wait for several threads"],

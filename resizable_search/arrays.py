@@ -41,20 +41,24 @@ def npy_bytes(shape: tuple[int, ...], dtype: str) -> int:
 
 
 class NpyWriter:
-    """A .npy file of a known shape whose slices are written in any order, from any thread."""
+    """A .npy file of a known shape whose slices are written in any order, from any thread.
+
+    Leaving it waits until the disk holds the file, and closes it.
+    """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: str = "<f4") -> None:
         self._dtype = np.dtype(dtype)
         header = npy_header(shape, dtype)
         self._start = len(header)
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # it may be a hard link to a file of another index
         self._file = path.open("w+b")
         try:
             self._file.write(header)
             self._file.flush()
             self._file.truncate(npy_bytes(shape, dtype))
         except BaseException:
-            self.close()
+            self._close()
             raise
 
     def write(self, values: NDArray[Any], at: int) -> None:
@@ -65,12 +69,17 @@ class NpyWriter:
             written = os.pwrite(self._file.fileno(), data, offset)
             data, offset = data[written:], offset + written
 
-    def finish(self) -> None:
-        """Wait until the disk holds it."""
-        os.fsync(self._file.fileno())
+    def __enter__(self) -> "NpyWriter":
+        return self
 
-    def close(self) -> None:
-        """Close the file, finished or not."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                os.fsync(self._file.fileno())
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         with suppress(OSError):  # the header is all that it can lack
             self._file.close()
 

@@ -23,7 +23,7 @@ from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import derive_missing, derived_files, sync_folder
-from resizable_search.system import ANOTHER_HOME, beside, free_bytes, thread_count
+from resizable_search.system import ANOTHER_HOME, free_bytes, thread_count
 from resizable_search.text import counted, dimensions
 
 WIKI100K_BYTES = 1_200_000_000  # to build it: 691 MB of vectors, the texts, and temporary files
@@ -107,7 +107,6 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
         for part in manifest.parts:
             for name in wanted:
                 path = index / part.path / name
-                beside(path).unlink(missing_ok=True)
                 if name not in part.files:
                     path.unlink(missing_ok=True)
             with suppress(OSError):

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +19,9 @@ from resizable_search.errors import RsearchError
 from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.documents import write_documents
 from resizable_search.store.layout import NAMES
-from resizable_search.store.lexical import derive_lexical
 from resizable_search.store.manifest import Manifest, Part
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import derive, derived_files, list_files
+from resizable_search.store.writer import derive_all, list_files
 from resizable_search.text import clipped, counted, listed
 
 NAMED_ZEROS = 3
@@ -63,12 +61,12 @@ def write_part(
 
     The journal keeps their checksums, which tell later whether they were put in place.
     """
-    staged, full = journal.staged, dims[-1]
-    workspace.log.stage("deriving", journal.rows, "rows")
+    staged, full, count = journal.staged, dims[-1], journal.rows
+    workspace.log.stage("writing", None, "files")
     journal.clear_staged()
     at, zeros = 0, 0
     named: list[str] = []
-    with closing(NpyWriter(staged / NAMES.vectors(full), (journal.rows, full))) as file:
+    with NpyWriter(staged / NAMES.vectors(full), (count, full)) as file:
         for block in rows:
             workspace.check_stop()
             file.write(block, at)
@@ -76,19 +74,16 @@ def write_part(
             zeros += len(found)
             named += [clipped(journal.id_at(int(row))) for row in found[: NAMED_ZEROS - len(named)]]
             at += block.size
-        file.finish()
     if zeros:
         are = "is a zero vector" if zeros == 1 else "are zero vectors"
         ids = listed(named, NAMED_ZEROS, zeros)
         workspace.log.note(f"{counted(zeros, 'row')} {are} ({ids}); kept as is")
-    derive(staged, dims, workspace.log, mean)
-    workspace.log.stage("writing", None, "files")
     copy = workspace.unfinished / NAMES.documents_copy
     write_documents(staged / NAMES.documents, copy, journal.copy_documents)
-    words = derive_lexical(staged, journal.rows, workspace.log)
-    files = list_files(staged, [*derived_files(0, dims), *words, NAMES.documents])
+    workspace.log.stage("deriving", count, "rows")
+    names = derive_all(staged, count, dims, mean, {NAMES.vectors(full)}, workspace.log)
+    part = Part("", count, list_files(staged, [NAMES.vectors(full), *names, NAMES.documents]))
     workspace.check_stop()
-    part = Part("", journal.rows, files)
     journal.set(placing=checksums(part))
     return part
 

@@ -3,7 +3,6 @@
 The graph is in memory while it is built, some 300 bytes a row. The rows stay mapped.
 """
 
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +46,10 @@ nearest = documents.take(found.keys).to_pylist()"""
         from usearch.index import Index
 
         source = job.source
-        with closing(NpyWriter(path / ROWS, (source.count, source.dim))) as file:
+        with NpyWriter(path / ROWS, (source.count, source.dim)) as file:
             for start, block in source.blocks():
                 file.write(block, start * source.dim)
                 job.step(0)
-            file.finish()
         rows = np.load(path / ROWS, mmap_mode="r").view(np.ndarray)
         index: Any = Index(ndim=source.dim, metric="ip", dtype="f32")
         threads = thread_count()

@@ -23,7 +23,6 @@ from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import open_documents
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import Part, damaged
-from resizable_search.system import beside
 from resizable_search.text import BACK, clipped
 
 RUN_CHARACTERS = 4_000_000
@@ -60,34 +59,28 @@ def lexical_files(part: Part) -> dict[str, tuple[tuple[int, ...], str]]:
     }
 
 
-def derive_lexical(folder: Path, rows: int, progress: Progress = SILENT) -> tuple[str, ...]:
-    """Write the tier of a part of so many rows. Returns the names of its files: none without any text."""
-    names = derive_lexical_beside(folder, rows, progress)
-    for name in names:
-        beside(folder / name).replace(folder / name)
-    return names
+def derive_lexical(folder: Path, target: Path, rows: int, progress: Progress = SILENT) -> tuple[str, ...]:
+    """Derive the tier from the documents of so many rows in `folder`, and write it into `target`.
 
-
-def derive_lexical_beside(folder: Path, rows: int, progress: Progress = SILENT) -> tuple[str, ...]:
-    """`derive_lexical`, but leave each file under the name that `beside` gives."""
+    Returns the names of its files: none without any text.
+    """
     path = folder / NAMES.documents
     with closing(open_documents(path, rows)) as connection:
         try:
-            return _derive(folder, rows, connection, progress)
+            return _derive(connection, target, rows, progress)
         except (sqlite3.DatabaseError, ValueError, RecursionError) as error:
             raise damaged(path, clipped(str(error))) from None
 
 
-def _derive(folder: Path, rows: int, connection: sqlite3.Connection, progress: Progress) -> tuple[str, ...]:
+def _derive(connection: sqlite3.Connection, target: Path, rows: int, progress: Progress) -> tuple[str, ...]:
     if connection.execute("SELECT 1 FROM texts WHERE text <> '' LIMIT 1").fetchone() is None:
         return ()
     progress.stage("indexing words", rows, "documents")
     records = connection.execute(
         "SELECT title, metadata, text FROM documents JOIN texts USING (row) ORDER BY documents.row"
     )
-    (folder / NAMES.tiers).mkdir(exist_ok=True)
     runs, lengths, total = [], [], 0
-    with tempfile.TemporaryFile(dir=folder / NAMES.tiers) as spill:
+    with tempfile.TemporaryFile(dir=target) as spill:
         for postings, own in TermCounter().runs(map(_fields, records)):
             spill.write(postings.tobytes())
             runs.append(total + np.searchsorted(postings["term"] >> SHARE_SHIFT, SHARES))
@@ -95,7 +88,7 @@ def _derive(folder: Path, rows: int, connection: sqlite3.Connection, progress: P
             total += len(postings)
             progress.advance(len(own))
         spill.flush()
-        _merge(folder, spill.fileno(), runs, total, np.concatenate(lengths))
+        _merge(target, spill.fileno(), runs, total, np.concatenate(lengths))
     return NAMES.lexical
 
 
@@ -107,19 +100,18 @@ def _fields(record: tuple[str, str, str]) -> tuple[str, str, str]:
 
 
 def _merge(
-    folder: Path, spill: int, runs: Sequence[NDArray[np.int64]], total: int, lengths: NDArray[np.uint32]
+    target: Path, spill: int, runs: Sequence[NDArray[np.int64]], total: int, lengths: NDArray[np.uint32]
 ) -> None:
     """Write the files from `total` postings in runs, each of which begins a share of the terms at `runs`."""
-    paths = [beside(folder / name) for name in NAMES.lexical]
     terms, starts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     at = 0
     with ExitStack() as stack:
 
-        def write(number: int, length: int) -> NpyWriter:
-            file = NpyWriter(paths[number], (length,), DTYPES[number])
-            return stack.enter_context(closing(file))
+        def opened(number: int, length: int) -> NpyWriter:
+            file = NpyWriter(target / NAMES.lexical[number], (length,), DTYPES[number])
+            return stack.enter_context(file)
 
-        rows, counts = write(2, total), write(3, total)
+        rows, counts = opened(2, total), opened(3, total)
         for begins, ends in pairwise(np.transpose(runs).tolist()):
             parts = [
                 os.pread(spill, (end - begin) * POSTING.itemsize, begin * POSTING.itemsize)
@@ -134,14 +126,10 @@ def _merge(
             counts.write(postings["count"], at)
             at += len(postings)
         starts.append(np.array([total]))
-        files = [rows, counts]
         others: list[tuple[int, NDArray[Any]]]
         others = [(0, np.concatenate(terms)), (1, np.concatenate(starts)), (4, lengths)]
         for number, values in others:
-            files.append(write(number, len(values)))
-            files[-1].write(values, 0)
-        for file in files:
-            file.finish()
+            opened(number, len(values)).write(values, 0)
 
 
 class TermCounter(dict[str, int]):

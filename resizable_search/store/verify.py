@@ -12,6 +12,7 @@ import hashlib
 import json
 import sqlite3
 import stat
+import tempfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from resizable_search.errors import IndexFormatError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import ROWS_AT_ONCE, allowed_rows, connect, read_documents
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
-from resizable_search.store.lexical import derive_lexical_beside, lexical_files
+from resizable_search.store.lexical import derive_lexical, lexical_files
 from resizable_search.store.manifest import (
     FileEntry,
     Manifest,
@@ -38,13 +39,15 @@ from resizable_search.store.manifest import (
     read_manifest,
 )
 from resizable_search.store.writer import (
-    derive_beside,
+    derive,
     derived_files,
     derived_slices,
+    list_files,
     mean_of_rows,
+    remove_folder,
     sync_folder,
 )
-from resizable_search.system import beside, exhausted, replace_file
+from resizable_search.system import exhausted, replace_file, storage_errors
 from resizable_search.text import BACK, clipped, counted
 
 SAMPLED_ROWS = 4096  # of a part, whose derived files are compared, unless all are
@@ -154,8 +157,12 @@ def _part(
         except IndexFormatError:
             sound.discard(name)
             yield name, f"it is no .npy file of {np.dtype(dtype)} {shape}"
-    if NAMES.documents in sound and (wrong := _wrong_documents(inside / NAMES.documents, part.rows)):
-        yield NAMES.documents, wrong
+    if NAMES.documents in sound:
+        if wrong := _wrong_documents(inside / NAMES.documents, part.rows):
+            yield NAMES.documents, wrong
+        elif full and sound.issuperset(NAMES.lexical):
+            for name in _other_words(inside, part, progress):
+                yield name, "it does not follow from the documents"
     if part.bitmap in sound:
         try:
             allowed_rows(inside, part)
@@ -185,6 +192,17 @@ def _wrong_documents(path: Path, rows: int) -> str:
     except (OSError, ValueError, RecursionError) as error:
         return clipped(str(error))
     return ""
+
+
+def _other_words(folder: Path, part: Part, progress: Progress) -> list[str]:
+    """The files of the lexical tier that are not what the documents give."""
+    with (
+        storage_errors(Path(tempfile.gettempdir()), again=lambda: "verify again"),
+        tempfile.TemporaryDirectory() as made,
+    ):
+        names = derive_lexical(folder, Path(made), part.rows, progress)
+        new = list_files(Path(made), names)
+    return [name for name in NAMES.lexical if new.get(name) != part.files[name]]
 
 
 def _wrong_rows(path: Path, progress: Progress) -> str:
@@ -248,7 +266,8 @@ def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
     """Rebuild damaged derived files of an index, each in one step. Raises IndexBusyError, StorageError."""
     folder = resolve_index(name, home)
     done = Repair([], {})
-    with hold_lock(folder):
+    with hold_lock(folder) as own_home:
+        made = own_home.state(folder.resolve().name) / "repaired"
         manifest = read_manifest(folder)
         kinds = {d.file: d.kind for d in examine(folder, manifest, full=True, progress=progress)}
         if NAMES.manifest in kinds:  # its content is sound: only the text differs
@@ -268,7 +287,7 @@ def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
                     remedies |= dict.fromkeys(lost, f"the {words} that it follows from are damaged: {BACK}")
             names_left = [name for name in names if not remedies[name]]
             mean = _mean(folder, manifest, kinds, full=True)
-            remedies |= _rebuild(folder / part.path, part, manifest.dims, names_left, mean, progress)
+            remedies |= _rebuild(folder / part.path, made, part, manifest.dims, names_left, mean, progress)
             done.mended.extend(part.file(name) for name in names if not remedies[name])
             done.lost.update((part.file(name), remedy) for name, remedy in remedies.items() if remedy)
         sync_folder(folder)
@@ -278,36 +297,34 @@ def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
 
 def _rebuild(
     folder: Path,
+    made: Path,
     part: Part,
     dims: Sequence[int],
     names: Sequence[str],
     mean: Floats | None,
     progress: Progress,
 ) -> dict[str, str]:
-    """Derive these files of a part again. Returns what to do about those that differ from the manifest."""
+    """Derive these files of a part again, in the folder `made`, and put them in place.
+
+    Returns what to do about those that differ from the manifest.
+    """
     remedies = {}
+    remove_folder(made)
+    made.mkdir()
+    derive(folder, made, dims, [name for name in names if name not in NAMES.lexical], mean, progress)
+    if not set(NAMES.lexical).isdisjoint(names):
+        derive_lexical(folder, made, part.rows, progress)
     for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    of_vectors = [name for name in names if name not in NAMES.lexical]
-    written = list(of_vectors)
-    try:
-        if of_vectors:
-            derive_beside(folder, dims, of_vectors, progress, mean)
-        if len(of_vectors) < len(names):
-            written += derive_lexical_beside(folder, part.rows, progress)
-        for name in names:
-            new = beside(folder / name)
-            if name in written and file_entry(new) == part.files[name]:
-                new.replace(folder / name)
-            else:
-                origin = "documents" if name in NAMES.lexical else "full vectors"
-                remedies[name] = (
-                    f"what follows from the {origin} is not what the manifest lists, so one of the two "
-                    f"is another index's: {BACK}"
-                )
-    finally:
-        for name in {*names, *written}:
-            beside(folder / name).unlink(missing_ok=True)
+        if (made / name).exists() and file_entry(made / name) == part.files[name]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (made / name).replace(folder / name)
+        else:
+            origin = "documents" if name in NAMES.lexical else "full vectors"
+            remedies[name] = (
+                f"what follows from the {origin} is not what the manifest lists, so one of the two "
+                f"is another index's: {BACK}"
+            )
+    remove_folder(made)
     return remedies
 
 

@@ -9,9 +9,8 @@ import os
 import shutil
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,37 +35,25 @@ from resizable_search.store.manifest import (
     file_entry,
     read_manifest,
 )
-from resizable_search.system import beside, thread_count
+from resizable_search.system import thread_count
 
 
 def derive(
     folder: Path,
+    target: Path,
     dims: Sequence[int],
+    names: Sequence[str],
+    mean: Floats | None,
     progress: Progress = SILENT,
-    mean: Floats | None = None,
-    existing: Container[str] = (),
 ) -> None:
-    """Write every smaller dimension and every tier, in one pass over the full rows.
+    """Derive these files from the full rows in `folder`, in one pass, and write them into `target`.
 
-    `dims` ascend; the file of the last, the full dimension, is in `folder` and only read, as are `existing`
-    ones. `mean`: that of the index's first part; None: this is the first part.
+    `dims` ascend. `mean` is that of the index's first part; without it nothing follows that is made with it.
     """
-    kept = {NAMES.vectors(dims[-1])}
-    names = [name for name in derived_files(0, dims) if name not in kept and name not in existing]
-    if names:
-        derive_beside(folder, dims, names, progress, mean)
-    for name in names:
-        beside(folder / name).replace(folder / name)
-
-
-def derive_beside(
-    folder: Path, dims: Sequence[int], names: Sequence[str], progress: Progress, mean: Floats | None = None
-) -> None:
-    """`derive` these files alone, and leave each under the name that `beside` gives."""
+    if not names:
+        return
     full = folder / NAMES.vectors(dims[-1])
     n, _ = read_shape(full)
-    if mean is None and set(chain(*NAMES.short_codes(dims[-1]))) & set(names):
-        mean = mean_of_rows(full)
     shapes = derived_files(n, dims, signs=True)
     files: dict[str, NpyWriter] = {}
 
@@ -77,25 +64,39 @@ def derive_beside(
 
     with ExitStack() as stack:
         for name in names:
-            file = NpyWriter(beside(folder / name), *shapes[name])
-            files[name] = stack.enter_context(closing(file))
+            files[name] = stack.enter_context(NpyWriter(target / name, *shapes[name]))
         for rows in map_ahead(write, read_blocks(full), thread_count()):
             progress.advance(rows)
-        for file in files.values():
-            file.finish()
+
+
+def derive_all(
+    folder: Path,
+    rows: int,
+    dims: Sequence[int],
+    mean: Floats | None,
+    existing: Container[str],
+    progress: Progress = SILENT,
+) -> list[str]:
+    """Derive every file of a part of so many rows in `folder` but the `existing`. Returns their names.
+
+    `mean` is that of the index's first part; None: this is the first part.
+    """
+    names = [name for name in derived_files(0, dims) if name not in existing]
+    if names and mean is None:
+        mean = mean_of_rows(folder / NAMES.vectors(dims[-1]))
+    derive(folder, folder, dims, names, mean, progress)
+    if NAMES.lexical[0] not in existing:
+        names += derive_lexical(folder, folder, rows, progress)
+    return names
 
 
 def derive_missing(index: Path, manifest: Manifest, progress: Progress = SILENT) -> Manifest:
     """Derive the files that parts of an index lack. Returns the manifest that lists them, not written."""
-    wanted, mean = derived_files(0, manifest.dims), mean_of_index(index, manifest)
-    parts = []
+    dims, mean, parts = manifest.dims, mean_of_index(index, manifest), []
     for part in manifest.parts:
-        folder, names = index / part.path, [name for name in wanted if name not in part.files]
-        derive(folder, manifest.dims, progress, mean, part.files)
-        if NAMES.lexical[0] not in part.files:
-            names += derive_lexical(folder, part.rows, progress)
-        files = list_files(folder, names)
-        parts.append(replace(part, files={**part.files, **files}))
+        folder = index / part.path
+        names = derive_all(folder, part.rows, dims, mean, part.files, progress)
+        parts.append(replace(part, files={**part.files, **list_files(folder, names)}))
     return replace(manifest, parts=tuple(parts), format=FORMAT_VERSION)
 
 
@@ -293,9 +294,8 @@ def _with_deleted(index: Path, manifest: Manifest, rows: Sequence[int]) -> tuple
             gone = np.zeros(part.rows, bool) if allowed is None else ~allowed
             gone[mine] = True
             packed = np.packbits(gone)
-            with closing(NpyWriter(folder / name, packed.shape, "|u1")) as bitmap:
+            with NpyWriter(folder / name, packed.shape, "|u1") as bitmap:
                 bitmap.write(packed, 0)
-                bitmap.finish()
             sync_folder(folder)
             files = {key: entry for key, entry in part.files.items() if key != part.bitmap}
             files[name] = file_entry(folder / name)

@@ -19,10 +19,9 @@ def rows(n, d=8, seed=0):
 def test_a_rows_file_is_plain_npy_in_whatever_order_it_is_written(tmp_path):
     path = tmp_path / "8.npy"
     made = rows(1000)
-    with closing(NpyWriter(path, (1000, 8))) as file:
+    with NpyWriter(path, (1000, 8)) as file:
         for start in (900, 300, 0, 600):
             file.write(made[start : start + 300], start * 8)
-        file.finish()
     loaded = np.load(path, mmap_mode="r")
     np.testing.assert_array_equal(loaded, made)
     assert [(start, len(block)) for start, block in read_blocks(path, 400)] == [

@@ -1,6 +1,7 @@
 """The lexical tier on disk: always the same bytes, checked, rebuilt, and without words of deleted texts."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from resizable_search.search.index import open_index
 from resizable_search.store import lexical
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.lexical import derive_lexical
-from resizable_search.store.manifest import read_manifest
+from resizable_search.store.manifest import file_entry, read_manifest
 from resizable_search.store.verify import repair, verify
 from tests.support import ListCorpus, TableEmbedder, articles
 
@@ -73,7 +74,7 @@ def test_the_bytes_do_not_depend_on_how_the_documents_are_cut(folder, monkeypatc
     (folder / "tiers").mkdir()
     monkeypatch.setattr(lexical, "RUN_CHARACTERS", run)
     monkeypatch.setattr(lexical, "CACHED_CHARACTERS", cached)
-    assert derive_lexical(folder, len(DOCUMENTS)) == NAMES.lexical
+    assert derive_lexical(folder, folder, len(DOCUMENTS)) == NAMES.lexical
     assert contents(folder) == before
     assert len(list((folder / "tiers").iterdir())) == len(before)
 
@@ -120,7 +121,22 @@ def test_damaged_documents_give_no_tier(folder):
     content = path.read_bytes()
     path.write_bytes(content.replace(b'{"heading": 7}', b'{"heading": 7['))
     with pytest.raises(IndexFormatError, match="documents.sqlite is damaged"):
-        derive_lexical(folder, len(DOCUMENTS))
+        derive_lexical(folder, folder, len(DOCUMENTS))
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_tier_that_does_not_follow_from_the_documents_is_found(folder, tmp_path, number):
+    name, home = NAMES.lexical[number], Home(tmp_path)
+    (folder / name).write_bytes(contents(folder)[name][:-1] + b"\7")
+    manifest = read_manifest(folder)
+    (part,) = manifest.parts
+    part = replace(part, files={**part.files, name: file_entry(folder / name)})
+    replace(manifest, parts=(part,)).write(folder)
+    assert verify("made", home).damaged == ()
+    (damage,) = verify("made", home, full=True).damaged
+    assert (damage.file, damage.kind) == (name, "derived")
+    assert damage.wrong == "it does not follow from the documents"
+    assert list(repair("made", home).lost) == [name]
 
 
 def test_words_of_a_deleted_document_are_gone_after_compact(folder):

@@ -67,12 +67,23 @@ class Chunking:
         return f"{self.size}{self.unit}"
 
     def documents(
-        self, document: Document, outline: Outline = PLAIN, *, keeps_single: bool = False
+        self,
+        document: Document,
+        outline: Outline = PLAIN,
+        *,
+        keeps_single: bool = False,
+        lone_headings: bool = True,
     ) -> list[Document]:
-        """The chunks of a document; `keeps_single`: if there is one chunk, it keeps the document's id."""
+        """The chunks of a document.
+
+        `keeps_single`: if there is one chunk, it keeps the document's id. `lone_headings`: a heading apart
+        from its text is a chunk, too; otherwise the chunks below it have it in their metadata alone.
+        """
         if not document.text.strip():
             return [document]
         spans = list(self.spans(document.text, outline))
+        if not lone_headings:
+            spans = _without_lone_headings(spans, document.text, outline.headings)
         offsets, paths = [heading.offset for heading in outline.headings], _paths(outline.headings)
         line, reached = 1, 0
         chunks = []
@@ -175,6 +186,19 @@ def chunking_of(chunk: str | None, overlap: int = 0) -> Chunking | None:
 def count_tokens(text: str) -> int:
     """The tokens of a text, by the rule of this module."""
     return len(_TOKEN.findall(text.rstrip()))
+
+
+def _without_lone_headings(
+    spans: list[tuple[int, int]], text: str, headings: Sequence[Heading]
+) -> list[tuple[int, int]]:
+    """The chunks but those that are one heading, where the chunk behind them is below that heading."""
+    levels = {heading.offset: heading.level for heading in headings}
+    kept = []
+    for (start, stop), (following, _) in pairwise(spans):
+        is_heading = start in levels and "\n" not in text[start:stop]
+        if not is_heading or levels.get(following, levels[start] + 1) <= levels[start]:
+            kept.append((start, stop))
+    return [*kept, spans[-1]]
 
 
 def _paths(headings: Sequence[Heading]) -> list[str]:

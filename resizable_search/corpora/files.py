@@ -32,13 +32,14 @@ from resizable_search.text import clipped, counted, listed, quoted
 
 BLOCK_CHARS = 8 << 20  # about as many characters are read at once
 STDIN = "-"
-RULES = 2
+RULES = 3
 """The rules by which a new index reads files; an index keeps those that it was built by.
 
 1: a chunk's text alone is embedded, and every chunk has a number. In folders, every text is read, and whole.
 2: title and headings are embedded before a chunk's text, and a document of one chunk keeps its own id. Texts
 that are not for people are left out of folders, as are navigation and comments of HTML and Markdown. Where a
 name says nothing, the content tells the format.
+3: a heading alone is not a chunk: the chunks below it have it among their headings.
 """
 _TABLE_OPTIONS = {*(f"{field}_column" for field in FIELDS), "metadata", "delimiter"}
 _EXAMPLE_WORDS = 6
@@ -123,7 +124,7 @@ class TextCorpus(Corpus):
 
     def pin(self, spec: Mapping[str, Json]) -> None:
         """Read by the rules of an earlier run."""
-        if spec.get("kind") == self.kind and (rules := spec.get("rules", 1)) in (1, RULES):
+        if spec.get("kind") == self.kind and (rules := spec.get("rules", 1)) in range(1, RULES + 1):
             self.rules = rules
 
     @property
@@ -145,17 +146,20 @@ class TextCorpus(Corpus):
         return self.finished(document if document.url else replace(document, url=url))
 
     def finished(self, document: Document, outline: Outline = PLAIN) -> list[Document]:
-        """The document cut, and in chunks. The first one with words gives the example."""
+        """The document cut, and in chunks. A heading or text of words gives the example."""
         if self.example is TextCorpus.example:
-            title, text = (re.findall(r"\w+", words[:200]) for words in (document.title, document.text))
-            if words := title if len(title) > 2 else text:
-                self.example = " ".join(words[:_EXAMPLE_WORDS])
+            headings = [heading.title for heading in outline.headings] or [document.text]
+            texts = (re.findall(r"[^\W_]+", words[:200]) for words in (document.title, *headings))
+            words = next((words for words in texts if len(words) > 2), ())
+            self.example = " ".join(words[:_EXAMPLE_WORDS]) or self.example
         if self.chars is not None and len(document.text) > self.chars:
             self._cut += 1
             document = replace(document, text=document.text[: self.chars])
         if self.chunking is None:
             return [document]
-        return self.chunking.documents(document, outline, keeps_single=self.rules > 1)
+        return self.chunking.documents(
+            document, outline, keeps_single=self.rules > 1, lone_headings=self.rules < 3
+        )
 
     def in_blocks(self, steps: Iterator[Step]) -> Iterator[Block]:
         """Gather steps into blocks of bounded size; note at the end how many texts were cut."""

@@ -332,7 +332,7 @@ def test_the_spec_has_rules_and_patterns_only_where_they_are_used(write):
     assert not {"rules", "include", "exclude"} & FilesCorpus([folder]).spec().options.keys()
     new = FilesCorpus([folder], include=["*.md"], exclude=["x/", "y"], rules=RULES).spec()
     options = {name: new.options[name] for name in ("rules", "include", "exclude")}
-    assert options == {"rules": 2, "include": ["*.md"], "exclude": ["x/", "y"]}
+    assert options == {"rules": 3, "include": ["*.md"], "exclude": ["x/", "y"]}
     assert FilesCorpus(**new.options).spec() == new
 
 

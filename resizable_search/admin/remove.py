@@ -1,11 +1,13 @@
 """Remove an index or an unfinished build: its own files alone, even if its manifest is damaged."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
-from resizable_search.store.layout import NAMES, FolderHandle, Home, remaining_names, resolve_index
+from resizable_search.store.layout import NAMES, Home, remaining_names, resolve_index
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.writer import discard, was_index
 from resizable_search.system import CHECK, beside, build_lock, remove_state, storage_errors
@@ -19,79 +21,62 @@ _OWN = re.compile(
 """Paths inside an index's folder that the format (docs/format.md) uses."""
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """What `remove` would delete: an index (`folder`), an unfinished build (`building`), or both.
+class Removed(NamedTuple):
+    """What was deleted, in words, and the other files of its folder, which were not."""
 
-    `home` is where the name was looked up; `state` is the folder of its lock, None outside of a home.
-    """
-
-    name: str
     words: str
-    home: Home
-    folder: Path | None
-    building: Path | None
-    state: Path | None
+    folder: Path
+    left: list[str]
 
 
-def plan_removal(name: str, home: Home) -> Removal:
-    """What removing the index of that name, or in that folder, would delete.
+def remove(name: str, home: Home, confirm: Callable[[str], object] | None = None) -> Removed:
+    """Delete the index of that name, or in that folder, and its unfinished build.
 
-    Raises IndexNotFoundError, IndexFormatError, and RsearchError for a link.
+    `confirm` gets in words what would go, and may raise; meanwhile nobody else changes it. Raises
+    IndexNotFoundError, IndexFormatError, IndexBusyError, RsearchError for a link, and StorageError if the
+    disk refuses.
     """
-    if name in home.unfinished() and not home.index(name).is_dir():
-        words = f"the unfinished build of {name}"
-        return Removal(name, words, home, None, home.building(name), home.state(name))
-    folder = resolve_index(name, home)
+    folder = home.index(name)
+    if name not in home.unfinished() or folder.is_dir():
+        folder = resolve_index(name, home)
     if folder.is_symlink():
         raise RsearchError(
             f"{folder} is a link: remove what it leads to by its own name, or the link with rm"
         )
     real = folder.resolve()
     near = Home(real.parent)  # not `home` if the index lies in another one
-    state = near.state(real.name)
-    at_home = real.parent == home.path.resolve() or state.is_dir()
-    building = near.building(real.name) if at_home and real.name in near.unfinished() else None
-    handle = FolderHandle(folder)
+    lock = near.state(real.name) / NAMES.lock
+    has_state = near.path == home.path.resolve() or lock.parent.is_dir()
+    with storage_errors(near.path, CHECK), build_lock(lock, name) if has_state else nullcontext():
+        is_begun = has_state and real.name in near.unfinished()
+        try:
+            words = _described(name, folder, is_begun=is_begun)
+        except IndexNotFoundError:
+            if has_state:
+                remove_state(lock)
+            raise
+        if confirm is not None:
+            confirm(words)
+        if is_begun:
+            discard(near.building(real.name))
+        left = remove_index(folder) if folder.is_dir() else []
+        if has_state:
+            remove_state(lock)
+    return Removed(words, folder, left)
+
+
+def _described(name: str, folder: Path, *, is_begun: bool) -> str:
+    if is_begun and not folder.is_dir():
+        return f"the unfinished build of {name}"
     try:
         words = counted(read_manifest(folder).documents, "document")
     except IndexFormatError:
         if not was_index(folder):
-            if not remaining_names(folder) or not handle.is_in_place:
+            if not remaining_names(folder):
                 raise IndexNotFoundError(f"{folder} has been removed, or is empty") from None
             raise
         words = "damaged,"
-    finally:
-        handle.release()
-    return Removal(name, f"{name} ({words} in {folder})", home, folder, building, state if at_home else None)
-
-
-def remove(removal: Removal) -> list[str]:
-    """Delete it. Returns the other files of the folder, which are not deleted.
-
-    Raises IndexBusyError, IndexNotFoundError if it is gone, RsearchError if it has changed since it was
-    shown, and StorageError if the disk refuses.
-    """
-    folder, state = removal.folder, removal.state
-    with storage_errors(removal.home.path if folder is None else folder.resolve().parent, CHECK):
-        if state is None:
-            return [] if folder is None else remove_index(folder)
-        lock = state / NAMES.lock
-        with build_lock(lock, removal.name):
-            try:
-                now = plan_removal(removal.name, removal.home)
-            except IndexNotFoundError:
-                remove_state(lock)
-                raise
-            if now != removal:  # others may have been at work before the lock was taken
-                raise RsearchError(
-                    f"{removal.name} has changed meanwhile, and is {now.words} now: remove it again"
-                )
-            if removal.building is not None:
-                discard(removal.building)
-            left = [] if folder is None else remove_index(folder)
-            remove_state(lock)
-        return left
+    return f"{name} ({words} in {folder})"
 
 
 def remove_index(folder: Path) -> list[str]:

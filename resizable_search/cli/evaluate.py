@@ -143,12 +143,8 @@ def bench(
             asked = embed_lines(opened, texts, str(queries))
         with shown_progress() as progress:
             report = measuring.run_bench(opened, asked, options, progress)
-    if json:
-        json_object(report)
-    elif csv:
-        render_evaluate.bench_csv(report)
-    else:
-        render_evaluate.bench(report)
+    show = render_evaluate.bench_csv if csv else render_evaluate.bench
+    (json_object if json else show)(report)
     if plot is not None:
         plots.save(plots.draw(report), plot)
     if min_recall is not None and (missed := report.missing(min_recall)):
@@ -252,10 +248,7 @@ def evaluate(
             evaluation = run(opened, judgements, asked, metrics, seed=seed, progress=progress)
         if runs is not None:
             render_evaluate.write_runs(evaluation, opened, runs)
-    if json:
-        json_object(evaluation.report)
-    else:
-        render_evaluate.evaluation(evaluation.report)
+    (json_object if json else render_evaluate.evaluation)(evaluation.report)
     if per_query is not None:
         render_evaluate.write_per_query(evaluation, per_query)
     if plot is not None:

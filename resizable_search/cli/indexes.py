@@ -197,14 +197,12 @@ def remove(
     """
     from resizable_search.admin import remove as removing
 
-    target = removing.plan_removal(index, home_of(home))
-    if not yes:
-        confirm(f"delete {target.words}")
-    left = removing.remove(target)
-    write_lines(f"removed {target.words}")
-    if left:
+    ask = None if yes else lambda words: confirm(f"delete {words}")
+    removed = removing.remove(index, home_of(home), ask)
+    write_lines(f"removed {removed.words}")
+    if left := removed.left:
         shown = ", ".join(left[:3]) + (" …" if len(left) > 3 else "")
-        raise RsearchError(f"kept {target.folder} with other files: {shown}; delete it yourself")
+        raise RsearchError(f"kept {removed.folder} with other files: {shown}; delete it yourself")
 
 
 def warm(

@@ -101,10 +101,7 @@ def tune(
             report = _measure(
                 opened, recall, k, progress, queries=asked, sample=sample, titles=titles, seed=seed
             )
-    if json:
-        json_object(report)
-    else:
-        render_evaluate.tuning(report)
+    (json_object if json else render_evaluate.tuning)(report)
 
 
 def _tune_mode(
@@ -117,10 +114,7 @@ def _tune_mode(
     judgements = read_qrels_folder(queries, qrels)
     with open_index(index, home) as opened, shown_progress() as progress:
         report = tune_mode(opened, judgements, seed=seed, progress=progress)
-    if json:
-        json_object(report)
-    else:
-        render_evaluate.tuned_mode(report)
+    (json_object if json else render_evaluate.tuned_mode)(report)
 
 
 def plan_for(index: "Index", options: "SearchOptions") -> Plan:

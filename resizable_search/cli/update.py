@@ -1,11 +1,11 @@
 """`rsearch update`, `add`, `delete`, `compact` and `merge`: change an index, or make one of several."""
 
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
@@ -21,6 +21,7 @@ from resizable_search.cli.options import (
     RequiredIndexArgument,
     YesOption,
     index_folder,
+    takes,
 )
 from resizable_search.cli.progress import shown_progress, stop_on_signal
 from resizable_search.errors import ShrinkError, UsageError
@@ -29,23 +30,63 @@ from resizable_search.text import counted, size
 
 if TYPE_CHECKING:
     from resizable_search.build.report import BuildReport
-    from resizable_search.cluster.connection import RayOptions
-    from resizable_search.embedders.base import Embedder
+    from resizable_search.build.workspace import BuildOptions
 
 STDIN = Path("-")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateArguments:
+    """The options of `update` and `add`."""
+
+    concurrency: ConcurrencyOption = None
+    rate: RateOption = None
+    ray: RayOption = None
+    workers: WorkersOption = None
+    gpus_per_worker: GpusOption = 0.0
+    resources: ResourcesOption = None
+    home: HomeOption = None
+
+    def build_options(self, folder: Path) -> "BuildOptions":
+        """The options of an update of the index in `folder`."""
+        from resizable_search.build.workspace import BuildOptions
+
+        name = folder.resolve().name
+        return BuildOptions(
+            name, concurrency=self.concurrency, requests_per_minute=self.rate, command=command_to_go_on()
+        )
+
+    def change(
+        self, how: "Callable[..., BuildReport]", folder: Path, *inputs: object, **options: bool
+    ) -> "BuildReport":
+        """Change the index in `folder`; on a cluster by its own embedder."""
+        from resizable_search.build.build import own_embedder
+        from resizable_search.cluster.embedder import on_cluster
+
+        cluster = ray_options(self.ray, self.workers, self.gpus_per_worker, self.resources)
+        with shown_progress() as progress, stop_on_signal() as stop, ExitStack() as stack:
+            embedder = None  # the index finds its own
+            if cluster is not None:
+                real = folder.resolve()
+                own = own_embedder(Home(real.parent), real.name)
+                embedder = stack.enter_context(on_cluster(own, cluster, stop))
+            return how(
+                folder,
+                *inputs,
+                options=self.build_options(folder),
+                embedder=embedder,
+                progress=progress,
+                stop=stop,
+                **options,
+            )
+
+
+@takes(UpdateArguments)
 def update(
+    options: UpdateArguments,
     index: IndexArgument = None,
-    concurrency: ConcurrencyOption = None,
-    rate: RateOption = None,
-    ray: RayOption = None,
-    workers: WorkersOption = None,
-    gpus_per_worker: GpusOption = 0.0,
-    resources: ResourcesOption = None,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
-    home: HomeOption = None,
 ) -> None:
     """Update an index to the files it was built from.
 
@@ -53,92 +94,44 @@ def update(
     changed texts are embedded; documents whose files are gone are deleted. It
     asks before it deletes more than half of an index. `pydoc` is read again too.
     """
-    from resizable_search.build import build as building
+    from resizable_search.build.build import follow
     from resizable_search.build.dry_run import dry_follow
-    from resizable_search.build.workspace import BuildOptions
 
-    folder = index_folder(index, home)
-    options = BuildOptions(
-        folder.resolve().name, concurrency=concurrency, requests_per_minute=rate, command=command_to_go_on()
-    )
-
-    cluster = ray_options(ray, workers, gpus_per_worker, resources)
-
-    def follow(*, shrink: bool) -> "BuildReport":
-        with (
-            shown_progress() as progress,
-            stop_on_signal() as stop,
-            _own_embedder(folder, cluster, stop) as embedder,
-        ):
-            how: dict[str, Any] = {"options": options, "progress": progress, "stop": stop}
-            return building.follow(folder, shrink=shrink, embedder=embedder, **how)
-
+    folder = index_folder(index, options.home)
     if dry_run:
         with shown_progress() as progress:
-            plan = dry_follow(folder, options, progress)
+            plan = dry_follow(folder, options.build_options(folder), progress)
         render_build.dry_run(plan)
     try:
-        report = follow(shrink=yes)
+        report = options.change(follow, folder, shrink=yes)
     except ShrinkError as error:
         confirm(error.action)
-        report = follow(shrink=True)
+        report = options.change(follow, folder, shrink=True)
     render_build.write_lines(*render_build.build_lines(report, None, ""))
 
 
+@takes(UpdateArguments)
 def add(
+    options: UpdateArguments,
     index: RequiredIndexArgument,
     files: Annotated[
         list[Path], Argument(help="Files and folders, as for `build files`; `-` reads JSON lines from stdin.")
     ],
     replace: Annotated[bool, Option("--replace", help="Replace documents that have the same id.")] = False,
-    concurrency: ConcurrencyOption = None,
-    rate: RateOption = None,
-    ray: RayOption = None,
-    workers: WorkersOption = None,
-    gpus_per_worker: GpusOption = 0.0,
-    resources: ResourcesOption = None,
-    home: HomeOption = None,
 ) -> None:
     """Add documents to an index.
 
     Unchanged documents are skipped. A document with an existing id and another
     content is refused without --replace. Run the same command again to resume.
     """
-    from resizable_search.build import build as building
-    from resizable_search.build.workspace import BuildOptions
+    from resizable_search.build.build import add as adding
 
-    folder = index_folder(index, home)
-    options = BuildOptions(
-        folder.resolve().name, concurrency=concurrency, requests_per_minute=rate, command=command_to_go_on()
-    )
+    folder = index_folder(index, options.home)
     if STDIN in files and len(files) > 1:
         raise UsageError("stdin cannot be mixed with files: add each by itself")
-    inputs: list[Path | BinaryIO] = [piped_in() if file == STDIN else file for file in files]
-    cluster = ray_options(ray, workers, gpus_per_worker, resources)
-    with (
-        shown_progress() as progress,
-        stop_on_signal() as stop,
-        _own_embedder(folder, cluster, stop) as embedder,
-    ):
-        how: dict[str, Any] = {"options": options, "progress": progress, "stop": stop}
-        report = building.add(folder, inputs, replace=replace, embedder=embedder, **how)
-    render_build.build_report(report, None, "", "", home)
-
-
-@contextmanager
-def _own_embedder(
-    folder: Path, cluster: "RayOptions | None", stop: threading.Event
-) -> "Iterator[Embedder | None]":
-    """The embedder of an index on a cluster; None without one: the index finds its own."""
-    if cluster is None:
-        yield None
-        return
-    from resizable_search.build.build import own_embedder
-    from resizable_search.cluster.embedder import on_cluster
-
-    folder = folder.resolve()
-    with on_cluster(own_embedder(Home(folder.parent), folder.name), cluster, stop) as embedder:
-        yield embedder
+    inputs = [piped_in() if file == STDIN else file for file in files]
+    report = options.change(adding, folder, inputs, replace=replace)
+    render_build.build_report(report, None, "", "", options.home)
 
 
 def delete(

@@ -108,6 +108,12 @@ class Queries:
         texts = tuple(np.array(self.texts, object)[which]) if self.texts else ()
         return Queries(self.vectors[which], self.source, own_rows, self.seed, texts=texts)
 
+    def batches(self, size: int) -> list["Queries"]:
+        """All queries in batches of one size; the first ones fill up the last batch."""
+        count = len(self.vectors)
+        order = np.arange(-(-count // size) * size) % count
+        return [self.take(order[start : start + size]) for start in range(0, len(order), size)]
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -270,12 +276,12 @@ def run_bench(
     for wanted in options.threads or (None,):
         with _on_threads(index, wanted, engine) as (opened, threads):
             for batch in options.batches:
-                batches = timing.Batches(queries.vectors, queries.own_rows, batch, queries.texts)
+                batches = queries.batches(batch)
                 full_seconds = 0.0
                 for plan, (overlap, interval), count in zip(plans, overlaps, read, strict=True):
-                    ask = partial(batches.ask, plan, options.k)
+                    ask = partial(_run_batch, batches, plan, options.k)
                     if options.cold:
-                        timed = timing.time_cold(opened, ask, engine, len(batches))
+                        timed = timing.time_cold(opened, ask, engine)
                     else:
                         timed = timing.time_warm(partial(ask, opened), len(batches))
                     median = statistics.median(timed.seconds) / batch
@@ -320,6 +326,12 @@ def run_bench(
         measurements=measurements,
         pays_from=_pays_from(index, engine, measurements) if engine in ENGINES and not options.cold else None,
     )
+
+
+def _run_batch(batches: Sequence[Queries], plan: Plan, k: int, index: Index, turn: int) -> str:
+    """Search one batch, round and round. Returns the engine."""
+    queries = batches[turn % len(batches)]
+    return index.run(queries.vectors, plan, k, queries.own_rows, texts=queries.texts)[1][0].engine
 
 
 def _pays_from(index: Index, engine: str, measurements: Sequence[Measurement]) -> int | None:

@@ -12,19 +12,17 @@ import os
 import statistics
 import time
 import timeit
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resizable_search.engine import vectors
 from resizable_search.engine.base import Engine
 from resizable_search.engine.kernel_cache import load_engine
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts, View
-from resizable_search.engine.plan import Plan
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.search.index import Index, open_index
 
@@ -104,36 +102,6 @@ class Timed:
     stayed: float = 0.0
 
 
-class Batches:
-    """Queries (m, full_dim) in batches of one size, round and round."""
-
-    def __init__(
-        self,
-        vectors: NDArray[np.float32],
-        own_rows: NDArray[np.int64] | None,
-        size: int,
-        texts: Sequence[str] = (),
-    ) -> None:
-        self._count, self._size = len(vectors), size
-        # Every batch is one slice: nothing is copied while the clock runs.
-        order = np.arange(self._count + size - 1) % self._count
-        self._vectors = vectors[order]
-        self._own = None if own_rows is None else own_rows[order]
-        self._texts = [texts[number] for number in order.tolist()] if texts else []
-
-    def __len__(self) -> int:
-        """The number of batches that hold every query."""
-        return -(-self._count // self._size)
-
-    def ask(self, plan: Plan, k: int, index: Index, number: int) -> str:
-        """Run a batch. Returns the engine."""
-        first = number * self._size % self._count
-        own = None if self._own is None else self._own[first : first + self._size]
-        texts = self._texts[first : first + self._size]
-        _, runs = index.run(self._vectors[first : first + self._size], plan, k, own, texts=texts)
-        return runs[0].engine
-
-
 def time_warm(ask: Callable[[int], str], turns: int) -> Timed:
     """Time calls with the files in memory: single calls first, then timeit's loops unless calls are slow.
 
@@ -167,7 +135,7 @@ def scan_pace(engine: str, threads: int, dim: int) -> float:
     return min(timeit.repeat(lambda: scanner.scan(parts, rows[:1], "exact", 10), number=1)) / rows.size
 
 
-def time_cold(index: Index, ask: Callable[[Index, int], str], engine: str, turns: int) -> Timed:
+def time_cold(index: Index, ask: Callable[[Index, int], str], engine: str) -> Timed:
     """Time calls with no file of the index in memory.
 
     Before each call the index is opened again and its files are dropped from the page cache. Raises
@@ -185,6 +153,6 @@ def time_cold(index: Index, ask: Callable[[Index, int], str], engine: str, turns
                     "open files?): measure without `cold`"
                 )
             begin = time.perf_counter()
-            engine = ask(fresh, turn % turns)
+            engine = ask(fresh, turn)
             calls.append(time.perf_counter() - begin)
     return Timed(engine, calls, 1, calls, stayed)

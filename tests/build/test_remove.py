@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from resizable_search.admin.doctor import warm
-from resizable_search.admin.remove import plan_removal, remove
+from resizable_search.admin.remove import remove
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
+from resizable_search.errors import IndexBusyError, IndexNotFoundError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.reader import PartReader
@@ -31,27 +31,33 @@ def test_remove_takes_the_lock_and_the_state_with_it(home):
         build_lock(home.state("made") / NAMES.lock, "made"),
         pytest.raises(IndexBusyError, match=str(os.getpid())),
     ):
-        remove(plan_removal("made", home))
-    assert remove(plan_removal("made", home)) == []
+        remove("made", home)
+    assert remove("made", home).left == []
     assert not home.state("made").exists()
     assert home.names() == []
 
 
-def test_what_is_removed_twice_at_once_is_told_to_the_second(home):
-    seen = plan_removal("made", home)
-    remove(plan_removal("made", home))
-    with pytest.raises(IndexNotFoundError, match="no index in"):
-        remove(seen)
+def test_what_is_removed_twice_at_once_is_told_to_the_second(home, monkeypatch):
+    def late(name, home):
+        monkeypatch.undo()
+        remove(name, home)
+        return home.index(name)
+
+    monkeypatch.setattr("resizable_search.admin.remove.resolve_index", late)
+    with pytest.raises(IndexNotFoundError, match="has been removed, or is empty"):
+        remove("made", home)
     assert not home.state("made").exists()
 
 
-def test_an_index_that_is_another_than_was_shown_is_not_removed(home):
-    seen = plan_removal("made", home)
-    index_of(np.eye(30, 8, dtype=np.float32), home.path, "other").close()
-    remove(plan_removal("made", home))
-    home.index("other").rename(home.index("made"))
-    with pytest.raises(RsearchError, match=r"made has changed meanwhile, and is made \(30 documents .* now"):
-        remove(seen)
+def test_nobody_changes_an_index_while_its_removal_is_to_be_confirmed(home):
+    def refuse(words):
+        assert words.startswith("made (20 documents in ")
+        with pytest.raises(IndexBusyError):
+            remove("made", home)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        remove("made", home, refuse)
     assert home.names() == ["made"]
 
 
@@ -66,20 +72,18 @@ def test_a_removal_that_was_broken_off_is_ended_by_the_next(home, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", crash)
         with pytest.raises(SystemExit):
-            remove(plan_removal("made", home))
+            remove("made", home)
     assert home.names() == []
     with pytest.raises(IndexNotFoundError, match="is being removed.*`remove` finishes it"):
         open_index("made", home=home.path)
-    assert remove(plan_removal("made", home)) == []
+    assert remove("made", home).left == []
     assert not home.index("made").exists()
 
 
 def test_an_index_that_is_removed_while_it_is_opened_is_not_called_damaged(home, monkeypatch):
-    seen = plan_removal("made", home)
-
     def gone(*args):
         monkeypatch.undo()
-        remove(seen)
+        remove("made", home)
         return PartReader(*args)
 
     monkeypatch.setattr("resizable_search.store.reader.PartReader", gone)
@@ -91,7 +95,7 @@ def test_an_index_whose_removal_was_broken_off_is_built_anew_with_restart(home, 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", lambda path, missing_ok=False: sys.exit())
         with pytest.raises(SystemExit):
-            remove(plan_removal("made", home))
+            remove("made", home)
     documents, embedder = ListCorpus(articles(5)), TableEmbedder()
     build(documents, embedder, home, BuildOptions("made", restart=True))
     assert [path.name for path in home.index("made").glob("*.json")] == [NAMES.manifest]
@@ -102,15 +106,15 @@ def test_the_folder_of_an_index_of_another_home_is_locked_there(home, tmp_path):
     without_tiers(home.index("made"))
     with build_lock(home.state("made") / NAMES.lock, "made"):
         with pytest.raises(IndexBusyError, match=str(os.getpid())):
-            remove(plan_removal(str(home.index("made")), here))
+            remove(str(home.index("made")), here)
         with pytest.raises(IndexBusyError, match=str(os.getpid())):
             warm(here, str(home.index("made")))
-    assert remove(plan_removal(str(home.index("made")), here)) == []
+    assert remove(str(home.index("made")), here).left == []
     assert not home.state("made").exists()
 
 
 def test_what_somebody_left_who_died_while_writing_goes_with_the_index(home):
     for name in (NAMES.manifest, "8.npy"):
         beside(home.index("made") / name).write_text("half of it")
-    assert remove(plan_removal("made", home)) == []
+    assert remove("made", home).left == []
     assert not home.index("made").exists()

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from resizable_search.admin.overview import describe_index, overview
-from resizable_search.admin.remove import plan_removal, remove
+from resizable_search.admin.remove import remove
 from resizable_search.build.build import build, build_vectors
 from resizable_search.build.journal import Journal
 from resizable_search.build.workspace import BuildOptions
@@ -344,7 +344,7 @@ def test_an_index_of_unknown_vectors_is_searched_with_vectors(home, tmp_path):
         assert (info.rows, info.embed_cost) == (N, "this index embeds no texts")
         assert "index.scan" in info.remark
     assert [(entry.model, entry.corpus) for entry in overview(home)] == [("unknown", "given.npy")]
-    assert remove(plan_removal("made", home)) == []
+    assert remove("made", home).left == []
     left_nothing(home)
 
 

@@ -89,22 +89,13 @@ def test_options_that_make_no_sense_are_refused(index, options):
         run_bench(index, sample_queries(index, 3), BenchOptions(**options))
 
 
-def test_a_batch_goes_round_the_queries(index):
-    vectors = np.eye(5, FULL, dtype=np.float32)
-    dealt = timing.Batches(vectors, np.arange(5), 7)
-    seen = []
-
-    class FakeIndex:
-        def run(self, queries, plan, k, skip, texts):
-            seen.append(skip.tolist())
-            assert queries.argmax(axis=1).tolist() == skip.tolist()
-            return None, [type("Run", (), {"engine": "numpy"})]
-
-    assert len(dealt) == 1
-    for number in range(3):
-        assert dealt.ask(None, 10, FakeIndex(), number) == "numpy"
-    assert seen == [[0, 1, 2, 3, 4, 0, 1], [2, 3, 4, 0, 1, 2, 3], [4, 0, 1, 2, 3, 4, 0]]
-    assert len(timing.Batches(vectors, None, 2)) == 3
+def test_a_batch_goes_round_the_queries():
+    queries = Queries(np.eye(5, FULL, dtype=np.float32), "made", np.arange(5), texts=tuple("abcde"))
+    batches = queries.batches(3)
+    assert [batch.own_rows.tolist() for batch in batches] == [[0, 1, 2], [3, 4, 0]]
+    assert [batch.texts for batch in batches] == [("a", "b", "c"), ("d", "e", "a")]
+    assert [batch.vectors.argmax(axis=1).tolist() for batch in batches] == [[0, 1, 2], [3, 4, 0]]
+    assert queries.batches(7)[0].own_rows.tolist() == [0, 1, 2, 3, 4, 0, 1]
 
 
 def test_every_plan_is_measured_in_each_batch_on_each_number_of_threads(index):

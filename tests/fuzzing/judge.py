@@ -242,7 +242,7 @@ class Judge:
         there = os.path.lexists(folder / NAMES.manifest)
 
         def remove() -> list[str]:
-            return removal.remove(removal.plan_removal(case.index, home))
+            return removal.remove(case.index, home).left
 
         left = tame(remove, "remove")
         if left == [] and folder.exists():

@@ -14,10 +14,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from resizable_search.admin.remove import plan_removal, remove
+from resizable_search.admin.remove import remove
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
+from resizable_search.errors import IndexBusyError, IndexNotFoundError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest
@@ -70,10 +70,6 @@ def _mix(home: Home, seed: int, seconds: float) -> dict[str, Any]:
         except (IndexBusyError, IndexNotFoundError) as error:
             came[f"{what}: {type(error).__name__}"] += 1
             time.sleep(chance.random() * 0.005)
-        except RsearchError as error:
-            came[f"{what}: changed"] += 1
-            if "has changed meanwhile" not in str(error):
-                wrong.append(f"{what}: {error}")
         except Exception as error:
             wrong.append(f"{what}: {type(error).__name__}: {error}")
     return {"came": came, "wrong": wrong}
@@ -85,7 +81,7 @@ def _do(what: str, home: Home, wrong: list[str]) -> str:
         if report.manifest.rows != DOCUMENTS:
             wrong.append(f"a build of {report.manifest.rows} rows")
     elif what == "remove":
-        remove(plan_removal(NAME, home))
+        remove(NAME, home)
     elif what == "query":
         with open_index(NAME, home=home.path, embedder=TableEmbedder(width=64), engine="numpy") as index:
             if len(index.query("anything", k=10)) != 10:

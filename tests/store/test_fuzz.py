@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from resizable_search.admin import doctor
 from resizable_search.admin.overview import overview
-from resizable_search.admin.remove import plan_removal, remove
+from resizable_search.admin.remove import remove
 from resizable_search.embedders.registry import reopen
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.search.index import open_index
@@ -438,7 +438,7 @@ def test_an_id_that_was_changed_in_place_is_told(folder, judge):
 
 
 def removed(folder):
-    return remove(plan_removal(GIVEN, Home(folder.parent)))
+    return remove(GIVEN, Home(folder.parent)).left
 
 
 @pytest.mark.parametrize("inner", ["parts/2", "tiers", "parts"])

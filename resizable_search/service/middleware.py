@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resizable_search.errors import UsageError
+from resizable_search.service.refusals import refuse
 from resizable_search.service.service import ServiceMetrics
 
 MOST_BYTES = 1 << 20  # bytes of a request's body: enough for a full batch of the longest texts
@@ -34,9 +34,15 @@ _HEADERS = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 ]
 
-ROUTES = ("/api/search", "/api/indexes", "/api/documents", "/healthz", "/metrics", "/mcp", "/docs", "/page")
+SEARCHES = ("/api/v1/search", "/api/search")
+
+ROUTES = (
+    "/api/v1/search", "/api/v1/indexes", "/api/v1/documents", "/api/search", "/api/indexes", "/api/documents",
+    "/healthz", "/metrics", "/mcp", "/docs", "/page",
+)  # fmt: skip
 """The labels of request metrics."""
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -116,6 +122,8 @@ class Middleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # the server leaves the body out
+            scope = {**scope, "method": "GET"}
         begin = time.perf_counter()
         path: str = scope["path"]
         status = 0
@@ -137,16 +145,15 @@ class Middleware:
             self._check(scope, headers, is_api)
             if scope["method"] in ("POST", "PUT", "PATCH"):
                 receive = await _read(receive, headers)
-            is_search = scope["method"] == "POST" and path == "/api/search"
+            is_search = scope["method"] == "POST" and path in SEARCHES
             await (self._search if is_search else self._app)(scope, receive, answer)
         except HTTPException as refused:
-            refusal = JSONResponse({"error": refused.detail}, refused.status_code, refused.headers)
-            await refusal(scope, receive, answer)
+            await refuse(path, refused)(scope, receive, answer)
         except asyncio.CancelledError:  # the service stops, and has waited long enough
             if status:
                 raise
-            refusal = JSONResponse({"error": "the service stops: try again when it runs"}, 503)
-            await refusal(scope, receive, answer)
+            stopped = HTTPException(503, "the service stops: try again when it runs")
+            await refuse(path, stopped)(scope, receive, answer)
         finally:
             self._under_way -= is_api
             unlisted = "/" if path == "/" else "other"
@@ -158,10 +165,15 @@ class Middleware:
         host = headers.get("host", "")
         if not self._rules.knows(host):
             name = json.dumps(host[:80])
-            raise HTTPException(421, f"{name} is not a name of this service: see --allow-host")
+            raise HTTPException(
+                421, f"{name} is not a name of this service: `rsearch serve --allow-host NAME` adds one"
+            )
         origin = headers.get("origin")
         if origin is not None and not self._rules.trusts(origin, host):
-            raise HTTPException(403, "pages of other origins may not use this service: see --cors")
+            raise HTTPException(
+                403,
+                "pages of other origins may not use this service: `rsearch serve --cors ORIGIN` allows one",
+            )
         if not is_api:
             return
         is_preflight = scope["method"] == "OPTIONS" and origin is not None

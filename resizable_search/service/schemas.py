@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Path
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from resizable_search.engine.plan import Plan, candidates
 from resizable_search.errors import UsageError
-from resizable_search.search.results import Hit, SearchOptions, Timings
+from resizable_search.search.results import SearchOptions, Timings
 
 MOST_K = 1000
+MOST_HITS = 10_000  # of one request: k times texts
+MOST_SNIPPET = 10_000
 MOST_RERANK = 1000
 MOST_CANDIDATES = 100_000  # rows that a stage may keep for the next one
 
@@ -23,32 +27,30 @@ MOST_ROW = 2**63 - 1
 MOST_DIM = 65_536
 MOST_NAME = 255
 
-MOST_TOOL_HITS = 100  # hits of one answer to an assistant, who reads all of them
-
-MOST_PASSAGE = 4_000
-MOST_PAGE = 100_000
 
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
+Texts = Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
 IndexName = Annotated[
     str | None,
     Field(max_length=MOST_NAME, description="Name of the index; null: wiki100k, else the only one."),
 ]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+HitField = Literal[
+    "rank",
+    "row",
+    "score",
+    "id",
+    "title",
+    "url",
+    "text",
+    "snippet",
+    "text_length",
+    "metadata",
+    "copies",
+    "ranks",
+]
+QUERIES = ("query", "vector", "similar", "similar_row")
 OPTIONS = {field.name for field in fields(SearchOptions)}
-
-
-def invalid(errors: Sequence[Any], skip: int = 0) -> str:
-    """The first problem of a request in one line, without the request's content.
-
-    `errors`: pydantic's, whose locations start with `skip` words that are of no interest.
-    """
-    # A query is a text or a list, and pydantic reports errors for both: those of lists say more.
-    of_lists = [one for one in errors if any(str(step).startswith("list[") for step in one["loc"])]
-    first = next((one for one in of_lists if one["type"] != "list_type"), errors[0])
-    if first["type"] == "json_invalid":
-        return "the request is not JSON"
-    steps = [str(step) for step in first["loc"][skip:]]
-    location = ".".join(step for step in steps if not step.startswith(("constrained", "list[")))
-    return f"{location}: {first['msg']}" if location else "the request is not a JSON object"
 
 
 class Request(BaseModel):
@@ -65,7 +67,6 @@ class SearchFields(Request):
 
     most_candidates: ClassVar[float] = MOST_CANDIDATES
 
-    query: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
     index: IndexName = None
     k: int = Field(10, ge=1, le=MOST_K, description="Number of hits.")
     dim: int | None = Field(None, ge=1, le=MOST_DIM)
@@ -90,9 +91,15 @@ class SearchFields(Request):
     group: bool = True
     """Only the best chunk of each document, and only the first of equal texts; false: every one."""
 
+    @property
+    def depth(self) -> int:
+        """How many hits are looked for."""
+        return self.k
+
     def options(self) -> SearchOptions:
         """The options of a search. Raises UsageError for a wrong plan, and for too many candidates."""
-        options = SearchOptions(**{name: value for name, value in vars(self).items() if name in OPTIONS})
+        chosen = {name: value for name, value in vars(self).items() if name in OPTIONS}
+        options = SearchOptions(**{**chosen, "k": self.depth})
         keeps = [candidates(options.rerank, options.k)]
         if isinstance(options.plan, Plan):
             keeps += [stage.keep or 0 for stage in options.plan.stages]
@@ -103,20 +110,38 @@ class SearchFields(Request):
         return options
 
 
-class SearchRequest(SearchFields):
-    """A search: one text, or a list of texts. The options are those of `rsearch query`."""
+class HttpSearch(SearchFields):
+    """What a search over HTTP may ask besides. The options are those of `rsearch query`."""
 
-    model_config = ConfigDict(
-        strict=True,
-        json_schema_extra={"example": {"query": "tree data structures", "dim": 256, "rerank": 10}},
-    )
+    model_config = ConfigDict(strict=True)
 
+    most_hits: ClassVar[float] = MOST_HITS
+
+    query: Texts | None
     plan: str | None = Field(None, max_length=MOST_PLAN, description="256:1bit:400,768")
     explain: bool = Field(False, description="Report what each stage read, kept and took.")
     compare: bool = Field(False, description="Add the full dimension's answer, and the overlap.")
 
+    def options(self) -> SearchOptions:
+        """As those of `SearchFields`. Raises UsageError also for too many hits."""
+        options = super().options()
+        texts = len(self.query) if isinstance(self.query, list) else 1
+        hits = texts * options.k * (2 if self.compare else 1)
+        if hits > self.most_hits:
+            raise UsageError(
+                f"a request may ask for {MOST_HITS:,} hits, and this one asks for {hits:,}: lower k, send "
+                "fewer texts at once, or leave compare out, which doubles them"
+            )
+        return options
 
-class LocalSearchRequest(SearchRequest):
+
+class OldSearchRequest(HttpSearch):
+    """A search: one text, or a list of texts."""
+
+    query: Texts
+
+
+class LocalSearchRequest(OldSearchRequest):
     """A search through the home's Unix socket: k has no limit.
 
     `similar`: the query is the id of a document. `expects`: the `identity` of the only process that may
@@ -128,6 +153,79 @@ class LocalSearchRequest(SearchRequest):
     similar: bool = False
     expects: dict[str, Any] | None = None
     most_candidates: ClassVar[float] = math.inf
+    most_hits: ClassVar[float] = math.inf
+
+
+class SearchRequest(HttpSearch):
+    """A search by a text, by a list of texts, by a vector, or by a document."""
+
+    query: Texts | None = None
+    """A text, or a list of texts."""
+    vector: Annotated[list[Number] | None, Field(min_length=1, max_length=MOST_DIM)] = None
+    """Instead of a query: an embedding of the index's full dimension."""
+    similar: str | None = Field(None, max_length=MOST_CHARACTERS)
+    """Instead of a query: the id of a document, for the documents nearest to it."""
+    similar_row: int | None = Field(None, ge=0, le=MOST_ROW)
+    """Instead of a query: the row of a document."""
+    offset: int = Field(0, ge=0, le=MOST_K, description="Leave out the first so many hits.")
+    min_score: float | None = Field(None, allow_inf_nan=False)
+    """Leave out hits with a lower score."""
+    snippet: int | None = Field(None, ge=1, le=MOST_SNIPPET)
+    """Give `snippet` in place of `text`: a passage of so many characters around words of the query."""
+    fields: list[HitField] | None = Field(None, min_length=1)
+    """The fields of a hit; null: all."""
+
+    @property
+    def depth(self) -> int:
+        """How many hits are looked for."""
+        return self.k + self.offset
+
+    def options(self) -> SearchOptions:
+        """As those of `HttpSearch`. Raises UsageError also for two kinds of query."""
+        given = [name for name in QUERIES if getattr(self, name, None) is not None]
+        if len(given) != 1:
+            raise UsageError(
+                f"this search has {' and '.join(given) or 'no query'}: give one of {', '.join(QUERIES)}"
+            )
+        if self.offset and self.recall is not None:
+            raise UsageError("recall has a plan for its own k: leave offset or recall out")
+        if self.depth > MOST_K:
+            raise UsageError(
+                f"k and offset are {self.depth:,} together, at most {MOST_K:,}: lower one of them"
+            )
+        options = super().options()
+        return options if self.query is not None else options.without_words()
+
+
+class SearchParameters(SearchRequest):
+    """A search in an address. Of `fields`, the names are separated by commas."""
+
+    model_config = ConfigDict(strict=False)
+
+    query: Text | None = Field(None, alias="q")
+
+    @field_validator("fields", mode="before")
+    @classmethod
+    def _split(cls, values: Any) -> Any:
+        if not isinstance(values, list):
+            return values
+        return [name for value in values for name in str(value).split(",")]
+
+    @field_validator("k", "dim", "rerank", "similar_row", "offset", "snippet", mode="before")
+    @classmethod
+    def _in_digits(cls, value: Any) -> Any:
+        return whole_number(value)
+
+
+def whole_number(value: Any) -> Any:
+    """A value, unless it is a text that is no plain number. Raises PydanticCustomError for `1_0` and `+1`."""
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise PydanticCustomError("int_parsing", "Input should be a number in digits")
+    return value
+
+
+Row = Annotated[int, BeforeValidator(whole_number), Path(ge=0, le=MOST_ROW)]
+Name = Annotated[str, Path(max_length=MOST_NAME)]
 
 
 class StageModel(BaseModel):
@@ -144,14 +242,33 @@ class StageModel(BaseModel):
     threads: int
 
 
+class HitModel(BaseModel):
+    """A hit, or those of its fields that were asked for."""
+
+    rank: int = Field(1, description="From 1.")
+    row: int = Field(0, description="Valid until the index changes.")
+    score: float = Field(0.0, description="The cosine similarity at the dimension that ranked it.")
+    id: str = ""
+    title: str = ""
+    url: str = ""
+    text: str = Field("", description="The whole text; absent if `snippet` was asked for.")
+    snippet: str = Field("", description="A passage of the text, if asked for.")
+    text_length: int = Field(0, description="Characters of the whole text.")
+    metadata: dict[str, Any] = {}
+    copies: int = Field(0, description="Other documents with the same text, left out.")
+    ranks: dict[str, int | None] | None = Field(
+        None, description="Its rank by meaning and by words, if words count."
+    )
+
+
 class PlainAnswerModel(BaseModel):
     """The hits of one search; `explain` if requested."""
 
     plan: str
     timings_ms: Timings
-    hits: list[Hit]
+    hits: list[HitModel]
     explain: list[StageModel] | None = None
-    generation: str = Field("", description="That of the index which answered: see /api/indexes.")
+    generation: str = Field("", description="That of the index which answered: see its list.")
     remark: str | None = Field(None, description="Why words did not count, though they were to.")
 
 
@@ -162,18 +279,18 @@ class FullAnswerModel(PlainAnswerModel):
 
 
 class AnswerModel(PlainAnswerModel):
-    """What `rsearch query --json` prints; `full` if requested."""
+    """The answer to one query: a text, the id of a document, or null for a vector; `full` if requested."""
 
-    query: str
+    query: str | None
     index: str
     k: int
     full: FullAnswerModel | None = None
 
 
 class AnswersModel(BaseModel):
-    """An answer to each text of a list, in its order."""
+    """An answer or an error for each text of a list, in its order."""
 
-    results: list[AnswerModel]
+    results: list["AnswerModel | UnansweredModel"]
 
 
 class DocumentModel(BaseModel):
@@ -240,6 +357,7 @@ class LimitsModel(BaseModel):
     batch: int = MOST_TEXTS
     query: int = MOST_CHARACTERS
     where: int = MOST_WHERE
+    hits: int = Field(default=MOST_HITS, description="k times texts; `compare` doubles them.")
 
 
 class IndexesModel(BaseModel):
@@ -251,89 +369,28 @@ class IndexesModel(BaseModel):
     indexes: list[IndexModel]
 
 
-class ErrorModel(BaseModel):
+class OldErrorModel(BaseModel):
     """What is wrong and what to do, in one line."""
 
     error: str
 
 
-# -- the tools of assistants
+class ProblemModel(BaseModel):
+    """What is wrong and what to do."""
+
+    code: str = Field(description="One of a closed list: see docs/service.md.")
+    message: str
+    hint: str = Field(description="What to do; may be empty.")
+    field: str | None = Field(description="The field of the request that is wrong, if known.")
 
 
-class ToolSearch(SearchFields):
-    """A search."""
+class ErrorModel(BaseModel):
+    """The answer to a refused request."""
 
-    query: str = Field(min_length=1, max_length=MOST_CHARACTERS)
-    """What to look for, in plain words: a question, or what the wanted text would say."""
-    k: int = Field(10, ge=1, le=MOST_TOOL_HITS, description="Number of hits.")
-    passage: int = Field(400, ge=0, le=MOST_PASSAGE)
-    """Most characters of a hit's passage; fewer if hits are many."""
+    error: ProblemModel
 
 
-class ToolHit(BaseModel):
-    """A hit."""
+class UnansweredModel(ErrorModel):
+    """A text of a list that has no answer."""
 
-    rank: int = Field(description="1 for the best.")
-    row: int = Field(description="Its row; a row may hold another document after the index has changed.")
-    score: float = Field(description="Cosine similarity to the query, at the dimension that ranked it.")
-    id: str = Field(description="Its id; an id that ends with … was cut: use the row.")
-    title: str
-    url: str
-    passage: str = Field(description="Part of its text; … where the text continues.")
-    length: int = Field(description="Characters of the whole text.")
-    copies: int = Field(description="Other documents with the same text among the rows looked at, left out.")
-    ranks: dict[str, int | None] | None = Field(
-        description="Its rank by meaning and by words, if words count."
-    )
-
-
-class ToolHits(BaseModel):
-    """The hits, best first."""
-
-    index: str
-    plan: str = Field(description="How the index was searched.")
-    remark: str = Field(description="Why words did not count, though they were to; empty if they did.")
-    hits: list[ToolHit]
-
-
-class ToolDocumentRequest(Request):
-    """A document, by its id or its row."""
-
-    index: IndexName = None
-    id: str | None = Field(None, max_length=MOST_CHARACTERS, description="Id of the document.")
-    row: int | None = Field(None, ge=0, le=MOST_ROW, description="Its row, instead of its id.")
-    offset: int = Field(0, ge=0, le=MOST_ROW, description="Character of the text to start at.")
-    limit: int = Field(10_000, ge=1, le=MOST_PAGE, description="Characters of the text to return at most.")
-
-
-class ToolDocument(BaseModel):
-    """A document, and the requested part of its text."""
-
-    index: str
-    row: int
-    id: str
-    title: str
-    url: str
-    metadata: dict[str, Any]
-    metadata_left_out: int = Field(description="Entries of the metadata that are too long to show.")
-    text: str = Field(description="The text from offset on.")
-    offset: int
-    length: int = Field(description="Characters of the whole text.")
-    next_offset: int | None = Field(description="Where the rest starts; null at the end.")
-
-
-class ToolIndex(IndexFields):
-    """An index."""
-
-    more_columns: int = Field(description="Columns that are not listed here.")
-    embedder: str = Field(description="What embeds its documents and queries.")
-    tuned: list[TunedModel] = Field(description="The proven values of `recall`, each for its k.")
-
-
-class ToolIndexes(BaseModel):
-    """The indexes."""
-
-    default: str | None = Field(description="The index of a search that names none; null: name one.")
-    indexes: list[ToolIndex]
-    more: int = Field(description="Indexes that are not listed here.")
-    note: str | None = Field(description="What to do if there is no index.")
+    query: str

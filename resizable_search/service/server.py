@@ -11,6 +11,7 @@ from types import FrameType
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 from resizable_search.errors import RsearchError, StorageError, UsageError
@@ -25,6 +26,7 @@ from resizable_search.system import make_home
 STOP_SECONDS = 10  # how long a stop waits for the answers under way
 IDLE_SECONDS = 30  # after so long a connection without a request is closed
 
+LEAST_COMPRESSED = 4096  # bytes of an answer
 PROBE_SECONDS = 1.0
 BACKLOG = 1024
 
@@ -138,6 +140,7 @@ def configured(
     """The configuration of uvicorn for the application that serves a pool."""
     app = create_app(pool, ready)
     guarded: ASGIApp = Middleware(app, rules, app.state.metrics, app.state.search)
+    guarded = GZipMiddleware(guarded, LEAST_COMPRESSED, compresslevel=1)
     if rules.origins:
         guarded = CORSMiddleware(  # outermost, so that pages of allowed origins can read our refusals
             guarded,

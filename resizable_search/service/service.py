@@ -18,13 +18,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from resizable_search import __version__
 from resizable_search.embedders.base import PrecomputedEmbedder
+from resizable_search.engine.vectors import tamed
 from resizable_search.errors import (
     DocumentNotFoundError,
     IndexBusyError,
     IndexFormatError,
     IndexNotFoundError,
+    QueryError,
     QueryTimeoutError,
+    RefusedTextError,
     RsearchError,
+    UsageError,
 )
 from resizable_search.search.index import Index
 from resizable_search.search.results import Answer, SearchOptions
@@ -122,15 +126,23 @@ class Service:
         self._vectors: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
         self._embedding: dict[tuple[str, tuple[str, ...]], asyncio.Task[Vectors]] = {}
 
-    async def search(self, name: str | None, texts: Sequence[str], options: SearchOptions) -> list[Answer]:
-        """An answer to each text. Raises what `Index.search` raises."""
+    async def search(
+        self,
+        name: str | None,
+        texts: Sequence[str],
+        options: SearchOptions,
+        vector: Sequence[float] | None = None,
+    ) -> list[Answer]:
+        """An answer to each text, or to the vector of the only one. Raises what `Index.search` raises."""
         known = name if name in self._batchers else await self._in_thread(lambda: self.pool.resolve(name))
         assert known is not None
         for _ in range(MOST_MOVES):
             selected = await self._select(known, options)
             begin = time.perf_counter()
             found = None
-            if options.mode == "lexical":
+            if vector is not None:
+                found = await self.with_index(known, partial(_given, vector))
+            elif options.mode == "lexical":
                 found = await self.with_index(known, partial(_zeros_for, texts, options))
             fingerprint, vectors = found or await self._vectors_of(known, texts)
             seconds = time.perf_counter() - begin
@@ -154,39 +166,43 @@ class Service:
             return answers
         raise IndexBusyError(f"{known} is replaced again and again: try again later")
 
-    async def compare(
+    async def search_each(
         self, name: str | None, texts: Sequence[str], options: SearchOptions
-    ) -> list[tuple[Answer, Answer]]:
-        """As `search`, each answer with the full dimension's."""
-        answers = full = await self.search(name, texts, options)
-        exact = options.with_plan(None)
-        if replace(options, mode=options.mode or exact.mode) != exact or "lexical" in answers[0].plan:
-            full = await self.search(answers[0].index, texts, exact)
-        return list(zip(answers, full, strict=True))
+    ) -> list[Answer | RsearchError]:
+        """As `search`, with the error of each text that cannot be embedded; raised if none can."""
+        try:
+            return list(await self.search(name, texts, options))
+        except (UsageError, QueryError, RefusedTextError):
+            if len(texts) == 1:
+                raise
+        searches = (self.search(name, [text], options) for text in texts)
+        outcomes: list[Answer | RsearchError] = []
+        for outcome in await asyncio.gather(*searches, return_exceptions=True):
+            if isinstance(outcome, list):
+                outcomes += outcome
+            elif isinstance(outcome, RsearchError):
+                outcomes.append(outcome)
+            else:
+                raise outcome
+        if not any(isinstance(outcome, Answer) for outcome in outcomes):
+            assert isinstance(outcomes[0], RsearchError)
+            raise outcomes[0]
+        return outcomes
 
-    async def similar(self, name: str | None, id_: str, options: SearchOptions) -> Answer:
-        """The answer of `Index.search_similar`."""
+    async def similar(self, name: str | None, document: str | int, options: SearchOptions) -> Answer:
+        """The answer of `Index.search_similar` for a document's id or row. Raises DocumentNotFoundError."""
 
         def search(index: Index) -> Answer:
+            id_ = document if isinstance(document, str) else _document(index, document).id
             return replace(index.search_similar(id_, options), generation=index.manifest.state)
 
         answer = await self.with_index(name, search)
         self.metrics.answered([answer])
         return answer
 
-    async def document(
-        self, name: str | None, row: int | None = None, *, id_: str | None = None
-    ) -> tuple[str, StoredDocument]:
-        """The index's name, and its document by row or id. Raises DocumentNotFoundError."""
-
-        def read(index: Index) -> tuple[str, StoredDocument]:
-            at = index.rows_of([id_]).get(id_, -1) if id_ is not None else row
-            if at is None or not index.is_live(at):
-                which = f"at row {row}" if id_ is None else f"with the id {quoted(id_)}"
-                raise DocumentNotFoundError(f"{index.name} has no document {which}")
-            return index.name, index.documents([at])[0]
-
-        return await self.with_index(name, read)
+    async def document(self, name: str | None, document: str | int) -> tuple[str, StoredDocument]:
+        """The index's name, and its document by id or row. Raises DocumentNotFoundError."""
+        return await self.with_index(name, lambda index: (index.name, _document(index, document)))
 
     async def indexes(self) -> list[IndexModel]:
         """Every index, damaged ones too. Opens all of them."""
@@ -330,6 +346,25 @@ class Service:
             limiter.release_on_behalf_of(future)
             raise
         return await asyncio.wrap_future(future)
+
+
+def _given(vector: Sequence[float], index: Index) -> Vectors:
+    """A vector that a request brings. Raises UsageError: it must not fail a scan that others share."""
+    if len(vector) != index.full_dim:
+        raise UsageError(f"vector has {len(vector)} numbers: {index.name} takes {index.full_dim}")
+    return index.fingerprint, list(tamed(np.array([vector])))
+
+
+def _document(index: Index, document: str | int) -> StoredDocument:
+    """The document with an id or at a row. Raises DocumentNotFoundError."""
+    if isinstance(document, int):
+        row, which = document, f"at row {document}"
+    else:
+        row = index.rows_of([document]).get(document, -1)
+        which = f"with the id {quoted(document)}"
+    if not index.is_live(row):
+        raise DocumentNotFoundError(f"{index.name} has no document {which}")
+    return index.documents([row])[0]
 
 
 def _zeros_for(texts: Sequence[str], options: SearchOptions, index: Index) -> Vectors | None:

@@ -26,9 +26,10 @@ from resizable_search.corpora.base import Document
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import StorageError
 from resizable_search.search.index import Index, open_index
-from resizable_search.service import mcp as tools
 from resizable_search.service import server as listening
+from resizable_search.service import tools
 from resizable_search.service.index_pool import IndexPool
+from resizable_search.service.mcp import create_server
 from resizable_search.service.middleware import AccessRules
 from resizable_search.service.service import Service
 from resizable_search.store.layout import Home
@@ -75,7 +76,7 @@ def asked(folder: Path, use: Callable[[Client], Coroutine[Any, Any, Any]], mode:
 
     async def run() -> Any:
         with closing(Service(IndexPool(Home(folder), threads=1, engine="numpy"))) as service:
-            async with Client(tools.create_server(lambda: service), mode=mode) as client:
+            async with Client(create_server(lambda: service), mode=mode) as client:
                 return await use(client)
 
     return asyncio.run(run())
@@ -340,7 +341,7 @@ def over_http(folder: Path, use: Callable[[Any], Coroutine[Any, Any, Any]], toke
         guarded = listening.configured(
             IndexPool(Home(folder), threads=1, engine="numpy"), AccessRules(token=token)
         ).app
-        app = guarded._app
+        app = guarded.app._app
         async with app.router.lifespan_context(app):
             transport = httpx2.ASGITransport(guarded)
             async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:1") as http:

@@ -21,6 +21,8 @@ from resizable_search.search.index import Index, open_index
 from resizable_search.search.results import SearchOptions
 from resizable_search.service import service as module
 from resizable_search.service.index_pool import IndexPool
+from resizable_search.service.schemas import OldSearchRequest
+from resizable_search.service.searches import search
 from resizable_search.service.service import Service
 from resizable_search.store.filter import Filter
 from resizable_search.store.layout import Home
@@ -204,12 +206,15 @@ def test_an_index_of_another_embedder_has_the_text_embedded_anew(tmp_path, embed
 
 def test_compare_is_the_full_dimension_for_the_same_documents(made_once):
     async def asked(service: Service):
-        return await service.compare("made", ["tree leaf"], SearchOptions(k=5, dim=3, where="year < 1950"))
+        options = {"k": 5, "dim": 3, "where": "year < 1950", "compare": True}
+        return await search(service, OldSearchRequest(query="tree leaf", index="made", **options))
 
-    ((answer, full),) = run(made_once, asked)
+    answer = run(made_once, asked)
     with open_index("made", home=made_once, engine="numpy") as index:
-        assert full.hits == index.query("tree leaf", k=5, where="year < 1950")
-        assert answer.hits == index.query("tree leaf", k=5, dim=3, where="year < 1950")
+        full = index.query("tree leaf", k=5, where="year < 1950")
+        cut = index.query("tree leaf", k=5, dim=3, where="year < 1950")
+    assert [hit["row"] for hit in answer["full"]["hits"]] == [hit.row for hit in full]
+    assert [hit["row"] for hit in answer["hits"]] == [hit.row for hit in cut]
 
 
 def test_errors_are_those_of_the_index(made_once):
@@ -313,11 +318,10 @@ def test_an_expression_is_evaluated_once_for_a_question(made_once, monkeypatch):
     monkeypatch.setattr(Filter, "_rows", counted)
 
     async def asked(service: Service):
-        return await service.compare(
-            "made", ["tree leaf", "storm"], SearchOptions(k=3, dim=8, where="year > 0")
-        )
+        options = {"k": 3, "dim": 8, "where": "year > 0", "compare": True}
+        return await search(service, OldSearchRequest(query=["tree leaf", "storm"], index="made", **options))
 
-    assert len(run(made_once, asked)) == 2
+    assert len(run(made_once, asked)["results"]) == 2
     assert evaluated == ["year > 0"]
 
 

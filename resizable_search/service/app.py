@@ -249,4 +249,7 @@ def _add_pages(app: FastAPI) -> None:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return refuse(request.url.path, error)
+    response = refuse(request.url.path, error)
+    if response.status_code == 405 and request.url.path == f"{V1}search":
+        response.headers["allow"] = "GET, POST"  # Starlette names the method of the first route alone
+    return response

@@ -40,6 +40,36 @@ def test_a_worked_example():
     np.testing.assert_allclose(values, [gain / ideal, 2 / 3, 2 / 3, 1 / 2])
 
 
+PUBLISHED = {
+    "302": (
+        77,
+        [*range(1, 3), *range(4, 7), 8, 9, *range(11, 20), 21, 22, 24, 27, 28, 30, 31, 34, 36, 37, 39, 42, 43]
+        + [44, *range(47, 52), 53, 56, 58, 72, 79, 82, 84, 116, 154, 289, 301, 331, 353, 394, 458],
+        [0.7530, 0.6046, 0.6617, 0.0909, 0.5455, 1.0000, 0.4175, 0.7000, 0.5065],
+    ),
+    "303": (
+        10,
+        [19, 37, 41, 43, 44, 65, 67, 89, 99, 107],
+        [0.0000, 0.3537, 0.3862, 0.0000, 0.9000, 0.0526, 0.0858, 0.0000, 0.0000],
+    ),
+}
+"""Topics of TREC-6 and the run STANDARD, from the tests of NIST's trec_eval (github.com/usnistgov/trec_eval).
+
+The relevant documents, the ranks of those among 500 hits, and what `out.test.aq` there says of them.
+"""
+
+
+def test_values_are_those_that_trec_eval_publishes():
+    relevance, ranked, expected = {}, {}, []
+    for topic, (relevant, ranks, values) in PUBLISHED.items():
+        missed = {f"missed {number}": 1 for number in range(relevant - len(ranks))}
+        relevance[topic] = {f"at {rank}": 1 for rank in ranks} | missed
+        ranked[topic] = [f"at {rank}" for rank in range(1, 501)]
+        expected.append(values)
+    values = Metrics.parse("nDCG@10,nDCG@100,nDCG,R@10,R@100,RR,AP,P@10,Rprec").of(relevance, ranked)
+    assert values.round(4).tolist() == expected
+
+
 def test_what_was_found_in_no_order_of_names_is_judged_in_the_order_given():
     for ids in (["a", "b"], ["b", "a"], ["10", "9"], ["9", "10"]):
         (values,) = Metrics.parse("RR@10,P@1").of({"q": {ids[1]: 1}}, {"q": ids})

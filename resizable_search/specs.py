@@ -12,7 +12,7 @@ from resizable_search.text import clipped
 DEFAULT_EMBEDDER = "wordllama"
 """What embeds a new index, if nobody says otherwise: it needs no key, no download and no fitting."""
 
-FileFormat = Literal["text", "markdown", "rst", "html", "pdf", "jsonl", "csv", "tsv", "parquet"]
+FileFormat = Literal["text", "markdown", "rst", "html", "pdf", "json", "jsonl", "csv", "tsv", "parquet"]
 
 _WORDS: dict[Any, str] = {
     int: "whole number of 0 or more",

@@ -97,7 +97,7 @@ def vectors(
     documents: Annotated[
         Path | None,
         Option(
-            help="JSON lines or Parquet with id, title, url, text of each row.",
+            help="JSON or Parquet with id, title, url, text of each row.",
             show_default="row numbers as ids",
         ),
     ] = None,
@@ -178,7 +178,7 @@ def files(
 ) -> None:
     """Build an index of your own files.
 
-    These may be text, Markdown, reST, HTML, PDF, JSON lines, CSV and Parquet.
+    These may be text, Markdown, reST, HTML, PDF, JSON, CSV and Parquet.
     Long texts are cut into chunks; --chunk 0 takes the first 1,200 characters
     of each instead. What is unreadable or not for people is left out and listed.
     """

@@ -189,6 +189,10 @@ def evaluate(
     qrels: Annotated[
         Path | None, Option(help="Without FOLDER: file of judgements, BEIR's TSV or TREC's qrels.")
     ] = None,
+    encoding: Annotated[
+        str | None,
+        Option(metavar="NAME", help="Encoding of files that are not UTF-8.", show_default="guessed by file"),
+    ] = None,
     measures: Annotated[
         str, Option(help="Metrics by their names in ir-measures, e.g. nDCG@10,R@100,P@5,AP.")
     ] = "nDCG@10,R@10,R@100,RR@10",
@@ -239,9 +243,9 @@ def evaluate(
     for option, path, is_folder in (("per_query", per_query, False), ("runs", runs, True)):
         if path is not None:
             plots.check_target(path, option, is_folder=is_folder)
-    judgements = read_qrels_folder(queries_file, qrels_file)
+    judgements = read_qrels_folder(queries_file, qrels_file, encoding)
     if corpus is not None and index is None:
-        index = _build(context, options, corpus)
+        index = _build(context, options, corpus, encoding)
     with open_index(index, options.home, threads, engine) as opened:
         _note_idle_rerank(asked, opened)
         with shown_progress() as progress:
@@ -273,7 +277,7 @@ def _files(
     return expanded(queries), expanded(qrels), None
 
 
-def _build(context: typer.Context, options: BuildArguments, documents: Path) -> str:
+def _build(context: typer.Context, options: BuildArguments, documents: Path, encoding: str | None) -> str:
     """Build the index of a corpus, or what is missing of it; its name."""
     from resizable_search.cli import build, render_build
     from resizable_search.corpora.beir import BeirCorpus
@@ -287,5 +291,5 @@ def _build(context: typer.Context, options: BuildArguments, documents: Path) -> 
                 note(line)
 
     usual = os.path.basename(os.path.abspath(documents.parent)).lstrip(".")
-    asked = {"chars": options.text_length()}
+    asked = {"chars": options.text_length(), "encoding": encoding}
     return build.run(context, options, usual, corpus, {"kind": "beir"}, asked, show).name

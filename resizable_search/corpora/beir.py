@@ -60,23 +60,34 @@ class BeirFolder:
 
 
 class BeirCorpus(FilesCorpus):
-    """The documents of a corpus.jsonl; `chars` cuts each text, title included (None: no cut)."""
+    """The documents of a corpus.jsonl; `chars` cuts each text, title included (None: no cut).
+
+    For `encoding` see `TextCorpus`.
+    """
 
     kind = "beir"
 
-    def __init__(self, path: Path, *, chars: int | None = None, progress: Progress = SILENT) -> None:
-        super().__init__([path], id_column="_id", chars=chars, progress=progress)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        chars: int | None = None,
+        encoding: str | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        super().__init__([path], id_column="_id", chars=chars, encoding=encoding, progress=progress)
         self.label = os.path.basename(os.path.dirname(self.paths[0])) or self.paths[0]
         self._spec_path = self.paths[0]
         self._sha256 = ""
 
     def spec(self) -> CorpusSpec:
-        """The file, its checksum, and the cut. Raises CorpusError if it cannot be read."""
+        """The file, its checksum, and the options. Raises CorpusError if it cannot be read."""
         if not self._sha256:
             with open_regular(Path(self.paths[0])) as file:
                 self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         options = {"path": self._spec_path, "sha256": self._sha256, "chars": self.chars}
-        return CorpusSpec(self.kind, options)
+        encoding = {"encoding": self.encoding} if self.encoding else {}
+        return CorpusSpec(self.kind, options | encoding)
 
     def pin(self, spec: Mapping[str, Json]) -> None:
         """Let the file move: its checksum identifies it."""

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+from resizable_search.errors import UsageError
+from resizable_search.text import quoted
+
 PACKINGS = ("", ".gz", ".zst")  # the suffixes of compressed files; '' for others
 MAX_BYTES = 64 << 20  # of a file that is one document: it is read whole
 MAX_RATIO = 200  # how many times its size a packed file may unpack to, beyond `MAX_BYTES`; text does not
@@ -207,6 +210,17 @@ def lines_of(file: BinaryIO, encoding: str = "utf-8-sig", skip: int = 0) -> Iter
 
 def _errors(encoding: str) -> str:
     return "surrogateescape" if encoding.startswith("utf-8") else "replace"
+
+
+def checked_codec(label: str | None) -> str:
+    """The codec of an encoding that the user names; '' for none. Raises UsageError."""
+    codec = codec_of(label) if label else ""
+    if label and not codec:
+        raise UsageError(
+            f"`encoding`: {quoted(label)} is unknown: name one of the web, such as windows-1252, shift_jis "
+            "or koi8-r"
+        )
+    return codec
 
 
 def codec_of(label: str) -> str:

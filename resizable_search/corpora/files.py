@@ -21,14 +21,14 @@ from typing import Any, BinaryIO
 
 from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, Shard, checked_cut, gather
 from resizable_search.corpora.chunking import PLAIN, Outline, chunking_of
-from resizable_search.corpora.decoding import SourceFile, UnreadableError, codec_of, lines_of, name_of
+from resizable_search.corpora.decoding import SourceFile, UnreadableError, checked_codec, lines_of, name_of
 from resizable_search.corpora.discovery import FoundFile, Listing, Patterns, absolute, base_of, roots_of, walk
-from resizable_search.corpora.formats import format_of, format_within, machine_made, read_text
+from resizable_search.corpora.formats import SAMPLE, format_of, format_within, machine_made, read_text
 from resizable_search.corpora.tables import FIELDS, TABLES, Columns, Record, Table, parse_line
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, FileFormat, Json
-from resizable_search.text import clipped, counted, listed, quoted
+from resizable_search.text import clipped, counted, listed
 
 BLOCK_CHARS = 8 << 20  # about as many characters are read at once
 STDIN = "-"
@@ -40,6 +40,7 @@ RULES = 3
 that are not for people are left out of folders, as are navigation and comments of HTML and Markdown. Where a
 name says nothing, the content tells the format.
 3: a heading alone is not a chunk: the chunks below it have it among their headings.
+Each object of a JSON array is a document.
 """
 _TABLE_OPTIONS = {*(f"{field}_column" for field in FIELDS), "metadata", "delimiter"}
 _EXAMPLE_WORDS = 6
@@ -97,12 +98,7 @@ class TextCorpus(Corpus):
         self.patterns = Patterns(self.include, self.exclude)
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise UsageError(f"`delimiter` is one character, not {self.delimiter!r}")
-        self._codec = codec_of(self.encoding) if self.encoding else ""
-        if self.encoding and not self._codec:
-            raise UsageError(
-                f"`encoding`: {quoted(self.encoding)} is unknown: name one of the web, such as windows-1252, "
-                "shift_jis or koi8-r"
-            )
+        self._codec = checked_codec(self.encoding)
         self.encoding = name_of(self.encoding) if self.encoding else None
         self._cut = 0
 
@@ -337,8 +333,11 @@ class FilesCorpus(TextCorpus):
             return self.input_format
         form = format_of(file.id)[0]
         if form == "text" and self.rules > 1:
-            form = format_within(source)
-            if form == "jsonl" and not file.named:  # a log of a program
+            with source.open() as opened:
+                form = format_within(opened.read(SAMPLE))
+            if form == "json" and self.rules < RULES:
+                form = "text"
+            if form in ("json", "jsonl") and not file.named:  # data or a log of a program
                 known = self._table(source, form).columns() or ()
                 form = "text" if self.columns.lacks(known) else form
         return form

@@ -43,7 +43,9 @@ class FileText:
     outline: Outline
 
 
+SAMPLE = 100_000  # of a file's first bytes, or characters of its long lines, that are looked at
 _BY_START: dict[bytes, FileFormat] = {b"PAR1": "parquet", b"%PDF-": "pdf"}
+_ARRAY = re.compile(rb"[\xef\xbb\xbf\xfe\xff]{0,3}\s*\[\s*\{\s*[\"}]")  # perhaps behind a byte order mark
 
 
 def format_of(name: str) -> tuple[FileFormat, str]:
@@ -55,16 +57,16 @@ def format_of(name: str) -> tuple[FileFormat, str]:
     return _BY_SUFFIX.get(suffix, "text"), packing
 
 
-def format_within(source: SourceFile) -> FileFormat:
-    """What a file is whose name does not say it. Raises UnreadableError.
+def format_within(start: bytes) -> FileFormat:
+    """What a file with this beginning (of `SAMPLE` bytes) is, if its name does not say it.
 
     JSON lines are known by an object in the first line, and the beginning of one in the next.
     """
-    with source.open() as file:
-        start = file.read(_SAMPLE)
     for mark, form in _BY_START.items():
         if start.startswith(mark):
             return form
+    if _ARRAY.match(start.replace(b"\0", b"")):  # it may be UTF-16
+        return "json"
     first, _, rest = start.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
     is_lines = rest.lstrip().startswith(b"{") and not parse_line(1, first.decode("utf-8", "replace")).problem
     return "jsonl" if is_lines else "text"
@@ -101,7 +103,6 @@ _SVG = re.compile(r"\s*(?:<[?!][^>]*>\s*)*<svg\b")
 _SOURCE_MAP = re.compile(r'\s*\{(?=.*"sources"\s*:).*"mappings"\s*:\s*"', re.DOTALL)
 _GENERATED = re.compile(r"^[^\w\n]+(?:.*@generated\b|Code generated .* DO NOT EDIT\.$)", re.MULTILINE)
 _GENERATED_CHARS = 1000
-_SAMPLE = 100_000  # of a file's first bytes, or characters of its long lines, that are looked at
 _DENSE = 12  # text for people has at least one space, or letter beyond ASCII, for so many characters
 
 
@@ -122,7 +123,7 @@ def machine_made(name: str, text: str) -> str:
         return "generated"
     long = "".join(line for line in text.split("\n") if len(line) > _LONG_LINE)
     # Whole paragraphs may be lines, too: they have spaces.
-    sample = long[:_SAMPLE]
+    sample = long[:SAMPLE]
     is_dense = base.endswith(_CODE) or len(re.findall(r"[^!-~]", sample)) * _DENSE < len(sample)
     return "minified" if 2 * len(long) > len(text) and is_dense else ""
 

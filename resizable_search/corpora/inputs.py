@@ -36,7 +36,7 @@ class AddedCorpus(Corpus):
     """Files, folders and streams of JSON lines, read as the index to which they are added reads its own.
 
     `stored` is the spec of the index's corpus as JSON. An index of files has its columns, chunks and cut, and
-    its ids if they lie in its folder. Any other index takes all fields of JSON lines and Parquet. Raises
+    its ids if they lie in its folder. Any other index takes all fields of JSON and Parquet. Raises
     UsageError, and CorpusError for a wrong record or an id that comes twice.
     """
 
@@ -168,7 +168,8 @@ def reopened(name: str, spec: Mapping[str, Any], progress: Progress) -> Corpus:
         if kind == "beir":
             from resizable_search.corpora.beir import BeirCorpus
 
-            return BeirCorpus(paths[0], chars=options["chars"], progress=progress)
+            encoding = options.get("encoding")
+            return BeirCorpus(paths[0], chars=options["chars"], encoding=encoding, progress=progress)
     except (AttributeError, KeyError, TypeError, ValueError):  # of options that nobody wrote so
         pass
     raise IndexFormatError(

@@ -1,4 +1,4 @@
-"""Files of records: JSON lines, CSV, TSV and Parquet; the columns that make a document of a record.
+"""Files of records: JSON, JSON lines, CSV, TSV and Parquet; the columns that make a document of a record.
 
 A record has a number by which a person finds it: its line in the file, or its row, from 1. Its position is
 the number of lines or rows read up to its end, and reading continues from there. Lines before a position are
@@ -155,6 +155,38 @@ class JsonLines(Table):
 
     def _lines(self, position: int = 0) -> Iterator[tuple[int, str | None]]:
         return ((n, line) for n, line in self.source.lines(position) if line is None or not line.isspace())
+
+
+class JsonArray(Table):
+    """An array of JSON objects, read whole. A record's number is its place in the array."""
+
+    unit = "row"
+
+    def columns(self) -> list[str] | None:
+        """Those of the first hundred objects."""
+        objects = [item for item in self._items()[:_SAMPLE_RECORDS] if isinstance(item, dict)]
+        return list(dict.fromkeys(chain.from_iterable(objects)))
+
+    def count(self) -> int:
+        """The number of objects."""
+        return len(self._items())
+
+    def read(self, position: int = 0) -> Iterator[Record]:
+        """The records, each an object of the array."""
+        for number, item in enumerate(self._items()[position:], position + 1):
+            yield _record(number, item)
+
+    def _items(self) -> list[Any]:
+        with self.source.open(whole=True) as file:
+            text = self.source.decode(file.read())
+        try:
+            items = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            place = f"; line {error.lineno:,}" if isinstance(error, json.JSONDecodeError) else ""
+            raise UnreadableError(f"it is not JSON ({_why(error)}{place})") from None
+        if not isinstance(items, list):
+            raise UnreadableError("it is not an array of JSON objects")
+        return items
 
 
 class Csv(Table):
@@ -333,7 +365,13 @@ def _value_of(scalar: Any) -> Any:
     return None
 
 
-TABLES: dict[str, type[Table]] = {"jsonl": JsonLines, "csv": Csv, "tsv": Csv, "parquet": Parquet}
+TABLES: dict[str, type[Table]] = {
+    "json": JsonArray,
+    "jsonl": JsonLines,
+    "csv": Csv,
+    "tsv": Csv,
+    "parquet": Parquet,
+}
 """The formats whose records are documents. Any other file is one document."""
 
 
@@ -346,8 +384,15 @@ def parse_line(number: int, line: str | None) -> Record:
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
-        what = error.msg if isinstance(error, json.JSONDecodeError) else "it cannot be read"
-        return Record(number, number, problem=f"it is not JSON ({what})")
+        return Record(number, number, problem=f"it is not JSON ({_why(error)})")
+    return _record(number, values)
+
+
+def _why(error: Exception) -> str:
+    return error.msg if isinstance(error, json.JSONDecodeError) else "it cannot be read"
+
+
+def _record(number: int, values: Any) -> Record:
     if not isinstance(values, dict):
         return Record(number, number, problem="it is not a JSON object")
     return Record(number, number, values)

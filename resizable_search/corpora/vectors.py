@@ -11,7 +11,8 @@ from typing import Any
 from resizable_search.arrays import NpyReader, open_regular
 from resizable_search.corpora.base import OTHER, Block, Corpus, Document, as_plain, as_text, gather
 from resizable_search.corpora.decoding import SourceFile, UnreadableError
-from resizable_search.corpora.tables import FIELDS, JsonLines, Parquet
+from resizable_search.corpora.formats import SAMPLE, format_within
+from resizable_search.corpora.tables import FIELDS, JsonArray, JsonLines, Parquet
 from resizable_search.errors import CorpusError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
@@ -21,7 +22,7 @@ MAX_BLOCK_ROWS = 4096
 
 
 class VectorsCorpus(Corpus):
-    """The rows of a .npy file as documents; row i of `documents` (JSON lines or Parquet) describes row i.
+    """The rows of a .npy file as documents; row i of `documents` (as for `Sidecar`) describes row i.
 
     Without `documents` a row's number is its id. `stop`, once set, ends the check of the files with
     KeyboardInterrupt. Close it after use. Raises CorpusError.
@@ -120,18 +121,22 @@ class VectorsCorpus(Corpus):
 
 
 class Sidecar:
-    """Documents in JSON lines (UTF-8) or Parquet, in the order of their vectors. Raises CorpusError.
+    """Documents in JSON lines (UTF-8), a JSON array or Parquet, in the order of their vectors.
 
     A record may have `id` (else its row's number), `title`, `url` and `text`. Its other numbers, texts,
-    booleans and times become metadata; lists and objects are skipped.
+    booleans and times become metadata; lists and objects are skipped. Raises CorpusError.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with open_regular(path) as file:
-            is_parquet = file.read(4) == b"PAR1" or path.suffix == ".parquet"
+            form = format_within(file.read(SAMPLE))
         source = SourceFile(str(path), encoding="utf-8")
-        self._table = Parquet(source) if is_parquet else JsonLines(source)
+        self._table: JsonArray | JsonLines | Parquet = JsonLines(source)
+        if form == "json":
+            self._table = JsonArray(source)
+        elif form == "parquet" or path.suffix == ".parquet":
+            self._table = Parquet(source)
 
     def count(self) -> int:
         """The number of documents."""

@@ -47,6 +47,7 @@ class Embedder(ABC):
     kind: ClassVar[str]
     needs_fit: ClassVar[bool] = False  # whether it must learn from the corpus first
     remote: ClassVar[bool] = False  # whether a request costs money or time at a service
+    loads_slowly: ClassVar[bool] = False  # whether a process needs seconds before its first text
     embeds: ClassVar[bool] = True  # whether it can embed texts at all
     known_models: ClassVar[Collection[str]] = ()  # models that belong to this kind by their name alone
     widest: int | None = None  # the most dimensions it may have, if only `fit` tells its width

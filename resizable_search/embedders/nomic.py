@@ -239,6 +239,7 @@ class NomicLocalEmbedder(Embedder):
     """A Nomic model run by gpt4all, in the same space as the hosted one; loading it needs the network."""
 
     kind: ClassVar[str] = "nomic-local"
+    loads_slowly: ClassVar[bool] = True
     batch_size = 64
 
     def __init__(self, *, model: str = DEFAULT_MODEL) -> None:

@@ -33,6 +33,7 @@ class SentenceTransformersEmbedder(Embedder):
     """A model in a folder, or of the hub and downloaded on first use. None means the model's own value."""
 
     kind: ClassVar[str] = "sentence-transformers"
+    loads_slowly: ClassVar[bool] = True
     batch_size = 64
 
     def __init__(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.corpora.decoding import DAMAGED, SourceFile, UnreadableError
+from resizable_search.corpora.decoding import DAMAGED, SourceFile, UnreadableError, checked_codec
 from resizable_search.corpora.formats import format_of
 from resizable_search.corpora.tables import parse_line
 from resizable_search.environment import needs
@@ -96,14 +96,15 @@ class Metrics:
         return values
 
 
-def read_qrels_folder(queries: str | Path, qrels: str | Path) -> Qrels:
-    """The judged queries of two files, which may be `.gz` or `.zst`.
+def read_qrels_folder(queries: str | Path, qrels: str | Path, encoding: str | None = None) -> Qrels:
+    """The judged queries of two files, which may be `.gz` or `.zst`, in this encoding if not in UTF-8.
 
     Raises UsageError for a missing file, CorpusError with file and line for one that cannot be read, that
     contradicts itself, or that does not fit the other.
     """
-    relevance = read_qrels(Path(qrels))
-    texts = read_queries(Path(queries))
+    codec = checked_codec(encoding)
+    relevance = read_qrels(Path(qrels), codec)
+    texts = read_queries(Path(queries), codec)
     known = {query: text for query, text in texts.items() if query in relevance}
     unasked = tuple(query for query in relevance if query not in texts)
     if not known:
@@ -114,14 +115,14 @@ def read_qrels_folder(queries: str | Path, qrels: str | Path) -> Qrels:
     return Qrels(known, {query: relevance[query] for query in known}, str(qrels), unasked)
 
 
-def read_queries(path: Path) -> dict[str, str]:
+def read_queries(path: Path, codec: str = "") -> dict[str, str]:
     """The queries of a file by id: JSON lines with `_id` and `text`, or lines of id, tab and text.
 
     Raises as `read_qrels_folder`.
     """
     form, _ = format_of(path.name)
     queries: dict[str, str] = {}
-    for number, line in _lines(path, "name a file of queries with `queries`"):
+    for number, line in _lines(path, codec, "name a file of queries with `queries`"):
         if form == "jsonl" or (not queries and line.lstrip().startswith("{")):
             form = "jsonl"
             record = parse_line(number, line)
@@ -146,14 +147,14 @@ def read_queries(path: Path) -> dict[str, str]:
     return queries
 
 
-def read_qrels(path: Path) -> dict[str, dict[str, int]]:
+def read_qrels(path: Path, codec: str = "") -> dict[str, dict[str, int]]:
     """The grades of a file by query and document: BEIR's three columns, or TREC's four.
 
     Raises as `read_qrels_folder`.
     """
     relevance: dict[str, dict[str, int]] = {}
     is_first = True
-    for number, line in _lines(path, "name a file of judgements with `qrels`"):
+    for number, line in _lines(path, codec, "name a file of judgements with `qrels`"):
         words = line.split("\t") if line.count("\t") == 2 else line.split()
         if len(words) == 4:
             words = [words[0], *words[2:]]
@@ -185,13 +186,13 @@ def _grade(word: str) -> int | None:
     return int(grade) if abs(grade) <= _MOST_GRADE and grade == int(grade) else None
 
 
-def _lines(path: Path, remedy: str) -> Iterator[tuple[int, str]]:
+def _lines(path: Path, codec: str, remedy: str) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, with their numbers."""
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         raise UsageError(f"{path} {what}: {remedy}")
     try:
-        for number, line in SourceFile(str(path), format_of(path.name)[1]).lines():
+        for number, line in SourceFile(str(path), format_of(path.name)[1], codec).lines():
             if line is None or DAMAGED.search(line):
                 raise _bad(path, number, f"is {'too long' if line is None else 'not UTF-8'}: {remedy}")
             if line.strip():

@@ -1,7 +1,7 @@
 """Query texts as vectors: from the cache, or by the embedder of the index.
 
 The cache is an SQLite file, keyed by fingerprint and a hash of the text. A query never fails because of it.
-Embedders that work on this machine have none: they are as fast.
+Embedders that work on this machine have none, since they are as fast, unless they take seconds to load.
 """
 
 import hashlib
@@ -162,12 +162,19 @@ class QueryEmbedder:
     @property
     def is_free(self) -> bool:
         """Whether texts are embedded on this machine, so that they cost nothing."""
+        kind = self._kind()
+        return kind is not None and kind.embeds and not kind.remote
+
+    def _kind(self) -> Embedder | type[Embedder] | None:
         from resizable_search.embedders.registry import embedder_class
 
         with suppress(UsageError):  # its package is not installed here
-            embedder = self.embedder or embedder_class(self._spec.kind)
-            return embedder.embeds and not embedder.remote
-        return False
+            return self.embedder or embedder_class(self._spec.kind)
+        return None
+
+    def _is_cached(self) -> bool:
+        kind = self._kind()
+        return not self.is_free or (kind is not None and kind.loads_slowly)
 
     def load(self) -> None:
         """Read the files of a fitted embedder now: they go when the index is replaced.
@@ -179,7 +186,7 @@ class QueryEmbedder:
 
     def cached(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
         """The raw vectors (m, width) of these texts if the cache has all of them, else None."""
-        if self.is_free:
+        if not self._is_cached():
             return None
         rows = [self._cache.get(self._spec.fingerprint, text, self._spec.width) for text in texts]
         return None if any(row is None for row in rows) else np.array(rows, np.float32)
@@ -207,10 +214,10 @@ class QueryEmbedder:
             raise UsageError("embed_queries takes a list of texts, not one text: put it into a list")
         out = np.zeros((len(texts), self._spec.width), np.float32)
         fingerprint = self._spec.fingerprint
-        missing, is_free = [], self.is_free
+        missing, is_cached = [], self._is_cached()
         for i, text in enumerate(texts):
             if text.strip():
-                cached = None if is_free else self._cache.get(fingerprint, text, self._spec.width)
+                cached = self._cache.get(fingerprint, text, self._spec.width) if is_cached else None
                 if cached is None:
                     missing.append(i)
                 else:
@@ -219,7 +226,7 @@ class QueryEmbedder:
             from resizable_search.embedders.request_pool import embed_all
 
             out[missing] = embed_all(self._opened(), [clean(texts[i]) for i in missing], "search_query")
-            if not is_free:
+            if is_cached:
                 self._cache.put(fingerprint, {texts[i]: out[i] for i in missing})
         return out, np.array(out.any(axis=1))
 

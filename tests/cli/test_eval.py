@@ -147,6 +147,7 @@ def asked_in(rows: list[dict[str, str]]) -> list[str]:
 def test_what_cannot_be_is_refused_before_anything_is_built(inside: Inside, trees: Path):
     errs(inside.run("eval"), 2, "no judgements", "FOLDER", "--qrels")
     errs(inside.run("eval", "nowhere"), 2, "nowhere does not exist", "corpus.jsonl")
+    errs(inside.run("eval", trees, "--encoding", "klingon"), 2, "--encoding: 'klingon' is unknown")
     errs(inside.run("eval", trees, "--split", "dev"), 2, "no dev.tsv, but has test")
     errs(inside.run("eval", trees, "--qrels", "x"), 2, "leave --queries and --qrels out")
     errs(inside.run("eval", "--queries", "a", "--qrels", "b", "--split", "dev"), 2, "--split")

@@ -9,7 +9,9 @@ from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.beir import BeirCorpus, BeirFolder
+from resizable_search.corpora.inputs import reopened
 from resizable_search.errors import BuildStateError, CorpusError, UsageError
+from resizable_search.progress import SILENT
 from resizable_search.store.layout import Home
 from tests.support import TableEmbedder
 
@@ -52,6 +54,17 @@ def test_title_and_text_are_one_text_and_metadata_is_flat(tmp_path, name):
         "Untitl",
         "Bare",
     ]
+
+
+def test_an_encoding_that_is_given_counts_and_is_kept(tmp_path):
+    path = write(tmp_path / "trees")
+    path.write_bytes('{"_id": "1", "title": "Лес", "text": "растёт"}\n'.encode("koi8-r"))
+    corpus = BeirCorpus(path, encoding="KOI8-R")
+    assert [d.text for d in documents(corpus)] == ["Лес растёт"]
+    again = reopened("trees", corpus.spec().to_json(), SILENT)
+    assert again.spec() == corpus.spec()
+    assert again.spec().options["encoding"] == "koi8-r"
+    assert "encoding" not in BeirCorpus(path).spec().options
 
 
 def test_a_line_that_is_no_document_is_left_out_and_reported(tmp_path):

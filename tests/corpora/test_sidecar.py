@@ -33,10 +33,12 @@ def total(path):
     return Sidecar(path).count()
 
 
-@pytest.fixture(params=["jsonl", "parquet"])
+@pytest.fixture(params=["jsonl", "json", "parquet"])
 def write(request, tmp_path):
     if request.param == "jsonl":
         return lambda *rows: lines(tmp_path, *rows)
+    if request.param == "json":
+        return lambda *rows: lines(tmp_path, list(rows), name="docs.json")
     return lambda *rows: table(tmp_path, list(rows))
 
 

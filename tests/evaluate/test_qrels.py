@@ -104,3 +104,11 @@ def test_a_file_that_is_not_there_or_cannot_be_unpacked_is_told(file, tmp_path):
         read_qrels_folder(tmp_path, qrels)
     with pytest.raises(CorpusError, match=r"broken.tsv.gz: it cannot be read \(Not a gzipped file"):
         read_qrels_folder(queries, file("broken.tsv.gz", "no"))
+
+
+def test_files_of_another_encoding_are_read_by_the_one_that_is_given(file):
+    queries = file("queries.tsv", "q1\tдерево\n".encode("koi8-r"))
+    judged = read_qrels_folder(queries, file("test.tsv", BEIR), "koi8-r")
+    assert judged.queries == {"q1": "дерево"}
+    with pytest.raises(UsageError, match="'klingon' is unknown"):
+        read_qrels_folder(queries, file("test.tsv", BEIR), "klingon")

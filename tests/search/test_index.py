@@ -190,14 +190,16 @@ def test_a_closed_index_says_that_it_is_closed(rows, tmp_path):
         opened.query("text 7 of a")
 
 
-def test_a_query_of_a_service_is_embedded_once_and_then_cached(rows, tmp_path):
+@pytest.mark.parametrize("trait", ["remote", "loads_slowly"])
+def test_a_query_of_a_service_or_a_slow_model_is_embedded_once_and_then_cached(rows, tmp_path, trait):
     with index_of(rows[:20], tmp_path) as first:
         embedder = first._embedder.embedder
-        embedder.remote = True
+        setattr(embedder, trait, True)
         first.query("a new question")
         first.query("a new question")
         assert embedder.asked == ["a new question"]
-    fresh = TableEmbedder(width=FULL, remote=True)
+    fresh = TableEmbedder(width=FULL)
+    setattr(fresh, trait, True)
     with open_index("made", home=tmp_path, embedder=fresh) as second:
         second.query("a new question")
         assert fresh.asked == []

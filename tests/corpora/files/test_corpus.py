@@ -178,6 +178,36 @@ def test_a_file_whose_name_says_little_is_read_by_its_content(write):
     assert documents(FilesCorpus([folder / "a.json"]))[0].text == JSON_LINES
 
 
+def test_an_array_of_json_is_a_document_an_object(write):
+    array = '[\n {"text": "river", "year": 1999},\n {"text": "bread", "year": 2000}\n]\n'
+    folder = write(
+        {
+            "a.json": array,
+            "b.txt.gz": gzip.compress(("\ufeff" + array).encode()),
+            "c.json": array.encode("utf-16"),
+            "d.json": '[{"title": "no text"}]',
+            "e.json": '["words"]',
+            "f.json": '[{"text": "cut off"}, {',
+        }
+    )
+    read = documents(FilesCorpus([folder], rules=RULES, metadata=["year"]))
+    assert plain(read[:2]) == [
+        ("a.json:1", "", "river", {"path": "a.json", "row": 1, "year": 1999}),
+        ("a.json:2", "", "bread", {"path": "a.json", "row": 2, "year": 2000}),
+    ]
+    assert [(d.id, d.text[:6]) for d in read[2:-1]] == [
+        ("b.txt.gz:1", "river"), ("b.txt.gz:2", "bread"), ("c.json:1", "river"), ("c.json:2", "bread"),
+        ("d.json", '[{"tit'), ("e.json", '["word'),
+    ]  # fmt: skip
+    assert read[-1].problem.startswith("it is not JSON (Expecting property name")
+    with pytest.raises(CorpusError, match="d.json: it has no column 'text': its columns are title"):
+        documents(FilesCorpus([folder / "d.json"], rules=RULES))
+    for rules in (1, 2):
+        assert documents(FilesCorpus([folder / "a.json"], rules=rules))[0].text == array
+    given = FilesCorpus([folder / "f.json"], rules=RULES, input_format="json")
+    assert left_out(given).keys() == {"f.json"}
+
+
 def test_a_format_that_is_given_counts_for_every_file(write):
     folder = write({"a.dat.gz": gzip.compress(b"text;year\nx;1.5\n"), "b.md": "text;year\ny;2\n"})
     corpus = FilesCorpus([folder], input_format="csv", delimiter=";", metadata=["year"])
@@ -332,7 +362,7 @@ def test_the_spec_has_rules_and_patterns_only_where_they_are_used(write):
     assert not {"rules", "include", "exclude"} & FilesCorpus([folder]).spec().options.keys()
     new = FilesCorpus([folder], include=["*.md"], exclude=["x/", "y"], rules=RULES).spec()
     options = {name: new.options[name] for name in ("rules", "include", "exclude")}
-    assert options == {"rules": 3, "include": ["*.md"], "exclude": ["x/", "y"]}
+    assert options == {"rules": RULES, "include": ["*.md"], "exclude": ["x/", "y"]}
     assert FilesCorpus(**new.options).spec() == new
 
 

@@ -19,7 +19,7 @@ from resizable_search.corpora.tables import TABLES, Table
 @pytest.fixture
 def table(write):
     def opened(name: str, content: str | bytes, typed: Sequence[str] = (), delimiter: str = "") -> Table:
-        form, packing = format_of(name)
+        form, packing = name.split(".")[1], format_of(name)[1]
         source = SourceFile(str(write({name: content}) / name), packing)
         return TABLES[form](source, ["text", "a", "b"], typed, delimiter=delimiter or None)
 
@@ -39,6 +39,7 @@ def values(rows: Table, position: int = 0) -> list[tuple]:
 ROWS = [{"text": f"text {i}", "a": f"a{i}"} for i in range(700)]
 FORMS = {
     "rows.jsonl": lambda: "".join(json.dumps(row) + "\n" for row in ROWS),
+    "rows.json": lambda: json.dumps(ROWS, indent=1),
     "rows.csv": lambda: "text,a\n" + "".join(f"{row['text']},{row['a']}\n" for row in ROWS),
     "rows.tsv": lambda: "text\ta\r\n" + "".join(f"{row['text']}\t{row['a']}\r\n" for row in ROWS),
     "rows.parquet": lambda: parquet(ROWS, row_group_size=300),
@@ -202,6 +203,33 @@ def test_what_is_not_json_lines_is_reported_once(table):
     pretty = json.dumps([{"text": "x"}], indent=1)
     with pytest.raises(UnreadableError, match="its line 1 and those after it: it is not JSON"):
         table("a.jsonl", pretty).columns()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('[{"text": "x"},\n{"text"}]', r"it is not JSON \(Expecting ':' delimiter; line 2\)"),
+        ("[" * 100_000, r"it is not JSON \(it cannot be read\)"),
+        ('{"text": "x"}', "it is not an array of JSON objects"),
+        (b"[\0\1\2\3", "it is not text"),
+    ],
+    ids=["broken", "deep", "object", "bytes"],
+)
+def test_what_is_no_array_of_json_is_reported(table, content: str | bytes, words: str):
+    with pytest.raises(UnreadableError, match=words):
+        table("a.json", content).columns()
+
+
+def test_what_is_no_object_in_an_array_is_reported_by_its_number(table):
+    rows = table("a.json", '[{"text": "x"}, 7, {"a": "y"}]')
+    assert values(rows) == [(1, {"text": "x"}), (2, "it is not a JSON object"), (3, {"a": "y"})]
+    assert rows.columns() == ["text", "a"]
+
+
+def test_an_array_is_read_whole_and_may_not_be_too_large(table, monkeypatch):
+    monkeypatch.setattr(decoding, "MAX_BYTES", 1 << 20)
+    with pytest.raises(UnreadableError, match="it is larger than 1 MB: split it, or make JSON lines of it"):
+        list(table("a.json", "[" + " " * (1 << 20) + "]").read())
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv"])

@@ -335,7 +335,7 @@ class FilesCorpus(TextCorpus):
         if form == "text" and self.rules > 1:
             with source.open() as opened:
                 form = format_within(opened.read(SAMPLE))
-            if form == "json" and self.rules < RULES:
+            if form == "json" and self.rules < 3:
                 form = "text"
             if form in ("json", "jsonl") and not file.named:  # data or a log of a program
                 known = self._table(source, form).columns() or ()

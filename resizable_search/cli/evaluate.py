@@ -1,7 +1,9 @@
 """`rsearch bench`, `tune` and `eval`: what each dimension or plan costs, and how relevant its hits are."""
 
 import os
+from contextlib import suppress
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,7 +30,7 @@ from resizable_search.cli.options import (
 )
 from resizable_search.cli.output import json_object, note
 from resizable_search.cli.progress import shown_progress
-from resizable_search.engine.plan import MODES, PRECISIONS
+from resizable_search.engine.plan import MODES, PRECISIONS, Plan
 from resizable_search.errors import QueryError, RsearchError, UsageError
 from resizable_search.store.layout import expanded
 from resizable_search.system import MOST
@@ -36,7 +38,7 @@ from resizable_search.system import MOST
 if TYPE_CHECKING:
     from resizable_search.build.report import BuildReport
     from resizable_search.corpora.base import Corpus
-    from resizable_search.evaluate.bench import BenchOptions, Queries
+    from resizable_search.evaluate.bench import BenchOptions, BenchReport, Queries
     from resizable_search.progress import Progress
     from resizable_search.search.index import Index
 
@@ -143,6 +145,7 @@ def bench(
             asked = embed_lines(opened, texts, str(queries))
         with shown_progress() as progress:
             report = measuring.run_bench(opened, asked, options, progress)
+        _keep_curve(opened, report)
     show = render_evaluate.bench_csv if csv else render_evaluate.bench
     (json_object if json else show)(report)
     if plot is not None:
@@ -152,6 +155,22 @@ def bench(
         raise RsearchError(
             f"below --min-recall {min_recall:g}: {named}; use a larger --rerank or more dimensions"
         )
+
+
+def _keep_curve(index: "Index", report: "BenchReport") -> None:
+    """Keep the overlap by dimension and rerank beside the index, for the search page."""
+    from resizable_search.store.tuned_plans import Curve, CurvePoint, store_curve
+
+    points = [
+        CurvePoint(m.dim, m.rerank, m.overlap, m.overlap_ci, m.p50_ms, report.queries.count)
+        for m in report.measurements
+        if m.rerank is not None and m.overlap_ci is not None and report.full(m) is report.measurements[0]
+        if m.batch == 1 and m.plan == str(Plan.of(m.dim, m.rerank, report.k, report.full_dim))
+    ]
+    if points:
+        curve = Curve(report.k, report.queries.source, datetime.now(UTC).isoformat(), tuple(points))
+        with suppress(OSError):  # where it cannot be written, the page shows none
+            store_curve(index.folder, index.manifest, curve)
 
 
 def _note_idle_rerank(options: "BenchOptions", index: "Index") -> None:

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
@@ -36,7 +36,8 @@ index's documents, `dim` dimensions are scanned, and the best `rerank` × max(`k
 at the full dimension. Queries that arrive together share a scan.
 """
 
-EXAMPLE = {"query": "tree data structures", "dim": 256, "rerank": 10}
+IndexName = Annotated[str, Path(max_length=schemas.MOST_NAME)]
+Row = Annotated[int, BeforeValidator(schemas.whole_number), Path(ge=0, le=schemas.MOST_ROW)]
 
 
 def _refusals(model: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -127,9 +128,19 @@ def _api(app: FastAPI, *, is_old: bool) -> APIRouter:
         summary="Read the document at a row",
         responses={200: {"model": schemas.DocumentModel}, **refusals(401, 404, 422, 429, 503)},
     )
-    async def document(index: schemas.Name, row: schemas.Row) -> Response:
+    async def document(index: IndexName, row: Row) -> Response:
         """Rows are valid until the index changes."""
         return await read(index, row)
+
+    @router.get(
+        "/indexes/{index}",
+        tags=["indexes"],
+        summary="Describe an index",
+        responses={200: {"model": schemas.IndexDetailModel}, **refusals(401, 404, 422, 429, 503)},
+    )
+    async def described(index: IndexName) -> Response:
+        """Also some of its titles, and what `rsearch bench` measured."""
+        return json_response((await service().index(index)).model_dump())
 
     async def read(index: str, document: str | int) -> Response:
         name, stored = await service().document(index, document)
@@ -156,7 +167,7 @@ def _api(app: FastAPI, *, is_old: bool) -> APIRouter:
         responses={200: {"model": schemas.DocumentModel}, **refusals(401, 404, 422, 429, 503)},
     )
     async def document_of(
-        index: schemas.Name, id: Annotated[str, Query(max_length=schemas.MOST_CHARACTERS)]
+        index: IndexName, id: Annotated[str, Query(max_length=schemas.MOST_CHARACTERS)]
     ) -> Response:
         """Ids stay when the index changes."""
         return await read(index, id)

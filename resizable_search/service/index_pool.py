@@ -1,20 +1,26 @@
 """The indexes of a home, opened once and lent to threads; an index that changes on disk is reopened."""
 
 import os
+import random
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from resizable_search.embedders.base import PrecomputedEmbedder
 from resizable_search.errors import IndexNotFoundError, RsearchError, UsageError
 from resizable_search.search.index import Index, open_index
+from resizable_search.service.schemas import EmbedderModel, IndexDetailModel, IndexModel, TunedPlanModel
 from resizable_search.store.executor import EngineMaker
 from resizable_search.store.layout import FAVOURITE, INDEX_VARIABLE, NAMES, Home, none_yet, resolve_index
+from resizable_search.store.tuned_plans import read_curve
 from resizable_search.system import thread_count
-from resizable_search.text import quoted
+from resizable_search.text import plain, quoted
 
 FileId = tuple[int, int, int, int]  # device, inode, size and time of change: they identify a file
+QUESTIONS, DRAWN, MOST_QUESTION = 3, 30, 80  # titles to show, documents to draw them from, and characters
 CACHED_CHARACTERS = 1 << 24  # of documents in memory: reading ten takes as long as a scan of one-bit codes
 
 
@@ -181,3 +187,50 @@ def _file_ids(paths: Iterable[str]) -> dict[str, FileId | None]:
         else:
             ids[path] = status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
     return ids
+
+
+def describe(pool: IndexPool, name: str) -> IndexModel:
+    """An index, damaged or not."""
+    try:
+        with pool.lend(name) as index:
+            return IndexModel(**_described(index))
+    except RsearchError as error:
+        return IndexModel(name=name, problem=plain(str(error)))
+
+
+def describe_fully(pool: IndexPool, name: str) -> IndexDetailModel:
+    """An index with what a first visit needs. Raises IndexNotFoundError."""
+    known = pool.resolve(name)
+    try:
+        with pool.lend(known) as index:
+            return IndexDetailModel(
+                **_described(index),
+                local=index.embeds_for_free,
+                questions=_questions(index),
+                curve=read_curve(index.folder, index.manifest),
+            )
+    except RsearchError as error:
+        return IndexDetailModel(name=known, problem=plain(str(error)))
+
+
+def _described(index: Index) -> dict[str, Any]:
+    is_precomputed = index.manifest.embedder["kind"] == PrecomputedEmbedder.kind
+    return {
+        "name": index.name,
+        "problem": PrecomputedEmbedder.remark if is_precomputed else None,
+        "generation": index.manifest.state,
+        "rows": index.rows,
+        "full_dim": index.full_dim,
+        "dims": index.dims,
+        "columns": index.columns(),
+        "embedder": EmbedderModel.model_validate(index.manifest.embedder),
+        "tuned": [TunedPlanModel.model_validate(plan) for plan in index.plans.all()],
+    }
+
+
+def _questions(index: Index) -> list[str]:
+    """Titles of a few documents, the same ones for as long as the index stays as it is."""
+    live = index.live_rows()
+    drawn = random.Random(index.manifest.state).sample(range(len(live)), min(DRAWN, len(live)))
+    titles = (" ".join(plain(document.title).split()) for document in index.documents(live[drawn]))
+    return list(dict.fromkeys(title for title in titles if 3 <= len(title) <= MOST_QUESTION))[:QUESTIONS]

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Literal
 
-from fastapi import Path
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from resizable_search.engine.plan import Plan, candidates
 from resizable_search.errors import UsageError
 from resizable_search.search.results import SearchOptions, Timings
+from resizable_search.store.tuned_plans import Curve
 
 MOST_K = 1000
 MOST_HITS = 10_000  # of one request: k times texts
@@ -49,8 +49,16 @@ HitField = Literal[
     "copies",
     "ranks",
 ]
+NUMBERS = ("k", "dim", "rerank", "similar_row", "offset", "snippet")
 QUERIES = ("query", "vector", "similar", "similar_row")
 OPTIONS = {field.name for field in fields(SearchOptions)}
+
+
+def whole_number(value: Any) -> Any:
+    """A value, unless it is a text that is no plain number. Raises PydanticCustomError for `1_0` and `+1`."""
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise PydanticCustomError("int_parsing", "Input should be a number in digits")
+    return value
 
 
 class Request(BaseModel):
@@ -206,26 +214,10 @@ class SearchParameters(SearchRequest):
 
     @field_validator("fields", mode="before")
     @classmethod
-    def _split(cls, values: Any) -> Any:
-        if not isinstance(values, list):
-            return values
-        return [name for value in values for name in str(value).split(",")]
+    def _split(cls, values: list[str]) -> list[str]:
+        return [name for value in values for name in value.split(",")]
 
-    @field_validator("k", "dim", "rerank", "similar_row", "offset", "snippet", mode="before")
-    @classmethod
-    def _in_digits(cls, value: Any) -> Any:
-        return whole_number(value)
-
-
-def whole_number(value: Any) -> Any:
-    """A value, unless it is a text that is no plain number. Raises PydanticCustomError for `1_0` and `+1`."""
-    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
-        raise PydanticCustomError("int_parsing", "Input should be a number in digits")
-    return value
-
-
-Row = Annotated[int, BeforeValidator(whole_number), Path(ge=0, le=MOST_ROW)]
-Name = Annotated[str, Path(max_length=MOST_NAME)]
+    _in_digits = field_validator(*NUMBERS, mode="before")(whole_number)
 
 
 class StageModel(BaseModel):
@@ -325,6 +317,9 @@ class TunedPlanModel(TunedModel):
     """A tuned plan."""
 
     plan: str
+    overlap: float
+    overlap_ci: tuple[float, float] = Field(description="Its 95 % interval.")
+    ms: float = Field(description="The median of single queries.")
 
 
 class IndexFields(BaseModel):
@@ -346,6 +341,14 @@ class IndexModel(IndexFields):
     generation: str = Field(default="", description="Differs after every change of the index.")
     embedder: EmbedderModel = EmbedderModel()
     tuned: Sequence[TunedPlanModel] = ()
+
+
+class IndexDetailModel(IndexModel):
+    """An index, and what a first visit of it needs."""
+
+    local: bool = Field(default=False, description="Whether its embedder is on this machine.")
+    questions: Sequence[str] = Field(default=(), description="Titles of up to three of its documents.")
+    curve: Curve | None = Field(default=None, description="What `rsearch bench` measured; null before that.")
 
 
 class LimitsModel(BaseModel):

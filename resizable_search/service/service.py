@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from resizable_search import __version__
-from resizable_search.embedders.base import PrecomputedEmbedder
 from resizable_search.engine.vectors import tamed
 from resizable_search.errors import (
     DocumentNotFoundError,
@@ -33,11 +32,11 @@ from resizable_search.errors import (
 from resizable_search.search.index import Index
 from resizable_search.search.results import Answer, SearchOptions
 from resizable_search.service.batcher import Batcher, MovedError, PendingQuery
-from resizable_search.service.index_pool import IndexPool
-from resizable_search.service.schemas import EmbedderModel, IndexModel, TunedPlanModel
+from resizable_search.service.index_pool import IndexPool, describe, describe_fully
+from resizable_search.service.schemas import IndexDetailModel, IndexModel
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.filter import Selection
-from resizable_search.text import plain, quoted
+from resizable_search.text import quoted
 
 T = TypeVar("T")
 Vectors = tuple[str, list[NDArray[np.float32]]]
@@ -206,7 +205,11 @@ class Service:
 
     async def indexes(self) -> list[IndexModel]:
         """Every index, damaged ones too. Opens all of them."""
-        return await self._in_thread(lambda: [self._described(name) for name in self.pool.names()])
+        return await self._in_thread(lambda: [describe(self.pool, name) for name in self.pool.names()])
+
+    async def index(self, name: str) -> IndexDetailModel:
+        """An index. Raises IndexNotFoundError."""
+        return await self._in_thread(lambda: describe_fully(self.pool, name))
 
     async def with_index(
         self, name: str | None, use: Callable[[Index], T], limiter: CapacityLimiter | None = None
@@ -225,24 +228,6 @@ class Service:
             batcher.close()
         self._batchers.clear()
         self.pool.close()
-
-    def _described(self, name: str) -> IndexModel:
-        try:
-            with self.pool.lend(name) as index:
-                is_precomputed = index.manifest.embedder["kind"] == PrecomputedEmbedder.kind
-                return IndexModel(
-                    name=name,
-                    problem=PrecomputedEmbedder.remark if is_precomputed else None,
-                    generation=index.manifest.state,
-                    rows=index.rows,
-                    full_dim=index.full_dim,
-                    dims=index.dims,
-                    columns=index.columns(),
-                    embedder=EmbedderModel.model_validate(index.manifest.embedder),
-                    tuned=[TunedPlanModel.model_validate(plan) for plan in index.plans.all()],
-                )
-        except RsearchError as error:
-            return IndexModel(name=name, problem=plain(str(error)))
 
     async def _select(self, name: str, options: SearchOptions) -> tuple[Index, Selection | None] | None:
         """The rows that match the filter of these options.

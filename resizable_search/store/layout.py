@@ -35,6 +35,7 @@ class FileNames:
     report: str = "report.json"
     log: str = "build.log"
     verified: str = "verified.json"
+    curve: str = "curve.json"
     queries: str = "queries.sqlite"
     trusted: str = "trusted.json"
     history: str = "prompt.history"

@@ -1,9 +1,10 @@
-"""Tuned plans in an index's manifest: the plan that was measured fastest for a wanted overlap.
+"""What was measured on an index: the fastest plan for a wanted overlap, and overlap by dimension.
 
-They are in the manifest's `plans` under `k:target`, each with its evidence. Writing one keeps the generation,
-so that open readers and unfinished builds go on.
+Tuned plans are in the manifest's `plans` under `k:target`, each with its evidence. Writing one keeps the
+generation, so that open readers and unfinished builds go on. The curve of overlap is a file beside the index.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,9 @@ from typing import Any
 from resizable_search.engine.plan import MODES, Plan, check_recall
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.specs import from_json
-from resizable_search.store.layout import hold_lock
+from resizable_search.store.layout import NAMES, Home, hold_lock
 from resizable_search.store.manifest import Manifest, read_manifest
+from resizable_search.system import replace_file
 from resizable_search.text import quoted
 
 _KEY = re.compile(r"([1-9][0-9]{0,17}):([0-9.e-]{1,20})", re.ASCII)
@@ -85,6 +87,28 @@ class DefaultMode:
     source: str
     measured: str
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The mean overlap of a dimension and rerank over so many queries, its 95 % interval, and median ms."""
+
+    dim: int
+    rerank: int
+    overlap: float
+    overlap_ci: tuple[float, float]
+    ms: float
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Overlap@k by dimension, as `bench` measured it at `measured` (UTC) with queries of `source`."""
+
+    k: int
+    source: str
+    measured: str
+    points: tuple[CurvePoint, ...]
 
 
 def plan_key(k: int, recall: float) -> str:
@@ -182,3 +206,40 @@ def _parse_mode(manifest: Manifest) -> DefaultMode | None:
     except ValueError:
         return None
     return mode if mode.mode in MODES and 0 < mode.weight <= 1 else None
+
+
+def store_curve(folder: Path, manifest: Manifest, curve: Curve) -> None:
+    """Keep a curve beside an index, with the points that are already known for the same k and source.
+
+    Raises OSError.
+    """
+    known = read_curve(folder, manifest)
+    if known is not None and (known.k, known.source) == (curve.k, curve.source):
+        points = {(point.dim, point.rerank): point for point in (*known.points, *curve.points)}
+        curve = replace(curve, points=tuple(points[key] for key in sorted(points)))
+    path = _curve_path(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"of": _content_of(manifest), **asdict(curve)}
+    replace_file(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_curve(folder: Path, manifest: Manifest) -> Curve | None:
+    """The curve of an index; None if none was measured since the index last changed."""
+    try:
+        content = json.loads(_curve_path(folder).read_bytes())
+        if content.pop("of") != _content_of(manifest):
+            return None
+        curve: Curve = from_json(Curve, content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return curve
+
+
+def _curve_path(folder: Path) -> Path:
+    real = folder.resolve()
+    return Home(real.parent).state(real.name) / NAMES.curve
+
+
+def _content_of(manifest: Manifest) -> list[Any]:
+    """What differs if answers may; a tuned plan leaves it as it is."""
+    return [manifest.generation, manifest.parts[-1].files[NAMES.documents].sha256, *manifest.dims]

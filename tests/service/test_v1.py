@@ -2,6 +2,8 @@
 
 import gzip
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from resizable_search.search.index import open_index
 from resizable_search.service import searches
 from resizable_search.service.refusals import CODES
 from resizable_search.service.schemas import MOST_HITS
-from tests.service.conftest import HttpAnswer, Running
+from tests.service.conftest import HttpAnswer, Running, built, running
 
 DOCS = Path(__file__).parents[2] / "docs" / "service.md"
 
@@ -199,3 +201,40 @@ def test_whatever_can_be_read_has_a_head(served: Running, path: str):
 def test_the_documented_codes_are_those_of_the_service():
     rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| (.+) \|$", DOCS.read_text(), re.M)
     assert {code: (int(status), meaning) for code, status, meaning in rows} == CODES
+
+
+def test_an_index_is_described_with_titles_and_the_curve_that_bench_measured(tmp_path: Path):
+    built(tmp_path, count=40)
+    with running(tmp_path) as service:
+        before = service.ask("GET", "/api/v1/indexes/made").json
+        listed = service.ask("GET", "/api/v1/indexes").json["indexes"][0]
+        assert before == {**before, **listed, "local": True, "curve": None}
+        assert len(set(before["questions"])) == 3
+        assert all(re.fullmatch(r"Title \d+ of 0", title) for title in before["questions"])
+        for more in ("--dims 4 --rerank 2", "--dims 8 --precisions exact,float32"):
+            run = ["bench", "--home", str(tmp_path), "--json", "--sample", "20", *more.split()]
+            subprocess.run([sys.executable, "-m", "resizable_search", *run], check=True, capture_output=True)
+        after = service.ask("GET", "/api/v1/indexes/made").json
+        assert after["questions"] == before["questions"]
+        curve = after["curve"]
+        assert (curve["k"], curve["source"]) == (10, "own rows")
+        assert [(point["dim"], point["rerank"]) for point in curve["points"]] == [
+            (4, 0),
+            (4, 2),
+            (8, 0),
+            (32, 0),
+        ]
+        low, high = curve["points"][0]["overlap_ci"]
+        assert low < curve["points"][0]["overlap"] < high < curve["points"][-1]["overlap"] == 1
+        built(tmp_path, count=50, restart=True)
+        assert service.ask("GET", "/api/v1/indexes/made").json["curve"] is None
+
+
+def test_an_index_that_is_damaged_or_gone_is_described_as_such(tmp_path: Path):
+    built(tmp_path, count=20)
+    (tmp_path / "made" / "manifest.json").write_text("{")
+    with running(tmp_path) as service:
+        described = service.ask("GET", "/api/v1/indexes/made").json
+        assert "damaged" in described["problem"]
+        assert (described["questions"], described["curve"]) == ([], None)
+        assert error(service.ask("GET", "/api/v1/indexes/nope"))[1] == "index_not_found"

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from resizable_search.cli.output import note
 from resizable_search.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,4 +75,4 @@ def ray_engine(
         return None
     from resizable_search.cluster.search import RayEngines
 
-    return RayEngines(options, partial=partial, on_missing=note)
+    return RayEngines(options, partial=partial)

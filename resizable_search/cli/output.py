@@ -105,6 +105,8 @@ def hit_records(answer: "Answer", options: OutputOptions) -> list[dict[str, Any]
 
 def print_answer(answer: "Answer", index: "Index | ServedIndex", options: OutputOptions) -> None:
     """Print the hits of an answer on stdout."""
+    for part in answer.missing:
+        note(f"this answer of {answer.index} lacks documents: {part}")
     if options.format in ("cards", "table"):
         _print_hits(answer, index, options)
     elif options.format == "json":

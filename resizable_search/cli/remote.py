@@ -50,7 +50,8 @@ def search(
         index = fields["served"]
         timings, hits = Timings(**fields["timings_ms"]), [Hit(**hit) for hit in fields["hits"]]
         query, of, k, plan = (fields[key] for key in ("query", "index", "k", "plan"))
-        answer = Answer(query, of, k, plan, timings, hits, [], fields.get("remark", ""))
+        more = {name: fields[name] for name in ("remark", "missing") if name in fields}
+        answer = Answer(query, of, k, plan, timings, hits, [], **more)
         columns, explain = tuple(index["columns"]), list(fields.get("explain", ()))
         served = ServedIndex(index["rows"], index["full_dim"], columns, explain)
     except (RsearchError, OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -10,11 +10,12 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from resizable_search import __version__
 from resizable_search.environment import needs
 from resizable_search.errors import ClusterError, UsageError
 
@@ -22,9 +23,17 @@ LOCAL, AUTO = "local", "auto"
 ANSWER_SECONDS = 5.0
 """How long the address of a cluster may take to answer."""
 
+PATIENCE = 30.0
+"""Seconds after which an actor that works is asked for a sign of life, which may take as long."""
+
+SILENT = (
+    f"no sign of life for {2 * PATIENCE:.0f} s: its node is lost, or no node has room for it (`ray status`)"
+)
+
 MOST_WORKERS = 1000
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SIGNS = "signs"  # a thread of each actor that answers while the others work
 _SETTINGS = 4  # the type of the frame with which each HTTP/2 server begins
 
 
@@ -127,3 +136,38 @@ def _reason(error: Exception) -> str:
     if "ersion mismatch" in words:
         return f"{words}; install the same versions of Ray and Python here and there"
     return f"{words}; look at its logs in /tmp/ray"
+
+
+def actor_class(ray: Any, worker: type) -> Any:
+    """An actor of this class of `worker.Worker`, which gives signs of life while it works."""
+    return ray.remote(concurrency_groups={_SIGNS: 1})(worker)
+
+
+def without_sign(ray: Any, calls: Mapping[Any, Any]) -> Collection[Any]:
+    """Wait for calls of actors, each with its actor; those whose actors give no sign of life meanwhile.
+
+    Ray itself would wait for ever: for a node that has room, or for its own process on this machine.
+    """
+    pending, silent = list(calls), set()
+    while pending:
+        _, late = ray.wait(pending, num_returns=len(pending), timeout=PATIENCE, fetch_local=False)
+        signs = {calls[call].sign.options(concurrency_group=_SIGNS).remote(): call for call in late}
+        if signs:
+            _, missing = ray.wait(list(signs), num_returns=len(signs), timeout=PATIENCE, fetch_local=False)
+            silent |= {signs[sign] for sign in missing}
+        pending = [call for call in late if call not in silent]
+    return silent
+
+
+def start_problem(error: BaseException) -> str:
+    """Why no process of a worker starts, of what Ray says, and what to do."""
+    what = last_line(error)
+    if "ModuleNotFoundError" in str(error) or "ImportError" in str(error):
+        return f"{what}; install resizable_search {__version__} on every node"
+    return what.removeprefix(f"{ClusterError.__module__}.ClusterError: ")
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of what Ray says, which is the error itself."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

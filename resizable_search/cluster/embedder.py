@@ -1,8 +1,9 @@
 """An embedder whose work is done by actors of a Ray cluster; everything else stays with the build.
 
 A worker takes a few requests at once, so that it always has the next one. One that dies is replaced, and
-its requests go to others. A request at which workers die again is run by itself: the others that were lost
-with it are not to blame. If it still kills its worker it is refused, and the build finds its text by halving.
+its requests go to others. A request at which workers die again and again is run by itself: the others that
+were lost with it are not to blame. If it still kills its worker it is refused, and the build finds its text
+by halving.
 """
 
 import os
@@ -18,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search import __version__
-from resizable_search.cluster.connection import RayOptions, connected
+from resizable_search.cluster.connection import (
+    SILENT,
+    RayOptions,
+    actor_class,
+    connected,
+    last_line,
+    start_problem,
+    without_sign,
+)
 from resizable_search.cluster.worker import EmbedWorker, Reply
 from resizable_search.embedders import nomic, openai
 from resizable_search.embedders.base import Embedder, Task
@@ -38,8 +47,8 @@ MOST_TEXTS = 200
 STARTS = 3
 """How often each worker, and one more, may die before any is ready."""
 
-DEATHS_OF_ONE = 3
-"""How often a worker may die at one text, run by itself, before it is refused. Of many texts: once."""
+DEATHS = 3
+"""How often workers may die at a request before it is run by itself, and at one text before it is refused."""
 
 NOTE_SECONDS = 20.0
 """A note appears each time a worker has taken so long to start."""
@@ -123,11 +132,11 @@ class RayEmbedder(Embedder):
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
         """Embed texts in a worker; in another one if it dies. Raises EmbedderError."""
         self.check()
-        if texts[0] not in self._suspects:
+        for _ in range(0 if texts[0] in self._suspects else DEATHS):
             with suppress(_LostError):
                 return self._embedded(texts, task)
         with self._alone:
-            for _ in range(DEATHS_OF_ONE if len(texts) == 1 else 1):
+            for _ in range(DEATHS if len(texts) == 1 else 1):
                 with suppress(_LostError):
                     return self._embedded(texts, task)
             if len(texts) == 1:
@@ -158,10 +167,13 @@ class RayEmbedder(Embedder):
         """The texts, embedded by one worker. Raises _LostError if it dies."""
         worker = self._take()
         try:
-            reply: Reply = self._ray.get(worker.actor.embed.remote(list(texts), task))
+            call = worker.actor.embed.remote(list(texts), task)
+            if without_sign(self._ray, {call: worker.actor}):
+                raise self._ray.exceptions.RayError(SILENT)
+            reply: Reply = self._ray.get(call)
         except self._ray.exceptions.RayTaskError as error:
             self._free.put(worker)
-            raise EmbedderError(f"a worker on {worker.host} failed: {_last_line(error)}") from None
+            raise EmbedderError(f"a worker on {worker.host} failed: {last_line(error)}") from None
         except Exception as error:  # of an actor, a node or an object that is gone
             if not isinstance(error, self._ray.exceptions.RayError) or self._is_closed.is_set():
                 raise
@@ -198,7 +210,7 @@ class RayEmbedder(Embedder):
 
     def _start(self) -> None:
         self._ray = ray = self._stack.enter_context(connected(self.options))
-        self._actor_class = ray.remote(EmbedWorker)
+        self._actor_class = actor_class(ray, EmbedWorker)
         gpus = self.options.gpus
         per_gpu = int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else 0
         nodes = sum(node["Alive"] for node in ray.nodes())
@@ -242,13 +254,13 @@ class RayEmbedder(Embedder):
         except BaseException as error:  # raised again where a worker is wanted
             if not self._is_closed.is_set():
                 ours = error if isinstance(error, RsearchError) else None
-                self._failure = ours or ClusterError(f"no worker starts: {_last_line(error)}")
+                self._failure = ours or ClusterError(f"no worker starts: {last_line(error)}")
                 self._free.put(None)
 
     def _offer(self, number: int, check: bool) -> None:
         ray, at_once = self._ray, self.requests_per_worker if self.remote else 1
         new = self._actor_class.options(**self.options.actor_options(), max_concurrency=at_once)
-        actor = new.remote(self.spec.to_json(), [self._environment])
+        actor = new.remote(__version__, self.spec.to_json(), [self._environment])
         asked, began = actor.ready.remote(check), time.monotonic()
         next_note = NOTE_SECONDS
         while not self._is_closed.is_set() and not ray.wait([asked], timeout=POLL_SECONDS)[0]:
@@ -264,19 +276,12 @@ class RayEmbedder(Embedder):
         try:
             reply: Reply = ray.get(asked)
         except ray.exceptions.RayTaskError as error:
-            raise ClusterError(f"a worker fails: {_last_line(error)}") from None
+            raise ClusterError(f"a worker fails: {last_line(error)}") from None
         except ray.exceptions.RayActorError as error:
-            if "ModuleNotFoundError" in str(error) or "ImportError" in str(error):
-                raise ClusterError(
-                    f"workers cannot load rsearch: install resizable_search {__version__} on every node "
-                    f"({_last_line(error)})"
-                ) from None
+            if "creation task" in str(error):
+                raise ClusterError(f"workers cannot start: {start_problem(error)}") from None
             raise _LostError from None
-        version, host, pid = reply.result()
-        if version != __version__:
-            raise ClusterError(
-                f"{host} has rsearch {version}, and this machine {__version__}: install the same on all nodes"
-            )
+        host, pid = reply.result()
         worker = _Worker(number, actor, host, pid)
         with self._lock:
             self._ready[number], self._stillborn = worker, 0
@@ -286,12 +291,6 @@ class RayEmbedder(Embedder):
 
 class _LostError(Exception):
     """A worker died."""
-
-
-def _last_line(error: BaseException) -> str:
-    """The last line of what Ray says, which is the error itself."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]
 
 
 @contextmanager

@@ -2,19 +2,28 @@
 
 Each actor opens some of the parts where they lie, a folder that all nodes see, and scans them with the
 engines of one machine. A plan is run stage by stage as there. A row's score does not depend on the rows
-beside it, so the best rows of all actors, merged as those of blocks are, are the answer of one machine.
+beside it, so the best rows of all parts, merged as those of blocks are, are the answer of one machine.
+
+Ray restarts an actor that dies, on another node if its own is lost, and repeats its scan once.
 """
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from resizable_search.cluster.connection import RayOptions, connected
+from resizable_search import __version__
+from resizable_search.cluster.connection import (
+    SILENT,
+    RayOptions,
+    actor_class,
+    connected,
+    last_line,
+    start_problem,
+    without_sign,
+)
 from resizable_search.cluster.worker import Reply, ScanWorker
 from resizable_search.engine import vectors
 from resizable_search.engine.base import NO_ROW, ScanResult, gather, select
@@ -29,65 +38,45 @@ DEATHS = 2
 """How often an actor may die at one scan before its parts are given up."""
 
 
-@dataclass(eq=False, slots=True)
-class _Actor:
-    """An actor, and the parts that it scans by their numbers, which ascend."""
-
-    numbers: list[int]
-    handle: Any = None
-
-
 class RayEngine:
     """Scans the parts of `reader` by actors; see `engine.base` for the contract.
 
-    `partial`: parts that cannot be scanned are left out of an answer, and `on_missing` is called with words
-    for them; else they are an error. Raises ClusterError.
+    `partial`: parts that cannot be scanned are left out of an answer, which names them as missing; else they
+    are an error. Raises ClusterError.
     """
 
     name = "ray"
     made_by: "RayEngines | None" = None
 
-    def __init__(
-        self,
-        ray: Any,
-        reader: IndexReader,
-        options: RayOptions,
-        *,
-        partial: bool = False,
-        on_missing: Callable[[str], None] | None = None,
-    ) -> None:
-        manifest = reader.manifest
+    def __init__(self, ray: Any, reader: IndexReader, options: RayOptions, *, partial: bool = False) -> None:
+        parts = reader.manifest.parts
         nodes = sum(node["Alive"] for node in ray.nodes())
-        count = min(options.workers or nodes, len(manifest.parts))
-        shares: list[list[int]] = [[] for _ in range(count)]
+        count = min(options.workers or nodes, len(parts))
+        self._shares: list[list[int]] = [[] for _ in range(count)]
         rows = [0] * count
-        for number in sorted(range(len(manifest.parts)), key=lambda number: -manifest.parts[number].rows):
+        for number in sorted(range(len(parts)), key=lambda number: -parts[number].rows):
             least = rows.index(min(rows))
-            shares[least].append(number)
-            rows[least] += manifest.parts[number].rows
-        self._ray, self._reader, self._options = ray, reader, options
-        self._partial, self._on_missing = partial, on_missing
+            self._shares[least].append(number)
+            rows[least] += parts[number].rows
+        self._ray, self._reader, self._options, self._partial = ray, reader, options, partial
+        self._class = actor_class(ray, ScanWorker)
         self._lock = threading.Lock()
-        self._class = ray.remote(ScanWorker)
-        self._actors = [_Actor(sorted(share)) for share in shares]
-        for actor in self._actors:
-            actor.handle = self._new(actor)
-        self._threads = ThreadPoolExecutor(2 * count)
+        self._actors = [self._new(share) for share in self._shares]
 
     def scan(self, parts: Parts, queries: Floats, precision: Precision, k: int) -> ScanResult:
         """The k best rows for each of the queries (m, dim) float32."""
 
-        def call(actor: _Actor) -> Any:
-            masks = [parts.masks[number] for number in actor.numbers] if parts.is_narrowed else None
-            return actor.handle.scan.remote(parts.dim, queries, precision, k, masks)
+        def call(actor: Any, share: Sequence[int]) -> Any:
+            masks = [parts.masks[number] for number in share] if parts.is_narrowed else None
+            return actor.scan.remote(parts.dim, queries, precision, k, masks)
 
         return self._merged(call, len(queries), k)
 
     def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending."""
 
-        def call(actor: _Actor) -> Any:
-            return actor.handle.rescore.remote(parts.dim, queries, precision, rows, k)
+        def call(actor: Any, _: Sequence[int]) -> Any:
+            return actor.rescore.remote(parts.dim, queries, precision, rows, k)
 
         return self._merged(call, len(queries), k)
 
@@ -95,10 +84,24 @@ class RayEngine:
         """`vectors.truncate` of queries (m, width) float32."""
         return vectors.truncate(rows, dim)
 
-    def _merged(self, call: Callable[[_Actor], Any], m: int, k: int) -> ScanResult:
-        """What all actors answer, as one result. Raises ClusterError, and what an actor raises."""
-        found = self._threads.map(lambda actor: self._answer(actor, call), self._actors)
-        results = [result for result in found if result is not None]
+    def _merged(self, call: Callable[[Any, Sequence[int]], Any], m: int, k: int) -> ScanResult:
+        """What all actors answer, as one result. Raises ClusterError."""
+        results: list[ScanResult] = []
+        missing = []
+        for share, outcome in zip(self._shares, self._outcomes(call), strict=True):
+            if isinstance(outcome, ClusterError):
+                names = listed([f"part {number + 1}" for number in share], 4)
+                missing.append(f"{names} cannot be scanned: {outcome}")
+                continue
+            for number, reply in zip(share, outcome, strict=True):
+                try:
+                    results.append(reply.result())
+                except RsearchError as error:
+                    missing.append(f"part {number + 1} cannot be scanned: {error}")
+        if missing and not self._partial:
+            raise ClusterError(
+                f"{self._reader.name}: {'; '.join(missing)}; or allow answers without it with `partial`"
+            )
         best = []
         for i in range(m):
             scores = np.concatenate([np.empty(0, np.float32), *(one.top.scores[i] for one in results)])
@@ -107,54 +110,42 @@ class RayEngine:
             best.append(select(scores[is_row], rows[is_row], k))
         by = "+".join(sorted({one.by for one in results}))
         rescored, read = (sum(getattr(one, name) for one in results) for name in ("rescored", "read"))
-        return ScanResult(gather(best, k), rescored, read, by)
+        return ScanResult(gather(best, k), rescored, read, by, tuple(missing))
 
-    def _answer(self, actor: _Actor, call: Callable[[_Actor], Any]) -> ScanResult | None:
-        """What one actor answers, which is replaced if it dies; None for parts that are left out."""
-        errors = self._ray.exceptions
-        problem: RsearchError | None = None
-        for _ in range(DEATHS):
-            handle = actor.handle
+    def _outcomes(
+        self, call: Callable[[Any, Sequence[int]], Any]
+    ) -> Iterator[Sequence[Reply] | ClusterError]:
+        """What each actor replies for its parts, or why it does not."""
+        actors, ray = list(self._actors), self._ray
+        scans = [call(actor, share) for actor, share in zip(actors, self._shares, strict=True)]
+        silent = without_sign(ray, dict(zip(scans, actors, strict=True)))
+        for number, (actor, scan) in enumerate(zip(actors, scans, strict=True)):
             try:
-                reply: Reply = self._ray.get(call(actor))
-                result: ScanResult = reply.result()
-                for note in reply.notes:
-                    self._tell_missing(note)
-                return result
-            except RsearchError as error:
-                problem = error
-                break
-            except errors.RayTaskError as error:
-                problem = ClusterError(f"it failed: {str(error).strip().splitlines()[-1][:300]}")
-                break
-            except errors.RayError:
-                self._replace(actor, handle)
-        names = listed([f"part {number + 1}" for number in actor.numbers], 4)
-        why = str(problem) if problem is not None else f"its actor died {DEATHS} times"
-        words = f"{names} cannot be scanned: {why}"
-        if not self._partial:
-            raise ClusterError(f"{self._reader.name}: {words}; or allow answers without it with `partial`")
-        self._tell_missing(words)
-        return None
+                if scan not in silent:
+                    yield ray.get(scan)
+                    continue
+                problem = f"its actor gives {SILENT}"
+            except ray.exceptions.RayTaskError as error:
+                problem = f"it failed: {last_line(error)}"
+            except ray.exceptions.RayError as error:
+                is_raised = "creation task" in str(error)
+                problem = start_problem(error) if is_raised else f"its actor died {DEATHS} times"
+            self._replace(number, actor)
+            yield ClusterError(problem)
 
-    def _tell_missing(self, words: str) -> None:
-        if self._on_missing is not None:
-            self._on_missing(f"this answer of {self._reader.name} lacks documents: {words}")
-
-    def _replace(self, actor: _Actor, dead: Any) -> None:
+    def _replace(self, number: int, actor: Any) -> None:
         with self._lock:
-            if actor.handle is dead:
+            if self._actors[number] is actor:
                 with suppress(Exception):  # it may only be out of reach
-                    self._ray.kill(dead)
-                actor.handle = self._new(actor)
+                    self._ray.kill(actor)
+                self._actors[number] = self._new(self._shares[number])
 
-    def _new(self, actor: _Actor) -> Any:
+    def _new(self, share: Sequence[int]) -> Any:
         options = self._options.actor_options()
         folder = str(self._reader.folder.resolve())
         threads = max(1, int(options["num_cpus"]))
-        generation = self._reader.manifest.generation
-        new = self._class.options(**options)
-        return new.remote(folder, generation, actor.numbers, threads, self._partial)
+        new = self._class.options(**options, max_restarts=-1, max_task_retries=DEATHS - 1)
+        return new.remote(__version__, folder, self._reader.manifest.generation, share, threads)
 
 
 class RayEngines:
@@ -163,19 +154,13 @@ class RayEngines:
     The cluster is joined at the first one, and left with the last.
     """
 
-    def __init__(
-        self,
-        options: RayOptions,
-        *,
-        partial: bool = False,
-        on_missing: Callable[[str], None] | None = None,
-    ) -> None:
-        self._options, self._partial, self._on_missing = options, partial, on_missing
+    def __init__(self, options: RayOptions, *, partial: bool = False) -> None:
+        self._options, self._partial = options, partial
         self._stack = ExitStack()
 
     def __call__(self, reader: IndexReader) -> RayEngine:
         """The engine of an open index."""
         ray = self._stack.enter_context(connected(self._options))
-        engine = RayEngine(ray, reader, self._options, partial=self._partial, on_missing=self._on_missing)
+        engine = RayEngine(ray, reader, self._options, partial=self._partial)
         engine.made_by = self  # which stays in the cluster as long as the engine is there
         return engine

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
 from resizable_search.engine.vectors import Floats, Rows
-from resizable_search.errors import IndexFormatError, RsearchError
+from resizable_search.errors import ClusterError, IndexFormatError, RsearchError
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.executor import MOST_CUT, parts_of
 from resizable_search.store.manifest import read_manifest
@@ -50,14 +50,29 @@ class Reply(NamedTuple):
         raise error
 
 
-class EmbedWorker:
+class Worker:
+    """What all actors are. Raises ClusterError for another version of rsearch on the node that asks."""
+
+    def __init__(self, version: str) -> None:
+        if version != __version__:
+            raise ClusterError(
+                f"{socket.gethostname()} has rsearch {__version__}, and the node that asks {version}: "
+                "install the same on all nodes"
+            )
+
+    def sign(self) -> None:
+        """Give a sign of life."""
+
+
+class EmbedWorker(Worker):
     """Embeds texts with the embedder of this spec (JSON), which it opens once.
 
     `environment` holds one reference to variables such as keys: Ray shows the arguments of an actor, but not
     what a reference inside of them leads to.
     """
 
-    def __init__(self, spec: Mapping[str, Any], environment: Sequence[Any]) -> None:
+    def __init__(self, version: str, spec: Mapping[str, Any], environment: Sequence[Any]) -> None:
+        super().__init__(version)
         import ray
 
         os.environ.update(ray.get(environment[0]))
@@ -68,7 +83,7 @@ class EmbedWorker:
         self._notes: list[str] = []
 
     def ready(self, check: bool) -> Reply:
-        """Open the embedder, and `check` it; (version of rsearch, host, process)."""
+        """Open the embedder, and `check` it; the host and the process."""
         reply = self._replied(lambda: self._opened(check))
         if reply.error is None:
             return reply
@@ -81,10 +96,10 @@ class EmbedWorker:
         """The (n, width) float32 vectors of the texts."""
         return self._replied(lambda: self._open().embed(texts, task))
 
-    def _opened(self, check: bool) -> tuple[str, str, int]:
+    def _opened(self, check: bool) -> tuple[str, int]:
         if check:
             self._open().check()
-        return __version__, socket.gethostname(), os.getpid()
+        return socket.gethostname(), os.getpid()
 
     def _open(self) -> Embedder:
         with self._lock:
@@ -112,87 +127,70 @@ class EmbedWorker:
         return reply
 
 
-class ScanWorker:
-    """Scans the parts `numbers` of one generation of the index in `folder`, on so many threads.
-
-    `partial`: parts that cannot be read are left out, and each reply notes them.
-    """
+class ScanWorker(Worker):
+    """Scans the parts `numbers` of one generation of the index in `folder`, each on so many threads."""
 
     def __init__(
-        self, folder: str, generation: int, numbers: Sequence[int], threads: int, partial: bool
+        self, version: str, folder: str, generation: int, numbers: Sequence[int], threads: int
     ) -> None:
+        super().__init__(version)
         self._folder, self._generation = Path(folder), generation
-        self._numbers, self._threads, self._is_partial = numbers, threads, partial
-        self._parts: dict[int, PartReader] = {}
-        self._missing: list[str] = []
+        self._numbers, self._threads = numbers, threads
+        self._opened = cache(self._open)
 
     def scan(
         self, dim: int, queries: Floats, precision: Precision, k: int, masks: Sequence[Any] | None
-    ) -> Reply:
-        """The ScanResult of `Engine.scan`, with rows of the whole index; `masks` as for `Parts.narrowed`."""
+    ) -> list[Reply]:
+        """The ScanResult of `Engine.scan` of each part, with rows of the index; `masks` select its rows."""
 
-        def work() -> ScanResult:
-            parts = self._at(dim)
+        def scan(number: int, part: PartReader, parts: Parts) -> ScanResult:
             if masks is not None:
-                allowed = dict(zip(self._numbers, masks, strict=True))
-                parts = parts.narrowed([allowed[number] for number in self._parts])
-            engine = self._chooser.pick(len(queries) * len(parts) * dim)
+                parts = parts.narrowed([masks[self._numbers.index(number)]])
+            engine = self._chooser.pick(len(queries) * part.rows * dim)
             writable = np.array(queries)  # as the kernels have them; what comes by Ray is not
-            return self._of_index(engine.scan(parts, writable, precision, min(k, len(parts))))
+            return engine.scan(parts, writable, precision, min(k, part.rows))
 
-        return replied(work)._replace(notes=tuple(self._missing))
+        return self._of_each(dim, scan)
 
-    def rescore(self, dim: int, queries: Floats, precision: Precision, rows: Rows, k: int) -> Reply:
-        """The ScanResult of `Engine.rescore`, of the rows of the index that are here."""
+    def rescore(self, dim: int, queries: Floats, precision: Precision, rows: Rows, k: int) -> list[Reply]:
+        """The ScanResult of `Engine.rescore` of each part, of those rows of the index that it has."""
 
-        def work() -> ScanResult:
-            parts = self._at(dim)
-            own: Rows = np.full(rows.shape, NO_ROW, np.int64)
-            for part, start in zip(self._parts.values(), parts.starts, strict=True):
-                is_here = (rows >= part.start) & (rows < part.start + part.rows)
-                own[is_here] = rows[is_here] - part.start + start
-            own = np.sort(own, axis=1)
+        def rescore(_: int, part: PartReader, parts: Parts) -> ScanResult:
+            own = rows - part.start
+            own = np.sort(np.where((own >= 0) & (own < part.rows), own, NO_ROW), axis=1)
             empty = int(np.count_nonzero(own == NO_ROW, axis=1).min())
             own = own[:, min(empty, own.shape[1] - 1) :]  # without columns of no row, but the last
             engine = self._chooser.pick(own.size * dim)
             own, writable = np.ascontiguousarray(own), np.array(queries)
-            return self._of_index(engine.rescore(parts, writable, precision, own, min(k, own.shape[1])))
+            return engine.rescore(parts, writable, precision, own, min(k, own.shape[1]))
 
-        return replied(work)
+        return self._of_each(dim, rescore)
 
-    def _at(self, dim: int) -> Parts:
-        if not self._parts:
-            self._open()
-        return self._parts_at(dim)
+    def _of_each(self, dim: int, scan: Callable[[int, PartReader, Parts], ScanResult]) -> list[Reply]:
+        def of_index(number: int) -> ScanResult:
+            part, parts_at = self._opened(number)
+            result = scan(number, part, parts_at(dim))
+            rows = result.top.rows
+            return replace(
+                result, top=replace(result.top, rows=np.where(rows < 0, NO_ROW, rows + part.start))
+            )
 
-    def _open(self) -> None:
+        return [replied(partial(of_index, number)) for number in self._numbers]
+
+    def _open(self, number: int) -> tuple[PartReader, Callable[[int], Parts]]:
+        """A part, and what makes its `Parts` of one for a dimension."""
         manifest = read_manifest(self._folder)
         if manifest.generation != self._generation:
             raise IndexFormatError(f"{self._folder} has changed since it was opened: search again")
-        rows = sum(manifest.parts[number].rows for number in self._numbers)
-        self._chooser = Chooser("auto", self._threads, numbers=rows * manifest.full_dim, stays=True)
-        opened, self._missing = {}, []
-        for number in self._numbers:
-            part, start = manifest.parts[number], manifest.starts[number]
-            try:
-                opened[number] = PartReader(self._folder, part, manifest.dims, start)
-            except RsearchError as error:
-                if not self._is_partial or len(self._missing) == len(self._numbers) - 1:
-                    raise
-                self._missing.append(f"part {number + 1} cannot be scanned: {error}")
-        parts, cached = list(opened.values()), len(manifest.dims) + MOST_CUT
-        self._parts_at = lru_cache(cached)(partial(parts_of, parts, manifest.dims))
-        self._parts = opened
+        reader = PartReader(self._folder, manifest.parts[number], manifest.dims, manifest.starts[number])
+        cached = lru_cache(len(manifest.dims) + MOST_CUT)
+        return reader, cached(partial(parts_of, [reader], manifest.dims))
 
-    def _of_index(self, result: ScanResult) -> ScanResult:
-        """The result with the numbers of rows in the index."""
-        rows, whole = result.top.rows, np.full_like(result.top.rows, NO_ROW)
-        first = 0
-        for part in self._parts.values():
-            is_here = (rows >= first) & (rows < first + part.rows)
-            whole[is_here] = rows[is_here] - first + part.start
-            first += part.rows
-        return replace(result, top=replace(result.top, rows=whole))
+    @cached_property
+    def _chooser(self) -> Chooser:
+        manifest = read_manifest(self._folder)
+        rows = sum(manifest.parts[number].rows for number in self._numbers)
+        return Chooser("auto", self._threads, numbers=rows * manifest.full_dim, stays=True)
 
 
 def replied(work: Callable[[], Any]) -> Reply:

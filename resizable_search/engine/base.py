@@ -49,12 +49,13 @@ class Top:
     """The best rows of a search: `scores` (m, k) float32 and `rows` (m, k) int64, best first.
 
     `ranks` (m, k, 2) int64 if words counted: each row's rank by meaning and by words, from 1; 0 if it is
-    not among the best there.
+    not among the best there. `missing`: the parts of the index that were not searched, and why.
     """
 
     scores: Floats
     rows: Rows
     ranks: Rows | None = None
+    missing: Sequence[str] = ()
 
 
 def result_width(k: int, rows: int) -> int:
@@ -97,12 +98,14 @@ class ScanResult:
 
     `rescored`: the rows whose defined score was computed, over all queries. `read`: bytes of files that one
     query read, apart from those rows. `by`: what was read: `float32`, `int8`, `4bit`, `1bit` or `bits`.
+    `missing`: which parts were left out, and why.
     """
 
     top: Top
     rescored: int
     read: int
     by: str
+    missing: Sequence[str] = ()
 
 
 class Engine(Protocol):

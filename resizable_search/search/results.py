@@ -130,7 +130,8 @@ class Answer:
     """The hits of a query, which is a text or the id of a document, and how they were found.
 
     `remark`: why words did not count, though they were to; '' if they did. `generation`: the state of the
-    index in a service, which may be rebuilt between two answers.
+    index in a service, which may be rebuilt between two answers. `missing`: the parts that were not searched,
+    and why.
     """
 
     query: str
@@ -142,6 +143,7 @@ class Answer:
     explain: "list[StageStats]"
     remark: str = ""
     generation: str = ""
+    missing: Sequence[str] = ()
 
 
 def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
@@ -164,6 +166,8 @@ def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
         content["generation"] = answer.generation
     if answer.remark:
         content["remark"] = answer.remark
+    if answer.missing:
+        content["missing"] = list(answer.missing)
     if threads is not None:
         content["explain"] = [
             {
@@ -271,4 +275,5 @@ def as_answer(
     times = [stage.seconds * 1e3 for stage in stages]
     words = 0.0 if plan.words is None else times.pop()
     timings = Timings(embed=embed_seconds * 1e3, scan=sum(times[:1]), rerank=sum(times[1:]), words=words)
-    return Answer(query, index, k, str(plan), timings, hits, stages, remark)
+    missing = list(dict.fromkeys(part for stage in stages for part in stage.missing))
+    return Answer(query, index, k, str(plan), timings, hits, stages, remark, missing=missing)

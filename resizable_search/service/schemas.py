@@ -262,6 +262,7 @@ class PlainAnswerModel(BaseModel):
     explain: list[StageModel] | None = None
     generation: str = Field("", description="That of the index which answered: see its list.")
     remark: str | None = Field(None, description="Why words did not count, though they were to.")
+    missing: list[str] | None = Field(None, description="Parts that were not searched, and why.")
 
 
 class FullAnswerModel(PlainAnswerModel):

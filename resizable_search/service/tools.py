@@ -66,6 +66,7 @@ class ToolHits(BaseModel):
     index: str
     plan: str = Field(description="How the index was searched.")
     remark: str = Field(description="Why words did not count, though they were to; empty if they did.")
+    missing: list[str] = Field([], description="Parts of the index that were not searched, and why.")
     hits: list[ToolHit]
 
 
@@ -151,7 +152,8 @@ async def _search(service: Service, request: ToolSearch) -> ToolHits:
         ]
 
     hits = await anyio.to_thread.run_sync(described)
-    return ToolHits(index=answer.index, plan=answer.plan, remark=answer.remark, hits=hits)
+    names = ("index", "plan", "remark", "missing")
+    return ToolHits(**{name: getattr(answer, name) for name in names}, hits=hits)
 
 
 async def _document(service: Service, request: ToolDocumentRequest) -> ToolDocument:

@@ -44,6 +44,7 @@ class StageStats:
 
     `read`: bytes of the index's files that one query read. `rescored`: rows, over all queries, that were
     scored by the definition, from float32. `by`: what was scanned (float32, int8, 1bit, bits or words).
+    `missing`: the parts that were left out, and why.
     """
 
     stage: str
@@ -54,6 +55,7 @@ class StageStats:
     rescored: int
     by: str
     engine: str
+    missing: Sequence[str] = ()
 
 
 class Executor:
@@ -228,10 +230,21 @@ class Executor:
                     result = self._first_stage(engine, stage, cut, rows_out, skip, selection)
             seconds = time.perf_counter() - begin
             read = result.read + result.rescored * 4 * stage.dim // max(1, len(full))
-            done = str(stage), rows_in, rows_out, seconds, read, result.rescored, result.by, engine.name
+            done = (
+                str(stage),
+                rows_in,
+                rows_out,
+                seconds,
+                read,
+                result.rescored,
+                result.by,
+                engine.name,
+                result.missing,
+            )
             stats.append(StageStats(*done))
             rows_in = rows_out
-        return _widen(result.top, k), stats
+        missing = list(dict.fromkeys(part for stage in stats for part in stage.missing))
+        return replace(_widen(result.top, k), missing=missing), stats
 
     def _stages(self, plan: Plan) -> Sequence[Stage]:
         """The stages of a plan, with one-bit codes in place of the sign bits that they have replaced."""

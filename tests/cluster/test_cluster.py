@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def deadly(**options: Any) -> Embedder:
 def test_a_cluster_makes_the_same_index_whatever_dies(cluster, tmp_path: Path, monkeypatch):
     story = Story(cluster, Home(tmp_path / "home"))
     story.build("plain", deadly())
-    monkeypatch.setattr(spreading, "DEATHS_OF_ONE", 1)  # each death takes some seconds
+    monkeypatch.setattr(spreading, "DEATHS", 1)  # each death takes some seconds
     monkeypatch.setattr(spreading, "STARTS", 1)
     with connected(RayOptions(cluster.address)):
         workers_die(story)
@@ -143,7 +144,7 @@ def what_cannot_work_is_told(story: Story, monkeypatch) -> None:
     with pytest.raises(EmbedderError, match=r"a worker on \S+ failed: ValueError: an odd text"):
         story.build_on("odd", deadly(), documents=[Document("odd", "", "", "odd")])
     monkeypatch.setattr(spreading, "__version__", "9.9")
-    with pytest.raises(ClusterError, match=r"has rsearch .*, and this machine 9.9: install the same"):
+    with pytest.raises(ClusterError, match=r"has rsearch .*, and the node that asks 9.9: install the same"):
         story.build_on("none", deadly())
 
 
@@ -153,9 +154,8 @@ def a_search_on_actors_is_the_search_of_one_machine(story: Story) -> None:
         build(ListCorpus(DOCUMENTS), deadly(), story.home, options)
     folder = story.home.index("parted")
     delete(folder, ["a3", "a100", "a299"])
-    missing: list[str] = []
     cluster = RayOptions(story.cluster.address, 2)
-    may_lack = RayEngines(cluster, partial=True, on_missing=missing.append)
+    may_lack = RayEngines(cluster, partial=True)
     with (
         open_index(folder, embedder=deadly()) as alone,
         open_index(folder, embedder=deadly(), engine=RayEngines(cluster)) as spread,
@@ -163,19 +163,25 @@ def a_search_on_actors_is_the_search_of_one_machine(story: Story) -> None:
     ):
         same_answers(alone, spread)
         assert alone.similar("a7", 5) == spread.similar("a7", 5) == partial.similar("a7", 5)
-        actors = {index: index._chooser.pick(0)._actors for index in (spread, partial)}
-        killed = actors[spread][0].handle
-        ray.kill(killed)
-        same_answers(alone, spread, plans=("16:50,32",))
-        assert actors[spread][0].handle is not killed
+        engines = [index._chooser.pick(0) for index in (spread, partial)]
+        for no_restart in (False, True):
+            first = engines[0]._actors[0]
+            ray.kill(first, no_restart=no_restart)
+            with pytest.raises(ClusterError, match="its actor died 2 times") if no_restart else nullcontext():
+                spread.scan(np.ones((2, 32), np.float32))
+            same_answers(alone, spread, plans=("16:50,32",))
+            assert (engines[0]._actors[0] is first) is not no_restart
         (folder / "parts/2/32.npy").rename(folder / "parts/2/gone.npy")
-        for actor in (*actors[spread], *actors[partial]):
-            ray.kill(actor.handle)
+        for engine in engines:
+            for actor in engine._actors:
+                ray.kill(actor, no_restart=False)
         queries = np.ones((2, 32), np.float32)
         with pytest.raises(ClusterError, match=r"parted: .*part 2.* cannot be scanned: .*32.npy.*`partial`"):
             spread.scan(queries)
-        assert np.count_nonzero(partial.scan(queries, 300).rows[0] >= 0) == 297 - 69
-        assert "this answer of parted lacks documents: part 2 cannot be scanned" in missing[-1]
+        top = partial.scan(queries, 300, plan="16:300,32")
+        assert np.count_nonzero(top.rows[0] >= 0) == 297 - 69
+        (missing,) = top.missing
+        assert re.match(r"part 2 cannot be scanned: .*32.npy", missing)
 
 
 def same_answers(

@@ -301,7 +301,8 @@ def tuned_mode(report: "ModeReport") -> None:
     best = max(report.means, key=lambda plan: report.means[plan])
     for plan, mean in report.means.items():
         table.add_row("→" if plan == best else "", plan, f"{mean:.4f}", style="bold" if plan == best else "")
-    console.print(Text(f"{report.index} · {report.rows:,} documents · {choice.chosen_on:,} queries choose"))
+    asked = f"{choice.chosen_on:,} queries choose · {choice.source}"
+    console.print(Text(f"{report.index} · {report.rows:,} documents · {asked}"))
     show_table(table, console)
     low, high = choice.gain_ci
     console.print(

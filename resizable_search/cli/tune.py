@@ -1,6 +1,8 @@
 """`rsearch tune`: the fastest plan for a recall, and whether words count by default."""
 
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
@@ -20,6 +22,7 @@ from resizable_search.cli.output import json_object
 from resizable_search.cli.progress import shown_progress
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import UsageError
+from resizable_search.store.layout import Home
 
 if TYPE_CHECKING:
     from resizable_search.evaluate.tune import TuneReport
@@ -54,7 +57,7 @@ def tune(
     show: Annotated[bool, Option("--show", help="Only list the tuned plans of the index.")] = False,
     mode: Annotated[
         bool,
-        Option("--mode", help="Choose instead whether words count by default, by --queries and --qrels."),
+        Option("--mode", help="Choose instead whether words count by default."),
     ] = False,
     qrels: Annotated[
         Path | None, Option(help="With --mode: file of judgements, BEIR's TSV or TREC's qrels.")
@@ -69,7 +72,9 @@ def tune(
     the recall. The index keeps the plan for this k and recall, with its evidence.
 
     --mode compares search by meaning, by words and by both. The index keeps the
-    best only if the other half of the queries proves it better than meaning alone.
+    best only if half of the queries proves it better than meaning alone. Without
+    --queries and --qrels, titles are the queries, and a sample of the texts without
+    them is searched.
     """
     from resizable_search.cli import render_evaluate
     from resizable_search.search.results import SearchOptions
@@ -77,9 +82,9 @@ def tune(
     for option, value in (("--sample", sample), ("--titles", titles)):
         if queries is not None and value is not None:
             raise UsageError(f"{option} and --queries exclude each other: choose one of them")
-    if mode != (qrels is not None) or (mode and queries is None):
-        raise UsageError("--mode takes judged queries: give --mode, --queries and --qrels together")
-    if mode and queries is not None and qrels is not None:
+    if (qrels is not None or mode) and (not mode or (qrels is None) != (queries is None)):
+        raise UsageError("judged queries are for --mode: give --mode, --queries and --qrels together")
+    if mode:
         _tune_mode(index, home, queries, qrels, seed, json)
         return
     SearchOptions(k, recall=recall)  # refuses wrong ones before anything is embedded
@@ -105,15 +110,34 @@ def tune(
 
 
 def _tune_mode(
-    index: str | None, home: Path | None, queries: Path, qrels: Path, seed: int, json: bool
+    index: str | None, home: Path | None, queries: Path | None, qrels: Path | None, seed: int, json: bool
 ) -> None:
+    from resizable_search.build.build import build_index, own_embedder
     from resizable_search.cli import render_evaluate
     from resizable_search.evaluate.qrels import read_qrels_folder
-    from resizable_search.evaluate.tune_mode import tune_mode
+    from resizable_search.evaluate.tune_mode import titles_as_queries, tune_mode
 
-    judgements = read_qrels_folder(queries, qrels)
-    with open_index(index, home) as opened, shown_progress() as progress:
-        report = tune_mode(opened, judgements, seed=seed, progress=progress)
+    judged = None if queries is None or qrels is None else read_qrels_folder(queries, qrels)
+    with open_index(index, home) as opened, shown_progress() as progress, ExitStack() as stack:
+        sample = None
+        if judged is None:
+            if not opened.embeds_for_free:
+                raise UsageError(
+                    f"--mode by titles embeds texts again, and a service embeds those of {opened.name}: give "
+                    "--queries and --qrels"
+                )
+            documents, judged = titles_as_queries(opened, seed)
+            own = own_embedder(Home(opened.folder.resolve().parent), opened.folder.resolve().name)
+            folder = stack.enter_context(TemporaryDirectory())
+            made = build_index(
+                "sample",
+                documents,
+                embedder=own.kind if own.needs_fit else own,
+                home=folder,
+                progress=progress,
+            )
+            sample = stack.enter_context(made)
+        report = tune_mode(opened, judged, seed=seed, progress=progress, sample=sample)
     (json_object if json else render_evaluate.tuned_mode)(report)
 
 

@@ -1,15 +1,17 @@
-"""Choose by judged queries whether words count by default on an index, and how much.
+"""Choose by judged queries, or by titles, whether words count by default on an index, and how much.
 
 Half of the queries choose among meaning, words and both with several weights; the others confirm. The index
 keeps the choice only if the interval of its gain over meaning alone is above 0 there.
 """
 
+import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 
 from resizable_search import __version__
+from resizable_search.corpora.base import Document
 from resizable_search.engine.plan import BY_WORDS, Plan
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.evaluate.bench import BenchOptions
@@ -19,16 +21,20 @@ from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index
 from resizable_search.statistics import paired_intervals
 from resizable_search.store.tuned_plans import DefaultMode, store_mode
+from resizable_search.text import counted
 
 WEIGHTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 METRIC = "nDCG@10"
 LEAST_QUERIES = 20  # of fewer, a half says nothing
+MOST_ROWS, MOST_TITLES = 5000, 1000  # of the sample that titles are asked of
+LEAST_TEXT = 100  # characters of a text that says something without its title
 
 
 @dataclass(frozen=True, slots=True)
 class ModeReport:
     """What was measured: `means` of the metric by plan, on the queries that chose, and the choice.
 
+    `rows`: those of the index, or of the sample.
     `kept`: the index keeps it. `not_kept` says why not, if it was proven; else ''.
     """
 
@@ -40,17 +46,53 @@ class ModeReport:
     not_kept: str = ""
 
 
-def tune_mode(index: Index, qrels: Qrels, *, seed: int = 0, progress: Progress = SILENT) -> ModeReport:
+def without(text: str, *words: str) -> str:
+    """The text less these words, in whatever case and with whatever spaces they stand there."""
+    for word in filter(None, words):
+        pattern = r"\s+".join(map(re.escape, word.split()))
+        text = re.sub(rf"(?<!\w){pattern}(?!\w)", " ", text, flags=re.IGNORECASE)
+    return "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
+
+
+def titles_as_queries(index: Index, seed: int = 0) -> tuple[list[Document], Qrels]:
+    """Drawn texts of an index without their titles, and the titles as queries that ask for them.
+
+    A title is taken out of its text wherever it stands: neither words nor vectors may have seen it there.
+    Raises UsageError if there are too few.
+    """
+    documents: list[Document] = []
+    asked: dict[str, dict[str, int]] = {}
+    rows = np.random.default_rng(seed).permutation(index.live_rows())[:MOST_ROWS]
+    for stored in index.documents(rows):
+        title = " ".join(stored.title.split())
+        text = without(stored.text, title)
+        if len(text) >= LEAST_TEXT:
+            documents.append(Document(stored.id, "", "", text))
+            if title:
+                asked.setdefault(title, {})[stored.id] = 1
+    if len(asked) < LEAST_QUERIES:
+        titles = counted(len(asked), "title")
+        raise UsageError(f"{index.name} has {titles} to ask for texts, too few: give `queries` and `qrels`")
+    queries = {f"title {title}": title for title in list(asked)[:MOST_TITLES]}  # an id may be a title
+    relevance = {query: asked[title] for query, title in queries.items()}
+    return documents, Qrels(queries, relevance, "own titles")
+
+
+def tune_mode(
+    index: Index, qrels: Qrels, *, seed: int = 0, progress: Progress = SILENT, sample: Index | None = None
+) -> ModeReport:
     """Choose the mode, and keep it in the index if it is proven better than meaning alone.
 
-    What an earlier run has kept goes. Raises UsageError, and what `evaluate` raises.
+    `sample`: an index of `titles_as_queries`, which is searched instead. What an earlier run has kept goes.
+    Raises UsageError, and what `evaluate` raises.
     """
     if len(qrels.queries) < LEAST_QUERIES:
         raise UsageError(f"{len(qrels.queries)} judged queries prove nothing: give {LEAST_QUERIES} or more")
-    full = Plan.of(None, 0, 10, index.full_dim)
+    searched = sample or index
+    full = Plan.of(None, 0, 10, searched.full_dim)
     plans = [full, BY_WORDS, *(Plan(full.stages, weight) for weight in WEIGHTS)]
-    options = BenchOptions(dims=(index.full_dim,), plans=tuple(map(str, plans[1:])))
-    values = evaluate(index, qrels, options, Metrics.parse(METRIC), seed=seed, progress=progress).values
+    options = BenchOptions(dims=(searched.full_dim,), plans=tuple(map(str, plans[1:])))
+    values = evaluate(searched, qrels, options, Metrics.parse(METRIC), seed=seed, progress=progress).values
     order = np.random.default_rng(seed).permutation(values.shape[1])
     choosing, confirming = np.array_split(values[:, order, 0], 2, axis=1)
     means = choosing.mean(axis=1)
@@ -77,4 +119,4 @@ def tune_mode(index: Index, qrels: Qrels, *, seed: int = 0, progress: Progress =
     except RsearchError as error:
         not_kept = str(error)
     named = dict(zip(map(str, plans), means.tolist(), strict=True))
-    return ModeReport(index.name, index.rows, named, choice, is_proven and not not_kept, not_kept)
+    return ModeReport(index.name, searched.rows, named, choice, is_proven and not not_kept, not_kept)

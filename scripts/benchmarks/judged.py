@@ -20,6 +20,7 @@ from pathlib import Path
 from resizable_search.corpora.base import Document
 from resizable_search.corpora.files import FilesCorpus
 from resizable_search.corpora.pydoc import PydocCorpus
+from resizable_search.evaluate.tune_mode import without
 from resizable_search.search.index import open_index
 
 LEAST = 100
@@ -51,14 +52,6 @@ def of_index(name: str) -> Iterator[Document]:
         for start in range(0, len(rows), 1000):
             for found in index.documents(rows[start : start + 1000]):
                 yield Document(found.id, found.title, "", found.text)
-
-
-def without(text: str, *words: str) -> str:
-    """The text less these words, in whatever case and with whatever spaces they stand there."""
-    for word in filter(None, words):
-        pattern = r"\s+".join(map(re.escape, word.split()))
-        text = re.sub(rf"(?<!\w){pattern}(?!\w)", " ", text, flags=re.IGNORECASE)
-    return "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
 
 
 def main() -> None:

@@ -135,7 +135,7 @@ def test_a_mode_is_measured_by_judged_queries(own: Machine):
     (own.folder / "q.tsv").write_text("".join(f"q{n}\t{id_}\n" for n, id_ in enumerate(ids)))
     (own.folder / "qrels.txt").write_text("".join(f"q{n} 0 {id_} 1\n" for n, id_ in enumerate(ids)))
     judged = ("--queries", own.folder / "q.tsv", "--qrels", own.folder / "qrels.txt")
-    for wrong in (("--mode",), judged, ("--mode", *judged[:2])):
+    for wrong in (judged, judged[2:], ("--mode", *judged[:2]), ("--mode", *judged[2:])):
         errs(own.run("tune", "pydoc", *wrong), 2, "give --mode, --queries and --qrels together")
     done = own.run("tune", "pydoc", "--mode", *judged)
     assert done.code == 0
@@ -146,6 +146,15 @@ def test_a_mode_is_measured_by_judged_queries(own: Machine):
     assert len(report["means"]) == 9
     mode = own.run("info", "pydoc", "--json").json["mode"]
     assert bool(mode) == report["kept"]
+
+
+def test_a_mode_is_measured_by_titles(own: Machine):
+    done = own.run("tune", "pydoc", "--mode", "--json")
+    assert done.code == 0
+    choice = done.json["choice"]
+    assert (choice["source"], done.json["index"]) == ("own titles", "pydoc")
+    assert choice["chosen_on"] >= 10
+    assert "queries choose · own titles" in own.run("tune", "pydoc", "--mode").out
 
 
 def test_words_are_searched_printed_and_explained(own: Machine):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from resizable_search.admin.overview import describe_index
+from resizable_search.build.build import build_index
 from resizable_search.build.delete import delete
 from resizable_search.engine.plan import MODES
 from resizable_search.errors import UsageError
@@ -13,7 +14,7 @@ from resizable_search.evaluate.bench import BenchOptions, run_bench, sample_quer
 from resizable_search.evaluate.plots import draw_relevance
 from resizable_search.evaluate.qrels import Metrics, Qrels
 from resizable_search.evaluate.relevance import evaluate
-from resizable_search.evaluate.tune_mode import LEAST_QUERIES, tune_mode
+from resizable_search.evaluate.tune_mode import LEAST_QUERIES, titles_as_queries, tune_mode, without
 from resizable_search.search.index import open_index
 from resizable_search.search.results import SearchOptions
 from resizable_search.store.manifest import read_manifest
@@ -130,3 +131,33 @@ def test_a_changed_index_and_few_queries_prove_nothing(fresh, judgements):
     few = Qrels({"q10": "what is 10"}, {"q10": {"a10": 1}}, "made up")
     with pytest.raises(UsageError, match=f"give {LEAST_QUERIES} or more"):
         tune_mode(fresh, few)
+
+
+def test_texts_lose_their_titles_and_the_titles_ask_for_them(tmp_path):
+    body = "a body that is long enough to say something without any title. " * 3
+    texts = [{"id": f"Tree {n}", "title": f"Tree  {n}", "text": f"# tree {n}\n{body}"} for n in range(25)]
+    texts += [
+        {"id": "again", "title": "Tree 3", "text": body},
+        {"id": "short", "title": "Bush", "text": "Bush!"},
+    ]
+    texts.append({"id": "untitled", "text": f"{body} Tree 7, Trees 8."})
+    with build_index("trees", texts, embedder=TableEmbedder(width=WIDTH), home=tmp_path) as trees:
+        documents, qrels = titles_as_queries(trees)
+    found = {document.id: document for document in documents}
+    assert found.keys() == {*(f"Tree {n}" for n in range(25)), "again", "untitled"}
+    assert all(document.title == "" for document in documents)
+    assert found["Tree 4"].text.startswith("#\na body")
+    assert found["untitled"].text.endswith("Tree 7, Trees 8.")
+    assert len(qrels.queries) == 25
+    assert not qrels.queries.keys() & found.keys()
+    relevant = {text: qrels.relevance[query] for query, text in qrels.queries.items()}
+    assert relevant["Tree 3"] == {"Tree 3": 1, "again": 1}
+    with (
+        build_index("bushes", texts[-3:], embedder=TableEmbedder(width=WIDTH), home=tmp_path) as bushes,
+        pytest.raises(UsageError, match="has 1 title to ask for texts"),
+    ):
+        titles_as_queries(bushes)
+
+
+def test_titles_are_taken_out_whatever_their_case_and_spaces():
+    assert without("The  OLD\n man's old man, oldman", "old man") == "The 's , oldman"

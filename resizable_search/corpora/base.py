@@ -147,13 +147,6 @@ def gather(
         yield Block(block, position)
 
 
-def checked_cut(chars: int | None) -> int | None:
-    """The number of characters that texts are cut to. Raises UsageError."""
-    if chars is not None and chars < 1:
-        raise UsageError(f"cannot cut texts to {chars} characters: give 1 or more")
-    return chars
-
-
 def as_text(value: Any) -> str:
     """A value as a field of a document: '' for nothing, lists and objects as JSON, other bytes in hex."""
     plain = as_plain(value)

@@ -19,7 +19,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, Shard, checked_cut, gather
+from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, Shard, gather
 from resizable_search.corpora.chunking import PLAIN, Outline, chunking_of
 from resizable_search.corpora.decoding import SourceFile, UnreadableError, checked_codec, lines_of, name_of
 from resizable_search.corpora.discovery import FoundFile, Listing, Patterns, absolute, base_of, roots_of, walk
@@ -88,7 +88,6 @@ class TextCorpus(Corpus):
     progress: Progress = SILENT
 
     def __post_init__(self) -> None:
-        checked_cut(self.chars)
         self._shard = Shard.parse(self.shard) if self.shard is not None else None
         if self._shard is not None:
             self.is_mutable = False
@@ -215,7 +214,7 @@ class FilesCorpus(TextCorpus):
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents after `position`; what cannot be read comes without text, with its `problem`.
 
-        Raises CorpusError if there is no file, if a table lacks a column, and if files have changed since.
+        Raises CorpusError if there is no file, and if a table lacks a column.
         """
         listed, self._listing = self._listing, None
         with closing(listed or Listing(self._walk(SILENT))) as listing:
@@ -223,11 +222,6 @@ class FilesCorpus(TextCorpus):
                 raise CorpusError(
                     f"{self.label} holds no file that is read (hidden, ignored and excluded files only by "
                     "name): put files there, or name others"
-                )
-            if position is not None and position["listing"] != listing.digest:
-                raise CorpusError(
-                    f"{self.label} has changed since it was read: files were added, removed or written to: "
-                    "`restart` builds it again, another `name` keeps both"
                 )
             self._check_columns(listing)
             yield from self.in_blocks(self._steps(listing, position or {"file": 0, "record": 0}))

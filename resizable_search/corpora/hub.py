@@ -2,20 +2,16 @@
 
 The revision is resolved to a commit once, so that a build reads the same rows whenever it resumes.
 
-A position is {"read", "last_id", "ahead", "state"}: the rows handed out, the id of the last one, and the
-state of the stream (None: its start) `ahead` rows earlier, where the block begins. These rows are read again
-to resume, and the last one must be `last_id`: a state alone would continue silently in other data. With a
-seed, a position is {"read", "hand", "done"}: the hands that were read, and the rows of the next one. Of a
-shard it is {"read"}: the number of the next row in the dataset.
+A position is {"read", "state"}: the rows handed out, and the state of the stream. (Earlier versions wrote the
+state of `ahead` rows before.) With a seed, a position is {"read", "hand", "done"}: the hands that were read,
+and the rows of the next one. Of a shard it is {"read"}: the number of the next row in the dataset.
 """
 
-import atexit
 import hashlib
 import re
-import weakref
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
 from typing import Any
@@ -28,7 +24,6 @@ from resizable_search.corpora.base import (
     Corpus,
     Document,
     Shard,
-    checked_cut,
     prefetch,
 )
 from resizable_search.corpora.chunking import chunking_of
@@ -43,8 +38,6 @@ WIKIPEDIA = "wikimedia/wikipedia"
 WIKIPEDIA_REVISION = "b04c8d1ceb2f5cd4588862100d08de323dccfbaa"
 """The commit of `WIKIPEDIA` that is read, so that everyone's wiki100k is the same."""
 WIKI100K_ROWS = 100_000  # wiki100k is the first of the default Wikipedia
-
-_open_streams: "weakref.WeakSet[Generator[Block]]" = weakref.WeakSet()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -80,13 +73,8 @@ class HubCorpus(Corpus):
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
             raise UsageError(f"'{self.repo}' is not a dataset's name: write OWNER/NAME, such as {WIKIPEDIA}")
-        checked_cut(self.chars)
         self.label = f"{self.repo} {self.config}" if self.config else self.repo
         self.columns = {**DEFAULT_COLUMNS, **self.columns}
-        if unknown := sorted({*self.columns, *self.optional} - DEFAULT_COLUMNS.keys()):
-            raise UsageError(f"unknown field {', '.join(unknown)}: fields are {', '.join(DEFAULT_COLUMNS)}")
-        if self.columns["text"] is None:
-            raise UsageError("a corpus needs texts: name the column that holds them")
         needed = {field: column for field, column in self.columns.items() if field not in self.optional}
         self._columns = Columns(**needed, metadata=tuple(self.metadata))
         self._chunking = chunking_of(self.chunk, self.chunk_overlap)
@@ -149,16 +137,7 @@ class HubCorpus(Corpus):
         return f"{self.repo} is there, at commit {sha[:7]} ({hub_client.endpoint()})"
 
     def blocks(self, position: Json | None = None) -> Generator[Block]:
-        """The documents from `position` to the end. Raises HubError, or CorpusError if they have changed."""
-        stream = self._blocks(position)
-        _open_streams.add(stream)
-        return stream
-
-    def blocks_nowait(self, position: Json | None = None) -> Iterator[Block | None]:
-        """The blocks, read in a thread of their own; None while none has arrived."""
-        return prefetch(self.blocks(position), self.progress, self.label, hub_client.patience())
-
-    def _blocks(self, position: Json | None) -> Generator[Block]:
+        """The documents from `position` to the end. Close it: its clients complain later. Raises HubError."""
         with hub_client.quiet(self.progress):
             source = self._open()
             columns = self._columns_to_read(source.columns(self.split))
@@ -169,29 +148,23 @@ class HubCorpus(Corpus):
             else:
                 yield from self._shuffled(source, columns, self.shuffle_seed, position)
 
+    def blocks_nowait(self, position: Json | None = None) -> Iterator[Block | None]:
+        """The blocks, read in a thread of their own; None while none has arrived."""
+        return prefetch(self.blocks(position), self.progress, self.label, hub_client.patience())
+
     def _in_order(
         self, source: hub_client.HubSource, columns: Sequence[str], position: Json | None
     ) -> Iterator[Block]:
         stream = source.stream(self.split, columns)
-        read, state = 0, None
-        if position is not None and position["state"] is not None:
+        position = position or {"read": 0, "state": None}
+        if position["state"] is not None:
             stream.load_state_dict(position["state"])
+        read, ahead = position["read"], position.get("ahead", 0)
         with closing(iter(stream)) as rows:
-            if position is not None:
-                read = position["read"]
-                documents = self._take(rows, position["ahead"], read - position["ahead"])
-                if len(documents) < position["ahead"] or documents[-1].id != position["last_id"]:
-                    raise CorpusError(
-                        f"{self.label} no longer has document {position['last_id']} as its row {read:,}: "
-                        "build again with `restart`"
-                    )
-                state = stream.state_dict()
+            self._take(rows, ahead, read - ahead)
             while documents := self._take(rows, BLOCK_SIZE, read):
-                ahead = len(documents)
-                read += ahead
-                after = {"read": read, "last_id": documents[-1].id, "ahead": ahead, "state": state}
-                yield Block(self._chunks(documents), after)
-                state = stream.state_dict()
+                read += len(documents)
+                yield Block(self._chunks(documents), {"read": read, "state": stream.state_dict()})
 
     def _of_shard(
         self, source: hub_client.HubSource, columns: Sequence[str], shard: Shard, position: Json | None
@@ -326,14 +299,6 @@ def permuted(number: int, count: int, key: str) -> int:
         number = left << half | right
         if number < count:
             return number
-
-
-@atexit.register
-def _close_abandoned_streams() -> None:
-    """Close streams while the interpreter still works: later, the hub's clients fail with a traceback."""
-    for stream in list(_open_streams):
-        with suppress(ValueError):  # a thread is reading it
-            stream.close()
 
 
 def wikipedia(*, lang: str = "en", date: str = "20231101", **options: Any) -> HubCorpus:

@@ -25,7 +25,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import NamedTuple
 
-from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, checked_cut, gather
+from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, gather
 from resizable_search.errors import BuildStateError, CorpusError
 from resizable_search.specs import CorpusSpec, Json
 
@@ -91,7 +91,7 @@ class PydocCorpus(Corpus):
     example = "walk a directory tree"
 
     def __init__(self, chars: int | None = DEFAULT_CHARS, *, root: Path | str | None = None) -> None:
-        self._chars = checked_cut(chars)
+        self._chars = chars
         self._python = platform.python_version()
         self.label = f"Python {self._python} standard library"
         self._root = None if root is None else Path(root)

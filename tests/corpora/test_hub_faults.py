@@ -168,22 +168,14 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(
     assert done.stdout.endswith(f"): name another folder with {variable}\n")
 
 
-@pytest.mark.parametrize(
-    "abandon", ["", "import logging; logging.stream = abandoned"], ids=["ours", "logging's"]
-)
-def test_streams_that_are_closed_or_abandoned_end_silently(
-    hub: HubServer, tmp_path: Path, abandon: str
-) -> None:
-    """A module that keeps a stream ends it when the interpreter has taken that module apart."""
+def test_a_stream_that_is_closed_ends_silently(hub: HubServer, tmp_path: Path) -> None:
     source = """
-        closed = corpus().blocks()
-        abandoned = corpus("big/rows", columns={{"title": None, "url": None}}).blocks()
-        next(closed), next(abandoned)
-        closed.close()
-        {abandon}
+        stream = corpus("big/rows", columns={"title": None, "url": None}).blocks()
+        next(stream)
+        stream.close()
         print("done")
     """
-    done = run_alone(source.format(abandon=abandon), hub.url, tmp_path)
+    done = run_alone(source, hub.url, tmp_path)
     assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
 
 

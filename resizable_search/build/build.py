@@ -28,8 +28,7 @@ from resizable_search.build.workspace import (
     refuse_differences,
 )
 from resizable_search.corpora.base import Block, Corpus, Document
-from resizable_search.corpora.inputs import AddedCorpus, Input, TextsCorpus, reopened
-from resizable_search.corpora.vectors import VectorsCorpus
+from resizable_search.corpora.inputs import AddedCorpus, Input, TextsCorpus, VectorsCorpus, reopened
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder, PrecomputedEmbedder
 from resizable_search.embedders.registry import TrustedEndpoints

@@ -24,7 +24,7 @@ from resizable_search.build.write import (
     write_part,
 )
 from resizable_search.corpora.base import Corpus
-from resizable_search.corpora.vectors import VectorsCorpus
+from resizable_search.corpora.inputs import VectorsCorpus
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import (
     BuildStateError,

@@ -12,7 +12,7 @@ from resizable_search.arrays import NpyWriter
 from resizable_search.build.journal import Journal
 from resizable_search.build.workspace import Workspace, checksums
 from resizable_search.corpora.base import Corpus
-from resizable_search.corpora.vectors import VectorsCorpus
+from resizable_search.corpora.inputs import VectorsCorpus
 from resizable_search.engine import vectors
 from resizable_search.engine.vectors import Floats
 from resizable_search.errors import RsearchError

@@ -46,7 +46,7 @@ def home(tmp_path) -> Home:
 @pytest.fixture
 def small_blocks(monkeypatch):
     """64 rows at once, so that there are several blocks to be stopped between."""
-    monkeypatch.setattr("resizable_search.corpora.vectors.MAX_BLOCK_ROWS", 64)
+    monkeypatch.setattr("resizable_search.corpora.inputs.MAX_BLOCK_ROWS", 64)
 
 
 def made(n=N, width=WIDTH, seed=0) -> np.ndarray:
@@ -190,7 +190,7 @@ def test_every_row_is_kept_though_its_document_has_no_text(home, tmp_path):
 
 
 def test_long_texts_make_small_blocks(home, tmp_path, monkeypatch):
-    monkeypatch.setattr("resizable_search.corpora.vectors.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("resizable_search.corpora.inputs.BLOCK_BYTES", 1000)
     rows = [{"text": "x" * (900 if i % 3 else 5)} for i in range(20)]
     report = run(home, saved(tmp_path, made(20, 2)), written(tmp_path, rows))
     assert [text for (text,) in stored(report.folder, "text")] == [row["text"] for row in rows]

@@ -8,7 +8,7 @@ import pytest
 
 from resizable_search.corpora import decoding
 from resizable_search.corpora.base import Document
-from resizable_search.corpora.vectors import Sidecar
+from resizable_search.corpora.inputs import Sidecar
 from resizable_search.errors import CorpusError
 
 

@@ -2,13 +2,14 @@
 
 The revision is resolved to a commit once, so that a build reads the same rows whenever it resumes.
 
-A position is {"read", "state"}: the rows handed out, and the state of the stream. (Earlier versions wrote the
-state of `ahead` rows before.) With a seed, a position is {"read", "hand", "done"}: the hands that were read,
-and the rows of the next one. Of a shard it is {"read"}: the number of the next row in the dataset.
+A position in Parquet files is {"read"}, the number of the next row; in others it also has the "state" of the
+stream, or in earlier versions the one `ahead` rows before. With a seed, a position is {"read", "hand",
+"done"}: the hands that were read, and the rows of the next one.
 """
 
 import hashlib
 import re
+import sys
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -141,22 +142,21 @@ class HubCorpus(Corpus):
         with hub_client.quiet(self.progress):
             source = self._open()
             columns = self._columns_to_read(source.columns(self.split))
-            if self._shard is not None:
-                yield from self._of_shard(source, columns, self._shard, position)
-            elif self.shuffle_seed is None:
-                yield from self._in_order(source, columns, position)
-            else:
+            if self.shuffle_seed is not None:
                 yield from self._shuffled(source, columns, self.shuffle_seed, position)
+            elif self._shard is None and source.parquet_files(self.split) is None:
+                yield from self._streamed(source, columns, position or {"read": 0, "state": None})
+            else:
+                yield from self._in_order(source, columns, position)
 
     def blocks_nowait(self, position: Json | None = None) -> Iterator[Block | None]:
         """The blocks, read in a thread of their own; None while none has arrived."""
         return prefetch(self.blocks(position), self.progress, self.label, hub_client.patience())
 
-    def _in_order(
-        self, source: hub_client.HubSource, columns: Sequence[str], position: Json | None
+    def _streamed(
+        self, source: hub_client.HubSource, columns: Sequence[str], position: Json
     ) -> Iterator[Block]:
         stream = source.stream(self.split, columns)
-        position = position or {"read": 0, "state": None}
         if position["state"] is not None:
             stream.load_state_dict(position["state"])
         read, ahead = position["read"], position.get("ahead", 0)
@@ -166,17 +166,18 @@ class HubCorpus(Corpus):
                 read += len(documents)
                 yield Block(self._chunks(documents), {"read": read, "state": stream.state_dict()})
 
-    def _of_shard(
-        self, source: hub_client.HubSource, columns: Sequence[str], shard: Shard, position: Json | None
+    def _in_order(
+        self, source: hub_client.HubSource, columns: Sequence[str], position: Json | None
     ) -> Iterator[Block]:
         files = self._parquet(source, "shard")
-        with hub_client.read_errors(self.label, 0):
-            groups = hub_client.group_rows(files, source.token)
-        total = sum(map(sum, groups))
-        first, last = shard.of(min(total, self.limit or total))
+        first, last = 0, sys.maxsize
+        if self._shard is not None:
+            with hub_client.read_errors(self.label, 0):
+                total = sum(map(sum, hub_client.group_rows(files, source.token)))
+            first, last = self._shard.of(min(total, self.limit or total))
         read = first if position is None else position["read"]
-        with closing(hub_client.rows_between(files, groups, read, last, source.token, columns)) as rows:
-            while documents := self._take(rows, BLOCK_SIZE, read):
+        with closing(hub_client.rows_from(files, read, source.token, columns)) as rows:
+            while documents := self._take(rows, min(BLOCK_SIZE, last - read), read):
                 read += len(documents)
                 yield Block(self._chunks(documents), {"read": read})
 

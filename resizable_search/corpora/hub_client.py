@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import islice
 from typing import Any
 
 from resizable_search.corpora.tables import rows_after, rows_of
@@ -97,16 +96,9 @@ class HubSource:
 
     def stream(self, split: str, columns: Sequence[str]) -> Any:
         """A `datasets.IterableDataset` with those of these columns that exist. Raises HubError."""
-        import datasets
-
         with _open_errors(self._repo, None):
-            files = self.parquet_files(split)
-            if files is None:
-                rows = self._builder.as_streaming_dataset(split=split)
-                return rows if rows.features is None else rows.select_columns(list(columns))
-            # The client takes lists among the arguments for shards: columns are none, and come as a tuple.
-            arguments = {"files": files, "columns": tuple(columns), "token": self.token}
-            return datasets.IterableDataset.from_generator(_parquet_rows, gen_kwargs=arguments)
+            rows = self._builder.as_streaming_dataset(split=split)
+            return rows if rows.features is None else rows.select_columns(list(columns))
 
     def parquet_files(self, split: str) -> list[str] | None:
         """The addresses of a split's Parquet files, in order; None if its files are of another kind."""
@@ -119,17 +111,6 @@ class HubSource:
 def _some(wanted: str | None, known: Sequence[str]) -> str:
     """A few names, those most like the wanted one first."""
     return listed(difflib.get_close_matches(wanted or "", known, len(known) or 1, 0.0), 8)
-
-
-def _parquet_rows(files: Sequence[str], columns: Sequence[str], token: Any) -> Iterator[dict[str, Any]]:
-    """Those columns of the rows of Parquet files, read in the caller's thread, a batch at a time.
-
-    The client's own Parquet reader reads a whole shard ahead (0.6 to 0.9 GB of memory for one of 364 MB,
-    measured), does not hear Ctrl-C while a read is repeated, and may abort the interpreter at exit.
-    """
-    for file in files:
-        with _open_parquet(file, token) as parquet:
-            yield from rows_after(parquet, 0, columns, use_threads=False)
 
 
 @contextmanager
@@ -170,22 +151,18 @@ def read_rows(
     return [rows[number] for number in numbers]
 
 
-def rows_between(
-    files: Sequence[str],
-    groups: Sequence[Sequence[int]],
-    first: int,
-    last: int,
-    token: Any,
-    columns: Sequence[str],
+def rows_from(
+    files: Sequence[str], skip: int, token: Any, columns: Sequence[str]
 ) -> Generator[dict[str, Any]]:
-    """The rows of files from number `first` to before `last`; `groups` are the rows of each row group."""
-    for file, count in zip(files, map(sum, groups), strict=True):
-        if first < count and last > 0:
-            skip = max(0, first)
-            with _open_parquet(file, token) as parquet:
-                rows = rows_after(parquet, skip, columns, use_threads=False)
-                yield from islice(rows, min(last, count) - skip)
-        first, last = first - count, last - count
+    """Those columns of the rows of Parquet files after the first `skip`, read in the caller's thread.
+
+    The client's own Parquet reader reads a whole shard ahead (0.6 to 0.9 GB of memory for one of 364 MB,
+    measured), does not hear Ctrl-C while a read is repeated, and may abort the interpreter at exit.
+    """
+    for file in files:
+        with _open_parquet(file, token) as parquet:
+            yield from rows_after(parquet, skip, columns, use_threads=False)
+            skip = max(0, skip - parquet.metadata.num_rows)
 
 
 @contextmanager
@@ -283,11 +260,10 @@ def _reason(error: BaseException) -> str:
     from huggingface_hub.errors import HfHubHTTPError
 
     message = ""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _chain(error):
         if isinstance(cause, HfHubHTTPError):
             return f"HTTP {cause.response.status_code}"
-        message, cause = str(cause) or message, cause.__cause__
+        message = str(cause) or message
     return _one_line(message) or type(error).__name__
 
 

@@ -36,11 +36,16 @@ def test_goes_on_from_every_block_across_shards(client: Client) -> None:
 
 def test_goes_on_from_positions_of_earlier_versions(client: Client) -> None:
     value = client.run("""
-        states = [None, *(b.position["state"] for b in corpus().blocks())]
-        old = [dict(read=250, ahead=50, state=states[2], last_id="x"), dict(read=90, ahead=90, state=None)]
-        value = [rows(corpus().blocks(position)) for position in old]
+        parquet = rows(corpus().blocks(dict(read=250, ahead=50, state={"any": 1}, last_id="x")))
+        columns = {"id": "name", "title": None, "url": None, "text": "body"}
+        lines = corpus("some/lines", None, columns=columns)
+        whole = [b.position["state"] for b in lines.blocks()]
+        old = [dict(read=120, ahead=20, state=whole[0]), dict(read=90, ahead=90, state=None)]
+        value = [parquet, rows(lines.blocks()), *(rows(lines.blocks(position)) for position in old)]
     """)
-    assert value == [expected()[250:], expected()[90:]]
+    parquet, whole, *rest = value
+    assert parquet == expected()[250:]
+    assert rest == [whole[120:], whole[90:]]
 
 
 def test_a_resumed_stream_gives_positions_that_go_on_too(client: Client) -> None:

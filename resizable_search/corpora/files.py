@@ -263,10 +263,8 @@ class FilesCorpus(TextCorpus):
         stop = offset + file.size
         if offset < first < stop or offset < last < stop:
             with suppress(UnreadableError):  # reported by the shard that has its first byte
-                source = self._source(file)
-                form = self._format(file, source)
-                end = self._table(source, form).end() if form in TABLES else None
-                if end is not None:
+                table = self._opened(file)[2]
+                if table is not None and (end := table.end()) is not None:
                     edges = (min(max(offset, edge), stop) - offset for edge in (first, last))
                     first, last = (end * edge // file.size for edge in edges)
                     return (first, last) if first < last else None
@@ -276,13 +274,12 @@ class FilesCorpus(TextCorpus):
         self, file: FoundFile, record: int, last: int | None = None
     ) -> Iterator[tuple[list[Document], int | None]]:
         """The documents of a file after `record` to `last`, with the position after each; None at its end."""
-        source = self._source(file)
         try:
             if file.problem:
                 raise UnreadableError(file.problem, unread=file.unread)
-            form, url = self._format(file, source), Path(source.path).as_uri()
-            if form in TABLES:
-                table = self._table(source, form)
+            source, form, table = self._opened(file)
+            url = Path(source.path).as_uri()
+            if table is not None:
                 if (known := table.columns()) is None:
                     raise UnreadableError("it is empty")
                 if lacks := self.columns.lacks(known):
@@ -313,35 +310,32 @@ class FilesCorpus(TextCorpus):
             if file.problem or not (file.named or self.columns.text or idle):
                 continue
             with suppress(UnreadableError):  # reported when it is read
-                source = self._source(file)
-                form = self._format(file, source)
-                if form in TABLES:
+                source, form, table = self._opened(file)
+                if table is not None:
                     idle &= set() if form == "csv" else {"delimiter"}
-                    known = self._table(source, form).columns()
+                    known = table.columns()
                     if (file.named or self.columns.text) and known and (lacks := self.columns.lacks(known)):
                         raise CorpusError(f"{source.path}: {lacks}; name one of those")
         self._refuse_idle(idle, "CSV" if idle == {"delimiter"} else "tables (see `input_format`)")
 
-    def _format(self, file: FoundFile, source: SourceFile) -> FileFormat:
-        if self.input_format is not None:
-            return self.input_format
-        form = format_of(file.id)[0]
-        if form == "text" and self.rules > 1:
+    def _opened(self, file: FoundFile) -> tuple[SourceFile, FileFormat, Table | None]:
+        """A file to read, its format, and its records if it is a table. Raises UnreadableError."""
+        form, packing = format_of(file.id)
+        source = SourceFile(os.path.join(self._base, file.id), packing, self._codec)
+        form = self.input_format or form
+        if is_guess := form == "text" and self.input_format is None and self.rules > 1:
             with source.open() as opened:
                 form = format_within(opened.read(SAMPLE))
             if form == "json" and self.rules < 3:
                 form = "text"
-            if form in ("json", "jsonl") and not file.named:  # data or a log of a program
-                known = self._table(source, form).columns() or ()
-                form = "text" if self.columns.lacks(known) else form
-        return form
-
-    def _table(self, source: SourceFile, form: str) -> Table:
+        if form not in TABLES:
+            return source, form, None
         delimiter = self.delimiter if form == "csv" else "\t"
-        return TABLES[form](source, self.columns.wanted, self.columns.metadata, delimiter=delimiter)
-
-    def _source(self, file: FoundFile) -> SourceFile:
-        return SourceFile(os.path.join(self._base, file.id), format_of(file.id)[1], self._codec)
+        table = TABLES[form](source, self.columns.wanted, self.columns.metadata, delimiter=delimiter)
+        may_be_data = is_guess and form in ("json", "jsonl") and not file.named  # or the log of a program
+        if may_be_data and self.columns.lacks(table.columns() or ()):
+            return source, "text", None
+        return source, form, table
 
 
 class StdinCorpus(TextCorpus):

@@ -157,11 +157,12 @@ def _print_hits(answer: "Answer", index: "Index | ServedIndex", options: OutputO
         if any(hit.copies for hit in hits):
             console.print(Text("+n: n or more others with the same text", style="dim"))
     times = answer.timings_ms
+    prepare = f" · prepare {times.prepare:.1f}" if times.prepare else ""
     rerank = f" · rerank {times.rerank:.1f}" if times.rerank else ""
     words = f" · words {times.words:.1f}" if times.words else ""
     footer = (
         f"{answer.index} · {index.rows:,} × {index.full_dim} · plan {answer.plan} · "
-        f"embed {times.embed:.1f} · scan {times.scan:.1f}{rerank}{words} ms"
+        f"embed {times.embed:.1f}{prepare} · scan {times.scan:.1f}{rerank}{words} ms"
     )
     console.print(Text(footer, style="dim"))
     if options.explain:

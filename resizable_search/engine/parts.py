@@ -6,7 +6,9 @@ Rows are counted through the parts, as in the index.
 
 import mmap
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -51,6 +53,8 @@ class View:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self.prepare_seconds = 0.0
+        """What deriving this dimension has taken: it is done once, by the first search that needs it."""
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -69,12 +73,13 @@ class View:
         """
         if not self.is_cut:
             return None, np.empty(0, np.int64)
-        cut = self.stored[:, : self.dim]
-        lengths = np.sqrt(np.einsum("ij,ij->i", cut, cut))
-        small = np.flatnonzero(lengths < 1e-15)  # a sum of squares this small has lost its precision
-        exact = vectors.norms(cut[small])
-        lengths[small] = np.where(exact < SHORT, np.inf, exact)
-        return 1 / lengths, small[(exact > 0) & (exact < SHORT)]
+        with self._counted():
+            cut = self.stored[:, : self.dim]
+            lengths = np.sqrt(np.einsum("ij,ij->i", cut, cut))
+            small = np.flatnonzero(lengths < 1e-15)  # a sum of squares this small has lost its precision
+            exact = vectors.norms(cut[small])
+            lengths[small] = np.where(exact < SHORT, np.inf, exact)
+            return 1 / lengths, small[(exact > 0) & (exact < SHORT)]
 
     @property
     def tier(self) -> Tier:
@@ -89,7 +94,10 @@ class View:
     def _tier(self) -> Tier:
         if self.stored_tier is None:
             raise UsageError("this index has no int8 tier: derive it with `warm`, or use exact stages")
-        return self.stored_tier.cut(self.stored, self.dim) if self.is_cut else self.stored_tier
+        if not self.is_cut:
+            return self.stored_tier
+        with self._counted():
+            return self.stored_tier.cut(self.stored, self.dim)
 
     @property
     def sign_words(self) -> NDArray[np.uint64]:
@@ -119,7 +127,14 @@ class View:
         lines = HEAD + -(-self.dim // 8)
         if lines == self.codes.shape[1] or len(self.codes) * lines * CODE_ROWS > MOST_COPIED:
             return self.codes
-        return np.ascontiguousarray(self.codes[:, :lines])
+        with self._counted():
+            return np.ascontiguousarray(self.codes[:, :lines])
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.prepare_seconds += time.perf_counter() - begin
 
     def rows(self, numbers: Rows) -> Floats:
         """The rows of these numbers (c,), as they are defined at this dimension: (c, dim) float32."""
@@ -154,6 +169,11 @@ class Parts:
         parts = Parts(self.views)
         parts.masks, parts._source = list(allowed), self
         return parts
+
+    @property
+    def prepare_seconds(self) -> float:
+        """What deriving this dimension has taken."""
+        return sum(view.prepare_seconds for view in self.views)
 
     @property
     def is_narrowed(self) -> bool:

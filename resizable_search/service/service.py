@@ -51,7 +51,7 @@ MOST_MOVES = 5  # how often a search starts again because its index was replaced
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper ends of the buckets: a scan of one-bit codes takes half a millisecond, a hosted embedder seconds."""
 
-STAGES = ("embed", "scan", "rerank")
+STAGES = ("embed", "prepare", "scan", "rerank")
 
 
 class ServiceMetrics:
@@ -69,7 +69,8 @@ class ServiceMetrics:
         self._queries = counter("rsearch_queries", "Texts answered, by index.", ("index",))
         self._stage_seconds = seconds(
             "rsearch_stage_seconds",
-            "Seconds of a query: wait (for the scan before it), embed, scan, rerank; a batch shares a scan.",
+            "Seconds of a query: wait (for the scan before it), embed, prepare (a dimension that is not "
+            "stored), scan, rerank; a batch shares a scan.",
             ("index", "stage"),
         )
         self._batch_sizes = Histogram(

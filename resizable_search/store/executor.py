@@ -25,7 +25,7 @@ from resizable_search.engine.base import (
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.lexical import LexicalIndex
 from resizable_search.engine.parts import Parts, View
-from resizable_search.engine.plan import Plan, Stage
+from resizable_search.engine.plan import Plan, Precision, Stage
 from resizable_search.errors import IndexFormatError, UsageError
 from resizable_search.store.filter import Selection
 from resizable_search.store.reader import IndexReader, PartReader
@@ -45,6 +45,7 @@ class StageStats:
     `read`: bytes of the index's files that one query read. `rescored`: rows, over all queries, that were
     scored by the definition, from float32. `by`: what was scanned (float32, int8, 1bit, bits or words).
     `missing`: the parts that were left out, and why.
+    `prepare_seconds`: what deriving a dimension took besides, the first time.
     """
 
     stage: str
@@ -56,6 +57,7 @@ class StageStats:
     by: str
     engine: str
     missing: Sequence[str] = ()
+    prepare_seconds: float = 0.0
 
 
 class Executor:
@@ -217,31 +219,21 @@ class Executor:
         none = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
         result = ScanResult(none, 0, 0, "")
         for stage, keep in zip(self._stages(plan), plan.keeps(k), strict=True):
-            begin = time.perf_counter()
+            parts = self._parts_at(stage.dim)
+            begin, prepared = time.perf_counter(), parts.prepare_seconds
             cut = engine.truncate(full, stage.dim)
             rows_out = min(rows_in, keep)
             if len(full) and rows_out:
                 if stats:
                     ordered = np.sort(result.top.rows, axis=1)  # so that a cold file is read forwards
-                    result = engine.rescore(
-                        self._parts_at(stage.dim), cut, stage.precision, ordered, rows_out
-                    )
+                    result = engine.rescore(parts, cut, stage.precision, ordered, rows_out)
                 else:
-                    result = self._first_stage(engine, stage, cut, rows_out, skip, selection)
+                    result = self._first_stage(engine, parts, stage.precision, cut, rows_out, skip, selection)
             seconds = time.perf_counter() - begin
+            prepared = min(seconds, parts.prepare_seconds - prepared)  # another search may derive it, too
             read = result.read + result.rescored * 4 * stage.dim // max(1, len(full))
-            done = (
-                str(stage),
-                rows_in,
-                rows_out,
-                seconds,
-                read,
-                result.rescored,
-                result.by,
-                engine.name,
-                result.missing,
-            )
-            stats.append(StageStats(*done))
+            done = str(stage), rows_in, rows_out, seconds - prepared, read, result.rescored
+            stats.append(StageStats(*done, result.by, engine.name, result.missing, prepared))
             rows_in = rows_out
         missing = list(dict.fromkeys(part for stage in stats for part in stage.missing))
         return replace(_widen(result.top, k), missing=missing), stats
@@ -255,7 +247,8 @@ class Executor:
     def _first_stage(
         self,
         engine: Engine,
-        stage: Stage,
+        parts: Parts,
+        precision: Precision,
         queries: NDArray[np.float32],
         keep: int,
         skip: NDArray[np.int64] | None,
@@ -264,34 +257,38 @@ class Executor:
         """The first stage of a plan, over every row or the selected ones."""
         more = keep + (skip is not None)
         if selection is None or selection.rows is None:
-            parts = self._parts_at(stage.dim)
             if selection is not None:
                 parts = parts.narrowed(selection.allowed)
-            result = engine.scan(parts, queries, stage.precision, min(more, len(parts)))
+            result = engine.scan(parts, queries, precision, min(more, len(parts)))
             if result.top.rows.shape[1] != more:
                 result = replace(result, top=_widen(result.top, more))
         else:
-            result = self._gather(engine, stage, queries, more, selection.rows)
+            result = _gather(engine, parts, precision, queries, more, selection.rows)
         return result if skip is None else replace(result, top=without(result.top, skip, keep))
-
-    def _gather(
-        self, engine: Engine, stage: Stage, queries: NDArray[np.float32], keep: int, rows: NDArray[np.int64]
-    ) -> ScanResult:
-        """Score few rows (c,) of the index, ascending, each by itself."""
-        parts, step = self._parts_at(stage.dim), max(1, ROWS_AT_ONCE // len(rows))
-        results = []
-        for start in range(0, len(queries), step):
-            some = queries[start : start + step]
-            own = np.repeat(rows[None], len(some), axis=0)
-            results.append(engine.rescore(parts, some, stage.precision, own, keep))
-        scores = np.concatenate([result.top.scores for result in results])
-        top = Top(scores, np.concatenate([result.top.rows for result in results]))
-        return replace(results[-1], top=top, rescored=sum(result.rescored for result in results))
 
     def _parts_at(self, dim: int) -> Parts:
         """Every part at this dimension, cached: one that is not stored costs a pass over the rows."""
         with self._lock:
             return self._stored_parts(dim) if dim in self._reader.dims else self._cut_parts(dim)
+
+
+def _gather(
+    engine: Engine,
+    parts: Parts,
+    precision: Precision,
+    queries: NDArray[np.float32],
+    keep: int,
+    rows: NDArray[np.int64],
+) -> ScanResult:
+    """Score few rows (c,) of the index, ascending, each by itself."""
+    results, step = [], max(1, ROWS_AT_ONCE // len(rows))
+    for start in range(0, len(queries), step):
+        some = queries[start : start + step]
+        own = np.repeat(rows[None], len(some), axis=0)
+        results.append(engine.rescore(parts, some, precision, own, keep))
+    scores = np.concatenate([result.top.scores for result in results])
+    top = Top(scores, np.concatenate([result.top.rows for result in results]))
+    return replace(results[-1], top=top, rescored=sum(result.rescored for result in results))
 
 
 def chooser_of(

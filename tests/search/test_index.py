@@ -1,3 +1,4 @@
+import time
 import tracemalloc
 
 import numpy as np
@@ -17,7 +18,7 @@ from resizable_search.errors import (
 )
 from resizable_search.search import index as opened
 from resizable_search.search.index import open_index
-from resizable_search.search.results import SearchOptions
+from resizable_search.search.results import SearchOptions, Timings, fields
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import Home
 from tests.support import ListCorpus, TableEmbedder, articles, index_of, oracle
@@ -310,6 +311,28 @@ def test_of_dimensions_that_are_not_stored_the_few_last_used_are_kept(rows, tmp_
             index.scan(rows[:1], dim=dim)
         cached = index._executor._cut_parts.cache_info()
         assert (cached.hits, cached.misses, cached.currsize) == (4, 10, 4)
+
+
+def test_deriving_a_dimension_is_a_stage_of_its_own_and_no_part_of_the_scan(rows, tmp_path, monkeypatch):
+    clock, norms = [0.0], vectors.norms
+
+    def slow(rows: np.ndarray) -> np.ndarray:
+        clock[0] += 5
+        return norms(rows)
+
+    with index_of(rows[:20], tmp_path, dims=(64, FULL)) as index:
+
+        def timings(dim: int) -> Timings:
+            return index.search_vectors(["a"], rows[:1], SearchOptions(dim=dim))[0].timings_ms
+
+        monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+        assert timings(64).prepare == 0
+        monkeypatch.setattr(vectors, "norms", slow)
+        first, again = timings(50), timings(50)
+        assert (first.prepare, again.prepare) == (5000, 0)
+        assert first.scan == again.scan
+        answer = index.search_vectors(["a"], rows[:1], SearchOptions(dim=51))[0]
+        assert list(fields(answer)["timings_ms"]) == ["embed", "scan", "rerank", "prepare"]
 
 
 def test_an_index_that_is_replaced_between_the_opening_of_its_files_is_opened_anew(tmp_path, monkeypatch):

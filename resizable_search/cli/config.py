@@ -51,8 +51,8 @@ def config(context: typer.Context, json: JsonOption = False, home: HomeOption = 
     pyproject.toml), rsearch.toml in the home, built in.
 
     Keys are options without dashes: index, threads and engine for all commands,
-    others in a table for each command. Table build is for every build, build.files
-    for one of them. A project sets search and output options only.
+    others in a table for each command. Table build is for every build, and
+    build.files for one of them. A project sets search and output options only.
     """
     context.meta["home"] = home
     if context.invoked_subcommand is not None:

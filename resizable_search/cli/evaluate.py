@@ -50,7 +50,7 @@ DimListOption = Annotated[
         show_default="the stored ones",
     ),
 ]
-RerankListOption = Annotated[str | None, Option(help="Measure with these too, e.g. 10 or 5,10.")]
+RerankListOption = Annotated[str | None, Option(help="Also measure with these reranks, e.g. 5,10.")]
 ModesOption = Annotated[
     Literal["dense", "lexical", "hybrid", "all"],
     Option(
@@ -61,7 +61,7 @@ PlanListOption = Annotated[
     list[str] | None,
     Option(
         autocompletion=completion.plan,
-        help="Measure this plan too, e.g. 768:1bit:400,768:int8:30,768; may be repeated.",
+        help="Also measure this plan, e.g. 768:1bit:400,768:int8:30,768; repeatable.",
     ),
 ]
 

@@ -58,7 +58,7 @@ ENVIRONMENT: dict[str, tuple[str, tuple[str, ...]]] = {
     "HTTPS_PROXY": ("proxy to these; also ALL_PROXY and NO_PROXY", _SERVICES),
     "HF_ENDPOINT": ("another URL of the dataset hub, such as a mirror", (*_STREAMED, "doctor")),
     "HF_TOKEN": ("token for protected datasets of the hub", (*_STREAMED, "doctor")),
-    "NUMBA_CACHE_DIR": ("folder of the compiled kernels; else one that can be written", ("warm",)),
+    "NUMBA_CACHE_DIR": ("folder of the compiled kernels; else one that is writable", ("warm",)),
     "XDG_CONFIG_HOME": ("folder of git/ignore; else ~/.config", ("build files", "update", "add")),
     "BROWSER": ("browser for --open", ("query", "similar")),
     "NO_COLOR": ("if set, print without colours", _PRINTS),
@@ -128,8 +128,7 @@ EXAMPLES: dict[str, str] = {
     "serve": """
         rsearch serve
             The page is at http://127.0.0.1:8765, the API documentation at /docs.
-        curl -s http://127.0.0.1:8765/api/search -H 'Content-Type: application/json' \\
-          -d '{"query": "tree data structures", "dim": 256, "rerank": 10}'
+        curl "http://127.0.0.1:8765/api/v1/search?q=tree+data+structures&dim=256"
         rsearch serve --host 0.0.0.0 --allow-remote --token-file token.txt
             Serve other machines, which must send the token.
         """,
@@ -153,7 +152,8 @@ EXAMPLES: dict[str, str] = {
         """,
     "compact": "rsearch compact pydoc",
     "merge": """
-        rsearch build files notes/ --shard 1/2; rsearch build files notes/ --shard 2/2
+        rsearch build files notes/ --shard 1/2
+        rsearch build files notes/ --shard 2/2
         rsearch merge notes notes-1-of-2 notes-2-of-2
             Merge the shards of a corpus, which may come from several machines.
         """,
@@ -181,30 +181,15 @@ CLUSTER = ("ray", "workers", "gpus_per_worker", "resources")
 """Options of commands that embed on a cluster."""
 
 PANELS = {
-    "Index": ("index", "index_option", "name", "home"),
-    "Access": ("host", "port", "allow_remote", "token_file", "allow_host", "cors"),
-    "Search": ("k", "dim", "rerank", "plan", "recall", "where", "group", "threads", "engine"),
-    "Measurement": (
-        "dims",
-        "precisions",
-        "batch",
-        "cold",
-        "queries",
-        "sample",
-        "titles",
-        "seed",
-        "min_recall",
-    ),
-    "Output": ("format", "json", "csv", "fields", "snippet", "min_score", "open", "explain", "plot"),
-    "Cluster": (*CLUSTER, "partial"),
-    "Embedder": (
-        *("embedder", "model", "base_url", "api_key_env"),
-        *("encoding_format", "document_prefix", "query_prefix"),
-    ),
-    "Texts": (
-        *("text_column", "id_column", "title_column", "url_column", "metadata"),
-        *("chunk", "chunk_overlap", "include", "exclude", "input_format", "delimiter", "encoding"),
-    ),
+    "Index": "index index_option name home",
+    "Access": "host port allow_remote token_file allow_host cors",
+    "Search": "k dim rerank plan mode recall where group threads engine",
+    "Measurement": "dims precisions batch cold queries qrels split measures sample titles seed min_recall",
+    "Output": "format json csv fields snippet min_score open explain plot per_query runs",
+    "Cluster": " ".join((*CLUSTER, "partial")),
+    "Embedder": "embedder model base_url api_key_env encoding_format document_prefix query_prefix",
+    "Texts": "text_column id_column title_column url_column metadata chunk chunk_overlap include exclude "
+    "input_format delimiter encoding",
 }
 """Groups of options in the help of a command with more than MANY; the others are under Options."""
 
@@ -220,8 +205,8 @@ def describe(command: Any, path: str) -> Any:
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     if len(options) > MANY:
         for option in options:
-            panels = [title for title, names in PANELS.items() if option.name in names]
-            if panels and (option.name != "dims" or path == "bench"):  # other dims are those of a build
+            panels = [title for title, names in PANELS.items() if option.name in names.split()]
+            if panels and (option.name != "dims" or path in ("bench", "eval")):  # others are those of a build
                 option.rich_help_panel = panels[0]
     return command
 

@@ -113,7 +113,7 @@ def root(
     ] = False,
     debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Build and query embedding indexes on disk, with resizable (Matryoshka) embeddings.
+    """Build and query indexes on disk, with resizable (Matryoshka) embeddings.
 
     `rsearch help COMMAND` shows the options and examples of a command.
     """

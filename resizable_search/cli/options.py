@@ -99,10 +99,13 @@ class BuildArguments:
     base_url: BaseUrlOption = None
     api_key_env: ApiKeyEnvOption = None
     encoding_format: Annotated[
-        Literal["base64", "float"] | None, Option(help="How openai answers.", show_default="what it can")
+        Literal["base64", "float"] | None,
+        Option(help="Encoding of openai's vectors.", show_default="what it can"),
     ] = None
-    document_prefix: Annotated[str | None, Option(help="Text before documents.", show_default="usual")] = None
-    query_prefix: Annotated[str | None, Option(help="Text before queries.", show_default="usual")] = None
+    document_prefix: Annotated[
+        str | None, Option(help="Text put before documents.", show_default="usual")
+    ] = None
+    query_prefix: Annotated[str | None, Option(help="Text put before queries.", show_default="usual")] = None
     dims: Annotated[
         str | None,
         Option(help="Dimensions to store, e.g. 64,256; always the full one.", show_default="usual ones"),

@@ -35,11 +35,13 @@ def tune(
     index: IndexArgument = None,
     recall: Annotated[float, Option(help="Overlap@k to reach, above 0 and at most 1.")] = 0.99,
     k: KOption = 10,
-    queries: Annotated[Path | None, Option(help="File of real queries, one a line; they are harder.")] = None,
+    queries: Annotated[
+        Path | None, Option(help="File of real queries, one a line; with --qrels as for eval.")
+    ] = None,
     sample: Annotated[
         int | None,
         Option(
-            help="Without --queries: use so many queries of the index itself.",
+            help="Without --queries: take this many queries from the index itself.",
             show_default="as many as prove the recall, 2,680 for 0.99",
         ),
     ] = None,
@@ -47,7 +49,7 @@ def tune(
         bool | None,
         Option(
             "--titles/--no-titles",
-            help="Embed titles of documents as half of these queries; the others are rows.",
+            help="Take titles of documents as half of these queries, and rows as the others.",
             show_default="if the embedder works on this machine",
         ),
     ] = None,
@@ -73,8 +75,8 @@ def tune(
 
     --mode compares search by meaning, by words and by both. The index keeps the
     best only if half of the queries proves it better than meaning alone. Without
-    --queries and --qrels, titles are the queries, and a sample of the texts without
-    them is searched.
+    --queries and --qrels, titles ask for a sample of the texts, which have lost
+    them.
     """
     from resizable_search.cli import render_evaluate
     from resizable_search.search.results import SearchOptions

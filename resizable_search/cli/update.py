@@ -225,9 +225,9 @@ def merge(
 ) -> None:
     """Merge indexes into a new one.
 
-    They need the same model and dims, and ids that differ. Shards (`build --shard`)
-    come in their own order, and must be all. The indexes stay as they are; files
-    are linked, or copied to another disk. Run the same command again to resume.
+    They need the same model and dims, and different ids. Shards come in their own
+    order, and none may be missing. The indexes stay as they are; files are
+    linked, or copied to another disk. Run the same command again to resume.
     """
     from resizable_search.build.merge import merge as merged
     from resizable_search.build.workspace import BuildOptions

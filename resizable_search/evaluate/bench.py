@@ -259,16 +259,15 @@ def run_bench(
     if index.remark:
         progress.note(index.remark)
     progress.stage("comparing answers", len(plans), "plans")
-    overlaps: list[tuple[float, tuple[float, float] | None]] = []
-    read: list[int] = []
+    overlaps: list[tuple[float, tuple[float, float] | None, int]] = []  # and the bytes that a query reads
     some = queries.take(slice(READ_BY))
     truth: list[NDArray[np.int64]] = []
     for plan in plans:
-        rows = answers(index, queries, plan, options.k)
-        truth = truth or rows
-        overlaps.append(overlap_at_k(truth, rows))
+        batches = answer_batches(index, queries, plan, options.k)
+        found = [rows[rows != NO_ROW] for batch in batches for rows in batch]
+        truth = truth or found
         stages = index.run(some.vectors, plan, options.k, some.own_rows, texts=some.texts)[1]
-        read.append(sum(stage.read for stage in stages))
+        overlaps.append((*overlap_at_k(truth, found), sum(stage.read for stage in stages)))
         progress.advance(1)
     measurements: list[Measurement] = []
     stayed = 0.0
@@ -276,14 +275,14 @@ def run_bench(
     for wanted in options.threads or (None,):
         with _on_threads(index, wanted, engine) as (opened, threads):
             for batch in options.batches:
-                batches = queries.batches(batch)
+                turns = queries.batches(batch)
                 full_seconds = 0.0
-                for plan, (overlap, interval), count in zip(plans, overlaps, read, strict=True):
-                    ask = partial(_run_batch, batches, plan, options.k)
+                for plan, (overlap, interval, count) in zip(plans, overlaps, strict=True):
+                    ask = partial(_run_batch, turns, plan, options.k)
                     if options.cold:
                         timed = timing.time_cold(opened, ask, engine)
                     else:
-                        timed = timing.time_warm(partial(ask, opened), len(batches))
+                        timed = timing.time_warm(partial(ask, opened), len(turns))
                     median = statistics.median(timed.seconds) / batch
                     full_seconds = full_seconds or median
                     stayed = max(stayed, timed.stayed)
@@ -349,11 +348,6 @@ def _pays_from(index: Index, engine: str, measurements: Sequence[Measurement]) -
     fixed = max(0.0, full.best_seconds_per_run - index.rows * full.dim * pace)
     rows = round(LEAST_SAVING * fixed / pace / saved)
     return rows if rows > index.rows else None
-
-
-def answers(index: Index, queries: Queries, plan: Plan, k: int) -> list[NDArray[np.int64]]:
-    """The rows that a plan finds for each query."""
-    return [rows[rows != NO_ROW] for batch in answer_batches(index, queries, plan, k) for rows in batch]
 
 
 def answer_batches(index: Index, queries: Queries, plan: Plan, k: int) -> Iterator[NDArray[np.int64]]:

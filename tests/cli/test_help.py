@@ -64,6 +64,13 @@ def test_a_number_of_digits_that_are_not_ascii_is_wrong_usage(
         errs(inside.run(*path, *arguments, *files, name, word), 2, f"'{word}' is not a ")
 
 
+@pytest.mark.parametrize("path", sorted(COMMANDS), ids=" ".join)
+def test_no_line_of_a_help_is_broken_at_80_columns(path: tuple[str, ...]):
+    command = COMMANDS[path]
+    for line in f"{command.help}\n{command.epilog or ''}".splitlines():
+        assert len(re.sub(r"\[/?bold\]|\\(?=\[)", "", line)) <= 78, line
+
+
 @pytest.mark.parametrize("args", [(), ("build",)], ids=["rsearch", "rsearch build"])
 def test_without_arguments_the_help_is_shown(machine: Machine, args: tuple[str, ...]):
     ran = machine.run(*args)

@@ -22,11 +22,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES
+from itertools import dropwhile, islice
 from pathlib import Path
 from typing import NamedTuple
 
 from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, gather
-from resizable_search.errors import BuildStateError, CorpusError
+from resizable_search.errors import CorpusError
 from resizable_search.specs import CorpusSpec, Json
 
 _PREFIXES = {"module": "module ", "class": "class ", "coroutine": "async "}
@@ -102,14 +103,11 @@ class PydocCorpus(Corpus):
         return CorpusSpec(self.kind, {"python": self._python, "chars": self._chars, **root})
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents after `position`. Raises CorpusError without source files, and BuildStateError."""
+        """The documents after `position`, none if that is gone. Raises CorpusError without source files."""
         documents = self._documents()
-        if position is not None and all(document.id != position for document in documents):
-            raise BuildStateError(
-                "the index was begun by a version that reads the standard library differently: "
-                "`restart` builds it again, another `name` keeps both"
-            )
-        yield from gather(([document], document.id) for document in documents)
+        if position is not None:
+            documents = islice(dropwhile(lambda document: document.id != position, documents), 1, None)
+        return gather(([document], document.id) for document in documents)
 
     def _documents(self) -> Iterator[Document]:
         root = self._root or Path(os.__file__).parent
@@ -138,10 +136,10 @@ class PydocCorpus(Corpus):
                     yield self._document(f"topic:{label}", title, "reference/index.html", text, "topic", "")
 
     def _document(self, id_: str, title: str, page: str, text: str, kind: str, module: str) -> Document:
-        # Docstrings may hold lone surrogates and NULs, which SQLite refuses.
-        clean = text.strip().encode("utf-8", "replace").decode().replace("\0", " ")
         url = f"https://docs.python.org/{self._python.rpartition('.')[0]}/{page}"
-        return Document(id_, title, url, clean[: self._chars].rstrip(), {"kind": kind, "module": module})
+        return Document(
+            id_, title, url, text.strip()[: self._chars].rstrip(), {"kind": kind, "module": module}
+        )
 
 
 class _Modules(dict[str, PydocModule]):

@@ -100,8 +100,7 @@ def serve(
         def ready() -> None:
             count = len(pool.names())
             what = f"{count} index{'' if count == 1 else 'es'}" if count else f"no index yet in {folder.path}"
-            at = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-            note(f"serving {what} at {at} (Ctrl-C stops)")
+            note(f"serving {what} at {_address(host, listening.getsockname()[1])} (Ctrl-C stops)")
             if remark:
                 note(remark)
 
@@ -154,6 +153,13 @@ def _compile(pool: "IndexPool") -> None:
         compile_if_worth(largest, progress)
 
 
+def _address(host: str, port: int) -> str:
+    """An address of the page that can be opened on this machine."""
+    names = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+    name = names.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{port}{' and all addresses of this machine' if host in names else ''}"
+
+
 def _token(file: Path | None, variable: str) -> str:
     """The token that callers must send; '' for none. Raises UsageError, RsearchError."""
     token, source = variable.strip(), f"${TOKEN_VARIABLE}"
@@ -163,7 +169,7 @@ def _token(file: Path | None, variable: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise RsearchError(f"cannot read the token file {file} ({error}): name another file") from None
     is_good = len(token) >= LEAST_TOKEN and token.isascii() and token.isprintable()
-    if (token or file is not None) and not is_good:
+    if (variable or file is not None) and not is_good:
         raise UsageError(
             f"the token in {source} must have {LEAST_TOKEN} or more printable ASCII characters: "
             "`openssl rand -hex 32` makes one"

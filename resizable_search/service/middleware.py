@@ -67,20 +67,24 @@ class AccessRules:
     ) -> "AccessRules":
         """The rules of a service that listens on an address. Raises UsageError for a wrong origin."""
         address = f"[{host}]" if ":" in host else host
-        names = {name.lower() for name in (*LOOPBACK, address, *more)}
+        names = {address.lower(), *LOOPBACK, *map(host_of, more)}
         if is_remote := not is_loopback(host):
             names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
         return cls(frozenset(names), frozenset(map(origin_of, origins)), is_remote, token)
 
     def knows(self, host: str) -> bool:
         """Whether a Host header names this service; an attacker's page may point its own name here."""
-        name, colon, port = host.rpartition(":")
-        name = (name if colon and port.isdigit() else host).lower().removesuffix(".")
+        name = _without_port(host)
         return name in self.hosts or (self.any_address and _is_address(name.strip("[]")))
 
     def trusts(self, origin: str, host: str) -> bool:
         """Whether a page of that origin may ask: the service's own pages, and allowed origins."""
         return origin in self.origins or origin in (f"http://{host}", f"https://{host}")
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower().removesuffix(".")
 
 
 def _is_address(text: str) -> bool:
@@ -213,6 +217,13 @@ async def _read(receive: Receive, headers: Headers) -> Receive:
         return first.pop() if first else await receive()
 
     return again
+
+
+def host_of(text: str) -> str:
+    """A host as `AccessRules` has it, without its port. Raises UsageError for an address with a scheme."""
+    if not text or set(text) & set("/ @,*"):
+        raise UsageError(f"`allow_host={text}` is not a host name: write it like search.example.org")
+    return _without_port(text)
 
 
 def origin_of(text: str) -> str:

@@ -125,8 +125,13 @@ def run(
     `ready` is called when signals are handled, `report` with a line about each failure of the service.
     """
     server = Server(configured(pool, rules, ready))
+
+    def report_unless_forced(line: str) -> None:
+        if not server.force_exit:  # else the line is about what was cancelled
+            report(line)
+
     with (
-        captured_log("uvicorn.error", report, logging.ERROR),  # its warnings are about clients
+        captured_log("uvicorn.error", report_unless_forced, logging.ERROR),  # its warnings are about clients
         captured_log("mcp", report, logging.ERROR),
         asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner,
     ):
@@ -146,7 +151,7 @@ def configured(
             guarded,
             allow_origins=sorted(rules.origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["Authorization", "Content-Type", "Mcp-Protocol-Version", "Mcp-Session-Id"],
         )
     return uvicorn.Config(
         guarded,

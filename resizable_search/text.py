@@ -67,6 +67,19 @@ def plain_lines(text: str) -> list[str]:
     return ["".join(c if c.isprintable() else " " for c in line).rstrip() for line in lines]
 
 
+_OPTION = re.compile(r"(?<= )([a-z]+(?:_[a-z]+)*)=")
+
+
+def command_line(command: str) -> str:
+    """A command as it is typed: `tune index=wiki k=20` is `rsearch tune --index wiki -k 20`."""
+    return "rsearch " + _OPTION.sub(lambda option: f"{flag(option[1])} ", command)
+
+
+def flag(option: str) -> str:
+    """An option as it is typed: `base_url` is --base-url."""
+    return f"-{option}" if len(option) == 1 else f"--{option.replace('_', '-')}"
+
+
 def clipped(text: str) -> str:
     """The text on one line, cut if long."""
     return plain(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")

@@ -4,6 +4,8 @@ import inspect
 import re
 from typing import Any
 
+from resizable_search.text import command_line, flag
+
 COMMANDS = {
     "build": "build.app",
     "query": "query.query",
@@ -227,7 +229,6 @@ def epilog(path: str) -> str:
 
 
 _NAMED = re.compile(r"`([a-z]+(?:_[a-z]+)*)(=[^`\s]+)?((?: [^`]*)?)`")
-_OPTION = re.compile(r"\b([a-z]+(?:_[a-z]+)*)=")
 
 
 def with_flags(message: str) -> str:
@@ -243,11 +244,7 @@ def with_flags(message: str) -> str:
 def _as_typed(match: re.Match[str]) -> str:
     name, value, rest = match[1], match[2], match[3]
     if name in COMMANDS:
-        return f"`rsearch {name}{_OPTION.sub(lambda option: _flag(option[1]) + ' ', rest)}`"
+        return f"`{command_line(name + rest)}`"
     if rest:
         return match[0]  # a command of somebody else: `ulimit -n 1024`
-    return f"`{_flag(name)} {value[1:]}`" if value else _flag(name)
-
-
-def _flag(option: str) -> str:
-    return f"-{option}" if len(option) == 1 else f"--{option.replace('_', '-')}"
+    return f"`{flag(name)} {value[1:]}`" if value else flag(name)

@@ -28,7 +28,7 @@ from resizable_search.cli.progress import shown_progress, stop_on_signal
 from resizable_search.cli.render_build import write_lines
 from resizable_search.cli.settings import Configuration
 from resizable_search.errors import IndexFormatError, RsearchError
-from resizable_search.store.layout import home_of
+from resizable_search.store.layout import home_of, none_yet
 from resizable_search.text import counted, dimensions, plain, size
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
     elif entries:
         show_table(listing_table(entries))
     else:
-        write_lines(f"no index in {home_of(home).path}: build one with `rsearch build pydoc`")
+        write_lines(with_flags(str(none_yet(home_of(home)))))
 
 
 def listing_table(entries: "Sequence[OverviewEntry]") -> "Table":

@@ -1,6 +1,7 @@
 """What a refused request is told: a status, and an error with a code, a message and a hint."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.responses import Response
 
 from resizable_search import errors
 from resizable_search.errors import RsearchError
-from resizable_search.text import plain
+from resizable_search.text import command_line, plain
 
 V1 = "/api/v1/"
 
@@ -76,7 +77,7 @@ class Refusal:
         if not v1:
             return plain(f"{self.field}: {self.line}" if self.field else self.line)
         message, hint = _parted(plain(self.line))
-        return {"code": self.code, "message": message, "hint": hint, "field": self.field or None}
+        return {"code": self.code, "message": message, "hint": typed(hint), "field": self.field or None}
 
 
 def refusal_of(error: Exception) -> Refusal:
@@ -112,6 +113,14 @@ def json_response(value: Any, status: int = 200) -> Response:
     except TypeError:  # a lone surrogate in a query, or a huge integer
         body = json.dumps(value, separators=(",", ":")).encode("ascii")
     return Response(body, status, media_type="application/json")
+
+
+_COMMAND = re.compile(r"`((?:build|repair|tune|update|verify|warm)(?: [^`]*)?)`")
+
+
+def typed(text: str) -> str:
+    """The text with the commands of an operator as they are typed."""
+    return _COMMAND.sub(lambda command: f"`{command_line(command[1])}`", text)
 
 
 def invalid(errors: Sequence[Any], skip: int = 0) -> tuple[str, str]:

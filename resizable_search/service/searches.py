@@ -12,7 +12,7 @@ from resizable_search.errors import RsearchError, UsageError
 from resizable_search.search.index import Index
 from resizable_search.search.results import Answer, SearchOptions, fields
 from resizable_search.service import identity
-from resizable_search.service.refusals import json_response, refusal_of
+from resizable_search.service.refusals import json_response, refusal_of, typed
 from resizable_search.service.schemas import HttpSearch, LocalSearchRequest, SearchRequest
 from resizable_search.service.service import Service
 from resizable_search.text import rarity, snippet
@@ -151,6 +151,8 @@ def _shown(answer: Answer, request: HttpSearch, threads: int) -> dict[str, Any]:
     content = fields(replace(answer, hits=[]), threads=stages)
     content["query"] = answer.query if request.vector is None else None
     content["k"] = request.k
+    if answer.remark:
+        content["remark"] = typed(answer.remark)
     content["timings_ms"] = {name: round(ms, 3) for name, ms in content["timings_ms"].items()}
     for stage in content.get("explain", ()):
         stage["ms"] = round(stage["ms"], 3)

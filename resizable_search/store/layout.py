@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sqlite3
 import time
 import weakref
@@ -197,7 +198,8 @@ def none_yet(home: Home) -> IndexNotFoundError:
             f"no finished index in {home.path}; the build of {', '.join(unfinished)} was begun: "
             "give its build command again to go on"
         )
-    return IndexNotFoundError(f"no index in {home.path}: build one with `build pydoc`")
+    elsewhere = "" if home.path == home_of(None).path else f" home={shlex.quote(str(home.path))}"
+    return IndexNotFoundError(f"no index in {home.path}: build one with `build pydoc{elsewhere}`")
 
 
 def resolve_index(name: str | Path, home: Home) -> Path:

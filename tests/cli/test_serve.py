@@ -128,6 +128,36 @@ def test_a_token_that_is_none_is_refused_without_being_told(inside: Inside, toke
     assert not token or token.splitlines()[0] not in ran.err
 
 
+def test_a_blank_token_is_refused_and_an_empty_variable_is_none(inside: Inside, monkeypatch):
+    inside.setenv("RSEARCH_TOKEN", "   ")
+    errs(inside.run("serve"), 2, "$RSEARCH_TOKEN", "16 or more")
+    inside.setenv("RSEARCH_TOKEN", "")
+    errs(inside.run("serve", "--index", "nope"), 1, "no index")
+
+
+@pytest.mark.parametrize("host", ["https://a.example", "a.example/b", "*"])
+def test_allow_host_takes_names_alone(inside: Inside, host: str):
+    errs(inside.run("serve", "--allow-host", host), 2, "--allow-host", "search.example.org")
+
+
+def test_a_second_ctrl_c_ends_it_at_once_without_a_traceback(machine: Machine):
+    built(machine.home)
+    with serving(machine) as service, socket.create_connection(("127.0.0.1", service.port)) as client:
+        client.sendall(b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        while not service.is_reading():
+            time.sleep(0.01)
+        service.process.send_signal(signal.SIGINT)
+        while _is_open(service.port):
+            time.sleep(0.01)
+        ran = service.stop(signal.SIGINT)
+    assert (ran.code, ran.err) == (130, "rsearch: stopped\n")
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_a_token_file_that_cannot_be_read_is_named(inside: Inside, tmp_path):
     errs(inside.run("serve", "--token-file", str(tmp_path / "nope")), 1, "nope", "token file")
 
@@ -141,6 +171,8 @@ def test_with_a_token_it_serves_other_machines_and_tells_it_to_nobody(machine: M
         assert service.ask("GET", "/api/indexes", Authorization=f"Bearer {TOKEN}")[0] == 200
         ran = service.stop()
     assert TOKEN not in service.greeting + ran.err
+    assert " at http://127.0.0.1:" in service.greeting
+    assert " and all addresses of this machine (" in service.greeting
 
 
 def test_a_port_that_is_taken_is_told(inside: Inside):

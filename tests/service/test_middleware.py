@@ -70,6 +70,8 @@ def test_an_origin_that_is_allowed_is_told_so_and_no_other(made_once):
         before = service.ask("OPTIONS", "/api/search", None, Origin="https://app.example", **asked)
         assert (before.status, before.headers["access-control-allow-origin"]) == (200, "https://app.example")
         assert "content-type" in before.headers["access-control-allow-headers"].lower()
+        asked["Access_Control_Request_Headers"] = "authorization,content-type,mcp-protocol-version"
+        assert service.ask("OPTIONS", "/mcp", None, Origin="https://app.example", **asked).status == 200
         assert service.ask("GET", "/api/indexes", Origin="https://other.example").status == 403
         assert service.ask("OPTIONS", "/api/search", Origin="https://other.example", **asked).status == 400
 
@@ -103,7 +105,7 @@ def test_with_a_token_the_api_wants_it_and_the_page_does_not(made_once):
 
 
 def test_a_service_for_other_machines_goes_by_addresses_and_its_own_names():
-    rules = AccessRules.of("0.0.0.0", more=["Search.Example.Org"], token=TOKEN)
+    rules = AccessRules.of("0.0.0.0", more=["Search.Example.Org:8443"], token=TOKEN)
     for host in (
         "192.168.1.5:8765",
         "[fe80::1]:8765",

@@ -160,6 +160,14 @@ def test_an_address_that_makes_no_sense_has_a_code(served: Running, path: str, c
     assert error(served.ask("GET", path))[1] == code
 
 
+def test_a_hint_has_an_operators_command_as_it_is_typed(served: Running, tmp_path: Path):
+    hint = search(served, query="tree", recall=0.99).json["error"]["hint"]
+    assert hint == "measure one with `rsearch tune --index made --recall 0.99`"
+    with running(tmp_path) as empty:
+        problem = empty.ask("GET", "/api/v1/search?q=tree").json["error"]
+        assert problem["hint"] == f"build one with `rsearch build pydoc --home {tmp_path}`"
+
+
 def test_the_wrong_field_is_named(served: Running):
     assert search(served, query="tree", k=0).json["error"]["field"] == "k"
     assert search(served, query="tree", index="nope").json["error"]["field"] is None

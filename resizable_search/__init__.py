@@ -7,36 +7,25 @@
     hits = index.query("tree data structures", k=10, dim=256, rerank=10)  # list[Hit]
     top = index.scan(vectors, k=10, dim=256, rerank=10)                   # (m, full) floats -> Top
 
-`build.build.build` makes an index of a corpus, `build.vectors.build_vectors` of vectors you
-already have. The command line is `rsearch`. Names are loaded when they are first used, so that
-importing the package costs next to nothing.
+`build.build.build` makes an index of a corpus, `build.build.build_vectors` of vectors you already have. The
+command line is `rsearch`. Names are loaded when they are first used: importing the package costs little.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resizable_search.build.build import build_index
-    from resizable_search.engine.base import Top
-    from resizable_search.engine.plan import Plan, Stage
-    from resizable_search.errors import RsearchError
-    from resizable_search.search.index import Index, open_index
-    from resizable_search.search.results import Answer, Hit, Timings
+    from resizable_search.build.build import build_index as build_index
+    from resizable_search.engine.base import Top as Top
+    from resizable_search.engine.plan import Plan as Plan
+    from resizable_search.engine.plan import Stage as Stage
+    from resizable_search.errors import RsearchError as RsearchError
+    from resizable_search.search.index import Index as Index
+    from resizable_search.search.index import open_index as open_index
+    from resizable_search.search.results import Answer as Answer
+    from resizable_search.search.results import Hit as Hit
+    from resizable_search.search.results import Timings as Timings
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "Answer",
-    "Hit",
-    "Index",
-    "Plan",
-    "RsearchError",
-    "Stage",
-    "Timings",
-    "Top",
-    "__version__",
-    "build_index",
-    "open_index",
-]
 
 _HOMES = {
     "Answer": "search.results",
@@ -50,6 +39,9 @@ _HOMES = {
     "build_index": "build.build",
     "open_index": "search.index",
 }
+
+
+__all__ = sorted(["__version__", *_HOMES])
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 What the system refuses becomes an error that names the remedy, by one table from errno.
 """
 
+import ctypes
 import errno
 import json
 import os
@@ -85,7 +86,6 @@ _WORDS = {
 def _refusal(
     number: int, home: Path, path: object = None, remedy: str = ANOTHER_HOME, again: str = RESUMES
 ) -> RsearchError | None:
-    """The error of the table for this errno; None if it is not in there."""
     if number not in _REMEDIES:
         return None
     kind, words = _REMEDIES[number]
@@ -282,6 +282,33 @@ def replace_file(path: Path, content: bytes) -> None:
         raise
 
 
+def remove_folder(folder: Path) -> None:
+    """Delete a folder with its content, or a link to one."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step, by renameat2 of Linux; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, how = -100, 2  # AT_FDCWD: names are as for open; RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), how) == 0)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk holds a folder's entries."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 HOLDER_SECONDS = 2.0  # a refused process waits for the holder to write who it is, which it does at once
 POLL_SECONDS = 0.01
 
@@ -289,11 +316,9 @@ POLL_SECONDS = 0.01
 def empty_state(lock: Path) -> None:
     """Delete the files beside a held lock."""
     for path in sorted(lock.parent.iterdir()):
-        if path == lock:
-            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-        else:
+        elif path != lock:
             path.unlink(missing_ok=True)
 
 
@@ -337,7 +362,6 @@ def file_lock(path: Path, on_acquired: Callable[[int], None] | None = None) -> "
 
 
 def _acquire(lock: "BaseFileLock", path: Path, busy: str, elsewhere: str) -> None:
-    """Acquire a lock, or learn who holds it."""
     from filelock import Timeout
 
     until = time.monotonic() + HOLDER_SECONDS

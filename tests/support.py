@@ -17,6 +17,8 @@ from resizable_search.engine.vectors import LANES
 from resizable_search.search.index import Index, open_index
 from resizable_search.specs import CorpusSpec, EmbedderSpec
 from resizable_search.store.layout import Home
+from resizable_search.store.manifest import Manifest, read_manifest
+from resizable_search.store.writer import commit
 
 TEST_DATA = Path(os.environ.get("RSEARCH_TEST_DATA") or "no-test-data")
 """Real articles and recorded answers; tests that need them skip if the folder is missing."""
@@ -144,3 +146,8 @@ def float64_unit(row: np.ndarray) -> np.ndarray:
     """A row of norm 1 in float64, by the standard library's exact sum."""
     length = math.sqrt(math.fsum(x * x for x in row.astype(np.float64).tolist()))
     return row.astype(np.float64) / (length or 1.0)
+
+
+def delete_rows(index: Path, rows: Sequence[int]) -> Manifest:
+    """Mark these rows of an index as deleted."""
+    return commit(index, read_manifest(index), rows)

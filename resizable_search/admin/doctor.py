@@ -22,8 +22,8 @@ from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import derive_missing, derived_files, sync_folder
-from resizable_search.system import ANOTHER_HOME, free_bytes, thread_count
+from resizable_search.store.writer import derive_missing, derived_names
+from resizable_search.system import ANOTHER_HOME, free_bytes, sync_folder, thread_count
 from resizable_search.text import counted, dimensions
 
 WIKI100K_BYTES = 1_200_000_000  # to build it: 691 MB of vectors, the texts, and temporary files
@@ -78,8 +78,8 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
     if name is not None:
         folder = resolve_index(name, home)
         manifest = read_manifest(folder)
-        wanted, is_derived = {*derived_files(0, manifest.dims), *NAMES.lexical}, False
-        if not all(wanted <= set(part.files) for part in manifest.parts):
+        wanted, is_derived = derived_names(manifest.dims), False
+        if not all(part.files.keys() >= set(wanted) for part in manifest.parts):
             with hold_lock(folder):
                 is_derived = add_tiers(folder, progress)
         done.append(f"{folder.name}: {'missing tiers derived' if is_derived else 'nothing is missing'}")
@@ -97,7 +97,6 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
     Nothing else changes, so the generation stays. The caller holds the index's lock.
     """
     manifest = read_manifest(index)
-    wanted = (*derived_files(0, manifest.dims), *NAMES.lexical)
     progress.stage("deriving", manifest.rows, "rows")
     try:
         complete = derive_missing(index, manifest, progress)
@@ -105,7 +104,7 @@ def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
             complete.write(index)
     except BaseException:
         for part in manifest.parts:
-            for name in wanted:
+            for name in derived_names(manifest.dims):
                 path = index / part.path / name
                 if name not in part.files:
                     path.unlink(missing_ok=True)

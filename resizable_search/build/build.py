@@ -1,25 +1,24 @@
 """Build an index, add documents to it, and compact it: each is an update that is resumable at any point.
 
 If more rows are asked for, a finished index is extended by a further part; the index of a mutable corpus
-follows it instead. A fitted embedder (lsa) reads the whole corpus first, is fitted and frozen, and embeds
-then. A compaction keeps the order, ids and full vectors of rows, bit for bit; the rest is derived again.
+follows it instead. A compaction keeps the order, ids and full vectors of rows, bit for bit.
 """
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from resizable_search.build.ingest import Ingest, by_content, by_id, with_vector
-from resizable_search.build.journal import ROWS_AT_ONCE, PendingDocument
+from resizable_search.build.ingest import as_stored, by_content, by_id, with_vector
+from resizable_search.build.journal import ROWS_AT_ONCE
 from resizable_search.build.report import BuildReport, finish
 from resizable_search.build.update import Update
 from resizable_search.build.workspace import (
     BuildOptions,
     Workspace,
+    check_name,
     choose_dims,
     embedder_request,
     lock_build,
@@ -27,7 +26,7 @@ from resizable_search.build.workspace import (
     made_of,
     refuse_differences,
 )
-from resizable_search.corpora.base import Block, Corpus, Document
+from resizable_search.corpora.base import Block, Corpus, Document, gather
 from resizable_search.corpora.inputs import AddedCorpus, Input, TextsCorpus, VectorsCorpus, reopened
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder, PrecomputedEmbedder
@@ -41,7 +40,7 @@ from resizable_search.errors import (
 )
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
-from resizable_search.specs import DEFAULT_EMBEDDER, CorpusSpec, EmbedderSpec, Json
+from resizable_search.specs import DEFAULT_EMBEDDER, EmbedderSpec, Json
 from resizable_search.store.layout import NAMES, Home, home_of
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
@@ -62,8 +61,24 @@ def build(
     BuildStateError (an unfinished build of other options), IndexBusyError, StorageError and
     BuildStoppedError; then what was embedded is safe, and the same call resumes.
     """
+    check_name(options.name)
     with lock_build(home, options, progress, stop) as workspace:
-        return run(workspace, corpus, embedder)
+        check_options(workspace, embedder)
+        if options.restart:
+            discard(workspace.unfinished)
+        workspace.recover()
+        update = requested(workspace, corpus, embedder)
+        if update.base is not None and is_complete(update):  # a begun extension is paid for: it stays
+            return BuildReport(options.name, workspace.folder, update.base)
+        if corpus.shard is not None and embedder.needs_fit:
+            raise UsageError(
+                f"{embedder.kind} learns from the whole corpus, and a shard is a part: leave `shard` out, "
+                "or choose another `embedder`"
+            )
+        if embedder.embeds and update.kind == "build" and not corpus.has_vectors:
+            check_embedder(workspace, embedder)
+        TrustedEndpoints(home.trusted).add(embedder)
+        return finish(workspace, update.run())
 
 
 def build_vectors(
@@ -83,10 +98,8 @@ def build_vectors(
     `file` holds (n, width) float16, float32 or float64; row i of `documents` (JSON lines or Parquet)
     describes its row i. `model` made the vectors; `embedder` is the kind that embeds queries with it (None:
     the one that knows the model), with `embedder_options` such as `base_url`. Without both, the index is
-    searched with vectors. Options of requests and texts have no effect.
-
-    Raises what `build` does, and EmbedderMismatchError for another width than the model's. Nothing is kept
-    of a wrong file.
+    searched with vectors. Raises what `build` does, and EmbedderMismatchError for another width than the
+    model's. Nothing is kept of a wrong file.
     """
     stop = stop or threading.Event()
     with closing(VectorsCorpus(file, documents, progress=progress, stop=stop)) as corpus:
@@ -130,9 +143,8 @@ def add(
 ) -> BuildReport:
     """Add the documents of these files, folders or streams of JSON lines to the index in `folder`.
 
-    `replace`: a document replaces the one with its id. `embedder` None: the index's own. Of the options,
-    those of requests and texts count. Raises what `build` does, CorpusError also for an id that is repeated
-    or taken; then the index is as it was.
+    `replace`: a document replaces the one with its id. `embedder` None: the index's own. Raises what `build`
+    does, CorpusError also for an id that is repeated or taken; then the index is as it was.
     """
     with lock_index(folder, options, progress, stop) as workspace:
         folder = workspace.folder
@@ -169,9 +181,8 @@ def follow(
 ) -> BuildReport:
     """Read the corpus of the index in `folder` again: embed what is new, and delete what is gone.
 
-    Everything else is as its manifest says. `shrink`: more than half of the documents may go, which raises
-    ShrinkError else. `embedder` None: the index's own. Of the options, those of requests count. Raises what
-    `build` does; then the index is as it was.
+    `shrink`: more than half of the documents may go, which raises ShrinkError else. `embedder` None: the
+    index's own. Raises what `build` does; then the index is as it was.
     """
     with lock_index(folder, options, progress, stop) as workspace:
         update = following(workspace, progress, embedder)
@@ -214,33 +225,13 @@ def compact(
             raise RsearchError(f"every document of {name} is deleted: `remove {name}` deletes the index")
         embedder = PrecomputedEmbedder(width=old.full_dim)
         with closing(IndexReader(workspace.folder)) as reader:
-            corpus = StoredCorpus(reader)
-            new = Update(workspace, corpus, embedder, "compact", old, corpus.as_stored).run().manifest
+            update = Update(workspace, StoredCorpus(reader), embedder, "compact", old, as_stored)
+            new = update.run().manifest
         if not is_whole:  # logs and reports of earlier builds may name deleted documents
             state = workspace.home.state(name)
             for path in (*state.glob(f"{NAMES.log}*"), state / NAMES.report):
                 path.unlink(missing_ok=True)
         return old, new
-
-
-def run(workspace: Workspace, corpus: Corpus, embedder: Embedder) -> BuildReport:
-    """Make the index what is asked for. Raises what `build` says."""
-    check_options(workspace, embedder)
-    if workspace.options.restart:
-        discard(workspace.unfinished)
-    workspace.recover()
-    update = requested(workspace, corpus, embedder)
-    if update.base is not None and is_complete(update):  # an extension that was begun is paid for, and stays
-        return BuildReport(workspace.options.name, workspace.folder, update.base)
-    if corpus.shard is not None and embedder.needs_fit:
-        raise UsageError(
-            f"{embedder.kind} learns from the whole corpus, and a shard is a part: leave `shard` out, "
-            "or choose another `embedder`"
-        )
-    if embedder.embeds and update.is_build and update.file is None:
-        check_embedder(workspace, embedder)
-    TrustedEndpoints(workspace.home.trusted).add(embedder)
-    return finish(workspace, update.run())
 
 
 def requested(workspace: Workspace, corpus: Corpus, embedder: Embedder) -> Update:
@@ -293,10 +284,7 @@ def check_options(workspace: Workspace, embedder: Embedder) -> None:
 
 
 def check_embedder(workspace: Workspace, embedder: Embedder) -> str:
-    """Check that the embedder can work, and say why. Raises EmbedderError.
-
-    Without a key for a new index, the error names the embedder that needs none.
-    """
+    """Check that the embedder can work, and say why. Raises EmbedderError, which names one without a key."""
     try:
         return embedder.check()
     except NoCredentialsError as error:
@@ -313,25 +301,14 @@ class StoredCorpus(Corpus):
 
     def __init__(self, reader: IndexReader) -> None:
         self._reader = reader
-        self._rows = reader.live_rows().tolist()
-        self.label = reader.folder.name
-
-    def spec(self) -> CorpusSpec:
-        """The kind alone."""
-        return CorpusSpec(self.kind, {})
+        self.label = reader.name
 
     def size_hint(self) -> int:
         """The number of documents."""
-        return len(self._rows)
-
-    def as_stored(self, _: Ingest, document: PendingDocument) -> PendingDocument:
-        """The document as it is, with the vector of its row."""
-        return replace(document, source=self._rows[document.seq])
+        return self._reader.manifest.documents
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """The documents, from the first on."""
-        for start in range(0, len(self._rows), ROWS_AT_ONCE):
-            some = self._rows[start : start + ROWS_AT_ONCE]
-            stored = map(self._reader.documents(some).__getitem__, some)
-            documents = [Document(d.id, d.title, d.url, d.text, d.metadata) for d in stored]
-            yield Block(documents, start + len(some))
+        stored = self._reader.live_documents()
+        documents = (Document(d.id, d.title, d.url, d.text, d.metadata) for d in stored)
+        return gather((([document], None) for document in documents), ROWS_AT_ONCE)

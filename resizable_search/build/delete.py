@@ -10,8 +10,9 @@ import numpy as np
 from resizable_search.build.workspace import lock_index
 from resizable_search.errors import DocumentNotFoundError, RsearchError
 from resizable_search.store.filter import Filter
+from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import delete_rows
+from resizable_search.store.writer import commit
 from resizable_search.text import counted, listed, quoted
 
 
@@ -70,5 +71,5 @@ def delete(
                 "would be deleted now: nothing was; delete again"
             )
         if deletion.rows:
-            delete_rows(folder, deletion.rows)
+            commit(folder, read_manifest(folder), deletion.rows)
     return deletion

@@ -65,7 +65,7 @@ class DryRun:
             return {}
         files = array_bytes(self.rows, self.update.dims)
         files[NAMES.documents] = self.bytes + self.rows * ROW_BYTES
-        if self.update.file is None:
+        if not self.update.corpus.has_vectors:
             files[f"{NAMES.tiers}/lexical"] = self.bytes // 2
         if self.update.fits and self.update.embedder.max_state_bytes:
             files[f"{NAMES.embedder}/"] = self.update.embedder.max_state_bytes
@@ -83,14 +83,10 @@ class DryRun:
         return free_bytes(self.update.workspace.home.path)
 
     @property
-    def fits(self) -> bool:
-        """Whether the disk has room for it."""
-        return self.peak_bytes <= self.free_bytes
-
-    @property
     def ok(self) -> bool:
         """Whether the build can begin."""
-        return self.fits and not any(isinstance(words, RsearchError) for words in self.findings.values())
+        errors = [words for words in self.findings.values() if isinstance(words, RsearchError)]
+        return not errors and self.peak_bytes <= self.free_bytes
 
 
 def dry_run(
@@ -119,11 +115,11 @@ def _dry_run(update: Update) -> DryRun:
         except RsearchError as error:
             findings[what] = error
     is_reachable = isinstance(findings["corpus"], str)
-    if update.is_build and is_reachable:
+    if update.kind == "build" and is_reachable:
         update = requested(workspace, corpus, embedder)
     options, unfinished, safe = workspace.options, workspace.begun, update.start.read
     state: State = "extends" if update.base else "new"
-    if not update.is_build:
+    if update.kind != "build":
         state = "follows"
     elif is_complete(update):
         return DryRun(update, findings, "complete", safe, safe)
@@ -140,18 +136,18 @@ def _dry_run(update: Update) -> DryRun:
 
 
 def _measured(plan: DryRun) -> DryRun:
-    """Read the corpus, or the next documents of a remote one, into a journal in a temporary folder."""
+    """Read the corpus, or some documents of a remote one, into a journal in a temporary folder."""
     update, corpus, start = plan.update, plan.update.corpus, plan.update.start.read
     limit = update.limit
     if corpus.is_remote:
         limit = min(start + SAMPLE, limit or start + SAMPLE)
     with tempfile.TemporaryDirectory() as folder, closing(Journal(Path(folder))) as journal:
         changes, documents = replace(update, limit=limit).compare(journal)
-        if not update.is_build:
+        if update.kind != "build":
             journal.copy_answered(update.workspace.unfinished)
         texts, chars, rows, size = journal.sizes()
     sampled = documents - start
-    if update.is_build:
+    if update.kind == "build":
         if corpus.is_remote and documents == limit:
             known = [count for count in (update.limit, corpus.size_hint()) if count is not None]
             if not known:

@@ -1,7 +1,7 @@
 """The middle of an update: embed the texts that wait, and record each answer on arrival."""
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -70,27 +70,24 @@ class Embedding:
         """Embed everything. Raises EmbedderError or CorpusError; what was answered is safe in any case."""
         with closing(self.reading):
             try:
-                self._loop()
+                while True:
+                    while self._pool.has_room and (batch := self._next_batch()):
+                        self._pool.submit([seq for seq, _ in batch], [text for _, text in batch])
+                    if self._pool.outstanding:
+                        result = self._pool.next(STOP_SECONDS)
+                        if result is not None:
+                            self._take(result)
+                    elif self._has_read_all:
+                        return
+                    else:
+                        self.workspace.stop.wait(STOP_SECONDS)
+                    words = self._pool.status(), self.embedder.status()
+                    self.workspace.log.status(", ".join(filter(None, words)))
+                    self.workspace.check_stop()
             finally:
                 for result in self._pool.drain(GRACE_SECONDS if self.embedder.remote else 0.0):
                     self._record(result)
                 self.usage.requested = self._pool.usage
-
-    def _loop(self) -> None:
-        while True:
-            while self._pool.has_room and (batch := self._next_batch()):
-                self._pool.submit([seq for seq, _ in batch], [text for _, text in batch])
-            if self._pool.outstanding:
-                result = self._pool.next(STOP_SECONDS)
-                if result is not None:
-                    self._take(result)
-            elif self._has_read_all:
-                return
-            else:
-                self.workspace.stop.wait(STOP_SECONDS)
-            words = self._pool.status(), self.embedder.status()
-            self.workspace.log.status(", ".join(filter(None, words)))
-            self.workspace.check_stop()
 
     def _next_batch(self) -> list[tuple[int, str]]:
         """The texts of one request; none while the corpus has nothing yet, or if all are requested."""
@@ -123,7 +120,9 @@ class Embedding:
             self._most_taken = max(self._most_taken, len(seqs))
             if answered is not None:
                 answered.append(len(seqs))
-                self._learn_size(answered)
+                if len(answered) == 2 and sum(answered) > self._most_taken:  # the refused one was too large
+                    self.embedder.batch_size = max(answered)
+                    self.workspace.log.log(f"{max(answered)} texts a request from now on: more are refused")
         elif len(seqs) > 1:  # one text spoils the batch: its halves tell which
             middle = len(seqs) // 2
             halves: list[int] = []
@@ -139,12 +138,6 @@ class Embedding:
             self.journal.leave_out(texts[0], str(refused))
             self.workspace.log.advance(1)
             self.workspace.log.log(f"document {document!r} is left out: {refused}")
-
-    def _learn_size(self, halves: Sequence[int]) -> None:
-        """Send smaller requests from now on, if a refused one was too large: both its halves are answered."""
-        if len(halves) == 2 and sum(halves) > self._most_taken:
-            self.embedder.batch_size = max(halves)
-            self.workspace.log.log(f"{max(halves)} texts a request from now on: more are refused")
 
     def _record(self, result: BatchResult) -> None:
         if result.vectors is None:

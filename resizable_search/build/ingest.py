@@ -40,8 +40,7 @@ class Ingest:
     """Reads documents of a corpus into the journal. `start`: where the index that is extended was left.
 
     `match` compares each with the index, `reader`. `limit` counts the corpus's rows from its beginning.
-    Documents without text are left out and reported ("skip"), end the update ("fail"), or become rows too
-    ("keep").
+    `on_blank`: documents without text are left out, end the update, or become rows too.
     """
 
     corpus: Corpus
@@ -102,7 +101,6 @@ class Ingest:
         self.journal.set(stream=asdict(replace(source, exhausted=True)))
 
     def _check_last(self, row: int, expected: str, actual: str | None) -> None:
-        """Refuse a corpus whose row that was read last has changed, or is gone."""
         if expected and (actual is None or clean(actual) != expected):
             now = "is gone" if actual is None else f"is {actual!r}"
             raise BuildStateError(
@@ -157,29 +155,29 @@ class Ingest:
         """The row of the index that has the document with this id."""
         return None if self.reader is None else self.reader.row_of(id_)
 
-    def is_taken(self, id_: str) -> bool:
-        """Whether a document of the journal or of the index has this id."""
-        taken = "SELECT 1 FROM documents WHERE id = ? UNION ALL SELECT 1 FROM unchanged WHERE id = ?"
-        is_read = self.journal.db.execute(taken, (id_, id_)).fetchone() is not None
-        return is_read or self.row_of(id_) is not None
+    def unique(self, id_: str, *, in_index: bool = False) -> str:
+        """The id itself, or with '#2', '#3', … behind it where another document has it.
 
-    def unique(self, id_: str) -> str:
-        """The id itself, or with '#2', '#3', … behind it where it is taken."""
-        if not self.is_taken(id_):
-            return id_
+        `in_index`: a document of the index counts too.
+        """
         db = self.journal.db
+
+        def is_taken(id_: str) -> bool:
+            taken = "SELECT 1 FROM documents WHERE id = ? UNION ALL SELECT 1 FROM unchanged WHERE id = ?"
+            is_read = db.execute(taken, (id_, id_)).fetchone() is not None
+            return is_read or (in_index and self.row_of(id_) is not None)
+
+        if not is_taken(id_):
+            return id_
         (number,) = db.execute("SELECT last FROM repeats WHERE id = ?", (id_,)).fetchone() or (1,)
-        while self.is_taken(unique := f"{id_}#{number + 1}"):
+        while is_taken(unique := f"{id_}#{number + 1}"):
             number += 1
         db.execute("INSERT OR REPLACE INTO repeats VALUES (?, ?)", (id_, number + 1))
         return unique
 
 
 def as_pending(seq: int, document: Document | StoredDocument, with_context: bool) -> PendingDocument:
-    """The document as the journal has it, without characters that no database takes.
-
-    `with_context`: its title and headings are embedded before its text.
-    """
+    """The document as the journal has it. `with_context`: title and headings are embedded before its text."""
     metadata = sound_json(_ENCODER.encode(dict(document.metadata))) if document.metadata else "{}"
     id_, title, url, text = map(clean, (document.id, document.title, document.url, document.text))
     context = clean(context_of(title, document.metadata)) if with_context else ""
@@ -192,7 +190,7 @@ Match = Callable[[Ingest, PendingDocument], PendingDocument]
 
 def as_new(ingest: Ingest, document: PendingDocument) -> PendingDocument:
     """Every document is new (a build, an extension). An id that is taken gets '#2', '#3', … behind it."""
-    return replace(document, id=ingest.unique(document.id))
+    return replace(document, id=ingest.unique(document.id, in_index=True))
 
 
 def with_vector(ingest: Ingest, document: PendingDocument) -> PendingDocument:
@@ -244,15 +242,16 @@ def by_content(ingest: Ingest, document: PendingDocument) -> PendingDocument:
     return replace(d, source=source, replaces=row)
 
 
+def as_stored(ingest: Ingest, document: PendingDocument) -> PendingDocument:
+    """Every document is of the index, and keeps the vector of its row (compact)."""
+    return replace(document, source=ingest.row_of(document.id))
+
+
 def hash_stored(journal: Journal, reader: IndexReader, with_context: bool) -> None:
     """Put the hashes of every document of the index into the journal, for `by_content`."""
-    query = "SELECT row, id, title, url, metadata, text FROM documents JOIN texts USING (row) ORDER BY row"
     with journal.db:
-        for part in reader.parts:
-            for row, id_, title, url, metadata, text in part.connection.execute(query):
-                if part.allowed is None or part.allowed[row]:
-                    fields = json.loads(sound_json(metadata))
-                    context = clean(context_of(title, fields)) if with_context else ""
-                    hashes = (sha256(title, url, metadata, text), sha256(context + text))
-                    values = (id_, part.start + row, *hashes, str(fields.get("path", id_)))
-                    journal.db.execute("INSERT INTO stored VALUES (?, ?, ?, ?, ?)", values)
+        for stored in reader.live_documents():
+            d = as_pending(stored.row, stored, with_context)
+            hashes = sha256(d.title, d.url, d.metadata, d.text), sha256(d.embedded)
+            values = (d.id, d.seq, *hashes, str(stored.metadata.get("path", d.id)))
+            journal.db.execute("INSERT INTO stored VALUES (?, ?, ?, ?, ?)", values)

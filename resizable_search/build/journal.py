@@ -1,9 +1,9 @@
 """The journal of an update: what was read, asked and answered, in one SQLite database.
 
 Each block of documents arrives with the corpus's position, in one transaction. An answer is recorded on
-arrival, under the SHA-256 of what was embedded (a document's context and text): nothing is paid for twice,
-whichever document or command needs it. Rows are made from both at the end, in the order of the documents. So
-an update that dies at any moment resumes, and makes the same bytes.
+arrival, under the SHA-256 of what was embedded: nothing is paid for twice, whichever document or command
+needs it. Rows are made from both at the end. So an update that dies at any moment resumes, and makes the same
+bytes.
 """
 
 import hashlib
@@ -24,10 +24,9 @@ from resizable_search.errors import BuildStateError
 from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.store.writer import discard
 from resizable_search.system import sqlite_os_errors
-from resizable_search.text import counted
 
 VERSION = 2
-"""The `user_version` of the database. 0 kept finished rows apart, and is refused."""
+"""The `user_version` of the database. Another one is refused."""
 
 NO_TEXT = "no text"
 """Why a document without text is left out, if nothing else is known."""
@@ -64,9 +63,8 @@ _ANSWERED = "text_sha256 IN (SELECT text_sha256 FROM answers)"
 class PendingDocument:
     """A document that is not yet a row. `seq` is its row in the corpus, `metadata` is JSON.
 
-    `context` is embedded before the text, and not stored in the index.
     `source`: the row whose vector it gets, None if it is to be embedded. `replaces`: the row of the index
-    that has its id. `unchanged`: the index has it as it is.
+    that has its id. `unchanged`: the index has it as it is. `context` is embedded before the text.
     """
 
     seq: int
@@ -94,8 +92,7 @@ def sha256(*texts: str) -> bytes:
 class Journal:
     """What an update that works in `folder` has read and been answered. Its new files lie in `staged`.
 
-    Raises BuildStateError for a damaged database and for one of another version, and sqlite3.OperationalError
-    or OSError of the disk.
+    Raises BuildStateError for one of another version, and sqlite3.DatabaseError or OSError.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -116,33 +113,16 @@ class Journal:
         try:
             (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             if tables and db.execute("PRAGMA user_version").fetchone() != (VERSION,):
-                raise self._of_another_version(db)
+                raise BuildStateError(
+                    f"the unfinished build in {self.folder} is of another version of rsearch: finish it with "
+                    "that one, or begin again with `restart`, which embeds all of it again"
+                )
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
-        except BaseException as error:
+        except BaseException:
             db.close()
-            is_of_disk = (
-                isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR
-            )
-            if is_of_disk or not isinstance(error, sqlite3.DatabaseError):
-                raise
-            raise self.damaged(str(error)) from None
+            raise
         return db
-
-    def _of_another_version(self, db: sqlite3.Connection) -> BuildStateError:
-        """The error for a journal of an earlier rsearch, with what `restart` would repeat."""
-        (rows,) = db.execute("SELECT coalesce((SELECT value FROM meta WHERE key = 'rows'), 0)").fetchone()
-        (answers,) = db.execute("SELECT count(*) FROM journal").fetchone()
-        return BuildStateError(
-            f"the unfinished build in {self.folder} is of an earlier rsearch: finish it with that one, or "
-            f"begin again with `restart`, which embeds its {counted(int(rows) + answers, 'document')} again"
-        )
-
-    def damaged(self, why: str) -> BuildStateError:
-        """The error for a journal that cannot be used."""
-        return BuildStateError(
-            f"the unfinished build in {self.folder} is damaged ({why}): begin again with `restart`"
-        )
 
     def get(self, key: str) -> Any:
         """A value that was set, as JSON; None if it was not."""
@@ -222,11 +202,6 @@ class Journal:
         """The id of a document."""
         return str(self.db.execute("SELECT id FROM documents WHERE seq = ?", (seq,)).fetchone()[0])
 
-    def id_at(self, row: int) -> str:
-        """The id of the document that becomes this row, from 0."""
-        query = "SELECT id FROM documents ORDER BY seq LIMIT 1 OFFSET ?"
-        return str(self.db.execute(query, (row,)).fetchone()[0])
-
     def leave_out(self, text: str, reason: str) -> None:
         """Leave out the documents that are embedded as this text, for a reason that the report gives."""
         key = (sha256(text),)
@@ -251,8 +226,8 @@ class Journal:
         """The number of them whose vectors need not be asked for again."""
         return self.count(f"documents WHERE source IS NOT NULL OR {_ANSWERED}")
 
-    def blocks(self, width: int) -> Iterator[tuple[list[int | None], NDArray[np.float32]]]:
-        """The vectors of the documents in order: up to ROWS_AT_ONCE `source` rows, and the answers.
+    def blocks(self, width: int) -> Iterator[tuple[list[tuple[int, int | None]], NDArray[np.float32]]]:
+        """The `seq` and `source` of up to ROWS_AT_ONCE documents, in order, and the answers to them.
 
         The answers are (m, width) float32 for the m documents without a source. Raises BuildStateError if one
         is missing or of another width.
@@ -264,9 +239,13 @@ class Journal:
         while block := records.fetchmany(ROWS_AT_ONCE):
             for seq, source, vector in block:
                 if source is None and len(vector or b"") != 4 * width:
-                    raise self.damaged(f"there is no answer for document {seq:,}")
+                    raise BuildStateError(
+                        f"the unfinished build in {self.folder} is damaged (there is no answer for document "
+                        f"{seq:,}): begin again with `restart`"
+                    )
             answers = b"".join(vector for _, _, vector in block if vector is not None)
-            yield [source for _, source, _ in block], np.frombuffer(answers, "<f4").reshape(-1, width)
+            documents = [(seq, source) for seq, source, _ in block]
+            yield documents, np.frombuffer(answers, "<f4").reshape(-1, width)
 
     def sizes(self) -> tuple[int, int, int, int]:
         """The different texts without a vector, and their characters; the documents, and their bytes."""

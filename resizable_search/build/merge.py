@@ -4,20 +4,21 @@ Files of a part are linked where that is possible, else copied, and checked agai
 case. The manifest is written last, so a merge that dies is resumed by the same call.
 """
 
+import json
 import os
 import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from heapq import merge as merge_sorted
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-from resizable_search.build.report import BuildReport, finish, read_total
-from resizable_search.build.workspace import BuildOptions, Workspace, by_option, lock_build
+from resizable_search.build.report import BuildReport, finish
+from resizable_search.build.workspace import BuildOptions, Workspace, by_option, check_name, lock_build
 from resizable_search.corpora.base import Shard
 from resizable_search.embedders.request_pool import Usage
 from resizable_search.errors import (
@@ -34,7 +35,7 @@ from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
 from resizable_search.store.reader import IndexReader, PartReader
 from resizable_search.store.writer import derive_missing, replace_folder
-from resizable_search.system import beside, make_sure_of_room
+from resizable_search.system import make_sure_of_room
 from resizable_search.text import listed
 
 
@@ -56,6 +57,7 @@ def merge(
         readers = [stack.enter_context(closing(IndexReader(folder))) for folder in folders]
         readers = in_order(readers)
         manifest = merged_manifest(readers)
+        check_name(options.name)
         workspace = stack.enter_context(lock_build(home, options, progress, stop))
         if (workspace.unfinished / NAMES.work).exists():
             raise BuildStateError(
@@ -190,7 +192,6 @@ def _comparable_files(part: Part, first: Part, full: int) -> Mapping[str, FileEn
 
 
 def _merged_corpus(readers: Sequence[IndexReader]) -> dict[str, Any]:
-    """The corpus of all shards, or what later additions must know of several corpora."""
     base = readers[0].manifest.corpus
     if base.get("shard"):
         return {key: value for key, value in base.items() if key not in ("shard", "limit")}
@@ -256,10 +257,9 @@ def _take_file(origin: Path, path: Path, entry: FileEntry) -> None:
     try:
         os.link(origin.resolve(), path)
     except OSError:  # another disk, or one without links
-        shutil.copyfile(origin, beside(path))
-        with beside(path).open("rb") as file:
+        shutil.copyfile(origin, path)
+        with path.open("rb") as file:
             os.fsync(file.fileno())
-        beside(path).replace(path)
     if file_entry(path) != entry:
         path.unlink()
         raise IndexFormatError(
@@ -268,11 +268,15 @@ def _take_file(origin: Path, path: Path, entry: FileEntry) -> None:
 
 
 def _summed(readers: Sequence[IndexReader], name: str, folder: Path, manifest: Manifest) -> BuildReport:
-    """The report of the merge: what all builds cost together, and what they left out."""
+    """The report of the merge: what all builds cost together, and what they left out, as far as is known."""
     left_out: list[Mapping[str, Any]] = []
     total, runs = Usage(), 0
     for reader in readers:
-        some, cost, count = read_total(Home(reader.folder.resolve().parent).state(reader.name))
-        left_out, total, runs = [*left_out, *some], total + cost, runs + count
+        path = Home(reader.folder.resolve().parent).state(reader.name) / NAMES.report
+        with suppress(OSError, ValueError, KeyError, TypeError):  # no report, or one of another version
+            content = json.loads(path.read_bytes())
+            cost = dict(content["total"])
+            own = Usage(**{key: cost[key] for key in asdict(Usage())})
+            left_out, total, runs = [*left_out, *content["left_out"]], total + own, runs + cost["runs"]
     documents, read = manifest.documents, manifest.source.read
     return BuildReport(name, folder, manifest, documents, left_out, Usage(), total, runs, read=read)

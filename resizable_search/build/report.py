@@ -19,17 +19,13 @@ from resizable_search.text import counted
 
 
 class BuildUsage:
-    """The requests, tokens and seconds of a build, in all its `runs`: the journal keeps them.
-
-    `requested`: what this run has requested.
-    """
+    """What a build has `requested` in this run, and spent in all its `runs`: the journal keeps it."""
 
     def __init__(self, journal: Journal) -> None:
         saved: dict[str, Any] = journal.get("spent") or {}
         self.runs = saved.pop("runs", 0) + 1
         self.requested = Usage()
-        self._earlier = Usage(**saved)
-        self._began = time.perf_counter()
+        self._earlier, self._began = Usage(**saved), time.perf_counter()
 
     @property
     def spent(self) -> Usage:
@@ -48,10 +44,10 @@ class BuildUsage:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The number of documents that a change adds, changes, removes, renames and leaves alone.
+    """The numbers of documents that are added, changed and so on.
 
-    A renamed document has the text, and so the vector, of one that is gone. Of those removed, `excluded` are
-    of files that are still there.
+    A renamed document has the text of one that is gone. Of those removed, `excluded` are of files that are
+    still there.
     """
 
     added: int = 0
@@ -77,8 +73,7 @@ class Changes:
 class BuildReport:
     """What a build did. `added`: the documents that this call embedded; the other rows were there before.
 
-    This call has `spent` so much, and all `runs` of the build the `total`.
-    `changes`: what happened to the documents of an index that was changed. `read`: how many documents of the
+    This call has `spent` so much, and all `runs` of the build the `total`. `read`: how many documents of the
     corpus were read.
     """
 
@@ -124,16 +119,6 @@ def finish(workspace: Workspace, report: BuildReport) -> BuildReport:
     with suppress(KeyboardInterrupt):  # the index is complete: this ends only the compilation
         compile_if_worth(report.manifest.documents * report.manifest.full_dim, log, workspace.stop)
     return report
-
-
-def read_total(state: Path) -> tuple[list[Mapping[str, Any]], Usage, int]:
-    """Of the report in an index's folder of state: what was left out, the cost of all runs, their number."""
-    try:
-        content = json.loads((state / NAMES.report).read_bytes())
-        total = dict(content["total"])
-        return list(content["left_out"]), Usage(**{key: total[key] for key in asdict(Usage())}), total["runs"]
-    except (OSError, ValueError, KeyError, TypeError):  # no report, or one of another version
-        return [], Usage(), 0
 
 
 def _rounded(usage: Usage) -> dict[str, Any]:

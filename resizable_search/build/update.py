@@ -1,8 +1,7 @@
 """An update of an index: documents and their vectors in, rows out, one new manifest.
 
-A build is an update of an empty index. What an update does is said by its fields; how far it is, by its
-journal. It reads documents into the journal, embeds the texts that have no vector yet, writes all rows as one
-part, and puts the part in place: as a new index, or as a further part beside deletions in earlier ones.
+A build is an update of an empty index. It reads documents into the journal, embeds the texts that have no
+vector yet, writes all rows as one part, and puts that in place: as a new index, or as a further part.
 """
 
 import sqlite3
@@ -16,15 +15,8 @@ from resizable_search.build.ingest import Ingest, Match, as_new, hash_stored
 from resizable_search.build.journal import NO_TEXT, Journal
 from resizable_search.build.report import BuildReport, BuildUsage, Changes
 from resizable_search.build.workspace import Workspace, choose_dims, made_of, refuse_differences
-from resizable_search.build.write import (
-    compacted_manifest,
-    new_manifest,
-    rows_of_answers,
-    rows_of_file,
-    write_part,
-)
+from resizable_search.build.write import compacted_manifest, new_manifest, write_part
 from resizable_search.corpora.base import Corpus
-from resizable_search.corpora.inputs import VectorsCorpus
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import (
     BuildStateError,
@@ -39,7 +31,7 @@ from resizable_search.specs import Checkpoint, EmbedderSpec
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import add_part, array_bytes, commit, mean_of_index, replace_folder
+from resizable_search.store.writer import array_bytes, commit, mean_of_index, replace_folder
 from resizable_search.system import free_bytes, make_sure_of_room, storage_errors
 from resizable_search.text import counted
 
@@ -48,10 +40,8 @@ from resizable_search.text import counted
 class Update:
     """One run of an update of the index `base` (None: a new one).
 
-    `kind`: "build" adds rows, and reads the corpus on from where the base ends. The others read it anew in
-    each run and compare it with the base: "follow" the corpus, "add" to the index, or "compact" it.
-    `match` compares the documents. `limit` counts the rows of the corpus. `may_shrink`: more than half of
-    the documents may go.
+    `kind`: "build" reads the corpus on from where the base ends; the others read it anew in each run. `match`
+    compares it with the base. `limit` counts its rows. `may_shrink`: more than half of the documents may go.
     """
 
     workspace: Workspace
@@ -64,13 +54,6 @@ class Update:
     may_shrink: bool = True
     journal: Journal = field(init=False)
     usage: BuildUsage = field(init=False)
-    reader: IndexReader | None = field(init=False, default=None)
-    """The base, while documents are compared with it."""
-
-    @property
-    def is_build(self) -> bool:
-        """Whether it only adds rows."""
-        return self.kind == "build"
 
     @property
     def fits(self) -> bool:
@@ -78,14 +61,9 @@ class Update:
         return self.embedder.needs_fit and self.base is None
 
     @property
-    def file(self) -> VectorsCorpus | None:
-        """The file that has the vectors; None if the embedder makes them."""
-        return self.corpus if isinstance(self.corpus, VectorsCorpus) else None
-
-    @property
     def start(self) -> Checkpoint:
         """Where reading the corpus begins."""
-        return self.base.source if self.base and self.is_build else Checkpoint()
+        return self.base.source if self.base and self.kind == "build" else Checkpoint()
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -101,7 +79,7 @@ class Update:
 
     def request(self) -> dict[str, Any]:
         """What must be the same for an unfinished update to be resumed, by name."""
-        if not self.is_build:
+        if self.kind != "build":
             return {"kind": "change"}  # all documents are read and compared in each run
         dims = self.workspace.options.dims
         return {
@@ -119,18 +97,22 @@ class Update:
                 self._begin()
                 safe = journal.safe
                 with self._comparing() as ingest:
-                    if not self.is_build or self.fits or self.file is not None:
+                    if self.kind != "build" or self.fits or self.corpus.has_vectors:
                         self._read_all(ingest)
-                    if not self.is_build:
+                    if self.kind != "build":
                         safe = journal.safe
                     self._outcome(ingest)  # refuses to delete too much
-                    if self.file is None:
+                    if not self.corpus.has_vectors:
                         self._embed(ingest)
                     journal.set(spent=usage.to_json())
                     added, left_out, read = journal.safe - safe, journal.left_out(), ingest.source.read
                     deleted, changes = self._outcome(ingest)
-                    manifest = self._put_in_place(deleted, self._source(ingest.source))
-            self._end()
+                    manifest = self._put_in_place(ingest, deleted)
+            if journal.get("is_shared") and (left := journal.drop_used()):
+                others = f"{counted(left, 'text')} that another command has embedded are kept"
+                self.workspace.log.note(f"{others}: its next run uses them")
+            else:
+                journal.discard()
         name, folder = self.workspace.options.name, self.workspace.folder
         cost = usage.spent, usage.total, usage.runs
         return BuildReport(name, folder, manifest, added, left_out, *cost, changes, read)
@@ -143,25 +125,21 @@ class Update:
             self._read_all(ingest)
             return self._outcome(ingest)[1], ingest.source.read
 
-    # -- the beginning
-
     def _begin(self) -> None:
         """Begin the update, or make sure that what was begun can be resumed. Raises BuildStateError."""
         journal, options, asked = self.journal, self.workspace.options, self.request()
-        begun = journal.get("request")
+        begun, position = journal.get("request"), (journal.get("stream") or {}).get("position")
         space = None if self.fits else list(self.spec.space)
         if begun is not None and begun != asked:
             if self.base is None:
                 refuse_differences(options, "was begun", asked, begun)
             if journal.get("replaces") or journal.get("space") != space:
-                raise BuildStateError(
-                    f"another build of {options.name} is not finished: give its command again first, "
-                    "or begin again with `restart`"
-                )
+                other = f"another build of {options.name} is not finished"
+                raise BuildStateError(f"{other}: give its command again first, or begin again with `restart`")
             journal.set(is_shared=True)
-        if begun != asked or not self.is_build:
+        if begun != asked or self.kind != "build":
             journal.read_anew(request=asked, space=space, replaces=options.restart)
-        elif self._is_outdated():
+        elif position is not None and not self.corpus.is_unchanged(position):
             self.workspace.log.note(
                 f"{self.corpus.label} has changed since it was read: only what is new is embedded"
             )
@@ -169,96 +147,75 @@ class Update:
         else:
             self.workspace.log.note(f"resuming {options.name}: {self._are_safe(journal.safe)} already")
 
-    def _is_outdated(self) -> bool:
-        """Whether the corpus has changed since an earlier run read it."""
-        position = (self.journal.get("stream") or {}).get("position")
-        return position is not None and not self.corpus.is_unchanged(position)
-
     @contextmanager
     def _comparing(self) -> Iterator[Ingest]:
         """What reads the corpus and compares it with the base, which is open meanwhile."""
-        folder, compared = self.workspace.folder, None
+        folder, reader = self.workspace.folder, None
         with ExitStack() as stack:
             if self.base is not None:
                 if self.embedder.needs_fit:
                     self.embedder = type(self.embedder).load(folder / NAMES.embedder)
-                self.reader = compared = stack.enter_context(closing(IndexReader(folder)))
+                reader = stack.enter_context(closing(IndexReader(folder)))
                 if self.kind == "follow":
                     self.workspace.log.stage("hashing", self.base.documents, "documents")
-                    hash_stored(self.journal, self.reader, self.corpus.embeds_headings)
-                    compared = None  # the corpus may use every id of the index
-            keeps_blank = self.kind == "compact" or self.file is not None
+                    hash_stored(self.journal, reader, self.corpus.embeds_headings)
+            keeps_blank = self.kind == "compact" or self.corpus.has_vectors
             on_blank = "keep" if keeps_blank else self.workspace.options.on_bad_text
-            yield Ingest(self.corpus, self.journal, self.match, compared, self.start, self.limit, on_blank)
-
-    # -- reading and embedding
+            ingest = Ingest(self.corpus, self.journal, self.match, reader, self.start, self.limit, on_blank)
+            if not ingest.is_done:
+                self.corpus.start()  # it may list files, which is a stage of its own
+            yield ingest
 
     def _read_all(self, ingest: Ingest) -> None:
-        """Read the whole corpus. Raises CorpusError if no document has a text."""
         log, goal = self.workspace.log, self._goal()
-        if self.file is not None:
+        if self.corpus.has_vectors:
             self._make_sure_of_room(goal, goal or 0)
-        if not ingest.is_done:
-            self.corpus.start()  # it may list files, which is a stage of its own
         log.stage({"follow": "comparing", "compact": "copying"}.get(self.kind, "reading"), goal, "documents")
         log.advance(ingest.source.read - self.start.read)
         with closing(ingest.read()) as reading:
             for rows in reading:
                 log.advance(rows)
                 self.workspace.check_stop()
-        if self.base is None or not self.is_build:
-            self._check_not_empty(ingest)
+        self._check_not_empty(ingest)
 
     def _goal(self) -> int | None:
-        """How many rows of the corpus will be read, as far as that is known."""
         goal = self.limit or self.corpus.size_hint()
         return goal and goal - self.start.read
 
     def _check_not_empty(self, ingest: Ingest) -> None:
-        """Refuse a corpus without text. Raises CorpusError."""
         journal, label, name = self.journal, self.corpus.label, self.workspace.options.name
-        if journal.rows or journal.count("unchanged"):
+        is_extension = self.base is not None and self.kind == "build"
+        if is_extension or journal.rows or journal.count("unchanged"):
             return
+        remedy = "there is nothing to index; choose another corpus or a larger `limit`"
         if self.base is not None:
-            raise CorpusError(
-                f"{label} has no document with text now: {name} is left as it was; "
-                f"look at the corpus, or delete the index with `remove {name}`"
-            )
+            remedy = f"{name} is left as it was; look at the corpus, or delete the index with `remove {name}`"
         wrong = next((one for one in journal.left_out() if one["reason"] != NO_TEXT), None)
         why = f" ({wrong['id']}: {wrong['reason']})" if wrong else ""
-        raise CorpusError(
-            f"{label} has no document with text among the {ingest.source.read:,} that were read"
-            f"{why}: there is nothing to index; choose another corpus or a larger `limit`"
-        )
-
-    def _fit(self) -> None:
-        """Fit the embedder to the whole corpus, once."""
-        state = self.journal.staged / NAMES.embedder
-        if not self.journal.get("fitted"):
-            self.workspace.log.stage("fitting", None, "documents")
-            self.embedder.fit(self.journal.texts(), state)
-            self.journal.set(fitted=True)
-        self.embedder = type(self.embedder).load(state)
+        read = f"among the {ingest.source.read:,} that were read{why}"
+        raise CorpusError(f"{label} has no document with text {read}: {remedy}")
 
     def _embed(self, ingest: Ingest) -> None:
         """Embed the texts that have no vector yet, while the rest of the corpus is read."""
         journal, log = self.journal, self.workspace.log
         goal, safe = journal.rows if ingest.is_done else self._goal(), journal.safe
-        if self.fits:
-            self._fit()
-        else:
+        if not self.fits:
             self._make_sure_of_room(goal, safe)
-        if not self.is_build:
+        else:
+            state = journal.staged / NAMES.embedder
+            if not journal.get("fitted"):
+                log.stage("fitting", None, "documents")
+                self.embedder.fit(journal.texts(), state)
+                journal.set(fitted=True)
+            self.embedder = type(self.embedder).load(state)
+        if self.kind != "build":
             if safe == goal:
                 return
             self.embedder.check()
-        if not ingest.is_done:
-            self.corpus.start()
         log.stage("embedding", goal, "documents")
         log.advance(safe)
         Embedding(self.embedder, journal, ingest.read(), self.workspace, self.usage).run()
-        if self.base is None:
-            self._check_not_empty(ingest)
+        self._check_not_empty(ingest)
 
     def _make_sure_of_room(self, rows: int | None, safe: int) -> None:
         """Refuse to begin what the disk cannot hold: `rows`, `safe` of them answered. Raises StorageError."""
@@ -272,8 +229,6 @@ class Update:
         if rows:
             make_sure_of_room(f"compacting {what}" if self.kind == "compact" else what, needed(rows), home)
 
-    # -- the end
-
     def _outcome(self, ingest: Ingest) -> tuple[list[int], Changes | None]:
         """The rows of the base that go, and what is done to its documents. Raises ShrinkError."""
         if self.base is None or self.kind not in ("follow", "add"):
@@ -285,56 +240,37 @@ class Update:
             raise ShrinkError(f"delete {what}{changes.exclusions}")
         return deleted, changes
 
-    def _source(self, source: Checkpoint) -> Checkpoint:
-        """How far the corpus of the index has been read."""
-        left_out = self.journal.count("left_out")
-        if self.is_build or self.base is None:
-            return replace(source, left_out=self.start.left_out + left_out)
-        if self.kind == "follow":
-            return Checkpoint(read=source.read, exhausted=source.exhausted, left_out=left_out)
-        return self.base.source
-
-    def _put_in_place(self, deleted: Sequence[int], source: Checkpoint) -> Manifest:
-        """Write what has changed, and make it the index."""
+    def _put_in_place(self, ingest: Ingest, deleted: Sequence[int]) -> Manifest:
         journal, workspace, base, spec = self.journal, self.workspace, self.base, self.spec
-        changes: dict[str, Any] = {"source": source}
-        if self.kind == "follow":  # it may be that of another Python
-            changes |= {"corpus": self.corpus.spec().to_json(), "label": self.corpus.label}
+        source, reader, left_out = ingest.source, ingest.reader, journal.count("left_out")
+        changes: dict[str, Any] = {}
+        if self.kind == "build":
+            source = replace(source, left_out=self.start.left_out + left_out)
+            changes["source"] = source
+        elif self.kind == "follow":  # the corpus may be that of another Python
+            source = Checkpoint(read=source.read, exhausted=source.exhausted, left_out=left_out)
+            changes = {"source": source, "corpus": self.corpus.spec().to_json(), "label": self.corpus.label}
         if base is not None and not journal.rows:
-            is_same = not self.is_build and changes.get("corpus", base.corpus) == base.corpus
+            is_same = self.kind != "build" and changes.get("corpus", base.corpus) == base.corpus
             return base if is_same and not deleted else commit(workspace.folder, base, deleted, **changes)
         dims = base.dims if base else choose_dims(workspace.options.dims, spec.width)
-        if self.file is None:
-            rows = rows_of_answers(journal, spec, self.reader)
-        else:
-            rows = rows_of_file(journal, spec, self.file, self.start.read)
         extended = None if self.kind == "compact" else base
         mean = mean_of_index(workspace.folder, extended) if extended else None
-        part, staged = write_part(journal, dims, rows, workspace, mean), journal.staged
+        part, staged = write_part(ingest, spec, dims, workspace, mean), journal.staged
         if extended is not None:
-            if self.is_build:  # the same model, perhaps at another address
+            if self.kind == "build":  # the same model, perhaps at another address
                 changes["embedder"] = self.embedder.spec.to_json()
-            return add_part(staged, workspace.folder, extended, part, deleted, **changes)
-        if self.reader is not None:
-            manifest = compacted_manifest(staged, part, self.reader)
+            path = f"{NAMES.parts}/{len(extended.parts) + 1}"
+            replace_folder(staged, workspace.folder / path)  # readers see it once the manifest lists it
+            return commit(workspace.folder, extended, deleted, replace(part, path=path), **changes)
+        if reader is not None:
+            manifest = compacted_manifest(staged, part, reader)
         else:
             workspace.note_dims(spec.width, fitted=self.embedder.needs_fit)
             manifest = new_manifest(staged, part, dims, self.corpus, spec, source)
         written = manifest.write(staged)
         replace_folder(staged, workspace.folder)
         return written
-
-    def _end(self) -> None:
-        """Delete the journal, except answers that an interrupted command of another kind has paid for."""
-        left = self.journal.drop_used() if self.journal.get("is_shared") else 0
-        if left:
-            self.workspace.log.note(
-                f"{counted(left, 'text')} that another command has embedded are kept: its next run uses them"
-            )
-        else:
-            self.journal.discard()
-
-    # -- errors
 
     @contextmanager
     def _resumable(self) -> Iterator[None]:
@@ -344,49 +280,46 @@ class Update:
             with storage_errors(workspace.home.path, again=lambda: f"{workspace.same_command} resumes"):
                 yield
         except KeyboardInterrupt:
-            stopped = BuildStoppedError(f"stopped: {self._resume()}")
-            if not self.is_build and not self.journal.count("answers"):
-                self.journal.discard()
-            workspace.log.log(str(stopped))
-            raise stopped from None
+            raise self._ended(BuildStoppedError(f"stopped: {self._resume()}")) from None
         except RsearchError as error:
-            is_worthless = False
-            with suppress(sqlite3.Error):  # a broken journal is not deleted
-                is_worthless = self._is_worthless(error)
-            if is_worthless:
-                self.journal.discard()
-            elif isinstance(error, StorageError):  # it has said what resumes the work
-                error.resume = self._safe()
-            elif not isinstance(error, BuildStateError | UsageError):
-                error.resume = self._resume()
-            workspace.log.log(f"ended: {error}")
+            self._ended(error)
             raise
 
-    def _is_worthless(self, error: RsearchError) -> bool:
-        """Whether the journal has nothing to resume; a disk's refusal does not undo a restart."""
-        if isinstance(error, StorageError) and self.journal.get("replaces"):
-            return False
-        if self.file is not None and isinstance(error, CorpusError):
-            return True  # the same files would fail at the same row, and corrected ones are other files
-        return not self.journal.count("answers") and not (self.is_build and self.journal.rows)
+    def _ended(self, error: RsearchError) -> RsearchError:
+        """Say what is safe, and discard a journal that has nothing to resume, unless it undoes a restart."""
+        journal, is_worthless = self.journal, False
+        with suppress(sqlite3.Error):  # a broken journal is not deleted
+            is_worthless = not journal.count("answers") and not (self.kind == "build" and journal.rows)
+            if isinstance(error, StorageError | BuildStoppedError):
+                is_worthless = is_worthless and not journal.get("replaces")
+            elif self.corpus.has_vectors and isinstance(error, CorpusError):
+                is_worthless = (
+                    True  # the same files would fail at the same row, and corrected ones are others
+                )
+        if is_worthless:
+            journal.discard()
+        elif isinstance(error, StorageError):  # it has said what resumes the work
+            error.resume = self._safe()
+        elif not isinstance(error, BuildStateError | BuildStoppedError | UsageError):
+            error.resume = self._resume()
+        self.workspace.log.log(f"ended: {error}")
+        return error
 
     def _are_safe(self, count: int, what: str = "document") -> str:
-        """So many documents or texts are embedded, in words."""
-        verb = "embedded" if self.file is None else "stored"
+        verb = "stored" if self.corpus.has_vectors else "embedded"
         return f"{counted(count, what)} {'is' if count == 1 else 'are'} {verb}"
 
     def _safe(self) -> str:
-        """How much of the work is safe, in words."""
         try:
             self.journal.set(spent=self.usage.to_json())
-            safe = self.journal.safe if self.is_build else self.journal.count("answers")
+            safe = self.journal.safe if self.kind == "build" else self.journal.count("answers")
         except sqlite3.Error:  # a disk that has ended the build may refuse this too
             return "nothing is lost"
-        if not self.is_build:
+        if self.kind != "build":
             return f"{self.workspace.options.name} is as it was, {self._are_safe(safe, 'new text')} and safe"
         return f"{self._are_safe(safe + (self.base.rows if self.base else 0))} and safe"
 
     def _resume(self) -> str:
-        workspace = self.workspace
-        command = f": `{workspace.options.command}`" if workspace.options.command else ""
-        return f"{self._safe()}; {workspace.same_command} resumes{command}"
+        command = self.workspace.options.command
+        resumes = f"{self._safe()}; {self.workspace.same_command} resumes"
+        return f"{resumes}: `{command}`" if command else resumes

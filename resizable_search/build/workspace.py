@@ -16,10 +16,10 @@ from resizable_search.embedders.base import Embedder
 from resizable_search.errors import BuildStateError, IndexFormatError, UsageError
 from resizable_search.progress import SILENT, LoggedProgress, Progress, logged
 from resizable_search.specs import EmbedderSpec
-from resizable_search.store.layout import NAMES, Home, UnfinishedBuild, hold_lock, unfinished_build
+from resizable_search.store.layout import NAMES, Home, UnfinishedBuild, unfinished_build
 from resizable_search.store.manifest import Part, read_manifest
 from resizable_search.store.writer import discard, sweep
-from resizable_search.system import build_lock, make_home, storage_errors
+from resizable_search.system import ANOTHER_HOME, CHECK, build_lock, make_home, storage_errors
 from resizable_search.text import quoted
 
 STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
@@ -36,8 +36,7 @@ LEAST_RATE = 0.001
 class BuildOptions:
     """How an index is built. `dims` None: the standard ones; `limit` None: the whole corpus.
 
-    `command` is what the user types to resume the build, '' if nobody types. Raises UsageError for an
-    impossible limit, concurrency or rate.
+    `command` is what the user types to resume the build. Raises UsageError for an impossible number.
     """
 
     name: str
@@ -61,16 +60,9 @@ class BuildOptions:
 
 def check_name(name: str) -> None:
     """Refuse a name that cannot be a folder of the home. Raises UsageError."""
-    if (
-        not name
-        or name.startswith(".")
-        or {"/", "\\"} & set(name)
-        or not name.isprintable()
-        or len(name.encode()) > 100
-        or name.startswith(
-            (NAMES.queries, NAMES.trusted, NAMES.history, NAMES.config, NAMES.socket)
-        )  # files lie where it, or its state, would
-    ):
+    files = NAMES.queries, NAMES.trusted, NAMES.history, NAMES.config, NAMES.socket  # beside the indexes
+    is_odd = name.startswith((".", *files)) or not name.isprintable() or {"/", "\\"} & set(name)
+    if not name or is_odd or len(name.encode()) > 100:
         raise UsageError(
             f"{quoted(name)} is no name for an index: choose a `name` of up to 100 letters, digits, - and _"
         )
@@ -152,17 +144,20 @@ def checksums(part: Part) -> dict[str, str]:
 
 @contextmanager
 def lock_build(
-    home: Home, options: BuildOptions, progress: Progress, stop: threading.Event | None = None
+    home: Home,
+    options: BuildOptions,
+    progress: Progress = SILENT,
+    stop: threading.Event | None = None,
+    remedy: str = ANOTHER_HOME,
 ) -> Iterator[Workspace]:
-    """Hold the lock of the index that is built, and keep its log. `stop`, once set, ends the update.
+    """Hold the lock of an index that is built or changed, and keep its log. `stop`, once set, ends that.
 
-    Raises UsageError for a wrong name, IndexBusyError, and StorageError if the disk refuses.
+    Raises IndexBusyError, and StorageError with the `remedy` if the disk refuses.
     """
-    check_name(options.name)
     make_home(home.path)
     state = home.state(options.name)
     with (
-        storage_errors(home.path),
+        storage_errors(home.path, remedy),
         build_lock(state / NAMES.lock, options.name),
         logged(progress, state / NAMES.log) as log,
     ):
@@ -177,13 +172,10 @@ def lock_index(
     progress: Progress = SILENT,
     stop: threading.Event | None = None,
 ) -> Iterator[Workspace]:
-    """Hold the lock of an index that is changed. A build or compaction that died is cleaned up first.
-
-    Raises IndexBusyError, BuildStateError for a damaged journal, and StorageError if the disk refuses.
-    """
+    """`lock_build` of an index that is changed. A build or compaction that died is cleaned up first."""
     folder = folder.resolve()
-    with hold_lock(folder) as home, logged(progress, home.state(folder.name) / NAMES.log) as log:
-        workspace = Workspace(home, options or BuildOptions(folder.name), log, stop or threading.Event())
+    options = options or BuildOptions(folder.name)
+    with lock_build(Home(folder.parent), options, progress, stop, CHECK) as workspace:
         workspace.recover()
         yield workspace
 

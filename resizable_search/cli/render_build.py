@@ -177,6 +177,8 @@ def _disk(plan: "DryRun") -> list[tuple[str, str]]:
             shown += f", {len(rest)} more {size(sum(count for _, count in rest))}"
         lines.append(("on disk", f"{size(sum(plan.files.values()))}: {shown}"))
         lines.append(("meanwhile", f"{size(plan.peak_bytes)} at most; texts are estimated"))
-    room = "" if plan.fits else ": too little; free some space, or choose another --home"
-    lines.append(("free", f"{size(plan.free_bytes)}{room}"))
+    free = size(plan.free_bytes)
+    if plan.peak_bytes > plan.free_bytes:
+        free += ": too little; free some space, or choose another --home"
+    lines.append(("free", free))
     return lines

@@ -83,6 +83,7 @@ class Corpus(ABC):
     kind: ClassVar[str]
     label: str  # its name for people, in a few words: 'wikimedia/wikipedia 20231101.en'
     is_remote: bool = False  # whether reading it needs a network
+    has_vectors: bool = False  # whether it brings the vector of each document
     is_mutable: bool = False  # whether its documents may change, so that its index has to follow them
     shard: str | None = None  # such as 3/16, if it is only that shard of a corpus
     adjustable: ClassVar[tuple[str, ...]] = ()  # options that may change in updates

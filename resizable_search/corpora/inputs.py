@@ -47,7 +47,7 @@ class VectorsCorpus(Corpus):
     KeyboardInterrupt. Close it after use. Raises CorpusError.
     """
 
-    kind = "vectors"
+    kind, has_vectors = "vectors", True
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ from resizable_search.statistics import lower_bound
 from resizable_search.store.layout import NAMES, expanded
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
-from resizable_search.store.writer import replace_folder, sync_folder
+from resizable_search.store.writer import replace_folder
 from resizable_search.system import (
     build_lock,
     empty_state,
@@ -38,6 +38,7 @@ from resizable_search.system import (
     remove_state,
     size_of,
     storage_errors,
+    sync_folder,
     write_probe,
 )
 from resizable_search.text import clipped, plain, quoted, without_surrogates

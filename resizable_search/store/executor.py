@@ -211,7 +211,6 @@ class Executor:
         skip: NDArray[np.int64] | None,
         selection: Selection | None,
     ) -> tuple[Top, list[StageStats]]:
-        """Run the stages of a plan for full query vectors (m, full_dim)."""
         stats: list[StageStats] = []
         rows_in = self._rows if selection is None else selection.count
         is_gathered = selection is not None and selection.rows is not None
@@ -254,7 +253,6 @@ class Executor:
         skip: NDArray[np.int64] | None,
         selection: Selection | None,
     ) -> ScanResult:
-        """The first stage of a plan, over every row or the selected ones."""
         more = keep + (skip is not None)
         if selection is None or selection.rows is None:
             if selection is not None:

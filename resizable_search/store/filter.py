@@ -239,7 +239,6 @@ class Filter:
         return f"SELECT {', '.join(columns)} FROM documents"
 
     def _reason(self, expression: str, path: Path, guard: SqlAuthorizer, error: Exception) -> BaseException:
-        """The error to raise where SQLite did not finish an expression."""
         message = str(error)
         if guard.ran_out:
             return RsearchError(

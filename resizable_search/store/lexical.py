@@ -93,7 +93,6 @@ def _derive(connection: sqlite3.Connection, target: Path, rows: int, progress: P
 
 
 def _fields(record: tuple[str, str, str]) -> tuple[str, str, str]:
-    """The title, the headings and the text of a document."""
     title, metadata, text = record
     heading = json.loads(metadata).get("heading", "") if '"heading"' in metadata else ""
     return title, heading if isinstance(heading, str) else "", text

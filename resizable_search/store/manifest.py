@@ -210,7 +210,6 @@ def _check_values(value: Any, depth: int = 0) -> None:
 
 
 def _check(manifest: Manifest) -> None:
-    """Raise ValueError for fields that make no sense together."""
     dims, parts, source = manifest.dims, manifest.parts, manifest.source
     numbers = [manifest.rows, manifest.generation, manifest.fitted_rows, *dims]
     if max(*numbers, source.read, source.inside, source.left_out) >= MOST:

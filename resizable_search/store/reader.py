@@ -4,7 +4,7 @@ import os
 import shlex
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from resizable_search.arrays import check_size, map_array
 from resizable_search.engine.vectors import Tier
 from resizable_search.errors import IndexBusyError, IndexFormatError, IndexNotFoundError, OpenFilesError
 from resizable_search.store.documents import (
+    ROWS_AT_ONCE,
     DocumentCache,
     StoredDocument,
     allowed_rows,
@@ -189,6 +190,12 @@ class IndexReader:
             read |= part.documents(missing)
         self.cache.put(read.values())
         return known | read
+
+    def live_documents(self) -> Iterator[StoredDocument]:
+        """The documents that are not deleted, in order."""
+        rows = self.live_rows().tolist()
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            yield from self.documents(rows[start : start + ROWS_AT_ONCE]).values()
 
     def row_of(self, id_: str) -> int | None:
         """The row of the document with this id; None if there is none."""

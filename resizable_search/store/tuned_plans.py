@@ -200,7 +200,6 @@ def _measured_manifest(folder: Path, generation: int) -> Iterator[Manifest]:
 
 
 def _parse_mode(manifest: Manifest) -> DefaultMode | None:
-    """The default mode of a manifest; None if it has none that makes sense."""
     try:
         mode: DefaultMode = from_json(DefaultMode, dict(manifest.mode))
     except ValueError:

@@ -44,10 +44,8 @@ from resizable_search.store.writer import (
     derived_slices,
     list_files,
     mean_of_rows,
-    remove_folder,
-    sync_folder,
 )
-from resizable_search.system import exhausted, replace_file, storage_errors
+from resizable_search.system import exhausted, remove_folder, replace_file, storage_errors, sync_folder
 from resizable_search.text import BACK, clipped, counted
 
 SAMPLED_ROWS = 4096  # of a part, whose derived files are compared, unless all are
@@ -68,7 +66,6 @@ class Damage:
 
 
 def _damage(file: str, wrong: str, manifest: Manifest) -> Damage:
-    """The damage of a file that the manifest lists, with its kind."""
     kinds = {NAMES.vectors(manifest.full_dim): "vectors", NAMES.documents: "documents"}
     kinds.update((part.bitmap, "deletions") for part in manifest.parts)
     return Damage(
@@ -232,11 +229,12 @@ def _underived(
         progress.stage("deriving", n, "rows")
     blocks = read_blocks(folder / NAMES.vectors(dims[-1])) if full else _sample(folder, n, dims[-1])
     for start, block in blocks:
-        for name, values, at in derived_slices(start, block, n, dims, left, mean):
-            held = read_slice(folder / name, *left[name], at, values.size)
-            if held.tobytes() != np.ascontiguousarray(values, held.dtype).tobytes():
-                yield name, "it does not follow from the full vectors"
-                del left[name]
+        for name, values, at in derived_slices(start, block, n, dims, left.keys(), mean):
+            if name in left:
+                held = read_slice(folder / name, *left[name], at, values.size)
+                if held.tobytes() != np.ascontiguousarray(values, held.dtype).tobytes():
+                    yield name, "it does not follow from the full vectors"
+                    del left[name]
         if full:
             progress.advance(len(block))
 
@@ -311,11 +309,9 @@ def _rebuild(
     remedies = {}
     remove_folder(made)
     made.mkdir()
-    derive(folder, made, dims, [name for name in names if name not in NAMES.lexical], mean, progress)
-    if not set(NAMES.lexical).isdisjoint(names):
-        derive_lexical(folder, made, part.rows, progress)
+    new = derive(folder, made, part.rows, dims, names, mean, progress)
     for name in names:
-        if (made / name).exists() and file_entry(made / name) == part.files[name]:
+        if name in new and file_entry(made / name) == part.files[name]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (made / name).replace(folder / name)
         else:
@@ -329,19 +325,14 @@ def _rebuild(
 
 
 def _in_the_way(folder: Path, file: str) -> str:
-    """What prevents writing a file of the index, and what to do; '' if nothing does.
-
-    A link may lead to the file of another index.
-    """
-    *above, name = PurePosixPath(file).parts
-    path = folder
-    for step in above:
-        path /= step
-        if path.is_symlink():
-            return f"{path} is a link: put the folder itself there, and repair it again"
-        if path.exists() and not path.is_dir():
-            return f"{path} is not a folder: move it away, and repair it again"
-    if (path / name).is_dir() and not (path / name).is_symlink():
+    """What prevents writing a file of the index, and what to do; '' if nothing does."""
+    path = folder.resolve() / file
+    if path.parent.resolve() != path.parent:  # it may be of another index
+        return f"{path.parent} is a link: put the folder itself there, and repair it again"
+    for above in path.parents:
+        if above.exists() and not above.is_dir():
+            return f"{above} is not a folder: move it away, and repair it again"
+    if path.is_dir() and not path.is_symlink():
         return "a folder lies in its place: move it away, and repair it again"
     return ""
 
@@ -368,15 +359,9 @@ def verify(name: str, home: Home, *, full: bool = False, progress: Progress = SI
     manifest = read_manifest(folder)
     damaged = tuple(examine(folder, manifest, full=full, progress=progress))
     files = manifest.all_files()
-    outcome = Verified(
-        folder.resolve().name,
-        str(folder),
-        len(files) + 1,
-        sum(entry.bytes for entry in files.values()),
-        full,
-        datetime.now(UTC).isoformat(timespec="seconds"),
-        damaged,
-    )
+    name, size = folder.resolve().name, sum(entry.bytes for entry in files.values())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    outcome = Verified(name, str(folder), len(files) + 1, size, full, now, damaged)
     record = {**asdict(outcome), "damaged": len(damaged)}
     record["manifest"] = file_entry(folder / NAMES.manifest).sha256
     with suppress(OSError):  # where it cannot be written, no time is shown later

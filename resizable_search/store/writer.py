@@ -1,16 +1,15 @@
 """Write an index: derived files, its folder, further parts and deletions.
 
 New files are written beside the old ones, then the manifest is replaced: readers see all of a change or none
-of it. The next change removes what a change that died has left.
+of it. The next change removes what one that failed has left.
 """
 
-import ctypes
-import os
 import shutil
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,69 +34,57 @@ from resizable_search.store.manifest import (
     file_entry,
     read_manifest,
 )
-from resizable_search.system import thread_count
+from resizable_search.system import exchange, remove_folder, sync_folder, thread_count
 
 
 def derive(
     folder: Path,
     target: Path,
+    rows: int,
     dims: Sequence[int],
-    names: Sequence[str],
+    names: Collection[str],
     mean: Floats | None,
     progress: Progress = SILENT,
-) -> None:
-    """Derive these files from the full rows in `folder`, in one pass, and write them into `target`.
+) -> list[str]:
+    """Derive these files of a part of so many `rows` in `folder`, and write them into `target`.
 
-    `dims` ascend. `mean` is that of the index's first part; without it nothing follows that is made with it.
+    `dims` ascend. `mean` is that of the index's first part; None: this is the first part. Returns the names
+    of the files that there are now: a part without any text has no lexical tier.
     """
-    if not names:
-        return
+    made = [name for name in names if name not in NAMES.lexical]
     full = folder / NAMES.vectors(dims[-1])
-    n, _ = read_shape(full)
-    shapes = derived_files(n, dims, signs=True)
+    shapes = derived_files(rows, dims, signs=True)
     files: dict[str, NpyWriter] = {}
+    if mean is None and not set(chain(*NAMES.short_codes(dims[-1]))).isdisjoint(made):
+        mean = mean_of_rows(full)
 
     def write(numbered: tuple[int, NDArray[np.float32]]) -> int:
-        for name, values, at in derived_slices(*numbered, n, dims, files, mean):
-            files[name].write(values, at)
+        for name, values, at in derived_slices(*numbered, rows, dims, files.keys(), mean):
+            if name in files:
+                files[name].write(values, at)
         return len(numbered[1])
 
     with ExitStack() as stack:
-        for name in names:
+        for name in made:
             files[name] = stack.enter_context(NpyWriter(target / name, *shapes[name]))
-        for rows in map_ahead(write, read_blocks(full), thread_count()):
-            progress.advance(rows)
-
-
-def derive_all(
-    folder: Path,
-    rows: int,
-    dims: Sequence[int],
-    mean: Floats | None,
-    existing: Container[str],
-    progress: Progress = SILENT,
-) -> list[str]:
-    """Derive every file of a part of so many rows in `folder` but the `existing`. Returns their names.
-
-    `mean` is that of the index's first part; None: this is the first part.
-    """
-    names = [name for name in derived_files(0, dims) if name not in existing]
-    if names and mean is None:
-        mean = mean_of_rows(folder / NAMES.vectors(dims[-1]))
-    derive(folder, folder, dims, names, mean, progress)
-    if NAMES.lexical[0] not in existing:
-        names += derive_lexical(folder, folder, rows, progress)
-    return names
+        for count in map_ahead(write, read_blocks(full) if made else (), thread_count()):
+            progress.advance(count)
+    return made if len(made) == len(names) else [*made, *derive_lexical(folder, target, rows, progress)]
 
 
 def derive_missing(index: Path, manifest: Manifest, progress: Progress = SILENT) -> Manifest:
     """Derive the files that parts of an index lack. Returns the manifest that lists them, not written."""
     dims, mean, parts = manifest.dims, mean_of_index(index, manifest), []
     for part in manifest.parts:
-        folder = index / part.path
-        names = derive_all(folder, part.rows, dims, mean, part.files, progress)
-        parts.append(replace(part, files={**part.files, **list_files(folder, names)}))
+        folder, names = index / part.path, [name for name in derived_names(dims) if name not in part.files]
+        made = derive(folder, folder, part.rows, dims, names, mean, progress)
+        parts.append(replace(part, files={**part.files, **list_files(folder, made)}))
     return replace(manifest, parts=tuple(parts), format=FORMAT_VERSION)
+
+
+def derived_names(dims: Sequence[int]) -> list[str]:
+    """The files of a part that follow from its full vectors and its documents."""
+    return [name for name in (*derived_files(0, dims), *NAMES.lexical) if name != NAMES.vectors(dims[-1])]
 
 
 def mean_of_rows(path: Path) -> Floats:
@@ -147,39 +134,35 @@ def derived_slices(
     block: NDArray[np.float32],
     n: int,
     dims: Sequence[int],
-    wanted: Container[str],
+    wanted: Set[str],
     mean: Floats | None,
 ) -> Iterator[tuple[str, NDArray[Any], int]]:
-    """What follows from a block of full rows, the first of them number `start` of n, for the `wanted` files.
+    """What follows from a block of full rows, the first of them number `start` of n.
 
-    `start` is a multiple of CODE_ROWS. Without the `mean` nothing follows that is made with it.
-
-    Yields the file's name, the values, and the number in the file of the first of them, in C order.
+    `start` is a multiple of CODE_ROWS. Without the `mean` nothing follows that is made with it. Yields the
+    file's name, the values, and the number in the file of the first of them, in C order; beside the `wanted`
+    files also others that come with them.
     """
+    full = dims[-1]
     for dim in dims:
         names = NAMES.vectors(dim), *NAMES.tier(dim)
-        if not any(name in wanted for name in names):
-            continue
-        rows = block if dim == dims[-1] else vectors.truncate(block, dim)
-        arrays: list[NDArray[Any]] = [rows, *quantise(rows)]
-        for name, values in zip(names, arrays, strict=True):
-            if name in wanted:
+        if not wanted.isdisjoint(names):
+            rows = block if dim == full else vectors.truncate(block, dim)
+            arrays: list[NDArray[Any]] = [rows, *quantise(rows)]
+            for name, values in zip(names, arrays, strict=True):
                 yield name, values, start * (values.size // len(block))
-    full = dims[-1]
     if mean is not None:
-        if start == 0 and NAMES.mean(full) in wanted:
+        if start == 0:
             yield NAMES.mean(full), mean, 0
         if NAMES.one_bit(full) in wanted:
             codes = short_codes.one_bit(block, mean)
             yield NAMES.one_bit(full), codes, start // CODE_ROWS * codes[0].size
         four, bounds = NAMES.four_bit(full)
-        if four in wanted or bounds in wanted:
+        if not wanted.isdisjoint((four, bounds)):
             codes, (steps, errors) = short_codes.four_bit(block, mean)
-            if four in wanted:
-                yield four, codes, start * codes.shape[1]
-            if bounds in wanted:
-                yield bounds, steps, start
-                yield bounds, errors, n + start
+            yield four, codes, start * codes.shape[1]
+            yield bounds, steps, start
+            yield bounds, errors, n + start
     if NAMES.signs(full) in wanted:
         for number, word in enumerate(sign_words(block).T):
             yield NAMES.signs(full), word, number * n + start
@@ -213,104 +196,49 @@ def replace_folder(staged: Path, target: Path) -> None:
     remove_folder(aside)
 
 
-def remove_folder(folder: Path) -> None:
-    """Delete a folder with its content, or a link to one."""
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
-
-
-def exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders in one step, by renameat2 of Linux; False where the system cannot."""
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    here, how = -100, 2  # AT_FDCWD: names are as for open; RENAME_EXCHANGE
-    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), how) == 0)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk holds a folder's entries."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def add_part(
-    staged: Path, index: Path, manifest: Manifest, part: Part, deleted: Sequence[int], **changes: object
-) -> Manifest:
-    """Add a finished part to an index: its folder first, then the manifest that lists it.
-
-    The `deleted` rows of earlier parts are no longer found from that moment on.
-    """
-    path = f"{NAMES.parts}/{len(manifest.parts) + 1}"
-    remove_folder(index / path)  # left by an extension that died
-    replace_folder(staged, index / path)
-    return commit(index, manifest, deleted, replace(part, path=path), **changes)
-
-
-def delete_rows(index: Path, rows: Sequence[int]) -> Manifest:
-    """Mark these rows as deleted. They stay where they are, and the others keep their numbers."""
-    return commit(index, read_manifest(index), rows)
-
-
 def commit(index: Path, manifest: Manifest, deleted: Sequence[int], *added: Part, **changes: Any) -> Manifest:
-    """Write bitmaps of the deleted rows, then the manifest of all changes. If it fails, no bitmap is left."""
-    rows = manifest.rows + sum(part.rows for part in added)
+    """Write bitmaps of the deleted rows, then the manifest of all changes: readers see all at once."""
     try:
-        parts = (*_with_deleted(index, manifest, deleted), *added)
-        written = manifest.next_generation(rows=rows, parts=parts, **changes).write(index)
-    except BaseException:
-        with suppress(OSError, RsearchError):
-            sweep(index, read_manifest(index))  # which may be the new one already
-        raise
-    sync_folder(index)
-    sweep(index, written)
-    return written
+        wanted = np.unique(np.asarray(deleted, np.int64))
+        name = NAMES.deleted(manifest.generation + 1)
+        parts = []
+        for part, start in zip(manifest.parts, manifest.starts, strict=True):
+            mine = wanted[(wanted >= start) & (wanted < start + part.rows)] - start
+            if len(mine):
+                folder = index / part.path
+                allowed = allowed_rows(folder, part)
+                gone = np.zeros(part.rows, bool) if allowed is None else ~allowed
+                gone[mine] = True
+                packed = np.packbits(gone)
+                with NpyWriter(folder / name, packed.shape, "|u1") as bitmap:
+                    bitmap.write(packed, 0)
+                sync_folder(folder)
+                files = {key: entry for key, entry in part.files.items() if key != part.bitmap}
+                files[name] = file_entry(folder / name)
+                part = replace(part, files=files, deleted=int(gone.sum()), bitmap=name)
+            parts.append(part)
+        failpoint(Failpoint.MARKED)
+        rows = manifest.rows + sum(part.rows for part in added)
+        written = manifest.next_generation(rows=rows, parts=(*parts, *added), **changes).write(index)
+        sync_folder(index)
+        return written
+    finally:
+        with suppress(OSError, RsearchError):  # a change that failed leaves no bitmap
+            sweep(index, read_manifest(index))
 
 
 def sweep(index: Path, manifest: Manifest) -> None:
-    """Delete the bitmaps of earlier generations and of changes that died."""
+    """Delete the bitmaps of earlier generations and of changes that failed."""
     for part in manifest.parts:
         for path in (index / part.path).glob(NAMES.deleted("*")):
             if path.name != part.bitmap:
                 path.unlink()
 
 
-def _with_deleted(index: Path, manifest: Manifest, rows: Sequence[int]) -> tuple[Part, ...]:
-    """The parts with these rows deleted too; their new bitmaps are on disk."""
-    wanted = np.unique(np.asarray(rows, np.int64))
-    name = NAMES.deleted(manifest.generation + 1)
-    parts = []
-    for part, start in zip(manifest.parts, manifest.starts, strict=True):
-        mine = wanted[(wanted >= start) & (wanted < start + part.rows)] - start
-        if len(mine):
-            folder = index / part.path
-            allowed = allowed_rows(folder, part)
-            gone = np.zeros(part.rows, bool) if allowed is None else ~allowed
-            gone[mine] = True
-            packed = np.packbits(gone)
-            with NpyWriter(folder / name, packed.shape, "|u1") as bitmap:
-                bitmap.write(packed, 0)
-            sync_folder(folder)
-            files = {key: entry for key, entry in part.files.items() if key != part.bitmap}
-            files[name] = file_entry(folder / name)
-            part = replace(part, files=files, deleted=int(gone.sum()), bitmap=name)
-        parts.append(part)
-    failpoint(Failpoint.MARKED)
-    return tuple(parts)
-
-
 def was_index(folder: Path) -> bool:
     """Whether a folder has a manifest of any kind, or the one that an interrupted removal leaves."""
-    return any(
-        path.is_symlink() or (path.exists() and not path.is_dir())
-        for path in (folder / NAMES.manifest, folder / NAMES.removed)
-    )
+    files = folder / NAMES.manifest, folder / NAMES.removed
+    return any(path.is_symlink() or (path.exists() and not path.is_dir()) for path in files)
 
 
 def discard(unfinished: Path) -> None:

@@ -332,10 +332,10 @@ def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_pa
     original = Ingest.unique
     calls = iter(range(10_000))
 
-    def interrupted(self, id_):
+    def interrupted(self, id_, **options):
         if next(calls) == 25:
             raise KeyboardInterrupt
-        return original(self, id_)
+        return original(self, id_, **options)
 
     monkeypatch.setattr(Ingest, "unique", interrupted)
     with pytest.raises(BuildStoppedError):
@@ -347,7 +347,7 @@ def test_ctrl_c_in_the_middle_of_a_commit_loses_no_row(home, monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "step", ["build.write.derive_all", "build.write.list_files", "build.update.replace_folder"]
+    "step", ["build.write.derive", "build.write.list_files", "build.update.replace_folder"]
 )
 def test_a_crash_in_the_last_steps_is_recovered(home, monkeypatch, tmp_path, step):
     def crash(*args, **kwargs):

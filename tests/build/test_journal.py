@@ -7,9 +7,10 @@ import pytest
 
 from resizable_search.arrays import NpyWriter, read_blocks
 from resizable_search.build.journal import Journal, PendingDocument, sha256
-from resizable_search.errors import BuildStateError
+from resizable_search.errors import BuildStateError, StorageError
 from resizable_search.store.documents import write_documents
 from resizable_search.store.layout import unfinished_build
+from resizable_search.system import storage_errors
 
 
 def rows(n, d=8, seed=0):
@@ -57,8 +58,8 @@ def test_answers_come_in_any_order_and_rows_in_that_of_the_documents(tmp_path):
     again.record(["text 0"], rows(1, seed=1))
     again.leave_out("text 3", "odd")
     again.record(["text 4"], rows(1, seed=2))
-    ((sources, vectors),) = again.blocks(8)
-    assert sources == [None] * 5
+    ((documents, vectors),) = again.blocks(8)
+    assert [source for _, source in documents] == [None] * 5
     expected = np.concatenate([rows(1, seed=1), rows(3)[:2], rows(1, seed=2), rows(3)[2:]])
     np.testing.assert_array_equal(vectors, expected)
     assert again.left_out() == [{"seq": 3, "id": "id3", "reason": "odd"}]
@@ -130,15 +131,14 @@ def test_what_was_answered_outlives_what_was_read(tmp_path):
     journal.close()
 
 
-def test_a_journal_of_an_earlier_rsearch_is_refused_with_what_would_be_lost(tmp_path):
+def test_a_journal_of_another_version_is_refused_with_what_would_be_lost(tmp_path):
     (tmp_path / "w").mkdir()
     with closing(sqlite3.connect(tmp_path / "w/work.sqlite")) as db:
         db.executescript(
             "CREATE TABLE meta (key TEXT, value TEXT); INSERT INTO meta VALUES ('rows', '1200');"
-            "CREATE TABLE journal (seq INTEGER); INSERT INTO journal VALUES (1), (2);"
         )
     before = (tmp_path / "w/work.sqlite").read_bytes()
-    with pytest.raises(BuildStateError, match="of an earlier rsearch.*`restart`.*1,202 documents again"):
+    with pytest.raises(BuildStateError, match="of another version.*`restart`.*all of it again"):
         Journal(tmp_path / "w")
     assert (tmp_path / "w/work.sqlite").read_bytes() == before
 
@@ -155,7 +155,7 @@ def test_a_journal_that_died_before_its_tables_were_made_is_a_new_one(tmp_path):
 def test_a_damaged_unfinished_build_says_how_to_begin_again(tmp_path):
     (tmp_path / "w").mkdir()
     (tmp_path / "w/work.sqlite").write_bytes(b"this is no database, " * 100)
-    with pytest.raises(BuildStateError, match="`restart`"):
+    with pytest.raises(StorageError, match="is damaged .*`restart`"), storage_errors(tmp_path):
         Journal(tmp_path / "w")
 
 

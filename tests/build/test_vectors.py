@@ -486,7 +486,7 @@ def test_a_process_that_dies_at_a_block_goes_on(home, monkeypatch, undisturbed, 
 
 
 @pytest.mark.parametrize(
-    "step", ["build.write.derive_all", "build.write.list_files", "build.update.replace_folder"]
+    "step", ["build.write.derive", "build.write.list_files", "build.update.replace_folder"]
 )
 def test_a_process_that_dies_in_the_last_steps_goes_on(home, monkeypatch, undisturbed, step):
     expected, file, documents = undisturbed

@@ -18,8 +18,7 @@ from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import _checksum, manifest_text, read_manifest
 from resizable_search.store.tuned_plans import Candidate, TunedPlan, store_plan
-from resizable_search.store.writer import delete_rows
-from tests.support import ListCorpus
+from tests.support import ListCorpus, delete_rows
 
 GIVEN, FITTED = "given", "fitted"
 """An index of given vectors, of two parts with deleted rows and tuned plans; and one of lsa."""

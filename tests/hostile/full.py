@@ -105,7 +105,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "record": (Journal, "record"),
     "fit": (LsaEmbedder, "fit"),
     "rows": (Journal, "blocks"),
-    "derive": (write, "derive_all"),
+    "derive": (write, "derive"),
     "documents": (write, "write_documents"),
     "checksums": (write, "list_files"),
     "manifest": (Manifest, "write"),

@@ -7,8 +7,7 @@ from resizable_search.engine.base import NO_ROW
 from resizable_search.evaluate.bench import sample_queries
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import Home
-from resizable_search.store.writer import delete_rows
-from tests.support import ListCorpus, TableEmbedder, articles
+from tests.support import ListCorpus, TableEmbedder, articles, delete_rows
 
 
 @pytest.fixture

@@ -21,8 +21,7 @@ from resizable_search.store.filter import MOST_KEPT, Filter
 from resizable_search.store.layout import Home
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.sql_authorizer import SqlAuthorizer
-from resizable_search.store.writer import delete_rows
-from tests.support import ListCorpus, TableEmbedder, one_bit_scores, oracle
+from tests.support import ListCorpus, TableEmbedder, delete_rows, one_bit_scores, oracle
 
 ODD = "odd \"k'ey"
 GONE = [3, 64, 65, 211]

@@ -17,7 +17,7 @@ from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import file_entry, read_manifest
 from resizable_search.store.verify import repair, verify
-from resizable_search.store.writer import derive_all, derived_files
+from resizable_search.store.writer import derive, derived_files, derived_names
 from tests.engine.test_engines import unit_rows
 from tests.support import index_of, one_bit_scores
 
@@ -48,7 +48,8 @@ def test_deriving_is_the_same_however_it_is_cut(tmp_path, block, monkeypatch):
             (folder / name).unlink()
     (folder / "16.npy").unlink()
     monkeypatch.setattr("resizable_search.arrays.READ_ROWS", block)
-    derive_all(folder, 100, dims, None, {NAMES.vectors(96), *NAMES.lexical})
+    names = [name for name in derived_names(dims) if name not in NAMES.lexical]
+    assert derive(folder, folder, 100, dims, names, None) == names
     assert contents(folder) == before
 
 

@@ -20,9 +20,8 @@ from resizable_search.store.tuned_plans import (
     store_plan,
     tune_command,
 )
-from resizable_search.store.writer import delete_rows
 from resizable_search.system import build_lock
-from tests.support import ListCorpus, TableEmbedder, articles
+from tests.support import ListCorpus, TableEmbedder, articles, delete_rows
 
 TUNED = TunedPlan(
     "64:bits:40,96", 10, 0.99, 0.998, (0.991, 1.0), 0.4, 840, 840, "own rows", 0, "numpy", 2,

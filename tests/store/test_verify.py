@@ -12,8 +12,7 @@ from resizable_search.errors import IndexFormatError
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, file_entry, read_manifest
 from resizable_search.store.verify import last_verified, repair, verify
-from resizable_search.store.writer import delete_rows
-from tests.support import ListCorpus, TableEmbedder, articles
+from tests.support import ListCorpus, TableEmbedder, articles, delete_rows
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,8 @@ from resizable_search.build.build import compact
 from resizable_search.engine import base
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import Home
-from resizable_search.store.writer import delete_rows
 from tests.build.changes.conftest import Place
-from tests.support import TableEmbedder, articles
+from tests.support import TableEmbedder, articles, delete_rows
 
 ROWS = 140
 PLANS = (

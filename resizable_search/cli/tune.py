@@ -42,7 +42,7 @@ def tune(
         int | None,
         Option(
             help="Without --queries: take this many queries from the index itself.",
-            show_default="as many as prove the recall, 2,680 for 0.99",
+            show_default="as many as prove the recall, 5,000 for 0.99",
         ),
     ] = None,
     titles: Annotated[

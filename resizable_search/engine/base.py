@@ -44,7 +44,7 @@ TOO_MANY = 0.05
 """The share of rows from which it costs less to read the floats than to rescore the candidates."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Top:
     """The best rows of a search: `scores` (m, k) float32 and `rows` (m, k) int64, best first.
 
@@ -76,9 +76,15 @@ def select(scores: Floats, rows: Rows, k: int) -> tuple[Floats, Rows]:
     return scores[order], rows[order]
 
 
+def room_for(queries: int, k: int) -> Top:
+    """Room for the k best rows of each query."""
+    return Top(np.empty((queries, k), np.float32), np.empty((queries, k), np.int64))
+
+
 def gather(best: Sequence[tuple[Floats, Rows]], k: int) -> Top:
     """One `Top` of m queries, from each query's own scores and rows (at most k, in order)."""
-    top = Top(np.full((len(best), k), -np.inf, np.float32), np.full((len(best), k), NO_ROW, np.int64))
+    top = room_for(len(best), k)
+    top.scores[:], top.rows[:] = -np.inf, NO_ROW
     for i, (scores, rows) in enumerate(best):
         top.scores[i, : len(scores)], top.rows[i, : len(rows)] = scores, rows
     return top
@@ -92,7 +98,7 @@ def without(top: Top, skip: Rows, k: int) -> Top:
     return Top(np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ScanResult:
     """The best rows of a scan, and what it did.
 
@@ -123,17 +129,11 @@ class Engine(Protocol):
         """`vectors.truncate` of queries (m, width) float32: (m, dim) float32."""
 
 
-def rescore_result(parts: Parts, precision: Precision, rows: Rows, top: Top) -> ScanResult:
-    """The result `top` of a rescore of the rows (m, c), all of those in these parts by that precision."""
-    count = count_in(parts, rows)
+def rescore_result(dim: int, precision: Precision, count: int, top: Top) -> ScanResult:
+    """The result `top` of a rescore that scored so many rows in all by that precision."""
     if precision in ("exact", "float32"):
         return ScanResult(top, count, 0, "float32")
-    return ScanResult(top, 0, count * row_bytes(parts.dim, precision) // len(rows), precision)
-
-
-def count_in(parts: Parts, rows: Rows) -> int:
-    """The number of these rows that are in these parts."""
-    return int(np.count_nonzero((rows >= 0) & (rows < len(parts))))
+    return ScanResult(top, 0, count * row_bytes(dim, precision) // len(top.rows), precision)
 
 
 def row_bytes(dim: int, precision: str) -> int:

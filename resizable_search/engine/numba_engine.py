@@ -3,23 +3,17 @@
 Where a plan wants floats, or int8 codes leave too many candidates, numpy reads the floats, and is as fast.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import base
-from resizable_search.engine.base import ScanResult, Top, row_bytes
+from resizable_search.engine.base import ScanResult, Top, rescore_result, room_for, row_bytes
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
 from resizable_search.engine.scheduling import (
     FEW,
-    Begin,
-    BufferSize,
     CandidateBuffers,
-    Results,
     Scan,
     parallel_scan,
     share_queries,
@@ -77,23 +71,25 @@ class NumbaEngine:
             return self._rescore_one_bit(parts, queries, rows, k)
         if precision in ("1bit", "bits"):
             return self._numpy.rescore(parts, queries, precision, rows, k)
-        kernels, dim, results = self._kernels, parts.dim, Results.of(len(queries), k)
         narrows = precision == "exact" and rows.shape[1] >= NARROWED * k and parts.has_tier
-        fixed: tuple[Any, ...]
-        if narrows or precision == "int8":
-            kernel, fixed = kernels.rescore_int8, (parts.table("int8"), dim, narrows)
-        else:
-            kernel, fixed = kernels.rescore_exact, (parts.table("float32"), dim)
+        by_codes, top = narrows or precision == "int8", room_for(len(queries), k)
+        kernel = self._kernels.rescore_int8 if by_codes else self._kernels.rescore_exact
+        fixed = (parts.table("int8"), parts.dim, narrows) if by_codes else (parts.table("float32"), parts.dim)
         counts = []
 
         def work(part: slice) -> None:
-            counts.append(kernel(*fixed, queries[part], rows[part], *results.of_queries(part)))
+            counts.append(kernel(*fixed, queries[part], rows[part], top.scores[part], top.rows[part]))
 
         share_queries(len(queries), self.threads, work)
-        if narrows:  # by int8 codes, which rule out rows first
-            read = base.count_in(parts, rows) * (dim + 8) // len(rows)
-            return ScanResult(results.top(), sum(counts), read, "int8")
-        return base.rescore_result(parts, precision, rows, results.top())
+        if not by_codes:
+            return rescore_result(parts.dim, precision, sum(counts), top)
+        scored = sum(count for count, _ in counts)
+        if not narrows:
+            return rescore_result(parts.dim, precision, scored, top)
+        # By int8 codes, which rule out rows first.
+        return ScanResult(
+            top, sum(count for _, count in counts), scored * (parts.dim + 8) // len(rows), "int8"
+        )
 
     def _scan_int8(self, parts: Parts, queries: Floats, k: int, *, is_exact: bool) -> ScanResult:
         """The best by their codes, or exactly: if too many rows must be rescored, numpy reads the floats."""
@@ -101,20 +97,20 @@ class NumbaEngine:
         most = int(base.TOO_MANY * n) if is_exact else n
         room = 4 * k + ROOM + (2 * most if is_exact else 0)
         bytes_of_row = row_bytes(parts.dim, "int8") + (4 if is_exact else 0)  # a step, and an error
-        results = Results.of(len(queries), k)
+        top = room_for(len(queries), k)
         rescored: list[int] = []
 
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
             if waited and is_exact:
                 _prefetch_candidates(parts, buffers, k)
-            own = (*buffers.candidates, *buffers.bounds, *results.of_queries(part))
+            own = (*buffers.candidates, *buffers.bounds, top.scores[part], top.rows[part])
             rescored.append(self._kernels.best_candidates(*fixed, queries[part], *own))
 
-        begin = _scan_by(self._kernels.scan_int8, fixed, [queries], (k, most))
-        size = BufferSize(room, lower=k)
-        if not parallel_scan(n, bytes_of_row, len(queries), self.threads, size, begin, finish):
+        limits, kernel = (k, most), self._kernels.scan_int8
+        scan = Scan(kernel, fixed, [queries], limits, n, bytes_of_row, room, lower=k)
+        if not parallel_scan(scan, len(queries), self.threads, finish):
             return self._numpy.scan(parts, queries, "float32", k)
-        return ScanResult(results.top(), sum(rescored), n * bytes_of_row, "int8")
+        return ScanResult(top, sum(rescored), n * bytes_of_row, "int8")
 
     def _scan_four_bit(self, parts: Parts, queries: Floats, k: int) -> ScanResult | None:
         """The best, by codes of four bits and then by int8; None if too many rows are left for these."""
@@ -125,7 +121,7 @@ class NumbaEngine:
         likely.sort(axis=1)
         floors = self.rescore(parts, queries, "exact", likely, k).top.scores[:, -1].astype(np.float64)
         floors -= queries.astype(np.float64) @ parts.mean.astype(np.float64)
-        second, results = (parts.table("int8"), parts.dim, True), Results.of(len(queries), k)
+        second, top = (parts.table("int8"), parts.dim, True), room_for(len(queries), k)
         rescored: list[int] = []
 
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
@@ -133,50 +129,46 @@ class NumbaEngine:
             left.sort(axis=1)
             if waited:
                 parts.prefetch(left[left >= 0][:MOST_PREFETCHED], codes=True)
-            own = queries[part], left, *results.of_queries(part)
-            rescored.append(self._kernels.rescore_int8(*second, *own))
+            own = queries[part], left, top.scores[part], top.rows[part]
+            rescored.append(self._kernels.rescore_int8(*second, *own)[1])
 
-        begin = _scan_by(self._kernels.scan_four_bit, fixed, [queries, floors], (k, most))
-        size = BufferSize(4 * k + ROOM + 2 * most, lower=k)
-        if not parallel_scan(n, bytes_of_row, len(queries), self.threads, size, begin, finish):
+        kernel, room = self._kernels.scan_four_bit, 4 * k + ROOM + 2 * most
+        scan = Scan(kernel, fixed, [queries, floors], (k, most), n, bytes_of_row, room, lower=k)
+        if not parallel_scan(scan, len(queries), self.threads, finish):
             return None
-        return ScanResult(results.top(), sum(rescored), n * bytes_of_row, "4bit")
+        return ScanResult(top, sum(rescored), n * bytes_of_row, "4bit")
 
     def _scan_one_bit(self, parts: Parts, queries: Floats, k: int, dim: int) -> ScanResult:
         """The best by the codes of the first `dim` dimensions."""
         queries = np.ascontiguousarray(queries[:, :dim])
         fixed, bytes_of_row = (parts.table("1bit"), dim, table_limit(dim)), row_bytes(dim, "1bit")
         best = np.empty((len(queries), k), np.uint64)
-        complete: list[bool] = []
 
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
-            complete.append(self._kernels.best_words(*buffers.candidates, *buffers.bounds, best[part]))
+            self._kernels.best_words(*buffers.candidates, best[part])
 
-        for guesses in (True, False):
-            complete.clear()
-            begin = _scan_by(self._kernels.scan_one_bit, fixed, [queries], (k, guesses))
-            size = BufferSize(3 * k + 2 * ROOM, words=True)
-            parallel_scan(len(parts), bytes_of_row, len(queries), self.threads, size, begin, finish)
-            if all(complete):
-                break
+        kernel, room = self._kernels.scan_one_bit, 3 * k + 2 * ROOM
+        scan = Scan(kernel, fixed, [queries], (k,), len(parts), bytes_of_row, room, words=True)
+        parallel_scan(scan, len(queries), self.threads, finish)
         return ScanResult(self._unpacked(best), 0, len(parts) * bytes_of_row, "1bit")
 
     def _rescore_one_bit(self, parts: Parts, queries: Floats, rows: Rows, k: int) -> ScanResult:
         fixed = parts.table("1bit"), parts.dim, table_limit(parts.dim)
         best = np.empty((len(queries), k), np.uint64)
+        counts = []
 
         def work(part: slice) -> None:
-            self._kernels.rescore_one_bit(*fixed, queries[part], rows[part], best[part])
+            counts.append(self._kernels.rescore_one_bit(*fixed, queries[part], rows[part], best[part]))
 
         share_queries(len(queries), self.threads, work)
-        return base.rescore_result(parts, "1bit", rows, self._unpacked(best))
+        return rescore_result(parts.dim, "1bit", sum(counts), self._unpacked(best))
 
     def _unpacked(self, words: NDArray[np.uint64]) -> Top:
         """The candidates of `kernels.one_bit` (m, k), unordered, as scores and rows in order."""
         words.sort(axis=1)
-        scores, rows = np.empty(words.shape, np.float32), np.empty(words.shape, np.int64)
-        self._kernels.unpack(words, scores, rows)
-        return Top(scores, rows)
+        top = room_for(*words.shape)
+        self._kernels.unpack(words, top.scores, top.rows)
+        return top
 
     def truncate(self, rows: Floats, dim: int) -> Floats:
         """`vectors.truncate` of queries (m, width) float32."""
@@ -188,22 +180,6 @@ class NumbaEngine:
 def _fits(parts: Parts) -> bool:
     """Whether the kernels of one-bit codes can scan these parts."""
     return len(parts) < MOST_PACKED and parts.dim <= MOST_LOOKED_UP
-
-
-def _scan_by(
-    kernel: Any, fixed: tuple[Any, ...], per_query: Sequence[NDArray[Any]], limits: tuple[int, ...]
-) -> Begin:
-    """A scan by a kernel that takes `fixed`, what is `per_query`, the range, the limits and the buffers."""
-
-    def begin(part: slice) -> Scan:
-        own = [each[part] for each in per_query]
-
-        def scan(start: int, stop: int, buffers: CandidateBuffers, thread: int) -> bool:
-            return bool(kernel(*fixed, *own, start, stop, *limits, *buffers.of_thread(thread)))
-
-        return scan
-
-    return begin
 
 
 def _prefetch_candidates(parts: Parts, buffers: CandidateBuffers, k: int) -> None:

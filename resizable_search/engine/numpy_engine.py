@@ -109,11 +109,12 @@ class NumpyEngine:
         def scores_of(i: int, here: Rows) -> Floats:
             return parts.each(here, lambda part, own: score(slice(i, i + 1), part, own)[0])
 
-        best = []
+        best, scored = [], 0
         for i, own in enumerate(rows):
             here = own[(own >= 0) & (own < len(parts))]
             best.append(select(scores_of(i, here), here, k))
-        return rescore_result(parts, precision, rows, gather(best, k))
+            scored += len(here)
+        return rescore_result(parts.dim, precision, scored, gather(best, k))
 
     def truncate(self, rows: Floats, dim: int) -> Floats:
         """`vectors.truncate` of queries (m, width) float32."""

@@ -8,21 +8,25 @@ rows block by block, while the block is in the core's cache.
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from queue import SimpleQueue
+from threading import Lock, Thread
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.vectors import Rows
 from resizable_search.system import usable_cores
 
-CHUNK_BYTES = 4 << 20
-"""Bytes of rows that a thread takes at once: a fraction of a millisecond."""
+CHUNK_BYTES = 256 << 10
+"""Bytes of rows that a thread takes at once: some ten microseconds."""
+
+PATIENCE = 50e-6
+"""Seconds that a thread stays awake for the last chunks of others: to be woken takes as long."""
 
 LEAST_BYTES = 1 << 20
 """Bytes of rows that are worth one more thread: waking it takes some 50 microseconds."""
@@ -39,31 +43,82 @@ GROUP_CANDIDATES = 1 << 23
 DISK_SPEED = 1.5e9
 """Bytes a second of one thread, below which rows seem to come from a disk: memory is several times faster."""
 
+DONE = 1  # the place of the rows that were scanned, in the progress of a scan (`kernels.basics`)
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
+class _Job:
+    """A task that a thread of the pool may begin, as long as nobody has taken it back."""
+
+    __slots__ = ("_begun", "_ended", "_error", "_number", "_task")
+
+    def __init__(self, task: Callable[[int], None], number: int) -> None:
+        self._task, self._number = task, number
+        self._begun, self._ended = Lock(), Lock()
+        self._error: BaseException | None = None
+        self._ended.acquire()
+
+    def run(self) -> None:
+        """Run it, unless it was taken back."""
+        if self._begun.acquire(blocking=False):
+            try:
+                self._task(self._number)
+            except BaseException as error:
+                self._error = error
+            finally:
+                self._ended.release()
+
+    def take_back(self) -> bool:
+        """Whether it had not begun; it never will."""
+        return self._begun.acquire(blocking=False)
+
+    def wait(self) -> None:
+        """Wait for its end. Raises what it raised."""
+        self._ended.acquire()
+        if self._error is not None:
+            raise self._error
+
+
 @cache
-def _shared_pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(usable_cores(), 2), thread_name_prefix="rsearch-scan")
+def _shared_pool() -> "SimpleQueue[_Job]":
+    """The queue of a pool of threads: a ThreadPoolExecutor takes three times as long to hand a job over."""
+    jobs: SimpleQueue[_Job] = SimpleQueue()
+
+    def serve() -> None:
+        while True:
+            jobs.get().run()
+
+    for _ in range(max(usable_cores(), 2)):
+        Thread(target=serve, name="rsearch-scan", daemon=True).start()
+    return jobs
 
 
 os.register_at_fork(after_in_child=_shared_pool.cache_clear)  # a child has none of its parent's threads
 
 
-def run_together(task: Callable[[int], None], threads: int) -> None:
+def run_together(
+    task: Callable[[int], None], threads: int, is_done: Callable[[], bool] | None = None
+) -> None:
     """Run task(0) … task(threads - 1), the first on this thread, the others on the pool; wait for all.
 
     If other callers keep the pool busy, tasks that have not begun when task(0) ends are dropped. So each
-    task must do whatever work is left.
+    task must do whatever work is left. Once all of it `is_done`, nobody waits for the ends of tasks.
     """
-    futures = [_shared_pool().submit(task, number) for number in range(1, threads)]
+    jobs = [_Job(task, number) for number in range(1, threads)]
+    for job in jobs:
+        _shared_pool().put(job)
     try:
         task(0)
     finally:
-        for future in futures:
-            if not future.cancel():
-                future.result()
+        begun = [job for job in jobs if not job.take_back()]
+        until = time.perf_counter() + PATIENCE
+        while begun and is_done is not None and time.perf_counter() < until:
+            if is_done():
+                begun = []
+        for job in begun:
+            job.wait()
 
 
 def map_ahead(task: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
@@ -78,19 +133,32 @@ def map_ahead(task: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
             yield running.popleft().result()
 
 
-@dataclass(frozen=True, slots=True)
-class BufferSize:
-    """Numbers that a buffer has for each query on each thread.
+@dataclass(slots=True)
+class Scan:
+    """A scan of `rows` rows, of which it reads `row_bytes` bytes each, by a kernel.
 
+    The kernel is called with `fixed`, what is `per_query`, the progress, the rows of a chunk, the `limits`
+    and the buffers of a thread. These have room for so many `candidates` and `lower` bounds a query.
     Candidates that are `words` have their score in them.
     """
 
+    kernel: Any
+    fixed: tuple[Any, ...]
+    per_query: Sequence[NDArray[Any]]
+    limits: tuple[int, ...]
+    rows: int
+    row_bytes: int
     candidates: int
     lower: int = 0
     words: bool = False
 
+    def run(self, part: slice, progress: Rows, chunk: int, buffers: "CandidateBuffers", thread: int) -> bool:
+        """Scan chunks for some of the queries until all rows are taken; False: it gave up."""
+        own = [each[part] for each in self.per_query]
+        return bool(self.kernel(*self.fixed, *own, progress, chunk, *self.limits, *buffers.of_thread(thread)))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class CandidateBuffers:
     """Scratch space of some threads for some queries, as kernels take it.
 
@@ -106,105 +174,59 @@ class CandidateBuffers:
         return [each[thread] for each in (*self.bounds, *self.candidates)]
 
     @classmethod
-    def of(cls, threads: int, queries: int, size: BufferSize) -> "CandidateBuffers":
+    def of(cls, threads: int, queries: int, scan: Scan) -> "CandidateBuffers":
         """Empty buffers."""
-        shape, room = (threads, queries), (threads, queries, size.candidates)
-        if size.words:
+        shape, room = (threads, queries), (threads, queries, scan.candidates)
+        if scan.words:
             words = np.empty(room, np.uint64), np.zeros(shape, np.int64)
             return cls(words, (np.zeros(shape, np.uint64),))
         candidates = np.empty(room, np.int64), np.empty(room), np.zeros(shape, np.int64)
-        return cls(candidates, (np.empty((*shape, size.lower)), np.zeros(shape, np.int64)))
+        return cls(candidates, (np.empty((*shape, scan.lower)), np.zeros(shape, np.int64)))
 
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """Where kernels write their results: keys (m, k) float64, rows (m, k) int64, sizes (m,) int64."""
-
-    keys: NDArray[np.float64]
-    rows: Rows
-    sizes: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, queries: int, k: int) -> "Results":
-        """Room for the k best of each query."""
-        return cls(np.empty((queries, k)), np.empty((queries, k), np.int64), np.empty(queries, np.int64))
-
-    def of_queries(self, part: slice) -> tuple[NDArray[np.float64], Rows, Rows]:
-        """The room of some queries, as kernels take it."""
-        return self.keys[part], self.rows[part], self.sizes[part]
-
-    def top(self) -> Top:
-        """The results, padded where there are fewer than k."""
-        k = self.rows.shape[1]
-        if self.sizes.min(initial=k) < k:
-            empty = np.arange(k) >= self.sizes[:, None]
-            self.keys[empty], self.rows[empty] = -np.inf, NO_ROW
-        return Top(self.keys.astype(np.float32), self.rows)
-
-
-Scan = Callable[[int, int, CandidateBuffers, int], bool]
-"""Scans rows start … stop - 1 into the buffers of one thread; False: it gave up."""
-
-Begin = Callable[[slice], Scan]
-"""Makes the scan of some of the queries."""
 
 Finish = Callable[[slice, CandidateBuffers, bool], None]
 """Takes the buffers of some queries, and whether the scan seemed to wait for the disk."""
 
 
-def parallel_scan(
-    rows: int, row_bytes: int, queries: int, threads: int, size: BufferSize, begin: Begin, finish: Finish
-) -> bool:
-    """Scan so many rows for all queries on up to so many threads; False if a scan gave up.
+def parallel_scan(scan: Scan, queries: int, threads: int, finish: Finish) -> bool:
+    """Scan all rows for all queries on up to so many threads; False if the scan gave up.
 
     Chunks are of rows, in whichever part they lie: many parts take the time of one.
     """
     if queries > 1 and queries >= FEW * threads:
-        return _scan_by_queries(rows, queries, threads, size, begin, finish)
-    total = rows * row_bytes
+        return _scan_by_queries(scan, queries, threads, finish)
+    total = scan.rows * scan.row_bytes
     used = max(1, min(threads, total // LEAST_BYTES))
-    everything = slice(0, queries)
-    scan, buffers = begin(everything), CandidateBuffers.of(used, queries, size)
-    chunk = rows
-    if used > 1:
-        chunk = max(1024, min(CHUNK_BYTES, total // (2 * used) + row_bytes) // row_bytes)
-    starts = iter(range(0, rows, chunk))  # a thread takes the next start under the GIL
-    gave_up = waited = False
+    chunk = scan.rows if used == 1 else max(1024, CHUNK_BYTES // scan.row_bytes)
+    everything, progress = slice(0, queries), np.zeros(2, np.int64)
+    buffers = CandidateBuffers.of(used, queries, scan)
 
     def work(thread: int) -> None:
-        nonlocal gave_up, waited
-        for start in starts:
-            if gave_up:
-                return
-            stop = min(start + chunk, rows)
-            since = time.perf_counter()
-            if not scan(start, stop, buffers, thread):
-                gave_up = True
-            if (stop - start) * row_bytes < DISK_SPEED * (time.perf_counter() - since):
-                waited = True
+        scan.run(everything, progress, chunk, buffers, thread)
 
-    run_together(work, used)
-    if not gave_up:
-        finish(everything, buffers, waited)
-    return not gave_up
+    begin = time.perf_counter()
+    run_together(work, used, lambda: bool(progress[DONE] >= scan.rows))
+    if progress[DONE] < scan.rows:
+        return False
+    waited = total < used * DISK_SPEED * (time.perf_counter() - begin)
+    finish(everything, buffers, waited)
+    return True
 
 
-def _scan_by_queries(
-    rows: int, queries: int, threads: int, size: BufferSize, begin: Begin, finish: Finish
-) -> bool:
+def _scan_by_queries(scan: Scan, queries: int, threads: int, finish: Finish) -> bool:
     gave_up = False
 
     def work(part: slice) -> None:
         nonlocal gave_up
         if gave_up:
             return
-        buffers = CandidateBuffers.of(1, part.stop - part.start, size)
-        if begin(part)(0, rows, buffers, 0):
+        buffers = CandidateBuffers.of(1, part.stop - part.start, scan)
+        if scan.run(part, np.zeros(2, np.int64), scan.rows, buffers, 0):
             finish(part, buffers, False)
         else:
             gave_up = True
 
-    numbers = size.lower + size.candidates
+    numbers = scan.lower + scan.candidates
     share_queries(queries, threads, work, max(1, min(GROUP_QUERIES, GROUP_CANDIDATES // numbers)))
     return not gave_up
 

@@ -103,12 +103,11 @@ def tamed(rows: NDArray[Any]) -> Floats:
 
     The mean of large numbers would overflow, and small float64 numbers would become 0. Infinity and NaN stay.
     """
+    largest = np.abs(rows).max(axis=1, initial=0).astype(np.float64)
+    if largest.size and largest.min() > 2.0**-60 and largest.max() < 2.0**100:
+        return np.array(rows, np.float32, order="C")
     with np.errstate(over="ignore"):
         full = np.array(rows, np.float32, order="C")
-    magnitudes = np.abs(rows)
-    largest = magnitudes.max(axis=1, initial=0).astype(np.float64)
-    if largest.size and largest.min() > 2.0**-60 and largest.max() < 2.0**100:
-        return full
     odd = np.isfinite(largest) & ((largest >= 2.0**100) | (largest <= 2.0**-60)) & (largest > 0)
     if odd.any():
         _, exponents = np.frexp(largest[odd])

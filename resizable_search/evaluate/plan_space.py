@@ -25,7 +25,9 @@ from resizable_search.search.index import Index
 from resizable_search.statistics import lower_bound, upper_bound
 from resizable_search.store.layout import NAMES
 
-FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100)  # candidates to try, times k
+FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 35, 40, 45, 50, 60, 80, 100)
+"""Candidates to try, times k."""
+
 LEAST_REDUCTION = 4  # a stage keeps at most one row in this many: else the next stage has most of the work
 BURST = 3  # queries in a row that time a plan; the first only loads its files
 NEVER = np.iinfo(np.int64).max  # the rank of a true row that was not found

@@ -32,7 +32,7 @@ So the chance that any of them is wrong is below 5 %, and a plan alone has a 95 
 """
 
 CHOSEN_AT_MOST = 1000  # the most queries that choose; more may confirm
-SAMPLE_AT_LEAST, SAMPLE_AT_MOST = 2000, 10_000  # limits of the sample, whatever the recall
+SAMPLE_AT_LEAST, SAMPLE_AT_MOST = 3000, 10_000  # limits of the sample, whatever the recall
 
 FINALISTS = 8
 ROUNDS, SECONDS = 30, 2.0
@@ -124,10 +124,10 @@ def tune(
 def sample_size(recall: float) -> int:
     """How many queries choose and confirm a plan for this recall.
 
-    m queries without a miss prove at most about 1 - 4.2 / m. So many confirm that three quarters of the
-    allowed misses may occur: 1,680 for 0.99, where 840 would take more candidates. 1,000 choose.
+    m queries without a miss prove at most about 1 - 4.2 / m. So many confirm that nine tenths of the allowed
+    misses may occur: 4,000 for 0.99, where 1,680 would take half as many candidates more. 1,000 choose.
     """
-    confirming = 16.8 / max(1.0 - recall, 1e-9)
+    confirming = 40 / max(1.0 - recall, 1e-9)
     wanted = math.ceil(confirming) + math.ceil(min(confirming, CHOSEN_AT_MOST))
     return ROUNDS if recall == 1.0 else max(SAMPLE_AT_LEAST, min(wanted, SAMPLE_AT_MOST))
 

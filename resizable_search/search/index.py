@@ -155,9 +155,7 @@ class Index:
         Raises UsageError.
         """
         options = SearchOptions(k, dim, rerank, plan, recall, where)
-        return self.run(vectors, self.plan(options.without_words()), k, selection=self.select(options.where))[
-            0
-        ]
+        return self.run(vectors, self.plan(options, by_vectors=True), k, selection=self.select(where))[0]
 
     def search(self, queries: Sequence[str], options: SearchOptions) -> list[Answer]:
         """An answer to each text, by one scan. Raises as `query` does."""
@@ -201,16 +199,17 @@ class Index:
 
     def search_similar(self, id: str, options: SearchOptions) -> Answer:
         """As `similar`, with the plan and the timings; `query` of the answer is the id."""
-        plan = self.plan(options.without_words())
+        plan = self.plan(options, by_vectors=True)
         self._refuse_if_closed()
         row = np.array([self._filter.row_of(id)])
         top, stages = self.run(self.vectors(row), plan, options.k, row, self.select(options.where))
         scored = scored_documents(top, 0, {d.row: d for d in self.documents(top.rows[0])})
         return as_answer(id, self.name, options.k, plan, 0.0, scored, stages)
 
-    def plan(self, options: SearchOptions) -> Plan:
-        """The plan that the options mean on this index: without words if it has none. Raises UsageError."""
-        return plan_of(options, self.name, self.full_dim, self.plans, has_words=self._executor.has_words)
+    def plan(self, options: SearchOptions, *, by_vectors: bool = False) -> Plan:
+        """The plan that the options mean here; a search by vectors has no words. Raises UsageError."""
+        has_words = None if by_vectors else self._executor.has_words
+        return plan_of(options, self.name, self.full_dim, self.plans, has_words=has_words)
 
     def run(
         self,

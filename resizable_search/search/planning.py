@@ -13,12 +13,16 @@ NO_WORD = "none of its words is in the index: this is by meaning alone"
 NO_HIT = "no hit: none of its words is in the index"
 
 
-def plan_of(options: SearchOptions, name: str, full_dim: int, tuned: StoredPlans, *, has_words: bool) -> Plan:
+def plan_of(
+    options: SearchOptions, name: str, full_dim: int, tuned: StoredPlans, *, has_words: bool | None
+) -> Plan:
     """The plan that the options mean on the index `name`. Without a lexical tier, it has no words.
 
-    A mode that was tuned counts if the options name neither a mode nor a plan.
-    Raises UsageError.
+    `has_words` None: the search is by vectors, so words are refused. A mode that was tuned counts if the
+    options name neither a mode nor a plan. Raises UsageError.
     """
+    if has_words is None:
+        options.refuse_words()
     mode, weight = options.mode, WORDS_WEIGHT
     if (default := tuned.mode) is not None:
         weight = default.weight if default.mode == "hybrid" else weight

@@ -77,11 +77,10 @@ class SearchOptions:
         plan_has_words = isinstance(self.plan, Plan) and self.plan.words is not None
         return plan_has_words or self.mode not in (None, "dense")
 
-    def without_words(self) -> "SearchOptions":
-        """The options of a search by vectors. Raises UsageError if words are to count."""
+    def refuse_words(self) -> None:
+        """Raise UsageError if words are to count: this is a search by vectors."""
         if self.wants_words:
             raise UsageError("a search by vectors has no words: search a text, or leave mode and lexical out")
-        return replace(self, mode="dense")
 
     def by_meaning(self) -> "SearchOptions":
         """The same search without words."""

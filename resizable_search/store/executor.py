@@ -1,5 +1,6 @@
 """Run a plan: its first stage over every row of every part, each later one over the rows that were kept."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from resizable_search.engine.base import (
     Top,
     gather,
     result_width,
+    room_for,
     select,
     without,
 )
@@ -38,7 +40,7 @@ EngineMaker = Callable[[IndexReader], Engine]
 """Makes the engine of an index that is opened."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StageStats:
     """How one stage of a plan went.
 
@@ -195,11 +197,11 @@ class Executor:
     def _prepared(self, queries: NDArray[Any]) -> NDArray[np.float32]:
         """Raw queries as full query vectors (m, full_dim). Raises UsageError."""
         width = self._width
-        raw = np.atleast_2d(np.asarray(queries))
+        raw = np.array(queries, ndmin=2, copy=None)
         if raw.ndim != 2 or raw.shape[1] != width:
             raise UsageError(f"query vectors have shape (m, {width}) here, not {np.shape(queries)}")
         full = vectors.tamed(raw)
-        if not np.isfinite(full).all():
+        if not math.isfinite(full.sum()):
             raise UsageError("a query vector has NaN or infinity in it")
         return vectors.centre(full) if self._centred else full
 
@@ -215,17 +217,18 @@ class Executor:
         rows_in = self._rows if selection is None else selection.count
         is_gathered = selection is not None and selection.rows is not None
         engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.stages[0].dim)
-        none = Top(np.empty((len(full), 0), np.float32), np.empty((len(full), 0), np.int64))
-        result = ScanResult(none, 0, 0, "")
+        result, cut = ScanResult(room_for(len(full), 0), 0, 0, ""), full[:, :0]
         for stage, keep in zip(self._stages(plan), plan.keeps(k), strict=True):
             parts = self._parts_at(stage.dim)
             begin, prepared = time.perf_counter(), parts.prepare_seconds
-            cut = engine.truncate(full, stage.dim)
+            if cut.shape[1] != stage.dim:
+                cut = engine.truncate(full, stage.dim)
             rows_out = min(rows_in, keep)
             if len(full) and rows_out:
                 if stats:
-                    ordered = np.sort(result.top.rows, axis=1)  # so that a cold file is read forwards
-                    result = engine.rescore(parts, cut, stage.precision, ordered, rows_out)
+                    rows = result.top.rows
+                    rows.sort(axis=1)  # so that a cold file is read forwards
+                    result = engine.rescore(parts, cut, stage.precision, rows, rows_out)
                 else:
                     result = self._first_stage(engine, parts, stage.precision, cut, rows_out, skip, selection)
             seconds = time.perf_counter() - begin
@@ -234,8 +237,9 @@ class Executor:
             done = str(stage), rows_in, rows_out, seconds - prepared, read, result.rescored
             stats.append(StageStats(*done, result.by, engine.name, result.missing, prepared))
             rows_in = rows_out
-        missing = list(dict.fromkeys(part for stage in stats for part in stage.missing))
-        return replace(_widen(result.top, k), missing=missing), stats
+        top = _widen(result.top, k)
+        top.missing = list(dict.fromkeys(part for stage in stats for part in stage.missing))
+        return top, stats
 
     def _stages(self, plan: Plan) -> Sequence[Stage]:
         """The stages of a plan, with one-bit codes in place of the sign bits that they have replaced."""

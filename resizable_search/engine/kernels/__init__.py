@@ -28,20 +28,22 @@ def _signatures() -> dict[Any, Any]:
     table = rows = array(i64, 2)
     queries = array(f32, 2)
     counts = array(i64, 1)
-    best = (array(f64, 2), array(i64, 2), counts)
+    best = queries, rows
     one_lower, one_candidates = (array(f64, 2), counts), (array(i64, 2), array(f64, 2), counts)
     lower, candidates = (array(f64, 3), array(i64, 2)), (array(i64, 3), array(f64, 3), array(i64, 2))
     packed = array(u64, 2)
     look_up = (table, i64, i64, queries)
     return {
         scan_int8: (
-            table, i64, types.boolean, queries, i64, i64, i64, i64, *one_lower, *one_candidates,
+            table, i64, types.boolean, queries, counts, i64, i64, i64, *one_lower, *one_candidates,
         ),
-        scan_one_bit: (*look_up, i64, i64, i64, types.boolean, array(u64, 1), packed, counts),
-        best_words: (array(u64, 3), array(i64, 2), packed, packed),
+        scan_one_bit: (*look_up, counts, i64, i64, array(u64, 1), packed, counts),
+        best_words: (array(u64, 3), array(i64, 2), packed),
         rescore_one_bit: (*look_up, rows, packed),
-        unpack: (packed, queries, rows),
-        scan_four_bit: (table, i64, queries, array(f64, 1), i64, i64, i64, i64, *one_lower, *one_candidates),
+        unpack: (packed, *best),
+        scan_four_bit: (
+            table, i64, queries, array(f64, 1), counts, i64, i64, i64, *one_lower, *one_candidates,
+        ),
         survivors: (*candidates, *lower),
         best_candidates: (table, i64, types.boolean, queries, *candidates, *lower, *best),
         truncate: (queries, i64, queries),

@@ -74,12 +74,14 @@ def offer(keys, rows, size, k, key, row):
 
 
 @njit(nogil=True)
-def sort_heap(keys, rows, size):
-    """Turn a heap into a list, best first."""
+def finish(keys, rows, size):
+    """Turn a heap into a list, best first, with -inf and -1 where no entry is."""
     for last in range(size - 1, 0, -1):
         key, row = keys[last], rows[last]
         keys[last], rows[last] = keys[0], rows[0]
         sink(keys, rows, last, key, row)
+    keys[size:] = -np.inf
+    rows[size:] = -1
 
 
 @njit(nogil=True)
@@ -177,8 +179,15 @@ def allowed_of(table, part):
 
 @njit(nogil=True)
 def bounds_of(table, part):
-    """(2, n) float32: the steps and errors of the codes in four bits."""
-    return carray(_float32(table[part, columns.STEPS]), (2, table[part, columns.ROWS]))
+    """The steps and errors of the int8 codes: (n,) float32 each."""
+    return steps_of(table, part), errors_of(table, part)
+
+
+@njit(nogil=True)
+def four_bit_bounds_of(table, part):
+    """The steps and errors of the codes in four bits: (n,) float32 each."""
+    bounds = carray(_float32(table[part, columns.STEPS]), (2, table[part, columns.ROWS]))
+    return bounds[0], bounds[1]
 
 
 @njit(nogil=True)
@@ -227,6 +236,27 @@ def call(builder, name: str, result, *arguments):
     """Call an LLVM intrinsic."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+TAKEN, DONE = 0, 1
+"""Places of the rows that threads have taken and scanned, in the progress (2,) int64 of a scan."""
+
+
+@intrinsic
+def add_rows(context, progress, place, count):
+    """Add rows to a place of the progress, which other threads share. Returns what it had before."""
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.atomic_rmw("add", builder.gep(array.data, [arguments[1]]), arguments[2], "seq_cst")
+
+    return types.int64(progress, types.int64, types.int64), generate
+
+
+@njit(nogil=True)
+def rows_of(table):
+    """The number of rows of all parts."""
+    return table[-1, columns.FIRST] + table[-1, columns.ROWS]
 
 
 def _tile(rows, queries, *, prefetches=False):

@@ -12,17 +12,15 @@ from numba.extending import intrinsic
 from resizable_search.engine.kernels.basics import (
     AHEAD,
     FEATURES,
-    allowed_of,
-    bounds_of,
     call,
+    four_bit_bounds_of,
     four_bit_of,
     multiply_add,
     offer_lower,
     prefetch,
 )
 from resizable_search.engine.kernels.rows import bounds_of_error, length_of
-from resizable_search.engine.kernels.scan import scan_part_by
-from resizable_search.engine.parts import FIRST, ROWS
+from resizable_search.engine.kernels.scan import scan_rows_by
 from resizable_search.engine.short_codes import FOUR_BIT_LINE
 
 TOGETHER = 4  # rows
@@ -124,7 +122,7 @@ def _products(codes, start, stop, query_codes, first, count, dim, sums):
             line[i] = 2 * line[i] - offset
 
 
-_scan_part = scan_part_by(_products)
+_scan_rows = scan_rows_by(_products, four_bit_of, four_bit_bounds_of)
 
 
 @njit(nogil=True)
@@ -151,7 +149,9 @@ def quantise_to_bytes(queries, width):
 
 
 @njit(nogil=True, cache=True)
-def scan_four_bit(table, dim, queries, floors, start, stop, k, limit, lower, lower_sizes, rows, keys, counts):
+def scan_four_bit(
+    table, dim, queries, floors, progress, chunk, k, limit, lower, lower_sizes, rows, keys, counts
+):
     """As `scan_int8` if exact, by codes of four bits: scores lack what the mean adds to all rows.
 
     floors (m,) float64: k rows of each query have at least this score, less what the mean adds.
@@ -159,18 +159,10 @@ def scan_four_bit(table, dim, queries, floors, start, stop, k, limit, lower, low
     for query in range(queries.shape[0]):
         if lower_sizes[query] == 0 and floors[query] > -np.inf:
             lower[query, :], lower_sizes[query] = floors[query], k
-    query_codes, units, factors, bases = quantise_to_bytes(queries, four_bit_of(table, 0).shape[1])
-    for part in range(table.shape[0]):
-        first = table[part, FIRST]
-        begin, end = max(start, first), min(stop, first + table[part, ROWS])
-        bounds = bounds_of(table, part)
-        if begin < end and not _scan_part(
-            four_bit_of(table, part), bounds[0], bounds[1], allowed_of(table, part), first, dim,
-            query_codes, units, factors, bases, True, begin - first, end - first, k, limit, lower,
-            lower_sizes, rows, keys, counts,
-        ):  # fmt: skip
-            return False
-    return True
+    integers = quantise_to_bytes(queries, four_bit_of(table, 0).shape[1])
+    return _scan_rows(
+        table, dim, integers, True, progress, chunk, k, limit, lower, lower_sizes, rows, keys, counts
+    )
 
 
 @njit(nogil=True, cache=True)

@@ -5,12 +5,18 @@ below, inverted, so that of equal scores the lower row is better. All words diff
 is selecting the greatest. An index of 2^32 rows or more is left to numpy.
 """
 
-import math
-
 import numpy as np
 from numba import carray, njit, types
 
-from resizable_search.engine.kernels.basics import allowed_of, pointer_to, span_of
+from resizable_search.engine.kernels.basics import (
+    DONE,
+    TAKEN,
+    add_rows,
+    allowed_of,
+    pointer_to,
+    rows_of,
+    span_of,
+)
 from resizable_search.engine.kernels.lookup import (
     bits_of,
     factor_at,
@@ -23,13 +29,6 @@ from resizable_search.engine.kernels.lookup import (
 )
 from resizable_search.engine.parts import CODES, CODES_WIDTH, FIRST, ROWS
 from resizable_search.engine.short_codes import CODE_ROWS, HEAD
-
-SAMPLED = 64
-"""One block in so many tells how good the best k are, before all are scanned.
-
-The first bound is far below what the sample makes likely: on 297,665 sentences one query in 2,000 has to be
-scanned again.
-"""
 
 _SIGN, _ALL = np.uint64(1 << 31), np.uint64((1 << 32) - 1)
 _HALF = np.uint64(32)
@@ -84,36 +83,29 @@ def select_best(words, count, k):
 
 
 @njit(nogil=True, cache=True)
-def scan_one_bit(table, dim, limit, queries, start, stop, k, guesses, bounds, words, counts):
-    """Scan rows start … stop - 1 for every query (m, dim) float32, and collect what may be among its best k.
+def scan_one_bit(table, dim, limit, queries, progress, chunk, k, bounds, words, counts):
+    """Scan chunks of rows for every query (m, dim) float32, and collect what may be among its best k.
 
-    `table` has one-bit codes. Buffers: words (m, capacity) uint64, more than k, with counts (m,) int64;
-    bounds (m,) uint64, the least words that are collected, 0 at first. With `guesses` a sample of all rows
-    sets the first bound, which may be so high that fewer than k reach it. Returns True, since this scan never
-    gives up.
+    `table` has one-bit codes; `progress`: see `basics`. Buffers: words (m, capacity) uint64, more than k,
+    with counts (m,) int64; bounds (m,) uint64, the least words that are collected, 0 at first. Returns True,
+    since this scan never gives up.
     """
     m, lines = queries.shape[0], (dim + 7) // 8
     tables, totals = np.empty((m, 2 * lines, 16), np.uint8), np.empty(m, np.float32)
     make_tables(queries, limit, tables, totals)
-    rows = table[-1, FIRST] + table[-1, ROWS]
-    if guesses and bounds[0] == 0:
-        expected = k / SAMPLED
-        rank = np.int64(2 * expected + 5 * math.sqrt(expected) + 6)
-        if rows > SAMPLED * 4 * rank:
-            size = rows // SAMPLED + (1 + table.shape[0]) * CODE_ROWS
-            sample, sizes = np.empty((m, size), np.uint64), np.zeros(m, np.int64)
-            _collect(table, lines, tables, totals, 0, rows, SAMPLED, k, bounds, sample, sizes)
-            for query in range(m):
-                if sizes[query] > rank:
-                    select_best(sample[query], sizes[query], rank)
-                    bounds[query] = sample[query, rank - 1]
-    _collect(table, lines, tables, totals, start, stop, 1, k, bounds, words, counts)
+    rows = rows_of(table)
+    start = add_rows(progress, TAKEN, chunk)
+    while start < rows:
+        stop = min(start + chunk, rows)
+        _collect(table, lines, tables, totals, start, stop, k, bounds, words, counts)
+        add_rows(progress, DONE, stop - start)
+        start = add_rows(progress, TAKEN, chunk)
     return True
 
 
 @njit(nogil=True)
-def _collect(table, lines, tables, totals, start, stop, every, k, bounds, words, counts):
-    """As `scan_one_bit`, of one block in `every`."""
+def _collect(table, lines, tables, totals, start, stop, k, bounds, words, counts):
+    """Scan rows start … stop - 1."""
     m, capacity = words.shape
     keys, masks = np.empty((4, CODE_ROWS), np.float32), np.empty(4, np.uint64)
     least = np.empty(m, np.float32)
@@ -125,7 +117,7 @@ def _collect(table, lines, tables, totals, start, stop, every, k, bounds, words,
         if begin >= end:
             continue
         allowed, step = allowed_of(table, part), table[part, CODES_WIDTH] * CODE_ROWS
-        for block in range(begin // CODE_ROWS, (end + CODE_ROWS - 1) // CODE_ROWS, every):
+        for block in range(begin // CODE_ROWS, (end + CODE_ROWS - 1) // CODE_ROWS):
             address = table[part, CODES] + block * step
             first = 0
             while first < m:
@@ -157,18 +149,14 @@ def _collect(table, lines, tables, totals, start, stop, every, k, bounds, words,
 
 
 @njit(nogil=True, cache=True)
-def best_words(words, counts, bounds, best):
+def best_words(words, counts, best):
     """The best k of all threads, unordered: best (m, k) uint64, 0 where there are fewer.
 
-    Buffers as for `scan_one_bit` with a first axis of threads. Returns False if a guess was too high: a row
-    that is not collected may be among the best.
+    Buffers as for `scan_one_bit` with a first axis of threads.
     """
     k = best.shape[1]
     for query in range(best.shape[0]):
-        total, bound = 0, np.uint64(0)
-        for thread in range(words.shape[0]):
-            total += counts[thread, query]
-            bound = max(bound, bounds[thread, query])
+        total = counts[:, query].sum()
         together, at = words[0, query], counts[0, query]
         if words.shape[0] > 1:
             together, at = np.empty(total, np.uint64), 0
@@ -178,12 +166,9 @@ def best_words(words, counts, bounds, best):
                 at += count
         if total > k:
             select_best(together, total, k)
-        if bound > 0 and (total < k or together[:k].min() < bound):
-            return False
         count = min(total, k)
         best[query, :count] = together[:count]
         best[query, count:] = 0
-    return True
 
 
 @njit(nogil=True, cache=True)
@@ -199,7 +184,11 @@ def unpack(words, scores, rows):
 
 @njit(nogil=True, cache=True)
 def rescore_one_bit(table, dim, limit, queries, rows, best):
-    """As `best_words`, of each query's own rows (m, c) int64, ascending. Rows of no part are skipped."""
+    """As `best_words`, of each query's own rows (m, c) int64, ascending. Returns how many it scored.
+
+    Rows of no part are skipped.
+    """
+    scored = 0
     m, lines, k = queries.shape[0], (dim + 7) // 8, best.shape[1]
     tables, totals = np.empty((m, 2 * lines, 16), np.uint8), np.empty(m, np.float32)
     make_tables(queries, limit, tables, totals)
@@ -221,8 +210,10 @@ def rescore_one_bit(table, dim, limit, queries, rows, best):
                 words[count] = candidate(key, own[place])
                 count += 1
             at = stop
+        scored += count
         if count > k:
             select_best(words, count, k)
         count = min(count, k)
         best[query, :count] = words[:count]
         best[query, count:] = 0
+    return scored

@@ -8,11 +8,11 @@ from numba import njit
 from resizable_search.engine.kernels.basics import (
     codes_of,
     errors_of,
+    finish,
     offer,
     offer_lower,
     prefetch_row,
     product,
-    sort_heap,
     span_of,
     steps_of,
     stored_of,
@@ -133,24 +133,25 @@ def defined_score(row, dim, query):
 
 
 @njit(nogil=True, cache=True)
-def rescore_exact(table, dim, queries, rows, best_keys, best_rows, best_sizes):
+def rescore_exact(table, dim, queries, rows, best_scores, best_rows):
     """The best of each query's rows (m, c) int64, ascending, by the defined score.
 
-    Rows of no part, such as -1, are skipped. Results as for `best_candidates`.
+    Rows of no part, such as -1, are skipped. Results as for `best_candidates`. Returns how many it scored.
     """
-    k = best_keys.shape[1]
+    scored = 0
     for query in range(rows.shape[0]):
-        size = _offer_defined(
-            table, dim, queries[query], rows[query], rows.shape[1], best_keys[query], best_rows[query], k
+        own = rows[query]
+        scored += _best_defined(
+            table, dim, queries[query], own, own.shape[0], best_scores[query], best_rows[query]
         )
-        sort_heap(best_keys[query], best_rows[query], size)
-        best_sizes[query] = size
+    return scored
 
 
 @njit(nogil=True)
-def _offer_defined(table, dim, query, rows, count, out_keys, out_rows, k):
-    """Offer `count` ascending rows with their defined scores to a heap. Returns its size."""
-    size = at = 0
+def _best_defined(table, dim, query, rows, count, out_scores, out_rows):
+    """The best of `count` ascending rows by their defined scores. Returns how many it scored."""
+    k = out_scores.shape[0]
+    size = at = scored = 0
     for part in range(table.shape[0]):
         stored, first = stored_of(table, part), table[part, FIRST]
         at, stop = span_of(rows, count, at, first, first + table[part, ROWS])
@@ -160,10 +161,12 @@ def _offer_defined(table, dim, query, rows, count, out_keys, out_rows, k):
             row = rows[i] - first
             if i + ROWS_AHEAD < stop:
                 prefetch_row(stored, rows[i + ROWS_AHEAD] - first, 4 * stored.shape[1], 4 * dim)
-            score = np.float64(defined_score(stored[row], dim, query))
-            size = offer(out_keys, out_rows, size, k, score, row + first)
+            score = defined_score(stored[row], dim, query)
+            size = offer(out_scores, out_rows, size, k, score, row + first)
+        scored += stop - at
         at = stop
-    return size
+    finish(out_scores, out_rows, size)
+    return scored
 
 
 @njit(nogil=True, inline="always")
@@ -175,22 +178,22 @@ def _prefetch_codes(codes, steps, errors, row, dim):
 
 
 @njit(nogil=True, cache=True)
-def rescore_int8(table, dim, is_exact, queries, rows, best_keys, best_rows, best_sizes):
-    """As `rescore_exact`, but int8 codes rule out rows first. Returns the number of defined scores.
+def rescore_int8(table, dim, is_exact, queries, rows, best_scores, best_rows):
+    """As `rescore_exact`, but int8 codes rule out rows first. Returns the numbers of both scores.
 
     If not `is_exact`, by the int8 score alone. `table` has codes; the rest as for `scan_int8`.
     """
     query_codes, units, factors, bases = quantise_queries(queries)
-    k, width = best_keys.shape[1], rows.shape[1]
+    k, width = best_scores.shape[1], rows.shape[1]
     left = np.empty(width, np.int64)
     upper = np.empty(width, np.float64)
     lower = np.empty(k, np.float64)
     sums = np.empty((1, 1), np.int32)
-    rescored = 0
+    scored = rescored = 0
     for query in range(rows.shape[0]):
         lower_size = count = size = at = 0
         unit, factor, base = units[query], factors[query], bases[query]
-        out_keys, out_rows, own = best_keys[query], best_rows[query], rows[query]
+        out_scores, out_rows, own = best_scores[query], best_rows[query], rows[query]
         for part in range(table.shape[0]):
             codes, first = codes_of(table, part), table[part, FIRST]
             steps, errors = steps_of(table, part), errors_of(table, part)
@@ -204,12 +207,13 @@ def rescore_int8(table, dim, is_exact, queries, rows, best_keys, best_rows, best
                 total = product(codes, row, query_codes, query, dim, sums)
                 score = np.float64(total) * np.float64(steps[row]) * unit
                 if not is_exact:
-                    size = offer(out_keys, out_rows, size, k, np.float64(np.float32(score)), own[i])
+                    size = offer(out_scores, out_rows, size, k, np.float32(score), own[i])
                     continue
                 error = factor * np.float64(errors[row]) + base
                 left[count], upper[count] = own[i], score + error
                 count += 1
                 lower_size = offer_lower(lower, lower_size, k, score - error)
+            scored += stop - at
             at = stop
         if is_exact:
             bound = lower[0] if lower_size == k else -np.inf
@@ -218,8 +222,7 @@ def rescore_int8(table, dim, is_exact, queries, rows, best_keys, best_rows, best
                 if upper[i] >= bound:
                     left[rest] = left[i]
                     rest += 1
-            size = _offer_defined(table, dim, queries[query], left, rest, out_keys, out_rows, k)
-            rescored += rest
-        sort_heap(out_keys, out_rows, size)
-        best_sizes[query] = size
-    return rescored
+            rescored += _best_defined(table, dim, queries[query], left, rest, out_scores, out_rows)
+        else:
+            finish(out_scores, out_rows, size)
+    return scored, rescored

@@ -4,31 +4,37 @@ import numpy as np
 from numba import njit
 
 from resizable_search.engine.kernels.basics import (
+    DONE,
+    TAKEN,
+    add_rows,
     allowed_of,
+    bounds_of,
     codes_of,
     compact,
-    errors_of,
+    finish,
     offer,
     offer_lower,
     part_of,
     products,
-    sort_heap,
-    steps_of,
+    rows_of,
     stored_of,
 )
 from resizable_search.engine.kernels.rows import GROUP, defined_score, quantise_queries
 from resizable_search.engine.parts import FIRST, ROWS
 
 
-def scan_part_by(products):
-    """A function that scans a part, by the integer products of its codes with the queries'."""
+def scan_rows_by(products, codes_of, bounds_of):
+    """A function that scans chunks of rows, by the integer products of their codes with the queries'.
+
+    `codes_of` and `bounds_of` give the codes, and the steps and errors, of a part.
+    """
 
     @njit(nogil=True)
     def scan_part(
         codes, all_steps, all_errors, allowed, first_row, dim, query_codes, units, factors, bases, is_exact,
         start, stop, k, limit, lower, lower_sizes, rows, keys, counts,
     ):  # fmt: skip
-        """As `scan_int8`, of one part whose first row is `first_row`: codes (n, width), and so on."""
+        """Rows start … stop - 1 of one part whose first row is `first_row`: codes (n, width), and so on."""
         m = query_codes.shape[0]
         capacity = rows.shape[1]
         width = codes.shape[1]
@@ -89,45 +95,68 @@ def scan_part_by(products):
                     lower_sizes[query] = lower_size
         return True
 
-    return scan_part
+    @njit(nogil=True)
+    def scan_rows(
+        table, dim, integers, is_exact, progress, chunk, k, limit, lower, lower_sizes, rows, keys, counts
+    ):
+        """As `scan_int8`, for queries as integers with their units, factors and bases."""
+        query_codes, units, factors, bases = integers
+        total = rows_of(table)
+        start = add_rows(progress, TAKEN, chunk)
+        while start < total:
+            stop = min(start + chunk, total)
+            for part in range(table.shape[0]):
+                first = table[part, FIRST]
+                begin, end = max(start, first), min(stop, first + table[part, ROWS])
+                if begin >= end:
+                    continue
+                steps, errors = bounds_of(table, part)
+                if not scan_part(
+                    codes_of(table, part), steps, errors, allowed_of(table, part), first, dim, query_codes,
+                    units, factors, bases, is_exact, begin - first, end - first, k, limit, lower,
+                    lower_sizes, rows, keys, counts,
+                ):  # fmt: skip
+                    add_rows(progress, TAKEN, total)  # so that the other threads end
+                    return False
+            add_rows(progress, DONE, stop - start)
+            start = add_rows(progress, TAKEN, chunk)
+        return True
+
+    return scan_rows
 
 
-_scan_part = scan_part_by(products)
+_scan_rows = scan_rows_by(products, codes_of, bounds_of)
 
 
 @njit(nogil=True, cache=True)
-def scan_int8(table, dim, is_exact, queries, start, stop, k, limit, lower, lower_sizes, rows, keys, counts):
-    """Scan rows start … stop - 1 for every query, and collect the candidates.
+def scan_int8(
+    table, dim, is_exact, queries, progress, chunk, k, limit, lower, lower_sizes, rows, keys, counts
+):
+    """Scan chunks of rows for every query, and collect the candidates.
 
-    `table` has codes; queries (m, dim) float32. Buffers: lower (m, k) float64, heaps of the k best lower
-    bounds, with lower_sizes (m,) int64; rows (m, capacity) int64 and keys (m, capacity) float64, the
-    candidates with their upper bounds, and counts (m,) int64. If not `is_exact`, both bounds are the int8
-    score, rounded to float32. Returns False, and stops, if a query has more than `limit` candidates.
+    `table` has codes; queries (m, dim) float32; `progress`: see `basics`. Buffers: lower (m, k) float64,
+    heaps of the k best lower bounds, with lower_sizes (m,) int64; rows (m, capacity) int64 and keys
+    (m, capacity) float64, the candidates with their upper bounds, and counts (m,) int64. If not `is_exact`,
+    both bounds are the int8 score, rounded to float32. Returns False, and stops, if a query has more than
+    `limit` candidates.
     """
-    query_codes, units, factors, bases = quantise_queries(queries)
-    for part in range(table.shape[0]):
-        first = table[part, FIRST]
-        begin, end = max(start, first), min(stop, first + table[part, ROWS])
-        if begin < end and not _scan_part(
-            codes_of(table, part), steps_of(table, part), errors_of(table, part), allowed_of(table, part),
-            first, dim, query_codes, units, factors, bases, is_exact, begin - first, end - first, k, limit,
-            lower, lower_sizes, rows, keys, counts,
-        ):  # fmt: skip
-            return False
-    return True
+    integers = quantise_queries(queries)
+    return _scan_rows(
+        table, dim, integers, is_exact, progress, chunk, k, limit, lower, lower_sizes, rows, keys, counts
+    )
 
 
 @njit(nogil=True, cache=True)
 def best_candidates(
-    table, dim, is_exact, queries, rows, keys, counts, lower, lower_sizes, best_keys, best_rows, best_sizes
+    table, dim, is_exact, queries, rows, keys, counts, lower, lower_sizes, best_scores, best_rows
 ):
     """The best candidates of all threads, by key and row. Returns how many were rescored.
 
     If `is_exact`, by the defined score, of every candidate that may be in the answer. Buffers as for
     `scan_int8` with a first axis of threads: lower (threads, m, k), and so on; queries (m, dim) float32.
-    Results: best_keys (m, k) float64 and best_rows (m, k) int64, of which best_sizes (m,) int64 are filled.
+    Results: best_scores (m, k) float32 and best_rows (m, k) int64, best first, padded with -inf and -1.
     """
-    k = best_keys.shape[1]
+    k = best_scores.shape[1]
     rescored = part = 0
     bounds = np.empty(k, np.float64)
     for query in range(rows.shape[1]):
@@ -137,7 +166,7 @@ def best_candidates(
                 size = offer_lower(bounds, size, k, lower[thread, query, i])
         bound = bounds[0] if size == k else -np.inf
         size = 0
-        vector, out_keys, out_rows = queries[query], best_keys[query], best_rows[query]
+        vector, out_scores, out_rows = queries[query], best_scores[query], best_rows[query]
         for thread in range(rows.shape[0]):
             own_keys, own_rows = keys[thread, query], rows[thread, query]
             for i in range(counts[thread, query]):
@@ -147,9 +176,8 @@ def best_candidates(
                 if is_exact:
                     part = part_of(table, row, part)
                     stored = stored_of(table, part)
-                    key = np.float64(defined_score(stored[row - table[part, FIRST]], dim, vector))
+                    key = defined_score(stored[row - table[part, FIRST]], dim, vector)
                     rescored += 1
-                size = offer(out_keys, out_rows, size, k, key, row)
-        sort_heap(out_keys, out_rows, size)
-        best_sizes[query] = size
+                size = offer(out_scores, out_rows, size, k, np.float32(key), row)
+        finish(out_scores, out_rows, size)
     return rescored

@@ -82,6 +82,11 @@ class SearchOptions:
         if self.wants_words:
             raise UsageError("a search by vectors has no words: search a text, or leave mode and lexical out")
 
+    def without_words(self) -> "SearchOptions":
+        """The options of a search by vectors. Raises UsageError if words are to count."""
+        self.refuse_words()
+        return replace(self, mode="dense")
+
     def by_meaning(self) -> "SearchOptions":
         """The same search without words."""
         plan = self.plan.in_mode("dense") if isinstance(self.plan, Plan) and self.plan.stages else None

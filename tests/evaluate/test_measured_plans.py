@@ -89,7 +89,7 @@ def test_a_part_is_some_of_the_queries(measured):
 def test_a_first_stage_is_given_up_once_it_cannot_be_the_choice(measured):
     search = PlanSearch(measured, 0.99, len(measured), 0.01)
     assert search._try_first(Stage(16), math.inf) == math.inf
-    assert search.overlap == {search.exact: 1.0, Plan.parse("16:150,96"): pytest.approx(0.6, abs=0.3)}
+    assert search.overlap == {search.exact: 1.0, Plan.parse("16:175,96"): pytest.approx(0.6, abs=0.3)}
     assert search._try_first(Stage(96, precision="int8"), 0.0) == math.inf  # all others are faster
     assert search.reaching == []
 

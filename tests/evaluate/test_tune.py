@@ -166,7 +166,7 @@ def test_half_of_the_queries_are_titles_where_that_costs_nothing(tmp_path, by_by
         assert (asked.own_rows == -1).sum() == 1599
         assert sorted(asked.own_rows[1599:]) == list(range(1600))
         tuned = tune(opened, 0.5).tuned
-        assert (tuned.source, tuned.seed, tuned.queries, tuned.chosen_on) == (asked.source, 0, 1000, 1000)
+        assert (tuned.source, tuned.seed, tuned.queries, tuned.chosen_on) == (asked.source, 0, 2000, 1000)
         assert read_manifest(opened.folder).plans["10:0.5"]["source"] == asked.source
         assert own_queries(opened, 100, False, 0, SILENT).source == "own rows"
 

@@ -3,7 +3,6 @@
 What the system refuses becomes an error that names the remedy, by one table from errno.
 """
 
-import ctypes
 import errno
 import json
 import os
@@ -292,6 +291,8 @@ def remove_folder(folder: Path) -> None:
 
 def exchange(one: Path, other: Path) -> bool:
     """Exchange two folders in one step, by renameat2 of Linux; False where the system cannot."""
+    import ctypes  # which takes long
+
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):

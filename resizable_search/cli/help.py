@@ -62,7 +62,7 @@ ENVIRONMENT: dict[str, tuple[str, tuple[str, ...]]] = {
     "HF_TOKEN": ("token for protected datasets of the hub", (*_STREAMED, "doctor")),
     "NUMBA_CACHE_DIR": ("folder of the compiled kernels; else one that is writable", ("warm",)),
     "XDG_CONFIG_HOME": ("folder of git/ignore; else ~/.config", ("build files", "update", "add")),
-    "BROWSER": ("browser for --open", ("query", "similar")),
+    "BROWSER": ("browser for --open", ("query", "similar", "serve")),
     "NO_COLOR": ("if set, print without colours", _PRINTS),
 }
 """The environment variables: what each is for, and which commands read it."""

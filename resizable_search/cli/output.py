@@ -212,6 +212,11 @@ def open_hit(hit: "Hit") -> None:
         scheme = ""
     if scheme not in ("http", "https", "file") or not url.isprintable() or " " in url:
         raise RsearchError(f"hit {hit.rank} has the url {quoted(url)}: only http, https and file are opened")
+    open_url(url)
+
+
+def open_url(url: str) -> None:
+    """Open a url in the browser. Raises RsearchError."""
     import webbrowser
 
     try:

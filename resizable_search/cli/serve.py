@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,7 @@ from resizable_search.cli.cluster import (
     ray_engine,
 )
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption
-from resizable_search.cli.output import note
+from resizable_search.cli.output import note, open_url
 from resizable_search.cli.progress import shown_progress
 from resizable_search.environment import needs
 from resizable_search.errors import RsearchError, StorageError, UsageError
@@ -58,6 +59,7 @@ def serve(
     ] = None,
     allow_host: Annotated[list[str] | None, Option(help="Accept this Host header too; repeatable.")] = None,
     cors: Annotated[list[str] | None, Option(help="Let pages of this origin call it; repeatable.")] = None,
+    open_page: Annotated[bool, Option("--open", help="Open the page in the browser.")] = False,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
     ray: RayScanOption = None,
@@ -103,6 +105,8 @@ def serve(
             note(f"serving {what} at {_address(host, listening.getsockname()[1])} (Ctrl-C stops)")
             if remark:
                 note(remark)
+            if open_page:  # some browsers run in the terminal until they are left
+                threading.Thread(target=open_or_say, args=(at,), name="browser", daemon=True).start()
 
         stopped_by = server.run(pool, rules, sockets, ready, note)
     if stopped_by == signal.SIGINT:
@@ -137,6 +141,14 @@ def mcp(
         stopped_by = run_stdio(pool)
     if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
+
+
+def open_or_say(url: str) -> None:
+    """Open the page in the browser; a machine without one is no failure of the service."""
+    try:
+        open_url(url)
+    except RsearchError as error:
+        note(str(error))
 
 
 def _compile(pool: "IndexPool") -> None:

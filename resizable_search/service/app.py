@@ -247,8 +247,8 @@ async def _quick_answer(service: Service, scope: Scope, receive: Receive) -> Res
 
 
 def _add_pages(app: FastAPI) -> None:
-    # Swagger UI's files come from a package: FastAPI's own page loads them from another host.
-    page = StaticFiles(packages=[("resizable_search.service", "page"), ("fastapi_swagger", "resources")])
+    # FastAPI's own page of the API loads its files from another host.
+    page = StaticFiles(packages=[("resizable_search.service", "page")])
 
     for path, file in (("/", "index.html"), ("/docs", "docs.html"), ("/favicon.ico", "icon.svg")):
 

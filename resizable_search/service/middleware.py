@@ -26,8 +26,6 @@ _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_DOCS_POLICY = _POLICY.replace(b"style-src 'self'", b"style-src 'self' 'unsafe-inline'")
-"""Swagger UI sets style attributes."""
 
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -137,9 +135,8 @@ class Middleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                policy = _DOCS_POLICY if path == "/docs" else _POLICY
                 cache = b"no-store" if is_api else b"no-cache"
-                own = [(b"content-security-policy", policy), (b"cache-control", cache), *_HEADERS]
+                own = [(b"content-security-policy", _POLICY), (b"cache-control", cache), *_HEADERS]
                 message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 

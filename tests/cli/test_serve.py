@@ -9,12 +9,14 @@ import socket
 import subprocess
 import threading
 import time
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
+from resizable_search.cli import serve
 from tests.cli.conftest import Inside, Machine, Ran, errs
 from tests.service.conftest import built
 
@@ -80,6 +82,23 @@ def test_it_serves_the_home_until_it_is_stopped(machine: Machine):
         assert (status, content["index"], len(content["hits"])) == (200, "made", 10)
         ran = service.stop()
     assert (ran.code, ran.out, ran.err) == (0, "", "rsearch: stopped\n")
+
+
+def test_open_opens_the_page_in_the_browser(machine: Machine, tmp_path):
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    with serving(machine, "--open", BROWSER=str(browser)) as service:
+        while not opened.exists():
+            time.sleep(0.01)
+        assert opened.read_text() == f"http://127.0.0.1:{service.port}"
+        assert service.stop().err == "rsearch: stopped\n"
+
+
+def test_open_says_so_where_there_is_no_browser(monkeypatch, capsys):
+    monkeypatch.setattr(webbrowser, "open", lambda url: False)
+    serve.open_or_say("http://127.0.0.1:1")
+    assert "there is no browser to open http://127.0.0.1:1: set $BROWSER" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_it_as_it_ends_every_command(machine: Machine):

@@ -1,14 +1,21 @@
 /** Requests to the service. Every failure is an ApiError with a one-line message for people. */
 
+import { bodyOf } from "./state.js";
+
 const TOKEN = "rsearch-token";
 const PATIENCE = 20_000; // milliseconds: a little longer than the service lets a query wait
 const OPENING = 120_000; // for the list, for which the service opens every index
+const PASSAGE = 260; // characters
+const FIELDS = ["rank", "row", "score", "id", "title", "url", "snippet", "text_length", "copies"];
 
 export class ApiError extends Error {
-  /** `kind`: "gone" (no answer), "token" (401), "refused" (400, 422: the request) or "failed" (the service). */
-  constructor(kind, message) {
+  /**
+   * `kind`: "gone" (no answer), "token" (401), "refused" (400, 422: the request) or "failed" (the service); `field`:
+   * what of the request is wrong, if known.
+   */
+  constructor(kind, message, field = null) {
     super(message);
-    this.kind = kind;
+    Object.assign(this, { kind, field });
   }
 }
 
@@ -53,12 +60,25 @@ async function call(path, { signal, patience = PATIENCE, ...options } = {}) {
     signal?.removeEventListener("abort", stop);
   }
   if (response.ok) return answer;
-  const message = typeof answer?.error === "string" ? answer.error : `the service answered ${response.status}`;
-  throw new ApiError({ 400: "refused", 401: "token", 422: "refused" }[response.status] ?? "failed", message);
+  const { message = `the service answered ${response.status}`, hint, field } = answer?.error ?? {};
+  const kind = { 400: "refused", 401: "token", 422: "refused" }[response.status] ?? "failed";
+  throw new ApiError(kind, hint ? `${message}: ${hint}` : message, field);
 }
 
-export const indexes = () => call("api/indexes", { patience: OPENING });
+export const indexes = () => call("api/v1/indexes", { patience: OPENING });
 
-export const search = (body, signal) => call("api/search", { method: "POST", body: JSON.stringify(body), signal });
+/** What else is known of an index: {local, questions, curve}. */
+export const index = (name) => call(`api/v1/indexes/${encodeURIComponent(name)}`);
 
-export const documentAt = (index, row) => call(`api/documents/${encodeURIComponent(index)}/${row}`);
+export const SEARCH = new URL("api/v1/search", document.baseURI).href;
+
+const post = (body, signal) => call(SEARCH, { method: "POST", body: JSON.stringify(body), signal });
+
+/** The answer to a state, with the full dimension's; of texts only the passages that are shown. */
+export const search = (state, signal) =>
+  post({ ...bodyOf(state), fields: FIELDS, snippet: PASSAGE, explain: true, compare: true }, signal);
+
+/** An answer whose time and rows matter. */
+export const measure = (body, signal) => post({ ...body, fields: ["row"], explain: true }, signal);
+
+export const documentAt = (index, row) => call(`api/v1/documents/${encodeURIComponent(index)}/${row}`);

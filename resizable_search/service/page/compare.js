@@ -15,6 +15,14 @@ export function compared(hits, fullHits) {
   return { marks, lost: fullHits.filter((hit) => !rows.has(hit.row)) };
 }
 
+/** The hits, and each lost one where it would have been: [{hit, mark}], a lost one with the kind "lost". */
+export function withGhosts(hits, { marks, lost }) {
+  const entries = hits.map((hit, i) => ({ hit, mark: marks[i] }));
+  const ghosts = lost.map((hit) => ({ hit, mark: { kind: "lost", full: hit.rank } }));
+  const place = ({ hit, mark }) => (mark.kind === "lost" ? hit.rank - 0.5 : hit.rank);
+  return [...entries, ...ghosts].sort((a, b) => place(a) - place(b));
+}
+
 /** The share of the full answer's hits among these; 1 if the full answer has none. */
 export function overlap(hits, fullHits) {
   if (!fullHits.length) return 1;
@@ -24,6 +32,7 @@ export function overlap(hits, fullHits) {
 
 /** The mark as shown, and as a screen reader reads it. */
 export function labels(mark, rank, fullDim, depth) {
+  if (mark.kind === "lost") return ["lost", `lost here: rank ${mark.full} at ${fullDim} dimensions`];
   if (mark.kind === "other") {
     return [`not in full top ${depth}`, `not among the first ${depth} at ${fullDim} dimensions`];
   }

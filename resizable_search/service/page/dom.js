@@ -3,13 +3,28 @@
  * this page is parsed as HTML, and a url becomes a link only if it is plain http or https.
  */
 
-const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f]/g;
+const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
+/** They turn a text round, or are not seen. Joiners (U+200C, U+200D) stay after letters and emoji, which need them. */
+const UNSEEN = /[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]|(?<![\p{L}\p{M}\p{Extended_Pictographic}\ufe0f])[\u200c\u200d]/gu;
+const UNSEEN_OR_JOINER = /[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 
 export const byId = (id) => document.getElementById(id);
 
-/** Control characters as the pictures that Unicode has of them, so that they are seen and do nothing. */
+/** Control characters as pictures, so that they are seen and do nothing. */
 export function shown(text) {
-  return String(text ?? "").replace(CONTROLS, (c) => (c === "\u007f" ? "\u2421" : String.fromCharCode(0x2400 + c.charCodeAt(0))));
+  return String(text ?? "").replace(CONTROLS, picture);
+}
+
+/** A title, which keeps its order beside other texts. */
+export const shownTitle = (text) => shown(text).replace(UNSEEN, "");
+
+/** An address, in which nothing may hide. */
+export const shownAddress = (text) => shown(text).replace(UNSEEN_OR_JOINER, "\ufffd");
+
+function picture(character) {
+  const code = character.charCodeAt(0);
+  if (code < 0x20) return String.fromCharCode(0x2400 + code);
+  return code === 0x7f ? "\u2421" : "\ufffd";
 }
 
 /** An element with attributes and children (elements, or texts); null and false leave one out. */

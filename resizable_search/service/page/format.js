@@ -30,6 +30,13 @@ export function times(ratio) {
   return `${ratio >= 9.95 ? whole.format(Math.round(ratio)) : ratio.toFixed(1)}×`;
 }
 
+/** The beginning of a text that is at most so wide by `measure(text)`, with an ellipsis if it is cut. */
+export function fit(text, room, measure) {
+  let fitted = text;
+  for (let length = text.length - 1; length > 3 && measure(fitted) > room; length -= 1) fitted = cut(text, length);
+  return fitted;
+}
+
 /** The text, or its beginning with an ellipsis; no character is cut in two. */
 export function cut(text, length) {
   return text.length > length ? `${text.slice(0, length).replace(/[\ud800-\udbff]$/, "")}…` : text;

@@ -1,24 +1,24 @@
-/** The page: reads the controls, asks the service, shows the answer, and keeps the address in step. */
+/** The page: asks the service what the controls say, has the answer shown, and keeps the address in step. */
 
 import * as api from "./api.js";
-import { Chart } from "./chart.js";
-import { compared } from "./compare.js";
-import { byId, debounced, el, shown } from "./dom.js";
-import { count, ms, plural } from "./format.js";
-import { HitList, lostMark, markOf } from "./hits.js";
-import { Panel } from "./panel.js";
-import { Slider } from "./slider.js";
-import { bodyOf, fitted, fromAddress, NOTHING, toAddress, wayOf } from "./state.js";
-import { keyOf, questionOf, ROUNDS, Sweep, waysOf } from "./sweep.js";
+import { Controls } from "./controls.js";
+import { asCommand, asCurl, asPython, toClipboard } from "./copy.js";
+import { byId, debounced, el, shown, shownTitle } from "./dom.js";
+import { blame, clearErrors, complain } from "./errors.js";
+import * as keys from "./keys.js";
+import { onPick } from "./picker.js";
+import { fitted, fromAddress, isAsking, NOTHING, toAddress } from "./state.js";
+import { questionOf, Sweep, waysOf } from "./sweep.js";
+import { makeTabs } from "./tabs.js";
+import { View } from "./view.js";
+import { factsOf, showChoices, showQuestions } from "./welcome.js";
 
 const PAUSE = 200; // milliseconds after the last key before a typed number is searched with
+const TYPING = 120; // the same for a query, where embedding is quick
+const QUIET = 700; // after which an error of a half typed query is shown
 const BREATH = 160; // milliseconds between searches while a slider moves; browsers limit address changes
 const SLOW = 500; // milliseconds after which the page says that it is searching
 const LOOK = 5000; // milliseconds between checks for a first index
-const EXAMPLES = {
-  pydoc: ["walk a directory tree", "parse a json document", "wait for several threads"],
-  wiki: ["tree data structures", "history of the bicycle", "how volcanoes erupt"],
-};
 
 let state = { ...NOTHING };
 let catalog = { indexes: [], limits: {}, default: null };
@@ -27,18 +27,19 @@ let good = null; // the state that the last answer was for
 let asked = 0; // counts questions: a late answer to an earlier one is dropped
 let asking = new AbortController();
 let waiting = 0; // the timer of "Searching …"
-
-const hits = new HitList(byId("list"));
-const lost = new HitList(byId("lost-list"));
-const panel = new Panel();
-const sweep = new Sweep(api.search, (failure) => drawSoon(failure));
-const chart = new Chart(byId("chart"), byId("chart-table"), choose);
-const soon = debounced(PAUSE, () => ask("replace"));
-let looking = 0; // the timer of the next such look
+let looking = 0; // the timer of the next look for a first index
+let complaining = 0; // the timer of an error of a half typed query
 let moving = false; // whether a slider's searches are under way
 let moved = false; // whether it moved on meanwhile
-const dim = new Slider("dim", { say: sayDim, changed: slid });
-const rerank = new Slider("rerank", { say: sayRerank, changed: slid });
+let isDraft = false; // whether the address has a query that is being typed
+let onward = open; // what "try again" does
+
+const sweep = new Sweep(api.measure, (failure) => view.drawSoon(failure));
+const controls = new Controls(change);
+const view = new View(sweep, { choose, more });
+const soon = debounced(PAUSE, () => ask("replace"));
+const typed = debounced(TYPING, typing);
+const narrow = matchMedia("(max-width: 61.99em)");
 
 const index = () => catalog.indexes.find((each) => each.name === state.index);
 
@@ -58,23 +59,23 @@ async function open() {
   const none = !catalog.indexes.length;
   byId("none").hidden = !none;
   for (const id of ["picker", "ask", "board"]) byId(id).hidden = none;
+  byId("version").textContent = catalog.version;
+  byId("mcp").textContent = new URL("mcp", document.baseURI).href;
   if (none) {
     document.title = "rsearch";
     clearTimeout(looking);
     looking = setTimeout(open, LOOK);
     return;
   }
-  byId("k").max = catalog.limits.k;
   byId("query").maxLength = catalog.limits.query;
-  byId("where").maxLength = catalog.limits.where;
   restore();
-  if (!state.query) byId("query").focus();
+  if (!isAsking(state)) byId("query").focus();
 }
 
 async function list() {
   catalog = await api.indexes();
   byId("index").replaceChildren(
-    ...catalog.indexes.map((each) => el("option", { value: each.name }, shown(each.name) + (each.problem ? " (cannot be searched)" : ""))),
+    ...catalog.indexes.map((each) => el("option", { value: each.name }, shownTitle(each.name) + (each.problem ? " (cannot be searched)" : ""))),
   );
 }
 
@@ -87,23 +88,16 @@ function restore() {
   const found = catalog.indexes.find((each) => each.name === name);
   if (!found) {
     forget();
-    state = { ...given };
-    byId("controls").hidden = true;
+    state = { ...NOTHING, ...given };
+    byId("instrument").hidden = true;
     byId("query").value = state.query;
     byId("index").selectedIndex = -1;
     byId("facts").textContent = "";
-    return complain("problem", `no index ${name} here: choose one above`);
+    return complain("problem", `no index ${shown(name)} here: choose one above`);
   }
-  if (!given.query && given.dim === null && !found.problem) given.dim = middling(found);
-  state = fitted(given, found, catalog.limits);
+  state = found.problem ? { ...NOTHING, ...given, index: name } : fitted(given, found, catalog.limits);
   dress();
   return ask("keep");
-}
-
-/** A stored size of about a third, where some hits differ. */
-function middling({ dims, full_dim: full }) {
-  const smaller = dims.filter((each) => each <= full / 3);
-  return smaller.length ? Math.max(...smaller) : null;
 }
 
 function unreachable(error, again) {
@@ -120,84 +114,49 @@ function unreachable(error, again) {
   onward = again;
 }
 
-let onward = open; // what "try again" does
-
-// ---------------------------------------------------------------------------------- controls
-
-/** Set every control by the state. */
+/** Set everything that stands for the state. */
 function dress() {
   const here = index();
   byId("query").value = state.query;
   byId("index").value = state.index;
-  byId("facts").textContent = here.problem
-    ? ""
-    : `${plural(here.rows, "document")} × ${count(here.full_dim)}${here.embedder ? `, ${here.embedder.model || here.embedder.kind}` : ""}`;
-  byId("controls").hidden = Boolean(here.problem);
-  if (!here.problem) {
-    const stops = [...new Set([...here.dims, here.full_dim])].sort((a, b) => a - b);
-    dim.bounds({ least: 1, most: here.full_dim, stops });
-    rerank.bounds({ least: 0, most: catalog.limits.rerank, reach: 30, stops: [0, 2, 5, 10, 20, 30] });
-    dim.value = state.dim ?? here.full_dim;
-    rerank.value = state.rerank;
-    tune(here);
+  byId("facts").textContent = here.problem ? "" : factsOf(here);
+  byId("like").hidden = !state.similar;
+  if (!byId("like").hidden) byId("like-text").textContent = `More like ${shownTitle(likeOf(state.similar))}`;
+  controls.dress(state, here, catalog.limits);
+  detail(here);
+}
+
+/** Read what else is known of an index, once. */
+async function detail(here) {
+  if (here.isDetailed || here.problem) return;
+  here.isDetailed = true;
+  try {
+    Object.assign(here, await api.index(here.name));
+  } catch {
+    return; // the page does without
   }
-  byId("k").value = state.k;
-  byId("where").value = state.where;
-  byId("plan").value = state.plan;
-  byId("mode").value = state.mode;
-  byId("group").checked = state.group;
-  byId("plan").placeholder = `${Math.min(...(here.dims ?? []), here.full_dim)}:100,${here.full_dim}`;
-  byId("where-hint").textContent = `An SQL expression over ${(here.columns ?? []).join(", ")}.`;
-  if (state.where || state.plan || state.recall !== null || state.mode || !state.group) byId("more").open = true;
-  gloss();
+  if (here !== index()) return;
+  if (!byId("welcome").hidden) welcome(here);
+  else view.drawSoon(null);
 }
 
-function tune({ tuned = [] }) {
-  byId("recall-field").hidden = !tuned.length;
-  byId("recall").replaceChildren(
-    el("option", { value: "" }, "none: as the sliders say"),
-    ...tuned.map(({ k, recall, plan }) => el("option", { value: `${recall} ${k}` }, `${recall} of the full hits at k ${k}: ${plan}`)),
-  );
-  byId("recall").value = state.recall === null ? "" : `${state.recall} ${state.k}`;
-}
+let liked = null; // the hit whose like was asked for
 
-/** What the sliders mean, in words. */
-function gloss() {
-  const inert = Boolean(state.plan) || state.recall !== null;
-  byId("controls").classList.toggle("inert", inert);
-  const width = index()?.full_dim ?? 0;
-  const full = count(width);
-  byId("rerank-gloss").textContent = inert
-    ? "the plan below decides"
-    : state.rerank && (state.dim ?? width) >= width
-      ? `does nothing at ${full} dimensions`
-      : state.rerank
-        ? `${count(state.rerank * Math.max(state.k, 10))} candidates at ${full}`
-        : "off";
-}
+const likeOf = (id) => (liked?.id === id && liked.title ? `“${liked.title}”` : id);
 
-function sayDim(value) {
-  const here = index();
-  const stored = here.dims.includes(value) ? ", a stored size" : "";
-  return `${value} of ${here.full_dim} dimensions${stored}`;
-}
+// ---------------------------------------------------------------------------------- changes
 
-function sayRerank(value) {
-  return value ? `${value} times k candidates, k at least 10` : "off";
-}
-
-/** A slider was moved: it replaces a plan. */
-function slid(isTyped) {
-  state = { ...state, ...sliders(), plan: "", recall: null };
-  byId("plan").value = "";
-  byId("recall").value = "";
-  gloss();
-  if (isTyped) soon();
-  else follow();
+/** A control was changed; `pace` as `Controls` has it. */
+function change(patch, pace) {
+  state = { ...state, ...patch };
+  controls.follow(state);
+  if (pace === "soon") soon();
+  else if (pace === "along") along();
+  else ask("replace");
 }
 
 /** Search while a slider moves: at once, and again after each answer. */
-async function follow() {
+async function along() {
   moved = true;
   if (moving) return;
   moving = true;
@@ -212,23 +171,49 @@ async function follow() {
   }
 }
 
-function sliders() {
-  const full = index().full_dim;
-  return { dim: dim.value >= full ? null : dim.value, rerank: rerank.value };
-}
-
-/** A point of the chart was chosen. */
+/** A way was chosen from a picture. */
 function choose(way) {
   state = { ...state, dim: null, rerank: 0, recall: null, plan: "", ...way };
-  dress();
+  controls.dress(state, index(), catalog.limits);
   ask("replace");
+}
+
+/** Documents like this hit are wanted. */
+function more(hit) {
+  liked = hit;
+  state = { ...state, query: "", similar: hit.id, mode: "" };
+  dress();
+  ask("push");
+  scrollTo({ top: 0 });
+}
+
+/** Another index is wanted. */
+function pick(name) {
+  const chosen = catalog.indexes.find((each) => each.name === name);
+  const dim = chosen.dims?.includes(state.dim) && state.dim < chosen.full_dim ? state.dim : undefined;
+  const query = byId("query").value.trim();
+  state = { ...state, dim, rerank: dim ? state.rerank : undefined, plan: "", recall: null, query, similar: "" };
+  state = chosen.problem ? { ...state, dim: null, rerank: 0, index: name } : fitted(state, chosen, catalog.limits);
+  dress();
+  ask("push");
+}
+
+/** Search for what has been typed so far, if embedding costs nothing; a back button leads to the query before. */
+function typing() {
+  const text = byId("query").value.trim();
+  if (!index()?.local || text === state.query) return;
+  const history = isDraft ? "replace" : "push";
+  isDraft = true;
+  ask(history, true);
 }
 
 // ---------------------------------------------------------------------------------- asking
 
 /** Search as the controls say; `history`: "push" a new entry, "replace" this one, or "keep" it. */
-async function ask(history) {
+async function ask(history, isTyped = false) {
   soon.cancel();
+  typed.cancel();
+  clearTimeout(complaining);
   asking.abort();
   sweep.stop();
   asking = new AbortController();
@@ -240,20 +225,24 @@ async function ask(history) {
   if (here.problem) {
     forget();
     busy(false);
-    return complain("problem", `${here.name} cannot be searched: ${here.problem}`);
+    byId("instrument").hidden = true;
+    return complain("problem", `${shown(here.name)} cannot be searched: ${here.problem}`);
   }
-  state = { ...state, query: byId("query").value.trim() };
+  const query = byId("query").value.trim();
+  state = { ...state, query, similar: query ? "" : state.similar };
+  byId("like").hidden = !state.similar;
   if (history !== "keep") remember(history);
   document.title = state.query ? `${state.query} · rsearch` : "rsearch";
-  if (!state.query) {
+  byId("instrument").hidden = !isAsking(state);
+  if (!isAsking(state)) {
     forget();
     busy(false);
-    return welcome();
+    return welcome(here);
   }
   byId("welcome").hidden = true;
   busy(true);
   try {
-    const found = await api.search({ ...bodyOf(state), explain: true, compare: true }, signal);
+    const found = await api.search(state, signal);
     if (mine !== asked) return;
     if (found.generation !== here.generation) {
       await list();
@@ -262,12 +251,13 @@ async function ask(history) {
     }
     byId("gone").hidden = byId("token").hidden = true;
     [answer, good] = [found, state];
-    show();
+    view.show(answer, good, here, controls.story());
+    measure();
   } catch (error) {
     if (mine !== asked || error.name === "AbortError") return;
     if (error.kind !== "gone" && (await isStale(here))) return mine === asked && restore();
     forget();
-    if (error.kind === "refused") complain(blame(state), error.message);
+    if (error.kind === "refused") complaining = setTimeout(() => complain(blame(state, good, error.field), error.message), isTyped ? QUIET : 0);
     else if (error.kind === "failed") complain("problem", error.message);
     else unreachable(error, () => ask("keep"));
   } finally {
@@ -284,8 +274,15 @@ async function isStale({ name, generation }) {
 function remember(history) {
   const address = toAddress(state);
   const now = location.search || location.pathname;
-  const another = history === "push" || fromAddress(location.search).query !== state.query;
-  if (address !== now) window.history[another ? "pushState" : "replaceState"](null, "", address);
+  if (address !== now) window.history[history === "push" ? "pushState" : "replaceState"](null, "", address);
+}
+
+/** Measure all ways, or on a small screen only what is seen until the instrument is opened. */
+function measure() {
+  if (!answer || !answer.full.hits.length) return;
+  const ways = waysOf(good, index(), controls.story()[2]?.rerank);
+  const isSmall = narrow.matches && !document.body.classList.contains("open");
+  sweep.measure(good, questionOf(good), isSmall ? ways.slice(0, 2) : ways, answer.full.hits);
 }
 
 function busy(is) {
@@ -302,192 +299,36 @@ function wait() {
   if (answer && questionOf(state) !== questionOf(good)) forget();
 }
 
-/** The control whose change the service refused; of several, the one most likely to be wrong. */
-function blame(now) {
-  const before = good ?? NOTHING;
-  const numbers = now.query === before.query ? ["rerank", "dim", "k"] : []; // else it is the new text
-  const changed = ["plan", "mode", "where", "recall", ...numbers].find((name) => now[name] !== before[name]);
-  return `${changed ?? "query"}-error`;
-}
-
-function complain(place, message) {
-  if (place === "recall-error" && byId("recall-field").hidden) place = "problem"; // of an address: nothing is tuned
-  byId(place).textContent = message;
-  const field = byId(place.replace(/-error$/, ""));
-  if (message && field.matches("input, select")) field.setAttribute("aria-invalid", "true");
-  if (["where-error", "plan-error", "mode-error", "recall-error"].includes(place)) byId("more").open = true;
-}
-
-function clearErrors() {
-  for (const place of document.querySelectorAll(".error")) place.textContent = "";
-  for (const field of document.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
-}
-
-// ---------------------------------------------------------------------------------- showing
-
-function show() {
-  const here = index();
-  const { full } = answer;
-  const question = questionOf(state);
-  const { marks, lost: gone } = compared(answer.hits, full.hits);
-  const kept = full.hits.length - gone.length;
-  const fullDim = count(here.full_dim);
-  hits.show(answer.hits, question, state.query, markOf(marks, fullDim, full.hits.length));
-  lost.show(gone, question, state.query, lostMark(fullDim));
-  byId("lost").hidden = !gone.length;
-  byId("lost-title").textContent = `Lost: ${plural(gone.length, "hit")} that ${fullDim} dimensions find`;
-  const n = answer.hits.length;
-  byId("count").replaceChildren(
-    n
-      ? `${plural(n, "hit")}, ${gone.length ? count(kept) : "all"} of the ${count(full.hits.length)} that the full dimension finds`
-      : state.where ? "No document matches the filter" : "No documents",
-    gone.length ? el("a", { href: "#lost", class: "to-lost" }, `${count(gone.length)} lost, below`) : "",
-  );
-  byId("legend").hidden = !n;
-  byId("legend").textContent = `Beside each hit its rank at ${fullDim}: = the same, ↑ further up here, ↓ further down.`;
-  byId("panel").hidden = true;
-  if (!n && !full.hits.length) return;
-  draw();
-  measure();
-}
-
-/** Measure all ways, or only this one and the full one while the chart is closed. */
-function measure() {
-  const ways = waysOf(good, index());
-  sweep.measure(good, questionOf(good), byId("deep").open ? ways : ways.slice(0, 2), answer.full.hits);
-}
-
-let scheduled = 0;
-
-function drawSoon(failure) {
-  byId("chart-title").classList.toggle("error", Boolean(failure));
-  if (failure) byId("chart-title").textContent = `Not measured: ${failure.message}`;
-  else scheduled ||= requestAnimationFrame(draw);
-}
-
-/** Draw the panel and the chart from the measurements so far. */
-function draw() {
-  scheduled = 0;
-  const here = index();
-  if (!answer || !here || questionOf(good) !== questionOf(state)) return;
-  const kept = Math.round(answer.full.overlap * answer.full.hits.length);
-  const full = { dim: null, rerank: 0 };
-  const mine = wayOf(good);
-  panel.show(answer, here, kept, sweep.figures(mine), sweep.figures(full));
-  const known = waysOf(good, here).map((way) => [way, sweep.figures(way)]).filter(([, figures]) => figures);
-  const runs = known.length ? Math.min(...known.map(([, figures]) => figures.runs)) : 0;
-  const key = good.rerank && !mine.plan && !mine.recall ? `: ○ scan alone, ◆ rerank ×${good.rerank}` : "";
-  const progress = runs < ROUNDS ? "measuring …" : `medians of ${runs} runs`;
-  byId("chart-title").textContent = `Overlap@${good.k} against time, this query at every stored size${key} (${progress})`;
-  chart.show(
-    known.map(([way, figures]) => ({
-      way,
-      key: keyOf(way),
-      dim: way.dim ?? here.full_dim,
-      series: way.plan || way.recall ? "plan" : way.rerank ? "rerank" : "plain",
-      label: way.plan ? "plan" : way.recall ? String(way.recall) : String(way.dim ?? here.full_dim),
-      name: nameOf(way, here),
-      current: keyOf(way) === keyOf(mine),
-      ...figures,
-    })),
-    { k: good.k, rerank: good.rerank },
-  );
-}
-
-function nameOf(way, here) {
-  if (way.plan) return `plan ${way.plan}`;
-  if (way.recall) return `tuned for ${way.recall}`;
-  return `${way.dim ?? here.full_dim} dimensions${way.rerank ? `, rerank ×${way.rerank}` : ""}`;
-}
-
 function forget() {
-  hits.clear();
-  lost.clear();
+  view.forget();
   answer = null;
-  for (const id of ["lost", "legend", "panel", "welcome"]) byId(id).hidden = true;
-  byId("count").textContent = "";
 }
 
-async function welcome() {
+function welcome(here) {
   byId("welcome").hidden = false;
-  const name = state.index;
-  if (byId("examples").dataset.index === name) return;
-  const known = Object.keys(EXAMPLES).find((each) => name.startsWith(each));
-  const examples = known ? EXAMPLES[known] : await titles(index());
-  if (name !== state.index) return;
-  byId("examples").dataset.index = name;
-  byId("examples").replaceChildren(
-    ...examples.map((text) => {
-      const button = el("button", { type: "button", class: "example", dir: "auto" }, shown(text));
-      button.addEventListener("click", () => {
-        byId("query").value = text;
-        ask("push");
-      });
-      return el("li", {}, button);
-    }),
-  );
-}
-
-/** Titles of three documents, as example queries for an unknown index. */
-async function titles({ name, rows }) {
-  const places = [...new Set([1, 3, 5].map((sixth) => Math.floor((rows * sixth) / 6)))];
-  const found = await Promise.allSettled(places.map((row) => api.documentAt(name, row)));
-  return [...new Set(found.map((each) => each.value?.title?.trim()).filter((title) => title && title.length < 80))];
+  showChoices(catalog.indexes, here.name, pick);
+  showQuestions(here, (text) => {
+    byId("query").value = text;
+    ask("push");
+  });
 }
 
 // ---------------------------------------------------------------------------------- hearing
 
 byId("ask").addEventListener("submit", (event) => {
   event.preventDefault();
+  const history = isDraft ? "replace" : "push";
+  isDraft = false;
+  ask(history);
+});
+byId("query").addEventListener("input", () => typed());
+byId("query").addEventListener("change", () => { isDraft = false; });
+byId("unlike").addEventListener("click", () => {
+  state = { ...state, similar: "" };
   ask("push");
+  byId("query").focus();
 });
-byId("controls").addEventListener("submit", (event) => {
-  event.preventDefault();
-  ask("replace");
-});
-byId("index").addEventListener("change", (event) => {
-  const chosen = catalog.indexes.find((each) => each.name === event.target.value);
-  state = { ...state, plan: "", recall: null, query: byId("query").value.trim() };
-  state = chosen.problem ? { ...state, index: chosen.name } : fitted({ ...state, dim: state.dim ?? null }, chosen, catalog.limits);
-  dress();
-  ask("push");
-});
-byId("k").addEventListener("input", () => {
-  const text = byId("k").value.trim();
-  const valid = /^\d+$/.test(text) && Number(text) >= 1 && Number(text) <= catalog.limits.k;
-  complain("k-error", valid ? "" : `a whole number from 1 to ${count(catalog.limits.k)}`);
-  if (!valid) return;
-  byId("k").removeAttribute("aria-invalid");
-  state = { ...state, k: Number(text) };
-  gloss();
-  soon();
-});
-byId("where").addEventListener("change", () => {
-  state = { ...state, where: byId("where").value.trim() };
-  ask("replace");
-});
-byId("plan").addEventListener("change", () => {
-  state = { ...state, plan: byId("plan").value.trim(), recall: null };
-  byId("recall").value = "";
-  gloss();
-  ask("replace");
-});
-byId("recall").addEventListener("change", () => {
-  const [recall, k] = byId("recall").value.split(" ").map(Number);
-  state = { ...state, recall: recall || null, k: recall ? k : state.k, plan: "" };
-  byId("plan").value = "";
-  byId("k").value = state.k;
-  gloss();
-  ask("replace");
-});
-byId("mode").addEventListener("change", () => {
-  state = { ...state, mode: byId("mode").value };
-  ask("replace");
-});
-byId("group").addEventListener("change", () => {
-  state = { ...state, group: byId("group").checked };
-  ask("replace");
-});
+onPick(byId("index"), () => pick(byId("index").value));
 byId("token").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!api.token.set(byId("token-text").value)) return complain("token-error", "not a token: copy it again, without other characters");
@@ -496,20 +337,50 @@ byId("token").addEventListener("submit", (event) => {
 });
 byId("retry").addEventListener("click", () => onward());
 byId("again").addEventListener("click", () => open());
-byId("deep").addEventListener("toggle", () => {
-  if (answer && byId("deep").open) measure();
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address is the view's
+  byId("hits").focus();
 });
 addEventListener("popstate", () => catalog.indexes.length && restore());
-addEventListener("keydown", (event) => {
-  const typing = event.target.closest?.("input:not([type=range]):not([type=checkbox]), textarea, select");
-  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
-  event.preventDefault();
-  byId("query").focus();
-  byId("query").select();
+
+const COPIES = {
+  command: () => asCommand(state),
+  curl: () => asCurl(state, api.SEARCH, Boolean(api.token.get())),
+  python: () => asPython(state),
+  address: () => location.href,
+};
+byId("pane-copy").addEventListener("click", async (event) => {
+  const wanted = event.target.dataset.copy;
+  if (!wanted) return;
+  const text = COPIES[wanted]();
+  byId("copied").hidden = false;
+  byId("copied").textContent = text;
+  byId("copy-note").textContent = (await toClipboard(text)) ? "Copied." : "Copy it from here.";
 });
 
-const narrow = matchMedia("(max-width: 899px)");
-byId("deep").open = !narrow.matches;
-narrow.addEventListener("change", () => { byId("deep").open = !narrow.matches; });
+makeTabs(document.querySelector("[role=tablist]"));
+keys.listen({
+  "/": () => {
+    byId("query").focus();
+    byId("query").select();
+  },
+  "[": () => answer && controls.dim.step(false),
+  "]": () => answer && controls.dim.step(true),
+  r: () => answer && controls.toggleRerank(),
+  f: () => answer && controls.toggleFull(),
+});
+
+function openTools(is) {
+  document.body.classList.toggle("open", is);
+  byId("handle").setAttribute("aria-expanded", String(is));
+  if (is) measure();
+}
+byId("handle").addEventListener("click", () => openTools(!document.body.classList.contains("open")));
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !document.body.classList.contains("open") || byId("keys").open) return;
+  openTools(false);
+  byId("handle").focus();
+});
+narrow.addEventListener("change", () => measure());
 
 open();

@@ -1,66 +1,98 @@
-/** What an answer costs and loses, in three figures, two bars and a table of stages. */
+/** What an answer costs and loses: three figures, three ways to search, two bars and a table of stages. */
 
 import { byId, el } from "./dom.js";
 import { bytes, count, ms, times } from "./format.js";
+import { FEWEST, ratio } from "./sweep.js";
+import { nameOf } from "./state.js";
 
-export class Panel {
-  /** Show an answer of this index; `measured` and `measuredFull` are a sweep's figures, or null so far. */
-  show(answer, index, kept, measured, measuredFull) {
-    const { full } = answer;
-    const here = measured && measuredFull ? measured : once(answer.timings_ms);
-    const there = measured && measuredFull ? measuredFull : once(full.timings_ms);
-    this.figures(answer, index, kept, here, there);
-    this.bars(answer, index, here, there);
-    byId("plan-shown").textContent = answer.plan;
-    byId("stages").replaceChildren(...(answer.explain ?? []).map(stageRow));
-    byId("panel").hidden = false;
-  }
-
-  figures(answer, index, kept, here, there) {
-    const { full, k } = answer;
-    const wanted = full.hits.length;
-    byId("overlap").replaceChildren(`${kept}\u2009/\u2009${wanted}`, pips(kept, wanted));
-    byId("overlap-of").textContent = `as at ${count(index.full_dim)}: overlap@${k} ${full.overlap.toFixed(2)}`;
-    const ratio = there.ms / here.ms;
-    byId("speed").textContent = times(Math.max(ratio, 1 / ratio));
-    const runs = here.runs > 1 ? `medians of ${here.runs}` : "one run";
-    const told = times(ratio) === times(1) ? "as fast as full" : ratio > 1 ? "faster than full" : "slower than full";
-    byId("speed-of").textContent = `${told} (${runs})`;
-    const read = readBy(answer);
-    byId("read").textContent = bytes(read);
-    byId("read-of").textContent = `read, of ${bytes(readBy(full))} at full`;
-  }
-
-  bars(answer, index, here, there) {
-    const longest = Math.max(here.ms, there.ms) || 1;
-    const bar = (label, time) => {
-      const part = (kind) => {
-        const drawn = el("span", { class: `part ${kind}` });
-        drawn.style.setProperty("--share", time[kind] / longest);
-        return drawn;
-      };
-      const figures = time.rerank ? `${ms(time.scan)} + ${ms(time.rerank)} ms` : `${ms(time.scan)} ms`;
-      return el(
-        "div",
-        { class: "bar" },
-        el("span", { class: "bar-label" }, label),
-        el("span", { class: "track", "aria-hidden": "true" }, part("scan"), part("rerank")),
-        el("span", { class: "bar-value" }, figures),
-      );
-    };
-    const embed = `The query’s embedding took ${ms(answer.timings_ms.embed)} ms, the same at every dimension.`;
-    const key = el(
-      "p",
-      { class: "key" },
-      el("span", { class: "swatch scan", "aria-hidden": "true" }), "scan ",
-      el("span", { class: "swatch rerank", "aria-hidden": "true" }), "rerank. ",
-      embed,
-    );
-    byId("bars").replaceChildren(bar("this search", here), bar(`full ${count(index.full_dim)}`, there), key);
-  }
+/** Show an answer of this index; `here` and `there` are a sweep's figures of its way and of the full one, or null so far. */
+export function showPanel(answer, index, kept, here, there) {
+  const { full } = answer;
+  const wanted = full.hits.length;
+  const fullDim = count(index.full_dim);
+  byId("overlap").replaceChildren(`${kept}\u2009/\u2009${wanted}`, pips(kept, wanted));
+  byId("overlap-of").replaceChildren(...lines("hits found", `full ${fullDim}: ${count(wanted)}`));
+  byId("speed").textContent = here ? `${ms(here.ms)}\u00a0ms` : "…";
+  byId("speed-of").replaceChildren(...lines(comparison(here, there), there ? `full ${fullDim}: ${ms(there.ms)}\u00a0ms` : ""));
+  const [read, readAtFull] = [readBy(answer), readBy(full)];
+  byId("read").textContent = bytes(read);
+  byId("read-of").replaceChildren(...lines(share(read, readAtFull), `full ${fullDim}: ${bytes(readAtFull)}`));
+  byId("handle-figures").textContent = `${kept}/${wanted} hits · ${here ? `${ms(here.ms)} ms · ` : ""}${bytes(read)}`;
+  byId("plan-shown").textContent = answer.plan;
+  byId("stages").replaceChildren(...(answer.explain ?? []).map((run, i) => stageRow(run, here?.stages[i])));
+  byId("stages-runs").textContent = here ? ` (medians of ${here.runs} runs)` : "";
+  showBars(answer, here, there, fullDim);
+  byId("panel").hidden = false;
 }
 
-const once = ({ scan, rerank }) => ({ scan, rerank, ms: scan + rerank, runs: 1 });
+const lines = (first, second) => [first, el("br"), second];
+
+/** A factor is told only where the times of all runs differ. */
+function comparison(here, there) {
+  if (!here || !there || here.runs < FEWEST) return "measuring …";
+  if (here === there) return "the full search";
+  const factor = ratio(here, there);
+  if (factor === null) return "no clear difference";
+  return factor > 1 ? `${times(factor)} faster` : `${times(1 / factor)} slower`;
+}
+
+function share(read, readAtFull) {
+  if (times(readAtFull / read) === times(1) || times(read / readAtFull) === times(1)) return "read";
+  return read < readAtFull ? `read: ${times(readAtFull / read)} less` : `read: ${times(read / readAtFull)} more`;
+}
+
+/**
+ * The loss, its cure and the full dimension as buttons. `ways`: [{way, isCurrent, figures}]; `choose(way)` hears which
+ * one was taken.
+ */
+export function showWays(ways, index, wanted, choose) {
+  const place = byId("ways");
+  const focused = [...place.children].indexOf(document.activeElement);
+  place.replaceChildren(
+    ...ways.map(({ way, isCurrent, figures }) => {
+      const kept = figures ? `${Math.round(figures.overlap * wanted)}/${wanted}` : "…";
+      const button = el(
+        "button",
+        { type: "button", class: "way", "aria-pressed": String(isCurrent) },
+        el("span", {}, nameOf(way, index.full_dim)),
+        el("b", {}, el("span", { class: "unseen" }, ", finds "), kept),
+      );
+      button.addEventListener("click", () => choose(way));
+      return button;
+    }),
+  );
+  place.children[focused]?.focus();
+}
+
+function showBars(answer, here, there, fullDim) {
+  if (!here || !there) return byId("bars").replaceChildren();
+  const longest = Math.max(here.ms, there.ms) || 1;
+  const bar = (label, time) => {
+    const part = (kind) => {
+      const drawn = el("span", { class: `part ${kind}` });
+      drawn.style.setProperty("--share", time[kind] / longest);
+      return drawn;
+    };
+    const figures = time.rerank ? `${ms(time.scan)} + ${ms(time.rerank)} ms` : `${ms(time.scan)} ms`;
+    return el(
+      "div",
+      { class: "bar" },
+      el("span", { class: "bar-label" }, label),
+      el("span", { class: "track", "aria-hidden": "true" }, part("scan"), part("rerank")),
+      el("span", { class: "bar-value" }, figures),
+    );
+  };
+  const { embed, prepare } = answer.timings_ms;
+  const key = el(
+    "p",
+    { class: "key" },
+    el("span", { class: "swatch scan", "aria-hidden": "true" }), "scan ",
+    el("span", { class: "swatch rerank", "aria-hidden": "true" }), "rerank. ",
+    embed ? `The query’s embedding took ${ms(embed)} ms, the same at every dimension. ` : "",
+    prepare ? `This size is not stored: to derive it took ${ms(prepare)} ms, once.` : "",
+  );
+  byId("bars").replaceChildren(bar("this search", here), bar(`full ${fullDim}`, there), key);
+}
 
 const readBy = (answer) => (answer.explain ?? []).reduce((sum, run) => sum + run.bytes, 0);
 
@@ -71,13 +103,13 @@ function pips(kept, wanted) {
   return el("span", { class: "pips", "aria-hidden": "true" }, squares);
 }
 
-function stageRow(run) {
+function stageRow(run, median) {
   return el(
     "tr",
     {},
     el("th", { scope: "row" }, el("code", {}, run.stage)),
     el("td", {}, `${count(run.rows_in)} → ${count(run.rows_out)}`),
     el("td", {}, bytes(run.bytes), el("small", {}, ` ${run.read}`)),
-    el("td", {}, ms(run.ms)),
+    el("td", {}, median === undefined ? "…" : ms(median)),
   );
 }

@@ -1,8 +1,6 @@
-/** A slider with marked stops and a number field beside it: two ways to set one whole number. */
+/** A slider over marked stops, and a number field beside it that takes any whole number. */
 
 import { el } from "./dom.js";
-
-const NEAR = 0.012; // of the range: a pointer that comes so near to a stop is taken to mean it
 
 export class Slider {
   /** `name` is the ids' beginning; `say(value)` reads a value out; `changed(isTyped)` hears of every valid change. */
@@ -14,31 +12,26 @@ export class Slider {
     this.say = say;
     this.changed = changed;
     this.stops = [];
-    this.dragging = false;
-    this.slider.addEventListener("pointerdown", () => { this.dragging = true; });
-    addEventListener("pointerup", () => { this.dragging = false; });
-    addEventListener("pointercancel", () => { this.dragging = false; });
-    this.slider.addEventListener("input", () => this.moved());
+    this.slider.addEventListener("input", () => this.choose(this.stops[Math.round(Number(this.slider.value))]));
+    this.slider.addEventListener("change", () => this.drawn());
     this.slider.addEventListener("keydown", (event) => this.keyed(event));
     this.number.addEventListener("input", () => this.typed());
     this.number.addEventListener("blur", () => { if (this.error.textContent) this.value = this.last; });
-    new ResizeObserver(() => this.thinOut()).observe(this.ticks);
   }
 
-  /** The numbers that there are, and the stops among them; the slider itself may end before `most`. */
-  bounds({ least, most, reach = most, stops }) {
+  /** The numbers that may be typed, and the stops of the slider among them, ascending. */
+  bounds({ least, most, stops }) {
     Object.assign(this, { least, most, stops });
-    [this.slider.min, this.slider.max] = [least, reach];
+    [this.slider.min, this.slider.max] = [0, stops.length - 1];
     [this.number.min, this.number.max] = [least, most];
     this.ticks.replaceChildren(
-      ...stops.map((stop) => {
-        const tick = el("button", { type: "button", tabindex: "-1", class: "tick" }, el("span", {}, String(stop)));
-        tick.style.setProperty("--at", (stop - least) / (reach - least || 1));
+      ...stops.map((stop, i) => {
+        const tick = el("button", { type: "button", tabindex: "-1", class: "tick" }, String(stop));
+        tick.style.setProperty("--at", stops.length > 1 ? i / (stops.length - 1) : 0);
         tick.addEventListener("click", () => this.choose(stop));
         return tick;
       }),
     );
-    this.thinOut();
   }
 
   get value() {
@@ -48,16 +41,21 @@ export class Slider {
   set value(value) {
     this.last = value;
     this.number.value = value;
-    this.slider.value = value;
     this.complain("");
     this.drawn();
   }
 
   /** Set the value as a person does. */
   choose(value) {
-    if (value === this.last) return;
+    if (value === this.last) return this.drawn();
     this.value = value;
     this.changed(false);
+  }
+
+  /** Go to the next stop up or down. */
+  step(up) {
+    const next = up ? this.stops.find((stop) => stop > this.last) : this.stops.findLast((stop) => stop < this.last);
+    if (next !== undefined) this.choose(next);
   }
 
   complain(message) {
@@ -66,25 +64,11 @@ export class Slider {
     else this.number.removeAttribute("aria-invalid");
   }
 
-  moved() {
-    let value = Number(this.slider.value);
-    if (this.dragging) {
-      const near = NEAR * (this.slider.max - this.slider.min);
-      const stop = this.stops.find((each) => Math.abs(each - value) <= near);
-      if (stop !== undefined) value = stop;
-    }
-    this.choose(value);
-    this.slider.value = value;
-    this.drawn();
-  }
-
   keyed(event) {
-    const up = this.stops.find((stop) => stop > this.last) ?? this.last;
-    const down = this.stops.findLast((stop) => stop < this.last) ?? this.least;
-    const target = { PageUp: up, PageDown: down }[event.key];
-    if (target === undefined) return;
+    const up = { ArrowRight: true, ArrowUp: true, PageUp: true, ArrowLeft: false, ArrowDown: false, PageDown: false }[event.key];
+    if (up === undefined) return; // Home and End do what they do
     event.preventDefault();
-    this.choose(target);
+    this.step(up);
   }
 
   typed() {
@@ -97,25 +81,25 @@ export class Slider {
     this.complain("");
     if (value === this.last) return;
     this.last = value;
-    this.slider.value = value;
     this.drawn();
     this.changed(true);
   }
 
-  drawn() {
-    const { min, max, value } = this.slider;
-    this.slider.style.setProperty("--at", (value - min) / (max - min || 1));
-    this.slider.setAttribute("aria-valuetext", this.say(this.last));
-    [...this.ticks.children].forEach((tick, i) => tick.classList.toggle("chosen", this.stops[i] === this.last));
+  /** Where a value is among the stops, which are equally far apart: 1.5 is halfway from the second to the third. */
+  place(value) {
+    const { stops } = this;
+    const next = stops.findIndex((stop) => stop >= value);
+    if (next < 0) return stops.length - 1;
+    if (next === 0 || stops[next] === value) return next;
+    return next - (stops[next] - value) / (stops[next] - stops[next - 1]);
   }
 
-  /** Leave out labels that would touch, the last one never. */
-  thinOut() {
-    let edge = Infinity;
-    for (const tick of [...this.ticks.children].reverse()) {
-      const { left, right } = tick.firstChild.getBoundingClientRect();
-      tick.classList.toggle("bare", right > edge - 2);
-      if (right <= edge - 2) edge = left;
-    }
+  drawn() {
+    const place = this.place(this.last);
+    this.slider.step = Number.isInteger(place) ? 1 : "any";
+    this.slider.value = place;
+    this.slider.style.setProperty("--at", this.stops.length > 1 ? place / (this.stops.length - 1) : 0);
+    this.slider.setAttribute("aria-valuetext", this.say(this.last));
+    [...this.ticks.children].forEach((tick, i) => tick.classList.toggle("chosen", this.stops[i] === this.last));
   }
 }

@@ -6,9 +6,10 @@
 
 import { overlap } from "./compare.js";
 import { median } from "./format.js";
-import { bodyOf, wayOf } from "./state.js";
+import { bodyOf, hasPlan, isAsking, RERANK, wayOf } from "./state.js";
 
 export const ROUNDS = 5;
+export const FEWEST = 3; // runs before times are compared
 
 export class Sweep {
   /** `search(body, signal)` asks the service; `changed(failure)` hears of every new figure. */
@@ -35,13 +36,13 @@ export class Sweep {
     try {
       for (let round = 1; round <= ROUNDS; round += 1) {
         for (const way of ways) {
-          const held = this.of(way) ?? { scans: [], reranks: [], overlap: 0 };
-          if (held.scans.length >= round) continue;
-          const asked = { ...state, mode: "", dim: null, rerank: 0, plan: "", recall: null, ...way };
+          const held = this.of(way) ?? { runs: [], overlap: 0 };
+          if (held.runs.length >= round) continue;
+          const asked = { ...state, dim: null, rerank: 0, plan: "", recall: null, ...way };
           const answer = await this.search(bodyOf(asked), signal);
           if (signal.aborted) return;
-          held.scans.push(answer.timings_ms.scan);
-          held.reranks.push(answer.timings_ms.rerank);
+          const { scan, rerank, words = 0 } = answer.timings_ms;
+          held.runs.push({ scan: scan + words, rerank, stages: answer.explain ?? [] });
           held.overlap = overlap(answer.hits, full);
           this.measured.set(keyOf(way), held);
           this.changed(null);
@@ -56,30 +57,54 @@ export class Sweep {
     return this.measured.get(keyOf(way));
   }
 
-  /** {scan, rerank, ms, overlap, runs} of a way, medians in milliseconds; null before it was measured. */
+  /**
+   * {scan, rerank, ms, low, high, overlap, runs, stages} of a way: medians in milliseconds, and the range of the
+   * runs; null before it was measured.
+   */
   figures(way) {
     const held = this.of(way);
     if (!held) return null;
-    const scan = median(held.scans);
-    const rerank = median(held.reranks);
-    const ms = median(held.scans.map((each, i) => each + held.reranks[i]));
-    return { scan, rerank, ms, overlap: held.overlap, runs: held.scans.length };
+    const { runs } = held;
+    const times = runs.map(({ scan, rerank }) => scan + rerank);
+    return {
+      scan: median(runs.map(({ scan }) => scan)),
+      rerank: median(runs.map(({ rerank }) => rerank)),
+      ms: median(times),
+      low: Math.min(...times),
+      high: Math.max(...times),
+      overlap: held.overlap,
+      runs: runs.length,
+      stages: runs[0].stages.map((_, i) => median(runs.map(({ stages }) => stages[i]?.ms ?? 0))),
+    };
   }
 }
 
-export const keyOf = (way) => JSON.stringify([way.dim ?? null, way.rerank || 0, way.plan ?? null, way.recall ?? null]);
+/** How many times as long the second takes as the first; null if nothing is proven: few runs, or ranges that overlap. */
+export function ratio(first, second) {
+  if (!first || !second || Math.min(first.runs, second.runs) < FEWEST) return null;
+  if (first.low <= second.high && second.low <= first.high) return null;
+  return second.ms / first.ms;
+}
+
+export const keyOf = (way) => JSON.stringify([way.dim ?? null, way.rerank || 0, way.plan ?? null, way.recall ?? null, way.mode || null]);
 
 /** What the measurements of a state belong to: all of it but the way. */
-export const questionOf = ({ index, query, k, where, group }) => JSON.stringify([index, query, k, where, group]);
+export const questionOf = ({ index, query, similar, k, where, group }) => JSON.stringify([index, query, similar, k, where, group]);
 
-/** Every way that the chart shows: the current one and the full dimension first. */
-export function waysOf(state, index) {
-  const full = { dim: null, rerank: 0 };
-  const smaller = index.dims.filter((dim) => dim < index.full_dim).reverse();
-  const rerank = state.plan || state.recall !== null ? 0 : state.rerank;
-  const ways = [wayOf(state), full, ...smaller.map((dim) => ({ dim, rerank: 0 }))];
-  if (rerank) ways.push(...smaller.map((dim) => ({ dim, rerank })));
-  if (rerank && state.dim !== null) ways.push({ dim: state.dim, rerank: 0 });
+/** The way of a state, to be measured: with words, too, if they count. */
+export const measuredWay = (state) => (state.mode && state.mode !== "dense" ? { ...wayOf(state), mode: state.mode } : wayOf(state));
+
+/** Every way that the chart shows: the current one, the full dimension, and then each size with and without rerank. */
+export function waysOf(state, index, rerank = RERANK) {
+  if (!isAsking(state)) return [];
+  const plain = hasPlan(state) || state.dim === null ? [] : [{ dim: state.dim, rerank: 0 }, { dim: state.dim, rerank }];
+  const sizes = index.dims.filter((dim) => dim < index.full_dim).reverse();
+  const ways = [
+    measuredWay(state),
+    { dim: null, rerank: 0 },
+    ...plain,
+    ...sizes.flatMap((dim) => [{ dim, rerank: 0 }, { dim, rerank }]),
+  ];
   const seen = new Set();
   return ways.filter((way) => !seen.has(keyOf(way)) && seen.add(keyOf(way)));
 }

@@ -1,0 +1,32 @@
+/** Errors beside what caused them. */
+
+import { byId } from "./dom.js";
+import { NOTHING } from "./state.js";
+
+const FOLDED = ["k-error", "where-error", "plan-error", "mode-error", "recall-error"];
+
+/** Show an error at a place: "dim-error", or "problem" where no control is to blame. */
+export function complain(place, message) {
+  if (place === "recall-error" && byId("recall-field").hidden) place = "problem"; // of an address: nothing is tuned
+  byId(place).textContent = message;
+  const field = byId(place.replace(/-error$/, ""));
+  if (message && field.matches("input, select")) field.setAttribute("aria-invalid", "true");
+  if (message && FOLDED.includes(place)) byId("more").open = true;
+}
+
+export function clearErrors() {
+  for (const place of document.querySelectorAll(".error[id]")) place.textContent = "";
+  for (const field of document.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+}
+
+/**
+ * The place for an error: at the field that the service names, else at the control that changed since `good`; of
+ * several, the one most likely to be wrong.
+ */
+export function blame(now, good, field) {
+  if (byId(`${field}-error`)) return `${field}-error`;
+  const before = good ?? NOTHING;
+  const numbers = now.query === before.query ? ["rerank", "dim", "k"] : []; // else it is the new text
+  const changed = ["plan", "mode", "where", "recall", ...numbers].find((name) => now[name] !== before[name]);
+  return `${changed ?? "query"}-error`;
+}

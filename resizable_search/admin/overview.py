@@ -67,6 +67,7 @@ class IndexInfo:
 
     `scan_bytes`: what one float32 query reads at each stored dimension. `deleted`: rows still on disk.
     `unfitted`: documents added after the embedder was fitted. `mode`: the tuned one, with its evidence.
+    `nodes`: those of a cluster by name, each with the parts, from 1, that it can read.
     """
 
     name: str
@@ -96,6 +97,8 @@ class IndexInfo:
     strange: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     verified: str = "never"
+    part_rows: list[int] = field(default_factory=list)
+    nodes: list[tuple[str, list[int]]] = field(default_factory=list)
 
 
 def describe_index(index: Index) -> IndexInfo:
@@ -147,6 +150,7 @@ def describe_index(index: Index) -> IndexInfo:
         strange=unexpected_files(index.folder, manifest),
         damaged=damaged_files(index.folder, manifest),
         verified=last_verified(index.folder),
+        part_rows=[part.rows for part in manifest.parts],
     )
 
 

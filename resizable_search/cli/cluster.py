@@ -30,6 +30,14 @@ RayScanOption = Annotated[
 PartialOption = Annotated[
     bool, Option("--partial", help="With --ray: answer without parts that cannot be scanned, and say so.")
 ]
+NodesOption = Annotated[
+    str | None,
+    Option(
+        metavar="auto|HOST:PORT",
+        help="Also show which parts each node of a Ray cluster can read.",
+        show_default="no cluster",
+    ),
+]
 WorkersOption = Annotated[
     int | None, Option(help="Workers of --ray.", show_default="one for each node, or for its GPUs")
 ]
@@ -45,7 +53,10 @@ ResourcesOption = Annotated[
 
 
 def ray_options(
-    ray: str | None, workers: int | None, gpus_per_worker: float, resources: str | None
+    ray: str | None,
+    workers: int | None = None,
+    gpus_per_worker: float = 0.0,
+    resources: str | None = None,
 ) -> "RayOptions | None":
     """The cluster of a command; None without --ray. Raises UsageError."""
     if ray is None:

@@ -11,6 +11,7 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion
+from resizable_search.cli.cluster import NodesOption, ray_options
 from resizable_search.cli.help import with_flags
 from resizable_search.cli.inputs import confirm
 from resizable_search.cli.options import (
@@ -29,7 +30,7 @@ from resizable_search.cli.render_build import write_lines
 from resizable_search.cli.settings import Configuration
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.store.layout import home_of, none_yet
-from resizable_search.text import counted, dimensions, plain, size
+from resizable_search.text import counted, dimensions, listed, plain, size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,6 +77,7 @@ def info(
     index: IndexArgument = None,
     files: Annotated[bool, Option("--files", help="Also show the files, and how they were built.")] = False,
     json: JsonOption = False,
+    ray: NodesOption = None,
     home: HomeOption = None,
 ) -> None:
     """Show what an index holds, its size, and the cost of a query."""
@@ -84,6 +86,10 @@ def info(
 
     with open_index(index, home) as opened:
         described = describe_index(opened)
+    if (cluster := ray_options(ray)) is not None:
+        from resizable_search.cluster.search import nodes_of
+
+        described = replace(described, nodes=nodes_of(cluster, Path(described.folder), described.generation))
     if json:
         json_object(described)
     else:
@@ -117,6 +123,8 @@ def info_lines(info: "IndexInfo", files: bool = False) -> list[tuple[str, str]]:
     centred = ", centred" if spec["centred"] else ""
     parts = counted(info.parts, "part")
     reads = ", ".join(f"{size(count)} at {dim}" for dim, count in info.scan_bytes.items())
+    rows = [f"{number}: {count:,} rows" for number, count in enumerate(info.part_rows, 1)]
+    nodes = [f"{name} reads {_parts_words(parts, info.parts)}" for name, parts in info.nodes]
     unexpected = f"{', '.join(info.strange)}: not part of the index; move it away" if info.strange else ""
     details = [
         ("built", f"{info.created}, generation {info.generation}, {parts}"),
@@ -135,6 +143,8 @@ def info_lines(info: "IndexInfo", files: bool = False) -> list[tuple[str, str]]:
         ("dims", f"{', '.join(map(str, info.dims))}; a query may use any other up to the last"),
         ("on disk", f"{size(info.bytes)} in {counted(len(info.files), 'file')}"),
         ("a query", f"{info.embed_cost}; a scan reads {reads}"),
+        ("parts", listed(rows, 8) if len(rows) > 1 or nodes else ""),
+        *(("" if number else "nodes", words) for number, words in enumerate(nodes)),
         ("mode", info.mode),
         ("changed", info.changed),
         ("verified", info.verified),
@@ -142,6 +152,12 @@ def info_lines(info: "IndexInfo", files: bool = False) -> list[tuple[str, str]]:
         ("unexpected", unexpected),
         *(details if files else []),
     ]
+
+
+def _parts_words(parts: list[int], count: int) -> str:
+    if len(parts) in (0, count):
+        return "all parts" if parts else "no part: the folder is not there, or not the same"
+    return f"only {listed([f'part {number}' for number in parts], 8)}"
 
 
 def export(

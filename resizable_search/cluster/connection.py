@@ -23,12 +23,13 @@ LOCAL, AUTO = "local", "auto"
 ANSWER_SECONDS = 5.0
 """How long the address of a cluster may take to answer."""
 
-PATIENCE = 30.0
-"""Seconds after which an actor that works is asked for a sign of life, which may take as long."""
+ASK_SECONDS = 5.0
+"""How often an actor that works is asked for a sign of life."""
 
-SILENT = (
-    f"no sign of life for {2 * PATIENCE:.0f} s: its node is lost, or no node has room for it (`ray status`)"
-)
+PATIENCE = 30.0
+"""Seconds that it may take to give one: it may be restarting."""
+
+SILENT = f"no sign of life for {PATIENCE:.0f} s: its node is lost, or no node has room for it (`ray status`)"
 
 MOST_WORKERS = 1000
 
@@ -150,7 +151,7 @@ def without_sign(ray: Any, calls: Mapping[Any, Any]) -> Collection[Any]:
     """
     pending, silent = list(calls), set()
     while pending:
-        _, late = ray.wait(pending, num_returns=len(pending), timeout=PATIENCE, fetch_local=False)
+        _, late = ray.wait(pending, num_returns=len(pending), timeout=ASK_SECONDS, fetch_local=False)
         signs = {calls[call].sign.options(concurrency_group=_SIGNS).remote(): call for call in late}
         if signs:
             _, missing = ray.wait(list(signs), num_returns=len(signs), timeout=PATIENCE, fetch_local=False)
@@ -161,10 +162,12 @@ def without_sign(ray: Any, calls: Mapping[Any, Any]) -> Collection[Any]:
 
 def start_problem(error: BaseException) -> str:
     """Why no process of a worker starts, of what Ray says, and what to do."""
-    what = last_line(error)
-    if "ModuleNotFoundError" in str(error) or "ImportError" in str(error):
+    what, all_words = last_line(error), str(error)
+    if "ModuleNotFoundError" in all_words or "ImportError" in all_words:
         return f"{what}; install resizable_search {__version__} on every node"
-    return what.removeprefix(f"{ClusterError.__module__}.ClusterError: ")
+    if "creation task" in all_words:
+        return what.removeprefix(f"{ClusterError.__module__}.ClusterError: ")
+    return f"they die before they are ready ({what}): look at Ray's logs"
 
 
 def last_line(error: BaseException) -> str:

@@ -1,19 +1,18 @@
 """An embedder whose work is done by actors of a Ray cluster; everything else stays with the build.
 
-A worker takes a few requests at once, so that it always has the next one. One that dies is replaced, and
-its requests go to others. A request at which workers die again and again is run by itself: the others that
-were lost with it are not to blame. If it still kills its worker it is refused, and the build finds its text
-by halving.
+A worker takes a few requests at once, so that it always has the next one. Ray restarts one that dies, on
+another node if its own is lost, and its requests go to others. A request at which workers die again and again
+is run by itself: the others that were lost with it are not to blame. If it still kills its worker it is
+refused, and the build finds its text by halving.
 """
 
 import os
-import queue
 import threading
-import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,27 +43,29 @@ LOCAL_REQUESTS = 2
 MOST_TEXTS = 200
 """The most texts under way at a worker."""
 
-STARTS = 3
-"""How often each worker, and one more, may die before any is ready."""
+STARTS = 5
+"""How often a worker may die before it is ready for the first time."""
 
 DEATHS = 3
 """How often workers may die at a request before it is run by itself, and at one text before it is refused."""
 
 NOTE_SECONDS = 20.0
-"""A note appears each time a worker has taken so long to start."""
+"""A note appears each time that no worker has started for so long."""
 
 POLL_SECONDS = 0.2
 
 
 @dataclass(eq=False, slots=True)
 class _Worker:
-    """An actor that is ready."""
+    """An actor; `under_way`: the requests that it has."""
 
     number: int
     actor: Any
-    host: str
-    pid: int
-    is_lost: bool = False
+    under_way: int = 0
+    texts: int = 0
+    is_ready: bool = False
+    host: str = ""
+    pid: int = 0
 
 
 class RayEmbedder(Embedder):
@@ -85,19 +86,15 @@ class RayEmbedder(Embedder):
         self.requests_per_worker = max(1, min(each, MOST_TEXTS // inner.batch_size))
         self.lost = 0
         """Workers that died while they were needed."""
-        self._stillborn = 0
         self._stop = stop or threading.Event()
         self._is_closed = threading.Event()
         self._stack = ExitStack()
         self._ray: Any = None
-        self._free: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
-        """A worker for each request that it can take; None after a failure."""
         self._failure: RsearchError | None = None
-        self._lock = threading.Lock()
+        self._change = threading.Condition()
         self._alone = threading.Lock()
         self._suspects: set[str] = set()
-        self._ready: dict[int, _Worker] = {}
-        self._done: dict[int, int] = {}
+        self._workers: list[_Worker] = []
 
     @property
     def spec(self) -> EmbedderSpec:
@@ -117,15 +114,29 @@ class RayEmbedder(Embedder):
         """Start the workers, and wait until one of them can work. Raises EmbedderError, UsageError."""
         if self._ray is None:
             self._start()
-            self._free.put(self._take())
+        seconds, next_note = 0.0, NOTE_SECONDS
+        with self._change:
+            while self._failure is None and not any(
+                worker.texts or worker.is_ready for worker in self._workers
+            ):
+                self._change.wait(POLL_SECONDS)
+                seconds += POLL_SECONDS
+                if self._stop.is_set():
+                    raise KeyboardInterrupt
+                if seconds >= next_note:
+                    self.on_note(
+                        f"no worker has started for {next_note:.0f} s: it loads its model, or the cluster "
+                        "has no room for it (`ray status`)"
+                    )
+                    next_note *= 2
+        if self._failure is not None:
+            raise self._failure
         return f"{self.inner.kind} runs in {self.workers} workers of the Ray cluster"
 
     def status(self) -> str:
         """How many texts each worker has embedded, and how many are lost or starting."""
-        with self._lock:
-            done = " ".join(str(self._done.get(number, 0)) for number in range(self.workers))
-            starting = self.workers - len(self._ready)
-        words = [f"texts by worker {done}"]
+        starting = sum(not worker.is_ready for worker in self._workers)
+        words = [f"texts by worker {' '.join(str(worker.texts) for worker in self._workers)}"]
         words += [f"{starting} starting"] if starting else []
         return ", ".join([*words, f"{self.lost} lost"] if self.lost else words)
 
@@ -155,31 +166,33 @@ class RayEmbedder(Embedder):
     def close(self) -> None:
         """End the workers, and leave the cluster."""
         self._is_closed.set()
-        self._free.put(None)
-        with self._lock:
-            workers, self._ready = list(self._ready.values()), {}
-        for worker in workers:
+        for worker in self._workers:
             with suppress(Exception):  # it may be dead already
                 self._ray.kill(worker.actor)
         self._stack.close()
 
     def _embedded(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
         """The texts, embedded by one worker. Raises _LostError if it dies."""
-        worker = self._take()
+        errors = self._ray.exceptions
+        with self._change:
+            worker = min(self._workers, key=lambda worker: (not worker.is_ready, worker.under_way))
+            worker.under_way += 1
         try:
-            call = worker.actor.embed.remote(list(texts), task)
+            call = worker.actor.embed.remote([self._environment], list(texts), task)
             if without_sign(self._ray, {call: worker.actor}):
-                raise self._ray.exceptions.RayError(SILENT)
+                self._lose(worker, f"gives {SILENT}")
             reply: Reply = self._ray.get(call)
-        except self._ray.exceptions.RayTaskError as error:
-            self._free.put(worker)
+        except errors.RayTaskError as error:
             raise EmbedderError(f"a worker on {worker.host} failed: {last_line(error)}") from None
-        except Exception as error:  # of an actor, a node or an object that is gone
-            if not isinstance(error, self._ray.exceptions.RayError) or self._is_closed.is_set():
+        except errors.RayError as error:  # of an actor, a node or an object that is gone
+            if self._is_closed.is_set():
                 raise
-            self._replace(worker)
-            raise _LostError from None
-        self._free.put(worker)
+            if "creation task" in str(error):
+                raise ClusterError(f"workers cannot start: {start_problem(error)}") from None
+            self._lose(worker, "died")
+        finally:
+            with self._change:
+                worker.under_way -= 1
         for note in reply.notes:
             self.on_note(note)
         if reply.tokens:
@@ -187,30 +200,14 @@ class RayEmbedder(Embedder):
         for _ in range(reply.repeats):
             self.before_repeat()
         vectors: NDArray[np.float32] = reply.result()
-        with self._lock:
-            self._done[worker.number] = self._done.get(worker.number, 0) + len(texts)
+        with self._change:
+            worker.texts += len(texts)
         return vectors
-
-    def _take(self) -> _Worker:
-        """A worker that has room. Raises what ended all of them."""
-        while True:
-            try:
-                worker = self._free.get(timeout=POLL_SECONDS)
-            except queue.Empty:
-                if self._stop.is_set():
-                    raise KeyboardInterrupt from None
-                continue
-            if worker is None:
-                self._free.put(None)
-                raise self._failure or KeyboardInterrupt
-            if not worker.is_lost:
-                return worker
 
     # -- workers
 
     def _start(self) -> None:
         self._ray = ray = self._stack.enter_context(connected(self.options))
-        self._actor_class = actor_class(ray, EmbedWorker)
         gpus = self.options.gpus
         per_gpu = int(ray.cluster_resources().get("GPU", 0) / gpus) if gpus else 0
         nodes = sum(node["Alive"] for node in ray.nodes())
@@ -219,74 +216,47 @@ class RayEmbedder(Embedder):
         names = (*PASSED, str(self.spec.options.get("api_key_env", "")))
         passed = {name: os.environ[name] for name in names if self.remote and os.environ.get(name)}
         self._environment = ray.put(passed)
+        at_once = self.requests_per_worker if self.remote else 1
+        options = {**self.options.actor_options(), "max_restarts": -1, "max_concurrency": at_once}
+        new = actor_class(ray, EmbedWorker).options(**options)
         for number in range(self.workers):
-            self._start_worker(number, check=True)
+            actor = new.remote(__version__, self.spec.to_json())
+            self._workers.append(_Worker(number, actor))
+        for worker in self._workers:
+            self._await(worker, check=True)
 
-    def _start_worker(self, number: int, *, check: bool) -> None:
-        run = threading.Thread(target=self._bring_up, args=(number, check), daemon=True)
-        run.start()
+    def _await(self, worker: _Worker, *, check: bool) -> None:
+        """Note when a worker is ready, or why none of them will be."""
 
-    def _replace(self, worker: _Worker) -> None:
-        with self._lock:
-            is_known, worker.is_lost = worker.is_lost, True
-            if is_known:
-                return
-            self.lost += 1
-            self._ready.pop(worker.number, None)
-        self.on_note(
-            f"worker {worker.number} on {worker.host} died: others take its texts, and it is replaced"
-        )
-        with suppress(Exception):  # it is dead, or cannot be reached
-            self._ray.kill(worker.actor)
-        self._start_worker(worker.number, check=False)
+        def note(answer: "Future[Reply]") -> None:
+            failure: RsearchError | None = None
+            try:
+                host, pid = answer.result().result()
+            except RsearchError as error:
+                failure = error
+            except Exception as error:
+                failure = ClusterError(f"workers cannot start: {start_problem(error)}")
+            with self._change:
+                if failure is not None:
+                    self._failure = failure
+                else:
+                    worker.host, worker.pid, worker.is_ready = host, pid, True
+                self._change.notify_all()
 
-    def _bring_up(self, number: int, check: bool) -> None:
-        """Start a worker, and offer it once it is ready."""
-        try:
-            while not self._is_closed.is_set():
-                with suppress(_LostError):
-                    self._offer(number, check)
-                    return
-                with self._lock:
-                    self._stillborn += 1
-                if self._stillborn >= STARTS * (self.workers + 1):
-                    raise ClusterError("workers die before they are ready: look at Ray's logs")
-        except BaseException as error:  # raised again where a worker is wanted
-            if not self._is_closed.is_set():
-                ours = error if isinstance(error, RsearchError) else None
-                self._failure = ours or ClusterError(f"no worker starts: {last_line(error)}")
-                self._free.put(None)
+        ready = worker.actor.ready.options(max_task_retries=STARTS - 1 if check else -1)
+        ready.remote([self._environment], check).future().add_done_callback(note)
 
-    def _offer(self, number: int, check: bool) -> None:
-        ray, at_once = self._ray, self.requests_per_worker if self.remote else 1
-        new = self._actor_class.options(**self.options.actor_options(), max_concurrency=at_once)
-        actor = new.remote(__version__, self.spec.to_json(), [self._environment])
-        asked, began = actor.ready.remote(check), time.monotonic()
-        next_note = NOTE_SECONDS
-        while not self._is_closed.is_set() and not ray.wait([asked], timeout=POLL_SECONDS)[0]:
-            if time.monotonic() - began >= next_note:
-                self.on_note(
-                    f"worker {number} has not started for {next_note:.0f} s: it loads its model, or the "
-                    "cluster has no room for it (`ray status`)"
-                )
-                next_note *= 2
-        if self._is_closed.is_set():
-            ray.kill(actor)
-            return
-        try:
-            reply: Reply = ray.get(asked)
-        except ray.exceptions.RayTaskError as error:
-            raise ClusterError(f"a worker fails: {last_line(error)}") from None
-        except ray.exceptions.RayActorError as error:
-            if "creation task" in str(error):
-                raise ClusterError(f"workers cannot start: {start_problem(error)}") from None
-            raise _LostError from None
-        host, pid = reply.result()
-        worker = _Worker(number, actor, host, pid)
-        with self._lock:
-            self._ready[number], self._stillborn = worker, 0
-        for _ in range(self.requests_per_worker):
-            self._free.put(worker)
+    def _lose(self, worker: _Worker, what: str) -> NoReturn:
+        """Give no requests to a worker until it is ready again. Raises _LostError."""
+        with self._change:
+            was_ready, worker.is_ready = worker.is_ready, False
+            self.lost += was_ready
+        if was_ready:
+            self.on_note(
+                f"worker {worker.number} on {worker.host} {what}: others take its texts, and it is restarted"
+            )
+            self._await(worker, check=False)
+        raise _LostError
 
 
 class _LostError(Exception):

@@ -7,15 +7,18 @@ beside it, so the best rows of all parts, merged as those of blocks are, are the
 Ray restarts an actor that dies, on another node if its own is lost, and repeats its scan once.
 """
 
+import atexit
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from resizable_search import __version__
 from resizable_search.cluster.connection import (
+    PATIENCE,
     SILENT,
     RayOptions,
     actor_class,
@@ -24,7 +27,7 @@ from resizable_search.cluster.connection import (
     start_problem,
     without_sign,
 )
-from resizable_search.cluster.worker import Reply, ScanWorker
+from resizable_search.cluster.worker import Reply, ScanWorker, readable_parts
 from resizable_search.engine import vectors
 from resizable_search.engine.base import NO_ROW, ScanResult, gather, select
 from resizable_search.engine.parts import Parts
@@ -46,7 +49,6 @@ class RayEngine:
     """
 
     name = "ray"
-    made_by: "RayEngines | None" = None
 
     def __init__(self, ray: Any, reader: IndexReader, options: RayOptions, *, partial: bool = False) -> None:
         parts = reader.manifest.parts
@@ -148,10 +150,25 @@ class RayEngine:
         return new.remote(__version__, folder, self._reader.manifest.generation, share, threads)
 
 
+def nodes_of(options: RayOptions, folder: Path, generation: int) -> list[tuple[str, list[int]]]:
+    """The nodes of the cluster, each with the parts of an index, from 1, that it can read there."""
+    with connected(options) as ray:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        function, calls = ray.remote(num_cpus=0)(readable_parts), {}
+        for node in ray.nodes():
+            if node["Alive"]:
+                where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                call = function.options(scheduling_strategy=where).remote(str(folder.resolve()), generation)
+                calls[call] = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=PATIENCE)
+        return sorted((name, ray.get(call) if call in done else []) for call, name in calls.items())
+
+
 class RayEngines:
     """What `open_index(engine=…)` takes: it makes an engine of the cluster for each index that is opened.
 
-    The cluster is joined at the first one, and left with the last.
+    The cluster is joined at the first one, and left by `close`, or when the process ends.
     """
 
     def __init__(self, options: RayOptions, *, partial: bool = False) -> None:
@@ -161,6 +178,10 @@ class RayEngines:
     def __call__(self, reader: IndexReader) -> RayEngine:
         """The engine of an open index."""
         ray = self._stack.enter_context(connected(self._options))
-        engine = RayEngine(ray, reader, self._options, partial=self._partial)
-        engine.made_by = self  # which stays in the cluster as long as the engine is there
-        return engine
+        atexit.register(self.close)
+        return RayEngine(ray, reader, self._options, partial=self._partial)
+
+    def close(self) -> None:
+        """Leave the cluster; the actors end."""
+        atexit.unregister(self.close)
+        self._stack.close()

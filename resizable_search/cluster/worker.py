@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
@@ -67,24 +68,28 @@ class Worker:
 class EmbedWorker(Worker):
     """Embeds texts with the embedder of this spec (JSON), which it opens once.
 
-    `environment` holds one reference to variables such as keys: Ray shows the arguments of an actor, but not
-    what a reference inside of them leads to.
+    Each call has an `environment`, a list of one reference to variables such as keys: Ray may show arguments,
+    but not what a reference inside of them leads to.
     """
 
-    def __init__(self, version: str, spec: Mapping[str, Any], environment: Sequence[Any]) -> None:
+    def __init__(self, version: str, spec: Mapping[str, Any]) -> None:
         super().__init__(version)
-        import ray
-
-        os.environ.update(ray.get(environment[0]))
         self._spec = spec
         self._embedder: Embedder | None = None
         self._lock = threading.Lock()
         self._tokens = self._repeats = 0
         self._notes: list[str] = []
 
-    def ready(self, check: bool) -> Reply:
+    def ready(self, environment: Sequence[Any], check: bool) -> Reply:
         """Open the embedder, and `check` it; the host and the process."""
-        reply = self._replied(lambda: self._opened(check))
+
+        def opened() -> tuple[str, int]:
+            embedder = self._open(environment)
+            if check:
+                embedder.check()
+            return socket.gethostname(), os.getpid()
+
+        reply = self._replied(opened)
         if reply.error is None:
             return reply
         name, message, fields = reply.error
@@ -92,18 +97,16 @@ class EmbedWorker(Worker):
         fields |= {"message": words + fields["message"]} if "message" in fields else {}
         return reply._replace(error=(name, words + message, fields))
 
-    def embed(self, texts: Sequence[str], task: Task) -> Reply:
+    def embed(self, environment: Sequence[Any], texts: Sequence[str], task: Task) -> Reply:
         """The (n, width) float32 vectors of the texts."""
-        return self._replied(lambda: self._open().embed(texts, task))
+        return self._replied(lambda: self._open(environment).embed(texts, task))
 
-    def _opened(self, check: bool) -> tuple[str, int]:
-        if check:
-            self._open().check()
-        return socket.gethostname(), os.getpid()
-
-    def _open(self) -> Embedder:
+    def _open(self, environment: Sequence[Any]) -> Embedder:
         with self._lock:
             if self._embedder is None:
+                import ray
+
+                os.environ.update(ray.get(environment[0]))
                 self._embedder = registry.reopen(EmbedderSpec.from_json(self._spec), Path())
                 self._embedder.before_repeat = self._repeated
                 self._embedder.on_usage = self._billed
@@ -191,6 +194,18 @@ class ScanWorker(Worker):
         manifest = read_manifest(self._folder)
         rows = sum(manifest.parts[number].rows for number in self._numbers)
         return Chooser("auto", self._threads, numbers=rows * manifest.full_dim, stays=True)
+
+
+def readable_parts(folder: str, generation: int) -> list[int]:
+    """The parts, from 1, of this generation of the index in `folder` that can be read on this node."""
+    found: list[int] = []
+    with suppress(RsearchError):
+        manifest = read_manifest(Path(folder))
+        for number, part in enumerate(manifest.parts if manifest.generation == generation else (), 1):
+            with suppress(RsearchError):
+                PartReader(Path(folder), part, manifest.dims, 0).close()
+                found.append(number)
+    return found
 
 
 def replied(work: Callable[[], Any]) -> Reply:

@@ -1,6 +1,7 @@
 """What becomes of a build when the service fails, in each way that it can.
 
     .venv/bin/python scripts/drills/fault_matrix.py [--rows 600] [--at-once 6] [--only WORD]
+    .venv/bin/python scripts/drills/fault_matrix.py --rates 240,1200 [--seconds 60]
 
 Builds an index of `--rows` texts through Nomic's real client against a loopback API, 8 requests at once
 and 20 ms each; calls are given up after 60 s (5 s for what hangs) instead of 120. Each fault befalls 10 %
@@ -8,6 +9,10 @@ of the requests, then all of them from some moment on, then all that can be cure
 Where a build ends by an error, the service is healed and the same call is made again. Tells how each
 ended, requests, repeats, seconds, texts billed twice, `late` requests (sent although the answer that ends
 all was in), and whether the index is that of a build which nobody disturbed. Exit 1 if one is not.
+
+With --rates, that a build keeps the service's rate limit, and fills it: it builds for so many seconds at each
+rate against an API that answers in 200 ms, and tells from when the requests came how many there were of those
+that the rate permits, and the most within any window of 10 and of 60 s. Exit 1 below 95 % or above the limit.
 """
 
 import json
@@ -15,8 +20,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.embedders.nomic import NomicEmbedder
-from resizable_search.errors import RsearchError
+from resizable_search.errors import BuildStoppedError, RsearchError
 from resizable_search.store.layout import NAMES, Home
 from scripts.benchmarks._measure import parser_of, show
 from tests.servers import nomic_api as api
@@ -37,6 +44,9 @@ MARK = "text 123 of a"
 NAME = "made"
 TIMEOUT, SHORT_TIMEOUT = 60.0, 5.0
 """Seconds until a call is given up: the client's own repeats take 31; the short one is for what hangs."""
+
+PACE_LATENCY = 0.2
+"""Seconds of an answer while a rate is tried."""
 
 CURABLE = {
     "429": status(429),
@@ -138,6 +148,53 @@ def same_files(one: Home, other: Home) -> bool:
     return held[0] == held[1]
 
 
+def most_within(times: list[float], seconds: float) -> int:
+    """The most requests that came within any so many seconds."""
+    most = first = 0
+    for last in range(len(times)):
+        while times[last] - times[first] > seconds:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def arrivals(rate: float, seconds: float) -> list[float]:
+    """When requests came from a build of that rate, while it went on for so long."""
+    stop = threading.Event()
+    with tempfile.TemporaryDirectory() as folder, NomicServer(latency=PACE_LATENCY) as server:
+        os.environ |= {"ATLAS_API_PATH": server.url, "NOMIC_API_KEY": KEY}
+        corpus = ListCorpus(articles(int(2 * rate / 60 * seconds * NomicEmbedder.batch_size)))
+        embedder = NomicEmbedder()
+        embedder.check()  # connecting is not embedding
+        timer = threading.Timer(seconds + 2, stop.set)
+        timer.start()
+        with suppress(BuildStoppedError):
+            build(
+                corpus,
+                embedder,
+                Home(Path(folder)),
+                BuildOptions("pace", requests_per_minute=rate),
+                stop=stop,
+            )
+        began = server.arrived[0]
+        return [at - began for at in server.arrived if at - began <= seconds]
+
+
+def keeps_pace(rates: str, seconds: float) -> bool:
+    """Build at each rate, and print what came; whether each was kept and filled."""
+    rows, wrong = [], 0
+    for rate in map(float, rates.split(",")):
+        times = arrivals(rate, seconds)
+        permitted = rate / 60 * seconds
+        share = len(times) / permitted
+        in_10, in_60 = most_within(times, 10), most_within(times, 60)
+        wrong += share < 0.95 or len(times) > permitted + rate / 60  # a second's worth is caught up
+        windows = f"{in_10} of {rate / 6:.0f}", f"{in_60} of {rate:.0f}"
+        rows.append((f"{rate:.0f}", f"{permitted:.0f}", str(len(times)), f"{share:.1%}", *windows, ""))
+    show(("requests a minute", "permitted", "sent", "filled", "most in 10 s", "most in 60 s", ""), rows)
+    return not wrong
+
+
 def main() -> int:
     """Run every scenario in a process of its own; 1 if one came out wrong."""
     parser = parser_of(__doc__)
@@ -145,7 +202,11 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=6, help="scenarios (default: %(default)s)")
     parser.add_argument("--only", default="", help="scenarios with this in their name")
     parser.add_argument("--one", help="run this one here, and print it as JSON")
+    parser.add_argument("--rates", help="try these rates instead, in requests a minute: 240,1200")
+    parser.add_argument("--seconds", type=float, default=60, help="for each rate (default: %(default)s)")
     args = parser.parse_args()
+    if args.rates:
+        return int(not keeps_pace(args.rates, args.seconds))
     if args.one:
         print(json.dumps(asdict(run(args.one, args.rows))))
         sys.stdout.flush()

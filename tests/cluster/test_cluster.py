@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,9 @@ def workers_die(story: Story) -> None:
 
         def kill() -> None:
             while not ended.wait(0.3) and embedder.lost < 2:
-                for worker in list(embedder._ready.values())[:1]:
-                    os.kill(worker.pid, signal.SIGKILL)
+                for worker in [one for one in embedder._workers if one.is_ready][:1]:
+                    with suppress(ProcessLookupError):
+                        os.kill(worker.pid, signal.SIGKILL)
 
         thread = threading.Thread(target=kill)
         thread.start()
@@ -139,7 +140,7 @@ def a_key_reaches_the_workers_and_no_log(story: Story, monkeypatch) -> None:
 
 
 def what_cannot_work_is_told(story: Story, monkeypatch) -> None:
-    with pytest.raises(ClusterError, match="workers die before they are ready"):
+    with pytest.raises(ClusterError, match="they die before they are ready"):
         story.build_on("none", deadly(model="stillborn"))
     with pytest.raises(EmbedderError, match=r"a worker on \S+ failed: ValueError: an odd text"):
         story.build_on("odd", deadly(), documents=[Document("odd", "", "", "odd")])

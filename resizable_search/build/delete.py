@@ -1,6 +1,6 @@
 """Delete documents of an index: they are not found any more; their rows stay until it is compacted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from resizable_search.build.workspace import lock_index
-from resizable_search.errors import DocumentNotFoundError, RsearchError
+from resizable_search.errors import DocumentNotFoundError
 from resizable_search.store.filter import Filter
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
@@ -56,20 +56,17 @@ def delete(
     *,
     where: str | None = None,
     missing_ok: bool = False,
-    confirmed: Deletion | None = None,
+    confirm: Callable[[Deletion], object] | None = None,
 ) -> Deletion:
     """Delete documents by their ids, or by an SQL expression: all of them, or none.
 
-    Readers that have the index open keep what they have. Raises what `plan_deletion` does, IndexBusyError,
-    StorageError, and RsearchError if the deletion is no longer the one that the user has `confirmed`.
+    Readers that have the index open keep what they have. `confirm` gets the deletion, and may raise; nobody
+    else changes the index meanwhile. Raises what `plan_deletion` does, IndexBusyError and StorageError.
     """
     with lock_index(folder):
         deletion = plan_deletion(folder, ids, where=where, missing_ok=missing_ok)
-        if confirmed is not None and deletion != confirmed:
-            raise RsearchError(
-                f"{deletion.index} has changed meanwhile, and {counted(len(deletion.rows), 'document')} "
-                "would be deleted now: nothing was; delete again"
-            )
         if deletion.rows:
+            if confirm is not None:
+                confirm(deletion)
             commit(folder, read_manifest(folder), deletion.rows)
     return deletion

@@ -120,6 +120,8 @@ EXAMPLES: dict[str, str] = {
         rsearch tune --recall 0.99
         rsearch query "tree data structures" --recall 0.99
             Use the tuned plan.
+        rsearch tune --mode
+            Measure whether words should count by default.
         """,
     "eval": """
         rsearch eval scifact --dims 768,256,64 --rerank 10

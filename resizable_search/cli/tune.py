@@ -75,8 +75,8 @@ def tune(
 
     --mode compares search by meaning, by words and by both. The index keeps the
     best only if half of the queries proves it better than meaning alone. Without
-    --queries and --qrels, titles ask for a sample of the texts, which have lost
-    them.
+    --queries and --qrels it asks with titles, on a sample of the texts without
+    their titles.
     """
     from resizable_search.cli import render_evaluate
     from resizable_search.search.results import SearchOptions

@@ -162,12 +162,15 @@ def delete(
         raise UsageError("--where cannot be combined with ids: give one of them")
     folder = index_folder(index, home)
     wanted = [] if where is not None else _read_ids(ids or [])
-    deletion = deleting.plan_deletion(folder, wanted, where=where, missing_ok=missing_ok)
-    if not dry_run and deletion.rows:
+
+    def ask(planned: deleting.Deletion) -> None:
         if not yes:
-            confirm(f"delete {counted(len(deletion.rows), 'document')} of {deletion.index}")
-        confirmed = deletion if where is not None and not yes else None
-        deletion = deleting.delete(folder, wanted, where=where, missing_ok=missing_ok, confirmed=confirmed)
+            confirm(f"delete {counted(len(planned.rows), 'document')} of {planned.index}")
+
+    if dry_run:
+        deletion = deleting.plan_deletion(folder, wanted, where=where, missing_ok=missing_ok)
+    else:
+        deletion = deleting.delete(folder, wanted, where=where, missing_ok=missing_ok, confirm=ask)
     verb = "would delete" if dry_run else "deleted"
     documents = counted(len(deletion.rows), "document") if deletion.rows else "nothing"
     render_build.write_lines(f"{deletion.index}: {verb} {documents}, {deletion.left:,} left")

@@ -120,17 +120,19 @@ def test_an_expression_that_is_not_allowed_deletes_nothing(made):
     assert made.contents() == before
 
 
-def test_what_has_changed_since_it_was_agreed_to_is_not_deleted(made):
-    shown = plan_deletion(made.folder, where="title GLOB 'Title 7*'")
-    delete(made.folder, ["a7"])
+def test_nobody_changes_an_index_while_a_deletion_is_to_be_confirmed(made):
     before = made.contents()
-    with pytest.raises(
-        RsearchError, match="made has changed meanwhile, and 10 documents would be deleted now"
-    ):
-        delete(made.folder, where="title GLOB 'Title 7*'", confirmed=shown)
+
+    def refuse(deletion):
+        assert (len(deletion.rows), deletion.left) == (11, 84)
+        with pytest.raises(IndexBusyError):
+            delete(made.folder, ["a7"])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        delete(made.folder, where="title GLOB 'Title 7*'", confirm=refuse)
     assert made.contents() == before
-    again = plan_deletion(made.folder, where="title GLOB 'Title 7*'")
-    assert delete(made.folder, where="title GLOB 'Title 7*'", confirmed=again).left == 84
+    assert delete(made.folder, where="title GLOB 'Title 7*'", confirm=lambda deletion: None).left == 84
 
 
 def test_a_deletion_that_finds_no_room_leaves_nothing(made, monkeypatch):

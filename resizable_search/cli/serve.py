@@ -102,11 +102,12 @@ def serve(
         def ready() -> None:
             count = len(pool.names())
             what = f"{count} index{'' if count == 1 else 'es'}" if count else f"no index yet in {folder.path}"
-            note(f"serving {what} at {_address(host, listening.getsockname()[1])} (Ctrl-C stops)")
+            at = _address(host, listening.getsockname()[1])
+            note(f"serving {what} at {at} (Ctrl-C stops)")
             if remark:
                 note(remark)
             if open_page:  # some browsers run in the terminal until they are left
-                threading.Thread(target=open_or_say, args=(at,), name="browser", daemon=True).start()
+                threading.Thread(target=open_or_say, args=(at.split()[0],), name="browser", daemon=True).start()
 
         stopped_by = server.run(pool, rules, sockets, ready, note)
     if stopped_by == signal.SIGINT:

@@ -1,8 +1,9 @@
 """The HTTP API: FastAPI's routes over a `Service`, its errors, and the files of the page."""
 
 import asyncio
+import copy
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial
@@ -37,22 +38,33 @@ at the full dimension. Queries that arrive together share a scan.
 """
 
 IndexName = Annotated[str, Path(max_length=schemas.MOST_NAME)]
+Id = Annotated[str, Query(max_length=schemas.MOST_CHARACTERS)]
 Row = Annotated[int, BeforeValidator(schemas.whole_number), Path(ge=0, le=schemas.MOST_ROW)]
 
+READ = 401, 404, 422, 429, 503
+SEARCHED = 400, 401, 404, 408, 409, 413, 415, 422, 429, 502, 503, 504
+"""Statuses of refusals when a document is read, and when an index is searched."""
 
-def _refusals(model: Any, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The refusals of a route: one of another host or origin, and those of its own."""
-    meanings: dict[int | str, dict[str, Any]] = {}
+
+def _about(
+    tag: str, summary: str, gives: Any, *refusals: int, refused: Any = schemas.ErrorModel
+) -> dict[str, Any]:
+    """What the description says of a route: what it gives (a type, or no JSON), and what it may refuse."""
+    given = {"content": {gives: {}}} if isinstance(gives, str) else {"model": gives}
+    responses: dict[int | str, dict[str, Any]] = {200: given}
     for status, meaning in CODES.values():
-        if status in (403, 421, *statuses):
-            known = meanings.setdefault(status, {"model": model, "description": ""})
+        if status in (403, 421, *refusals):
+            known = responses.setdefault(status, {"model": refused, "description": ""})
             known["description"] = f"{known['description']} {meaning}".strip()
-    return meanings
+    return {"tags": [tag], "summary": summary, "responses": responses}
 
 
-def create_app(pool: IndexPool, ready: Callable[[], None] = lambda: None) -> FastAPI:
+def create_app(
+    pool: IndexPool, ready: Callable[[], None] = lambda: None, *, has_token: bool = False
+) -> FastAPI:
     """The application that serves a pool's indexes, and closes the pool. It calls `ready` at its start.
 
+    `has_token`: whether callers need one, which the description tells.
     `state.service` is its service while it runs, `state.metrics` what it counts.
     """
     tools = StreamableHTTPSessionManager(
@@ -78,6 +90,7 @@ def create_app(pool: IndexPool, ready: Callable[[], None] = lambda: None) -> Fas
         version=__version__,
         description=ABOUT,
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
@@ -86,10 +99,11 @@ def create_app(pool: IndexPool, ready: Callable[[], None] = lambda: None) -> Fas
         app.add_exception_handler(kind, _failed)
     app.state.metrics = ServiceMetrics()
     app.state.search = partial(_quick_search, app)
-    app.include_router(_api(app, is_old=False), prefix="/api/v1")
-    app.include_router(_api(app, is_old=True), prefix="/api")
+    app.include_router(_api(app), prefix="/api/v1")
+    app.include_router(_old_api(app), prefix="/api")
     _add_health(app)
     _add_pages(app)
+    app.router.routes.append(Route("/openapi.json", partial(_description, app, has_token)))
     app.router.routes.append(Route("/mcp", StreamableHTTPASGIApp(tools), methods=["POST"]))
     return app
 
@@ -99,121 +113,127 @@ async def _open_all(service: Service) -> None:
     gc.freeze()  # else searches wait while a collection looks at all that compiled kernels consist of
 
 
-def _api(app: FastAPI, *, is_old: bool) -> APIRouter:
-    """The routes of the API; `is_old`: as they were before v1, with errors of one line."""
-    router = APIRouter(deprecated=is_old, tags=["deprecated"] if is_old else None)
-    refusals = partial(_refusals, schemas.OldErrorModel if is_old else schemas.ErrorModel)
+def _api(app: FastAPI) -> APIRouter:
+    """The routes of API v1."""
+    router = APIRouter()
 
-    def service() -> Service:
-        running: Service = app.state.service
-        return running
-
-    @router.get(
-        "/indexes",
-        tags=["indexes"],
-        summary="List the indexes",
-        responses={200: {"model": schemas.IndexesModel}, **refusals(401, 429, 503)},
-    )
-    async def indexes() -> Response:
-        """With their dimensions, columns and tuned plans."""
-        models = await service().indexes()
-        default = service().pool.default_of([model.name for model in models])
-        limits = schemas.LimitsModel()
-        listed = schemas.IndexesModel(version=__version__, default=default, limits=limits, indexes=models)
-        return json_response(listed.model_dump())
-
-    @router.get(
-        "/documents/{index}/{row}",
-        tags=["documents"],
-        summary="Read the document at a row",
-        responses={200: {"model": schemas.DocumentModel}, **refusals(401, 404, 422, 429, 503)},
-    )
-    async def document(index: IndexName, row: Row) -> Response:
-        """Rows are valid until the index changes."""
-        return await read(index, row)
-
-    @router.get(
-        "/indexes/{index}",
-        tags=["indexes"],
-        summary="Describe an index",
-        responses={200: {"model": schemas.IndexDetailModel}, **refusals(401, 404, 422, 429, 503)},
-    )
-    async def described(index: IndexName) -> Response:
-        """Also some of its titles, and what `rsearch bench` measured."""
-        return json_response((await service().index(index)).model_dump())
-
-    async def read(index: str, document: str | int) -> Response:
-        name, stored = await service().document(index, document)
-        return json_response({"index": name, **asdict(stored)})
-
-    searched = 401, 404, 408, 409, 413, 415, 422, 429, 502, 503, 504, 400
-    if is_old:
-
-        @router.post(
-            "/search",
-            summary="Search an index",
-            responses={200: {"model": schemas.AnswerModel | schemas.AnswersModel}, **refusals(*searched)},
-        )
-        async def old_search(request: schemas.OldSearchRequest) -> Response:
-            """One text gets an answer, a list of texts gets `results` in its order."""
-            return json_response(await search(service(), request))
-
-        return router
-
-    @router.get(
-        "/documents/{index}",
-        tags=["documents"],
-        summary="Read the document with an id",
-        responses={200: {"model": schemas.DocumentModel}, **refusals(401, 404, 422, 429, 503)},
-    )
-    async def document_of(
-        index: IndexName, id: Annotated[str, Query(max_length=schemas.MOST_CHARACTERS)]
-    ) -> Response:
-        """Ids stay when the index changes."""
-        return await read(index, id)
-
-    @router.get(
-        "/search",
-        tags=["search"],
-        summary="Search an index by an address",
-        responses={200: {"model": schemas.AnswerModel}, **refusals(*searched)},
-    )
+    @router.get("/search", **_about("search", "Search by an address", schemas.AnswerModel, *SEARCHED))
     async def search_by_address(request: Annotated[schemas.SearchParameters, Query()]) -> Response:
         """As the search by `POST`, for one text or document."""
-        return json_response(await search(service(), request))
+        return json_response(await search(app.state.service, request))
 
-    @router.post(
-        "/search",
-        tags=["search"],
-        summary="Search an index",
-        responses={200: {"model": schemas.AnswerModel | schemas.AnswersModel}, **refusals(*searched)},
-    )
+    answers = schemas.AnswerModel | schemas.AnswersModel
+
+    @router.post("/search", **_about("search", "Search an index", answers, *SEARCHED))
     async def search_by_body(request: schemas.SearchRequest) -> Response:
         """One text, vector or document gets an answer, a list of texts gets `results` in its order.
 
         A text of a list that cannot be embedded has an `error` there; the others are answered.
         With `compare` each answer has `full`: the full dimension's answer, and the overlap with it.
         """
-        return json_response(await search(service(), request))
+        return json_response(await search(app.state.service, request))
+
+    @router.get("/indexes", **_about("indexes", "List the indexes", schemas.IndexesModel, 401, 429, 503))
+    async def indexes() -> Response:
+        """With their dimensions, columns and tuned plans."""
+        return json_response(await _indexes(app.state.service))
+
+    @router.get("/indexes/{index}", **_about("indexes", "Describe an index", schemas.IndexDetailModel, *READ))
+    async def described(index: IndexName) -> Response:
+        """Also some of its titles, and what `rsearch bench` measured."""
+        return json_response((await app.state.service.index(index)).model_dump())
+
+    @router.get("/documents/{index}/{row}", **_about("documents", "Read a row", schemas.DocumentModel, *READ))
+    async def document(index: IndexName, row: Row) -> Response:
+        """Rows are valid until the index changes."""
+        return json_response(await _document(app.state.service, index, row))
+
+    @router.get("/documents/{index}", **_about("documents", "Read an id", schemas.DocumentModel, *READ))
+    async def document_of(index: IndexName, id: Id) -> Response:
+        """Ids stay when the index changes."""
+        return json_response(await _document(app.state.service, index, id))
 
     return router
 
 
-def _add_health(app: FastAPI) -> None:
-    refusals = partial(_refusals, schemas.OldErrorModel)
+def _old_api(app: FastAPI) -> APIRouter:
+    """The routes as they were before v1, with errors of one line."""
+    router = APIRouter(deprecated=True)
+    about = partial(_about, "before v1", refused=schemas.OldErrorModel)
 
-    @app.get("/healthz", tags=["operation"], responses={200: {"model": dict[str, str]}, **refusals()})
+    @router.get("/indexes", **about("List the indexes", schemas.IndexesModel, 401, 429, 503))
+    async def indexes() -> Response:
+        return json_response(await _indexes(app.state.service))
+
+    answers = schemas.AnswerModel | schemas.AnswersModel
+
+    @router.post("/search", **about("Search an index", answers, *SEARCHED))
+    async def old_search(request: schemas.OldSearchRequest) -> Response:
+        return json_response(await search(app.state.service, request))
+
+    @router.get("/documents/{index}/{row}", **about("Read a row", schemas.DocumentModel, *READ))
+    async def document(index: IndexName, row: Row) -> Response:
+        return json_response(await _document(app.state.service, index, row))
+
+    return router
+
+
+async def _indexes(service: Service) -> dict[str, Any]:
+    models = await service.indexes()
+    default = service.pool.default_of([model.name for model in models])
+    limits = schemas.LimitsModel()
+    listed = schemas.IndexesModel(version=__version__, default=default, limits=limits, indexes=models)
+    return listed.model_dump()
+
+
+async def _document(service: Service, index: str, document: str | int) -> dict[str, Any]:
+    name, stored = await service.document(index, document)
+    return {"index": name, **asdict(stored)}
+
+
+def _add_health(app: FastAPI) -> None:
+    about = partial(_about, "operation", refused=schemas.OldErrorModel)
+
+    @app.get("/healthz", **about("Tell whether the service runs", dict[str, str]))
     async def healthz() -> Response:
-        """Tell whether the service runs."""
         return json_response({"status": "ok", "version": __version__})
 
-    @app.get(
-        "/metrics", tags=["operation"], responses={200: {"content": {"text/plain": {}}}, **refusals(401, 429)}
-    )
+    @app.get("/metrics", **about("Report requests, queries and seconds", "text/plain", 401, 429))
     async def metrics() -> Response:
-        """Report requests, queries, and seconds by index and stage, for Prometheus."""
+        """By index and stage, for Prometheus."""
         text = app.state.service.metrics.text()
         return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+async def _description(app: FastAPI, has_token: bool, _: Request) -> Response:
+    """The description of the API, with examples that run; behind a token they name no index."""
+    of = {"index": None, "row": 0, "id": "1", "q": "tree data structures", "dim": 128}
+    document = copy.deepcopy(app.openapi())
+    if has_token:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    else:
+        of |= await app.state.service.example()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if has_token and path != "/healthz":
+                operation["security"] = [{"token": []}]
+            for parameter in operation.get("parameters", ()):
+                if of.get(parameter["name"]) is not None:
+                    parameter["example"] = of[parameter["name"]]
+            if "requestBody" in operation:
+                content = operation["requestBody"]["content"]["application/json"]
+                content["examples"] = _bodies(of, is_old=bool(operation.get("deprecated")))
+    return json_response(document)
+
+
+def _bodies(of: Mapping[str, Any], *, is_old: bool) -> dict[str, Any]:
+    """Examples of searches; those that v1 has made possible only if not `is_old`."""
+    bodies = {"A question": {"query": of["q"], "dim": of["dim"], "rerank": 10}}
+    if not is_old:
+        bodies["Short hits"] = {"query": of["q"], "fields": ["id", "title", "score", "snippet"], "k": 3}
+        bodies["Several questions"] = {"query": [of["q"], of["q"]], "snippet": 200, "k": 3}
+        bodies["Documents like another"] = {"similar": of["id"], "snippet": 200}
+    return {name: {"summary": name, "value": {"index": of["index"], **body}} for name, body in bodies.items()}
 
 
 async def _quick_search(app: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:

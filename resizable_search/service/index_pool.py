@@ -4,7 +4,7 @@ import os
 import random
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,6 +213,19 @@ def describe_fully(pool: IndexPool, name: str) -> IndexDetailModel:
         return IndexDetailModel(name=known, problem=plain(str(error)))
 
 
+def example(pool: IndexPool) -> dict[str, Any]:
+    """An index that can be searched by texts, and a question, a document and a dimension of it; {}: none."""
+    names = pool.names()
+    for name in dict.fromkeys([pool.default_of(names) or names[0], *names] if names else ()):
+        with suppress(RsearchError), pool.lend(name) as index:
+            row = int(index.live_rows()[0])
+            document = index.documents([row])[0]
+            if index.manifest.embedder["kind"] != PrecomputedEmbedder.kind:
+                question = (_questions(index) or [document.text[:MOST_QUESTION]])[0]
+                return {"index": name, "row": row, "id": document.id, "q": question, "dim": index.dims[0]}
+    return {}
+
+
 def _described(index: Index) -> dict[str, Any]:
     is_precomputed = index.manifest.embedder["kind"] == PrecomputedEmbedder.kind
     return {
@@ -229,8 +242,14 @@ def _described(index: Index) -> dict[str, Any]:
 
 
 def _questions(index: Index) -> list[str]:
-    """Titles of a few documents, the same ones for as long as the index stays as it is."""
+    """Titles of a few documents, or their first words: the same ones for as long as the index stays."""
     live = index.live_rows()
     drawn = random.Random(index.manifest.state).sample(range(len(live)), min(DRAWN, len(live)))
-    titles = (" ".join(plain(document.title).split()) for document in index.documents(live[drawn]))
-    return list(dict.fromkeys(title for title in titles if 3 <= len(title) <= MOST_QUESTION))[:QUESTIONS]
+    documents = index.documents(live[drawn])
+    starts = (document.text[:MOST_QUESTION].rpartition(" ")[0] for document in documents)
+    texts = (" ".join(plain(text).split()) for text in (*(d.title for d in documents), *starts))
+    questions = list(dict.fromkeys(text for text in texts if 3 <= len(text) <= MOST_QUESTION))
+    if index.manifest.embedder.get("state_checksum"):  # a fitted embedder may know no word of some
+        _, known = index.embed_known(questions)
+        questions = [question for question, is_known in zip(questions, known, strict=True) if is_known]
+    return questions[:QUESTIONS]

@@ -348,7 +348,7 @@ class IndexDetailModel(IndexModel):
     """An index, and what a first visit of it needs."""
 
     local: bool = Field(default=False, description="Whether its embedder is on this machine.")
-    questions: Sequence[str] = Field(default=(), description="Titles of up to three of its documents.")
+    questions: Sequence[str] = Field(default=(), description="Titles or first words of three documents.")
     curve: Curve | None = Field(default=None, description="What `rsearch bench` measured; null before that.")
 
 

@@ -143,7 +143,7 @@ def configured(
     pool: IndexPool, rules: AccessRules, ready: Callable[[], None] = lambda: None
 ) -> uvicorn.Config:
     """The configuration of uvicorn for the application that serves a pool."""
-    app = create_app(pool, ready)
+    app = create_app(pool, ready, has_token=bool(rules.token))
     guarded: ASGIApp = Middleware(app, rules, app.state.metrics, app.state.search)
     guarded = GZipMiddleware(guarded, LEAST_COMPRESSED, compresslevel=1)
     if rules.origins:

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter
@@ -32,7 +32,7 @@ from resizable_search.errors import (
 from resizable_search.search.index import Index
 from resizable_search.search.results import Answer, SearchOptions
 from resizable_search.service.batcher import Batcher, MovedError, PendingQuery
-from resizable_search.service.index_pool import IndexPool, describe, describe_fully
+from resizable_search.service.index_pool import IndexPool, describe, describe_fully, example
 from resizable_search.service.schemas import IndexDetailModel, IndexModel
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.filter import Selection
@@ -211,6 +211,10 @@ class Service:
     async def index(self, name: str) -> IndexDetailModel:
         """An index. Raises IndexNotFoundError."""
         return await self._in_thread(lambda: describe_fully(self.pool, name))
+
+    async def example(self) -> dict[str, Any]:
+        """What `example` finds for the description of the API."""
+        return await self._in_thread(lambda: example(self.pool))
 
     async def with_index(
         self, name: str | None, use: Callable[[Index], T], limiter: CapacityLimiter | None = None

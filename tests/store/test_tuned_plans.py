@@ -1,5 +1,6 @@
 """Tuned plans in the manifest: kept without disturbing anything, and refused in one line when damaged."""
 
+import json
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -14,9 +15,13 @@ from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.tuned_plans import (
     Candidate,
+    Curve,
+    CurvePoint,
     StoredPlans,
     TunedPlan,
     plan_key,
+    read_curve,
+    store_curve,
     store_plan,
     tune_command,
 )
@@ -168,3 +173,35 @@ def test_keys_and_commands():
     assert plan_key(10, 0.99) == "10:0.99"
     assert plan_key(3, 1.0) == "3:1"
     assert tune_command("made", "5:0.9") == "tune index=made recall=0.9 k=5"
+
+
+def test_a_curve_stays_until_the_index_changes_and_gathers_what_is_measured_alike(home):
+    folder = home / "made"
+    manifest = read_manifest(folder)
+
+    def point(dim: int, overlap: float) -> CurvePoint:
+        return CurvePoint(dim, 0, overlap, (overlap - 0.1, overlap), 0.5, 200)
+
+    def curve(*points: CurvePoint, k: int = 10) -> Curve:
+        return Curve(k, "own rows", "2026-01-01", points)
+
+    assert read_curve(folder, manifest) is None
+    store_curve(folder, manifest, curve(point(64, 0.7), point(16, 0.5)))
+    store_curve(folder, manifest, curve(point(32, 0.6), point(64, 0.8)))
+    assert read_curve(folder, manifest) == curve(point(16, 0.5), point(32, 0.6), point(64, 0.8))
+    store_plan(folder, manifest.generation, TUNED)
+    assert read_curve(folder, read_manifest(folder)) is not None
+    store_curve(folder, manifest, curve(point(8, 0.3), k=5))
+    assert read_curve(folder, manifest) == curve(point(8, 0.3), k=5)
+    built(home, 95)
+    assert read_curve(folder, read_manifest(folder)) is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"of": [1]}', "[" * 100_000])
+def test_a_damaged_curve_is_none(home, content):
+    path = Home(home).state("made") / NAMES.curve
+    path.write_text(content)
+    manifest = read_manifest(home / "made")
+    assert read_curve(home / "made", manifest) is None
+    path.write_text(json.dumps({"of": [manifest.generation], "k": 10}))
+    assert read_curve(home / "made", manifest) is None

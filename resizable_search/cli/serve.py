@@ -107,7 +107,8 @@ def serve(
             if remark:
                 note(remark)
             if open_page:  # some browsers run in the terminal until they are left
-                threading.Thread(target=open_or_say, args=(at.split()[0],), name="browser", daemon=True).start()
+                page = at.split()[0]
+                threading.Thread(target=open_or_say, args=(page,), name="browser", daemon=True).start()
 
         stopped_by = server.run(pool, rules, sockets, ready, note)
     if stopped_by == signal.SIGINT:

@@ -213,9 +213,10 @@ def store_curve(folder: Path, manifest: Manifest, curve: Curve) -> None:
     Raises OSError.
     """
     known = read_curve(folder, manifest)
+    points = {(point.dim, point.rerank): point for point in curve.points}
     if known is not None and (known.k, known.source) == (curve.k, curve.source):
-        points = {(point.dim, point.rerank): point for point in (*known.points, *curve.points)}
-        curve = replace(curve, points=tuple(points[key] for key in sorted(points)))
+        points = {(point.dim, point.rerank): point for point in known.points} | points
+    curve = replace(curve, points=tuple(points[key] for key in sorted(points)))
     path = _curve_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"of": _content_of(manifest), **asdict(curve)}

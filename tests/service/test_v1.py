@@ -233,12 +233,8 @@ def test_an_index_is_described_with_titles_and_the_curve_that_bench_measured(tmp
         assert after["questions"] == before["questions"]
         curve = after["curve"]
         assert (curve["k"], curve["source"]) == (10, "own rows")
-        assert [(point["dim"], point["rerank"]) for point in curve["points"]] == [
-            (4, 0),
-            (4, 2),
-            (8, 0),
-            (32, 0),
-        ]
+        measured = [(point["dim"], point["rerank"]) for point in curve["points"]]
+        assert measured == [(4, 0), (4, 2), (32, 0)]
         low, high = curve["points"][0]["overlap_ci"]
         assert low < curve["points"][0]["overlap"] < high < curve["points"][-1]["overlap"] == 1
         built(tmp_path, count=50, restart=True)

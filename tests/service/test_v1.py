@@ -1,7 +1,9 @@
 """API v1: queries of every kind, what is given of a hit, and errors with a code."""
 
 import gzip
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -286,3 +288,24 @@ def test_the_description_of_no_index_and_of_one_without_an_embedder_has_examples
             example = post["requestBody"]["content"]["application/json"]["examples"]["A question"]["value"]
             assert example == {"index": None, "query": "tree data structures", "dim": 128, "rerank": 10}
             build_vectors(tmp_path / "rows.npy", Home(tmp_path / "home"), BuildOptions("given"))
+
+
+@pytest.mark.parametrize("language", ["sh", "python"])
+def test_the_clients_of_the_docs_run(served: Running, language: str):
+    known = {"8765": str(served.port), '"docs"': '"made"', "docs": "made", "delete": "tree", "rename": "leaf"}
+    known |= {'"dim": 128': '"dim": 16'}
+    client = DOCS.read_text().partition(f"### With {'curl' if language == 'sh' else 'Python'}")[2]
+    client = client.partition(f"```{language}\n")[2].partition("```")[0]
+    for word, here in known.items():
+        client = client.replace(word, here)
+    command = ["bash", "-euc", client] if language == "sh" else [sys.executable, "-c", client]
+    if language == "sh" and shutil.which("curl") is None:
+        pytest.skip("there is no curl")
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RSEARCH_TOKEN": ""})
+    assert done.returncode == 0, done.stderr
+    assert "Title" in done.stdout
+    if language == "python":
+        assert len(client.splitlines()) <= 25
+        refused = client.replace("tree documents", "zebra")
+        done = subprocess.run([sys.executable, "-c", refused], capture_output=True, text=True)
+        assert done.stderr.startswith("query_not_embeddable: no word of 'zebra'")

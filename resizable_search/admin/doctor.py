@@ -47,14 +47,21 @@ def examine(home: Home) -> Iterator[HealthCheck]:
 
     Only what is configured, or used by an index of the home, can be wrong.
     """
+    from resizable_search.corpora.hub import wikipedia
+    from resizable_search.embedders.nomic import has_credentials
+
     manifests = {}
     for name in home.names():
         with suppress(RsearchError):  # `examine_indexes` reports a damaged index
             manifests[name] = read_manifest(home.index(name))
     used = {spec.get("kind") for one in manifests.values() for spec in (one.embedder, one.corpus)}
-    yield _check("credentials", _credentials, lambda: "nomic" in used or _has_credentials())
+    yield _check(
+        "credentials",
+        lambda: registry.create("nomic").check(),
+        lambda: "nomic" in used or has_credentials(),
+    )
     has_hub = "hub" in used or os.environ.get("HF_ENDPOINT") or os.environ.get("HF_TOKEN")
-    yield _check("hub", _hub, lambda: bool(has_hub))
+    yield _check("hub", lambda: wikipedia().check(), lambda: bool(has_hub))
     yield _check("disk", partial(_disk, home))
     yield _check("kernels", _kernels)
     yield from _endpoints(home, manifests)
@@ -123,22 +130,6 @@ def _check(
     except (RsearchError, OSError) as error:
         is_wrong = not isinstance(error, _NotSetUpError) and is_set_up()
         return HealthCheck(what, "wrong" if is_wrong else "not set up", " ".join(str(error).split()))
-
-
-def _credentials() -> str:
-    return registry.create("nomic").check()
-
-
-def _has_credentials() -> bool:
-    from resizable_search.embedders.nomic import has_credentials
-
-    return has_credentials()
-
-
-def _hub() -> str:
-    from resizable_search.corpora.hub import wikipedia
-
-    return wikipedia().check()
 
 
 def _disk(home: Home) -> str:

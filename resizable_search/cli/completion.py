@@ -4,7 +4,6 @@ typer asks a source with the context, whose earlier words are parsed, and with t
 little, loads numpy only for deleted rows, and offers nothing from a damaged index.
 """
 
-import functools
 import io
 import json
 import os
@@ -83,7 +82,6 @@ def _for_bash(line: str, word: str) -> str:
 def source(offer: Callable[[typer.Context, str], Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
     """Make a source safe: no error, few words, and only plain ones for shells that would run others."""
 
-    @functools.wraps(offer)
     def safe(context: typer.Context, incomplete: str) -> list[str]:
         words: list[str] = []
         with suppress(Exception):  # of a damaged index
@@ -118,29 +116,19 @@ def listed(words: Iterable[str], incomplete: str) -> list[str]:
     return [f"{before}{comma}{word}" for word in words if word not in taken]
 
 
-@source
-def indexes(context: typer.Context, incomplete: str) -> Iterable[str]:
-    """The indexes of the home; the shell completes folders."""
-    return [] if os.sep in incomplete else home_of(context.params.get("home")).names()
-
-
-@source
-def indexes_and_builds(context: typer.Context, incomplete: str) -> Iterable[str]:
-    """The indexes and unfinished builds of the home."""
+def _names(context: typer.Context, incomplete: str, *, unfinished: bool = False) -> list[str]:
+    """The indexes of the home, and its unfinished builds; the shell completes folders."""
     home = home_of(context.params.get("home"))
-    return [] if os.sep in incomplete else sorted({*home.names(), *home.unfinished()})
+    builds = home.unfinished() if unfinished else []
+    return [] if os.sep in incomplete else sorted({*home.names(), *builds})
 
 
-@source
-def dim(context: typer.Context, incomplete: str) -> Iterable[str]:
-    """A stored dimension."""
-    return _dims(context)
-
-
-@source
-def dims(context: typer.Context, incomplete: str) -> Iterable[str]:
-    """A list of stored dimensions."""
-    return listed(_dims(context), incomplete)
+indexes = source(_names)
+indexes_and_builds = source(lambda context, word: _names(context, word, unfinished=True))
+dim = source(lambda context, word: _dims(context))
+dims = source(lambda context, word: listed(_dims(context), word))
+precisions = source(lambda context, word: listed(PRECISIONS, word))
+columns = source(lambda context, word: ["id", "title", "url", *metadata_keys(context)])
 
 
 @source
@@ -154,23 +142,11 @@ def plan(context: typer.Context, incomplete: str) -> Iterable[str]:
 
 
 @source
-def precisions(context: typer.Context, incomplete: str) -> Iterable[str]:
-    """A list of precisions."""
-    return listed(PRECISIONS, incomplete)
-
-
-@source
 def embedders(context: typer.Context, incomplete: str) -> Iterable[str]:
     """The installed embedders."""
     from resizable_search.embedders.registry import names
 
     return names()
-
-
-@source
-def columns(context: typer.Context, incomplete: str) -> Iterable[str]:
-    """Names in an SQL expression."""
-    return ["id", "title", "url", *metadata_keys(context)]
 
 
 @source

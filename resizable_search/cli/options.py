@@ -189,11 +189,11 @@ class TextArguments(BuildArguments):
         return BuildArguments.text_length(self)
 
 
-@completion.source
-def _field_names(context: typer.Context, incomplete: str) -> list[str]:
-    """A list of fields and keys of the metadata."""
-    names = (*HIT_FIELDS, *MORE_FIELDS, *completion.metadata_keys(context))
-    return completion.listed(names, incomplete)
+_field_names = completion.source(
+    lambda context, word: completion.listed(
+        (*HIT_FIELDS, *MORE_FIELDS, *completion.metadata_keys(context)), word
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

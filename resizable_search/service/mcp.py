@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from resizable_search import __version__
 from resizable_search.errors import RsearchError
 from resizable_search.service.index_pool import IndexPool
-from resizable_search.service.refusals import invalid
+from resizable_search.service.refusals import invalid, typed
 from resizable_search.service.service import Service
 from resizable_search.service.tools import TOOLS
 from resizable_search.system import exhausted
@@ -88,7 +88,7 @@ async def _call_tool(
     except Exception as error:
         problem = exhausted(error) or error
         if isinstance(problem, RsearchError):
-            return _failed(str(problem))
+            return _failed(typed(str(problem)))
         log.error("a tool failed", exc_info=error)
         return _failed(f"internal error ({type(error).__name__}): please report it")
     # The protocol is UTF-8, which cannot hold a lone surrogate; the name of a corpus may have one.

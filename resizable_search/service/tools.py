@@ -3,12 +3,14 @@
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import anyio
 from pydantic import BaseModel, Field
 
 from resizable_search.errors import UsageError
 from resizable_search.search.results import Hit
+from resizable_search.service.refusals import typed
 from resizable_search.service.schemas import (
     MOST_CHARACTERS,
     MOST_ROW,
@@ -21,7 +23,7 @@ from resizable_search.service.schemas import (
 from resizable_search.service.service import Service
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.layout import none_yet
-from resizable_search.text import rarity, snippet
+from resizable_search.text import plain, rarity, snippet
 
 MOST_HITS = 100  # hits of one answer to an assistant, who reads all of them
 MOST_PASSAGE = 4_000
@@ -204,17 +206,21 @@ async def _indexes(service: Service, _: Request) -> ToolIndexes:
         default=service.pool.default_of([index.name for index in indexes]),
         indexes=listed,
         more=len(indexes) - len(listed),
-        note=None if indexes else str(none_yet(service.pool.home)),
+        note=None if indexes else typed(str(none_yet(service.pool.home))),
     )
 
 
 def _labelled(document: Hit | StoredDocument) -> dict[str, Any]:
-    """The row and length of a document, and its labels, cut."""
-    cut = {}
-    for name in ("id", "title", "url"):
-        label = getattr(document, name)
-        cut[name] = label if len(label) <= MOST_LABEL else f"{label[:MOST_LABEL]}…"
-    return {"row": document.row, "length": len(document.text), **cut}
+    """The row and length of a document, and its labels, cut.
+
+    What turns text round or hides it is left out of a title, and encoded in an address.
+    """
+    url = "".join(c if c.isprintable() else quote(c, errors="replace") for c in document.url)
+    labels = {"id": document.id, "title": plain(document.title), "url": url}
+    for name, label in labels.items():
+        if len(label) > MOST_LABEL:
+            labels[name] = f"{label[:MOST_LABEL]}…"
+    return {"row": document.row, "length": len(document.text), **labels}
 
 
 TOOLS = {

@@ -172,6 +172,14 @@ def test_an_answer_is_bounded_whatever_the_documents_are_like(tmp_path):
     assert result["hits"][0]["id"] == "i" * tools.MOST_LABEL + "…"
 
 
+def test_titles_and_addresses_have_nothing_that_hides_or_turns_text(tmp_path):
+    odd = Document("odd", "in\u202eside\x07out", "https://e.org/\u202egnp.exe", "llamas graze")
+    make(tmp_path, "odd", [odd, *documents()])
+    hit = called(tmp_path, "search", query="llamas", k=1)["hits"][0]
+    assert (hit["title"], hit["url"]) == ("in side out", "https://e.org/%E2%80%AEgnp.exe")
+    assert called(tmp_path, "get_document", id="odd")["title"] == "in side out"
+
+
 def test_a_document_is_read_page_by_page(home):
     pages, offset = [], 0
     while offset is not None:
@@ -210,8 +218,8 @@ def test_the_indexes_are_listed_with_what_a_search_may_say(home):
 def test_a_home_without_an_index_says_how_to_build_one(tmp_path):
     result = called(tmp_path, "list_indexes")
     assert result["indexes"] == []
-    assert "`build pydoc`" in result["note"]
-    assert "`build pydoc`" in refused(tmp_path, "search", query="trees")
+    assert "`rsearch build pydoc --home" in result["note"]
+    assert "`rsearch build pydoc --home" in refused(tmp_path, "search", query="trees")
 
 
 def test_a_damaged_index_is_listed_with_its_problem(home, tmp_path):
@@ -234,7 +242,7 @@ def test_a_damaged_index_is_listed_with_its_problem(home, tmp_path):
         ("search", {"query": "\ud800"}, "query: "),
         ("search", {"query": "trees", "speed": 9}, "speed: "),
         ("search", {"query": "trees", "dim": 999}, "999"),
-        ("search", {"query": "trees", "recall": 0.5}, "`tune "),
+        ("search", {"query": "trees", "recall": 0.5}, "`rsearch tune "),
         ("search", {"query": "trees", "k": 100, "rerank": 1000, "recall": 2}, "recall: "),
         ("search", {"query": "trees", "where": "no_such = 1"}, "subject"),
         ("search", {"query": "trees", "where": "1); DROP TABLE documents"}, "`where`"),

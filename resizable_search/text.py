@@ -110,6 +110,7 @@ has have how i if in into is it its me more most my no not of on only or other o
 such than that the their them then there these they this those to up very was we were what when where which
 who whose why will with would you your
 """
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 
 def rarity(query: str, texts: Iterable[str]) -> dict[str, int]:
@@ -118,7 +119,7 @@ def rarity(query: str, texts: Iterable[str]) -> dict[str, int]:
     The fewer of the texts have a word, the more it weighs. Stop words count only if there are no others.
     """
     words = {word.casefold() for word in _WORD.findall(query)}
-    wanted = set(map(_stem, words.difference(_STOP_WORDS.split()) or words))
+    wanted = set(map(_stem, words.difference(STOP_WORDS) or words))
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(wanted.intersection(map(_stem, _WORD.findall(text[:MOST_READ]))))

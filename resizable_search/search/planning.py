@@ -3,14 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from resizable_search.engine.lexical import words
 from resizable_search.engine.plan import BY_WORDS, WORDS_WEIGHT, Plan
 from resizable_search.errors import UsageError
 from resizable_search.search.results import ScoredDocument, SearchOptions
 from resizable_search.store.tuned_plans import StoredPlans, plan_key, tune_command
+from resizable_search.text import STOP_WORDS, listed
 
 NO_TIER = "{0} has no lexical tier, so this is by meaning alone: derive it with `warm {0}`"
 NO_WORD = "none of its words is in the index: this is by meaning alone"
 NO_HIT = "no hit: none of its words is in the index"
+UNKNOWN = "not in the index: {}"
+MOST_ASKED = 500  # characters of a query whose words are looked up one by one
 
 
 def plan_of(
@@ -60,12 +64,14 @@ def remark_on(
     name: str,
     knows: Callable[[str], bool],
 ) -> str:
-    """Why the words of a query did not count, though they were to; '' if they did.
+    """Which words of a query did not count, though they were to, and why; '' if all did.
 
     `knows`: whether the index has a word of a text.
     """
     if plan.words is None:
         return NO_TIER.format(name) if options.wants_words else ""
-    if any(one.ranks and one.ranks["lexical"] for one in scored) or knows(query):
-        return ""
-    return NO_WORD if plan.stages else NO_HIT
+    if not (any(one.ranks and one.ranks["lexical"] for one in scored) or knows(query)):
+        return NO_WORD if plan.stages else NO_HIT
+    asked = [word for word in dict.fromkeys(words(query[:MOST_ASKED])) if word.casefold() not in STOP_WORDS]
+    unknown = [word for word in asked if len(word) > 2 and not knows(word)]
+    return UNKNOWN.format(listed(unknown, 5)) if unknown else ""

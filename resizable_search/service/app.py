@@ -179,10 +179,14 @@ def _old_api(app: FastAPI) -> APIRouter:
 
 
 async def _indexes(service: Service) -> dict[str, Any]:
-    models = await service.indexes()
-    default = service.pool.default_of([model.name for model in models])
-    limits = schemas.LimitsModel()
-    listed = schemas.IndexesModel(version=__version__, default=default, limits=limits, indexes=models)
+    models, pool = await service.indexes(), service.pool
+    listed = schemas.IndexesModel(
+        version=__version__,
+        home=None if pool.home.is_usual else str(pool.home.path),
+        default=pool.default_of([model.name for model in models]),
+        limits=schemas.LimitsModel(),
+        indexes=models,
+    )
     return listed.model_dump()
 
 

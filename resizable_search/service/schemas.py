@@ -368,6 +368,7 @@ class IndexesModel(BaseModel):
     """The indexes; `default`: the one of a search that names none."""
 
     version: str
+    home: str | None = Field(description="What commands must name with --home; null: the usual home.")
     default: str | None
     limits: LimitsModel
     indexes: list[IndexModel]

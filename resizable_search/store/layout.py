@@ -104,6 +104,11 @@ class Home:
 
     path: Path
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether commands find it without `home`."""
+        return self.path == home_of(None).path
+
     def index(self, name: str) -> Path:
         """The folder of a finished index."""
         return self.path / name
@@ -198,7 +203,7 @@ def none_yet(home: Home) -> IndexNotFoundError:
             f"no finished index in {home.path}; the build of {', '.join(unfinished)} was begun: "
             "give its build command again to go on"
         )
-    elsewhere = "" if home.path == home_of(None).path else f" home={shlex.quote(str(home.path))}"
+    elsewhere = "" if home.is_usual else f" home={shlex.quote(str(home.path))}"
     return IndexNotFoundError(f"no index in {home.path}: build one with `build pydoc{elsewhere}`")
 
 

@@ -141,6 +141,8 @@ def test_a_query_without_a_known_word_says_so(home):
             lexical[0].remark == fields(lexical[0])["remark"] == "no hit: none of its words is in the index"
         )
         assert hybrid[0].remark == "none of its words is in the index: this is by meaning alone"
+        some = index.search(["a xylophone and a fox"], SearchOptions(mode="hybrid"))[0]
+        assert some.remark == "not in the index: xylophone"
         assert [h.id for h in hybrid[0].hits] == [h.id for h in dense[0].hits]
         assert [h.score for h in hybrid[0].hits] == [h.score for h in dense[0].hits]
         assert index.search(["fox"], SearchOptions(mode="lexical", where="id = 'none'"))[0].remark == ""

@@ -1,5 +1,6 @@
 /** The controls that say how to search, in step with a state: sliders, hits, filter, ranking and plans. */
 
+import { homeOption } from "./copy.js";
 import { byId, el } from "./dom.js";
 import { complain } from "./errors.js";
 import { count } from "./format.js";
@@ -31,8 +32,8 @@ export class Controls {
   }
 
   /** Set every control by the state. */
-  dress(state, index, limits) {
-    Object.assign(this, { state, index, limits });
+  dress(state, index, { limits, home }) {
+    Object.assign(this, { state, index, limits, home });
     byId("controls").hidden = Boolean(index.problem);
     if (index.problem) return;
     const full = index.full_dim;
@@ -119,7 +120,7 @@ export class Controls {
     const { k } = this.state;
     const fit = (this.index.tuned ?? []).filter((each) => each.k === k && each.recall >= AIM).sort((a, b) => a.recall - b.recall)[0];
     if (!fit) {
-      const command = `rsearch tune --index ${this.index.name} --recall ${AIM}${k === 10 ? "" : ` -k ${k}`}`;
+      const command = `rsearch tune --index ${this.index.name} --recall ${AIM}${k === 10 ? "" : ` -k ${k}`}${homeOption(this.home)}`;
       byId("cheapest-note").replaceChildren("Nothing is tuned yet. Run ", el("code", {}, command), " in a terminal, then press this again.");
       return;
     }

@@ -7,7 +7,10 @@ const shell = (text) => (/^[\w./:@%+,=-]+$/.test(text) ? text : `'${text.replace
 /** A text as a literal of Python. */
 const literal = (text) => JSON.stringify(text);
 
-export function asCommand(state) {
+/** The option that names the home, where commands need it. */
+export const homeOption = (home) => (home ? ` --home ${shell(home)}` : "");
+
+export function asCommand(state, home) {
   const words = state.similar ? ["rsearch", "similar", shell(state.similar)] : ["rsearch", "query", shell(state.query)];
   const option = (name, value) => words.push(name, shell(String(value)));
   option("--index", state.index);
@@ -21,7 +24,7 @@ export function asCommand(state) {
   if (state.where) option("--where", state.where);
   if (state.mode && !state.similar) option("--mode", state.mode);
   if (!state.group && !state.similar) words.push("--no-group");
-  return words.join(" ");
+  return words.join(" ") + homeOption(home);
 }
 
 /** What is sent: without what is so anyway. */
@@ -40,7 +43,7 @@ export function asCurl(state, url, hasToken) {
   return lines.join(" \\\n  ");
 }
 
-export function asPython(state) {
+export function asPython(state, home) {
   const { index, query, similar, ...options } = request(state);
   if (similar) for (const name of ["mode", "group"]) delete options[name]; // which it does not take
   const given = Object.entries(options).map(([name, value]) => `${name}=${pythonValue(value)}`);
@@ -48,7 +51,7 @@ export function asPython(state) {
   return [
     "from resizable_search import open_index",
     "",
-    `with open_index(${literal(index)}) as index:`,
+    `with open_index(${literal(index)}${home ? `, home=${literal(home)}` : ""}) as index:`,
     `    for hit in index.${call}(${[literal(similar ?? query), ...given].join(", ")}):`,
     "        print(hit.rank, hit.score, hit.title)",
   ].join("\n");

@@ -20,13 +20,11 @@ async function open() {
   const groups = new Map();
   for (const [path, operations] of Object.entries(spec.paths)) {
     for (const [method, operation] of Object.entries(operations)) {
-      const tag = operation.deprecated ? "deprecated" : (operation.tags?.[0] ?? "other");
+      const tag = operation.tags?.[0] ?? "other";
       groups.set(tag, [...(groups.get(tag) ?? []), operationOf(method, path, operation)]);
     }
   }
-  const place = (tag) => ({ search: -1, deprecated: 1 }[tag] ?? 0);
-  const sorted = [...groups].sort(([a], [b]) => place(a) - place(b));
-  byId("operations").replaceChildren(...sorted.flatMap(([tag, operations]) => [el("h2", {}, tag), ...operations]));
+  byId("operations").replaceChildren(...[...groups].flatMap(([tag, operations]) => [el("h2", {}, tag), ...operations]));
 }
 
 const paragraphs = (text) => (text ?? "").trim().split(/\n\s*\n/).filter(Boolean).map((each) => el("p", {}, prose(each)));

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Controls } from "./controls.js";
-import { asCommand, asCurl, asPython, toClipboard } from "./copy.js";
+import { asCommand, asCurl, asPython, homeOption, toClipboard } from "./copy.js";
 import { byId, debounced, el, shown, shownTitle } from "./dom.js";
 import { blame, clearErrors, complain } from "./errors.js";
 import * as keys from "./keys.js";
@@ -59,6 +59,7 @@ async function open() {
   const none = !catalog.indexes.length;
   byId("none").hidden = !none;
   for (const id of ["picker", "ask", "board"]) byId(id).hidden = none;
+  for (const command of document.querySelectorAll("[data-command]")) command.textContent = command.dataset.command + homeOption(catalog.home);
   byId("version").textContent = catalog.version;
   byId("mcp").textContent = new URL("mcp", document.baseURI).href;
   if (none) {
@@ -122,7 +123,7 @@ function dress() {
   byId("facts").textContent = here.problem ? "" : factsOf(here);
   byId("like").hidden = !state.similar;
   if (!byId("like").hidden) byId("like-text").textContent = `More like ${shownTitle(likeOf(state.similar))}`;
-  controls.dress(state, here, catalog.limits);
+  controls.dress(state, here, catalog);
   detail(here);
 }
 
@@ -174,7 +175,7 @@ async function along() {
 /** A way was chosen from a picture. */
 function choose(way) {
   state = { ...state, dim: null, rerank: 0, recall: null, plan: "", ...way };
-  controls.dress(state, index(), catalog.limits);
+  controls.dress(state, index(), catalog);
   ask("replace");
 }
 
@@ -344,9 +345,9 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 addEventListener("popstate", () => catalog.indexes.length && restore());
 
 const COPIES = {
-  command: () => asCommand(state),
+  command: () => asCommand(state, catalog.home),
   curl: () => asCurl(state, api.SEARCH, Boolean(api.token.get())),
-  python: () => asPython(state),
+  python: () => asPython(state, catalog.home),
   address: () => location.href,
 };
 byId("pane-copy").addEventListener("click", async (event) => {

@@ -255,7 +255,7 @@ def test_a_page_asks_for_no_texts_that_it_does_not_show(visit):
     assert not [one.url for one in sent if "/documents/" in one.url]
 
 
-def test_a_search_is_copied_as_a_command_as_curl_and_as_python(visit, service):
+def test_a_search_is_copied_as_a_command_as_curl_and_as_python(visit, service, home):
     page = visit(f"{THINGS}+it%27s&dim=16&rerank=2")
     shown(page)
     page.click("#tab-copy")
@@ -264,7 +264,8 @@ def test_a_search_is_copied_as_a_command_as_curl_and_as_python(visit, service):
         page.click(f"[data-copy={name}]")
         texts[name] = page.locator("#copied").inner_text()
     quoted = f"'{QUERY} it'\\''s'"
-    assert texts["command"] == f"rsearch query {quoted} --index things --dim 16 --rerank 2"
+    place = f"--index things --dim 16 --rerank 2 --home {home}"
+    assert texts["command"] == f"rsearch query {quoted} {place}"
     sent = re.search(r"-d '(.*)'$", texts["curl"].replace("'\\''", "\x00"), re.DOTALL)
     body = json.loads(sent[1].replace("\x00", "'"))
     assert body == {"index": "things", "query": f"{QUERY} it's", "k": 10, "dim": 16, "rerank": 2}
@@ -284,8 +285,10 @@ def test_a_search_is_copied_as_a_command_as_curl_and_as_python(visit, service):
             return []
 
     source = texts["python"].replace("from resizable_search import open_index", "")
-    exec(source, {"open_index": lambda name: calls.append(name) or Opened()})
-    assert calls == ["things", ((f"{QUERY} it's",), {"k": 10, "dim": 16, "rerank": 2})]
+    exec(source, {"open_index": lambda *names, **where: calls.append((names, where)) or Opened()})
+    opened, asked = calls
+    assert opened == (("things",), {"home": str(home)})
+    assert asked == ((f"{QUERY} it's",), {"k": 10, "dim": 16, "rerank": 2})
 
 
 def test_the_ranks_are_copied_as_a_picture(visit):

@@ -144,6 +144,9 @@ def test_a_mode_is_chosen_and_is_part_of_the_address(visit):
     page.select_option("#mode", "hybrid")
     expect(page, "#plan-shown").to_contain_text("+lexical")
     assert query_of(page) == {"q": QUERY, "index": "things", "dim": "full", "mode": "hybrid"}
+    page.fill("#query", "vulkanausbruch and river")
+    page.press("#query", "Enter")
+    expect(page, "#remark").to_have_text("not in the index: vulkanausbruch")
     page = visit(f"{FULL}&mode=lexical")
     expect(page, "#plan-shown").to_have_text("lexical")
     assert page.input_value("#mode") == "lexical"
@@ -152,7 +155,7 @@ def test_a_mode_is_chosen_and_is_part_of_the_address(visit):
 def test_an_address_with_a_recall_that_nothing_is_tuned_for_says_so(visit, watch):
     watch.excused = ["400 (Bad Request)"]
     page = visit(f"{THINGS}&recall=0.99")
-    expect(page, "#problem").to_contain_text("`tune ")
+    expect(page, "#problem").to_contain_text("`rsearch tune ")
     expect(page, "#problem").to_be_visible()
 
 

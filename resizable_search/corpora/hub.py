@@ -33,7 +33,7 @@ from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
 
-DEFAULT_COLUMNS: Mapping[str, str | None] = {"id": "id", "title": "title", "url": "url", "text": "text"}
+DEFAULT_COLUMNS = {"id": "id", "title": "title", "url": "url", "text": "text"}
 """The column of the dataset that holds each field of a document."""
 WIKIPEDIA = "wikimedia/wikipedia"
 WIKIPEDIA_REVISION = "b04c8d1ceb2f5cd4588862100d08de323dccfbaa"
@@ -47,10 +47,10 @@ class HubCorpus(Corpus):
 
     `config` and `split` choose a part of the dataset `repo` (config None: the only one), `revision` a branch,
     tag or commit (None: main as it is now). `chars` cuts each text to its first characters (None: no cut).
-    `columns` overrides entries of `DEFAULT_COLUMNS`; None means no such column: the id is then the row's
-    number, title and url are empty. The same holds for fields in `optional` whose column the dataset lacks.
-    `metadata` names more columns to keep. For `chunk` see `Chunking`. `shard` takes a part of the rows in
-    file order (`Shard`); `limit` counts the rows that are cut into shards (None: all). Raises UsageError.
+    `columns` overrides `DEFAULT_COLUMNS`. The dataset may lack the columns of fields in `optional`: the
+    id is then the row's number, title and url are empty. `metadata` names more columns to keep. For `chunk`
+    see `Chunking`. `shard` takes a part of the rows in file order (`Shard`); `limit` counts the rows that are
+    cut into shards (None: all). Raises UsageError.
     """
 
     kind = "hub"
@@ -61,7 +61,7 @@ class HubCorpus(Corpus):
     split: str = "train"
     revision: str | None = None
     chars: int | None = DEFAULT_CHARS
-    columns: Mapping[str, str | None] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
     optional: Sequence[str] = ()
     metadata: Sequence[str] = ()
     chunk: str | None = None
@@ -220,12 +220,10 @@ class HubCorpus(Corpus):
 
     def _columns_to_read(self, known: Sequence[str] | None) -> list[str]:
         """The columns to read: those that are known, if any are."""
-        unwanted = [field for field, column in self.columns.items() if column is None]
-        wanted = [column for column in self._columns.wanted if column not in unwanted]
         if known is None:
-            return wanted
+            return self._columns.wanted
         self._check_columns(known)
-        return [column for column in known if column in wanted]  # a file is read forwards
+        return [column for column in known if column in self._columns.wanted]  # a file is read forwards
 
     def _check_columns(self, known: Sequence[str]) -> None:
         if lacks := self._columns.lacks(known):

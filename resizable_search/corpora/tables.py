@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain, islice
 from typing import Any, ClassVar
 
@@ -164,18 +165,19 @@ class JsonArray(Table):
 
     def columns(self) -> list[str] | None:
         """Those of the first hundred objects."""
-        objects = [item for item in self._items()[:_SAMPLE_RECORDS] if isinstance(item, dict)]
+        objects = [item for item in self._items[:_SAMPLE_RECORDS] if isinstance(item, dict)]
         return list(dict.fromkeys(chain.from_iterable(objects)))
 
     def count(self) -> int:
         """The number of objects."""
-        return len(self._items())
+        return len(self._items)
 
     def read(self, position: int = 0) -> Iterator[Record]:
         """The records, each an object of the array."""
-        for number, item in enumerate(self._items()[position:], position + 1):
+        for number, item in enumerate(self._items[position:], position + 1):
             yield _record(number, item)
 
+    @cached_property
     def _items(self) -> list[Any]:
         with self.source.open(whole=True) as file:
             text = self.source.decode(file.read())

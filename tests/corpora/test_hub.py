@@ -37,8 +37,8 @@ def test_goes_on_from_every_block_across_shards(client: Client) -> None:
 def test_goes_on_from_positions_of_earlier_versions(client: Client) -> None:
     value = client.run("""
         parquet = rows(corpus().blocks(dict(read=250, ahead=50, state={"any": 1}, last_id="x")))
-        columns = {"id": "name", "title": None, "url": None, "text": "body"}
-        lines = corpus("some/lines", None, columns=columns)
+        columns = {"id": "name", "text": "body"}
+        lines = corpus("some/lines", None, optional=["title", "url"], columns=columns)
         whole = [b.position["state"] for b in lines.blocks()]
         old = [dict(read=120, ahead=20, state=whole[0]), dict(read=90, ahead=90, state=None)]
         value = [parquet, rows(lines.blocks()), *(rows(lines.blocks(position)) for position in old)]
@@ -102,9 +102,10 @@ def test_texts_are_cut_only_when_asked(client: Client) -> None:
 
 def test_other_columns_and_empty_values(client: Client) -> None:
     value = client.run("""
-        columns = {"id": "key", "title": "headline", "url": None, "text": "body"}
-        value = [rows(corpus("other/columns", None, columns=columns).blocks()),
-                 rows(corpus("other/columns", None, columns=columns | {"id": None}).blocks())]
+        columns = {"id": "key", "title": "headline", "text": "body"}
+        value = rows(corpus("other/columns", None, columns=columns, optional=["url"]).blocks())
+        del columns["id"]
+        value = value, rows(corpus("other/columns", None, columns=columns, optional=["id", "url"]).blocks())
     """)
     assert value == [
         [["7", "one", "", "First."], ["8", "", "", ""]],
@@ -115,8 +116,8 @@ def test_other_columns_and_empty_values(client: Client) -> None:
 @pytest.mark.parametrize("seed", [None, 0])
 def test_bytes_are_texts_and_far_dates_are_left_out(client: Client, seed: int | None) -> None:
     value = client.run(f"""
-        columns = {{"id": "raw", "title": None, "url": None, "text": "bytes"}}
-        c = corpus("other/columns", None, columns=columns, metadata=["until"], shuffle_seed={seed})
+        options = dict(columns={{"id": "raw", "text": "bytes"}}, optional=["title", "url"])
+        c = corpus("other/columns", None, **options, metadata=["until"], shuffle_seed={seed})
         read = [d for block in c.blocks() for d in block.documents]
         value = sorted([d.id, d.text, d.problem, d.metadata["until"]] for d in read)
     """)
@@ -125,8 +126,8 @@ def test_bytes_are_texts_and_far_dates_are_left_out(client: Client, seed: int | 
 
 def test_formats_other_than_parquet_resume_too(client: Client) -> None:
     value = client.run("""
-        columns = {"id": "name", "title": None, "url": None, "text": "body"}
-        c = corpus("some/lines", None, columns=columns)
+        columns = {"id": "name", "text": "body"}
+        c = corpus("some/lines", None, optional=["title", "url"], columns=columns)
         block = next(c.blocks())
         value = [rows([block]), rows(c.blocks(block.position))]
     """)
@@ -151,7 +152,7 @@ def test_the_stream_reads_little_ahead(client: Client, hub: HubServer) -> None:
     hub.requests.clear()
     client.run("""
         import time
-        stream = corpus("big/rows", columns={"title": None, "url": None}).blocks()
+        stream = corpus("big/rows", optional=["title", "url"]).blocks()
         next(stream)
         time.sleep(0.5)
         stream.close()
@@ -219,8 +220,8 @@ def test_a_missing_text_or_metadata_column_is_reported_with_those_there_are(
 
 def test_columns_become_metadata(client: Client) -> None:
     value = client.run("""
-        columns = {"id": "key", "title": "headline", "url": None, "text": "body"}
-        c = corpus("other/columns", None, columns=columns, metadata=["unused", "key"])
+        columns = {"id": "key", "title": "headline", "text": "body"}
+        c = corpus("other/columns", None, columns=columns, optional=["url"], metadata=["unused", "key"])
         value = [[dict(d.metadata) for b in c.blocks() for d in b.documents], c.spec().to_json()["metadata"]]
     """)
     assert value == [[{"unused": 1.0, "key": 7}, {"unused": 2.0, "key": 8}], ["unused", "key"]]
@@ -284,7 +285,7 @@ def test_shards_have_every_row_once_in_order_and_go_on_from_every_block(
 def test_a_shard_reads_its_own_row_groups_and_has_the_numbers_of_the_whole(client: Client, hub: HubServer):
     hub.requests.clear()
     (first, *_), spec = client.run("""
-        c = corpus("big/rows", columns={"id": None, "title": None, "url": None}, shard="2/10")
+        c = corpus("big/rows", optional=["title", "url"], shard="2/10")
         value = [rows([next(c.blocks())]), c.spec().to_json()]
     """)
     assert first[0] == "500"
@@ -312,6 +313,6 @@ def test_shards_are_cut_of_rows_in_file_order_alone(client: Client) -> None:
         HubCorpus(repo="a/b", shard="1/2", limit=10, chunk="400")
     with pytest.raises(Failed, match=r"UsageError: `shard` needs Parquet files"):
         client.run("""
-            columns = {"id": "name", "title": None, "url": None, "text": "body"}
-            next(corpus("some/lines", None, columns=columns, shard="1/2").blocks())
+            columns = {"id": "name", "text": "body"}
+            next(corpus("some/lines", None, optional=["title", "url"], columns=columns, shard="1/2").blocks())
         """)

@@ -49,8 +49,8 @@ def test_a_card_that_is_no_yaml_is_told_with_its_line(client: Client) -> None:
 def test_data_that_cannot_be_read_are_not_blamed_on_the_network(client: Client) -> None:
     with pytest.raises(Failed, match=r"broke off after 0 rows \(.*\): its files are damaged, or unlike"):
         client.run("""
-            columns = {"text": "body", "id": None, "title": None, "url": None}
-            value = list(corpus("unlike/lines", None, columns=columns).blocks())
+            columns, optional = {"text": "body"}, ["id", "title", "url"]
+            value = list(corpus("unlike/lines", None, columns=columns, optional=optional).blocks())
         """)
 
 
@@ -170,7 +170,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(
 
 def test_a_stream_that_is_closed_ends_silently(hub: HubServer, tmp_path: Path) -> None:
     source = """
-        stream = corpus("big/rows", columns={"title": None, "url": None}).blocks()
+        stream = corpus("big/rows", optional=["title", "url"]).blocks()
         next(stream)
         stream.close()
         print("done")
@@ -181,7 +181,7 @@ def test_a_stream_that_is_closed_ends_silently(hub: HubServer, tmp_path: Path) -
 
 def test_an_interrupt_ends_a_read_that_hangs(hub: HubServer, tmp_path: Path) -> None:
     source = """
-        stream = corpus("big/rows", columns={"title": None, "url": None}).blocks()
+        stream = corpus("big/rows", optional=["title", "url"]).blocks()
         next(stream)
         print("reading", flush=True)
         try:

@@ -98,7 +98,7 @@ def test_a_sample_comes_from_the_whole_split_and_says_how_it_is_drawn(client: Cl
 def test_only_the_row_groups_that_are_drawn_are_read(client: Client, hub: HubServer):
     hub.requests.clear()
     client.run("""
-        stream = corpus("big/rows", columns={"title": None, "url": None}, shuffle_seed=1).blocks()
+        stream = corpus("big/rows", optional=["title", "url"], shuffle_seed=1).blocks()
         next(stream)
         stream.close()
     """)
@@ -109,8 +109,8 @@ def test_only_the_row_groups_that_are_drawn_are_read(client: Client, hub: HubSer
 def test_files_that_are_not_parquet_cannot_be_drawn_from(client: Client):
     with pytest.raises(Failed, match=r"UsageError: .*revision=refs/convert/parquet"):
         client.run("""
-            columns = {"id": "name", "title": None, "url": None, "text": "body"}
-            next(corpus("some/lines", None, columns=columns, shuffle_seed=1).blocks())
+            options = dict(columns={"id": "name", "text": "body"}, optional=["title", "url"])
+            next(corpus("some/lines", None, **options, shuffle_seed=1).blocks())
         """)
 
 

@@ -1,6 +1,7 @@
 """Removing an index beside others who are at work on it, and after a removal that was broken off."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -37,15 +38,21 @@ def test_remove_takes_the_lock_and_the_state_with_it(home):
     assert home.names() == []
 
 
-def test_what_is_removed_twice_at_once_is_told_to_the_second(home, monkeypatch):
-    def late(name, home):
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_is_removed_twice_at_once_is_told_to_the_second(home, monkeypatch, tmp_path, elsewhere):
+    name, asked = "made", home
+    if elsewhere:
+        shutil.rmtree(home.state("made"))
+        name, asked = str(home.index("made")), Home(tmp_path / "here")
+
+    def late(name, asked):
         monkeypatch.undo()
-        remove(name, home)
-        return home.index(name)
+        remove(name, asked)
+        return home.index("made")
 
     monkeypatch.setattr("resizable_search.admin.remove.resolve_index", late)
     with pytest.raises(IndexNotFoundError, match="has been removed, or is empty"):
-        remove("made", home)
+        remove(name, asked)
     assert not home.state("made").exists()
 
 

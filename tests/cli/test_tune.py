@@ -148,7 +148,8 @@ def test_a_mode_is_measured_by_judged_queries(own: Machine):
     assert bool(mode) == report["kept"]
 
 
-def test_a_mode_is_measured_by_titles(own: Machine):
+def test_a_mode_is_measured_by_titles(own: Machine, shelf: Shelf):
+    errs(shelf.run("tune", "wiki100k", "--mode"), 2, "a service embeds those of wiki100k", "--qrels")
     done = own.run("tune", "pydoc", "--mode", "--json")
     assert done.code == 0
     choice = done.json["choice"]

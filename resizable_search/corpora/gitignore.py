@@ -46,12 +46,6 @@ class GitPattern(NamedTuple):
         """Whether anything can match it."""
         return _NEVER not in self.regex.pattern
 
-    def matches(self, path: bytes, *, is_folder: bool) -> bool:
-        """Whether a path below the pattern's folder matches; what lies below a match does not."""
-        if self.only_folders and not is_folder:
-            return False
-        return bool(self.regex.fullmatch(path.rpartition(b"/")[2] if self.by_name else path))
-
 
 @dataclass(frozen=True, slots=True)
 class GitPatterns:
@@ -76,9 +70,11 @@ class GitPatterns:
 
     def ignores(self, path: str, *, is_folder: bool) -> bool | None:
         """Whether a path below the folder is left out; None if nothing is said of it."""
-        name = os.fsencode(path)
+        whole = os.fsencode(path)
+        name = whole.rpartition(b"/")[2]
         for pattern in reversed(self.lines):
-            if pattern.matches(name, is_folder=is_folder):
+            may_match = is_folder or not pattern.only_folders
+            if may_match and pattern.regex.fullmatch(name if pattern.by_name else whole):
                 return not pattern.keeps
         return None
 

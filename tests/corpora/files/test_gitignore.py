@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resizable_search.corpora.discovery import ALL_FILES, Patterns, Root, walk
-from resizable_search.corpora.gitignore import GitPatterns, parse
+from resizable_search.corpora.gitignore import GitPatterns
 from resizable_search.errors import UsageError
 
 NAMES = ["a", "b", "ab", "a.md", "b.txt", "foo", "foo.c", "x y", "[a]", "ä", "a*b", "build"]
@@ -220,7 +220,7 @@ def test_a_pattern_that_matches_nothing_is_refused(line):
 
 def test_spaces_and_escapes():
     """Spaces at the end count only behind a backslash."""
-    assert parse(b"a  ").matches(b"a", is_folder=False)
-    assert parse(b"a\\  ").matches(b"a ", is_folder=False)
-    assert parse(b"\\#a").matches(b"#a", is_folder=False)
-    assert not parse(b"a/").matches(b"a", is_folder=False)
+    assert GitPatterns.of(["a  "]).ignores("a", is_folder=False)
+    assert GitPatterns.of(["a\\  "]).ignores("a ", is_folder=False)
+    assert GitPatterns.of(["\\#a"]).ignores("#a", is_folder=False)
+    assert not GitPatterns.of(["a/"]).ignores("a", is_folder=False)

@@ -9,7 +9,6 @@ score -inf, and come last. Each score has one value:
   accumulated by `vectors.lane_sum` and rounded to float32: the defined score.
 - `int8`: a sum of integers times the row's step (`vectors.quantise`), rounded to float32.
 - `1bit`: a sum of integers times the row's factor (`short_codes.one_bit`), rounded to float32.
-- `bits`: the number of the first `dim` signs that agree, less those that differ, as float32.
 
 For `exact` and `float32` an engine may choose candidates by any fast arithmetic, if the rows it leaves out
 are proven not to be in the answer. Let a be the fast score of a row, t its defined score, |a - t| <= e, and
@@ -30,7 +29,7 @@ import numpy as np
 from resizable_search.engine import short_codes, vectors
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Precision
-from resizable_search.engine.vectors import WORD, Floats, Rows
+from resizable_search.engine.vectors import Floats, Rows
 
 NO_ROW = -1
 
@@ -103,7 +102,7 @@ class ScanResult:
     """The best rows of a scan, and what it did.
 
     `rescored`: the rows whose defined score was computed, over all queries. `read`: bytes of files that one
-    query read, apart from those rows. `by`: what was read: `float32`, `int8`, `4bit`, `1bit` or `bits`.
+    query read, apart from those rows. `by`: what was read: `float32`, `int8`, `4bit` or `1bit`.
     `missing`: which parts were left out, and why.
     """
 
@@ -137,10 +136,12 @@ def rescore_result(dim: int, precision: Precision, count: int, top: Top) -> Scan
 
 
 def row_bytes(dim: int, precision: str) -> int:
-    """The bytes that a scan by `float32`, `int8`, `4bit`, `1bit` or `bits` reads of each row."""
-    four_bit = short_codes.four_bit_width(dim) + 8
-    one_bit, bits = short_codes.HEAD + -(-dim // 8), -(-dim // WORD) * 8
-    return {"float32": 4 * dim, "int8": dim + 4, "4bit": four_bit, "1bit": one_bit, "bits": bits}[precision]
+    """The bytes that a scan by `float32`, `int8`, `4bit` or `1bit` reads of each row."""
+    if precision == "1bit":
+        return short_codes.HEAD + -(-dim // 8)
+    if precision == "4bit":
+        return short_codes.four_bit_width(dim) + 8
+    return dim + 4 if precision == "int8" else 4 * dim
 
 
 def margin(view: View) -> float:

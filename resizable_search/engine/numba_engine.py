@@ -3,6 +3,8 @@
 Where a plan wants floats, or int8 codes leave too many candidates, numpy reads the floats, and is as fast.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,10 +69,10 @@ class NumbaEngine:
 
     def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending."""
-        if precision == "1bit" and _fits(parts):
+        if precision == "1bit":
+            if not _fits(parts):
+                return self._numpy.rescore(parts, queries, precision, rows, k)
             return self._rescore_one_bit(parts, queries, rows, k)
-        if precision in ("1bit", "bits"):
-            return self._numpy.rescore(parts, queries, precision, rows, k)
         narrows = precision == "exact" and rows.shape[1] >= NARROWED * k and parts.has_tier
         by_codes, top = narrows or precision == "int8", room_for(len(queries), k)
         kernel = self._kernels.rescore_int8 if by_codes else self._kernels.rescore_exact
@@ -81,62 +83,58 @@ class NumbaEngine:
             counts.append(kernel(*fixed, queries[part], rows[part], top.scores[part], top.rows[part]))
 
         share_queries(len(queries), self.threads, work)
+        scored, rescored = (sum(numbers) for numbers in zip(*counts, strict=True))
         if not by_codes:
-            return rescore_result(parts.dim, precision, sum(counts), top)
-        scored = sum(count for count, _ in counts)
-        if not narrows:
-            return rescore_result(parts.dim, precision, scored, top)
-        # By int8 codes, which rule out rows first.
-        return ScanResult(
-            top, sum(count for _, count in counts), scored * (parts.dim + 8) // len(rows), "int8"
-        )
+            return ScanResult(top, rescored, 0, "float32")
+        each = parts.dim + 8 if narrows else row_bytes(parts.dim, "int8")
+        return ScanResult(top, rescored, scored * each // len(rows), "int8")
 
     def _scan_int8(self, parts: Parts, queries: Floats, k: int, *, is_exact: bool) -> ScanResult:
         """The best by their codes, or exactly: if too many rows must be rescored, numpy reads the floats."""
-        n, fixed = len(parts), (parts.table("int8"), parts.dim, is_exact)
+        n, kernels = len(parts), self._kernels
+        by_code = kernels.rescore_int8, (parts.table("int8"), parts.dim, is_exact)
+        by_definition = kernels.rescore_exact, (parts.table("float32"), parts.dim)
         most = int(base.TOO_MANY * n) if is_exact else n
         room = 4 * k + ROOM + (2 * most if is_exact else 0)
         bytes_of_row = row_bytes(parts.dim, "int8") + (4 if is_exact else 0)  # a step, and an error
-        top = room_for(len(queries), k)
-        rescored: list[int] = []
-
-        def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
-            if waited and is_exact:
-                _prefetch_candidates(parts, buffers, k)
-            own = (*buffers.candidates, *buffers.bounds, top.scores[part], top.rows[part])
-            rescored.append(self._kernels.best_candidates(*fixed, queries[part], *own))
-
-        limits, kernel = (k, most), self._kernels.scan_int8
-        scan = Scan(kernel, fixed, [queries], limits, n, bytes_of_row, room, lower=k)
-        if not parallel_scan(scan, len(queries), self.threads, finish):
-            return self._numpy.scan(parts, queries, "float32", k)
-        return ScanResult(top, sum(rescored), n * bytes_of_row, "int8")
+        scan = Scan(kernels.scan_int8, by_code[1], [queries], (k, most), n, bytes_of_row, room, lower=k)
+        result = self._best(parts, scan, "int8", *(by_definition if is_exact else by_code))
+        return result or self._numpy.scan(parts, queries, "float32", k)
 
     def _scan_four_bit(self, parts: Parts, queries: Floats, k: int) -> ScanResult | None:
         """The best, by codes of four bits and then by int8; None if too many rows are left for these."""
-        n, fixed, bytes_of_row = len(parts), (parts.table("4bit"), parts.dim), row_bytes(parts.dim, "4bit")
+        n, fixed, kernels = len(parts), (parts.table("4bit"), parts.dim), self._kernels
         most = int(base.TOO_MANY * n)
         # The k-th best score among likely rows is a bound that leaves few others.
         likely = self._scan_one_bit(parts, queries, min(n, LIKELY * k), -(-parts.dim // 2)).top.rows
         likely.sort(axis=1)
-        floors = self.rescore(parts, queries, "exact", likely, k).top.scores[:, -1].astype(np.float64)
-        floors -= queries.astype(np.float64) @ parts.mean.astype(np.float64)
-        second, top = (parts.table("int8"), parts.dim, True), room_for(len(queries), k)
-        rescored: list[int] = []
+        scores = self.rescore(parts, queries, "exact", likely, k).top.scores[:, -1]
+        floors: NDArray[Any] = scores - queries.astype(np.float64) @ parts.mean.astype(np.float64)
+        bytes_of_row, room = row_bytes(parts.dim, "4bit"), 4 * k + ROOM + 2 * most
+        scan = Scan(
+            kernels.scan_four_bit, fixed, [queries, floors], (k, most), n, bytes_of_row, room, lower=k
+        )
+        by_code = kernels.rescore_int8, (parts.table("int8"), parts.dim, True)
+        return self._best(parts, scan, "4bit", *by_code)
+
+    def _best(
+        self, parts: Parts, scan: Scan, by: str, kernel: Any, fixed: tuple[Any, ...]
+    ) -> ScanResult | None:
+        """The best candidates of a scan, as a kernel of rescoring ranks them; None if there are too many."""
+        queries, kernels = scan.per_query[0], self._kernels
+        top, rescored = room_for(len(queries), scan.lower), []
 
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
-            left = self._kernels.survivors(*buffers.candidates, *buffers.bounds)
+            left = kernels.survivors(*buffers.candidates, *buffers.bounds)
             left.sort(axis=1)
             if waited:
-                parts.prefetch(left[left >= 0][:MOST_PREFETCHED], codes=True)
-            own = queries[part], left, top.scores[part], top.rows[part]
-            rescored.append(self._kernels.rescore_int8(*second, *own)[1])
+                codes = kernel is kernels.rescore_int8
+                parts.prefetch(left[left >= 0][:MOST_PREFETCHED], codes=codes)
+            rescored.append(kernel(*fixed, queries[part], left, top.scores[part], top.rows[part])[1])
 
-        kernel, room = self._kernels.scan_four_bit, 4 * k + ROOM + 2 * most
-        scan = Scan(kernel, fixed, [queries, floors], (k, most), n, bytes_of_row, room, lower=k)
         if not parallel_scan(scan, len(queries), self.threads, finish):
             return None
-        return ScanResult(top, sum(rescored), n * bytes_of_row, "4bit")
+        return ScanResult(top, sum(rescored), scan.rows * scan.row_bytes, by)
 
     def _scan_one_bit(self, parts: Parts, queries: Floats, k: int, dim: int) -> ScanResult:
         """The best by the codes of the first `dim` dimensions."""
@@ -180,14 +178,3 @@ class NumbaEngine:
 def _fits(parts: Parts) -> bool:
     """Whether the kernels of one-bit codes can scan these parts."""
     return len(parts) < MOST_PACKED and parts.dim <= MOST_LOOKED_UP
-
-
-def _prefetch_candidates(parts: Parts, buffers: CandidateBuffers, k: int) -> None:
-    """Have the disk read the rows that will be rescored all at once, and not one after the other."""
-    (rows, keys, counts), (lower, lower_sizes) = buffers.candidates, buffers.bounds
-    for query in range(counts.shape[1]):
-        full = lower_sizes[:, query] == k
-        bound = lower[full, query, 0].max() if full.any() else -np.inf
-        for thread, count in enumerate(counts[:, query]):
-            reach = keys[thread, query, :count] >= bound
-            parts.prefetch(rows[thread, query, :count][reach][:MOST_PREFETCHED])

@@ -161,38 +161,25 @@ def _scorer(parts: Parts, queries: Floats, precision: Precision) -> Scorer:
 
         return defined
     if precision == "int8":
-        tiers, integers = [view.tier for view in parts.views], vectors.quantise_queries(queries)
+        tiers, (integers, units) = [view.tier for view in parts.views], vectors.quantise_queries(queries)
         # Sums of integers below 2^53 are exact in float64, in whatever order BLAS takes them.
-        wide = integers.codes[:, : parts.dim].astype(np.float64)
+        wide = integers[:, : parts.dim].astype(np.float64)
 
         def in_int8(some: slice, part: int, rows: Any) -> Floats:
             tier = tiers[part]
             sums: NDArray[np.float64] = wide[some] @ tier.codes[rows, : parts.dim].astype(np.float64).T
             sums *= tier.steps[rows].astype(np.float64)
-            sums *= integers.units[some, None]
+            sums *= units[some, None]
             return sums.astype(np.float32)
 
         return in_int8
-    if precision == "1bit":
-        codes = [view.codes for view in parts.views]
-        small = short_codes.small_queries(queries).astype(np.float32)
+    codes = [view.codes for view in parts.views]
+    small = short_codes.small_queries(queries).astype(np.float32)
 
-        def in_one_bit(some: slice, part: int, rows: Any) -> Floats:
-            return short_codes.one_bit_scores(small[some], codes[part], rows)
+    def in_one_bit(some: slice, part: int, rows: Any) -> Floats:
+        return short_codes.one_bit_scores(small[some], codes[part], rows)
 
-        return in_one_bit
-    words, masks = vectors.sign_words(queries), vectors.prefix_masks(parts.dim)
-    signs = [view.sign_words[: len(masks)] for view in parts.views]
-
-    def in_bits(some: slice, part: int, rows: Any) -> Floats:
-        block = signs[part][:, rows]
-        differing = [
-            np.bitwise_count((block ^ own[:, None]) & masks[:, None]).sum(axis=0, dtype=np.int64)
-            for own in words[some]
-        ]
-        return np.asarray(parts.dim - 2 * np.array(differing), np.float32)
-
-    return in_bits
+    return in_one_bit
 
 
 def _scan_blocks(parts: Parts, m: int, k: int, error: float, products: Products) -> list[_Candidates]:

@@ -38,16 +38,14 @@ class View:
 
     `stored` is the file's (n, width) float32 array, width >= dim, its rows of norm 1 or 0. If dim is below
     width, the rows are `truncate(stored, dim)`, which is never kept. `allowed` (n,) bool: the rows that a
-    search may return (None: all). `stored_tier` is the int8 tier of `stored`, `signs` the sign bits
-    (words, n) uint64 of the full rows, `one_bit` and `four_bit` their codes of one and four bits
-    (`short_codes`; with the mean); each may be missing.
+    search may return (None: all). `stored_tier` is the int8 tier of `stored`, `one_bit` and `four_bit` the
+    codes of the full rows (`short_codes`; with the mean); each may be missing.
     """
 
     stored: Floats
     dim: int
     allowed: NDArray[np.bool_] | None = None
     stored_tier: Tier | None = None
-    signs: NDArray[np.uint64] | None = None
     one_bit: NDArray[np.uint8] | None = None
     four_bit: tuple[NDArray[np.uint8], Floats, Floats] | None = None
 
@@ -98,13 +96,6 @@ class View:
             return self.stored_tier
         with self._counted():
             return self.stored_tier.cut(self.stored, self.dim)
-
-    @property
-    def sign_words(self) -> NDArray[np.uint64]:
-        """The sign bits. Raises UsageError if missing."""
-        if self.signs is None:
-            raise UsageError("this index has no 1bit codes: derive them with `warm`, or use exact stages")
-        return self.signs
 
     @property
     def codes(self) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 A plan is a chain of stages `dim:precision:keep`. The first stage scans every row; each later one rescores
 the rows that the one before kept. Keeps never grow and are never below k; the last stage keeps k, so it has
-no number. Precision `exact`, the default, is left out: `256:100,768`. Scores in int8, 1bit or bits are not
+no number. Precision `exact`, the default, is left out: `256:100,768`. Scores in int8 or 1bit are not
 the cosine similarity, so none can be the last stage.
 
 Words may count too: `256:100,768+lexical:0.3` adds 0.3 of a row's lexical score to 0.7 of its cosine
@@ -21,8 +21,8 @@ Precision = Literal["exact", "float32", "int8", "1bit", "bits"]
 """How rows are scored.
 
 `exact`: the float32 answer by whatever is fastest. `float32`: read the floats. `int8`: the int8 codes alone.
-`1bit`: the signs around the index's mean, with integers of the query. `bits`: the number of signs that the
-row and the query have in common.
+`1bit`: the signs around the index's mean, with integers of the query. `bits`: an older tier; 1bit now, or
+int8 in an index without such codes.
 """
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -16,7 +16,6 @@ value in any order: scores in int8 and in bits are the same in every engine and 
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -178,20 +177,6 @@ class Tier:
         return Tier(copy, steps, errors)
 
 
-@dataclass(frozen=True, slots=True)
-class IntegerQueries:
-    """Queries as integers: `codes` (m, d) int16, padded with zeros to a multiple of PADDED.
-
-    `units` (m,) float64 are powers of two: a query is about its codes times its unit. `lengths` (m,) float64
-    are at least the norms of the queries, `errors` (m,) float64 at least their distances from the codes.
-    """
-
-    codes: NDArray[np.int16]
-    units: NDArray[np.float64]
-    lengths: NDArray[np.float64]
-    errors: NDArray[np.float64]
-
-
 def quantise(rows: Floats) -> tuple[NDArray[np.int8], Floats, Floats]:
     """Each row of (n, d) float32 as int8 codes (n, d), a step (n,) and an error (n,), both float32.
 
@@ -222,10 +207,11 @@ def _distances(rows: Floats, codes: NDArray[np.int8], steps: Floats) -> Floats:
     return np.where(errors > 0, np.nextafter(errors, np.float32(np.inf)), errors)
 
 
-def quantise_queries(queries: Floats) -> IntegerQueries:
+def quantise_queries(queries: Floats) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """Queries (m, d) float32 as int16 with a power of two each, as fine as 32-bit sums allow.
 
-    By Cauchy and Schwarz |z·c| <= |z| |c|, with |c| <= 127 sqrt(d), so |z| stays below 2^31 / that.
+    Codes (m, d), padded with zeros to a multiple of PADDED, and units (m,): a query is about its codes times
+    its unit. By Cauchy and Schwarz |z·c| <= |z| |c|, with |c| <= 127 sqrt(d), so |z| stays below 2^31 / that.
     """
     m, d = queries.shape
     wide = queries.astype(np.float64)
@@ -234,15 +220,9 @@ def quantise_queries(queries: Floats) -> IntegerQueries:
     largest[largest == 0.0] = 1.0
     room = (2.0**31 - 1) / (LEVELS * math.sqrt(d)) - math.sqrt(d)
     _, exponents = np.frexp(np.minimum(32767 / largest, room / np.maximum(lengths, largest)) / 1.001)
-    powers = np.ldexp(1.0, exponents - 1)[:, None]
-    scaled = wide * powers
-    codes = np.rint(scaled)
-    padded = np.zeros((m, d + -d % PADDED), np.int16)
-    padded[:, :d] = codes
-    codes -= scaled
-    codes *= codes
-    errors = np.sqrt(lane_sum(codes)) / powers[:, 0]
-    return IntegerQueries(padded, 1 / powers[:, 0], lengths * (1 + 1e-12), errors * (1 + 1e-9) + 1e-300)
+    codes = np.zeros((m, d + -d % PADDED), np.int16)
+    codes[:, :d] = np.rint(np.ldexp(wide, exponents[:, None] - 1))
+    return codes, np.ldexp(1.0, 1 - exponents)
 
 
 def sign_words(rows: Floats) -> NDArray[np.uint64]:
@@ -256,13 +236,3 @@ def sign_words(rows: Floats) -> NDArray[np.uint64]:
     if d % WORD:
         packed = np.pad(packed, ((0, 0), (0, words * 8 - packed.shape[1])))
     return packed.view("<u8").astype(np.uint64, copy=False)
-
-
-@lru_cache(100)
-def prefix_masks(dim: int) -> NDArray[np.uint64]:
-    """The bits of each word that belong to the first `dim` dimensions: (ceil(dim / 64),) uint64."""
-    masks = np.full(-(-dim // WORD), ~np.uint64(0), np.uint64)
-    if dim % WORD:
-        masks[-1] = np.uint64((1 << dim % WORD) - 1)
-    masks.flags.writeable = False
-    return masks

@@ -1,10 +1,9 @@
 """The plans worth trying on an index, and the search for fast ones that reach a recall.
 
 A first stage reads a bit of each dimension, int8 codes or floats of every row; its candidates are scored at
-the full dimension, or by a second stage first. Every first stage is timed. From the fastest on, one pass over
-the queries gives the rank of each true row within a stage, and so the overlap for every number of
-candidates. Second stages are tried where the work after the first stage takes much of the time. A first
-stage that alone is slower than the best plan so far is skipped.
+the full dimension, where int8 codes rule most of them out. Every first stage is timed. From the fastest on,
+one pass over the queries gives the rank of each true row within a stage, and so the overlap for every number
+of candidates. A first stage that alone is slower than the best plan so far is skipped.
 """
 
 import math
@@ -33,10 +32,9 @@ BURST = 3  # queries in a row that time a plan; the first only loads its files
 NEVER = np.iinfo(np.int64).max  # the rank of a true row that was not found
 ROUNDS, SECONDS = 3, 1.0  # rounds of timing while searching, and their seconds at most
 STEPS = (100, 300)  # after so many queries a first stage may be given up, before the others run
-SECONDS_TRIED = 2  # second stages to measure after one first stage
 LADDER = 6  # numbers of candidates to record for a stage, from the least that reaches the recall
+NEAR = 1.2  # times the fastest plan's milliseconds: minima of few runs may differ by so much
 SLOWER = 1.5  # times the fastest plan's milliseconds: a slower one is no finalist
-HEAVY = 0.15  # try second stages if the work after the first takes a larger share of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +60,9 @@ def first_stages(stored: StoredTiers) -> list[Stage]:
     return [*one_bit, *int8, *(Stage(dim) for dim in stored.dims[:-1] if dim not in stored.codes)]
 
 
-def second_stages(first: Stage, stored: StoredTiers) -> list[Stage]:
-    """The stages that may follow `first`: each reads more of a row."""
-    full = stored.dims[-1]
-    int8 = [Stage(dim, precision="int8") for dim in stored.codes if 4 * dim >= full]
-    if first.precision == "1bit":
-        return int8
-    wider = [stage for stage in int8 if stage.dim > first.dim]
-    if first.precision == "exact":
-        wider += [Stage(dim) for dim in stored.dims[:-1] if dim > first.dim]
-    return wider
-
-
-def chain(stages: Sequence[tuple[Stage, int]], full: int) -> Plan:
-    """The plan of these stages with their numbers of candidates, and a rerank at the full dimension."""
-    return Plan((*(Stage(stage.dim, keep, stage.precision) for stage, keep in stages), Stage(full)))
+def reranked(first: Stage, keep: int, full: int) -> Plan:
+    """The plan of a first stage that keeps so many rows, and a rerank at the full dimension."""
+    return Plan((Stage(first.dim, keep, first.precision), Stage(full)))
 
 
 def split(queries: Queries, first: int, seed: int) -> tuple[Queries, Queries]:
@@ -231,10 +217,10 @@ class PlanSearch:
 
     def _alone(self, first: Stage) -> Plan:
         """The smallest plan with this first stage."""
-        return Plan((first,)) if first.precision == "exact" else self._plan((first, self.measured.k))
+        return Plan((first,)) if first.precision == "exact" else self._plan(first, self.measured.k)
 
-    def _plan(self, *stages: tuple[Stage, int]) -> Plan:
-        return chain(stages, self.measured.index.full_dim)
+    def _plan(self, first: Stage, keep: int) -> Plan:
+        return reranked(first, keep, self.measured.index.full_dim)
 
     def _try_first(self, first: Stage, limit: float) -> float:
         """Try plans with this first stage. Returns the least milliseconds that reach the recall.
@@ -243,7 +229,7 @@ class PlanSearch:
         cannot be enough, or when a plan with so many is much slower than `limit`.
         """
         measured, alone, most = self.measured, self._alone(first), self.grid[-1]
-        widest = self._plan((first, most))
+        widest = self._plan(first, most)
         ranks = np.empty((0, measured.truth.shape[1]), np.int64)
         for stop in (*(step for step in STEPS if step < len(measured)), len(measured)):
             part = measured.part(slice(len(ranks), stop))
@@ -253,61 +239,28 @@ class PlanSearch:
             if fewest is None:
                 self.overlap[widest] = float(measured.shares_within(ranks, most).mean())
                 return math.inf
-            plan = self._plan((first, fewest))
+            plan = self._plan(first, fewest)
             self.time([alone, plan], ROUNDS, SECONDS)
-            # A second stage may save half of the work after the first.
-            if (self.least[alone] + self.least[plan]) / 2 >= limit:
+            if self.least[plan] >= NEAR * limit:
                 return math.inf
         reaching = [alone] if self._reaches(alone, measured.shares_within(ranks, measured.k)) else []
-        keeps = self._enough(ranks, self.grid, [], first)
-        reaching += [self._plan((first, keep)) for keep in keeps]
+        reaching += self._enough(ranks, first)
         if not reaching:
             return math.inf
         self.time([alone, *reaching], ROUNDS, SECONDS)
-        least = min(self.least[plan] for plan in reaching)
-        if keeps and least - self.least[alone] > HEAVY * least:
-            more = self._try_seconds(first, keeps, least)
-            least = min([least, *(self.least[plan] for plan in more)])
-        return least
+        return min(self.least[plan] for plan in reaching)
 
-    def _try_seconds(self, first: Stage, enough: Sequence[int], limit: float) -> list[Plan]:
-        """Plans with a second stage that reach the recall.
-
-        Only those are measured that would be the fastest if 2 k candidates were enough for the second.
-        """
-        possible = {
-            self._plan((first, keep), (second, self.grid[1])): (keep, second)
-            for second in second_stages(first, self.stored)
-            for keep in enough
-            if keep > self.grid[1]
-        }
-        if possible:
-            self.time(list(possible), ROUNDS, SECONDS)
-        fastest = sorted(possible, key=self.least.__getitem__)[:SECONDS_TRIED]
-        plans = []
-        for keep, second in (possible[plan] for plan in fastest if self.least[plan] < limit):
-            opening = Plan((Stage(first.dim, keep, first.precision), second))
-            ranks = self.measured.ranks(opening, keep)
-            fewer = [number for number in self.grid if number < keep]
-            least = self._enough(ranks, fewer, [(first, keep)], second)[:1]
-            plans += [self._plan((first, keep), (second, number)) for number in least]
-        if plans:
-            self.time(plans, ROUNDS, SECONDS)
-        return plans
-
-    def _enough(
-        self, ranks: NDArray[np.int64], grid: Sequence[int], before: list[tuple[Stage, int]], last: Stage
-    ) -> list[int]:
-        """The least number of candidates with which `last` reaches the recall, and the next one.
+    def _enough(self, ranks: NDArray[np.int64], first: Stage) -> list[Plan]:
+        """The plan with the least number of candidates that reaches the recall, and the next one.
 
         Some larger ones are recorded too: for other queries these two may be too few. `ranks` (m, k): ranks
-        of the true rows after `last`.
+        of the true rows after `first`.
         """
-        enough: list[int] = []
-        for keep in grid:
-            plan = self._plan(*before, (last, keep))
+        enough: list[Plan] = []
+        for keep in self.grid:
+            plan = self._plan(first, keep)
             if self._reaches(plan, self.measured.shares_within(ranks, keep)):
-                enough.append(keep)
+                enough.append(plan)
             if len(enough) == LADDER:
                 break
         return enough[:2]

@@ -1,6 +1,5 @@
 """Run a plan: its first stage over every row of every part, each later one over the rows that were kept."""
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +44,7 @@ class StageStats:
     """How one stage of a plan went.
 
     `read`: bytes of the index's files that one query read. `rescored`: rows, over all queries, that were
-    scored by the definition, from float32. `by`: what was scanned (float32, int8, 1bit, bits or words).
+    scored by the definition, from float32. `by`: what was scanned (float32, int8, 4bit, 1bit or words).
     `missing`: the parts that were left out, and why.
     `prepare_seconds`: what deriving a dimension took besides, the first time.
     """
@@ -200,8 +199,8 @@ class Executor:
         raw = np.array(queries, ndmin=2, copy=None)
         if raw.ndim != 2 or raw.shape[1] != width:
             raise UsageError(f"query vectors have shape (m, {width}) here, not {np.shape(queries)}")
-        full = vectors.tamed(raw)
-        if not math.isfinite(full.sum()):
+        full = raw if raw.dtype == np.float32 and not self._centred else vectors.tamed(raw)
+        if not np.isfinite(full).all():
             raise UsageError("a query vector has NaN or infinity in it")
         return vectors.centre(full) if self._centred else full
 
@@ -242,10 +241,9 @@ class Executor:
         return top, stats
 
     def _stages(self, plan: Plan) -> Sequence[Stage]:
-        """The stages of a plan, with one-bit codes in place of the sign bits that they have replaced."""
-        if not self._has_one_bit:
-            return plan.stages
-        return [replace(s, precision="1bit") if s.precision == "bits" else s for s in plan.stages]
+        """The stages of a plan. `bits`, an older tier, means one-bit codes, or int8 if there are none."""
+        codes: Precision = "1bit" if self._has_one_bit else "int8"
+        return [replace(s, precision=codes) if s.precision == "bits" else s for s in plan.stages]
 
     def _first_stage(
         self,
@@ -312,7 +310,6 @@ def parts_of(parts: Sequence[PartReader], dims: Sequence[int], dim: int) -> Part
                 dim,
                 part.allowed,
                 part.tiers.get(stored),
-                part.signs,
                 part.one_bit,
                 part.four_bit if is_full else None,
             )

@@ -48,7 +48,7 @@ class PartReader:
         self.rows = part.rows
         arrays: dict[str, NDArray[Any]] = {
             name: map_array(folder / name, shape, dtype, BACK if name == NAMES.vectors(full) else remedy)
-            for name, (shape, dtype) in derived_files(part.rows, dims, signs=True).items()
+            for name, (shape, dtype) in derived_files(part.rows, dims).items()
             if name in part.files
         }
         self.arrays: dict[int, NDArray[np.float32]] = {dim: arrays[NAMES.vectors(dim)] for dim in dims}
@@ -58,8 +58,6 @@ class PartReader:
             if NAMES.tier(dim)[0] in arrays
         }
         """The int8 tiers by dimension; a very old index has none."""
-        self.signs: NDArray[np.uint64] | None = arrays.get(NAMES.signs(full))
-        """(words, rows) uint64: the full rows' sign bits, word by word, of an older index."""
         self.one_bit: NDArray[np.uint8] | None = arrays.get(NAMES.one_bit(full))
         """The full rows' one-bit codes (`short_codes.one_bit`); an older index has none."""
         self.postings = map_postings(folder, part, remedy)

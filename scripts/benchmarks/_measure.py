@@ -2,7 +2,8 @@
 
 Watch the memory of a process that was started. Linux only.
 
-Which files of an index a plan reads, as docs/format.md names them, and how fast memory gives them.
+Which files of an index a plan reads, as docs/format.md names them, and how fast memory gives them; what plans
+keep and spend, stage by stage.
 """
 
 import argparse
@@ -27,7 +28,10 @@ from rich.table import Table
 from resizable_search import __version__
 from resizable_search.build.build import build_vectors
 from resizable_search.build.workspace import BuildOptions
+from resizable_search.engine.plan import Plan
 from resizable_search.evaluate import timing as page_cache
+from resizable_search.evaluate.bench import Queries
+from resizable_search.evaluate.plan_space import FACTORS, MeasuredPlans, PlanSearch, first_stages
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
 from resizable_search.store.layout import Home
@@ -333,3 +337,56 @@ def read_bandwidth(path: Path, threads: int) -> float:
                 list(pool.map(reader, parts))
                 best = max(best, numbers.nbytes / (time.perf_counter() - begin))
     return best
+
+
+Lines = list[tuple[str, ...]]
+
+OTHER_MEMORY = np.zeros(64 << 20, np.uint8)
+ASKED = 200  # queries of a profile
+
+
+def bytes_by_file(index: Index) -> Lines:
+    """A line for each kind of file of the index: megabytes, and bytes a row."""
+    sizes: dict[str, int] = {}
+    for part in index.manifest.parts:
+        for name in part.files:
+            kind = "tiers/lexical.*" if "lexical" in name else name
+            size = (index.folder / part.path / name).stat().st_size
+            sizes[kind] = sizes.get(kind, 0) + size
+    return [(name, f"{size / 1e6:.1f}", f"{size / index.rows:.1f}") for name, size in sorted(sizes.items())]
+
+
+def kept_by_stage(
+    index: Index, queries: NDArray[np.float32], wanted: NDArray[np.int64], recalls: Sequence[float]
+) -> Lines:
+    """A line for each first stage: the least candidates that find so much of the true rows (m, k)."""
+    k = wanted.shape[1]
+    measured = MeasuredPlans(index, Queries(queries, "given"), k, wanted)
+    grid = [k * factor for factor in FACTORS]
+    lines = []
+    for stage in first_stages(PlanSearch(measured, 0.5, len(queries), 0.5).stored):
+        ranks = measured.ranks(Plan((stage,)), grid[-1])
+        found = [float(measured.shares_within(ranks, keep).mean()) for keep in grid]
+        enough = [
+            [keep for keep, share in zip(grid, found, strict=True) if share >= recall] for recall in recalls
+        ]
+        lines.append((str(stage), *(f"{least[0]:,}" if least else f"> {grid[-1]:,}" for least in enough)))
+    return lines
+
+
+def spent_by_stage(index: Index, plan: Plan, queries: NDArray[np.float32], k: int) -> Lines:
+    """A line for each stage, and what is around them: milliseconds of a query, hot and cold (medians)."""
+    by_cache = []
+    for is_cold in (False, True):
+        spent = []
+        for number in range(ASKED):
+            if is_cold:
+                np.add(OTHER_MEMORY, 1, out=OTHER_MEMORY)
+            begin = time.perf_counter()
+            _, stages = index.run(queries[number % len(queries), None], plan, k)
+            whole = time.perf_counter() - begin
+            inside = [stage.seconds for stage in stages]
+            spent.append((*inside, whole - sum(inside), whole))
+        by_cache.append([statistics.median(column) * 1e3 for column in zip(*spent, strict=True)])
+    names = [*map(str, plan.stages), "around them", "all"]
+    return [(name, f"{hot:.3f}", f"{cold:.3f}") for name, hot, cold in zip(names, *by_cache, strict=True)]

@@ -31,7 +31,17 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from _measure import StageClock, machine, parser_of, show, verdict
+from _measure import (
+    OTHER_MEMORY,
+    StageClock,
+    bytes_by_file,
+    kept_by_stage,
+    machine,
+    parser_of,
+    show,
+    spent_by_stage,
+    verdict,
+)
 from _rivals import GRAPHS, GROUPS, THREADS, Given, Way, oracle, overlap, timed
 from _vectors import SETS, Vectors, of_files
 from numpy.typing import NDArray
@@ -54,7 +64,6 @@ SLOW_SECONDS = 3.0  # a way whose batch takes longer runs it once
 PAUSE_SECONDS = 0.1
 UNTIMED, HOT, COLD = 5, 30, 8  # queries of a block
 BLOCK_SECONDS = 1.0  # a block of a slow way has fewer
-OTHER_MEMORY = np.zeros(64 << 20, np.uint8)
 PACKAGES = ("faiss-cpu", "usearch", "hnswlib", "turbovec", "rabitqlib", "numba")
 HEADINGS = (
     "way",
@@ -144,6 +153,20 @@ class Ours:
         plan = str(self._open[1].plan(options))
         shown = name if plan in name or not options.recall else f"{name} ({plan})"
         return Way(OURS + shown, search, self.build_seconds)
+
+    def profile(self, given: Given) -> str:
+        """Tables of what the tuned plans keep and spend, stage by stage, and of the files of the index."""
+        index = self._open[THREADS[-1]]
+        headings = ("first stage", *(f"{recall:g}" for recall in RECALLS))
+        kept = markdown(headings, kept_by_stage(index, given.queries, oracle(given), RECALLS))
+        page = f"\nCandidates that find so much of the true {K} for these queries:\n\n{kept}"
+        for recall in RECALLS:
+            plan = index.plan(SearchOptions(K, recall=recall))
+            spent = spent_by_stage(index, plan, given.queries, K)
+            page += f"\nMilliseconds of the plan for {recall:g}, on {index.threads} threads:\n\n"
+            page += markdown((f"`{plan}`", "hot", "cold"), spent)
+        files = markdown(("file", "MB", "bytes a row"), bytes_by_file(index))
+        return f"{page}\nThe files of the index:\n\n{files}"
 
     def close(self) -> None:
         """Close the indexes."""
@@ -333,21 +356,22 @@ def draw(runs: Mapping[str, Run], path: Path) -> None:
     shown.savefig(path)
 
 
-def compared(vectors: Vectors, args: argparse.Namespace, home: Path) -> tuple[Run, str]:
-    """Measure everything on these vectors; the figures, and what they are of."""
+def compared(vectors: Vectors, args: argparse.Namespace, home: Path) -> tuple[Run, str, str]:
+    """Measure everything on these vectors; the figures, what they are of, and a profile of our plans."""
     say(f"{vectors.name}: {len(vectors.rows):,} × {vectors.rows.shape[1]}; rsearch: building and tuning …")
     given = Given(vectors.rows, vectors.queries, K)
     ours = Ours(vectors, home)
     figures = [Figures(way) for way in chain(ours.ways(args.plan), rivals(given, args.groups))]
     say(f"{len(figures)} ways, {args.rounds} rounds …")
     measure(figures, given, args.rounds)
+    profile = ours.profile(given)
     ours.close()
     intro = (
         f"{len(given.rows):,} × {given.width}: {vectors.described}. {len(given.queries):,} queries, k {K}, "
         f"{args.rounds} rounds; engine {ours.engine}; {'; '.join(ours.remarks)}. All dimensions and tiers of "
         f"the index were derived in {ours.build_seconds:.1f} s."
     )
-    return Run(figures), intro
+    return Run(figures), intro, profile
 
 
 def arguments() -> argparse.Namespace:
@@ -391,7 +415,7 @@ def main() -> int:
     for make in makers:
         vectors = make(args.rows)
         with tempfile.TemporaryDirectory() as temporary:
-            run, intro = compared(vectors, args, args.home or Path(temporary))
+            run, intro, profile = compared(vectors, args, args.home or Path(temporary))
         runs[f"{vectors.name}: {vectors.rows.shape[0]:,} × {vectors.rows.shape[1]}"] = run
         judged, lines = run.judged(), run.table()
         held = held and not any("MISSED" in line[2] or "MISSED" in line[4] for line in judged)
@@ -399,7 +423,7 @@ def main() -> int:
         show((*HEADINGS, ""), [(*line, "") for line in lines])
         show(JUDGED_HEADINGS, judged)
         page += f"\n## {vectors.name.capitalize()}\n\n{intro}\n\n"
-        page += f"{markdown(JUDGED_HEADINGS, judged)}\n{markdown(HEADINGS, lines)}"
+        page += f"{markdown(JUDGED_HEADINGS, judged)}\n{markdown(HEADINGS, lines)}{profile}"
     if args.plot is not None:
         draw(runs, args.plot)
         page += (

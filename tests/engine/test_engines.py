@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from resizable_search.engine import base, numba_engine, numpy_engine, scheduling, short_codes, vectors
 from resizable_search.engine.base import NO_ROW, margin, select
 from resizable_search.engine.parts import Parts, View
-from resizable_search.engine.vectors import Tier, quantise, quantise_queries, sign_words
+from resizable_search.engine.vectors import Tier, quantise, quantise_queries
 from resizable_search.errors import UsageError
 from tests.support import one_bit_scores, oracle
 
@@ -36,7 +36,7 @@ KINDS = ["plain", "duplicates", "near ties", "outliers", "zeros", "tiny prefix",
 
 
 LARGE = 50_000
-PRECISIONS = ["exact", "float32", "int8", "1bit", "bits"]
+PRECISIONS = ["exact", "float32", "int8", "1bit"]
 
 
 def mean_of(rows):
@@ -48,22 +48,17 @@ def view_of(rows, dim, allowed=None, mean=None):
     mean = mean_of(rows) if mean is None else mean
     codes = short_codes.one_bit(rows, mean)
     four_bit = (*short_codes.four_bit(rows, mean), mean) if dim == rows.shape[1] else None
-    return View(rows, dim, allowed, Tier(*quantise(rows)), sign_words(rows).T.copy(), codes, four_bit)
+    return View(rows, dim, allowed, Tier(*quantise(rows)), codes, four_bit)
 
 
 def rough_scores(view, precision, query):
-    """The scores in int8, 1bit and bits, in plain Python."""
+    """The scores in int8 and 1bit, in plain Python."""
     if precision == "1bit":
         return one_bit_scores(view.stored, mean_of(view.stored), query)
-    if precision == "bits":
-        signs = (view.rows(np.arange(len(view))) > 0) == (query > 0)
-        return (2 * signs.sum(axis=1) - view.dim).astype(np.float32)
-    asked = quantise_queries(query[None])
-    sums = [
-        sum(map(int.__mul__, row, asked.codes[0].tolist())) for row in view.tier.codes[:, : view.dim].tolist()
-    ]
+    codes, units = quantise_queries(query[None])
+    sums = [sum(map(int.__mul__, row, codes[0].tolist())) for row in view.tier.codes[:, : view.dim].tolist()]
     scores = [float(total) * float(step) for total, step in zip(sums, view.tier.steps, strict=True)]
-    return (np.array(scores) * asked.units[0]).astype(np.float32)
+    return (np.array(scores) * units[0]).astype(np.float32)
 
 
 def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=None):
@@ -78,7 +73,7 @@ def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=Non
         if precision in ("exact", "float32") and meant.size > LARGE:
             # Plain Python takes too long; `vectors.dot` is held against it in test_vectors.
             scores, best = select(vectors.dot(meant[may], query), may, k)
-        elif precision in ("int8", "1bit", "bits"):
+        elif precision in ("int8", "1bit"):
             all_scores = rough_scores(view, precision, query)
             best = may[np.lexsort((may, -all_scores[may]))][:k]
             scores = all_scores[best]
@@ -235,7 +230,7 @@ def test_rows_that_are_not_allowed_are_not_found(engine, precision):
 def test_without_tiers_exact_reads_the_floats_and_rough_says_what_to_do(engine):
     rows = unit_rows(3000, 64, 0, "plain")
     assert engine.scan(Parts([View(rows, 64)]), rows[:1], "exact", 5).by == "float32"
-    for precision in ("int8", "1bit", "bits"):
+    for precision in ("int8", "1bit"):
         with pytest.raises(UsageError, match="`warm`"):
             engine.scan(Parts([View(rows, 64)]), rows[:1], precision, 5)
 

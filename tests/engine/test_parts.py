@@ -53,7 +53,7 @@ HEALTH = [HealthCheck.function_scoped_fixture]
 @given(
     **MADE,
     dim=st.sampled_from([64, 40]),
-    precision=st.sampled_from(["exact", "float32", "int8", "1bit", "bits"]),
+    precision=st.sampled_from(["exact", "float32", "int8", "1bit"]),
 )
 def test_parts_answer_as_one(engine, monkeypatch, too_many, sizes, kinds, k, m, dim, precision, gone, seed):
     monkeypatch.setattr(base, "TOO_MANY", too_many)  # the scan gives up, or does not

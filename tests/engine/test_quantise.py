@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resizable_search.engine import short_codes, vectors
-from resizable_search.engine.vectors import Tier, prefix_masks, quantise, quantise_queries, sign_words
+from resizable_search.engine.vectors import Tier, quantise, quantise_queries, sign_words
 from tests.engine.test_engines import KINDS, unit_rows
 
 
@@ -61,22 +61,20 @@ def test_an_integer_query_is_near_and_its_sums_fit_32_bits(dim, seed, spiky):
     if spiky:
         raw[:, 0] = 1000
     queries = vectors.normalise(raw)
-    asked = quantise_queries(queries)
+    codes, units = quantise_queries(queries)
     for i in range(2):
-        near = asked.codes[i, :dim] * asked.units[i]
-        assert not asked.codes[i, dim:].any()
-        true = math.sqrt(math.fsum(((queries[i].astype(np.float64) - near) ** 2).tolist()))
-        assert true <= asked.errors[i] <= true * (1 + 1e-6) + 1e-200
-        assert asked.errors[i] <= 0.5 * math.sqrt(dim) * asked.units[i] * (1 + 1e-6)
+        near = codes[i, :dim] * units[i]
+        assert not codes[i, dim:].any()
+        assert np.abs(queries[i].astype(np.float64) - near).max() <= 0.5 * units[i]
         # The worst row there can be: every code 127, with the query's signs.
-        assert 127 * int(np.abs(asked.codes[i].astype(np.int64)).sum()) < 2**31
-        assert asked.units[i] <= 2.0**-13
+        assert 127 * int(np.abs(codes[i].astype(np.int64)).sum()) < 2**31
+        assert units[i] <= 2.0**-13
 
 
 def test_a_zero_query_stays_zero():
-    asked = quantise_queries(np.zeros((1, 5), np.float32))
-    assert not asked.codes.any()
-    assert asked.lengths.tolist() == [0]
+    codes, units = quantise_queries(np.zeros((1, 5), np.float32))
+    assert not codes.any()
+    assert np.isfinite(units).all()
 
 
 @pytest.mark.parametrize("dim", [1, 7, 63, 64, 65, 128, 200])
@@ -87,10 +85,6 @@ def test_signs_lie_where_the_format_says(dim):
     assert words.dtype == np.uint64
     bits = [[int(words[r, i // 64]) >> i % 64 & 1 for i in range(dim)] for r in range(9)]
     assert bits == (rows > 0).tolist()
-    assert not (words & ~prefix_masks(dim)).any()
-    assert [int(mask).bit_count() for mask in prefix_masks(dim)] == [64] * (dim // 64) + [dim % 64] * (
-        dim % 64 > 0
-    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -94,18 +94,6 @@ def test_a_first_stage_is_given_up_once_it_cannot_be_the_choice(measured):
     assert search.reaching == []
 
 
-def test_a_second_stage_is_tried_with_the_fewest_candidates_that_reach_the_recall(measured):
-    search = PlanSearch(measured, 0.5, len(measured), 0.01)
-    plans = search._try_seconds(Stage(64, precision="1bit"), [100, 150], math.inf)
-    assert plans
-    for plan in plans:
-        first, second, last = plan.stages
-        assert (first.dim, first.precision, second.precision, last.dim) == (64, "1bit", "int8", FULL)
-        assert second.keep < first.keep in (100, 150)
-        assert plan in search.reaching
-        assert search.overlap[plan] == pytest.approx(measured.shares(plan).mean())
-
-
 def test_queries_are_split_by_the_seed_and_none_is_in_both():
     vectors = np.arange(10, dtype=np.float32)[:, None]
     queries = Queries(vectors, "own rows", np.arange(10), 3)

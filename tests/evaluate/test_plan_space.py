@@ -4,10 +4,9 @@ from resizable_search.engine.plan import Plan, Stage
 from resizable_search.evaluate.plan_space import (
     FACTORS,
     StoredTiers,
-    chain,
     first_stages,
     keeps,
-    second_stages,
+    reranked,
 )
 
 WIDTHS = {
@@ -26,10 +25,8 @@ def test_every_chain_can_be_run(dims, k):
     stored = StoredTiers(dims, dims, one_bit=True)
     grid = keeps(k, 10**9)
     for first in first_stages(stored):
-        plan = chain([(first, grid[-1])], dims[-1]).check(k, dims[-1])
+        plan = reranked(first, grid[-1], dims[-1]).check(k, dims[-1])
         assert Plan.parse(str(plan)) == plan
-        for second in second_stages(first, stored):
-            chain([(first, grid[-1]), (second, grid[0])], dims[-1]).check(k, dims[-1])
 
 
 def test_bit_prefixes_grow_by_words_up_to_the_full_dimension():
@@ -45,15 +42,6 @@ def test_an_index_without_tiers_has_its_smaller_dimensions_alone():
 
 def test_codes_of_a_dimension_stand_for_its_floats():
     assert list(map(str, first_stages(StoredTiers((16, 64, 96), (64, 96))))) == ["64:int8", "96:int8", "16"]
-
-
-def test_a_second_stage_knows_more_than_the_first():
-    stored = StoredTiers((64, 128, 256, 512, 768), (64, 128, 256, 512, 768), one_bit=True)
-    assert list(map(str, second_stages(Stage(128, precision="1bit"), stored))) == [
-        "256:int8", "512:int8", "768:int8",
-    ]  # fmt: skip
-    assert list(map(str, second_stages(Stage(256, precision="int8"), stored))) == ["512:int8", "768:int8"]
-    assert "256:int8" not in map(str, second_stages(Stage(256), stored))
 
 
 def test_the_numbers_kept_are_multiples_of_k_and_at_most_a_quarter_of_the_rows():

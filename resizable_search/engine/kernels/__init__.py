@@ -12,10 +12,10 @@ from typing import Any
 
 from numba import types
 
-from resizable_search.engine.kernels.four_bit import scan_four_bit, survivors
+from resizable_search.engine.kernels.four_bit import scan_four_bit
 from resizable_search.engine.kernels.one_bit import best_words, rescore_one_bit, scan_one_bit, unpack
 from resizable_search.engine.kernels.rows import rescore_exact, rescore_int8, truncate
-from resizable_search.engine.kernels.scan import best_candidates, scan_int8
+from resizable_search.engine.kernels.scan import scan_int8, survivors
 
 
 def _signatures() -> dict[Any, Any]:
@@ -45,7 +45,6 @@ def _signatures() -> dict[Any, Any]:
             table, i64, queries, array(f64, 1), counts, i64, i64, i64, *one_lower, *one_candidates,
         ),
         survivors: (*candidates, *lower),
-        best_candidates: (table, i64, types.boolean, queries, *candidates, *lower, *best),
         truncate: (queries, i64, queries),
         rescore_exact: (table, i64, queries, rows, *best),
         rescore_int8: (table, i64, types.boolean, queries, rows, *best),

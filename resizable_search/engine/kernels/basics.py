@@ -28,7 +28,7 @@ CACHE_LINE = 64
 FEATURES = config.CPU_FEATURES or get_host_cpu_features().flatten()
 """What the processor has, such as '+avx2,-avx512f,…'."""
 
-_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
 @njit(nogil=True, inline="always")
@@ -191,17 +191,6 @@ def four_bit_bounds_of(table, part):
 
 
 @njit(nogil=True)
-def part_of(table, row, guess):
-    """The part that holds a row of the index. The search starts at `guess`."""
-    part = guess
-    while row < table[part, columns.FIRST]:
-        part -= 1
-    while row >= table[part, columns.FIRST] + table[part, columns.ROWS]:
-        part += 1
-    return part
-
-
-@njit(nogil=True)
 def span_of(rows, count, at, first, stop):
     """The range, from `at` on, of those of `count` ascending rows that are within first … stop - 1."""
     while at < count and rows[at] < first:
@@ -212,24 +201,38 @@ def span_of(rows, count, at, first, stop):
     return at, end
 
 
+def splat(kind, value):
+    """A constant vector with the same number everywhere."""
+    return ir.Constant(kind, [value] * kind.count)
+
+
+def shuffle(builder, a, places, b=None):
+    """The numbers at these places of a vector, or of two behind each other."""
+    mask = ir.Constant(ir.VectorType(I32, len(places)), list(places))
+    return builder.shuffle_vector(a, ir.Constant(a.type, ir.Undefined) if b is None else b, mask)
+
+
+def by_halves(builder, name, result, vectors):
+    """The vector <n> that an intrinsic makes of vectors, half by half: `result` is of half the size."""
+    count, halves = vectors[0].type.count // 2, []
+    for places in (range(count), range(count, 2 * count)):
+        halves.append(call(builder, name, result, *(shuffle(builder, each, places) for each in vectors)))
+    return shuffle(builder, halves[0], range(2 * result.count), halves[1])
+
+
 def multiply_add(builder, a, b):
     """Sums of neighbouring products of two <32 x i16>: <16 x i32>, by one instruction if there is one."""
     if "+avx512bw" in FEATURES:
-        return call(builder, "llvm.x86.avx512.pmaddw.d.512", ir.VectorType(_I32, 16), a, b)
+        return call(builder, "llvm.x86.avx512.pmaddw.d.512", ir.VectorType(I32, 16), a, b)
     if "+avx2" in FEATURES:
-        half, parts = ir.VectorType(_I32, 8), []
-        for places in (range(16), range(16, 32)):
-            mask = ir.Constant(ir.VectorType(_I32, 16), list(places))
-            x, y = (builder.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), mask) for v in (a, b))
-            parts.append(call(builder, "llvm.x86.avx2.pmadd.wd", half, x, y))
-        return builder.shuffle_vector(*parts, ir.Constant(ir.VectorType(_I32, 16), list(range(16))))
-    wide = ir.VectorType(_I32, LANES)
-    product = builder.mul(builder.sext(a, wide), builder.sext(b, wide))
-    even, odd = (ir.Constant(ir.VectorType(_I32, 16), list(range(i, LANES, 2))) for i in (0, 1))
-    nothing = ir.Constant(wide, ir.Undefined)
-    return builder.add(
-        builder.shuffle_vector(product, nothing, even), builder.shuffle_vector(product, nothing, odd)
-    )
+        return by_halves(builder, "llvm.x86.avx2.pmadd.wd", ir.VectorType(I32, 8), (a, b))
+    wide = ir.VectorType(I32, LANES)
+    return neighbours_added(builder, builder.mul(builder.sext(a, wide), builder.sext(b, wide)))
+
+
+def neighbours_added(builder, vector):
+    """The sums of neighbouring numbers."""
+    return builder.add(*(shuffle(builder, vector, range(i, vector.type.count, 2)) for i in (0, 1)))
 
 
 def call(builder, name: str, result, *arguments):
@@ -281,10 +284,10 @@ def _tile(rows, queries, *, prefetches=False):
                 for kind, value in ((kinds[0], codes), (kinds[2], query_codes), (kinds[5], out))
             ]
             strides = [builder.extract_value(array.strides, 0) for array in arrays]
-            starts = [builder.bitcast(array.data, _I8.as_pointer()) for array in arrays]
+            starts = [builder.bitcast(array.data, I8.as_pointer()) for array in arrays]
 
             def line(which: int, first, number: int):
-                index = builder.add(first, ir.Constant(_I64, number))
+                index = builder.add(first, ir.Constant(I64, number))
                 return builder.gep(starts[which], [builder.mul(index, strides[which])])
 
             def load(pointer, offset, kind):
@@ -293,26 +296,26 @@ def _tile(rows, queries, *, prefetches=False):
 
             lines = [line(0, row, i) for i in range(rows)]
             query_lines = [line(1, query, j) for j in range(queries)]
-            zero = ir.Constant(ir.VectorType(_I32, 16), [0] * 16)
+            zero = ir.Constant(ir.VectorType(I32, 16), [0] * 16)
             sums = [[cgutils.alloca_once_value(builder, zero) for _ in query_lines] for _ in lines]
             with cgutils.for_range(builder, steps) as loop:
-                offset = builder.mul(loop.index, ir.Constant(_I64, LANES))
-                double = builder.mul(loop.index, ir.Constant(_I64, 2 * LANES))
-                values = [load(pointer, double, ir.VectorType(_I16, LANES)) for pointer in query_lines]
+                offset = builder.mul(loop.index, ir.Constant(I64, LANES))
+                double = builder.mul(loop.index, ir.Constant(I64, 2 * LANES))
+                values = [load(pointer, double, ir.VectorType(I16, LANES)) for pointer in query_lines]
                 for pointer, own in zip(lines, sums, strict=True):
                     if prefetches:
-                        ahead = builder.add(offset, ir.Constant(_I64, AHEAD))
+                        ahead = builder.add(offset, ir.Constant(I64, AHEAD))
                         prefetch(builder, builder.gep(pointer, [ahead]))
-                    narrow = load(pointer, offset, ir.VectorType(_I8, LANES))
-                    wide = builder.sext(narrow, ir.VectorType(_I16, LANES))
+                    narrow = load(pointer, offset, ir.VectorType(I8, LANES))
+                    wide = builder.sext(narrow, ir.VectorType(I16, LANES))
                     for value, total in zip(values, own, strict=True):
                         more = multiply_add(builder, wide, value)
                         builder.store(builder.add(builder.load(total), more), total)
             for j in range(queries):
-                target = builder.bitcast(line(2, ir.Constant(_I64, 0), j), _I32.as_pointer())
+                target = builder.bitcast(line(2, ir.Constant(I64, 0), j), I32.as_pointer())
                 for i in range(rows):
-                    whole = call(builder, "llvm.vector.reduce.add.v16i32", _I32, builder.load(sums[i][j]))
-                    index = builder.add(column, ir.Constant(_I64, i))
+                    whole = call(builder, "llvm.vector.reduce.add.v16i32", I32, builder.load(sums[i][j]))
+                    index = builder.add(column, ir.Constant(I64, i))
                     builder.store(whole, builder.gep(target, [index]))
             return context.get_dummy_value()
 
@@ -323,8 +326,8 @@ def _tile(rows, queries, *, prefetches=False):
 
 def prefetch(builder, pointer):
     """Prefetch the memory at a pointer; an address outside of an array is harmless."""
-    read, keep, data = (ir.Constant(_I32, number) for number in (0, 3, 1))
-    kind = ir.FunctionType(ir.VoidType(), [pointer.type, *[_I32] * 3])
+    read, keep, data = (ir.Constant(I32, number) for number in (0, 3, 1))
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, *[I32] * 3])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     builder.call(function, [pointer, read, keep, data])
 
@@ -335,7 +338,7 @@ def _prefetch_byte(context, array, offset):
 
     def generate(context, builder, signature, arguments):
         made = context.make_array(signature.args[0])(context, builder, arguments[0])
-        prefetch(builder, builder.gep(builder.bitcast(made.data, _I8.as_pointer()), [arguments[1]]))
+        prefetch(builder, builder.gep(builder.bitcast(made.data, I8.as_pointer()), [arguments[1]]))
         return context.get_dummy_value()
 
     return types.void(array, types.int64), generate

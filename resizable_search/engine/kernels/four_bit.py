@@ -12,12 +12,18 @@ from numba.extending import intrinsic
 from resizable_search.engine.kernels.basics import (
     AHEAD,
     FEATURES,
+    I8,
+    I16,
+    I32,
+    I64,
+    by_halves,
     call,
     four_bit_bounds_of,
     four_bit_of,
     multiply_add,
-    offer_lower,
+    neighbours_added,
     prefetch,
+    splat,
 )
 from resizable_search.engine.kernels.rows import bounds_of_error, length_of
 from resizable_search.engine.kernels.scan import scan_rows_by
@@ -25,17 +31,7 @@ from resizable_search.engine.short_codes import FOUR_BIT_LINE
 
 TOGETHER = 4  # rows
 
-_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-_BYTES, _WORDS, _SUMS = ir.VectorType(_I8, 64), ir.VectorType(_I16, 32), ir.VectorType(_I32, 16)
-
-
-def _splat(kind, value):
-    return ir.Constant(kind, [value] * kind.count)
-
-
-def _some(builder, vector, places):
-    mask = ir.Constant(ir.VectorType(_I32, len(places)), list(places))
-    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+_BYTES, _WORDS, _SUMS = ir.VectorType(I8, 64), ir.VectorType(I16, 32), ir.VectorType(I32, 16)
 
 
 def _pairs(builder, codes, numbers):
@@ -43,15 +39,9 @@ def _pairs(builder, codes, numbers):
     if "+avx512bw" in FEATURES:
         return call(builder, "llvm.x86.avx512.pmaddubs.w.512", _WORDS, codes, numbers)
     if "+avx2" in FEATURES:
-        half, parts = ir.VectorType(_I16, 16), []
-        for places in (range(32), range(32, 64)):
-            own = [_some(builder, vector, places) for vector in (codes, numbers)]
-            parts.append(call(builder, "llvm.x86.avx2.pmadd.ub.sw", half, *own))
-        everything = ir.Constant(ir.VectorType(_I32, 32), list(range(32)))
-        return builder.shuffle_vector(*parts, everything)
-    wide = ir.VectorType(_I16, 64)
-    product = builder.mul(builder.zext(codes, wide), builder.sext(numbers, wide))
-    return builder.add(*(_some(builder, product, range(i, 64, 2)) for i in (0, 1)))
+        return by_halves(builder, "llvm.x86.avx2.pmadd.ub.sw", ir.VectorType(I16, 16), (codes, numbers))
+    wide = ir.VectorType(I16, 64)
+    return neighbours_added(builder, builder.mul(builder.zext(codes, wide), builder.sext(numbers, wide)))
 
 
 @intrinsic
@@ -61,13 +51,13 @@ def _tile(context, codes, row, query_codes, query, out, column):
 
     def generate(context, builder, signature, arguments):
         codes, row, query_codes, query, out, column = arguments
-        kinds, number = signature.args, lambda value: ir.Constant(_I64, value)
+        kinds, number = signature.args, lambda value: ir.Constant(I64, value)
         arrays = [
             context.make_array(kind)(context, builder, value)
             for kind, value in ((kinds[0], codes), (kinds[2], query_codes), (kinds[4], out))
         ]
         width, stride = (builder.extract_value(array.strides, 0) for array in arrays[:2])
-        starts = [builder.bitcast(array.data, _I8.as_pointer()) for array in arrays[:2]]
+        starts = [builder.bitcast(array.data, I8.as_pointer()) for array in arrays[:2]]
         lines = [
             builder.gep(starts[0], [builder.mul(width, builder.add(row, number(i)))]) for i in range(TOGETHER)
         ]
@@ -77,20 +67,20 @@ def _tile(context, codes, row, query_codes, query, out, column):
             typed = builder.bitcast(builder.gep(pointer, [offset]), _BYTES.as_pointer())
             return builder.load(typed, align=1)
 
-        sums = [cgutils.alloca_once_value(builder, _splat(_SUMS, 0)) for _ in lines]
+        sums = [cgutils.alloca_once_value(builder, splat(_SUMS, 0)) for _ in lines]
         with cgutils.for_range(builder, builder.udiv(width, number(FOUR_BIT_LINE))) as loop:
             offset = builder.mul(loop.index, number(FOUR_BIT_LINE))
             lower, upper = load(numbers, offset), load(numbers, builder.add(offset, width))
             for line, total in zip(lines, sums, strict=True):
                 prefetch(builder, builder.gep(line, [builder.add(offset, number(AHEAD))]))
-                both, low = load(line, offset), _splat(_BYTES, 15)
-                shifted = builder.lshr(builder.bitcast(both, _WORDS), _splat(_WORDS, 4))
+                both, low = load(line, offset), splat(_BYTES, 15)
+                shifted = builder.lshr(builder.bitcast(both, _WORDS), splat(_WORDS, 4))
                 halves = builder.and_(both, low), builder.and_(builder.bitcast(shifted, _BYTES), low)
                 pairs = builder.add(_pairs(builder, halves[0], lower), _pairs(builder, halves[1], upper))
-                more = multiply_add(builder, pairs, _splat(_WORDS, 1))
+                more = multiply_add(builder, pairs, splat(_WORDS, 1))
                 builder.store(builder.add(builder.load(total), more), total)
         for i, total in enumerate(sums):
-            whole = call(builder, "llvm.vector.reduce.add.v16i32", _I32, builder.load(total))
+            whole = call(builder, "llvm.vector.reduce.add.v16i32", I32, builder.load(total))
             index = builder.add(column, number(i))
             builder.store(whole, builder.gep(arrays[2].data, [index]))
         return context.get_dummy_value()
@@ -163,31 +153,3 @@ def scan_four_bit(
     return _scan_rows(
         table, dim, integers, True, progress, chunk, k, limit, lower, lower_sizes, rows, keys, counts
     )
-
-
-@njit(nogil=True, cache=True)
-def survivors(rows, keys, counts, lower, lower_sizes):
-    """The candidates of all threads that may be among the best: (m, most) int64, unordered, -1 for none."""
-    threads, m = counts.shape
-    k = lower.shape[2]
-    bounds, heap = np.empty(m), np.empty(k)
-    most = 0
-    for query in range(m):
-        size = count = 0
-        for thread in range(threads):
-            for i in range(lower_sizes[thread, query]):
-                size = offer_lower(heap, size, k, lower[thread, query, i])
-        bounds[query] = heap[0] if size == k else -np.inf
-        for thread in range(threads):
-            for i in range(counts[thread, query]):
-                count += keys[thread, query, i] >= bounds[query]
-        most = max(most, count)
-    out = np.full((m, most), -1)
-    for query in range(m):
-        at = 0
-        for thread in range(threads):
-            for i in range(counts[thread, query]):
-                if keys[thread, query, i] >= bounds[query]:
-                    out[query, at] = rows[thread, query, i]
-                    at += 1
-    return out

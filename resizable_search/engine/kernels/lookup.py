@@ -16,36 +16,37 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from resizable_search.engine.kernels.basics import FEATURES, call, pointer_to, prefetch
+from resizable_search.engine.kernels.basics import (
+    FEATURES,
+    I8,
+    I16,
+    I32,
+    I64,
+    by_halves,
+    call,
+    pointer_to,
+    prefetch,
+    shuffle,
+    splat,
+)
 from resizable_search.engine.short_codes import CODE_ROWS, HEAD
 
 BLOCKS_AHEAD = 2
 """Blocks that a scan prefetches ahead; 1 to 8 make no difference, 0 takes a third longer."""
 
-_I8, _I16, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
-_BYTES, _WORDS, _FLOATS = ir.VectorType(_I8, 64), ir.VectorType(_I16, 32), ir.VectorType(_F32, 16)
+_F32 = ir.FloatType()
+_BYTES, _WORDS, _FLOATS = ir.VectorType(I8, 64), ir.VectorType(I16, 32), ir.VectorType(_F32, 16)
 
 _uint8 = pointer_to(types.uint8)
 
 
-def _splat(kind, value):
-    return ir.Constant(kind, [value] * kind.count)
-
-
-def _shuffle(builder, a, b, places):
-    mask = ir.Constant(ir.VectorType(_I32, len(places)), list(places))
-    return builder.shuffle_vector(a, ir.Constant(a.type, ir.Undefined) if b is None else b, mask)
-
-
 def _look_up(builder, table, indexes):
     """The bytes of a table <16 x i8> at indexes <64 x i8>, each below 16."""
+    everywhere = shuffle(builder, table, list(range(16)) * 4)
     if "+avx512bw" in FEATURES:
-        wide = _shuffle(builder, table, None, list(range(16)) * 4)
-        return call(builder, "llvm.x86.avx512.pshuf.b.512", _BYTES, wide, indexes)
-    wide, half = _shuffle(builder, table, None, list(range(16)) * 2), ir.VectorType(_I8, 32)
-    halves = [_shuffle(builder, indexes, None, range(start, start + 32)) for start in (0, 32)]
-    found = [call(builder, "llvm.x86.avx2.pshuf.b", half, wide, each) for each in halves]
-    return _shuffle(builder, found[0], found[1], range(64))
+        return call(builder, "llvm.x86.avx512.pshuf.b.512", _BYTES, everywhere, indexes)
+    half = ir.VectorType(I8, 32)
+    return by_halves(builder, "llvm.x86.avx2.pshuf.b", half, (everywhere, indexes))
 
 
 def _in_registers(count):
@@ -59,7 +60,7 @@ def _in_registers(count):
 
         def generate(context, builder, signature, arguments):
             address, step, lines, _, first, *_ = arguments
-            kinds, number = signature.args, lambda value: ir.Constant(_I64, value)
+            kinds, number = signature.args, lambda value: ir.Constant(I64, value)
 
             def array_of(which):
                 return context.make_array(kinds[which])(context, builder, arguments[which])
@@ -72,22 +73,21 @@ def _in_registers(count):
                 return builder.load(typed, align=1)
 
             stride = builder.extract_value(array_of(3).strides, 0)
-            own_tables = builder.gep(start_of(3, _I8), [builder.mul(first, stride)])
-            block = builder.inttoptr(address, _I8.as_pointer())
+            own_tables = builder.gep(start_of(3, I8), [builder.mul(first, stride)])
+            block = builder.inttoptr(address, I8.as_pointer())
             codes = builder.gep(block, [number(HEAD * CODE_ROWS)])
             later = builder.gep(block, [builder.mul(step, number(BLOCKS_AHEAD))])
             for line in range(HEAD):
                 prefetch(builder, builder.gep(later, [number(line * CODE_ROWS)]))
             later = builder.gep(later, [number(HEAD * CODE_ROWS)])
             sums = [
-                [cgutils.alloca_once_value(builder, _splat(_WORDS, 0)) for _ in range(2)]
-                for _ in range(count)
+                [cgutils.alloca_once_value(builder, splat(_WORDS, 0)) for _ in range(2)] for _ in range(count)
             ]
             with cgutils.for_range(builder, lines) as loop:
                 offset = builder.mul(loop.index, number(CODE_ROWS))
                 prefetch(builder, builder.gep(later, [offset]))
-                signs, low = load(codes, offset, _BYTES), _splat(_BYTES, 15)
-                shifted = builder.lshr(builder.bitcast(signs, _WORDS), _splat(_WORDS, 4))
+                signs, low = load(codes, offset, _BYTES), splat(_BYTES, 15)
+                shifted = builder.lshr(builder.bitcast(signs, _WORDS), splat(_WORDS, 4))
                 indexes = builder.and_(signs, low), builder.and_(builder.bitcast(shifted, _BYTES), low)
                 for query, (both, upper) in enumerate(sums):
                     place = builder.add(
@@ -96,46 +96,46 @@ def _in_registers(count):
                     found = [
                         _look_up(
                             builder,
-                            load(own_tables, builder.add(place, number(16 * i)), ir.VectorType(_I8, 16)),
+                            load(own_tables, builder.add(place, number(16 * i)), ir.VectorType(I8, 16)),
                             indexes[i],
                         )
                         for i in range(2)
                     ]
                     pair = builder.bitcast(builder.add(*found), _WORDS)
                     builder.store(builder.add(builder.load(both), pair), both)
-                    odd = builder.lshr(pair, _splat(_WORDS, 8))
+                    odd = builder.lshr(pair, splat(_WORDS, 8))
                     builder.store(builder.add(builder.load(upper), odd), upper)
-            wide = ir.VectorType(_I32, 16)
+            wide = ir.VectorType(I32, 16)
             factors = []
             for group in range(4):
-                half = load(block, number(32 * group), ir.VectorType(_I16, 16))
+                half = load(block, number(32 * group), ir.VectorType(I16, 16))
                 factors.append(
-                    builder.bitcast(builder.shl(builder.zext(half, wide), _splat(wide, 16)), _FLOATS)
+                    builder.bitcast(builder.shl(builder.zext(half, wide), splat(wide, 16)), _FLOATS)
                 )
 
             def everywhere(which, query):
                 pointer = builder.gep(start_of(which, _F32), [builder.add(first, number(query))])
                 one = ir.Constant(_FLOATS, ir.Undefined)
-                one = builder.insert_element(one, builder.load(pointer), ir.Constant(_I32, 0))
-                return _shuffle(builder, one, None, [0] * 16)
+                one = builder.insert_element(one, builder.load(pointer), ir.Constant(I32, 0))
+                return shuffle(builder, one, [0] * 16)
 
             for query, (both, upper) in enumerate(sums):
                 odd = builder.load(upper)
-                even = builder.sub(builder.load(both), builder.shl(odd, _splat(_WORDS, 8)))
+                even = builder.sub(builder.load(both), builder.shl(odd, splat(_WORDS, 8)))
                 total, bound = everywhere(5, query), everywhere(6, query)
                 mask = number(0)
                 for group in range(4):
                     places = [place for i in range(8 * group, 8 * group + 8) for place in (i, 32 + i)]
-                    agree = builder.zext(_shuffle(builder, even, odd, places), wide)
+                    agree = builder.zext(shuffle(builder, even, places, odd), wide)
                     agree = builder.sitofp(agree, _FLOATS)
                     key = builder.fsub(builder.fadd(agree, agree), total)
                     key = builder.fmul(key, factors[group])
                     out = builder.gep(start_of(7, _F32), [number(CODE_ROWS * query + 16 * group)])
                     builder.store(key, builder.bitcast(out, _FLOATS.as_pointer()), align=4)
-                    reaches = builder.bitcast(builder.fcmp_ordered(">=", key, bound), _I16)
-                    placed = builder.shl(builder.zext(reaches, _I64), number(16 * group))
+                    reaches = builder.bitcast(builder.fcmp_ordered(">=", key, bound), I16)
+                    placed = builder.shl(builder.zext(reaches, I64), number(16 * group))
                     mask = builder.or_(mask, placed)
-                builder.store(mask, builder.gep(start_of(8, _I64), [number(query)]))
+                builder.store(mask, builder.gep(start_of(8, I64), [number(query)]))
             return context.get_dummy_value()
 
         return signature, generate
@@ -191,7 +191,7 @@ def bits_of(context, number):
     """The 32 bits of a float32, as uint64."""
 
     def generate(context, builder, signature, arguments):
-        return builder.zext(builder.bitcast(arguments[0], _I32), _I64)
+        return builder.zext(builder.bitcast(arguments[0], I32), I64)
 
     return types.uint64(types.float32), generate
 
@@ -201,7 +201,7 @@ def float_of(context, bits):
     """The float32 of these 32 bits."""
 
     def generate(context, builder, signature, arguments):
-        return builder.bitcast(builder.trunc(arguments[0], _I32), _F32)
+        return builder.bitcast(builder.trunc(arguments[0], I32), _F32)
 
     return types.float32(types.uint64), generate
 

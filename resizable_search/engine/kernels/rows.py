@@ -136,7 +136,8 @@ def defined_score(row, dim, query):
 def rescore_exact(table, dim, queries, rows, best_scores, best_rows):
     """The best of each query's rows (m, c) int64, ascending, by the defined score.
 
-    Rows of no part, such as -1, are skipped. Results as for `best_candidates`. Returns how many it scored.
+    Rows of no part, such as -1, are skipped. Results: best_scores (m, k) float32 and best_rows (m, k) int64,
+    best first, padded with -inf and -1. Returns how many rows were scored, and how many so.
     """
     scored = 0
     for query in range(rows.shape[0]):
@@ -144,7 +145,7 @@ def rescore_exact(table, dim, queries, rows, best_scores, best_rows):
         scored += _best_defined(
             table, dim, queries[query], own, own.shape[0], best_scores[query], best_rows[query]
         )
-    return scored
+    return scored, scored
 
 
 @njit(nogil=True)
@@ -179,7 +180,7 @@ def _prefetch_codes(codes, steps, errors, row, dim):
 
 @njit(nogil=True, cache=True)
 def rescore_int8(table, dim, is_exact, queries, rows, best_scores, best_rows):
-    """As `rescore_exact`, but int8 codes rule out rows first. Returns the numbers of both scores.
+    """As `rescore_exact`, but int8 codes rule out rows first.
 
     If not `is_exact`, by the int8 score alone. `table` has codes; the rest as for `scan_int8`.
     """

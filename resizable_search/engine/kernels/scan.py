@@ -1,4 +1,4 @@
-"""The scan of int8 codes, and the rescoring of its candidates."""
+"""The scan of int8 codes, and its candidates."""
 
 import numpy as np
 from numba import njit
@@ -11,15 +11,11 @@ from resizable_search.engine.kernels.basics import (
     bounds_of,
     codes_of,
     compact,
-    finish,
-    offer,
     offer_lower,
-    part_of,
     products,
     rows_of,
-    stored_of,
 )
-from resizable_search.engine.kernels.rows import GROUP, defined_score, quantise_queries
+from resizable_search.engine.kernels.rows import GROUP, quantise_queries
 from resizable_search.engine.parts import FIRST, ROWS
 
 
@@ -147,37 +143,31 @@ def scan_int8(
 
 
 @njit(nogil=True, cache=True)
-def best_candidates(
-    table, dim, is_exact, queries, rows, keys, counts, lower, lower_sizes, best_scores, best_rows
-):
-    """The best candidates of all threads, by key and row. Returns how many were rescored.
+def survivors(rows, keys, counts, lower, lower_sizes):
+    """The candidates of all threads that may be among the best: (m, most) int64, unordered, -1 for none.
 
-    If `is_exact`, by the defined score, of every candidate that may be in the answer. Buffers as for
-    `scan_int8` with a first axis of threads: lower (threads, m, k), and so on; queries (m, dim) float32.
-    Results: best_scores (m, k) float32 and best_rows (m, k) int64, best first, padded with -inf and -1.
+    Buffers as for `scan_int8` with a first axis of threads: rows (threads, m, capacity), and so on.
     """
-    k = best_scores.shape[1]
-    rescored = part = 0
-    bounds = np.empty(k, np.float64)
-    for query in range(rows.shape[1]):
-        size = 0
-        for thread in range(rows.shape[0]):
+    threads, m = counts.shape
+    k = lower.shape[2]
+    bounds, heap = np.empty(m), np.empty(k)
+    most = 0
+    for query in range(m):
+        size = count = 0
+        for thread in range(threads):
             for i in range(lower_sizes[thread, query]):
-                size = offer_lower(bounds, size, k, lower[thread, query, i])
-        bound = bounds[0] if size == k else -np.inf
-        size = 0
-        vector, out_scores, out_rows = queries[query], best_scores[query], best_rows[query]
-        for thread in range(rows.shape[0]):
-            own_keys, own_rows = keys[thread, query], rows[thread, query]
+                size = offer_lower(heap, size, k, lower[thread, query, i])
+        bounds[query] = heap[0] if size == k else -np.inf
+        for thread in range(threads):
             for i in range(counts[thread, query]):
-                key, row = own_keys[i], own_rows[i]
-                if key < bound:
-                    continue
-                if is_exact:
-                    part = part_of(table, row, part)
-                    stored = stored_of(table, part)
-                    key = defined_score(stored[row - table[part, FIRST]], dim, vector)
-                    rescored += 1
-                size = offer(out_scores, out_rows, size, k, np.float32(key), row)
-        finish(out_scores, out_rows, size)
-    return rescored
+                count += keys[thread, query, i] >= bounds[query]
+        most = max(most, count)
+    out = np.full((m, most), -1)
+    for query in range(m):
+        at = 0
+        for thread in range(threads):
+            for i in range(counts[thread, query]):
+                if keys[thread, query, i] >= bounds[query]:
+                    out[query, at] = rows[thread, query, i]
+                    at += 1
+    return out

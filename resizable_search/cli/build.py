@@ -13,9 +13,8 @@ from typer import Argument, Option
 from resizable_search.cli import completion, render_build
 from resizable_search.cli.cluster import ray_options
 from resizable_search.cli.help import CLUSTER
-from resizable_search.cli.inputs import piped_in
 from resizable_search.cli.options import BuildArguments, TextArguments, is_given, takes
-from resizable_search.cli.progress import shown_progress, stop_on_signal
+from resizable_search.cli.progress import piped_in, shown_progress, stop_on_signal
 from resizable_search.cli.settings import ConfiguredCommand
 from resizable_search.errors import UsageError
 from resizable_search.specs import FileFormat

@@ -12,7 +12,6 @@ from typer import Argument, Option
 
 from resizable_search.cli import completion
 from resizable_search.cli.cluster import RayScanOption, ResourcesOption, WorkersOption, ray_engine
-from resizable_search.cli.inputs import read_queries
 from resizable_search.cli.options import (
     BuildArguments,
     EngineOption,
@@ -41,6 +40,8 @@ if TYPE_CHECKING:
     from resizable_search.evaluate.bench import BenchOptions, BenchReport, Queries
     from resizable_search.progress import Progress
     from resizable_search.search.index import Index
+
+MOST_BYTES = 64_000_000  # the largest file of queries
 
 DimListOption = Annotated[
     str | None,
@@ -178,6 +179,22 @@ def _note_idle_rerank(options: "BenchOptions", index: "Index") -> None:
     plans = options.chosen_plans(index.full_dim, index.dims)
     if any(options.reranks) and all(len(plan.stages) == 1 for plan in plans):
         note(f"--rerank does nothing at the full dimension ({index.full_dim}): add a smaller one to --dims")
+
+
+def read_queries(path: Path) -> dict[int, str]:
+    """The lines of a file that are not blank, by their numbers from 1. Raises UsageError."""
+    remedy = "name a file with one query a line"
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UsageError(f"{path} has more than {MOST_BYTES // 10**6} MB: {remedy}")
+        lines = content.decode("utf-8-sig").split("\n")  # splitlines would split at U+2028 and others too
+    except OSError as error:
+        raise UsageError(f"cannot read {path} ({error.strerror}): {remedy}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text: {remedy}") from None
+    return {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
 
 
 def embed_lines(index: "Index", lines: dict[int, str], source: str) -> "Queries":

@@ -13,7 +13,6 @@ from typer import Argument, Option
 from resizable_search.cli import completion
 from resizable_search.cli.cluster import NodesOption, ray_options
 from resizable_search.cli.help import with_flags
-from resizable_search.cli.inputs import confirm
 from resizable_search.cli.options import (
     HomeOption,
     IndexArgument,
@@ -25,7 +24,7 @@ from resizable_search.cli.options import (
     open_index,
 )
 from resizable_search.cli.output import json_object
-from resizable_search.cli.progress import shown_progress, stop_on_signal
+from resizable_search.cli.progress import confirm, shown_progress, stop_on_signal
 from resizable_search.cli.render_build import write_lines
 from resizable_search.cli.settings import Configuration
 from resizable_search.errors import IndexFormatError, RsearchError

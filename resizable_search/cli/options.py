@@ -22,8 +22,8 @@ from resizable_search.cli.cluster import (
     WorkersOption,
     ray_engine,
 )
-from resizable_search.cli.inputs import command_to_go_on
 from resizable_search.cli.output import HIT_FIELDS, MORE_FIELDS, OutputOptions
+from resizable_search.cli.progress import command_to_go_on
 from resizable_search.errors import UsageError
 from resizable_search.specs import DEFAULT_EMBEDDER
 from resizable_search.store.layout import Home, default_name, home_of, resolve_index

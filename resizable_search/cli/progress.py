@@ -1,6 +1,7 @@
-"""Progress on stderr (a live bar on a terminal, plain lines elsewhere), and Ctrl-C in long work."""
+"""Progress on stderr (a live bar on a terminal, plain lines elsewhere), questions, pipes, and Ctrl-C."""
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -10,12 +11,17 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import typer
+
 from resizable_search.cli.help import with_flags
 from resizable_search.cli.output import note
+from resizable_search.errors import RsearchError, UsageError
 from resizable_search.progress import Progress
 from resizable_search.text import duration
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from rich.progress import TaskID
 
 PLAIN_SECONDS = 10.0  # seconds between two plain lines of a stage
@@ -142,3 +148,23 @@ def stop_on_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def command_to_go_on() -> str:
+    """The command that resumes the build of this process."""
+    once = {"--restart", "--refit", "--debug", "--dry-run"}
+    return shlex.join(["rsearch", *(word for word in sys.argv[1:] if word not in once)])
+
+
+def piped_in() -> "BinaryIO":
+    """The stdin of a pipe. Raises UsageError on a terminal."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("stdin is not a pipe: send JSON lines to it, or name files")
+    return sys.stdin.buffer
+
+
+def confirm(action: str) -> None:
+    """Ask on the terminal. Raises RsearchError without a terminal, typer.Abort for a no."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise RsearchError(f"not a terminal: pass --yes to {action}")
+    typer.confirm(f"{action}?", abort=True, err=True)

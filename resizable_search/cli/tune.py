@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from resizable_search.cli.evaluate import embed_lines
-from resizable_search.cli.inputs import read_queries
+from resizable_search.cli.evaluate import embed_lines, read_queries
 from resizable_search.cli.options import (
     EngineOption,
     HomeOption,

@@ -11,7 +11,6 @@ from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
 from resizable_search.cli.cluster import GpusOption, RayOption, ResourcesOption, WorkersOption, ray_options
-from resizable_search.cli.inputs import command_to_go_on, confirm, piped_in
 from resizable_search.cli.options import (
     ConcurrencyOption,
     DryRunOption,
@@ -23,7 +22,7 @@ from resizable_search.cli.options import (
     index_folder,
     takes,
 )
-from resizable_search.cli.progress import shown_progress, stop_on_signal
+from resizable_search.cli.progress import command_to_go_on, confirm, piped_in, shown_progress, stop_on_signal
 from resizable_search.errors import ShrinkError, UsageError
 from resizable_search.store.layout import Home, home_of, resolve_index
 from resizable_search.text import counted, size

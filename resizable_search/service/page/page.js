@@ -78,6 +78,7 @@ async function list() {
   byId("index").replaceChildren(
     ...catalog.indexes.map((each) => el("option", { value: each.name }, shownTitle(each.name) + (each.problem ? " (cannot be searched)" : ""))),
   );
+  if (state.index) byId("index").value = state.index;
 }
 
 /** Take the state from the address, and show its answer. */

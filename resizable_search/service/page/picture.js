@@ -3,12 +3,12 @@
 import { cut, fit } from "./format.js";
 import { MOST } from "./slope.js";
 
-const WIDTH = 1200;
+const WIDTH = 1000;
 const ROW = 40;
 const HEAD = 190;
 const FOOT = 70;
 const SCALE = 2;
-const [LEFT, RIGHT] = [90, 470];
+const [LEFT, RIGHT] = [90, 430];
 
 /** Copy the picture, or save it where the clipboard takes none; resolves to what was done. */
 export async function share(story, words) {

@@ -67,6 +67,7 @@ def test_an_answer_is_shown_with_its_own_question_or_not_at_all(visit, watch):
     watch.excused = ["400 (Bad Request)", "502 (Bad Gateway)"]
     page = visit("/?index=things&q=vulkanausbruch&dim=16")  # no word that its embedder knows
     expect(page, "#query-error").to_contain_text("vulkanausbruch")
+    assert page.input_value("#index") == "things"
     page.fill("#query", QUERY)
     page.press("#query", "Enter")
     measured(page)

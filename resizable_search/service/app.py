@@ -41,8 +41,8 @@ IndexName = Annotated[str, Path(max_length=schemas.MOST_NAME)]
 Id = Annotated[str, Query(max_length=schemas.MOST_CHARACTERS)]
 Row = Annotated[int, BeforeValidator(schemas.whole_number), Path(ge=0, le=schemas.MOST_ROW)]
 
-READ = 401, 404, 422, 429, 503
-SEARCHED = 400, 401, 404, 408, 409, 413, 415, 422, 429, 502, 503, 504
+READ = 401, 404, 422, 429, 431, 503
+SEARCHED = 400, 401, 404, 408, 409, 413, 415, 422, 429, 431, 502, 503, 504
 """Statuses of refusals when a document is read, and when an index is searched."""
 
 

@@ -5,15 +5,16 @@ Its `limit_concurrency` closes no connection, and refuses health checks too.
 """
 
 import asyncio
-import json
 import resource
 from functools import partial
 from typing import Any
 
 from httptools import HttpParserError
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from resizable_search.service.refusals import refuse
 
 HEAD_SECONDS = 10.0  # how long the headers of a request may take to arrive
 MOST_HEADERS = 1 << 16  # bytes of a request line and its headers
@@ -30,6 +31,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
+        self.url = b""
         self._head_bytes = 0
         self._is_in_body = False
         self._since = self.loop.time()
@@ -89,7 +91,7 @@ class LimitedProtocol(HttpToolsProtocol):
             super().send_400_response(msg)
         elif not self.transport.is_closing():
             problem = f"the headers of a request may have {MOST_HEADERS:,} bytes: send shorter ones"
-            body = json.dumps({"error": problem}).encode()
+            body = bytes(refuse(self.url.decode("latin-1"), HTTPException(431, problem)).body)
             self.transport.write(
                 b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n"
                 b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
@@ -122,5 +124,5 @@ async def _for_health_checks(app: ASGIApp, scope: Scope, receive: Receive, send:
     if scope["path"] != "/healthz":
         headers = {"connection": "close", "retry-after": "1"}
         problem = "too many connections are open: try again in a second"
-        app = JSONResponse({"error": problem}, 503, headers)
+        app = refuse(scope["path"], HTTPException(503, problem, headers))
     await app(scope, receive, send)

@@ -50,16 +50,25 @@ def write_documents(path: Path, rows: int) -> None:
 
 
 def index_of_matrix(
-    rows: NDArray[np.float32], made_of: str, home: Path, name: str, progress: Progress = SILENT
+    rows: NDArray[np.float32],
+    made_of: str,
+    home: Path,
+    name: str,
+    progress: Progress = SILENT,
+    embedder: str | None = None,
 ) -> Index:
-    """An index of these full vectors (n, d), as they are adopted; one that is complete is opened again."""
+    """An index of these full vectors (n, d), as they are adopted; one that is complete is opened again.
+
+    `embedder`: the kind that embeds queries; None: texts cannot be embedded.
+    """
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=".") as folder:
         vectors, documents = Path(folder) / made_of, Path(folder) / "documents.jsonl"
         with vectors.open("wb") as file:
             np.save(file, rows)
         write_documents(documents, len(rows))
-        build_vectors(vectors, Home(home), BuildOptions(name), documents=documents, progress=progress)
+        options = BuildOptions(name)
+        build_vectors(vectors, Home(home), options, documents=documents, embedder=embedder, progress=progress)
     return open_index(name, home=home)
 
 

@@ -7,7 +7,9 @@ install wrk) ask single queries, k = 10, over kept connections, exact and by the
 recall of 0.99. The rival is `Index.scan` called with one query at a time in one process, on the same
 cores, before and after each run, the better of both: a scan alone, without documents, JSON or HTTP. For
 information also the same scans by 64 queries at once, which is what the service makes of clients that wait
-for it. Query vectors come from the cache, as those of texts that were asked before. Memory is the service's
+for it. Query vectors come from the cache, as those of texts that were asked before; the last two lines are
+of another index of as many rows at 256 dimensions, whose embedder is on this machine: with the same texts
+again and again, and with texts that are each asked once, so that each is embedded. Memory is the service's
 anonymous memory, after the first fifth of the run and at its end.
 """
 
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 from _measure import (
     add_given,
+    clustered,
     given_queries,
     given_vectors,
     index_of_matrix,
@@ -51,14 +54,17 @@ K = 10
 LEAST_SHARE = 0.7
 TOGETHER = 64
 ALONE_SECONDS = 5.0
+TEXTS = 200_000  # texts that are each asked once: more than the service answers in a run
+WORDS = ("river", "stone", "history", "first", "train", "small", "mountain", "city", "music", "paper")
 
 LUA = """
 local bodies = {}
 for line in io.lines("%s") do bodies[#bodies + 1] = line end
-local n = 0
+local n = os.time() * 7919
 request = function()
   n = n + 1
-  return wrk.format("POST", "/api/search", {["Content-Type"] = "application/json"}, bodies[n %% #bodies + 1])
+  local headers = {["Content-Type"] = "application/json"}
+  return wrk.format("POST", "/api/v1/search", headers, bodies[n %% #bodies + 1])
 end
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -105,17 +111,23 @@ def main() -> None:
         engine = index.warm()
         tune(index, 0.99, k=K)
         index.plans.read_again()
+        words = index_of_matrix(clustered(args.rows, 256), "words.npy", home, "words", embedder="wordllama")
+        fewer, distinct = (texts_of(count, np.random.default_rng(2)) for count in (len(texts), TEXTS))
+        embedded = words.embed_queries(fewer)
         what = f"{index.rows:,} × {index.full_dim} ({made_of}), k {K}, {engine}"
         print(f"{what}; {args.clients} clients; {machine()}\n")
-        ways: dict[str, dict[str, Any]] = {
-            f"recall 0.99 ({index.plan(SearchOptions(K, recall=0.99))})": {"recall": 0.99},
-            "exact": {},
-        }
+        plan = index.plan(SearchOptions(K, recall=0.99))
+        ways: list[tuple[str, Index, NDArray[np.float32], list[str], dict[str, Any]]] = [
+            (f"recall 0.99 ({plan})", index, queries, texts, {"recall": 0.99}),
+            ("exact", index, queries, texts, {}),
+            ("exact, 256 dimensions", words, embedded, fewer, {}),
+            ("exact, 256 dimensions, embedded", words, embedded, distinct, {}),
+        ]
         lines = []
-        for name, options in ways.items():
-            one = partial(scan, index, queries, 1, options)
-            alone, many = rate(one), TOGETHER * rate(partial(scan, index, queries, TOGETHER, options))
-            found = served(home, texts, options, args.clients, args.seconds)
+        for name, asked, vectors, asks, options in ways:
+            one = partial(scan, asked, vectors, 1, options)
+            alone, many = rate(one), TOGETHER * rate(partial(scan, asked, vectors, TOGETHER, options))
+            found = served(home, asked.name, asks, options, args.clients, args.seconds)
             alone = max(alone, rate(one))
             lines.append(
                 [
@@ -156,6 +168,11 @@ def cached(index: Index, queries: NDArray[np.float32], home: Home) -> list[str]:
     return texts
 
 
+def texts_of(count: int, rng: np.random.Generator) -> list[str]:
+    """So many texts of a few words that no other text has."""
+    return [" ".join(WORDS[word] for word in rng.integers(0, len(WORDS), 8)) + f" {i}" for i in range(count)]
+
+
 def scan(index: Index, queries: NDArray[np.float32], together: int, options: dict[str, Any], i: int) -> None:
     """The i-th scan of the rival, of so many queries at once."""
     start = i * together % (len(queries) - together)
@@ -173,7 +190,9 @@ def rate(call: Callable[[int], object]) -> float:
     return count / spent
 
 
-def served(home: Path, texts: list[str], options: dict[str, Any], clients: int, seconds: int) -> Load:
+def served(
+    home: Path, index: str, texts: list[str], options: dict[str, Any], clients: int, seconds: int
+) -> Load:
     """Serve the home in a process of its own, and have wrk ask it."""
     command = [sys.executable, "-m", "resizable_search", "serve", "--home", str(home), "--port", "0"]
     with (
@@ -183,7 +202,7 @@ def served(home: Path, texts: list[str], options: dict[str, Any], clients: int, 
         try:
             address = _address(process)
             bodies, script = Path(folder, "bodies"), Path(folder, "wrk.lua")
-            asked = {"index": "measured", "k": K, **options}
+            asked = {"index": index, "k": K, **options}
             bodies.write_text("".join(json.dumps({"query": text, **asked}) + "\n" for text in texts))
             script.write_text(LUA % bodies)
             _wrk(script, address, clients, 3)

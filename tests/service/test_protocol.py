@@ -84,6 +84,8 @@ def test_long_headers_are_refused(served: Running, pieces):
     assert served.ask("GET", "/healthz").status == 200
     assert served.ask("GET", "/healthz", X_Long="x" * 60_000).status == 200
     assert served.ask("GET", "/healthz", X_Long="x" * 70_000).status == 431
+    long = served.ask("GET", f"/api/v1/search?q={'x' * 70_000}")
+    assert (long.status, long.json["error"]["code"]) == (431, "headers_too_large")
 
 
 def test_idle_connections_shut_nobody_out(made_once, monkeypatch):

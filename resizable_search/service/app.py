@@ -38,7 +38,7 @@ at the full dimension. Queries that arrive together share a scan.
 """
 
 IndexName = Annotated[str, Path(max_length=schemas.MOST_NAME)]
-Id = Annotated[str, Query(max_length=schemas.MOST_CHARACTERS)]
+Id = Annotated[str, Query(max_length=4000)]  # which an address has room for
 Row = Annotated[int, BeforeValidator(schemas.whole_number), Path(ge=0, le=schemas.MOST_ROW)]
 
 READ = 401, 404, 422, 429, 431, 503

@@ -156,7 +156,7 @@ def test_the_signatures_are_pinned():
     assert [f.name for f in resizable_search.Hit.__dataclass_fields__.values()] == [
         "rank", "row", "score", "id", "title", "url", "text", "metadata", "copies", "ranks",
     ]  # fmt: skip
-    assert list(resizable_search.Top.__dataclass_fields__) == ["scores", "rows", "ranks"]
+    assert list(resizable_search.Top.__dataclass_fields__) == ["scores", "rows", "ranks", "missing"]
 
 
 def test_every_public_name_is_documented():

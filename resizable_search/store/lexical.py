@@ -25,7 +25,7 @@ from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import Part, damaged
 from resizable_search.text import BACK, clipped
 
-RUN_CHARACTERS = 4_000_000
+RUN_CHARACTERS = 1_000_000
 """Characters of documents that are counted at once."""
 CACHED_CHARACTERS = 40_000_000
 """Characters of words whose terms are remembered: each word takes some hundred bytes more."""

@@ -16,6 +16,7 @@ def test_the_command_line_takes_a_cluster(inside: Inside):
     (inside.folder / "n.md").write_text("a note")
     assert inside.run("build", "files", "n.md").code == 0
     assert inside.run("update", "n", *wrong[2:]).code == 0  # nothing is to be embedded
+    errs(inside.run("info", "n", *wrong[2:]), 1, "no Ray cluster answers")
     (inside.folder / "o.md").write_text("another note")
     ran = inside.run("add", "n", "o.md", *wrong[2:])
     assert "no Ray cluster answers" in ran.last

@@ -19,15 +19,17 @@ from resizable_search.build.build import build
 from resizable_search.build.delete import delete
 from resizable_search.build.report import BuildReport
 from resizable_search.build.workspace import BuildOptions
+from resizable_search.cluster import connection
 from resizable_search.cluster import embedder as spreading
 from resizable_search.cluster.connection import RayOptions, connected
 from resizable_search.cluster.embedder import RayEmbedder, on_cluster
-from resizable_search.cluster.search import RayEngines
+from resizable_search.cluster.search import RayEngines, nodes_of
 from resizable_search.corpora.base import Document
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import BuildStoppedError, ClusterError, EmbedderError, NoCredentialsError
 from resizable_search.search.index import Index, open_index
+from resizable_search.search.results import SearchOptions
 from resizable_search.store.layout import Home
 from tests.build.changes.conftest import contents
 from tests.servers.nomic_api import KEY, NomicServer
@@ -72,10 +74,13 @@ def test_a_cluster_makes_the_same_index_whatever_dies(cluster, tmp_path: Path, m
     monkeypatch.setattr(spreading, "STARTS", 1)
     with connected(RayOptions(cluster.address)):
         workers_die(story)
+        a_worker_gives_no_sign_of_life(story, monkeypatch)
         a_text_kills_its_worker(story)
         a_build_is_stopped_and_resumed(story)
         a_key_reaches_the_workers_and_no_log(story, monkeypatch)
         a_search_on_actors_is_the_search_of_one_machine(story)
+        with monkeypatch.context() as patch:
+            what_no_node_has_room_for_is_told(story, patch)
         what_cannot_work_is_told(story, monkeypatch)
 
 
@@ -101,6 +106,17 @@ def workers_die(story: Story) -> None:
     assert report.left_out == []
     assert story.vectors("killed") == story.vectors("plain")
     story.build_on("killed", deadly())  # complete: no cluster is needed
+
+
+def a_worker_gives_no_sign_of_life(story: Story, monkeypatch) -> None:
+    real, silent = spreading.without_sign, iter([True])
+    with monkeypatch.context() as patch, story.on(deadly(), 2) as embedder:
+        patch.setattr(
+            spreading, "without_sign", lambda ray, calls: calls if next(silent, False) else real(ray, calls)
+        )
+        assert story.build("silent", embedder).left_out == []
+        assert embedder.lost == 1
+    assert story.vectors("silent") == story.vectors("plain")
 
 
 def a_text_kills_its_worker(story: Story) -> None:
@@ -163,6 +179,8 @@ def a_search_on_actors_is_the_search_of_one_machine(story: Story) -> None:
         open_index(folder, embedder=deadly(), engine=may_lack) as partial,
     ):
         same_answers(alone, spread)
+        all_parts = [parts for _, parts in nodes_of(cluster, folder, alone.manifest.generation)]
+        assert all_parts == [[1, 2, 3, 4]] * 3
         assert alone.similar("a7", 5) == spread.similar("a7", 5) == partial.similar("a7", 5)
         engines = [index._chooser.pick(0) for index in (spread, partial)]
         for no_restart in (False, True):
@@ -183,6 +201,30 @@ def a_search_on_actors_is_the_search_of_one_machine(story: Story) -> None:
         assert np.count_nonzero(top.rows[0] >= 0) == 297 - 69
         (missing,) = top.missing
         assert re.match(r"part 2 cannot be scanned: .*32.npy", missing)
+
+
+def what_no_node_has_room_for_is_told(story: Story, monkeypatch) -> None:
+    for module, name in ((connection, "ASK_SECONDS"), (connection, "PATIENCE"), (spreading, "NOTE_SECONDS")):
+        monkeypatch.setattr(module, name, 0.2)
+    folder, cluster = story.home.index("plain"), RayOptions(story.cluster.address, 1, resources={"moon": 1})
+    assert [parts for _, parts in nodes_of(RayOptions(story.cluster.address), folder, 99)] == [[], [], []]
+    queries = np.ones((1, 32), np.float32)
+    for is_partial in (False, True):
+        engines = RayEngines(cluster, partial=is_partial)
+        with open_index(folder, embedder=deadly(), engine=engines) as index:
+            if not is_partial:
+                with pytest.raises(ClusterError, match=r"part 1 cannot be scanned: .* no sign of life"):
+                    index.scan(queries)
+            else:
+                assert (index.scan(queries).rows == -1).all()
+                assert "no sign of life" in index.search(["a"], SearchOptions())[0].missing[0]
+        engines.close()
+    notes: list[str] = []
+    with on_cluster(deadly(), cluster, stop := threading.Event()) as embedder:
+        embedder.on_note = lambda note: (notes.append(note), stop.set())
+        with pytest.raises(KeyboardInterrupt):
+            embedder.check()
+    assert "no worker has started" in notes[0]
 
 
 def same_answers(

@@ -1,5 +1,6 @@
 """Clusters that are not there, and options that make no sense."""
 
+import re
 import socket
 import threading
 import time
@@ -95,3 +96,45 @@ def test_a_fitted_embedder_stays_here():
     lsa = LsaEmbedder()
     with on_cluster(lsa, None) as same:
         assert same is lsa
+
+
+def test_calls_without_a_sign_of_life_are_found(monkeypatch):
+    """Three actors: one answers, one is slow but alive, one is dead."""
+    monkeypatch.setattr(connection, "ASK_SECONDS", 0)
+
+    class Actor:
+        def __init__(self, name: str) -> None:
+            self.name, self.asked = name, 0
+
+        sign = property(lambda self: self)
+
+        def options(self, concurrency_group: str) -> "Actor":
+            return self
+
+        def remote(self) -> str:
+            self.asked += 1
+            return f"sign of {self.name}"
+
+    class Ray:
+        waits = 0
+
+        def wait(self, refs, *, num_returns, timeout, fetch_local):
+            self.waits += 1
+            late = [ref for ref in refs if "dead" in ref or (ref == "slow" and self.waits < 4)]
+            return [ref for ref in refs if ref not in late], late
+
+    actors = {name: Actor(name) for name in ("quick", "slow", "dead")}
+    assert connection.without_sign(Ray(), actors) == {"dead"}
+    assert [actor.asked for actor in actors.values()] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("creation task\nModuleNotFoundError: No module named 'x'", "ModuleNotFoundError.*; install resiz"),
+        ("creation task\nresizable_search.errors.ClusterError: another", "^another$"),
+        ("The actor died", r"they die before they are ready \(The actor died\): look at"),
+    ],
+)
+def test_why_a_worker_does_not_start_is_one_line(words, problem):
+    assert re.search(problem, connection.start_problem(RuntimeError(words)))

@@ -96,6 +96,7 @@ def connected(options: RayOptions) -> Iterator[Any]:
     handler = signal.getsignal(signal.SIGTERM)
     own: dict[str, Any] = {}
     if options.address == LOCAL:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else all else on this machine goes before them
         own = {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, options.workers or 1)}
     try:
         ray.init(options.address, log_to_driver=False, logging_level=logging.ERROR, **own)

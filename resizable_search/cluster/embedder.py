@@ -50,7 +50,7 @@ DEATHS = 3
 """How often workers may die at a request before it is run by itself, and at one text before it is refused."""
 
 NOTE_SECONDS = 20.0
-"""A note appears each time that no worker has started for so long."""
+"""A note appears when no worker is ready for so long, and again after twice the time."""
 
 POLL_SECONDS = 0.2
 
@@ -112,25 +112,10 @@ class RayEmbedder(Embedder):
 
     def check(self) -> str:
         """Start the workers, and wait until one of them can work. Raises EmbedderError, UsageError."""
-        if self._ray is None:
-            self._start()
-        seconds, next_note = 0.0, NOTE_SECONDS
         with self._change:
-            while self._failure is None and not any(
-                worker.texts or worker.is_ready for worker in self._workers
-            ):
-                self._change.wait(POLL_SECONDS)
-                seconds += POLL_SECONDS
-                if self._stop.is_set():
-                    raise KeyboardInterrupt
-                if seconds >= next_note:
-                    self.on_note(
-                        f"no worker has started for {next_note:.0f} s: it loads its model, or the cluster "
-                        "has no room for it (`ray status`)"
-                    )
-                    next_note *= 2
-        if self._failure is not None:
-            raise self._failure
+            if self._ray is None:
+                self._start()
+        self._ready_worker()
         return f"{self.inner.kind} runs in {self.workers} workers of the Ray cluster"
 
     def status(self) -> str:
@@ -175,7 +160,7 @@ class RayEmbedder(Embedder):
         """The texts, embedded by one worker. Raises _LostError if it dies."""
         errors = self._ray.exceptions
         with self._change:
-            worker = min(self._workers, key=lambda worker: (not worker.is_ready, worker.under_way))
+            worker = self._ready_worker()
             worker.under_way += 1
         try:
             call = worker.actor.embed.remote([self._environment], list(texts), task)
@@ -224,6 +209,25 @@ class RayEmbedder(Embedder):
             self._workers.append(_Worker(number, actor))
         for worker in self._workers:
             self._await(worker, check=True)
+
+    def _ready_worker(self) -> _Worker:
+        """Wait for a worker; the one that has the fewest requests. Raises what ended all of them."""
+        seconds, next_note = 0.0, NOTE_SECONDS
+        with self._change:
+            while self._failure is None:
+                if ready := [worker for worker in self._workers if worker.is_ready]:
+                    return min(ready, key=lambda worker: worker.under_way)
+                self._change.wait(POLL_SECONDS)
+                seconds += POLL_SECONDS
+                if self._stop.is_set():
+                    raise KeyboardInterrupt
+                if seconds >= next_note:
+                    self.on_note(
+                        f"no worker is ready for {next_note:.0f} s: they load their model, or the cluster "
+                        "has no room for them (`ray status`)"
+                    )
+                    next_note *= 2
+        raise self._failure
 
     def _await(self, worker: _Worker, *, check: bool) -> None:
         """Note when a worker is ready, or why none of them will be."""

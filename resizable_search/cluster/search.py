@@ -63,6 +63,7 @@ class RayEngine:
         self._ray, self._reader, self._options, self._partial = ray, reader, options, partial
         self._class = actor_class(ray, ScanWorker)
         self._lock = threading.Lock()
+        self._first_signs: dict[int, Any] = {}
         self._actors = [self._new(share) for share in self._shares]
 
     def scan(self, parts: Parts, queries: Floats, precision: Precision, k: int) -> ScanResult:
@@ -119,28 +120,41 @@ class RayEngine:
     ) -> Iterator[Sequence[Reply] | ClusterError]:
         """What each actor replies for its parts, or why it does not."""
         actors, ray = list(self._actors), self._ray
-        scans = [call(actor, share) for actor, share in zip(actors, self._shares, strict=True)]
-        silent = without_sign(ray, dict(zip(scans, actors, strict=True)))
-        for number, (actor, scan) in enumerate(zip(actors, scans, strict=True)):
-            try:
-                if scan not in silent:
-                    yield ray.get(scan)
+        scans = {
+            number: call(actor, self._shares[number])
+            for number, actor in enumerate(actors)
+            if not self._is_waited_for(number)
+        }
+        silent = without_sign(ray, {scan: actors[number] for number, scan in scans.items()})
+        for number, actor in enumerate(actors):
+            problem, is_silent = f"its actor gives {SILENT}", True
+            if number in scans and scans[number] not in silent:
+                is_silent = False
+                try:
+                    yield ray.get(scans[number])
                     continue
-                problem = f"its actor gives {SILENT}"
-            except ray.exceptions.RayTaskError as error:
-                problem = f"it failed: {last_line(error)}"
-            except ray.exceptions.RayError as error:
-                is_raised = "creation task" in str(error)
-                problem = start_problem(error) if is_raised else f"its actor died {DEATHS} times"
-            self._replace(number, actor)
+                except ray.exceptions.RayTaskError as error:
+                    problem = f"it failed: {last_line(error)}"
+                except ray.exceptions.RayError as error:
+                    is_raised = "creation task" in str(error)
+                    problem = start_problem(error) if is_raised else f"its actor died {DEATHS} times"
+            if number in scans:
+                self._replace(number, actor, is_silent=is_silent)
             yield ClusterError(problem)
 
-    def _replace(self, number: int, actor: Any) -> None:
+    def _replace(self, number: int, actor: Any, *, is_silent: bool) -> None:
         with self._lock:
             if self._actors[number] is actor:
                 with suppress(Exception):  # it may only be out of reach
                     self._ray.kill(actor)
-                self._actors[number] = self._new(self._shares[number])
+                self._actors[number] = new = self._new(self._shares[number])
+                if is_silent:
+                    self._first_signs[number] = new.sign.remote()
+
+    def _is_waited_for(self, number: int) -> bool:
+        """Whether an actor that replaces a silent one has not started yet: scans do without it."""
+        sign = self._first_signs.get(number)
+        return sign is not None and not self._ray.wait([sign], timeout=0, fetch_local=False)[0]
 
     def _new(self, share: Sequence[int]) -> Any:
         options = self._options.actor_options()

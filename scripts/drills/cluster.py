@@ -11,6 +11,7 @@ workers  SIGKILL of a random worker process every 5 s of a build
 raylet   SIGKILL of a raylet that is not the head's, during a build and 1,000 queries; another joins
 search   1,000 queries over 4 parts of 100,000 x 256, a worker process is killed every 5 s
 scaling  texts a second with 1, 2 and 4 workers
+ratio    a query over 4 parts of --scanned x 256 by 2 actors, beside one process with 2 threads
 
 Prints a line of each, with the texts that were asked twice and the longest wait. Exit 1 if an index or an
 answer differs, or if a kill cost more than 200 texts a worker.
@@ -43,7 +44,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts" / "benchmarks")]
 
-from _measure import clustered, machine, parser_of, show
+from _measure import alternate, clustered, machine, median_ms, parser_of, show
 from _vectors import data_folder
 
 from resizable_search.build.build import build_vectors
@@ -56,13 +57,12 @@ from resizable_search.store.layout import Home
 from tests.build.changes.conftest import contents
 from tests.cli.conftest import COMMAND
 
-KINDS = ("same", "driver", "workers", "raylet", "search", "scaling")
+KINDS = ("same", "driver", "workers", "raylet", "search", "scaling", "ratio")
 WIDTH, TABLE = 256, 1 << 12
 KILL_SECONDS = 5.0
 DRIVER_KILLS = 10
 MOST_TWICE = 200
 """The texts that the death of a worker may cost."""
-QUERIES = 1_000
 
 
 # -- an endpoint that costs next to nothing: vectors are made before, a text has one by its checksum
@@ -252,7 +252,7 @@ def same(ground: Ground) -> None:
         ground.build(name, "--shard", f"{number}/5")
     home = ("--home", str(ground.folder / "home"))
     subprocess.run([COMMAND, "merge", "merged", *shards, *home], check=True, capture_output=True)
-    subprocess.run([COMMAND, "compact", "merged", *home, "--yes"], check=True, capture_output=True)
+    subprocess.run([COMMAND, "compact", "merged", *home], check=True, capture_output=True)
     ground.tell("5 shards, merged", 0, time.perf_counter() - began, ground.is_plain("merged"), "")
 
 
@@ -306,20 +306,16 @@ def raylet(ground: Ground) -> None:
 
 def search(ground: Ground, name: str = "search", kill: Callable[..., int] | None = None) -> None:
     """A thousand queries, some 60 ms apart, during which something dies."""
-    home = Home(ground.folder / "home")
-    if not home.index("parted").exists():
-        np.save(ground.folder / "rows.npy", clustered(100_000, WIDTH))
-        for rows in range(25_000, 100_001, 25_000):
-            build_vectors(ground.folder / "rows.npy", home, BuildOptions("parted", limit=rows))
-    queries = np.random.default_rng(1).standard_normal((QUERIES, WIDTH)).astype(np.float32)
+    folder = parted(ground, 100_000)
+    queries = np.random.default_rng(1).standard_normal((ground.args.queries, WIDTH)).astype(np.float32)
     waits: list[float] = []
     wrong: list[bool] = []
     refused: list[str] = []
     done = threading.Event()
     options = RayOptions(ground.cluster.address, workers=2)
     with (
-        open_index(home.index("parted"), engine="numpy") as alone,
-        open_index(home.index("parted"), engine=RayEngines(options)) as spread,
+        open_index(folder, engine="numpy") as alone,
+        open_index(folder, engine=RayEngines(options)) as spread,
     ):
         spread.scan(queries[:1])
 
@@ -343,8 +339,40 @@ def search(ground: Ground, name: str = "search", kill: Callable[..., int] | None
         threading.Thread(target=ask, daemon=True).start()
         kills = (kill or ground.kill_workers)(done.wait)
     note = f"median {np.median(waits) * 1e3:.0f} ms, slowest {max(waits):.1f} s"
-    is_sound = len(wrong) + len(refused) == QUERIES and not any(wrong)
+    is_sound = len(wrong) + len(refused) == len(queries) and not any(wrong)
     ground.tell(f"{name}, queries", kills, sum(waits), is_sound, f"{len(refused)} refused", note)
+
+
+def parted(ground: Ground, rows: int) -> Path:
+    """An index of four parts of random vectors."""
+    home, name, vectors = Home(ground.folder / "home"), f"parted-{rows}", ground.folder / f"{rows}.npy"
+    if not home.index(name).exists():
+        np.save(vectors, clustered(rows, WIDTH))
+        for limit in range(rows // 4, rows + 1, rows // 4):
+            build_vectors(vectors, home, BuildOptions(name, limit=limit, dims=(WIDTH,)))
+    return home.index(name)
+
+
+def ratio(ground: Ground) -> None:
+    """The time of a query by two actors, beside one process with two threads."""
+    queries = np.random.default_rng(1).standard_normal((100, WIDTH)).astype(np.float32)
+    for rows in (10_000, ground.args.scanned):
+        folder = parted(ground, rows)
+        engines = RayEngines(RayOptions(ground.cluster.address, workers=2))
+        with (
+            open_index(folder, engine="auto", threads=2) as alone,
+            open_index(folder, engine=engines) as spread,
+        ):
+            alone.warm()
+            for plan in ("256", "256:float32", "256:1bit:400,256:int8:30,256"):
+                ways = {
+                    "alone": lambda i, p=plan: alone.scan(queries[i % 100, None], plan=p),
+                    "spread": lambda i, p=plan: spread.scan(queries[i % 100, None], plan=p),
+                }
+                spent = alternate(ways, 60, warm_up=20)
+                one, two = (median_ms(spent[name]) for name in ways)
+                note = f"{two:.1f} and {one:.1f} ms: {two / one:.2f} times, {two - one:.1f} ms more"
+                ground.tell(f"{rows:,} rows, {plan}", 0, sum(spent["spread"]), True, "", note)
 
 
 def scaling(ground: Ground) -> None:
@@ -389,6 +417,7 @@ def prepared(args: Namespace) -> Iterator[Ground]:
     """The cluster, the endpoint and the corpus."""
     os.environ |= {"PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "120"}
     os.environ |= {"RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ |= {"RAY_worker_niceness": "0"}  # as the endpoint and the build: they share this machine
     import pyarrow.parquet as pq
     from ray.cluster_utils import Cluster
 
@@ -427,6 +456,8 @@ def main() -> int:
     parser.add_argument(
         "--latency", type=float, default=0.2, help="seconds of a request (default: %(default)s)"
     )
+    parser.add_argument("--queries", type=int, default=1000, help="while workers die (default: %(default)s)")
+    parser.add_argument("--scanned", type=int, default=1_000_000, help="rows (default: %(default)s)")
     parser.add_argument("--temp", help="folder of Ray's logs (default: /tmp/ray)")
     args = parser.parse_args()
     args.ray = {"temp_dir": args.temp} if args.temp else {}

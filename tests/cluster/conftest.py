@@ -65,7 +65,11 @@ def cluster(deadly, tmp_path_factory):
     before = dict(os.environ)
     os.environ |= {"HOME": str(tmp_path_factory.mktemp("home")), "RAY_AUTH_MODE": "disabled"}
     os.environ |= {"PYTHONPATH": f"{root}:{deadly}", "RAY_USAGE_STATS_ENABLED": "0"}
-    patience = {"RAY_raylet_start_wait_time_s": "120", "RAY_agent_register_timeout_ms": "120000"}
+    patience = {
+        "RAY_worker_niceness": "0",
+        "RAY_raylet_start_wait_time_s": "120",
+        "RAY_agent_register_timeout_ms": "120000",
+    }
     patience |= {"RAY_health_check_timeout_ms": "120000"}  # a head that is slow is not a head that died
     os.environ |= {"RAY_DEDUP_LOGS_SKIP_REGEX": "."} | patience  # of a busy machine
     sys.path.insert(0, str(deadly))

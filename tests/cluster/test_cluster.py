@@ -224,7 +224,7 @@ def what_no_node_has_room_for_is_told(story: Story, monkeypatch) -> None:
         embedder.on_note = lambda note: (notes.append(note), stop.set())
         with pytest.raises(KeyboardInterrupt):
             embedder.check()
-    assert "no worker has started" in notes[0]
+    assert "no worker is ready" in notes[0]
 
 
 def same_answers(

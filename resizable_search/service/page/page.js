@@ -175,7 +175,7 @@ async function along() {
 
 /** A way was chosen from a picture. */
 function choose(way) {
-  state = { ...state, dim: null, rerank: 0, recall: null, plan: "", ...way };
+  state = { ...state, mode: state.mode && "dense", dim: null, rerank: 0, recall: null, plan: "", ...way };
   controls.dress(state, index(), catalog);
   ask("replace");
 }

@@ -17,6 +17,7 @@ export class Slider {
     this.slider.addEventListener("keydown", (event) => this.keyed(event));
     this.number.addEventListener("input", () => this.typed());
     this.number.addEventListener("blur", () => { if (this.error.textContent) this.value = this.last; });
+    new ResizeObserver(() => this.thinOut()).observe(this.ticks);
   }
 
   /** The numbers that may be typed, and the stops of the slider among them, ascending. */
@@ -26,12 +27,13 @@ export class Slider {
     [this.number.min, this.number.max] = [least, most];
     this.ticks.replaceChildren(
       ...stops.map((stop, i) => {
-        const tick = el("button", { type: "button", tabindex: "-1", class: "tick" }, String(stop));
+        const tick = el("button", { type: "button", tabindex: "-1", class: "tick" }, el("span", {}, String(stop)));
         tick.style.setProperty("--at", stops.length > 1 ? i / (stops.length - 1) : 0);
         tick.addEventListener("click", () => this.choose(stop));
         return tick;
       }),
     );
+    this.thinOut();
   }
 
   get value() {
@@ -101,5 +103,15 @@ export class Slider {
     this.slider.style.setProperty("--at", this.stops.length > 1 ? place / (this.stops.length - 1) : 0);
     this.slider.setAttribute("aria-valuetext", this.say(this.last));
     [...this.ticks.children].forEach((tick, i) => tick.classList.toggle("chosen", this.stops[i] === this.last));
+  }
+
+  /** Leave out labels that would touch, the last one never. */
+  thinOut() {
+    let edge = Infinity;
+    for (const tick of [...this.ticks.children].reverse()) {
+      const { left, right } = tick.firstChild.getBoundingClientRect();
+      tick.classList.toggle("bare", right > edge - 3);
+      if (right <= edge - 3) edge = left;
+    }
   }
 }

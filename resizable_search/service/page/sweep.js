@@ -38,7 +38,7 @@ export class Sweep {
         for (const way of ways) {
           const held = this.of(way) ?? { runs: [], overlap: 0 };
           if (held.runs.length >= round) continue;
-          const asked = { ...state, dim: null, rerank: 0, plan: "", recall: null, ...way };
+          const asked = { ...state, mode: state.mode && "dense", dim: null, rerank: 0, plan: "", recall: null, ...way };
           const answer = await this.search(bodyOf(asked), signal);
           if (signal.aborted) return;
           const { scan, rerank, words = 0 } = answer.timings_ms;
@@ -89,7 +89,8 @@ export function ratio(first, second) {
 export const keyOf = (way) => JSON.stringify([way.dim ?? null, way.rerank || 0, way.plan ?? null, way.recall ?? null, way.mode || null]);
 
 /** What the measurements of a state belong to: all of it but the way. */
-export const questionOf = ({ index, query, similar, k, where, group }) => JSON.stringify([index, query, similar, k, where, group]);
+export const questionOf = ({ index, query, similar, k, where, group, mode }) =>
+  JSON.stringify([index, query, similar, k, where, group, Boolean(mode)]);
 
 /** The way of a state, to be measured: with words, too, if they count. */
 export const measuredWay = (state) => (state.mode && state.mode !== "dense" ? { ...wayOf(state), mode: state.mode } : wayOf(state));

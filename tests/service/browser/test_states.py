@@ -151,6 +151,25 @@ def test_a_mode_is_chosen_and_is_part_of_the_address(visit):
     page = visit(f"{FULL}&mode=lexical")
     expect(page, "#plan-shown").to_have_text("lexical")
     assert page.input_value("#mode") == "lexical"
+    expect(page, "#gloss").to_have_text("Ranks by words alone: dimensions do not count.")
+    measured(page)
+    expect(page, "#ways .way:first-child b").to_contain_text("10/10")
+    answered(page, lambda: page.locator("#ways .way").last.click(), dim=32, rerank=10, mode="dense")
+
+
+def test_a_walk_over_the_indexes_with_arrow_keys_searches_the_last_one_alone(visit):
+    page = visit(FULL)
+    measured(page)
+    asked = []
+    page.on("request", lambda request: asked.append(request.post_data_json))
+    page.focus("#index")
+    with page.expect_response("**/api/v1/search"):
+        for key in ("ArrowUp", "ArrowUp", "ArrowDown"):  # over `hostile`, to `broken`, and back
+            page.keyboard.press(key)
+    assert {one["index"] for one in asked if one} == {"hostile"}
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Tab")  # which ends the walk
+    page.wait_for_url("**index=things**")
 
 
 def test_an_address_with_a_recall_that_nothing_is_tuned_for_says_so(visit, watch):

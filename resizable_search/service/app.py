@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 from resizable_search import __version__
 from resizable_search.errors import RsearchError
 from resizable_search.service import schemas
-from resizable_search.service.index_pool import IndexPool
+from resizable_search.service.index_pool import IndexPool, describe, example
 from resizable_search.service.mcp import create_server
 from resizable_search.service.middleware import is_local
 from resizable_search.service.refusals import CODES, V1, json_response, refuse
@@ -46,17 +46,16 @@ SEARCHED = 400, 401, 404, 408, 409, 413, 415, 422, 429, 431, 502, 503, 504
 """Statuses of refusals when a document is read, and when an index is searched."""
 
 
-def _about(
-    tag: str, summary: str, gives: Any, *refusals: int, refused: Any = schemas.ErrorModel
-) -> dict[str, Any]:
+def _about(tag: str, summary: str, gives: Any, *refusals: int, is_old: bool = False) -> dict[str, Any]:
     """What the description says of a route: what it gives (a type, or no JSON), and what it may refuse."""
     given = {"content": {gives: {}}} if isinstance(gives, str) else {"model": gives}
     responses: dict[int | str, dict[str, Any]] = {200: given}
+    refused = schemas.OldErrorModel if is_old else schemas.ErrorModel
     for status, meaning in CODES.values():
         if status in (403, 421, *refusals):
             known = responses.setdefault(status, {"model": refused, "description": ""})
             known["description"] = f"{known['description']} {meaning}".strip()
-    return {"tags": [tag], "summary": summary, "responses": responses}
+    return {"tags": [tag], "summary": summary, "responses": responses, "deprecated": is_old or None}
 
 
 def create_app(
@@ -99,8 +98,8 @@ def create_app(
         app.add_exception_handler(kind, _failed)
     app.state.metrics = ServiceMetrics()
     app.state.search = partial(_quick_search, app)
-    app.include_router(_api(app), prefix="/api/v1")
-    app.include_router(_old_api(app), prefix="/api")
+    app.include_router(_api(app, is_old=False), prefix="/api/v1")
+    app.include_router(_api(app, is_old=True), prefix="/api")
     _add_health(app)
     _add_pages(app)
     app.router.routes.append(Route("/openapi.json", partial(_description, app, has_token)))
@@ -113,18 +112,60 @@ async def _open_all(service: Service) -> None:
     gc.freeze()  # else searches wait while a collection looks at all that compiled kernels consist of
 
 
-def _api(app: FastAPI) -> APIRouter:
-    """The routes of API v1."""
-    router = APIRouter()
+def _api(app: FastAPI, *, is_old: bool) -> APIRouter:
+    """The routes of the API; `is_old`: as they were before v1, with errors of one line."""
+    router, about = APIRouter(), partial(_about, is_old=is_old)
+    answers = schemas.AnswerModel | schemas.AnswersModel
 
-    @router.get("/search", **_about("search", "Search by an address", schemas.AnswerModel, *SEARCHED))
+    @router.get("/indexes", **about("indexes", "List the indexes", schemas.IndexesModel, 401, 429, 503))
+    async def indexes() -> Response:
+        """With their dimensions, columns and tuned plans."""
+        pool, models = app.state.service.pool, await app.state.service.indexes()
+        listed = schemas.IndexesModel(
+            version=__version__,
+            home=None if pool.home.is_usual else str(pool.home.path),
+            default=pool.default_of([model.name for model in models]),
+            limits=schemas.LimitsModel(),
+            indexes=models,
+        )
+        return json_response(listed.model_dump())
+
+    @router.get("/documents/{index}/{row}", **about("documents", "Read a row", schemas.DocumentModel, *READ))
+    async def document(index: IndexName, row: Row) -> Response:
+        """Rows are valid until the index changes."""
+        return await read(index, row)
+
+    async def read(index: str, document: str | int) -> Response:
+        name, stored = await app.state.service.document(index, document)
+        return json_response({"index": name, **asdict(stored)})
+
+    if is_old:
+
+        @router.post("/search", **about("search", "Search an index", answers, *SEARCHED))
+        async def old_search(request: schemas.OldSearchRequest) -> Response:
+            """One text gets an answer, a list of texts gets `results` in its order."""
+            return json_response(await search(app.state.service, request))
+
+        return router
+
+    @router.get("/documents/{index}", **about("documents", "Read an id", schemas.DocumentModel, *READ))
+    async def document_of(index: IndexName, id: Id) -> Response:
+        """Ids stay when the index changes."""
+        return await read(index, id)
+
+    @router.get("/indexes/{index}", **about("indexes", "Describe an index", schemas.IndexDetailModel, *READ))
+    async def described(index: IndexName) -> Response:
+        """Also some of its titles, and what `rsearch bench` measured."""
+        pool = app.state.service.pool
+        described = await app.state.service.in_thread(lambda: describe(pool, pool.resolve(index), fully=True))
+        return json_response(described.model_dump())
+
+    @router.get("/search", **about("search", "Search by an address", schemas.AnswerModel, *SEARCHED))
     async def search_by_address(request: Annotated[schemas.SearchParameters, Query()]) -> Response:
         """As the search by `POST`, for one text or document."""
         return json_response(await search(app.state.service, request))
 
-    answers = schemas.AnswerModel | schemas.AnswersModel
-
-    @router.post("/search", **_about("search", "Search an index", answers, *SEARCHED))
+    @router.post("/search", **about("search", "Search an index", answers, *SEARCHED))
     async def search_by_body(request: schemas.SearchRequest) -> Response:
         """One text, vector or document gets an answer, a list of texts gets `results` in its order.
 
@@ -133,78 +174,19 @@ def _api(app: FastAPI) -> APIRouter:
         """
         return json_response(await search(app.state.service, request))
 
-    @router.get("/indexes", **_about("indexes", "List the indexes", schemas.IndexesModel, 401, 429, 503))
-    async def indexes() -> Response:
-        """With their dimensions, columns and tuned plans."""
-        return json_response(await _indexes(app.state.service))
-
-    @router.get("/indexes/{index}", **_about("indexes", "Describe an index", schemas.IndexDetailModel, *READ))
-    async def described(index: IndexName) -> Response:
-        """Also some of its titles, and what `rsearch bench` measured."""
-        return json_response((await app.state.service.index(index)).model_dump())
-
-    @router.get("/documents/{index}/{row}", **_about("documents", "Read a row", schemas.DocumentModel, *READ))
-    async def document(index: IndexName, row: Row) -> Response:
-        """Rows are valid until the index changes."""
-        return json_response(await _document(app.state.service, index, row))
-
-    @router.get("/documents/{index}", **_about("documents", "Read an id", schemas.DocumentModel, *READ))
-    async def document_of(index: IndexName, id: Id) -> Response:
-        """Ids stay when the index changes."""
-        return json_response(await _document(app.state.service, index, id))
-
     return router
-
-
-def _old_api(app: FastAPI) -> APIRouter:
-    """The routes as they were before v1, with errors of one line."""
-    router = APIRouter(deprecated=True)
-    about = partial(_about, "before v1", refused=schemas.OldErrorModel)
-
-    @router.get("/indexes", **about("List the indexes", schemas.IndexesModel, 401, 429, 503))
-    async def indexes() -> Response:
-        return json_response(await _indexes(app.state.service))
-
-    answers = schemas.AnswerModel | schemas.AnswersModel
-
-    @router.post("/search", **about("Search an index", answers, *SEARCHED))
-    async def old_search(request: schemas.OldSearchRequest) -> Response:
-        return json_response(await search(app.state.service, request))
-
-    @router.get("/documents/{index}/{row}", **about("Read a row", schemas.DocumentModel, *READ))
-    async def document(index: IndexName, row: Row) -> Response:
-        return json_response(await _document(app.state.service, index, row))
-
-    return router
-
-
-async def _indexes(service: Service) -> dict[str, Any]:
-    models, pool = await service.indexes(), service.pool
-    listed = schemas.IndexesModel(
-        version=__version__,
-        home=None if pool.home.is_usual else str(pool.home.path),
-        default=pool.default_of([model.name for model in models]),
-        limits=schemas.LimitsModel(),
-        indexes=models,
-    )
-    return listed.model_dump()
-
-
-async def _document(service: Service, index: str, document: str | int) -> dict[str, Any]:
-    name, stored = await service.document(index, document)
-    return {"index": name, **asdict(stored)}
 
 
 def _add_health(app: FastAPI) -> None:
-    about = partial(_about, "operation", refused=schemas.OldErrorModel)
+    about = partial(_about, "operation", is_old=True)  # with errors of one line, but not deprecated
 
-    @app.get("/healthz", **about("Tell whether the service runs", dict[str, str]))
+    @app.get("/healthz", **{**about("Tell whether the service runs", dict[str, str]), "deprecated": None})
     async def healthz() -> Response:
         return json_response({"status": "ok", "version": __version__})
 
-    @app.get("/metrics", **about("Report requests, queries and seconds", "text/plain", 401, 429))
+    @app.get("/metrics", **{**about("Report for Prometheus", "text/plain", 401, 429), "deprecated": None})
     async def metrics() -> Response:
-        """By index and stage, for Prometheus."""
+        """Requests, queries, and seconds by index and stage."""
         text = app.state.service.metrics.text()
         return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
@@ -216,7 +198,7 @@ async def _description(app: FastAPI, has_token: bool, _: Request) -> Response:
     if has_token:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     else:
-        of |= await app.state.service.example()
+        of |= await app.state.service.in_thread(lambda: example(app.state.service.pool))
     for path, operations in document["paths"].items():
         for operation in operations.values():
             if has_token and path != "/healthz":

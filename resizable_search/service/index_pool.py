@@ -12,7 +12,7 @@ from typing import Any
 from resizable_search.embedders.base import PrecomputedEmbedder
 from resizable_search.errors import IndexNotFoundError, RsearchError, UsageError
 from resizable_search.search.index import Index, open_index
-from resizable_search.service.schemas import EmbedderModel, IndexDetailModel, IndexModel, TunedPlanModel
+from resizable_search.service.schemas import EmbedderModel, IndexDetailModel, TunedPlanModel
 from resizable_search.store.executor import EngineMaker
 from resizable_search.store.layout import FAVOURITE, INDEX_VARIABLE, NAMES, Home, none_yet, resolve_index
 from resizable_search.store.tuned_plans import read_curve
@@ -189,28 +189,27 @@ def _file_ids(paths: Iterable[str]) -> dict[str, FileId | None]:
     return ids
 
 
-def describe(pool: IndexPool, name: str) -> IndexModel:
-    """An index, damaged or not."""
+def describe(pool: IndexPool, name: str, *, fully: bool = False) -> IndexDetailModel:
+    """An index, damaged or not; `fully`: with what a first visit needs."""
     try:
         with pool.lend(name) as index:
-            return IndexModel(**_described(index))
-    except RsearchError as error:
-        return IndexModel(name=name, problem=plain(str(error)))
-
-
-def describe_fully(pool: IndexPool, name: str) -> IndexDetailModel:
-    """An index with what a first visit needs. Raises IndexNotFoundError."""
-    known = pool.resolve(name)
-    try:
-        with pool.lend(known) as index:
+            is_precomputed = index.manifest.embedder["kind"] == PrecomputedEmbedder.kind
             return IndexDetailModel(
-                **_described(index),
+                name=name,
+                problem=PrecomputedEmbedder.remark if is_precomputed else None,
+                generation=index.manifest.state,
+                rows=index.rows,
+                full_dim=index.full_dim,
+                dims=index.dims,
+                columns=index.columns(),
+                embedder=EmbedderModel.model_validate(index.manifest.embedder),
+                tuned=[TunedPlanModel.model_validate(plan) for plan in index.plans.all()],
                 local=index.embeds_for_free,
-                questions=_questions(index),
-                curve=read_curve(index.folder, index.manifest),
+                questions=_questions(index) if fully else (),
+                curve=read_curve(index.folder, index.manifest) if fully else None,
             )
     except RsearchError as error:
-        return IndexDetailModel(name=known, problem=plain(str(error)))
+        return IndexDetailModel(name=name, problem=plain(str(error)))
 
 
 def example(pool: IndexPool) -> dict[str, Any]:
@@ -224,21 +223,6 @@ def example(pool: IndexPool) -> dict[str, Any]:
                 question = (_questions(index) or [document.text[:MOST_QUESTION]])[0]
                 return {"index": name, "row": row, "id": document.id, "q": question, "dim": index.dims[0]}
     return {}
-
-
-def _described(index: Index) -> dict[str, Any]:
-    is_precomputed = index.manifest.embedder["kind"] == PrecomputedEmbedder.kind
-    return {
-        "name": index.name,
-        "problem": PrecomputedEmbedder.remark if is_precomputed else None,
-        "generation": index.manifest.state,
-        "rows": index.rows,
-        "full_dim": index.full_dim,
-        "dims": index.dims,
-        "columns": index.columns(),
-        "embedder": EmbedderModel.model_validate(index.manifest.embedder),
-        "tuned": [TunedPlanModel.model_validate(plan) for plan in index.plans.all()],
-    }
 
 
 def _questions(index: Index) -> list[str]:

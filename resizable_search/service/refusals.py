@@ -74,10 +74,11 @@ class Refusal:
 
     def shown(self, *, v1: bool = True) -> Any:
         """The error as JSON: one line, or an object with the hint apart (`v1`)."""
+        line = typed(plain(self.line))
         if not v1:
-            return plain(f"{self.field}: {self.line}" if self.field else self.line)
-        message, hint = _parted(plain(self.line))
-        return {"code": self.code, "message": message, "hint": typed(hint), "field": self.field or None}
+            return f"{self.field}: {line}" if self.field else line
+        message, hint = _parted(line)
+        return {"code": self.code, "message": message, "hint": hint, "field": self.field or None}
 
 
 def refusal_of(error: Exception) -> Refusal:

@@ -342,12 +342,12 @@ class IndexModel(IndexFields):
     generation: str = Field(default="", description="Differs after every change of the index.")
     embedder: EmbedderModel = EmbedderModel()
     tuned: Sequence[TunedPlanModel] = ()
+    local: bool = Field(default=False, description="Whether its embedder is on this machine.")
 
 
 class IndexDetailModel(IndexModel):
     """An index, and what a first visit of it needs."""
 
-    local: bool = Field(default=False, description="Whether its embedder is on this machine.")
     questions: Sequence[str] = Field(default=(), description="Titles or first words of three documents.")
     curve: Curve | None = Field(default=None, description="What `rsearch bench` measured; null before that.")
 
@@ -371,7 +371,7 @@ class IndexesModel(BaseModel):
     home: str | None = Field(description="What commands must name with --home; null: the usual home.")
     default: str | None
     limits: LimitsModel
-    indexes: list[IndexModel]
+    indexes: Sequence[IndexModel]
 
 
 class OldErrorModel(BaseModel):

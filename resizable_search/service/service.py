@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter
@@ -32,8 +32,8 @@ from resizable_search.errors import (
 from resizable_search.search.index import Index
 from resizable_search.search.results import Answer, SearchOptions
 from resizable_search.service.batcher import Batcher, MovedError, PendingQuery
-from resizable_search.service.index_pool import IndexPool, describe, describe_fully, example
-from resizable_search.service.schemas import IndexDetailModel, IndexModel
+from resizable_search.service.index_pool import IndexPool, describe
+from resizable_search.service.schemas import IndexModel
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.filter import Selection
 from resizable_search.text import quoted
@@ -134,7 +134,7 @@ class Service:
         vector: Sequence[float] | None = None,
     ) -> list[Answer]:
         """An answer to each text, or to the vector of the only one. Raises what `Index.search` raises."""
-        known = name if name in self._batchers else await self._in_thread(lambda: self.pool.resolve(name))
+        known = name if name in self._batchers else await self.in_thread(lambda: self.pool.resolve(name))
         assert known is not None
         for _ in range(MOST_MOVES):
             selected = await self._select(known, options)
@@ -175,19 +175,12 @@ class Service:
         except (UsageError, QueryError, RefusedTextError):
             if len(texts) == 1:
                 raise
-        searches = (self.search(name, [text], options) for text in texts)
-        outcomes: list[Answer | RsearchError] = []
-        for outcome in await asyncio.gather(*searches, return_exceptions=True):
-            if isinstance(outcome, list):
-                outcomes += outcome
-            elif isinstance(outcome, RsearchError):
-                outcomes.append(outcome)
-            else:
-                raise outcome
-        if not any(isinstance(outcome, Answer) for outcome in outcomes):
-            assert isinstance(outcomes[0], RsearchError)
-            raise outcomes[0]
-        return outcomes
+            searches = (self.search(name, [text], options) for text in texts)
+            found = await asyncio.gather(*searches, return_exceptions=True)
+            outcomes = [one[0] if isinstance(one, list) else one for one in found]
+            if not any(isinstance(outcome, Answer) for outcome in outcomes):
+                raise
+        return [_expected(outcome) for outcome in outcomes]
 
     async def similar(self, name: str | None, document: str | int, options: SearchOptions) -> Answer:
         """The answer of `Index.search_similar` for a document's id or row. Raises DocumentNotFoundError."""
@@ -206,15 +199,7 @@ class Service:
 
     async def indexes(self) -> list[IndexModel]:
         """Every index, damaged ones too. Opens all of them."""
-        return await self._in_thread(lambda: [describe(self.pool, name) for name in self.pool.names()])
-
-    async def index(self, name: str) -> IndexDetailModel:
-        """An index. Raises IndexNotFoundError."""
-        return await self._in_thread(lambda: describe_fully(self.pool, name))
-
-    async def example(self) -> dict[str, Any]:
-        """What `example` finds for the description of the API."""
-        return await self._in_thread(lambda: example(self.pool))
+        return await self.in_thread(lambda: [describe(self.pool, name) for name in self.pool.names()])
 
     async def with_index(
         self, name: str | None, use: Callable[[Index], T], limiter: CapacityLimiter | None = None
@@ -225,7 +210,7 @@ class Service:
             with self.pool.lend(name) as index:
                 return use(index)
 
-        return await self._in_thread(call, limiter)
+        return await self.in_thread(call, limiter)
 
     def close(self) -> None:
         """End the batchers and close the indexes."""
@@ -312,7 +297,7 @@ class Service:
             task.add_done_callback(forget)
         return await asyncio.shield(task)
 
-    async def _in_thread(self, call: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
+    async def in_thread(self, call: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
         """Make a blocking call in a daemon thread: a process waits for anyio's threads when it exits.
 
         A cancelled caller leaves the call running; it counts for the limiter until it ends.
@@ -355,6 +340,12 @@ def _document(index: Index, document: str | int) -> StoredDocument:
     if not index.is_live(row):
         raise DocumentNotFoundError(f"{index.name} has no document {which}")
     return index.documents([row])[0]
+
+
+def _expected(outcome: Answer | BaseException) -> Answer | RsearchError:
+    if isinstance(outcome, Answer | RsearchError):
+        return outcome
+    raise outcome
 
 
 def _zeros_for(texts: Sequence[str], options: SearchOptions, index: Index) -> Vectors | None:

@@ -194,4 +194,4 @@ def test_a_home_without_indexes_says_how_to_build_one(tmp_path):
     with running(tmp_path) as service:
         assert service.ask("GET", "/api/indexes").json["indexes"] == []
         answer = service.ask("POST", "/api/search", {"query": "tree"})
-        assert (answer.status, "`build pydoc`" in answer.error) == (404, True)
+        assert (answer.status, "`rsearch build pydoc --home" in answer.error) == (404, True)

@@ -74,11 +74,11 @@ class Refusal:
 
     def shown(self, *, v1: bool = True) -> Any:
         """The error as JSON: one line, or an object with the hint apart (`v1`)."""
-        line = typed(plain(self.line))
+        line, field = typed(plain(self.line)), plain(self.field)
         if not v1:
-            return f"{self.field}: {line}" if self.field else line
+            return f"{field}: {line}" if field else line
         message, hint = _parted(line)
-        return {"code": self.code, "message": message, "hint": hint, "field": self.field or None}
+        return {"code": self.code, "message": message, "hint": hint, "field": field or None}
 
 
 def refusal_of(error: Exception) -> Refusal:

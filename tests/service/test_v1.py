@@ -178,6 +178,7 @@ def test_a_hint_has_an_operators_command_as_it_is_typed(served: Running, tmp_pat
 
 def test_the_wrong_field_is_named(served: Running):
     assert search(served, query="tree", k=0).json["error"]["field"] == "k"
+    assert search(served, query="tree", **{"a\nb": 1}).json["error"]["field"] == "a b"
     assert search(served, query="tree", index="nope").json["error"]["field"] is None
 
 

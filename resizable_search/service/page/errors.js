@@ -26,7 +26,8 @@ export function clearErrors() {
 export function blame(now, good, field) {
   if (byId(`${field}-error`)) return `${field}-error`;
   const before = good ?? NOTHING;
-  const numbers = now.query === before.query ? ["rerank", "dim", "k"] : []; // else it is the new text
+  const isSame = now.query === before.query && now.index === before.index;
+  const numbers = isSame ? ["rerank", "dim", "k"] : []; // else it is the new text
   const changed = ["plan", "mode", "where", "recall", ...numbers].find((name) => now[name] !== before[name]);
   return `${changed ?? "query"}-error`;
 }

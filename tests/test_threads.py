@@ -65,6 +65,23 @@ def test_a_busy_pool_holds_nobody_up():
         thread.join()
 
 
+@pytest.mark.parametrize("is_done", [True, False])
+def test_once_the_work_is_done_nobody_waits(is_done):
+    begun, gate, ended = threading.Event(), threading.Event(), []
+
+    def work(number):
+        if number == 0:
+            begun.wait(20)
+            return
+        begun.set()
+        gate.wait(20 if is_done else 0.1)
+        ended.append(number)
+
+    run_together(work, 2, lambda: is_done)
+    assert ended == ([] if is_done else [1])
+    gate.set()
+
+
 def test_results_come_in_order_and_an_error_ends_it():
     assert list(map_ahead(lambda x: x * x, range(50), 3)) == [x * x for x in range(50)]
     taken = []

@@ -223,16 +223,3 @@ def quantise_queries(queries: Floats) -> tuple[NDArray[np.int16], NDArray[np.flo
     codes = np.zeros((m, d + -d % PADDED), np.int16)
     codes[:, :d] = np.rint(np.ldexp(wide, exponents[:, None] - 1))
     return codes, np.ldexp(1.0, 1 - exponents)
-
-
-def sign_words(rows: Floats) -> NDArray[np.uint64]:
-    """The signs of (n, d) float32 rows as words (n, ceil(d / 64)) uint64.
-
-    Bit i of word w is 1 where number 64 w + i is above 0; bits beyond d are 0.
-    """
-    n, d = rows.shape
-    words = -(-d // WORD)
-    packed = np.packbits(rows > 0, axis=1, bitorder="little")
-    if d % WORD:
-        packed = np.pad(packed, ((0, 0), (0, words * 8 - packed.shape[1])))
-    return packed.view("<u8").astype(np.uint64, copy=False)

@@ -57,7 +57,7 @@ class FileNames:
         return codes, steps, errors
 
     def signs(self, dim: int) -> str:
-        """The sign bits of the rows; the full dimension's serve every smaller one."""
+        """The sign bits of the rows in an older index. Nothing reads them."""
         return f"{self.tiers}/{dim}.bits.npy"
 
     def one_bit(self, dim: int) -> str:

@@ -84,7 +84,8 @@ def examine(
     if written != manifest_text(json.loads(written)):
         yield Damage(NAMES.manifest, "manifest", "its bytes are not as they were written (its content is)")
     bad: set[str] = set()
-    files = manifest.all_files()
+    unread = {part.file(NAMES.signs(manifest.full_dim)) for part in manifest.parts}
+    files = {file: entry for file, entry in manifest.all_files().items() if file not in unread}
     progress.stage("reading", sum(-(-entry.bytes // CHUNK) for entry in files.values()), "MiB")
     for file, entry in files.items():
         if wrong := _wrong_bytes(folder / file, entry, progress):
@@ -145,7 +146,7 @@ def _part(
     """What is wrong with the contents of a part's files, but those in `bad`: name and words."""
     inside = folder / part.path
     sound = {name for name in part.files if part.file(name) not in bad}
-    shapes = derived_files(part.rows, manifest.dims, signs=True)
+    shapes = derived_files(part.rows, manifest.dims)
     arrays = {**shapes, **lexical_files(part)}
     for name in sorted(sound & set(arrays)):
         shape, dtype = arrays[name]

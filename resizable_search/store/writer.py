@@ -20,7 +20,7 @@ from resizable_search.arrays import NpyWriter, npy_bytes, read_blocks, read_shap
 from resizable_search.engine import short_codes, vectors
 from resizable_search.engine.scheduling import map_ahead
 from resizable_search.engine.short_codes import CODE_ROWS, HEAD, four_bit_width
-from resizable_search.engine.vectors import WORD, Floats, quantise, sign_words
+from resizable_search.engine.vectors import Floats, quantise
 from resizable_search.errors import RsearchError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import allowed_rows
@@ -53,7 +53,7 @@ def derive(
     """
     made = [name for name in names if name not in NAMES.lexical]
     full = folder / NAMES.vectors(dims[-1])
-    shapes = derived_files(rows, dims, signs=True)
+    shapes = derived_files(rows, dims)
     files: dict[str, NpyWriter] = {}
     if mean is None and not set(chain(*NAMES.short_codes(dims[-1]))).isdisjoint(made):
         mean = mean_of_rows(full)
@@ -101,13 +101,8 @@ def mean_of_index(index: Path, manifest: Manifest) -> Floats:
     return mean_of_rows(index / first.file(NAMES.vectors(full)))
 
 
-def derived_files(
-    n: int, dims: Sequence[int], *, signs: bool = False
-) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of every array of a part of n rows, by its file's name.
-
-    `signs`: of the sign bits too, which one-bit codes have replaced.
-    """
+def derived_files(n: int, dims: Sequence[int]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every array of a part of n rows, by its file's name."""
     arrays: dict[str, tuple[tuple[int, ...], str]] = {}
     for dim in reversed(dims):
         arrays[NAMES.vectors(dim)] = (n, dim), "<f4"
@@ -119,8 +114,6 @@ def derived_files(
     arrays[NAMES.one_bit(full)] = (-(-n // CODE_ROWS), HEAD + -(-full // 8), CODE_ROWS), "|u1"
     codes, bounds = NAMES.four_bit(full)
     arrays[codes], arrays[bounds] = ((n, four_bit_width(full)), "|u1"), ((2, n), "<f4")
-    if signs:
-        arrays[NAMES.signs(full)] = (-(-full // WORD), n), "<u8"
     return arrays
 
 
@@ -163,9 +156,6 @@ def derived_slices(
             yield four, codes, start * codes.shape[1]
             yield bounds, steps, start
             yield bounds, errors, n + start
-    if NAMES.signs(full) in wanted:
-        for number, word in enumerate(sign_words(block).T):
-            yield NAMES.signs(full), word, number * n + start
 
 
 def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:

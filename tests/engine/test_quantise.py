@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resizable_search.engine import short_codes, vectors
-from resizable_search.engine.vectors import Tier, quantise, quantise_queries, sign_words
+from resizable_search.engine.vectors import Tier, quantise, quantise_queries
 from tests.engine.test_engines import KINDS, unit_rows
 
 
@@ -75,16 +75,6 @@ def test_a_zero_query_stays_zero():
     codes, units = quantise_queries(np.zeros((1, 5), np.float32))
     assert not codes.any()
     assert np.isfinite(units).all()
-
-
-@pytest.mark.parametrize("dim", [1, 7, 63, 64, 65, 128, 200])
-def test_signs_lie_where_the_format_says(dim):
-    rows = unit_rows(9, dim, dim, "zeros")
-    words = sign_words(rows)
-    assert words.shape == (9, math.ceil(dim / 64))
-    assert words.dtype == np.uint64
-    bits = [[int(words[r, i // 64]) >> i % 64 & 1 for i in range(dim)] for r in range(9)]
-    assert bits == (rows > 0).tolist()
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,13 +1,16 @@
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
+from resizable_search.cli.output import OutputOptions, print_answer
 from resizable_search.engine import vectors
 from resizable_search.engine.base import NO_ROW
+from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.plan import Plan, Stage
 from resizable_search.errors import (
     EmbedderMismatchError,
@@ -358,3 +361,23 @@ def test_an_index_says_what_it_is(tmp_path):
         folder = tmp_path / "made"
         assert str(index) == f"<Index made: 8 documents at 4, 16 dimensions by table, open, in {folder}>"
     assert ", closed, in " in repr(index)
+
+
+def test_parts_that_an_engine_leaves_out_are_named_once(tmp_path, capsys):
+    class Lossy(NumpyEngine):
+        def scan(self, *scan):
+            return replace(super().scan(*scan), missing=("part 2 cannot be scanned: gone",))
+
+        def rescore(self, *scan):
+            return replace(super().rescore(*scan), missing=("part 2 cannot be scanned: gone", "part 3: too"))
+
+    index_of(np.eye(8, 16, dtype=np.float32), tmp_path, dims=(4,)).close()
+    embedder = TableEmbedder(width=16)
+    with open_index("made", home=tmp_path, embedder=embedder, engine=lambda reader: Lossy()) as index:
+        lost = ["part 2 cannot be scanned: gone", "part 3: too"]
+        assert index.scan(np.ones(16), dim=4).missing == lost[:1]
+        assert index.scan(np.ones(16), dim=4, rerank=2).missing == lost
+        (answer,) = index.search(["a"], SearchOptions(dim=4, rerank=2))
+        assert fields(answer)["missing"] == answer.missing == lost
+        print_answer(answer, index, OutputOptions("jsonl"))
+    assert "this answer of made lacks documents: part 3: too" in capsys.readouterr().err

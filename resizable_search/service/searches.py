@@ -26,11 +26,11 @@ async def search(service: Service, request: HttpSearch) -> Any:
     options = request.options()
     texts = request.query if isinstance(request.query, list) else [request.query or ""]
     answers = await _answers(service, request, texts, options)
-    answered = [answer for answer in answers if isinstance(answer, Answer)]
-    full: Sequence[Answer | RsearchError] = answered
+    answered = full = [answer for answer in answers if isinstance(answer, Answer)]
     if request.compare and not _is_exact(answered[0], options):
         exact = options.with_plan(None)
-        full = await _answers(service, request, [answer.query for answer in answered], exact)
+        again = await _answers(service, request, [answer.query for answer in answered], exact)
+        full = [answer for answer in again if isinstance(answer, Answer)]
     _refuse_long([*answered, *full], request)
     compared = iter(full)  # after a first answer, the same texts are answered again
 
@@ -126,13 +126,9 @@ def _refuse_long(answers: Sequence[Answer | RsearchError], request: HttpSearch) 
         )
 
 
-def _content(
-    answer: Answer, full: Answer | RsearchError, request: HttpSearch, threads: int
-) -> dict[str, Any]:
+def _content(answer: Answer, full: Answer, request: HttpSearch, threads: int) -> dict[str, Any]:
     """An answer as JSON; if requested, with the full dimension's and the share of its hits it has."""
     content = _shown(answer, request, threads)
-    if isinstance(full, RsearchError):
-        raise full
     if request.compare:
         wanted = {hit.row for hit in full.hits}
         overlap = len(wanted & {hit.row for hit in answer.hits}) / len(wanted) if wanted else 1.0

@@ -175,12 +175,17 @@ class Service:
         except (UsageError, QueryError, RefusedTextError):
             if len(texts) == 1:
                 raise
-            searches = (self.search(name, [text], options) for text in texts)
-            found = await asyncio.gather(*searches, return_exceptions=True)
-            outcomes = [one[0] if isinstance(one, list) else one for one in found]
+
+            async def alone(text: str) -> Answer | RsearchError:
+                try:
+                    return (await self.search(name, [text], options))[0]
+                except RsearchError as error:
+                    return error
+
+            outcomes = await asyncio.gather(*map(alone, texts))
             if not any(isinstance(outcome, Answer) for outcome in outcomes):
                 raise
-        return [_expected(outcome) for outcome in outcomes]
+            return outcomes
 
     async def similar(self, name: str | None, document: str | int, options: SearchOptions) -> Answer:
         """The answer of `Index.search_similar` for a document's id or row. Raises DocumentNotFoundError."""
@@ -340,12 +345,6 @@ def _document(index: Index, document: str | int) -> StoredDocument:
     if not index.is_live(row):
         raise DocumentNotFoundError(f"{index.name} has no document {which}")
     return index.documents([row])[0]
-
-
-def _expected(outcome: Answer | BaseException) -> Answer | RsearchError:
-    if isinstance(outcome, Answer | RsearchError):
-        return outcome
-    raise outcome
 
 
 def _zeros_for(texts: Sequence[str], options: SearchOptions, index: Index) -> Vectors | None:

@@ -148,13 +148,14 @@ def test_a_request_that_is_no_json_is_refused(served: Running):
      {}, [], b"{", {"query": "tree", "index": "nope"}],
     ids=str,
 )  # fmt: skip
-def test_the_quick_route_answers_as_the_documented_one(served: Running, monkeypatch, asked):
+@pytest.mark.parametrize("path", ["/api/search", "/api/v1/search"])
+def test_the_quick_route_answers_as_the_documented_one(served: Running, monkeypatch, asked, path: str):
     if isinstance(asked, dict) and "index" not in asked:
         asked = {"index": "made", **asked}
-    quick = served.ask("POST", "/api/search", asked)
+    quick = served.ask("POST", path, asked)
     middleware = served.server.config.app.app
     monkeypatch.setattr(middleware, "_search", middleware._app)
-    documented = served.ask("POST", "/api/search", asked)
+    documented = served.ask("POST", path, asked)
     answers = [answer.json for answer in (quick, documented)]
     for answer in answers:
         answer.pop("timings_ms", None)

@@ -15,7 +15,7 @@ import pytest
 
 from resizable_search.build.build import build_vectors
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.search.index import open_index
+from resizable_search.search.index import Index, open_index
 from resizable_search.service import searches
 from resizable_search.service.middleware import AccessRules
 from resizable_search.service.refusals import CODES
@@ -174,6 +174,13 @@ def test_a_hint_has_an_operators_command_as_it_is_typed(served: Running, tmp_pat
     with running(tmp_path) as empty:
         problem = empty.ask("GET", "/api/v1/search?q=tree").json["error"]
         assert problem["hint"] == f"build one with `rsearch build pydoc --home {tmp_path}`"
+
+
+def test_a_remark_and_a_fault_of_the_service_are_told(served: Running, monkeypatch):
+    assert "none of its words" in search(served, query="zebra", mode="lexical").json["remark"]
+    monkeypatch.setattr(Index, "search_vectors", lambda *_: 1 / 0)
+    assert error(search(served, query="tree"))[:2] == (500, "internal_error")
+    assert error(served.ask("GET", "/api/v1/search?index=made&q=tree"))[:2] == (500, "internal_error")
 
 
 def test_the_wrong_field_is_named(served: Running):

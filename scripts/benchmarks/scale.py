@@ -9,18 +9,27 @@ about: the time may grow no faster than 1.1 times the rows do. Then a query whos
 page cache (dropped, and seen to be gone), in turn with a plain read of the same files by a mebibyte:
 the scan must reach 80 % of its bytes a second. All rows take some 20 GB of disk in DIR (default: a
 temporary folder), and nothing of them stays. Linux only; exit 1 when something required is missed.
+
+    .venv/bin/python scripts/benchmarks/scale.py --words articles/*.parquet --rows 1000000
+
+Compares the lexical tier with SQLite's FTS5 and bm25s instead: so many documents of two sentences each, drawn
+from these articles (columns title and text), and titles as queries, OR of their words. Each derives and
+answers in a process of its own, on one thread. Times are CPU time, of a query the best of its rounds.
 """
 
 import argparse
 import json
+import random
+import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +51,13 @@ from _measure import (
 from numpy.typing import NDArray
 
 from resizable_search.engine.kernel_cache import compile_kernels
+from resizable_search.engine.plan import BY_WORDS
 from resizable_search.errors import RsearchError
 from resizable_search.evaluate.timing import resident
 from resizable_search.search.index import Index, open_index
+from resizable_search.store.layout import NAMES
+from resizable_search.store.lexical import derive_lexical
+from resizable_search.system import size_of
 
 WIDTH = 768
 BLOCK = 20_000
@@ -196,6 +209,113 @@ def cold(home: Path, queries: Path, rounds: int) -> bool:
     return held
 
 
+def write_texts(articles: Sequence[Path], rows: int, folder: Path) -> None:
+    """Documents of two drawn sentences each, and a hundred titles as queries."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.ParquetDataset(articles).read(["title", "text"]).to_pydict()
+    pieces = (re.split(r"(?<=[.!?])\s+", text) for text in table["text"])
+    sentences = [piece for of_text in pieces for piece in of_text if len(piece) > 40]
+    rng = random.Random(0)
+    with (folder / "texts.jsonl").open("w", encoding="utf-8") as file:
+        for row in range(rows):
+            record = {"id": str(row), "text": " ".join(rng.sample(sentences, 2))}
+            file.write(json.dumps(record) + "\n")
+    (folder / "queries.json").write_text(json.dumps(rng.sample(table["title"], 100)))
+
+
+def words_by_tier(folder: Path, rows: int) -> Callable[[str], object]:
+    """The lexical tier of an index that is there already, derived again."""
+    (folder / "tier" / NAMES.tiers).mkdir(parents=True)
+    derive_lexical(folder / "home" / "texts", folder / "tier", rows)
+    index = open_index(folder / "home" / "texts")
+    nothing = np.zeros((1, index.full_dim), np.float32)
+    return lambda query: index.run(nothing, BY_WORDS, K, texts=[query])
+
+
+def words_by_fts5(folder: Path, rows: int) -> Callable[[str], object]:
+    """SQLite's FTS5 without a copy of the texts."""
+    (folder / "fts5").mkdir()
+    database = sqlite3.connect(folder / "fts5" / "words.sqlite")
+    database.execute("CREATE VIRTUAL TABLE words USING fts5(text, content='')")
+    database.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", enumerate(texts_of(folder)))
+    database.execute("INSERT INTO words (words) VALUES ('optimize')")
+    database.commit()
+    question = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT {K}"
+
+    def ask(query: str) -> object:
+        quoted = " OR ".join(f'"{word}"' for word in re.findall(r"\w+", query))
+        return database.execute(question, (quoted,)).fetchall()
+
+    return ask
+
+
+def words_by_bm25s(folder: Path, rows: int) -> Callable[[str], object]:
+    """bm25s with its numba kernels, mapped from disk."""
+    import bm25s
+
+    made = bm25s.BM25(k1=0.9, b=0.4)
+    made.index(
+        bm25s.tokenize(list(texts_of(folder)), stopwords=None, show_progress=False), show_progress=False
+    )
+    made.save(folder / "bm25s", show_progress=False)
+    del made
+    found = bm25s.BM25.load(folder / "bm25s", mmap=True)
+    found.backend = "numba"
+
+    def ask(query: str) -> object:
+        tokens = bm25s.tokenize([query], stopwords=None, return_ids=False, show_progress=False)
+        return found.retrieve(tokens, k=K, show_progress=False)
+
+    return ask
+
+
+def texts_of(folder: Path) -> Iterator[str]:
+    """The texts of the documents, in order."""
+    with (folder / "texts.jsonl").open(encoding="utf-8") as file:
+        yield from (json.loads(line)["text"] for line in file)
+
+
+WORDS = {"tier": words_by_tier, "fts5": words_by_fts5, "bm25s": words_by_bm25s}
+
+
+def words_of_one(name: str, folder: Path, rows: int, rounds: int) -> None:
+    """Print as JSON what deriving took, and the best CPU milliseconds of each query."""
+    begin = time.process_time()
+    ask = WORDS[name](folder, rows)
+    seconds = time.process_time() - begin
+    status = Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1e3
+    queries = json.loads((folder / "queries.json").read_text())
+    ask(queries[0])
+    best = [float("inf")] * len(queries)
+    for _ in range(rounds):
+        for number, query in enumerate(queries):
+            begin = time.process_time()
+            ask(query)
+            best[number] = min(best[number], (time.process_time() - begin) * 1e3)
+    print(json.dumps({"seconds": seconds, "peak_mb": peak, "ms": best}))
+
+
+def words(args: argparse.Namespace, folder: Path) -> bool:
+    """Compare what searches by words."""
+    write_texts(args.words, args.rows, folder)
+    np.save(folder / "texts.npy", np.ones((args.rows, 2), np.float32))
+    words = [args.rsearch, "build", "vectors", str(folder / "texts.npy"), "--home", str(folder / "home")]
+    subprocess.check_call([*words, "--documents", str(folder / "texts.jsonl")], stdout=subprocess.DEVNULL)
+    lines = []
+    for name in WORDS:
+        of_one = [__file__, "--words-of", name, str(folder), str(args.rows), str(args.rounds)]
+        found = json.loads(subprocess.check_output([sys.executable, *of_one]))
+        middle, high = np.percentile(found["ms"], (50, 95))
+        size = size_of(folder / name) / 1e6
+        figures = f"{found['seconds']:.0f}", f"{found['peak_mb']:,.0f}", f"{size:,.0f}"
+        lines.append((name, *figures, f"{middle:.1f}", f"{high:.1f}"))
+    print(f"{args.rows:,} documents of two sentences; {machine('bm25s')}; sqlite {sqlite3.sqlite_version}\n")
+    show(("words by", "CPU s to derive", "peak MB", "MB on disk", "p50 ms", "p95 ms"), lines)
+    return True
+
+
 def measure(args: argparse.Namespace, folder: Path) -> bool:
     """Make, build and measure everything in a folder."""
     source, home, query_file = folder / "rows.npy", folder / "home", folder / "queries.npy"
@@ -236,8 +356,14 @@ def main() -> int:
     parser.add_argument("--cold-rounds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
     parser.add_argument("--rsearch", default=rsearch, help="the command (default: this environment's)")
+    parser.add_argument("--words", nargs="+", type=Path, help="Parquet of articles: compare words instead")
     parser.add_argument("--cold-scan", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--words-of", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.words_of:
+        name, folder, *counts = args.words_of
+        words_of_one(name, Path(folder), *map(int, counts))
+        return 0
     if args.cold_scan:
         cold_scan(*args.cold_scan)
         return 0
@@ -247,7 +373,7 @@ def main() -> int:
         needed = 4 * 4 * args.rows * WIDTH
         if shutil.disk_usage(temporary).free < needed:
             parser.error(f"{temporary} has less than {needed / 1e9:.0f} GB free: give another with --folder")
-        held = measure(args, Path(temporary))
+        held = (words if args.words else measure)(args, Path(temporary))
     return 0 if held else 1
 
 

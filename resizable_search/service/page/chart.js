@@ -91,8 +91,8 @@ export class Chart {
 
   /** Say what a point is, or the current one, below the picture. */
   tell(point) {
-    const said = point ?? this.points.find((each) => each.current);
-    this.readout.textContent = said ? this.words(said) : "";
+    const shown = point ?? this.points.find((each) => each.current);
+    this.readout.textContent = shown ? this.words(shown) : "";
   }
 
   isCurrent(node) {

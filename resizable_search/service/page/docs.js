@@ -69,28 +69,28 @@ function formOf(method, path, parameters, media) {
   const body = media && el("textarea", { rows: 9, spellcheck: "false", "aria-label": `Body of ${method.toUpperCase()} ${path}` });
   if (body) body.value = JSON.stringify(exampleOf(media), null, 2);
   const answer = el("pre", { class: "answer", tabindex: "0", role: "group", "aria-label": "Answer", hidden: true });
-  const said = el("span", { class: "hint", role: "status" });
+  const note = el("span", { class: "hint", role: "status" });
   const copy = el("button", { type: "button" }, "Copy as curl");
   const form = el(
     "form",
     { class: "try" },
     inputs.length > 0 && el("div", { class: "parameters" }, inputs.map(({ label }) => label)),
     body,
-    el("p", {}, el("button", { type: "submit", class: "main" }, "Send"), " ", copy, " ", said),
+    el("p", {}, el("button", { type: "submit", class: "main" }, "Send"), " ", copy, " ", note),
     answer,
   );
   const request = () => ({ method: method.toUpperCase(), url: addressOf(path, inputs), body: body?.value });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    said.textContent = "Sending …";
+    note.textContent = "Sending …";
     const { status, text } = await send(request());
-    said.textContent = status;
+    note.textContent = status;
     answer.hidden = false;
     answer.textContent = shown(cut(text, MOST));
   });
   copy.addEventListener("click", async () => {
     const command = curlOf(request());
-    if (await toClipboard(command)) return (said.textContent = "Copied.");
+    if (await toClipboard(command)) return (note.textContent = "Copied.");
     answer.hidden = false;
     answer.textContent = command;
   });

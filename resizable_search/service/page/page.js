@@ -32,6 +32,7 @@ let complaining = 0; // the timer of an error of a half typed query
 let moving = false; // whether a slider's searches are under way
 let moved = false; // whether it moved on meanwhile
 let isDraft = false; // whether the address has a query that is being typed
+let liked = null; // the hit whose like was asked for
 let onward = open; // what "try again" does
 
 const sweep = new Sweep(api.measure, (failure) => view.drawSoon(failure));
@@ -132,17 +133,12 @@ function dress() {
 async function detail(here) {
   if (here.isDetailed || here.problem) return;
   here.isDetailed = true;
-  try {
-    Object.assign(here, await api.index(here.name));
-  } catch {
-    return; // the page does without
-  }
-  if (here !== index()) return;
+  const details = await api.index(here.name).catch(() => null); // the page does without
+  if (here !== index() || details?.generation !== here.generation) return;
+  Object.assign(here, details);
   if (!byId("welcome").hidden) welcome(here);
   else view.drawSoon(null);
 }
-
-let liked = null; // the hit whose like was asked for
 
 const likeOf = (id) => (liked?.id === id && liked.title ? `“${liked.title}”` : id);
 

@@ -42,9 +42,9 @@ export class Slope {
     }).observe(place);
   }
 
-  /** `names`: of the left and of the right column; `told`: the picture in words. */
-  show(story, names, told) {
-    Object.assign(this, { story, names, told });
+  /** `names`: of the left and of the right column; `description`: the picture in words. */
+  show(story, names, description) {
+    Object.assign(this, { story, names, description });
     this.draw();
   }
 
@@ -60,7 +60,7 @@ export class Slope {
     const text = (x, at, content, kind, anchor = "start") => svg("text", { class: kind, x, y: at + 4, "text-anchor": anchor }, content);
     const drawn = svg(
       "svg",
-      { class: "slope", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": this.told },
+      { class: "slope", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": this.description },
       text(0, 8, this.names[0], "column"),
       text(right, 8, this.names[1], "column"),
     );

@@ -74,6 +74,8 @@ export function wayOf(state) {
 
 /** A way in few words. */
 export function nameOf(way, full) {
+  if (way.mode === "lexical") return "words alone";
+  if (way.mode === "hybrid") return `${nameOf({ ...way, mode: null }, full)}, words`;
   if (way.plan) return `plan ${way.plan}`;
   if (way.recall) return `tuned for ${way.recall}`;
   if (way.dim === null || way.dim >= full) return `full ${full}`;

@@ -8,7 +8,7 @@ import { HitList } from "./hits.js";
 import { showPanel, showWays } from "./panel.js";
 import { share } from "./picture.js";
 import { Slope, storyOf } from "./slope.js";
-import { isAsking, nameOf, wayOf } from "./state.js";
+import { isAsking, nameOf } from "./state.js";
 import { keyOf, measuredWay, questionOf, ROUNDS, waysOf } from "./sweep.js";
 
 export class View {
@@ -41,9 +41,9 @@ export class View {
       at: scoredAt(answer.plan),
     });
     this.summarise(comparison.lost.length, fullDim);
-    const isEmpty = !answer.hits.length && !full.hits.length;
-    byId("views").hidden = byId("panel").hidden = isEmpty;
-    if (!isEmpty) this.draw();
+    this.isEmpty = !answer.hits.length && !full.hits.length;
+    byId("views").hidden = byId("panel").hidden = this.isEmpty;
+    this.draw();
   }
 
   summarise(lost, fullDim) {
@@ -77,13 +77,13 @@ export class View {
 
   draw() {
     this.scheduled = 0;
-    if (!this.answer) return;
+    if (!this.answer || this.isEmpty) return;
     const { answer, state, index, sweep } = this;
     const full = sweep.figures({ dim: null, rerank: 0 });
     const mine = measuredWay(state);
     const isFull = keyOf(mine) === keyOf({ dim: null });
     showPanel(answer, index, this.kept, isFull ? full : sweep.figures(mine), full);
-    byId("handle-way").textContent = nameOf(wayOf(state), index.full_dim);
+    byId("handle-way").textContent = nameOf(mine, index.full_dim);
     const ways = this.story.map((way) => ({ way, isCurrent: keyOf(way) === keyOf(mine), figures: sweep.figures(way) }));
     showWays(ways, index, answer.full.hits.length, this.choose);
     this.drawRanks();
@@ -93,9 +93,9 @@ export class View {
   drawRanks() {
     const { answer, state, index } = this;
     this.ranks = storyOf(this.entries, answer.full.hits);
-    this.names = [nameOf(wayOf(state), index.full_dim), `full ${index.full_dim}`];
-    const told = `Ranks by ${this.names[0]} beside those of the ${this.names[1]} dimensions: ${this.kept} of ${answer.full.hits.length} hits are in both.`;
-    this.slope.show(this.ranks, this.names, told);
+    this.names = [nameOf(measuredWay(state), index.full_dim), `full ${index.full_dim}`];
+    const description = `Ranks by ${this.names[0]} beside those of the ${this.names[1]} dimensions: ${this.kept} of ${answer.full.hits.length} hits are in both.`;
+    this.slope.show(this.ranks, this.names, description);
   }
 
   drawChart(mine) {

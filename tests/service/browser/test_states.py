@@ -144,6 +144,7 @@ def test_a_mode_is_chosen_and_is_part_of_the_address(visit):
     page.locator("#more summary").click()
     page.select_option("#mode", "hybrid")
     expect(page, "#plan-shown").to_contain_text("+lexical")
+    expect(page, "#handle-way").to_have_text("full 64, words")
     assert query_of(page) == {"q": QUERY, "index": "things", "dim": "full", "mode": "hybrid"}
     page.fill("#query", "vulkanausbruch and river")
     page.press("#query", "Enter")

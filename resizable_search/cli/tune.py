@@ -124,8 +124,8 @@ def _tune_mode(
         if judged is None:
             if not opened.embeds_for_free:
                 raise UsageError(
-                    f"--mode by titles embeds texts again, and a service embeds those of {opened.name}: give "
-                    "--queries and --qrels"
+                    f"--mode by titles embeds texts again, and {opened.name} has no embedder that works on "
+                    "this machine: give --queries and --qrels"
                 )
             documents, judged = titles_as_queries(opened, seed)
             own = own_embedder(Home(opened.folder.resolve().parent), opened.folder.resolve().name)

@@ -240,7 +240,7 @@ async def _quick_search(app: FastAPI, scope: Scope, receive: Receive, send: Send
 async def _quick_answer(service: Service, scope: Scope, receive: Receive) -> Response:
     kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise HTTPException(415, "the request is not JSON: send it with Content-Type: application/json")
+        raise HTTPException(415, "the request is not JSON: send it as application/json")
     message = await receive()  # the middleware has read the whole body
     if scope["path"].startswith(V1):
         request = schemas.SearchRequest.model_validate_json(message["body"])

@@ -116,6 +116,7 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(body, status, media_type="application/json")
 
 
+_SEPARATOR = re.compile("[:;] ")
 _COMMAND = re.compile(r"`((?:build|repair|tune|update|verify|warm)(?: [^`]*)?)`")
 
 
@@ -141,7 +142,8 @@ def invalid(errors: Sequence[Any], skip: int = 0) -> tuple[str, str]:
 
 def _parted(line: str) -> tuple[str, str]:
     """What is wrong, and what to do: '' if the line does not tell these apart."""
-    at = max(line.rfind(": "), line.rfind("; "))
-    message, hint = line[: max(at, 0)], line[at + 2 :]
-    is_whole = all(hint.count(mark) % 2 == 0 for mark in "'\"`") and hint.count("(") == hint.count(")")
-    return (message, hint) if message and is_whole else (line, "")
+    for separator in reversed(list(_SEPARATOR.finditer(line))):
+        message, hint = line[: separator.start()], line[separator.end() :]
+        if all(hint.count(mark) % 2 == 0 for mark in "'\"`") and hint.count("(") == hint.count(")"):
+            return message, hint
+    return line, ""

@@ -18,7 +18,7 @@ from resizable_search.build.workspace import BuildOptions
 from resizable_search.search.index import Index, open_index
 from resizable_search.service import searches
 from resizable_search.service.middleware import AccessRules
-from resizable_search.service.refusals import CODES
+from resizable_search.service.refusals import CODES, Refusal
 from resizable_search.service.schemas import MOST_HITS
 from resizable_search.store.layout import Home
 from tests.service.conftest import HttpAnswer, Running, built, running
@@ -166,6 +166,23 @@ def test_an_error_has_a_code_a_message_and_a_hint(served: Running, asked: Any, c
 )
 def test_an_address_that_makes_no_sense_has_a_code(served: Running, path: str, code: str):
     assert error(served.ask("GET", path))[1] == code
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("it is blank: give it a word", "it is blank", "give it a word"),
+        ("it is blank; give it a word", "it is blank", "give it a word"),
+        ("no token: send `Authorization: Bearer T`", "no token", "send `Authorization: Bearer T`"),
+        ("no index 'a: b'", "no index 'a: b'", ""),
+        ("damaged (row 1: NaN): repair it", "damaged (row 1: NaN)", "repair it"),
+        ("Input should be a number", "Input should be a number", ""),
+    ],
+)
+def test_a_line_is_parted_where_it_says_what_to_do(line: str, message: str, hint: str):
+    shown = Refusal("invalid_option", line).shown()
+    assert (shown["message"], shown["hint"]) == (message, hint)
+    assert Refusal("invalid_option", line, "k").shown(v1=False) == f"k: {line}"
 
 
 def test_a_hint_has_an_operators_command_as_it_is_typed(served: Running, tmp_path: Path):
@@ -317,3 +334,15 @@ def test_the_clients_of_the_docs_run(served: Running, language: str):
         refused = client.replace("tree documents", "zebra")
         done = subprocess.run([sys.executable, "-c", refused], capture_output=True, text=True)
         assert done.stderr.startswith("query_not_embeddable: no word of 'zebra'")
+
+
+def test_an_index_without_an_embedder_is_searched_by_vectors_and_documents(tmp_path: Path):
+    np.save(tmp_path / "rows.npy", np.eye(16, 8, dtype=np.float32) + 1)
+    build_vectors(tmp_path / "rows.npy", Home(tmp_path / "home"), BuildOptions("given"))
+    with running(tmp_path / "home") as service:
+        address = "POST", "/api/v1/search"
+        assert error(service.ask(*address, {"query": "tree"}))[1] == "no_embedder"
+        by_vector = service.ask(*address, {"vector": [2.0] + [1.0] * 7, "k": 1}).json
+        assert [hit["row"] for hit in by_vector["hits"]] == [0]
+        by_row = service.ask(*address, {"similar_row": 0, "k": 2, "compare": True, "dim": 4})
+        assert (by_row.status, len(by_row.json["hits"])) == (200, 2)

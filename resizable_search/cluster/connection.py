@@ -168,7 +168,9 @@ def start_problem(error: BaseException) -> str:
         return f"{what}; install resizable_search {__version__} on every node"
     if "creation task" in all_words:
         return what.removeprefix(f"{ClusterError.__module__}.ClusterError: ")
-    return f"they die before they are ready ({what}): look at Ray's logs"
+    return (
+        f"they die before they are ready ({what}): look at Ray's logs, and at memory and disks of the nodes"
+    )
 
 
 def last_line(error: BaseException) -> str:

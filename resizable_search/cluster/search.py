@@ -40,6 +40,8 @@ from resizable_search.text import listed
 DEATHS = 2
 """How often an actor may die at one scan before its parts are given up."""
 
+DIED = f"its actor died {DEATHS} times: look at memory and disk of its node"
+
 
 class RayEngine:
     """Scans the parts of `reader` by actors; see `engine.base` for the contract.
@@ -137,7 +139,7 @@ class RayEngine:
                     problem = f"it failed: {last_line(error)}"
                 except ray.exceptions.RayError as error:
                     is_raised = "creation task" in str(error)
-                    problem = start_problem(error) if is_raised else f"its actor died {DEATHS} times"
+                    problem = start_problem(error) if is_raised else DIED
             if number in scans:
                 self._replace(number, actor, is_silent=is_silent)
             yield ClusterError(problem)

@@ -15,7 +15,6 @@ from resizable_search.store.tuned_plans import Curve
 
 MOST_K = 1000
 MOST_HITS = 10_000  # of one request: k times texts
-MOST_SNIPPET = 10_000
 MOST_RERANK = 1000
 MOST_CANDIDATES = 100_000  # rows that a stage may keep for the next one
 
@@ -178,7 +177,7 @@ class SearchRequest(HttpSearch):
     offset: int = Field(0, ge=0, le=MOST_K, description="Leave out the first so many hits.")
     min_score: float | None = Field(None, allow_inf_nan=False)
     """Leave out hits with a lower score."""
-    snippet: int | None = Field(None, ge=1, le=MOST_SNIPPET)
+    snippet: int | None = Field(None, ge=1, le=10_000)
     """Give `snippet` in place of `text`: a passage of so many characters around words of the query."""
     fields: list[HitField] | None = Field(None, min_length=1)
     """The fields of a hit; null: all."""

@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,6 @@ def storage_errors(
 
 
 def _sqlite_refusal(error: sqlite3.DatabaseError, home: Path, again: str) -> Exception:
-    """The error for what SQLite could not do below `home`; itself if the disk is not the cause."""
     extended = getattr(error, "sqlite_errorcode", 0)
     code, number = extended & 0xFF, 0
     if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
@@ -170,11 +169,13 @@ def sqlite_os_errors(folder: Path) -> Iterator[None]:
 
 
 def write_probe(folder: Path) -> None:
-    """Write a temporary file in `folder`. Raises OSError if the system refuses it."""
+    """Write temporary files in `folder`. Raises OSError if the system refuses it."""
     import tempfile  # only a failure needs it
 
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(1 << 16))  # more than SQLite asks for at once
+    with ExitStack() as stack:
+        for _ in range(8):  # more than SQLite has open at once
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            file.write(bytes(1 << 16))
 
 
 def unreadable(path: Path, error: OSError, remedy: str = BACK) -> RsearchError:
@@ -387,7 +388,6 @@ def _acquire(lock: "BaseFileLock", path: Path, busy: str, elsewhere: str) -> Non
 
 
 def _living_holder(path: Path) -> str:
-    """The process that has written itself into a lock; '' if none has, or one that died here."""
     try:
         with path.open("rb") as file:
             holder = json.loads(file.read(1000))

@@ -219,7 +219,8 @@ class Executor:
         result, cut = ScanResult(room_for(len(full), 0), 0, 0, ""), full[:, :0]
         for stage, keep in zip(self._stages(plan), plan.keeps(k), strict=True):
             parts = self._parts_at(stage.dim)
-            begin, prepared = time.perf_counter(), parts.prepare_seconds
+            may_prepare = stage.dim < self._width  # at the full dimension nothing is derived
+            begin, prepared = time.perf_counter(), parts.prepare_seconds if may_prepare else 0.0
             if cut.shape[1] != stage.dim:
                 cut = engine.truncate(full, stage.dim)
             rows_out = min(rows_in, keep)
@@ -231,7 +232,8 @@ class Executor:
                 else:
                     result = self._first_stage(engine, parts, stage.precision, cut, rows_out, skip, selection)
             seconds = time.perf_counter() - begin
-            prepared = min(seconds, parts.prepare_seconds - prepared)  # another search may derive it, too
+            if may_prepare:  # another search may derive it, too
+                prepared = min(seconds, parts.prepare_seconds - prepared)
             read = result.read + result.rescored * 4 * stage.dim // max(1, len(full))
             done = str(stage), rows_in, rows_out, seconds - prepared, read, result.rescored
             stats.append(StageStats(*done, result.by, engine.name, result.missing, prepared))

@@ -98,8 +98,14 @@ def scan_one_bit(table, dim, limit, queries, progress, chunk, k, bounds, words, 
     while start < rows:
         stop = min(start + chunk, rows)
         _collect(table, lines, tables, totals, start, stop, k, bounds, words, counts)
-        add_rows(progress, DONE, stop - start)
+        done = stop - start
         start = add_rows(progress, TAKEN, chunk)
+        if start >= rows:  # each thread drops what cannot be among the best before it is done
+            for query in range(m):
+                if counts[query] > k:
+                    select_best(words[query], counts[query], k)
+                    counts[query] = k
+        add_rows(progress, DONE, done)
     return True
 
 

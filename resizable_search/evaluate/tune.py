@@ -6,7 +6,8 @@ recall with the lower confidence bound of its overlap (`statistics`), not with t
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -178,7 +179,8 @@ def _choose(search: PlanSearch, confirming: MeasuredPlans, progress: Progress) -
     search.time([search.exact, *fast], ROUNDS, SECONDS)
     progress.advance(len(fast) + 1)
     limit = search.ms[search.exact]
-    order = sorted((plan for plan in fast if search.ms[plan] < limit), key=search.ms.__getitem__)
+    costs = {plan: _cost(plan, search.ms, fast) for plan in fast}
+    order = sorted((plan for plan in fast if costs[plan][0] < limit), key=costs.__getitem__)
     if order:
         confirming.answer(progress)
     failed: list[_Choice] = []
@@ -192,6 +194,14 @@ def _choose(search: PlanSearch, confirming: MeasuredPlans, progress: Progress) -
             return choice
         failed.append(choice)
     return _Choice(search.exact, remark=_why_exact(search, failed, slower=bool(fast)))
+
+
+def _cost(plan: Plan, ms: Mapping[Plan, float], plans: Sequence[Plan]) -> tuple[float, int]:
+    """The milliseconds and candidates of a plan, which is as fast as those that keep more of its stage."""
+    first = plan.stages[0]
+    larger = [other for other in plans if replace(other.stages[0], keep=first.keep) == first]
+    kept = {other: other.stages[0].keep or 0 for other in larger}
+    return min(ms[other] for other in larger if kept[other] >= kept[plan]), kept[plan]
 
 
 def _why_exact(search: PlanSearch, failed: list[_Choice], *, slower: bool) -> str:

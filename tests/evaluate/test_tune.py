@@ -73,6 +73,13 @@ def test_the_fastest_proven_plan_is_chosen_and_kept_with_its_evidence(index, by_
     assert np.mean([np.isin(*pair).mean() for pair in zip(true, found, strict=True)]) >= 0.9
 
 
+def test_noise_makes_no_plan_slower_than_one_that_keeps_more():
+    plans = list(map(Plan.parse, ("64:1bit:100,96", "64:1bit:200,96", "96:1bit:50,96")))
+    ms = dict(zip(plans, (0.5, 0.4, 0.3), strict=True))
+    costs = [tune_module._cost(plan, ms, plans) for plan in plans]
+    assert costs == [(0.4, 100), (0.4, 200), (0.3, 50)]
+
+
 def test_the_same_seed_chooses_the_same_plan(index, by_bytes):
     first, second = tune(index, 0.9, seed=3).tuned, tune(index, 0.9, seed=3).tuned
     assert (first.plan, first.overlap, first.overlap_ci) == (second.plan, second.overlap, second.overlap_ci)

@@ -174,6 +174,9 @@ def test_what_cannot_be_built_is_told_in_one_line(machine: Machine, args, code: 
 
 
 def test_a_build_of_files_that_was_stopped_goes_on(machine: Machine, notes: Path):
+    (notes / "log of a year.txt").write_text(
+        "".join(f"On day {day} the wind was fair.\n\n" for day in range(90))
+    )
     build = ("build", "files", notes, "--chunk", "100c", "--embedder", "nomic", "--concurrency", 2)
     with another_api(machine, latency=0.05) as api:
         api.expect(2)

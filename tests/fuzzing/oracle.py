@@ -102,11 +102,9 @@ def _scores(full: np.ndarray, meant: Meaning, stage: Any, query: np.ndarray, row
     if stage.precision == "int8":
         tier = Tier(*quantise(held))
         tier = tier if stored == stage.dim else tier.cut(held, stage.dim)
-        integers = quantise_queries(cut)
-        sums = tier.codes[rows, : stage.dim].astype(np.int64) @ integers.codes[0, : stage.dim].astype(
-            np.int64
-        )
-        return (sums * tier.steps[rows].astype(np.float64) * integers.units[0]).astype(np.float32)
+        codes, units = quantise_queries(cut)
+        sums = tier.codes[rows, : stage.dim].astype(np.int64) @ codes[0, : stage.dim].astype(np.int64)
+        return (sums * tier.steps[rows].astype(np.float64) * units[0]).astype(np.float32)
     seen = held[rows] if stored == stage.dim else vectors.truncate(held[rows], stage.dim)
     return vectors.dot(seen, cut[0])
 

@@ -268,7 +268,7 @@ def test_an_index_that_is_not_there_names_what_is(index):
     home = index.folder.parent
     with pytest.raises(IndexNotFoundError, match="did you mean made"):
         open_index("mode", home=home)
-    with pytest.raises(IndexNotFoundError, match="build one with `build pydoc`"):
+    with pytest.raises(IndexNotFoundError, match="build one with `build pydoc home="):
         open_index("made", home=home / "elsewhere")
     with pytest.raises(IndexNotFoundError, match="no folder"):
         open_index(home / "nothing", home=home)

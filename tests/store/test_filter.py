@@ -303,9 +303,9 @@ def best_among(index, query, stage, keep, among):
         stored = vectors.truncate(full, width)
         tier = Tier(*quantise(stored))
         tier = tier if width == stage.dim else tier.cut(stored, stage.dim)
-        asked = quantise_queries(vectors.truncate(query[None], stage.dim))
-        sums = tier.codes[:, : stage.dim].astype(np.int64) @ asked.codes[0, : stage.dim].astype(np.int64)
-        scores = (sums * tier.steps.astype(np.float64) * asked.units[0]).astype(np.float32)
+        codes, units = quantise_queries(vectors.truncate(query[None], stage.dim))
+        sums = tier.codes[:, : stage.dim].astype(np.int64) @ codes[0, : stage.dim].astype(np.int64)
+        scores = (sums * tier.steps.astype(np.float64) * units[0]).astype(np.float32)
     else:
         width = min(d for d in index.dims if d >= stage.dim)
         stored = vectors.truncate(vectors.truncate(full, width), stage.dim)

@@ -70,9 +70,9 @@ def test_a_cold_cache_takes_numpy_and_says_so_and_a_warm_one_numba(elsewhere, tm
     assert run_there(elsewhere, code) == ["numba", expected, "", "True"]
     # Kernels that are gone, or of other sources, are not compiled by a query either.
     cache = elsewhere / "resizable_search/engine/kernels/__pycache__"
-    next(cache.glob("scan.best*.nbi")).unlink()
+    next(cache.glob("scan.survivors*.nbi")).unlink()
     assert run_there(elsewhere, code)[0] == "numpy"
-    assert not list(cache.glob("scan.best*.nbi"))
+    assert not list(cache.glob("scan.survivors*.nbi"))
     assert run_there(elsewhere, compiling) == ["1 0"]
     source = elsewhere / "resizable_search/engine/kernels/basics.py"
     source.write_text(source.read_text() + "\n# changed\n")

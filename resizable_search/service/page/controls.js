@@ -12,9 +12,12 @@ const RERANKS = [0, 2, 5, 10, 20, 50];
 const AIM = 0.99; // the overlap of "the cheapest that keeps 99 %"
 
 export class Controls {
-  /** `changed(patch, pace)` hears of every change; `pace`: "now", "soon" (something is typed) or "along" (a slider moves). */
-  constructor(changed) {
-    this.changed = changed;
+  /**
+   * `changed(patch, pace)` hears of every change; `pace`: "now", "soon" (something is typed) or "along" (a slider moves).
+   * `read(name)` gives an index as it is now.
+   */
+  constructor(changed, read) {
+    Object.assign(this, { changed, read });
     this.dim = new Slider("dim", { say: (value) => this.sayDim(value), changed: (isTyped) => this.slid(isTyped) });
     this.rerank = new Slider("rerank", { say: sayRerank, changed: (isTyped) => this.slid(isTyped) });
     this.last = { dim: null, rerank: RERANK }; // what the loss and the cure are shown at
@@ -116,17 +119,21 @@ export class Controls {
   }
 
   /** Move the sliders to the plan that was tuned, or take it as it is; or say how to tune. */
-  takeCheapest() {
+  async takeCheapest() {
+    const { index } = this;
+    await this.read(index.name).then(({ tuned }) => Object.assign(index, { tuned }), () => {}); // it may be tuned by now
+    if (index !== this.index) return;
+    this.listPlans(index.tuned ?? []);
     const { k } = this.state;
-    const fit = (this.index.tuned ?? []).filter((each) => each.k === k && each.recall >= AIM).sort((a, b) => a.recall - b.recall)[0];
+    const fit = (index.tuned ?? []).filter((each) => each.k === k && each.recall >= AIM).sort((a, b) => a.recall - b.recall)[0];
     if (!fit) {
-      const command = `rsearch tune --index ${this.index.name} --recall ${AIM}${k === 10 ? "" : ` -k ${k}`}${homeOption(this.home)}`;
+      const command = `rsearch tune --index ${index.name} --recall ${AIM}${k === 10 ? "" : ` -k ${k}`}${homeOption(this.home)}`;
       byId("cheapest-note").replaceChildren("Nothing is tuned yet. Run ", el("code", {}, command), " in a terminal, then press this again.");
       return;
     }
     const [, dim, keep, last] = fit.plan.match(/^(\d+):(\d+),(\d+)$/)?.map(Number) ?? [];
     const rerank = keep / Math.max(k, 10);
-    const bySliders = last === this.index.full_dim && Number.isInteger(rerank);
+    const bySliders = last === index.full_dim && Number.isInteger(rerank);
     this.changed(bySliders ? { dim, rerank, plan: "", recall: null } : { recall: fit.recall, plan: "" }, "now");
     if (bySliders) [this.dim.value, this.rerank.value] = [dim, rerank];
     byId("cheapest-note").textContent = `Tuned: it keeps ${fit.recall * 100} % of the hits at k ${k}, by ${fit.plan}.`;

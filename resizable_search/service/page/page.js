@@ -36,7 +36,7 @@ let liked = null; // the hit whose like was asked for
 let onward = open; // what "try again" does
 
 const sweep = new Sweep(api.measure, (failure) => view.drawSoon(failure));
-const controls = new Controls(change);
+const controls = new Controls(change, api.index);
 const view = new View(sweep, { choose, more });
 const soon = debounced(PAUSE, () => ask("replace"));
 const typed = debounced(TYPING, typing);

@@ -83,6 +83,7 @@ def source(offer: Callable[[typer.Context, str], Iterable[str]]) -> Callable[[ty
     """Make a source safe: no error, few words, and only plain ones for shells that would run others."""
 
     def safe(context: typer.Context, incomplete: str) -> list[str]:
+        """Words for the one at the cursor."""
         words: list[str] = []
         with suppress(Exception):  # of a damaged index
             words += dict.fromkeys(offer(context, incomplete))

@@ -315,7 +315,7 @@ def test_the_description_of_no_index_and_of_one_without_an_embedder_has_examples
             build_vectors(tmp_path / "rows.npy", Home(tmp_path / "home"), BuildOptions("given"))
 
 
-@pytest.mark.parametrize("language", ["sh", "python"])
+@pytest.mark.parametrize("language", ["sh", "py"])
 def test_the_clients_of_the_docs_run(served: Running, language: str):
     known = {"8765": str(served.port), '"docs"': '"made"', "docs": "made", "delete": "tree", "rename": "leaf"}
     known |= {'"dim": 128': '"dim": 16'}

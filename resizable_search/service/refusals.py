@@ -1,4 +1,4 @@
-"""What a refused request is told: a status, and an error with a code, a message and a hint."""
+"""Answers to refused requests: a status, and an error with a code, a message and a hint."""
 
 import json
 import re

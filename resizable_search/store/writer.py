@@ -49,7 +49,7 @@ def derive(
     """Derive these files of a part of so many `rows` in `folder`, and write them into `target`.
 
     `dims` ascend. `mean` is that of the index's first part; None: this is the first part. Returns the names
-    of the files that there are now: a part without any text has no lexical tier.
+    of the files as they are now: a part without any text has no lexical tier.
     """
     made = [name for name in names if name not in NAMES.lexical]
     full = folder / NAMES.vectors(dims[-1])

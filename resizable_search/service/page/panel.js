@@ -27,7 +27,7 @@ export function showPanel(answer, index, kept, here, there) {
 
 const lines = (first, second) => [first, el("br"), second];
 
-/** A factor is told only where the times of all runs differ. */
+/** A factor is shown only where the times of all runs differ. */
 function comparison(here, there) {
   if (!here || !there || here.runs < FEWEST) return "measuring …";
   if (here === there) return "the full search";

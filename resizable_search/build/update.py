@@ -40,7 +40,7 @@ from resizable_search.text import counted
 class Update:
     """One run of an update of the index `base` (None: a new one).
 
-    `kind`: "build" reads the corpus on from where the base ends; the others read all of it in each run. `match`
+    `kind`: "build" reads the corpus on from where the base ends; the others read all of it each time. `match`
     compares it with the base. `limit` counts its rows. `may_shrink`: more than half of the documents may go.
     """
 

@@ -1,6 +1,6 @@
 /** Overlap against time, a point for each way to search. Points are buttons: arrows go along, Enter chooses. */
 
-import { el, svg } from "./dom.js";
+import { el, onWidth, svg } from "./dom.js";
 import { median, ms, share } from "./format.js";
 
 const EDGE = { top: 12, right: 14, bottom: 34, left: 30 };
@@ -12,13 +12,10 @@ export class Chart {
   /** `choose(way)` hears which point was chosen. */
   constructor({ place, table, readout }, choose) {
     Object.assign(this, { place, table, readout, choose, points: [], width: 0 });
-    new ResizeObserver(([entry]) => {
-      const width = Math.floor(entry.contentRect.width);
-      if (width && width !== this.width) {
-        this.width = width;
-        this.draw();
-      }
-    }).observe(place);
+    onWidth(place, (width) => {
+      this.width = width;
+      this.draw();
+    });
   }
 
   /**

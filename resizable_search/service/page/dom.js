@@ -67,3 +67,14 @@ export function debounced(milliseconds, action) {
 }
 
 export const stillness = matchMedia("(prefers-reduced-motion: reduce)");
+
+/** Call `changed(width)` with the width of an element, in whole pixels, and again whenever it differs. */
+export function onWidth(place, changed) {
+  let last = 0;
+  new ResizeObserver(([entry]) => {
+    const width = Math.floor(entry.contentRect.width);
+    if (!width || width === last) return;
+    last = width;
+    changed(width);
+  }).observe(place);
+}

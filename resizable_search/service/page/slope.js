@@ -1,6 +1,6 @@
 /** The ranks of an answer beside those of the full dimension: two columns with a line for each hit. */
 
-import { svg, shownTitle } from "./dom.js";
+import { onWidth, shownTitle, svg } from "./dom.js";
 import { cut, fit } from "./format.js";
 
 export const MOST = 20; // ranks that a picture shows
@@ -33,13 +33,10 @@ export class Slope {
   /** `point(row, isOn)` hears over which hit the pointer is, `choose(row)` which one was clicked. */
   constructor(place, { point, choose }) {
     Object.assign(this, { place, point, choose, width: 0, story: null });
-    new ResizeObserver(([entry]) => {
-      const width = Math.floor(entry.contentRect.width);
-      if (width && width !== this.width) {
-        this.width = width;
-        this.draw();
-      }
-    }).observe(place);
+    onWidth(place, (width) => {
+      this.width = width;
+      this.draw();
+    });
   }
 
   /** `names`: of the left and of the right column; `description`: the picture in words. */

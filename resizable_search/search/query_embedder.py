@@ -5,13 +5,14 @@ Embedders that work on this machine have none, since they are as fast, unless th
 """
 
 import hashlib
+import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,22 +24,16 @@ from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES
 from resizable_search.text import clipped, quoted
 
-MOST_VECTORS = 100_000  # of the cache
-MOST_BYTES = 256_000_000
+MOST_BYTES = 256_000_000  # of the cache
+ROW_BYTES = 200  # what a vector takes beside its numbers
 BUSY_SECONDS = 1.0  # how long another process may hold the cache
 
-_SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS queries (
-    fingerprint TEXT NOT NULL, text_sha256 BLOB NOT NULL, vector BLOB NOT NULL,
-    PRIMARY KEY (fingerprint, text_sha256)
-) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS ages (
-    number INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, text_sha256 BLOB NOT NULL,
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS vectors (
+    number INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, text_sha256 BLOB NOT NULL, vector BLOB NOT NULL,
     UNIQUE (fingerprint, text_sha256)
-) STRICT""",
-    """INSERT INTO ages (fingerprint, text_sha256) SELECT fingerprint, text_sha256 FROM queries
-WHERE NOT EXISTS (SELECT * FROM ages)""",  # a file of an earlier version has no ages
-)
+) STRICT
+"""
 
 
 class QueryCache:
@@ -50,15 +45,15 @@ class QueryCache:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._file: tuple[int, int] | None = None
-        self._close: weakref.finalize[Any, Any] | None = None
         self._db: sqlite3.Connection | None = None
+        self._status: os.stat_result | None = None
+        self._close: Callable[[], object] = lambda: None
 
     def get(self, fingerprint: str, text: str, width: int) -> NDArray[np.float32] | None:
         """The (width,) float32 vector of a text, or None."""
         with self._lock, suppress(sqlite3.Error, OSError):
             if self._path.is_file():
-                query = "SELECT vector FROM queries WHERE fingerprint = ? AND text_sha256 = ?"
+                query = "SELECT vector FROM vectors WHERE fingerprint = ? AND text_sha256 = ?"
                 row = self._opened().execute(query, (fingerprint, _key(text))).fetchone()
                 if row is not None and len(row[0]) == 4 * width:
                     return np.frombuffer(row[0], "<f4").astype(np.float32)
@@ -66,67 +61,33 @@ class QueryCache:
 
     def put(self, fingerprint: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """Store the (width,) vectors of texts: all of them, or none if the disk refuses."""
-        keys = [(fingerprint, _key(text)) for text in vectors]
-        rows = [(*key, row.astype("<f4").tobytes()) for key, row in zip(keys, vectors.values(), strict=True)]
+        rows = [(fingerprint, _key(text), row.astype("<f4").tobytes()) for text, row in vectors.items()]
+        most = MOST_BYTES // (ROW_BYTES + len(rows[0][2]))
         with self._lock, suppress(sqlite3.Error, OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            db = self._opened()
-            with db:
-                for statement in _SCHEMA:
-                    db.execute(statement)
-                db.executemany("INSERT OR REPLACE INTO queries VALUES (?, ?, ?)", rows)
-                db.executemany("INSERT OR REPLACE INTO ages (fingerprint, text_sha256) VALUES (?, ?)", keys)
-                _drop_oldest(db)
+            with self._opened() as db:
+                db.execute(_SCHEMA)
+                insert = "INSERT OR REPLACE INTO vectors (fingerprint, text_sha256, vector) VALUES (?, ?, ?)"
+                db.executemany(insert, rows)
+                db.execute(
+                    "DELETE FROM vectors WHERE number <= (SELECT max(number) FROM vectors) - ?", [most]
+                )
 
     def _opened(self) -> sqlite3.Connection:
         """The connection, made again if the file is another one. Raises sqlite3.Error, OSError."""
-        if self._db is None or _file_of(self._path) != self._file:
-            if self._close is not None:
-                self._close()
-            uri = f"{self._path.resolve().as_uri()}?mode=rwc"
-            self._db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+        is_there = self._status and self._path.exists() and os.path.samestat(self._status, self._path.stat())
+        if self._db is None or not is_there:
+            self._close()
+            self._db = sqlite3.connect(self._path, timeout=BUSY_SECONDS, check_same_thread=False)
             self._close = weakref.finalize(self, self._db.close)
-            self._db.execute("PRAGMA user_version")  # creates the file
-            self._file = _file_of(self._path)
+            for earlier in ("queries", "ages"):  # tables of earlier versions
+                self._db.execute(f"DROP TABLE IF EXISTS {earlier}")
+            self._status = self._path.stat()
         return self._db
 
 
-def _file_of(path: Path) -> tuple[int, int] | None:
-    with suppress(OSError):
-        status = path.stat()
-        return status.st_dev, status.st_ino
-    return None
-
-
-def _drop_oldest(db: sqlite3.Connection) -> None:
-    """Delete a tenth of the vectors if there are too many."""
-    pages, free, size, first, last = (
-        db.execute(query).fetchone()[0]
-        for query in (
-            "PRAGMA page_count", "PRAGMA freelist_count", "PRAGMA page_size",
-            "SELECT min(number) FROM ages", "SELECT max(number) FROM ages",
-        )
-    )  # fmt: skip
-    count = last - first + 1
-    if count <= MOST_VECTORS and (pages - free) * size <= MOST_BYTES:
-        return
-    until = max(last - MOST_VECTORS, first + count // 10)
-    old = "SELECT fingerprint, text_sha256 FROM ages WHERE number <= ?"
-    db.execute(f"DELETE FROM queries WHERE (fingerprint, text_sha256) IN ({old})", (until,))
-    db.execute("DELETE FROM ages WHERE number <= ?", (until,))
-
-
-_CACHES: weakref.WeakValueDictionary[Path, QueryCache] = weakref.WeakValueDictionary()
-_CACHES_LOCK = threading.Lock()
-
-
-def query_cache(path: Path) -> QueryCache:
-    """The cache at a path: one for this process."""
-    with _CACHES_LOCK:
-        cache = _CACHES.get(path)
-        if cache is None:
-            cache = _CACHES[path] = QueryCache(path)
-        return cache
+query_cache = lru_cache(8)(QueryCache)
+"""The cache at a path: one for this process."""
 
 
 def _key(text: str) -> bytes:

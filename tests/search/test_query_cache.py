@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
-import pytest
 
 from resizable_search.search import query_embedder
 from resizable_search.search.query_embedder import QueryCache, query_cache
@@ -24,9 +23,8 @@ def numbers(cache: QueryCache, count: int) -> list[int]:
     return [i for i, row in found.items() if row is not None]
 
 
-@pytest.mark.parametrize(("limit", "value"), [("MOST_VECTORS", 10), ("MOST_BYTES", 40_000)])
-def test_the_oldest_vectors_go(tmp_path, monkeypatch, limit, value):
-    monkeypatch.setattr(query_embedder, limit, value)
+def test_the_oldest_vectors_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(query_embedder, "MOST_BYTES", 40_000)
     cache = QueryCache(tmp_path / "state" / "queries.sqlite")
     for i in range(1_000):
         cache.put("f", {str(i): vector(i)})
@@ -36,17 +34,16 @@ def test_the_oldest_vectors_go(tmp_path, monkeypatch, limit, value):
     assert (tmp_path / "state" / "queries.sqlite").stat().st_size < 80_000
 
 
-def test_a_file_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
+def test_a_file_of_an_earlier_version_is_begun_again(tmp_path):
     path = tmp_path / "queries.sqlite"
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute(query_embedder._SCHEMA[0])
-        rows = [("f", query_embedder._key(str(i)), vector(i).tobytes()) for i in range(8)]
-        db.executemany("INSERT INTO queries VALUES (?, ?, ?)", rows)
+        db.execute("CREATE TABLE queries (fingerprint TEXT, text_sha256 BLOB, vector BLOB)")
     cache = QueryCache(path)
-    assert numbers(cache, 8) == list(range(8))
-    monkeypatch.setattr(query_embedder, "MOST_VECTORS", 4)
-    cache.put("f", {str(i): vector(i) for i in range(8, 12)})
-    assert numbers(cache, 12) == [8, 9, 10, 11]
+    assert numbers(cache, 1) == []
+    cache.put("f", {"0": vector(0)})
+    assert numbers(cache, 1) == [0]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall() == [("vectors",)]
 
 
 def test_a_file_that_is_gone_or_replaced_is_opened_again(tmp_path):

@@ -12,7 +12,7 @@ from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.plan import LEAST_RERANKED, Plan
-from resizable_search.errors import IndexBusyError, IndexFormatError, UsageError
+from resizable_search.errors import DocumentNotFoundError, IndexBusyError, IndexFormatError, UsageError
 from resizable_search.search.planning import plan_of, remark_on
 from resizable_search.search.query_embedder import QueryEmbedder, query_cache
 from resizable_search.search.results import (
@@ -33,7 +33,7 @@ from resizable_search.store.layout import Home, home_of, resolve_index
 from resizable_search.store.manifest import Manifest
 from resizable_search.store.reader import MOST_TRIES, IndexReader
 from resizable_search.store.tuned_plans import StoredPlans
-from resizable_search.text import counted, dimensions
+from resizable_search.text import counted, dimensions, quoted
 
 MOST_READ = 1000  # rows that are read to group them; of more, only the best row of each document is read
 
@@ -201,7 +201,10 @@ class Index:
         """As `similar`, with the plan and the timings; `query` of the answer is the id."""
         plan = self.plan(options, by_vectors=True)
         self._refuse_if_closed()
-        row = np.array([self._filter.row_of(id)])
+        if (found := self._reader.row_of(id)) is None:
+            missing = f"{self.name} has no document with the id {quoted(id)}"
+            raise DocumentNotFoundError(f"{missing}: `query format=tsv` shows ids")
+        row = np.array([found])
         top, stages = self.run(self.vectors(row), plan, options.k, row, self.select(options.where))
         scored = scored_documents(top, 0, {d.row: d for d in self.documents(top.rows[0])})
         return as_answer(id, self.name, options.k, plan, 0.0, scored, stages)

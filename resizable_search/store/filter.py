@@ -6,21 +6,20 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.errors import DocumentNotFoundError, RsearchError, UsageError
+from resizable_search.errors import RsearchError, UsageError
 from resizable_search.store.documents import open_documents
 from resizable_search.store.layout import NAMES
 from resizable_search.store.manifest import damaged
-from resizable_search.store.reader import IndexReader, PartReader
+from resizable_search.store.reader import IndexReader
 from resizable_search.store.sql_authorizer import (
     KEY_FUNCTION,
     MOST_BYTES,
@@ -74,7 +73,6 @@ VIEW = "found"  # of a part's documents, which an expression reads
 
 MOST_KEYS = 1_000  # that one expression may name: SQLite allows some 2,000 columns
 MOST_KEPT = 8  # expressions whose selections are cached
-MOST_LIKE = 1_000  # ids that are compared with an unknown one
 MOST_SHOWN = 40  # columns in a message
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_ .-]+")  # found by a quoted JSON path in any SQLite
@@ -158,26 +156,16 @@ class Filter:
         A key that differs from another or from a column by case alone is reached through `metadata`.
         """
         statement = "SELECT DISTINCT key FROM documents, json_each(documents.metadata)"
-        keys = {str(key) for _, rows in self._ask(statement) for (key,) in rows}
         named = {name.lower(): name for name in (*COLUMNS, JSON_COLUMN, ROW)}
-        for key in sorted(keys):
+        for key in sorted(set(self._ask(statement))):
             if "\0" not in key:
                 named.setdefault(key.lower(), key)
         return (*COLUMNS, *sorted(set(named.values()) - {*COLUMNS, JSON_COLUMN, ROW}), JSON_COLUMN)
 
-    def row_of(self, id_: str) -> int:
-        """The row of the document with that id. Raises DocumentNotFoundError, which suggests similar ids."""
-        row = self._reader.row_of(id_)
-        if row is not None:
-            return row
-        near = self._ids_like(id_)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`query format=tsv` shows ids"
-        raise DocumentNotFoundError(f"{self._reader.name} has no document with the id {quoted(id_)}: {hint}")
-
     def document_names(self) -> list[str]:
         """The document of each row, in order: the one that a chunk names, else its own id."""
         statement = "SELECT coalesce(json_extract(metadata, '$.document'), id) FROM documents ORDER BY row"
-        return [str(name) for _, rows in self._ask(statement) for (name,) in rows]
+        return list(self._ask(statement))
 
     @cached_property
     def document_numbers(self) -> NDArray[np.int64]:
@@ -190,20 +178,14 @@ class Filter:
         for connection, _ in self._connections:
             connection.close()
 
-    def _ask(self, statement: str, values: Sequence[str] = ()) -> Iterator[tuple[PartReader, list[Any]]]:
-        """Each part, and the rows that the statement has there. Raises IndexFormatError."""
-        for (connection, path), part in zip(self._connections, self._reader.parts, strict=True):
+    def _ask(self, statement: str) -> Iterator[str]:
+        """What a statement about one column gives, part by part. Raises IndexFormatError."""
+        for connection, path in self._connections:
             try:
                 with self._lock:
-                    rows = connection.execute(statement, values).fetchall()
+                    yield from [str(value) for (value,) in connection.execute(statement)]
             except sqlite3.DatabaseError as error:
                 raise damaged(path, error) from None
-            yield part, rows
-
-    def _living(self, condition: str, value: str) -> list[str]:
-        """The ids of a few documents for which the condition holds, without deleted ones."""
-        found = self._ask(f"SELECT row, id FROM documents WHERE {condition} LIMIT {MOST_LIKE}", [value])
-        return [id_ for part, rows in found for row, id_ in rows if part.allowed is None or part.allowed[row]]
 
     def _rows(
         self, connection: sqlite3.Connection, path: Path, expression: str, guard: SqlAuthorizer
@@ -259,11 +241,3 @@ class Filter:
         hint = f"did you mean {near[0]}? " if near else ""
         shown = ", ".join(self.columns[:MOST_SHOWN]) + (" …" if len(self.columns) > MOST_SHOWN else "")
         return refused(expression, f"names no column {quoted(name)}: {hint}there are {shown}")
-
-    def _ids_like(self, id_: str) -> list[str]:
-        """A few ids that may be meant: similar ones, or those of documents with that title."""
-        sound = without_surrogates(id_)
-        half = sound[: max(1, len(sound) // 2)]
-        titled = self._living("title = ? COLLATE NOCASE", sound)
-        like = self._living("instr(lower(id), lower(?))", half)
-        return list(dict.fromkeys([*titled[:2], *get_close_matches(sound, like, 3)]))[:3]

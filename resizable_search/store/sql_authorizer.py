@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 
 from resizable_search.errors import UsageError
 from resizable_search.text import quoted
@@ -42,18 +43,15 @@ FUNCTIONS = TIME_FUNCTIONS.union(_OTHERS.split())
 KEY_FUNCTION = "value_of_key"
 """Our function, which the view alone may call."""
 
-_TOKEN = re.compile(
-    r"""(?P<text>[xX]?'(?:[^']|'')*')
-      | (?P<name>"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])
-      | (?P<word>[^\W\d][\w$]*)
-      | (?P<number>[\d.][\w.]*)
-      | (?P<comment>--|/\*)
-      | (?P<mark>.)
-    """,
-    re.VERBOSE | re.DOTALL,
+_QUOTED = re.compile(
+    r"""'(?:[^']|'')*' | "(?P<double>(?:[^"]|"")*)" | `(?P<back>(?:[^`]|``)*)` | \[(?P<square>[^\]]*)\]""",
+    re.VERBOSE,
 )
+"""A text, or a quoted name."""
 
 _REFUSED = {
+    "--": "has a comment: write the expression alone",
+    "/*": "has a comment: write the expression alone",
     ";": "has a semicolon: write one expression",
     **dict.fromkeys("?:@$", "has a parameter: write the value itself"),
     "'": "has an unclosed ': write a text 'like this'",
@@ -62,6 +60,7 @@ _REFUSED = {
     "[": "has a [ without its ]",
     "\0": "has a NUL in it",
 }
+"""Outside of texts and quoted names."""
 
 
 def columns_named(expression: str) -> list[str]:
@@ -75,27 +74,23 @@ def columns_named(expression: str) -> list[str]:
         raise UsageError(
             f"the `where` expression has {len(expression):,} characters: {MOST_CHARACTERS:,} are allowed"
         )
-    names, depth = [], 0
-    for token in _TOKEN.finditer(expression):
-        kind, text = token.lastgroup, token.group()
-        if kind == "name":
-            mark = {"[": "]"}.get(text[0], text[0])
-            names.append(text[1:-1] if mark == "]" else text[1:-1].replace(mark * 2, mark))
-        elif kind == "comment":
-            raise refused(expression, "has a comment: write the expression alone")
-        elif text in _REFUSED:
-            raise refused(expression, _REFUSED[text])
-        elif text == "(":
-            depth += 1
-        elif text == ")":
-            depth -= 1
-        if depth < 0:
-            raise refused(expression, "has a ) without its (")
-        if depth > MOST_DEPTH:
-            raise refused(expression, f"is nested more than {MOST_DEPTH} deep")
-    if depth:
-        raise refused(expression, "has a ( without its )")
-    return names
+    bare = _QUOTED.sub(" ", expression)
+    for mark, why in _REFUSED.items():
+        if mark in bare:
+            raise refused(expression, why)
+    depths = list(accumulate((character == "(") - (character == ")") for character in bare))
+    if min(depths) < 0 or depths[-1]:
+        raise refused(expression, "has a parenthesis without the other one")
+    if max(depths) > MOST_DEPTH:
+        raise refused(expression, f"is nested more than {MOST_DEPTH} deep")
+    quoted_names = (match.groupdict() for match in _QUOTED.finditer(expression))
+    marks = {"double": '"', "back": "`", "square": "]"}
+    return [
+        name.replace(marks[kind] * 2, marks[kind])
+        for names in quoted_names
+        for kind, name in names.items()
+        if name is not None
+    ]
 
 
 def refused(expression: str, why: str) -> UsageError:

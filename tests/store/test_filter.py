@@ -327,17 +327,10 @@ def test_similar_documents_leave_out_the_document_itself_and_keep_to_the_express
     assert "a7" not in {hit.id for hit in hits}
 
 
-def test_an_id_that_there_is_not_suggests_others(index):
-    with pytest.raises(
-        DocumentNotFoundError, match="made has no document with the id 'a7777': did you mean a7"
-    ):
-        index.similar("a7777")
-    with pytest.raises(DocumentNotFoundError, match="did you mean a20 or a110"):
-        index.similar("bitle 20")
-    with pytest.raises(DocumentNotFoundError, match="no document with the id 'a3'"):
-        index.similar("a3")
-    with pytest.raises(DocumentNotFoundError, match="`query format=tsv`"):
-        index.similar("\udcffzz")
+@pytest.mark.parametrize("id_", ["a7777", "a3", "\udcffzz"])
+def test_an_unknown_id_is_told_with_what_shows_ids(index, id_):
+    with pytest.raises(DocumentNotFoundError, match="made has no document with the id .*`query format=tsv`"):
+        index.similar(id_)
 
 
 def test_a_closed_index_answers_no_expression(home):

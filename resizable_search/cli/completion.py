@@ -8,9 +8,8 @@ import io
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable
-from contextlib import closing, redirect_stderr, redirect_stdout, suppress
+from contextlib import closing, redirect_stderr, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,70 +24,30 @@ if TYPE_CHECKING:
 VARIABLE = "_RSEARCH_COMPLETE"  # set by the script that `rsearch --show-completion` prints
 
 MOST = 100  # words that are offered at once
-
 MOST_ROWS = 50  # documents whose metadata is read for its keys
 
-_SPECIAL = re.compile(r"([^\w@%+=:,./-])")
-_PLAIN = re.compile(r"[\w@%+=:,./#-]+")
+_PLAIN = re.compile(r"[\w@%+=:,./#-]+")  # words that no shell takes for a command
 
 
 def answer(run: Callable[[], object]) -> int:
-    """Print the words that `run` offers, and nothing else. Returns the exit code."""
-    word = _join_words() if _in_bash() else ""
-    output, code = io.StringIO(), 0
-    with suppress(Exception), redirect_stdout(output), redirect_stderr(io.StringIO()):
+    """Print the words that `run` offers, and no error. Returns the exit code."""
+    with suppress(Exception), redirect_stderr(io.StringIO()):
         try:
             run()
         except SystemExit as end:  # fish asks by the exit code whether there are words
-            code = end.code if isinstance(end.code, int) else 0
-    text = output.getvalue()
-    if _in_bash():
-        lines = (line for line in text.splitlines() if line and line.isprintable())
-        text = "".join(f"{_for_bash(line, word)}\n" for line in lines)
-    sys.stdout.write(text)
-    return code
-
-
-def _in_bash() -> bool:
-    return os.environ.get(VARIABLE) in (None, "complete_bash")
-
-
-def _join_words() -> str:
-    """Join the words that bash splits at `:` and `=`, where typer reads them. Returns the last word."""
-    words = os.environ.get("COMP_WORDS", "").split("\n")
-    with suppress(ValueError):
-        words = words[: int(os.environ.get("COMP_CWORD", "")) + 1]
-    joined: list[str] = []
-    glue = False
-    for word in words:
-        is_break = re.fullmatch("[:=]+", word) is not None
-        if joined[1:] and (glue or (is_break and joined[-1] != "")):
-            joined[-1] += word
-        else:
-            joined.append(word)
-        glue = is_break
-    os.environ["COMP_WORDS"] = "\n".join(joined)
-    os.environ["COMP_CWORD"] = str(len(joined) - 1)
-    return joined[-1]
-
-
-def _for_bash(line: str, word: str) -> str:
-    """A completion as bash inserts it: after the last `:` or `=`, with special characters escaped."""
-    value = word.partition("=")[2] if word.startswith("-") and "=" in word else word
-    rest = line[max(value.rfind(":"), value.rfind("=")) + 1 :]
-    return rest if word[:1] in ("'", '"') else _SPECIAL.sub(r"\\\1", rest)
+            return end.code if isinstance(end.code, int) else 0
+    return 0
 
 
 def source(offer: Callable[[typer.Context, str], Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
-    """Make a source safe: no error, few words, and only plain ones for shells that would run others."""
+    """Make a source safe: no error, few words, and none that a shell could run."""
 
     def safe(context: typer.Context, incomplete: str) -> list[str]:
         """Words for the one at the cursor."""
         words: list[str] = []
         with suppress(Exception):  # of a damaged index
             words += dict.fromkeys(offer(context, incomplete))
-        words = [word for word in words if word.isprintable()][:MOST]
-        return words if _in_bash() else [word for word in words if _PLAIN.fullmatch(word)]
+        return [word for word in words if _PLAIN.fullmatch(word)][:MOST]
 
     return safe
 
@@ -130,16 +89,6 @@ dim = source(lambda context, word: _dims(context))
 dims = source(lambda context, word: listed(_dims(context), word))
 precisions = source(lambda context, word: listed(PRECISIONS, word))
 columns = source(lambda context, word: ["id", "title", "url", *metadata_keys(context)])
-
-
-@source
-def plan(context: typer.Context, incomplete: str) -> Iterable[str]:
-    """The last stage of a plan: a stored dimension, then a precision."""
-    before, comma, stage = incomplete.rpartition(",")
-    parts = stage.split(":")
-    if len(parts) == 1:
-        return [f"{before}{comma}{word}" for word in _dims(context)]
-    return [f"{before}{comma}{parts[0]}:{word}" for word in PRECISIONS] if len(parts) == 2 else []
 
 
 @source

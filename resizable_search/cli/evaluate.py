@@ -61,7 +61,7 @@ ModesOption = Annotated[
 PlanListOption = Annotated[
     list[str] | None,
     Option(
-        autocompletion=completion.plan,
+        autocompletion=completion.dims,
         help="Also measure this plan, e.g. 768:1bit:400,768:int8:30,768; repeatable.",
     ),
 ]

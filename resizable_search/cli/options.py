@@ -216,7 +216,7 @@ class SearchArguments:
     plan: Annotated[
         str | None,
         Option(
-            autocompletion=completion.plan,
+            autocompletion=completion.dims,
             help="Search by stages dim:precision:keep; precisions: exact (the default, left out), float32, "
             "int8, 1bit; e.g. 256:100,768 or 256:1bit:400,768. +lexical:0.5 adds words.",
         ),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ENOUGH_CALLS = 20  # fewer calls than this have no 95th and 99th percentile
 
-LEAST_NEEDED = ("best ms", "p95 ms", "p50 ms", "queries/s", "p99 ms", "× full")
+LEAST_NEEDED = ("best ms", "p95 ms", "p50 ms", "queries/s", "p99 ms", "× full", "ms/query")
 """Columns of `bench` that a narrow terminal leaves out, in this order."""
 
 LOWER, HIGHER = "↓", "↑"  # marks of a difference whose interval excludes 0

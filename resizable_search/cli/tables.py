@@ -6,12 +6,14 @@ of documents is shown as plain text: no markup, no escape codes.
 
 import os
 import re
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
     from resizable_search.search.results import Hit
 
 PIPED_WIDTH = 10_000  # columns of a table in a pipe: enough to cut nothing off
-GAPS = (2, 1)  # spaces between two columns; one where two make the table too wide
+GAP = 2  # spaces between two columns
+NUMBERS = ("#", "rank", "row", "score")
+NUMBERS_WIDTH = 12  # columns that rank and score take
+PASSAGES = ("snippet", "text")
 PLAN_WIDTH = 16  # the least width of a column whose plans are broken into lines: two stages, mostly
 
 CHARS_SHOWN = 2_000  # characters of a text that a cell may show: a text may have millions
 WIDEST_CARD = 110  # columns: longer lines are hard to read
 PIPED_SNIPPET = 80  # characters of a table's snippet in a pipe
-LEAST = 8  # columns of a cell that is cut
+MARKS = 2  # the … before and after a passage
 RAGGED = 10  # columns that two lines mostly lose to words that do not fit
 MARK = "bold yellow"  # words of the query
 _FENCE = re.compile(r"\s*(?:(?:```|~~~).*|[-=*_~|:+ ]*)")
@@ -45,14 +50,12 @@ def stdout_console() -> Console:
     return console
 
 
-def borderless(
-    *headings: str, right: Collection[str] = (), fold: Collection[str] = (), gap: int = 2
-) -> Table:
+def borderless(*headings: str, right: Collection[str] = (), fold: Collection[str] = ()) -> Table:
     """An empty table with bold headings. The columns `right` align right; only `fold` may be wrapped."""
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(
-            Text(plain(heading)),
+            Text(plain(heading), no_wrap=True, overflow="ellipsis"),
             justify="right" if heading in right else "left",
             no_wrap=heading not in fold,
             overflow="fold" if heading in fold else "ellipsis",
@@ -62,7 +65,7 @@ def borderless(
 
 def details(lines: Iterable[tuple[str, str]]) -> Table:
     """A table without headings: each line has a bold name and its words."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, words in lines:
@@ -102,33 +105,21 @@ def fitted(columns: Sequence[Column], width: int, least_needed: Sequence[str]) -
     """
     for left_out in range(len(least_needed) + 1):
         rest = [column for column in columns if column.name not in least_needed[:left_out]]
-        for gap in GAPS:
-            room = width - sum(column.width + gap for column in rest[1:])
-            if rest[0].width <= room:
-                return _side_by_side(rest, gap)
-            if rest[0].name == "plan" and room >= PLAN_WIDTH:
-                broken = Column("plan", [_broken(plan, room) for plan in rest[0].cells], rest[0].left)
-                if broken.width <= room:
-                    return _side_by_side([broken, *rest[1:]], gap)
-    return _side_by_side(rest, GAPS[-1])
-
-
-def _side_by_side(columns: Sequence[Column], gap: int) -> Table:
-    right = [column.name for column in columns if not column.left]
-    table = borderless(*(column.name for column in columns), right=right, gap=gap)
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*(Text(cell) for cell in cells))
+        first, room = rest[0], width - sum(column.width + GAP for column in rest[1:])
+        if first.name == "plan" and room >= PLAN_WIDTH:
+            rest[0] = Column("plan", [_broken(plan, room) for plan in first.cells], left=True)
+        if rest[0].width <= room:
+            break
+    table = borderless(*(column.name for column in rest), right=[one.name for one in rest if not one.left])
+    for cells in zip(*(column.cells for column in rest), strict=True):
+        table.add_row(*map(Text, cells))
     return table
 
 
 def _broken(plan: str, room: int) -> str:
     """A plan on several lines, each as full as the room allows."""
-    lines = [""]
-    for stage in plan.replace(",", ",\n").split("\n"):
-        if lines[-1] and len(lines[-1]) + len(stage) > room:
-            lines.append(" ")
-        lines[-1] += stage
-    return "\n".join(lines)
+    lines = textwrap.wrap(plan.replace(",", ", "), room, subsequent_indent=" ")
+    return "\n".join(lines).replace(", ", ",")
 
 
 def explain_table(stages: Sequence[dict[str, Any]], width: int) -> Table:
@@ -187,81 +178,73 @@ def hits_table(
     """A line for each hit, as wide as the terminal; in a pipe nothing is cut, and the url has a column.
 
     `records` are the fields to show; without them: rank, score, place in a file, title (a link on a
-    terminal) and a snippet.
+    terminal) and a snippet. Numbers stay whole; a snippet or text has most of the rest.
     """
-    width = console.width if console.is_terminal else None
+    columns: Mapping[str, Sequence[RenderableType]] = _usual_columns(hits, weights, console)
     if records:
-        columns = {name: [Text(plain(each[name][:CHARS_SHOWN])) for each in records] for name in records[0]}
-    else:
-        columns = _usual_columns(hits, is_piped=width is None)
-    widths = {
-        name: max(cell_len(name), *(cell.cell_len for cell in cells)) for name, cells in columns.items()
-    }
-    if width is not None:
-        widths = hit_widths(widths, width)
-        if "where" in widths:
-            columns["where"] = [Text(_cut_at_start(cell.plain, widths["where"])) for cell in columns["where"]]
-    if "snippet" in columns:
-        texts = [cell.plain for cell in columns["snippet"]]
-        if not records:
-            length = widths["snippet"] if width is not None else PIPED_SNIPPET
-            texts = [snippet(body(hit), weights, length) for hit in hits]
-        columns["snippet"] = [_marked(text, weights) for text in texts]
-    fold = ("snippet", "text") if records and width is not None else ()
-    table = borderless(*widths, right=("#", "rank", "row", "score"), fold=fold)
-    for column, name in zip(table.columns, widths, strict=True):
-        column.width = widths[name] if width is not None else None
-    for cells in zip(*(columns[name] for name in widths), strict=True):
+        columns = {name: [_field(name, each[name], weights) for each in records] for name in records[0]}
+    table = borderless(*columns, right=NUMBERS, fold=PASSAGES)
+    others = len(columns.keys() - {*NUMBERS, *PASSAGES})
+    for column, name in zip(table.columns, columns, strict=True):
+        column.no_wrap = name in NUMBERS  # rich narrows the others
+        if console.is_terminal and not column.no_wrap and name not in PASSAGES:
+            column.max_width = max(1, (console.width - NUMBERS_WIDTH) // 3 // others)
+    for cells in zip(*columns.values(), strict=True):
         table.add_row(*cells)
     return table
 
 
-def _usual_columns(hits: Sequence["Hit"], *, is_piped: bool) -> dict[str, list[Text]]:
-    """The columns of a table without records; snippets are made when their width is known."""
+def _field(name: str, value: str, weights: Mapping[str, int]) -> Text:
+    if name == "snippet":
+        return _marked(value, weights)
+    return Text(plain(value[:CHARS_SHOWN]), no_wrap=name not in PASSAGES)
+
+
+def _usual_columns(
+    hits: Sequence["Hit"], weights: Mapping[str, int], console: Console
+) -> dict[str, list[RenderableType]]:
+    """The columns of a table without records."""
+    is_piped, room = not console.is_terminal, max(1, (console.width - NUMBERS_WIDTH) // 6)
     places = [location(hit.metadata) if not _is_web(hit.url) else "" for hit in hits]
-    columns = {
+    columns: dict[str, list[RenderableType]] = {
         "#": [Text(str(hit.rank), style="dim") for hit in hits],
         "score": [Text(f"{hit.score:.4f}") for hit in hits],
-        "where": [Text(where) for where in places],
+        "where": [Text(_cut_at_start(place, room), no_wrap=True) for place in places],
         "title": [_title_cell(hit, is_link=not is_piped) for hit in hits],
-        "snippet": [Text("x" * CHARS_SHOWN)] * len(hits),
+        "snippet": [Passage(body(hit), weights) for hit in hits],
     }
     if not any(places):
         del columns["where"]
-    return {**columns, "url": [Text(plain(hit.url)) for hit in hits]} if is_piped else columns
+    if is_piped:
+        columns["snippet"] = [_marked(snippet(body(hit), weights, PIPED_SNIPPET), weights) for hit in hits]
+        columns["url"] = [Text(plain(hit.url)) for hit in hits]
+    return columns
 
 
-def hit_widths(widths: Mapping[str, int], width: int) -> dict[str, int]:
-    """The width of each column on a terminal of this width. A column that has no room is left out.
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The best passage of a text that its column has room for, on one line."""
 
-    Numbers stay whole, and a snippet or text has most of the rest; the others share what is left.
-    """
-    fixed = {name: widths[name] for name in widths if name in ("#", "rank", "row", "score")}
-    long = [name for name in widths if name in ("snippet", "text")]
-    others = [name for name in widths if name not in fixed and name not in long]
-    while True:
-        room = width - sum(fixed.values()) - 2 * (len(fixed) + len(long) + len(others) - 1)
-        most = min(sum(widths[name] for name in long), max(room * 3 // 5, 1))
-        dropped = [name for name in ("url", "where", "id") if name in others]
-        if room - most >= LEAST * len(others) or not dropped:
-            break
-        others.remove(dropped[0])
-    shares, left = {}, max(room - most, len(others))
-    for count, name in enumerate(sorted(others, key=lambda name: widths[name])):
-        shares[name] = min(widths[name], max(1, left // (len(others) - count)))
-        left -= shares[name]
-    left += most
-    for count, name in enumerate(long):
-        shares[name] = max(1, left // (len(long) - count))
-        left -= shares[name]
-    return {name: fixed.get(name) or shares[name] for name in widths if name in fixed or name in shares}
+    text: str
+    weights: Mapping[str, int]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The passage."""
+        length = max(1, options.max_width - MARKS)
+        passage = _marked(snippet(self.text, self.weights, length), self.weights)
+        passage.no_wrap = True
+        yield passage
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """The room that it takes."""
+        return Measurement(1, options.max_width)
 
 
 def _title_cell(hit: "Hit", *, is_link: bool) -> Text:
     heading = str(hit.metadata.get("heading", "")).rpartition(" › ")[2]
     text = plain((heading or hit.title)[:CHARS_SHOWN]) or plain(hit.id)
     copies = f"+{hit.copies} " if hit.copies else ""
-    return Text.assemble(copies, (text, _link("bold cyan", hit) if is_link else ""))
+    return Text.assemble(copies, (text, _link("bold cyan", hit) if is_link else ""), no_wrap=True)
 
 
 def heading_path(hit: "Hit") -> str:

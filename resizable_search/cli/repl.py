@@ -1,10 +1,10 @@
 """The prompt of `rsearch query` without a text: texts are searched, `:commands` are run."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from resizable_search.search.results import Answer, Hit
 
 MOST_LINES = 1000  # lines of history
-COMPARED = 3  # how often two plans are timed against each other
-LONGEST_WRAPPED = 10_000  # characters of a line that is wrapped between words; the terminal wraps others
+SWITCH = {"on": True, "off": False}
 
 
 def run(session: "Session", history: Path) -> None:
@@ -115,7 +114,6 @@ class Session:
     names: Callable[[], list[str]]
     search: SearchOptions
     output: OutputOptions
-    compare: bool = False
     hits: "list[Hit]" = field(default_factory=list)
     again: "Callable[[SearchOptions], Answer] | None" = None  # searches the last text or document again
 
@@ -156,12 +154,9 @@ class Session:
         """Search, and print the hits."""
         self._follow()
         self.again = search
-        options = self.search.with_plan(self.plan)
-        answer = above_min_score(search(options), self.output)
+        answer = above_min_score(search(self.search.with_plan(self.plan)), self.output)
         self.hits = answer.hits
         print_answer(answer, self.index, self.output)
-        if self.compare and not self.is_full:
-            say(compared(search, options))
 
     def similar(self, number: int) -> None:
         """Search the documents nearest to a hit."""
@@ -205,36 +200,13 @@ class Session:
         search = self.search
         try:
             plan = index.plan(search)
-        except UsageError as error:
-            say(f"{error}; back to the full dimension")
-            search = search.with_plan(None)
-            plan = index.plan(search)
-        try:
             index.check_where(search.where)
         except UsageError as error:
-            say(f"{error}; searching all documents")
-            search = replace(search, where=None)
+            say(f"{error}; back to the full dimension and all documents")
+            search = replace(search.with_plan(None), where=None)
+            plan = index.plan(search)
         self.index.close()
         self.index, self.plan, self.search = index, plan, search
-
-
-def compared(search: "Callable[[SearchOptions], Answer]", options: SearchOptions) -> str:
-    """How many hits the full dimension has too, and the best time of each without embedding.
-
-    The two take turns, and are compared only if the ranges of their times do not overlap.
-    """
-    full_options = options.with_plan(None)
-    answers = [(search(options), search(full_options)) for _ in range(COMPARED)]
-    own_rows, full_rows = ({hit.row for hit in answer.hits} for answer in answers[0])
-    own, full = (
-        sorted(t.scan + t.rerank + t.words for t in (answer.timings_ms for answer in repeated))
-        for repeated in zip(*answers, strict=True)
-    )
-    plan, is_apart = answers[0][1].plan, own[-1] < full[0] or full[-1] < own[0]
-    return (
-        f"{len(own_rows & full_rows)} of {len(full_rows)} as at {plan}; best of {COMPARED}: {own[0]:.2f} ms, "
-        f"at {plan} {full[0]:.2f} ms" + (f" ({full[0] / own[0]:.1f} × as long)" if is_apart else "")
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,15 +222,12 @@ class Command:
 
 def find(name: str) -> Command:
     """The command of that name, or the only one that starts with it. Raises UsageError."""
-    if name in COMMANDS:
-        return COMMANDS[name]
     matching = [command for command in COMMANDS if name and command.startswith(name)]
-    if len(matching) == 1:
-        return COMMANDS[matching[0]]
+    if name in COMMANDS or len(matching) == 1:
+        return COMMANDS[name if name in COMMANDS else matching[0]]
     if matching:
         raise UsageError(f":{name} may be {' or '.join(f':{command}' for command in matching)}: write it out")
-    guess = "".join(f"did you mean :{near}? " for near in get_close_matches(name, COMMANDS, 1))
-    raise UsageError(f"there is no :{plain(name)[:20]}: {guess}`:help` lists the commands")
+    raise UsageError(f"there is no :{plain(name)[:20]}: `:help` lists the commands")
 
 
 def completions(session: Session, before: str) -> list[str]:
@@ -282,31 +251,19 @@ def _help(session: Session, _: str) -> None:
 
 
 def _settings(session: Session, _: str) -> None:
-    search, on = session.search, {True: "on", False: "off"}
-    values = {"index": session.index.name, **asdict(search), "snippet": session.output.snippet}
-    values |= {"explain": on[session.output.explain], "compare": on[session.compare]}
-    values |= {"group": on[search.group], "plan": session.plan, "where": search.where or "all documents"}
-    values["mode"] = session.plan.mode
-    values["dim"] = search.dim or f"the full {session.index.full_dim}"
-    if search.plan is not None or search.recall is not None:
-        del values["dim"], values["rerank"]
-    if search.recall is None:
-        del values["recall"]
-    show_table(details((name, str(value)) for name, value in values.items()))
+    words = {True: "on", False: "off"}
+    values = {"index": session.index.name, **asdict(session.search), "plan": session.plan}
+    values |= {"snippet": session.output.snippet, "explain": session.output.explain}
+    rows = ((name, value) for name, value in values.items() if value is not None)
+    show_table(
+        details((name, words[value] if isinstance(value, bool) else str(value)) for name, value in rows)
+    )
 
 
 def _show(session: Session, value: str) -> None:
-    hit, console = session.hit(_number("show", value)), stdout_console()
+    hit = session.hit(_number("show", value))
     head = [hit.title, f"id: {hit.id}", hit.url, *(f"{key}: {field}" for key, field in hit.metadata.items())]
-    for line in (*filter(None, map(plain, head)), "", *plain_lines(hit.text)):
-        if len(line) > LONGEST_WRAPPED:
-            console.file.write(f"{line}\n")
-        else:
-            console.print(Text(line))
-
-
-def _snippet(session: Session, value: str) -> None:
-    session.output = replace(session.output, snippet=_number("snippet", value or "0"))
+    stdout_console().print(Text("\n".join([*filter(None, map(plain, head)), "", *plain_lines(hit.text)])))
 
 
 def _index(session: Session, value: str) -> None:
@@ -319,37 +276,23 @@ def _index(session: Session, value: str) -> None:
         say(f"{'*' if name == session.index.name else ' '} {name}")
 
 
-def _recall(session: Session, value: str) -> None:
+def _print_with(session: Session, **changes: Any) -> None:
+    session.output = replace(session.output, **changes)
+
+
+def _switch(name: str, value: str) -> bool:
+    if value not in SWITCH:
+        raise UsageError(f":{name} is on or off, not {quoted(value)}")
+    return SWITCH[value]
+
+
+def _number(name: str, value: str, kind: type = int) -> Any:
     try:
-        recall = float(value) if value else None
+        if not re.fullmatch(r"[\d.]{1,18}", value, re.ASCII):
+            raise ValueError(value)
+        return kind(value)
     except ValueError:
-        raise UsageError(f":recall takes a number such as 0.99, not {quoted(value)}") from None
-    session.set(dim=None, rerank=0, plan=None, recall=recall)
-
-
-def _switch(name: str, help: str) -> Command:
-    """A command that turns a setting on or off."""
-
-    def run(session: Session, value: str) -> None:
-        holder: Any = {"group": session.search, "explain": session.output}.get(name, session)
-        value = value or ("off" if getattr(holder, name) else "on")
-        if value not in ("on", "off"):
-            raise UsageError(f":{name} is on or off, not {quoted(value)}")
-        if name == "group":
-            session.set(group=value == "on")
-        elif name == "explain":
-            session.output = replace(session.output, explain=value == "on")
-        else:
-            session.compare = value == "on"
-        say(f"{name} {value}")
-
-    return Command(name, "on|off", help, run, lambda session: ("on", "off"))
-
-
-def _number(name: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) <= 18):
-        raise UsageError(f":{name} takes a number, not {quoted(value)}")
-    return int(value)
+        raise UsageError(f":{name} takes a number, not {quoted(value)}") from None
 
 
 COMMANDS = {
@@ -373,12 +316,17 @@ COMMANDS = {
         Command("mode", "MODE", "rank by meaning (dense), words (lexical) or both (hybrid); alone: as usual",
                 lambda session, value: session.set(mode=value or None), lambda session: MODES),
         Command("recall", "R", "search by the plan tuned for this overlap, tune it if needed; alone: the "
-                "full dimension", _recall,
+                "full dimension",
+                lambda session, value: session.set(
+                    dim=None, rerank=0, plan=None, recall=_number("recall", value, float) if value else None),
                 lambda session: (f"{tuned.recall:g}" for tuned in session.index.plans.all())),
-        _switch("compare", "tell how many hits the full dimension has too, and its time"),
-        _switch("explain", "tell what each stage read, kept and took"),
-        _switch("group", "show only the best chunk of each document"),
-        Command("snippet", "N", "show the best matching passage of N characters; alone: none", _snippet),
+        Command("explain", "on|off", "tell what each stage read, kept and took",
+                lambda session, value: _print_with(session, explain=_switch("explain", value)),
+                lambda session: SWITCH),
+        Command("group", "on|off", "show only the best chunk of each document",
+                lambda session, value: session.set(group=_switch("group", value)), lambda session: SWITCH),
+        Command("snippet", "N", "show the best matching passage of N characters; alone: none",
+                lambda session, value: _print_with(session, snippet=_number("snippet", value or "0"))),
         Command("show", "N", "show the whole text of hit N", _show),
         Command("similar", "N", "search the documents nearest to hit N",
                 lambda session, value: session.similar(_number("similar", value))),

@@ -8,39 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer import Argument, Option
+from typer import Argument
 
-from resizable_search.cli import completion
 from resizable_search.cli.options import HomeOption, JsonOption
 from resizable_search.cli.output import json_object, note
-from resizable_search.cli.settings import SECTION, Configuration, Value, project_paths, read_toml
+from resizable_search.cli.settings import Configuration, Value, read_toml
 from resizable_search.errors import ConfigError, RsearchError
 from resizable_search.system import HOME_VARIABLE
 from resizable_search.text import plain, without_surrogates
 
-
-@completion.source
-def _keys(context: typer.Context, incomplete: str) -> list[str]:
-    """Settings, up to the next dot: there are some hundred."""
-    names = [name.split(".") for name in Configuration(context.find_root().command).names()]
-    depth = incomplete.count(".")
-    return [".".join(name[: depth + 1]) + ("." if len(name) > depth + 1 else "") for name in names]
-
-
-@completion.source
-def _values(context: typer.Context, incomplete: str) -> list[str]:
-    """Values, from the source of the option itself."""
-    setting = Configuration(context.find_root().command).find(context.params["key"])
-    return [item.value for item in setting.option.shell_complete(context, incomplete)]
-
-
 app = typer.Typer(invoke_without_command=True)
 
-KeyArgument = Annotated[
-    str,
-    Argument(help="Setting: index, query.dim, build.files.chunk, …", metavar="KEY", autocompletion=_keys),
-]
-ProjectOption = Annotated[bool, Option("--project", help="Use the nearest pyproject.toml, not the home.")]
+KeyArgument = Annotated[str, Argument(help="Setting: index, query.dim, build.files.chunk, …", metavar="KEY")]
 
 
 @app.callback()
@@ -112,55 +91,33 @@ def get(context: typer.Context, key: KeyArgument, home: HomeOption = None) -> No
 def set_(
     context: typer.Context,
     key: KeyArgument,
-    values: Annotated[
-        list[str], Argument(help="Value; several make a list.", metavar="VALUE...", autocompletion=_values)
-    ],
-    project: ProjectOption = False,
+    values: Annotated[list[str], Argument(help="Value; several make a list.", metavar="VALUE...")],
     home: HomeOption = None,
 ) -> None:
-    """Write a setting into a file; comments and order stay."""
-    setting = _configuration(context, home).find(key)
+    """Write a setting into rsearch.toml; comments and order stay."""
+    configuration = _configuration(context, home)
+    setting = configuration.find(key)
     if any(word != without_surrogates(word) for word in values):
         raise ConfigError(f"{key}: the value is not UTF-8, and a file of settings must be: write it in UTF-8")
     value = setting.parsed(values)
-    if project and not setting.is_of_projects:
-        raise ConfigError(f"{key} is not for projects: a project sets search and output options only")
-    path = _edit(_path(context, home, project=project), key, value, project=project)
-    typer.echo(f"{key} = {value} in {path}")
+    _edit(configuration.own.path, key, value)
+    typer.echo(f"{key} = {value} in {configuration.own.path}")
 
 
 @app.command("unset")
-def unset(
-    context: typer.Context, key: KeyArgument, project: ProjectOption = False, home: HomeOption = None
-) -> None:
-    """Remove a setting from a file, also an unknown or wrong one."""
-    path = _edit(_path(context, home, project=project), key, None, project=project)
+def unset(context: typer.Context, key: KeyArgument, home: HomeOption = None) -> None:
+    """Remove a setting from rsearch.toml, also an unknown one."""
+    path = _configuration(context, home).own.path
+    _edit(path, key, None)
     typer.echo(f"{key} is no longer set in {path}")
-
-
-@app.command("path")
-def path(context: typer.Context, project: ProjectOption = False, home: HomeOption = None) -> None:
-    """Print the path of the home's file, or of the project's."""
-    typer.echo(_path(context, home, project=project))
 
 
 def _configuration(context: typer.Context, home: Path | None) -> Configuration:
     return Configuration(context.find_root().command, home or context.meta.get("home"))
 
 
-def _path(context: typer.Context, home: Path | None, *, project: bool) -> Path:
-    configuration = _configuration(context, home)
-    if not project:
-        return configuration.own.path
-    if configuration.project is not None:
-        return configuration.project.path
-    for path in project_paths():
-        return path
-    raise RsearchError("no pyproject.toml here or in a folder above: make one, or leave --project out")
-
-
-def _edit(path: Path, key: str, value: Any, *, project: bool) -> Path:
-    """Set a key of a file, or remove it if `value` is None; the rest stays as it is. Returns `path`.
+def _edit(path: Path, key: str, value: Any) -> None:
+    """Set a key of a file, or remove it if `value` is None; the rest stays as it is.
 
     Raises ConfigError if the file is not TOML, StorageError if it cannot be written.
     """
@@ -173,7 +130,7 @@ def _edit(path: Path, key: str, value: Any, *, project: bool) -> Path:
     mode = None if document is None else stat.S_IMODE(target.stat().st_mode)
     document = table = tomlkit.document() if document is None else document
     *names, last = key.split(".")
-    for name in (*SECTION, *names) if project else names:
+    for name in names:
         table = table.setdefault(name, tomlkit.table())
         if not isinstance(table, dict):
             raise ConfigError(f"{path}: {name} is not a table: correct the file")
@@ -186,4 +143,3 @@ def _edit(path: Path, key: str, value: Any, *, project: bool) -> Path:
         replace_file(target, tomlkit.dumps(document).encode())
         if mode is not None:
             target.chmod(mode)
-    return path

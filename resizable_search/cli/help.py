@@ -175,8 +175,8 @@ EXAMPLES: dict[str, str] = {
     "config": """
         rsearch config
             List every setting, its value, and the file that sets it.
-        rsearch config set query.rerank 10 --project
-            Write into the pyproject.toml of this project.
+        rsearch config set query.rerank 10
+            Write into the rsearch.toml of the home.
         """,
 }
 """Examples of each command, and below them, indented, what they do. Lines of at most 76 characters."""

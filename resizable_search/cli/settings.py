@@ -179,7 +179,7 @@ def _parsed(text: str) -> Any:
     return tomllib.loads(text)
 
 
-def project_paths() -> Iterator[Path]:
+def _project_paths() -> Iterator[Path]:
     """The readable pyproject.toml of this folder and of those above it, the nearest first."""
     with suppress(OSError):  # this folder is gone
         here = Path.cwd()
@@ -199,10 +199,10 @@ class Configuration:
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self.home = home_of(home)
-        projects = (self._read(path, is_project=True) for path in project_paths())
-        self.project = next((file for file in projects if file.exists), None)
+        projects = (self._read(path, is_project=True) for path in _project_paths())
+        project = next((file for file in projects if file.exists), None)
         self.own = self._read(self.home.path / NAMES.config)
-        self.files = [file for file in (self.project, self.own) if file is not None]
+        self.files = [file for file in (project, self.own) if file is not None]
 
     def table(self, table: Table) -> dict[str, Setting]:
         """The settings of a table by key; none for an unknown one."""
@@ -343,17 +343,8 @@ class ConfiguredCommand(TyperCommand):
         try:
             return super().invoke(ctx)
         except UsageError as error:
+            message = str(error).replace("_", "-")
             for key, (value, origin) in ctx.meta.get(APPLIED, {}).items():
-                if _is_about(str(error), key, str(value)):
+                if f"--{key} " in message or (re.search(rf"\b{key}", message) and str(value) in message):
                     raise UsageError(f"{error} ({origin} sets {key} = {value})") from None
             raise
-
-
-def _is_about(message: str, key: str, value: str) -> bool:
-    """Whether a message names an option, or its value; of a number, which may be any, both."""
-    message = message.replace("_", "-")
-    if re.search(rf"(`|--){key}\b", message):
-        return True
-    has_value = re.search(rf"(?<![\w.]){re.escape(value)}(?!\w)", message)
-    is_number = value.lstrip("-").replace(".", "").isdigit()
-    return has_value is not None and (not is_number or re.search(rf"\b{key}", message) is not None)

@@ -132,8 +132,6 @@ def words(*expected: str) -> str:
         ("rsearch query x --fields id,ti", ("rsearch", "query", "x", "--fields", "id,title")),
         ("rsearch build wiki --embedder ls", ("rsearch", "build", "wiki", "--embedder", "lsa")),
         ("rsearch bench --precisions exact,b", ("rsearch", "bench", "--precisions", "exact,bits")),
-        ("rsearch config set query.form", ("rsearch", "config", "set", "query.format")),
-        ("rsearch config set engine numb", ("rsearch", "config", "set", "engine", "numba")),
         ("rsearch query x --where y", ("rsearch", "query", "x", "--where", "year")),
         ("rsearch query x --fields id,y", ("rsearch", "query", "x", "--fields", "id,year")),
         ("rsearch delete small doc-1 doc-2 üb", ("rsearch", "delete", "small", "doc-1", "doc-2", "über")),

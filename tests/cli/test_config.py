@@ -229,7 +229,6 @@ def test_a_project_sets_search_and_output_options_only_and_others_are_ignored_wi
     settings = inside.run("config", "--json").json["settings"]
     assert [one["key"] for one in settings if "pyproject" in one["from"]] == ["query.k"]
     assert key in inside.run("config").err
-    errs(inside.run("config", "set", key, value.strip('"'), "--project"), 1, key)
 
 
 def test_removed_keys_of_the_home_are_ignored_with_a_warning(inside: Inside, home: Path):
@@ -278,17 +277,6 @@ def test_a_file_that_cannot_be_changed_is_left_as_it_was(inside: Inside, home: P
     write(home, "index = \n")
     errs(inside.run("config", "set", "query.k", 7), 1, "is not TOML", "correct the file")
     assert (home / "rsearch.toml").read_text() == "index = \n"
-
-
-def test_a_projects_file_is_written_where_it_says_so(inside: Inside, home: Path):
-    errs(inside.run("config", "set", "query.k", 7, "--project"), 1, "no pyproject.toml here")
-    before = '[project]\nname = "mine" # a name\n'
-    project(inside, before)
-    assert inside.run("config", "set", "query.k", 7, "--project").code == 0
-    assert (inside.folder / "pyproject.toml").read_text().startswith(before)
-    assert asked(inside)["k"] == 7
-    assert inside.run("config", "path", "--project").out == f"{inside.folder / 'pyproject.toml'}\n"
-    assert inside.run("config", "path").out == f"{home / 'rsearch.toml'}\n"
 
 
 def test_every_setting_is_listed_with_where_it_comes_from(inside: Inside, home: Path):

@@ -1,11 +1,8 @@
 """Check that an index's files are as they were written and agree, and rebuild damaged derived files.
 
-Checking: nothing is written, and only some blocks of rows are in memory. Each damaged file is reported
-once, with the first error: first the bytes of every file (size, SHA-256), then the contents (SQLite's
-integrity, the number of documents, unit rows, deletions, and derived files bit for bit).
-
-Repairing: derived files are always the same bytes. A rebuilt file that is not what the manifest lists is
-discarded: then the vectors or the manifest are wrong.
+First the bytes of every file are checked (size, SHA-256), then the contents of the sound (SQLite's integrity,
+the number of documents, unit rows, deletions, and derived files bit for bit), some blocks of rows at a time.
+A rebuilt file that is not what the manifest lists is discarded: then the vectors or the manifest are wrong.
 """
 
 import hashlib
@@ -15,15 +12,14 @@ import stat
 import tempfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from resizable_search.arrays import map_array, read_blocks, read_slice
+from resizable_search.arrays import map_array, read_blocks, read_shape, read_slice
 from resizable_search.engine.vectors import UNIT_TOLERANCE, Floats, norms
 from resizable_search.errors import IndexFormatError
 from resizable_search.progress import SILENT, Progress
@@ -65,14 +61,6 @@ class Damage:
     wrong: str
 
 
-def _damage(file: str, wrong: str, manifest: Manifest) -> Damage:
-    kinds = {NAMES.vectors(manifest.full_dim): "vectors", NAMES.documents: "documents"}
-    kinds.update((part.bitmap, "deletions") for part in manifest.parts)
-    return Damage(
-        file, "embedder" if file in manifest.files else kinds.get(PurePosixPath(file).name, "derived"), wrong
-    )
-
-
 def examine(
     folder: Path, manifest: Manifest, *, full: bool = False, progress: Progress = SILENT
 ) -> Iterator[Damage]:
@@ -80,44 +68,129 @@ def examine(
 
     With `full` every row of derived files is compared, else a random sample.
     """
-    written = (folder / NAMES.manifest).read_bytes()
-    if written != manifest_text(json.loads(written)):
-        yield Damage(NAMES.manifest, "manifest", "its bytes are not as they were written (its content is)")
-    bad: set[str] = set()
-    unread = {part.file(NAMES.signs(manifest.full_dim)) for part in manifest.parts}
-    files = {file: entry for file, entry in manifest.all_files().items() if file not in unread}
-    progress.stage("reading", sum(-(-entry.bytes // CHUNK) for entry in files.values()), "MiB")
-    for file, entry in files.items():
-        if wrong := _wrong_bytes(folder / file, entry, progress):
-            bad.add(file)
-            yield _damage(file, wrong, manifest)
-    mean = _mean(folder, manifest, bad, full=full)
-    progress.stage("looking at rows", manifest.rows, "rows")
-    for part in manifest.parts:
-        for name, wrong in _part(folder, part, manifest, bad, mean, full=full, progress=progress):
-            yield _damage(part.file(name), wrong, manifest)
+    return _Examination(folder, manifest, full, progress).run()
 
 
-def _wrong_bytes(path: Path, entry: FileEntry, progress: Progress) -> str:
-    """What is wrong with the bytes of a file; '' if nothing is."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return "it is not a file"
-        if status.st_size != entry.bytes:
-            return f"it has {status.st_size:,} bytes where {entry.bytes:,} belong"
-        digest = hashlib.sha256()
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-                progress.advance(1)
-    except FileNotFoundError:
-        return "it is missing"
-    except OSError as error:
-        if (limit := exhausted(error)) is not None:
-            raise limit from None  # which says nothing of the file
-        return f"it cannot be read ({error.strerror})"
-    return "" if digest.hexdigest() == entry.sha256 else "its SHA-256 is not that of what was written"
+@dataclass(slots=True)
+class _Examination:
+    folder: Path
+    manifest: Manifest
+    full: bool
+    progress: Progress
+    bad: set[str] = field(default_factory=set)
+    """The files whose bytes are not as they were written."""
+
+    def run(self) -> Iterator[Damage]:
+        manifest, progress = self.manifest, self.progress
+        written = (self.folder / NAMES.manifest).read_bytes()
+        if written != manifest_text(json.loads(written)):
+            yield Damage(
+                NAMES.manifest, "manifest", "its bytes are not as they were written (its content is)"
+            )
+        unread = {part.file(NAMES.signs(manifest.full_dim)) for part in manifest.parts}
+        files = {file: entry for file, entry in manifest.all_files().items() if file not in unread}
+        progress.stage("reading", sum(-(-entry.bytes // CHUNK) for entry in files.values()), "MiB")
+        for file, entry in files.items():
+            if wrong := self._wrong_bytes(self.folder / file, entry):
+                self.bad.add(file)
+                yield self._damage(file, wrong)
+        mean = _mean(self.folder, manifest, self.bad, full=self.full)
+        progress.stage("looking at rows", manifest.rows, "rows")
+        for part in manifest.parts:
+            for name, wrong in self._part(part, mean):
+                yield self._damage(part.file(name), wrong)
+
+    def _damage(self, file: str, wrong: str) -> Damage:
+        kinds = {NAMES.vectors(self.manifest.full_dim): "vectors", NAMES.documents: "documents"}
+        kinds.update((part.bitmap, "deletions") for part in self.manifest.parts)
+        kind = "embedder" if file in self.manifest.files else kinds.get(PurePosixPath(file).name, "derived")
+        return Damage(file, kind, wrong)
+
+    def _wrong_bytes(self, path: Path, entry: FileEntry) -> str:
+        """What is wrong with the bytes of a file; '' if nothing is."""
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return "it is not a file"
+            if status.st_size != entry.bytes:
+                return f"it has {status.st_size:,} bytes where {entry.bytes:,} belong"
+            digest = hashlib.sha256()
+            with path.open("rb", buffering=0) as file:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+                    self.progress.advance(1)
+        except FileNotFoundError:
+            return "it is missing"
+        except OSError as error:
+            if (limit := exhausted(error)) is not None:
+                raise limit from None  # which says nothing of the file
+            return f"it cannot be read ({error.strerror})"
+        return "" if digest.hexdigest() == entry.sha256 else "its SHA-256 is not that of what was written"
+
+    def _part(self, part: Part, mean: Floats | None) -> Iterator[tuple[str, str]]:
+        """What is wrong with the contents of a part's files, but those in `bad`: name and words."""
+        inside, dims = self.folder / part.path, self.manifest.dims
+        sound = {name for name in part.files if part.file(name) not in self.bad}
+        shapes = derived_files(part.rows, dims)
+        arrays = {**shapes, **lexical_files(part)}
+        for name in sorted(sound & arrays.keys()):
+            shape, dtype = arrays[name]
+            try:
+                map_array(inside / name, shape, dtype)
+            except IndexFormatError:
+                sound.discard(name)
+                yield name, f"it is no .npy file of {np.dtype(dtype)} {shape}"
+        if NAMES.documents in sound:
+            if wrong := _wrong_documents(inside / NAMES.documents, part.rows):
+                yield NAMES.documents, wrong
+            elif self.full and sound.issuperset(NAMES.lexical):
+                for name in self._other_words(part):
+                    yield name, "it does not follow from the documents"
+        if part.bitmap in sound:
+            try:
+                allowed_rows(inside, part)
+            except IndexFormatError:
+                deleted = f"{part.rows:,} rows with {part.deleted:,} of them deleted"
+                yield part.bitmap, f"it is no bitmap of {deleted}"
+        rows = NAMES.vectors(dims[-1])
+        if rows not in sound:
+            return
+        if wrong := self._wrong_rows(inside / rows):
+            yield rows, wrong
+            return
+        left = {name: shapes[name] for name in sound & shapes.keys() if name != rows}
+        if self.full:
+            self.progress.stage("deriving", part.rows, "rows")
+        blocks = read_blocks if self.full else _sample
+        for start, block in blocks(inside / rows):
+            for name, values, at in derived_slices(start, block, part.rows, dims, left.keys(), mean):
+                if name in left:
+                    held = read_slice(inside / name, *left[name], at, values.size)
+                    if held.tobytes() != np.ascontiguousarray(values, held.dtype).tobytes():
+                        yield name, "it does not follow from the full vectors"
+                        del left[name]
+            if self.full:
+                self.progress.advance(len(block))
+
+    def _other_words(self, part: Part) -> list[str]:
+        """The files of the lexical tier that are not what the documents give."""
+        with (
+            storage_errors(Path(tempfile.gettempdir()), again=lambda: "verify again"),
+            tempfile.TemporaryDirectory() as made,
+        ):
+            names = derive_lexical(self.folder / part.path, Path(made), part.rows, self.progress)
+            new = list_files(Path(made), names)
+        return [name for name in NAMES.lexical if new.get(name) != part.files[name]]
+
+    def _wrong_rows(self, path: Path) -> str:
+        for start, block in read_blocks(path):
+            lengths = norms(block)
+            # NaN is near neither; infinity overflows nothing here, as lengths are float64.
+            odd = np.flatnonzero(~((np.abs(lengths - 1) <= UNIT_TOLERANCE) | (lengths <= UNIT_TOLERANCE)))
+            if len(odd):
+                return f"row {start + odd[0]} has length {lengths[odd[0]]:.6g}, neither 1 nor 0"
+            self.progress.advance(len(block))
+        return ""
 
 
 def _mean(folder: Path, manifest: Manifest, bad: Container[str], *, full: bool) -> Floats | None:
@@ -131,49 +204,6 @@ def _mean(folder: Path, manifest: Manifest, bad: Container[str], *, full: bool) 
         if name in part.files and part.file(name) not in bad:
             return read_slice(folder / part.file(name), (width,), "<f4", 0, width)
     return None
-
-
-def _part(
-    folder: Path,
-    part: Part,
-    manifest: Manifest,
-    bad: set[str],
-    mean: Floats | None,
-    *,
-    full: bool,
-    progress: Progress,
-) -> Iterator[tuple[str, str]]:
-    """What is wrong with the contents of a part's files, but those in `bad`: name and words."""
-    inside = folder / part.path
-    sound = {name for name in part.files if part.file(name) not in bad}
-    shapes = derived_files(part.rows, manifest.dims)
-    arrays = {**shapes, **lexical_files(part)}
-    for name in sorted(sound & set(arrays)):
-        shape, dtype = arrays[name]
-        try:
-            map_array(inside / name, shape, dtype)
-        except IndexFormatError:
-            sound.discard(name)
-            yield name, f"it is no .npy file of {np.dtype(dtype)} {shape}"
-    if NAMES.documents in sound:
-        if wrong := _wrong_documents(inside / NAMES.documents, part.rows):
-            yield NAMES.documents, wrong
-        elif full and sound.issuperset(NAMES.lexical):
-            for name in _other_words(inside, part, progress):
-                yield name, "it does not follow from the documents"
-    if part.bitmap in sound:
-        try:
-            allowed_rows(inside, part)
-        except IndexFormatError:
-            yield part.bitmap, f"it is no bitmap of {part.rows:,} rows with {part.deleted:,} of them deleted"
-    rows = NAMES.vectors(manifest.full_dim)
-    if rows not in sound:
-        return
-    if wrong := _wrong_rows(inside / rows, progress):
-        yield rows, wrong
-        return
-    derived = {name: shapes[name] for name in sound & set(shapes) if name != rows}
-    yield from _underived(inside, part.rows, manifest.dims, derived, mean, full=full, progress=progress)
 
 
 def _wrong_documents(path: Path, rows: int) -> str:
@@ -192,57 +222,9 @@ def _wrong_documents(path: Path, rows: int) -> str:
     return ""
 
 
-def _other_words(folder: Path, part: Part, progress: Progress) -> list[str]:
-    """The files of the lexical tier that are not what the documents give."""
-    with (
-        storage_errors(Path(tempfile.gettempdir()), again=lambda: "verify again"),
-        tempfile.TemporaryDirectory() as made,
-    ):
-        names = derive_lexical(folder, Path(made), part.rows, progress)
-        new = list_files(Path(made), names)
-    return [name for name in NAMES.lexical if new.get(name) != part.files[name]]
-
-
-def _wrong_rows(path: Path, progress: Progress) -> str:
-    for start, block in read_blocks(path):
-        lengths = norms(block)
-        # NaN is near neither; infinity overflows nothing here, as lengths are float64.
-        odd = np.flatnonzero(~((np.abs(lengths - 1) <= UNIT_TOLERANCE) | (lengths <= UNIT_TOLERANCE)))
-        if len(odd):
-            return f"row {start + odd[0]} has length {lengths[odd[0]]:.6g}, neither 1 nor 0"
-        progress.advance(len(block))
-    return ""
-
-
-def _underived(
-    folder: Path,
-    n: int,
-    dims: tuple[int, ...],
-    files: Mapping[str, tuple[tuple[int, ...], str]],
-    mean: Floats | None,
-    *,
-    full: bool,
-    progress: Progress,
-) -> Iterator[tuple[str, str]]:
-    """The derived files among `files` that differ from what the full rows give."""
-    left = dict(files)
-    if full:
-        progress.stage("deriving", n, "rows")
-    blocks = read_blocks(folder / NAMES.vectors(dims[-1])) if full else _sample(folder, n, dims[-1])
-    for start, block in blocks:
-        for name, values, at in derived_slices(start, block, n, dims, left.keys(), mean):
-            if name in left:
-                held = read_slice(folder / name, *left[name], at, values.size)
-                if held.tobytes() != np.ascontiguousarray(values, held.dtype).tobytes():
-                    yield name, "it does not follow from the full vectors"
-                    del left[name]
-        if full:
-            progress.advance(len(block))
-
-
-def _sample(folder: Path, n: int, dim: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Random blocks of rows; all rows of a small part."""
-    path = folder / NAMES.vectors(dim)
+def _sample(path: Path) -> Iterator[tuple[int, Floats]]:
+    """Random blocks of the rows of a file; all rows of a small one."""
+    n, dim = read_shape(path)
     if n <= SAMPLED_ROWS:
         yield from read_blocks(path)
         return
@@ -276,66 +258,60 @@ def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
         done.lost.update((file, BACK) for file, kind in kinds.items() if kind not in ("manifest", "derived"))
         if "derived" in kinds.values():
             progress.stage("deriving", manifest.rows, "rows")
-        origins = {NAMES.vectors(manifest.full_dim): "full vectors", NAMES.documents: "documents"}
+        mean = _mean(folder, manifest, kinds, full=True)
         for part in manifest.parts:
-            names = [name for name in part.files if kinds.get(part.file(name)) == "derived"]
-            remedies = {name: _in_the_way(folder, part.file(name)) for name in names}
-            for origin, words in origins.items():
-                if part.file(origin) in kinds:
-                    lost = [n for n in names if (n in NAMES.lexical) == (origin == NAMES.documents)]
-                    remedies |= dict.fromkeys(lost, f"the {words} that it follows from are damaged: {BACK}")
-            names_left = [name for name in names if not remedies[name]]
-            mean = _mean(folder, manifest, kinds, full=True)
-            remedies |= _rebuild(folder / part.path, made, part, manifest.dims, names_left, mean, progress)
-            done.mended.extend(part.file(name) for name in names if not remedies[name])
-            done.lost.update((part.file(name), remedy) for name, remedy in remedies.items() if remedy)
+            _rebuild(folder, made, part, manifest.dims, kinds, mean, done, progress)
         sync_folder(folder)
     verify(name, home, progress=progress)
     return done
 
 
 def _rebuild(
-    folder: Path,
+    index: Path,
     made: Path,
     part: Part,
     dims: Sequence[int],
-    names: Sequence[str],
+    kinds: Mapping[str, str],
     mean: Floats | None,
+    done: Repair,
     progress: Progress,
-) -> dict[str, str]:
-    """Derive these files of a part again, in the folder `made`, and put them in place.
-
-    Returns what to do about those that differ from the manifest.
-    """
-    remedies = {}
-    remove_folder(made)
-    made.mkdir()
-    new = derive(folder, made, part.rows, dims, names, mean, progress)
-    for name in names:
-        if name in new and file_entry(made / name) == part.files[name]:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (made / name).replace(folder / name)
+) -> None:
+    """Derive the damaged derived files of a part again, in the folder `made`, and put them in place."""
+    names = []
+    for name in part.files:
+        file = part.file(name)
+        source, words = NAMES.vectors(dims[-1]), "full vectors"
+        if name in NAMES.lexical:
+            source, words = NAMES.documents, "documents"
+        if kinds.get(file) != "derived":
+            continue
+        if part.file(source) in kinds:
+            done.lost[file] = f"the {words} that it follows from are damaged: {BACK}"
+        elif _is_blocked(index.resolve() / file):
+            done.lost[file] = "something else lies in its place, or a link: move it away, and repair it again"
         else:
-            origin = "documents" if name in NAMES.lexical else "full vectors"
-            remedies[name] = (
-                f"what follows from the {origin} is not what the manifest lists, so one of the two "
+            names.append(name)
+            done.lost[file] = (
+                f"what follows from the {words} is not what the manifest lists, so one of the two "
                 f"is another index's: {BACK}"
             )
     remove_folder(made)
-    return remedies
+    made.mkdir()
+    for name in derive(index / part.path, made, part.rows, dims, names, mean, progress):
+        if name in names and file_entry(made / name) == part.files[name]:
+            path = index / part.file(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (made / name).replace(path)
+            done.mended.append(part.file(name))
+            del done.lost[part.file(name)]
+    remove_folder(made)
 
 
-def _in_the_way(folder: Path, file: str) -> str:
-    """What prevents writing a file of the index, and what to do; '' if nothing does."""
-    path = folder.resolve() / file
-    if path.parent.resolve() != path.parent:  # it may be of another index
-        return f"{path.parent} is a link: put the folder itself there, and repair it again"
-    for above in path.parents:
-        if above.exists() and not above.is_dir():
-            return f"{above} is not a folder: move it away, and repair it again"
-    if path.is_dir() and not path.is_symlink():
-        return "a folder lies in its place: move it away, and repair it again"
-    return ""
+def _is_blocked(path: Path) -> bool:
+    """Whether a file cannot be put at this path, or would become another index's through a link."""
+    is_linked = path.parent.resolve() != path.parent
+    is_folder = path.is_dir() and not path.is_symlink()
+    return is_linked or is_folder or any(above.exists() and not above.is_dir() for above in path.parents)
 
 
 @dataclass(frozen=True, slots=True)

@@ -386,17 +386,11 @@ def open_index(
         reader = IndexReader(resolve_index(name, base))
         try:
             index = Index(reader, base, embedder, threads=threads, engine=engine, stays=stays)
-        except IndexFormatError:
-            try:
-                if not reader.has_moved_on():
-                    raise
-            finally:
-                reader.close()
-            continue
-        except BaseException:
+            if not reader.has_moved_on():  # else the embedder may be the new index's
+                return index
+            index.close()
+        except BaseException as error:
             reader.close()
-            raise
-        if reader.is_in_place:
-            return index
-        index.close()  # replaced meanwhile: the embedder may be the new index's
+            if not isinstance(error, IndexFormatError) or not reader.has_moved_on():
+                raise
     raise IndexBusyError(f"{name} is replaced again and again: try again later")

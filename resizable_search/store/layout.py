@@ -5,7 +5,6 @@ import os
 import shlex
 import sqlite3
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resizable_search.errors import IndexNotFoundError, StorageError, UsageError
-from resizable_search.system import ANOTHER_HOME, CHECK, HOME_VARIABLE, build_lock, exhausted, storage_errors
+from resizable_search.system import ANOTHER_HOME, CHECK, HOME_VARIABLE, build_lock, storage_errors
 
 
 class FileNames:
@@ -266,38 +265,6 @@ def remaining_names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
-
-
-class FolderHandle:
-    """The folder at a path now. It is held open, so that a later folder at that path is recognised.
-
-    The inode alone would not do: it may be reused at once after a deletion.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._handle = -1  # no folder
-        try:
-            # O_PATH needs no permission to list the folder.
-            self._handle = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
-            self._release = weakref.finalize(self, os.close, self._handle)
-        except OSError as error:
-            if (limit := exhausted(error)) is not None:
-                raise limit from None
-
-    @property
-    def is_in_place(self) -> bool:
-        """Whether the path still leads to that very folder."""
-        try:
-            return os.path.samestat(os.fstat(self._handle), self._path.stat())
-        except OSError:
-            return False
-
-    def release(self) -> None:
-        """Close it."""
-        if self._handle != -1:
-            self._handle = -1
-            self._release()
 
 
 @dataclass(frozen=True, slots=True)

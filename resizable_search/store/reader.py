@@ -23,7 +23,7 @@ from resizable_search.store.documents import (
     open_documents,
     read_documents,
 )
-from resizable_search.store.layout import NAMES, FolderHandle, await_replacement, remaining_names
+from resizable_search.store.layout import NAMES, await_replacement, remaining_names
 from resizable_search.store.lexical import map_postings
 from resizable_search.store.manifest import Manifest, Part, damaged, read_manifest
 from resizable_search.store.writer import derived_files
@@ -114,70 +114,46 @@ class IndexReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.resolve().name
-        self.manifest = self._open()
-        self.dims = self.manifest.dims
         self.cache = DocumentCache(0)
-
-    def _open(self) -> Manifest:
-        self.parts: list[PartReader] = []
-        self._handle: FolderHandle | None = None
         for _ in range(MOST_TRIES):
+            self.parts: list[PartReader] = []
             manifest = None
             try:
-                self._handle, self.parts = FolderHandle(self.folder), []
-                manifest = read_manifest(self.folder)
+                manifest = read_manifest(folder)
                 for part, start in zip(manifest.parts, manifest.starts, strict=True):
-                    self.parts.append(PartReader(self.folder, part, manifest.dims, start))
+                    self.parts.append(PartReader(folder, part, manifest.dims, start))
                 # Through a link, two parts may be one folder, whatever their paths.
-                folders = {os.path.realpath(self.folder / part.path) for part in manifest.parts}
-                if len(folders) < len(self.parts):
-                    raise IndexFormatError(f"two parts of {self.folder} are one folder: {BACK}")
-            except IndexFormatError:
-                try:
-                    if not self._has_moved_on(manifest):
-                        raise
-                finally:
-                    self.close()
-                continue
-            except OpenFilesError:
+                if len({os.path.realpath(folder / part.path) for part in manifest.parts}) < len(self.parts):
+                    raise IndexFormatError(f"two parts of {folder} are one folder: {BACK}")
+                if not self._has_moved_on(manifest):  # else the files may be of two indexes
+                    self.manifest, self.dims = manifest, manifest.dims
+                    return
                 self.close()
-                if not raise_limit():
+            except (IndexFormatError, OpenFilesError) as error:
+                self.close()
+                is_limit = isinstance(error, OpenFilesError)
+                if not (raise_limit() if is_limit else self._has_moved_on(manifest)):
                     raise
-                continue
             except BaseException:
                 self.close()
                 raise
-            if self.is_in_place:
-                return manifest
-            self.close()  # replaced meanwhile: the files may be of two indexes
-        raise IndexBusyError(f"{self.folder} is replaced again and again: try later")
-
-    @property
-    def is_in_place(self) -> bool:
-        """Whether the path still leads to the folder that was opened: another one replaces an index."""
-        return self._handle is not None and self._handle.is_in_place
+        raise IndexBusyError(f"{folder} is replaced again and again: try later")
 
     def has_moved_on(self) -> bool:
         """Whether another index or generation is there now. Raises IndexNotFoundError if there is none."""
         return self._has_moved_on(self.manifest)
 
     def _has_moved_on(self, manifest: Manifest | None) -> bool:
-        """Whether the path has another index or generation than `manifest` now."""
-        if self.is_in_place:
-            with suppress(IndexFormatError):
-                if manifest is not None and read_manifest(self.folder) != manifest:
-                    return True
-            names = remaining_names(self.folder)
-            if self.is_in_place:  # so these are its own, and not those of another one
-                if NAMES.removed in names:
-                    raise IndexNotFoundError(
-                        f"{self.folder} is being removed, or that was interrupted: `remove` finishes it"
-                    ) from None
-                if names:
-                    return False
-        if self.is_in_place or not await_replacement(self.folder):
+        with suppress(IndexFormatError):
+            return read_manifest(self.folder) != manifest
+        names = remaining_names(self.folder)
+        if NAMES.removed in names:
+            raise IndexNotFoundError(
+                f"{self.folder} is being removed, or that was interrupted: `remove` finishes it"
+            ) from None
+        if not names and not await_replacement(self.folder):
             raise IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again") from None
-        return True
+        return not names
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
         """The documents at these rows of the index, by row."""
@@ -234,7 +210,5 @@ class IndexReader:
 
     def close(self) -> None:
         """Close every part's documents."""
-        if self._handle is not None:
-            self._handle.release()
         for part in self.parts:
             part.close()

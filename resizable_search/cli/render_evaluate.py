@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from rich.table import Table
 from rich.text import Text
 
 from resizable_search.cli.tables import Column, borderless, fitted, show_table, stdout_console
 from resizable_search.evaluate.plots import write_target
-from resizable_search.text import counted, quoted
+from resizable_search.text import counted, listed, quoted
 
 if TYPE_CHECKING:
     from resizable_search.evaluate.bench import BenchReport, Measurement
@@ -36,51 +37,47 @@ NAMED = 3  # how many ids a line names
 
 def bench(report: "BenchReport") -> None:
     """Print the measurements as a table that reads like timeit."""
-    _print_fitted(report.title, bench_columns(report), LEAST_NEEDED, bench_footer(report))
+    table = fitted(bench_columns(report), stdout_console().width, LEAST_NEEDED)
+    _print(report.title, table, bench_footer(report))
 
 
 def evaluation(report: "EvaluationReport") -> None:
     """Print the plans as a table, below it how to read it, and what the qrels and the index lack."""
-    _print_fitted(report.title, eval_columns(report), eval_least_needed(report), eval_footer(report))
+    table = fitted(eval_columns(report), stdout_console().width, eval_least_needed(report))
+    _print(report.title, table, eval_footer(report))
     for line in missing(report):
         stdout_console().print(Text(line))
 
 
-def _print_fitted(
-    title: str, columns: Sequence[Column], least_needed: Sequence[str], footer: Sequence[str]
-) -> None:
+def _print(title: str, table: Table, footer: Sequence[str]) -> None:
     console = stdout_console()
     console.print(Text(title))
-    show_table(fitted(columns, console.width, least_needed), console)
+    show_table(table, console)
     console.print(Text("\n".join(footer), style="dim"))
 
 
 def bench_columns(report: "BenchReport") -> list[Column]:
     """A column for each figure; batch and threads only where they differ."""
     measured = report.measurements
-    # The same decimals in every row, so that points stand under points.
-    decimals = 2 if max(m.p99_ms for m in measured) < 100 else 1
-    fine = 3 if max(m.seconds_per_run for m in measured) < 0.01 else decimals
     columns = plan_columns(measured)
     for name in ("batch", "threads"):
         values = [getattr(m, name) for m in measured]
         if len(set(values)) > 1 or (name == "batch" and values[0] > 1):
             columns.append(Column(name, [f"{value:,}" for value in values]))
     columns += [
-        Column("ms/query", [f"{m.seconds_per_run * 1e3:.{fine}f}" for m in measured]),
-        Column("best ms", [f"{m.best_seconds_per_run * 1e3:.{fine}f}" for m in measured]),
+        Column("ms/query", [f"{m.seconds_per_run * 1e3:.3f}" for m in measured]),
+        Column("best ms", [f"{m.best_seconds_per_run * 1e3:.3f}" for m in measured]),
         Column("queries/s", [f"{m.runs_per_second:,.0f}" for m in measured]),
-        Column("p50 ms", [f"{m.p50_ms:.{decimals}f}" for m in measured]),
+        Column("p50 ms", [f"{m.p50_ms:.2f}" for m in measured]),
     ]
     has_tails = any(m.calls >= ENOUGH_CALLS for m in measured)
     for heading, name in (("p95 ms", "p95_ms"), ("p99 ms", "p99_ms")) if has_tails else ():
-        cells = [f"{getattr(m, name):.{decimals}f}" if m.calls >= ENOUGH_CALLS else "–" for m in measured]
+        cells = [f"{getattr(m, name):.2f}" if m.calls >= ENOUGH_CALLS else "–" for m in measured]
         columns.append(Column(heading, cells))
+    speedups = [f"{m.speedup:.1f}" if _is_comparable(m, report.full(m)) else "–" for m in measured]
     return [
         *columns,
-        Column(
-            "× full", [f"{m.speedup:.1f}" if _is_comparable(m, report.full(m)) else "–" for m in measured]
-        ),
+        Column("× full", speedups),
         overlap_column(measured, report.k, report.full_dim),
     ]
 
@@ -129,35 +126,33 @@ def overlap_column(measured: "Sequence[Measurement | EvaluatedPlan]", k: int, fu
 
 def bench_footer(report: "BenchReport") -> list[str]:
     """How to read the table."""
-    asked, measured = report.queries, report.measurements
-    queries = (
-        f"{asked.source}, embedded in {asked.embed_seconds:.2f} s (not counted)"
-        if asked.seed is None
-        else f"rows of seed {asked.seed}, each left out of its own answers"
-    )
+    asked, measured, stayed = report.queries, report.measurements, report.cold_stayed
+    queries = f"rows of seed {asked.seed}, each left out of its own answers"
+    if asked.seed is None:
+        queries = f"{asked.source}, embedded in {asked.embed_seconds:.2f} s (not counted)"
     least, most = min(m.repeats for m in measured), max(m.repeats for m in measured)
-    repeats = f"{least}" if least == most else f"{least} to {most}"
-    interval = ", 95 % interval" if measured[0].overlap_ci else ""
-    runs = "repeats" if report.cold_stayed is None else "cold runs"
+    repeats = str(most) if least == most else f"{least} to {most}"
+    runs = "repeats" if stayed is None else "cold runs"
     lines = [
         f"queries: {queries}; engine: {report.engine}",
         f"ms/query: median of {repeats} {runs}; × full: only where the ranges of the {runs} do not overlap",
-        f"overlap@{report.k}: with the full dimension{interval}",
+        f"overlap@{report.k}: with the full dimension"
+        + (", 95 % interval" if measured[0].overlap_ci else ""),
     ]
-    if report.cold_stayed is not None:
+    if stayed is not None:
         lines.append(
             "cold: each run reopens the index and first drops its files from the page cache "
-            f"(posix_fadvise); {report.cold_stayed * 100:.1f} % of them stayed"
+            f"(posix_fadvise); {100 * stayed:.1f} % of them stayed"
         )
     if any(m.batch > 1 for m in measured):
         lines.append("batch: ms/query and queries/s count single queries; p50 to p99 are of whole batches")
-    if report.cold_stayed is None and any(m.calls < ENOUGH_CALLS for m in measured):
+    if stayed is None and any(m.calls < ENOUGH_CALLS for m in measured):
         lines.append(f"no p95 and p99: they need {ENOUGH_CALLS} calls or more")
     if report.pays_from is not None:
-        rows, least = report.pays_from, min(m.dim for m in measured if m.plan.isdigit())
-        about = f"{round(rows, 1 - len(str(rows))):,}"
+        rows = round(report.pays_from, 1 - len(str(report.pays_from)))
+        least = min(m.dim for m in measured if m.plan.isdigit())
         lines.append(
-            f"a small index: from about {about} rows on, {least} dimensions save a quarter of the time"
+            f"a small index: from about {rows:,} rows on, {least} dimensions save a quarter of the time"
         )
     return [*lines, advice(report)]
 
@@ -176,7 +171,8 @@ def bench_csv(report: "BenchReport") -> None:
 
 def eval_least_needed(report: "EvaluationReport") -> list[str]:
     """Columns that a narrow terminal leaves out, in this order; never the first metric."""
-    return ["ms", DIFFERENCE, *list(report.plans[0].measures)[:0:-1]]
+    others = list(report.plans[0].measures)[:0:-1]
+    return ["ms", *others[:1], DIFFERENCE, *others[1:]]
 
 
 def eval_columns(report: "EvaluationReport") -> list[Column]:
@@ -189,11 +185,10 @@ def eval_columns(report: "EvaluationReport") -> list[Column]:
         columns.append(Column(name, [f"{mark}{m.mean:.3f}" for mark, m in zip(marks, values, strict=True)]))
         if not number and len(plans) > 1:
             columns.append(Column(DIFFERENCE, [_difference(value) for value in values], left=True))
-    decimals = 2 if max(plan.ms for plan in plans) < 100 else 1
     return [
         *columns,
         overlap_column(plans, report.k, report.full_dim),
-        Column("ms", [f"{plan.ms:.{decimals}f}" for plan in plans]),
+        Column("ms", [f"{plan.ms:.2f}" for plan in plans]),
     ]
 
 
@@ -230,25 +225,16 @@ def missing(report: "EvaluationReport") -> list[str]:
     asked, documents = report.queries, report.documents
     lines = []
     if documents.absent:
-        verb = "is" if documents.absent == 1 else "are"
-        lines.append(
-            f"{documents.absent:,} of {counted(documents.count, 'judged document')} {verb} not in the index "
-            "and cannot be found"
-        )
-    for ids, one, more, effect in (
-        (asked.silent, "has", "have", "no word that the embedder knows: no hits"),
-        (asked.hopeless, "has", "have", "no relevant document: counted as 0"),
-        (asked.unasked, "is", "are", "judged but not in the file of queries: left out"),
-        (
-            asked.documents,
-            "is",
-            "are",
-            "in the index by the same id: a query does not find itself, as in BEIR",
-        ),
+        judged = counted(documents.count, "judged document")
+        lines.append(f"{documents.absent:,} of {judged} not in the index: cannot be found")
+    for ids, words in (
+        (asked.silent, "without a word that the embedder knows: no hits"),
+        (asked.hopeless, "without a relevant document: counted as 0"),
+        (asked.unasked, "judged but not in the file of queries: left out"),
+        (asked.documents, "in the index by the same id: does not find itself, as in BEIR"),
     ):
         if ids:
-            named = ", ".join(map(quoted, ids[:NAMED])) + (", …" if len(ids) > NAMED else "")
-            lines.append(f"{counted(len(ids), 'query')} ({named}) {one if len(ids) == 1 else more} {effect}")
+            lines.append(f"{counted(len(ids), 'query')} ({listed([*map(quoted, ids)], NAMED)}) {words}")
     return lines
 
 
@@ -257,11 +243,7 @@ def tuning(report: "TuneReport") -> None:
 
     The rivals are those plans that no other plan beats in both time and overlap; JSON has all.
     """
-    console = stdout_console()
     tuned = report.tuned
-    console.print(
-        Text(f"{report.index} · {report.rows:,} × {report.full_dim} · k {tuned.k} · recall {tuned.recall:g}")
-    )
     table = borderless("", "plan", f"overlap@{tuned.k}", "ms", right=("ms",))
     best = 0.0
     for candidate in tuned.candidates:
@@ -270,22 +252,21 @@ def tuning(report: "TuneReport") -> None:
             best = max(best, candidate.overlap)
             cells = "→" if chosen else "", candidate.plan, f"{candidate.overlap:.4f}", f"{candidate.ms:.2f}"
             table.add_row(*cells, style="bold" if chosen else "")
-    show_table(table, console)
-    if report.remark:
-        console.print(Text(report.remark))
+    proof = "exact: its overlap is 1 by definition"
     if tuned.queries:
         drawn = "" if tuned.seed is None else f", seed {tuned.seed}"
         proof = (
             f"overlap {_interval(tuned)}\nchosen by {tuned.chosen_on:,} queries, "
             f"confirmed by {tuned.queries:,} others ({tuned.source}{drawn})"
         )
-    else:
-        proof = "exact: its overlap is 1 by definition"
-    engine = f"{tuned.engine}, {counted(tuned.threads, 'thread')}"
     k = "" if tuned.k == 10 else f" -k {tuned.k}"
     stored = "" if report.not_kept else " · kept in the index"
-    usage = f"rsearch query … --recall {tuned.recall:g}{k}{stored}"
-    console.print(Text(f"{proof} · {engine}\n{usage}", style="dim"))
+    footer = [
+        f"{proof} · {tuned.engine}, {counted(tuned.threads, 'thread')}",
+        f"rsearch query … --recall {tuned.recall:g}{k}{stored}",
+    ]
+    title = f"{report.index} · {report.rows:,} × {report.full_dim} · k {tuned.k} · recall {tuned.recall:g}"
+    _print(title, table, [report.remark, *footer] if report.remark else footer)
 
 
 def _interval(tuned: "TunedPlan") -> str:
@@ -296,23 +277,20 @@ def _interval(tuned: "TunedPlan") -> str:
 
 def tuned_mode(report: "ModeReport") -> None:
     """Print the metric by plan, and what confirmed the best one."""
-    console, choice = stdout_console(), report.choice
+    choice = report.choice
     table = borderless("", "plan", choice.metric, right=(choice.metric,))
     best = max(report.means, key=lambda plan: report.means[plan])
     for plan, mean in report.means.items():
         table.add_row("→" if plan == best else "", plan, f"{mean:.4f}", style="bold" if plan == best else "")
-    asked = f"{choice.chosen_on:,} queries choose · {choice.source}"
-    console.print(Text(f"{report.index} · {report.rows:,} documents · {asked}"))
-    show_table(table, console)
     low, high = choice.gain_ci
-    console.print(
-        Text(
-            f"{choice.queries:,} other queries: {choice.metric} {choice.value:.4f}, {choice.dense:.4f} by "
-            f"meaning alone; the gain is {low:+.4f} to {high:+.4f} (95 %)"
-        )
-    )
     kept = f"{choice.mode} is the default of the index now" if report.kept else "dense stays the default"
-    console.print(Text(f"{kept}: {report.not_kept}" if report.not_kept else kept, style="dim"))
+    footer = [
+        f"{choice.queries:,} other queries: {choice.metric} {choice.value:.4f}, {choice.dense:.4f} by "
+        f"meaning alone; the gain is {low:+.4f} to {high:+.4f} (95 %)",
+        f"{kept}: {report.not_kept}" if report.not_kept else kept,
+    ]
+    asked = f"{choice.chosen_on:,} queries choose · {choice.source}"
+    _print(f"{report.index} · {report.rows:,} documents · {asked}", table, footer)
 
 
 def tuned_plans(name: str, plans: "Sequence[TunedPlan]") -> None:
@@ -320,19 +298,16 @@ def tuned_plans(name: str, plans: "Sequence[TunedPlan]") -> None:
     if not plans:
         stdout_console().print(f"{name} has no tuned plan: measure one with `rsearch tune --recall 0.99`")
         return
-    names = ("k", "recall", "plan", "overlap (95 %)", "ms", "queries", "on")
-    table = borderless(*names, right=("k", "recall", "ms", "queries"), fold=("plan", "on"))
-    for tuned in plans:
-        table.add_row(
-            str(tuned.k),
-            f"{tuned.recall:g}",
-            tuned.plan,
-            _interval(tuned) if tuned.queries else "exact",
-            f"{tuned.ms:.2f}",
-            f"{tuned.queries:,}" if tuned.queries else "–",
-            f"{tuned.measured[:10]} {tuned.engine}",
-        )
-    show_table(table)
+    columns = [
+        Column("k", [str(tuned.k) for tuned in plans]),
+        Column("recall", [f"{tuned.recall:g}" for tuned in plans]),
+        Column("plan", [tuned.plan for tuned in plans], left=True),
+        Column("overlap (95 %)", [_interval(t) if t.queries else "exact" for t in plans], left=True),
+        Column("ms", [f"{tuned.ms:.2f}" for tuned in plans]),
+        Column("queries", [f"{tuned.queries:,}" if tuned.queries else "–" for tuned in plans]),
+        Column("on", [f"{tuned.measured[:10]} {tuned.engine}" for tuned in plans], left=True),
+    ]
+    show_table(fitted(columns, stdout_console().width, ("on", "queries")))
 
 
 def write_per_query(evaluation: "Evaluation", path: Path) -> None:

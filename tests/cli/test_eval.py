@@ -104,10 +104,10 @@ def test_a_folder_is_built_once_and_judged_as_its_runs_are(inside: Inside, trees
     again = inside.run("eval", trees, *LSA, "--dims", "4", "--measures", "RR@10")
     assert again.code == 0
     assert "documents at" not in again.err
-    assert "1 of 25 judged documents is not in the index and cannot be found\n" in again.out
-    assert "1 query ('odd') has no word that the embedder knows: no hits\n" in again.out
-    assert "1 query ('odd') has no relevant document: counted as 0\n" in again.out
-    assert "1 query ('unknown') is judged but not in the file of queries: left out\n" in again.out
+    assert "1 of 25 judged documents not in the index: cannot be found\n" in again.out
+    assert "1 query ('odd') without a word that the embedder knows: no hits\n" in again.out
+    assert "1 query ('odd') without a relevant document: counted as 0\n" in again.out
+    assert "1 query ('unknown') judged but not in the file of queries: left out\n" in again.out
 
     # The same index by its name, judged by files of other forms.
     trec = "".join(f"{q} 0 {d} {g}\n" for q, judged in grades.items() for d, g in judged.items())

@@ -1,7 +1,8 @@
-"""Each command: its module, examples, environment variables and exit codes."""
+"""Each command: its module and examples; environment variables and exit codes."""
 
 import inspect
 import re
+import textwrap
 from typing import Any
 
 from resizable_search.text import command_line, flag
@@ -36,36 +37,25 @@ OTHER_NAMES = {"search": "query", "find": "query", "index": "build", "rm": "remo
 OTHER_NAMES |= {"show": "info", "status": "info"}
 """What other programs call our commands."""
 
-_STREAMED = ("build wiki100k", "build wiki", "build hf")
-_BUILDS = ("build", *_STREAMED, "build pydoc", "build files", "update", "add")
-_SEARCHES = ("query", "bench", "tune", "eval", "serve", "mcp")
-_SERVICES = (*_BUILDS, *_SEARCHES, "doctor")
-_ALL = ("", *COMMANDS, *_BUILDS, "build vectors")
-_INDEXED = ("", *_SEARCHES, "similar", "info", "update", "compact", "verify", "repair", "config")
-_PRINTS = ("", "query", "similar", "bench", "tune", "eval", "list", "info", "verify")
-
-ENVIRONMENT: dict[str, tuple[str, tuple[str, ...]]] = {
-    "RSEARCH_HOME": ("folder of all indexes; else the user's data folder", _ALL),
-    "RSEARCH_INDEX": ("default index; else wiki100k, else the only one", _INDEXED),
-    "RSEARCH_THREADS": (
-        "default of --threads; else all cores",
-        ("", *_SEARCHES, "similar", "doctor", "config"),
-    ),
-    "RSEARCH_SERVICE": ("off: do not ask a running `rsearch serve`", ("query", "similar")),
-    "RSEARCH_TOKEN": ("token that clients of the service send", ("serve",)),
-    "NOMIC_API_KEY": ("key of Nomic's service; else that of `nomic login`", _SERVICES),
-    "ATLAS_API_PATH": ("another URL of Nomic's service, without rate limit", _SERVICES),
-    "OPENAI_API_KEY": ("key of the endpoint; --api-key-env names another", _SERVICES),
-    "OPENAI_BASE_URL": ("default of --base-url", (*_SERVICES, "build vectors", "config")),
-    "HTTPS_PROXY": ("proxy to these; also ALL_PROXY and NO_PROXY", _SERVICES),
-    "HF_ENDPOINT": ("another URL of the dataset hub, such as a mirror", (*_STREAMED, "doctor")),
-    "HF_TOKEN": ("token for protected datasets of the hub", (*_STREAMED, "doctor")),
-    "NUMBA_CACHE_DIR": ("folder of the compiled kernels; else one that is writable", ("warm",)),
-    "XDG_CONFIG_HOME": ("folder of git/ignore; else ~/.config", ("build files", "update", "add")),
-    "BROWSER": ("browser for --open", ("query", "similar", "serve")),
-    "NO_COLOR": ("if set, print without colours", _PRINTS),
+ENVIRONMENT = {
+    "RSEARCH_HOME": "folder of all indexes; else the user's data folder",
+    "RSEARCH_INDEX": "default index; else wiki100k, else the only one",
+    "RSEARCH_THREADS": "default of --threads; else all cores",
+    "RSEARCH_SERVICE": "off: do not ask a running `rsearch serve`",
+    "RSEARCH_TOKEN": "token that clients of `rsearch serve` send",
+    "NOMIC_API_KEY": "key of Nomic's service; else that of `nomic login`",
+    "ATLAS_API_PATH": "another URL of Nomic's service, without rate limit",
+    "OPENAI_API_KEY": "key of the endpoint; --api-key-env names another",
+    "OPENAI_BASE_URL": "default of --base-url",
+    "HTTPS_PROXY": "proxy to these; also ALL_PROXY and NO_PROXY",
+    "HF_ENDPOINT": "another URL of the dataset hub, such as a mirror",
+    "HF_TOKEN": "token for protected datasets of the hub",
+    "NUMBA_CACHE_DIR": "folder of the compiled kernels; else one that is writable",
+    "XDG_CONFIG_HOME": "folder of git/ignore; else ~/.config",
+    "BROWSER": "browser for --open",
+    "NO_COLOR": "if set, print without colours",
 }
-"""The environment variables: what each is for, and which commands read it."""
+"""The environment variables, and what each is for."""
 
 EXAMPLES: dict[str, str] = {
     "": """
@@ -216,18 +206,20 @@ def describe(command: Any, path: str) -> Any:
 
 
 def epilog(path: str) -> str:
-    """The text below the options of a command, in rich's markup."""
-    examples = "\n".join(f"  {line}".rstrip() for line in inspect.cleandoc(EXAMPLES[path]).splitlines())
-    variables = {name: words for name, (words, commands) in ENVIRONMENT.items() if path in commands}
-    width = max(map(len, variables))
-    sections = {
-        "Examples": examples,
-        "Environment": "\n".join(f"  {name.ljust(width)}  {words}" for name, words in variables.items()),
-        "Files": "  rsearch.toml and pyproject.toml set defaults: see `rsearch config --help`.",
-        "Exit codes": "  0 done · 1 error or failed check · 2 wrong usage · 130 stopped by Ctrl-C",
-    }
-    escaped = {title: text.replace("[", "\\[") for title, text in sections.items()}
-    return "\n\n".join(f"[bold]{title}[/bold]\n{text}" for title, text in escaped.items())
+    """The text below the options of a command, in rich's markup. The first page has what all share."""
+    sections = {"Examples": inspect.cleandoc(EXAMPLES[path]).replace("[", "\\[")}
+    if path:
+        sections["More"] = "`rsearch --help` has environment variables, files and exit codes."
+    else:
+        width = max(map(len, ENVIRONMENT))
+        sections |= {
+            "Environment": "\n".join(f"{name:<{width}}  {words}" for name, words in ENVIRONMENT.items()),
+            "Files": "rsearch.toml and pyproject.toml set defaults: see `rsearch config --help`.",
+            "Exit codes": "0 done · 1 error or failed check · 2 wrong usage · 130 stopped by Ctrl-C",
+        }
+    return "\n\n".join(
+        f"[bold]{title}[/bold]\n{textwrap.indent(text, '  ')}" for title, text in sections.items()
+    )
 
 
 _NAMED = re.compile(r"`([a-z]+(?:_[a-z]+)*)(=[^`\s]+)?((?: [^`]*)?)`")

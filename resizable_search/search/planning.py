@@ -26,7 +26,7 @@ def plan_of(
     options name neither a mode nor a plan. Raises UsageError.
     """
     if has_words is None:
-        options.refuse_words()
+        options.without_words()
     mode, weight = options.mode, WORDS_WEIGHT
     if (default := tuned.mode) is not None:
         weight = default.weight if default.mode == "hybrid" else weight

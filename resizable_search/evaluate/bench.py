@@ -34,12 +34,10 @@ ROUGH_RERANK = 10  # the rerank of int8 and 1bit if none is given: an exact stag
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What to measure.
+    """What to measure: each of `dims` (None: the stored ones) in each of `precisions`, `reranks` and `modes`.
 
-    `dims` None: every stored one. Each dimension is measured in each of `precisions`, with each of
-    `reranks` (exact and float32 also without), and in each of `modes`. `plans` are measured too. `batches`:
-    queries per call. `threads`: one set of measurements for each; empty: as the index was opened. `cold`:
-    drop the files of the index from memory before each run.
+    Exact and float32 are measured without rerank too, and so are `plans`. `batches`: queries per call.
+    `threads`, a set of measurements for each; empty: as the index was opened. `cold`: from the disk.
     """
 
     dims: tuple[int, ...] | None = None
@@ -53,7 +51,7 @@ class BenchOptions:
     cold: bool = False
 
     def check(self) -> "BenchOptions":
-        """The options themselves. Raises UsageError if no index could be measured with them."""
+        """The options themselves. Raises UsageError for impossible ones."""
         if not 1 <= self.k <= MOST_HITS:
             raise UsageError(f"k must be 1 to {MOST_HITS:,} to be measured, not {self.k}")
         for batch in self.batches:
@@ -89,10 +87,10 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """The queries of a benchmark: raw vectors (m, full_dim) float32, and their source.
+    """Raw vectors (m, full_dim) float32 of queries, their source, and the `seconds` that embedding took.
 
-    `own_rows` (m,) int64 if they are rows of the index; each is left out of its own hits. `seconds` is
-    what embedding them took; no measurement counts it. `texts` (m) are needed by plans with words.
+    `own_rows` (m,) int64: the rows of the index that they are, each left out of its own hits. `texts` (m)
+    are needed by plans with words.
     """
 
     vectors: NDArray[np.float32]
@@ -119,13 +117,10 @@ class Queries:
 class Measurement:
     """A plan, measured in batches of one size on one number of threads.
 
-    `rerank`: how many times max(k, 10) rows the first stage keeps for the full dimension; None for any other
-    plan. `seconds_per_run` is the time of a call divided by `batch`, the median of the repeats;
-    `best_seconds_per_run` is the least, `worst_seconds_per_run` the most. A repeat is `loops` calls. p50, p95
-    and p99 are milliseconds of `calls` single calls, a whole batch each. `speedup` is relative to the full
-    dimension at the same batch and threads. `bytes_per_run`: what a query reads of the index. `overlap`: the
-    mean share of the full dimension's top k that is found, with its 95 % confidence interval (normal
-    approximation over the queries; None for one query).
+    `rerank` as in `rerank_of`. `seconds_per_run` is the time of a call divided by `batch`: the median, least
+    and most of `repeats` of `loops` calls. p50, p95 and p99 are milliseconds of `calls` single calls.
+    `speedup`: against the full dimension at the same batch and threads. `bytes_per_run`: what a query reads.
+    `overlap`: the mean share of the full dimension's top k that is found, with its 95 % interval.
     """
 
     dim: int
@@ -156,7 +151,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class QueryInfo:
-    """The queries of a report: how many, their source, the seed, and the seconds to embed them."""
+    """The queries of a report."""
 
     count: int
     source: str
@@ -192,10 +187,9 @@ class BenchReport:
 
     @property
     def cheapest(self) -> Measurement:
-        """The cheapest setting that kept the share `NEARLY_ALL` of the hits, at the first batch and threads.
+        """The fastest setting that kept the share `NEARLY_ALL` of the hits, at the first batch and threads.
 
-        The fastest one, if any is measurably faster than the full dimension; else the one that reads least of
-        those that are not slower.
+        Where none is measurably faster than the full dimension: the one that reads least and is not slower.
         """
         full = self.measurements[0]
         good = [m for m in self.measurements if self.full(m) is full and m.overlap >= NEARLY_ALL]
@@ -248,10 +242,9 @@ def text_queries(index: Index, texts: Sequence[str], source: str) -> Queries:
 def run_bench(
     index: Index, queries: Queries, options: BenchOptions | None = None, progress: Progress = SILENT
 ) -> BenchReport:
-    """Measure each plan, in batches of each size, on each number of threads.
+    """Measure each plan, the full dimension first, in batches of each size, on each number of threads.
 
-    The full dimension comes first: the others are compared with it. Answers do not depend on batches and
-    threads, so each plan has one overlap. Raises UsageError, and RsearchError if files cannot be cold.
+    Raises UsageError, and RsearchError if files cannot be cold.
     """
     options = (options or BenchOptions()).check()
     plans = options.chosen_plans(index.full_dim, index.dims)
@@ -328,7 +321,7 @@ def run_bench(
 
 
 def _run_batch(batches: Sequence[Queries], plan: Plan, k: int, index: Index, turn: int) -> str:
-    """Search one batch, round and round. Returns the engine."""
+    """Search one batch. Returns the engine."""
     queries = batches[turn % len(batches)]
     return index.run(queries.vectors, plan, k, queries.own_rows, texts=queries.texts)[1][0].engine
 
@@ -361,12 +354,10 @@ def answer_batches(index: Index, queries: Queries, plan: Plan, k: int) -> Iterat
 def overlap_at_k(
     truth: Sequence[NDArray[np.int64]], rows: Sequence[NDArray[np.int64]]
 ) -> tuple[float, tuple[float, float] | None]:
-    """The mean share of the true rows that are among `rows`, and its 95 % interval (None for one query).
-
-    A query without true rows has a share of 1.
-    """
+    """The mean share of the true rows that are among `rows`, and its 95 % interval (None for one query)."""
+    pairs = zip(truth, rows, strict=True)
     shares = np.array(
-        [len(np.intersect1d(t, f)) / len(t) if len(t) else 1.0 for t, f in zip(truth, rows, strict=True)]
+        [len(np.intersect1d(true, found)) / len(true) if len(true) else 1.0 for true, found in pairs]
     )
     mean = float(shares.mean())
     if len(shares) == 1:
@@ -376,7 +367,7 @@ def overlap_at_k(
 
 
 def rerank_of(plan: Plan, k: int, full: int) -> int | None:
-    """The rerank of a plan, whatever the precision of its scan; None for any other plan."""
+    """How many times max(k, 10) rows the scan keeps for the full dimension; None for any other plan."""
     if plan.words is not None:
         return None
     first, *more = plan.stages

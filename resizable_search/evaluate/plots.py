@@ -27,6 +27,8 @@ BEST, OTHER = "#0b62a4", "#8a9099"
 
 DPI = 160  # dots per inch of a PNG
 
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells its search for fonts
+
 
 def check_target(path: Path, option: str, *, is_folder: bool = False) -> None:
     """Check that a file or folder named by an option can be written. Raises UsageError and StorageError."""
@@ -55,7 +57,8 @@ def check_picture(path: Path) -> None:
         raise UsageError(f"`plot` draws {' or '.join(SUFFIXES)}, not {path.name!r}: name such a file")
     check_target(path, "plot")
     with needs("plot"):
-        _load_matplotlib()
+        import matplotlib.figure  # noqa: F401  # only whether they can be imported
+        import textalloc  # noqa: F401  # as above
 
 
 def save(figure: "Figure", path: Path) -> None:
@@ -181,17 +184,9 @@ def shares(plans: "Sequence[EvaluatedPlan]", name: str, full: float) -> list[tup
     return points
 
 
-def _load_matplotlib() -> None:
-    """Raise ImportError if the extra is missing; keep matplotlib from logging its search for fonts."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import matplotlib.figure  # noqa: F401  # only whether they can be imported
-    import textalloc  # noqa: F401  # as above
-
-
 @contextmanager
 def _drawing() -> "Iterator[tuple[Figure, Axes]]":
     """A figure without a window or any state of pyplot's, in our style."""
-    _load_matplotlib()
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -29,10 +29,9 @@ _MOST_GRADE = 10**6  # grades are small; a larger number is some other column
 
 @dataclass(frozen=True, slots=True)
 class Qrels:
-    """Queries and the grades of their documents.
+    """The texts of judged queries by id, in the order of their file, and the grades of documents for each.
 
-    `queries`: the texts of the judged queries by id, in the order of their file. `relevance`: for each of
-    them the grades of documents by id; above 0 is relevant. `unasked`: judged ids without a text.
+    A grade above 0 is relevant. `unasked`: judged ids without a text.
     """
 
     queries: Mapping[str, str]
@@ -61,10 +60,7 @@ class Metrics:
 
     @classmethod
     def parse(cls, words: str | Sequence[str] = USUAL) -> "Metrics":
-        """Metrics by their names in ir-measures, such as `nDCG@10,P(rel=2)@5`.
-
-        Raises UsageError for an unknown name, RsearchError if ir-measures is not installed.
-        """
+        """Metrics by their names in ir-measures, such as `nDCG@10,P(rel=2)@5`. Raises UsageError."""
         if isinstance(words, str):
             words = [word for word in _SEPARATOR.split(words) if word]
         if not words:
@@ -80,10 +76,7 @@ class Metrics:
     def of(
         self, relevance: Mapping[str, Mapping[str, int]], ranked: Mapping[str, Sequence[str]]
     ) -> NDArray[np.float64]:
-        """The values (queries, metrics) of the documents found for each query, best first.
-
-        The queries are those of `relevance`, in its order; one without hits has 0. Only ranks count.
-        """
+        """The values (queries of `relevance`, metrics) of the documents found for each query, best first."""
         run = {
             query: {id_: float(-rank) for rank, id_ in enumerate(ids)} for query, ids in ranked.items() if ids
         }
@@ -99,8 +92,7 @@ class Metrics:
 def read_qrels_folder(queries: str | Path, qrels: str | Path, encoding: str | None = None) -> Qrels:
     """The judged queries of two files, which may be `.gz` or `.zst`, in this encoding if not in UTF-8.
 
-    Raises UsageError for a missing file, CorpusError with file and line for one that cannot be read, that
-    contradicts itself, or that does not fit the other.
+    Raises UsageError for a missing file, CorpusError with file and line for what makes no sense.
     """
     codec = checked_codec(encoding)
     relevance = read_qrels(Path(qrels), codec)
@@ -116,10 +108,7 @@ def read_qrels_folder(queries: str | Path, qrels: str | Path, encoding: str | No
 
 
 def read_queries(path: Path, codec: str = "") -> dict[str, str]:
-    """The queries of a file by id: JSON lines with `_id` and `text`, or lines of id, tab and text.
-
-    Raises as `read_qrels_folder`.
-    """
+    """The queries of a file by id: JSON lines with `_id` and `text`, or lines of id, tab and text."""
     form, _ = format_of(path.name)
     queries: dict[str, str] = {}
     for number, line in _lines(path, codec, "name a file of queries with `queries`"):
@@ -148,10 +137,7 @@ def read_queries(path: Path, codec: str = "") -> dict[str, str]:
 
 
 def read_qrels(path: Path, codec: str = "") -> dict[str, dict[str, int]]:
-    """The grades of a file by query and document: BEIR's three columns, or TREC's four.
-
-    Raises as `read_qrels_folder`.
-    """
+    """The grades of a file by query and document: BEIR's three columns, or TREC's four."""
     relevance: dict[str, dict[str, int]] = {}
     is_first = True
     for number, line in _lines(path, codec, "name a file of judgements with `qrels`"):

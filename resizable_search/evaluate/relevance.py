@@ -33,10 +33,7 @@ EMBED_BATCH = 100  # queries that are embedded before they are cached: the most 
 
 @dataclass(frozen=True, slots=True)
 class MetricValue:
-    """The mean of a metric over the queries, and its difference from the full dimension.
-
-    `difference_ci`: its 95 % interval; None for the full dimension itself and for a single query.
-    """
+    """The mean of a metric, and its difference from the full dimension with its 95 % interval."""
 
     mean: float
     difference: float
@@ -50,10 +47,9 @@ class MetricValue:
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedPlan:
-    """A plan with its metrics by name, in order (`measures`), from the first `depth` hits.
+    """A plan with its metrics by name, from the first `depth` hits; `overlap` as `bench` measures it.
 
-    `overlap`: the mean share of the full dimension's top k that it finds, with its 95 % interval. `ms`: the
-    median time of a single query for k hits, without embedding.
+    `ms`: the median time of a single query for k hits, without embedding.
     """
 
     dim: int
@@ -70,9 +66,9 @@ class EvaluatedPlan:
 class JudgedQueries:
     """How many queries were judged, their source, and the ids of unusual ones.
 
-    `unasked`: judged without a text; in no mean. `silent`: blank, or without a word that the embedder knows;
-    no hits. `hopeless`: without a relevant document; always 0. `documents`: documents of the index by the
-    same id, such as ArguAna's; a query does not find itself, as in BEIR's own evaluation.
+    `unasked`: judged without a text; in no mean. `silent`: without a word that the embedder knows; no hits.
+    `hopeless`: without a relevant document; always 0. `documents`: documents of the index by the same id; a
+    query does not find itself, as in BEIR's own evaluation.
     """
 
     count: int
@@ -117,10 +113,7 @@ class EvaluationReport:
 
 
 class DocumentGroups:
-    """The documents that an index's rows were cut from, by their first `rows` and by their `names`.
-
-    It is made of the document of each row, and of the rows that are not deleted.
-    """
+    """The documents that an index's live rows were cut from: `rows` has the first row of each by its name."""
 
     def __init__(self, names: Sequence[str], live_rows: NDArray[np.int64]) -> None:
         self.rows: dict[str, int] = {}
@@ -130,10 +123,7 @@ class DocumentGroups:
         self.names = {row: name for name, row in self.rows.items()}
 
     def best(self, search: Callable[[int], Top], k: int) -> Top:
-        """The best chunk of each of the best k documents for each query, as first rows.
-
-        `search(n)` returns the best n rows of each query. The result has `result_width(k, rows)` columns.
-        """
+        """The best k documents for each query, as first rows; `search(n)` returns the best n rows of each."""
         rows = len(self._first_rows)
         k = result_width(k, rows)
         depth = min(k * DEEPER, rows)
@@ -156,8 +146,7 @@ class DocumentGroups:
 class Evaluation:
     """The report, and behind it `values` (plans, queries, metrics) of queries with `ids`.
 
-    `tops`: the rows and scores of each plan, a line a query; with `groups` first rows of documents and scores
-    of their best chunks.
+    `tops`: the rows and scores of each plan; with `groups` those of documents.
     """
 
     report: EvaluationReport
@@ -174,10 +163,7 @@ class Evaluation:
                 yield query, plan.plan, values.tolist()
 
     def run_of(self, index: Index, number: int) -> Iterator[tuple[str, str, int, float]]:
-        """The run of a plan: query, document id, rank from 1, and score.
-
-        Programs that read runs order equal scores as they like, so these are lowered as little as possible.
-        """
+        """The run of a plan: query, document id, rank from 1, and score, lowered a little where equal."""
         top = self.tops[number]
         ids: dict[int, str] = {}
         rows = np.unique(top.rows[top.rows != NO_ROW]).tolist()
@@ -206,8 +192,7 @@ def evaluate(
 ) -> Evaluation:
     """Run every query by each plan of the options, and compute the metrics (None: the usual ones).
 
-    `options.k` is that of overlaps, times and reranks; `seed` draws the resamples of the
-    intervals. A judged document that the index lacks counts as not found, as in trec_eval. Raises UsageError,
+    A judged document that the index lacks counts as not found, as in trec_eval. Raises UsageError,
     EmbedderError, and RsearchError if the index has no judged document.
     """
     options, metrics = (options or BenchOptions()).check(), metrics or Metrics.parse()
@@ -281,10 +266,7 @@ def evaluate(
 
 
 def _named_rows(index: Index, qrels: Qrels) -> tuple[dict[str, int], DocumentGroups | None]:
-    """The rows of documents by id, those judged and those that are queries, and the groups of chunks.
-
-    Raises RsearchError if no judged document is there.
-    """
+    """The rows of judged documents and of queries by id, and the groups of chunks. Raises RsearchError."""
     judged = qrels.documents
     groups = None
     if index.manifest.corpus.get("chunk"):
@@ -356,10 +338,7 @@ def _searched(
     hits: int,
     groups: DocumentGroups | None,
 ) -> Top:
-    """The hits of a plan for each query, by document if there are `groups`; none for unknown queries.
-
-    A query does not find its own row.
-    """
+    """The hits of a plan for each query but its own row, by document if there are `groups`."""
     more = int((own_rows != NO_ROW).any())
     shape = len(vectors), hits
     top = Top(np.full(shape, -np.inf, np.float32), np.full(shape, NO_ROW, np.int64))

@@ -46,10 +46,7 @@ def check() -> None:
 
 
 def drop(files: Iterable[Path]) -> float:
-    """Drop files from the page cache. Returns the share of their bytes, 0 to 1, that stayed.
-
-    Raises UsageError if the platform cannot, StorageError for a file that cannot be read.
-    """
+    """Drop files from the page cache. Returns the share of their bytes that stayed. Raises StorageError."""
     check()
     chosen = [path.resolve() for path in files]
     paths = {str(path) for path in chosen}
@@ -89,11 +86,7 @@ def resident(path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """The engine, and the times of calls.
-
-    `seconds` per call, one for each repeat of `loops` calls; `calls`: the seconds of single calls;
-    `stayed`: the share of the files that stayed in memory before cold calls.
-    """
+    """`seconds` a call in each repeat of `loops` calls, those of single `calls`; the share that `stayed`."""
 
     engine: str
     seconds: list[float]
@@ -103,9 +96,9 @@ class Timed:
 
 
 def time_warm(ask: Callable[[int], str], turns: int) -> Timed:
-    """Time calls with the files in memory: single calls first, then timeit's loops unless calls are slow.
+    """Time calls with the files in memory: single ones first, then timeit's loops unless calls are slow.
 
-    `ask` takes the number of the turn and returns the engine; `turns` of them differ.
+    `ask` takes the number of the turn, of which `turns` differ, and returns the engine.
     """
     engine = ask(0)  # loads the files
     calls: list[float] = []
@@ -136,11 +129,7 @@ def scan_pace(engine: str, threads: int, dim: int) -> float:
 
 
 def time_cold(index: Index, ask: Callable[[Index, int], str], engine: str) -> Timed:
-    """Time calls with no file of the index in memory.
-
-    Before each call the index is opened again and its files are dropped from the page cache. Raises
-    RsearchError if too much stays.
-    """
+    """Time calls of an index that is opened again, with no file of it in memory. Raises RsearchError."""
     files = [path for path in index.folder.rglob("*") if path.is_file()]
     calls, stayed = [], 0.0
     for turn in range(COLD_RUNS):

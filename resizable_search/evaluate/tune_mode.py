@@ -32,9 +32,8 @@ LEAST_TEXT = 100  # characters of a text that says something without its title
 
 @dataclass(frozen=True, slots=True)
 class ModeReport:
-    """What was measured: `means` of the metric by plan, on the queries that chose, and the choice.
+    """The `means` of the metric by plan, on the queries that chose, and the choice; `rows` were searched.
 
-    `rows`: those of the index, or of the sample.
     `kept`: the index keeps it. `not_kept` says why not, if it was proven; else ''.
     """
 
@@ -55,10 +54,9 @@ def without(text: str, *words: str) -> str:
 
 
 def titles_as_queries(index: Index, seed: int = 0) -> tuple[list[Document], Qrels]:
-    """Drawn texts of an index without their titles, and the titles as queries that ask for them.
+    """Drawn texts of an index less their titles, and the titles as queries that ask for them.
 
-    A title is taken out of its text wherever it stands: neither words nor vectors may have seen it there.
-    Raises UsageError if there are too few.
+    Neither words nor vectors may have seen a title in its text. Raises UsageError if there are too few.
     """
     documents: list[Document] = []
     asked: dict[str, dict[str, int]] = {}
@@ -81,10 +79,9 @@ def titles_as_queries(index: Index, seed: int = 0) -> tuple[list[Document], Qrel
 def tune_mode(
     index: Index, qrels: Qrels, *, seed: int = 0, progress: Progress = SILENT, sample: Index | None = None
 ) -> ModeReport:
-    """Choose the mode, and keep it in the index if it is proven better than meaning alone.
+    """Choose the mode, and keep it in the index if it is proven better than meaning alone, else none.
 
-    `sample`: an index of `titles_as_queries`, which is searched instead. What an earlier run has kept goes.
-    Raises UsageError, and what `evaluate` raises.
+    `sample`: an index of `titles_as_queries`, which is searched instead. Raises what `evaluate` does.
     """
     if len(qrels.queries) < LEAST_QUERIES:
         raise UsageError(f"{len(qrels.queries)} judged queries prove nothing: give {LEAST_QUERIES} or more")

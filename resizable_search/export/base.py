@@ -2,13 +2,10 @@
 
 - `write` puts everything the library reads into an empty folder (or one file), in bounded memory. It calls
   `job.step` after each block, and returns the settings that a reader needs.
-- `look` opens the result with the library, as its users do, and searches it. This is how an export proves
-  itself: nothing that `write` still holds may help.
-- Libraries are imported where they are used. `modules` names them, so that a missing one is reported before
-  any work.
+- `look` opens the result with the library, as its users do, and searches it.
+- `modules` names the libraries, so that a missing one is reported before any work.
 
-A position counts the exported documents from 0, in the order of their rows. Other programs call it a row, an
-id or a key.
+A position counts the exported documents from 0, in the order of their rows.
 """
 
 from abc import ABC, abstractmethod
@@ -106,7 +103,7 @@ class ExportSource:
 class ExportSample:
     """Rows that search the export: their `positions` (m,), `queries` (m, dim) and `ids`.
 
-    Each wants `k` neighbours besides itself; `least` (m,) float32 is the exact score of the last one.
+    Each wants `k` neighbours besides itself; `least` (m,) is the exact score of the last one.
     """
 
     source: ExportSource
@@ -135,10 +132,7 @@ class ExportSample:
         return cls(source, positions.astype(np.int64), source.rows(positions), ids, k, least)
 
     def shares(self, nearest: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The share of the k nearest that an export returned for each query, (m,); ties count.
-
-        `nearest` (m, c) are positions, best first, perhaps with the query itself; -1 is none.
-        """
+        """The share of the k nearest, or of their equals, among these `nearest` (m, c) positions."""
         shares = np.ones(len(self.positions))
         if not self.k:
             return shares
@@ -169,10 +163,7 @@ class ExportJob:
 
 @dataclass(frozen=True, slots=True)
 class SearchCheck:
-    """What a library returns for a sample of m rows.
-
-    `ids`, stored `rows` (m, dim), and `nearest` positions (m, k + 1), best first, with the rows themselves.
-    """
+    """What a library returns for m rows: `ids`, `rows` (m, dim), and `nearest` positions (m, k + 1)."""
 
     ids: Sequence[str]
     rows: NDArray[np.float32]
@@ -207,10 +198,7 @@ class Format(ABC):
 
     @abstractmethod
     def write(self, job: ExportJob, path: Path) -> Settings:
-        """Write to `path`, an empty folder or a file to create.
-
-        Raises RsearchError, OSError, and RuntimeError for what a library could not write.
-        """
+        """Write to `path`, an empty folder or a file to create. Raises RsearchError, OSError and others."""
 
     @abstractmethod
     def look(self, path: Path, sample: ExportSample, settings: Settings) -> SearchCheck:

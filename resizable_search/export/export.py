@@ -72,10 +72,9 @@ configs:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was exported, and the result of its check.
+    """What was exported, and the share `overlap` of their `k` nearest that `asked` rows found in it.
 
-    `asked` rows searched for their `k` nearest; the format's library found the share `overlap`. With 95 %
-    confidence it finds at least `overlap_low` for all rows (1 for an exact format, up to ties).
+    With 95 % confidence it is at least `overlap_low` for all rows (1 for an exact format, up to ties).
     """
 
     path: Path
@@ -109,12 +108,11 @@ def export(
     progress: Progress = SILENT,
     stop: threading.Event | None = None,
 ) -> Exported:
-    """Export the index in `folder` to `path`, in bounded memory. The index may change meanwhile.
+    """Export the index in `folder` to `path`, once the format's library has searched the result and passed.
 
-    `dim` cuts the rows (None: the full dimension); `force` replaces an earlier export. The library of the
-    format searches the result, and the answers are compared with the exact scan; only then it is moved to
-    `path`. Raises UsageError, RsearchError (a missing library, an existing path, a failed check),
-    IndexFormatError, StorageError, IndexBusyError and BuildStoppedError.
+    `dim` cuts the rows (None: the full dimension); `force` replaces an earlier export. Raises UsageError,
+    RsearchError (a missing library, an existing path, a failed check), IndexFormatError, StorageError,
+    IndexBusyError and BuildStoppedError.
     """
     form = format_of(format, path)
     dest = destination(path, folder, force=force, is_folder=form.is_folder)
@@ -191,11 +189,7 @@ def _failed(form: Format, what: str, remedy: str = "") -> RsearchError:
 
 
 def destination(path: Path, index: Path, *, force: bool, is_folder: bool) -> Path:
-    """The absolute path to export the index in the folder `index` to.
-
-    Raises UsageError for a path inside an index, RsearchError for one that exists, StorageError without a
-    folder.
-    """
+    """The absolute path to export to. Raises UsageError, RsearchError if it exists, StorageError."""
     dest = Path(os.path.abspath(expanded(path)))
     if len(os.fsencode(dest.name)) > MOST_NAME_BYTES:
         raise UsageError(f"the name of {dest} is too long: use at most {MOST_NAME_BYTES} bytes")
@@ -226,10 +220,7 @@ def refuse_existing(dest: Path, *, force: bool, is_folder: bool) -> None:
 
 @contextmanager
 def staging(dest: Path) -> Iterator[Path]:
-    """A path beside the destination to make the export at. Whatever is left there is deleted at the end.
-
-    Raises IndexBusyError while another process exports to `dest`, StorageError for what the disk refuses.
-    """
+    """A path beside the destination to make the export at, while nobody else does. Raises IndexBusyError."""
     lock = dest.with_name(f".{dest.name}.exporting") / LOCK
     with _storage_errors(dest), build_lock(lock, str(dest), "exported", ELSEWHERE):
         empty_state(lock)

@@ -60,10 +60,7 @@ class StoredDocument:
 
 
 def open_documents(path: Path, rows: int) -> sqlite3.Connection:
-    """Open the documents of a finished part of so many rows read-only, for any thread.
-
-    Raises IndexFormatError if the file is missing, not as it was built, or of other rows.
-    """
+    """Open the documents of a part of so many rows read-only, for any thread. Raises IndexFormatError."""
     try:
         return connect(path, rows)
     except OSError as error:
@@ -97,10 +94,9 @@ def connect(path: Path, rows: int) -> sqlite3.Connection:
 
 
 def write_documents(path: Path, copy: Path, fill: Callable[[sqlite3.Connection], None]) -> None:
-    """Write a file of documents: the same rows make the same bytes.
+    """Write a file of documents: the same rows make the same bytes, as VACUUM INTO lays the pages out.
 
-    `fill` puts the rows in order into a temporary database at `copy`; VACUUM INTO then lays the pages out
-    from the rows alone.
+    `fill` puts the rows in order into a temporary database at `copy`.
     """
     for old in (path, copy):
         old.unlink(missing_ok=True)
@@ -122,8 +118,8 @@ def read_documents(
 ) -> dict[int, StoredDocument]:
     """The documents at these rows of a part of `count` rows, by row plus `first`.
 
-    Raises sqlite3.DatabaseError, RecursionError, or ValueError if one is missing or damaged as far as that
-    shows: its id must lead back to its row, and its neighbours must be its neighbours among the texts too.
+    Raises sqlite3.DatabaseError, RecursionError, or ValueError if one is missing or damaged: its id must lead
+    back to its row, and its neighbours must be there.
     """
     documents: dict[int, StoredDocument] = {}
     wanted = sorted(set(rows))

@@ -39,11 +39,7 @@ By scripts/benchmarks/where_speed.py a gathered row costs some ten times a scann
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The rows that may be found, without deleted ones.
-
-    `allowed` has a (rows,) bool for each part. `rows` (count,) int64 are the same rows of the index,
-    ascending, if they are FEW, else None.
-    """
+    """The rows that may be found: a (rows,) bool for each part, and `rows` (count,), ascending, if FEW."""
 
     allowed: tuple[NDArray[np.bool_], ...]
     count: int
@@ -85,11 +81,7 @@ LIMITS = {
 
 
 class Filter:
-    """Evaluates expressions over the documents of one generation, from any thread.
-
-    It opens the documents of `reader` a second time, at once, so that they stay those of the reader while
-    the index changes. `seconds` is how long an expression may run.
-    """
+    """Evaluates expressions over the documents of `reader`, for up to so many `seconds`, from any thread."""
 
     def __init__(self, reader: IndexReader, seconds: float = MOST_SECONDS) -> None:
         self._reader = reader
@@ -115,10 +107,7 @@ class Filter:
             raise
 
     def select(self, expression: str) -> Selection:
-        """The rows for which the expression is true. Raises UsageError, IndexFormatError and RsearchError.
-
-        NULL is not true, nor is a comparison with a key that a document lacks.
-        """
+        """The rows for which the expression is true. Raises UsageError, IndexFormatError and RsearchError."""
         with self._lock:
             if expression in self._cached:
                 self._cached.move_to_end(expression)

@@ -242,11 +242,7 @@ def hold_lock(folder: Path) -> Iterator[Home]:
 
 
 def await_replacement(folder: Path) -> bool:
-    """Wait up to a second for an index that is being replaced. Returns whether it exists now.
-
-    Where the system cannot exchange two folders in one step (`writer.replace_folder`), the old index is moved
-    aside before the new one is renamed.
-    """
+    """Wait up to a second for an index that is being replaced in two steps. Returns whether it exists now."""
     aside = Home(folder.parent).building(folder.name) / NAMES.replaced
     until = time.monotonic() + REPLACED_SECONDS
     waited = False
@@ -269,9 +265,9 @@ def remaining_names(folder: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedBuild:
-    """An unfinished build: documents `read` from the corpus, and those of them whose vectors are `safe`.
+    """An unfinished build: documents `read`, those whose vectors are `safe`, and what was asked for.
 
-    `request` is None if the build had not recorded it yet. `replaces`: it will replace an existing index.
+    `replaces`: it will replace an existing index.
     """
 
     read: int
@@ -281,7 +277,7 @@ class UnfinishedBuild:
 
 
 def unfinished_build(folder: Path) -> UnfinishedBuild | None:
-    """The unfinished build in a folder, which is only read; None if there is no readable one."""
+    """The unfinished build in a folder; None if there is no readable one."""
     path = (folder / NAMES.work).resolve()
     # SQLite writes files to read a write-ahead log. Without a log it need not; where it cannot, the build is
     # read without the log.

@@ -60,10 +60,7 @@ def lexical_files(part: Part) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def derive_lexical(folder: Path, target: Path, rows: int, progress: Progress = SILENT) -> tuple[str, ...]:
-    """Derive the tier from the documents of so many rows in `folder`, and write it into `target`.
-
-    Returns the names of its files: none without any text.
-    """
+    """Derive the tier of the documents in `folder` into `target`. Returns the names of its files."""
     path = folder / NAMES.documents
     with closing(open_documents(path, rows)) as connection:
         try:
@@ -158,10 +155,7 @@ class TermCounter(dict[str, int]):
     def runs(
         self, documents: Iterable[tuple[str, str, str]]
     ) -> Iterator[tuple[NDArray[np.void], NDArray[np.uint32]]]:
-        """Count the title, the headings and the text of documents, some documents at a time.
-
-        Yields their postings by term and row, and their lengths.
-        """
+        """The postings by term and row, and the lengths, of (title, headings, text), some at a time."""
         start, characters = 0, 0
         numbers: list[int] = []
         sizes: list[int] = []

@@ -1,9 +1,8 @@
 """The manifest: what an index consists of, written last and checked first.
 
-It is one JSON object with a checksum of itself. `Manifest` declares its fields; `from_json` reads and
-checks them one by one, `_check` what they say together. The checksum proves that the file is as it was
-written, but not that rsearch wrote it: nothing is opened, measured or deleted by a manifest that makes no
-sense. Secrets never enter it.
+It is one JSON object with a checksum of itself. `Manifest` declares its fields; `from_json` checks them one
+by one, `_check` what they say together: nothing is opened or deleted by a manifest that makes no sense. Secrets
+never enter it.
 """
 
 import hashlib
@@ -50,7 +49,7 @@ class FileEntry:
 class Part:
     """One immutable part: its folder inside the index ('' for the top level), rows and files by name.
 
-    `deleted` of its rows are no longer found; `bitmap` is the file that marks them, '' if there are none.
+    `bitmap` is the file that marks the `deleted` rows, '' if there are none.
     """
 
     path: str
@@ -131,10 +130,7 @@ class Manifest:
         return {**plain, "checksum": _checksum(plain)}
 
     def next_generation(self, **changes: Any) -> "Manifest":
-        """The manifest that follows this one, with these changes.
-
-        Tuned plans were measured on these parts, and go when the parts change.
-        """
+        """The manifest that follows this one; tuned plans go when the parts change."""
         if changes.get("parts", self.parts) != self.parts:
             changes = {"plans": {}, "mode": {}, **changes}
         changes = {"format": FORMAT_VERSION, "written_by": f"resizable_search {__version__}", **changes}

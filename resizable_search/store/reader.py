@@ -74,10 +74,7 @@ class PartReader:
         self._lock = threading.Lock()
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
-        """The documents at those of these rows of the index that are in the part, by row.
-
-        Raises IndexFormatError.
-        """
+        """The documents of the part at these rows of the index, by row. Raises IndexFormatError."""
         own = [row - self.start for row in rows if 0 <= row - self.start < self.rows]
         try:
             with self._lock:
@@ -105,10 +102,8 @@ class PartReader:
 class IndexReader:
     """One generation of an index. Its files never change, so it stays valid while the index changes.
 
-    Attributes: `folder`, `name`, `manifest`, `dims`, `parts` (in order), and a `cache` of documents.
-    Raises IndexFormatError for a file that is missing, truncated or not as the manifest lists it,
-    IndexNotFoundError if the index is removed meanwhile, IndexBusyError if it is replaced again and again,
-    and OpenFilesError.
+    Raises IndexFormatError for a file that is missing or damaged, IndexNotFoundError if the index is removed
+    meanwhile, IndexBusyError if it is replaced again and again, and OpenFilesError.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -197,10 +192,7 @@ class IndexReader:
         return False
 
     def vectors(self, rows: NDArray[np.int64], dim: int | None = None) -> NDArray[np.float32]:
-        """The vectors at these rows (n,) of the index, in their order: (n, dim) float32.
-
-        `dim` is a stored dimension; None: the full one.
-        """
+        """The vectors at these rows (n,), in their order: (n, dim) float32; `dim` None: the full one."""
         dim = dim or self.manifest.full_dim
         out = np.empty((len(rows), dim), np.float32)
         for part in self.parts:

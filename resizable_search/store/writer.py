@@ -46,10 +46,10 @@ def derive(
     mean: Floats | None,
     progress: Progress = SILENT,
 ) -> list[str]:
-    """Derive these files of a part of so many `rows` in `folder`, and write them into `target`.
+    """Derive these files of a part of so many `rows` in `folder` into `target`; `dims` ascend.
 
-    `dims` ascend. `mean` is that of the index's first part; None: this is the first part. Returns the names
-    of the files as they are now: a part without any text has no lexical tier.
+    `mean` is that of the index's first part; None: this is the first part. Returns the names of the files: a
+    part without any text has no lexical tier.
     """
     made = [name for name in names if name not in NAMES.lexical]
     full = folder / NAMES.vectors(dims[-1])
@@ -130,11 +130,10 @@ def derived_slices(
     wanted: Set[str],
     mean: Floats | None,
 ) -> Iterator[tuple[str, NDArray[Any], int]]:
-    """What follows from a block of full rows, the first of them number `start` of n.
+    """What follows from a block of full rows, from row `start` (a multiple of CODE_ROWS) of n on.
 
-    `start` is a multiple of CODE_ROWS. Without the `mean` nothing follows that is made with it. Yields the
-    file's name, the values, and the number in the file of the first of them, in C order; beside the `wanted`
-    files also others that come with them.
+    Yields the file's name, the values, and the number in the file of the first of them, in C order; beside
+    the `wanted` files also others that come with them, without a `mean` none that is made with it.
     """
     full = dims[-1]
     for dim in dims:
@@ -165,10 +164,9 @@ def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
 
 
 def replace_folder(staged: Path, target: Path) -> None:
-    """Rename a finished folder to `target`; the one that was there is moved beside `staged` and deleted.
+    """Rename a finished folder to `target`, and delete the one that was there.
 
-    Where the system can exchange two folders in one step (Linux), readers find one or the other at any
-    moment; elsewhere there is an instant without either.
+    Where the system cannot exchange two folders in one step, there is an instant without either.
     """
     aside = staged.with_name(NAMES.replaced)
     target.parent.mkdir(parents=True, exist_ok=True)

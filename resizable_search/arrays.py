@@ -1,7 +1,6 @@
 """All reading and writing of .npy files: arrays written in slices, mapped or read in blocks.
 
-Files are written, and the rows of others are read, by plain calls and not through a mapping: a full disk or a
-file that is cut is an error then, and does not end the process.
+Plain calls write them, and read those of users: through a mapping, a full disk or a cut would end a process.
 """
 
 import io
@@ -41,10 +40,7 @@ def npy_bytes(shape: tuple[int, ...], dtype: str) -> int:
 
 
 class NpyWriter:
-    """A .npy file of a known shape whose slices are written in any order, from any thread.
-
-    Leaving it waits until the disk holds the file, and closes it.
-    """
+    """A .npy file of a known shape whose slices are written in any order, from any thread, and synced."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: str = "<f4") -> None:
         self._dtype = np.dtype(dtype)
@@ -85,10 +81,7 @@ class NpyWriter:
 
 
 def read_blocks(path: Path, rows: int = READ_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The rows of a finished file of ours in order, block by block.
-
-    Yields the first row's number and (up to `rows`, d) float32; `rows` is rounded up to TOGETHER.
-    """
+    """The first row's number and (up to `rows`, d) float32 of each block of a finished file of ours."""
     count, dim = read_shape(path)
     rows = max(1, min(rows, READ_BYTES // (4 * dim)))
     rows += -rows % TOGETHER
@@ -112,8 +105,7 @@ def read_shape(path: Path) -> tuple[int, int]:
 def map_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BACK) -> NDArray[Any]:
     """Map a file of ours of that shape and dtype read-only, C order. Raises IndexFormatError with the remedy.
 
-    The header must be, byte for byte, the one that numpy writes for such an array: parsing a damaged one
-    would be a guess.
+    The header must be, byte for byte, the one that numpy writes for such an array.
     """
     check_size(path, npy_bytes(shape, dtype), remedy)
     header = npy_header(shape, dtype)
@@ -138,10 +130,7 @@ def check_size(path: Path, expected: int, remedy: str = BACK) -> None:
 
 
 def file_size(path: Path, remedy: str = BACK) -> int:
-    """The bytes of a regular file. Raises IndexFormatError with the remedy.
-
-    Nothing is opened: a pipe would wait.
-    """
+    """The bytes of a regular file, which is not opened (a pipe would wait). Raises IndexFormatError."""
     try:
         status = path.stat()
     except OSError as error:
@@ -157,8 +146,7 @@ _AS_FLOAT32 = "save the rows as float32: numpy.save(FILE, rows.astype('float32')
 class NpyReader:
     """The rows of a user's .npy file: (rows, width) floats of 16, 32 or 64 bits in any byte and memory order.
 
-    `row_bytes` are those of a row in the file, `surplus` the bytes after the array, which are not read.
-    Raises CorpusError for any other file.
+    `surplus` bytes after the array are not read. Raises CorpusError for any other file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -172,10 +160,7 @@ class NpyReader:
         self.row_bytes = self.width * int(self.dtype.itemsize)
 
     def read(self, start: int, stop: int) -> NDArray[np.floating[Any]]:
-        """The rows from `start` to `stop`: (stop - start, width) finite floats of the file's dtype.
-
-        Raises CorpusError for NaN or infinity, and for a file that has been cut.
-        """
+        """(stop - start, width) finite floats of the file's dtype. Raises CorpusError."""
         count = stop - start
         if self._by_column:
             columns = [self._numbers(i * self.rows + start, count) for i in range(self.width)]

@@ -27,8 +27,7 @@ _WORDS: dict[Any, str] = {
 def from_json(kind: Any, value: Any, name: str = "it") -> Any:
     """Make a value of this type out of parsed JSON. Raises ValueError that says what `name` is not.
 
-    `kind` is a dataclass, whose fields without a default must be there; or int, float, str, bool, Any, a
-    tuple, a Mapping from str, or one of these with None.
+    `kind` is a dataclass, int, float, str, bool, Any, a tuple, a Mapping from str, or one of these with None.
     """
     if kind is Any or (value is None and isinstance(kind, UnionType)):
         return value
@@ -68,11 +67,10 @@ def _refuse_unless(is_sound: bool, name: str, kind: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderSpec:
-    """An embedder as the manifest records it, enough to open it again.
+    """An embedder as the manifest records it, enough to open it again. `width` is the full dimension.
 
-    `width` is the full dimension. `document_task` and `query_task` are the tasks that the model is given,
-    or prefixes of the text. `centred`: rows are centred before truncation. `state_checksum` is that of a
-    fitted embedder's state, else ''.
+    `document_task` and `query_task` are tasks of the model, or prefixes of the text. `centred`: rows are
+    centred before truncation. `state_checksum` is that of a fitted embedder's state, else ''.
     """
 
     kind: str

@@ -19,17 +19,15 @@ RESAMPLES = 5_000
 def lower_bound(shares: NDArray[np.float64], tail: float, count: int | None = None) -> float:
     """A lower bound of the mean of the distribution that these shares (m,), from 0 to 1, were drawn from.
 
-    It is above that mean with probability at most `tail`, whatever the distribution and the number. It also
-    holds for shares drawn without repetition from finitely many. `count` predicts the bound for so many.
+    It is above that mean with probability at most `tail`, also for shares drawn without repetition from
+    finitely many. `count` predicts the bound for so many.
 
     By betting (I. Waudby-Smith and A. Ramdas, Estimating means of bounded random variables by betting,
     JRSS B 86, 2024): a stake of the part c of the capital on each share x against a mean of mu multiplies
-    it by 1 - c + c x / mu, which is 1 on average if mu is the mean, and less if mu is above it. The
-    capital, averaged over several fixed c, reaches 1 / tail with probability at most tail (Markov), and
-    falls as mu grows: the bound is the mu at which it is 1 / tail. With the largest c one share of 0 costs
-    99 % of the stake; small c serve means far below 1. Without repetition the factors are negatively
-    associated, so their product is no larger on average (K. Joag-Dev and F. Proschan, Annals of Statistics
-    11, 1983).
+    it by 1 - c + c x / mu, which is 1 on average if mu is the mean. The capital, averaged over several
+    fixed c, reaches 1 / tail with probability at most tail (Markov), and falls as mu grows: the bound is
+    the mu at which it is 1 / tail. Without repetition the factors are negatively associated, so their
+    product is no larger on average (K. Joag-Dev and F. Proschan, Annals of Statistics 11, 1983).
     """
     values, each = np.unique(np.asarray(shares, np.float64), return_counts=True)
     if not len(values) or values[-1] <= 0.0:
@@ -57,10 +55,9 @@ def paired_intervals(
     """95 % intervals (c, 2) of the means of c columns of differences (m, c), a row a query.
 
     The percentile bootstrap: the queries are drawn again with repetition, the same for every column, and
-    the middle 95 % of the means taken. It assumes no distribution (nDCG piles up at 0 and 1), and M. D.
-    Smucker, J. Allan and B. Carterette (A comparison of statistical significance tests for information
-    retrieval evaluation, CIKM 2007) find that it agrees with Fisher's randomisation and the t-test on such
-    data. The same seed gives the same intervals. Each holds by itself: of twenty, one is expected to miss.
+    the middle 95 % of the means taken. It assumes no distribution, and agrees with Fisher's randomisation
+    and the t-test on such data (M. D. Smucker, J. Allan and B. Carterette, A comparison of statistical
+    significance tests for information retrieval evaluation, CIKM 2007). Each interval holds by itself.
     """
     count = len(differences)
     rng = np.random.default_rng(seed)

@@ -95,10 +95,7 @@ def _refusal(
 
 
 def exhausted(error: BaseException | None) -> RsearchError | None:
-    """The error for the limit of files, memory or threads that caused this one; None if none did.
-
-    The outer error often says only that a file, a service or a module is not available.
-    """
+    """The error for the limit of files, memory or threads that caused this one, at any depth; else None."""
     while error is not None:
         if isinstance(error, OpenFilesError | ExhaustedError):
             return error
@@ -117,7 +114,7 @@ def exhausted(error: BaseException | None) -> RsearchError | None:
 def storage_errors(
     home: Path, remedy: str = ANOTHER_HOME, again: Callable[[], str] = lambda: RESUMES
 ) -> Iterator[None]:
-    """Raise StorageError for what a full, read-only or failing disk refuses below `home`.
+    """Raise StorageError for what the disk refuses below `home`.
 
     `remedy` is what to do where writing is not allowed; `again` says what happens to the work.
     """
@@ -155,10 +152,7 @@ def _sqlite_refusal(error: sqlite3.DatabaseError, home: Path, again: str) -> Exc
 
 @contextmanager
 def sqlite_os_errors(folder: Path) -> Iterator[None]:
-    """Raise the system's OSError where SQLite only says that it cannot open or write a file in `folder`.
-
-    It comes from writing a file of our own at once, while what else is open or written is still there.
-    """
+    """Raise the system's OSError where SQLite only says that it cannot open or write a file in `folder`."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -334,10 +328,10 @@ def remove_state(lock: Path) -> None:
 
 @contextmanager
 def build_lock(path: Path, name: str, verb: str = "built", elsewhere: str = "") -> Iterator[None]:
-    """Hold the lock of what is built. Raises IndexBusyError with the holder's process and host, OSError.
+    """Hold the lock of what is built; the system releases it with its process.
 
-    The system releases it with its process. Raises StorageError if the file system has no locks.
-    `elsewhere`: the remedy for what is no build.
+    Raises IndexBusyError with the holder's process and host, OSError, and StorageError if the file system has
+    no locks. `elsewhere`: the remedy for what is no build.
     """
     handles: list[int] = []
     lock = file_lock(path, handles.append)

@@ -114,9 +114,9 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 
 def rarity(query: str, texts: Iterable[str]) -> dict[str, int]:
-    """The words of a query, folded and without their endings, each with its weight.
+    """The words of a query, folded and without their endings; the fewer texts have one, the more it weighs.
 
-    The fewer of the texts have a word, the more it weighs. Stop words count only if there are no others.
+    Stop words count only if there are no others.
     """
     words = {word.casefold() for word in _WORD.findall(query)}
     wanted = set(map(_stem, words.difference(STOP_WORDS) or words))
@@ -133,10 +133,10 @@ def matches(text: str, weights: Mapping[str, int]) -> list[tuple[int, int, str]]
 
 
 def snippet(text: str, weights: Mapping[str, int], length: int) -> str:
-    """Up to `length` characters of the text around words of a query, or its beginning.
+    """Up to `length` characters of the text around words of a query (`weights`: `rarity`), or its beginning.
 
-    `weights` are those of `rarity`. Of the passages that begin a little before such a word, the one whose
-    different words weigh the most together; the earliest of equals. It begins with a sentence if it can.
+    Of the passages that begin a little before such a word, the first whose different words weigh the most
+    together. It begins with a sentence if it can.
     """
     text = " ".join(text[:MOST_READ].split())
     if len(text) <= length:

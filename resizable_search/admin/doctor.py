@@ -43,10 +43,7 @@ class _NotSetUpError(RsearchError):
 
 
 def examine(home: Home) -> Iterator[HealthCheck]:
-    """Check credentials, hub, disk, kernels, endpoints and each index, in this order.
-
-    Only what is configured, or used by an index of the home, can be wrong.
-    """
+    """Check credentials, hub, disk, kernels, endpoints and each index; what nothing uses is not wrong."""
     from resizable_search.corpora.hub import wikipedia
     from resizable_search.embedders.nomic import has_credentials
 
@@ -77,10 +74,7 @@ def examine_indexes(home: Home) -> Iterator[HealthCheck]:
 
 
 def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]:
-    """Compile the kernels, and derive the tiers that the index `name` lacks (None: kernels only).
-
-    Returns what was done, in words. Raises RsearchError, IndexBusyError, StorageError.
-    """
+    """Compile the kernels, and derive the tiers that the index `name` lacks, if given. Says what was done."""
     done = []
     if name is not None:
         folder = resolve_index(name, home)
@@ -99,10 +93,7 @@ def warm(home: Home, name: str | None, progress: Progress = SILENT) -> list[str]
 
 
 def add_tiers(index: Path, progress: Progress = SILENT) -> bool:
-    """Derive the tiers that an index lacks since it was built before they existed. Returns whether it did.
-
-    Nothing else changes, so the generation stays. The caller holds the index's lock.
-    """
+    """Derive the tiers that an index lacks, under its lock, and keep its generation; whether it did."""
     manifest = read_manifest(index)
     progress.stage("deriving", manifest.rows, "rows")
     try:

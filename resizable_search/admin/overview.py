@@ -66,8 +66,7 @@ class IndexInfo:
     """What an index is made of.
 
     `scan_bytes`: what one float32 query reads at each stored dimension. `deleted`: rows still on disk.
-    `unfitted`: documents added after the embedder was fitted. `mode`: the tuned one, with its evidence.
-    `nodes`: those of a cluster by name, each with the parts, from 1, that it can read.
+    `unfitted`: documents added after the embedder was fitted. `nodes`: each with the parts that it can read.
     """
 
     name: str

@@ -32,9 +32,8 @@ class Removed(NamedTuple):
 def remove(name: str, home: Home, confirm: Callable[[str], object] | None = None) -> Removed:
     """Delete the index of that name, or in that folder, and its unfinished build.
 
-    `confirm` gets in words what would go, and may raise; meanwhile nobody else changes it. Raises
-    IndexNotFoundError, IndexFormatError, IndexBusyError, RsearchError for a link, and StorageError if the
-    disk refuses.
+    `confirm` gets in words what would go, and may raise. Raises IndexNotFoundError, IndexFormatError,
+    IndexBusyError, RsearchError for a link, and StorageError.
     """
     folder = home.index(name)
     if name not in home.unfinished() or folder.is_dir():
@@ -82,9 +81,8 @@ def _described(name: str, folder: Path, *, is_begun: bool) -> str:
 def remove_index(folder: Path) -> list[str]:
     """Delete an index: the files that its manifest lists, and the folders that are then empty.
 
-    If the manifest cannot be read, the files that have a name of the format. Returns the paths of other files
-    in the folder, which stay. The manifest is renamed first, so that a half removed folder is no index, but a
-    later removal knows that it was one.
+    If the manifest cannot be read, the files that have a name of the format. Returns the paths of others,
+    which stay. The manifest is renamed first: a half removed folder is no index, but is known as one.
     """
     try:
         names = read_manifest(folder).all_files()

@@ -57,9 +57,9 @@ def build(
 ) -> BuildReport:
     """Build an index of a corpus, resume a build that was stopped, or bring a finished index up to date.
 
-    `stop`, once set, ends the build at its next step. Raises UsageError, CorpusError, EmbedderError,
-    BuildStateError (an unfinished build of other options), IndexBusyError, StorageError and
-    BuildStoppedError; then what was embedded is safe, and the same call resumes.
+    `stop`, once set, ends the build. Raises UsageError, CorpusError, EmbedderError, BuildStateError (an
+    unfinished build of other options), IndexBusyError, StorageError and BuildStoppedError; then what was
+    embedded is safe, and the same call resumes.
     """
     check_name(options.name)
     with lock_build(home, options, progress, stop) as workspace:
@@ -93,13 +93,11 @@ def build_vectors(
     progress: Progress = SILENT,
     stop: threading.Event | None = None,
 ) -> BuildReport:
-    """Build an index of the rows of a .npy file, resume a build that was stopped, or extend the index.
+    """As `build`, of the rows of a .npy file: (n, width) float16, float32 or float64.
 
-    `file` holds (n, width) float16, float32 or float64; row i of `documents` (JSON lines or Parquet)
-    describes its row i. `model` made the vectors; `embedder` is the kind that embeds queries with it (None:
-    the one that knows the model), with `embedder_options` such as `base_url`. Without both, the index is
-    searched with vectors. Raises what `build` does, and EmbedderMismatchError for another width than the
-    model's. Nothing is kept of a wrong file.
+    Row i of `documents` (JSON lines or Parquet) describes row i. `model` made the vectors; `embedder` is the
+    kind that embeds queries with it (None: the one that knows the model). Without both, the index is searched
+    with vectors. Raises EmbedderMismatchError for another width than the model's, too.
     """
     stop = stop or threading.Event()
     with closing(VectorsCorpus(file, documents, progress=progress, stop=stop)) as corpus:
@@ -119,9 +117,8 @@ def build_index(
     """Build an index of texts and open it. Called again, it resumes, or brings the index up to date.
 
     A text is a str, with its position as id, a `Document`, or a mapping with `text` and any of `id`, `title`
-    and `url`; other keys are metadata. `embedder` is one, or a kind such as `nomic`. None: that of the index,
-    or of a new one `wordllama`, which works on this machine. `home` is as for `open_index`. Raises what
-    `build` does.
+    and `url`; other keys are metadata. `embedder` is one, or a kind; None: that of the index, or `wordllama`,
+    which works on this machine. `home` is as for `open_index`. Raises what `build` does.
     """
     home_folder, options = home_of(home), BuildOptions(name, dims=tuple(dims) if dims else None)
     if embedder is None and was_index(home_folder.index(name)):
@@ -143,8 +140,8 @@ def add(
 ) -> BuildReport:
     """Add the documents of these files, folders or streams of JSON lines to the index in `folder`.
 
-    `replace`: a document replaces the one with its id. `embedder` None: the index's own. Raises what `build`
-    does, CorpusError also for an id that is repeated or taken; then the index is as it was.
+    `replace`: a document replaces the one with its id, else a taken id is a CorpusError. `embedder` None: the
+    index's own. Raises what `build` does; then the index is as it was.
     """
     with lock_index(folder, options, progress, stop) as workspace:
         folder = workspace.folder
@@ -181,8 +178,8 @@ def follow(
 ) -> BuildReport:
     """Read the corpus of the index in `folder` again: embed what is new, and delete what is gone.
 
-    `shrink`: more than half of the documents may go, which raises ShrinkError else. `embedder` None: the
-    index's own. Raises what `build` does; then the index is as it was.
+    Raises ShrinkError if more than half of it would go without `shrink`, and what `build` does; then the
+    index is as it was.
     """
     with lock_index(folder, options, progress, stop) as workspace:
         update = following(workspace, progress, embedder)
@@ -211,10 +208,9 @@ def own_embedder(home: Home, name: str) -> Embedder:
 def compact(
     folder: Path, progress: Progress = SILENT, stop: threading.Event | None = None
 ) -> tuple[Manifest, Manifest]:
-    """Make the index in `folder` one part without deleted rows; readers see the old or the new one.
+    """Make the index in `folder` one part without deleted rows. Returns its manifest before and after.
 
-    Returns its manifest before and after: the same if there was nothing to do. Raises what `build` does, and
-    RsearchError if every document is deleted.
+    Raises what `build` does, and RsearchError if every document is deleted.
     """
     with lock_index(folder, None, progress, stop) as workspace:
         old, name = read_manifest(workspace.folder), workspace.folder.name

@@ -31,8 +31,7 @@ def plan_deletion(
 ) -> Deletion:
     """What deleting documents by their ids, or by an SQL expression, would do; nothing is written.
 
-    Raises DocumentNotFoundError with the unknown ids, unless `missing_ok`, RsearchError for an expression
-    that is too slow, and UsageError for one that is not allowed.
+    Raises DocumentNotFoundError with the unknown ids, unless `missing_ok`, and what `Filter.select` does.
     """
     ids = list(dict.fromkeys(ids))
     with closing(IndexReader(folder)) as reader, closing(Filter(reader)) as filter_:
@@ -60,8 +59,7 @@ def delete(
 ) -> Deletion:
     """Delete documents by their ids, or by an SQL expression: all of them, or none.
 
-    Readers that have the index open keep what they have. `confirm` gets the deletion, and may raise; nobody
-    else changes the index meanwhile. Raises what `plan_deletion` does, IndexBusyError and StorageError.
+    `confirm` gets the deletion, and may raise. Raises what `plan_deletion` does, and IndexBusyError.
     """
     with lock_index(folder):
         deletion = plan_deletion(folder, ids, where=where, missing_ok=missing_ok)

@@ -40,7 +40,6 @@ class Ingest:
     """Reads documents of a corpus into the journal. `start`: where the index that is extended was left.
 
     `match` compares each with the index, `reader`. `limit` counts the corpus's rows from its beginning.
-    `on_blank`: documents without text are left out, end the update, or become rows too.
     """
 
     corpus: Corpus
@@ -126,10 +125,7 @@ class Ingest:
         self.journal.receive(taken, partial(self.match, self), asdict(after), left_out, unread)
 
     def outcome(self, documents: int) -> tuple[list[int], Changes]:
-        """The rows that go, and what is done to the index, which has so many documents, in figures.
-
-        Once all is read, rows go that the corpus no longer has; those that are replaced go in any case.
-        """
+        """The rows that go, and what is done to the index, which has so many documents, in figures."""
         db, lost = self.journal.db, {}
         replaced = [row for (row,) in db.execute("SELECT replaces FROM documents WHERE replaces NOTNULL")]
         if self.source.exhausted:
@@ -156,10 +152,7 @@ class Ingest:
         return None if self.reader is None else self.reader.row_of(id_)
 
     def unique(self, id_: str, *, in_index: bool = False) -> str:
-        """The id itself, or with '#2', '#3', … behind it where another document has it.
-
-        `in_index`: a document of the index counts too.
-        """
+        """The id itself, or with '#2', '#3', … behind it where another document has it, or the index."""
         db = self.journal.db
 
         def is_taken(id_: str) -> bool:
@@ -207,10 +200,7 @@ def with_vector(ingest: Ingest, document: PendingDocument) -> PendingDocument:
 
 
 def by_id(ingest: Ingest, document: PendingDocument, *, replaces: bool = False) -> PendingDocument:
-    """Look the document up in the index by its id (add): the cost is that of the documents given.
-
-    `replaces`: it takes the place of another one with its id, which is refused else.
-    """
+    """Look the document up in the index by its id (add); without `replaces`, another one there is refused."""
     reader, row = ingest.reader, ingest.row_of(document.id)
     if reader is None or row is None:
         return document
@@ -226,10 +216,7 @@ def by_id(ingest: Ingest, document: PendingDocument, *, replaces: bool = False) 
 
 
 def by_content(ingest: Ingest, document: PendingDocument) -> PendingDocument:
-    """Compare the document with the whole index, which follows the corpus, by hashes of its content.
-
-    A text that the index has, under whatever id, is not embedded again: its vector is copied.
-    """
+    """Compare the document with the whole index, by hashes; a text that it has is not embedded again."""
     db, d = ingest.journal.db, replace(document, id=ingest.unique(document.id))
     query = "SELECT row, content, text_sha256 FROM stored WHERE id = ?"
     row, content, key = db.execute(query, (d.id,)).fetchone() or (None, None, None)

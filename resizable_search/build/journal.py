@@ -1,9 +1,8 @@
 """The journal of an update: what was read, asked and answered, in one SQLite database.
 
 Each block of documents arrives with the corpus's position, in one transaction. An answer is recorded on
-arrival, under the SHA-256 of what was embedded: nothing is paid for twice, whichever document or command
-needs it. Rows are made from both at the end. So an update that dies at any moment resumes, and makes the same
-bytes.
+arrival, under the SHA-256 of what was embedded: nothing is paid for twice. Rows are made from both at the
+end. So an update that dies at any moment resumes, and makes the same bytes.
 """
 
 import hashlib
@@ -227,10 +226,9 @@ class Journal:
         return self.count(f"documents WHERE source IS NOT NULL OR {_ANSWERED}")
 
     def blocks(self, width: int) -> Iterator[tuple[list[tuple[int, int | None]], NDArray[np.float32]]]:
-        """The `seq` and `source` of up to ROWS_AT_ONCE documents, in order, and the answers to them.
+        """The `seq` and `source` of documents, in order, and (m, width) float32 for those without a source.
 
-        The answers are (m, width) float32 for the m documents without a source. Raises BuildStateError if one
-        is missing or of another width.
+        Up to ROWS_AT_ONCE at a time. Raises BuildStateError if an answer is missing or of another width.
         """
         records = self.db.execute(
             "SELECT seq, source, iif(source IS NULL, vector, NULL) "

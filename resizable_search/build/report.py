@@ -44,10 +44,9 @@ class BuildUsage:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The numbers of documents that are added, changed and so on.
+    """The numbers of documents. A renamed one has the text of one that is gone.
 
-    A renamed document has the text of one that is gone. Of those removed, `excluded` are of files that are
-    still there.
+    Of those removed, `excluded` are of files that are still there.
     """
 
     added: int = 0
@@ -71,10 +70,9 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build did. `added`: the documents that this call embedded; the other rows were there before.
+    """What a build did: the documents that this call `added`, and what it has `spent`; `total` of all `runs`.
 
-    This call has `spent` so much, and all `runs` of the build the `total`. `read`: how many documents of the
-    corpus were read.
+    `read`: how many documents of the corpus were read.
     """
 
     name: str
@@ -90,10 +88,7 @@ class BuildReport:
 
 
 def finish(workspace: Workspace, report: BuildReport) -> BuildReport:
-    """The last steps of an update: write its report, and compile the kernels if the index is large enough.
-
-    If the disk refuses, the update does not fail: it is complete. If nothing has changed, nothing is written.
-    """
+    """Write the report of a complete update, if the disk allows, and compile the kernels of a large index."""
     log, path = workspace.log, workspace.home.state(report.name) / NAMES.report
     if report.changes is not None and not report.changes.any:
         log.log(f"nothing has changed: {counted(report.changes.unchanged, 'document')}")

@@ -31,8 +31,8 @@ def write_part(
 ) -> Part:
     """Write what was read and answered, and all that follows from it, into the journal's folder of new files.
 
-    `mean`: that of the index's first part; None: this is the first part. The journal keeps the checksums,
-    which tell later whether the part was put in place. Raises CorpusError if a file of vectors was changed.
+    `mean`: that of the index's first part, if this is another. Raises CorpusError if a file of vectors was
+    changed. The journal keeps the checksums, which tell later whether the part was put in place.
     """
     journal, corpus, reader = ingest.journal, ingest.corpus, ingest.reader
     staged, full, count = journal.staged, dims[-1], journal.rows

@@ -96,10 +96,7 @@ class Index:
         return self._chooser.warm()
 
     def cache_documents(self, characters: int) -> None:
-        """Keep documents in memory once they are read, up to so many characters in total.
-
-        All hits share them: a change of one hit's metadata changes the others'.
-        """
+        """Keep documents in memory, shared by all hits, up to so many characters in total."""
         self._reader.cache = DocumentCache(characters)
 
     def query(
@@ -114,10 +111,9 @@ class Index:
         group: bool = True,
         mode: str | None = None,
     ) -> list[Hit]:
-        """The k documents nearest to a text (all, if there are fewer), best first.
+        """The k documents nearest to a text, best first; options as in `SearchOptions`.
 
-        The options are those of `SearchOptions`. Raises UsageError for a blank text, QueryError for one
-        that cannot be embedded, EmbedderError if the embedder fails.
+        Raises UsageError for a blank text, QueryError for one that cannot be embedded, and EmbedderError.
         """
         return self.search([text], SearchOptions(k, dim, rerank, plan, recall, where, group, mode))[0].hits
 
@@ -147,12 +143,11 @@ class Index:
         recall: float | None = None,
         where: str | None = None,
     ) -> Top:
-        """The k best rows for each raw query vector; options as for `query`.
+        """The k best rows for each raw query vector, (m, full_dim) of any float type; options as for `query`.
 
-        `vectors` is (m, full_dim), any float type. It is centred (if the index is), cut and normalised
-        here, and never written to. Returns Top(scores (m, k) float32, rows (m, k) int64), best first. Columns
-        without a match have row -1, score -inf; a k above 1,000 gives no more columns than there are rows.
-        Raises UsageError.
+        Vectors are centred (if the index is), cut and normalised here. Returns Top(scores (m, k) float32,
+        rows (m, k) int64), best first. Columns without a match have row -1, score -inf; a k above 1,000 gives
+        no more columns than there are rows. Raises UsageError.
         """
         options = SearchOptions(k, dim, rerank, plan, recall, where)
         return self.run(vectors, self.plan(options, by_vectors=True), k, selection=self.select(where))[0]
@@ -174,10 +169,9 @@ class Index:
         selection: Selection | None = None,
         embed_seconds: Sequence[float] | None = None,
     ) -> list[Answer]:
-        """As `search`, with the raw vectors (m, full_dim) of the queries.
+        """As `search`, with the raw vectors (m, full_dim) of the queries, and the seconds that each took.
 
-        `selection`: what `select` made of `options.where`, if that was done before. `embed_seconds`: what
-        each vector took. The time and bytes of the scan are those of all queries together.
+        `selection`: what `select` made of `options.where`, if that was done before.
         """
         plan, k = self.plan(options), options.k
         selection = selection or self.select(options.where)
@@ -225,16 +219,12 @@ class Index:
     ) -> tuple[Top, list[StageStats]]:
         """Run a checked plan for raw queries (m, full_dim). Returns the best rows and what each stage did.
 
-        The result is as wide as that of `scan`. `skip` (m,) names one row a query that its answer leaves out.
-        `texts` (m) are those of the queries, for a plan with words.
+        `skip` (m,): a row for each query that its answer leaves out. `texts` (m) are for a plan with words.
         """
         return self._executor.run(queries, plan, k, skip, selection, texts)
 
     def select(self, where: str | None) -> Selection | None:
-        """The rows that an expression selects (None: all), kept for later searches.
-
-        Raises UsageError for an expression that is not allowed, RsearchError for one that runs too long.
-        """
+        """The rows that an expression selects (None: all). Raises UsageError, RsearchError if it is slow."""
         self._refuse_if_closed()
         return None if where is None else self._filter.select(where)
 
@@ -298,24 +288,15 @@ class Index:
         return self._embedder.cached(texts)
 
     def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Raw query vectors (m, full_dim) float32, from the cache or the embedder.
-
-        Raises UsageError, QueryError and EmbedderError.
-        """
+        """Raw query vectors (m, full_dim) float32. Raises UsageError, QueryError and EmbedderError."""
         return self._embedder.embed(texts)
 
     def embed_known(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """As `embed_queries`, and which texts (m,) have a vector that is not zero.
-
-        Blank texts and texts without a known word have zeros. Raises UsageError and EmbedderError.
-        """
+        """As `embed_queries`, and which texts (m,) have a vector: those without a known word have zeros."""
         return self._embedder.embed_known(texts)
 
     def has_moved_on(self) -> bool:
-        """Whether the folder now holds another index, generation or tuned plan.
-
-        Raises IndexNotFoundError if it holds no index.
-        """
+        """Whether the folder now holds another index, generation or plan. Raises IndexNotFoundError."""
         return self._reader.has_moved_on()
 
     def close(self) -> None:
@@ -375,11 +356,10 @@ def open_index(
 ) -> Index:
     """Open an index by its name in the home, or by its folder (a Path, or a text with a separator).
 
-    `embedder` embeds the queries in place of the index's own; it must have the same embedding space.
-    `threads` of a scan: None takes $RSEARCH_THREADS, else all cores. `engine`: auto, numpy or numba, or what
-    makes one of the opened files (`cluster.search`). `stays`: many queries may come; of a large index the
-    compiled kernels are loaded beside the first ones. Raises UsageError, IndexNotFoundError,
-    IndexFormatError and EmbedderMismatchError.
+    `embedder` embeds the queries in place of the index's own, in the same space. `threads` of a scan: None
+    takes $RSEARCH_THREADS, else all cores. `engine`: auto, numpy or numba, or what makes one of the opened
+    files (`cluster.search`). `stays`: the compiled kernels are loaded beside the first queries. Raises
+    UsageError, IndexNotFoundError, IndexFormatError and EmbedderMismatchError.
     """
     base = home_of(home)
     for _ in range(MOST_TRIES):

@@ -20,10 +20,10 @@ MOST_ASKED = 500  # characters of a query whose words are looked up one by one
 def plan_of(
     options: SearchOptions, name: str, full_dim: int, tuned: StoredPlans, *, has_words: bool | None
 ) -> Plan:
-    """The plan that the options mean on the index `name`. Without a lexical tier, it has no words.
+    """The plan that the options mean on the index `name`; a tuned mode counts if they name none.
 
-    `has_words` None: the search is by vectors, so words are refused. A mode that was tuned counts if the
-    options name neither a mode nor a plan. Raises UsageError.
+    `has_words`: whether there is a lexical tier; None: a search by vectors, so words are refused. Raises
+    UsageError.
     """
     if has_words is None:
         options.without_words()
@@ -64,10 +64,7 @@ def remark_on(
     name: str,
     knows: Callable[[str], bool],
 ) -> str:
-    """Which words of a query did not count, though they were to, and why; '' if all did.
-
-    `knows`: whether the index has a word of a text.
-    """
+    """Which words of a query did not count, and why; '' if all did. `knows`: whether the index has a word."""
     if plan.words is None:
         return NO_TIER.format(name) if options.wants_words else ""
     if not (any(one.ranks and one.ranks["lexical"] for one in scored) or knows(query)):

@@ -97,8 +97,8 @@ def _key(text: str) -> bytes:
 class QueryEmbedder:
     """Embeds the queries of the index `name` in `folder`; safe to use from several threads at once.
 
-    `embedder` None: the one that `spec` names, opened for the first text that is not in the cache; it sends
-    a secret only where `trust` allows. Raises EmbedderMismatchError for one of another embedding space.
+    `embedder` None: the one that `spec` names, opened for the first text that is not in the cache. Raises
+    EmbedderMismatchError for one of another embedding space.
     """
 
     def __init__(
@@ -138,10 +138,7 @@ class QueryEmbedder:
         return not self.is_free or (kind is not None and kind.loads_slowly)
 
     def load(self) -> None:
-        """Read the files of a fitted embedder now: they go when the index is replaced.
-
-        Errors are raised when a text is embedded.
-        """
+        """Read the files of a fitted embedder now. Errors are raised when a text is embedded."""
         with suppress(RsearchError):
             self._opened()
 
@@ -167,10 +164,7 @@ class QueryEmbedder:
         return out
 
     def embed_known(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """As `embed`, and which texts (m,) have a vector that is not zero; blank texts have none.
-
-        Raises UsageError and EmbedderError.
-        """
+        """As `embed`, and which texts (m,) have a vector that is not zero; blank texts have none."""
         if isinstance(texts, str):
             raise UsageError("embed_queries takes a list of texts, not one text: put it into a list")
         out = np.zeros((len(texts), self._spec.width), np.float32)
@@ -214,10 +208,9 @@ class QueryEmbedder:
 def embedder_elsewhere(
     spec: EmbedderSpec, kind: str | None, model: str | None, options: Mapping[str, str | int | None]
 ) -> Embedder:
-    """An embedder of the model of `spec` at another place.
+    """An embedder of the model of `spec` at another place, where it may be named `model`. Raises UsageError.
 
-    `kind` None: that of `spec` if it has an endpoint, else openai. `model`: its name there (None: as in
-    `spec`). Raises UsageError.
+    `kind` None: that of `spec` if it has an endpoint, else openai.
     """
     from resizable_search.embedders import registry
 

@@ -99,8 +99,8 @@ class Hit:
     """One result: `rank` from 1, `row` within this generation, `score` the cosine similarity.
 
     By words, the score is the lexical one; by both, their weighted mean. `copies`: other documents with the
-    same text among the rows looked at; they are no hits themselves. `ranks`, if words counted: its rank by
-    meaning (`dense`) and by words (`lexical`), from 1; None where it is not among the best.
+    same text, which are no hits. `ranks`, if words counted: by meaning (`dense`) and by words (`lexical`),
+    from 1; None where it is not among the best.
     """
 
     rank: int
@@ -117,10 +117,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds to embed the text of a query, to scan, to rerank, and to score its words.
-
-    `prepare`: to derive a dimension that is not stored, which only the first searches at it do.
-    """
+    """Milliseconds to embed a query, scan, rerank, score its words, and derive a dimension (`prepare`)."""
 
     embed: float
     scan: float
@@ -133,9 +130,8 @@ class Timings:
 class Answer:
     """The hits of a query, which is a text or the id of a document, and how they were found.
 
-    `remark`: why words did not count, though they were to; '' if they did. `generation`: the state of the
-    index in a service, which may be rebuilt between two answers. `missing`: the parts that were not searched,
-    and why.
+    `remark`: why words did not count; '' if they did. `generation`: the state of the index in a service.
+    `missing`: the parts that were not searched, and why.
     """
 
     query: str
@@ -155,10 +151,7 @@ _OPTIONAL = {"metadata", "copies", "ranks", "words", "prepare"}
 
 
 def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
-    """An answer as a JSON object; a hit without metadata or copies has no such key.
-
-    `threads`: those of the index; if given, `explain` has the stages.
-    """
+    """An answer as a JSON object; with `explain` if the `threads` of the index are given."""
     content: dict[str, Any] = {
         "query": answer.query,
         "index": answer.index,
@@ -222,10 +215,7 @@ def scored_documents(
 
 
 def best_of_each(scored: Sequence[ScoredDocument], k: int) -> list[ScoredDocument]:
-    """The best k, one a document and one a text, with the copies that were left out.
-
-    Chunks whose metadata name the same document belong together; any other row is its own document.
-    """
+    """The best k, one a document (which a chunk's metadata name) and one a text, with their copies."""
     best: list[ScoredDocument] = []
     names: set[str] = set()
     texts: dict[str, int] = {}

@@ -1,8 +1,8 @@
 """The manifest: what an index consists of, written last and checked first.
 
 It is one JSON object with a checksum of itself. `Manifest` declares its fields; `from_json` checks them one
-by one, `_check` what they say together: nothing is opened or deleted by a manifest that makes no sense. Secrets
-never enter it.
+by one, `_check` what they say together: nothing is opened or deleted by a manifest that makes no sense.
+Secrets never enter it.
 """
 
 import hashlib

@@ -95,21 +95,12 @@ def vectors(
     ],
     documents: Annotated[
         Path | None,
-        Option(
-            help="JSON or Parquet with id, title, url, text of each row.",
-            show_default="row numbers as ids",
-        ),
+        Option(help="JSON or Parquet with the id, title, url and text of each row.", show_default="none"),
     ] = None,
-    model: Annotated[
-        str | None, Option(help="Model that made the vectors, e.g. nomic-embed-text-v1.5.")
-    ] = None,
+    model: Annotated[str | None, Option(help="Model of the vectors, e.g. nomic-embed-text-v1.5.")] = None,
     embedder: Annotated[
         str | None,
-        Option(
-            autocompletion=completion.embedders,
-            help="Embedder of queries, e.g. nomic-local.",
-            show_default="by the model",
-        ),
+        Option(help="Embedder of queries.", show_default="by the model", autocompletion=completion.embedders),
     ] = None,
 ) -> None:
     """Build an index of embeddings you already have, from a .npy file.
@@ -152,27 +143,19 @@ def files(
     include: Annotated[
         list[str] | None,
         Option(
-            metavar="PATTERN",
-            help="Read only matching files of folders, e.g. '*.md'; repeatable.",
-            show_default="all",
+            metavar="PATTERN", help="Read only matching files, e.g. '*.md'; repeatable.", show_default="all"
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        Option(
-            metavar="PATTERN",
-            help="Skip what matches, as in a .gitignore, e.g. drafts/; repeatable.",
-            show_default="none",
-        ),
+        Option(metavar="PATTERN", help="Skip these, as in a .gitignore, e.g. drafts/; repeatable."),
     ] = None,
     input_format: Annotated[
-        FileFormat | None,
-        Option(metavar="FORMAT", help="Read all files as this, e.g. jsonl.", show_default="by file"),
+        FileFormat | None, Option(metavar="FORMAT", help="Read all files as this, e.g. jsonl.")
     ] = None,
     delimiter: Annotated[str | None, Option(help="Delimiter of CSV.", show_default="from the header")] = None,
     encoding: Annotated[
-        str | None,
-        Option(metavar="NAME", help="Encoding of files that are not UTF-8.", show_default="guessed by file"),
+        str | None, Option(help="Encoding of files that are not UTF-8.", show_default="guessed")
     ] = None,
 ) -> None:
     """Build an index of your own files.
@@ -211,19 +194,11 @@ def hf(
     options: TextArguments,
     context: typer.Context,
     repo: Annotated[str, Argument(help="Dataset, such as wikimedia/wikipedia.", metavar="REPO")],
-    config: Annotated[
-        str | None, Option(help="Configuration of the dataset.", show_default="the only one")
-    ] = None,
+    config: Annotated[str | None, Option(help="Configuration of the dataset.")] = None,
     split: Annotated[str, Option(help="Split of the dataset.")] = "train",
-    revision: Annotated[
-        str | None, Option(help="Branch, tag or commit.", show_default="current main")
-    ] = None,
+    revision: Annotated[str | None, Option(help="Branch, tag or commit.", show_default="main")] = None,
     shuffle_seed: Annotated[
-        int | None,
-        Option(
-            help="Read rows in this random order; --limit then draws a sample.",
-            show_default="file order",
-        ),
+        int | None, Option(help="Read rows in this random order; --limit then draws a sample.")
     ] = None,
 ) -> None:
     """Build an index of a dataset of huggingface.co, streamed.

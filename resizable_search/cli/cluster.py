@@ -13,42 +13,23 @@ if TYPE_CHECKING:
 
 RayOption = Annotated[
     str | None,
-    Option(
-        metavar="local|HOST:PORT",
-        help="Embed on a Ray cluster (extra `ray`); local starts one here.",
-        show_default="on this machine alone",
-    ),
+    Option(metavar="local|HOST:PORT", help="Embed on a Ray cluster (extra `ray`); local starts one here."),
 ]
 RayScanOption = Annotated[
     str | None,
-    Option(
-        metavar="local|HOST:PORT",
-        help="Scan the parts on a Ray cluster (extra `ray`); local starts one here.",
-        show_default="on this machine alone",
-    ),
+    Option(metavar="local|HOST:PORT", help="Scan on a Ray cluster (extra `ray`); local starts one here."),
 ]
 PartialOption = Annotated[
-    bool, Option("--partial", help="With --ray: answer without parts that cannot be scanned, and say so.")
+    bool, Option("--partial", help="With --ray: answer without unreadable parts, and say so.")
 ]
 NodesOption = Annotated[
-    str | None,
-    Option(
-        metavar="auto|HOST:PORT",
-        help="Also show which parts each node of a Ray cluster can read.",
-        show_default="no cluster",
-    ),
+    str | None, Option(metavar="auto|HOST:PORT", help="Show which parts each node of a Ray cluster can read.")
 ]
-WorkersOption = Annotated[
-    int | None, Option(help="Workers of --ray.", show_default="one for each node, or for its GPUs")
-]
+WorkersOption = Annotated[int | None, Option(help="Workers of --ray.", show_default="one a node or GPU")]
 GpusOption = Annotated[float, Option(help="GPUs of each worker.")]
 ResourcesOption = Annotated[
     str | None,
-    Option(
-        metavar="JSON",
-        help="What else each worker takes, by Ray's names.",
-        show_default='{"CPU": 1}',
-    ),
+    Option(metavar="JSON", help="What each worker takes, by Ray's names.", show_default='{"CPU": 1}'),
 ]
 
 

@@ -45,25 +45,16 @@ MOST_BYTES = 64_000_000  # the largest file of queries
 
 DimListOption = Annotated[
     str | None,
-    Option(
-        autocompletion=completion.dims,
-        help="Dimensions to measure, e.g. 768,512,256.",
-        show_default="the stored ones",
-    ),
+    Option(help="Dimensions, e.g. 768,256.", show_default="all stored", autocompletion=completion.dims),
 ]
 RerankListOption = Annotated[str | None, Option(help="Also measure with these reranks, e.g. 5,10.")]
 ModesOption = Annotated[
     Literal["dense", "lexical", "hybrid", "all"],
-    Option(
-        metavar="MODE", help="Rank by meaning (dense), words (lexical), both (hybrid), or all three ways."
-    ),
+    Option(metavar="MODE", help="Rank by meaning (dense), words (lexical), both (hybrid), or all."),
 ]
 PlanListOption = Annotated[
     list[str] | None,
-    Option(
-        autocompletion=completion.dims,
-        help="Also measure this plan, e.g. 768:1bit:400,768:int8:30,768; repeatable.",
-    ),
+    Option(help="Also measure this plan, e.g. 768:1bit:400,768; repeatable.", autocompletion=completion.dims),
 ]
 
 
@@ -75,18 +66,14 @@ def bench(
         str,
         Option(
             autocompletion=completion.precisions,
-            help="Measure each dimension in these: exact,float32,int8,1bit. int8 and 1bit keep "
-            "RERANK x max(K, 10) candidates (RERANK 10 if not given) for an exact stage at the full one.",
+            help="Measure each dimension in these: exact,float32,int8,1bit; the last two with a rerank.",
         ),
     ] = "exact",
     plan: PlanListOption = None,
     mode: ModesOption = "dense",
     k: KOption = 10,
     batch: Annotated[str, Option(help="Queries per call, e.g. 1,32,1000.")] = "1",
-    threads: Annotated[
-        str | None,
-        Option(help="Threads of the engine, e.g. 1,2.", show_default="$RSEARCH_THREADS, else all cores"),
-    ] = None,
+    threads: Annotated[str | None, Option(help="Threads, e.g. 1,2.", show_default="$RSEARCH_THREADS")] = None,
     cold: Annotated[bool, Option("--cold", help="Drop the index from memory before each run.")] = False,
     queries: Annotated[Path | None, Option(help="File of queries, one a line.")] = None,
     sample: Annotated[int, Option(help="Without --queries: use this many rows as queries.")] = 200,
@@ -212,26 +199,18 @@ def evaluate(
     options: BuildArguments,
     context: typer.Context,
     folder: Annotated[
-        Path | None,
-        Argument(
-            help="Folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv.", metavar="FOLDER"
-        ),
+        Path | None, Argument(help="Folder in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv.")
     ] = None,
     index: IndexOption = None,
     split: Annotated[str | None, Option(help="Split of FOLDER's judgements.", show_default="test")] = None,
     queries: Annotated[
-        Path | None, Option(help="Without FOLDER: file of queries, JSON lines with _id and text, or TSV.")
+        Path | None, Option(help="Without FOLDER: JSON lines with _id and text, or TSV.")
     ] = None,
-    qrels: Annotated[
-        Path | None, Option(help="Without FOLDER: file of judgements, BEIR's TSV or TREC's qrels.")
-    ] = None,
+    qrels: Annotated[Path | None, Option(help="Without FOLDER: BEIR's TSV or TREC's qrels.")] = None,
     encoding: Annotated[
-        str | None,
-        Option(metavar="NAME", help="Encoding of files that are not UTF-8.", show_default="guessed by file"),
+        str | None, Option(help="Encoding of files that are not UTF-8.", show_default="guessed")
     ] = None,
-    measures: Annotated[
-        str, Option(help="Metrics by their names in ir-measures, e.g. nDCG@10,R@100,P@5,AP.")
-    ] = "nDCG@10,R@10,R@100,RR@10",
+    measures: Annotated[str, Option(help="Metrics of ir-measures.")] = "nDCG@10,R@10,R@100,RR@10",
     dims: DimListOption = None,
     rerank: RerankListOption = None,
     plan: PlanListOption = None,
@@ -241,7 +220,7 @@ def evaluate(
     per_query: Annotated[Path | None, Option(help="Write each metric of each query and plan as TSV.")] = None,
     runs: Annotated[Path | None, Option(help="Write each plan's hits as TREC runs into this folder.")] = None,
     plot: Annotated[
-        Path | None, Option(help="Draw relevance and overlap by dimension: .svg or .png (extra `plot`).")
+        Path | None, Option(help="Draw relevance by dimension: .svg or .png (extra `plot`).")
     ] = None,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",

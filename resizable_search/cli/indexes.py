@@ -168,14 +168,10 @@ def export(
             "--format",
             "--to",
             metavar="FORMAT",
-            help="Format: parquet, datasets, faiss-flat, faiss-pq or usearch.",
-            show_default="parquet if DEST ends in .parquet",
+            help="parquet (for a DEST of that name), datasets, faiss-flat, faiss-pq or usearch.",
         ),
     ] = None,
-    dim: Annotated[
-        int | None,
-        Option(help="Cut the rows to DIM dimensions, renormalised.", show_default="the full dimension"),
-    ] = None,
+    dim: Annotated[int | None, Option(help="Cut the rows to DIM dimensions, renormalised.")] = None,
     force: Annotated[bool, Option("--force", help="Replace an earlier export.")] = False,
     home: HomeOption = None,
 ) -> None:
@@ -222,8 +218,7 @@ def remove(
 
 def warm(
     index: Annotated[
-        str | None,
-        Argument(help="Derive missing tiers of it.", autocompletion=completion.indexes),
+        str | None, Argument(help="Derive missing tiers of it.", autocompletion=completion.indexes)
     ] = None,
     home: HomeOption = None,
 ) -> None:

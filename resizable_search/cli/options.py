@@ -41,24 +41,16 @@ T = TypeVar("T")
 HomeOption = Annotated[Path | None, Option(help="Folder of all indexes.", show_default="$RSEARCH_HOME")]
 IndexOption = Annotated[
     str | None,
-    Option(
-        "--index",
-        "-i",
-        help="Index by name or folder.",
-        autocompletion=completion.indexes,
-        show_default="$RSEARCH_INDEX",
-    ),
+    Option("--index", "-i", help="Name or folder; else $RSEARCH_INDEX.", autocompletion=completion.indexes),
 ]
 IndexArgument = Annotated[
-    str | None,
-    Argument(help="Name or folder.", show_default="$RSEARCH_INDEX", autocompletion=completion.indexes),
+    str | None, Argument(help="Name or folder; else $RSEARCH_INDEX.", autocompletion=completion.indexes)
 ]
 RequiredIndexArgument = Annotated[str, Argument(help="Name or folder.", autocompletion=completion.indexes)]
 KOption = Annotated[int, Option("-k", help="Number of hits.")]
 ThreadsOption = Annotated[int | None, Option(help="Threads of a scan.", show_default="$RSEARCH_THREADS")]
 EngineOption = Annotated[
-    Literal["auto", "numpy", "numba"],
-    Option(metavar="ENGINE", help="auto (numba when it pays), numpy or numba."),
+    Literal["auto", "numpy", "numba"], Option(metavar="ENGINE", help="auto, numpy, numba.")
 ]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 YesOption = Annotated[bool, Option("--yes", "-y", help="Do not ask.")]
@@ -66,12 +58,8 @@ DryRunOption = Annotated[bool, Option("--dry-run", help="Show work, cost and spa
 ConcurrencyOption = Annotated[int | None, Option(help="Requests at once.", show_default="8; 2 if local")]
 RateOption = Annotated[float | None, Option(help="Requests a minute.", show_default="240 at Nomic's service")]
 
-BaseUrlOption = Annotated[
-    str | None, Option(help="Endpoint of openai, up to /v1.", show_default="$OPENAI_BASE_URL")
-]
-ApiKeyEnvOption = Annotated[
-    str | None, Option(help="Variable with the key of openai.", show_default="OPENAI_API_KEY")
-]
+BaseUrlOption = Annotated[str | None, Option(help="Endpoint of openai, up to /v1, else $OPENAI_BASE_URL.")]
+ApiKeyEnvOption = Annotated[str | None, Option(help="Variable of openai's key, else OPENAI_API_KEY.")]
 CharsOption = Annotated[int | None, Option(help="Keep the first CHARS characters of a text; 0: all.")]
 
 
@@ -82,43 +70,31 @@ class BuildArguments:
     name: Annotated[str | None, Option(help="Name of the index.", show_default="from the corpus")] = None
     limit: Annotated[int | None, Option(help="Read only the first LIMIT documents.")] = None
     shard: Annotated[
-        str | None,
-        Option(
-            metavar="I/N", help="Build one of N shards, e.g. 3/16, for `rsearch merge`.", show_default="all"
-        ),
+        str | None, Option(metavar="I/N", help="Build one of N shards, e.g. 3/16, for `rsearch merge`.")
     ] = None
     embedder: Annotated[
         str,
         Option(
+            help="wordllama, nomic, nomic-local, openai (and alike), sentence-transformers or lsa.",
             autocompletion=completion.embedders,
-            help="wordllama, nomic, nomic-local, openai (or a compatible endpoint), sentence-transformers "
-            "or lsa.",
         ),
     ] = DEFAULT_EMBEDDER
     model: Annotated[str | None, Option(help="Model of the embedder.", show_default="the usual one")] = None
     base_url: BaseUrlOption = None
     api_key_env: ApiKeyEnvOption = None
     encoding_format: Annotated[
-        Literal["base64", "float"] | None,
-        Option(help="Encoding of openai's vectors.", show_default="what it can"),
+        Literal["base64", "float"] | None, Option(help="Encoding of openai's vectors.")
     ] = None
-    document_prefix: Annotated[
-        str | None, Option(help="Text put before documents.", show_default="usual")
-    ] = None
-    query_prefix: Annotated[str | None, Option(help="Text put before queries.", show_default="usual")] = None
-    dims: Annotated[
-        str | None,
-        Option(help="Dimensions to store, e.g. 64,256; always the full one.", show_default="usual ones"),
-    ] = None
+    document_prefix: Annotated[str | None, Option(help="Text put before documents.")] = None
+    query_prefix: Annotated[str | None, Option(help="Text put before queries.")] = None
+    dims: Annotated[str | None, Option(help="Dimensions to store beside the full one, e.g. 64,256.")] = None
     chars: CharsOption = 1200
-    restart: Annotated[
-        bool, Option("--restart", "--refit", help="Build again from the start; lsa is fitted again.")
-    ] = False
+    restart: Annotated[bool, Option("--restart", "--refit", help="Build again from the start.")] = False
     concurrency: ConcurrencyOption = None
     rate: RateOption = None
-    on_bad_text: Annotated[
-        Literal["skip", "fail"], Option(metavar="skip|fail", help="Skip or refuse documents without text.")
-    ] = "skip"
+    on_bad_text: Annotated[Literal["skip", "fail"], Option(help="Skip documents without text, or fail.")] = (
+        "skip"
+    )
     dry_run: DryRunOption = False
     ray: RayOption = None
     workers: WorkersOption = None
@@ -164,7 +140,7 @@ class TextArguments(BuildArguments):
     url_column: Annotated[str | None, Option(help="Column with the URLs.", show_default="url")] = None
     metadata: Annotated[str | None, Option(help="Columns to keep as metadata, e.g. year,lang.")] = None
     chunk: Annotated[
-        str | None, Option(help="Chunk size in tokens (400) or characters (1600c); 0: whole texts.")
+        str | None, Option(help="Chunk size in tokens (400) or characters (1600c); 0: none.")
     ] = None
     chunk_overlap: Annotated[int, Option(help="Overlap of chunks, in the same unit.")] = 0
 
@@ -205,64 +181,44 @@ class SearchArguments:
     dim: Annotated[
         int | None,
         Option(
-            autocompletion=completion.dim,
-            help="Scan only the first DIM dimensions.",
-            show_default="the full dimension",
+            help="Scan only DIM dimensions.", show_default="the full dimension", autocompletion=completion.dim
         ),
     ] = None
-    rerank: Annotated[
-        int, Option(help="Rescore RERANK x max(K, 10) candidates at the full dimension; 0: none.")
-    ] = 0
+    rerank: Annotated[int, Option(help="Rescore RERANK x max(K, 10) candidates at the full dimension.")] = 0
     plan: Annotated[
         str | None,
         Option(
+            help="Search by stages dim:precision:keep, e.g. 256:100,768 or 256:1bit:400,768.",
             autocompletion=completion.dims,
-            help="Search by stages dim:precision:keep; precisions: exact (the default, left out), float32, "
-            "int8, 1bit; e.g. 256:100,768 or 256:1bit:400,768. +lexical:0.5 adds words.",
         ),
     ] = None
     mode: Annotated[
         Literal["dense", "lexical", "hybrid"] | None,
-        Option(
-            metavar="MODE",
-            help="Rank by meaning (dense), by words (lexical) or by both (hybrid).",
-            show_default="as the plan says, else what tune --mode kept, else dense",
-        ),
+        Option(metavar="MODE", help="Rank by meaning (dense), by words (lexical) or by both (hybrid)."),
     ] = None
     recall: Annotated[
-        float | None,
-        Option(
-            help="Use the plan that `rsearch tune` measured for this overlap@k; tune first if there is none."
-        ),
+        float | None, Option(help="Use the plan tuned for this overlap@k; tune it if there is none.")
     ] = None
     where: Annotated[
         str | None,
         Option(
+            help="Search only what matches, e.g. \"title GLOB 'B*' AND year > 1990\" (SQL).",
             autocompletion=completion.columns,
-            help="Search only documents that match this SQL expression over id, title, url and metadata "
-            "keys, e.g. \"title GLOB 'B*' AND year > 1990\".",
-            show_default="all documents",
         ),
     ] = None
     group: Annotated[
-        bool, Option("--group/--no-group", help="Show one chunk of each document, and one of equal texts.")
+        bool, Option("--group/--no-group", help="Show one chunk of a document, and one of equal texts.")
     ] = True
     format: Annotated[
         Literal["cards", "table", "json", "jsonl", "csv", "tsv", "plain"] | None,
-        Option(
-            metavar="FORMAT",
-            help="cards, table, json, jsonl, csv, tsv or plain.",
-            show_default="cards on a terminal, else table",
-        ),
+        Option(metavar="FORMAT", help="cards (on a terminal), table (else), json, jsonl, csv, tsv or plain."),
     ] = None
     json: JsonOption = False
     fields: Annotated[
         str | None,
         Option(
+            help="Print these fields, e.g. rank,score,id,title,url,snippet, and keys of the metadata.",
             autocompletion=_field_names,
-            help="Fields of a hit to print: rank, row, score, id, title, url, text, snippet, metadata, or "
-            "keys of the metadata; separate with commas.",
-            show_default="depends on the format",
         ),
     ] = None
     snippet: Annotated[int, Option(min=0, metavar="N", help="Print N best matching characters; 0: none.")] = 0

@@ -42,15 +42,13 @@ def query(
     options: SearchArguments,
     context: typer.Context,
     text: Annotated[
-        list[str] | None,
-        Argument(help="Text to search; `-` reads one query a line from stdin; none opens a prompt."),
+        list[str] | None, Argument(help="Text; `-`: a query a line from stdin; none opens a prompt.")
     ] = None,
     embedder: Annotated[
         str | None,
         Option(
+            help="Another embedder that serves the index's model, e.g. openai.",
             autocompletion=completion.embedders,
-            help="Embed the query by this embedder, which serves the index's model, e.g. openai.",
-            show_default="the index's",
         ),
     ] = None,
     model: Annotated[str | None, Option(help="Model's name there.", show_default="as in the index")] = None,

@@ -33,13 +33,7 @@ LEAST_TOKEN = 16  # characters of a token: fewer can be guessed
 
 IndexesOption = Annotated[
     list[str] | None,
-    Option(
-        "--index",
-        "-i",
-        help="Serve only this index, by name or folder; repeatable.",
-        autocompletion=completion.indexes,
-        show_default="all of the home",
-    ),
+    Option("--index", "-i", help="Serve only this index; repeatable.", autocompletion=completion.indexes),
 ]
 
 
@@ -51,11 +45,7 @@ def serve(
         bool, Option("--allow-remote", help="Allow a --host that other machines can reach.")
     ] = False,
     token_file: Annotated[
-        Path | None,
-        Option(
-            help="Require the token in this file; --allow-remote needs a token.",
-            show_default=f"${TOKEN_VARIABLE}",
-        ),
+        Path | None, Option(help="Require the token in this file; --allow-remote needs one.")
     ] = None,
     allow_host: Annotated[list[str] | None, Option(help="Accept this Host header too; repeatable.")] = None,
     cors: Annotated[list[str] | None, Option(help="Let pages of this origin call it; repeatable.")] = None,

@@ -35,34 +35,25 @@ def tune(
     recall: Annotated[float, Option(help="Overlap@k to reach, above 0 and at most 1.")] = 0.99,
     k: KOption = 10,
     queries: Annotated[
-        Path | None, Option(help="File of real queries, one a line; with --qrels as for eval.")
+        Path | None, Option(help="Real queries, one a line; with --qrels as for eval.")
     ] = None,
     sample: Annotated[
-        int | None,
-        Option(
-            help="Without --queries: take this many queries from the index itself.",
-            show_default="as many as prove the recall, 5,000 for 0.99",
-        ),
+        int | None, Option(help="Without --queries: take this many from the index.", show_default="as needed")
     ] = None,
     titles: Annotated[
         bool | None,
         Option(
             "--titles/--no-titles",
-            help="Take titles of documents as half of these queries, and rows as the others.",
-            show_default="if the embedder works on this machine",
+            help="Take titles as half of these, and rows as the others.",
+            show_default="if they can be embedded here",
         ),
     ] = None,
     seed: Annotated[int, Option(min=0, help="Seed that draws and splits the queries.")] = 0,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
     show: Annotated[bool, Option("--show", help="Only list the tuned plans of the index.")] = False,
-    mode: Annotated[
-        bool,
-        Option("--mode", help="Choose instead whether words count by default."),
-    ] = False,
-    qrels: Annotated[
-        Path | None, Option(help="With --mode: file of judgements, BEIR's TSV or TREC's qrels.")
-    ] = None,
+    mode: Annotated[bool, Option("--mode", help="Choose instead whether words count by default.")] = False,
+    qrels: Annotated[Path | None, Option(help="With --mode: judgements, BEIR's TSV or TREC's qrels.")] = None,
     json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:

@@ -113,9 +113,7 @@ def update(
 def add(
     options: UpdateArguments,
     index: RequiredIndexArgument,
-    files: Annotated[
-        list[Path], Argument(help="Files and folders, as for `build files`; `-` reads JSON lines from stdin.")
-    ],
+    files: Annotated[list[Path], Argument(help="Files and folders; `-`: JSON lines from stdin.")],
     replace: Annotated[bool, Option("--replace", help="Replace documents that have the same id.")] = False,
 ) -> None:
     """Add documents to an index.
@@ -136,16 +134,9 @@ def add(
 def delete(
     index: RequiredIndexArgument,
     ids: Annotated[
-        list[str] | None,
-        Argument(
-            autocompletion=completion.ids,
-            help="Ids of documents; `-` reads them from stdin, one a line.",
-            show_default="those of --where",
-        ),
+        list[str] | None, Argument(autocompletion=completion.ids, help="Ids; `-`: one a line from stdin.")
     ] = None,
-    where: Annotated[
-        str | None, Option(help="Delete the documents that match this SQL expression.", show_default="by ids")
-    ] = None,
+    where: Annotated[str | None, Option(help="Delete the documents that match this SQL expression.")] = None,
     missing_ok: Annotated[bool, Option("--missing-ok", help="Skip unknown ids.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Show what would be deleted; write nothing.")] = False,
     yes: YesOption = False,
@@ -221,7 +212,7 @@ def compact(index: IndexArgument = None, home: HomeOption = None) -> None:
 def merge(
     name: Annotated[str, Argument(help="Name of the new index.")],
     indexes: Annotated[
-        list[str], Argument(help="Names or folders, in the order of rows.", autocompletion=completion.indexes)
+        list[str], Argument(help="Names or folders, in order.", autocompletion=completion.indexes)
     ],
     home: HomeOption = None,
 ) -> None:

@@ -11,7 +11,6 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
-from resizable_search.cli.cluster import ray_options
 from resizable_search.cli.help import CLUSTER
 from resizable_search.cli.options import BuildArguments, TextArguments, is_given, takes
 from resizable_search.cli.progress import piped_in, shown_progress, stop_on_signal
@@ -264,7 +263,7 @@ def run(
     from resizable_search.cli.earlier_build import EarlierBuild
     from resizable_search.cluster.embedder import on_cluster
 
-    cluster = ray_options(options.ray, options.workers, options.gpus_per_worker, options.resources)
+    cluster = options.cluster(options.gpus_per_worker)
     part: dict[str, Any] = {} if options.shard is None else {"shard": options.shard}
     if part and options.limit is not None:
         part["limit"] = options.limit  # of the whole

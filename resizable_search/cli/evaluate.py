@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion
-from resizable_search.cli.cluster import RayScanOption, ResourcesOption, WorkersOption, ray_engine
+from resizable_search.cli.cluster import RayArguments
 from resizable_search.cli.options import (
     BuildArguments,
     EngineOption,
@@ -58,7 +58,9 @@ PlanListOption = Annotated[
 ]
 
 
+@takes(RayArguments)
 def bench(
+    ray: RayArguments,
     index: IndexArgument = None,
     dims: DimListOption = None,
     rerank: RerankListOption = None,
@@ -82,9 +84,6 @@ def bench(
     plot: Annotated[Path | None, Option(help="Draw overlap by speed: .svg or .png (extra `plot`).")] = None,
     json: JsonOption = False,
     csv: Annotated[bool, Option("--csv", help="Print CSV.")] = False,
-    ray: RayScanOption = None,
-    workers: WorkersOption = None,
-    resources: ResourcesOption = None,
     home: HomeOption = None,
 ) -> None:
     """Measure throughput and overlap of dimensions or plans.
@@ -97,7 +96,7 @@ def bench(
     from resizable_search.evaluate import bench as measuring
     from resizable_search.evaluate import plots, timing
 
-    cluster = ray_engine(ray, workers, resources, partial=False)
+    cluster = ray.engines()
     if cluster is not None and (threads or cold):
         raise UsageError("--threads and --cold are of this machine: leave them or --ray out")
     if json and csv:

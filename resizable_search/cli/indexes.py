@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion
-from resizable_search.cli.cluster import NodesOption, ray_options
+from resizable_search.cli.cluster import NodesOption, RayArguments
 from resizable_search.cli.help import with_flags
 from resizable_search.cli.options import (
     HomeOption,
@@ -85,7 +85,7 @@ def info(
 
     with open_index(index, home) as opened:
         described = describe_index(opened)
-    if (cluster := ray_options(ray)) is not None:
+    if (cluster := RayArguments(ray=ray).cluster()) is not None:
         from resizable_search.cluster.search import nodes_of
 
         described = replace(described, nodes=nodes_of(cluster, Path(described.folder), described.generation))

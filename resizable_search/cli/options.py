@@ -13,15 +13,7 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion
-from resizable_search.cli.cluster import (
-    GpusOption,
-    PartialOption,
-    RayOption,
-    RayScanOption,
-    ResourcesOption,
-    WorkersOption,
-    ray_engine,
-)
+from resizable_search.cli.cluster import GpusOption, PartialOption, RayArguments
 from resizable_search.cli.output import HIT_FIELDS, MORE_FIELDS, OutputOptions
 from resizable_search.cli.progress import command_to_go_on
 from resizable_search.errors import UsageError
@@ -64,7 +56,7 @@ CharsOption = Annotated[int | None, Option(help="Keep the first CHARS characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildArguments:
+class BuildArguments(RayArguments):
     """Options of every `build` command."""
 
     name: Annotated[str | None, Option(help="Name of the index.", show_default="from the corpus")] = None
@@ -96,10 +88,7 @@ class BuildArguments:
         "skip"
     )
     dry_run: DryRunOption = False
-    ray: RayOption = None
-    workers: WorkersOption = None
     gpus_per_worker: GpusOption = 0.0
-    resources: ResourcesOption = None
     home: HomeOption = None
 
     def embedder_options(self) -> dict[str, str | int | None]:
@@ -173,7 +162,7 @@ _field_names = completion.source(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchArguments:
+class SearchArguments(RayArguments):
     """The options of `query`; `similar` has them too, but `group` and `mode`."""
 
     index: IndexOption = None
@@ -227,9 +216,6 @@ class SearchArguments:
     explain: Annotated[bool, Option("--explain", help="Tell what each stage read, kept and took.")] = False
     threads: ThreadsOption = None
     engine: EngineOption = "auto"
-    ray: RayScanOption = None
-    workers: WorkersOption = None
-    resources: ResourcesOption = None
     partial: PartialOption = False
     home: HomeOption = None
 
@@ -256,7 +242,7 @@ class SearchArguments:
 
     def open_index(self, embedder: "Embedder | None" = None) -> "Index":
         """Open the index of the command."""
-        engine = ray_engine(self.ray, self.workers, self.resources, partial=self.partial) or self.engine
+        engine = self.engines(partial=self.partial) or self.engine
         return open_index(self.index, self.home, self.threads, engine, embedder)
 
 

@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from resizable_search.cli import completion
-from resizable_search.cli.cluster import (
-    PartialOption,
-    RayScanOption,
-    ResourcesOption,
-    WorkersOption,
-    ray_engine,
-)
-from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption
+from resizable_search.cli.cluster import PartialOption, RayArguments
+from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption, takes
 from resizable_search.cli.output import note, open_url
 from resizable_search.cli.progress import shown_progress
 from resizable_search.environment import needs
@@ -37,7 +31,9 @@ IndexesOption = Annotated[
 ]
 
 
+@takes(RayArguments)
 def serve(
+    ray: RayArguments,
     index: IndexesOption = None,
     host: Annotated[str, Option(help="Listen on this address.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="Listen on this port; 0: any free one.")] = 8765,
@@ -52,9 +48,6 @@ def serve(
     open_page: Annotated[bool, Option("--open", help="Open the page in the browser.")] = False,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
-    ray: RayScanOption = None,
-    workers: WorkersOption = None,
-    resources: ResourcesOption = None,
     partial: PartialOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -76,7 +69,7 @@ def serve(
             "--token-file"
         )
     folder = home_of(home)
-    cluster = ray_engine(ray, workers, resources, partial=partial)
+    cluster = ray.engines(partial=partial)
     pool = IndexPool(folder, index or (), threads=threads, engine=cluster or engine)
     rules = AccessRules.of(host, more=allow_host or (), origins=cors or (), token=token)
     with server.listen(host, port) as listening, ExitStack() as stack:

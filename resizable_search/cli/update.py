@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
-from resizable_search.cli.cluster import GpusOption, RayOption, ResourcesOption, WorkersOption, ray_options
+from resizable_search.cli.cluster import GpusOption, RayArguments
 from resizable_search.cli.options import (
     ConcurrencyOption,
     DryRunOption,
@@ -35,15 +35,12 @@ STDIN = Path("-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateArguments:
+class UpdateArguments(RayArguments):
     """The options of `update` and `add`."""
 
     concurrency: ConcurrencyOption = None
     rate: RateOption = None
-    ray: RayOption = None
-    workers: WorkersOption = None
     gpus_per_worker: GpusOption = 0.0
-    resources: ResourcesOption = None
     home: HomeOption = None
 
     def build_options(self, folder: Path) -> "BuildOptions":
@@ -62,7 +59,7 @@ class UpdateArguments:
         from resizable_search.build.build import own_embedder
         from resizable_search.cluster.embedder import on_cluster
 
-        cluster = ray_options(self.ray, self.workers, self.gpus_per_worker, self.resources)
+        cluster = self.cluster(self.gpus_per_worker)
         with shown_progress() as progress, stop_on_signal() as stop, ExitStack() as stack:
             embedder = None  # the index finds its own
             if cluster is not None:

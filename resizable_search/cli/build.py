@@ -13,6 +13,7 @@ from typer import Argument, Option
 from resizable_search.cli import completion, render_build
 from resizable_search.cli.help import CLUSTER
 from resizable_search.cli.options import BuildArguments, TextArguments, is_given, takes
+from resizable_search.cli.output import note
 from resizable_search.cli.progress import piped_in, shown_progress, stop_on_signal
 from resizable_search.cli.settings import ConfiguredCommand
 from resizable_search.errors import UsageError
@@ -250,9 +251,10 @@ def run(
     open_corpus: "Callable[..., Corpus]",
     same: Mapping[str, Any],
     asked: Mapping[str, Any],
-    show: "Callable[..., None]" = render_build.build_report,
+    *,
+    quiet: bool = False,
 ) -> "BuildReport":
-    """Build an index of a corpus, and `show` the report.
+    """Build an index of a corpus, and print the report; `quiet`: on stderr, and only of changes.
 
     `open_corpus` takes the options `asked` of the corpus, and `progress`. Of an index that exists, options
     which the command line leaves out are the index's own, if its corpus is the `same`. With --dry-run it
@@ -285,7 +287,11 @@ def run(
         with on_cluster(embedder, cluster, stop) as spread:
             report = builder.build(corpus, spread, home, build_options, progress, stop)
     remark = render_build.embedder_line(embedder, report.manifest)
-    show(report, options.limit, remark, corpus.example, options.home)
+    if not quiet:
+        render_build.build_report(report, options.limit, remark, corpus.example, options.home)
+    elif report.added or report.left_out:
+        for line in render_build.build_lines(report, options.limit, remark):
+            note(line)
     return report
 
 

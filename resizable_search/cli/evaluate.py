@@ -35,7 +35,6 @@ from resizable_search.store.layout import expanded
 from resizable_search.system import MOST
 
 if TYPE_CHECKING:
-    from resizable_search.build.report import BuildReport
     from resizable_search.corpora.base import Corpus
     from resizable_search.evaluate.bench import BenchOptions, BenchReport, Queries
     from resizable_search.progress import Progress
@@ -66,10 +65,7 @@ def bench(
     rerank: RerankListOption = None,
     precisions: Annotated[
         str,
-        Option(
-            autocompletion=completion.precisions,
-            help="Measure each dimension in these: exact,float32,int8,1bit; the last two with a rerank.",
-        ),
+        Option(help="Measure each dimension in these: exact,float32,int8,1bit; the last two with a rerank."),
     ] = "exact",
     plan: PlanListOption = None,
     mode: ModesOption = "dense",
@@ -293,17 +289,12 @@ def _files(
 
 def _build(context: typer.Context, options: BuildArguments, documents: Path, encoding: str | None) -> str:
     """Build the index of a corpus, or what is missing of it; its name."""
-    from resizable_search.cli import build, render_build
+    from resizable_search.cli import build
     from resizable_search.corpora.beir import BeirCorpus
 
     def corpus(progress: "Progress", **reading: Any) -> "Corpus":
         return BeirCorpus(documents, **reading, progress=progress)
 
-    def show(report: "BuildReport", limit: int | None, remark: str, *_: object) -> None:
-        if report.added or report.left_out:
-            for line in render_build.build_lines(report, limit, remark):
-                note(line)
-
     usual = os.path.basename(os.path.abspath(documents.parent)).lstrip(".")
     asked = {"chars": options.text_length(), "encoding": encoding}
-    return build.run(context, options, usual, corpus, {"kind": "beir"}, asked, show).name
+    return build.run(context, options, usual, corpus, {"kind": "beir"}, asked, quiet=True).name

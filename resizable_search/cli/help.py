@@ -66,7 +66,7 @@ EXAMPLES: dict[str, str] = {
         rsearch bench --dims 768,512,256
             Measure speed and overlap of each dimension on your data.
         rsearch --install-completion
-            Complete commands, indexes, dimensions and ids in your shell.
+            Complete commands, indexes and dimensions in your shell.
         """,
     "build": "rsearch build files notes/ papers/*.pdf --exclude drafts/",
     "build wiki100k": """

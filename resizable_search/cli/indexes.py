@@ -198,7 +198,7 @@ def export(
 
 
 def remove(
-    index: Annotated[str, Argument(help="Name or folder.", autocompletion=completion.indexes_and_builds)],
+    index: Annotated[str, Argument(help="Name or folder.", autocompletion=completion.indexes)],
     yes: YesOption = False,
     home: HomeOption = None,
 ) -> None:

@@ -14,7 +14,7 @@ from typer import Argument, Option
 
 from resizable_search.cli import completion
 from resizable_search.cli.cluster import GpusOption, PartialOption, RayArguments
-from resizable_search.cli.output import HIT_FIELDS, MORE_FIELDS, OutputOptions
+from resizable_search.cli.output import OutputOptions
 from resizable_search.cli.progress import command_to_go_on
 from resizable_search.errors import UsageError
 from resizable_search.specs import DEFAULT_EMBEDDER
@@ -154,13 +154,6 @@ class TextArguments(BuildArguments):
         return BuildArguments.text_length(self)
 
 
-_field_names = completion.source(
-    lambda context, word: completion.listed(
-        (*HIT_FIELDS, *MORE_FIELDS, *completion.metadata_keys(context)), word
-    )
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchArguments(RayArguments):
     """The options of `query`; `similar` has them too, but `group` and `mode`."""
@@ -170,7 +163,9 @@ class SearchArguments(RayArguments):
     dim: Annotated[
         int | None,
         Option(
-            help="Scan only DIM dimensions.", show_default="the full dimension", autocompletion=completion.dim
+            help="Scan only DIM dimensions.",
+            show_default="the full dimension",
+            autocompletion=completion.dims,
         ),
     ] = None
     rerank: Annotated[int, Option(help="Rescore RERANK x max(K, 10) candidates at the full dimension.")] = 0
@@ -189,11 +184,7 @@ class SearchArguments(RayArguments):
         float | None, Option(help="Use the plan tuned for this overlap@k; tune it if there is none.")
     ] = None
     where: Annotated[
-        str | None,
-        Option(
-            help="Search only what matches, e.g. \"title GLOB 'B*' AND year > 1990\" (SQL).",
-            autocompletion=completion.columns,
-        ),
+        str | None, Option(help="Search only what matches, e.g. \"title GLOB 'B*' AND year > 1990\" (SQL).")
     ] = None
     group: Annotated[
         bool, Option("--group/--no-group", help="Show one chunk of a document, and one of equal texts.")
@@ -205,10 +196,7 @@ class SearchArguments(RayArguments):
     json: JsonOption = False
     fields: Annotated[
         str | None,
-        Option(
-            help="Print these fields, e.g. rank,score,id,title,url,snippet, and keys of the metadata.",
-            autocompletion=_field_names,
-        ),
+        Option(help="Print these fields, e.g. rank,score,id,title,url,snippet, and keys of the metadata."),
     ] = None
     snippet: Annotated[int, Option(min=0, metavar="N", help="Print N best matching characters; 0: none.")] = 0
     min_score: Annotated[float | None, Option(help="Leave out hits below this score.")] = None

@@ -96,7 +96,7 @@ def query(
 def similar(
     options: SearchArguments,
     context: typer.Context,
-    id: Annotated[str, Argument(help="Id of a document of the index.", autocompletion=completion.ids)],
+    id: Annotated[str, Argument(help="Id of a document of the index.")],
 ) -> None:
     """Find the documents nearest to one of the index.
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from resizable_search.store.manifest import Manifest
 
 CHARS_A_TOKEN = 4  # of English text: OpenAI's rule of thumb, and close to BERT's word pieces
-FILES_SHOWN = 6
 REASONS_SHOWN = 4
 
 
@@ -171,12 +170,8 @@ def _costs(plan: "DryRun") -> list[tuple[str, Any]]:
 def _disk(plan: "DryRun") -> list[tuple[str, str]]:
     lines = []
     if plan.files:
-        names = list(plan.files.items())
-        shown = ", ".join(f"{name} {size(count)}" for name, count in names[:FILES_SHOWN])
-        if rest := names[FILES_SHOWN:]:
-            shown += f", {len(rest)} more {size(sum(count for _, count in rest))}"
-        lines.append(("on disk", f"{size(sum(plan.files.values()))}: {shown}"))
-        lines.append(("meanwhile", f"{size(plan.peak_bytes)} at most; texts are estimated"))
+        total, peak = size(sum(plan.files.values())), size(plan.peak_bytes)
+        lines.append(("on disk", f"{total}; {peak} at most meanwhile; texts are estimated"))
     free = size(plan.free_bytes)
     if plan.peak_bytes > plan.free_bytes:
         free += ": too little; free some space, or choose another --home"

@@ -130,9 +130,7 @@ def add(
 
 def delete(
     index: RequiredIndexArgument,
-    ids: Annotated[
-        list[str] | None, Argument(autocompletion=completion.ids, help="Ids; `-`: one a line from stdin.")
-    ] = None,
+    ids: Annotated[list[str] | None, Argument(help="Ids; `-`: one a line from stdin.")] = None,
     where: Annotated[str | None, Option(help="Delete the documents that match this SQL expression.")] = None,
     missing_ok: Annotated[bool, Option("--missing-ok", help="Skip unknown ids.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Show what would be deleted; write nothing.")] = False,

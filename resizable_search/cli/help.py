@@ -70,7 +70,6 @@ EXAMPLES: dict[str, str] = {
         """,
     "build": "rsearch build files notes/ papers/*.pdf --exclude drafts/",
     "build wiki100k": """
-        rsearch build wiki100k --dry-run
         rsearch build wiki100k --embedder openai --model nomic-embed-text \\
                 --base-url http://localhost:11434/v1
             Embed with Ollama on this machine.
@@ -94,22 +93,17 @@ EXAMPLES: dict[str, str] = {
             Scan 256 dimensions, rerank 10 x max(k, 10) candidates at the full one.
         rsearch query "tree data structures" --recall 0.99 --explain
             Use the fastest plan proven on this index, and show its stages.
-        rsearch query
-            Open a prompt; `:help` lists its commands.
         rsearch query - --json < questions.txt
             Read one query a line, print one JSON object a line.
         """,
     "similar": "rsearch similar docs/format.md -i docs --fields id,title,score",
     "bench": """
-        rsearch bench --dims 768,512,256 --rerank 10
-            Measure each dimension alone, and with a rerank of 10.
         rsearch bench --dims 256 --rerank 10 --min-recall 0.95
             For CI: exit with 1 if the mean overlap is lower.
         """,
     "tune": """
         rsearch tune --recall 0.99
-        rsearch query "tree data structures" --recall 0.99
-            Use the tuned plan.
+            `rsearch query … --recall 0.99` then uses the plan.
         rsearch tune --mode
             Measure whether words should count by default.
         """,
@@ -132,12 +126,7 @@ EXAMPLES: dict[str, str] = {
         """,
     "list": "rsearch list --json --home /srv/indexes",
     "info": "rsearch info ./wiki100k --json",
-    "update": """
-        rsearch update
-            Follow the folder of the default index.
-        rsearch update notes --dry-run
-            Show what would change and cost.
-        """,
+    "update": "rsearch update notes --dry-run",
     "add": "rsearch add notes new.md more/ talks.jsonl --replace",
     "delete": """
         rsearch delete pydoc notes/csv notes/json --dry-run
@@ -149,25 +138,14 @@ EXAMPLES: dict[str, str] = {
         rsearch build files notes/ --shard 1/2
         rsearch build files notes/ --shard 2/2
         rsearch merge notes notes-1-of-2 notes-2-of-2
-            Merge the shards of a corpus, which may come from several machines.
         """,
     "export": "rsearch export wiki100k wiki-faiss/ --to faiss-pq --dim 256",
     "remove": "rsearch remove pydoc --yes",
     "verify": "rsearch verify wiki100k --full --json",
     "repair": "rsearch verify wiki100k || rsearch repair wiki100k",
-    "warm": """
-        rsearch warm
-            Compile the kernels after an upgrade or on a new machine.
-        rsearch warm wiki100k
-            Also derive missing tiers of an index.
-        """,
+    "warm": "rsearch warm wiki100k",
     "doctor": "rsearch doctor --json",
-    "config": """
-        rsearch config
-            List every setting, its value, and the file that sets it.
-        rsearch config set query.rerank 10
-            Write into the rsearch.toml of the home.
-        """,
+    "config": "rsearch config set query.rerank 10",
 }
 """Examples of each command, and below them, indented, what they do. Lines of at most 76 characters."""
 

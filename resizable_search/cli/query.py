@@ -81,7 +81,7 @@ def query(
         return
     index = options.open_index(other)
     if words is None:
-        _prompt(index, options, output, other)
+        _prompt(context, index, options, other)
         return
     with index:
         search = _checked(index, options, output)
@@ -152,10 +152,10 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _prompt(
-    index: "Index", options: SearchArguments, output: OutputOptions, embedder: "Embedder | None"
+    context: typer.Context, index: "Index", options: SearchArguments, embedder: "Embedder | None"
 ) -> None:
     """Open the prompt, and close the index at its end. `embedder` is only for this index."""
-    from resizable_search.cli.repl import Session, run
+    from resizable_search.cli.repl import Session, run, settings_of
 
     home = home_of(options.home)
     name = index_name(options.index, home)
@@ -165,9 +165,9 @@ def _prompt(
 
     session = None
     try:
-        check_fields(output, index)
+        check_fields(options.output(), index)
         index.check_where(options.where)
-        session = Session(index, name, open_named, home.names, options.search(), output)
+        session = Session(index, name, open_named, home.names, options, settings_of(context.command.params))
         run(session, home.state(NAMES.history))
     finally:
         (session.index if session else index).close()

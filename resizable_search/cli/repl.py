@@ -1,30 +1,38 @@
 """The prompt of `rsearch query` without a text: texts are searched, `:commands` are run."""
 
-import re
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.text import Text
 
-from resizable_search.cli.output import OutputOptions, above_min_score, note, open_hit, print_answer, say
+from resizable_search.cli.options import SearchArguments
+from resizable_search.cli.output import above_min_score, check_fields, note, open_hit, print_answer, say
+from resizable_search.cli.settings import RIVALS, Setting
 from resizable_search.cli.tables import details, show_table, stdout_console
 from resizable_search.cli.tune import plan_for
-from resizable_search.engine.plan import MODES
 from resizable_search.errors import RsearchError, UsageError
-from resizable_search.search.results import SearchOptions
 from resizable_search.system import exhausted
 from resizable_search.text import counted, plain, plain_lines, quoted
 
 if TYPE_CHECKING:
     from resizable_search.search.index import Index
-    from resizable_search.search.results import Answer, Hit
+    from resizable_search.search.results import Answer, Hit, SearchOptions
 
 MOST_LINES = 1000  # lines of history
-SWITCH = {"on": True, "off": False}
+SETTINGS = "k dim rerank plan mode recall where group format fields snippet min_score explain".split()
+"""Options of `query` that are commands of the prompt."""
+DEFAULTS: dict[str, Any] = {option.name: option.default for option in fields(SearchArguments)}
+
+
+def settings_of(options: Iterable[Any]) -> dict[str, Setting]:
+    """Those options of `query` that are commands of the prompt, by their names there."""
+    by_name = {option.name: option for option in options}
+    keys = {name: name.replace("_", "-") for name in SETTINGS}
+    return {key: Setting((), key, by_name[name]) for name, key in keys.items()}
 
 
 def run(session: "Session", history: Path) -> None:
@@ -74,7 +82,7 @@ def _editor(session: "Session", history: Path) -> Callable[[str], None]:
         return lambda line: None
 
     def complete(_: str, state: int) -> str | None:  # readline ignores its errors
-        choices = completions(session, readline.get_line_buffer()[: readline.get_endidx()])
+        choices = session.completions(readline.get_line_buffer()[: readline.get_endidx()])
         return choices[state] if state < len(choices) else None
 
     def remember(line: str) -> None:
@@ -102,23 +110,23 @@ def _editor(session: "Session", history: Path) -> Callable[[str], None]:
 
 @dataclass(eq=False)
 class Session:
-    """An open index, how to search it, and the last hits. Prints on stdout, raises RsearchError.
+    """An open index, the options of the search, and the last hits. Prints on stdout, raises RsearchError.
 
-    `open_named` opens an index by name or folder, `names` lists the indexes. It owns `index`, opened as
-    `name`, and opens it again before the next search if it has changed on disk.
+    `open_named` opens an index by name or folder, `names` lists the indexes, `settings` are the options by
+    their names. It owns `index`, opened as `name`, and opens it again if it has changed on disk.
     """
 
     index: "Index"
     name: str
     open_named: "Callable[[str], Index]"
     names: Callable[[], list[str]]
-    search: SearchOptions
-    output: OutputOptions
+    arguments: SearchArguments
+    settings: dict[str, Setting]
     hits: "list[Hit]" = field(default_factory=list)
     again: "Callable[[SearchOptions], Answer] | None" = None  # searches the last text or document again
 
     def __post_init__(self) -> None:
-        self.plan = plan_for(self.index, self.search)
+        self.plan = plan_for(self.index, self.arguments.search())
 
     @property
     def is_full(self) -> bool:
@@ -142,46 +150,68 @@ class Session:
         """Search a text or run a command; a blank line searches the last text again. False: leave."""
         line = line.strip()
         if line.startswith(":"):
-            name, _, value = line[1:].replace("\t", " ").partition(" ")
-            return find(name).run(self, value.strip()) is not False
+            word, _, value = line[1:].replace("\t", " ").partition(" ")
+            name, value = self.find(word), value.strip()
+            if name in self.settings:
+                self.set(name, value)
+            else:
+                COMMANDS[name].run(self, value)
+            return name != "quit"
         if line:
             self.ask(lambda options: self.index.search([line], options)[0])
         elif self.again is not None:
             self.ask(self.again)
         return True
 
+    def find(self, word: str) -> str:
+        """The command of that name, or the only one that starts with it. Raises UsageError."""
+        names = [*self.settings, *COMMANDS]
+        matching = [name for name in names if word and name.startswith(word)]
+        if word in names or len(matching) == 1:
+            return word if word in names else matching[0]
+        if matching:
+            raise UsageError(f":{word} may be {' or '.join(f':{name}' for name in matching)}: write it out")
+        raise UsageError(f"there is no :{plain(word)[:20]}: `:help` lists the commands")
+
     def ask(self, search: "Callable[[SearchOptions], Answer]") -> None:
         """Search, and print the hits."""
         self._follow()
         self.again = search
-        answer = above_min_score(search(self.search.with_plan(self.plan)), self.output)
+        options, output = self.arguments.search().with_plan(self.plan), self.arguments.output()
+        answer = above_min_score(search(options), output)
         self.hits = answer.hits
-        print_answer(answer, self.index, self.output)
+        print_answer(answer, self.index, output)
 
-    def similar(self, number: int) -> None:
+    def similar(self, number: str) -> None:
         """Search the documents nearest to a hit."""
         id_ = self.hit(number).id
         self.ask(lambda options: self.index.search_similar(id_, replace(options.by_meaning(), group=False)))
 
-    def hit(self, number: int) -> "Hit":
+    def hit(self, number: str) -> "Hit":
         """A hit of the last answer by its number. Raises UsageError."""
-        if not 1 <= number <= len(self.hits):
-            raise UsageError(
-                f"there is no hit {number}: the last answer has {counted(len(self.hits), 'hit')}"
-            )
-        return self.hits[number - 1]
+        if number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= len(self.hits):
+            return self.hits[int(number) - 1]
+        count = counted(len(self.hits), "hit")
+        raise UsageError(f"there is no hit {quoted(number)}: the last answer has {count}")
 
-    def set(self, **changes: Any) -> None:
-        """Change how to search, if this index can. Raises UsageError, and changes nothing.
+    def set(self, name: str, value: str) -> None:
+        """Change an option, if this index can; '' sets its default. An error changes nothing.
 
-        A missing plan for a recall is tuned now.
+        What excludes it is unset. A missing plan for a recall is tuned now. Raises UsageError, ConfigError.
         """
-        search = replace(self.search, **changes)
+        changes: dict[str, Any] = {
+            rival: DEFAULTS[rival] for rival in RIVALS.get(name, ()) if rival in DEFAULTS
+        }
+        field = name.replace("-", "_")
+        changes[field] = self.settings[name].parsed(value) if value else DEFAULTS[field]
+        arguments = replace(self.arguments, **changes)
+        search = arguments.search()
+        check_fields(arguments.output(), self.index)
         self.plan, matching = plan_for(self.index, search), self.index.check_where(search.where)
-        self.search = search
-        if "where" in changes:
+        self.arguments = arguments
+        if name == "where":
             say(f"{matching:,} of {counted(self.index.rows, 'document')}")
-        if changes.get("rerank") and self.is_full:
+        if name == "rerank" and search.rerank and self.is_full:
             say(":rerank does nothing at the full dimension: set a smaller :dim")
 
     def _follow(self) -> None:
@@ -197,53 +227,44 @@ class Session:
 
     def replace_index(self, index: "Index") -> None:
         """Take another index, and search as before if it can."""
-        search = self.search
+        arguments = self.arguments
         try:
-            plan = index.plan(search)
-            index.check_where(search.where)
+            plan = index.plan(arguments.search())
+            index.check_where(arguments.where)
         except UsageError as error:
             say(f"{error}; back to the full dimension and all documents")
-            search = replace(search.with_plan(None), where=None)
-            plan = index.plan(search)
+            arguments = replace(arguments, dim=None, rerank=0, plan=None, mode=None, recall=None, where=None)
+            plan = index.plan(arguments.search())
         self.index.close()
-        self.index, self.plan, self.search = index, plan, search
+        self.index, self.plan, self.arguments = index, plan, arguments
 
+    def completions(self, before: str) -> list[str]:
+        """The completions of the last word of a line."""
+        name, space, value = before[1:].partition(" ")
+        if not before.startswith(":"):
+            return []
+        if not space:
+            return [f":{command} " for command in (*self.settings, *COMMANDS) if command.startswith(name)]
+        values, word = self._values(self.find(name)), value.rpartition(" ")[2]
+        return [choice for choice in values if choice.startswith(word)]
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command of the prompt: `value` shows what it takes, `values` completes it; `run` False: leave."""
-
-    name: str
-    value: str
-    help: str
-    run: Callable[[Session, str], bool | None]
-    values: Callable[[Session], Iterable[str]] = lambda session: ()
-
-
-def find(name: str) -> Command:
-    """The command of that name, or the only one that starts with it. Raises UsageError."""
-    matching = [command for command in COMMANDS if name and command.startswith(name)]
-    if name in COMMANDS or len(matching) == 1:
-        return COMMANDS[name if name in COMMANDS else matching[0]]
-    if matching:
-        raise UsageError(f":{name} may be {' or '.join(f':{command}' for command in matching)}: write it out")
-    raise UsageError(f"there is no :{plain(name)[:20]}: `:help` lists the commands")
-
-
-def completions(session: Session, before: str) -> list[str]:
-    """The completions of the last word of a line."""
-    if not before.startswith(":"):
-        return []
-    name, space, value = before[1:].partition(" ")
-    if not space:
-        return [f":{command} " for command in COMMANDS if command.startswith(name)]
-    word = value.rpartition(" ")[2]
-    return [choice for choice in find(name).values(session) if choice.startswith(word)]
+    def _values(self, name: str) -> Iterable[str]:
+        """What the value of a command may be."""
+        if name not in self.settings:
+            return self.names() if name == "index" else ()
+        if name == "dim":
+            return map(str, self.index.dims)
+        if name == "where":
+            return self.index.columns()
+        option = self.settings[name].option
+        return ("on", "off") if option.is_flag else getattr(option.type, "choices", ())
 
 
 def _help(session: Session, _: str) -> None:
-    lines = [(f":{c.name} {c.value}".rstrip(), c.help) for c in COMMANDS.values()]
+    lines = [(f":{name}", setting.option.help) for name, setting in session.settings.items()]
+    lines += [(f":{name} {one.value}".rstrip(), one.help) for name, one in COMMANDS.items()]
     lines += [
+        (":NAME alone", "sets the default"),
         ("any other text", "is searched; a blank line searches the last one again"),
         ("Ctrl-C", "clears the line, or stops the search; Ctrl-D leaves"),
     ]
@@ -251,91 +272,43 @@ def _help(session: Session, _: str) -> None:
 
 
 def _settings(session: Session, _: str) -> None:
-    words = {True: "on", False: "off"}
-    values = {"index": session.index.name, **asdict(session.search), "plan": session.plan}
-    values |= {"snippet": session.output.snippet, "explain": session.output.explain}
-    rows = ((name, value) for name, value in values.items() if value is not None)
-    show_table(
-        details((name, words[value] if isinstance(value, bool) else str(value)) for name, value in rows)
-    )
+    values = {name: getattr(session.arguments, name.replace("-", "_")) for name in session.settings}
+    values |= {"index": session.index.name, "plan": session.plan}
+    show_table(details((name, str(value)) for name, value in values.items() if value is not None))
 
 
-def _show(session: Session, value: str) -> None:
-    hit = session.hit(_number("show", value))
-    head = [hit.title, f"id: {hit.id}", hit.url, *(f"{key}: {field}" for key, field in hit.metadata.items())]
+def _show(session: Session, number: str) -> None:
+    hit = session.hit(number)
+    head = [hit.title, f"id: {hit.id}", hit.url, *(f"{key}: {value}" for key, value in hit.metadata.items())]
     stdout_console().print(Text("\n".join([*filter(None, map(plain, head)), "", *plain_lines(hit.text)])))
 
 
-def _index(session: Session, value: str) -> None:
-    if value:
-        session.replace_index(session.open_named(value))
-        session.name, session.hits, session.again = value, [], None
+def _index(session: Session, name: str) -> None:
+    if name:
+        session.replace_index(session.open_named(name))
+        session.name, session.hits, session.again = name, [], None
         session.greet()
         return
     for name in session.names():
         say(f"{'*' if name == session.index.name else ' '} {name}")
 
 
-def _print_with(session: Session, **changes: Any) -> None:
-    session.output = replace(session.output, **changes)
+class Command(NamedTuple):
+    """A command of the prompt that is no setting; `value` shows what it takes."""
 
-
-def _switch(name: str, value: str) -> bool:
-    if value not in SWITCH:
-        raise UsageError(f":{name} is on or off, not {quoted(value)}")
-    return SWITCH[value]
-
-
-def _number(name: str, value: str, kind: type = int) -> Any:
-    try:
-        if not re.fullmatch(r"[\d.]{1,18}", value, re.ASCII):
-            raise ValueError(value)
-        return kind(value)
-    except ValueError:
-        raise UsageError(f":{name} takes a number, not {quoted(value)}") from None
+    value: str
+    help: str
+    run: Callable[[Session, str], None]
 
 
 COMMANDS = {
-    command.name: command
-    for command in (
-        Command("dim", "D", "scan the first D dimensions; alone: the full dimension",
-                lambda session, value: session.set(
-                    dim=_number("dim", value) if value else None, plan=None, recall=None),
-                lambda session: map(str, session.index.dims)),
-        Command("rerank", "R", "score R x max(k, 10) candidates again at the full dimension; alone: none",
-                lambda session, value: session.set(
-                    rerank=_number("rerank", value or "0"), plan=None, recall=None)),
-        Command("k", "N", "return N hits; alone: 10",
-                lambda session, value: session.set(k=_number("k", value or "10"))),
-        Command("where", "SQL", "search only documents that match; alone: all",
-                lambda session, value: session.set(where=value or None),
-                lambda session: session.index.columns()),
-        Command("plan", "STAGES", "search by a plan such as 256:100,768; alone: the full dimension",
-                lambda session, value: session.set(
-                    dim=None, rerank=0, plan=value or None, recall=None)),
-        Command("mode", "MODE", "rank by meaning (dense), words (lexical) or both (hybrid); alone: as usual",
-                lambda session, value: session.set(mode=value or None), lambda session: MODES),
-        Command("recall", "R", "search by the plan tuned for this overlap, tune it if needed; alone: the "
-                "full dimension",
-                lambda session, value: session.set(
-                    dim=None, rerank=0, plan=None, recall=_number("recall", value, float) if value else None),
-                lambda session: (f"{tuned.recall:g}" for tuned in session.index.plans.all())),
-        Command("explain", "on|off", "tell what each stage read, kept and took",
-                lambda session, value: _print_with(session, explain=_switch("explain", value)),
-                lambda session: SWITCH),
-        Command("group", "on|off", "show only the best chunk of each document",
-                lambda session, value: session.set(group=_switch("group", value)), lambda session: SWITCH),
-        Command("snippet", "N", "show the best matching passage of N characters; alone: none",
-                lambda session, value: _print_with(session, snippet=_number("snippet", value or "0"))),
-        Command("show", "N", "show the whole text of hit N", _show),
-        Command("similar", "N", "search the documents nearest to hit N",
-                lambda session, value: session.similar(_number("similar", value))),
-        Command("open", "N", "open the url of hit N in the browser",
-                lambda session, value: open_hit(session.hit(_number("open", value)))),
-        Command("index", "NAME", "search another index; alone: list them", _index,
-                lambda session: session.names()),
-        Command("settings", "", "show the settings", _settings),
-        Command("help", "", "show this help", _help),
-        Command("quit", "", "leave; so does Ctrl-D", lambda session, value: False),
-    )
-}  # fmt: skip
+    "show": Command("N", "Show the whole text of hit N.", _show),
+    "similar": Command("N", "Search the documents nearest to hit N.", Session.similar),
+    "open": Command(
+        "N", "Open the url of hit N in the browser.", lambda session, n: open_hit(session.hit(n))
+    ),
+    "index": Command("NAME", "Search another index; alone: list them.", _index),
+    "settings": Command("", "Show the settings.", _settings),
+    "help": Command("", "Show this help.", _help),
+    "quit": Command("", "Leave; so does Ctrl-D.", lambda session, _: None),
+}

@@ -32,9 +32,9 @@ from resizable_search.service.searches import local_search, search
 from resizable_search.service.service import Service, ServiceMetrics
 
 ABOUT = """
-Searches the embedding indexes of this machine, at any of their dimensions. A query is embedded like the
-index's documents, `dim` dimensions are scanned, and the best `rerank` × max(`k`, 10) are scored again
-at the full dimension. Queries that arrive together share a scan.
+Search the indexes of this machine at any of their dimensions. The model of an index turns the query into a
+vector. A search compares the first `dim` numbers of each vector, then scores the best `rerank` × max(`k`, 10)
+again with all numbers. Queries that arrive together share a scan.
 """
 
 IndexName = Annotated[str, Path(max_length=schemas.MOST_NAME)]

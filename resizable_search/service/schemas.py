@@ -1,6 +1,7 @@
 """What HTTP and MCP take and give, as pydantic models: checked on the way in, described on the way out."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Literal
@@ -17,7 +18,6 @@ MOST_K = 1000
 MOST_HITS = 10_000  # of one request: k times texts
 MOST_RERANK = 1000
 MOST_CANDIDATES = 100_000  # rows that a stage may keep for the next one
-
 MOST_TEXTS = 100
 MOST_CHARACTERS = 8192
 MOST_WHERE = 2000
@@ -48,15 +48,15 @@ HitField = Literal[
     "copies",
     "ranks",
 ]
-NUMBERS = ("k", "dim", "rerank", "similar_row", "offset", "snippet")
+NUMBERS = ("k", "dim", "rerank", "similar_row", "row", "offset", "limit", "snippet", "passage")
 QUERIES = ("query", "vector", "similar", "similar_row")
 OPTIONS = {field.name for field in fields(SearchOptions)}
 
 
 def whole_number(value: Any) -> Any:
-    """A value, unless it is a text that is no plain number. Raises PydanticCustomError for `1_0` and `+1`."""
-    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
-        raise PydanticCustomError("int_parsing", "Input should be a number in digits")
+    """A value, unless it is a text that is no plain number: `01`, `1_0`, `+1`. Raises PydanticCustomError."""
+    if isinstance(value, str) and not re.fullmatch("0|[1-9][0-9]*", value):
+        raise PydanticCustomError("int_parsing", "Input should be a number in digits, such as 10")
     return value
 
 
@@ -64,6 +64,8 @@ class Request(BaseModel):
     """A request; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    _in_digits = field_validator(*NUMBERS, mode="before", check_fields=False)(whole_number)
 
 
 class SearchFields(Request):
@@ -215,8 +217,6 @@ class SearchParameters(SearchRequest):
     @classmethod
     def _split(cls, values: list[str]) -> list[str]:
         return [name for value in values for name in value.split(",")]
-
-    _in_digits = field_validator(*NUMBERS, mode="before")(whole_number)
 
 
 class StageModel(BaseModel):

@@ -159,6 +159,8 @@ def test_an_error_has_a_code_a_message_and_a_hint(served: Running, asked: Any, c
         ("/api/v1/documents/made/1_0", "invalid_request"),
         ("/api/v1/documents/made/+1", "invalid_request"),
         ("/api/v1/documents/made/%201", "invalid_request"),
+        ("/api/v1/documents/made/01", "invalid_request"),
+        ("/api/v1/search?similar_row=01", "invalid_request"),
         ("/api/v1/search?q=tree&k=1_0", "invalid_request"),
         ("/api/v1/search?q=tree&size=5", "invalid_request"),
         ("/api/v1/search?q=tree&min_score=nan", "invalid_request"),

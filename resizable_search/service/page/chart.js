@@ -63,7 +63,7 @@ export class Chart {
         class: `point ${point.series}${point.current ? " current" : ""}`,
         role: "button",
         tabindex: "-1",
-        "aria-label": this.words(point) + (point.current ? ", chosen" : ""),
+        "aria-label": this.words(point),
         "aria-pressed": String(point.current),
         "data-key": point.key,
       },
@@ -83,7 +83,7 @@ export class Chart {
 
   words(point) {
     const mean = point.mean ? `; ${interval(point.mean)} over many queries` : "";
-    return `${point.name}: overlap ${share(point.overlap)}, ${ms(point.ms)} ms (${ms(point.low)} to ${ms(point.high)})${mean}`;
+    return `${point.name}: overlap ${share(point.overlap)}, ${ms(point.ms)} ms (${ms(point.low)} to ${ms(point.high)} ms)${mean}`;
   }
 
   /** Say what a point is, or the current one, below the picture. */

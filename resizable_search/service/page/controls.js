@@ -9,7 +9,7 @@ import { Slider } from "./slider.js";
 import { hasPlan, opening, RERANK } from "./state.js";
 
 const RERANKS = [0, 2, 5, 10, 20, 50];
-const AIM = 0.99; // the overlap of "the cheapest that keeps 99 %"
+const AIM = 0.99; // the overlap of "cheapest for 99 % of hits"
 
 export class Controls {
   /**
@@ -136,7 +136,7 @@ export class Controls {
     const bySliders = last === index.full_dim && Number.isInteger(rerank);
     this.changed(bySliders ? { dim, rerank, plan: "", recall: null } : { recall: fit.recall, plan: "" }, "now");
     if (bySliders) [this.dim.value, this.rerank.value] = [dim, rerank];
-    byId("cheapest-note").textContent = `Tuned: it keeps ${fit.recall * 100} % of the hits at k ${k}, by ${fit.plan}.`;
+    byId("cheapest-note").textContent = `Tuned: plan ${fit.plan} keeps ${fit.recall * 100} % of the hits at k ${k}.`;
   }
 
   /** What the sliders mean, in words. */

@@ -2,9 +2,9 @@
 
 import * as api from "./api.js";
 import { toClipboard } from "./copy.js";
-import { byId, el, shown } from "./dom.js";
+import { byId, el, prose, shown } from "./dom.js";
 import { cut } from "./format.js";
-import { fieldList, fieldsOf, prose, resolved } from "./schema.js";
+import { fieldList, fieldsOf, resolved } from "./schema.js";
 
 const MOST = 50_000; // characters of an answer that are shown
 const BODY = { query: "tree data structures", k: 3, snippet: 200 };

@@ -45,6 +45,9 @@ function filled(element, attributes, children) {
   return element;
 }
 
+/** A text whose `names` are set as code. */
+export const prose = (text) => text.split("`").map((piece, i) => (i % 2 ? el("code", {}, piece) : piece));
+
 /** The url, parsed, if it is one that may be followed; else null. */
 export function followable(url) {
   try {

@@ -3,8 +3,8 @@
 import * as api from "./api.js";
 import { Controls } from "./controls.js";
 import { asCommand, asCurl, asPython, homeOption, toClipboard } from "./copy.js";
-import { byId, debounced, el, shown, shownTitle } from "./dom.js";
-import { blame, clearErrors, complain } from "./errors.js";
+import { byId, debounced, el, prose, shown, shownTitle } from "./dom.js";
+import { blame, clearErrors, complain, pointTo } from "./errors.js";
 import * as keys from "./keys.js";
 import { onPick } from "./picker.js";
 import { fitted, fromAddress, isAsking, NOTHING, toAddress } from "./state.js";
@@ -62,7 +62,6 @@ async function open() {
   for (const id of ["picker", "ask", "board"]) byId(id).hidden = none;
   for (const command of document.querySelectorAll("[data-command]")) command.textContent = command.dataset.command + homeOption(catalog.home);
   byId("version").textContent = catalog.version;
-  byId("mcp").textContent = new URL("mcp", document.baseURI).href;
   if (none) {
     document.title = "rsearch";
     clearTimeout(looking);
@@ -112,7 +111,7 @@ function unreachable(error, again) {
     api.token.drop();
     byId("token-text").focus();
   } else {
-    byId("gone-text").textContent = error.message;
+    byId("gone-text").replaceChildren(...prose(error.message));
   }
   onward = again;
 }
@@ -122,7 +121,8 @@ function dress() {
   const here = index();
   byId("query").value = state.query;
   byId("index").value = state.index;
-  byId("facts").textContent = here.problem ? "" : factsOf(here);
+  const [size, model] = here.problem ? [] : factsOf(here);
+  byId("facts").replaceChildren(size ?? "", model ? el("span", { class: "model" }, ` · ${model}`) : "");
   byId("like").hidden = !state.similar;
   if (!byId("like").hidden) byId("like-text").textContent = `More like ${shownTitle(likeOf(state.similar))}`;
   controls.dress(state, here, catalog);
@@ -182,6 +182,7 @@ function more(hit) {
   state = { ...state, query: "", similar: hit.id, mode: "" };
   dress();
   ask("push");
+  byId("hits").focus(); // the button that had it goes
   scrollTo({ top: 0 });
 }
 
@@ -255,12 +256,18 @@ async function ask(history, isTyped = false) {
     if (mine !== asked || error.name === "AbortError") return;
     if (error.kind !== "gone" && (await isStale(here))) return mine === asked && restore();
     forget();
-    if (error.kind === "refused") complaining = setTimeout(() => complain(blame(state, good, error.field), error.message), isTyped ? QUIET : 0);
+    if (error.kind === "refused") complaining = setTimeout(() => refused(error), isTyped ? QUIET : 0);
     else if (error.kind === "failed") complain("problem", error.message);
     else unreachable(error, () => ask("keep"));
   } finally {
     if (mine === asked) busy(false);
   }
+}
+
+function refused({ field, message }) {
+  const place = blame(state, good, field);
+  complain(place, message);
+  pointTo(place);
 }
 
 /** Whether an index is another one, or gone, since the list was read; it is read again. */
@@ -353,9 +360,10 @@ byId("pane-copy").addEventListener("click", async (event) => {
   const text = COPIES[wanted]();
   byId("copied").hidden = false;
   byId("copied").textContent = text;
-  byId("copy-note").textContent = (await toClipboard(text)) ? "Copied." : "Copy it from here.";
+  byId("copy-note").textContent = (await toClipboard(text)) ? `Copied: ${event.target.textContent}.` : "Copy it from here.";
 });
 
+byId("mcp").textContent = new URL("mcp", document.baseURI).href;
 makeTabs(document.querySelector("[role=tablist]"));
 keys.listen({
   "/": () => {

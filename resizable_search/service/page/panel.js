@@ -10,10 +10,10 @@ export function showPanel(answer, index, kept, here, there) {
   const { full } = answer;
   const wanted = full.hits.length;
   const fullDim = count(index.full_dim);
-  byId("overlap").replaceChildren(`${kept}\u2009/\u2009${wanted}`, pips(kept, wanted));
-  byId("overlap-of").replaceChildren(...lines("hits found", `full ${fullDim}: ${count(wanted)}`));
+  byId("overlap").textContent = `${kept}\u2009/\u2009${wanted}`;
+  byId("overlap-of").replaceChildren(...lines("hits found", `full ${fullDim}: ${count(wanted)}`), pips(kept, wanted));
   byId("speed").textContent = here ? `${ms(here.ms)}\u00a0ms` : "…";
-  byId("speed-of").replaceChildren(...lines(comparison(here, there), there ? `full ${fullDim}: ${ms(there.ms)}\u00a0ms` : ""));
+  byId("speed-of").replaceChildren(el("span", { class: "unseen" }, "time: "), ...lines(comparison(here, there), there ? `full ${fullDim}: ${ms(there.ms)}\u00a0ms` : ""));
   const [read, readAtFull] = [readBy(answer), readBy(full)];
   byId("read").textContent = bytes(read);
   byId("read-of").replaceChildren(...lines(share(read, readAtFull), `full ${fullDim}: ${bytes(readAtFull)}`));
@@ -89,7 +89,7 @@ function showBars(answer, here, there, fullDim) {
     el("span", { class: "swatch scan", "aria-hidden": "true" }), "scan ",
     el("span", { class: "swatch rerank", "aria-hidden": "true" }), "rerank. ",
     embed ? `The query’s embedding took ${ms(embed)} ms, the same at every dimension. ` : "",
-    prepare ? `This size is not stored: to derive it took ${ms(prepare)} ms, once.` : "",
+    prepare ? `This size is not stored: deriving it took ${ms(prepare)} ms, once.` : "",
   );
   byId("bars").replaceChildren(bar("this search", here), bar(`full ${fullDim}`, there), key);
 }

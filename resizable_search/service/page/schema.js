@@ -1,6 +1,6 @@
 /** Schemas of an OpenAPI description as lists of fields. */
 
-import { el } from "./dom.js";
+import { el, prose } from "./dom.js";
 
 const DEEPEST = 4;
 
@@ -35,9 +35,6 @@ function rangeOf({ minimum, maximum }) {
   if (minimum !== undefined && maximum !== undefined && maximum < 1e9) return `, ${shown(minimum)} to ${shown(maximum)}`;
   return minimum !== undefined ? `, ${shown(minimum)} or more` : "";
 }
-
-/** A text whose `names` are set as code. */
-export const prose = (text) => text.split("`").map((piece, i) => (i % 2 ? el("code", {}, piece) : piece));
 
 /** A list of fields, [{name, schema, required}]; those of objects below theirs. `isRequest`: some may be left out. */
 export function fieldList(fields, spec, isRequest, depth = 0) {

@@ -54,7 +54,7 @@ export class Slope {
     const room = width - right - TITLE - 2;
     const { fontSize, fontFamily } = getComputedStyle(this.place);
     pen.font = `${fontSize} ${fontFamily}`;
-    const text = (x, at, content, kind, anchor = "start") => svg("text", { class: kind, x, y: at + 4, "text-anchor": anchor }, content);
+    const text = (x, at, content, kind, anchor = "start") => svg("text", { class: kind, x, y: at + 4, "text-anchor": anchor, "aria-hidden": "true" }, content);
     const drawn = svg(
       "svg",
       { class: "slope", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": this.description },
@@ -66,7 +66,7 @@ export class Slope {
       const [a, b] = [from ?? to, to ?? from];
       const group = svg(
         "g",
-        { class: `line ${kind}`, "data-row": row },
+        { class: `line ${kind}`, "data-row": row, "aria-hidden": "true" },
         from === null ? null : text(LEFT - 8, y(from), String(from), "rank", "end"),
         to === null ? null : text(right + 8, y(to), String(to), "rank"),
         from !== null && to !== null && svg("path", { class: "wide", d: curve(LEFT, y(a), right, y(b)) }),

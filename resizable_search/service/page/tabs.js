@@ -1,9 +1,9 @@
-/** Tabs: arrows go along them. Where there is room, the page shows some of their panes at once without them. */
+/** Tabs: arrows go along them. Where there is room, the page shows all of their panes without them. */
 
 import { byId } from "./dom.js";
 
-/** Make a row of tabs work; `changed(id)` hears which pane was chosen. */
-export function makeTabs(list, changed = () => {}) {
+/** Make a row of tabs work. */
+export function makeTabs(list) {
   const tabs = [...list.children];
   const choose = (chosen, focus) => {
     for (const tab of tabs) {
@@ -13,7 +13,6 @@ export function makeTabs(list, changed = () => {}) {
       byId(tab.getAttribute("aria-controls")).classList.toggle("chosen", isChosen);
     }
     if (focus) chosen.focus();
-    changed(chosen.id);
   };
   list.addEventListener("click", (event) => {
     const tab = event.target.closest("[role=tab]");

@@ -2,14 +2,16 @@
 
 import { compared, withGhosts } from "./compare.js";
 import { Chart } from "./chart.js";
-import { byId } from "./dom.js";
+import { byId, debounced } from "./dom.js";
 import { count, plural } from "./format.js";
 import { HitList } from "./hits.js";
 import { showPanel, showWays } from "./panel.js";
 import { share } from "./picture.js";
 import { Slope, storyOf } from "./slope.js";
-import { isAsking, nameOf } from "./state.js";
+import { nameOf } from "./state.js";
 import { keyOf, measuredWay, questionOf, ROUNDS, waysOf } from "./sweep.js";
+
+const SETTLED = 700; // milliseconds after the last answer before it is read out
 
 export class View {
   /** `choose(way)` hears which way was taken from a picture, `more(hit)` whose like is wanted. */
@@ -20,6 +22,11 @@ export class View {
     this.chart = new Chart({ place: byId("chart"), table: byId("chart-table"), readout: byId("chart-readout") }, choose);
     this.slope = new Slope(byId("slope"), { point: (row, isOn) => this.point(row, isOn), choose: (row) => this.goTo(row) });
     this.scheduled = 0;
+    this.announce = debounced(SETTLED, () => {
+      const { answer, state, index } = this;
+      const told = answer && `${titleOf(state)}, ${nameOf(measuredWay(state), index.full_dim)}. ${byId("count").textContent}`;
+      byId("announcement").textContent = told ?? "";
+    });
     byId("to-lost").addEventListener("click", () => this.goTo(this.hits.firstLost()?.dataset.row));
     byId("copy-picture").addEventListener("click", () => this.copyPicture());
   }
@@ -44,6 +51,7 @@ export class View {
     this.isEmpty = !answer.hits.length && !full.hits.length;
     byId("views").hidden = byId("panel").hidden = this.isEmpty;
     this.draw();
+    this.announce();
   }
 
   summarise(lost, fullDim) {
@@ -63,6 +71,7 @@ export class View {
   forget() {
     this.hits.clear();
     this.answer = null;
+    this.announce();
     for (const id of ["summary", "panel", "views", "welcome"]) byId(id).hidden = true;
     byId("count").textContent = "";
     byId("handle-figures").textContent = "";
@@ -95,6 +104,7 @@ export class View {
     this.ranks = storyOf(this.entries, answer.full.hits);
     this.names = [nameOf(measuredWay(state), index.full_dim), `full ${index.full_dim}`];
     const description = `Ranks by ${this.names[0]} beside those of the ${this.names[1]} dimensions: ${this.kept} of ${answer.full.hits.length} hits are in both.`;
+    byId("slope-title").textContent = captionOf(this.ranks.lines, answer.full.hits.length);
     this.slope.show(this.ranks, this.names, description);
   }
 
@@ -147,14 +157,22 @@ export class View {
   async copyPicture() {
     const { state, index, answer } = this;
     const lost = answer.full.hits.length - this.kept;
-    const title = isAsking(state) && state.query ? `“${state.query}”` : `More like ${state.similar}`;
     byId("picture-note").textContent = await share(this.ranks, {
-      title,
+      title: titleOf(state),
       figures: `${this.names[0]} finds ${this.kept} of the ${answer.full.hits.length} hits of all ${count(index.full_dim)} dimensions${lost ? `: ${lost} lost` : ""}`,
       names: this.names,
       foot: `rsearch · ${index.name} · ${plural(index.rows, "document")} × ${count(index.full_dim)}${index.embedder?.model ? ` · ${index.embedder.model}` : ""}`,
     });
   }
+}
+
+const titleOf = ({ query }) => (query ? `“${query}”` : byId("like-text").textContent);
+
+/** What the lines between the ranks mean. */
+function captionOf(lines, depth) {
+  const has = (kind) => lines.some((line) => line.kind === kind);
+  const parts = ["A line joins the two ranks of a hit.", has("lost") && "× lost.", has("other") && `Dashes: not in the full top ${depth}.`];
+  return parts.filter(Boolean).join(" ");
 }
 
 /** Where the scores of a plan are from: "at 256", or "by words". */

@@ -1,7 +1,7 @@
 /** What a first visitor sees: questions to start with, and the indexes as choices. */
 
 import { byId, el, shownTitle } from "./dom.js";
-import { count, plural } from "./format.js";
+import { plural } from "./format.js";
 
 const QUESTIONS = {
   pydoc: ["walk a directory tree", "parse a json document", "wait for several threads"],
@@ -9,11 +9,11 @@ const QUESTIONS = {
 };
 const MOST_CHOICES = 12;
 
-/** The facts of an index in few words. */
+/** The facts of an index in few words: its size, and its model. */
 export function factsOf(index) {
-  if (index.problem) return index.problem;
+  if (index.problem) return [index.problem];
   const model = index.embedder && (index.embedder.model || index.embedder.kind);
-  return `${plural(index.rows, "document")} × ${count(index.full_dim)}${model ? ` · ${model}` : ""}`;
+  return [`${plural(index.rows, "document")} · ${plural(index.full_dim, "dimension")}`, ...(model ? [model] : [])];
 }
 
 /** Show the choices among these indexes; `pick(name)` hears which one is taken. */
@@ -25,7 +25,7 @@ export function showChoices(indexes, chosen, pick) {
         "button",
         { type: "button", class: "choice", "aria-pressed": String(index.name === chosen) },
         el("b", {}, shownTitle(index.name)),
-        el("span", {}, factsOf(index)),
+        factsOf(index).map((fact) => el("span", {}, fact)),
       );
       button.addEventListener("click", () => pick(index.name));
       return el("li", {}, button);

@@ -102,6 +102,39 @@ def test_a_phone_shows_hits_first_and_the_instrument_in_a_bar_that_opens(visit):
     expect(page, "#handle").to_be_focused()
 
 
+def test_a_hit_that_is_gone_to_is_not_behind_the_open_bar(visit):
+    page = visit(f"{THINGS}&dim=8", viewport={"width": 360, "height": 740}, reduced_motion="reduce")
+    shown(page)
+    page.click("#handle")
+    page.evaluate("document.getElementById('to-lost').click()")
+    box, bar = page.locator("#list > .lost").first.bounding_box(), page.locator("#instrument").bounding_box()
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] <= bar["y"]
+
+
+def test_very_large_text_leaves_room_for_a_question_and_for_the_sliders(visit):
+    enlarge = (
+        "new MutationObserver(() => { document.documentElement.style.fontSize = '200%' })"
+        ".observe(document, { childList: true })"
+    )
+    page = visit(
+        THINGS,
+        viewport={"width": 360, "height": 740},
+        prepare=lambda page: page.add_init_script(enlarge),
+    )
+    shown(page)
+    page.click("#handle")
+    for control in ("query", "dim-slider", "rerank-slider"):
+        assert page.locator(f"#{control}").bounding_box()["width"] > 250, control
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_a_first_visit_says_what_a_vector_is(visit):
+    page = visit("/?index=things")
+    expect(page, "#welcome .lead").to_contain_text("turns every text into a vector: a list of numbers")
+    expect(page, "#facts").to_have_text(re.compile("^180 documents · 64 dimensions"))
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_has_the_contrast_that_wcag_aa_wants(visit, scheme):
     page = visit(f"{THINGS}&dim=8&rerank=2", color_scheme=scheme, reduced_motion="reduce")
@@ -202,6 +235,9 @@ def test_axe_finds_no_fault_in_the_description_of_the_api_and_it_can_be_tried(vi
 def test_hits_and_figures_are_seen_in_forced_colours(visit):
     page = visit(f"{THINGS}&dim=8", forced_colors="active")
     shown(page)
+    mark = page.locator(".passage mark").first
+    colours = mark.evaluate("e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]")
+    assert sorted(colours) == ["rgb(0, 0, 0)", "rgb(255, 255, 0)"]  # MarkText on Mark
     for part in (".pips .kept", "#ways [aria-pressed=true]", "button.main"):
         colour = "e => getComputedStyle(e).backgroundColor"
         assert page.locator(part).first.evaluate(colour) != page.locator("body").evaluate(colour), part

@@ -208,6 +208,8 @@ def test_more_like_this_finds_the_neighbours_of_a_hit(visit, service):
     found = api(service, index="things", query=QUERY, dim=32, rerank=10)["hits"][0]
     answered(page, lambda: page.locator(".like-this").first.click(), similar=found["id"])
     expect(page, "#like-text").to_have_text(f"More like “{found['title']}”")
+    expect(page, "#hits").to_be_focused()  # the button that had it is gone
+    expect(page, "#announcement").to_contain_text(f"More like “{found['title']}”, 32 + rerank 10. 10 hits")
     wanted = api(service, index="things", similar=found["id"], dim=32, rerank=10)
     assert titles(page) == [hit["title"] for hit in wanted["hits"]]
     assert query_of(page) == {"index": "things", "similar": found["id"], "dim": "32", "rerank": "10"}
@@ -229,8 +231,11 @@ def test_the_whole_text_is_asked_for_when_it_is_opened_and_comes_in_pieces(visit
         route.fulfill(json={**route.fetch().json(), "text": text})
 
     page.route("**/api/v1/documents/**", long)
+    before = page.locator(".whole summary").first.bounding_box()
     page.locator(".whole summary").first.click()
     part = page.locator(".whole .text").first
+    assert page.locator(".whole summary").first.bounding_box() == before
+    assert page.locator(".like-this").first.bounding_box()["y"] < part.bounding_box()["y"]
     part.locator("mark").first.wait_for()
     assert 1_000 < part.locator("mark").count() < 5_000
     assert "characters are left" in part.locator(".next").inner_text()
@@ -331,6 +336,42 @@ def test_the_keyboard_alone_leads_from_the_start_to_a_hit(visit):
         assert visited.count(name) == 1, visited
 
 
+def test_an_answer_is_read_out_once_typing_and_sliding_have_ended(visit):
+    page = visit("/?index=things", prepare=lambda page: page.clock.install())
+    expect(page, "#examples button").to_have_count(3)
+    page.evaluate(
+        "() => { window.told = []; new MutationObserver(() => window.told.push(announcement.textContent))"
+        ".observe(announcement, { childList: true }) }"
+    )
+    for text in ("river", "river bank"):
+        page.fill("#query", text)
+        answered(page, lambda: page.clock.fast_forward(200), query=text)
+    page.clock.fast_forward(1_000)
+    page.focus("#rerank-slider")
+    answered(page, lambda: page.keyboard.press("Home"), rerank=0)
+    page.clock.fast_forward(1_000)
+    told = page.evaluate("window.told.filter(Boolean)")
+    assert [line.split(". ")[0] for line in told] == [
+        "“river bank”, 32 + rerank 10",
+        "“river bank”, 32 alone",
+    ]
+    assert all(re.search(r"10 hits: \w+ of the 10 that the full dimension finds$", line) for line in told)
+
+
+def test_a_tall_window_shows_every_picture_and_the_keyboard_reaches_all(visit):
+    page = visit(THINGS, viewport={"width": 1920, "height": 1080})
+    measured(page)
+    expect(page, ".tabs").to_be_hidden()
+    for pane in ("ranks", "time", "stages", "copy"):
+        expect(page, f"#pane-{pane}").to_be_visible()
+    page.focus("#copy-picture")
+    visited = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        visited.append(page.evaluate("document.activeElement.textContent"))
+    assert {"Command", "curl", "Python", "Address"} <= set(visited), visited
+
+
 def test_a_copied_address_shows_the_same_view(visit):
     first = visit(f"{THINGS}&dim=16")
     shown(first)
@@ -369,7 +410,7 @@ def test_the_chart_has_a_point_for_every_size_and_they_can_be_chosen(visit):
     assert page.locator("#chart .whisker").count() == page.locator("#chart .point").count() == 7
     current = page.locator("#chart .current").get_attribute("aria-label")
     assert current.startswith("16 + rerank 2: overlap ")
-    assert f"{page.locator('#chart-readout').inner_text()}, chosen" == current
+    assert page.locator("#chart-readout").inner_text() == current
     row = page.locator("#chart-table tr", has_text="full 64")
     assert row.locator("td").last.text_content() == "1.0"
     page.focus("#chart .point[tabindex='0']")
@@ -459,4 +500,4 @@ def test_the_cheapest_that_keeps_99_percent_moves_the_sliders_or_says_how_to_tun
     ]
     answered(page, lambda: page.click("#cheapest"), dim=16, rerank=5)  # it was tuned since
     assert (page.input_value("#dim"), page.input_value("#rerank")) == ("16", "5")
-    expect(page, "#cheapest-note").to_contain_text("keeps 99 % of the hits at k 10, by 16:50,64")
+    expect(page, "#cheapest-note").to_contain_text("plan 16:50,64 keeps 99 % of the hits at k 10")

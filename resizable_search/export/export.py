@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from resizable_search.export.parquet import DatasetsFormat, ParquetFormat
 from resizable_search.export.usearch import UsearchFormat
 from resizable_search.progress import SILENT, Progress
 from resizable_search.statistics import lower_bound
-from resizable_search.store.layout import NAMES, expanded
+from resizable_search.store.layout import expanded
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import replace_folder
@@ -169,12 +169,7 @@ def _write_and_check(form: Format, job: ExportJob, made: Path, dest: Path, progr
         remedy = "" if form.is_exact else "; the format faiss-flat is exact"
         raise _failed(form, f"it finds {overlap:.3f} of what the exact scan finds", remedy)
     low = 1.0 if form.is_exact else lower_bound(shares, TAIL)
-    checked: dict[str, Any] = {
-        "asked": len(shares),
-        "k": job.sample.k,
-        "overlap": overlap,
-        "overlap_low": low,
-    }
+    checked: dict[str, Any] = dict(asked=len(shares), k=job.sample.k, overlap=overlap, overlap_low=low)
     if form.is_folder:
         write_facts(made, {**job.facts, "settings": dict(settings), "checked": checked})
     size = size_of(made) if form.is_folder else made.stat().st_size
@@ -211,11 +206,8 @@ def refuse_existing(dest: Path, *, force: bool, is_folder: bool) -> None:
         return
     if not force:
         raise RsearchError(f"{dest} exists: {ELSEWHERE}, or replace an earlier export with `force`")
-    if dest.is_symlink():
-        raise RsearchError(f"{dest} is a link: name its target, or remove it yourself")
-    why = _not_an_export(dest) if is_folder else _not_parquet(dest)
-    if why:
-        raise RsearchError(f"{dest} {why} and is not replaced: {ELSEWHERE}, or remove it yourself")
+    if dest.is_symlink() or not (_is_export(dest) if is_folder else _is_parquet(dest)):
+        raise RsearchError(f"{dest} is more than an earlier export: {ELSEWHERE}, or remove it yourself")
 
 
 @contextmanager
@@ -255,34 +247,27 @@ def _storage_errors(dest: Path) -> Iterator[None]:
 
 
 def _is_index(folder: Path) -> bool:
-    if not (folder / NAMES.manifest).is_file():
-        return False
-    try:
+    with suppress(IndexFormatError):
         read_manifest(folder)
-    except IndexFormatError:
-        return False
-    return True
+        return True
+    return False
 
 
-def _not_parquet(path: Path) -> str:
-    """Why a path is not a Parquet file; '' if it is one."""
+def _is_parquet(path: Path) -> bool:
     if not path.is_file():
-        return "is not a file"
+        return False
     with path.open("rb") as file:
-        return "" if file.read(len(PARQUET)) == PARQUET else "is not a Parquet file"
+        return file.read(len(PARQUET)) == PARQUET
 
 
-def _not_an_export(path: Path) -> str:
-    """Why a folder is not an export, and nothing else; '' if it is."""
-    if not path.is_dir():
-        return "is not a folder"
+def _is_export(folder: Path) -> bool:
+    """Whether a folder has the files of an export, and no other."""
     try:
-        known = json.loads((path / FACTS).read_bytes())["files"]
-        files = (file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir())
-        unexpected = sorted(name for name in files if name not in known and name != FACTS)
+        known = {FACTS, *json.loads((folder / FACTS).read_bytes())["files"]}
     except (OSError, ValueError, TypeError, KeyError):
-        return "was not exported by rsearch"
-    return f"holds {clipped(unexpected[0])}, which is not part of the export," if unexpected else ""
+        return False
+    files = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
+    return known.issuperset(files)
 
 
 def write_card(folder: Path, form: Format, facts: Mapping[str, Any], settings: Settings) -> None:

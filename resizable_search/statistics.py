@@ -12,8 +12,7 @@ _WEIGHTS = np.array([0.1, 0.1, 0.1, 0.1, 0.2, 0.4])
 _STEPS = 40
 
 _DRAWN_AT_ONCE = 4_000_000
-RESAMPLES = 5_000
-"""How often `paired_intervals` draws the queries again: its ends move by some hundredths of its width."""
+RESAMPLES = 5_000  # of `paired_intervals`: its ends move by some hundredths of its width
 
 
 def lower_bound(shares: NDArray[np.float64], tail: float, count: int | None = None) -> float:

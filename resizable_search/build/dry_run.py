@@ -21,11 +21,8 @@ from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.writer import array_bytes
 from resizable_search.system import free_bytes
 
-SAMPLE = 200
-"""Documents of a remote corpus that are read to estimate the length of its texts."""
-
-ROW_BYTES = 60
-"""What SQLite adds to a document, in two tables and an index of ids."""
+SAMPLE = 200  # documents of a remote corpus that are read to estimate the length of its texts
+ROW_BYTES = 60  # what SQLite adds to a document, in two tables and an index of ids
 
 State = Literal["new", "goes on", "replaces", "extends", "complete", "follows"]
 

@@ -14,17 +14,10 @@ from resizable_search.embedders.http import TooLongError
 from resizable_search.embedders.request_pool import BatchResult, RequestPool
 from resizable_search.errors import RefusedTextError
 
-GRACE_SECONDS = 5.0
-"""How long a build that ends early waits for its open requests, because they are paid for."""
-
-STOP_SECONDS = 0.2
-"""How often a build that waits for answers checks whether it should stop."""
-
-LOOK_AHEAD = 500
-"""Waiting texts that are read from the journal at once."""
-
-MOST_UNSAFE = 200
-"""The most texts that may be requested and not yet recorded: what a killed process has paid for in vain."""
+GRACE_SECONDS = 5.0  # how long a build that ends early waits for its open requests, because they are paid for
+STOP_SECONDS = 0.2  # how often a build that waits for answers checks whether it should stop
+LOOK_AHEAD = 500  # waiting texts that are read from the journal at once
+MOST_UNSAFE = 200  # texts that may be requested and not yet recorded: what a kill makes us pay twice
 
 
 @dataclass(slots=True)

@@ -24,12 +24,8 @@ from resizable_search.store.layout import NAMES, Failpoint, failpoint
 from resizable_search.store.writer import discard
 from resizable_search.system import sqlite_os_errors
 
-VERSION = 2
-"""The `user_version` of the database. Another one is refused."""
-
-NO_TEXT = "no text"
-"""Why a document without text is left out, if nothing else is known."""
-
+VERSION = 2  # the `user_version` of the database. Another one is refused
+NO_TEXT = "no text"  # why a document without text is left out, if nothing else is known
 ROWS_AT_ONCE = 1000
 
 _SCHEMA = f"""

@@ -25,11 +25,8 @@ from resizable_search.text import quoted
 STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
 """The dimensions that are stored by default, as far as they are below the full one."""
 
-MOST_AT_ONCE = 256
-"""The most requests at once: each has a thread."""
-
-LEAST_RATE = 0.001
-"""The fewest requests a minute: with fewer, a build would take weeks."""
+MOST_AT_ONCE = 256  # the most requests at once: each has a thread
+LEAST_RATE = 0.001  # the fewest requests a minute: with fewer, a build would take weeks
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,7 @@ from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import derive, derived_names, list_files
 from resizable_search.text import clipped, counted, listed
 
-NAMED_ZEROS = 3
-"""The zero vectors whose documents a note names."""
+NAMED_ZEROS = 3  # the zero vectors whose documents a note names
 
 
 def write_part(

@@ -14,8 +14,7 @@ if TYPE_CHECKING:  # a command that a service answers loads no numpy
     from resizable_search.store.documents import StoredDocument
     from resizable_search.store.executor import StageStats
 
-DEEPER = 4
-"""A search by document takes so many times the rows of the one before."""
+DEEPER = 4  # a search by document takes so many times the rows of the one before
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,8 +173,7 @@ def _entries(folder: Path) -> list[Path]:
 INDEX_VARIABLE = "RSEARCH_INDEX"
 FAVOURITE = "wiki100k"
 
-REPLACED_SECONDS = 1.0
-"""How long a reader waits for an index that is being replaced."""
+REPLACED_SECONDS = 1.0  # how long a reader waits for an index that is being replaced
 
 
 def default_name(home: Home) -> str:

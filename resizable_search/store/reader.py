@@ -30,8 +30,7 @@ from resizable_search.store.writer import derived_files
 from resizable_search.system import raise_limit
 from resizable_search.text import BACK, clipped, without_surrogates
 
-MOST_TRIES = 20
-"""How often an index is opened again because it was replaced meanwhile."""
+MOST_TRIES = 20  # how often an index is opened again because it was replaced meanwhile
 
 
 class PartReader:

@@ -34,14 +34,9 @@ _OTHERS = """
     json json_array json_array_length json_error_position json_extract json_object json_patch json_pretty
     json_quote json_remove json_replace json_set json_insert json_type json_valid -> ->>"""
 
-TIME_FUNCTIONS = frozenset(_TIME.split())
-"""Their values change with time."""
-
-FUNCTIONS = TIME_FUNCTIONS.union(_OTHERS.split())
-"""The functions that an expression may call."""
-
-KEY_FUNCTION = "value_of_key"
-"""Our function, which the view alone may call."""
+TIME_FUNCTIONS = frozenset(_TIME.split())  # their values change with time
+FUNCTIONS = TIME_FUNCTIONS.union(_OTHERS.split())  # the functions that an expression may call
+KEY_FUNCTION = "value_of_key"  # our function, which the view alone may call
 
 _QUOTED = re.compile(
     r"""'(?:[^']|'')*' | "(?P<double>(?:[^"]|"")*)" | `(?P<back>(?:[^`]|``)*)` | \[(?P<square>[^\]]*)\]""",

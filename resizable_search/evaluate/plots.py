@@ -120,8 +120,22 @@ def draw_relevance(report: "EvaluationReport") -> "Figure":
     # None: more than a dimension and a rerank.
     reranks = {plan.plan: None if any(map(str.isalpha, plan.plan)) else plan.rerank for plan in by_dim}
     plain = [plan for plan in by_dim if reranks[plan.plan] == 0]
+    first = next(iter(full_plan.measures))
     values = {name: m.mean for name, m in full_plan.measures.items() if m.mean > 0}
     with _drawing() as (figure, axes):
+
+        def draw_line(line: "Sequence[EvaluatedPlan]", name: str, what: str, style: str) -> None:
+            points = shares(line, name, values[name])
+            reach = [[down for _, down, _ in points], [up for _, _, up in points]]
+            axes.errorbar(
+                [plan.dim for plan in line],
+                [share for share, _, _ in points],
+                yerr=reach if name == first else None,
+                fmt=style,
+                capsize=3,
+                label=f"{name}{what}",
+            )
+
         axes.plot(
             [plan.dim for plan in plain],
             [plan.overlap for plan in plain],
@@ -129,16 +143,15 @@ def draw_relevance(report: "EvaluationReport") -> "Figure":
             color=OTHER,
             label=f"overlap@{report.k} with the full dimension",
         )
-        for number, (name, full) in enumerate(values.items()):
-            label = f"{name} ({full:.3f} at the full dimension)"
-            _draw_line(axes, plain, name, full, label, "o-", intervals=number == 0)
-        for name, full in list(values.items())[:1]:
+        for name, full in values.items():
+            draw_line(plain, name, f" ({full:.3f} at the full dimension)", "o-")
+        if first in values:
             for factor in sorted({rerank for rerank in reranks.values() if rerank}):
                 line = [plan for plan in by_dim if plan is full_plan or reranks[plan.plan] == factor]
-                _draw_line(axes, line, name, full, f"{name}, rerank ×{factor}", "s:")
+                draw_line(line, first, f", rerank ×{factor}", "s:")
             for plan in report.plans:
                 if reranks[plan.plan] is None:
-                    _draw_line(axes, [plan], name, full, f"{name}, plan {plan.plan}", "D")
+                    draw_line([plan], first, f", plan {plan.plan}", "D")
         dims = sorted({plan.dim for plan in report.plans}, reverse=True)
         axes.set_xscale("log", base=2)
         axes.minorticks_off()
@@ -147,7 +160,6 @@ def draw_relevance(report: "EvaluationReport") -> "Figure":
         axes.set_xlim(dims[-1] / 1.15, dims[0] * 1.15)
         axes.set_xlabel("dimension of the scan")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        first = next(iter(full_plan.measures))
         axes.set_ylabel(f"share of the full dimension's value ({first} with 95 % interval)")
         axes.set_title(report.title, wrap=True)
         axes.legend()
@@ -231,25 +243,4 @@ def _label_points(axes: "Axes", report: "BenchReport", front: Sequence["Measurem
         draw_all=True,
         avoid_label_lines_overlap=True,
         zorder=6,
-    )
-
-
-def _draw_line(
-    axes: "Axes",
-    plans: "Sequence[EvaluatedPlan]",
-    name: str,
-    full: float,
-    label: str,
-    style: str,
-    *,
-    intervals: bool = True,
-) -> None:
-    points = shares(plans, name, full)
-    axes.errorbar(
-        [plan.dim for plan in plans],
-        [share for share, _, _ in points],
-        yerr=[[down for _, down, _ in points], [up for _, _, up in points]] if intervals else None,
-        fmt=style,
-        capsize=3,
-        label=label,
     )

@@ -103,10 +103,7 @@ def read_shape(path: Path) -> tuple[int, int]:
 
 
 def map_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BACK) -> NDArray[Any]:
-    """Map a file of ours of that shape and dtype read-only, C order. Raises IndexFormatError with the remedy.
-
-    The header must be, byte for byte, the one that numpy writes for such an array.
-    """
+    """Map a file of ours, whose header must be numpy's for shape and dtype. Raises IndexFormatError."""
     check_size(path, npy_bytes(shape, dtype), remedy)
     header = npy_header(shape, dtype)
     try:

@@ -116,10 +116,7 @@ class ClusterError(EmbedderError):
 
 
 class ServiceError(EmbedderError):
-    """The service failed, and a retry may help, after `retry_after` seconds if it said so.
-
-    `status`: the HTTP status of its answer; 0 if there was none.
-    """
+    """The service failed; a retry may help, after `retry_after` seconds. `status`: of HTTP, or 0."""
 
     def __init__(self, message: str, *, retry_after: float | None = None, status: int = 0) -> None:
         super().__init__(message)
@@ -132,10 +129,7 @@ class RateLimitedError(ServiceError):
 
 
 class BadAnswerError(EmbedderError):
-    """An answer that is not one finite vector of the right width for each text.
-
-    `again`: a retry may bring a better one.
-    """
+    """An answer that is not one finite vector of the right width for each text; asking `again` may help."""
 
     def __init__(self, message: str, *, again: bool = False) -> None:
         super().__init__(message)

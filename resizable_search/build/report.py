@@ -44,10 +44,7 @@ class BuildUsage:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The numbers of documents. A renamed one has the text of one that is gone.
-
-    Of those removed, `excluded` are of files that are still there.
-    """
+    """Numbers; a renamed document has the text of one that is gone, `excluded` ones are still there."""
 
     added: int = 0
     changed: int = 0
@@ -70,10 +67,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build did: the documents that this call `added`, and what it has `spent`; `total` of all `runs`.
-
-    `read`: how many documents of the corpus were read.
-    """
+    """What a build did: documents `read` and `added` by this call, what it `spent`, and `total` of `runs`."""
 
     name: str
     folder: Path

@@ -147,10 +147,7 @@ def lock_build(
     stop: threading.Event | None = None,
     remedy: str = ANOTHER_HOME,
 ) -> Iterator[Workspace]:
-    """Hold the lock of an index that is built or changed, and keep its log. `stop`, once set, ends that.
-
-    Raises IndexBusyError, and StorageError with the `remedy` if the disk refuses.
-    """
+    """Hold the lock of an index that is changed, and keep its log. Raises IndexBusyError, StorageError."""
     make_home(home.path)
     state = home.state(options.name)
     with (

@@ -242,10 +242,7 @@ def text_queries(index: Index, texts: Sequence[str], source: str) -> Queries:
 def run_bench(
     index: Index, queries: Queries, options: BenchOptions | None = None, progress: Progress = SILENT
 ) -> BenchReport:
-    """Measure each plan, the full dimension first, in batches of each size, on each number of threads.
-
-    Raises UsageError, and RsearchError if files cannot be cold.
-    """
+    """Measure each plan, the full dimension first. Raises UsageError, and RsearchError."""
     options = (options or BenchOptions()).check()
     plans = options.chosen_plans(index.full_dim, index.dims)
     engine = index.warm()

@@ -39,10 +39,7 @@ MOST_READ = 1000  # rows that are read to group them; of more, only the best row
 
 
 class Index:
-    """An index, open for reading; safe to use from several threads at once. Made by `open_index`.
-
-    It holds one generation: its answers stay the same while the index on disk changes.
-    """
+    """An open index, made by `open_index`: one generation, safe to use from several threads at once."""
 
     def __init__(
         self,
@@ -127,10 +124,7 @@ class Index:
         recall: float | None = None,
         where: str | None = None,
     ) -> list[Hit]:
-        """The k rows nearest to the document with this id, without itself; options as for `query`.
-
-        The query is the stored vector; nothing is embedded. Raises DocumentNotFoundError.
-        """
+        """The k rows nearest to the document of this id, by its vector. Raises DocumentNotFoundError."""
         return self.search_similar(id, SearchOptions(k, dim, rerank, plan, recall, where)).hits
 
     def scan(

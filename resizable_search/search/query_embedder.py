@@ -37,10 +37,7 @@ CREATE TABLE IF NOT EXISTS vectors (
 
 
 class QueryCache:
-    """Raw query vectors by (fingerprint, text), in the file at `path`; one connection for all threads.
-
-    The oldest vectors go when there are too many.
-    """
+    """The newest raw query vectors by (fingerprint, text), in a file; one connection for all threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -264,10 +264,7 @@ def remaining_names(folder: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedBuild:
-    """An unfinished build: documents `read`, those whose vectors are `safe`, and what was asked for.
-
-    `replaces`: it will replace an existing index.
-    """
+    """An unfinished build: documents `read`, those whose vectors are `safe`, and the request, if recorded."""
 
     read: int
     safe: int

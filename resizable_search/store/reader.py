@@ -34,10 +34,7 @@ MOST_TRIES = 20  # how often an index is opened again because it was replaced me
 
 
 class PartReader:
-    """One part of the index in `index`: its arrays by dimension, and its documents.
-
-    Its `rows` begin at row `start` of the index.
-    """
+    """One part of the index in `index`: its arrays by dimension, and its documents, from row `start` on."""
 
     def __init__(self, index: Path, part: Part, dims: Sequence[int], start: int) -> None:
         folder, full = index / part.path, dims[-1]

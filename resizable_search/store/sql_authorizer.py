@@ -59,10 +59,7 @@ _REFUSED = {
 
 
 def columns_named(expression: str) -> list[str]:
-    """The quoted names in an expression, each of which must be a column. Raises UsageError.
-
-    SQLite itself would take a quoted name that is no column for a text.
-    """
+    """The quoted names, which must be columns: SQLite would take others for texts. Raises UsageError."""
     if not expression.strip():
         raise UsageError("the `where` expression is empty: write one such as \"title GLOB 'B*'\"")
     if len(expression) > MOST_CHARACTERS:

@@ -64,10 +64,7 @@ class Damage:
 def examine(
     folder: Path, manifest: Manifest, *, full: bool = False, progress: Progress = SILENT
 ) -> Iterator[Damage]:
-    """Every damaged file of an index, each once. `manifest` is that of `folder`.
-
-    With `full` every row of derived files is compared, else a random sample.
-    """
+    """Every damaged file of an index, each once; derived files by a sample of their rows unless `full`."""
     return _Examination(folder, manifest, full, progress).run()
 
 
@@ -316,10 +313,7 @@ def _is_blocked(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The files and bytes that were checked, and the damaged files.
-
-    `full`: all rows of derived files were compared, not a sample. `when` is in UTC.
-    """
+    """What was checked (of derived files a sample unless `full`), when (UTC), and the damaged files."""
 
     index: str
     folder: str

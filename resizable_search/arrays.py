@@ -112,18 +112,14 @@ def map_array(path: Path, shape: tuple[int, ...], dtype: str, remedy: str = BACK
                 return np.memmap(file, dtype, "r", len(header), shape).view(np.ndarray)
     except OSError as error:
         raise unreadable(path, error, remedy) from None
-    raise IndexFormatError(
-        f"{path} is no .npy file of {np.dtype(dtype)} {shape}, so it is damaged or not this index's: {remedy}"
-    )
+    raise IndexFormatError(f"{path} is no .npy file of {np.dtype(dtype)} {shape}: {remedy}")
 
 
 def check_size(path: Path, expected: int, remedy: str = BACK) -> None:
     """Raise IndexFormatError with the remedy unless this is a regular file of so many bytes."""
     size = file_size(path, remedy)
     if size != expected:
-        raise IndexFormatError(
-            f"{path} has {size:,} bytes where {expected:,} belong: it was cut or changed; {remedy}"
-        )
+        raise IndexFormatError(f"{path} has {size:,} bytes where {expected:,} belong: {remedy}")
 
 
 def file_size(path: Path, remedy: str = BACK) -> int:
@@ -167,10 +163,9 @@ class NpyReader:
         rows = rows.astype(self.dtype.newbyteorder("="), copy=False)
         finite = np.isfinite(rows).all(axis=1)
         if not finite.all():
-            raise CorpusError(
-                f"{self.path} has NaN or infinity in row {start + int(np.argmin(finite)):,}: "
-                "a vector must be finite; leave such rows out of the file, or put zeros there"
-            )
+            row = start + int(np.argmin(finite))
+            remedy = "leave such rows out of the file, or put zeros there"
+            raise CorpusError(f"{self.path} has NaN or infinity in row {row:,}: {remedy}")
         return rows
 
     def close(self) -> None:

@@ -107,10 +107,8 @@ class EmbedderSpec:
             if set(data) - set(cls.__slots__) or not spec.width:
                 raise ValueError("it has other fields")
         except ValueError:
-            raise IndexFormatError(
-                "the manifest describes no embedder that this rsearch knows: upgrade rsearch, or build again "
-                "with `restart`"
-            ) from None
+            unknown = "the manifest describes no embedder that this rsearch knows"
+            raise IndexFormatError(f"{unknown}: upgrade, or build again with `restart`") from None
         return spec
 
 

@@ -137,9 +137,7 @@ def _sqlite_refusal(error: sqlite3.DatabaseError, home: Path, again: str) -> Exc
     if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
         number = errno.ENOSPC
     elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StorageError(
-            f"the unfinished build in {home} is damaged ({error}): begin again with `restart`"
-        )
+        return StorageError(f"the build in {home} is damaged ({error}): begin again with `restart`")
     elif not isinstance(error, sqlite3.OperationalError):
         return error
     elif code == sqlite3.SQLITE_IOERR:
@@ -242,10 +240,8 @@ def make_sure_of_room(what: str, needed: int, folder: Path, remedy: str = FEWER_
     """Refuse to begin what `folder` has not as many bytes for as are `needed`. Raises StorageError."""
     free = free_bytes(folder)
     if needed > free:
-        raise StorageError(
-            f"{what} takes {size(needed)} more at least, and {size(free)} are free at {folder}: "
-            f"free some, {remedy}"
-        )
+        takes = f"{what} takes {size(needed)} more at least, and {size(free)} are free at {folder}"
+        raise StorageError(f"{takes}: free some, {remedy}")
 
 
 def make_home(home: Path) -> None:

@@ -24,7 +24,7 @@ from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import derive_missing, derived_names
 from resizable_search.system import ANOTHER_HOME, free_bytes, sync_folder, thread_count
-from resizable_search.text import counted, dimensions
+from resizable_search.text import counted, dimensions, listed
 
 WIKI100K_BYTES = 1_200_000_000  # to build it: 691 MB of vectors, the texts, and temporary files
 
@@ -133,10 +133,8 @@ def _disk(home: Home) -> str:
     except OSError:
         raise RsearchError(f"{folder} is not writable: {ANOTHER_HOME}") from None
     if free < WIKI100K_BYTES:
-        raise _NotSetUpError(
-            f"{free / 1e9:.1f} GB free at {home.path}, and building wiki100k needs about "
-            f"{WIKI100K_BYTES / 1e9:.1f} GB: free some space, or {ANOTHER_HOME}"
-        )
+        needs = f"building wiki100k needs about {WIKI100K_BYTES / 1e9:.1f} GB: free some, or {ANOTHER_HOME}"
+        raise _NotSetUpError(f"{free / 1e9:.1f} GB free at {home.path}, and {needs}")
     return f"{free / 1e9:,.1f} GB free at {home.path}"
 
 
@@ -163,10 +161,7 @@ def _kernels() -> str:
     for engine in engines:
         top = engine.scan(Parts([view]), query, "exact", 10).top
         if not (np.array_equal(top.rows[0], best) and np.array_equal(top.scores[0], scores)):
-            raise RsearchError(
-                f"the {engine.name} engine returns wrong rows on this machine: reinstall {engine.name}, and "
-                "report it"
-            )
+            raise RsearchError(f"the {engine.name} engine returns wrong rows here: install it again")
     if cold:
         raise RsearchError(cold) if is_warm() else _NotSetUpError(cold)
     return f"numpy and the compiled kernels return the right rows, on {thread_count()} threads"
@@ -193,14 +188,9 @@ def _endpoint(home: Home, name: str, spec: EmbedderSpec) -> str:
 
 def _index(folder: Path) -> str:
     with closing(IndexReader(folder)) as reader:
-        unexpected = unexpected_files(folder, reader.manifest)
-        if unexpected:
-            raise RsearchError(
-                f"{folder} holds {counted(len(unexpected), 'unexpected file')}: "
-                f"{', '.join(unexpected[:3])}; move them away"
-            )
-        damaged = damaged_files(folder, reader.manifest)
-        if damaged:
+        if unexpected := unexpected_files(folder, reader.manifest):
+            raise RsearchError(f"{folder} holds other files: {listed(unexpected, 3)}; move them away")
+        if damaged := damaged_files(folder, reader.manifest):
             raise RsearchError(f"{damaged[0]}: build the index again with `restart`")
         documents = counted(reader.manifest.documents, "document")
         return f"{documents} at {dimensions(reader.dims)}"

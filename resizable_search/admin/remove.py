@@ -39,9 +39,7 @@ def remove(name: str, home: Home, confirm: Callable[[str], object] | None = None
     if name not in home.unfinished() or folder.is_dir():
         folder = resolve_index(name, home)
     if folder.is_symlink():
-        raise RsearchError(
-            f"{folder} is a link: remove what it leads to by its own name, or the link with rm"
-        )
+        raise RsearchError(f"{folder} is a link: remove what it leads to by its own name")
     real = folder.resolve()
     near = Home(real.parent)  # not `home` if the index lies in another one
     lock = near.state(real.name) / NAMES.lock

@@ -71,10 +71,8 @@ def build(
         if update.base is not None and is_complete(update):  # a begun extension is paid for: it stays
             return BuildReport(options.name, workspace.folder, update.base)
         if corpus.shard is not None and embedder.needs_fit:
-            raise UsageError(
-                f"{embedder.kind} learns from the whole corpus, and a shard is a part: leave `shard` out, "
-                "or choose another `embedder`"
-            )
+            learns = f"{embedder.kind} learns from the whole corpus"
+            raise UsageError(f"{learns}: leave `shard` out, or choose another `embedder`")
         if embedder.embeds and update.kind == "build" and not corpus.has_vectors:
             check_embedder(workspace, embedder)
         TrustedEndpoints(home.trusted).add(embedder)
@@ -149,15 +147,11 @@ def add(
         spec = EmbedderSpec.from_json(base.embedder)
         embedder = embedder or own_embedder(workspace.home, folder.name)
         if not embedder.embeds:
-            raise UsageError(
-                f"{folder.name} holds vectors that were given, and nothing here embeds texts as they were: "
-                "give all of them to `build vectors`"
-            )
+            given = f"{folder.name} holds vectors that were given"
+            raise UsageError(f"{given}, and nothing here embeds texts as they were: use `build vectors`")
         if embedder.spec.space != spec.space:
-            raise EmbedderMismatchError(
-                f"{folder.name} was embedded by {spec.model}, and {embedder.spec.model} cannot add to it: "
-                "leave the embedder out"
-            )
+            other = f"{folder.name} was embedded by {spec.model}, and {embedder.spec.model} cannot add to it"
+            raise EmbedderMismatchError(f"{other}: leave the embedder out")
         corpus = AddedCorpus(inputs, base.corpus)
         if corpus.is_outside():
             workspace.log.note(

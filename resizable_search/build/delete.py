@@ -42,10 +42,9 @@ def plan_deletion(
     missing = tuple(id_ for id_ in ids if id_ not in known)
     if missing and not missing_ok:
         shown = listed([quoted(id_) for id_ in missing], 3)
-        raise DocumentNotFoundError(
-            f"{reader.name} has no document {shown} ({counted(len(missing), 'id')} of {len(ids):,} "
-            "unknown): nothing was deleted; leave them out, or skip them with `missing_ok`"
-        )
+        unknown = f"({counted(len(missing), 'id')} of {len(ids):,} unknown)"
+        none = f"{reader.name} has no document {shown} {unknown}"
+        raise DocumentNotFoundError(f"{none}: nothing was deleted; skip such ids with `missing_ok`")
     return Deletion(reader.name, tuple(rows), missing, reader.manifest.documents - len(rows))
 
 

@@ -118,9 +118,7 @@ class Ingest:
                 left_out.append((seq, pending.id, clean(document.problem) or NO_TEXT))
         if left_out and self.on_blank == "fail":
             _, id_, why = left_out[0]
-            raise CorpusError(
-                f"document {id_!r} has no text ({why}): leave such documents out with `on_bad_text=skip`"
-            )
+            raise CorpusError(f"document {id_!r} has no text ({why}): skip it with `on_bad_text=skip`")
         unread = [clean(document.id) for document in documents if document.unread]
         self.journal.receive(taken, partial(self.match, self), asdict(after), left_out, unread)
 
@@ -193,10 +191,8 @@ def with_vector(ingest: Ingest, document: PendingDocument) -> PendingDocument:
     row = found[0] if found else ingest.row_of(document.id)
     if row is None:
         return replace(document, source=document.seq)
-    raise CorpusError(
-        f"the documents of row {row:,} and row {document.seq:,} both have the id {document.id!r}: "
-        "give each an id of its own, or leave the ids out"
-    )
+    both = f"the documents of row {row:,} and row {document.seq:,} both have the id {document.id!r}"
+    raise CorpusError(f"{both}: give each an id of its own, or leave the ids out")
 
 
 def by_id(ingest: Ingest, document: PendingDocument, *, replaces: bool = False) -> PendingDocument:
@@ -208,10 +204,8 @@ def by_id(ingest: Ingest, document: PendingDocument, *, replaces: bool = False) 
     if document == stored:
         return replace(document, unchanged=True)
     if not replaces:
-        raise CorpusError(
-            f"{reader.name} has another document {document.id!r}: nothing was added; "
-            "replace it with `replace`, or give it another id"
-        )
+        other = f"{reader.name} has another document {document.id!r}: nothing was added"
+        raise CorpusError(f"{other}; replace it with `replace`, or give it another id")
     return replace(document, source=row if stored.embedded == document.embedded else None, replaces=row)
 
 

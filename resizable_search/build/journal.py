@@ -108,9 +108,9 @@ class Journal:
         try:
             (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             if tables and db.execute("PRAGMA user_version").fetchone() != (VERSION,):
+                other = f"the unfinished build in {self.folder} is of another version of rsearch"
                 raise BuildStateError(
-                    f"the unfinished build in {self.folder} is of another version of rsearch: finish it with "
-                    "that one, or begin again with `restart`, which embeds all of it again"
+                    f"{other}: finish it with that one, or `restart`, which embeds all of it again"
                 )
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
@@ -233,10 +233,8 @@ class Journal:
         while block := records.fetchmany(ROWS_AT_ONCE):
             for seq, source, vector in block:
                 if source is None and len(vector or b"") != 4 * width:
-                    raise BuildStateError(
-                        f"the unfinished build in {self.folder} is damaged (there is no answer for document "
-                        f"{seq:,}): begin again with `restart`"
-                    )
+                    damage = f"damaged (it has no answer for document {seq:,}): begin again with `restart`"
+                    raise BuildStateError(f"the unfinished build in {self.folder} is {damage}")
             answers = b"".join(vector for _, _, vector in block if vector is not None)
             documents = [(seq, source) for seq, source, _ in block]
             yield documents, np.frombuffer(answers, "<f4").reshape(-1, width)

@@ -44,7 +44,7 @@ class BuildUsage:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Numbers; a renamed document has the text of one that is gone, `excluded` ones are still there."""
+    """Numbers of documents; a renamed one has the text of one that is gone, `excluded` ones exist."""
 
     added: int = 0
     changed: int = 0

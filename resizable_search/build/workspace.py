@@ -60,9 +60,8 @@ def check_name(name: str) -> None:
     files = NAMES.queries, NAMES.trusted, NAMES.history, NAMES.config, NAMES.socket  # beside the indexes
     is_odd = name.startswith((".", *files)) or not name.isprintable() or {"/", "\\"} & set(name)
     if not name or is_odd or len(name.encode()) > 100:
-        raise UsageError(
-            f"{quoted(name)} is no name for an index: choose a `name` of up to 100 letters, digits, - and _"
-        )
+        words = "choose a `name` of up to 100 letters, digits, - and _"
+        raise UsageError(f"{quoted(name)} is no name for an index: {words}")
 
 
 def choose_dims(wanted: Sequence[int] | None, full: int) -> tuple[int, ...]:

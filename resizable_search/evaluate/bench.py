@@ -205,10 +205,8 @@ class BenchReport:
         if self.queries.seed is not None:
             queries = f"{count:,} of its own rows as queries"
         threads = f"{', '.join(map(str, counts))} {'thread' if counts == [1] else 'threads'}"
-        return (
-            f"{self.index} · {self.rows:,} × {self.full_dim} · k {self.k} · {queries} · {threads} · "
-            f"{self.cache}"
-        )
+        shape = f"{self.rows:,} × {self.full_dim}"
+        return f"{self.index} · {shape} · k {self.k} · {queries} · {threads} · {self.cache}"
 
     def missing(self, target: float) -> list[Measurement]:
         """One measurement of each plan whose overlap is below the target, in order."""

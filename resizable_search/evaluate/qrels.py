@@ -100,10 +100,8 @@ def read_qrels_folder(queries: str | Path, qrels: str | Path, encoding: str | No
     known = {query: text for query, text in texts.items() if query in relevance}
     unasked = tuple(query for query in relevance if query not in texts)
     if not known:
-        raise CorpusError(
-            f"{qrels} judges no query of {queries}: the first ids are {quoted(next(iter(relevance)))} and "
-            f"{quoted(next(iter(texts)))}; name files that belong together"
-        )
+        first = f"the first ids are {quoted(next(iter(relevance)))} and {quoted(next(iter(texts)))}"
+        raise CorpusError(f"{qrels} judges no query of {queries}: {first}; name files that belong together")
     return Qrels(known, {query: relevance[query] for query in known}, str(qrels), unasked)
 
 
@@ -210,10 +208,8 @@ def _measure(word: str) -> Any:
             return measure
     except (ValueError, NameError, AssertionError, AttributeError, TypeError, KeyError):
         pass
-    raise UsageError(
-        f"`measures`: {quoted(word)} is not a supported measure: use names of ir-measures, such as "
-        f"{', '.join(USUAL)}, P@5, AP"
-    )
+    usual = f"use names of ir-measures, such as {', '.join(USUAL)}, P@5, AP"
+    raise UsageError(f"`measures`: {quoted(word)} is not a supported measure: {usual}")
 
 
 def _provider() -> Any:

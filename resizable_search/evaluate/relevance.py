@@ -273,10 +273,8 @@ def _named_rows(index: Index, qrels: Qrels) -> tuple[dict[str, int], DocumentGro
         groups = DocumentGroups(index.document_names(), index.live_rows())
     rows = groups.rows if groups else index.rows_of({*judged, *qrels.queries})
     if not judged & rows.keys():
-        raise RsearchError(
-            f"{index.name} has none of the {counted(len(judged), 'document')} that {qrels.source} judges, "
-            f"such as {quoted(min(judged))}: name the index with these ids"
-        )
+        none = f"{index.name} has none of the {counted(len(judged), 'document')} that {qrels.source} judges"
+        raise RsearchError(f"{none}, such as {quoted(min(judged))}: name the index with these ids")
     return rows, groups
 
 

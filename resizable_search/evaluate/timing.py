@@ -137,10 +137,8 @@ def time_cold(index: Index, ask: Callable[[Index, int], str], engine: str) -> Ti
             fresh.warm()
             stayed = max(stayed, drop(files))
             if stayed > MOST_STAYED:
-                raise RsearchError(
-                    f"{stayed * 100:.0f} % of {index.name}'s files stay in memory (a RAM disk, foreign or "
-                    "open files?): measure without `cold`"
-                )
+                share = f"{stayed * 100:.0f} % of {index.name}'s files stay in memory (a RAM disk?)"
+                raise RsearchError(f"{share}: measure without `cold`")
             begin = time.perf_counter()
             engine = ask(fresh, turn)
             calls.append(time.perf_counter() - begin)

@@ -50,9 +50,7 @@ class ExportSource:
         full = reader.manifest.full_dim
         self.dim = full if dim is None else dim
         if not 1 <= self.dim <= full:
-            raise UsageError(
-                f"dimension {self.dim} is not within 1 to {full}, the full dimension of {reader.name}"
-            )
+            raise UsageError(f"dimension {self.dim} is not within 1 to {full}, the most of {reader.name}")
         self.reader = reader
         self.rows_at = reader.live_rows()
         """(count,) int64: the row of the index at each position."""

@@ -127,10 +127,8 @@ def export(
     with closing(IndexReader(folder)) as reader:
         source = ExportSource(reader, dim)
         if source.count > form.most_rows:
-            raise UsageError(
-                f"{reader.name} has {source.count:,} documents, and {form.name} takes {form.most_rows:,}: "
-                "export to parquet or faiss-flat"
-            )
+            many = f"{reader.name} has {source.count:,} documents, and {form.name} takes {form.most_rows:,}"
+            raise UsageError(f"{many}: export to parquet or faiss-flat")
         with staging(dest) as made:
             make_sure_of_room(str(dest), form.bytes(source), dest.parent, f"or {ELSEWHERE}")
             progress.stage("exporting", source.count, "rows")
@@ -177,10 +175,8 @@ def _write_and_check(form: Format, job: ExportJob, made: Path, dest: Path, progr
 
 
 def _failed(form: Format, what: str, remedy: str = "") -> RsearchError:
-    return RsearchError(
-        f"{form.library} checked the export, and {what}: nothing was written"
-        f"{remedy or '; run the same command again, and report it if it fails again'}"
-    )
+    remedy = remedy or "; run the same command again, and report it if it fails again"
+    return RsearchError(f"{form.library} checked the export, and {what}: nothing was written{remedy}")
 
 
 def destination(path: Path, index: Path, *, force: bool, is_folder: bool) -> Path:

@@ -82,10 +82,8 @@ class FaissPQFormat(FaissFormat):
 
         source, sample = job.source, job.sample
         if source.count < CENTROIDS:
-            raise RsearchError(
-                f"{self.name} takes {CENTROIDS} documents or more, not {source.count}: "
-                "use the format faiss-flat"
-            )
+            few = f"{self.name} takes {CENTROIDS} documents or more, not {source.count}"
+            raise RsearchError(f"{few}: use the format faiss-flat")
         _write_flat(job, path / ROWS)
         rows = faiss.read_index(str(path / ROWS), faiss.IO_FLAG_MMAP_IFC)
         cut = next(cut for cut in DIMS_PER_CODE if source.dim % cut == 0)

@@ -197,8 +197,7 @@ class QueryEmbedder:
         if other.space != self._spec.space:
             raise EmbedderMismatchError(
                 f"{self._name} was embedded by {_described(self._spec)}; vectors of {_described(other)} "
-                "cannot be compared with those: query it with its own embedder, or build another index "
-                "with `name`"
+                "cannot be compared with those: query it with its own embedder"
             )
 
 

@@ -21,7 +21,7 @@ from resizable_search.errors import IndexFormatError
 from resizable_search.store.layout import Failpoint, failpoint
 from resizable_search.store.manifest import Part, damaged
 from resizable_search.system import sqlite_os_errors, unreadable
-from resizable_search.text import BACK, clipped, sound_json
+from resizable_search.text import clipped, sound_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,7 +208,5 @@ def allowed_rows(folder: Path, part: Part) -> "NDArray[np.bool_] | None":
     packed = map_array(folder / part.bitmap, ((part.rows + 7) // 8,), "|u1")
     allowed: NDArray[np.bool_] = np.unpackbits(packed, count=part.rows) == 0
     if part.rows - np.count_nonzero(allowed) != part.deleted:
-        raise IndexFormatError(
-            f"{folder / part.bitmap} has other rows deleted than the manifest counts: {BACK}"
-        )
+        raise damaged(folder / part.bitmap, "it has other rows deleted than the manifest counts")
     return allowed

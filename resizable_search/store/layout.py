@@ -92,9 +92,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UsageError(
-            f"{path} names a user that this machine does not know: write the folder out"
-        ) from None
+        raise UsageError(f"{path} names an unknown user: write the folder out") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +195,8 @@ def none_yet(home: Home) -> IndexNotFoundError:
     """The error for a home without any index."""
     unfinished = home.unfinished()
     if unfinished:
-        return IndexNotFoundError(
-            f"no finished index in {home.path}; the build of {', '.join(unfinished)} was begun: "
-            "give its build command again to go on"
-        )
+        begun = f"the build of {', '.join(unfinished)} was begun: give its build command again to go on"
+        return IndexNotFoundError(f"no finished index in {home.path}; {begun}")
     elsewhere = "" if home.is_usual else f" home={shlex.quote(str(home.path))}"
     return IndexNotFoundError(f"no index in {home.path}: build one with `build pydoc{elsewhere}`")
 
@@ -219,9 +215,7 @@ def resolve_index(name: str | Path, home: Home) -> Path:
         return folder
     there = home.names()
     if name in home.unfinished():
-        raise IndexNotFoundError(
-            f"the build of {name} is not finished: give its build command again to go on"
-        )
+        raise IndexNotFoundError(f"the build of {name} is not finished: give its command again to go on")
     if not there:
         raise none_yet(home)
     import difflib  # only a wrong name needs it

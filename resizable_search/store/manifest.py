@@ -161,9 +161,8 @@ def read_manifest(folder: Path) -> Manifest:
             raise damaged(path, f"it has {status.st_size:,} bytes")
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise IndexFormatError(
-            f"{folder} is not an index: it has no {NAMES.manifest}; build it again, or name another folder"
-        ) from None
+        none = f"{folder} is not an index: it has no {NAMES.manifest}"
+        raise IndexFormatError(f"{none}; build it again, or name another folder") from None
     except OSError as error:
         raise unreadable(path, error) from None
     except (ValueError, RecursionError):
@@ -171,10 +170,8 @@ def read_manifest(folder: Path) -> Manifest:
     if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] < 1:
         raise damaged(path, "it is no rsearch manifest")
     if data["format"] > FORMAT_VERSION:
-        raise IndexFormatError(
-            f"{folder} has format {clipped(str(data['format']))}, and this rsearch reads up to "
-            f"{FORMAT_VERSION}: upgrade with `pip install -U resizable_search`"
-        )
+        newer = f"format {clipped(str(data['format']))}, and this rsearch reads up to {FORMAT_VERSION}"
+        raise IndexFormatError(f"{folder} has {newer}: upgrade with `pip install -U resizable_search`")
     try:
         _check_values(data)
         if data.pop("checksum", None) != _checksum(data):

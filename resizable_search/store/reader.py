@@ -139,9 +139,7 @@ class IndexReader:
             return read_manifest(self.folder) != manifest
         names = remaining_names(self.folder)
         if NAMES.removed in names:
-            raise IndexNotFoundError(
-                f"{self.folder} is being removed, or that was interrupted: `remove` finishes it"
-            ) from None
+            raise IndexNotFoundError(f"{self.folder} is being removed: `remove` finishes it") from None
         if not names and not await_replacement(self.folder):
             raise IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again") from None
         return not names

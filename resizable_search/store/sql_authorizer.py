@@ -63,9 +63,7 @@ def columns_named(expression: str) -> list[str]:
     if not expression.strip():
         raise UsageError("the `where` expression is empty: write one such as \"title GLOB 'B*'\"")
     if len(expression) > MOST_CHARACTERS:
-        raise UsageError(
-            f"the `where` expression has {len(expression):,} characters: {MOST_CHARACTERS:,} are allowed"
-        )
+        raise refused(expression, f"has more than the {MOST_CHARACTERS:,} characters that are allowed")
     bare = _QUOTED.sub(" ", expression)
     for mark, why in _REFUSED.items():
         if mark in bare:

@@ -134,7 +134,7 @@ def test_a_shard_that_there_is_not_is_refused(folder, text):
 
 
 def test_a_fitted_embedder_takes_no_shard(home, folder):
-    with pytest.raises(UsageError, match=r"lsa learns from the whole corpus, .* leave `shard` out"):
+    with pytest.raises(UsageError, match=r"lsa learns from the whole corpus: leave `shard` out"):
         make(home, "s1", FilesCorpus([folder], shard="1/2"), LsaEmbedder())
 
 

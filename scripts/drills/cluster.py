@@ -10,7 +10,8 @@ driver   SIGKILL of the build, ten times, which is begun again each time
 workers  SIGKILL of a random worker process every 5 s of a build
 raylet   SIGKILL of a raylet that is not the head's, during a build and 1,000 queries; another joins
 search   1,000 queries over 4 parts of 100,000 x 256, a worker process is killed every 5 s
-scaling  texts a second with 1, 2 and 4 workers
+scaling  texts a second with 1, 2 and 4 workers, and what share of the cores each process takes: at the first
+         of --requests the latency must be the bound, and 4 workers 0.9 x 4 as fast; more fill small machines
 ratio    a query over 4 parts of --scanned x 256 by 2 actors, beside one process with 2 threads
 
 Prints a line of each, with the texts that were asked twice and the longest wait. Exit 1 if an index or an
@@ -44,13 +45,16 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts" / "benchmarks")]
 
-from _measure import alternate, clustered, machine, median_ms, parser_of, show
+from _measure import alternate, clustered, machine, median_ms, parser_of, show, verdict
 from _vectors import data_folder
 
-from resizable_search.build.build import build_vectors
+from resizable_search.build.build import build, build_vectors
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.cluster.connection import RayOptions, connected
+from resizable_search.cluster.embedder import on_cluster
 from resizable_search.cluster.search import RayEngines
+from resizable_search.corpora.inputs import TextsCorpus
+from resizable_search.embedders import registry
 from resizable_search.errors import ClusterError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import Home
@@ -63,6 +67,12 @@ KILL_SECONDS = 5.0
 DRIVER_KILLS = 10
 MOST_TWICE = 200
 """The texts that the death of a worker may cost."""
+TEXTS = 32
+"""Texts of a request."""
+LINEAR = 0.9
+"""How much of a linear growth by workers is required."""
+STEADY_SECONDS, SETTLING_SECONDS = 15.0, 2.0
+"""How long `scaling` asks for texts if only the latency counts, and what it leaves out at both ends."""
 
 
 # -- an endpoint that costs next to nothing: vectors are made before, a text has one by its checksum
@@ -74,7 +84,7 @@ class Endpoint(asyncio.Protocol):
     rows: list[bytes] = []
     asked: Counter[int] = Counter()
     latency = 0.0
-    spans: list[float] = []
+    arrivals: list[tuple[float, int]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -93,7 +103,7 @@ class Endpoint(asyncio.Protocol):
         self.received = body[size:]
         sums = [zlib.crc32(text.encode()) for text in json.loads(body[:size])["input"]]
         Endpoint.asked.update(sums)
-        Endpoint.spans.append(time.monotonic())
+        Endpoint.arrivals.append((time.monotonic(), len(sums)))
         items = [b'{"index":%d,"embedding":"%b"}' % (i, self.rows[one % TABLE]) for i, one in enumerate(sums)]
         content = b'{"model":"drill","data":[%b]}' % b",".join(items)
         answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
@@ -114,11 +124,10 @@ def serve(orders: Connection) -> None:
         while True:
             order = await loop.run_in_executor(None, orders.recv)
             if order is None:
-                spans = Endpoint.spans or [0.0]
-                orders.send((dict(Endpoint.asked), spans[-1] - spans[0]))
+                orders.send((dict(Endpoint.asked), Endpoint.arrivals))
             else:
                 Endpoint.latency = order
-                Endpoint.asked, Endpoint.spans = Counter(), []
+                Endpoint.asked, Endpoint.arrivals = Counter(), []
                 orders.send(None)
 
     asyncio.run(run())
@@ -136,6 +145,7 @@ class Ground:
     cluster: Any
     port: int
     orders: Connection
+    server: int
     lines: list[tuple[str, ...]] = field(default_factory=list)
     held: bool = True
 
@@ -150,11 +160,11 @@ class Ground:
         self.orders.send(self.args.latency if latency is None else latency)
         self.orders.recv()
 
-    def asked(self) -> tuple[int, int, float]:
-        """The texts that were asked, those asked once more, and the seconds from first to last request."""
+    def asked(self) -> tuple[int, int, list[tuple[float, int]]]:
+        """The texts that were asked, those asked once more, and when each request of how many arrived."""
         self.orders.send(None)
-        counts, seconds = self.orders.recv()
-        return len(counts), sum(count - 1 for count in counts.values()), seconds
+        counts, arrivals = self.orders.recv()
+        return len(counts), sum(count - 1 for count in counts.values()), arrivals
 
     def command(self, name: str, *more: str, corpus: Path | None = None) -> "subprocess.Popen[bytes]":
         """A build that runs."""
@@ -376,31 +386,58 @@ def ratio(ground: Ground) -> None:
 
 
 def scaling(ground: Ground) -> None:
-    """Texts a second with more and more workers."""
-    corpus = ground.folder / "short.jsonl"
-    lines = [json.dumps({"id": f"t{i}", "text": f"text {i} of some words"}) + "\n" for i in range(60_000)]
-    corpus.write_text("".join(lines))
-    first = 0.0
-    for count in (1, 2, 4):
+    """Texts a second with more and more workers, all of which are ready before the first text."""
+    judged, *further = map(int, ground.args.requests.split(","))
+    for requests in (judged, *further):
+        one = 0.0
+        for count in (1, 2, 4):
+            rate, cores = throughput(ground, count, requests)
+            one = one or rate
+            growth = rate / count / one
+            most = count * requests * TEXTS / ground.args.latency
+            is_linear = requests != judged or growth >= LINEAR
+            words = verdict(growth, at_least=LINEAR) if requests == judged else "(not judged)"
+            note = f"{growth:.2f} × linear {words}; {rate / most:.0%} of the latency's bound; cores: {cores}"
+            what = f"{count} workers, {requests} requests each"
+            ground.tell(what, 0, STEADY_SECONDS, is_linear, f"{rate:,.0f} texts a second", note)
+
+
+def throughput(ground: Ground, count: int, requests: int) -> tuple[float, str]:
+    """Texts a second in the steady state of a build, and the cores that each kind of process took then."""
+    host = ground.cluster.address.partition(":")[0]
+    openai = registry.create("openai", "drill", {"base_url": f"http://{host}:{ground.port}/v1"})
+    number = int(count * requests * TEXTS / ground.args.latency * STEADY_SECONDS)
+    texts = TextsCorpus(f"text {i} of some words" for i in range(number))
+    options = BuildOptions(f"scaled-{requests}-{count}", dims=(64,), concurrency=count * requests)
+    with on_cluster(openai, RayOptions(ground.cluster.address, count)) as embedder:
+        embedder.check()
+        while "starting" in embedder.status():
+            time.sleep(0.1)
         ground.begin()
-        options = (*ground.on_ray(count), "--limit", str(15_000 * count))
-        process = ground.command(f"scaled-{count}", *options, corpus=corpus)
-        is_done, before, after = ended(process), {}, {}
-        while not is_done(0.2):
-            used = {pid: cpu_seconds(pid) for pid in (process.pid, *ground.workers())}
-            texts, _, seconds = ground.asked()
-            if not texts:
-                before = used
-            elif texts < 15_000 * count:
-                after, done = used, texts
-        texts, _, seconds = ground.asked()
-        first = first or texts / seconds
-        share = texts / seconds / count / first
-        spent = {pid: (after[pid] - before.get(pid, 0.0)) / done * 1e6 for pid in after}
-        driver = spent.pop(process.pid)
-        rate = f"{texts / seconds:,.0f} texts a second"
-        cpu = f"CPU µs a text: build {driver:.0f}, workers {sum(spent.values()):.0f}"
-        ground.tell(f"{count} workers", 0, seconds, True, rate, f"{share:.2f} × linear; {cpu}")
+        home = Home(ground.folder / "home")
+        builder = threading.Thread(target=build, args=(texts, embedder, home, options))
+        builder.start()
+        samples = []
+        while builder.is_alive():
+            pids = {"build": [os.getpid()], "workers": ground.workers(), "endpoint": [ground.server]}
+            used = {kind: sum(map(cpu_seconds, of_kind)) for kind, of_kind in pids.items()}
+            samples.append((time.monotonic(), used | {"all": busy_seconds()}))
+            builder.join(0.2)
+    asked, _, arrivals = ground.asked()
+    if asked < number:
+        raise SystemExit(f"{number - asked} texts were not asked")
+    begin, end = arrivals[0][0] + SETTLING_SECONDS, arrivals[-1][0] - SETTLING_SECONDS
+    steady = sum(texts for when, texts in arrivals if begin <= when < end)
+    inside = [sample for sample in samples if begin <= sample[0] < end]
+    (first, before), (last, after) = inside[0], inside[-1]
+    cores = ", ".join(f"{kind} {(after[kind] - before[kind]) / (last - first):.2f}" for kind in after)
+    return steady / (end - begin), cores
+
+
+def busy_seconds() -> float:
+    """What all processes have taken of the cores, those of others too."""
+    numbers = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return (sum(numbers[:8]) - numbers[3] - numbers[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int) -> float:
@@ -442,7 +479,7 @@ def prepared(args: Namespace) -> Iterator[Ground]:
                 cluster.add_node(num_cpus=2)
             cluster.wait_for_nodes()
             with connected(RayOptions(cluster.address)):
-                yield Ground(args, Path(folder), cluster, port, ours)
+                yield Ground(args, Path(folder), cluster, port, ours, server.pid)
         finally:
             cluster.shutdown()
             server.kill()
@@ -456,11 +493,15 @@ def main() -> int:
     parser.add_argument(
         "--latency", type=float, default=0.2, help="seconds of a request (default: %(default)s)"
     )
+    parser.add_argument(
+        "--requests", default="2,6", help="at once by a worker of scaling (default: %(default)s)"
+    )
     parser.add_argument("--queries", type=int, default=1000, help="while workers die (default: %(default)s)")
     parser.add_argument("--scanned", type=int, default=1_000_000, help="rows (default: %(default)s)")
     parser.add_argument("--temp", help="folder of Ray's logs (default: /tmp/ray)")
     args = parser.parse_args()
     args.ray = {"temp_dir": args.temp} if args.temp else {}
+    Path("/tmp/ray").mkdir(exist_ok=True)  # where Ray notes the address in any case
     print(machine("ray"))
     with prepared(args) as ground:
         for kind in args.only.split(","):

@@ -19,6 +19,9 @@ Every message is one line and names the remedy, options and commands in backquot
 (`restart`, `rate=60`); the command line shows them as flags. No message holds a secret.
 """
 
+import copyreg
+from typing import Any
+
 
 class RsearchError(Exception):
     """Base of every error that rsearch raises on purpose: what happened, and what to do."""
@@ -30,6 +33,10 @@ class RsearchError(Exception):
     def __str__(self) -> str:
         message = super().__str__()
         return f"{message}; {self.resume}" if self.resume else message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process can raise it, whatever its constructor takes."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class UsageError(RsearchError):

@@ -17,7 +17,7 @@ from typing import Any
 
 from resizable_search import __version__
 from resizable_search.environment import needs
-from resizable_search.errors import ClusterError, UsageError
+from resizable_search.errors import ClusterError, RsearchError, UsageError
 
 LOCAL, AUTO = "local", "auto"
 ANSWER_SECONDS = 5.0
@@ -161,13 +161,21 @@ def without_sign(ray: Any, calls: Mapping[Any, Any]) -> Collection[Any]:
     return silent
 
 
+def as_raised(error: Any, who: str) -> RsearchError:
+    """The error that an actor raised on purpose; of another `RayTaskError`, what `who` failed with."""
+    if isinstance(error.cause, RsearchError):
+        return error.cause
+    return ClusterError(f"{who} failed: {last_line(error)}")
+
+
 def start_problem(error: BaseException) -> str:
     """Why no process of a worker starts, of what Ray says, and what to do."""
     what, all_words = last_line(error), str(error)
-    if "ModuleNotFoundError" in all_words or "ImportError" in all_words:
+    own = f"{ClusterError.__module__}.ClusterError: "
+    if what.startswith(own):
+        return what.removeprefix(own)
+    if "creation task" in all_words or "ModuleNotFoundError" in all_words or "ImportError" in all_words:
         return f"{what}; install resizable_search {__version__} on every node"
-    if "creation task" in all_words:
-        return what.removeprefix(f"{ClusterError.__module__}.ClusterError: ")
     return (
         f"they die before they are ready ({what}): look at Ray's logs, and at memory and disks of the nodes"
     )

@@ -1,18 +1,18 @@
 """An embedder whose work is done by actors of a Ray cluster; everything else stays with the build.
 
 A worker takes a few requests at once, so that it always has the next one. Ray restarts one that dies, on
-another node if its own is lost, and its requests go to others. A request at which workers die again and again
-is run by itself: the others that were lost with it are not to blame. If it still kills its worker it is
-refused, and the build finds its text by halving.
+another node if its own is lost. Its requests are tried again, by other workers, as those of a service that
+fails (`request_pool`): a text that kills its worker each time is found and left out in the same way, too.
 """
 
 import os
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,15 @@ from resizable_search.cluster.connection import (
     SILENT,
     RayOptions,
     actor_class,
+    as_raised,
     connected,
-    last_line,
     start_problem,
     without_sign,
 )
-from resizable_search.cluster.worker import EmbedWorker, Reply
+from resizable_search.cluster.worker import EmbedWorker
 from resizable_search.embedders import nomic, openai
 from resizable_search.embedders.base import Embedder, Task
-from resizable_search.embedders.request_pool import OTHER_TEXT
-from resizable_search.errors import ClusterError, EmbedderError, RefusedTextError, RsearchError, UsageError
+from resizable_search.errors import ClusterError, ServiceError, UsageError
 from resizable_search.specs import EmbedderSpec
 
 PASSED = (nomic.KEY_VARIABLE, nomic.ADDRESS_VARIABLE, openai.DEFAULT_VARIABLE, openai.URL_VARIABLE)
@@ -46,9 +45,6 @@ MOST_TEXTS = 200
 STARTS = 5
 """How often a worker may die before it is ready for the first time."""
 
-DEATHS = 3
-"""How often workers may die at a request before it is run by itself, and at one text before it is refused."""
-
 NOTE_SECONDS = 20.0
 """A note appears when no worker is ready for so long, and again after twice the time."""
 
@@ -57,15 +53,15 @@ POLL_SECONDS = 0.2
 
 @dataclass(eq=False, slots=True)
 class _Worker:
-    """An actor; `under_way`: the requests that it has."""
+    """An actor, and its call of `ready`; `under_way`: the requests that it has."""
 
-    number: int
     actor: Any
-    under_way: int = 0
-    texts: int = 0
+    ready: Any
     is_ready: bool = False
     host: str = ""
     pid: int = 0
+    under_way: int = 0
+    texts: int = 0
 
 
 class RayEmbedder(Embedder):
@@ -87,13 +83,12 @@ class RayEmbedder(Embedder):
         self.lost = 0
         """Workers that died while they were needed."""
         self._stop = stop or threading.Event()
-        self._is_closed = threading.Event()
+        self._is_closed = False
         self._stack = ExitStack()
         self._ray: Any = None
-        self._failure: RsearchError | None = None
-        self._change = threading.Condition()
-        self._alone = threading.Lock()
-        self._suspects: set[str] = set()
+        self._lock, self._alone = threading.Lock(), threading.Lock()
+        self._deaths: Counter[str] = Counter()
+        """How often workers died at a text."""
         self._workers: list[_Worker] = []
 
     @property
@@ -112,84 +107,49 @@ class RayEmbedder(Embedder):
 
     def check(self) -> str:
         """Start the workers, and wait until one of them can work. Raises EmbedderError, UsageError."""
-        with self._change:
-            if self._ray is None:
-                self._start()
-        self._ready_worker()
-        return f"{self.inner.kind} runs in {self.workers} workers of the Ray cluster"
+        with self._worker():
+            return f"{self.inner.kind} runs in {self.workers} workers of the Ray cluster"
 
     def status(self) -> str:
-        """How many texts each worker has embedded, and how many are lost or starting."""
-        starting = sum(not worker.is_ready for worker in self._workers)
+        """How many texts each worker has embedded, and how many are starting or lost. Raises ClusterError."""
+        with self._lock:
+            starting = len(self._workers) - len(self._ready_workers())
         words = [f"texts by worker {' '.join(str(worker.texts) for worker in self._workers)}"]
         words += [f"{starting} starting"] if starting else []
         return ", ".join([*words, f"{self.lost} lost"] if self.lost else words)
 
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """Embed texts in a worker; in another one if it dies. Raises EmbedderError."""
-        self.check()
-        for _ in range(0 if texts[0] in self._suspects else DEATHS):
-            with suppress(_LostError):
-                return self._embedded(texts, task)
-        with self._alone:
-            for _ in range(DEATHS if len(texts) == 1 else 1):
-                with suppress(_LostError):
-                    return self._embedded(texts, task)
-            if len(texts) == 1:
-                try:
-                    self._embedded([OTHER_TEXT], task)
-                except _LostError:
-                    raise ClusterError(
-                        "workers die whatever they embed: look at Ray's logs, and give each more memory"
-                    ) from None
-        self._suspects.update(texts)
-        raise RefusedTextError(
-            "workers of the cluster die at it (of too little memory, say): correct the text, or skip it with "
-            "`on_bad_text=skip`"
-        )
+        """Embed texts in a worker. Raises EmbedderError, ServiceError for a worker that dies meanwhile."""
+        # Where workers die again and again, one request at a time shows which text is to blame.
+        alone = self._alone if self._deaths[texts[0]] > 1 else nullcontext()
+        with alone, self._worker() as worker:
+            try:
+                call = worker.actor.embed.remote(self._environment, list(texts), task)
+                if without_sign(self._ray, {call: worker.actor}):
+                    raise self._lost(worker, texts, f"gives {SILENT}")
+                vectors, calls = self._ray.get(call)
+            except self._ray.exceptions.RayTaskError as error:
+                raise as_raised(error, f"a worker on {worker.host}") from None
+            except self._ray.exceptions.RayError as error:  # of an actor, a node or an object that is gone
+                if self._is_closed:
+                    raise
+                if "creation task" in str(error):
+                    raise ClusterError(f"workers cannot start: {start_problem(error)}") from None
+                raise self._lost(
+                    worker, texts, "died; look at Ray's logs, and give each more memory"
+                ) from None
+            worker.texts += len(texts)
+        for hook, arguments in calls:
+            getattr(self, hook)(*arguments)
+        return cast("NDArray[np.float32]", vectors)
 
     def close(self) -> None:
         """End the workers, and leave the cluster."""
-        self._is_closed.set()
+        self._is_closed = True
         for worker in self._workers:
             with suppress(Exception):  # it may be dead already
                 self._ray.kill(worker.actor)
         self._stack.close()
-
-    def _embedded(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-        """The texts, embedded by one worker. Raises _LostError if it dies."""
-        errors = self._ray.exceptions
-        with self._change:
-            worker = self._ready_worker()
-            worker.under_way += 1
-        try:
-            call = worker.actor.embed.remote([self._environment], list(texts), task)
-            if without_sign(self._ray, {call: worker.actor}):
-                self._lose(worker, f"gives {SILENT}")
-            reply: Reply = self._ray.get(call)
-        except errors.RayTaskError as error:
-            raise EmbedderError(f"a worker on {worker.host} failed: {last_line(error)}") from None
-        except errors.RayError as error:  # of an actor, a node or an object that is gone
-            if self._is_closed.is_set():
-                raise
-            if "creation task" in str(error):
-                raise ClusterError(f"workers cannot start: {start_problem(error)}") from None
-            self._lose(worker, "died")
-        finally:
-            with self._change:
-                worker.under_way -= 1
-        for note in reply.notes:
-            self.on_note(note)
-        if reply.tokens:
-            self.on_usage(reply.tokens)
-        for _ in range(reply.repeats):
-            self.before_repeat()
-        vectors: NDArray[np.float32] = reply.result()
-        with self._change:
-            worker.texts += len(texts)
-        return vectors
-
-    # -- workers
 
     def _start(self) -> None:
         self._ray = ray = self._stack.enter_context(connected(self.options))
@@ -200,71 +160,63 @@ class RayEmbedder(Embedder):
         self.concurrency = self.workers * self.requests_per_worker
         names = (*PASSED, str(self.spec.options.get("api_key_env", "")))
         passed = {name: os.environ[name] for name in names if self.remote and os.environ.get(name)}
-        self._environment = ray.put(passed)
+        self._environment = [ray.put(passed)]
         at_once = self.requests_per_worker if self.remote else 1
         options = {**self.options.actor_options(), "max_restarts": -1, "max_concurrency": at_once}
         new = actor_class(ray, EmbedWorker).options(**options)
-        for number in range(self.workers):
-            actor = new.remote(__version__, self.spec.to_json())
-            self._workers.append(_Worker(number, actor))
+        for actor in [new.remote(__version__, self.spec.to_json()) for _ in range(self.workers)]:
+            ready = actor.ready.options(max_task_retries=STARTS - 1)
+            self._workers.append(_Worker(actor, ready.remote(self._environment, check=True)))
+
+    @contextmanager
+    def _worker(self) -> Iterator[_Worker]:
+        """Wait for a worker; the one that has the fewest requests. Raises what keeps one from working."""
+        began, next_note = time.monotonic(), NOTE_SECONDS
+        while True:
+            with self._lock:
+                if self._ray is None:
+                    self._start()
+                if ready := self._ready_workers():
+                    worker = min(ready, key=lambda worker: worker.under_way)
+                    worker.under_way += 1
+                    break
+            if self._stop.wait(POLL_SECONDS):
+                raise KeyboardInterrupt
+            if time.monotonic() - began >= next_note:
+                self.on_note(
+                    f"no worker is ready for {next_note:.0f} s: they load their model, or the cluster "
+                    "has no room for them (`ray status`)"
+                )
+                next_note *= 2
+        try:
+            yield worker
+        finally:
+            with self._lock:
+                worker.under_way -= 1
+
+    def _ready_workers(self) -> list[_Worker]:
+        """Those that are ready. Raises what keeps one from it."""
         for worker in self._workers:
-            self._await(worker, check=True)
+            if not worker.is_ready and self._ray.wait([worker.ready], timeout=0)[0]:
+                try:
+                    worker.host, worker.pid = self._ray.get(worker.ready)
+                except self._ray.exceptions.RayTaskError as error:
+                    raise as_raised(error, "a worker that starts") from None
+                except self._ray.exceptions.RayError as error:
+                    raise ClusterError(f"workers cannot start: {start_problem(error)}") from None
+                worker.is_ready = True
+        return [worker for worker in self._workers if worker.is_ready]
 
-    def _ready_worker(self) -> _Worker:
-        """Wait for a worker; the one that has the fewest requests. Raises what ended all of them."""
-        seconds, next_note = 0.0, NOTE_SECONDS
-        with self._change:
-            while self._failure is None:
-                if ready := [worker for worker in self._workers if worker.is_ready]:
-                    return min(ready, key=lambda worker: worker.under_way)
-                self._change.wait(POLL_SECONDS)
-                seconds += POLL_SECONDS
-                if self._stop.is_set():
-                    raise KeyboardInterrupt
-                if seconds >= next_note:
-                    self.on_note(
-                        f"no worker is ready for {next_note:.0f} s: they load their model, or the cluster "
-                        "has no room for them (`ray status`)"
-                    )
-                    next_note *= 2
-        raise self._failure
-
-    def _await(self, worker: _Worker, *, check: bool) -> None:
-        """Note when a worker is ready, or why none of them will be."""
-
-        def note(answer: "Future[Reply]") -> None:
-            failure: RsearchError | None = None
-            try:
-                host, pid = answer.result().result()
-            except RsearchError as error:
-                failure = error
-            except Exception as error:
-                failure = ClusterError(f"workers cannot start: {start_problem(error)}")
-            with self._change:
-                if failure is not None:
-                    self._failure = failure
-                else:
-                    worker.host, worker.pid, worker.is_ready = host, pid, True
-                self._change.notify_all()
-
-        ready = worker.actor.ready.options(max_task_retries=STARTS - 1 if check else -1)
-        ready.remote([self._environment], check).future().add_done_callback(note)
-
-    def _lose(self, worker: _Worker, what: str) -> NoReturn:
-        """Give no requests to a worker until it is ready again. Raises _LostError."""
-        with self._change:
-            was_ready, worker.is_ready = worker.is_ready, False
-            self.lost += was_ready
-        if was_ready:
-            self.on_note(
-                f"worker {worker.number} on {worker.host} {what}: others take its texts, and it is restarted"
-            )
-            self._await(worker, check=False)
-        raise _LostError
-
-
-class _LostError(Exception):
-    """A worker died."""
+    def _lost(self, worker: _Worker, texts: Sequence[str], what: str) -> ServiceError:
+        """The error of a worker that is lost. It gets no requests until it is ready again."""
+        with self._lock:
+            self._deaths.update(texts)
+            if worker.is_ready:
+                worker.is_ready = False
+                self.lost += 1
+                ready = worker.actor.ready.options(max_task_retries=-1)
+                worker.ready = ready.remote(self._environment, check=False)
+        return ServiceError(f"a worker on {worker.host} {what}")
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from resizable_search.cluster.connection import (
     start_problem,
     without_sign,
 )
-from resizable_search.cluster.worker import Reply, ScanWorker, readable_parts
+from resizable_search.cluster.worker import ScanWorker, readable_parts
 from resizable_search.engine import vectors
 from resizable_search.engine.base import NO_ROW, ScanResult, gather, select
 from resizable_search.engine.parts import Parts
@@ -98,11 +98,11 @@ class RayEngine:
                 names = listed([f"part {number + 1}" for number in share], 4)
                 missing.append(f"{names} cannot be scanned: {outcome}")
                 continue
-            for number, reply in zip(share, outcome, strict=True):
-                try:
-                    results.append(reply.result())
-                except RsearchError as error:
-                    missing.append(f"part {number + 1} cannot be scanned: {error}")
+            for number, result in zip(share, outcome, strict=True):
+                if isinstance(result, RsearchError):
+                    missing.append(f"part {number + 1} cannot be scanned: {result}")
+                else:
+                    results.append(result)
         if missing and not self._partial:
             raise ClusterError(
                 f"{self._reader.name}: {'; '.join(missing)}; or allow answers without it with `partial`"
@@ -119,7 +119,7 @@ class RayEngine:
 
     def _outcomes(
         self, call: Callable[[Any, Sequence[int]], Any]
-    ) -> Iterator[Sequence[Reply] | ClusterError]:
+    ) -> Iterator[Sequence[ScanResult | RsearchError] | ClusterError]:
         """What each actor replies for its parts, or why it does not."""
         actors, ray = list(self._actors), self._ray
         scans = {

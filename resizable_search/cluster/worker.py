@@ -1,7 +1,4 @@
-"""What runs in a worker process of a Ray cluster: an embedder, or the scan of some parts of an index.
-
-Its answers are plain values, also where it fails: an error that crosses processes may not be what it was.
-"""
+"""What runs in a worker process of a Ray cluster: an embedder, or the scan of some parts of an index."""
 
 import os
 import socket
@@ -11,11 +8,11 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from resizable_search import __version__, errors
+from resizable_search import __version__
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder, Task
 from resizable_search.engine.base import NO_ROW, ScanResult
@@ -23,32 +20,11 @@ from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
 from resizable_search.engine.vectors import Floats, Rows
-from resizable_search.errors import ClusterError, IndexFormatError, RsearchError
+from resizable_search.errors import ClusterError, IndexFormatError, NoCredentialsError, RsearchError
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.executor import MOST_CUT, parts_of
-from resizable_search.store.manifest import read_manifest
+from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import PartReader
-
-
-class Reply(NamedTuple):
-    """The value of a call, or the error (its class's name, message and fields), and what was counted."""
-
-    value: Any
-    error: tuple[str, str, dict[str, Any]] | None = None
-    tokens: int = 0
-    repeats: int = 0
-    notes: tuple[str, ...] = ()
-
-    def result(self) -> Any:
-        """The value. Raises the RsearchError."""
-        if self.error is None:
-            return self.value
-        name, message, fields = self.error
-        cls = getattr(errors, name, RsearchError)
-        error = cls.__new__(cls)
-        Exception.__init__(error, message)
-        error.__dict__.update(fields)
-        raise error
 
 
 class Worker:
@@ -77,29 +53,30 @@ class EmbedWorker(Worker):
         self._spec = spec
         self._embedder: Embedder | None = None
         self._lock = threading.Lock()
-        self._tokens = self._repeats = 0
-        self._notes: list[str] = []
+        self._calls: list[tuple[str, tuple[Any, ...]]] = []
 
-    def ready(self, environment: Sequence[Any], check: bool) -> Reply:
-        """Open the embedder, and `check` it; the host and the process."""
-
-        def opened() -> tuple[str, int]:
+    def ready(self, environment: Sequence[Any], check: bool) -> tuple[str, int]:
+        """Open the embedder, and `check` it; the host and the process. Raises RsearchError."""
+        host = socket.gethostname()
+        try:
             embedder = self._open(environment)
             if check:
                 embedder.check()
-            return socket.gethostname(), os.getpid()
+        except RsearchError as error:
+            error.args = (f"on {host}: {error.args[0]}",)
+            if isinstance(error, NoCredentialsError):
+                error.message = f"on {host}: {error.message}"
+            raise
+        return host, os.getpid()
 
-        reply = self._replied(opened)
-        if reply.error is None:
-            return reply
-        name, message, fields = reply.error
-        words = f"on {socket.gethostname()}: "
-        fields |= {"message": words + fields["message"]} if "message" in fields else {}
-        return reply._replace(error=(name, words + message, fields))
-
-    def embed(self, environment: Sequence[Any], texts: Sequence[str], task: Task) -> Reply:
-        """The (n, width) float32 vectors of the texts."""
-        return self._replied(lambda: self._open(environment).embed(texts, task))
+    def embed(
+        self, environment: Sequence[Any], texts: Sequence[str], task: Task
+    ) -> tuple[Floats, list[tuple[str, tuple[Any, ...]]]]:
+        """The (n, width) float32 vectors of the texts, and the calls of hooks since the last time."""
+        vectors = self._open(environment).embed(texts, task)
+        with self._lock:
+            calls, self._calls = self._calls, []
+        return vectors, calls
 
     def _open(self, environment: Sequence[Any]) -> Embedder:
         with self._lock:
@@ -108,26 +85,13 @@ class EmbedWorker(Worker):
 
                 os.environ.update(ray.get(environment[0]))
                 self._embedder = registry.reopen(EmbedderSpec.from_json(self._spec), Path())
-                self._embedder.before_repeat = self._repeated
-                self._embedder.on_usage = self._billed
-                self._embedder.on_note = self._notes.append
+                for hook in ("before_repeat", "on_usage", "on_note"):
+                    setattr(self._embedder, hook, partial(self._called, hook))
             return self._embedder
 
-    def _repeated(self) -> None:
+    def _called(self, hook: str, *arguments: Any) -> None:
         with self._lock:
-            self._repeats += 1
-
-    def _billed(self, tokens: int) -> None:
-        with self._lock:
-            self._tokens += tokens
-
-    def _replied(self, work: Callable[[], Any]) -> Reply:
-        reply = replied(work)
-        with self._lock:
-            reply = reply._replace(tokens=self._tokens, repeats=self._repeats, notes=tuple(self._notes))
-            self._tokens = self._repeats = 0
-            self._notes.clear()
-        return reply
+            self._calls.append((hook, arguments))
 
 
 class ScanWorker(Worker):
@@ -143,7 +107,7 @@ class ScanWorker(Worker):
 
     def scan(
         self, dim: int, queries: Floats, precision: Precision, k: int, masks: Sequence[Any] | None
-    ) -> list[Reply]:
+    ) -> list[ScanResult | RsearchError]:
         """The ScanResult of `Engine.scan` of each part, with rows of the index; `masks` select its rows."""
 
         def scan(number: int, part: PartReader, parts: Parts) -> ScanResult:
@@ -155,7 +119,9 @@ class ScanWorker(Worker):
 
         return self._of_each(dim, scan)
 
-    def rescore(self, dim: int, queries: Floats, precision: Precision, rows: Rows, k: int) -> list[Reply]:
+    def rescore(
+        self, dim: int, queries: Floats, precision: Precision, rows: Rows, k: int
+    ) -> list[ScanResult | RsearchError]:
         """The ScanResult of `Engine.rescore` of each part, of those rows of the index that it has."""
 
         def rescore(_: int, part: PartReader, parts: Parts) -> ScanResult:
@@ -169,31 +135,38 @@ class ScanWorker(Worker):
 
         return self._of_each(dim, rescore)
 
-    def _of_each(self, dim: int, scan: Callable[[int, PartReader, Parts], ScanResult]) -> list[Reply]:
-        def of_index(number: int) -> ScanResult:
-            part, parts_at = self._opened(number)
-            result = scan(number, part, parts_at(dim))
-            rows = result.top.rows
-            return replace(
-                result, top=replace(result.top, rows=np.where(rows < 0, NO_ROW, rows + part.start))
-            )
-
-        return [replied(partial(of_index, number)) for number in self._numbers]
+    def _of_each(
+        self, dim: int, scan: Callable[[int, PartReader, Parts], ScanResult]
+    ) -> list[ScanResult | RsearchError]:
+        found: list[ScanResult | RsearchError] = []
+        for number in self._numbers:
+            try:
+                part, parts_at = self._opened(number)
+                result = scan(number, part, parts_at(dim))
+                rows = np.where(result.top.rows < 0, NO_ROW, result.top.rows + part.start)
+                found.append(replace(result, top=replace(result.top, rows=rows)))
+            except RsearchError as error:
+                found.append(error)
+        return found
 
     def _open(self, number: int) -> tuple[PartReader, Callable[[int], Parts]]:
         """A part, and what makes its `Parts` of one for a dimension."""
-        manifest = read_manifest(self._folder)
-        if manifest.generation != self._generation:
-            raise IndexFormatError(f"{self._folder} has changed since it was opened: search again")
+        manifest = self._manifest
         reader = PartReader(self._folder, manifest.parts[number], manifest.dims, manifest.starts[number])
         cached = lru_cache(len(manifest.dims) + MOST_CUT)
         return reader, cached(partial(parts_of, [reader], manifest.dims))
 
     @cached_property
-    def _chooser(self) -> Chooser:
+    def _manifest(self) -> Manifest:
         manifest = read_manifest(self._folder)
-        rows = sum(manifest.parts[number].rows for number in self._numbers)
-        return Chooser("auto", self._threads, numbers=rows * manifest.full_dim, stays=True)
+        if manifest.generation != self._generation:
+            raise IndexFormatError(f"{self._folder} has changed since it was opened: search again")
+        return manifest
+
+    @cached_property
+    def _chooser(self) -> Chooser:
+        rows = sum(self._manifest.parts[number].rows for number in self._numbers)
+        return Chooser("auto", self._threads, numbers=rows * self._manifest.full_dim, stays=True)
 
 
 def readable_parts(folder: str, generation: int) -> list[int]:
@@ -206,12 +179,3 @@ def readable_parts(folder: str, generation: int) -> list[int]:
                 PartReader(Path(folder), part, manifest.dims, 0).close()
                 found.append(number)
     return found
-
-
-def replied(work: Callable[[], Any]) -> Reply:
-    """The value of a call, or its RsearchError."""
-    try:
-        return Reply(work())
-    except RsearchError as raised:
-        cls = next(cls for cls in type(raised).__mro__ if cls.__module__ == errors.__name__)
-        return Reply(None, (cls.__name__, str(raised), dict(raised.__dict__)))

@@ -19,6 +19,7 @@ answers in a process of its own, on one thread. Times are CPU time, of a query t
 
 import argparse
 import json
+import os
 import random
 import re
 import shutil
@@ -37,9 +38,11 @@ from _measure import (
     Watched,
     alternate,
     disturbed,
+    disturbed_rows,
     drop,
     machine,
     median_ms,
+    memory_mb,
     parser_of,
     read_bandwidth,
     read_seconds,
@@ -60,6 +63,7 @@ from resizable_search.store.lexical import derive_lexical
 from resizable_search.system import size_of
 
 WIDTH = 768
+DIMS = f"{WIDTH},256"
 BLOCK = 20_000
 K = 10
 MOST_ANONYMOUS_MB = 500
@@ -73,27 +77,30 @@ PLANS = (
     f"{WIDTH}:1bit:200,{WIDTH}:int8:30,{WIDTH}",
     f"{WIDTH}:1bit:400,{WIDTH}:int8:30,{WIDTH}",
 )
+SIZED_WIDTH = 256
+SIZED_PLANS = (f"{SIZED_WIDTH}", f"{SIZED_WIDTH}:1bit:400,{SIZED_WIDTH}")
+MOST_OFF = 0.2
 COLD_PLANS = (f"{WIDTH}", f"{WIDTH}:float32")
 
 
-def write_rows(path: Path, rows: int, seed: int = 0) -> None:
-    """Unit rows (rows, WIDTH) float32 around a thousand centres; each block has a seed of its own."""
-    centres = np.random.default_rng(seed).standard_normal((1000, WIDTH), np.float32)
+def write_rows(path: Path, rows: int, width: int = WIDTH, seed: int = 0) -> None:
+    """Unit rows (rows, width) float32 around a thousand centres; each block has a seed of its own."""
+    centres = np.random.default_rng(seed).standard_normal((1000, width), np.float32)
     with path.open("wb") as file:
-        shape = {"descr": "<f4", "fortran_order": False, "shape": (rows, WIDTH)}
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
         np.lib.format.write_array_header_1_0(file, shape)
         for start in range(0, rows, BLOCK):
             rng = np.random.default_rng((seed, start))
-            block = rng.standard_normal((min(BLOCK, rows - start), WIDTH), np.float32)
+            block = rng.standard_normal((min(BLOCK, rows - start), width), np.float32)
             block += centres[rng.integers(0, len(centres), len(block))]
             block /= np.linalg.norm(block, axis=1, keepdims=True)
             block.tofile(file)
 
 
-def build(rsearch: str, source: Path, home: Path, name: str, rows: int) -> Watched:
+def build(rsearch: str, source: Path, home: Path, name: str, rows: int, dims: str = DIMS) -> Watched:
     """Have a process of its own index the first rows of a file, and watch its memory."""
     words = [rsearch, "build", "vectors", str(source), "--name", name, "--limit", str(rows)]
-    words += ["--dims", f"{WIDTH},256", "--home", str(home)]
+    words += ["--dims", dims, "--home", str(home)]
     begin = time.perf_counter()
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as process:
         try:
@@ -316,6 +323,56 @@ def words(args: argparse.Namespace, folder: Path) -> bool:
     return True
 
 
+def size_of_one(home: Path, name: str, query_file: str, rounds: int) -> None:
+    """Print as JSON the MB that the first query of each plan adds to this process, and the medians in ms.
+
+    It runs in a process of its own. The smallest index is asked first, so that code and threads are ready.
+    """
+    queries = np.load(query_file)
+    smallest = min(home.glob("[0-9]*"), key=size_of)
+    with open_index(smallest, threads=THREADS) as other, open_index(home / name, threads=THREADS) as index:
+        other.warm()
+        index.warm()
+        for plan in SIZED_PLANS:
+            other.scan(queries[:1], k=K, plan=plan)
+        before = memory_mb(os.getpid())[1]
+        for plan in SIZED_PLANS:
+            index.scan(queries[:1], k=K, plan=plan)
+        found = {"memory MB": memory_mb(os.getpid())[1] - before}
+        seconds = alternate({plan: _scan(index, queries, plan) for plan in SIZED_PLANS}, rounds)
+    print(json.dumps(found | {f"ms, {plan}": median_ms(seconds[plan]) for plan in SIZED_PLANS}))
+
+
+def sizes(args: argparse.Namespace, folder: Path) -> bool:
+    """Build and search indexes of several sizes; whether a fixed cost and one of each row tell all of it."""
+    home, source, query_file = folder / "home", folder / "rows.npy", folder / "queries.npy"
+    counts = [int(count) for count in args.sizes.split(",")]
+    write_rows(source, counts[-1], SIZED_WIDTH)
+    np.save(query_file, disturbed_rows(np.load(source, mmap_mode="r")[: counts[0]], 100))
+    compile_kernels()
+    figures: list[dict[str, float]] = []
+    print(f"generated rows of {SIZED_WIDTH} dimensions; {machine()}\n")
+    for count in counts:
+        took = build(args.rsearch, source, home, str(count), count, str(SIZED_WIDTH))
+        words = [__file__, "--size-of", str(home), str(count), str(query_file), str(args.rounds)]
+        of_disk = {"disk MB": size_of(home / str(count)) / 1e6, "build s": took.seconds}
+        figures.append(of_disk | json.loads(subprocess.check_output([sys.executable, *words])))
+    rows = np.array(counts) / 1e6
+    lines, held = [], True
+    for name in figures[0]:
+        measured = np.array([figure[name] for figure in figures])
+        weights = np.stack([1 / measured, rows / measured], axis=1)  # so that the relative errors are least
+        (fixed, each), *_ = np.linalg.lstsq(weights, np.ones(len(rows)))
+        for count, found, computed in zip(counts, measured, fixed + each * rows, strict=True):
+            said = verdict(abs(computed / found - 1), at_most=MOST_OFF)
+            held = held and "MISSED" not in said
+            arithmetic = f"{fixed:.2f} + {each:,.1f} × millions"
+            figures_of_one = f"{found:,.2f}", f"{computed:,.2f}", f"{computed / found - 1:+.0%}"
+            lines.append((name, arithmetic, f"{count:,}", *figures_of_one, said))
+    show(("what", "arithmetic", "rows", "measured", "computed", "off", "required"), lines, left=2)
+    return held
+
+
 def measure(args: argparse.Namespace, folder: Path) -> bool:
     """Make, build and measure everything in a folder."""
     source, home, query_file = folder / "rows.npy", folder / "home", folder / "queries.npy"
@@ -357,12 +414,18 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
     parser.add_argument("--rsearch", default=rsearch, help="the command (default: this environment's)")
     parser.add_argument("--words", nargs="+", type=Path, help="Parquet of articles: compare words instead")
+    parser.add_argument("--sizes", help="compare indexes of these sizes, such as 100000,1000000,4000000")
+    parser.add_argument("--size-of", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--cold-scan", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--words-of", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.words_of:
         name, folder, *counts = args.words_of
         words_of_one(name, Path(folder), *map(int, counts))
+        return 0
+    if args.size_of:
+        home, name, query_file, rounds = args.size_of
+        size_of_one(Path(home), name, query_file, int(rounds))
         return 0
     if args.cold_scan:
         cold_scan(*args.cold_scan)
@@ -373,7 +436,7 @@ def main() -> int:
         needed = 4 * 4 * args.rows * WIDTH
         if shutil.disk_usage(temporary).free < needed:
             parser.error(f"{temporary} has less than {needed / 1e9:.0f} GB free: give another with --folder")
-        held = (words if args.words else measure)(args, Path(temporary))
+        held = (words if args.words else sizes if args.sizes else measure)(args, Path(temporary))
     return 0 if held else 1
 
 
